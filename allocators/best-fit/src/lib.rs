@@ -1,0 +1,1 @@
+//! Best fit: the smallest hole that can hold a chunk with its alignment.

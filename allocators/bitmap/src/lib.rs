@@ -1,0 +1,1 @@
+//! Bitmap: first fit over a hierarchy of bits.

@@ -1,0 +1,3 @@
+//! The buddy allocator as a plug-in library.
+
+cma_api::export_allocator!(cma_buddy::Buddy);

@@ -1,0 +1,1 @@
+//! Buddy: power-of-two blocks that split and merge.

@@ -1,0 +1,1 @@
+//! Benches of the framework and its allocators beside their peers.

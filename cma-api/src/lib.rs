@@ -1,0 +1,102 @@
+//! What an allocator plug-in for the contiguous memory framework is made of.
+//!
+//! An *allocator* decides where in a region a chunk goes. It works on addresses and never touches the
+//! memory itself. This crate holds the words it shares with the framework ([`units`]), what is
+//! asked of it and what it answers ([`Request`], [`Placement`]), the trait it implements
+//! ([`Allocator`]), and the binary interface through which a host loads it at run time
+//! ([`v1`], [`export_allocator!`]).
+//!
+//! The contract in prose, who promises what to whom and what may change, is in `ABI.md` beside this
+//! crate's manifest.
+//!
+//! # Writing an allocator
+//!
+//! ```
+//! use cma_api::{
+//!     Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
+//!     Request, Tag,
+//! };
+//!
+//! /// Hands out the region from its start to its end and reuses it when everything was freed.
+//! struct Bump {
+//!     region: PageRange,
+//!     next: u64,
+//!     live: u64,
+//! }
+//!
+//! impl Allocator for Bump {
+//!     const INFO: Info = Info {
+//!         name: "bump",
+//!         version: env!("CARGO_PKG_VERSION"),
+//!         description: "one pointer that moves up; all memory comes back when nothing is live",
+//!     };
+//!
+//!     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
+//!         Params::parse(params)?.finish()?; // it takes none, and refuses what it doesn't know
+//!         Ok(Bump { region, next: region.first_page(), live: 0 })
+//!     }
+//!
+//!     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+//!         let first = self.next.next_multiple_of(request.alignment().pages().get());
+//!         let end = first + request.pages().get();
+//!         if end > self.region.end_page() {
+//!             return Err(NoRoom);
+//!         }
+//!         self.next = end;
+//!         self.live += 1;
+//!         Ok(Placement { range: PageRange::from_pages(first, request.pages().get()), tag: Tag(0) })
+//!     }
+//!
+//!     fn free(&mut self, _chunk: Placement) -> Result<(), NotMine> {
+//!         self.live -= 1;
+//!         if self.live == 0 {
+//!             self.next = self.region.first_page();
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
+//!         if range.first_page() < self.next || range.end_page() > self.region.end_page() {
+//!             return Err(CannotAdopt::new("only what lies above every live chunk can be adopted"));
+//!         }
+//!         self.next = range.end_page();
+//!         self.live += 1;
+//!         Ok(Tag(0))
+//!     }
+//!
+//!     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+//!         if self.next < self.region.end_page() {
+//!             visit(PageRange::from_pages(self.next, self.region.end_page() - self.next));
+//!         }
+//!     }
+//!
+//!     fn largest_hole(&self) -> Pages {
+//!         Pages::new(self.region.end_page() - self.next)
+//!     }
+//!
+//!     fn check(&self) -> Result<(), String> {
+//!         (self.next <= self.region.end_page()).then_some(()).ok_or("ran past the region".to_string())
+//!     }
+//! }
+//!
+//! // In a crate of its own with `crate-type = ["cdylib"]`, this line makes it a plug-in:
+//! cma_api::export_allocator!(Bump);
+//! # fn main() {}
+//! ```
+
+mod allocator;
+mod export;
+mod params;
+pub mod units;
+pub mod v1;
+
+pub use allocator::{
+    Allocator, Asker, CannotAdopt, Info, InitError, NoRoom, NotMine, Placement, Request, Tag,
+};
+pub use params::Params;
+pub use units::{Alignment, DmaAddr, PAGE_SHIFT, PAGE_SIZE, PageRange, Pages};
+
+// For the code that `export_allocator!` leaves in a plug-in crate, and for hosts, so that both
+// speak of the very version this interface was built with.
+#[doc(hidden)]
+pub use abi_stable;

@@ -1,0 +1,101 @@
+//! Reading the parameters of `name(params)`.
+
+use crate::InitError;
+
+/// The parameters a region's owner wrote behind an allocator's name: `key` or `key=value`, separated by commas.
+///
+/// The framework hands them over unchanged and any other form is an algorithm's own affair; this is the form
+/// that ours share. Take what is known, then [`finish`](Self::finish), which refuses the rest.
+///
+/// ```
+/// use cma_api::Params;
+/// let mut params = Params::parse("max-order=9,eager")?;
+/// assert_eq!(params.number("max-order")?, Some(9));
+/// assert!(params.flag("eager")?);
+/// params.finish()?;
+/// assert!(Params::parse("colour=red")?.finish().unwrap_err().to_string().contains("colour"));
+/// # Ok::<(), cma_api::InitError>(())
+/// ```
+#[derive(Debug)]
+pub struct Params<'a> {
+    left: Vec<(&'a str, Option<&'a str>)>,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Params<'a> {
+    /// Splits `text` into parameters. Nothing but white space is no parameters.
+    ///
+    /// # Errors
+    ///
+    /// An empty parameter, or one that is given twice.
+    pub fn parse(text: &'a str) -> Result<Self, InitError> {
+        let mut left: Vec<(&str, Option<&str>)> = Vec::new();
+        if !text.trim().is_empty() {
+            for part in text.split(',') {
+                let (key, value) = match part.split_once('=') {
+                    Some((key, value)) => (key.trim(), Some(value.trim())),
+                    None => (part.trim(), None),
+                };
+                if key.is_empty() {
+                    return Err(InitError::new(format!("empty parameter in \"{text}\"")));
+                }
+                if left.iter().any(|(seen, _)| *seen == key) {
+                    return Err(InitError::new(format!("parameter \"{key}\" is given twice")));
+                }
+                left.push((key, value));
+            }
+        }
+        Ok(Params { left, known: Vec::new() })
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Option<&'a str>> {
+        self.known.push(key);
+        let at = self.left.iter().position(|(k, _)| *k == key)?;
+        Some(self.left.remove(at).1)
+    }
+
+    /// Whether `key` stands there without a value.
+    ///
+    /// # Errors
+    ///
+    /// It has a value.
+    pub fn flag(&mut self, key: &'static str) -> Result<bool, InitError> {
+        match self.take(key) {
+            None => Ok(false),
+            Some(None) => Ok(true),
+            Some(Some(value)) => {
+                Err(InitError::new(format!("parameter \"{key}\" takes no value, found \"{value}\"")))
+            }
+        }
+    }
+
+    /// The decimal number given for `key`.
+    ///
+    /// # Errors
+    ///
+    /// Its value is missing or no such number.
+    pub fn number(&mut self, key: &'static str) -> Result<Option<u64>, InitError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(value) => value.and_then(|v| v.parse().ok()).map(Some).ok_or_else(|| {
+                let found = value.map_or("nothing".to_string(), |v| format!("\"{v}\""));
+                InitError::new(format!("parameter \"{key}\" takes a number, found {found}"))
+            }),
+        }
+    }
+
+    /// Refuses every parameter that was not taken.
+    ///
+    /// # Errors
+    ///
+    /// The first such parameter, with those that are known.
+    pub fn finish(self) -> Result<(), InitError> {
+        let Some((unknown, _)) = self.left.first() else { return Ok(()) };
+        let known = if self.known.is_empty() {
+            "this allocator takes none".to_string()
+        } else {
+            format!("this allocator takes {}", self.known.join(", "))
+        };
+        Err(InitError::new(format!("unknown parameter \"{unknown}\"; {known}")))
+    }
+}

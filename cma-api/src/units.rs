@@ -1,0 +1,287 @@
+//! Addresses, page counts, page ranges and alignments: the words that framework and allocators share.
+//!
+//! Everything an allocator sees is a whole number of pages, and these types make that so. A range is
+//! half-open and counted in pages, because a region may end exactly at the top of the address
+//! space, where "one past the end" is no longer an address.
+
+use abi_stable::StableAbi;
+use std::fmt;
+
+/// log2 of [`PAGE_SIZE`].
+pub const PAGE_SHIFT: u32 = 12;
+
+/// The granule of every region and chunk, in bytes.
+pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
+
+/// An address as a device sees it, in bytes.
+///
+/// Arithmetic is left out on purpose: callers choose checked methods, or count in pages with
+/// [`PageRange`].
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct DmaAddr(u64);
+
+impl DmaAddr {
+    /// The address `bytes`.
+    pub const fn new(bytes: u64) -> Self {
+        DmaAddr(bytes)
+    }
+
+    /// The address in bytes.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The address `bytes` further up, or `None` when that passes the top of the address space.
+    pub const fn checked_add(self, bytes: u64) -> Option<Self> {
+        match self.0.checked_add(bytes) {
+            Some(sum) => Some(DmaAddr(sum)),
+            None => None,
+        }
+    }
+
+    /// The number of the page that holds this address.
+    pub const fn page(self) -> u64 {
+        self.0 >> PAGE_SHIFT
+    }
+
+    /// Whether the address is a multiple of `alignment`.
+    pub const fn is_aligned(self, alignment: Alignment) -> bool {
+        self.0 & (alignment.bytes() - 1) == 0
+    }
+
+    /// The lowest multiple of `alignment` that is not below this address; `None` when there is none.
+    pub const fn align_up(self, alignment: Alignment) -> Option<Self> {
+        let mask = alignment.bytes() - 1;
+        match self.0.checked_add(mask) {
+            Some(sum) => Some(DmaAddr(sum & !mask)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for DmaAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl fmt::Debug for DmaAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DmaAddr({:#x})", self.0)
+    }
+}
+
+impl fmt::LowerHex for DmaAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::LowerHex::fmt(&self.0, f)
+    }
+}
+
+/// A number of pages.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Pages(u64);
+
+impl Pages {
+    /// No page at all.
+    pub const ZERO: Pages = Pages(0);
+
+    /// `count` pages.
+    pub const fn new(count: u64) -> Self {
+        Pages(count)
+    }
+
+    /// The fewest pages that hold `bytes`. Never overflows: 2^64 - 1 bytes are 2^52 pages.
+    pub const fn covering(bytes: u64) -> Self {
+        Pages(bytes.div_ceil(PAGE_SIZE))
+    }
+
+    /// The count.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// The size in bytes; [`u64::MAX`] when it is more than that.
+    pub const fn bytes(self) -> u64 {
+        self.0.saturating_mul(PAGE_SIZE)
+    }
+}
+
+/// The lowest page and the number of pages of a region, chunk or hole; half-open.
+#[repr(C)]
+#[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageRange {
+    first: u64,
+    pages: Pages,
+}
+
+impl PageRange {
+    /// The number of pages a 64-bit address space has: no range that is worth anything ends above.
+    pub const ADDRESS_SPACE_PAGES: u64 = 1 << (u64::BITS - PAGE_SHIFT);
+
+    /// `pages` pages from page number `first` on.
+    pub const fn from_pages(first: u64, pages: u64) -> Self {
+        PageRange { first, pages: Pages(pages) }
+    }
+
+    /// `bytes` bytes from `start` on, when both are whole pages and the range fits into the address
+    /// space. It may end exactly at its top.
+    pub const fn from_bytes(start: DmaAddr, bytes: u64) -> Option<Self> {
+        if !start.is_aligned(Alignment::PAGE) || !bytes.is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        let range = PageRange::from_pages(start.page(), bytes >> PAGE_SHIFT);
+        if range.end_page() > PageRange::ADDRESS_SPACE_PAGES { None } else { Some(range) }
+    }
+
+    /// The lowest address. Meaningless for a range above the address space, which only a faulty
+    /// allocator makes; see [`within`](Self::within).
+    pub const fn start(self) -> DmaAddr {
+        DmaAddr(self.first << PAGE_SHIFT)
+    }
+
+    /// The number of pages.
+    pub const fn pages(self) -> Pages {
+        self.pages
+    }
+
+    /// The size in bytes.
+    pub const fn bytes(self) -> u64 {
+        self.pages.bytes()
+    }
+
+    /// The number of the lowest page.
+    pub const fn first_page(self) -> u64 {
+        self.first
+    }
+
+    /// One past the number of the highest page. (Saturating: a faulty allocator may answer with anything.)
+    pub const fn end_page(self) -> u64 {
+        self.first.saturating_add(self.pages.0)
+    }
+
+    /// Whether all of this range lies in `outer`.
+    pub const fn within(self, outer: PageRange) -> bool {
+        self.first >= outer.first && self.end_page() <= outer.end_page()
+    }
+
+    /// Whether the two ranges share a page.
+    pub const fn overlaps(self, other: PageRange) -> bool {
+        self.first < other.end_page() && other.first < self.end_page()
+    }
+
+    /// Whether `address` lies in the range.
+    pub const fn contains(self, address: DmaAddr) -> bool {
+        self.first <= address.page() && address.page() < self.end_page()
+    }
+}
+
+impl fmt::Display for PageRange {
+    /// `0x40000000+0x1000000`, start and size, as boards are written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}+{:#x}", u128::from(self.first) << PAGE_SHIFT, u128::from(self.pages.0) << PAGE_SHIFT)
+    }
+}
+
+impl fmt::Debug for PageRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PageRange({self})")
+    }
+}
+
+/// An alignment: a power of two of at least a page. Stored as its logarithm, so that no other value
+/// can be expressed.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Alignment(u8);
+
+impl Alignment {
+    /// The alignment every chunk has.
+    pub const PAGE: Alignment = Alignment(12);
+
+    /// The alignment `bytes`: 0 and powers of two under a page become a page; `None` for what is no
+    /// power of two.
+    pub const fn new(bytes: u64) -> Option<Self> {
+        if bytes <= PAGE_SIZE && (bytes == 0 || bytes.is_power_of_two()) {
+            Some(Alignment::PAGE)
+        } else if bytes.is_power_of_two() {
+            #[allow(clippy::cast_possible_truncation, reason = "a bit position is under 64")]
+            Some(Alignment(bytes.trailing_zeros() as u8))
+        } else {
+            None
+        }
+    }
+
+    /// log2 of the alignment in bytes, 12 to 63.
+    pub const fn log2(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The alignment in bytes.
+    pub const fn bytes(self) -> u64 {
+        1 << self.0
+    }
+
+    /// The alignment as a number of pages, a power of two.
+    pub const fn pages(self) -> Pages {
+        Pages(1 << (self.0 as u32 - PAGE_SHIFT))
+    }
+}
+
+impl fmt::Debug for Alignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Alignment({:#x})", self.bytes())
+    }
+}
+
+impl Default for Alignment {
+    fn default() -> Self {
+        Alignment::PAGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_may_end_exactly_at_the_top_of_the_address_space() {
+        let top = PageRange::from_bytes(DmaAddr::new(u64::MAX - 0xffff), 0x10000).unwrap();
+        assert_eq!(top.end_page(), PageRange::ADDRESS_SPACE_PAGES);
+        assert!(top.contains(DmaAddr::new(u64::MAX)));
+        assert_eq!(PageRange::from_bytes(DmaAddr::new(u64::MAX - 0xffff), 0x11000), None);
+    }
+
+    #[test]
+    fn only_powers_of_two_are_alignments() {
+        assert_eq!(Alignment::new(0), Some(Alignment::PAGE));
+        assert_eq!(Alignment::new(1), Some(Alignment::PAGE));
+        assert_eq!(Alignment::new(2048), Some(Alignment::PAGE));
+        assert_eq!(Alignment::new(3), None);
+        assert_eq!(Alignment::new(4097), None);
+        assert_eq!(Alignment::new(1 << 63).map(Alignment::bytes), Some(1 << 63));
+    }
+
+    #[test]
+    fn aligning_up_past_the_top_is_no_address() {
+        let huge = Alignment::new(1 << 63).unwrap();
+        assert_eq!(DmaAddr::new((1 << 63) + 1).align_up(huge), None);
+        assert_eq!(DmaAddr::new(1).align_up(huge), Some(DmaAddr::new(1 << 63)));
+    }
+
+    #[test]
+    fn the_largest_size_covers_as_many_pages_as_the_address_space_has() {
+        assert_eq!(Pages::covering(u64::MAX).get(), PageRange::ADDRESS_SPACE_PAGES);
+        assert_eq!(Pages::covering(1).get(), 1);
+        assert_eq!(Pages::covering(0).get(), 0);
+    }
+
+    #[test]
+    fn what_a_faulty_allocator_answers_is_never_within() {
+        let region = PageRange::from_pages(16, 16);
+        assert!(!PageRange::from_pages(u64::MAX, 2).within(region));
+        assert!(!PageRange::from_pages(15, 2).within(region));
+        assert!(PageRange::from_pages(16, 16).within(region));
+    }
+}

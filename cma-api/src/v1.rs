@@ -1,0 +1,215 @@
+//! Version 1 of the binary interface between a host and its allocator plug-ins.
+//!
+//! A plug-in exports one [`AllocatorModule`]. Its `initialise` answers with an [`AllocatorBox`], an object of the
+//! [`AllocatorAbi`] trait. Plug-in authors see none of this: they implement
+//! [`Allocator`](crate::Allocator) and write [`export_allocator!`](crate::export_allocator). A host that links an
+//! algorithm statically gets the same module from [`module_of`], so there is one way in.
+//!
+//! This layout is frozen. What may still change, and how a later version lives beside it, is in `ABI.md`.
+
+#![allow(non_local_definitions, reason = "abi_stable's own macros write them")]
+
+use crate::units::{PageRange, Pages};
+use crate::{Allocator, NoRoom, NotMine, Placement, Request, Tag};
+use abi_stable::library::RootModule;
+use abi_stable::prefix_type::WithMetadata;
+use abi_stable::sabi_trait::TD_Opaque;
+use abi_stable::sabi_types::VersionStrings;
+use abi_stable::std_types::{RBox, ROption, RResult, RStr, RString, RVec};
+use abi_stable::{StableAbi, sabi_trait};
+use std::any::Any;
+use std::marker::PhantomData;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a plug-in library exports.
+#[repr(C)]
+#[derive(StableAbi, Debug)]
+#[sabi(kind(Prefix(prefix_ref = AllocatorModuleRef, prefix_fields = AllocatorModulePrefix)))]
+#[sabi(missing_field(panic))]
+pub struct AllocatorModule {
+    /// The name under which regions ask for it.
+    pub name: RStr<'static>,
+    /// The algorithm's own version.
+    pub version: RStr<'static>,
+    /// What it does, in one line.
+    pub description: RStr<'static>,
+    /// Attaches a new allocator to an empty region. The error's text is for the user.
+    #[sabi(last_prefix_field)]
+    pub initialise: extern "C" fn(region: PageRange, params: RStr<'_>) -> RResult<AllocatorBox, RString>,
+}
+
+impl RootModule for AllocatorModuleRef {
+    abi_stable::declare_root_module_statics! {AllocatorModuleRef}
+    const BASE_NAME: &'static str = "cma_allocator";
+    const NAME: &'static str = "cma_allocator";
+    const VERSION_STRINGS: VersionStrings = abi_stable::package_version_strings!();
+}
+
+/// An allocator at work on one region, behind the binary interface.
+pub type AllocatorBox = AllocatorAbi_TO<'static, RBox<()>>;
+
+/// Why a call came back without what was asked for.
+#[repr(u8)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The algorithm's answer is no: no room, not its chunk, can't be adopted.
+    No,
+    /// It panicked, now or before. [`AllocatorAbi::fault`] has the message. Every later call answers the same.
+    Panicked,
+}
+
+/// [`Allocator`] as it crosses the border. No method unwinds. All are exclusive, because a panic in any of them
+/// ends the allocator.
+#[sabi_trait]
+pub trait AllocatorAbi: Send {
+    /// See [`Allocator::allocate`].
+    fn allocate(&mut self, request: &Request) -> RResult<Placement, Refused>;
+    /// See [`Allocator::free`].
+    fn free(&mut self, chunk: &Placement) -> RResult<(), Refused>;
+    /// See [`Allocator::adopt`]. The text is the reason, for the user; of a panic, its message.
+    fn adopt(&mut self, range: PageRange) -> RResult<Tag, RString>;
+    /// See [`Allocator::holes`]. Nothing after a panic.
+    fn holes(&mut self) -> RVec<PageRange>;
+    /// See [`Allocator::largest_hole`]. 0 after a panic.
+    fn largest_hole(&mut self) -> Pages;
+    /// See [`Allocator::check`]. After a panic, its message.
+    fn check(&mut self) -> RResult<(), RString>;
+    /// The message of the panic that ended this allocator, if one did.
+    #[sabi(last_prefix_field)]
+    fn fault(&self) -> ROption<RString>;
+}
+
+/// The module of algorithm `A`, for a host that links it statically instead of loading a library.
+pub fn module_of<A: Allocator>() -> AllocatorModuleRef {
+    AllocatorModuleRef(ModuleOf::<A>::MODULE.static_as_prefix())
+}
+
+struct ModuleOf<A>(PhantomData<A>);
+
+impl<A: Allocator> ModuleOf<A> {
+    const MODULE: &'static WithMetadata<AllocatorModule> = &WithMetadata::new(AllocatorModule {
+        name: RStr::from_str(A::INFO.name),
+        version: RStr::from_str(A::INFO.version),
+        description: RStr::from_str(A::INFO.description),
+        initialise: initialise::<A>,
+    });
+}
+
+extern "C" fn initialise<A: Allocator>(
+    region: PageRange,
+    params: RStr<'_>,
+) -> RResult<AllocatorBox, RString> {
+    match catch_unwind(|| A::new(region, params.as_str())) {
+        Ok(Ok(allocator)) => {
+            RResult::ROk(AllocatorAbi_TO::from_value(Guarded(State::Sound(allocator)), TD_Opaque))
+        }
+        Ok(Err(reason)) => RResult::RErr(reason.to_string().into()),
+        Err(payload) => RResult::RErr(format!("it panicked: {}", message_of(payload)).into()),
+    }
+}
+
+/// Keeps a panic on the algorithm's side of the border: one that left an `extern "C"` function would end the
+/// process. What panicked is forgotten, not dropped, because its state can't be trusted to drop.
+struct Guarded<A>(State<A>);
+
+enum State<A> {
+    Sound(A),
+    Faulty(String),
+}
+
+impl<A: Allocator> Guarded<A> {
+    /// Runs `call` on the allocator, or answers with the message of the panic that ended it.
+    #[inline]
+    fn run<T>(&mut self, call: impl FnOnce(&mut A) -> T) -> Result<T, String> {
+        // After a panic nobody sees the allocator again, so a broken invariant of its can't be observed.
+        let message = match &mut self.0 {
+            State::Faulty(message) => return Err(message.clone()),
+            State::Sound(allocator) => match catch_unwind(AssertUnwindSafe(|| call(allocator))) {
+                Ok(answer) => return Ok(answer),
+                Err(payload) => message_of(payload),
+            },
+        };
+        mem::forget(mem::replace(&mut self.0, State::Faulty(message.clone())));
+        Err(message)
+    }
+}
+
+impl<A: Allocator> AllocatorAbi for Guarded<A> {
+    fn allocate(&mut self, request: &Request) -> RResult<Placement, Refused> {
+        match self.run(|a| a.allocate(request)) {
+            Ok(Ok(placement)) => RResult::ROk(placement),
+            Ok(Err(NoRoom)) => RResult::RErr(Refused::No),
+            Err(_) => RResult::RErr(Refused::Panicked),
+        }
+    }
+
+    fn free(&mut self, chunk: &Placement) -> RResult<(), Refused> {
+        match self.run(|a| a.free(*chunk)) {
+            Ok(Ok(())) => RResult::ROk(()),
+            Ok(Err(NotMine)) => RResult::RErr(Refused::No),
+            Err(_) => RResult::RErr(Refused::Panicked),
+        }
+    }
+
+    fn adopt(&mut self, range: PageRange) -> RResult<Tag, RString> {
+        match self.run(|a| a.adopt(range).map_err(|reason| reason.to_string())) {
+            Ok(Ok(tag)) => RResult::ROk(tag),
+            Ok(Err(reason)) => RResult::RErr(reason.into()),
+            Err(panic) => RResult::RErr(format!("it panicked: {panic}").into()),
+        }
+    }
+
+    fn holes(&mut self) -> RVec<PageRange> {
+        let all = self.run(|a| {
+            let mut holes = Vec::new();
+            a.holes(&mut |hole| holes.push(hole));
+            holes
+        });
+        all.unwrap_or_default().into()
+    }
+
+    fn largest_hole(&mut self) -> Pages {
+        self.run(|a| a.largest_hole()).unwrap_or(Pages::ZERO)
+    }
+
+    fn check(&mut self) -> RResult<(), RString> {
+        match self.run(|a| a.check()) {
+            Ok(Ok(())) => RResult::ROk(()),
+            Ok(Err(broken)) => RResult::RErr(broken.into()),
+            Err(panic) => RResult::RErr(format!("it panicked: {panic}").into()),
+        }
+    }
+
+    fn fault(&self) -> ROption<RString> {
+        match &self.0 {
+            State::Sound(_) => ROption::RNone,
+            State::Faulty(message) => ROption::RSome(message.as_str().into()),
+        }
+    }
+}
+
+impl<A> Drop for Guarded<A> {
+    fn drop(&mut self) {
+        let state = mem::replace(&mut self.0, State::Faulty(String::new()));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(state))) {
+            message_of(payload);
+        }
+    }
+}
+
+/// The text of a panic. The payload itself is forgotten unless it is a plain message: dropping what a
+/// plug-in threw could panic again.
+fn message_of(payload: Box<dyn Any + Send>) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_string()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        mem::forget(payload);
+        "no message".to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+use super::*;
+use crate::{Alignment, Asker, CannotAdopt, Info, InitError};
+
+/// Panics in the operation its parameter names, also while it is dropped.
+struct Panics(String);
+
+impl Panics {
+    fn at(&self, operation: &str) {
+        assert!(self.0 != operation, "in {operation}");
+    }
+}
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        self.at("drop");
+    }
+}
+
+impl Allocator for Panics {
+    const INFO: Info = Info { name: "panics", version: "1.2.3", description: "panics" };
+
+    fn new(_: PageRange, params: &str) -> Result<Self, InitError> {
+        if params == "refuse" {
+            return Err(InitError::new("not here"));
+        }
+        if params == "new" {
+            std::panic::panic_any(7);
+        }
+        Ok(Panics(params.to_string()))
+    }
+    fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
+        self.at("allocate");
+        Err(NoRoom)
+    }
+    fn free(&mut self, _: Placement) -> Result<(), NotMine> {
+        self.at("free");
+        Err(NotMine)
+    }
+    fn adopt(&mut self, _: PageRange) -> Result<Tag, CannotAdopt> {
+        self.at("adopt");
+        Err(CannotAdopt::new("never"))
+    }
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        visit(PageRange::from_pages(1, 1));
+        self.at("holes");
+    }
+    fn largest_hole(&self) -> Pages {
+        self.at("largest_hole");
+        Pages::new(1)
+    }
+    fn check(&self) -> Result<(), String> {
+        self.at("check");
+        Ok(())
+    }
+}
+
+const REGION: PageRange = PageRange::from_pages(1, 16);
+
+fn initialise(params: &str) -> RResult<AllocatorBox, RString> {
+    module_of::<Panics>().initialise()(REGION, params.into())
+}
+
+#[test]
+fn a_panic_in_any_operation_ends_the_allocator_and_nothing_else() {
+    let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
+    let chunk = Placement { range: REGION, tag: Tag(0) };
+    for operation in ["allocate", "free", "adopt", "holes", "largest_hole", "check"] {
+        let mut a = initialise(operation).unwrap();
+        assert_eq!(a.fault(), ROption::RNone);
+        match operation {
+            "allocate" => assert_eq!(a.allocate(&request), RResult::RErr(Refused::Panicked)),
+            "free" => assert_eq!(a.free(&chunk), RResult::RErr(Refused::Panicked)),
+            "adopt" => assert!(a.adopt(REGION).unwrap_err().contains("in adopt")),
+            "holes" => assert!(a.holes().is_empty()),
+            "largest_hole" => assert_eq!(a.largest_hole(), Pages::ZERO),
+            _ => assert!(a.check().unwrap_err().contains("in check")),
+        }
+        assert!(a.fault().unwrap().contains(operation));
+        assert_eq!(a.allocate(&request), RResult::RErr(Refused::Panicked));
+        assert_eq!(a.free(&chunk), RResult::RErr(Refused::Panicked));
+        assert!(a.check().is_err());
+    }
+}
+
+#[test]
+fn a_panic_while_dropping_or_initialising_stays_inside() {
+    drop(initialise("drop").unwrap());
+    let RResult::RErr(reason) = initialise("new") else { panic!("it panicked, yet it is there") };
+    assert!(reason.contains("panicked"), "{reason}");
+    let RResult::RErr(reason) = initialise("refuse") else { panic!("it refused, yet it is there") };
+    assert_eq!(reason, "not here");
+}
+
+#[test]
+fn refusals_are_not_faults() {
+    let mut a = initialise("").unwrap();
+    let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
+    assert_eq!(a.allocate(&request), RResult::RErr(Refused::No));
+    assert_eq!(a.free(&Placement { range: REGION, tag: Tag(0) }), RResult::RErr(Refused::No));
+    assert_eq!(a.adopt(REGION), RResult::RErr("never".into()));
+    assert_eq!(a.fault(), ROption::RNone);
+}
+
+#[test]
+fn the_module_says_what_the_algorithm_calls_itself() {
+    let module = module_of::<Panics>();
+    assert_eq!((module.name().as_str(), module.version().as_str()), ("panics", "1.2.3"));
+}
+
+/// `export_allocator!` has to spell this name as a literal.
+#[test]
+fn the_exported_symbol_is_the_one_abi_stable_looks_for() {
+    let source = include_str!("../export.rs");
+    let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
+    assert!(source.contains(&format!("export_name = \"{name}\"")), "abi_stable looks for {name}");
+}

@@ -1,0 +1,1 @@
+//! Regions, the map, allocators bound late: the contiguous memory framework.

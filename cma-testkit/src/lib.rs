@@ -1,0 +1,1 @@
+//! Shadow model and conformance suite for allocators, in process and as plug-ins.

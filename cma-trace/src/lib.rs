@@ -1,0 +1,1 @@
+//! Recorded buffer traces: read and replay.

@@ -1,0 +1,1 @@
+//! The board Aquila: its banks, regions and map.

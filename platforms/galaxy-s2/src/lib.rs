@@ -1,0 +1,1 @@
+//! The board Galaxy S II: its banks, regions and map.

@@ -1,0 +1,1 @@
+//! The board Goni: its banks, regions and map.
