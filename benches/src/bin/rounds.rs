@@ -1,0 +1,81 @@
+//! Replays workloads on all contestants, round after round, and prints medians and ratios.
+#![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
+
+use clap::Parser;
+use cma_benches::contestant::CONTESTANTS;
+use cma_benches::replay::Outcome;
+use cma_benches::{Entry, Workload};
+
+/// Medians per pair of operations, ours beside the peers'.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, live-1k, live-10k, live-100k, live-1m (heavy).
+    #[arg(default_values = ["mixed", "video", "pages", "huge-pages", "live-1k", "live-10k", "live-100k"])]
+    workloads: Vec<String>,
+    /// How often each contestant is replayed; an odd number.
+    #[arg(long, short, default_value_t = 5)]
+    rounds: usize,
+    /// Only these contestants, the slow ones among them; the first is what ratios are to.
+    #[arg(long, short, value_delimiter = ',')]
+    contestants: Vec<String>,
+}
+
+fn main() -> Result<(), String> {
+    let arguments = Arguments::parse();
+    let contestants = chosen(&arguments.contestants)?;
+    for name in &arguments.workloads {
+        compare(&workload(name)?, &contestants, arguments.rounds.max(1));
+    }
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
+    if names.is_empty() {
+        return Ok(CONTESTANTS.into_iter().filter(|entry| !entry.heavy).collect());
+    }
+    let named = |name: &String| {
+        CONTESTANTS.into_iter().find(|entry| entry.name == name).ok_or_else(|| {
+            let known: Vec<&str> = CONTESTANTS.iter().map(|entry| entry.name).collect();
+            format!("no contestant is called \"{name}\"; there are {}", known.join(", "))
+        })
+    };
+    names.iter().map(named).collect()
+}
+
+fn workload(name: &str) -> Result<Workload, String> {
+    Ok(match name {
+        "mixed" => Workload::mixed(),
+        "mixed-pow2" => Workload::mixed_pow2(),
+        "video" => Workload::video(),
+        "pages" => Workload::pages(),
+        "huge-pages" => Workload::huge_pages(),
+        "live-1k" => Workload::live(1_000),
+        "live-10k" => Workload::live(10_000),
+        "live-100k" => Workload::live(100_000),
+        "live-1m" => Workload::live(1_000_000),
+        other => return Err(format!("no workload is called \"{other}\"")),
+    })
+}
+
+fn compare(workload: &Workload, contestants: &[Entry], rounds: usize) {
+    let taking_part: Vec<&Entry> = contestants.iter().filter(|entry| (entry.serves)(workload)).collect();
+    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); taking_part.len()];
+    for _ in 0..rounds {
+        for (entry, outcomes) in taking_part.iter().zip(&mut outcomes) {
+            outcomes.push((entry.replay)(workload));
+        }
+    }
+    println!("{}", workload.name);
+    println!("  {:24} {:>8} {:>8} {:>8} {:>9} {:>8}", "", "ns/pair", "least", "ratio", "failures", "packing");
+    let mut first = None;
+    for (entry, outcomes) in taking_part.iter().zip(&mut outcomes) {
+        outcomes.sort_by(|a, b| a.nanoseconds_per_pair.total_cmp(&b.nanoseconds_per_pair));
+        let (median, least) = (outcomes[outcomes.len() / 2], outcomes[0]);
+        let time = median.nanoseconds_per_pair;
+        let ratio = *first.get_or_insert(time) / time;
+        println!(
+            "  {:24} {time:8.1} {:8.1} {ratio:8.2} {:9} {:8.3}",
+            entry.name, least.nanoseconds_per_pair, median.failures, median.packing
+        );
+    }
+}

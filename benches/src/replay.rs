@@ -1,0 +1,153 @@
+//! Runs a workload on a contestant, times it, and looks at how its chunks lie afterwards.
+
+use crate::contestant::Contestant;
+use crate::workload::{Op, Workload};
+use cma_api::PageRange;
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// What came of one replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// CPU time of the measured part per pair of operations (an allocation and a free), in nanoseconds.
+    pub nanoseconds_per_pair: f64,
+    /// Measured allocations that found no place.
+    pub failures: u64,
+    /// The largest hole over all free pages at the end: 1 is one hole, 0 is dust.
+    pub packing: f64,
+}
+
+/// A contestant at work on a workload, with its live chunks in their slots.
+#[derive(Debug)]
+pub struct Replay<'a, C: Contestant> {
+    contestant: C,
+    workload: &'a Workload,
+    chunks: Vec<Option<C::Chunk>>,
+    failures: u64,
+}
+
+impl<'a, C: Contestant> Replay<'a, C> {
+    /// A fresh contestant with the workload's setup behind it.
+    pub fn set_up(workload: &'a Workload) -> Self {
+        let mut chunks = Vec::new();
+        chunks.resize_with(workload.slots as usize, || None);
+        let contestant = C::new(workload.region, workload.slots);
+        let mut replay = Replay { contestant, workload, chunks, failures: 0 };
+        replay.run(&workload.setup);
+        replay.failures = 0;
+        replay
+    }
+
+    /// Runs the measured part.
+    pub fn run_measured(&mut self) {
+        self.run(&self.workload.measured);
+    }
+
+    fn run(&mut self, ops: &[Op]) {
+        for op in ops {
+            match *op {
+                Op::Allocate { slot, pages, alignment } => {
+                    let chunk = self.contestant.allocate(pages, alignment);
+                    self.failures += u64::from(chunk.is_none());
+                    self.chunks[slot as usize] = chunk;
+                }
+                Op::Free { slot } => {
+                    if let Some(chunk) = self.chunks[slot as usize].take() {
+                        self.contestant.free(chunk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The live chunks in ascending order of address. (How large each is, the workload knows.)
+    pub fn live(&self) -> Vec<PageRange> {
+        let mut sizes = vec![0; self.chunks.len()];
+        for op in self.workload.setup.iter().chain(&self.workload.measured) {
+            if let Op::Allocate { slot, pages, .. } = *op {
+                sizes[slot as usize] = pages;
+            }
+        }
+        let live = self.chunks.iter().zip(sizes).filter_map(|(chunk, pages)| {
+            let first = self.contestant.first_page(chunk.as_ref()?);
+            Some(PageRange::from_pages(first, u64::from(pages)))
+        });
+        let mut live: Vec<PageRange> = live.collect();
+        live.sort_unstable();
+        live
+    }
+
+    /// The largest hole over all free pages.
+    #[allow(clippy::cast_precision_loss, reason = "a ratio for people to read")]
+    pub fn packing(&self) -> f64 {
+        let region = self.workload.region;
+        let (mut end, mut free, mut largest) = (region.first_page(), 0, 0);
+        let top = PageRange::from_pages(region.end_page(), 0);
+        for chunk in self.live().into_iter().chain([top]) {
+            let hole = chunk.first_page() - end;
+            free += hole;
+            largest = largest.max(hole);
+            end = chunk.end_page();
+        }
+        largest as f64 / free.max(1) as f64
+    }
+}
+
+/// Replays `workload` on a fresh `C`.
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds for people to read")]
+pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
+    let mut replay = Replay::<C>::set_up(workload);
+    let before = cpu_time();
+    replay.run_measured();
+    let spent = cpu_time() - before;
+    let pairs = workload.measured.len() as f64 / 2.0;
+    Outcome {
+        nanoseconds_per_pair: spent.as_nanos() as f64 / pairs,
+        failures: replay.failures,
+        packing: replay.packing(),
+    }
+}
+
+/// CPU time of this thread, which other programs on the machine disturb less than they do the wall clock.
+fn cpu_time() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(now).expect("CPU time is not negative")
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::contestant::Contestant;
+    use crate::replay::Replay;
+    use crate::{peers, workload::Workload};
+
+    fn serves_soundly<C: Contestant>() {
+        let heavy = C::NAME == "bitmap-allocator";
+        for mut workload in [
+            Workload::mixed(),
+            Workload::mixed_pow2(),
+            Workload::video(),
+            Workload::pages(),
+            Workload::huge_pages(),
+        ] {
+            if !C::serves(&workload) {
+                continue;
+            }
+            workload.measured.truncate(if heavy { 200 } else { 10_000 });
+            let mut replay = Replay::<C>::set_up(&workload);
+            replay.run_measured();
+            let live = replay.live();
+            assert!(live.len() > workload.slots as usize / 3, "{} hardly serves {}", C::NAME, workload.name);
+            assert!(live.iter().all(|chunk| chunk.within(workload.region)));
+            assert!(live.windows(2).all(|pair| !pair[0].overlaps(pair[1])), "{} overlaps", C::NAME);
+        }
+    }
+
+    #[test]
+    fn no_contestant_wins_by_placing_chunks_over_each_other() {
+        // serves_soundly::<ours::Ours<cma_best_fit::BestFit>>();
+        serves_soundly::<peers::Offset>();
+        serves_soundly::<peers::Ranges>();
+        serves_soundly::<peers::Buddy>();
+        serves_soundly::<peers::Bitmap>();
+    }
+}

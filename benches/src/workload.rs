@@ -1,0 +1,190 @@
+//! What is asked of every contestant: the workloads W1 to W6, as lists of operations on slots.
+//!
+//! | workload | region | what happens |
+//! | --- | --- | --- |
+//! | W1 `mixed` | 1 GiB | filled to 70 % with sizes log-uniform from 4 KiB to 1 MiB, then a random chunk is freed and one of another size allocated |
+//! | `mixed-pow2` | 1 GiB | the same with sizes that are powers of two, for buddies |
+//! | W2 `video` | 256 MiB | rings of video buffers with alignments, torn down and rebuilt with another depth |
+//! | W3 `pages` | 1 GiB | single pages, half full in random places, a random one toggled |
+//! | W4 `live-<n>` | as needed | n chunks log-uniform from 4 KiB to 256 KiB, 93 % full, one freed and another allocated |
+//! | W5 `threads` | 1 GiB | W1's stream for one of two threads, each filling 35 % |
+//! | W6 `huge-pages` | 16 GiB | chunks of 2 MiB aligned 2 MiB, half full, a random one toggled |
+//!
+//! A slot stands for one chunk at a time. Every contestant gets the same operations whether or not it could serve the
+//! ones before; freeing a slot whose allocation failed does nothing.
+
+mod video;
+
+use crate::random::SplitMix64;
+use cma_api::{Alignment, PageRange};
+
+/// One step of a workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Allocate a chunk and keep it in an empty slot.
+    Allocate {
+        /// Where the chunk is kept.
+        slot: u32,
+        /// Its size.
+        pages: u32,
+        /// What its address must be a multiple of.
+        alignment: Alignment,
+    },
+    /// Free the chunk in a slot, which is empty then.
+    Free {
+        /// Where the chunk was kept.
+        slot: u32,
+    },
+}
+
+/// A list of operations for a region, made from a fixed seed.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The name it is asked for by.
+    pub name: &'static str,
+    /// Where the chunks go.
+    pub region: PageRange,
+    /// One more than the highest slot that an operation names, so the most chunks that are ever live.
+    pub slots: u32,
+    /// What comes before, unmeasured.
+    pub setup: Vec<Op>,
+    /// What is measured.
+    pub measured: Vec<Op>,
+}
+
+/// Every region starts here, at 1 TiB, so that peers that count from 0 see the same alignments as those that know addresses.
+const FIRST_PAGE: u64 = 1 << 28;
+
+/// The pages of a GiB.
+const GIB: u64 = 1 << 18;
+
+impl Workload {
+    /// W1: a region under a mixed load.
+    pub fn mixed() -> Self {
+        Self::replacing("mixed", 1, 7, 1_000_000, |random| random.log_uniform_pages(256))
+    }
+
+    /// W1 with sizes that are powers of two, so that a buddy allocator wastes nothing.
+    pub fn mixed_pow2() -> Self {
+        Self::replacing("mixed-pow2", 2, 7, 1_000_000, |random| 1 << random.below(9))
+    }
+
+    /// W2: the buffers of video devices.
+    pub fn video() -> Self {
+        video::rings()
+    }
+
+    /// W3: single pages.
+    pub fn pages() -> Self {
+        Self::toggling("pages", 3, GIB, 1, Alignment::PAGE)
+    }
+
+    /// W4: `live` chunks; the region is sized so that they fill 93 % of it on average. A million is heavy.
+    ///
+    /// # Panics
+    ///
+    /// Unless `live` is 1 k, 10 k, 100 k or 1 M.
+    pub fn live(live: u32) -> Self {
+        let name = match live {
+            1_000 => "live-1k",
+            10_000 => "live-10k",
+            100_000 => "live-100k",
+            1_000_000 => "live-1m",
+            other => panic!("no workload with {other} live chunks"),
+        };
+        let mut random = SplitMix64::new(4);
+        let mut size = |random: &mut SplitMix64| random.log_uniform_pages(64);
+        // The average of ceil(64^u) for u from 0 to 1 is 64 less the sum of log64(k) for k from 1 to 63.
+        let average = 64.0 - (1..64).map(|k| f64::from(k).log(64.0)).sum::<f64>();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "under 2^25 pages")]
+        let region = (f64::from(live) * average / 0.93) as u64;
+        let setup: Vec<Op> = (0..live).map(|slot| page_aligned(slot, size(&mut random))).collect();
+        let measured = replacements(&mut random, live, 500_000, &mut size);
+        Workload { name, region: PageRange::from_pages(FIRST_PAGE, region), slots: live, setup, measured }
+    }
+
+    /// W5: W1 for thread number `thread` of two. Both streams fit one region of 1 GiB together, and each fits one
+    /// of its own.
+    pub fn threads(thread: u64) -> Self {
+        let mut random_sizes = |random: &mut SplitMix64| random.log_uniform_pages(256);
+        let half = Self::filling("threads", 0x50 + thread, 35, 100, 1_000_000, &mut random_sizes);
+        Workload { region: PageRange::from_pages(FIRST_PAGE, GIB), ..half }
+    }
+
+    /// W6: huge pages.
+    pub fn huge_pages() -> Self {
+        const ALIGNMENT: Alignment = Alignment::new(2 << 20).unwrap();
+        Self::toggling("huge-pages", 6, 16 * GIB, 512, ALIGNMENT)
+    }
+
+    fn replacing(
+        name: &'static str,
+        seed: u64,
+        tenths: u64,
+        pairs: usize,
+        mut size: impl FnMut(&mut SplitMix64) -> u32,
+    ) -> Self {
+        Self::filling(name, seed, tenths, 10, pairs, &mut size)
+    }
+
+    /// Fills `numerator / denominator` of a GiB, then frees a random chunk and allocates another, `pairs` times.
+    fn filling(
+        name: &'static str,
+        seed: u64,
+        numerator: u64,
+        denominator: u64,
+        pairs: usize,
+        size: &mut impl FnMut(&mut SplitMix64) -> u32,
+    ) -> Self {
+        let mut random = SplitMix64::new(seed);
+        let mut setup = Vec::new();
+        let (mut filled, mut slots) = (0, 0);
+        while filled * denominator < GIB * numerator {
+            let pages = size(&mut random);
+            setup.push(page_aligned(slots, pages));
+            filled += u64::from(pages);
+            slots += 1;
+        }
+        let measured = replacements(&mut random, slots, pairs, size);
+        Workload { name, region: PageRange::from_pages(FIRST_PAGE, GIB), slots, setup, measured }
+    }
+
+    /// Fills the region with equal chunks, frees a random half of them, then toggles random slots two million times.
+    fn toggling(name: &'static str, seed: u64, region: u64, pages: u32, alignment: Alignment) -> Self {
+        let mut random = SplitMix64::new(seed);
+        let slots = u32::try_from(region / u64::from(pages)).expect("a region of the table above");
+        let mut live = vec![true; slots as usize];
+        let mut toggle = |slot: u32| {
+            let is_live = &mut live[slot as usize];
+            *is_live = !*is_live;
+            if *is_live { Op::Allocate { slot, pages, alignment } } else { Op::Free { slot } }
+        };
+        let mut setup: Vec<Op> = (0..slots).map(|slot| Op::Allocate { slot, pages, alignment }).collect();
+        setup.extend((0..slots).filter(|_| random.below(2) == 0).map(&mut toggle));
+        let measured = (0..2_000_000).map(|_| toggle(random.below(slots))).collect();
+        Workload { name, region: PageRange::from_pages(FIRST_PAGE, region), slots, setup, measured }
+    }
+}
+
+/// `pairs` times: free a random one of `slots` and allocate another of a new size in its place.
+fn replacements(
+    random: &mut SplitMix64,
+    slots: u32,
+    pairs: usize,
+    size: &mut impl FnMut(&mut SplitMix64) -> u32,
+) -> Vec<Op> {
+    let mut ops = Vec::with_capacity(2 * pairs);
+    for _ in 0..pairs {
+        let slot = random.below(slots);
+        ops.push(Op::Free { slot });
+        ops.push(page_aligned(slot, size(random)));
+    }
+    ops
+}
+
+fn page_aligned(slot: u32, pages: u32) -> Op {
+    Op::Allocate { slot, pages, alignment: Alignment::PAGE }
+}
+
+#[cfg(test)]
+mod tests;
