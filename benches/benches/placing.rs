@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use cma_benches::replay::Replay;
-use cma_benches::{Contestant, Workload, ours, peers};
+use cma_benches::{Contestant, Workload, peers};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn placing(criterion: &mut Criterion) {
