@@ -1,0 +1,96 @@
+//! The conformance suite: what every allocator must keep, one function for each guarantee.
+//!
+//! Each runs over a [`Subject`], so it doesn't know whether the algorithm is linked or loaded. What a single answer must be is
+//! judged by [`Trial`]; these functions say what to ask.
+
+mod adoption;
+mod edges;
+mod exhaustive;
+mod instances;
+mod random;
+
+pub use adoption::{
+    a_fresh_allocator_adopts_all_chunks_of_a_full_one, adopting_what_is_taken_or_outside_changes_nothing,
+    chunks_are_adopted_in_any_order,
+};
+pub use edges::{
+    a_region_filled_with_mixed_sizes_empties_in_any_order,
+    a_region_fills_page_by_page_and_empties_in_any_order, a_region_may_end_at_the_top_of_the_address_space,
+    a_region_of_64_gibibytes_is_served_or_refused_with_a_reason,
+    a_request_larger_than_the_region_changes_nothing, a_whole_region_can_be_one_chunk,
+    huge_alignments_stay_inside_the_region,
+};
+pub use exhaustive::every_short_sequence_matches_the_model;
+pub use instances::{
+    a_full_allocator_can_be_dropped, an_allocator_may_move_between_threads, regions_are_independent,
+    unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
+};
+pub use random::{random_operations_match_the_model, the_largest_hole_is_the_most_that_can_be_had};
+
+use crate::trial::{Subject, Trial, alignment, request};
+use crate::violation::{Failure, Violation};
+use cma_api::{PAGE_SHIFT, PageRange, Placement};
+
+/// A guarantee: `Ok` when the subject keeps it.
+pub type Guarantee = fn(&Subject) -> Result<(), Failure>;
+
+macro_rules! list {
+    ($($guarantee:ident)+) => {
+        /// Every guarantee with its name.
+        pub const ALL: &[(&str, Guarantee)] = &[$((stringify!($guarantee), $guarantee)),+];
+    };
+}
+crate::__guarantees! { list }
+
+const TOP: u64 = PageRange::ADDRESS_SPACE_PAGES;
+
+/// Regions in odd places and of odd sizes, each a place where some arithmetic goes wrong.
+const ODD_REGIONS: [PageRange; 12] = [
+    PageRange::from_pages(0, 1),
+    PageRange::from_pages(0, 16),
+    PageRange::from_pages(1, 1),
+    PageRange::from_pages(1, 255),
+    PageRange::from_pages(3, 11),
+    PageRange::from_pages(7, 1000),
+    PageRange::from_pages(0x3_0000, 2304), // 9 MiB, aligned far beyond 128 KiB
+    PageRange::from_pages(TOP / 2 - 5, 10),
+    PageRange::from_pages(TOP / 2, 12),
+    PageRange::from_pages(TOP - 1, 1),
+    PageRange::from_pages(TOP - 37, 37),
+    PageRange::from_pages(TOP - 1024, 1024),
+];
+
+/// In which order chunks are handed back.
+const ORDERS: [fn(&mut Vec<Placement>); 4] = [
+    |_| {},
+    |chunks| chunks.reverse(),
+    // Every second one first: each hole that appears has two live neighbours, each that goes merges three.
+    |chunks| chunks.sort_by_key(|chunk| chunk.range.first_page() % 2),
+    |chunks| {
+        chunks.sort_by_key(|chunk| {
+            chunk.range.first_page().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(20)
+        });
+    },
+];
+
+/// Allocates sizes and alignments that are all different until the region takes no more, and verifies that.
+fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
+    let region = trial.model().region().pages().get();
+    for n in 0_u32.. {
+        let pages = 1 + u64::from(n) * u64::from(n) * 7 % region.div_ceil(8);
+        let aligned = alignment(PAGE_SHIFT + n % 5);
+        if trial.allocate(&request(pages, aligned))?.is_none() {
+            break;
+        }
+    }
+    while trial.allocate_pages(1)?.is_some() {}
+    trial.verify()
+}
+
+/// Hands everything back and verifies that one hole stays and that as much can be had as from a new allocator.
+fn empty(trial: &mut Trial, arrange: fn(&mut Vec<Placement>)) -> Result<(), Violation> {
+    trial.free_all(arrange)?;
+    trial.verify()?;
+    let (new, now) = (trial.largest_hole_when_new(), trial.largest_hole());
+    if now == new { Ok(()) } else { Err(Violation::NotAsNew { new, now }) }
+}

@@ -1,0 +1,119 @@
+//! Adopting: taking note of chunks that something else has placed.
+
+use super::{ODD_REGIONS, ORDERS, empty, fill_mixed};
+use crate::model::Model;
+use crate::trial::{Subject, alignment, request};
+use crate::violation::{Failure, Violation};
+use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
+
+/// A range that is taken, also in part, or not inside the region is not adopted, and nothing has changed then.
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn adopting_what_is_taken_or_outside_changes_nothing(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        subject.on(region, |trial| {
+            let (first, pages) = (region.first_page(), region.pages().get());
+            let taken = trial.allocate_pages(pages.div_ceil(3))?.ok_or(Violation::ServesNothing)?;
+            let mut wrong = vec![
+                PageRange::from_pages(first, pages + 1),
+                PageRange::from_pages(first + pages, 1),
+                PageRange::from_pages(first + pages - 1, 2),
+                PageRange::from_pages(u64::MAX, 1),
+                PageRange::from_pages(u64::MAX - 1, 3),
+                taken,
+                PageRange::from_pages(taken.first_page(), 1),
+                PageRange::from_pages(taken.end_page() - 1, 1),
+                PageRange::from_pages(taken.end_page() - 1, 2),
+                region,
+            ];
+            if first > 0 {
+                wrong.push(PageRange::from_pages(first - 1, 1));
+                wrong.push(PageRange::from_pages(first - 1, pages + 2));
+                wrong.push(PageRange::from_pages(taken.first_page() - 1, 2));
+                wrong.push(PageRange::from_pages(0, first + pages));
+            }
+            for range in wrong {
+                trial.adopt(range)?;
+                trial.verify()?;
+            }
+            empty(trial, ORDERS[0])
+        })?;
+    }
+    Ok(())
+}
+
+/// What an allocator has placed, a fresh one of the same kind adopts, in ascending order; when all is freed there, one hole stays.
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn a_fresh_allocator_adopts_all_chunks_of_a_full_one(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        let full: Vec<Placement> = subject.on(region, |trial| {
+            fill_mixed(trial)?;
+            Ok(trial.model().live().collect())
+        })?;
+        for order in ORDERS {
+            subject.on(region, |trial| {
+                for chunk in &full {
+                    if !trial.adopt(chunk.range)? {
+                        let reason = "it placed that chunk itself".to_string();
+                        return Err(Violation::AdoptRefused { range: chunk.range, reason });
+                    }
+                }
+                trial.verify()?;
+                trial.allocate_pages(1)?;
+                empty(trial, order)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Chunks that lie as nobody's rule would put them are adopted in any order, or refused, and then nothing has
+/// changed. The allocator works on around them, and when all is freed, one hole stays.
+///
+/// # Errors
+///
+/// The first region and order of which it doesn't hold.
+pub fn chunks_are_adopted_in_any_order(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        let scattered = scattered(region);
+        for order in ORDERS {
+            subject.on(region, |trial| {
+                let mut chunks: Vec<Placement> = scattered.live().collect();
+                order(&mut chunks);
+                for (n, chunk) in chunks.iter().enumerate() {
+                    trial.adopt(chunk.range)?;
+                    if n % 8 == 0 {
+                        trial.verify()?;
+                    }
+                }
+                trial.verify()?;
+                for pages in [1, 2, 5] {
+                    trial.allocate(&request(pages, alignment(PAGE_SHIFT + 1)))?;
+                    trial.verify()?;
+                }
+                empty(trial, order)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Chunks of 1 to 13 pages with gaps of 0 to 3 between them.
+fn scattered(region: PageRange) -> Model {
+    let mut model = Model::new(region);
+    let mut at = region.first_page();
+    for n in 0_u64.. {
+        at += n * 5 % 4;
+        let range = PageRange::from_pages(at, 1 + n * 11 % 13);
+        if model.adopt(range, Tag(0)).is_err() {
+            break;
+        }
+        at = range.end_page();
+    }
+    model
+}

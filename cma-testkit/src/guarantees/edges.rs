@@ -1,0 +1,172 @@
+//! The edges: full regions, whole regions, huge alignments, the ends of the address space.
+
+use super::{ODD_REGIONS, ORDERS, TOP, empty, fill_mixed};
+use crate::trial::{Subject, alignment, request};
+use crate::violation::{Failure, Violation};
+use cma_api::{Alignment, PAGE_SHIFT, PageRange};
+
+/// A region of any size at any place can be one chunk; then nothing else fits, and freeing it gives one hole. (An
+/// allocator that isn't exact may have no room for it.)
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn a_whole_region_can_be_one_chunk(subject: &Subject) -> Result<(), Failure> {
+    // 36 MiB aligned to 128 KiB is the case on which rounding up to a bin or a power of two fails.
+    let nine_fourths = (PageRange::from_pages(0x4_0000, 9216), alignment(17));
+    let regions = ODD_REGIONS.map(|region| (region, Alignment::PAGE));
+    for (region, aligned) in regions.into_iter().chain([nine_fourths]) {
+        subject.on(region, |trial| {
+            let whole = request(region.pages().get(), aligned);
+            for _ in 0..2 {
+                let place = trial.allocate(&whole)?;
+                trial.verify()?;
+                if place.is_some() {
+                    trial.allocate_pages(1)?;
+                    trial.allocate(&whole)?;
+                    empty(trial, ORDERS[0])?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// One page after another is placed until the region takes no more; handed back in any order, one hole stays.
+///
+/// # Errors
+///
+/// The first region and order of which it doesn't hold.
+pub fn a_region_fills_page_by_page_and_empties_in_any_order(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        subject.on(region, |trial| {
+            for order in ORDERS {
+                if trial.allocate_pages(1)?.is_none() {
+                    return Err(Violation::ServesNothing);
+                }
+                while trial.allocate_pages(1)?.is_some() {}
+                trial.verify()?;
+                empty(trial, order)?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Chunks of many sizes and alignments are placed until the region takes no more; handed back in any order, one hole stays.
+///
+/// # Errors
+///
+/// The first region and order of which it doesn't hold.
+pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        subject.on(region, |trial| {
+            ORDERS.iter().try_for_each(|order| {
+                fill_mixed(trial)?;
+                empty(trial, *order)
+            })
+        })?;
+    }
+    Ok(())
+}
+
+/// An alignment larger than the region, up to 2^63, gives a place inside the region or none: rounding up never wraps.
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn huge_alignments_stay_inside_the_region(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        subject.on(region, |trial| {
+            // Once in the empty region, once behind a chunk, when holes start at other places.
+            for _ in 0..2 {
+                for log2 in PAGE_SHIFT..u64::BITS {
+                    for pages in [1, region.pages().get().div_ceil(3), region.pages().get()] {
+                        if let Some(place) = trial.allocate(&request(pages, alignment(log2)))? {
+                            trial.verify()?;
+                            trial.free(place.first_page())?;
+                        }
+                    }
+                    trial.verify()?;
+                }
+                trial.allocate_pages(region.pages().get().div_ceil(5))?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A region that ends where the address space ends works up to its last page.
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn a_region_may_end_at_the_top_of_the_address_space(subject: &Subject) -> Result<(), Failure> {
+    for pages in [1, 2, 3, 64, 100, 513] {
+        subject.on(PageRange::from_pages(TOP - pages, pages), |trial| {
+            let adopted = trial.adopt(PageRange::from_pages(TOP - 1, 1))?;
+            trial.verify()?;
+            fill_mixed(trial)?;
+            empty(trial, ORDERS[1])?;
+            if adopted {
+                fill_mixed(trial)?;
+                empty(trial, ORDERS[0])?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A region of 64 GiB is served like any other, or the user is told why it isn't.
+///
+/// # Errors
+///
+/// It is refused without a word, or served wrongly.
+pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(subject: &Subject) -> Result<(), Failure> {
+    let region = PageRange::from_pages(0x10_0003, 64 << (30 - PAGE_SHIFT));
+    let served = subject.on(region, |trial| {
+        for log2 in PAGE_SHIFT..36 {
+            for pages in [1, (1 << (log2 - PAGE_SHIFT)) - 1, 3 << (log2 - PAGE_SHIFT)] {
+                trial.allocate(&request(u64::max(pages, 1), alignment(log2)))?;
+            }
+            trial.verify()?;
+        }
+        empty(trial, ORDERS[3])
+    });
+    match served {
+        Err(Failure { violation, .. }) if matches!(&*violation, Violation::RegionRefused { reason } if !reason.trim().is_empty()) => {
+            Ok(())
+        }
+        served => served,
+    }
+}
+
+/// A request for more pages than the region has, up to the largest there is, has no room and changes nothing.
+///
+/// # Errors
+///
+/// The first region of which it doesn't hold.
+pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Result<(), Failure> {
+    for region in ODD_REGIONS {
+        subject.on(region, |trial| {
+            let pages = region.pages().get();
+            for half_full in [false, true] {
+                if half_full {
+                    trial.allocate_pages(pages.div_ceil(2))?;
+                }
+                for more in [pages + 1, pages * 2, pages.next_power_of_two() * 2, TOP / 2, TOP - 1] {
+                    for log2 in [PAGE_SHIFT, 20, 63] {
+                        trial.allocate(&request(more, alignment(log2)))?;
+                        trial.verify()?;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! All short sequences over tiny regions: what random tests find with luck, these find for certain, and shortest first.
+
+use super::TOP;
+use crate::operations::Operation;
+use crate::trial::{Subject, alignment, request};
+use crate::violation::{Failure, Violation};
+use cma_api::{PAGE_SHIFT, PageRange};
+
+/// Every sequence of up to five allocations, frees and adoptions over regions of 8 to 11 pages matches the model.
+///
+/// # Errors
+///
+/// A shortest failing sequence.
+pub fn every_short_sequence_matches_the_model(subject: &Subject) -> Result<(), Failure> {
+    let regions = [
+        (PageRange::from_pages(8, 8), 4),
+        (PageRange::from_pages(3, 11), 5),
+        (PageRange::from_pages(TOP - 10, 10), 4),
+    ];
+    for (region, longest) in regions {
+        for length in 1..=longest {
+            extend(subject, region, &mut Vec::new(), length)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs every sequence of `length` operations that starts with `path`. An operation that changes nothing is not
+/// extended: what follows it is a shorter sequence.
+fn extend(
+    subject: &Subject,
+    region: PageRange,
+    path: &mut Vec<Operation>,
+    length: usize,
+) -> Result<(), Failure> {
+    let live = users_after(path);
+    for operation in menu(region, live) {
+        path.push(operation);
+        if length == 1 {
+            replay(subject, region, path)?;
+        } else if replay(subject, region, path)? {
+            extend(subject, region, path, length - 1)?;
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// Runs `path` on a new allocator, verifies the outcome and tells whether the last operation changed anything. The steps
+/// before the last were the last of a sequence of their own.
+fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bool, Failure> {
+    subject.on(region, |trial| {
+        let mut changed = false;
+        for operation in path {
+            changed = trial.apply(operation)?;
+        }
+        trial.verify()?;
+        Ok::<_, Violation>(changed)
+    })
+}
+
+/// How many chunks are live after `path`, of which every operation changed something.
+fn users_after(path: &[Operation]) -> usize {
+    path.iter().fold(0, |live, operation| match operation {
+        Operation::Free(_) => live - 1,
+        Operation::Allocate(_) | Operation::Adopt(_) => live + 1,
+    })
+}
+
+/// What can be asked of `region` when `live` chunks are.
+fn menu(region: PageRange, live: usize) -> Vec<Operation> {
+    const REQUESTS: [(u64, u32); 6] = [(1, 0), (2, 0), (3, 0), (1, 2), (2, 1), (5, 3)];
+    let allocate =
+        REQUESTS.map(|(pages, log2)| Operation::Allocate(request(pages, alignment(PAGE_SHIFT + log2))));
+    let adopt = [(2, 1), (4, 3)]
+        .map(|(offset, pages)| Operation::Adopt(PageRange::from_pages(region.first_page() + offset, pages)));
+    let free = (0..live).map(Operation::Free);
+    allocate.into_iter().chain(adopt).chain(free).collect()
+}

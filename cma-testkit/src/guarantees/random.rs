@@ -1,0 +1,88 @@
+//! Random operations against the model.
+
+use crate::operations::scripts;
+use crate::trial::{Subject, Trial};
+use crate::violation::{Failure, Violation};
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use std::cell::RefCell;
+
+/// Whatever is allocated, freed and adopted, in whatever region: every answer is valid, placed as declared, and no
+/// less than declared; after each step the allocator's holes are the model's and its own check holds.
+///
+/// # Errors
+///
+/// The shortest failing sequence that was found.
+pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failure> {
+    for_all(&scripts(80), |script| {
+        subject.on(script.region, |trial| {
+            script.operations.iter().try_for_each(|operation| {
+                trial.apply(operation)?;
+                trial.verify()
+            })
+        })
+    })
+}
+
+/// A page-aligned request for [`largest_hole`](cma_api::Allocator::largest_hole) pages succeeds and none for more does. A page of an
+/// empty region can always be had.
+///
+/// # Errors
+///
+/// The shortest failing sequence that was found.
+pub fn the_largest_hole_is_the_most_that_can_be_had(subject: &Subject) -> Result<(), Failure> {
+    for_all(&scripts(30), |script| {
+        subject.on(script.region, |trial| {
+            if trial.largest_hole().get() == 0 {
+                return Err(Violation::ServesNothing);
+            }
+            probe_largest_hole(trial)?;
+            for operation in &script.operations {
+                trial.apply(operation)?;
+            }
+            probe_largest_hole(trial)
+        })
+    })
+}
+
+fn probe_largest_hole(trial: &mut Trial) -> Result<(), Violation> {
+    let told = trial.largest_hole();
+    let largest = trial.model().largest_hole().get();
+    if told.get() > 0 {
+        let place = trial.allocate_pages(told.get())?.ok_or(Violation::LargestHoleNotServed { told })?;
+        trial.free(place.first_page())?;
+    }
+    for pages in [told.get() + 1, told.get().next_power_of_two(), told.get() * 2, largest, largest + 1] {
+        if pages > told.get()
+            && let Some(place) = trial.allocate_pages(pages)?
+        {
+            return Err(Violation::LargestHoleExceeded { told, served: place.pages() });
+        }
+    }
+    trial.verify()
+}
+
+/// Runs `body` on values of `strategy` and answers with the failure of the simplest value that fails.
+fn for_all<S: Strategy>(
+    strategy: &S,
+    body: impl Fn(&S::Value) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if config.rng_seed == RngSeed::Random {
+        config.rng_seed = RngSeed::Fixed(0x0063_6d61);
+    }
+    // Shrinking ends with the simplest failing value, and only passing ones are tried after that: the last failure is its.
+    let last = RefCell::new(None);
+    let outcome = TestRunner::new(config).run(strategy, |value| {
+        body(&value).map_err(|failure| {
+            let reason = failure.violation.to_string();
+            last.replace(Some(failure));
+            TestCaseError::fail(reason)
+        })
+    });
+    match (outcome, last.into_inner()) {
+        (Ok(()), _) => Ok(()),
+        (Err(_), Some(failure)) => Err(failure),
+        (Err(error), None) => panic!("the suite itself failed: {error}"),
+    }
+}

@@ -1,0 +1,107 @@
+//! The macros that stamp the suite over an allocator. The list of guarantees stands here once; what is a test and what is
+//! in [`ALL`](crate::guarantees::ALL) both come from it.
+
+/// Calls the macro `$then` with the names of all guarantees.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __guarantees {
+    ($($then:tt)+) => {
+        $($then)+! {
+            random_operations_match_the_model
+            every_short_sequence_matches_the_model
+            a_whole_region_can_be_one_chunk
+            a_region_fills_page_by_page_and_empties_in_any_order
+            a_region_filled_with_mixed_sizes_empties_in_any_order
+            huge_alignments_stay_inside_the_region
+            a_region_may_end_at_the_top_of_the_address_space
+            a_region_of_64_gibibytes_is_served_or_refused_with_a_reason
+            a_request_larger_than_the_region_changes_nothing
+            the_largest_hole_is_the_most_that_can_be_had
+            adopting_what_is_taken_or_outside_changes_nothing
+            a_fresh_allocator_adopts_all_chunks_of_a_full_one
+            chunks_are_adopted_in_any_order
+            who_asks_does_not_matter_for_validity
+            unknown_parameters_are_refused_by_name
+            a_full_allocator_can_be_dropped
+            regions_are_independent
+            an_allocator_may_move_between_threads
+        }
+    };
+}
+
+/// One test for each guarantee, of what the function `subject` in its scope answers.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __tests {
+    ($($guarantee:ident)+) => {
+        $(
+            #[test]
+            fn $guarantee() {
+                if let Err(failure) = $crate::guarantees::$guarantee(&subject()) {
+                    panic!("{failure}");
+                }
+            }
+        )+
+    };
+}
+
+/// Tests that the allocator `$allocator`, a type that implements [`Allocator`](cma_api::Allocator), keeps every guarantee of
+/// [`guarantees`](crate::guarantees), placing chunks as the variant `$placing` of [`Placing`](crate::Placing) says. Parameters to
+/// initialise it with may follow.
+///
+/// It expands to a module `conformance` with a test for each guarantee. For several in one file, wrap each in a module.
+///
+/// ```ignore
+/// cma_testkit::conformance!(my_crate::MyAllocator, Exact);
+/// mod small_orders {
+///     cma_testkit::conformance!(my_crate::MyAllocator, Any, "max-order=3");
+/// }
+/// ```
+#[macro_export]
+macro_rules! conformance {
+    ($allocator:ty, $placing:ident) => {
+        $crate::conformance!($allocator, $placing, "");
+    };
+    ($allocator:ty, $placing:ident, $params:expr) => {
+        #[cfg(test)]
+        mod conformance {
+            #[allow(unused_imports, reason = "the allocator may be named from the outermost module")]
+            use super::*;
+
+            fn subject() -> $crate::Subject {
+                $crate::Subject {
+                    module: $crate::cma_api::v1::module_of::<$allocator>(),
+                    params: $params,
+                    placing: $crate::Placing::$placing,
+                }
+            }
+
+            $crate::__guarantees! { $crate::__tests }
+        }
+    };
+}
+
+/// Tests the same of the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a dev-dependency of the package
+/// that tests; see [`built_library`](crate::built_library).
+///
+/// It expands to a module `conformance_of_plugin`.
+#[macro_export]
+macro_rules! conformance_of_plugin {
+    ($library:expr, $placing:ident) => {
+        $crate::conformance_of_plugin!($library, $placing, "");
+    };
+    ($library:expr, $placing:ident, $params:expr) => {
+        #[cfg(test)]
+        mod conformance_of_plugin {
+            fn subject() -> $crate::Subject {
+                $crate::Subject {
+                    module: $crate::load(&$crate::built_library($library)),
+                    params: $params,
+                    placing: $crate::Placing::$placing,
+                }
+            }
+
+            $crate::__guarantees! { $crate::__tests }
+        }
+    };
+}

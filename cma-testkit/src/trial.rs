@@ -1,0 +1,286 @@
+//! One allocator at work on one region with the shadow model beside it: everything that is asked of the allocator goes
+//! through here and is judged on the way back.
+
+use crate::model::Model;
+use crate::operations::Operation;
+use crate::placing::Placing;
+use crate::violation::{Failure, Step, Violation};
+use cma_api::abi_stable::std_types::{ROption, RResult};
+use cma_api::v1::{AllocatorBox, AllocatorModuleRef, Refused};
+use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request};
+use std::fmt;
+
+/// What is put to the test: an algorithm, linked or loaded, with the parameters and the rule its author declares for it.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    /// The algorithm.
+    pub module: AllocatorModuleRef,
+    /// The parameters it is initialised with, as in `name(params)`.
+    pub params: &'static str,
+    /// Where it is to put chunks.
+    pub placing: Placing,
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}): {:?}", self.module.name(), self.params, self.placing)
+    }
+}
+
+impl Subject {
+    /// Lets a new allocator work on `region`.
+    ///
+    /// # Errors
+    ///
+    /// What it did wrong, with the steps that `body` had taken.
+    pub fn on<T>(
+        &self,
+        region: PageRange,
+        body: impl FnOnce(&mut Trial) -> Result<T, Violation>,
+    ) -> Result<T, Failure> {
+        let mut trial = Trial::begin(self, region)?;
+        body(&mut trial).map_err(|violation| trial.failure(violation))
+    }
+}
+
+/// An allocator and its shadow.
+pub struct Trial {
+    subject: Subject,
+    allocator: AllocatorBox,
+    model: Model,
+    new: Pages,
+    steps: Vec<Step>,
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial")
+            .field("subject", &self.subject)
+            .field("model", &self.model)
+            .field("steps", &self.steps)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trial {
+    /// Initialises an allocator on `region`.
+    ///
+    /// # Errors
+    ///
+    /// It refused the region, or its books of the empty region are wrong.
+    pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
+        let allocator = match subject.module.initialise()(region, subject.params.into()) {
+            RResult::ROk(allocator) => allocator,
+            RResult::RErr(reason) => {
+                return Err(Failure {
+                    allocator: subject.module.name().as_str(),
+                    region,
+                    steps: Vec::new(),
+                    violation: Box::new(Violation::RegionRefused { reason: reason.into() }),
+                });
+            }
+        };
+        let (model, new, steps) = (Model::new(region), Pages::ZERO, Vec::new());
+        let mut trial = Trial { subject: *subject, allocator, model, new, steps };
+        trial.verify().map_err(|violation| trial.failure(violation))?;
+        trial.new = trial.largest_hole();
+        Ok(trial)
+    }
+
+    /// The shadow.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// `violation` with the steps that led to it.
+    pub fn failure(&self, violation: Violation) -> Failure {
+        Failure {
+            allocator: self.subject.module.name().as_str(),
+            region: self.model.region(),
+            steps: self.steps.clone(),
+            violation: Box::new(violation),
+        }
+    }
+
+    /// Asks for a chunk and judges where it went; `None` when the allocator rightly has no room.
+    ///
+    /// # Errors
+    ///
+    /// The place is invalid or not the declared one, or there was room.
+    pub fn allocate(&mut self, request: &Request) -> Result<Option<PageRange>, Violation> {
+        let answer = self.allocator.allocate(request);
+        let place = match &answer {
+            RResult::ROk(chunk) => Some(chunk.range),
+            RResult::RErr(_) => None,
+        };
+        self.steps.push(Step::Allocate(*request, place));
+        let rule = match self.subject.placing {
+            Placing::Any => None,
+            Placing::Exact | Placing::FirstFit => self.model.first_fit(request),
+            Placing::BestFit => self.model.best_fit(request),
+        };
+        let chunk = match answer {
+            RResult::ROk(chunk) => chunk,
+            RResult::RErr(Refused::Panicked) => return Err(self.panic()),
+            RResult::RErr(Refused::No) => {
+                return match rule {
+                    Some(place) => Err(Violation::NoRoomThoughFree { place }),
+                    None => Ok(None),
+                };
+            }
+        };
+        self.model.allocate(request, chunk)?;
+        match (self.subject.placing, rule) {
+            (placing @ (Placing::BestFit | Placing::FirstFit), Some(is)) if is != chunk.range => {
+                Err(Violation::Misplaced { placing, range: chunk.range, is })
+            }
+            _ => Ok(Some(chunk.range)),
+        }
+    }
+
+    /// Asks for `pages` pages at any page.
+    ///
+    /// # Errors
+    ///
+    /// As [`allocate`](Self::allocate).
+    ///
+    /// # Panics
+    ///
+    /// `pages` is 0 or not less than an address space has.
+    pub fn allocate_pages(&mut self, pages: u64) -> Result<Option<PageRange>, Violation> {
+        self.allocate(&request(pages, Alignment::PAGE))
+    }
+
+    /// Hands back the live chunk that starts at `first_page`.
+    ///
+    /// # Errors
+    ///
+    /// The allocator doesn't take it.
+    ///
+    /// # Panics
+    ///
+    /// There is no such chunk: the mistake is the test's.
+    pub fn free(&mut self, first_page: u64) -> Result<(), Violation> {
+        let chunk = self.model.free(first_page).expect("a test frees live chunks only");
+        self.steps.push(Step::Free(chunk.range));
+        match self.allocator.free(&chunk) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(Refused::No) => Err(Violation::FreeRefused { range: chunk.range }),
+            RResult::RErr(Refused::Panicked) => Err(self.panic()),
+        }
+    }
+
+    /// Asks the allocator to adopt `range`; whether it did.
+    ///
+    /// # Errors
+    ///
+    /// It adopted what it must not, refused what it must adopt, or gave no reason.
+    pub fn adopt(&mut self, range: PageRange) -> Result<bool, Violation> {
+        let answer = self.allocator.adopt(range);
+        self.steps.push(Step::Adopt(range, answer.is_ok()));
+        match answer {
+            RResult::ROk(tag) => self.model.adopt(range, tag).map(|()| true),
+            RResult::RErr(_) if self.allocator.fault().is_some() => Err(self.panic()),
+            RResult::RErr(reason) if reason.trim().is_empty() => Err(Violation::NoReason),
+            RResult::RErr(reason) if self.subject.placing.is_exact() && self.model.judge(range).is_ok() => {
+                Err(Violation::AdoptRefused { range, reason: reason.into() })
+            }
+            RResult::RErr(_) => Ok(false),
+        }
+    }
+
+    /// The most pages that one page-aligned request could get, as the allocator tells.
+    pub fn largest_hole(&mut self) -> Pages {
+        self.allocator.largest_hole()
+    }
+
+    /// What [`largest_hole`](Self::largest_hole) was before the first operation.
+    pub fn largest_hole_when_new(&self) -> Pages {
+        self.new
+    }
+
+    /// Compares all that the allocator tells with the model, and lets it check itself.
+    ///
+    /// # Errors
+    ///
+    /// The first difference.
+    pub fn verify(&mut self) -> Result<(), Violation> {
+        let checked = self.allocator.check();
+        let holes = self.allocator.holes();
+        let told = self.allocator.largest_hole();
+        if self.allocator.fault().is_some() {
+            return Err(self.panic());
+        }
+        if let RResult::RErr(broken) = checked {
+            return Err(Violation::Check { broken: broken.into() });
+        }
+        self.model.compare_holes(&holes)?;
+        let is = self.model.largest_hole();
+        if told > is || (self.subject.placing.is_exact() && told != is) {
+            return Err(Violation::LargestHole { told, is });
+        }
+        Ok(())
+    }
+
+    /// Does what `operation` says, and whether that changed anything.
+    ///
+    /// # Errors
+    ///
+    /// As the method it stands for.
+    pub fn apply(&mut self, operation: &Operation) -> Result<bool, Violation> {
+        match *operation {
+            Operation::Allocate(request) => self.allocate(&request).map(|place| place.is_some()),
+            Operation::Adopt(range) => self.adopt(range),
+            Operation::Free(n) => match self.model.nth(n) {
+                Some(chunk) => self.free(chunk.range.first_page()).map(|()| true),
+                None => Ok(false),
+            },
+        }
+    }
+
+    /// Hands back every live chunk, in the order that `arrange` brings them from ascending addresses into.
+    ///
+    /// # Errors
+    ///
+    /// The allocator doesn't take one.
+    pub fn free_all(&mut self, arrange: impl FnOnce(&mut Vec<Placement>)) -> Result<(), Violation> {
+        let mut chunks: Vec<Placement> = self.model.live().collect();
+        arrange(&mut chunks);
+        chunks.iter().try_for_each(|chunk| self.free(chunk.range.first_page()))
+    }
+
+    fn panic(&self) -> Violation {
+        let message = match self.allocator.fault() {
+            ROption::RSome(message) => message.into(),
+            ROption::RNone => "it calls itself panicked, and has no message".to_string(),
+        };
+        Violation::Panicked { message }
+    }
+}
+
+/// A request of nobody in particular.
+///
+/// # Panics
+///
+/// `pages` is 0 or not less than an address space has.
+pub fn request(pages: u64, alignment: Alignment) -> Request {
+    request_of(Asker::NOBODY, pages, alignment)
+}
+
+/// A request of `asker`.
+///
+/// # Panics
+///
+/// `pages` is 0 or not less than an address space has.
+pub fn request_of(asker: Asker, pages: u64, alignment: Alignment) -> Request {
+    Request::new(Pages::new(pages), alignment, asker).expect("a test asks for a possible size")
+}
+
+/// The alignment 2^`log2`.
+///
+/// # Panics
+///
+/// `log2` is over 63.
+pub fn alignment(log2: u32) -> Alignment {
+    Alignment::new(1 << log2).expect("a power of two")
+}
