@@ -1,1 +1,179 @@
 //! Buddy: power-of-two blocks that split and merge.
+//!
+//! Knowlton's buddy system (*A fast storage allocator*, 1965), over addresses instead of memory, and without its
+//! waste: a chunk takes exactly its pages, whatever their number.
+//!
+//! # Words
+//!
+//! A *block* of order `k` is 2^k pages that begin at a multiple of 2^k, counted in absolute page numbers, so
+//! that a block's alignment is its address's. Its *buddy* is the other half of the block of order `k + 1`
+//! that it lies in. A *run* is free blocks one behind the other, as many as there are: a hole. The *parts* of a range
+//! are the fewest blocks that make it up; any range of `n` pages has at most two of each order.
+//!
+//! # Structures
+//!
+//! For each order one set of numbers, a tree of bits ([`BitTree`]): the free blocks of that order, each by its place
+//! in the region. A word has a bit for each order that has a free block. Nothing is kept of live chunks.
+//!
+//! # Invariants
+//!
+//! [`check`](Allocator::check) asserts them by number.
+//!
+//! 1. The summaries of each set agree with its blocks.
+//! 2. Bit `k` of the word is set iff there is a free block of order `k`.
+//! 3. Every free block lies in the region.
+//! 4. No two free blocks share a page.
+//! 5. No two free blocks are buddies, below the largest order: they would have merged. So every run is as
+//!    few blocks as it can be, its parts.
+//!
+//! # How it works
+//!
+//! *Allocate* takes the lowest order of which any one block holds request and alignment, of that order the
+//! block at the lowest address, of that block the first pages; the rest goes back as its parts. If there is
+//! no such block, the place must be in a run of several. A run of `n` pages has a block of more
+//! than `n / 4`, so runs are looked up by their blocks of the few orders that come into question, from
+//! the largest order down and the lowest address up. No more than [`RUNS`] are looked at, so a request may be
+//! refused though a run further on would hold it; [`largest_hole`](Allocator::largest_hole) looks at the same
+//! runs, and what it names is what can be had.
+//!
+//! *Free* gives the chunk's parts back, each of which merges with its buddy as far up as that is free. *Adopt*
+//! takes any free range out of its blocks.
+//!
+//! # Cost
+//!
+//! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6 words): allocate
+//! and free take O(o + h) steps where a request is a power of two, O(o h) else; with runs to look at,
+//! up to [`RUNS`] times O(o^2) more. None of it depends on the number of chunks. Memory is about 2 bits
+//! a page, and of that only what was touched.
+//!
+//! # Parameters
+//!
+//! `max-order=N`: blocks of more than 2^N pages are not made. Where all chunks of a region are of one
+//! size, 2^N pages, that saves every split and every merge. The price is that larger requests and alignments
+//! are always looked for in runs, and that a run costs a step for each 64 of its blocks.
+//!
+//! # What it leaves out
+//!
+//! Packing: a chunk is put where a block has to be split the least, not where a hole fits best, and free
+//! neighbours that aren't buddies stay apart. Where that matters best fit serves better. There is no lazy merging:
+//! with bits, a merge costs about as much as deciding against it.
+#![forbid(unsafe_code)]
+
+mod blocks;
+
+use blocks::Blocks;
+use cma_api::{
+    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
+    Request, Tag,
+};
+#[cfg(doc)]
+use cma_bits::BitTree;
+
+/// The most runs that one request looks at.
+pub const RUNS: usize = 64;
+
+/// The buddy allocator. See the crate's documentation.
+#[derive(Debug)]
+pub struct Buddy {
+    free: Blocks,
+}
+
+impl Buddy {
+    /// The lowest aligned place of `pages` pages in any run that is looked at.
+    fn place_in_runs(&self, pages: u64, alignment: Alignment) -> Option<PageRange> {
+        let lowest_order = pages.ilog2().saturating_sub(1);
+        self.free.runs(lowest_order).take(RUNS).find_map(|run| {
+            let place = PageRange::from_pages(align_up(run.first_page(), alignment), pages);
+            place.within(run).then_some(place)
+        })
+    }
+}
+
+/// The lowest multiple of `alignment` from page `page` on. Both are at most 2^52, so this can't wrap.
+fn align_up(page: u64, alignment: Alignment) -> u64 {
+    let mask = alignment.pages().get() - 1;
+    (page + mask) & !mask
+}
+
+impl Allocator for Buddy {
+    const INFO: Info = Info {
+        name: "buddy",
+        version: env!("CARGO_PKG_VERSION"),
+        description: "power-of-two blocks that split and merge; fast, the same for any number of chunks",
+    };
+
+    fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
+        let mut params = Params::parse(params)?;
+        let max_order = params.number("max-order")?;
+        params.finish()?;
+        if region.pages() == Pages::ZERO || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
+            return Err(InitError::new(format!("the region {region} is no part of an address space")));
+        }
+        let max_order = max_order.map_or(u32::MAX, |order| u32::try_from(order).unwrap_or(u32::MAX));
+        let free = Blocks::new(region, max_order)
+            .map_err(|reason| InitError::new(format!("the region {region} is too large: {reason}")))?;
+        Ok(Buddy { free })
+    }
+
+    #[inline]
+    fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        let (pages, alignment) = (request.pages().get(), request.alignment());
+        let order = pages.next_power_of_two().max(alignment.pages().get()).trailing_zeros();
+        let range = if let Some(block) = self.free.take_block(order) {
+            self.free.insert_parts(block.first() + pages, block.end());
+            PageRange::from_pages(block.first(), pages)
+        } else {
+            let place = self.place_in_runs(pages, alignment).ok_or(NoRoom)?;
+            self.free.take(place);
+            place
+        };
+        Ok(Placement { range, tag: Tag::default() })
+    }
+
+    #[inline]
+    fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
+        let range = chunk.range;
+        if range.pages() == Pages::ZERO
+            || !range.within(self.free.region())
+            || self.free.block_at(range.first_page()).is_some()
+        {
+            return Err(NotMine);
+        }
+        self.free.give(range);
+        Ok(())
+    }
+
+    fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
+        if range.pages() == Pages::ZERO {
+            return Err(CannotAdopt::new("there is no page in the range"));
+        }
+        if !range.within(self.free.region()) {
+            return Err(CannotAdopt::new(format!("{range} is not inside the region {}", self.free.region())));
+        }
+        let free_to = self.free.free_to(range.first_page());
+        if free_to < range.end_page() {
+            return Err(CannotAdopt::new(format!("page {free_to:#x} of {range} is in use")));
+        }
+        self.free.take(range);
+        Ok(Tag::default())
+    }
+
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        self.free.holes(visit);
+    }
+
+    fn largest_hole(&self) -> Pages {
+        // The run with the largest block has at least its pages, and a run whose largest block is two orders
+        // below has fewer.
+        let Some(order) = self.free.largest_order() else { return Pages::ZERO };
+        let runs = self.free.runs(order.saturating_sub(1)).take(RUNS);
+        runs.map(PageRange::pages).max().unwrap_or(Pages::ZERO)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.free.check()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! The conformance suite over the bitmap allocator, in process and through its library.
+
+cma_testkit::conformance!(cma_bitmap::Bitmap, FirstFit);
+cma_testkit::conformance_of_plugin!("cma_bitmap_plugin", FirstFit);

@@ -1,0 +1,162 @@
+//! What the conformance suite can't say: where exactly blocks are split and merged, and what `check` finds.
+
+use super::{Buddy, RUNS};
+use cma_api::{Alignment, Allocator, Asker, NotMine, PageRange, Pages, Placement, Request, Tag};
+
+fn buddy(first: u64, pages: u64, params: &str) -> Buddy {
+    Buddy::new(PageRange::from_pages(first, pages), params).unwrap()
+}
+
+fn request(pages: u64, alignment_in_pages: u64) -> Request {
+    let alignment = Alignment::new(alignment_in_pages << 12).unwrap();
+    Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()
+}
+
+/// Allocates and checks; the chunk's first page.
+fn allocate(buddy: &mut Buddy, pages: u64, alignment_in_pages: u64) -> Option<u64> {
+    let placement = buddy.allocate(&request(pages, alignment_in_pages));
+    buddy.check().unwrap();
+    placement.ok().map(|placement| placement.range.first_page())
+}
+
+fn free(buddy: &mut Buddy, first: u64, pages: u64) -> Result<(), NotMine> {
+    let answer = buddy.free(Placement { range: PageRange::from_pages(first, pages), tag: Tag::default() });
+    buddy.check().unwrap();
+    answer
+}
+
+fn holes(buddy: &Buddy) -> Vec<(u64, u64)> {
+    let mut holes = Vec::new();
+    buddy.holes(&mut |hole| holes.push((hole.first_page(), hole.pages().get())));
+    holes
+}
+
+#[test]
+fn a_chunk_of_five_pages_costs_five() {
+    let mut buddy = buddy(0, 8, "");
+    assert_eq!(allocate(&mut buddy, 5, 1), Some(0));
+    assert_eq!(holes(&buddy), [(5, 3)]);
+    assert_eq!(allocate(&mut buddy, 2, 1), Some(6));
+    assert_eq!(allocate(&mut buddy, 1, 1), Some(5));
+}
+
+#[test]
+fn a_region_that_is_no_power_of_two_can_be_filled_by_one_chunk() {
+    for (first, pages) in [(0, 9216), (1, 8), (1, 1), (7, 6), (1023, 1026), (4095, 4098)] {
+        let mut buddy = buddy(first, pages, "");
+        assert_eq!(buddy.largest_hole(), Pages::new(pages));
+        assert_eq!(allocate(&mut buddy, pages, 1), Some(first));
+        assert_eq!(holes(&buddy), []);
+        assert_eq!(free(&mut buddy, first, pages), Ok(()));
+        assert_eq!(holes(&buddy), [(first, pages)]);
+    }
+}
+
+#[test]
+fn a_request_goes_where_least_is_split() {
+    let mut buddy = buddy(0, 64, "");
+    buddy.adopt(PageRange::from_pages(18, 2)).unwrap();
+    // Free are now a block of 16, one of 2, one of 4 and one of 8 about the two pages, and one of 32.
+    assert_eq!(allocate(&mut buddy, 3, 1), Some(20));
+    assert_eq!(allocate(&mut buddy, 1, 1), Some(23));
+    assert_eq!(allocate(&mut buddy, 16, 16), Some(0));
+}
+
+#[test]
+fn a_run_of_several_blocks_serves_what_no_block_can() {
+    let mut buddy = buddy(0, 64, "");
+    buddy.adopt(PageRange::from_pages(0, 6)).unwrap();
+    buddy.adopt(PageRange::from_pages(58, 6)).unwrap();
+    // Blocks of 2, 8, 16, 16, 8 and 2 in a row.
+    assert_eq!(buddy.largest_hole(), Pages::new(52));
+    assert_eq!(allocate(&mut buddy, 40, 8), Some(8));
+    assert_eq!(holes(&buddy), [(6, 2), (48, 10)]);
+}
+
+#[test]
+fn what_is_refused_for_the_number_of_runs_is_not_promised() {
+    // Holes of one page, and behind them one of two pages that aren't buddies.
+    for (singles, found) in [(RUNS as u64 - 1, true), (RUNS as u64, false)] {
+        let mut buddy = buddy(0, 4 * (singles + 1), "");
+        for first in (0..4 * singles).step_by(4) {
+            buddy.adopt(PageRange::from_pages(first, 1)).unwrap();
+            buddy.adopt(PageRange::from_pages(first + 2, 2)).unwrap();
+        }
+        buddy.adopt(PageRange::from_pages(4 * singles, 1)).unwrap();
+        buddy.adopt(PageRange::from_pages(4 * singles + 3, 1)).unwrap();
+        assert_eq!(buddy.largest_hole(), Pages::new(if found { 2 } else { 1 }));
+        assert_eq!(allocate(&mut buddy, 2, 1), found.then_some(4 * singles + 1));
+    }
+}
+
+#[test]
+fn the_largest_order_bounds_blocks_and_not_chunks() {
+    let mut buddy = buddy(0, 64, "max-order=2");
+    assert_eq!(buddy.free.largest_order(), Some(2));
+    assert_eq!(allocate(&mut buddy, 33, 16), Some(0));
+    assert_eq!(allocate(&mut buddy, 16, 16), Some(48));
+    assert_eq!(free(&mut buddy, 0, 33), Ok(()));
+    assert_eq!(buddy.free.largest_order(), Some(2));
+    assert_eq!(buddy.largest_hole(), Pages::new(48));
+}
+
+#[test]
+fn parameters_that_are_no_order_are_refused() {
+    let refusal = |params| Buddy::new(PageRange::from_pages(0, 8), params).unwrap_err().to_string();
+    assert!(refusal("max-order=x").contains("takes a number"));
+    assert!(refusal("min-order=1").contains("max-order"));
+    let most = buddy(0, 8, "max-order=18446744073709551615");
+    assert_eq!(most.free.largest_order(), Some(3));
+}
+
+#[test]
+fn a_region_too_large_for_the_books_is_refused() {
+    let whole = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
+    assert!(Buddy::new(whole, "").unwrap_err().to_string().contains("too large"));
+    for region in [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)] {
+        assert!(Buddy::new(region, "").unwrap_err().to_string().contains("no part"));
+    }
+}
+
+#[test]
+fn what_is_free_or_outside_is_not_mine() {
+    let mut buddy = buddy(16, 16, "");
+    let first = allocate(&mut buddy, 3, 1).unwrap();
+    assert_eq!(free(&mut buddy, first, 3), Ok(()));
+    assert_eq!(free(&mut buddy, first, 3), Err(NotMine));
+    assert_eq!(free(&mut buddy, 15, 1), Err(NotMine));
+    assert_eq!(free(&mut buddy, u64::MAX, 3), Err(NotMine));
+    assert_eq!(free(&mut buddy, 16, 0), Err(NotMine));
+    assert_eq!(holes(&buddy), [(16, 16)]);
+}
+
+/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
+#[test]
+fn defect_12_a_huge_alignment_wraps_to_no_place() {
+    let top = PageRange::ADDRESS_SPACE_PAGES;
+    for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
+        let mut buddy = buddy(first, pages, "");
+        for log2 in [26, 50, 51] {
+            assert_eq!(allocate(&mut buddy, 1, 1 << log2), None, "{first:#x}, alignment 2^{log2} pages");
+        }
+    }
+    assert_eq!(allocate(&mut buddy(top / 2, 8, ""), 1, 1 << 51), Some(top / 2));
+    assert_eq!(allocate(&mut buddy(top / 2 - 3, 8, ""), 5, 1 << 51), Some(top / 2));
+}
+
+/// Defect 14 of the posted series: cleaning up an allocator whose region was full crashed.
+#[test]
+fn defect_14_a_full_region_can_be_cleaned_up() {
+    let mut buddy = buddy(1, 8, "");
+    while allocate(&mut buddy, 1, 1).is_some() {}
+    assert_eq!(buddy.largest_hole(), Pages::ZERO);
+    drop(buddy);
+}
+
+#[test]
+fn a_free_page_given_twice_is_found_by_check() {
+    let mut buddy = buddy(0, 8, "");
+    allocate(&mut buddy, 4, 1);
+    buddy.free.give(PageRange::from_pages(6, 1));
+    assert!(buddy.check().unwrap_err().starts_with("invariant 4"));
+}
