@@ -97,7 +97,9 @@ pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Fa
     let mut trial = Trial::begin(subject, PageRange::from_pages(3, 200))?;
     fill_mixed(&mut trial).map_err(|violation| trial.failure(violation))?;
     let elsewhere = std::thread::spawn(move || {
-        empty(&mut trial, ORDERS[0])
+        trial
+            .verify()
+            .and_then(|()| empty(&mut trial, ORDERS[0]))
             .and_then(|()| fill_mixed(&mut trial))
             .map_err(|violation| trial.failure(violation))?;
         Ok(trial)

@@ -67,7 +67,7 @@ fn for_all<S: Strategy>(
     strategy: &S,
     body: impl Fn(&S::Value) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
+    let mut config = Config { failure_persistence: None, max_shrink_iters: 10_000, ..Config::default() };
     if config.rng_seed == RngSeed::Random {
         config.rng_seed = RngSeed::Fixed(0x0063_6d61);
     }

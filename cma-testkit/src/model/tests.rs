@@ -1,1 +1,143 @@
+use super::*;
+use crate::trial::{alignment, request};
+use cma_api::{Alignment, PAGE_SHIFT};
 
+const PAGE: Alignment = Alignment::PAGE;
+
+/// A region of pages `first..first + pages` with live chunks at `live`, as first page and size.
+fn model(first: u64, pages: u64, live: &[(u64, u64)]) -> Model {
+    let mut model = Model::new(PageRange::from_pages(first, pages));
+    for &(first, pages) in live {
+        model.adopt(PageRange::from_pages(first, pages), Tag(first)).unwrap();
+    }
+    model
+}
+
+/// As `first..end` in pages.
+fn ends(range: Option<PageRange>) -> Option<(u64, u64)> {
+    range.map(|range| (range.first_page(), range.end_page()))
+}
+
+fn aligned_to_pages(pages: u64) -> Alignment {
+    alignment(PAGE_SHIFT + pages.trailing_zeros())
+}
+
+#[test]
+fn holes_are_what_no_chunk_covers_maximal_and_ascending() {
+    let holes = |model: Model| model.holes().into_iter().map(|h| ends(Some(h)).unwrap()).collect::<Vec<_>>();
+    assert_eq!(holes(model(5, 10, &[])), [(5, 15)]);
+    assert_eq!(holes(model(5, 10, &[(5, 10)])), []);
+    assert_eq!(holes(model(5, 10, &[(5, 2)])), [(7, 15)]);
+    assert_eq!(holes(model(5, 10, &[(13, 2)])), [(5, 13)]);
+    assert_eq!(holes(model(5, 10, &[(12, 1), (6, 2), (8, 1)])), [(5, 6), (9, 12), (13, 15)]);
+    assert_eq!(model(5, 10, &[(12, 1), (6, 2), (8, 1)]).largest_hole(), Pages::new(3));
+    assert_eq!(model(5, 10, &[(5, 10)]).largest_hole(), Pages::ZERO);
+}
+
+#[test]
+fn freeing_leaves_what_was_before() {
+    let mut model = model(0, 8, &[(2, 2), (5, 1)]);
+    assert_eq!(model.free(3), None, "no chunk starts there");
+    assert_eq!(model.free(2).unwrap().tag, Tag(2));
+    assert_eq!(model.free(2), None);
+    assert_eq!(model.holes(), [PageRange::from_pages(0, 5), PageRange::from_pages(6, 2)]);
+}
+
+#[test]
+fn every_invalid_chunk_is_refused_with_its_evidence() {
+    let mut model = model(4, 12, &[(8, 2)]);
+    let before = model.clone();
+    let region = model.region();
+    let live = PageRange::from_pages(8, 2);
+    let mut refusal = |first, pages, asked, alignment| {
+        let range = PageRange::from_pages(first, pages);
+        let refusal = model.allocate(&request(asked, alignment), Placement { range, tag: Tag(0) });
+        (refusal.unwrap_err(), range)
+    };
+    let (violation, range) = refusal(4, 3, 2, PAGE);
+    assert_eq!(violation, Violation::WrongSize { asked: Pages::new(2), range });
+    for (first, pages) in [(3, 1), (15, 2), (16, 1), (0, 40), (u64::MAX, 1), (u64::MAX - 1, 3)] {
+        let (violation, range) = refusal(first, pages, pages, PAGE);
+        assert_eq!(violation, Violation::Outside { range, region });
+    }
+    for (first, pages) in [(8, 2), (9, 1), (7, 2), (9, 2), (7, 4)] {
+        let (violation, range) = refusal(first, pages, pages, PAGE);
+        assert_eq!(violation, Violation::Overlap { range, live });
+    }
+    let (violation, range) = refusal(6, 1, 1, aligned_to_pages(4));
+    assert_eq!(violation, Violation::Misaligned { range, alignment: aligned_to_pages(4) });
+    assert_eq!(model, before, "nothing was booked");
+    assert_eq!(model.judge(PageRange::from_pages(4, 4)), Ok(()));
+    assert_eq!(model.judge(PageRange::from_pages(10, 6)), Ok(()));
+}
+
+#[test]
+fn best_fit_takes_the_smallest_hole_that_can_hold_the_chunk_aligned() {
+    // Holes: 1..4, 5..7, 8..16.
+    let model = model(1, 15, &[(4, 1), (7, 1)]);
+    assert_eq!(ends(model.best_fit(&request(1, PAGE))), Some((5, 6)));
+    assert_eq!(ends(model.best_fit(&request(3, PAGE))), Some((1, 4)));
+    assert_eq!(
+        ends(model.best_fit(&request(2, aligned_to_pages(2)))),
+        Some((2, 4)),
+        "5..7 has no such place"
+    );
+    assert_eq!(ends(model.best_fit(&request(2, aligned_to_pages(4)))), Some((8, 10)));
+    assert_eq!(model.best_fit(&request(9, PAGE)), None);
+    assert!(!model.fits(&request(9, PAGE)));
+}
+
+#[test]
+fn best_fit_takes_the_lowest_of_equal_holes() {
+    let model = model(0, 12, &[(0, 1), (3, 3), (8, 4)]);
+    assert_eq!(ends(model.best_fit(&request(2, PAGE))), Some((1, 3)));
+}
+
+#[test]
+fn best_fit_moves_a_chunk_that_would_lie_in_the_middle_to_the_end_when_that_is_aligned() {
+    let aligned = aligned_to_pages(4);
+    // 1..10: the lowest place is 4..6, 4 pages stay behind: moved to 8..10.
+    assert_eq!(ends(model(1, 9, &[]).best_fit(&request(2, aligned))), Some((8, 10)));
+    // 1..11: 5 pages stay behind, which is no multiple of the alignment.
+    assert_eq!(ends(model(1, 10, &[]).best_fit(&request(2, aligned))), Some((4, 6)));
+    // 4..14: 8 pages stay behind, but there is no gap in front.
+    assert_eq!(ends(model(4, 10, &[]).best_fit(&request(2, aligned))), Some((4, 6)));
+    // 1..14: two alignments stay behind.
+    assert_eq!(ends(model(1, 13, &[]).best_fit(&request(2, aligned))), Some((12, 14)));
+}
+
+#[test]
+fn first_fit_takes_the_lowest_place() {
+    let model = model(1, 15, &[(4, 1), (7, 1)]);
+    assert_eq!(ends(model.first_fit(&request(1, PAGE))), Some((1, 2)));
+    assert_eq!(ends(model.first_fit(&request(1, aligned_to_pages(4)))), Some((8, 9)));
+    assert_eq!(ends(model.first_fit(&request(4, PAGE))), Some((8, 12)));
+}
+
+#[test]
+fn no_alignment_wraps_at_the_top_of_the_address_space() {
+    const TOP: u64 = PageRange::ADDRESS_SPACE_PAGES;
+    let huge = alignment(63);
+    assert_eq!(model(TOP - 5, 5, &[]).first_fit(&request(1, huge)), None);
+    assert_eq!(model(TOP / 2 + 1, 5, &[]).first_fit(&request(1, huge)), None);
+    assert_eq!(ends(model(TOP / 2 - 1, 5, &[]).first_fit(&request(1, huge))), Some((TOP / 2, TOP / 2 + 1)));
+    assert_eq!(ends(model(TOP - 5, 5, &[]).best_fit(&request(5, PAGE))), Some((TOP - 5, TOP)));
+    assert_eq!(model(TOP - 5, 5, &[]).first_fit(&request(TOP - 1, huge)), None);
+}
+
+#[test]
+fn told_holes_are_compared_to_the_last() {
+    let model = model(0, 8, &[(2, 2)]);
+    let (low, high) = (PageRange::from_pages(0, 2), PageRange::from_pages(4, 4));
+    let difference = |told: &[PageRange]| match model.compare_holes(told) {
+        Err(Violation::Holes { position, told, is }) => Some((position, told, is)),
+        Err(other) => panic!("{other}"),
+        Ok(()) => None,
+    };
+    assert_eq!(difference(&[low, high]), None);
+    assert_eq!(difference(&[low]), Some((1, None, Some(high))));
+    assert_eq!(difference(&[high, low]), Some((0, Some(high), Some(low))));
+    assert_eq!(difference(&[low, high, high]), Some((2, Some(high), None)));
+    let (a, b) = (PageRange::from_pages(4, 1), PageRange::from_pages(5, 3));
+    assert_eq!(difference(&[low, a, b]), Some((1, Some(a), Some(high))), "two that touch are not maximal");
+}

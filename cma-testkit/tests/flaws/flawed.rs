@@ -1,0 +1,284 @@
+//! An allocator that is right but for the one flaw that its parameter names.
+//!
+//! Each flaw is a mistake that allocators have: in the 2010 patch series, in bins and buddies, in first drafts. What the
+//! flaw is, stands where it is made.
+
+use cma_api::{
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PAGE_SHIFT, PageRange, Pages, Params,
+    Placement, Request, Tag,
+};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
+
+/// What dropped allocators with the flaw `leaves_chunks_behind` had live.
+static LEFT_BEHIND: Mutex<BTreeMap<u64, Vec<PageRange>>> = Mutex::new(BTreeMap::new());
+
+/// How many chunks the allocators with the flaw `shares_its_books` have together.
+static SHARED: AtomicUsize = AtomicUsize::new(0);
+
+/// First fit over a list of live chunks, or best fit when a flaw of best fit is asked for.
+pub(crate) struct Flawed {
+    region: PageRange,
+    /// Ascending and apart.
+    taken: Vec<PageRange>,
+    /// Where a freed chunk ended: an allocator that forgets to merge has a border there.
+    borders: Vec<u64>,
+    flaw: String,
+    home: ThreadId,
+}
+
+impl Flawed {
+    fn has(&self, flaw: &str) -> bool {
+        self.flaw == flaw
+    }
+
+    fn taken(&self) -> &[PageRange] {
+        let lost = self.has("keeps_its_books_in_the_thread") && self.home != std::thread::current().id();
+        if lost { &[] } else { &self.taken }
+    }
+
+    /// The maximal holes.
+    fn gaps(&self) -> Vec<PageRange> {
+        let starts = [self.region.first_page()].into_iter().chain(self.taken().iter().map(|t| t.end_page()));
+        let ends = self.taken().iter().map(|t| t.first_page()).chain([self.region.end_page()]);
+        let gaps = starts.zip(ends).filter(|(start, end)| start < end);
+        gaps.map(|(start, end)| PageRange::from_pages(start, end - start)).collect()
+    }
+
+    /// The holes, apart where freed chunks ended.
+    fn unmerged(&self) -> Vec<PageRange> {
+        let mut pieces = Vec::new();
+        for gap in self.gaps() {
+            let inside = |border: &u64| gap.first_page() < *border && *border < gap.end_page();
+            let mut from = gap.first_page();
+            for to in self.borders.iter().copied().filter(inside).chain([gap.end_page()]) {
+                pieces.push(PageRange::from_pages(from, to - from));
+                from = to;
+            }
+        }
+        pieces
+    }
+
+    /// The holes this allocator finds places in.
+    fn searched(&self) -> Vec<PageRange> {
+        if self.has("never_merges_and_hides_it") { self.unmerged() } else { self.gaps() }
+    }
+
+    fn place_in(&self, hole: PageRange, request: &Request) -> Option<PageRange> {
+        let pages = request.pages().get();
+        let alignment = request.alignment().pages().get();
+        let (first, end) = (hole.first_page(), hole.end_page());
+        let up = first.next_multiple_of(alignment);
+        let aligned = match self.flaw.as_str() {
+            "aligns_down" => first / alignment * alignment,
+            "aligns_the_offset" => {
+                self.region.first_page() + (first - self.region.first_page()).next_multiple_of(alignment)
+            }
+            "knows_no_alignment_over_a_mebibyte" if alignment > 256 => first,
+            // Rounds the address up in 64 bits, which wraps to 0, and then finds that there is more than enough room.
+            "wraps_when_aligning" => {
+                let mask = request.alignment().bytes() - 1;
+                ((first << PAGE_SHIFT).wrapping_add(mask) & !mask) >> PAGE_SHIFT
+            }
+            "places_top_down" => (end.checked_sub(pages)? / alignment * alignment).max(up),
+            _ => up,
+        };
+        let needed = match self.flaw.as_str() {
+            "serves_bins_of_powers_of_two" => pages.next_power_of_two(),
+            "needs_a_page_more" => pages + 1,
+            "overruns_by_a_page" => pages - 1,
+            "wants_room_for_the_alignment" => pages + alignment - 1,
+            _ => pages,
+        };
+        let fits = match self.flaw.as_str() {
+            "wants_room_for_the_alignment" => first + needed <= end,
+            _ => aligned + needed <= end,
+        };
+        fits.then_some(PageRange::from_pages(aligned, pages))
+    }
+
+    fn best_fit(&self, request: &Request) -> Option<PageRange> {
+        let places = self.gaps().into_iter().filter_map(|hole| Some((hole, self.place_in(hole, request)?)));
+        let (hole, place) = if self.has("best_fit_highest_of_equals") {
+            places.min_by_key(|(hole, _)| (hole.pages(), u64::MAX - hole.first_page()))?
+        } else if self.has("best_fit_stops_at_the_first_big_enough") {
+            let hole =
+                self.gaps().into_iter().filter(|h| h.pages() >= request.pages()).min_by_key(|h| h.pages())?;
+            (hole, self.place_in(hole, request)?)
+        } else {
+            places.min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?
+        };
+        let behind = hole.end_page() - place.end_page();
+        let gap_in_front = place.first_page() > hole.first_page() || self.has("best_fit_always_moves");
+        let moves = gap_in_front && behind.is_multiple_of(request.alignment().pages().get());
+        if moves && !self.has("best_fit_never_moves") {
+            Some(PageRange::from_pages(place.first_page() + behind, place.pages().get()))
+        } else {
+            Some(place)
+        }
+    }
+
+    fn take(&mut self, range: PageRange) {
+        let at = self.taken.partition_point(|t| *t < range);
+        self.taken.insert(at, range);
+    }
+
+    fn is_free(&self, range: PageRange) -> bool {
+        self.gaps().into_iter().any(|gap| range.within(gap))
+    }
+}
+
+impl Allocator for Flawed {
+    const INFO: Info = Info { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
+
+    fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
+        let (flaw, rest) = params.split_once(',').unwrap_or((params, ""));
+        match flaw {
+            "takes_any_parameter" => {}
+            "hides_what_it_refuses" if !rest.is_empty() => return Err(InitError::new("parameters?")),
+            "refuses_odd_regions" if !region.first_page().is_multiple_of(2) => {
+                return Err(InitError::new("even ones only"));
+            }
+            "refuses_large_regions_silently" if region.bytes() > 1 << 32 => return Err(InitError::new(" ")),
+            _ => Params::parse(rest)?.finish()?,
+        }
+        let taken = match flaw {
+            "leaves_chunks_behind" => {
+                let left = LEFT_BEHIND.lock().ok().and_then(|all| all.get(&region.first_page()).cloned());
+                left.unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        let home = std::thread::current().id();
+        Ok(Flawed { region, taken, borders: Vec::new(), flaw: flaw.to_string(), home })
+    }
+
+    fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        let pages = request.pages().get();
+        match self.flaw.as_str() {
+            "panics_at_sizes_beyond_the_region" => assert!(pages <= self.region.pages().get(), "too large"),
+            "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
+            "has_room_for_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
+            "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => return Err(NoRoom),
+            "serves_nothing" => return Err(NoRoom),
+            "fills_to_the_half" if self.taken.len() * 2 > 100 => return Err(NoRoom),
+            _ => {}
+        }
+        let place = match self.flaw.as_str() {
+            flaw if flaw.starts_with("best_fit") => self.best_fit(request),
+            "serves_powers_of_two" if !pages.is_power_of_two() => None,
+            _ => self.searched().into_iter().find_map(|hole| self.place_in(hole, request)),
+        };
+        let Some(range) = place else {
+            if self.has("loses_a_page_when_full")
+                && self.is_free(PageRange::from_pages(self.region.first_page(), 1))
+            {
+                self.take(PageRange::from_pages(self.region.first_page(), 1));
+            }
+            return Err(NoRoom);
+        };
+        match self.flaw.as_str() {
+            "forgets_chunks_of_three_pages" if pages == 3 => {}
+            "rounds_up_to_even_sizes" => {
+                let range = PageRange::from_pages(range.first_page(), pages.next_multiple_of(2));
+                self.take(range);
+                return Ok(Placement { range, tag: Tag(0) });
+            }
+            _ => self.take(range),
+        }
+        Ok(Placement { range, tag: Tag(0) })
+    }
+
+    fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
+        let at = self.taken.binary_search(&chunk.range).map_err(|_| NotMine)?;
+        match self.flaw.as_str() {
+            "never_gives_back_single_pages" if chunk.range.pages().get() == 1 => return Ok(()),
+            "refuses_the_second_of_three" if self.taken.len() == 3 && at == 1 => return Err(NotMine),
+            "leaks_between_two_neighbours" if at > 0 && at + 1 < self.taken.len() => {
+                let (below, above) = (self.taken[at - 1], self.taken[at + 1]);
+                if below.end_page() == chunk.range.first_page()
+                    && above.first_page() == chunk.range.end_page()
+                {
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
+        self.taken.remove(at);
+        self.borders.extend([chunk.range.first_page(), chunk.range.end_page()]);
+        self.borders.sort_unstable();
+        self.borders.dedup();
+        Ok(())
+    }
+
+    fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
+        let (first, end) = (self.region.first_page(), self.region.end_page());
+        match self.flaw.as_str() {
+            "adopts_without_looking" => {}
+            "adopts_outside" if !range.within(self.region) => return Ok(Tag(0)),
+            "forgets_what_it_adopts" if self.is_free(range) => return Ok(Tag(0)),
+            "adopts_a_part_and_refuses" if range.first_page() >= first && range.end_page() == end + 1 => {
+                let part = PageRange::from_pages(range.first_page(), range.pages().get() - 1);
+                if self.is_free(part) {
+                    self.take(part);
+                }
+                return Err(CannotAdopt::new("past the end"));
+            }
+            "adopts_ascending_only"
+                if self.taken.last().is_some_and(|last| last.end_page() > range.first_page()) =>
+            {
+                return Err(CannotAdopt::new("not above all others"));
+            }
+            "adopts_powers_of_two_only" if !range.pages().get().is_power_of_two() => {
+                return Err(CannotAdopt::new("no power of two"));
+            }
+            "refuses_adoption_silently" if !self.is_free(range) => return Err(CannotAdopt::new("")),
+            _ if !self.is_free(range) => return Err(CannotAdopt::new("not free")),
+            _ => {}
+        }
+        self.take(range);
+        Ok(Tag(0))
+    }
+
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        let mut holes = if self.has("tells_unmerged_holes") { self.unmerged() } else { self.gaps() };
+        match self.flaw.as_str() {
+            "tells_holes_descending" => holes.reverse(),
+            "forgets_the_last_hole" => drop(holes.pop()),
+            // A region that ends at the top of the address space has no address behind it.
+            "knows_no_top" => holes.retain(|hole| hole.end_page() < PageRange::ADDRESS_SPACE_PAGES),
+            _ => {}
+        }
+        holes.into_iter().for_each(visit);
+    }
+
+    fn largest_hole(&self) -> Pages {
+        let largest = self.searched().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO);
+        match self.flaw.as_str() {
+            "tells_the_free_pages_as_the_largest_hole" => {
+                Pages::new(self.gaps().iter().map(|hole| hole.pages().get()).sum())
+            }
+            "tells_of_one_page" => Pages::new(largest.get().min(1)),
+            _ => largest,
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.has("loses_its_invariant_at_five_chunks") && self.taken.len() == 5 {
+            return Err("five chunks".to_string());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Flawed {
+    fn drop(&mut self) {
+        if self.has("leaves_chunks_behind")
+            && let Ok(mut all) = LEFT_BEHIND.lock()
+        {
+            all.insert(self.region.first_page(), std::mem::take(&mut self.taken));
+        }
+    }
+}
