@@ -1,0 +1,65 @@
+//! A plug-in that was rebuilt under the same path is loaded as the new code, though the dynamic linker tells libraries apart by their
+//! path and inode.
+
+use super::*;
+
+fn content(revision: &str) -> Vec<u8> {
+    fs::read(fixture(revision)).unwrap()
+}
+
+#[test]
+fn a_plugin_that_was_rebuilt_is_loaded_anew_beside_the_old_one() {
+    let folder = folder();
+    let path = file(folder.path(), "libcma_revised_plugin.so", &content("revision-one"));
+    let old = Plugin::load(&path).unwrap();
+    assert_eq!(old.version(), "1.0.0");
+    file(folder.path(), "libcma_revised_plugin.so", &content("revision-two"));
+    let new = Plugin::load(&path).unwrap();
+    assert_eq!((new.name(), new.version()), ("revised", "2.0.0"));
+    assert_eq!(new.path(), Some(path.as_path()));
+    assert_eq!(old.version(), "1.0.0");
+    let region = cma_api::PageRange::from_pages(0, 4);
+    assert_eq!(old.initialise(region, "").unwrap().holes().as_slice(), [region]);
+    assert_eq!(new.initialise(region, "").unwrap().holes().as_slice(), [region]);
+    file(folder.path(), "libcma_revised_plugin.so", &content("revision-one"));
+    assert_eq!(Plugin::load(&path).unwrap().version(), "1.0.0");
+}
+
+#[test]
+fn a_plugin_whose_file_is_written_over_or_cut_short_goes_on_as_it_was() {
+    let folder = folder();
+    let path = file(folder.path(), "over.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.1"));
+    let old = Plugin::load(&path).unwrap();
+    // As `cp` does: the same inode gets other content.
+    fs::write(&path, patched(&content("revision-two"), b"2.0.0", b"2.0.1")).unwrap();
+    assert_eq!(Plugin::load(&path).unwrap().version(), "2.0.1");
+    fs::write(&path, b"").unwrap();
+    let region = cma_api::PageRange::from_pages(0, 4);
+    let allocator = old.initialise(region, "").unwrap();
+    assert_eq!(allocator.fault().into_option(), None);
+    assert_eq!(old.version(), "1.0.1");
+}
+
+#[test]
+fn a_plugin_that_did_not_start_is_loaded_once_it_was_mended() {
+    let folder = folder();
+    let path = file(folder.path(), "libcma_mended_plugin.so", &content("refuses"));
+    assert_refused!(path, LoadFailure::Declined(_), "refuses to start");
+    file(folder.path(), "libcma_mended_plugin.so", &content("revision-one"));
+    assert_eq!(Plugin::load(&path).unwrap().name(), "revised");
+}
+
+#[test]
+fn the_same_content_is_loaded_once() {
+    let mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("once.so") && line.contains("r-xp")).count()
+    };
+    let folder = folder();
+    let bytes = patched(&content("revision-one"), b"1.0.0", b"1.0.2");
+    for name in ["once.so", "once.so", "again-once.so"] {
+        let path = file(folder.path(), name, &bytes);
+        assert_eq!(Plugin::load(&path).unwrap().path(), Some(path.as_path()));
+    }
+    assert_eq!(mapped(), 1);
+}
