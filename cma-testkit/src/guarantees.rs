@@ -51,13 +51,13 @@ const ODD_REGIONS: [PageRange; 12] = [
     PageRange::from_pages(1, 1),
     PageRange::from_pages(1, 255),
     PageRange::from_pages(3, 11),
-    PageRange::from_pages(7, 1000),
-    PageRange::from_pages(0x3_0000, 2304), // 9 MiB, aligned far beyond 128 KiB
+    PageRange::from_pages(7, 300),
+    PageRange::from_pages(0x3_0000, 288), // nine times 128 KiB, aligned far beyond that
     PageRange::from_pages(TOP / 2 - 5, 10),
     PageRange::from_pages(TOP / 2, 12),
     PageRange::from_pages(TOP - 1, 1),
     PageRange::from_pages(TOP - 37, 37),
-    PageRange::from_pages(TOP - 1024, 1024),
+    PageRange::from_pages(TOP - 256, 256),
 ];
 
 /// In which order chunks are handed back.

@@ -41,22 +41,19 @@ impl Model {
     }
 
     /// The holes (maximal free ranges) in ascending order of address.
-    pub fn holes(&self) -> Vec<PageRange> {
-        let mut holes = Vec::new();
-        let mut free_from = self.region.first_page();
+    pub fn holes(&self) -> impl Iterator<Item = PageRange> {
         let end = PageRange::from_pages(self.region.end_page(), 0);
-        for taken in self.live().map(|chunk| chunk.range).chain([end]) {
-            if free_from < taken.first_page() {
-                holes.push(PageRange::from_pages(free_from, taken.first_page() - free_from));
-            }
+        let mut free_from = self.region.first_page();
+        self.live.values().map(|chunk| chunk.range).chain([end]).filter_map(move |taken| {
+            let hole = PageRange::from_pages(free_from, taken.first_page() - free_from);
             free_from = taken.end_page();
-        }
-        holes
+            (hole.pages() > Pages::ZERO).then_some(hole)
+        })
     }
 
     /// The size of the largest hole; 0 when the region is full.
     pub fn largest_hole(&self) -> Pages {
-        self.holes().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO)
+        self.holes().map(PageRange::pages).max().unwrap_or(Pages::ZERO)
     }
 
     /// Whether some hole can hold the request with its alignment.
@@ -66,7 +63,7 @@ impl Model {
 
     /// The lowest place there is for the request.
     pub fn first_fit(&self, request: &Request) -> Option<PageRange> {
-        self.holes().into_iter().find_map(|hole| lowest_place(hole, request))
+        self.holes().find_map(|hole| lowest_place(hole, request))
     }
 
     /// Where best fit (section 4 of the specification) puts the request: in the smallest hole that can hold it
@@ -76,7 +73,6 @@ impl Model {
     pub fn best_fit(&self, request: &Request) -> Option<PageRange> {
         let (hole, lowest) = self
             .holes()
-            .into_iter()
             .filter_map(|hole| Some((hole, lowest_place(hole, request)?)))
             .min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?;
         let behind = hole.end_page() - lowest.end_page();
@@ -146,7 +142,7 @@ impl Model {
     ///
     /// [`Violation::Holes`] with the first difference.
     pub fn compare_holes(&self, told: &[PageRange]) -> Result<(), Violation> {
-        let holes = self.holes();
+        let holes: Vec<PageRange> = self.holes().collect();
         match (0..holes.len().max(told.len())).find(|&i| holes.get(i) != told.get(i)) {
             None => Ok(()),
             Some(i) => {

@@ -6,6 +6,7 @@ use crate::violation::{Failure, Violation};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::{Alignment, Asker, PageRange};
 use std::panic::resume_unwind;
+use std::thread;
 
 /// A parameter that the allocator can't know is refused when it is initialised, and the message names it.
 ///
@@ -34,21 +35,24 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
     Ok(())
 }
 
-/// An allocator with many live chunks can be dropped, and leaves nothing behind: the next one on the region starts with
-/// one hole.
+/// An allocator with many live chunks can be dropped, also where the stack is small, and leaves nothing behind: the next
+/// one on the region starts with one hole.
 ///
 /// # Errors
 ///
-/// What is left behind. (A drop that overflows the stack ends the process.)
+/// What is left behind. (A drop that recurses from chunk to chunk overflows the stack and ends the process.)
 pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure> {
-    let region = PageRange::from_pages(0x4_0000, 2048);
-    for _ in 0..2 {
-        subject.on(region, |trial| {
-            while trial.allocate_pages(1)?.is_some() {}
-            Ok(())
-        })?;
+    let region = PageRange::from_pages(0x4_0000, 4500);
+    let mut trial = Trial::begin(subject, region)?;
+    loop {
+        match trial.allocate_pages(1) {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(violation) => return Err(trial.failure(violation)),
+        }
     }
-    Ok(())
+    on_another_thread(move || drop(trial));
+    Trial::begin(subject, region).map(drop)
 }
 
 /// Allocators that work at the same time, on regions side by side and even on the same one, don't know of each other.
@@ -96,17 +100,23 @@ fn work(trial: &mut Trial, round: usize) -> Result<(), Violation> {
 pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Failure> {
     let mut trial = Trial::begin(subject, PageRange::from_pages(3, 200))?;
     fill_mixed(&mut trial).map_err(|violation| trial.failure(violation))?;
-    let elsewhere = std::thread::spawn(move || {
+    let trial = on_another_thread(move || {
         trial
             .verify()
             .and_then(|()| empty(&mut trial, ORDERS[0]))
             .and_then(|()| fill_mixed(&mut trial))
             .map_err(|violation| trial.failure(violation))?;
         Ok(trial)
-    });
-    let trial = elsewhere.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-    std::thread::spawn(move || drop(trial)).join().unwrap_or_else(|panic| resume_unwind(panic));
+    })?;
+    on_another_thread(move || drop(trial));
     Ok(())
+}
+
+/// Runs `body` on a thread of its own, with a small stack.
+fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
+    const STACK: usize = 256 << 10;
+    let thread = thread::Builder::new().stack_size(STACK).spawn(body).expect("the suite needs a thread");
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Whoever asks, the answer is valid, placed as declared, and no less than declared.

@@ -24,7 +24,7 @@ fn aligned_to_pages(pages: u64) -> Alignment {
 
 #[test]
 fn holes_are_what_no_chunk_covers_maximal_and_ascending() {
-    let holes = |model: Model| model.holes().into_iter().map(|h| ends(Some(h)).unwrap()).collect::<Vec<_>>();
+    let holes = |model: Model| model.holes().map(|h| ends(Some(h)).unwrap()).collect::<Vec<_>>();
     assert_eq!(holes(model(5, 10, &[])), [(5, 15)]);
     assert_eq!(holes(model(5, 10, &[(5, 10)])), []);
     assert_eq!(holes(model(5, 10, &[(5, 2)])), [(7, 15)]);
@@ -40,7 +40,7 @@ fn freeing_leaves_what_was_before() {
     assert_eq!(model.free(3), None, "no chunk starts there");
     assert_eq!(model.free(2).unwrap().tag, Tag(2));
     assert_eq!(model.free(2), None);
-    assert_eq!(model.holes(), [PageRange::from_pages(0, 5), PageRange::from_pages(6, 2)]);
+    assert!(model.holes().eq([PageRange::from_pages(0, 5), PageRange::from_pages(6, 2)]));
 }
 
 #[test]

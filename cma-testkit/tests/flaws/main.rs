@@ -95,14 +95,12 @@ fn every_guarantee_catches_some_flaw() {
     }
 }
 
-#[test]
-fn without_a_flaw_every_guarantee_is_kept() {
-    for (name, guarantee) in guarantees::ALL {
-        for (flaw, placing) in [("none", Placing::FirstFit), ("best_fit", Placing::BestFit)] {
-            if let Err(failure) = guarantee(&subject(flaw, placing)) {
-                panic!("{name}: {failure}");
-            }
-        }
+mod without_a_flaw {
+    use super::Flawed;
+    cma_testkit::conformance!(Flawed, FirstFit, "none");
+    mod best_fit {
+        use super::Flawed;
+        cma_testkit::conformance!(Flawed, BestFit, "best_fit");
     }
 }
 

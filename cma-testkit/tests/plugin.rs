@@ -1,0 +1,52 @@
+//! The suite over a loaded plug-in: it finds the library that the same cargo run built, and says through the binary
+//! interface what it says of a linked algorithm.
+
+use cma_testkit::{Placing, Subject, Violation, built_library, guarantees, load};
+
+cma_testkit::conformance_of_plugin!("cma_fixture_misbehaving", FirstFit);
+
+macro_rules! caught {
+    ($($test:ident: $params:literal says $violation:ident;)+) => {
+        $(
+            #[test]
+            fn $test() {
+                let module = load(&built_library("cma_fixture_misbehaving"));
+                let subject = Subject { module, params: $params, placing: Placing::Exact };
+                let failure = guarantees::random_operations_match_the_model(&subject)
+                    .expect_err("the plug-in breaks the contract");
+                assert!(matches!(*failure.violation, Violation::$violation { .. }), "{failure}");
+            }
+        )+
+    };
+}
+
+caught! {
+    a_place_outside_the_region: "place=outside" says Outside;
+    a_place_that_wraps: "place=wrapping" says Outside;
+    a_chunk_that_is_too_small: "place=small" says WrongSize;
+    a_chunk_that_is_too_large: "place=large" says WrongSize;
+    a_chunk_over_another: "place=overlapping,after=1" says Overlap;
+    a_chunk_that_is_none_of_its_own: "free=refuse" says FreeRefused;
+    another_chunk_freed_than_asked: "free=other" says Holes;
+    an_adopted_range_that_is_forgotten: "adopt=lie" says Holes;
+    a_refused_region: "init=refuse" says RegionRefused;
+    a_panic_on_initialising: "panic=initialise" says RegionRefused;
+    a_panic_on_allocating: "panic=allocate" says Panicked;
+    a_panic_on_freeing: "panic=free" says Panicked;
+    a_panic_on_adopting: "panic=adopt" says Panicked;
+    a_panic_on_telling_holes: "panic=holes" says Panicked;
+    a_panic_on_telling_the_largest_hole: "panic=largest_hole" says Panicked;
+    a_panic_on_checking: "panic=check,after=2" says Panicked;
+}
+
+#[test]
+#[should_panic(expected = "among its [dev-dependencies], by path")]
+fn a_library_that_is_not_built_is_asked_for() {
+    built_library("cma_no_such_plugin");
+}
+
+#[test]
+#[should_panic(expected = "can't be loaded")]
+fn a_file_that_is_no_library_is_not_loaded() {
+    load(std::path::Path::new(file!()));
+}
