@@ -188,3 +188,6 @@ const fn text_fault(text: &str) -> Option<&'static str> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,11 +9,10 @@ use cma_api::abi_stable::library::{
 };
 use cma_api::v1::AllocatorModuleRef;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
-use std::hash::Hasher;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
@@ -21,12 +20,10 @@ use std::sync::{Mutex, PoisonError};
 static LOADED: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 
 struct Loaded {
-    /// Length and hash of the content.
-    content: (usize, u64),
     header: AbiHeaderRef,
     /// Kept open: the dynamic linker knows the library by a path that leads to this descriptor, and would take a later
     /// file under the same number for this one. Debuggers follow the path, too.
-    _copy: OwnedFd,
+    copy: File,
 }
 
 /// The module that the library in `image` exports, and the version of the interface it is built for.
@@ -41,28 +38,34 @@ pub(super) fn module(image: &Image) -> Result<(AllocatorModuleRef, &'static str)
 /// reading it, so a file that is written over, as `cp` does, or cut short would pull running code away. What was
 /// checked is what runs, whatever becomes of the file.
 fn link(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(&image.bytes);
-    let content = (image.bytes.len(), hasher.finish());
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(same) = loaded.iter().find(|l| l.content == content) {
+    if let Some(same) = loaded.iter().find(|l| holds(&l.copy, &image.bytes)) {
         return Ok(same.header);
     }
     let copy = copy(image).map_err(LoadFailure::NoCopy)?;
     // By the number of the process, not as `self`, so that a debugger finds it too.
     let path = format!("/proc/{}/fd/{}", process::id(), copy.as_raw_fd());
     let header = abi_header_from_path(path.as_ref()).map_err(failure)?;
-    loaded.push(Loaded { content, header, _copy: copy });
+    loaded.push(Loaded { header, copy });
     Ok(header)
 }
 
 /// A sealed copy in memory, which shows in the process's maps under the file's name.
-fn copy(image: &Image) -> io::Result<OwnedFd> {
+fn copy(image: &Image) -> io::Result<File> {
     let name = image.path.file_name().unwrap_or_default();
     let mut copy = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     copy.write_all(&image.bytes)?;
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(copy.into())
+    Ok(copy)
+}
+
+/// Whether `bytes` are the content of `copy`.
+fn holds(copy: &File, bytes: &[u8]) -> bool {
+    if !copy.metadata().is_ok_and(|about| about.len() == bytes.len() as u64) {
+        return false;
+    }
+    let mut content = vec![0; bytes.len()];
+    copy.read_exact_at(&mut content, 0).is_ok() && content == bytes
 }
 
 /// Starts the library, when its interface is ours.

@@ -1,0 +1,252 @@
+//! What a request can be answered with: errors that say why, for every region that was tried.
+
+use crate::config::Bytes;
+use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
+use std::fmt;
+
+/// Why a request got no chunk. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AllocError {
+    /// The request itself is wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// No rule of the map matches.
+    #[error(
+        "no rule of the map matches {device}/{kind}; add one, such as {device}/{kind}=<region>, or *=<region>"
+    )]
+    NoRule {
+        /// Who asked.
+        device: String,
+        /// The type it asked for.
+        kind: String,
+    },
+    /// The region that was asked directly is not registered (any more).
+    #[error("the region is not registered")]
+    Unregistered,
+    /// No region could serve it; for each that was tried, why.
+    #[error("no region could serve it: {0}")]
+    NoRegion(Refusals),
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// No device name.
+    #[error("a device without a name can't be found in the map; give one")]
+    NoDevice,
+    /// No region names.
+    #[error("expected the names of regions, separated by commas")]
+    NoRegions,
+    /// Size 0.
+    #[error("a size of 0 asks for nothing; ask for 1 byte or more")]
+    NoSize,
+    /// Larger than the address space once it is rounded up to pages.
+    #[error("{bytes} bytes, rounded up to pages, are more than a 64-bit address space")]
+    TooLarge {
+        /// The size asked for.
+        bytes: u64,
+    },
+    /// Not a power of two.
+    #[error("an alignment of {bytes} is no power of two")]
+    Alignment {
+        /// The alignment asked for.
+        bytes: u64,
+    },
+}
+
+/// The regions that were tried for a request, in order, each with the reason why it didn't serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusals(pub(crate) Vec<Refusal>);
+
+/// A region that didn't serve a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The region's name, or its range if it has none.
+    pub region: String,
+    /// Why.
+    pub reason: Reason,
+}
+
+impl Refusals {
+    /// One for each region that was tried, in order.
+    pub fn iter(&self) -> std::slice::Iter<'_, Refusal> {
+        self.0.iter()
+    }
+
+    pub(crate) fn misplaced(&self) -> bool {
+        self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Misplaced { .. }))
+    }
+}
+
+impl<'a> IntoIterator for &'a Refusals {
+    type Item = &'a Refusal;
+    type IntoIter = std::slice::Iter<'a, Refusal>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Display for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Refusal { region, reason }) in self.0.iter().enumerate() {
+            write!(f, "{}{region}: {reason}", if i == 0 { "" } else { "; " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why one region didn't serve a request.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// There is no region of that name. The map may name regions that a build doesn't have.
+    #[error("no such region")]
+    UnknownRegion,
+    /// The region is not registered any more.
+    #[error("not registered")]
+    Unregistered,
+    /// The allocator it asks for is not registered (yet).
+    #[error("no allocator: it waits for {}", wanted.as_ref().map_or("the first one to be registered".to_string(), |name| format!("\"{name}\", which is not registered")))]
+    NoAllocator {
+        /// The name it waits for; `None` for the default.
+        wanted: Option<String>,
+    },
+    /// The allocator it asks for refused the region.
+    #[error("allocator \"{allocator}\" can't serve this region: {reason}")]
+    AttachFailed {
+        /// Its name.
+        allocator: String,
+        /// What it says.
+        reason: String,
+    },
+    /// Its allocator lied or panicked and is not asked any more.
+    #[error("allocator \"{allocator}\" is out of service: {reason}")]
+    OutOfService {
+        /// Its name.
+        allocator: String,
+        /// What it did.
+        reason: String,
+    },
+    /// Less is free than was asked for.
+    #[error("full: {} of {} free", Bytes(*free_bytes), Bytes(*region_bytes))]
+    Full {
+        /// What is free.
+        free_bytes: u64,
+        /// The region's size.
+        region_bytes: u64,
+    },
+    /// Enough is free, but not in one piece.
+    #[error("fragmented: {} free, the largest hole is {}", Bytes(*free_bytes), Bytes(*largest_hole_bytes))]
+    Fragmented {
+        /// What is free.
+        free_bytes: u64,
+        /// The largest hole.
+        largest_hole_bytes: u64,
+    },
+    /// A hole is large enough, but not at that alignment.
+    #[error("alignment: no hole has room aligned to {}; the largest is {}", Bytes(*alignment_bytes), Bytes(*largest_hole_bytes))]
+    Alignment {
+        /// The alignment asked for.
+        alignment_bytes: u64,
+        /// The largest hole.
+        largest_hole_bytes: u64,
+    },
+    /// The allocator refuses, although it says that it has a hole of that size.
+    #[error("declined by its allocator, whose largest hole is {}", Bytes(*largest_hole_bytes))]
+    Declined {
+        /// The largest hole.
+        largest_hole_bytes: u64,
+    },
+    /// The allocator answered with a place that it may not hand out. It is out of service now.
+    #[error("allocator \"{allocator}\" answered with {fault}; it is out of service now")]
+    Misplaced {
+        /// Its name.
+        allocator: String,
+        /// What it answered.
+        fault: Misplacement,
+    },
+}
+
+/// What is wrong with a place that an allocator answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misplacement {
+    /// Not all of it lies in the region.
+    #[error("{0}, which is outside the region")]
+    Outside(PageRange),
+    /// Its start is not aligned as asked for.
+    #[error("{0}, which is not aligned")]
+    Unaligned(PageRange),
+    /// It is not of the size asked for.
+    #[error("{0}, which is of the wrong size")]
+    WrongSize(PageRange),
+    /// It overlaps a live chunk.
+    #[error("{0}, which overlaps a live chunk")]
+    Overlaps(PageRange),
+}
+
+/// Why an address was not freed. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FreeError {
+    /// No live chunk starts there.
+    #[error("no chunk starts at {address}")]
+    NoChunk {
+        /// The address.
+        address: DmaAddr,
+    },
+    /// The chunk that starts there belongs to a [`Chunk`](crate::Chunk), which frees it when it is dropped.
+    #[error("the chunk at {address} is held by a guard; drop that, or take the address out of it first")]
+    Held {
+        /// The address.
+        address: DmaAddr,
+    },
+}
+
+/// What the regions open to a device amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// From the lowest page of any of the regions to the highest.
+    pub span: PageRange,
+    /// Their sizes in bytes, together.
+    pub total_bytes: u64,
+    /// Their free space in bytes, together.
+    pub free_bytes: u64,
+    /// How many they are.
+    pub regions: usize,
+}
+
+/// Why there is no [`Info`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InfoError {
+    /// The question itself is wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// No rule of the map matches.
+    #[error("no rule of the map matches {device}/{kind}")]
+    NoRule {
+        /// The device.
+        device: String,
+        /// The type.
+        kind: String,
+    },
+    /// None of the regions named is registered.
+    #[error("none of these regions is registered")]
+    NoRegion,
+}
+
+/// Rounds a request to what allocators are promised. Nothing behind this looks at size or alignment again.
+#[inline]
+pub(crate) fn normalise(size: u64, alignment: u64, asker: cma_api::Asker) -> Result<Request, InvalidRequest> {
+    if size == 0 {
+        return Err(InvalidRequest::NoSize);
+    }
+    let alignment = Alignment::new(alignment).ok_or(InvalidRequest::Alignment { bytes: alignment })?;
+    if size > u64::MAX - (PAGE_SIZE - 1) {
+        return Err(InvalidRequest::TooLarge { bytes: size });
+    }
+    Request::new(Pages::covering(size), alignment, asker).ok_or(InvalidRequest::TooLarge { bytes: size })
+}

@@ -1,0 +1,278 @@
+//! Finds what the grammar allows and nobody means: rules that can't match, regions nobody reaches, regions that don't fit.
+//!
+//! Pure: text and board in, findings out. A program shows them with the place underlined.
+
+use super::map::Pattern;
+use super::{AllocatorSpec, Bank, Growth, Map, ParsedRegion, Span};
+use crate::early::EarlyRegion;
+use crate::reserve::{Banks, ReserveError, Reserver};
+use cma_api::PageRange;
+use std::fmt;
+
+/// Something worth a look in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is. `Display` says it in a sentence.
+    pub problem: Problem,
+    /// Which text it is in.
+    pub source: Source,
+    /// Where in that text, in bytes.
+    pub span: Span,
+}
+
+/// One of the two configuration texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The regions, `cma=`.
+    Regions,
+    /// The map, `cma.map=`.
+    Map,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Legal, and the system works without it, but probably not meant.
+    Warning,
+    /// A region will not exist.
+    Error,
+}
+
+/// What can be found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The map names a region that is not configured. It is passed over.
+    UnknownRegion {
+        /// The name.
+        name: String,
+    },
+    /// None of a rule's regions is configured, so whoever it matches gets nothing.
+    LeadsNowhere {
+        /// The rule.
+        rule: String,
+    },
+    /// A pattern, because of an earlier one, never decides.
+    NeverMatches {
+        /// The pattern.
+        pattern: String,
+        /// The earlier pattern, which matches all that this one does.
+        covered_by: String,
+        /// Whether no pattern of its rule ever matches.
+        whole_rule: bool,
+    },
+    /// No rule leads to a region.
+    Unreached {
+        /// The region.
+        region: String,
+    },
+    /// No such allocator is known.
+    UnknownAllocator {
+        /// The name.
+        name: String,
+        /// The ones that are.
+        known: Vec<String>,
+    },
+    /// There is no memory for a region.
+    NoMemory {
+        /// The region.
+        region: String,
+        /// Why.
+        reason: ReserveError,
+        /// The region in its way, if it is one.
+        overlaps: Option<String>,
+    },
+}
+
+impl Finding {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self.problem {
+            Problem::NoMemory { .. } => Severity::Error,
+            _ => Severity::Warning,
+        }
+    }
+}
+
+impl Problem {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Problem::UnknownRegion { name } => format!("configure \"{name}\", or take it out of the rule"),
+            Problem::LeadsNowhere { .. } => "name a region that is configured".to_string(),
+            Problem::NeverMatches { .. } => {
+                "put it before the one that covers it, or take it out".to_string()
+            }
+            Problem::Unreached { region } => {
+                format!("name it in a rule, such as *={region}; only a region's own handle reaches it now")
+            }
+            Problem::UnknownAllocator { known, .. } if known.is_empty() => {
+                "no plug-in was found; name a folder that holds some".to_string()
+            }
+            Problem::UnknownAllocator { known, .. } => {
+                format!("load a plug-in of that name, or use one of: {}", known.join(", "))
+            }
+            Problem::NoMemory { overlaps: Some(_), .. } => "move or shrink one of the two".to_string(),
+            Problem::NoMemory { .. } => "make it smaller, or move it to a bank that holds it".to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::UnknownRegion { name } => {
+                write!(f, "there is no region \"{name}\"; requests pass it over")
+            }
+            Problem::LeadsNowhere { rule } => {
+                write!(f, "none of this rule's regions exists, so whoever it matches gets nothing: {rule}")
+            }
+            Problem::NeverMatches { pattern, covered_by, whole_rule } => write!(
+                f,
+                "{} never matches: \"{covered_by}\" comes before it and matches all that \"{pattern}\" does",
+                if *whole_rule { "this rule" } else { "this pattern" }
+            ),
+            Problem::Unreached { region } => write!(f, "no rule of the map leads to region \"{region}\""),
+            Problem::UnknownAllocator { name, .. } => {
+                write!(f, "no allocator \"{name}\" is known; the region would wait for it")
+            }
+            Problem::NoMemory { region, overlaps: Some(other), reason } => {
+                write!(f, "region \"{region}\" overlaps region \"{other}\": {reason}")
+            }
+            Problem::NoMemory { region, reason, .. } => {
+                write!(f, "there is no memory for region \"{region}\": {reason}")
+            }
+        }
+    }
+}
+
+/// Looks a whole configuration over: `regions` and `map` on a board's `banks`, with the allocators of the names `allocators`. Findings
+/// come in the order of the texts, those of the regions first.
+///
+/// ```
+/// use cma_framework::config::lint::{Problem, lint};
+/// use cma_framework::config::{Bank, Growth, Map, parse_regions};
+///
+/// let regions = parse_regions("b1=32M;b2=16M")?;
+/// let map = Map::parse("*=b1;camera=b2")?;
+/// let found = lint(&regions, &map, &[Bank::new(0x4000_0000, 0x1000_0000)], Growth::Up, &[]);
+/// assert!(matches!(&found[0].problem, Problem::NeverMatches { covered_by, .. } if covered_by == "*"));
+/// assert_eq!(&map.text()[found[0].span.clone()], "camera");
+/// # Ok::<(), cma_framework::config::ConfigError>(())
+/// ```
+pub fn lint(
+    regions: &[ParsedRegion<'_>],
+    map: &Map,
+    banks: &[Bank],
+    growth: Growth,
+    allocators: &[&str],
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    no_memory(regions, banks, growth, &mut findings);
+    for region in regions {
+        region_alone(region, map, allocators, &mut findings);
+    }
+    findings.sort_by_key(|finding| finding.span.start);
+    unknown_regions(regions, map, &mut findings);
+    covered_patterns(map, &mut findings);
+    let map_findings = findings.partition_point(|f| f.source == Source::Regions);
+    findings[map_findings..].sort_by_key(|finding| finding.span.start);
+    findings
+}
+
+fn no_memory(regions: &[ParsedRegion<'_>], banks: &[Bank], growth: Growth, findings: &mut Vec<Finding>) {
+    let mut banks = Banks::new(banks, growth);
+    let mut placed: Vec<(&str, PageRange)> = Vec::new();
+    for region in regions {
+        let Ok(request) = EarlyRegion::from(region.spec).request() else { continue };
+        match banks.reserve(&request) {
+            Ok(range) => placed.push((region.spec.name, range)),
+            Err(reason) => {
+                let overlaps = match &reason {
+                    ReserveError::Taken { taken, .. } => placed.iter().find(|(_, range)| range == taken),
+                    _ => None,
+                };
+                let overlaps = overlaps.map(|(name, _)| (*name).to_string());
+                let span = region.spans.start.clone().unwrap_or(region.spans.size.clone());
+                let region = region.spec.name.to_string();
+                let problem = Problem::NoMemory { region, reason, overlaps };
+                findings.push(Finding { problem, source: Source::Regions, span });
+            }
+        }
+    }
+}
+
+fn region_alone(region: &ParsedRegion<'_>, map: &Map, allocators: &[&str], findings: &mut Vec<Finding>) {
+    let name = region.spec.name;
+    let mut named = map.rule_spans().iter().flat_map(|rule| &rule.regions);
+    if !named.any(|span| map.part(span) == name) {
+        let problem = Problem::Unreached { region: name.to_string() };
+        findings.push(Finding { problem, source: Source::Regions, span: region.spans.name.clone() });
+    }
+    if let (Some(AllocatorSpec { name, .. }), Some(span)) = (region.spec.allocator, &region.spans.allocator)
+        && !allocators.contains(&name)
+    {
+        let known = allocators.iter().map(ToString::to_string).collect();
+        let problem = Problem::UnknownAllocator { name: name.to_string(), known };
+        findings.push(Finding { problem, source: Source::Regions, span: span.clone() });
+    }
+}
+
+fn unknown_regions(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<Finding>) {
+    let known = |span: &Span| regions.iter().any(|region| region.spec.name == map.part(span));
+    for rule in map.rule_spans() {
+        for span in rule.regions.iter().filter(|span| !known(span)) {
+            let problem = Problem::UnknownRegion { name: map.part(span).to_string() };
+            findings.push(Finding { problem, source: Source::Map, span: span.clone() });
+        }
+        if let [first, .., last] | [first @ last] = &rule.regions[..]
+            && !rule.regions.iter().any(known)
+        {
+            let start = rule.patterns.first().map_or(first.start, |p| p.span.start);
+            let rule = map.text()[start..last.end].to_string();
+            let problem = Problem::LeadsNowhere { rule };
+            findings.push(Finding { problem, source: Source::Map, span: start..last.end });
+        }
+    }
+}
+
+fn covered_patterns(map: &Map, findings: &mut Vec<Finding>) {
+    let mut earlier: Vec<&Pattern> = Vec::new();
+    for rule in map.rule_spans() {
+        let mut covered = Vec::new();
+        for pattern in &rule.patterns {
+            if let Some(by) = earlier.iter().find(|by| covers_pattern(map, by, pattern)) {
+                covered.push((pattern.span.clone(), by.span.clone()));
+            }
+            earlier.push(pattern);
+        }
+        // A pattern that repeats one of its own rule is harmless; only what earlier rules take away makes a rule dead.
+        let whole_rule = covered.len() == rule.patterns.len();
+        for (span, by) in covered {
+            let problem = Problem::NeverMatches {
+                pattern: map.part(&span).to_string(),
+                covered_by: map.part(&by).to_string(),
+                whole_rule,
+            };
+            findings.push(Finding { problem, source: Source::Map, span });
+        }
+    }
+}
+
+/// Whether `by` matches every request that `pattern` matches.
+fn covers_pattern(map: &Map, by: &Pattern, pattern: &Pattern) -> bool {
+    let any = |kind: &Option<Span>| kind.as_ref().map_or("*".to_string(), |span| map.part(span).to_string());
+    covers(map.part(&by.device), map.part(&pattern.device)) && covers(&any(&by.kind), &any(&pattern.kind))
+}
+
+/// Whether `by` matches every name that `pattern` matches. Both may have `?` anywhere and a `*` at the end.
+fn covers(by: &str, pattern: &str) -> bool {
+    let (by_fixed, by_open) = by.strip_suffix('*').map_or((by, false), |fixed| (fixed, true));
+    let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
+    let mut rest = fixed.chars();
+    let prefix = by_fixed.chars().all(|b| rest.next().is_some_and(|p| b == '?' || b == p));
+    prefix && (by_open || (!open && rest.next().is_none()))
+}
+
+#[cfg(test)]
+mod tests;

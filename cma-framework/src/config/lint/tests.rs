@@ -1,0 +1,112 @@
+use super::*;
+use crate::config::parse_regions;
+
+const BANKS: &[Bank] = &[Bank::new(0x4000_0000, 0x1000_0000)];
+
+/// The findings, as the text they underline and what they are.
+fn found(regions: &str, map: &str) -> Vec<(String, Problem)> {
+    let parsed = parse_regions(regions).unwrap();
+    let parsed_map = Map::parse(map).unwrap();
+    lint(&parsed, &parsed_map, BANKS, Growth::Up, &["best-fit", "buddy"])
+        .into_iter()
+        .map(|f| (if f.source == Source::Map { map } else { regions }[f.span].to_string(), f.problem))
+        .collect()
+}
+
+#[test]
+fn a_clean_configuration_has_no_findings() {
+    assert_eq!(found("a=1M:best-fit;b=2M", "x/f=a;x=b;*=a,b"), []);
+}
+
+#[test]
+fn what_an_earlier_pattern_covers_never_matches() {
+    for (map, dead) in [
+        ("*=a;camera=a", "camera"),
+        ("camera=a;camera=a", "camera"),
+        ("cam*=a;camera/x=a", "camera/x"),
+        ("cam?ra=a;camera=a", "camera"),
+        ("foo/*=a;foo=a", "foo"),
+        ("foo=a;/x=a", "/x"),
+        ("foo?*=a;foob*=a", "foob*"),
+    ] {
+        let found = found("a=1M", map);
+        assert_eq!(found.len(), 1, "{map}: {found:?}");
+        assert_eq!(found[0].0, dead, "{map}");
+        assert!(matches!(found[0].1, Problem::NeverMatches { whole_rule: true, .. }), "{map}");
+    }
+    for map in
+        ["camera=a;*=a", "foo/a=a;foo=a", "foo?*=a;foo*=a", "fo=a;foo=a", "foo=a;fo?=a", "foo?=a;foo=a"]
+    {
+        assert_eq!(found("a=1M", map), [], "{map}");
+    }
+}
+
+#[test]
+fn a_rule_of_which_some_patterns_live_is_told_from_a_dead_one() {
+    let found = found("a=1M", "foo=a;foo,bar=a");
+    assert_eq!(found.len(), 1);
+    assert!(matches!(found[0].1, Problem::NeverMatches { whole_rule: false, .. }));
+}
+
+/// A second matcher, by trying every name over a small alphabet.
+#[test]
+fn covering_agrees_with_trying_every_name() {
+    fn matches(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([b'*'], _) => true,
+            ([], []) => true,
+            ([p, pattern @ ..], [c, name @ ..]) => (*p == b'?' || p == c) && matches(pattern, name),
+            _ => false,
+        }
+    }
+    fn words(alphabet: &[u8], longest: usize) -> Vec<Vec<u8>> {
+        let mut all = vec![vec![]];
+        let mut last = all.clone();
+        for _ in 0..longest {
+            last = last
+                .iter()
+                .flat_map(|w| alphabet.iter().map(move |c| [&w[..], &[*c]].concat()))
+                .collect::<Vec<_>>();
+            all.extend(last.clone());
+        }
+        all
+    }
+    let names = words(b"abc", 4);
+    let mut patterns = words(b"ab?", 3);
+    patterns.extend(patterns.clone().into_iter().map(|p| [&p[..], b"*"].concat()));
+    for by in &patterns {
+        for pattern in &patterns {
+            let all = names.iter().all(|name| !matches(pattern, name) || matches(by, name));
+            let (by, pattern) = (str::from_utf8(by).unwrap(), str::from_utf8(pattern).unwrap());
+            assert_eq!(covers(by, pattern), all, "{by} covers {pattern}");
+        }
+    }
+}
+
+#[test]
+fn regions_nobody_names_and_names_nobody_has() {
+    let found = found("a=1M;b=1M", "x=a,c;y=d");
+    assert_eq!(found[0], ("b".to_string(), Problem::Unreached { region: "b".to_string() }));
+    assert_eq!(found[1], ("c".to_string(), Problem::UnknownRegion { name: "c".to_string() }));
+    assert_eq!(found[2], ("y=d".to_string(), Problem::LeadsNowhere { rule: "y=d".to_string() }));
+    assert_eq!(found[3], ("d".to_string(), Problem::UnknownRegion { name: "d".to_string() }));
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn allocators_nobody_knows() {
+    let found = found("a=1M:bestfit", "*=a");
+    assert_eq!(found[0].0, "bestfit");
+    assert!(found[0].1.remedy().contains("best-fit, buddy"));
+}
+
+#[test]
+fn regions_without_memory_are_errors() {
+    let found = found("a=16M@0x40000000;b=16M@0x40800000;c=1G;d=1M@0x10000000", "*=a,b,c,d");
+    assert!(matches!(&found[0].1, Problem::NoMemory { overlaps: Some(other), .. } if other == "a"));
+    assert_eq!(
+        (found[0].0.as_str(), found[1].0.as_str(), found[2].0.as_str()),
+        ("0x40800000", "1G", "0x10000000")
+    );
+    assert_eq!(found.len(), 3);
+}

@@ -1,0 +1,78 @@
+//! A board's defaults, as constants.
+
+use super::{Map, RegionSpec, RuleSpec};
+use cma_api::PageRange;
+use std::fmt;
+
+/// A board: its memory banks, and the regions and the map it starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// The name people choose it by.
+    pub name: &'static str,
+    /// Its memory.
+    pub banks: &'static [Bank],
+    /// From which end of a bank regions without a start wish are placed.
+    pub growth: Growth,
+    /// Its regions, in the order in which they are reserved.
+    pub regions: &'static [RegionSpec<'static>],
+    /// Its map.
+    pub map: &'static [RuleSpec<'static>],
+}
+
+impl Platform {
+    /// The regions as `cma=` text.
+    pub fn regions_text(&self) -> String {
+        self.regions.iter().map(ToString::to_string).collect::<Vec<_>>().join(";")
+    }
+
+    /// The map as `cma.map=` text.
+    pub fn map_text(&self) -> String {
+        self.map.iter().map(ToString::to_string).collect::<Vec<_>>().join(";")
+    }
+
+    /// The map, ready for use.
+    ///
+    /// # Errors
+    ///
+    /// A constant that the grammar doesn't have.
+    pub fn parsed_map(&self) -> Result<Map, super::ConfigError> {
+        Map::from_rules(self.map)
+    }
+}
+
+/// A bank of memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Bank(
+    /// Where it is.
+    pub PageRange,
+);
+
+impl Bank {
+    /// A bank of `size` bytes at `start`.
+    ///
+    /// # Panics
+    ///
+    /// When it is not whole pages in the address space. In a constant, that is an error at compile time.
+    pub const fn new(start: u64, size: u64) -> Bank {
+        match PageRange::from_bytes(cma_api::DmaAddr::new(start), size) {
+            Some(range) => Bank(range),
+            None => panic!("a bank is whole pages within the address space"),
+        }
+    }
+}
+
+impl fmt::Debug for Bank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bank({})", self.0)
+    }
+}
+
+/// From which end a bank is filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Growth {
+    /// From its lowest address up.
+    #[default]
+    Up,
+    /// From its highest address down, as boards do that leave the start to the kernel.
+    Down,
+}

@@ -1,0 +1,106 @@
+use super::*;
+use proptest::prelude::*;
+
+fn parsed(text: &str) -> Vec<RegionSpec<'_>> {
+    parse_regions(text).unwrap_or_else(|e| panic!("{text}: {e}")).into_iter().map(|r| r.spec).collect()
+}
+
+#[test]
+fn every_part_is_read() {
+    let all = parsed("fw=1M/128K;b2=0x1000@0x40000000:buddy(max-order=9,x=;y);c=010:;d=2g");
+    assert_eq!(all[0], RegionSpec::new("fw", 1 << 20).aligned(128 << 10));
+    let allocator = Some(AllocatorSpec { name: "buddy", params: "max-order=9,x=;y" });
+    assert_eq!(all[1], RegionSpec { allocator, ..RegionSpec::new("b2", 4096).at(0x4000_0000) });
+    assert_eq!(all[2], RegionSpec::new("c", 8));
+    assert_eq!(all[3], RegionSpec::new("d", 2 << 30));
+    assert_eq!(parsed(""), []);
+    assert_eq!(parsed("a=1;"), [RegionSpec::new("a", 1)]);
+    assert_eq!(parsed("a=1\n"), [RegionSpec::new("a", 1)]);
+}
+
+#[test]
+fn every_mistake_is_named_at_its_place() {
+    for (text, mistake, found) in [
+        ("=1M", Mistake::NoRegionName, ""),
+        ("a=1M;;b=1M", Mistake::Empty, ";"),
+        (";a=1M", Mistake::NoRegionName, ""),
+        ("a b=1M", Mistake::BadName, "a b"),
+        ("a*=1M", Mistake::WildcardInName, "a*"),
+        ("a=1M;a=2M", Mistake::DuplicateName, "a"),
+        ("a", Mistake::NoEquals, ""),
+        ("a:best-fit", Mistake::NoEquals, ""),
+        ("a=", Mistake::NoNumber, ""),
+        ("a=M", Mistake::NoNumber, ""),
+        ("a==1", Mistake::NoNumber, ""),
+        ("a=0x", Mistake::NoNumber, "0x"),
+        ("a=-1", Mistake::NoNumber, ""),
+        ("a=09", Mistake::BadOctal, "09"),
+        ("a=0", Mistake::Zero, "0"),
+        ("a=1M@0", Mistake::Zero, "0"),
+        ("a=1M/0x0", Mistake::Zero, "0x0"),
+        ("a=1M/3", Mistake::NotPowerOfTwo, "3"),
+        ("a=16E", Mistake::NumberTooLarge, "16E"),
+        ("a=18446744073709551616", Mistake::NumberTooLarge, "18446744073709551616"),
+        ("a=0xffffffffffffffff", Mistake::NumberTooLarge, "0xffffffffffffffff"),
+        ("a=2@0xfffffffffffff001", Mistake::PastTheTop, "0xfffffffffffff001"),
+        ("a=1M@15E/8E", Mistake::PastTheTop, "15E"),
+        ("a=1M:b(c", Mistake::UnclosedParams, "(c"),
+        ("a=1M:(c)", Mistake::LeftOver, "(c)"),
+        ("a=1MB", Mistake::LeftOver, "B"),
+        ("a=1M x;b=1", Mistake::LeftOver, " x"),
+        ("a=1M/4K@1M", Mistake::LeftOver, "@1M"),
+        ("a=1M:b(c)d", Mistake::LeftOver, "d"),
+    ] {
+        let error = parse_regions(text).expect_err(text);
+        assert_eq!((&error.mistake, error.found()), (&mistake, found), "{text}");
+    }
+}
+
+#[test]
+fn a_region_may_end_at_the_top_of_the_address_space() {
+    assert_eq!(parsed("a=64K@0xffffffffffff0000").len(), 1);
+}
+
+fn spec() -> impl Strategy<Value = (String, u64, Option<u64>, Option<u32>, Option<(String, String)>)> {
+    (
+        "[a-z][a-z0-9._-]{0,8}",
+        1..u64::MAX / 4,
+        proptest::option::of(1..u64::MAX / 4),
+        proptest::option::of(0..62u32),
+        proptest::option::of(("[a-z][a-z-]{0,8}", "[^)]{0,12}")),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read_back(parts in spec()) {
+        let (name, size, start, alignment, allocator) = &parts;
+        let region = RegionSpec {
+            name,
+            size: *size,
+            start: start.map(DmaAddr::new),
+            alignment: alignment.map(|log2| 1 << log2),
+            allocator: allocator.as_ref().map(|(name, params)| AllocatorSpec { name, params }),
+        };
+        let text = region.to_string();
+        // White space at the end of the text is passed over, also that of unclosed nonsense.
+        prop_assert_eq!(parse_regions(&text).unwrap()[0].spec, region);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC*", likely in "[a-c=@/:();,0-9xKMGE \\n*]{0,24}") {
+        for text in [text, likely] {
+            match parse_regions(&text) {
+                Err(error) => {
+                    prop_assert!(text.get(error.span.clone()).is_some(), "{:?} in {:?}", error.span, text);
+                    let _ = error.to_string();
+                }
+                Ok(regions) => for region in regions {
+                    prop_assert_eq!(&text[region.spans.name], region.spec.name);
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Numbers with suffixes: read as the `cma=` grammar has them, written in the shortest exact form.
+
+use super::error::Mistake;
+use std::fmt;
+
+/// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix K, M, G, T, P
+/// or E (powers of 1024, any case). Answers with the number and the bytes of text it took.
+///
+/// # Errors
+///
+/// [`Mistake::NoNumber`], [`Mistake::BadOctal`] or [`Mistake::NumberTooLarge`], with the length of the text that is wrong.
+pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
+    let bytes = text.as_bytes();
+    let (radix, prefix) = match bytes {
+        [b'0', b'x' | b'X', ..] => (16, 2),
+        [b'0', ..] => (8, 0),
+        _ => (10, 0),
+    };
+    let is_digit = |b: &u8| if radix == 16 { b.is_ascii_hexdigit() } else { b.is_ascii_digit() };
+    let digits = bytes[prefix..].iter().take_while(|b| is_digit(b)).count();
+    let end = prefix + digits;
+    if digits == 0 {
+        return Err((Mistake::NoNumber, end));
+    }
+    let shift = match bytes.get(end).map(u8::to_ascii_uppercase) {
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        Some(b'T') => 40,
+        Some(b'P') => 50,
+        Some(b'E') => 60,
+        _ => 0,
+    };
+    let taken = end + usize::from(shift != 0);
+    let mut value: u64 = 0;
+    for digit in &bytes[prefix..end] {
+        let digit = (*digit as char).to_digit(radix).ok_or((Mistake::BadOctal, taken))?;
+        value = value
+            .checked_mul(u64::from(radix))
+            .and_then(|v| v.checked_add(u64::from(digit)))
+            .ok_or((Mistake::NumberTooLarge, taken))?;
+    }
+    if shift > 0 && value > u64::MAX >> shift {
+        return Err((Mistake::NumberTooLarge, taken));
+    }
+    Ok((value << shift, taken))
+}
+
+/// A number of bytes that prints as `36864K`, `1M` or `123`: the largest suffix that says it exactly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut value, mut suffix) = (self.0, "");
+        for next in ["K", "M", "G", "T", "P", "E"] {
+            if value == 0 || !value.is_multiple_of(1024) {
+                break;
+            }
+            (value, suffix) = (value / 1024, next);
+        }
+        f.pad(&format!("{value}{suffix}"))
+    }
+}

@@ -1,0 +1,62 @@
+//! A device's own way in: its route is looked up once, and again when the configuration has changed.
+
+use crate::allocate::AllocError;
+use crate::cma::Cma;
+use crate::region::Chunk;
+use crate::world::Route;
+use arc_swap::ArcSwap;
+use std::fmt;
+use std::sync::Arc;
+
+/// A device that asks for memory of one type. Made by [`Cma::device`].
+///
+/// It does what [`Cma::alloc`] does, without looking the names up each time.
+pub struct Device {
+    cma: Cma,
+    name: Box<str>,
+    kind: Box<str>,
+    route: ArcSwap<Route>,
+}
+
+impl Device {
+    pub(crate) fn new(cma: Cma, name: &str, kind: &str) -> Self {
+        let route = ArcSwap::new(route(&cma, name, kind));
+        Device { cma, name: name.into(), kind: kind.into(), route }
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The type of memory it asks for.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// A chunk of `size` bytes at a multiple of `alignment` bytes (0 for a page). See [`Cma::alloc`].
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], which says why, for each region that was tried.
+    #[inline]
+    pub fn alloc(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let known = self.route.load();
+        if known.world == self.cma.shared().world_number() {
+            return self.cma.shared().alloc_by(&known, size, alignment);
+        }
+        let route = route(&self.cma, &self.name, &self.kind);
+        self.route.store(route.clone());
+        self.cma.shared().alloc_by(&route, size, alignment)
+    }
+}
+
+fn route(cma: &Cma, device: &str, kind: &str) -> Arc<Route> {
+    cma.shared().world().route(device, kind, || cma.intern(device, kind))
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Device({}/{})", self.name, self.kind)
+    }
+}

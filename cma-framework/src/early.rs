@@ -1,0 +1,172 @@
+//! Early regions: described, not registered yet, still to be given memory (specification section 3).
+
+use crate::config::RegionSpec;
+use crate::region::{AllocatorChoice, Region};
+use crate::register::RegisterError;
+use crate::reserve::{ReserveError, ReserveRequest, Reserver};
+use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A region that still needs memory.
+#[derive(Clone, Debug, Default)]
+pub struct EarlyRegion {
+    /// The name by which the map will reach it; `None` for a private region.
+    pub name: Option<String>,
+    /// The size in bytes; not 0. Rounded up to a page.
+    pub size: u64,
+    /// What its start must be a multiple of, in bytes: a power of two, or 0 for a page.
+    pub alignment: u64,
+    /// Where it wishes to be. Rounded up to the alignment. It is placed there or not at all.
+    pub start: Option<DmaAddr>,
+    /// The allocator it asks for.
+    pub allocator: AllocatorChoice,
+}
+
+impl From<RegionSpec<'_>> for EarlyRegion {
+    fn from(spec: RegionSpec<'_>) -> Self {
+        EarlyRegion {
+            name: Some(spec.name.to_string()),
+            size: spec.size,
+            alignment: spec.alignment.unwrap_or(0),
+            start: spec.start,
+            allocator: spec.allocator.map(AllocatorChoice::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl EarlyRegion {
+    /// What to ask a reserver for.
+    pub(crate) fn request(&self) -> Result<ReserveRequest, EarlyError> {
+        if self.size == 0 {
+            return Err(EarlyError::NoSize);
+        }
+        if self.name.as_deref().is_some_and(|name| !crate::config::is_name(name)) {
+            return Err(EarlyError::BadName { name: self.name.clone().unwrap_or_default() });
+        }
+        let alignment =
+            Alignment::new(self.alignment).ok_or(EarlyError::Alignment { bytes: self.alignment })?;
+        let pages = Pages::covering(self.size);
+        let too_large = EarlyError::PastTheTop { start: self.start, size: self.size };
+        let start = match self.start {
+            Some(start) => Some(start.align_up(alignment).ok_or(too_large.clone())?),
+            None => None,
+        };
+        let end = start.map_or(0, DmaAddr::page) + pages.get();
+        if end > PageRange::ADDRESS_SPACE_PAGES || pages.get() == PageRange::ADDRESS_SPACE_PAGES {
+            return Err(too_large);
+        }
+        Ok(ReserveRequest { pages, alignment, start })
+    }
+}
+
+/// Why an early region, or a board's defaults, were not accepted. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EarlyError {
+    /// Size 0.
+    #[error("a region of size 0")]
+    NoSize,
+    /// A name that can't be written in the map.
+    #[error("\"{name}\" can't be the name of a region: no white space, wildcards or any of ; , = / @ : ( )")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// No power of two.
+    #[error("an alignment of {bytes} is no power of two")]
+    Alignment {
+        /// The alignment.
+        bytes: u64,
+    },
+    /// It passes the top of the address space.
+    #[error("a region of {size} bytes{} passes the top of the address space", start.map_or(String::new(), |s| format!(" at {s}")))]
+    PastTheTop {
+        /// Its wish.
+        start: Option<DmaAddr>,
+        /// Its size.
+        size: u64,
+    },
+    /// There are defaults already.
+    #[error("a platform's defaults are set already")]
+    DefaultsSet,
+}
+
+/// How far an early region has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EarlyState {
+    /// Described; no memory was asked for yet.
+    #[default]
+    Described,
+    /// There was no memory for it.
+    NotReserved(ReserveError),
+    /// It has memory, and is not registered yet.
+    Reserved(PageRange),
+    /// It has memory, and registering it failed.
+    NotRegistered(PageRange, RegisterError),
+    /// It is a normal region.
+    Registered(Region),
+}
+
+/// An early region in the framework's hands: shows how far it has come.
+#[derive(Clone, Debug)]
+pub struct EarlyHandle(Arc<Early>);
+
+#[derive(Debug)]
+pub(crate) struct Early {
+    pub(crate) region: EarlyRegion,
+    pub(crate) request: ReserveRequest,
+    state: Mutex<EarlyState>,
+}
+
+impl EarlyHandle {
+    pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
+        let request = region.request()?;
+        Ok(EarlyHandle(Arc::new(Early { region, request, state: Mutex::default() })))
+    }
+
+    /// What was described.
+    pub fn description(&self) -> &EarlyRegion {
+        &self.0.region
+    }
+
+    /// How far it has come.
+    pub fn state(&self) -> EarlyState {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The memory it has, if it is reserved.
+    pub fn reserved(&self) -> Option<PageRange> {
+        match self.state() {
+            EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _) => Some(range),
+            EarlyState::Registered(region) => Some(region.range()),
+            EarlyState::Described | EarlyState::NotReserved(_) => None,
+        }
+    }
+
+    /// The region it has become, if it is registered.
+    pub fn registered(&self) -> Option<Region> {
+        match self.state() {
+            EarlyState::Registered(region) => Some(region),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn set(&self, state: EarlyState) {
+        *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// Asks for memory, unless it has some.
+    pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
+        if self.reserved().is_none() {
+            self.set(match reserver.reserve(&self.0.request) {
+                Ok(range) => EarlyState::Reserved(range),
+                Err(error) => {
+                    let name = self.0.region.name.as_deref().unwrap_or("(private)");
+                    tracing::warn!(region = name, %error, "early region not reserved");
+                    EarlyState::NotReserved(error)
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The one place that says which errno of the specification each error stands for.
+
+use crate::allocate::{AllocError, FreeError, InfoError};
+use crate::early::EarlyError;
+use crate::region::ChangeError;
+use crate::register::{RegisterAllocatorError, RegisterError, UnregisterError};
+
+/// The error numbers of the specification, with the values Linux gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::upper_case_acronyms, reason = "that is how they are written")]
+#[allow(missing_docs, reason = "each is its own name; the errors they stand for say more")]
+#[repr(i32)]
+pub enum Errno {
+    ENOENT = 2,
+    ENOMEM = 12,
+    EBUSY = 16,
+    EEXIST = 17,
+    EINVAL = 22,
+    EADDRINUSE = 98,
+}
+
+impl AllocError {
+    /// The errno of the specification, section 6.
+    pub fn errno(&self) -> Errno {
+        match self {
+            AllocError::Invalid(_) | AllocError::Unregistered => Errno::EINVAL,
+            AllocError::NoRule { .. } => Errno::ENOENT,
+            AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
+            AllocError::NoRegion(_) => Errno::ENOMEM,
+        }
+    }
+}
+
+impl FreeError {
+    /// The errno of the specification, section 6.
+    pub fn errno(&self) -> Errno {
+        match self {
+            FreeError::NoChunk { .. } => Errno::ENOENT,
+            FreeError::Held { .. } => Errno::EBUSY,
+        }
+    }
+}
+
+impl InfoError {
+    /// The errno of the specification, section 6.
+    pub fn errno(&self) -> Errno {
+        match self {
+            InfoError::Invalid(_) => Errno::EINVAL,
+            InfoError::NoRule { .. } | InfoError::NoRegion => Errno::ENOENT,
+        }
+    }
+}
+
+impl EarlyError {
+    /// The errno of the specification, section 3.
+    pub fn errno(&self) -> Errno {
+        match self {
+            EarlyError::DefaultsSet => Errno::EBUSY,
+            _ => Errno::EINVAL,
+        }
+    }
+}
+
+impl RegisterError {
+    /// The errno of the specification, section 3.
+    pub fn errno(&self) -> Errno {
+        match self {
+            RegisterError::Invalid(_) | RegisterError::Allocator { .. } => Errno::EINVAL,
+            RegisterError::NameTaken { .. } => Errno::EEXIST,
+            RegisterError::Overlaps { .. } => Errno::EADDRINUSE,
+        }
+    }
+}
+
+impl UnregisterError {
+    /// The errno of the specification, section 3.
+    pub fn errno(&self) -> Errno {
+        match self {
+            UnregisterError::Busy { .. } => Errno::EBUSY,
+            UnregisterError::NotRegistered => Errno::EINVAL,
+        }
+    }
+}
+
+impl RegisterAllocatorError {
+    /// The errno of the specification, section 4.
+    pub fn errno(&self) -> Errno {
+        match self {
+            RegisterAllocatorError::NameTaken { .. } => Errno::EEXIST,
+            RegisterAllocatorError::BadName { .. } => Errno::EINVAL,
+        }
+    }
+}
+
+impl ChangeError {
+    /// The errno of the specification, section 7.
+    pub fn errno(&self) -> Errno {
+        match self {
+            ChangeError::Unregistered => Errno::EINVAL,
+            ChangeError::Initialise { .. } => Errno::EINVAL,
+            ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => Errno::EBUSY,
+        }
+    }
+}

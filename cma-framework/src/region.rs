@@ -1,0 +1,444 @@
+//! A registered region: its place, its allocator and its books, behind one lock.
+//!
+//! Nothing above takes this lock but through these methods, and nothing below takes another: requests to different
+//! regions never meet. A plug-in is called under the lock of its region alone.
+
+mod attach;
+mod chunks;
+mod occupancy;
+
+use crate::allocate::{Misplacement, Reason};
+use crate::world::Registered;
+use attach::Attached;
+pub(crate) use attach::Attaching;
+pub use attach::{AllocatorChoice, AllocatorState, ChangeError};
+pub(crate) use chunks::Slot;
+use chunks::{Booked, ChunkTable};
+use cma_api::v1::{AllocatorBox, Refused};
+use cma_api::{PageRange, Pages, Placement, Request};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A handle to a registered region. Clones are handles to the same region.
+///
+/// It is the only way into a *private* region, one without a name.
+#[derive(Clone)]
+pub struct Region(Arc<Shared>);
+
+struct Shared {
+    name: Option<Arc<str>>,
+    range: PageRange,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Cleared for good when the region is unregistered; handles may outlive that.
+    registered: bool,
+    choice: AllocatorChoice,
+    attached: Attached,
+    chunks: ChunkTable,
+    free: Pages,
+}
+
+/// A region's figures at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionStatus {
+    /// Free space in bytes.
+    pub free_bytes: u64,
+    /// Live chunks.
+    pub users: u32,
+    /// The largest hole in bytes, as the allocator says; 0 without an allocator.
+    pub largest_hole_bytes: u64,
+    /// Its allocator, or what it waits for.
+    pub allocator: AllocatorState,
+}
+
+impl Region {
+    pub(crate) fn new(name: Option<Arc<str>>, range: PageRange, choice: AllocatorChoice) -> Self {
+        Region(Arc::new(Shared {
+            name,
+            range,
+            state: Mutex::new(State {
+                registered: true,
+                choice,
+                attached: Attached::Nothing { failure: None },
+                chunks: ChunkTable::new(range),
+                free: range.pages(),
+            }),
+        }))
+    }
+
+    /// The name by which the map reaches it; `None` for a private region.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    pub(crate) fn shared_name(&self) -> Option<&Arc<str>> {
+        self.0.name.as_ref()
+    }
+
+    /// Its place.
+    pub fn range(&self) -> PageRange {
+        self.0.range
+    }
+
+    /// Whether it still is registered.
+    pub fn is_registered(&self) -> bool {
+        self.lock().registered
+    }
+
+    /// Its figures, all of one moment.
+    pub fn status(&self) -> RegionStatus {
+        let state = &mut *self.lock();
+        RegionStatus {
+            free_bytes: state.free.bytes(),
+            users: state.chunks.live(),
+            largest_hole_bytes: state.largest_hole(self).unwrap_or_default().bytes(),
+            allocator: state.attached.state(&state.choice),
+        }
+    }
+
+    /// Compares the books with what the allocator says of itself. May be slow: it is for tests and for diagnosis.
+    ///
+    /// # Errors
+    ///
+    /// The first disagreement, with the evidence.
+    pub fn check(&self) -> Result<(), String> {
+        let state = &mut *self.lock();
+        let live = state.chunks.ascending();
+        let used: u64 = live.iter().map(|(_, booked)| booked.placement.range.pages().get()).sum();
+        let free = self.0.range.pages().get() - used;
+        if free != state.free.get() {
+            return Err(format!(
+                "{} pages are booked as free, but the chunks leave {free}",
+                state.free.get()
+            ));
+        }
+        let name = state.attached.name().to_string();
+        match state.ask(self, "it panicked while checking itself", |object| object.check().into_result()) {
+            None => return state.attached.out_of_service().map_or(Ok(()), |why| Err(why.to_string())),
+            Some(verdict) => verdict.map_err(|broken| format!("allocator {name}: {broken}"))?,
+        }
+        let Some(holes) = state.ask(self, "it panicked while showing its holes", AllocatorBox::holes) else {
+            return Err(format!("allocator {name} panicked while showing its holes"));
+        };
+        let mut expected = Vec::new();
+        let mut from = self.0.range.first_page();
+        let ends = live.iter().map(|(_, b)| (b.placement.range.first_page(), b.placement.range.end_page()));
+        for (first, end) in ends.chain([(self.0.range.end_page(), 0)]) {
+            if from < first {
+                expected.push(PageRange::from_pages(from, first - from));
+            }
+            from = end;
+        }
+        if holes[..] != expected[..] {
+            return Err(format!(
+                "allocator {name} has the holes {:?}, the books leave {expected:?}",
+                &holes[..]
+            ));
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code of others runs under the lock outside `cma-api`'s guard, so a poisoned lock means a bug in this file
+        // was caught by a host that carries on; its books are the best there are.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Places and books a chunk. `attaching` is asked when the region has no allocator yet.
+    #[inline]
+    pub(crate) fn allocate(&self, request: &Request, attaching: &impl Attaching) -> Result<Chunk, Reason> {
+        let state = &mut *self.lock();
+        let answer = match &mut state.attached {
+            Attached::Allocator(service) => service.object.allocate(request).into_result(),
+            _ => {
+                self.attach_late(state, attaching)?;
+                match &mut state.attached {
+                    Attached::Allocator(service) => service.object.allocate(request).into_result(),
+                    _ => return Err(Reason::Unregistered),
+                }
+            }
+        };
+        match answer {
+            Ok(placement) => match self.book(state, request, placement) {
+                Ok(slot) => Ok(Chunk { region: self.clone(), slot: Some(slot), range: placement.range }),
+                Err(fault) => Err(self.misplaced(state, request, fault)),
+            },
+            Err(refused) => Err(self.refused(state, request, refused)),
+        }
+    }
+
+    /// Books a placement after every check that its allocator deserves.
+    #[inline]
+    fn book(&self, state: &mut State, request: &Request, placement: Placement) -> Result<Slot, Misplacement> {
+        let range = placement.range;
+        if range.pages() != request.pages() {
+            Err(Misplacement::WrongSize(range))
+        } else if !range.within(self.0.range) {
+            Err(Misplacement::Outside(range))
+        } else if range.first_page() & (request.alignment().pages().get() - 1) != 0 {
+            Err(Misplacement::Unaligned(range))
+        } else {
+            let slot = state
+                .chunks
+                .book(placement, request.asker())
+                .map_err(|chunks::Overlaps| Misplacement::Overlaps(range))?;
+            state.free = Pages::new(state.free.get() - range.pages().get());
+            Ok(slot)
+        }
+    }
+
+    #[cold]
+    fn attach_late(&self, state: &mut State, attaching: &impl Attaching) -> Result<(), Reason> {
+        if !state.registered {
+            return Err(Reason::Unregistered);
+        }
+        attaching.with_registered(|registered| state.attach(self.0.range, registered))
+    }
+
+    /// Works out why the allocator finds no place.
+    #[cold]
+    fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Reason {
+        if refused == Refused::Panicked {
+            return state.end_service(self, "it panicked while allocating");
+        }
+        let (pages, free) = (request.pages(), state.free);
+        if free < pages {
+            return Reason::Full { free_bytes: free.bytes(), region_bytes: self.0.range.bytes() };
+        }
+        let Some(largest) = state.largest_hole(self) else {
+            return state.attached.out_of_service().unwrap_or(Reason::Unregistered);
+        };
+        let largest_hole_bytes = largest.bytes();
+        if largest < pages {
+            Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes }
+        } else if request.alignment() > cma_api::Alignment::PAGE {
+            Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes }
+        } else {
+            Reason::Declined { largest_hole_bytes }
+        }
+    }
+
+    /// Takes an allocator out of service whose placement was refused. It is not told: it would have to be trusted.
+    #[cold]
+    fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Reason {
+        let allocator = state.attached.name().to_string();
+        state.end_service(self, &format!("it answered {} with {fault}", Asked(request)));
+        Reason::Misplaced { allocator, fault }
+    }
+
+    /// Frees the chunk in `slot`. The books lose it whatever the allocator says.
+    #[inline]
+    fn free_slot(&self, slot: Slot) {
+        let state = &mut *self.lock();
+        let Booked { placement, .. } = state.chunks.unbook(slot);
+        state.free = Pages::new(state.free.get() + placement.range.pages().get());
+        if let Attached::Allocator(service) = &mut state.attached
+            && let Err(refused) = service.object.free(&placement).into_result()
+        {
+            self.not_taken_back(state, placement.range, refused);
+        }
+    }
+
+    #[cold]
+    fn not_taken_back(&self, state: &mut State, range: PageRange, refused: Refused) {
+        let what = match refused {
+            Refused::Panicked => format!("it panicked while freeing {range}"),
+            Refused::No => format!("it refused to take back {range}, a live chunk of its own"),
+        };
+        state.end_service(self, &what);
+    }
+
+    /// Frees the chunk that starts at page `first` and that no guard holds.
+    pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
+        let slot = {
+            let state = &mut *self.lock();
+            match state.chunks.unindex(first) {
+                Some(slot) => slot,
+                None if state.chunks.starts_at(first) => return Err(NotFreed::Held),
+                None => return Err(NotFreed::NoChunk),
+            }
+        };
+        self.free_slot(slot);
+        Ok(())
+    }
+
+    /// Attaches a newly registered allocator if the region waits for it. `first` says that it is the first ever
+    /// registered.
+    pub(crate) fn offer(&self, registered: &Registered, first: bool) -> Option<Result<(), Reason>> {
+        let state = &mut *self.lock();
+        if !state.registered || !state.waits_for(registered, first) {
+            return None;
+        }
+        Some(state.attach(self.0.range, std::slice::from_ref(registered)))
+    }
+
+    /// Attaches now if what the region wants is there.
+    pub(crate) fn attach_now(&self, registered: &[Registered]) -> Result<(), Reason> {
+        let state = &mut *self.lock();
+        if matches!(state.attached, Attached::Nothing { .. }) {
+            state.attach(self.0.range, registered)?;
+        }
+        Ok(())
+    }
+
+    /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
+    pub(crate) fn change_allocator(
+        &self,
+        choice: AllocatorChoice,
+        registered: &[Registered],
+    ) -> Result<AllocatorState, ChangeError> {
+        let state = &mut *self.lock();
+        if !state.registered {
+            return Err(ChangeError::Unregistered);
+        }
+        let old = state.change(self.0.range, choice, registered)?;
+        let now = state.attached.state(&state.choice);
+        drop(old);
+        Ok(now)
+    }
+
+    /// Ends the region, if it is empty.
+    pub(crate) fn unregister(&self) -> Result<(), u32> {
+        let state = &mut *self.lock();
+        match state.chunks.live() {
+            0 => {
+                state.registered = false;
+                state.attached = Attached::Nothing { failure: None };
+                Ok(())
+            }
+            live => Err(live),
+        }
+    }
+}
+
+impl State {
+    /// Asks the allocator something it can't refuse; `None` without one, or when it panics, which ends it: `what` says where.
+    fn ask<T>(
+        &mut self,
+        region: &Region,
+        what: &str,
+        question: impl FnOnce(&mut AllocatorBox) -> T,
+    ) -> Option<T> {
+        let Attached::Allocator(service) = &mut self.attached else { return None };
+        let answer = question(&mut service.object);
+        if service.object.fault().is_none() {
+            return Some(answer);
+        }
+        self.end_service(region, what);
+        None
+    }
+
+    fn largest_hole(&mut self, region: &Region) -> Option<Pages> {
+        self.ask(region, "it panicked while looking for its largest hole", AllocatorBox::largest_hole)
+    }
+
+    /// Takes the allocator out of service for good and says why. Its live chunks stay booked and can be freed.
+    #[cold]
+    fn end_service(&mut self, region: &Region, what: &str) -> Reason {
+        if let Attached::Allocator(service) = &self.attached {
+            let allocator = service.name().to_string();
+            let fault = service.object.fault().into_option();
+            let reason = fault.map_or_else(|| what.to_string(), |message| format!("{what}: {message}"));
+            tracing::error!(region = %region, allocator, reason, "allocator taken out of service");
+            self.attached = Attached::OutOfService { allocator, reason };
+        }
+        self.attached.out_of_service().unwrap_or(Reason::Unregistered)
+    }
+}
+
+/// Why an address was not freed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotFreed {
+    NoChunk,
+    Held,
+}
+
+/// A request in words.
+struct Asked<'a>(&'a Request);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes aligned to {}", self.0.pages().bytes(), self.0.alignment().bytes())
+    }
+}
+
+impl fmt::Display for Region {
+    /// The name, or the range of a private region.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "{}", self.0.range),
+        }
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Region({:?} {})", self.name(), self.0.range)
+    }
+}
+
+impl PartialEq for Region {
+    /// Whether both are handles to the same region.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Region {}
+
+/// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain address.
+#[must_use = "a chunk that is dropped is freed"]
+pub struct Chunk {
+    region: Region,
+    /// `None` once the chunk has outgrown its guard.
+    slot: Option<Slot>,
+    range: PageRange,
+}
+
+impl Chunk {
+    /// The lowest address.
+    pub fn start(&self) -> cma_api::DmaAddr {
+        self.range.start()
+    }
+
+    /// The size in bytes: what was asked for, rounded up to a page.
+    pub fn size(&self) -> u64 {
+        self.range.bytes()
+    }
+
+    /// The pages it covers.
+    pub fn range(&self) -> PageRange {
+        self.range
+    }
+
+    /// The region it is in.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
+    pub fn into_addr(mut self) -> cma_api::DmaAddr {
+        if let Some(slot) = self.slot.take() {
+            self.region.lock().chunks.index(slot);
+        }
+        self.range.start()
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.region.free_slot(slot);
+        }
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk({} in {})", self.range, self.region)
+    }
+}

@@ -1,0 +1,309 @@
+//! Attaching an allocator to a region, late, early, or in place of another one.
+
+use super::State;
+use super::chunks::ChunkTable;
+use crate::allocate::Reason;
+use crate::loader::Plugin;
+use crate::world::Registered;
+use cma_api::PageRange;
+use cma_api::v1::AllocatorBox;
+use std::fmt;
+use std::sync::Arc;
+
+/// Which allocator a region asks for.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum AllocatorChoice {
+    /// The default one: the first that is registered.
+    #[default]
+    Default,
+    /// The one registered under this name, whenever that comes.
+    Named {
+        /// Its name.
+        name: String,
+        /// For its initialise, unchanged.
+        params: String,
+    },
+    /// This one, registered or not.
+    Given {
+        /// The algorithm.
+        plugin: Plugin,
+        /// For its initialise, unchanged.
+        params: String,
+    },
+}
+
+impl AllocatorChoice {
+    /// The allocator registered as `name`, without parameters.
+    pub fn named(name: impl Into<String>) -> Self {
+        AllocatorChoice::Named { name: name.into(), params: String::new() }
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            AllocatorChoice::Default => None,
+            AllocatorChoice::Named { name, .. } => Some(name),
+            AllocatorChoice::Given { plugin, .. } => Some(plugin.name()),
+        }
+    }
+
+    fn params(&self) -> &str {
+        match self {
+            AllocatorChoice::Default => "",
+            AllocatorChoice::Named { params, .. } | AllocatorChoice::Given { params, .. } => params,
+        }
+    }
+}
+
+impl From<crate::config::AllocatorSpec<'_>> for AllocatorChoice {
+    fn from(spec: crate::config::AllocatorSpec<'_>) -> Self {
+        AllocatorChoice::Named { name: spec.name.to_string(), params: spec.params.to_string() }
+    }
+}
+
+/// What serves a region, or what it waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AllocatorState {
+    /// It has this allocator; `None` for one that was registered without a name.
+    Attached(Option<String>),
+    /// It waits for the allocator of this name, or for the default one. `failure` says why attaching failed, if it
+    /// was tried.
+    Waiting {
+        /// The name it asks for; `None` for the default.
+        wanted: Option<String>,
+        /// What came of trying.
+        failure: Option<String>,
+    },
+    /// The allocator it had is not trusted any more.
+    OutOfService {
+        /// The allocator's name.
+        allocator: String,
+        /// What it did.
+        reason: String,
+    },
+}
+
+impl fmt::Display for AllocatorState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AllocatorState::Attached(name) => f.write_str(name.as_deref().unwrap_or("-")),
+            AllocatorState::Waiting { wanted: Some(name), .. } => write!(f, "waits for {name}"),
+            AllocatorState::Waiting { wanted: None, .. } => f.write_str("waits for the default"),
+            AllocatorState::OutOfService { allocator, .. } => write!(f, "{allocator} (out of service)"),
+        }
+    }
+}
+
+/// Why a region's allocator was not changed. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// The region was unregistered.
+    #[error("the region is not registered any more")]
+    Unregistered,
+    /// Chunks are live and no allocator of that name is there to adopt them.
+    #[error("{live} live chunks need an allocator to adopt them, and {} is registered", 
+        wanted.as_ref().map_or("none".to_string(), |name| format!("no \"{name}\"")))]
+    NobodyAdopts {
+        /// The number of live chunks.
+        live: u32,
+        /// The name asked for.
+        wanted: Option<String>,
+    },
+    /// The new allocator refuses the region.
+    #[error("allocator \"{allocator}\" can't serve this region: {reason}")]
+    Initialise {
+        /// Its name.
+        allocator: String,
+        /// What it says.
+        reason: String,
+    },
+    /// The new allocator can't take over a live chunk where it is.
+    #[error("allocator \"{allocator}\" can't adopt the live chunk {chunk}: {reason}")]
+    Adopt {
+        /// Its name.
+        allocator: String,
+        /// The chunk.
+        chunk: PageRange,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// Where a region finds the registered allocators when it needs one.
+pub(crate) trait Attaching {
+    fn with_registered<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T;
+}
+
+/// What a region has for an allocator.
+pub(super) enum Attached {
+    /// None. `failure` is what came of trying to attach one.
+    Nothing { failure: Option<Reason> },
+    /// One at work.
+    Allocator(Service),
+    /// One that lied or panicked. The region serves nothing until its allocator is changed.
+    OutOfService { allocator: String, reason: String },
+}
+
+/// An allocator at work on a region.
+pub(super) struct Service {
+    pub(super) object: AllocatorBox,
+    /// As it was registered.
+    name: Option<Arc<str>>,
+    /// As the plug-in calls itself.
+    plugin: Plugin,
+}
+
+impl Service {
+    fn start(
+        plugin: &Plugin,
+        name: Option<Arc<str>>,
+        range: PageRange,
+        params: &str,
+    ) -> Result<Self, String> {
+        Ok(Service { object: plugin.initialise(range, params)?, name, plugin: plugin.clone() })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(self.plugin.name())
+    }
+
+    /// Takes over every live chunk of `chunks`; the answer is their new tags.
+    fn adopt_all(&mut self, chunks: &mut ChunkTable) -> Result<(), ChangeError> {
+        let mut tags = Vec::new();
+        for (slot, booked) in chunks.ascending() {
+            let chunk = booked.placement.range;
+            match self.object.adopt(chunk).into_result() {
+                Ok(tag) => tags.push((slot, tag)),
+                Err(reason) => {
+                    let (allocator, reason) = (self.name().to_string(), reason.into_string());
+                    return Err(ChangeError::Adopt { allocator, chunk, reason });
+                }
+            }
+        }
+        for (slot, tag) in tags {
+            chunks.retag(slot, tag);
+        }
+        Ok(())
+    }
+}
+
+impl Attached {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Attached::Nothing { .. } => "",
+            Attached::Allocator(service) => service.name(),
+            Attached::OutOfService { allocator, .. } => allocator,
+        }
+    }
+
+    /// The reason that an allocator out of service gives for every request.
+    pub(super) fn out_of_service(&self) -> Option<Reason> {
+        match self {
+            Attached::OutOfService { allocator, reason } => {
+                Some(Reason::OutOfService { allocator: allocator.clone(), reason: reason.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn state(&self, choice: &AllocatorChoice) -> AllocatorState {
+        match self {
+            Attached::Allocator(service) => {
+                AllocatorState::Attached(service.name.as_deref().map(String::from))
+            }
+            Attached::Nothing { failure } => AllocatorState::Waiting {
+                wanted: choice.name().map(String::from),
+                failure: failure.as_ref().map(ToString::to_string),
+            },
+            Attached::OutOfService { allocator, reason } => {
+                AllocatorState::OutOfService { allocator: allocator.clone(), reason: reason.clone() }
+            }
+        }
+    }
+}
+
+/// What `choice` means among those that are registered: the plug-in and the name it is registered under.
+fn find(choice: &AllocatorChoice, registered: &[Registered]) -> Option<(Plugin, Option<Arc<str>>)> {
+    match choice {
+        AllocatorChoice::Given { plugin, .. } => Some((plugin.clone(), Some(plugin.name().into()))),
+        AllocatorChoice::Default => registered.first().map(|r| (r.plugin.clone(), r.name.clone())),
+        AllocatorChoice::Named { name, .. } => registered
+            .iter()
+            .find(|r| r.name.as_deref() == Some(name))
+            .map(|r| (r.plugin.clone(), r.name.clone())),
+    }
+}
+
+impl State {
+    /// Whether a newly registered allocator is to be attached at once: the region has none, and it asked for this one by
+    /// name, or for none by name, was never tried, and this is the first ever (specification section 4).
+    pub(super) fn waits_for(&self, registered: &Registered, first: bool) -> bool {
+        match (&self.attached, &self.choice) {
+            (Attached::Nothing { .. }, AllocatorChoice::Named { name, .. }) => {
+                registered.name.as_deref() == Some(name)
+            }
+            (Attached::Nothing { failure: None }, AllocatorChoice::Default) => first,
+            _ => false,
+        }
+    }
+
+    /// Attaches what the region wants, if it has nothing and that is registered. An allocator that refused the region is
+    /// not asked again: its answer would be the same.
+    pub(super) fn attach(&mut self, range: PageRange, registered: &[Registered]) -> Result<(), Reason> {
+        if let Some(reason) = self.attached.out_of_service() {
+            return Err(reason);
+        }
+        match &self.attached {
+            Attached::Allocator(_) => return Ok(()),
+            Attached::Nothing { failure: Some(refused @ Reason::AttachFailed { .. }) } => {
+                return Err(refused.clone());
+            }
+            Attached::Nothing { .. } | Attached::OutOfService { .. } => {}
+        }
+        let attached = match find(&self.choice, registered) {
+            None => Err(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
+            Some((plugin, name)) => Service::start(&plugin, name, range, self.choice.params())
+                .map_err(|reason| Reason::AttachFailed { allocator: plugin.name().to_string(), reason }),
+        };
+        match attached {
+            Ok(service) => {
+                tracing::debug!(region = %range, allocator = service.name(), "allocator attached");
+                self.attached = Attached::Allocator(service);
+                Ok(())
+            }
+            Err(failure) => {
+                tracing::warn!(region = %range, reason = %failure, "no allocator attached");
+                self.attached = Attached::Nothing { failure: Some(failure.clone()) };
+                Err(failure)
+            }
+        }
+    }
+
+    /// Puts `choice` in the place of what the region has. The answer is what it had, to be dropped.
+    pub(super) fn change(
+        &mut self,
+        range: PageRange,
+        choice: AllocatorChoice,
+        registered: &[Registered],
+    ) -> Result<Attached, ChangeError> {
+        let live = self.chunks.live();
+        let attached = match find(&choice, registered) {
+            None if live > 0 => {
+                return Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) });
+            }
+            None => Attached::Nothing { failure: None },
+            Some((plugin, name)) => {
+                let mut service =
+                    Service::start(&plugin, name, range, choice.params()).map_err(|reason| {
+                        ChangeError::Initialise { allocator: plugin.name().to_string(), reason }
+                    })?;
+                service.adopt_all(&mut self.chunks)?;
+                Attached::Allocator(service)
+            }
+        };
+        self.choice = choice;
+        Ok(std::mem::replace(&mut self.attached, attached))
+    }
+}

@@ -1,0 +1,200 @@
+//! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is booked.
+//!
+//! Two bits a page say whether a chunk *starts* at it and whether one *ends* with it. Chunks are disjoint, so the
+//! nearest such edge at or above a page tells everything: a range is free exactly when the first edge at or above
+//! its first page lies behind the range and is a start. The words that have an edge are marked in a
+//! 64-ary tree of summaries, so looking costs a step a level, whatever the size of chunks and region. The memory is
+//! zeroed lazily by the system: what no chunk ever touched costs nothing.
+//!
+//! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead.
+
+use cma_api::PageRange;
+use std::collections::BTreeMap;
+
+/// Regions up to this size (8 TiB) have bits; their worst case is 512 MiB of them.
+const MAX_BITMAP_PAGES: u64 = 1 << 31;
+
+#[derive(Debug)]
+pub(super) struct Occupancy {
+    region: PageRange,
+    chunks: Chunks,
+}
+
+#[derive(Debug)]
+enum Chunks {
+    Edges(Edges),
+    /// From first page to end page.
+    Tree(BTreeMap<u64, u64>),
+}
+
+impl Occupancy {
+    pub(super) fn new(region: PageRange) -> Self {
+        let pages = region.pages().get();
+        let chunks = if pages <= MAX_BITMAP_PAGES {
+            Chunks::Edges(Edges::new(usize::try_from(pages).unwrap_or_default()))
+        } else {
+            Chunks::Tree(BTreeMap::new())
+        };
+        Occupancy { region, chunks }
+    }
+
+    /// Marks `range`, which lies in the region, unless a marked one overlaps it.
+    #[must_use]
+    pub(super) fn take(&mut self, range: PageRange) -> bool {
+        match &mut self.chunks {
+            Chunks::Edges(edges) => {
+                let (first, last) = offsets(self.region, range);
+                edges.is_free(first, last) && {
+                    edges.mark(first, last);
+                    true
+                }
+            }
+            Chunks::Tree(tree) => {
+                let below = tree.range(..range.end_page()).next_back();
+                below.is_none_or(|(_, end)| *end <= range.first_page()) && {
+                    tree.insert(range.first_page(), range.end_page());
+                    true
+                }
+            }
+        }
+    }
+
+    /// Whether a marked range starts at page `first` of the region.
+    pub(super) fn starts_at(&self, first: u64) -> bool {
+        match &self.chunks {
+            Chunks::Edges(edges) => {
+                let (first, _) = offsets(self.region, PageRange::from_pages(first, 1));
+                edges.groups[first / 64].starts >> (first % 64) & 1 == 1
+            }
+            Chunks::Tree(tree) => tree.contains_key(&first),
+        }
+    }
+
+    /// Unmarks a range that was marked.
+    pub(super) fn release(&mut self, range: PageRange) {
+        match &mut self.chunks {
+            Chunks::Edges(edges) => {
+                let (first, last) = offsets(self.region, range);
+                edges.unmark(first, last);
+            }
+            Chunks::Tree(tree) => {
+                tree.remove(&range.first_page());
+            }
+        }
+    }
+}
+
+/// First and last page of `range`, counted from the start of `region`.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the range lies in a region of at most 2^31 pages")]
+fn offsets(region: PageRange, range: PageRange) -> (usize, usize) {
+    let first = range.first_page() - region.first_page();
+    (first as usize, (first + range.pages().get() - 1) as usize)
+}
+
+/// The starts and ends in one group of 64 pages; side by side, because they are looked at together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    starts: u64,
+    lasts: u64,
+}
+
+#[derive(Debug)]
+struct Edges {
+    groups: Vec<Group>,
+    /// Bit g of level 0 is set exactly when group g has an edge; bit w of level n + 1 exactly when word w of level n is not 0.
+    summaries: Vec<Vec<u64>>,
+}
+
+impl Edges {
+    fn new(pages: usize) -> Self {
+        let mut len = pages.div_ceil(64);
+        let groups = vec![Group::default(); len];
+        let mut summaries = Vec::new();
+        while len > 1 {
+            len = len.div_ceil(64);
+            summaries.push(vec![0; len]);
+        }
+        Edges { groups, summaries }
+    }
+
+    #[inline]
+    fn is_free(&self, first: usize, last: usize) -> bool {
+        let from = u64::MAX << (first % 64);
+        let group = self.groups[first / 64];
+        let here = (group.starts | group.lasts) & from;
+        let (at, group) = if here != 0 {
+            (first / 64, group)
+        } else {
+            match self.next_group(first / 64 + 1) {
+                Some(at) => (at, self.groups[at]),
+                None => return true,
+            }
+        };
+        let edges = if at == first / 64 { here } else { group.starts | group.lasts };
+        let edge = edges.trailing_zeros() as usize;
+        at * 64 + edge > last && group.starts >> edge & 1 == 1
+    }
+
+    /// The first group from `from` on that has an edge.
+    fn next_group(&self, from: usize) -> Option<usize> {
+        let mut at = from;
+        for (level, summary) in self.summaries.iter().enumerate() {
+            let word = *summary.get(at / 64)? & (u64::MAX << (at % 64));
+            if word != 0 {
+                let mut found = at / 64 * 64 + word.trailing_zeros() as usize;
+                for below in self.summaries[..level].iter().rev() {
+                    found = found * 64 + below[found].trailing_zeros() as usize;
+                }
+                return Some(found);
+            }
+            at = at / 64 + 1;
+        }
+        None
+    }
+
+    #[inline]
+    fn mark(&mut self, first: usize, last: usize) {
+        self.groups[first / 64].starts |= 1 << (first % 64);
+        self.groups[last / 64].lasts |= 1 << (last % 64);
+        self.summarise(first / 64);
+        self.summarise(last / 64);
+    }
+
+    /// Says upwards that `group` has an edge, as far as it isn't known.
+    #[inline]
+    fn summarise(&mut self, group: usize) {
+        let mut at = group;
+        for summary in &mut self.summaries {
+            let word = &mut summary[at / 64];
+            let known = *word != 0;
+            *word |= 1 << (at % 64);
+            if known {
+                break;
+            }
+            at /= 64;
+        }
+    }
+
+    #[inline]
+    fn unmark(&mut self, first: usize, last: usize) {
+        self.groups[first / 64].starts &= !(1 << (first % 64));
+        self.groups[last / 64].lasts &= !(1 << (last % 64));
+        for group in [first / 64, last / 64] {
+            let mut at = group;
+            if self.groups[group].starts | self.groups[group].lasts != 0 {
+                continue;
+            }
+            for summary in &mut self.summaries {
+                summary[at / 64] &= !(1 << (at % 64));
+                if summary[at / 64] != 0 {
+                    break;
+                }
+                at /= 64;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

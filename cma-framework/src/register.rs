@@ -1,0 +1,106 @@
+//! Why registering or unregistering a region or an allocator fails.
+
+use cma_api::{DmaAddr, PageRange};
+
+/// Why a region was not registered. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Start, size or name are wrong.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRegion),
+    /// There is a region of that name.
+    #[error("there is a region \"{name}\" already, at {range}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where that region is.
+        range: PageRange,
+    },
+    /// It overlaps a registered region.
+    #[error("{wanted} overlaps region {region} at {range}")]
+    Overlaps {
+        /// Where it was to be.
+        wanted: PageRange,
+        /// The region in its way: its name, or its range.
+        region: String,
+        /// Where that region is.
+        range: PageRange,
+    },
+    /// The allocator that was given with it refuses it.
+    #[error("allocator \"{allocator}\" can't serve this region: {reason}")]
+    Allocator {
+        /// Its name.
+        allocator: String,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// What is wrong with the description of a region.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRegion {
+    /// Size 0.
+    #[error("a region of size 0")]
+    NoSize,
+    /// Start or size are not whole pages.
+    #[error("start {start} and size {size:#x} are not both whole pages of 4096 bytes")]
+    Unaligned {
+        /// The start.
+        start: DmaAddr,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// It passes the top of the address space.
+    #[error("start {start} + size {size:#x} passes the top of the address space")]
+    PastTheTop {
+        /// The start.
+        start: DmaAddr,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// A name that can't be written in the map.
+    #[error("\"{name}\" can't be the name of a region: no white space, wildcards or any of ; , = / @ : ( )")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Why a region was not unregistered. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnregisterError {
+    /// Chunks are live.
+    #[error("{users} chunks are live in it; free them first")]
+    Busy {
+        /// How many.
+        users: u32,
+    },
+    /// It was unregistered before, or belongs to another framework.
+    #[error("the region is not registered here")]
+    NotRegistered,
+}
+
+/// Why an allocator was not registered. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterAllocatorError {
+    /// There is one of that name.
+    #[error("allocator \"{name}\" is registered already, in version {version}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The version of the one that is there.
+        version: String,
+    },
+    /// A name that can't be written in `cma=`.
+    #[error(
+        "\"{name}\" can't be the name of an allocator: no white space, wildcards or any of ; , = / @ : ( )"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
+}

@@ -1,0 +1,153 @@
+//! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's memory.
+
+use crate::config::{Bank, Bytes, Growth};
+use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+
+/// What an early region needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReserveRequest {
+    /// How much.
+    pub pages: Pages,
+    /// What the start must be a multiple of.
+    pub alignment: Alignment,
+    /// Where it has to be, already aligned; `None` for anywhere.
+    pub start: Option<DmaAddr>,
+}
+
+/// Gives memory to early regions.
+pub trait Reserver {
+    /// Sets `request.pages` pages aside: at `request.start` when that is given, else where the reserver likes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`]; then nothing is set aside.
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError>;
+}
+
+/// Why there is no memory for an early region.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReserveError {
+    /// The wished place overlaps what is reserved already.
+    #[error("{wanted} overlaps {taken}, which is reserved already")]
+    Taken {
+        /// The pages it was to have.
+        wanted: PageRange,
+        /// The reserved range in its way.
+        taken: PageRange,
+    },
+    /// The wished place is not memory.
+    #[error("{wanted} does not lie within one memory bank")]
+    NoMemoryThere {
+        /// The pages it was to have.
+        wanted: PageRange,
+    },
+    /// No bank has a free range of that size and alignment.
+    #[error("no memory bank has {} free in one piece{}; the largest free piece is {}", Bytes(wanted.bytes()),
+        if *alignment > Alignment::PAGE { format!(" aligned to {}", Bytes(alignment.bytes())) } else { String::new() },
+        Bytes(largest.bytes()))]
+    NoSpace {
+        /// The size it was to have.
+        wanted: Pages,
+        /// The alignment it was to have.
+        alignment: Alignment,
+        /// The largest free range of any bank.
+        largest: Pages,
+    },
+    /// The reserver's own reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
+///
+/// A region without a start wish goes into the first bank that holds it, at its lowest or highest
+/// place that is free and aligned.
+///
+/// ```
+/// use cma_framework::config::{Bank, Growth};
+/// use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
+/// use cma_framework::{Alignment, DmaAddr, Pages};
+///
+/// let mut banks = Banks::new(&[Bank::new(0x4000_0000, 0x10_0000)], Growth::Down);
+/// let request = ReserveRequest { pages: Pages::new(3), alignment: Alignment::PAGE, start: None };
+/// assert_eq!(banks.reserve(&request)?.start(), DmaAddr::new(0x400f_d000));
+/// # Ok::<(), cma_framework::reserve::ReserveError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Banks {
+    banks: Vec<Bank>,
+    growth: Growth,
+    /// Ascending, disjoint.
+    reserved: Vec<PageRange>,
+}
+
+impl Banks {
+    /// Banks with nothing reserved.
+    pub fn new(banks: &[Bank], growth: Growth) -> Self {
+        Banks { banks: banks.to_vec(), growth, reserved: Vec::new() }
+    }
+
+    /// The free ranges of `bank`, ascending.
+    fn free(&self, bank: Bank) -> impl Iterator<Item = PageRange> {
+        let bank = bank.0;
+        let edges = self.reserved.iter().filter(move |r| r.overlaps(bank));
+        let mut from = bank.first_page();
+        edges.map(|r| (r.first_page(), r.end_page())).chain([(bank.end_page(), bank.end_page())]).filter_map(
+            move |(taken, end)| {
+                let free = (from < taken).then(|| PageRange::from_pages(from, taken - from));
+                from = from.max(end);
+                free
+            },
+        )
+    }
+
+    fn place(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        if let Some(start) = request.start {
+            let wanted = PageRange::from_pages(start.page(), request.pages.get());
+            if let Some(taken) = self.reserved.iter().find(|r| r.overlaps(wanted)) {
+                return Err(ReserveError::Taken { wanted, taken: *taken });
+            }
+            let within = self.banks.iter().any(|bank| wanted.within(bank.0));
+            return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
+        }
+        let mut largest = Pages::ZERO;
+        for bank in &self.banks {
+            let mut found = self.free(*bank).filter_map(|free| {
+                largest = largest.max(free.pages());
+                place_in(free, request, self.growth)
+            });
+            let place = match self.growth {
+                Growth::Up => found.next(),
+                Growth::Down => found.last(),
+            };
+            if let Some(place) = place {
+                return Ok(place);
+            }
+        }
+        Err(ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest })
+    }
+}
+
+/// The lowest or highest aligned place in `free`.
+fn place_in(free: PageRange, request: &ReserveRequest, growth: Growth) -> Option<PageRange> {
+    let (pages, step) = (request.pages.get(), request.alignment.pages().get());
+    let first = match growth {
+        Growth::Up => free.first_page().checked_next_multiple_of(step)?,
+        Growth::Down => free.end_page().checked_sub(pages)? / step * step,
+    };
+    let place = PageRange::from_pages(first, pages);
+    place.within(free).then_some(place)
+}
+
+impl Reserver for Banks {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        let place = self.place(request)?;
+        let at = self.reserved.partition_point(|r| r.first_page() < place.first_page());
+        self.reserved.insert(at, place);
+        Ok(place)
+    }
+}
+
+#[cfg(test)]
+mod tests;

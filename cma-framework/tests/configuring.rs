@@ -1,0 +1,311 @@
+//! From a board's description to serving regions, and changes while chunks live.
+
+mod common;
+
+use cma_framework::config::{Bank, Growth, Map, RegionSpec};
+use cma_framework::early::EarlyError;
+use cma_framework::register::RegisterError;
+use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserver};
+use cma_framework::{
+    AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, DmaAddr, EarlyRegion, EarlyState, Errno,
+    PageRange, Plugin,
+};
+use common::{BASE, MIB, region, scripted, with_regions};
+
+const BANK: &[Bank] = &[Bank::new(BASE, 0x1000_0000)];
+
+fn best_fit() -> Plugin {
+    Plugin::built_in::<cma_best_fit::BestFit>()
+}
+
+fn early(size: u64, alignment: u64, start: Option<u64>) -> EarlyRegion {
+    EarlyRegion { size, alignment, start: start.map(DmaAddr::new), ..EarlyRegion::default() }
+}
+
+#[test]
+fn a_failed_reservation_is_reported_and_the_rest_goes_on() {
+    let cma = Cma::new();
+    cma.command_line(Some("a=1M@0x40000000;b=1M@0x40080000;c=1G;d=1M"), Some("*=a,b,c,d")).unwrap();
+    let states: Vec<_> = cma
+        .early_regions_reserve(&mut Banks::new(BANK, Growth::Up))
+        .iter()
+        .map(|early| (early.description().name.clone().unwrap(), early.state()))
+        .collect();
+    assert!(matches!(states[0].1, EarlyState::Reserved(_)));
+    assert!(matches!(states[1].1, EarlyState::NotReserved(ReserveError::Taken { .. })));
+    assert!(matches!(states[2].1, EarlyState::NotReserved(ReserveError::NoSpace { .. })));
+    assert!(matches!(states[3].1, EarlyState::Reserved(_)));
+    let registered: Vec<_> = cma.initialise().iter().map(|early| early.registered().is_some()).collect();
+    assert_eq!(registered, [true, false, false, true]);
+
+    // What failed may be asked for again, elsewhere; what has its memory keeps it.
+    cma.early_regions_reserve(&mut Banks::new(&[Bank::new(0x8000_0000, 0x8000_0000)], Growth::Up));
+    let c = cma.initialise()[2].registered().unwrap();
+    assert_eq!(c.range().start(), DmaAddr::new(0x8000_0000));
+}
+
+#[test]
+fn one_that_cannot_be_registered_keeps_its_memory_and_does_not_stop_the_others() {
+    /// Gives every region the same memory.
+    struct Same;
+    impl Reserver for Same {
+        fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+            Ok(PageRange::from_pages(0x1000, request.pages.get()))
+        }
+    }
+    let cma = Cma::new();
+    let broken = EarlyRegion { allocator: scripted("no script"), ..early(4096, 0, None) };
+    let broken = cma.early_region_register(broken).unwrap();
+    let first = cma.early_region_register(early(4096, 0, None)).unwrap();
+    let second = cma.early_region_register(early(4096, 0, None)).unwrap();
+    assert_eq!(first.state(), EarlyState::Described);
+    cma.early_regions_reserve(&mut Same);
+    cma.initialise();
+    assert!(matches!(broken.state(), EarlyState::NotRegistered(_, RegisterError::Allocator { .. })));
+    assert!(matches!(second.state(), EarlyState::NotRegistered(_, RegisterError::Overlaps { .. })));
+    assert_eq!((first.registered().is_some(), second.reserved()), (true, first.reserved()));
+    // Once the place is free, it becomes a region at the next initialise.
+    cma.region_unregister(&first.registered().unwrap()).unwrap();
+    cma.initialise();
+    assert!(second.registered().is_some());
+}
+
+#[test]
+fn sizes_and_wishes_are_rounded_as_the_specification_says() {
+    let cma = Cma::new();
+    let rounded = cma.early_region_register(early(5000, 0x10000, Some(BASE + 1))).unwrap();
+    let small = cma.early_region_register(early(1, 8, None)).unwrap();
+    cma.early_regions_reserve(&mut Banks::new(BANK, Growth::Up));
+    assert_eq!(rounded.reserved(), PageRange::from_bytes(DmaAddr::new(BASE + 0x10000), 8192));
+    assert_eq!(small.reserved(), PageRange::from_bytes(DmaAddr::new(BASE), 4096));
+
+    let refused = |region| cma.early_region_register(region).map(|_| ()).unwrap_err();
+    assert_eq!(refused(early(0, 0, None)), EarlyError::NoSize);
+    assert_eq!(refused(early(1, 3, None)), EarlyError::Alignment { bytes: 3 });
+    for (size, alignment, start) in
+        [(u64::MAX, 0, None), (8192, 0, Some(u64::MAX - 4095)), (1, 1 << 63, Some((1 << 63) + 1))]
+    {
+        let error = refused(early(size, alignment, start));
+        assert!(matches!(error, EarlyError::PastTheTop { .. }), "{error}");
+        assert_eq!(error.errno(), Errno::EINVAL);
+    }
+    let bad = EarlyRegion { name: Some("a,b".to_string()), ..early(1, 0, None) };
+    assert!(matches!(refused(bad), EarlyError::BadName { .. }));
+}
+
+#[test]
+fn the_command_line_comes_before_the_platform_in_either_order() {
+    let platform = [RegionSpec::new("p", MIB)];
+    for command_line_first in [true, false] {
+        let cma = Cma::new();
+        let say = || cma.command_line(Some("c=2M"), Some("*=c")).unwrap();
+        if command_line_first {
+            say();
+        }
+        cma.set_defaults(&platform, Map::parse("*=p").unwrap()).unwrap();
+        if !command_line_first {
+            say();
+        }
+        let names: Vec<_> = cma.early_regions().iter().map(|e| e.description().name.clone()).collect();
+        assert_eq!(names, [Some("c".to_string())]);
+        assert_eq!(cma.map().text(), "*=c");
+        let again = cma.set_defaults(&platform, Map::default()).unwrap_err();
+        assert_eq!((again.clone(), again.errno()), (EarlyError::DefaultsSet, Errno::EBUSY));
+    }
+    // Only the half that is given is replaced, and a mistake in one half replaces neither.
+    let cma = Cma::new();
+    cma.set_defaults(&platform, Map::parse("*=p").unwrap()).unwrap();
+    assert!(cma.command_line(Some("c=2M"), Some("*==c")).is_err());
+    assert_eq!(cma.early_regions()[0].description().name.as_deref(), Some("p"));
+    cma.command_line(None, Some("x=p")).unwrap();
+    assert_eq!((cma.early_regions().len(), cma.map().text()), (1, "x=p"));
+}
+
+#[test]
+fn a_private_region_is_reached_through_its_handle_alone() {
+    let cma = with_regions(&["r"], "*=r");
+    let private =
+        cma.region_register(None, DmaAddr::new(BASE + 64 * MIB), MIB, AllocatorChoice::Default).unwrap();
+    let all: Vec<Chunk> = std::iter::from_fn(|| cma.alloc("x", None, MIB, 0).ok()).collect();
+    assert_eq!((all.len(), private.status().users), (16, 0));
+    let chunk = cma.alloc_from_region(&private, MIB, 0).unwrap();
+    assert_eq!((chunk.start(), private.name()), (private.range().start(), None));
+    cma.free(chunk.into_addr()).unwrap();
+}
+
+#[test]
+fn a_region_without_an_allocator_is_healed_by_a_later_registration() {
+    let cma = Cma::new();
+    let named = region(&cma, "named", BASE, MIB, AllocatorChoice::named("best-fit"));
+    let default = region(&cma, "default", BASE + MIB, MIB, AllocatorChoice::Default);
+    assert_eq!(cma.alloc_from("named", 1, 0).unwrap_err().errno(), Errno::ENOMEM);
+    assert_eq!(cma.alloc_from("default", 1, 0).unwrap_err().errno(), Errno::ENOMEM);
+    let attachments = cma.allocator_register(best_fit()).unwrap();
+    // The default region was tried before; it attaches at its next request.
+    assert_eq!(attachments.attached, [named]);
+    assert!(cma.alloc_from("named", 1, 0).is_ok());
+    assert!(cma.alloc_from("default", 1, 0).is_ok());
+    assert_eq!(default.status().allocator, AllocatorState::Attached(Some("best-fit".to_string())));
+}
+
+#[test]
+fn an_allocator_without_a_name_serves_as_the_default_and_names_are_unique() {
+    let cma = Cma::new();
+    let r = region(&cma, "r", BASE, MIB, AllocatorChoice::Default);
+    cma.allocator_register_as(None, best_fit()).unwrap();
+    assert_eq!(r.status().allocator, AllocatorState::Attached(None));
+    cma.allocator_register(best_fit()).unwrap();
+    assert_eq!(cma.allocator_register(best_fit()).unwrap_err().errno(), Errno::EEXIST);
+    assert_eq!(cma.allocator_register_as(Some("a b"), best_fit()).unwrap_err().errno(), Errno::EINVAL);
+    cma.allocator_register_as(Some("other"), best_fit()).unwrap();
+    assert_eq!(cma.allocators().len(), 3);
+}
+
+#[test]
+fn parameters_reach_the_allocator_unchanged() {
+    let cma = Cma::new();
+    cma.allocator_register(Plugin::built_in::<common::Scripted>()).unwrap();
+    cma.command_line(Some("r=1M:scripted(3+2 0+1)"), None).unwrap();
+    cma.early_regions_reserve(&mut Banks::new(BANK, Growth::Up));
+    cma.initialise();
+    assert_eq!(cma.alloc_from("r", 8192, 0).unwrap().start(), DmaAddr::new(BASE + 3 * 4096));
+}
+
+#[test]
+fn a_guard_frees_when_it_is_dropped_and_an_address_when_it_is_told() {
+    let cma = with_regions(&["r"], "*=r");
+    let r = cma.region("r").unwrap();
+    let guard = cma.alloc("x", None, 5000, 0x10000).unwrap();
+    assert_eq!((guard.size(), guard.start().get() % 0x10000), (8192, 0));
+    let held = cma.free(guard.start()).unwrap_err();
+    assert_eq!(held.errno(), Errno::EBUSY, "a guard's chunk is not freed under it");
+    drop(guard);
+    let address = cma.alloc("x", None, 5000, 0).unwrap().into_addr();
+    assert_eq!(r.status().users, 1);
+    for wrong in [address.get() + 4096, address.get() + 1, 0, u64::MAX, BASE - 4096] {
+        assert_eq!(cma.free(DmaAddr::new(wrong)).unwrap_err().errno(), Errno::ENOENT);
+    }
+    cma.free(address).unwrap();
+    assert_eq!((r.status().users, r.status().free_bytes), (0, 16 * MIB));
+}
+
+#[test]
+fn info_adds_up_the_regions_a_device_may_use() {
+    let cma = with_regions(&["a", "b", "c"], "x=c,a,nothing,a;y=nothing");
+    let _chunk = cma.alloc_from("c", MIB, 0).unwrap();
+    let info = cma.info("x", None).unwrap();
+    assert_eq!((info.span.start().get(), info.span.bytes()), (BASE, 48 * MIB));
+    assert_eq!((info.total_bytes, info.free_bytes, info.regions), (32 * MIB, 31 * MIB, 2));
+    assert_eq!(cma.info_about("a,b;c").unwrap().regions, 2);
+    assert_eq!(cma.info("y", None).unwrap_err().errno(), Errno::ENOENT);
+    assert_eq!(cma.info("z", None).unwrap_err().errno(), Errno::ENOENT);
+    assert_eq!(cma.info_about("nothing").unwrap_err().errno(), Errno::ENOENT);
+    assert_eq!(cma.info("", None).unwrap_err().errno(), Errno::EINVAL);
+    for list in ["", "a,", ",a", ";a"] {
+        assert_eq!(cma.info_about(list).unwrap_err().errno(), Errno::EINVAL, "{list}");
+        assert_eq!(cma.alloc_from(list, 1, 0).unwrap_err().errno(), Errno::EINVAL, "{list}");
+    }
+    assert_eq!(cma.alloc("", None, 1, 0).unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(cma.alloc("x", None, 0, 0).unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(cma.alloc("x", None, 1, 3).unwrap_err().errno(), Errno::EINVAL);
+}
+
+#[test]
+fn a_device_follows_the_configuration() {
+    let cma = with_regions(&["a", "b"], "x=a");
+    let device = cma.device("x", None).unwrap();
+    assert_eq!(device.alloc(MIB, 0).unwrap().region().name(), Some("a"));
+    cma.set_map(Map::parse("x=b").unwrap());
+    assert_eq!(device.alloc(MIB, 0).unwrap().region().name(), Some("b"));
+    cma.set_map(Map::default());
+    assert_eq!(device.alloc(MIB, 0).unwrap_err().errno(), Errno::ENOENT);
+    cma.set_map(Map::parse("x=late").unwrap());
+    assert_eq!(device.alloc(MIB, 0).unwrap_err().errno(), Errno::ENOMEM);
+    region(&cma, "late", BASE + 64 * MIB, MIB, AllocatorChoice::Default);
+    assert_eq!(device.alloc(MIB, 0).unwrap().region().name(), Some("late"));
+    assert!(cma.device("", None).is_err());
+}
+
+#[test]
+fn more_devices_than_routes_are_kept_for_are_all_served() {
+    let cma = with_regions(&["a"], "*=a");
+    for i in 0..3000 {
+        assert!(cma.alloc(&format!("device{i}"), None, 4096, 0).is_ok());
+    }
+    assert!(cma.alloc("device0", None, 4096, 0).is_ok());
+}
+
+#[test]
+fn an_allocator_is_changed_under_live_chunks_if_it_can_adopt_them_all() {
+    let cma = with_regions(&["r"], "*=r");
+    let r = cma.region("r").unwrap();
+    cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
+    cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
+    let mut live: Vec<Chunk> =
+        (1..100).map(|i| cma.alloc("x", None, i * 4096 % 60000 + 1, 0).unwrap()).collect();
+    for name in ["buddy", "bitmap", "best-fit", "bitmap", "buddy", "best-fit"] {
+        live.truncate(live.len() * 4 / 5);
+        let places: Vec<_> = live.iter().map(Chunk::range).collect();
+        let state = cma.set_region_allocator(&r, AllocatorChoice::named(name)).unwrap();
+        assert_eq!(state, AllocatorState::Attached(Some(name.to_string())));
+        assert_eq!(live.iter().map(Chunk::range).collect::<Vec<_>>(), places);
+        r.check().unwrap();
+        live.extend((1..40).map(|i| cma.alloc("x", None, i * 5000, 0).unwrap()));
+        r.check().unwrap();
+    }
+    // Nobody of that name: with live chunks nothing changes, without any the region waits.
+    let nobody = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap_err();
+    assert!(matches!(nobody, ChangeError::NobodyAdopts { .. }));
+    assert_eq!(nobody.errno(), Errno::EBUSY);
+    assert!(cma.alloc("x", None, 4096, 0).is_ok());
+    drop(live);
+    r.check().unwrap();
+    let waits = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap();
+    assert_eq!(waits, AllocatorState::Waiting { wanted: Some("nobody".to_string()), failure: None });
+}
+
+#[test]
+fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books() {
+    let cma = with_regions(&["a", "b"], "x=a,b");
+    cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
+    cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2u64)
+            .map(|seed| {
+                let cma = &cma;
+                scope.spawn(move || {
+                    let device = cma.device("x", None).unwrap();
+                    let mut live: Vec<Chunk> = Vec::new();
+                    let mut state = seed;
+                    for _ in 0..20_000 {
+                        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        let random = (state >> 33) as usize;
+                        if live.len() > 50 || (random.is_multiple_of(2) && !live.is_empty()) {
+                            drop(live.swap_remove(random % live.len()));
+                        } else if let Ok(chunk) = device.alloc(random as u64 % 100_000 + 1, 0) {
+                            assert!(live.iter().all(|other| !other.range().overlaps(chunk.range())));
+                            live.push(chunk);
+                        }
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            for round in 0.. {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                cma.set_map(Map::parse(["x=a,b", "x=b,a"][round % 2]).unwrap());
+                let name = ["best-fit", "buddy", "bitmap"][round % 3];
+                cma.set_region_allocator(&cma.region("a").unwrap(), AllocatorChoice::named(name)).unwrap();
+            }
+        });
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    for region in cma.regions() {
+        region.check().unwrap();
+        assert_eq!((region.status().users, region.status().free_bytes), (0, 16 * MIB));
+    }
+}

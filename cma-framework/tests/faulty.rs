@@ -1,0 +1,210 @@
+//! Whatever a plug-in does, the host lives, its books stay true, other regions and live chunks are untouched, and the
+//! error says what happened. The plug-in is a real library that breaks the contract in the way its parameters say.
+
+mod common;
+
+use cma_framework::{
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, Errno, Plugin, Reason, Region,
+};
+use common::{BASE, MIB, region};
+
+fn misbehaving() -> Plugin {
+    Plugin::load(cma_testkit::built_library("cma_fixture_misbehaving")).unwrap()
+}
+
+/// A framework with a sound region and one that misbehaves as `params` say, after two calls that are sound.
+struct Scene {
+    cma: Cma,
+    sound: Region,
+    bad: Region,
+    neighbour: Chunk,
+}
+
+impl Scene {
+    fn new(params: &str) -> Scene {
+        let cma = Cma::new();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        cma.allocator_register(misbehaving()).unwrap();
+        let sound = region(&cma, "sound", BASE, MIB, AllocatorChoice::Default);
+        let choice = AllocatorChoice::Named { name: "misbehaving".to_string(), params: params.to_string() };
+        let bad = region(&cma, "bad", BASE + MIB, MIB, choice);
+        let neighbour = cma.alloc_from("sound", 8192, 0).unwrap();
+        Scene { cma, sound, bad, neighbour }
+    }
+
+    fn alloc(&self) -> Result<Chunk, Reason> {
+        self.cma.alloc_from("bad", 16384, 16384).map_err(|error| {
+            let AllocError::NoRegion(refusals) = error else { panic!("{error}") };
+            refusals.iter().next().unwrap().reason.clone()
+        })
+    }
+
+    /// The other region works as before, and a new allocator takes the bad one's live chunks over.
+    fn heals(&self, live: &[Chunk]) {
+        self.sound.check().unwrap();
+        assert_eq!((self.sound.status().users, self.neighbour.size()), (1, 8192));
+        drop(self.cma.alloc_from("sound", 4096, 0).unwrap());
+
+        let live_bytes: u64 = live.iter().map(Chunk::size).sum();
+        let status = self.bad.status();
+        assert_eq!((status.users as usize, status.free_bytes), (live.len(), MIB - live_bytes));
+        self.cma.set_region_allocator(&self.bad, AllocatorChoice::Default).unwrap();
+        self.bad.check().unwrap();
+        drop(self.cma.alloc_from("bad", MIB / 4, 0).unwrap());
+        self.bad.check().unwrap();
+    }
+
+    fn is_out_of_service(&self, what: &str) {
+        let AllocatorState::OutOfService { allocator, reason } = self.bad.status().allocator else {
+            panic!("still trusted: {:?}", self.bad.status().allocator)
+        };
+        assert_eq!(allocator, "misbehaving");
+        assert!(reason.contains(what), "{reason}");
+        assert!(matches!(self.alloc(), Err(Reason::OutOfService { .. })), "it is not asked again");
+    }
+}
+
+#[test]
+fn a_place_that_may_not_be_handed_out_is_refused_and_its_allocator_is_taken_out_of_service() {
+    for (place, what) in [
+        ("outside", "outside the region"),
+        ("unaligned", "not aligned"),
+        ("small", "wrong size"),
+        ("large", "wrong size"),
+        ("overlapping", "overlaps a live chunk"),
+        ("wrapping", ""),
+    ] {
+        let scene = Scene::new(&format!("place={place},after=2"));
+        let live = [scene.alloc().unwrap(), scene.alloc().unwrap()];
+        let error = scene.cma.alloc_from("bad", 16384, 16384).unwrap_err();
+        assert_eq!(error.errno(), Errno::EADDRINUSE, "{place}: {error}");
+        assert!(error.to_string().contains(what), "{place}: {error}");
+        scene.is_out_of_service(what);
+        scene.heals(&live);
+        drop(live);
+        assert_eq!(scene.bad.status().users, 0);
+        scene.bad.check().unwrap();
+    }
+}
+
+#[test]
+fn a_panic_while_allocating_costs_that_request_and_that_region_alone() {
+    let scene = Scene::new("panic=allocate,after=2");
+    let mut live = vec![scene.alloc().unwrap(), scene.alloc().unwrap()];
+    assert!(matches!(scene.alloc(), Err(Reason::OutOfService { .. })));
+    scene.is_out_of_service("panicked while allocating");
+    // Live chunks can be freed without the allocator.
+    live.pop();
+    scene.heals(&live);
+}
+
+#[test]
+fn a_panic_while_freeing_frees_the_chunk_all_the_same() {
+    let scene = Scene::new("panic=free,after=0");
+    let (first, second) = (scene.alloc().unwrap(), scene.alloc().unwrap());
+    drop(first);
+    scene.is_out_of_service("panicked while freeing");
+    scene.heals(&[second]);
+}
+
+#[test]
+fn an_allocator_that_refuses_its_own_chunk_is_not_trusted_and_the_chunk_is_free() {
+    let scene = Scene::new("free=refuse,after=0");
+    let (first, second) = (scene.alloc().unwrap(), scene.alloc().unwrap());
+    drop(first);
+    scene.is_out_of_service("refused to take back");
+    scene.heals(&[second]);
+}
+
+#[test]
+fn freeing_the_wrong_chunk_is_noticed_when_its_place_is_handed_out_again() {
+    let scene = Scene::new("free=other,after=0");
+    let mut live: Vec<Chunk> = (0..4).map(|_| scene.alloc().unwrap()).collect();
+    drop(live.remove(2));
+    let reason = loop {
+        match scene.alloc() {
+            Ok(chunk) => live.push(chunk),
+            Err(reason) => break reason,
+        }
+    };
+    assert!(matches!(reason, Reason::Misplaced { .. }), "{reason}");
+    scene.is_out_of_service("overlaps a live chunk");
+    scene.heals(&live);
+}
+
+#[test]
+fn a_panic_while_initialising_or_a_refusal_leaves_the_region_without_an_allocator() {
+    for (params, what) in [("panic=initialise", "panicked"), ("init=refuse", "refuse"), ("no=such", "no")] {
+        let scene = Scene::new(params);
+        let Err(Reason::AttachFailed { allocator, reason }) = scene.alloc() else { panic!("{params}") };
+        assert_eq!(allocator, "misbehaving");
+        assert!(reason.contains(what), "{params}: {reason}");
+        let AllocatorState::Waiting { wanted, failure } = scene.bad.status().allocator else { panic!() };
+        assert_eq!(wanted.as_deref(), Some("misbehaving"));
+        assert!(failure.unwrap().contains(what));
+        scene.heals(&[]);
+    }
+}
+
+#[test]
+fn a_panic_in_a_question_ends_the_allocator_not_the_host() {
+    let scene = Scene::new("panic=largest_hole,after=0");
+    let whole = scene.cma.alloc_from("bad", MIB / 2, 0).unwrap();
+    let hole = scene.cma.alloc_from("bad", MIB / 4, 0).unwrap();
+    // Refused for its alignment; to say why, the framework asks for the largest hole.
+    let error = scene.cma.alloc_from("bad", MIB / 8, MIB).unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
+    scene.heals(&[whole, hole]);
+
+    for panic in ["check", "holes"] {
+        let scene = Scene::new(&format!("panic={panic},after=0"));
+        let chunk = scene.alloc().unwrap();
+        assert!(scene.bad.check().is_err(), "{panic}");
+        assert!(scene.alloc().is_err());
+        scene.heals(&[chunk]);
+    }
+}
+
+#[test]
+fn a_status_asked_of_an_allocator_that_panics_in_it_is_answered() {
+    let scene = Scene::new("panic=largest_hole,after=0");
+    let chunk = scene.alloc().unwrap();
+    assert_eq!(scene.bad.status().largest_hole_bytes, 0);
+    scene.is_out_of_service("largest hole");
+    scene.heals(&[chunk]);
+}
+
+#[test]
+fn a_panic_while_it_is_dropped_stays_inside() {
+    let scene = Scene::new("panic=drop,after=0");
+    drop(scene.alloc().unwrap());
+    scene.heals(&[]);
+    scene.cma.region_unregister(&scene.bad).unwrap();
+}
+
+#[test]
+fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
+    for params in ["panic=adopt,after=1", "panic=initialise", "init=refuse"] {
+        let scene = Scene::new("");
+        let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
+        let choice = AllocatorChoice::Given { plugin: misbehaving(), params: params.to_string() };
+        let error = scene.cma.set_region_allocator(&scene.bad, choice).unwrap_err();
+        match params {
+            "panic=adopt,after=1" => {
+                assert!(matches!(error, ChangeError::Adopt { chunk, .. } if chunk == live[1].range()))
+            }
+            _ => assert!(matches!(error, ChangeError::Initialise { .. })),
+        }
+        scene.bad.check().unwrap();
+        drop(scene.alloc().unwrap());
+        scene.heals(&live);
+    }
+    // One that only says that it adopted is found out when it hands an adopted place out again.
+    let scene = Scene::new("");
+    let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
+    let choice = AllocatorChoice::Given { plugin: misbehaving(), params: "adopt=lie".to_string() };
+    scene.cma.set_region_allocator(&scene.bad, choice).unwrap();
+    assert!(scene.bad.check().is_err());
+    assert!(matches!(scene.alloc(), Err(Reason::Misplaced { .. })));
+    scene.heals(&live);
+}
