@@ -206,7 +206,6 @@ impl Alignment {
         if bytes <= PAGE_SIZE && (bytes == 0 || bytes.is_power_of_two()) {
             Some(Alignment::PAGE)
         } else if bytes.is_power_of_two() {
-            #[allow(clippy::cast_possible_truncation, reason = "a bit position is under 64")]
             Some(Alignment(bytes.trailing_zeros() as u8))
         } else {
             None

@@ -483,7 +483,6 @@ impl Cma {
         if next >= MAX_ASKERS {
             return askers.get(&pair).copied().unwrap_or(Asker::NOBODY);
         }
-        #[allow(clippy::cast_possible_truncation, reason = "under 2^16, see above")]
         *askers.entry(pair).or_insert(Asker(next as u32))
     }
 

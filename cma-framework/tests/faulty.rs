@@ -191,7 +191,7 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
         let error = scene.cma.set_region_allocator(&scene.bad, choice).unwrap_err();
         match params {
             "panic=adopt,after=1" => {
-                assert!(matches!(error, ChangeError::Adopt { chunk, .. } if chunk == live[1].range()))
+                assert!(matches!(error, ChangeError::Adopt { chunk, .. } if chunk == live[1].range()));
             }
             _ => assert!(matches!(error, ChangeError::Initialise { .. })),
         }

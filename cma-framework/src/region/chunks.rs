@@ -88,12 +88,8 @@ impl ChunkTable {
             slot
         } else {
             self.records.push(record);
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "memory ends before 2^32 records of 24 bytes do"
-            )]
-            let slot = (self.records.len() - 1) as u32;
-            slot
+            // Memory ends before 2^32 records of 24 bytes do.
+            (self.records.len() - 1) as u32
         };
         if record.pages == HUGE {
             self.huge.insert(slot, pages);

@@ -86,7 +86,6 @@ impl Occupancy {
 
 /// First and last page of `range`, counted from the start of `region`.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "the range lies in a region of at most 2^31 pages")]
 fn offsets(region: PageRange, range: PageRange) -> (usize, usize) {
     let first = range.first_page() - region.first_page();
     (first as usize, (first + range.pages().get() - 1) as usize)

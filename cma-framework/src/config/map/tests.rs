@@ -81,12 +81,11 @@ fn an_error_says_where() {
     assert_eq!(error.to_string(), "'*' may only stand at the end of a device or type at column 13: \"*\"");
 }
 
+/// Patterns (device, type) and regions.
+type PlainRule = (Vec<(String, Option<String>)>, Vec<String>);
+
 /// The rules as plain data, matched the slow and obvious way.
-fn second_matcher(
-    rules: &[(Vec<(String, Option<String>)>, Vec<String>)],
-    device: &str,
-    kind: &str,
-) -> Option<String> {
+fn second_matcher(rules: &[PlainRule], device: &str, kind: &str) -> Option<String> {
     fn glob(pattern: &[char], name: &[char]) -> bool {
         match (pattern.first(), name.first()) {
             (None, None) => true,

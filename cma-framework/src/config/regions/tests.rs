@@ -61,7 +61,10 @@ fn a_region_may_end_at_the_top_of_the_address_space() {
     assert_eq!(parsed("a=64K@0xffffffffffff0000").len(), 1);
 }
 
-fn spec() -> impl Strategy<Value = (String, u64, Option<u64>, Option<u32>, Option<(String, String)>)> {
+/// Name, size, start, log2 of the alignment, allocator with its parameters.
+type Parts = (String, u64, Option<u64>, Option<u32>, Option<(String, String)>);
+
+fn parts() -> impl Strategy<Value = Parts> {
     (
         "[a-z][a-z0-9._-]{0,8}",
         1..u64::MAX / 4,
@@ -75,7 +78,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read_back(parts in spec()) {
+    fn what_is_written_is_read_back(parts in parts()) {
         let (name, size, start, alignment, allocator) = &parts;
         let region = RegionSpec {
             name,

@@ -1,0 +1,154 @@
+//! Random use of the whole framework against plain bookkeeping: several regions, a map, guards and addresses, changes of
+//! allocators and regions, with the books and the allocators compared after each step.
+
+mod common;
+
+use cma_framework::config::Map;
+use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, DmaAddr, PageRange, Plugin, Reason};
+use common::BASE;
+use proptest::prelude::*;
+
+const REGION_PAGES: u64 = 64;
+const NAMES: [&str; 3] = ["a", "b", "c"];
+const MAP: &str = "x/f*=a;x=a,b;y?=b,c,none;*=c";
+
+/// What the map above means.
+fn route(device: &str, kind: &str) -> &'static [usize] {
+    match device {
+        "x" if kind.starts_with('f') => &[0],
+        "x" => &[0, 1],
+        "y1" => &[1, 2],
+        _ => &[2],
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc { device: &'static str, kind: &'static str, size: u64, log2: u32, as_address: bool },
+    Free(usize),
+    SetAllocator { region: usize, name: &'static str },
+    Reregister(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let alloc = (
+        prop::sample::select(vec!["x", "y1", "z"]),
+        prop::sample::select(vec!["common", "f", "frame", "g"]),
+        1..20 * 4096u64,
+        12..19u32,
+        any::<bool>(),
+    );
+    prop_oneof![
+        6 => alloc.prop_map(|(device, kind, size, log2, as_address)| Step::Alloc { device, kind, size, log2, as_address }),
+        5 => any::<usize>().prop_map(Step::Free),
+        1 => (0..3usize, prop::sample::select(vec!["best-fit", "buddy", "bitmap"]))
+            .prop_map(|(region, name)| Step::SetAllocator { region, name }),
+        1 => (0..3usize).prop_map(Step::Reregister),
+    ]
+}
+
+enum Live {
+    Guard(Chunk),
+    Address(DmaAddr),
+}
+
+fn region_range(region: usize) -> PageRange {
+    PageRange::from_pages((BASE >> 12) + region as u64 * REGION_PAGES, REGION_PAGES)
+}
+
+/// Whether `pages` aligned pages fit between the `live` ranges of a region.
+fn fits(region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> bool {
+    let range = region_range(region);
+    let place = |first| PageRange::from_pages(first, pages);
+    (range.first_page()..range.end_page()).filter(|first| first.is_multiple_of(step)).any(|first| {
+        place(first).within(range) && !live.iter().any(|(taken, _)| taken.overlaps(place(first)))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_framework_does_what_plain_bookkeeping_says(steps in prop::collection::vec(step(), 1..120)) {
+        let cma = Cma::new();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
+        cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
+        let register = |region: usize| {
+            let range = region_range(region);
+            cma.region_register(Some(NAMES[region]), range.start(), range.bytes(), AllocatorChoice::Default).unwrap()
+        };
+        (0..3).for_each(|region| { register(region); });
+        cma.set_map(Map::parse(MAP).unwrap());
+        // Best fit and bitmap refuse only what fits nowhere; buddy may refuse more.
+        let mut exact = [true; 3];
+        let mut live: Vec<(PageRange, Live)> = Vec::new();
+
+        for step in steps {
+            match step {
+                Step::Alloc { device, kind, size, log2, as_address } => {
+                    let (pages, step) = (size.div_ceil(4096), 1u64 << (log2 - 12));
+                    match cma.alloc(device, Some(kind), size, 1 << log2) {
+                        Ok(chunk) => {
+                            let range = chunk.range();
+                            prop_assert_eq!(range.pages().get(), pages);
+                            prop_assert!(range.first_page().is_multiple_of(step));
+                            prop_assert!(live.iter().all(|(taken, _)| !taken.overlaps(range)));
+                            let stops = route(device, kind);
+                            let at = stops.iter().position(|r| range.within(region_range(*r)));
+                            prop_assert!(at.is_some(), "{:?} is in none of the regions of {}/{}", range, device, kind);
+                            for passed in &stops[..at.unwrap()] {
+                                prop_assert!(!exact[*passed] || !fits(*passed, &live, pages, step));
+                            }
+                            let owner = if as_address { Live::Address(chunk.into_addr()) } else { Live::Guard(chunk) };
+                            live.push((range, owner));
+                        }
+                        Err(AllocError::NoRegion(refusals)) => {
+                            for refusal in &refusals {
+                                if let Some(region) = NAMES.iter().position(|name| *name == refusal.region) {
+                                    prop_assert!(!exact[region] || !fits(region, &live, pages, step));
+                                    let free = cma.region(NAMES[region]).unwrap().status().free_bytes;
+                                    prop_assert_eq!(matches!(refusal.reason, Reason::Full { .. }), free < pages * 4096);
+                                } else {
+                                    prop_assert_eq!(&refusal.reason, &Reason::UnknownRegion);
+                                }
+                            }
+                        }
+                        Err(other) => prop_assert!(false, "{}", other),
+                    }
+                }
+                Step::Free(which) if !live.is_empty() => {
+                    let at = which % live.len();
+                    match live.swap_remove(at).1 {
+                        Live::Guard(chunk) => drop(chunk),
+                        Live::Address(address) => {
+                            cma.free(address).unwrap();
+                            prop_assert!(cma.free(address).is_err());
+                        }
+                    }
+                }
+                Step::Free(_) => prop_assert!(cma.free(DmaAddr::new(BASE)).is_err()),
+                Step::SetAllocator { region, name } => {
+                    cma.set_region_allocator(&cma.region(NAMES[region]).unwrap(), AllocatorChoice::named(name)).unwrap();
+                    exact[region] = name != "buddy";
+                }
+                Step::Reregister(region) => {
+                    let busy = live.iter().any(|(range, _)| range.within(region_range(region)));
+                    let unregistered = cma.region_unregister(&cma.region(NAMES[region]).unwrap());
+                    prop_assert_eq!(unregistered.is_err(), busy);
+                    if !busy {
+                        register(region);
+                        exact[region] = true;
+                    }
+                }
+            }
+            for (region, name) in NAMES.iter().enumerate() {
+                let handle = cma.region(name).unwrap();
+                prop_assert_eq!(handle.check(), Ok(()));
+                let used: u64 =
+                    live.iter().filter(|(r, _)| r.within(region_range(region))).map(|(r, _)| r.bytes()).sum();
+                prop_assert_eq!(handle.status().free_bytes, REGION_PAGES * 4096 - used);
+            }
+        }
+    }
+}
