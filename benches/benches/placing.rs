@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use cma_benches::replay::Replay;
-use cma_benches::{Contestant, Workload, peers};
+use cma_benches::{Contestant, Workload, ours, peers};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn placing(criterion: &mut Criterion) {
@@ -15,7 +15,7 @@ fn placing(criterion: &mut Criterion) {
     ];
     for mut workload in light.into_iter().chain([1_000, 10_000, 100_000].map(Workload::live)) {
         workload.measured.truncate(100_000);
-        // one::<ours::Ours<cma_best_fit::BestFit>>(criterion, &workload);
+        one::<ours::Ours<cma_best_fit::BestFit>>(criterion, &workload);
         one::<peers::Offset>(criterion, &workload);
         one::<peers::Ranges>(criterion, &workload);
         one::<peers::Buddy>(criterion, &workload);

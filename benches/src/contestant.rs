@@ -56,8 +56,8 @@ impl Entry {
 }
 
 /// Everyone, ours first.
-pub const CONTESTANTS: [Entry; 4] = [
-    // Entry::of::<crate::ours::Ours<cma_best_fit::BestFit>>(),
+pub const CONTESTANTS: [Entry; 5] = [
+    Entry::of::<crate::ours::Ours<cma_best_fit::BestFit>>(),
     Entry::of::<crate::peers::Offset>(),
     Entry::of::<crate::peers::Ranges>(),
     Entry::of::<crate::peers::Buddy>(),

@@ -118,7 +118,7 @@ fn cpu_time() -> Duration {
 mod tests {
     use crate::contestant::Contestant;
     use crate::replay::Replay;
-    use crate::{peers, workload::Workload};
+    use crate::{ours, peers, workload::Workload};
 
     fn serves_soundly<C: Contestant>() {
         let heavy = C::NAME == "bitmap-allocator";
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn no_contestant_wins_by_placing_chunks_over_each_other() {
-        // serves_soundly::<ours::Ours<cma_best_fit::BestFit>>();
+        serves_soundly::<ours::Ours<cma_best_fit::BestFit>>();
         serves_soundly::<peers::Offset>();
         serves_soundly::<peers::Ranges>();
         serves_soundly::<peers::Buddy>();

@@ -1,0 +1,184 @@
+//! The region in address order: chunks and holes, each a node, linked to its neighbours.
+
+/// A chunk or a hole. Pages are counted from the region's start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node {
+    pub(crate) start: u32,
+    /// 0 only in the sentinel and in vacant nodes.
+    pub(crate) pages: u32,
+    pub(crate) prev: u32,
+    /// In a vacant node: the next vacant one, or [`SENTINEL`].
+    pub(crate) next: u32,
+}
+
+/// The node that closes the list to a ring. It counts as a chunk, so that no hole looks for neighbours past the
+/// region's ends.
+pub(crate) const SENTINEL: u32 = 0;
+
+/// All nodes of a region, in one flat array that grows and never shrinks.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes. Apart from the nodes,
+    /// because a neighbour's bit is then most often in the nearest cache where the neighbour itself is not.
+    taken: Vec<u64>,
+    /// The first of the vacant nodes, or [`SENTINEL`].
+    vacant: u32,
+}
+
+impl Nodes {
+    /// One hole of `pages` pages, which is the node returned.
+    pub(crate) fn new(pages: u32) -> (Self, u32) {
+        let sentinel = Node { start: pages, pages: 0, prev: SENTINEL, next: SENTINEL };
+        let mut nodes = Nodes { nodes: vec![sentinel], taken: vec![1], vacant: SENTINEL };
+        let hole = nodes.insert_after(SENTINEL, 0, pages);
+        (nodes, hole)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: u32) -> Node {
+        self.nodes[index as usize]
+    }
+
+    /// Start and pages of the hole with this number, if there is one.
+    pub(crate) fn hole(&self, index: u32) -> Option<(u32, u32)> {
+        let node = self.nodes.get(index as usize)?;
+        (node.pages > 0 && !self.is_taken(index)).then_some((node.start, node.pages))
+    }
+
+    /// The chunk with this number, if there is one.
+    #[inline]
+    pub(crate) fn chunk(&self, index: u64) -> Option<(u32, Node)> {
+        let index = u32::try_from(index).ok()?;
+        let node = self.nodes.get(index as usize)?;
+        (self.is_taken(index) && index != SENTINEL).then_some((index, *node))
+    }
+
+    #[inline]
+    pub(crate) fn is_taken(&self, index: u32) -> bool {
+        self.taken[index as usize / 64] >> (index % 64) & 1 != 0
+    }
+
+    #[inline]
+    pub(crate) fn set_taken(&mut self, index: u32) {
+        self.taken[index as usize / 64] |= 1 << (index % 64);
+    }
+
+    #[inline]
+    pub(crate) fn clear_taken(&mut self, index: u32) {
+        self.taken[index as usize / 64] &= !(1 << (index % 64));
+    }
+
+    #[inline]
+    pub(crate) fn resize(&mut self, index: u32, start: u32, pages: u32) {
+        let node = &mut self.nodes[index as usize];
+        node.start = start;
+        node.pages = pages;
+    }
+
+    /// A new hole node behind `prev`.
+    pub(crate) fn insert_after(&mut self, prev: u32, start: u32, pages: u32) -> u32 {
+        let next = self.get(prev).next;
+        let node = Node { start, pages, prev, next };
+        let index = self.vacant;
+        let index = if index == SENTINEL {
+            self.nodes.push(node);
+            if self.taken.len() * 64 < self.nodes.len() {
+                self.taken.push(0);
+            }
+            u32::try_from(self.nodes.len() - 1).expect("a region has fewer than 2^32 pages")
+        } else {
+            self.vacant = self.get(index).next;
+            self.nodes[index as usize] = node;
+            index
+        };
+        self.nodes[prev as usize].next = index;
+        self.nodes[next as usize].prev = index;
+        index
+    }
+
+    /// Takes a node out of the list; its pages must belong to a neighbour by now.
+    pub(crate) fn remove(&mut self, index: u32) {
+        let Node { prev, next, .. } = self.get(index);
+        self.nodes[prev as usize].next = next;
+        self.nodes[next as usize].prev = prev;
+        self.nodes[index as usize] = Node { start: 0, pages: 0, prev: SENTINEL, next: self.vacant };
+        self.clear_taken(index);
+        self.vacant = index;
+    }
+
+    /// Every node but the sentinel, in address order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
+        let from = |index: u32| (index != SENTINEL).then(|| (index, self.get(index)));
+        std::iter::successors(from(self.get(SENTINEL).next), move |(_, node)| from(node.next))
+    }
+
+    /// The node that holds page `page` of the region.
+    ///
+    /// There is no index by address, because nothing but adopting needs one. `near` is tried first, a few nodes far.
+    /// Then comes jump and walk (Devroye, Mücke and Zhu, "A note on point location in Delaunay triangulations of
+    /// random points", 1998): of about √n nodes drawn by `chance` the nearest one below is where walking begins, which is
+    /// then about √n steps from the goal on average, wherever the goal is.
+    pub(crate) fn holding(&self, page: u32, near: u32, chance: &mut u64) -> u32 {
+        const STEPS: usize = 8;
+        let from = |begin: u32| std::iter::successors(Some(begin), |&index| Some(self.get(index).next));
+        let holds = |index: &u32| {
+            let node = self.get(*index);
+            page.wrapping_sub(node.start) < node.pages
+        };
+        if let Some(found) = from(near).take(STEPS).find(holds) {
+            return found;
+        }
+        let mut best = self.get(SENTINEL).next;
+        for _ in 0..=self.nodes.len().isqrt() {
+            // Knuth's linear congruential generator; the upper half of the product is spread over the nodes.
+            *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            #[allow(clippy::cast_possible_truncation, reason = "less than the number of nodes")]
+            let drawn = (((*chance >> 32) * self.nodes.len() as u64) >> 32) as u32;
+            let node = self.get(drawn);
+            if node.pages > 0 && node.start <= page && node.start > self.get(best).start {
+                best = drawn;
+            }
+        }
+        from(best).find(holds).expect("the nodes cover the region")
+    }
+
+    /// Asserts invariants 1 and 2.
+    pub(crate) fn check(&self, pages: u32) -> Result<(), String> {
+        let mut linked = 1;
+        let (mut end, mut prev, mut prev_is_taken) = (0, SENTINEL, true);
+        for (index, node) in self.iter() {
+            let is_taken = self.is_taken(index);
+            if node.start != end || node.pages == 0 || node.prev != prev || node.pages > pages - end {
+                return Err(format!(
+                    "invariant 1: node {index}, {node:?}, doesn't continue node {prev} at {end}"
+                ));
+            }
+            if !is_taken && !prev_is_taken {
+                return Err(format!("invariant 2: nodes {prev} and {index} are neighbouring holes"));
+            }
+            (end, prev, prev_is_taken) = (end + node.pages, index, is_taken);
+            linked += 1;
+        }
+        if end != pages || self.get(SENTINEL).prev != prev || !self.is_taken(SENTINEL) {
+            return Err(format!("invariant 1: the nodes end at {end} of {pages} pages, with node {prev}"));
+        }
+        let mut vacant = self.vacant;
+        while vacant != SENTINEL {
+            if self.get(vacant).pages != 0 || self.is_taken(vacant) || linked >= self.nodes.len() {
+                return Err(format!("invariant 1: node {vacant} is on the vacant list and in use"));
+            }
+            linked += 1;
+            vacant = self.get(vacant).next;
+        }
+        if linked != self.nodes.len() {
+            return Err(format!("invariant 1: {linked} of {} nodes are in a list", self.nodes.len()));
+        }
+        Ok(())
+    }
+}
