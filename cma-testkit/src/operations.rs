@@ -46,17 +46,19 @@ pub fn operations(region: PageRange) -> impl Strategy<Value = Operation> {
 /// Regions of up to 2^12 pages: at page 0, anywhere, across 2^63, ending at the top of the address space.
 pub fn regions() -> impl Strategy<Value = PageRange> {
     const TOP: u64 = PageRange::ADDRESS_SPACE_PAGES;
-    (prop_oneof![1_u64..=16, sizes(1 << 12)], 0..6_u32, any::<u64>()).prop_map(|(pages, place, anywhere)| {
-        let first = match place {
-            0 => 0,
-            1 => anywhere % 64,
-            2 => (anywhere % (1 << 12)) << 8,
-            3 => anywhere % (TOP - pages),
-            4 => TOP / 2 - pages / 2,
-            _ => TOP - pages,
-        };
-        PageRange::from_pages(first, pages)
-    })
+    (prop_oneof![1 => 1_u64..=16, 3 => sizes(1 << 11)], 0..6_u32, any::<u64>()).prop_map(
+        |(pages, place, anywhere)| {
+            let first = match place {
+                0 => 0,
+                1 => anywhere % 64,
+                2 => (anywhere % (1 << 12)) << 8,
+                3 => anywhere % (TOP - pages),
+                4 => TOP / 2 - pages / 2,
+                _ => TOP - pages,
+            };
+            PageRange::from_pages(first, pages)
+        },
+    )
 }
 
 /// Alignments: half of them a page, a third under a mebibyte, the rest up to 2^63.
@@ -72,7 +74,7 @@ pub fn sizes(most: u64) -> impl Strategy<Value = u64> {
 /// An operation before the region is known.
 #[derive(Clone, Copy, Debug)]
 enum Draft {
-    /// Of about a quarter of the region at most.
+    /// Of about an eighth of the region at most.
     Allocate(SizeDraft, Alignment, Asker),
     /// Of about twice the region at most.
     AllocateLarge(SizeDraft, Alignment),
@@ -85,7 +87,7 @@ impl Draft {
         let pages = region.pages().get();
         match self {
             Draft::Allocate(size, alignment, asker) => {
-                Operation::Allocate(request_of(asker, size.pages(pages.div_ceil(4)), alignment))
+                Operation::Allocate(request_of(asker, size.pages(pages.div_ceil(8)), alignment))
             }
             Draft::AllocateLarge(size, alignment) => {
                 Operation::Allocate(request_of(Asker::NOBODY, size.pages(pages), alignment))
@@ -102,9 +104,9 @@ impl Draft {
 
 fn drafts() -> impl Strategy<Value = Draft> {
     prop_oneof![
-        6 => (size_drafts(), alignments(), (0..8_u32).prop_map(Asker)).prop_map(|(s, a, n)| Draft::Allocate(s, a, n)),
+        9 => (size_drafts(), alignments(), (0..8_u32).prop_map(Asker)).prop_map(|(s, a, n)| Draft::Allocate(s, a, n)),
         1 => (size_drafts(), alignments()).prop_map(|(s, a)| Draft::AllocateLarge(s, a)),
-        5 => (0..1_usize << 16).prop_map(Draft::Free),
+        4 => (0..1_usize << 16).prop_map(Draft::Free),
         2 => (any::<u64>(), size_drafts()).prop_map(|(offset, s)| Draft::Adopt(offset, s)),
     ]
 }

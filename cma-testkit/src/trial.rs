@@ -28,7 +28,7 @@ impl fmt::Debug for Subject {
 }
 
 impl Subject {
-    /// Lets a new allocator work on `region`.
+    /// Lets a new allocator work on `region` and verifies it before and after.
     ///
     /// # Errors
     ///
@@ -39,7 +39,11 @@ impl Subject {
         body: impl FnOnce(&mut Trial) -> Result<T, Violation>,
     ) -> Result<T, Failure> {
         let mut trial = Trial::begin(self, region)?;
-        body(&mut trial).map_err(|violation| trial.failure(violation))
+        let outcome = trial.verify().and_then(|()| body(&mut trial)).and_then(|answer| {
+            trial.verify()?;
+            Ok(answer)
+        });
+        outcome.map_err(|violation| trial.failure(violation))
     }
 }
 
@@ -67,9 +71,9 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// It refused the region, or its books of the empty region are wrong.
+    /// It refused the region.
     pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
-        let allocator = match subject.module.initialise()(region, subject.params.into()) {
+        let mut allocator = match subject.module.initialise()(region, subject.params.into()) {
             RResult::ROk(allocator) => allocator,
             RResult::RErr(reason) => {
                 return Err(Failure {
@@ -80,11 +84,8 @@ impl Trial {
                 });
             }
         };
-        let (model, new, steps) = (Model::new(region), Pages::ZERO, Vec::new());
-        let mut trial = Trial { subject: *subject, allocator, model, new, steps };
-        trial.verify().map_err(|violation| trial.failure(violation))?;
-        trial.new = trial.largest_hole();
-        Ok(trial)
+        let new = allocator.largest_hole();
+        Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, steps: Vec::new() })
     }
 
     /// The shadow.

@@ -2,8 +2,8 @@
 
 use super::TOP;
 use crate::operations::Operation;
-use crate::trial::{Subject, alignment, request};
-use crate::violation::{Failure, Violation};
+use crate::trial::{Subject, Trial, alignment, request};
+use crate::violation::Failure;
 use cma_api::{PAGE_SHIFT, PageRange};
 
 /// Every sequence of up to five allocations, frees and adoptions over regions of 8 to 11 pages matches the model.
@@ -49,14 +49,14 @@ fn extend(
 /// Runs `path` on a new allocator, verifies the outcome and tells whether the last operation changed anything. The steps
 /// before the last were the last of a sequence of their own.
 fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bool, Failure> {
-    subject.on(region, |trial| {
-        let mut changed = false;
-        for operation in path {
-            changed = trial.apply(operation)?;
-        }
-        trial.verify()?;
-        Ok::<_, Violation>(changed)
-    })
+    let mut trial = Trial::begin(subject, region)?;
+    let mut changed = false;
+    let outcome = path.iter().try_for_each(|operation| {
+        changed = trial.apply(operation)?;
+        Ok(())
+    });
+    outcome.and_then(|()| trial.verify()).map_err(|violation| trial.failure(violation))?;
+    Ok(changed)
 }
 
 /// How many chunks are live after `path`, of which every operation changed something.

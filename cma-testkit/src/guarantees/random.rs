@@ -14,7 +14,7 @@ use std::cell::RefCell;
 ///
 /// The shortest failing sequence that was found.
 pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failure> {
-    for_all(&scripts(80), |script| {
+    for_all(&scripts(160), |script| {
         subject.on(script.region, |trial| {
             script.operations.iter().try_for_each(|operation| {
                 trial.apply(operation)?;
@@ -31,7 +31,7 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
 ///
 /// The shortest failing sequence that was found.
 pub fn the_largest_hole_is_the_most_that_can_be_had(subject: &Subject) -> Result<(), Failure> {
-    for_all(&scripts(30), |script| {
+    for_all(&scripts(60), |script| {
         subject.on(script.region, |trial| {
             if trial.largest_hole().get() == 0 {
                 return Err(Violation::ServesNothing);
