@@ -1,0 +1,317 @@
+//! Reading a trace from bytes, compressed or not, with the place of every mistake.
+//!
+//! Input is read line by line and its lines are short, so what isn't a trace is refused before it has used any memory
+//! to speak of.
+
+use crate::recording::{RecordError, Recording};
+use crate::trace::{Figures, Trace};
+use flate2::read::MultiGzDecoder;
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read};
+
+/// The first line of every trace, up to the version.
+pub(crate) const MAGIC: &str = "# cma-trace";
+/// The version of the format that is read and written.
+pub(crate) const VERSION: &str = "1";
+pub(crate) const SOURCE: &str = "# source:";
+
+/// The longest line, in bytes.
+const MAX_LINE: usize = 4096;
+/// How much of what was found an error quotes, in characters.
+const MAX_QUOTE: usize = 40;
+
+/// Why bytes are no trace. Lines are those of the uncompressed text, and they and columns (in bytes) count from 1.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// It can't be read.
+    #[error("reading failed behind line {line}")]
+    Io {
+        /// The last line that was read.
+        line: u64,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its first line is not that of a trace.
+    #[error("not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"", found.escape_debug())]
+    NotATrace {
+        /// How it starts.
+        found: String,
+    },
+    /// It is a trace in another version of the format.
+    #[error("expected version 1 of the trace format, found \"{}\"", found.escape_debug())]
+    Version {
+        /// The version.
+        found: String,
+    },
+    /// The compressed data ends too early.
+    #[error("the compressed data is cut off behind line {line}")]
+    Truncated {
+        /// The last line that could be read.
+        line: u64,
+    },
+    /// The compressed data is damaged.
+    #[error("the compressed data is damaged behind line {line}")]
+    Damaged {
+        /// The last line that could be read.
+        line: u64,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A line has something else where a field has to stand.
+    #[error("line {line}, column {column}: expected {expected}, found \"{}\"", found.escape_debug())]
+    Field {
+        /// The line.
+        line: u64,
+        /// The column at which the field starts.
+        column: usize,
+        /// What has to stand there.
+        expected: &'static str,
+        /// What stands there; empty where the line ends.
+        found: String,
+    },
+    /// A line is longer than any line of a trace.
+    #[error("line {line}: expected up to {MAX_LINE} bytes, found more")]
+    LongLine {
+        /// The line.
+        line: u64,
+    },
+    /// An allocation has the id of an earlier one.
+    #[error("line {line}: expected a new id, found {id}, which was used before")]
+    IdUsedTwice {
+        /// The line.
+        line: u64,
+        /// The id.
+        id: u64,
+    },
+    /// A free names no live chunk.
+    #[error("line {line}: expected the id of a live chunk, found {id}, which {}", if *was_live { "was freed before" } else { "was never allocated" })]
+    NotLive {
+        /// The line.
+        line: u64,
+        /// The id.
+        id: u64,
+        /// Whether it was live once.
+        was_live: bool,
+    },
+    /// An operation is one that no trace may hold.
+    #[error("line {line}: {error}")]
+    Operation {
+        /// The line.
+        line: u64,
+        /// What is wrong with it.
+        error: RecordError,
+    },
+    /// The header doesn't say what the operations amount to; the end may be missing.
+    #[error("expected \"{header}\", as the header says, found \"{content}\"")]
+    Figures {
+        /// What the header says.
+        header: Figures,
+        /// What the operations amount to.
+        content: Figures,
+    },
+}
+
+impl Trace {
+    /// Reads a trace, as text or compressed by gzip, whichever the bytes are. Ids may be any numbers; the trace numbers its chunks
+    /// in the order of allocation.
+    ///
+    /// # Errors
+    ///
+    /// The first mistake with its place.
+    pub fn read(mut input: impl Read) -> Result<Trace, ReadError> {
+        let mut start = Vec::new();
+        input.by_ref().take(2).read_to_end(&mut start).map_err(|source| ReadError::Io { line: 0, source })?;
+        let compressed = start == [0x1f, 0x8b];
+        let mut input = start.chain(input);
+        if compressed {
+            read(Lines::new(&mut BufReader::new(MultiGzDecoder::new(input)), true))
+        } else {
+            read(Lines::new(&mut BufReader::new(&mut input), false))
+        }
+    }
+}
+
+fn read(mut lines: Lines<'_>) -> Result<Trace, ReadError> {
+    read_magic(&mut lines)?;
+    let mut recording = Recording::new(read_source(lines.required()?)?);
+    let header = read_figures(lines.required()?)?;
+    let mut ids = HashMap::new();
+    while let Some(fields) = lines.next()? {
+        read_operation(fields, &mut recording, &mut ids)?;
+    }
+    let trace = recording.finish();
+    if trace.figures() == header {
+        Ok(trace)
+    } else {
+        Err(ReadError::Figures { header, content: trace.figures() })
+    }
+}
+
+fn read_magic(lines: &mut Lines<'_>) -> Result<(), ReadError> {
+    let first = lines.next().map(|line| line.map_or(String::new(), |f| quote(f.text)));
+    let text = match first {
+        Err(ReadError::LongLine { .. }) => quote(&lines.text),
+        first => first?,
+    };
+    match text.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) {
+        Some(VERSION) => Ok(()),
+        Some(version) => Err(ReadError::Version { found: version.to_string() }),
+        None => Err(ReadError::NotATrace { found: text }),
+    }
+}
+
+fn read_source(mut line: Fields<'_>) -> Result<&str, ReadError> {
+    line.word("\"# source:\" and what was recorded", "#")?;
+    line.word("\"source:\" and what was recorded", "source:")?;
+    let rest = line.at;
+    let text = &line.text[rest..];
+    std::str::from_utf8(text).map_err(|_| line.fault(rest, text, "what was recorded, in UTF-8"))
+}
+
+fn read_figures(mut line: Fields<'_>) -> Result<Figures, ReadError> {
+    const EXPECTED: &str = "\"# ops: N  peak-live-bytes: N  peak-live-chunks: N\"";
+    line.word(EXPECTED, "#")?;
+    line.word(EXPECTED, "ops:")?;
+    let operations = line.number("the number of operations")?;
+    line.word(EXPECTED, "peak-live-bytes:")?;
+    let peak_live_bytes = line.number("the most bytes that were live at a time")?;
+    line.word(EXPECTED, "peak-live-chunks:")?;
+    let peak_live_chunks = line.number("the most chunks that were live at a time")?;
+    line.end()?;
+    Ok(Figures { operations, peak_live_bytes, peak_live_chunks })
+}
+
+fn read_operation(
+    mut fields: Fields<'_>,
+    recording: &mut Recording,
+    ids: &mut HashMap<u64, u32>,
+) -> Result<(), ReadError> {
+    let line = fields.line;
+    let in_line = |error| ReadError::Operation { line, error };
+    let time_us = fields.number("a time in microseconds")?;
+    let (column, action) = fields.next();
+    match action {
+        b"a" => {
+            let id = fields.number("the id of the new chunk, a number")?;
+            let size = fields.number("a size in bytes")?;
+            let alignment = fields.number("an alignment in bytes")?;
+            let asker = fields.text("device or device/type")?;
+            fields.end()?;
+            if ids.contains_key(&id) {
+                return Err(ReadError::IdUsedTwice { line, id });
+            }
+            ids.insert(id, recording.allocate(time_us, size, alignment, asker).map_err(in_line)?);
+        }
+        b"f" => {
+            let id = fields.number("the id of a live chunk, a number")?;
+            fields.end()?;
+            let chunk = *ids.get(&id).ok_or(ReadError::NotLive { line, id, was_live: false })?;
+            recording.free(time_us, chunk).map_err(|error| match error {
+                RecordError::NotLive => ReadError::NotLive { line, id, was_live: true },
+                error => in_line(error),
+            })?;
+        }
+        other => return Err(fields.fault(column, other, "a for an allocation or f for a free")),
+    }
+    Ok(())
+}
+
+/// The lines of the input, one at a time.
+struct Lines<'a> {
+    input: &'a mut dyn BufRead,
+    compressed: bool,
+    line: u64,
+    text: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(input: &'a mut dyn BufRead, compressed: bool) -> Self {
+        Lines { input, compressed, line: 0, text: Vec::new() }
+    }
+
+    fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
+        self.text.clear();
+        let mut input = (&mut *self.input).take(MAX_LINE as u64 + 1);
+        input.read_until(b'\n', &mut self.text).map_err(|source| {
+            let line = self.line;
+            match source.kind() {
+                io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
+                    ReadError::Damaged { line, source }
+                }
+                _ => ReadError::Io { line, source },
+            }
+        })?;
+        if self.text.is_empty() {
+            return Ok(None);
+        }
+        self.line += 1;
+        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
+        if text.len() > MAX_LINE {
+            return Err(ReadError::LongLine { line: self.line });
+        }
+        Ok(Some(Fields { text, at: 0, line: self.line }))
+    }
+
+    /// The next line, which is empty behind the last one.
+    fn required(&mut self) -> Result<Fields<'_>, ReadError> {
+        let line = self.line + 1;
+        Ok(self.next()?.unwrap_or(Fields { text: b"", at: 0, line }))
+    }
+}
+
+/// The fields of one line, separated by spaces.
+struct Fields<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Fields<'a> {
+    /// Where the next field starts, and the field; empty behind the last one.
+    fn next(&mut self) -> (usize, &'a [u8]) {
+        let rest = &self.text[self.at..];
+        let start = self.at + rest.iter().take_while(|b| **b == b' ').count();
+        let field = self.text[start..].split(|b| *b == b' ').next().unwrap_or_default();
+        self.at = start + field.len();
+        (start, field)
+    }
+
+    fn number(&mut self, expected: &'static str) -> Result<u64, ReadError> {
+        let (start, field) = self.next();
+        let number = field.iter().try_fold(0u64, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+        number.filter(|_| !field.is_empty()).ok_or_else(|| self.fault(start, field, expected))
+    }
+
+    fn text(&mut self, expected: &'static str) -> Result<&'a str, ReadError> {
+        let (start, field) = self.next();
+        std::str::from_utf8(field).map_err(|_| self.fault(start, field, expected))
+    }
+
+    fn word(&mut self, expected: &'static str, word: &str) -> Result<(), ReadError> {
+        let (start, field) = self.next();
+        if field == word.as_bytes() { Ok(()) } else { Err(self.fault(start, field, expected)) }
+    }
+
+    fn end(&mut self) -> Result<(), ReadError> {
+        let (start, field) = self.next();
+        if field.is_empty() { Ok(()) } else { Err(self.fault(start, field, "the end of the line")) }
+    }
+
+    #[cold]
+    fn fault(&self, start: usize, found: &[u8], expected: &'static str) -> ReadError {
+        ReadError::Field { line: self.line, column: start + 1, expected, found: quote(found) }
+    }
+}
+
+/// The start of what was found, for people to read.
+fn quote(found: &[u8]) -> String {
+    String::from_utf8_lossy(&found[..found.len().min(4 * MAX_QUOTE)]).chars().take(MAX_QUOTE).collect()
+}
+
+#[cfg(test)]
+mod tests;

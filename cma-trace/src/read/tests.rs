@@ -1,0 +1,198 @@
+//! What is a trace is read, and nothing else; every refusal says where and why.
+
+use super::*;
+use crate::trace::{Action, Asker};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+use std::io::Write;
+
+const SMALL: &str = "# cma-trace 1
+# source: a test
+# ops: 5  peak-live-bytes: 12288  peak-live-chunks: 2
+0 a 7 4096 1 vdec/frame
+0 a 9 8192 65536 host
+3 f 7
+4 a 8 100 64 vdec/frame
+9 f 9
+";
+
+/// The small trace with another line in the place of the one numbered `line`.
+fn with_line(line: usize, text: &str) -> String {
+    let mut lines: Vec<&str> = SMALL.lines().collect();
+    lines[line - 1] = text;
+    lines.join("\n") + "\n"
+}
+
+fn compressed(text: &[u8]) -> Vec<u8> {
+    let mut output = GzEncoder::new(Vec::new(), Compression::fast());
+    output.write_all(text).unwrap();
+    output.finish().unwrap()
+}
+
+fn refusal(text: &str) -> String {
+    Trace::read(text.as_bytes()).expect_err(text).to_string()
+}
+
+#[test]
+fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
+    let trace = Trace::read(SMALL.as_bytes()).unwrap();
+    assert_eq!(Trace::read(&compressed(SMALL.as_bytes())[..]).unwrap(), trace);
+    assert_eq!(trace.source(), "a test");
+    let asker = |device: &str, kind: Option<&str>| Asker { device: device.into(), kind: kind.map(String::from) };
+    assert_eq!(trace.askers(), [asker("vdec", Some("frame")), asker("host", None)]);
+    let actions: Vec<_> = trace.operations().iter().map(|operation| (operation.time_us, operation.action)).collect();
+    assert_eq!(
+        actions,
+        [
+            (0, Action::Allocate { size: 4096, alignment: 1, asker: 0 }),
+            (0, Action::Allocate { size: 8192, alignment: 65536, asker: 1 }),
+            (3, Action::Free { chunk: 0 }),
+            (4, Action::Allocate { size: 100, alignment: 64, asker: 0 }),
+            (9, Action::Free { chunk: 1 }),
+        ]
+    );
+    assert_eq!(trace.peak_live().get(), 3);
+}
+
+#[test]
+fn what_is_no_trace_is_refused_by_its_first_line() {
+    assert_eq!(refusal(""), "not a trace: expected \"# cma-trace 1\" in its first line, found \"\"");
+    assert!(refusal("#!/bin/sh\n").ends_with("found \"#!/bin/sh\""));
+    assert!(matches!(Trace::read(&[0xff; 100_000][..]), Err(ReadError::NotATrace { .. })));
+    assert_eq!(refusal(&with_line(1, "# cma-trace 2")), "expected version 1 of the trace format, found \"2\"");
+}
+
+#[test]
+fn every_mistake_is_named_with_its_place() {
+    for (line, text, expected) in [
+        (2, "# origin: x", "line 2, column 3: expected \"source:\" and what was recorded, found \"origin:\""),
+        (3, "# ops: five", "line 3, column 8: expected the number of operations, found \"five\""),
+        (3, "0 a 7 4096 1 vdec", "line 3, column 1: expected \"# ops: N  peak-live-bytes: N  peak-live-chunks: N\", found \"0\""),
+        (4, "", "line 4, column 1: expected a time in microseconds, found \"\""),
+        (4, "-1 a 7 4096 1 vdec", "line 4, column 1: expected a time in microseconds, found \"-1\""),
+        (4, "0 r 7 4096 1 vdec", "line 4, column 3: expected a for an allocation or f for a free, found \"r\""),
+        (4, "0 a x 4096 1 vdec", "line 4, column 5: expected the id of the new chunk, a number, found \"x\""),
+        (4, "0 a 7 18446744073709551616 1 vdec", "line 4, column 7: expected a size in bytes, found \"18446744073709551616\""),
+        (4, "0 a 7 0 1 vdec", "line 4: expected a size of 1 byte or more, found 0"),
+        (4, "0 a 7 4096 3 vdec", "line 4: expected an alignment that is a power of two, found 3"),
+        (4, "0 a 7 4096 0 vdec", "line 4: expected an alignment that is a power of two, found 0"),
+        (4, "0 a 7 4096 1", "line 4: expected device or device/type, up to 255 bytes without white space, found \"\""),
+        (4, "0 a 7 4096 1 vdec/", "line 4: expected device or device/type, up to 255 bytes without white space, found \"vdec/\""),
+        (4, "0 a 7 4096 1 a/b/c", "line 4: expected device or device/type, up to 255 bytes without white space, found \"a/b/c\""),
+        (4, "0 a 7 4096 1 vdec x", "line 4, column 19: expected the end of the line, found \"x\""),
+        (4, "0 a 7 18446744073709551615 1 vdec", "line 4: 18446744073709551615 more bytes, rounded up to pages, exceed a 64-bit address space"),
+        (5, "0 a 7 4096 1 vdec", "line 5: expected a new id, found 7, which was used before"),
+        (7, "2 a 8 100 64 vdec", "line 7: expected a time of 3 us or later, found 2: operations are in order of time"),
+        (7, "4 f 7", "line 7: expected the id of a live chunk, found 7, which was freed before"),
+        (7, "4 f 1", "line 7: expected the id of a live chunk, found 1, which was never allocated"),
+    ] {
+        assert_eq!(refusal(&with_line(line, text)), expected);
+    }
+}
+
+#[test]
+fn a_header_that_its_operations_belie_is_refused() {
+    for figures in [
+        "# ops: 6  peak-live-bytes: 12288  peak-live-chunks: 2",
+        "# ops: 5  peak-live-bytes: 12287  peak-live-chunks: 2",
+        "# ops: 5  peak-live-bytes: 12288  peak-live-chunks: 3",
+    ] {
+        let error = refusal(&with_line(3, figures));
+        assert_eq!(
+            error,
+            format!(
+                "expected \"{}\", as the header says, found \"ops: 5  peak-live-bytes: 12288  peak-live-chunks: 2\"",
+                &figures[2..]
+            )
+        );
+    }
+}
+
+#[test]
+fn a_trace_that_is_cut_off_anywhere_is_refused() {
+    for end in 0..SMALL.len() - 1 {
+        // Only the id in the last line may lose a digit and still be read; it has a single one.
+        assert!(Trace::read(&SMALL.as_bytes()[..end]).is_err(), "cut off at {end}");
+    }
+    let packed = compressed(SMALL.as_bytes());
+    for end in 2..packed.len() {
+        let error = Trace::read(&packed[..end]).unwrap_err();
+        assert!(matches!(error, ReadError::Truncated { .. }), "cut off at {end}: {error:?}");
+    }
+}
+
+#[test]
+fn compressed_data_that_is_damaged_is_refused() {
+    let packed = compressed(SMALL.as_bytes());
+    let mut refused_as_damaged = 0;
+    for at in 10..packed.len() {
+        let mut damaged = packed.clone();
+        damaged[at] ^= 0x10;
+        let error = Trace::read(&damaged[..]).expect_err("the checksum fits damaged data");
+        refused_as_damaged += u32::from(matches!(error, ReadError::Damaged { .. }));
+    }
+    assert!(refused_as_damaged >= 8, "at least when the checksum and the length at the end are wrong");
+}
+
+#[test]
+fn an_input_that_fails_says_how_far_it_was_read() {
+    struct Fails;
+    impl Read for Fails {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("gone"))
+        }
+    }
+    let error = Trace::read(SMALL.as_bytes().chain(Fails)).unwrap_err();
+    assert!(matches!(&error, ReadError::Io { line: 8, .. }), "{error:?}");
+}
+
+/// How much of `input` is read until it is refused.
+fn read_of(input: impl Read) -> u64 {
+    const PLENTY: u64 = 1 << 30;
+    let mut input = input.take(PLENTY);
+    Trace::read(&mut input).unwrap_err();
+    PLENTY - input.limit()
+}
+
+#[test]
+fn nonsense_without_an_end_is_refused_after_a_few_kilobytes() {
+    const FEW: u64 = 64 << 10;
+    assert!(read_of(io::repeat(b'x')) < FEW);
+    for line in 1..=SMALL.lines().count() {
+        let start: String = SMALL.split_inclusive('\n').take(line).collect();
+        let start = start.trim_end().as_bytes();
+        assert!(read_of(start.chain(io::repeat(b' '))) < FEW, "line {line} never ends in spaces");
+        assert!(read_of(start.chain(io::repeat(b'0'))) < FEW, "line {line} never ends in zeros");
+        assert!(read_of(start.chain(io::repeat(b'\n'))) < FEW, "nothing but ends of lines after line {line}");
+    }
+    // And when a little compressed data means a lot.
+    let bomb = compressed(&vec![b' '; 64 << 20]);
+    assert!(matches!(Trace::read(&bomb[..]), Err(ReadError::NotATrace { .. })));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = Trace::read(&bytes[..]);
+        let _ = Trace::read(&[&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0][..], &bytes].concat()[..]);
+        let _ = Trace::read(&[SMALL.as_bytes(), &bytes].concat()[..]);
+    }
+
+    #[test]
+    fn what_is_read_after_any_change_of_a_trace_is_sound(
+        cuts in proptest::collection::vec((any::<proptest::sample::Index>(), 0..4usize, "[ -~\n]{0,3}"), 1..4),
+    ) {
+        let mut text = SMALL.to_string();
+        for (at, gone, new) in cuts {
+            let at = at.index(text.len());
+            let end = (at + gone).min(text.len());
+            text.replace_range(at..end, &new);
+        }
+        if let Ok(trace) = Trace::read(text.as_bytes()) {
+            let mut written = Vec::new();
+            trace.write(&mut written).unwrap();
+            prop_assert_eq!(Trace::read(&written[..]).unwrap(), trace);
+        }
+    }
+}

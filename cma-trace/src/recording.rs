@@ -1,0 +1,187 @@
+//! Making a trace, operation by operation. What a trace promises is checked here and nowhere else.
+
+use crate::trace::{Action, Asker, Figures, Operation, Trace};
+use cma_api::{PageRange, Pages};
+use std::collections::HashMap;
+
+/// The most operations a trace holds, so that what isn't one can't fill memory: 512 MiB of them.
+pub(crate) const MAX_OPERATIONS: usize = 1 << 24;
+
+/// The longest `device/type`, in bytes.
+const MAX_NAME: usize = 255;
+
+/// A trace in the making.
+#[derive(Debug)]
+pub struct Recording {
+    trace: Trace,
+    /// The index of each asker in the trace, by `device/type` as it is written.
+    askers: HashMap<String, u16>,
+    /// The size in bytes of each chunk that was allocated; `None` once it was freed.
+    chunks: Vec<Option<u64>>,
+    live: Live,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    bytes: u64,
+    pages: u64,
+    chunks: u64,
+}
+
+/// Why an operation can't be part of a trace. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// It lies before the last one.
+    #[error("expected a time of {last_us} us or later, found {time_us}: operations are in order of time")]
+    BackInTime {
+        /// Its time in microseconds.
+        time_us: u64,
+        /// The time of the operation before it.
+        last_us: u64,
+    },
+    /// Size 0.
+    #[error("expected a size of 1 byte or more, found 0")]
+    NoSize,
+    /// Together with what is live it exceeds the address space.
+    #[error("{bytes} more bytes, rounded up to pages, exceed a 64-bit address space")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: u64,
+    },
+    /// No power of two.
+    #[error("expected an alignment that is a power of two, found {bytes}")]
+    Alignment {
+        /// The alignment in bytes.
+        bytes: u64,
+    },
+    /// No `device` or `device/type`.
+    #[error("expected device or device/type, up to 255 bytes without white space, found \"{}\"", found.escape_debug())]
+    BadAsker {
+        /// What was given, cut short.
+        found: String,
+    },
+    /// The chunk that is freed is not live.
+    #[error("the chunk is not live")]
+    NotLive,
+    /// The trace is as long as traces get.
+    #[error("a trace holds up to {MAX_OPERATIONS} operations")]
+    TooManyOperations,
+    /// There are as many askers as there can be.
+    #[error("a trace holds up to {} pairs of device and type", 1 << 16)]
+    TooManyAskers,
+}
+
+impl Recording {
+    /// An empty recording of `source`, one line that says what is recorded. Control characters in it become spaces.
+    pub fn new(source: &str) -> Self {
+        let source = source.replace(char::is_control, " ").trim().to_string();
+        Recording {
+            trace: Trace {
+                source,
+                askers: Vec::new(),
+                operations: Vec::new(),
+                figures: Figures::default(),
+                peak_live: Pages::ZERO,
+            },
+            askers: HashMap::new(),
+            chunks: Vec::new(),
+            live: Live::default(),
+        }
+    }
+
+    /// `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of `alignment` bytes, at `time_us`.
+    /// Answers with the chunk's number, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`], for what no trace may hold.
+    pub fn allocate(
+        &mut self,
+        time_us: u64,
+        size: u64,
+        alignment: u64,
+        asker: &str,
+    ) -> Result<u32, RecordError> {
+        self.check_next(time_us)?;
+        if size == 0 {
+            return Err(RecordError::NoSize);
+        } else if !alignment.is_power_of_two() {
+            return Err(RecordError::Alignment { bytes: alignment });
+        }
+        let pages = self.live.pages + Pages::covering(size).get();
+        if pages >= PageRange::ADDRESS_SPACE_PAGES {
+            return Err(RecordError::TooLarge { bytes: size });
+        }
+        let asker = self.asker(asker)?;
+        #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
+        let chunk = self.chunks.len() as u32;
+        self.chunks.push(Some(size));
+        self.live.pages = pages;
+        self.live.bytes += size;
+        self.live.chunks += 1;
+        let Trace { figures, peak_live, .. } = &mut self.trace;
+        *peak_live = (*peak_live).max(Pages::new(pages));
+        figures.peak_live_bytes = figures.peak_live_bytes.max(self.live.bytes);
+        figures.peak_live_chunks = figures.peak_live_chunks.max(self.live.chunks);
+        self.push(time_us, Action::Allocate { size, alignment, asker });
+        Ok(chunk)
+    }
+
+    /// The chunk of that number was freed at `time_us`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::NotLive`] and others.
+    pub fn free(&mut self, time_us: u64, chunk: u32) -> Result<(), RecordError> {
+        self.check_next(time_us)?;
+        let size = self.chunks.get_mut(chunk as usize).and_then(Option::take).ok_or(RecordError::NotLive)?;
+        self.live.pages -= Pages::covering(size).get();
+        self.live.bytes -= size;
+        self.live.chunks -= 1;
+        self.push(time_us, Action::Free { chunk });
+        Ok(())
+    }
+
+    /// The trace.
+    pub fn finish(self) -> Trace {
+        self.trace
+    }
+
+    fn check_next(&self, time_us: u64) -> Result<(), RecordError> {
+        let last_us = self.trace.operations.last().map_or(0, |last| last.time_us);
+        if time_us < last_us {
+            Err(RecordError::BackInTime { time_us, last_us })
+        } else if self.trace.operations.len() == MAX_OPERATIONS {
+            Err(RecordError::TooManyOperations)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn push(&mut self, time_us: u64, action: Action) {
+        self.trace.operations.push(Operation { time_us, action });
+        self.trace.figures.operations += 1;
+    }
+
+    /// The index of an asker, who may be new.
+    fn asker(&mut self, written: &str) -> Result<u16, RecordError> {
+        if let Some(index) = self.askers.get(written) {
+            return Ok(*index);
+        }
+        let (device, kind) = written.split_once('/').map_or((written, None), |(d, k)| (d, Some(k)));
+        let is_name = |name: &str| {
+            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+        };
+        if written.len() > MAX_NAME || !is_name(device) || !kind.is_none_or(is_name) {
+            return Err(RecordError::BadAsker { found: written.chars().take(40).collect() });
+        }
+        let index = u16::try_from(self.trace.askers.len()).map_err(|_| RecordError::TooManyAskers)?;
+        self.trace.askers.push(Asker { device: device.to_string(), kind: kind.map(String::from) });
+        self.askers.insert(written.to_string(), index);
+        Ok(index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

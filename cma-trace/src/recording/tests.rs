@@ -1,0 +1,105 @@
+//! A recording lets nothing into a trace that a trace may not hold, and a trace survives being written.
+
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn what_is_refused_leaves_no_mark() {
+    let mut recording = Recording::new("marks");
+    let chunk = recording.allocate(5, 4096, 1, "a").unwrap();
+    let refusals = [
+        recording.allocate(4, 4096, 1, "b").unwrap_err(),
+        recording.allocate(5, 0, 1, "b").unwrap_err(),
+        recording.allocate(5, 4096, 6, "b").unwrap_err(),
+        recording.allocate(5, u64::MAX, 1, "b").unwrap_err(),
+        recording.allocate(5, 4096, 1, "/b").unwrap_err(),
+        recording.allocate(5, 4096, 1, &"b".repeat(256)).unwrap_err(),
+        recording.free(5, chunk + 1).unwrap_err(),
+        recording.free(4, chunk).unwrap_err(),
+    ];
+    assert!(matches!(refusals[0], RecordError::BackInTime { time_us: 4, last_us: 5 }));
+    let trace = recording.finish();
+    assert_eq!(trace.operations().len(), 1);
+    assert_eq!(trace.askers().len(), 1);
+    assert_eq!(trace.figures(), Figures { operations: 1, peak_live_bytes: 4096, peak_live_chunks: 1 });
+}
+
+#[test]
+fn a_chunk_is_freed_once() {
+    let mut recording = Recording::new("");
+    let chunk = recording.allocate(0, 1, 1, "a").unwrap();
+    recording.free(0, chunk).unwrap();
+    assert_eq!(recording.free(0, chunk), Err(RecordError::NotLive));
+}
+
+#[test]
+fn a_trace_holds_65536_askers_and_refuses_the_next() {
+    let mut recording = Recording::new("");
+    for n in 0..1 << 16 {
+        recording.allocate(0, 1, 1, &format!("d{n}")).unwrap();
+    }
+    assert_eq!(recording.allocate(0, 1, 1, "one more"), Err(RecordError::BadAsker { found: "one more".into() }));
+    assert_eq!(recording.allocate(0, 1, 1, "one-more"), Err(RecordError::TooManyAskers));
+    recording.allocate(0, 1, 1, "d65535").unwrap();
+}
+
+#[test]
+fn a_source_of_several_lines_becomes_one() {
+    let trace = Recording::new(" two\nlines\r\n").finish();
+    assert_eq!(trace.source(), "two lines");
+}
+
+#[test]
+fn the_peak_in_pages_counts_every_chunk_rounded_up() {
+    let mut recording = Recording::new("");
+    let first = recording.allocate(0, 1, 1, "a").unwrap();
+    recording.allocate(0, 4097, 1, "a").unwrap();
+    recording.free(1, first).unwrap();
+    recording.allocate(2, 4096, 1, "a").unwrap();
+    let trace = recording.finish();
+    assert_eq!(trace.peak_live().get(), 3);
+    assert_eq!(trace.figures().peak_live_bytes, 4097 + 4096);
+    assert_eq!(trace.usual_region_bytes(), 2 << 20);
+}
+
+#[test]
+fn a_usual_region_is_at_least_twice_the_peak_and_whole_huge_pages_at_any_size() {
+    assert_eq!(Recording::new("").finish().usual_region_bytes(), 2 << 20);
+    for (size, expected) in [(1 << 20, 2 << 20), ((1 << 20) + 1, 4 << 20), (1 << 30, 2 << 30)] {
+        let mut recording = Recording::new("");
+        recording.allocate(0, size, 1, "a").unwrap();
+        assert_eq!(recording.finish().usual_region_bytes(), expected);
+    }
+    let mut recording = Recording::new("");
+    recording.allocate(0, u64::MAX - 8192, 1, "a").unwrap();
+    assert_eq!(recording.finish().usual_region_bytes(), u64::MAX - (2 << 20) + 1);
+}
+
+/// One operation of a generated recording: a pause, then a chunk by its size and alignment, or the free of an earlier one.
+fn operations() -> impl Strategy<Value = Vec<(u64, Result<(u64, u32, String), prop::sample::Index>)>> {
+    let allocate = (1..1u64 << 40, 0..64u32, "[a-z.-]{1,8}(/[a-z]{1,5})?").prop_map(Ok);
+    let free = any::<prop::sample::Index>().prop_map(Err);
+    prop::collection::vec((0..1000u64, prop_oneof![allocate, free]), 0..200)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_recorded_reads_back_the_same_after_it_was_written(source in "[ -~]{0,40}", operations in operations()) {
+        let mut recording = Recording::new(&source);
+        let (mut time, mut live) = (0, Vec::new());
+        for (pause, operation) in operations {
+            time += pause;
+            match operation {
+                Ok((size, log2, asker)) => live.push(recording.allocate(time, size, 1 << log2, &asker).unwrap()),
+                Err(_) if live.is_empty() => {}
+                Err(which) => recording.free(time, live.swap_remove(which.index(live.len()))).unwrap(),
+            }
+        }
+        let trace = recording.finish();
+        let (mut text, mut compressed) = (Vec::new(), Vec::new());
+        trace.write(&mut text).unwrap();
+        trace.write_compressed(&mut compressed).unwrap();
+        prop_assert_eq!(&Trace::read(&text[..]).unwrap(), &trace);
+        prop_assert_eq!(&Trace::read(&compressed[..]).unwrap(), &trace);
+    }
+}

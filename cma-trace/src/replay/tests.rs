@@ -1,0 +1,145 @@
+//! A replay asks for what the trace asks for, and its figures are those of what was served.
+
+use super::*;
+use crate::recording::Recording;
+use cma_framework::{AllocError, Reason};
+
+const PAGE: u64 = 4096;
+
+fn best_fit() -> Plugin {
+    Plugin::built_in::<cma_best_fit::BestFit>()
+}
+
+#[test]
+fn figures_are_those_of_what_was_served_and_a_failed_chunk_is_not_freed() {
+    let mut recording = Recording::new("");
+    let first = recording.allocate(0, 3 * PAGE - 5, 1, "a").unwrap(); // 3 of 4 pages
+    let failed = recording.allocate(1, 2 * PAGE, 1, "b/frame").unwrap();
+    recording.free(2, failed).unwrap();
+    recording.free(3, first).unwrap();
+    recording.allocate(4, 1, 1, "a").unwrap();
+    let trace = recording.finish();
+    assert_eq!(trace.peak_live().get(), 5);
+
+    let report = replay(&trace, &best_fit(), "", 4 * PAGE, |_| {}).unwrap();
+    assert_eq!((report.region_bytes, report.ops, report.failed), (4 * PAGE, 5, 1));
+    assert_eq!((report.peak_live_bytes, report.live_bytes), (3 * PAGE, PAGE));
+    assert_eq!((report.free_bytes, report.largest_hole_bytes), (3 * PAGE, 3 * PAGE));
+    let failure = report.first_failure.unwrap();
+    assert_eq!((failure.operation, failure.time_us, failure.size), (2, 1, 2 * PAGE));
+    assert_eq!(
+        failure.to_string(),
+        "operation 2, 8K for b/frame: no region could serve it: trace: full: 4K of 16K free"
+    );
+}
+
+#[test]
+fn the_first_of_several_failures_is_the_one_that_is_told() {
+    let mut recording = Recording::new("");
+    recording.allocate(0, PAGE, 1, "a").unwrap();
+    for size in [2, 3] {
+        recording.allocate(0, size * PAGE, 64, "a").unwrap();
+    }
+    let report = replay(&recording.finish(), &best_fit(), "", PAGE, |_| {}).unwrap();
+    assert_eq!(report.failed, 2);
+    let told = report.first_failure.unwrap();
+    assert_eq!((told.operation, told.size, told.alignment), (2, 2 * PAGE, 64));
+    assert!(told.to_string().starts_with("operation 2, 8K for a aligned to 64: "), "{told}");
+}
+
+#[test]
+fn alignments_are_asked_for_as_they_were_recorded() {
+    let mut recording = Recording::new("");
+    recording.allocate(0, PAGE, 1, "a").unwrap();
+    recording.allocate(0, PAGE, 1 << 20, "a").unwrap();
+    let report = replay(&recording.finish(), &best_fit(), "", 1 << 20, |_| {}).unwrap();
+    assert_eq!(report.failed, 1, "a region of one such alignment has no second place for it");
+}
+
+#[test]
+fn devices_are_served_from_the_regions_that_the_map_gives_them() {
+    let cma = Cma::new();
+    for (name, start) in [("left", 0x10_0000), ("right", 0x20_0000)] {
+        let given = AllocatorChoice::Given { plugin: best_fit(), params: String::new() };
+        cma.region_register(Some(name), DmaAddr::new(start), 16 * PAGE, given).unwrap();
+    }
+    cma.set_map(Map::parse("camera/frame=left;camera=right").unwrap());
+
+    let mut recording = Recording::new("");
+    recording.allocate(0, 4 * PAGE, 1, "camera/frame").unwrap();
+    recording.allocate(0, 7 * PAGE, 1, "camera").unwrap();
+    recording.allocate(0, PAGE, 1, "codec").unwrap();
+    let report = replay_on(&cma, &recording.finish(), |_| {});
+
+    assert_eq!((report.region_bytes, report.free_bytes), (32 * PAGE, 21 * PAGE));
+    assert_eq!(report.largest_hole_bytes, 12 * PAGE, "left has more in one piece than right");
+    let told = report.first_failure.unwrap();
+    assert!(matches!(told.error, AllocError::NoRule { .. }), "{told}");
+    assert!(cma.regions().iter().all(|region| region.status().users == 0), "what it left live was freed");
+}
+
+#[test]
+fn a_region_without_an_allocator_says_so_in_the_first_failure() {
+    let cma = Cma::new();
+    cma.region_register(Some("r"), DmaAddr::new(0), 16 * PAGE, AllocatorChoice::named("late")).unwrap();
+    cma.set_map(Map::parse("*=r").unwrap());
+    let mut recording = Recording::new("");
+    recording.allocate(0, 1, 1, "a").unwrap();
+    let report = replay_on(&cma, &recording.finish(), |_| {});
+    let Some(AllocError::NoRegion(refusals)) = report.first_failure.map(|failure| failure.error) else {
+        panic!("it was served");
+    };
+    assert!(refusals.iter().all(|r| matches!(r.reason, Reason::NoAllocator { .. })));
+}
+
+#[test]
+fn a_region_that_can_not_be_is_refused() {
+    let trace = Recording::new("").finish();
+    for bytes in [0, 1, u64::MAX & !(PAGE - 1)] {
+        assert!(replay(&trace, &best_fit(), "", bytes, |_| {}).is_err(), "{bytes}");
+    }
+    assert!(replay(&trace, &best_fit(), "no-such=parameter", PAGE, |_| {}).is_err());
+}
+
+#[test]
+fn progress_only_rises_and_ends_at_the_number_of_operations() {
+    let mut recording = Recording::new("");
+    for _ in 0..BLOCK {
+        let chunk = recording.allocate(0, 1, 1, "a").unwrap();
+        recording.free(0, chunk).unwrap();
+    }
+    recording.allocate(0, 1, 1, "a").unwrap();
+    let mut told = Vec::new();
+    replay(&recording.finish(), &best_fit(), "", PAGE, |done| told.push(done)).unwrap();
+    let block = BLOCK as u64;
+    assert_eq!(told, [block, 2 * block, 2 * block + 1]);
+}
+
+#[test]
+fn live_chunks_never_share_a_slot_and_slots_are_as_few_as_the_peak() {
+    let trace = Trace::read(crate::DEMO).unwrap();
+    let Steps { steps, slots } = steps(&trace);
+    let mut taken = vec![false; slots];
+    for step in steps {
+        let (slot, free) = match step {
+            Step::Allocate { slot, .. } => (slot, false),
+            Step::Free { slot } => (slot, true),
+        };
+        assert_eq!(taken[slot as usize], free);
+        taken[slot as usize] = !free;
+    }
+    assert_eq!(slots as u64, trace.figures().peak_live_chunks);
+}
+
+#[test]
+fn results_have_these_fields_in_this_order_for_other_programs() {
+    let mut recording = Recording::new("");
+    recording.allocate(0, 1, 1, "a").unwrap();
+    let mut report = replay(&recording.finish(), &best_fit(), "", 2 * PAGE, |_| {}).unwrap();
+    report.ns_per_op = 12.5;
+    assert_eq!(
+        serde_json::to_string(&report.named("small", "best-fit")).unwrap(),
+        "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\
+         \"peak_live_bytes\":4096,\"live_bytes\":4096,\"free_bytes\":4096,\"largest_hole_bytes\":4096,\"ns_per_op\":12.5}"
+    );
+}

@@ -1,0 +1,41 @@
+//! Writing a trace. What is written reads back as the same trace.
+
+use crate::read::{MAGIC, SOURCE, VERSION};
+use crate::trace::{Action, Operation, Trace};
+use flate2::{Compression, write::GzEncoder};
+use std::io::{self, BufWriter, Write};
+
+impl Trace {
+    /// Writes the trace as text. Ids count from 1 in the order of allocation.
+    ///
+    /// # Errors
+    ///
+    /// Those of `output`.
+    pub fn write(&self, output: impl Write) -> io::Result<()> {
+        let mut output = BufWriter::new(output);
+        writeln!(output, "{MAGIC} {VERSION}\n{SOURCE} {}\n# {}", self.source, self.figures)?;
+        let mut id = 0;
+        for Operation { time_us, action } in &self.operations {
+            match *action {
+                Action::Allocate { size, alignment, asker } => {
+                    id += 1;
+                    let asker = &self.askers[usize::from(asker)];
+                    writeln!(output, "{time_us} a {id} {size} {alignment} {asker}")?;
+                }
+                Action::Free { chunk } => writeln!(output, "{time_us} f {}", chunk + 1)?,
+            }
+        }
+        output.flush()
+    }
+
+    /// Writes the trace as text compressed by gzip.
+    ///
+    /// # Errors
+    ///
+    /// Those of `output`.
+    pub fn write_compressed(&self, output: impl Write) -> io::Result<()> {
+        let mut output = GzEncoder::new(output, Compression::best());
+        self.write(&mut output)?;
+        output.finish()?.flush()
+    }
+}
