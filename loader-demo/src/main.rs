@@ -1,1 +1,41 @@
-fn main() {}
+//! `cma`, the host program: it describes a board's memory, loads allocator plug-ins while it runs, and serves requests.
+//!
+//! Everything that another host would want too is in `cma-framework` and `cma-trace`; here is what a command line and a
+//! terminal need.
+
+mod commands;
+mod failure;
+mod host;
+mod notice;
+mod options;
+mod show;
+
+use clap::Parser;
+use failure::{Failure, Outcome};
+use options::{Cli, Command, Options};
+use show::Out;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Started by itself, to find out in a process of its own whether a plug-in crashes.
+    if let Some(code) = cma_framework::loader::trial_child() {
+        return code;
+    }
+    let cli = Cli::parse();
+    let mut out = show::out();
+    let outcome = run(&cli.options, cli.command.unwrap_or(Command::Demo), &mut out)
+        .and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::from));
+    outcome.unwrap_or_else(|failure| failure.report()).into()
+}
+
+fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Failure> {
+    match command {
+        Command::Demo => commands::demo::run(options, out),
+        Command::Plugins => commands::plugins::run(options, out),
+        Command::Regions => commands::regions::run(options, out),
+        Command::Check => commands::check::run(options, out),
+        Command::Shell => commands::shell::run(options, out),
+        Command::Replay(which) => commands::replay::run(options, &which, out),
+    }
+}

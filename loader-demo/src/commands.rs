@@ -1,0 +1,8 @@
+//! One module for each command. Each takes the options, writes to standard output and says how it went.
+
+pub(crate) mod check;
+pub(crate) mod demo;
+pub(crate) mod plugins;
+pub(crate) mod regions;
+pub(crate) mod replay;
+pub(crate) mod shell;

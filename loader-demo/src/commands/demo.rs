@@ -1,0 +1,261 @@
+//! `cma demo`: the framework at work, from a board's description to a comparison of its allocators.
+
+mod asks;
+
+use crate::commands::{regions, replay};
+use crate::failure::{Failure, Outcome};
+use crate::host::{Found, Host};
+use crate::options::Options;
+use crate::show::{BAD, BOLD, Column, DIM, GOOD, Out, table, wrapped};
+use anstyle::Style;
+use asks::{Ask, Asks, asks};
+use cma_framework::config::{Bytes, COMMON};
+use cma_framework::{AllocError, AllocatorChoice, AllocatorState, Chunk, PAGE_SIZE, Pages, Plugin};
+use cma_trace::Trace;
+use std::env;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Where the text of a section stands.
+const INDENT: usize = 3;
+
+/// Where lines of words end.
+const WIDTH: usize = 100;
+
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+    if options.json {
+        return Err(Failure::NoFigures { command: "demo" });
+    }
+    let host = Host::boot(options)?;
+    board(&host, out)?;
+    let (mut outcome, plugins) = late_allocators(&host, options, out)?;
+    let Asks { codec, camera } = asks(&host.cma.map());
+    let all: Vec<Ask> = codec.into_iter().chain(camera.iter().cloned()).collect();
+    let chunks = requests(&host, &all, out)?;
+    outcome = outcome.max(Outcome::refused_if(chunks.len() < all.len() || !host.left_out().is_empty()));
+    if let Some(ask) = camera.first() {
+        refusal(&host, ask, out)?;
+    }
+    change(&host, &chunks, out)?;
+    outcome = outcome.max(end(&host, chunks, out)?);
+    recorded(&plugins, out)?;
+    next(out)?;
+    Ok(outcome)
+}
+
+/// Words in lines that fit, under one another.
+fn paragraph(out: &mut Out, indent: usize, style: Style, text: &str) -> io::Result<()> {
+    for line in wrapped(text, WIDTH - indent) {
+        writeln!(out, "{:indent$}{style}{line}{style:#}", "")?;
+    }
+    Ok(())
+}
+
+fn title(out: &mut Out, number: u32, text: &str) -> io::Result<()> {
+    writeln!(out, "\n{BOLD}{number}. {text}{BOLD:#}")
+}
+
+/// The regions, before there is any allocator.
+fn board(host: &Host, out: &mut Out) -> Result<(), Failure> {
+    let banks: Vec<_> = host.board.banks.iter().map(|bank| size_at(bank.0.bytes(), bank.0.start())).collect();
+    writeln!(
+        out,
+        "{BOLD}cma{BOLD:#} on the board {}, memory {} (simulated: addresses only)",
+        host.board.name,
+        banks.join(", ")
+    )?;
+    title(out, 1, "The board's regions come first. No allocator is there yet, so each waits for one.")?;
+    Ok(regions::write(host, INDENT, out)?)
+}
+
+fn size_at(bytes: u64, start: cma_framework::DmaAddr) -> String {
+    format!("{}@{start}", Bytes(bytes))
+}
+
+/// The plug-ins, and which regions each serves as it arrives.
+fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Outcome, Vec<Plugin>), Failure> {
+    title(out, 2, "Allocators come late: plug-ins, each tried in a process of its own, then loaded here.")?;
+    let found = Found::some_on_path(options)?;
+    let mut outcome = found.report();
+    let mut registered = Vec::new();
+    for plugin in found.plugins {
+        let (attachments, went) = host.register_one(plugin.clone());
+        outcome = outcome.max(went);
+        let names: Vec<_> = attachments.attached.iter().map(ToString::to_string).collect();
+        let file = plugin.path().map(short).unwrap_or_default();
+        writeln!(out, "   {BOLD}{:9}{BOLD:#} {} {DIM}{file}{DIM:#}", plugin.name(), plugin.version())?;
+        match &names[..] {
+            [] => writeln!(out, "   {:9} no region waits for it", "")?,
+            names => paragraph(out, INDENT + 10, GOOD, &format!("now serves {}", names.join(", ")))?,
+        }
+        registered.push(plugin);
+    }
+    Ok((outcome, registered))
+}
+
+/// The path as seen from where the user is.
+fn short(path: &Path) -> String {
+    let here = env::current_dir().ok();
+    let short = here.and_then(|here| path.strip_prefix(here).ok());
+    short.unwrap_or(path).display().to_string()
+}
+
+/// What devices ask for and get. The chunks that were served are answered.
+fn requests(host: &Host, asks: &[Ask], out: &mut Out) -> Result<Vec<Chunk>, Failure> {
+    use Column::{Left, Right};
+    title(out, 3, "Devices ask by name and type. The map says which regions may serve them.")?;
+    let mut chunks = Vec::new();
+    let mut refused = Vec::new();
+    let mut rows = Vec::new();
+    for ask in asks {
+        let kind = ask.kind.as_deref();
+        let map = host.cma.map();
+        let allowed = map
+            .regions_for(&ask.device, kind.unwrap_or(COMMON))
+            .map(|names| names.collect::<Vec<_>>().join(","));
+        let got = match host.cma.alloc(&ask.device, kind, ask.size, ask.alignment) {
+            Ok(chunk) => {
+                let got = format!("{} in {}", chunk.start(), chunk.region());
+                chunks.push(chunk);
+                got
+            }
+            Err(error) => {
+                refused.push((ask, error));
+                "refused".to_string()
+            }
+        };
+        let alignment = if ask.alignment == 0 { "-".to_string() } else { Bytes(ask.alignment).to_string() };
+        rows.push(vec![
+            who(ask),
+            ask.what.to_string(),
+            Bytes(ask.size.next_multiple_of(PAGE_SIZE)).to_string(),
+            alignment,
+            allowed.unwrap_or_else(|| "no rule".to_string()),
+            got,
+        ]);
+    }
+    let columns =
+        [Left("device/type"), Left("for"), Right("size"), Right("aligned"), Left("may use"), Left("gets")];
+    table(out, INDENT, &columns, rows)?;
+    for (ask, error) in refused {
+        explain(out, ask, ask.size, &error)?;
+    }
+    Ok(chunks)
+}
+
+fn who(ask: &Ask) -> String {
+    match &ask.kind {
+        Some(kind) => format!("{}/{kind}", ask.device),
+        None => ask.device.clone(),
+    }
+}
+
+/// Why a request got nothing, region by region.
+fn explain(out: &mut Out, ask: &Ask, size: u64, error: &AllocError) -> io::Result<()> {
+    let errno = error.errno();
+    writeln!(
+        out,
+        "   {} asks for {}: {BAD}{errno:?}{BAD:#}",
+        who(ask),
+        Bytes(size.next_multiple_of(PAGE_SIZE))
+    )?;
+    match error {
+        AllocError::NoRegion(refusals) => refusals
+            .iter()
+            .try_for_each(|refusal| writeln!(out, "      {}: {}", refusal.region, refusal.reason)),
+        error => writeln!(out, "      {error}"),
+    }
+}
+
+/// A request that can't be served: a page more than is free.
+fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
+    title(out, 4, "A request that can't be served says why, for every region that was tried.")?;
+    let free = host.cma.info(&ask.device, ask.kind.as_deref()).map_or(0, |info| info.free_bytes);
+    match host.cma.alloc(&ask.device, ask.kind.as_deref(), free + PAGE_SIZE, 0) {
+        Ok(chunk) => writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?,
+        Err(error) => explain(out, ask, free + PAGE_SIZE, &error)?,
+    }
+    Ok(())
+}
+
+/// Other allocators for a region in use: each adopts the chunks where they are, or says why it can't.
+fn change(host: &Host, chunks: &[Chunk], out: &mut Out) -> Result<(), Failure> {
+    title(out, 5, "A region can change its allocator while it is in use. No chunk moves.")?;
+    let Some(region) = chunks.iter().map(Chunk::region).max_by_key(|region| region.status().users) else {
+        writeln!(out, "   No region is in use.")?;
+        return Ok(());
+    };
+    for registered in host.cma.allocators() {
+        let AllocatorState::Attached(Some(old)) = region.status().allocator else { break };
+        let Some(new) = registered.name.filter(|name| **name != *old) else { continue };
+        let users = region.status().users;
+        match host.cma.set_region_allocator(region, AllocatorChoice::named(&*new)) {
+            Ok(_) => writeln!(out, "   {region}: {old} -> {new}: {GOOD}{users} live chunks adopted{GOOD:#}")?,
+            Err(error) => writeln!(out, "   {region}: {old} stays: {error}")?,
+        }
+    }
+    Ok(())
+}
+
+/// Frees everything and looks at what is left.
+fn end(host: &Host, chunks: Vec<Chunk>, out: &mut Out) -> Result<Outcome, Failure> {
+    let count = chunks.len();
+    drop(chunks);
+    let mut outcome = Outcome::Done;
+    for region in host.cma.regions() {
+        let status = region.status();
+        if let Err(broken) = region.check() {
+            writeln!(out, "   {BAD}{region}: {broken}{BAD:#}")?;
+            outcome = Outcome::Refused;
+        } else if status.free_bytes != region.range().bytes() {
+            writeln!(
+                out,
+                "   {BAD}{region}: {} free of {}{BAD:#}",
+                Bytes(status.free_bytes),
+                Bytes(region.range().bytes())
+            )?;
+            outcome = Outcome::Refused;
+        }
+    }
+    if outcome == Outcome::Done {
+        writeln!(
+            out,
+            "   Then all {count} chunks are freed: books and allocators agree that every region is one hole again."
+        )?;
+    }
+    Ok(outcome)
+}
+
+/// What a real program asked for, on every allocator.
+fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), Failure> {
+    title(out, 6, "What a real program asked for, replayed on each allocator.")?;
+    let trace = Trace::read(cma_trace::DEMO)
+        .map_err(|reason| Failure::Trace { path: "the demo's own trace".into(), reason })?;
+    // Twice the peak serves everybody; an eighth more tells packing apart.
+    let peak = trace.peak_live().get();
+    let region_bytes = Pages::new((peak + peak / 8).next_multiple_of(256)).bytes();
+    paragraph(out, INDENT, Style::new(), trace.source())?;
+    writeln!(out, "   {DIM}(comes with cma-trace: traces/ffmpeg-transcode-1080p.trace.gz){DIM:#}")?;
+    writeln!(out, "   {}\n", replay::summary(&trace, region_bytes))?;
+    // That some fail in so little room is what is shown here, and no failure of the demo.
+    let (reports, _) = replay::replay(&trace, "demo", plugins, region_bytes);
+    replay::write(out, INDENT, &reports)?;
+    if cfg!(debug_assertions) {
+        writeln!(out, "   {DIM}(an unoptimised build: ns/op means nothing; cargo run --release){DIM:#}")?;
+    }
+    Ok(())
+}
+
+fn next(out: &mut Out) -> io::Result<()> {
+    writeln!(out, "\n{BOLD}Next:{BOLD:#}")?;
+    let program = env::args_os().next().unwrap_or_else(|| "cma".into());
+    let program = short(Path::new(&program));
+    for (arguments, what) in [
+        ("--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'", "each region waits for another allocator"),
+        ("--platform galaxy-s2 check", "a phone's real map, and what is odd in it"),
+        ("shell", "allocate and free by hand; --help has the rest"),
+    ] {
+        writeln!(out, "   {program} {arguments:53} {DIM}{what}{DIM:#}")?;
+    }
+    Ok(())
+}

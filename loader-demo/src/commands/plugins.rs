@@ -1,0 +1,45 @@
+//! `cma plugins`: which allocators are there.
+
+use crate::failure::{Failure, Outcome};
+use crate::host::Found;
+use crate::options::Options;
+use crate::show::{BOLD, DIM, Out};
+use cma_framework::Plugin;
+use serde::Serialize;
+use std::io::Write;
+
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    version: &'a str,
+    description: &'a str,
+    interface_version: &'a str,
+    path: String,
+}
+
+impl<'a> From<&'a Plugin> for Row<'a> {
+    fn from(plugin: &'a Plugin) -> Self {
+        Row {
+            name: plugin.name(),
+            version: plugin.version(),
+            description: plugin.description(),
+            interface_version: plugin.interface_version(),
+            path: plugin.path().map(|path| path.display().to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+    let found = Found::some_on_path(options)?;
+    let width = found.plugins.iter().map(|plugin| plugin.name().len()).max().unwrap_or(0);
+    for row in found.plugins.iter().map(Row::from) {
+        if options.json {
+            writeln!(out, "{}", serde_json::to_string(&row).map_err(std::io::Error::from)?)?;
+            continue;
+        }
+        let Row { name, version, description, interface_version, path } = row;
+        writeln!(out, "{BOLD}{name:width$}{BOLD:#}  {version}  {description}")?;
+        writeln!(out, "{:width$}  {DIM}interface {interface_version}  {path}{DIM:#}", "")?;
+    }
+    Ok(found.report())
+}

@@ -1,0 +1,114 @@
+//! `cma regions`: the regions, what serves them, and the early regions that never became one.
+
+use crate::failure::{Failure, Outcome};
+use crate::host::{Found, Host};
+use crate::options::Options;
+use crate::show::{BAD, Column, Out, table};
+use cma_framework::config::Bytes;
+use cma_framework::{AllocatorState, EarlyHandle, Region};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// A region's figures. An early region that got no memory has a size and a problem.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: Option<String>,
+    start: Option<String>,
+    size_bytes: u64,
+    free_bytes: Option<u64>,
+    largest_hole_bytes: Option<u64>,
+    users: Option<u32>,
+    allocator: Option<String>,
+    /// Why it can't serve.
+    problem: Option<String>,
+}
+
+impl From<&Region> for Row {
+    fn from(region: &Region) -> Self {
+        let status = region.status();
+        // Without an allocator nobody knows the holes.
+        let (allocator, largest_hole_bytes, problem) = match status.allocator {
+            AllocatorState::Attached(name) => (name, Some(status.largest_hole_bytes), None),
+            AllocatorState::Waiting { failure: Some(failure), .. } => (None, None, Some(failure)),
+            AllocatorState::OutOfService { allocator, reason } => {
+                (None, None, Some(format!("{allocator} is out of service: {reason}")))
+            }
+            waits => (None, None, Some(waits.to_string())),
+        };
+        Row {
+            name: region.name().map(String::from),
+            start: Some(region.range().start().to_string()),
+            size_bytes: region.range().bytes(),
+            free_bytes: Some(status.free_bytes),
+            largest_hole_bytes,
+            users: Some(status.users),
+            allocator,
+            problem,
+        }
+    }
+}
+
+impl From<(EarlyHandle, String)> for Row {
+    fn from((early, reason): (EarlyHandle, String)) -> Self {
+        Row {
+            name: early.description().name.clone(),
+            start: early.reserved().map(|range| range.start().to_string()),
+            size_bytes: early.description().size,
+            free_bytes: None,
+            largest_hole_bytes: None,
+            users: None,
+            allocator: None,
+            problem: Some(reason),
+        }
+    }
+}
+
+impl Row {
+    fn cells(self) -> Vec<String> {
+        let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_string());
+        vec![
+            or_dash(self.name),
+            or_dash(self.start),
+            Bytes(self.size_bytes).to_string(),
+            or_dash(self.free_bytes.map(|bytes| Bytes(bytes).to_string())),
+            or_dash(self.largest_hole_bytes.map(|bytes| Bytes(bytes).to_string())),
+            or_dash(self.users.map(|users| users.to_string())),
+            or_dash(self.allocator.or(self.problem)),
+        ]
+    }
+}
+
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+    let host = Host::boot(options)?;
+    let outcome = host.register(Found::on_path(options));
+    let rows: Vec<Row> = host.cma.regions().iter().map(Row::from).collect();
+    let found = rows.iter().any(|row| row.problem.is_some()) || !host.left_out().is_empty();
+    if options.json {
+        for row in rows.into_iter().chain(host.left_out().into_iter().map(Row::from)) {
+            writeln!(out, "{}", serde_json::to_string(&row).map_err(io::Error::from)?)?;
+        }
+    } else {
+        write(&host, 0, out)?;
+    }
+    Ok(outcome.max(Outcome::refused_if(found)))
+}
+
+/// The table, and under it the early regions that are in none.
+pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()> {
+    use Column::{Left, Right};
+    let columns = [
+        Left("region"),
+        Left("start"),
+        Right("size"),
+        Right("free"),
+        Right("largest hole"),
+        Right("users"),
+        Left("allocator"),
+    ];
+    table(out, indent, &columns, host.cma.regions().iter().map(|region| Row::from(region).cells()))?;
+    for (early, reason) in host.left_out() {
+        let name = early.description().name.as_deref().unwrap_or("-");
+        writeln!(out, "{:indent$}{BAD}{name}: no region: {reason}{BAD:#}", "")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! `cma replay`: recorded traces on each allocator, and what came of it.
+
+use crate::failure::{Failure, Outcome};
+use crate::host::Found;
+use crate::options::{Options, Replay};
+use crate::show::{BOLD, Column, DIM, Out, table};
+use cma_framework::config::Bytes;
+use cma_framework::{AllocError, Pages, Plugin};
+use cma_trace::{NamedReport, Trace};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+pub(crate) fn run(options: &Options, which: &Replay, out: &mut Out) -> Result<Outcome, Failure> {
+    let found = Found::some_on_path(options)?;
+    let mut outcome = found.report();
+    let plugins = chosen(found.plugins, which.allocator.as_deref())?;
+    for (n, path) in which.traces.iter().enumerate() {
+        let trace = match read(path) {
+            Ok(trace) => trace,
+            Err(failure) => {
+                outcome = outcome.max(failure.report());
+                continue;
+            }
+        };
+        let region = which.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
+        let (reports, went) = replay(&trace, &path.display().to_string(), &plugins, region);
+        outcome = outcome.max(went);
+        if options.json {
+            for report in reports {
+                writeln!(out, "{}", serde_json::to_string(&report).map_err(io::Error::from)?)?;
+            }
+        } else {
+            let gap = if n == 0 { "" } else { "\n" };
+            writeln!(out, "{gap}{BOLD}{}{BOLD:#}: {}", path.display(), trace.source())?;
+            writeln!(out, "{}", summary(&trace, region))?;
+            write(out, 0, &reports)?;
+        }
+    }
+    Ok(outcome)
+}
+
+/// The plug-in of that name, or all of them.
+fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, Failure> {
+    let Some(wanted) = wanted else { return Ok(plugins) };
+    match plugins.iter().find(|plugin| plugin.name() == wanted) {
+        Some(plugin) => Ok(vec![plugin.clone()]),
+        None => {
+            let known = plugins.iter().map(|plugin| plugin.name().to_string()).collect();
+            Err(Failure::UnknownAllocator { wanted: wanted.to_string(), known })
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Trace, Failure> {
+    let unreadable = |reason| Failure::Trace { path: path.to_path_buf(), reason };
+    let file = File::open(path).map_err(|source| Failure::NoTrace { path: path.to_path_buf(), source })?;
+    Trace::read(file).map_err(unreadable)
+}
+
+/// Replays `trace` on each of `plugins` in a region of its own. What can't be done is said on standard error.
+pub(crate) fn replay(
+    trace: &Trace,
+    name: &str,
+    plugins: &[Plugin],
+    region_bytes: u64,
+) -> (Vec<NamedReport>, Outcome) {
+    let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let (mut reports, mut outcome) = (Vec::new(), Outcome::Done);
+    for plugin in plugins {
+        let bar = ProgressBar::new(trace.figures().operations).with_style(style.clone());
+        let bar = bar.with_message(plugin.name());
+        let report = cma_trace::replay(trace, plugin, "", region_bytes, |done| bar.set_position(done));
+        bar.finish_and_clear();
+        match report {
+            Ok(report) => {
+                outcome = outcome.max(Outcome::refused_if(report.failed > 0));
+                reports.push(report.named(name, plugin.name()));
+            }
+            Err(reason) => outcome = outcome.max(Failure::Replay { region_bytes, reason }.report()),
+        }
+    }
+    (reports, outcome)
+}
+
+/// What is replayed, in a line.
+pub(crate) fn summary(trace: &Trace, region_bytes: u64) -> String {
+    let peak = trace.peak_live().bytes();
+    let figures = trace.figures();
+    format!(
+        "{} operations, at most {} chunks and {} live, in a region of {}",
+        figures.operations,
+        figures.peak_live_chunks,
+        Bytes(peak),
+        Bytes(region_bytes)
+    )
+}
+
+/// The table, and under it the first failure of each allocator that had one.
+pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io::Result<()> {
+    use Column::{Left, Right};
+    let columns = [
+        Left("allocator"),
+        Right("failed"),
+        Right("largest hole"),
+        Right("free"),
+        Right("live"),
+        Right("peak"),
+        Right("ns/op"),
+    ];
+    let rows = reports.iter().map(|NamedReport { allocator, report, .. }| {
+        vec![
+            allocator.clone(),
+            report.failed.to_string(),
+            Bytes(report.largest_hole_bytes).to_string(),
+            Bytes(report.free_bytes).to_string(),
+            Bytes(report.live_bytes).to_string(),
+            Bytes(report.peak_live_bytes).to_string(),
+            format!("{:.0}", report.ns_per_op),
+        ]
+    });
+    table(out, indent, &columns, rows)?;
+    for NamedReport { allocator, report, .. } in reports {
+        if let Some(failure) = &report.first_failure {
+            writeln!(out, "{:indent$}{DIM}{allocator} failed first at {}{DIM:#}", "", described(failure))?;
+        }
+    }
+    Ok(())
+}
+
+/// A failed allocation in a line. There is one region, so its name says nothing.
+fn described(failure: &cma_trace::Failure) -> String {
+    let cma_trace::Failure { operation, asker, size, alignment, error, .. } = failure;
+    let reason = match error {
+        AllocError::NoRegion(refusals) => {
+            refusals.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; ")
+        }
+        error => error.to_string(),
+    };
+    let size = Bytes(Pages::covering(*size).bytes());
+    let aligned = if *alignment > 1 { format!(" aligned to {}", Bytes(*alignment)) } else { String::new() };
+    format!("operation {operation}, {size}{aligned} for {asker}: {reason}")
+}

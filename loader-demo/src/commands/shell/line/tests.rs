@@ -1,0 +1,87 @@
+use super::*;
+use proptest::prelude::*;
+
+fn alloc(device: &str, kind: Option<&str>, size: u64, alignment: u64) -> Line {
+    let (device, kind) = (device.to_string(), kind.map(String::from));
+    Line::Command(Command::Alloc { device, kind, amount: Amount { size, alignment } })
+}
+
+#[test]
+fn every_command_has_a_short_and_a_long_name() {
+    for (short, long) in [
+        ("l", "list"),
+        ("a cam 1M", "alloc cam 1M"),
+        ("A b1,b2 4K/1M", "afrom b1,b2 4K/1M"),
+        ("f 3", "free 3"),
+    ] {
+        assert_eq!(Line::parse(short.as_bytes()).unwrap(), Line::parse(long.as_bytes()).unwrap());
+    }
+}
+
+#[test]
+fn a_size_may_have_an_alignment_behind_a_slash() {
+    assert_eq!(Line::parse(b"a cam 1M/1M\n"), Ok(alloc("cam", None, 1 << 20, 1 << 20)));
+    assert_eq!(Line::parse(b"a cam 0x1000 / 64k"), Ok(alloc("cam", None, 4096, 65536)));
+    assert_eq!(Line::parse(b"  a\tcam   010\r\n"), Ok(alloc("cam", None, 8, 0)));
+}
+
+#[test]
+fn the_type_is_what_follows_the_last_slash() {
+    assert_eq!(Line::parse(b"a s3c-mfc5/f 1M"), Ok(alloc("s3c-mfc5", Some("f"), 1 << 20, 0)));
+    assert_eq!(Line::parse(b"a x/y/z 1"), Ok(alloc("x/y", Some("z"), 1, 0)));
+}
+
+#[test]
+fn an_empty_line_repeats_and_a_comment_does_nothing() {
+    assert_eq!(Line::parse(b""), Ok(Line::Repeat));
+    assert_eq!(Line::parse(b" \t\r\n"), Ok(Line::Repeat));
+    assert_eq!(Line::parse(b"# a cam 1M\n"), Ok(Line::Comment));
+}
+
+#[test]
+fn free_takes_the_newest_or_a_number() {
+    assert_eq!(Line::parse(b"f"), Ok(Line::Command(Command::Free(None))));
+    assert_eq!(Line::parse(b"free 7"), Ok(Line::Command(Command::Free(Some(7)))));
+    for wrong in ["-1", "0x7", "1 2", "18446744073709551616"] {
+        let line = format!("f {wrong}");
+        assert_eq!(Line::parse(line.as_bytes()), Err(Mistake::ChunkNumber(wrong.to_string())));
+    }
+}
+
+#[test]
+fn a_mistake_names_what_was_expected_or_found() {
+    let message = |line: &str| Line::parse(line.as_bytes()).unwrap_err().to_string();
+    assert!(message("allocate cam 1M").contains("there is no command \"allocate\"; there are: l[ist]"));
+    assert!(message("a").contains("expected a device"));
+    assert!(message("a /frame 1M").contains("expected a device"));
+    assert!(message("a cam/ 1M").contains("expected a type"));
+    assert!(message("a cam").contains("expected a size"));
+    assert!(message("A").contains("expected regions"));
+    assert!(message("a cam big").contains("\"big\" is no size"));
+    assert!(message("a cam 1M/x").contains("\"x\" is no alignment"));
+    assert!(message("a cam 1M/").contains("\"\" is no alignment"));
+    assert!(message("a cam 1MB").contains("\"B\" is left over"));
+    assert!(message("l all").contains("\"all\" is left over"));
+    assert_eq!(Line::parse(b"a \xff 1M"), Err(Mistake::NotText));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = Line::parse(&line);
+    }
+
+    #[test]
+    fn no_line_of_nearly_right_words_makes_it_panic(line in "[laAf#]{0,2}[ \t]{0,2}[a-z/é]{0,4} {0,2}[0-9x]{0,22}[KMé]?/?[0-9KMx]{0,4}") {
+        let _ = Line::parse(line.as_bytes());
+    }
+
+    #[test]
+    fn what_was_written_is_what_is_read(
+        device in "[a-z][a-z0-9.-]{0,8}", kind in proptest::option::of("[a-z]{1,4}"), size: u64, alignment: u64,
+    ) {
+        let kind_text = kind.as_ref().map(|kind| format!("/{kind}")).unwrap_or_default();
+        let line = format!("a {device}{kind_text} {size:#x}/{alignment}\n");
+        prop_assert_eq!(Line::parse(line.as_bytes()), Ok(alloc(&device, kind.as_deref(), size, alignment)));
+    }
+}

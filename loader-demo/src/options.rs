@@ -1,0 +1,140 @@
+//! The command line: what can be said, and what `--help` says about it.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cma_framework::config::{Platform, parse_size};
+use std::path::PathBuf;
+
+/// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
+///
+/// Without a command it shows itself at work. The board's memory is simulated: addresses only, so every board runs on any machine.
+#[derive(Debug, Parser)]
+#[command(name = "cma", version, max_term_width = 100, after_help = AFTER)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+const AFTER: &str = "\
+Plug-ins (libcma_<name>_plugin.so) are looked for in each --plugin-dir, in the folders of CMA_PLUGIN_PATH, and where \
+the program lies: its deps, ../lib/cma and its own folder.
+
+Exit status: 0 done, 1 done but something was refused or found, 2 it could not be done.";
+
+/// What holds for every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Options {
+    /// The board whose memory, regions and map are used
+    #[arg(long, global = true, value_enum, default_value_t = Board::Goni)]
+    pub(crate) platform: Board,
+
+    /// Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...
+    #[arg(long, global = true, value_name = "REGIONS")]
+    pub(crate) cma: Option<String>,
+
+    /// Replace the board's map: device[/type],...=region,...;...
+    #[arg(long, global = true, value_name = "MAP")]
+    pub(crate) map: Option<String>,
+
+    /// Look for plug-ins here first; may be repeated, all before or all behind the command
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) plugin_dir: Vec<PathBuf>,
+
+    /// Print JSON, one object a line (plugins, regions, check, replay)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show the framework at work; this is also what happens without a command
+    Demo,
+    /// List the allocator plug-ins that are found
+    Plugins,
+    /// List the regions with their figures, also those that got no memory
+    Regions,
+    /// Look regions and map over: exits 0 when clean, 1 with warnings, 2 with errors
+    Check,
+    /// Allocate and free by hand, with commands from standard input
+    #[command(after_help = SHELL)]
+    Shell,
+    /// Replay recorded traces on each allocator and measure it
+    Replay(Replay),
+}
+
+const SHELL: &str = "\
+Commands, one a line:
+  l, list                                      the live chunks
+  a, alloc <device>[/<type>] <size>[/<align>]  a chunk for a device, by the map
+  A, afrom <regions> <size>[/<align>]          a chunk from the first of these regions that has room
+  f, free [<num>]                              free a chunk, the newest without a number
+  # ...                                        a comment
+  an empty line                                the last command again
+
+A chunk is printed as \"number: size@start\". Each new chunk gets the next number, from 1; none is used twice. \
+Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. The end of input frees everything.";
+
+#[derive(Args, Debug)]
+pub(crate) struct Replay {
+    /// The traces: .trace, or .trace.gz
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+
+    /// Only this allocator
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allocator: Option<String>,
+
+    /// The size of the region to replay in, as 256M; without it twice what is live at the trace's peak
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) region: Option<u64>,
+}
+
+/// A whole argument that is a size.
+fn size(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok((0, _)) => Err("a region of size 0".to_string()),
+        Ok((size, taken)) if taken == text.len() => Ok(size),
+        Ok((_, taken)) => Err(format!("\"{}\" is left over behind the size", &text[taken..])),
+        Err((mistake, _)) => Err(mistake.to_string()),
+    }
+}
+
+/// The boards that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Board {
+    Aquila,
+    Goni,
+    GalaxyS2,
+}
+
+impl Board {
+    pub(crate) fn platform(self) -> &'static Platform {
+        match self {
+            Board::Aquila => &cma_platform_aquila::PLATFORM,
+            Board::Goni => &cma_platform_goni::PLATFORM,
+            Board::GalaxyS2 => &cma_platform_galaxy_s2::PLATFORM,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_size_is_the_whole_argument() {
+        assert_eq!(size("256M"), Ok(256 << 20));
+        assert!(size("256MB").is_err());
+        assert!(size("0").is_err());
+        assert!(size("").is_err());
+        assert!(size("x").is_err());
+    }
+}

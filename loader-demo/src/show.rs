@@ -1,0 +1,89 @@
+//! How results look: columns, and a little colour that vanishes when nobody is looking at a terminal.
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, Table, presets};
+use std::io::{self, Stdout, Write};
+
+/// Standard output. Colour reaches only a terminal, and `NO_COLOR` is heeded.
+pub(crate) type Out = anstream::AutoStream<Stdout>;
+
+pub(crate) fn out() -> Out {
+    anstream::stdout()
+}
+
+pub(crate) const BOLD: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default();
+
+/// A column's title, and which way its cells lean.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Column {
+    /// For words.
+    Left(&'static str),
+    /// For figures.
+    Right(&'static str),
+}
+
+/// Writes `rows` under `columns`, aligned, each line behind `indent` spaces.
+pub(crate) fn table(
+    out: &mut impl Write,
+    indent: usize,
+    columns: &[Column],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(columns.iter().map(|column| match column {
+        Column::Left(title) | Column::Right(title) => *title,
+    }));
+    table.add_rows(rows);
+    for (shape, column) in table.column_iter_mut().zip(columns) {
+        shape.set_padding((0, 2));
+        if let Column::Right(_) = column {
+            shape.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for (line, text) in table.lines().enumerate() {
+        let (style, text) = (if line == 0 { BOLD } else { Style::new() }, text.trim_end());
+        writeln!(out, "{:indent$}{style}{text}{style:#}", "")?;
+    }
+    Ok(())
+}
+
+/// `text` in lines of at most `width` characters, broken between words.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapped_lines_keep_every_word_and_the_width() {
+        assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrapped("longerthanthat is", 4), ["longerthanthat", "is"]);
+        assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn figures_lean_right_and_words_left() {
+        let mut out = Vec::new();
+        let rows =
+            [["a".to_string(), "1".to_string()], ["bbbb".to_string(), "100".to_string()]].map(Vec::from);
+        table(&mut out, 2, &[Column::Left("name"), Column::Right("size")], rows).unwrap();
+        let plain = anstream::adapter::strip_bytes(&out).into_vec();
+        assert_eq!(String::from_utf8(plain).unwrap(), "  name  size\n  a        1\n  bbbb   100\n");
+    }
+}
