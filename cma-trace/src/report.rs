@@ -24,8 +24,8 @@ pub struct Report {
     pub free_bytes: u64,
     /// The largest hole in any region then, in bytes.
     pub largest_hole_bytes: u64,
-    /// Nanoseconds an operation took, on average. That is the time of the framework's calls, of the allocator behind them, and
-    /// of keeping the chunks in a table, which is a nanosecond or two.
+    /// Nanoseconds of CPU time an operation took, on average: the framework's calls, the allocator behind them, and
+    /// a table of the live chunks, which is a nanosecond or two.
     pub ns_per_op: f64,
     /// The first allocation that failed.
     #[serde(skip)]

@@ -81,7 +81,10 @@ impl fmt::Display for Figures {
     /// As it stands in the header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { operations, peak_live_bytes, peak_live_chunks } = self;
-        write!(f, "ops: {operations}  peak-live-bytes: {peak_live_bytes}  peak-live-chunks: {peak_live_chunks}")
+        write!(
+            f,
+            "ops: {operations}  peak-live-bytes: {peak_live_bytes}  peak-live-chunks: {peak_live_chunks}"
+        )
     }
 }
 

@@ -39,9 +39,11 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
     let trace = Trace::read(SMALL.as_bytes()).unwrap();
     assert_eq!(Trace::read(&compressed(SMALL.as_bytes())[..]).unwrap(), trace);
     assert_eq!(trace.source(), "a test");
-    let asker = |device: &str, kind: Option<&str>| Asker { device: device.into(), kind: kind.map(String::from) };
+    let asker =
+        |device: &str, kind: Option<&str>| Asker { device: device.into(), kind: kind.map(String::from) };
     assert_eq!(trace.askers(), [asker("vdec", Some("frame")), asker("host", None)]);
-    let actions: Vec<_> = trace.operations().iter().map(|operation| (operation.time_us, operation.action)).collect();
+    let actions: Vec<_> =
+        trace.operations().iter().map(|operation| (operation.time_us, operation.action)).collect();
     assert_eq!(
         actions,
         [
@@ -60,7 +62,10 @@ fn what_is_no_trace_is_refused_by_its_first_line() {
     assert_eq!(refusal(""), "not a trace: expected \"# cma-trace 1\" in its first line, found \"\"");
     assert!(refusal("#!/bin/sh\n").ends_with("found \"#!/bin/sh\""));
     assert!(matches!(Trace::read(&[0xff; 100_000][..]), Err(ReadError::NotATrace { .. })));
-    assert_eq!(refusal(&with_line(1, "# cma-trace 2")), "expected version 1 of the trace format, found \"2\"");
+    assert_eq!(
+        refusal(&with_line(1, "# cma-trace 2")),
+        "expected version 1 of the trace format, found \"2\""
+    );
 }
 
 #[test]
@@ -68,22 +73,54 @@ fn every_mistake_is_named_with_its_place() {
     for (line, text, expected) in [
         (2, "# origin: x", "line 2, column 3: expected \"source:\" and what was recorded, found \"origin:\""),
         (3, "# ops: five", "line 3, column 8: expected the number of operations, found \"five\""),
-        (3, "0 a 7 4096 1 vdec", "line 3, column 1: expected \"# ops: N  peak-live-bytes: N  peak-live-chunks: N\", found \"0\""),
+        (
+            3,
+            "0 a 7 4096 1 vdec",
+            "line 3, column 1: expected \"# ops: N  peak-live-bytes: N  peak-live-chunks: N\", found \"0\"",
+        ),
         (4, "", "line 4, column 1: expected a time in microseconds, found \"\""),
         (4, "-1 a 7 4096 1 vdec", "line 4, column 1: expected a time in microseconds, found \"-1\""),
-        (4, "0 r 7 4096 1 vdec", "line 4, column 3: expected a for an allocation or f for a free, found \"r\""),
+        (
+            4,
+            "0 r 7 4096 1 vdec",
+            "line 4, column 3: expected a for an allocation or f for a free, found \"r\"",
+        ),
         (4, "0 a x 4096 1 vdec", "line 4, column 5: expected the id of the new chunk, a number, found \"x\""),
-        (4, "0 a 7 18446744073709551616 1 vdec", "line 4, column 7: expected a size in bytes, found \"18446744073709551616\""),
+        (
+            4,
+            "0 a 7 18446744073709551616 1 vdec",
+            "line 4, column 7: expected a size in bytes, found \"18446744073709551616\"",
+        ),
         (4, "0 a 7 0 1 vdec", "line 4: expected a size of 1 byte or more, found 0"),
         (4, "0 a 7 4096 3 vdec", "line 4: expected an alignment that is a power of two, found 3"),
         (4, "0 a 7 4096 0 vdec", "line 4: expected an alignment that is a power of two, found 0"),
-        (4, "0 a 7 4096 1", "line 4: expected device or device/type, up to 255 bytes without white space, found \"\""),
-        (4, "0 a 7 4096 1 vdec/", "line 4: expected device or device/type, up to 255 bytes without white space, found \"vdec/\""),
-        (4, "0 a 7 4096 1 a/b/c", "line 4: expected device or device/type, up to 255 bytes without white space, found \"a/b/c\""),
+        (
+            4,
+            "0 a 7 4096 1",
+            "line 4: expected device or device/type, up to 255 bytes without white space, found \"\"",
+        ),
+        (
+            4,
+            "0 a 7 4096 1 vdec/",
+            "line 4: expected device or device/type, up to 255 bytes without white space, found \"vdec/\"",
+        ),
+        (
+            4,
+            "0 a 7 4096 1 a/b/c",
+            "line 4: expected device or device/type, up to 255 bytes without white space, found \"a/b/c\"",
+        ),
         (4, "0 a 7 4096 1 vdec x", "line 4, column 19: expected the end of the line, found \"x\""),
-        (4, "0 a 7 18446744073709551615 1 vdec", "line 4: 18446744073709551615 more bytes, rounded up to pages, exceed a 64-bit address space"),
+        (
+            4,
+            "0 a 7 18446744073709551615 1 vdec",
+            "line 4: 18446744073709551615 more bytes, rounded up to pages, exceed a 64-bit address space",
+        ),
         (5, "0 a 7 4096 1 vdec", "line 5: expected a new id, found 7, which was used before"),
-        (7, "2 a 8 100 64 vdec", "line 7: expected a time of 3 us or later, found 2: operations are in order of time"),
+        (
+            7,
+            "2 a 8 100 64 vdec",
+            "line 7: expected a time of 3 us or later, found 2: operations are in order of time",
+        ),
         (7, "4 f 7", "line 7: expected the id of a live chunk, found 7, which was freed before"),
         (7, "4 f 1", "line 7: expected the id of a live chunk, found 1, which was never allocated"),
     ] {

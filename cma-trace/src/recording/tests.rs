@@ -38,7 +38,10 @@ fn a_trace_holds_65536_askers_and_refuses_the_next() {
     for n in 0..1 << 16 {
         recording.allocate(0, 1, 1, &format!("d{n}")).unwrap();
     }
-    assert_eq!(recording.allocate(0, 1, 1, "one more"), Err(RecordError::BadAsker { found: "one more".into() }));
+    assert_eq!(
+        recording.allocate(0, 1, 1, "one more"),
+        Err(RecordError::BadAsker { found: "one more".into() })
+    );
     assert_eq!(recording.allocate(0, 1, 1, "one-more"), Err(RecordError::TooManyAskers));
     recording.allocate(0, 1, 1, "d65535").unwrap();
 }
@@ -75,10 +78,17 @@ fn a_usual_region_is_at_least_twice_the_peak_and_whole_huge_pages_at_any_size() 
     assert_eq!(recording.finish().usual_region_bytes(), u64::MAX - (2 << 20) + 1);
 }
 
-/// One operation of a generated recording: a pause, then a chunk by its size and alignment, or the free of an earlier one.
-fn operations() -> impl Strategy<Value = Vec<(u64, Result<(u64, u32, String), prop::sample::Index>)>> {
-    let allocate = (1..1u64 << 40, 0..64u32, "[a-z.-]{1,8}(/[a-z]{1,5})?").prop_map(Ok);
-    let free = any::<prop::sample::Index>().prop_map(Err);
+/// An operation to record.
+#[derive(Clone, Debug)]
+enum Next {
+    Allocate { size: u64, log2: u32, asker: String },
+    Free(prop::sample::Index),
+}
+
+fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
+    let allocate = (1..1u64 << 40, 0..64u32, "[a-z.-]{1,8}(/[a-z]{1,5})?")
+        .prop_map(|(size, log2, asker)| Next::Allocate { size, log2, asker });
+    let free = any::<prop::sample::Index>().prop_map(Next::Free);
     prop::collection::vec((0..1000u64, prop_oneof![allocate, free]), 0..200)
 }
 
@@ -90,9 +100,11 @@ proptest! {
         for (pause, operation) in operations {
             time += pause;
             match operation {
-                Ok((size, log2, asker)) => live.push(recording.allocate(time, size, 1 << log2, &asker).unwrap()),
-                Err(_) if live.is_empty() => {}
-                Err(which) => recording.free(time, live.swap_remove(which.index(live.len()))).unwrap(),
+                Next::Allocate { size, log2, asker } => {
+                    live.push(recording.allocate(time, size, 1 << log2, &asker).unwrap());
+                }
+                Next::Free(_) if live.is_empty() => {}
+                Next::Free(which) => recording.free(time, live.swap_remove(which.index(live.len()))).unwrap(),
             }
         }
         let trace = recording.finish();

@@ -95,7 +95,7 @@ fn a_region_without_an_allocator_says_so_in_the_first_failure() {
 #[test]
 fn a_region_that_can_not_be_is_refused() {
     let trace = Recording::new("").finish();
-    for bytes in [0, 1, u64::MAX & !(PAGE - 1)] {
+    for bytes in [0, 1, !(PAGE - 1)] {
         assert!(replay(&trace, &best_fit(), "", bytes, |_| {}).is_err(), "{bytes}");
     }
     assert!(replay(&trace, &best_fit(), "no-such=parameter", PAGE, |_| {}).is_err());

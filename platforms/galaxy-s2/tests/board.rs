@@ -4,6 +4,7 @@ use cma_framework::config::{Map, parse_regions};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, Plugin, Reason};
 use cma_platform_galaxy_s2::PLATFORM;
+use std::sync::LazyLock;
 
 /// As the board file says it.
 const REGIONS: &str = "pmem=4096K;pmem_gpu1=4096K;pmem_adsp=3600K;fimd=3072K;mfc0=36864K/128K;mfc1=36864K/128K;\
@@ -11,6 +12,8 @@ const REGIONS: &str = "pmem=4096K;pmem_gpu1=4096K;pmem_adsp=3600K;fimd=3072K;mfc
 const MAP: &str = "android_pmem.0=pmem;android_pmem.1=pmem_gpu1;android_pmem.2=pmem_adsp;s3cfb.0=fimd;\
     s3c-fimc.0=fimc0;s3c-fimc.1=fimc1;s3c-fimc.2=fimc2;s3c-fimc.3=fimc3;s3c-mfc=mfc,mfc0,mfc1;s5p-rp=srp;\
     s5p-jpeg=jpeg;s5p-fimg2d=fimg2d";
+
+static PARSED: LazyLock<Map> = LazyLock::new(|| Map::parse(MAP).unwrap());
 
 const CODEC_BYTES: u64 = 36864 << 10;
 
@@ -41,17 +44,19 @@ fn the_constants_are_what_the_board_file_says_and_the_grammar_reads_them_back() 
     assert_eq!(specs(&PLATFORM.regions_text()).unwrap(), PLATFORM.regions);
 
     assert_eq!(PLATFORM.map_text(), MAP);
-    let map = Map::parse(MAP).unwrap();
-    assert_eq!(map.rules().collect::<Vec<_>>(), PLATFORM.map);
-    assert_eq!(PLATFORM.parsed_map().unwrap(), map);
+    assert_eq!(PARSED.rules().collect::<Vec<_>>(), PLATFORM.map);
+    assert_eq!(PLATFORM.parsed_map().unwrap(), *PARSED);
 }
 
 #[test]
 fn regions_are_stacked_downwards_from_the_end_of_the_first_bank_in_their_order() {
     let cma = booted();
     let regions = cma.regions();
-    let places: Vec<_> =
-        regions.iter().rev().map(|r| (r.name().unwrap(), r.range().start().get(), r.range().bytes() >> 10)).collect();
+    let places: Vec<_> = regions
+        .iter()
+        .rev()
+        .map(|r| (r.name().unwrap(), r.range().start().get(), r.range().bytes() >> 10))
+        .collect();
     assert_eq!(
         places,
         [
@@ -96,15 +101,18 @@ fn the_codec_gets_the_whole_of_mfc0_in_one_chunk_from_every_allocator() {
         let cma = booted();
         cma.allocator_register(allocator).unwrap();
 
-        let whole = cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let whole =
+            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(whole.region().name(), Some("mfc0"), "{name}");
         assert_eq!(whole.range(), cma.region("mfc0").unwrap().range(), "{name}");
-        let next = cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let next =
+            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(next.region().name(), Some("mfc1"), "{name}");
 
         // And again, once it is free.
         drop(whole);
-        let again = cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again =
+            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(again.region().name(), Some("mfc0"), "{name}");
     }
 }

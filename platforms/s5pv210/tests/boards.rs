@@ -3,10 +3,13 @@
 use cma_framework::config::{Map, Platform, parse_regions};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, PageRange};
+use std::sync::LazyLock;
 
 /// As the board files say it.
 const REGIONS: &str = "fw=1M/128K;b1=32M;b2=16M@0x40000000";
 const MAP: &str = "s3c-mfc5/f=fw;s3c-mfc5/a=b1;s3c-mfc5/b=b2;*=b1,b2";
+
+static PARSED: LazyLock<Map> = LazyLock::new(|| Map::parse(MAP).unwrap());
 
 const BOARDS: [Platform; 2] = [cma_platform_aquila::PLATFORM, cma_platform_goni::PLATFORM];
 
@@ -38,9 +41,8 @@ fn the_constants_are_what_the_board_files_say_and_the_grammar_reads_them_back() 
         assert_eq!(parsed, board.regions);
 
         assert_eq!(board.map_text(), MAP);
-        let map = Map::parse(MAP).unwrap();
-        assert_eq!(map.rules().collect::<Vec<_>>(), board.map);
-        assert_eq!(board.parsed_map().unwrap(), map);
+        assert_eq!(PARSED.rules().collect::<Vec<_>>(), board.map);
+        assert_eq!(board.parsed_map().unwrap(), *PARSED);
     }
 }
 
@@ -78,8 +80,9 @@ fn the_firmware_lies_on_a_128_kib_boundary_below_both_banks_it_works_with() {
 fn the_codec_gets_each_type_from_its_region_and_everybody_else_the_banks() {
     for board in &BOARDS {
         let map = board.parsed_map().unwrap();
-        let regions =
-            |device, kind| map.regions_for(device, kind).map_or(String::new(), |names| names.collect::<Vec<_>>().join(","));
+        let regions = |device, kind| {
+            map.regions_for(device, kind).map_or(String::new(), |names| names.collect::<Vec<_>>().join(","))
+        };
         assert_eq!(regions("s3c-mfc5", "f"), "fw");
         assert_eq!(regions("s3c-mfc5", "a"), "b1");
         assert_eq!(regions("s3c-mfc5", "b"), "b2");
