@@ -7,8 +7,7 @@ use std::time::Duration;
 
 /// A file or folder that gave no plug-in: which, why, and the remedy.
 ///
-/// Displayed as `path: reason; remedy` on one line, except for a [`LoadFailure::Layout`], which lists each
-/// difference on a line of its own. A program that prints help apart from the error takes
+/// Displayed as `path: reason; remedy` on one line. A program that prints help apart from the error takes
 /// [`reason`](Self::reason) and [`remedy`](LoadFailure::remedy) separately.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}; {}", path.display(), reason.remedy())]

@@ -52,7 +52,9 @@ fn link(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
 
 /// A sealed copy in memory, which shows in the process's maps under the file's name.
 fn copy(image: &Image) -> io::Result<File> {
-    let name = image.path.file_name().unwrap_or_default();
+    const LONGEST: usize = 249; // memfd_create(2)
+    let name = image.path.file_name().unwrap_or_default().as_encoded_bytes();
+    let name = &name[..name.len().min(LONGEST)];
     let mut copy = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     copy.write_all(&image.bytes)?;
     fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;

@@ -4,6 +4,7 @@ use super::*;
 use cma_api::v1::Refused;
 use cma_api::{Alignment, Asker, PageRange, Pages, Request};
 use cma_framework::loader::{SearchPath, load_all};
+use std::os::unix::net::UnixListener;
 
 const REGION: PageRange = PageRange::from_pages(0x100, 16);
 
@@ -29,6 +30,17 @@ struct Linked;
 impl cma_fixture_first_fit::Named for Linked {
     const INFO: cma_api::Info =
         cma_api::Info { name: "linked", version: "1.0.0", description: "linked into the test" };
+}
+
+#[test]
+fn a_plugin_may_have_the_longest_file_name_there_is() {
+    let folder = folder();
+    let path = file(
+        folder.path(),
+        &"n".repeat(255),
+        &patched(&fs::read(fixture("revision-one")).unwrap(), b"1.0.0", b"1.0.3"),
+    );
+    assert_eq!(Plugin::load(path).unwrap().version(), "1.0.3");
 }
 
 #[test]
@@ -65,6 +77,20 @@ fn a_plugin_that_panics_in_any_call_is_an_answer_and_not_the_end() {
     assert_eq!(allocator.allocate(&page()).into_result(), Err(Refused::Panicked));
     assert_eq!(allocator.free(&chunk).into_result(), Err(Refused::Panicked));
     drop(plugin.initialise(REGION, "panic=drop").unwrap());
+}
+
+#[test]
+fn a_stalling_plugin_waits_inside_allocate_until_it_is_let_go() {
+    let folder = folder();
+    let door = folder.path().join("door");
+    let listener = UnixListener::bind(&door).unwrap();
+    let plugin = Plugin::load(fixture("stalling")).unwrap();
+    let mut allocator = plugin.initialise(REGION, door.to_str().unwrap()).unwrap();
+    let call = std::thread::spawn(move || allocator.allocate(&page()).into_result().unwrap());
+    let (inside, _) = listener.accept().unwrap();
+    assert!(!call.is_finished());
+    drop(inside);
+    assert!(call.join().unwrap().range.within(REGION));
 }
 
 #[test]
