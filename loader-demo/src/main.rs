@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let mut out = show::out();
     let outcome = run(&cli.options, cli.command.unwrap_or(Command::Demo), &mut out)
         .and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::from));
-    outcome.unwrap_or_else(|failure| failure.report()).into()
+    outcome.unwrap_or_else(Failure::report).into()
 }
 
 fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Failure> {

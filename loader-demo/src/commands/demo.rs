@@ -51,8 +51,9 @@ fn paragraph(out: &mut Out, indent: usize, style: Style, text: &str) -> io::Resu
     Ok(())
 }
 
-fn title(out: &mut Out, number: u32, text: &str) -> io::Result<()> {
-    writeln!(out, "\n{BOLD}{number}. {text}{BOLD:#}")
+/// What happens next, and why it is so.
+fn title(out: &mut Out, what: &str, why: &str) -> io::Result<()> {
+    writeln!(out, "\n{BOLD}{what}{BOLD:#}\n   {DIM}{why}{DIM:#}\n")
 }
 
 /// The regions, before there is any allocator.
@@ -64,7 +65,11 @@ fn board(host: &Host, out: &mut Out) -> Result<(), Failure> {
         host.board.name,
         banks.join(", ")
     )?;
-    title(out, 1, "The board's regions come first. No allocator is there yet, so each waits for one.")?;
+    title(
+        out,
+        "1. The board's regions come first. No allocator is there yet, so each waits for one.",
+        "A region is a reserved address range, described long before anything can divide it.",
+    )?;
     Ok(regions::write(host, INDENT, out)?)
 }
 
@@ -74,7 +79,11 @@ fn size_at(bytes: u64, start: cma_framework::DmaAddr) -> String {
 
 /// The plug-ins, and which regions each serves as it arrives.
 fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Outcome, Vec<Plugin>), Failure> {
-    title(out, 2, "Allocators come late: plug-ins, each tried in a process of its own, then loaded here.")?;
+    title(
+        out,
+        "2. Allocators come late: plug-ins, each tried in a process of its own, then loaded here.",
+        "The first one is the default: it serves every region that asked for none by name.",
+    )?;
     let found = Found::some_on_path(options)?;
     let mut outcome = found.report();
     let mut registered = Vec::new();
@@ -103,7 +112,11 @@ fn short(path: &Path) -> String {
 /// What devices ask for and get. The chunks that were served are answered.
 fn requests(host: &Host, asks: &[Ask], out: &mut Out) -> Result<Vec<Chunk>, Failure> {
     use Column::{Left, Right};
-    title(out, 3, "Devices ask by name and type. The map says which regions may serve them.")?;
+    title(
+        out,
+        "3. Devices ask by name and type. The map says which regions may serve them.",
+        "Drivers name no region, so a system is retuned by another map and not by another driver.",
+    )?;
     let mut chunks = Vec::new();
     let mut refused = Vec::new();
     let mut rows = Vec::new();
@@ -169,7 +182,11 @@ fn explain(out: &mut Out, ask: &Ask, size: u64, error: &AllocError) -> io::Resul
 
 /// A request that can't be served: a page more than is free.
 fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
-    title(out, 4, "A request that can't be served says why, for every region that was tried.")?;
+    title(
+        out,
+        "4. A request that can't be served says why, for every region that was tried.",
+        "The reasons tell a full region from a fragmented one, and a bad fit from a missing allocator.",
+    )?;
     let free = host.cma.info(&ask.device, ask.kind.as_deref()).map_or(0, |info| info.free_bytes);
     match host.cma.alloc(&ask.device, ask.kind.as_deref(), free + PAGE_SIZE, 0) {
         Ok(chunk) => writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?,
@@ -180,7 +197,11 @@ fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
 
 /// Other allocators for a region in use: each adopts the chunks where they are, or says why it can't.
 fn change(host: &Host, chunks: &[Chunk], out: &mut Out) -> Result<(), Failure> {
-    title(out, 5, "A region can change its allocator while it is in use. No chunk moves.")?;
+    title(
+        out,
+        "5. A region can change its allocator while it is in use. No chunk moves.",
+        "The new allocator adopts every live chunk where it is, or the old one stays.",
+    )?;
     let Some(region) = chunks.iter().map(Chunk::region).max_by_key(|region| region.status().users) else {
         writeln!(out, "   No region is in use.")?;
         return Ok(());
@@ -228,15 +249,18 @@ fn end(host: &Host, chunks: Vec<Chunk>, out: &mut Out) -> Result<Outcome, Failur
 
 /// What a real program asked for, on every allocator.
 fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), Failure> {
-    title(out, 6, "What a real program asked for, replayed on each allocator.")?;
+    title(
+        out,
+        "6. What a real program asked for, replayed on each allocator.",
+        "The region is an eighth larger than the most that was live, so packing matters.",
+    )?;
     let trace = Trace::read(cma_trace::DEMO)
         .map_err(|reason| Failure::Trace { path: "the demo's own trace".into(), reason })?;
-    // Twice the peak serves everybody; an eighth more tells packing apart.
     let peak = trace.peak_live().get();
     let region_bytes = Pages::new((peak + peak / 8).next_multiple_of(256)).bytes();
     paragraph(out, INDENT, Style::new(), trace.source())?;
     writeln!(out, "   {DIM}(comes with cma-trace: traces/ffmpeg-transcode-1080p.trace.gz){DIM:#}")?;
-    writeln!(out, "   {}\n", replay::summary(&trace, region_bytes))?;
+    writeln!(out, "   {}", replay::summary(&trace, region_bytes))?;
     // That some fail in so little room is what is shown here, and no failure of the demo.
     let (reports, _) = replay::replay(&trace, "demo", plugins, region_bytes);
     replay::write(out, INDENT, &reports)?;
@@ -251,9 +275,9 @@ fn next(out: &mut Out) -> io::Result<()> {
     let program = env::args_os().next().unwrap_or_else(|| "cma".into());
     let program = short(Path::new(&program));
     for (arguments, what) in [
-        ("--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'", "each region waits for another allocator"),
-        ("--platform galaxy-s2 check", "a phone's real map, and what is odd in it"),
-        ("shell", "allocate and free by hand; --help has the rest"),
+        ("--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'", "each region waits for its own allocator"),
+        ("--platform galaxy-s2 check", "what is odd in a phone's real map"),
+        ("shell", "by hand; --help has the rest"),
     ] {
         writeln!(out, "   {program} {arguments:53} {DIM}{what}{DIM:#}")?;
     }

@@ -1,0 +1,78 @@
+//! Mistakes in regions and map: found, underlined, and counted in the exit status.
+
+use crate::{Run, TRACE, folder, keys, run, underlined, value, written};
+
+#[test]
+fn check_ends_with_0_1_or_2_by_what_it_finds() {
+    let Run { code, out, .. } = run(&["check"]);
+    assert_eq!((code, out.as_str()), (0, "regions and map are clean\n"));
+    let Run { code, out, .. } = run(&["--platform", "galaxy-s2", "check"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("there is no region \"mfc\"") && out.contains("0 errors, 1 warning"), "{out}");
+    assert_eq!(run(&["--map", "a==b", "check"]).code, 2);
+}
+
+#[test]
+fn check_underlines_every_kind_of_finding() {
+    let map_of = |map| ["--cma", "b1=32M;b2=16M@0x40000000", "--map", map, "check"];
+    for (args, code, place, what) in [
+        (map_of("a=b1;b=b2;;c=b1"), 2, ";", "nothing stands between"),
+        (map_of("a=b1,b2;b"), 2, " ", "expected '='"),
+        (map_of("a=b1,b2;c=b9,b1"), 1, "b9", "there is no region \"b9\""),
+        (map_of("cam*=b1;camera=b2"), 1, "camera", "this rule never matches"),
+        (map_of("*=b1"), 1, "b2", "no rule of the map leads to region \"b2\""),
+        (["--cma", "b1=1M:foo", "--map", "*=b1", "check"], 1, "foo", "no allocator \"foo\""),
+        (["--cma", "b1=1M@1G;b2=1M@1G", "--map", "*=b1,b2", "check"], 2, "1G", "overlaps region \"b1\""),
+        (["--cma", "b1=1G", "--map", "*=b1", "check"], 2, "1G", "there is no memory for region \"b1\""),
+        (["--cma", "b1=0", "--map", "*=b1", "check"], 2, "0", "is not allowed"),
+        (["--cma", "b1", "--map", "*=b1", "check"], 2, " ", "expected '='"),
+    ] {
+        let run = run(&args);
+        assert_eq!(run.code, code, "{args:?}\n{}", run.out);
+        assert!(run.out.contains(what), "{args:?}\n{}", run.out);
+        assert_eq!(underlined(&run.out), place, "{args:?}\n{}", run.out);
+    }
+}
+
+#[test]
+fn check_reports_both_texts_when_both_are_malformed() {
+    let Run { code, out, .. } = run(&["--cma", "a=1M/3K", "--map", "a=b*", "check"]);
+    assert_eq!(code, 2);
+    assert!(out.contains("[--cma:1:6]") && out.contains("[--map:1:3]") && out.contains("2 errors"), "{out}");
+}
+
+#[test]
+fn a_long_text_is_shown_a_rule_a_line_with_the_place_still_under_it() {
+    let rule = "device-number-one=b1;device-number-two=b1;device-number-three=b1;";
+    let Run { code, out, .. } = run(&["--map", &format!("{rule}odd=b1,b2*;last=b1"), "check"]);
+    assert_eq!(code, 2);
+    assert!(out.contains("[--map:4:8]"), "{out}");
+    assert_eq!(underlined(&out), "b2*");
+}
+
+#[test]
+fn check_as_json_names_text_and_place() {
+    let map = "cam*=b1,fw,b2;camera=b2";
+    let Run { code, out, .. } = run(&["--json", "--map", map, "check"]);
+    assert_eq!(code, 1);
+    assert_eq!(keys(out.trim_end()), ["severity", "message", "help", "text", "start", "end", "found"]);
+    assert_eq!((value(&out, "text"), value(&out, "found")), ("map".into(), "camera".into()));
+    assert_eq!((value(&out, "start"), value(&out, "end")), (14.into(), 20.into()));
+}
+
+#[test]
+fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    for command in ["demo", "regions", "shell"] {
+        let Run { code, out, err } = run(&["--map", "x=b1;a=b=c", command]);
+        assert_eq!((code, out.as_str()), (2, ""), "{command}");
+        assert!(err.contains("a rule has one '='"), "{err}");
+        assert_eq!(underlined(&err), "=", "{err}");
+        let Run { code, err, .. } = run(&["--cma", "x=1M@banana", command]);
+        assert_eq!(code, 2);
+        assert!(err.contains("expected a number") && err.contains("[--cma:1:6]"), "{err}");
+    }
+    // It uses neither regions nor map.
+    assert_eq!(run(&["--map", "a==b", "replay", &trace]).code, 0);
+}

@@ -1,0 +1,157 @@
+//! The commands that print figures, for people and as JSON.
+
+use crate::{Run, TRACE, folder, keys, run, value, written};
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn plugins_lists_the_three_that_come_with_the_program() {
+    let Run { code, out, err } = run(&["plugins"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for (name, file) in [
+        ("best-fit", "libcma_best_fit_plugin.so"),
+        ("bitmap", "libcma_bitmap_plugin.so"),
+        ("buddy", "libcma_buddy_plugin.so"),
+    ] {
+        assert!(out.contains(name) && out.contains(file), "{out}");
+    }
+    let Run { code, out, .. } = run(&["plugins", "--json"]);
+    assert_eq!(code, 0);
+    assert_eq!(out.lines().count(), 3);
+    for line in out.lines() {
+        assert_eq!(keys(line), ["name", "version", "description", "interface_version", "path"]);
+        assert!(Path::new(value(line, "path").as_str().expect("a text")).is_file());
+    }
+}
+
+#[test]
+fn regions_shows_each_region_and_those_that_got_no_memory() {
+    let Run { code, out, err } = run(&["regions"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let b2: Vec<_> = out.lines().find(|l| l.starts_with("b2")).expect("b2").split_whitespace().collect();
+    assert_eq!(b2, ["b2", "0x40000000", "16M", "16M", "16M", "0", "best-fit"]);
+    let Run { code, out, .. } = run(&["--cma", "a=1M;huge=1G;b=1M:nobody", "regions"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("huge: no region: no memory bank has 1G free in one piece"), "{out}");
+    assert!(out.contains("waits for nobody"), "{out}");
+}
+
+#[test]
+fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
+    let Run { code, out, .. } = run(&["--json", "--cma", "a=1M@0x40000000;huge=1G", "regions"]);
+    assert_eq!(code, 1);
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        let fields = [
+            "name",
+            "start",
+            "size_bytes",
+            "free_bytes",
+            "largest_hole_bytes",
+            "users",
+            "allocator",
+            "problem",
+        ];
+        let object: serde_json::Map<_, _> = serde_json::from_str(line).expect("a line is an object");
+        assert_eq!(object.len(), fields.len());
+        assert!(fields.iter().all(|field| object.contains_key(*field)), "{line}");
+    }
+    assert_eq!(value(lines[0], "start"), "0x40000000");
+    assert_eq!(value(lines[0], "allocator"), "best-fit");
+    assert_eq!(value(lines[0], "problem"), serde_json::Value::Null);
+    assert_eq!(value(lines[1], "size_bytes"), 1 << 30);
+    assert!(value(lines[1], "problem").is_string());
+}
+
+#[test]
+fn replay_as_json_has_exactly_the_agreed_fields() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, err } = run(&["--json", "replay", "--region", "1M", &trace]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3);
+    for (line, allocator) in lines.iter().zip(["best-fit", "bitmap", "buddy"]) {
+        assert_eq!(
+            keys(line),
+            [
+                "trace",
+                "allocator",
+                "region_bytes",
+                "ops",
+                "failed",
+                "peak_live_bytes",
+                "live_bytes",
+                "free_bytes",
+                "largest_hole_bytes",
+                "ns_per_op"
+            ]
+        );
+        assert_eq!(value(line, "trace"), trace.as_str());
+        assert_eq!(value(line, "allocator"), allocator);
+        assert_eq!(value(line, "region_bytes"), 1 << 20);
+        assert_eq!((value(line, "ops"), value(line, "failed")), (4.into(), 0.into()));
+        assert_eq!((value(line, "peak_live_bytes"), value(line, "live_bytes")), (12288.into(), 8192.into()));
+        assert_eq!(value(line, "free_bytes"), (1 << 20) - 8192);
+        assert!(value(line, "ns_per_op").as_f64().expect("a number") > 0.0);
+    }
+}
+
+#[test]
+fn replay_reads_compressed_traces_and_takes_one_allocator() {
+    let folder = folder();
+    let packed = folder.path().join("demo.trace.gz");
+    fs::write(&packed, cma_trace::DEMO).expect("a temporary file can be written");
+    let packed = packed.display().to_string();
+    let Run { code, out, err } = run(&["replay", "--allocator", "buddy", &packed]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("buddy") && !out.contains("bitmap"), "{out}");
+}
+
+#[test]
+fn replay_counts_what_did_not_fit_and_says_why_the_first_one_did_not() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, .. } = run(&["replay", "--region", "8K", &trace]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("best-fit failed first at operation 2, 4K aligned to 4K for codec: full: 0 of 8K free"),
+        "{out}"
+    );
+}
+
+#[test]
+fn replay_goes_on_behind_a_file_that_is_no_trace() {
+    let folder = folder();
+    let (text, trace) = (written(&folder, "notes.txt", "hello\n"), written(&folder, "hand.trace", TRACE));
+    let Run { code, out, err } = run(&["replay", &text, "/nonexistent.trace", &trace]);
+    assert_eq!(code, 2);
+    assert!(err.contains("notes.txt: not a trace: expected \"# cma-trace 1\""), "{err}");
+    assert!(err.contains("/nonexistent.trace: No such file"), "{err}");
+    assert!(out.contains("made by hand"), "{out}");
+}
+
+#[test]
+fn replay_says_which_allocators_there_are() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, err } = run(&["replay", "--allocator", "foo", &trace]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(
+        err.contains("there is no allocator \"foo\"") && err.contains("best-fit, bitmap, buddy"),
+        "{err}"
+    );
+}
+
+#[test]
+fn replay_in_an_impossible_region_is_refused_and_not_tried() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    for size in ["0", "12MB", "", "17E", "x"] {
+        assert_eq!(run(&["replay", "--region", size, &trace]).code, 2, "{size}");
+    }
+    let Run { code, err, .. } = run(&["replay", "--region", "15E", &trace]);
+    assert_eq!(code, 2);
+    assert!(err.contains("no replay in a region of 15E"), "{err}");
+}

@@ -1,0 +1,95 @@
+//! The real program, as people and scripts meet it: what each command prints, where, and the exit status.
+
+mod check;
+mod demo;
+mod figures;
+mod plugins;
+mod shell;
+mod terminal;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+/// What a run printed and how it ended.
+struct Run {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        Run {
+            code: output.status.code().expect("the program ended by itself"),
+            out: String::from_utf8(output.stdout).expect("its output is text"),
+            err: String::from_utf8(output.stderr).expect("its messages are text"),
+        }
+    }
+}
+
+/// The program with nothing in its environment that could change what it finds.
+fn cma(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cma"));
+    command.args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(args: &[&str]) -> Run {
+    cma(args).output().expect("the program starts").into()
+}
+
+fn shell(options: &[&str], input: &[u8]) -> Run {
+    let mut command = cma(options);
+    let mut child = command
+        .arg("shell")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    child.stdin.take().expect("it is piped").write_all(input).expect("the program reads");
+    child.wait_with_output().expect("the program ends").into()
+}
+
+/// The keys of a JSON object without nested ones, in order.
+fn keys(line: &str) -> Vec<&str> {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).expect("a line is an object");
+    let mut keys: Vec<_> = line.split("\":").filter_map(|part| part.rsplit('"').next()).collect();
+    keys.pop();
+    keys
+}
+
+fn value(line: &str, key: &str) -> serde_json::Value {
+    serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON")[key].clone()
+}
+
+/// Four operations; 12 KiB live at the peak, 4 KiB at the end.
+const TRACE: &str = "# cma-trace 1\n# source: made by hand\n# ops: 4  peak-live-bytes: 12288  peak-live-chunks: 2\n\
+    0 a 1 8192 1 camera/frame\n1 a 2 4096 4096 codec\n2 f 1\n3 a 3 100 1 codec\n";
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("there is room for temporary files")
+}
+
+fn written(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, content).expect("a temporary file can be written");
+    path.display().to_string()
+}
+
+/// The part of the last picture of `out` that is underlined.
+fn underlined(out: &str) -> String {
+    let lines: Vec<&str> = out.lines().collect();
+    let line = lines
+        .iter()
+        .rposition(|line| line.contains('┬') || line.contains('▲'))
+        .expect("something is underlined");
+    let marked = |c: char| matches!(c, '─' | '┬' | '▲');
+    lines[line - 1]
+        .chars()
+        .zip(lines[line].chars())
+        .filter(|(_, mark)| marked(*mark))
+        .map(|(c, _)| c)
+        .collect()
+}
