@@ -54,21 +54,23 @@
 //! Best fit, and records of chunks: freeing half a chunk, or two neighbours at once, is not noticed.
 #![forbid(unsafe_code)]
 
+mod pages;
 mod peaks;
+mod word;
 
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
+    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement,
     Request, Tag,
 };
-use cma_bits::{BitTree, TooLarge};
+use cma_bits::TooLarge;
+use pages::Pages;
 use peaks::{Peaks, class_of};
 
 /// The bitmap allocator. See the crate's documentation.
 #[derive(Debug)]
 pub struct Bitmap {
     region: PageRange,
-    taken: BitTree,
-    open: BitTree,
+    pages: Pages,
     longest: Peaks,
 }
 
@@ -87,25 +89,16 @@ impl Span {
 
 impl Bitmap {
     fn empty(region: PageRange) -> Result<Self, TooLarge> {
-        let pages = region.pages().get();
-        let words = pages.div_ceil(64);
-        let mut taken = BitTree::new(words * 64)?;
-        taken.insert_range(pages, words * 64);
-        let mut open = BitTree::new(words)?;
-        open.insert_range(0, words);
-        let mut longest = Peaks::new(words)?;
-        longest.raise(0, class_of(pages));
-        Ok(Bitmap { region, taken, open, longest })
-    }
-
-    fn pages(&self) -> u64 {
-        self.region.pages().get()
+        let pages = Pages::new(region.pages().get())?;
+        let mut longest = Peaks::new(pages.words())?;
+        longest.raise(0, class_of(pages.count()));
+        Ok(Bitmap { region, pages, longest })
     }
 
     /// `range` counted from the region's start, if it has a page and lies in the region.
     fn span(&self, range: PageRange) -> Option<Span> {
         let first = range.first_page().wrapping_sub(self.region.first_page());
-        let lies_inside = range.pages() != Pages::ZERO && range.within(self.region);
+        let lies_inside = range.pages().get() != 0 && range.within(self.region);
         lies_inside.then(|| Span { first, end: first + range.pages().get() })
     }
 
@@ -113,69 +106,76 @@ impl Bitmap {
         PageRange::from_pages(self.region.first_page() + span.first, span.pages())
     }
 
-    /// Where the free pages from `page` on end: at `page` if that is taken.
-    fn free_to(&self, page: u64) -> u64 {
-        self.taken.next(page).unwrap_or(self.pages()).min(self.pages())
+    /// The free pages of `word`, less those of a hole that began before it.
+    fn begun_in(&self, word: u64) -> u64 {
+        let free = !self.pages.word(word);
+        let goes_on = word > 0 && self.pages.word(word - 1) >> 63 == 0;
+        // Adding 1 changes the lowest run of set bits that begins at bit 0, and no other bit that is set.
+        free & free.wrapping_add(u64::from(goes_on))
     }
 
-    /// Where the free pages that reach up to `page` begin.
-    fn free_from(&self, page: u64) -> u64 {
-        self.taken.previous(page).map_or(0, |last| last + 1)
+    /// The hole that begins in `word`, of which `begun` are the pages that do, and reaches its end.
+    fn last_hole(&self, word: u64, begun: u64) -> Option<Span> {
+        let pages = u64::from(begun.leading_ones());
+        (pages > 0).then(|| Span { first: word * 64 + 64 - pages, end: self.pages.free_to(word * 64 + 64) })
     }
 
-    /// The holes that begin in `word`, ascending.
-    fn holes_in(&self, word: u64) -> impl Iterator<Item = Span> {
-        let bits = self.taken.word(word);
-        let first_may_begin = word == 0 || self.taken.word(word - 1) >> 63 != 0;
-        let mut starts = !bits & ((bits << 1) | u64::from(first_may_begin));
-        std::iter::from_fn(move || {
-            let bit = if starts == 0 { return None } else { starts.trailing_zeros() };
-            starts &= starts - 1;
-            let first = word * 64 + u64::from(bit);
-            let end = match bits >> bit {
-                0 => self.free_to(word * 64 + 64),
-                rest => first + u64::from(rest.trailing_zeros()),
-            };
-            Some(Span { first, end })
-        })
-    }
-
-    /// The lowest place in `hole` for `pages` pages, aligned. Neither sum can wrap: addresses in pages are below
-    /// 2^52, so is an alignment, and a request has less than 2^52 pages.
-    fn place_in(&self, hole: Span, pages: u64, alignment: Alignment) -> Option<Span> {
-        let (base, mask) = (self.region.first_page(), alignment.pages().get() - 1);
-        let first = ((base + hole.first + mask) & !mask) - base;
-        (first + pages <= hole.end).then_some(Span { first, end: first + pages })
-    }
-
-    /// The lowest place for `pages` pages, aligned, and the hole that it is in.
-    fn find(&mut self, pages: u64, alignment: Alignment) -> Option<(Span, Span)> {
+    /// The lowest place for `pages` pages, aligned, and the word that its hole begins in.
+    fn find(&mut self, pages: u64, alignment: Alignment) -> Option<(Span, u64)> {
+        let (base, alignment) = (self.region.first_page(), alignment.pages().get());
         let class = class_of(pages);
         let mut from = 0;
         while let Some(word) = self.longest.next(from, class) {
-            let mut longest = 0;
-            for hole in self.holes_in(word) {
-                if let Some(place) = self.place_in(hole, pages, alignment) {
-                    return Some((place, hole));
+            let begun = self.begun_in(word);
+            if pages <= 64 {
+                let places = word::runs_of(pages, begun) & word::aligned(base + word * 64, alignment);
+                if places != 0 {
+                    let first = word * 64 + u64::from(places.trailing_zeros());
+                    return Some((Span { first, end: first + pages }, word));
                 }
-                longest = longest.max(hole.pages());
             }
-            self.longest.lower(word, class_of(longest));
+            if let Some(hole) = self.last_hole(word, begun) {
+                // Neither sum can wrap: all terms are at most 2^52.
+                let first = ((base + hole.first + alignment - 1) & !(alignment - 1)) - base;
+                if first + pages <= hole.end {
+                    return Some((Span { first, end: first + pages }, word));
+                }
+            }
+            self.settle(word);
             from = word + 1;
         }
         None
     }
 
-    /// Marks `place` as taken, which is free and of which the hole ends at `hole_end`.
-    fn take(&mut self, place: Span, hole: Span) {
-        self.taken.insert_range(place.first, place.end);
-        let (first, last) = (place.first / 64, (place.end - 1) / 64);
-        let full_from = first + u64::from(self.taken.word(first) != !0);
-        let full_to = last + u64::from(self.taken.word(last) == !0);
-        self.open.remove_range(full_from, full_to);
-        // The hole that remains behind. For the one that remains in front the bound holds already.
-        if place.end < hole.end {
-            self.longest.raise(place.end / 64, class_of(hole.end - place.end));
+    /// The pages of the longest hole that begins in `word`.
+    fn longest_in(&self, word: u64) -> u64 {
+        let begun = self.begun_in(word);
+        if begun == 0 {
+            return 0;
+        }
+        self.last_hole(word, begun).map_or(0, Span::pages).max(word::longest_run(begun))
+    }
+
+    /// Lowers the bound of `word` to what is true.
+    fn settle(&mut self, word: u64) {
+        self.longest.lower(word, class_of(self.longest_in(word)));
+    }
+
+    /// Takes `place`, which is free and part of a hole that begins in `word`.
+    fn take(&mut self, place: Span, word: u64) {
+        self.pages.take(place.first, place.end);
+        self.settle(word);
+        // What remains behind the place is a hole that now begins there.
+        if place.end / 64 > word {
+            self.begins(place.end);
+        }
+    }
+
+    /// Takes note that a hole begins at `page`, if it is free.
+    fn begins(&mut self, page: u64) {
+        let end = self.pages.free_to(page);
+        if end > page {
+            self.longest.raise(page / 64, class_of(end - page));
         }
     }
 }
@@ -189,7 +189,7 @@ impl Allocator for Bitmap {
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         Params::parse(params)?.finish()?;
-        if region.pages() == Pages::ZERO || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
+        if region.pages().get() == 0 || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
             return Err(InitError::new(format!("the region {region} is no part of an address space")));
         }
         Bitmap::empty(region)
@@ -200,21 +200,14 @@ impl Allocator for Bitmap {
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
         let (pages, alignment) = (request.pages().get(), request.alignment());
         let place = if pages == 1 && alignment == Alignment::PAGE {
-            let word = self.open.first().ok_or(NoRoom)?;
-            let first = word * 64 + u64::from((!self.taken.word(word)).trailing_zeros());
-            self.taken.insert(first);
-            if self.taken.word(word) == !0 {
-                self.open.remove(word);
-                // The hole may go on in the next word, where it has not begun so far.
-                let end = self.free_to(first + 1);
-                if end > first + 1 {
-                    self.longest.raise(word + 1, class_of(end - first - 1));
-                }
+            let first = self.pages.first_free().ok_or(NoRoom)?;
+            if self.pages.take_in_word(first / 64, 1 << (first & 63)) {
+                self.begins(first + 1);
             }
             Span { first, end: first + 1 }
         } else {
-            let (place, hole) = self.find(pages, alignment).ok_or(NoRoom)?;
-            self.take(place, hole);
+            let (place, word) = self.find(pages, alignment).ok_or(NoRoom)?;
+            self.take(place, word);
             place
         };
         Ok(Placement { range: self.range(place), tag: Tag::default() })
@@ -223,12 +216,11 @@ impl Allocator for Bitmap {
     #[inline]
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let Some(Span { first, end }) = self.span(chunk.range) else { return Err(NotMine) };
-        if self.taken.run_end(first, end) < end {
+        if !self.pages.are_taken(first, end) {
             return Err(NotMine);
         }
-        self.taken.remove_range(first, end);
-        self.open.insert_range(first / 64, (end - 1) / 64 + 1);
-        let hole = Span { first: self.free_from(first), end: self.free_to(end) };
+        self.pages.give(first, end);
+        let hole = Span { first: self.pages.free_from(first), end: self.pages.free_to(end) };
         self.longest.raise(hole.first / 64, class_of(hole.pages()));
         Ok(())
     }
@@ -238,51 +230,47 @@ impl Allocator for Bitmap {
             let reason = format!("{range} is empty or not inside the region {}", self.region);
             return Err(CannotAdopt::new(reason));
         };
-        let end = self.free_to(place.first);
+        let end = self.pages.free_to(place.first);
         if end < place.end {
             let page = self.range(Span { first: end, end: end + 1 });
             return Err(CannotAdopt::new(format!("page {page} of {range} is in use")));
         }
-        self.take(place, Span { first: self.free_from(place.first), end });
+        self.take(place, self.pages.free_from(place.first) / 64);
         Ok(Tag::default())
     }
 
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-        let mut next = self.open.first();
+        let mut next = self.pages.next_open(0);
         while let Some(word) = next {
-            for hole in self.holes_in(word) {
-                visit(self.range(hole));
+            let mut begun = self.begun_in(word);
+            while begun != 0 {
+                let first = word * 64 + u64::from(begun.trailing_zeros());
+                let end = self.pages.free_to(first);
+                visit(self.range(Span { first, end }));
+                // Adding the lowest set bit carries through the run that begins with it.
+                begun &= begun.wrapping_add(begun & begun.wrapping_neg());
             }
-            next = self.open.next(word + 1);
+            next = self.pages.next_open(word + 1);
         }
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_hole(&self) -> cma_api::Pages {
         let (mut largest, mut from) = (0, 0);
         // A word with a bound below the class of the largest hole so far has none that is larger.
         while let Some(word) = self.longest.next(from, class_of(largest).max(1)) {
-            largest = self.holes_in(word).map(Span::pages).fold(largest, u64::max);
+            largest = largest.max(self.longest_in(word));
             from = word + 1;
         }
-        Pages::new(largest)
+        cma_api::Pages::new(largest)
     }
 
     fn check(&self) -> Result<(), String> {
-        for (name, tree) in [("taken", &self.taken), ("open", &self.open)] {
-            tree.check().map_err(|broken| format!("invariant 1: {name}: {broken}"))?;
-        }
-        if self.taken.run_end(self.pages(), self.taken.limit()) < self.taken.limit() {
-            return Err("invariant 2: a page past the region's end is free".to_string());
-        }
-        for word in 0..self.open.limit() {
-            let bits = self.taken.word(word);
-            if self.open.contains(word) != (bits != !0) {
-                return Err(format!("invariant 3: word {word} is {bits:#x} and the same in open"));
-            }
-            let bound = self.longest.get(word);
-            if let Some(hole) = self.holes_in(word).find(|hole| class_of(hole.pages()) > bound) {
+        self.pages.check()?;
+        for word in 0..self.pages.words() {
+            let (bound, longest) = (self.longest.get(word), self.longest_in(word));
+            if class_of(longest) > bound {
                 return Err(format!(
-                    "invariant 4: {hole:?} begins in word {word}, of which the bound is {bound}"
+                    "invariant 4: {longest} pages are free from word {word} on, bound {bound}"
                 ));
             }
         }

@@ -42,19 +42,19 @@ pub struct BitTree {
 #[error("{0} bits of bookkeeping are more than this host can hold")]
 pub struct TooLarge(pub u64);
 
-/// A vector of `words` zero words. The system's own zeroed pages, where the vector is large: what isn't
-/// touched costs no memory.
+/// A vector of `count` numbers, all 0. Where it is large it is the system's own zeroed pages: what isn't touched costs no
+/// memory.
 ///
 /// # Errors
 ///
 /// The memory can't be had.
-pub fn zeroed(words: u64) -> Result<Vec<u64>, TooLarge> {
-    let too_large = TooLarge(words.saturating_mul(64));
-    let count = usize::try_from(words).map_err(|_| too_large)?;
+pub fn zeroed<T: Copy + Default>(count: u64) -> Result<Vec<T>, TooLarge> {
+    let too_large = TooLarge(count.saturating_mul(size_of::<T>() as u64 * 8));
+    let count = usize::try_from(count).map_err(|_| too_large)?;
     // `vec!` is the only safe way to the system's zeroed pages and ends the process when it gets none: so
     // ask first in the way that can be refused.
-    Vec::<u64>::new().try_reserve_exact(count).map_err(|_| too_large)?;
-    Ok(vec![0; count])
+    Vec::<T>::new().try_reserve_exact(count).map_err(|_| too_large)?;
+    Ok(vec![T::default(); count])
 }
 
 /// `number` as an index.
@@ -126,48 +126,106 @@ impl BitTree {
 
     /// Adds `number`. Answers whether the set was empty before.
     #[inline]
-    pub fn insert(&mut self, mut number: u64) -> bool {
-        for start in &self.starts[..self.levels] {
-            let word = &mut self.words[start + at(number >> 6)];
-            let before = *word;
-            *word |= 1 << (number & 63);
-            if before != 0 {
-                return false;
-            }
-            number >>= 6;
-        }
-        true
+    pub fn insert(&mut self, number: u64) -> bool {
+        self.insert_in_word(number >> 6, 1 << (number & 63))
     }
 
     /// Takes `number` away, which must be in the set. Answers whether the set is empty now.
     #[inline]
-    pub fn remove(&mut self, mut number: u64) -> bool {
-        for start in &self.starts[..self.levels] {
-            let word = &mut self.words[start + at(number >> 6)];
-            *word &= !(1 << (number & 63));
-            if *word != 0 {
-                return false;
-            }
-            number >>= 6;
-        }
-        true
+    pub fn remove(&mut self, number: u64) -> bool {
+        self.remove_in_word(number >> 6, 1 << (number & 63))
     }
 
     /// Adds all numbers from `from` to `to - 1`.
-    pub fn insert_range(&mut self, mut from: u64, mut to: u64) {
+    #[inline]
+    pub fn insert_range(&mut self, from: u64, to: u64) {
         if from >= to {
             return;
         }
-        for start in &self.starts[..self.levels] {
-            let (first, last) = (from >> 6, (to - 1) >> 6);
-            let words = &mut self.words[start + at(first)..=start + at(last)];
-            each_word(words, from & 63, (to - 1) & 63, |word, mask| *word |= mask);
-            (from, to) = (first, last + 1);
+        let (first, last) = (from >> 6, (to - 1) >> 6);
+        if first == last {
+            self.insert_in_word(first, mask(from & 63, (to - 1) & 63));
+        } else {
+            self.insert_in_words(from, to);
         }
     }
 
     /// Takes all numbers from `from` to `to - 1` away.
-    pub fn remove_range(&mut self, mut from: u64, mut to: u64) {
+    #[inline]
+    pub fn remove_range(&mut self, from: u64, to: u64) {
+        if from >= to {
+            return;
+        }
+        let (first, last) = (from >> 6, (to - 1) >> 6);
+        if first == last {
+            self.remove_in_word(first, mask(from & 63, (to - 1) & 63));
+        } else {
+            self.remove_in_words(from, to);
+        }
+    }
+
+    /// Adds the numbers of word `index` that are in `mask`, which is not 0. Answers whether the set was empty before.
+    #[inline]
+    fn insert_in_word(&mut self, index: u64, mask: u64) -> bool {
+        let word = &mut self.words[at(index)];
+        let before = *word;
+        *word |= mask;
+        before == 0 && self.word_filled(index)
+    }
+
+    /// Word `index` is not 0 any more. Answers whether the set was empty before.
+    fn word_filled(&mut self, mut index: u64) -> bool {
+        for start in &self.starts[1..self.levels] {
+            let word = &mut self.words[start + at(index >> 6)];
+            let before = *word;
+            *word |= 1 << (index & 63);
+            if before != 0 {
+                return false;
+            }
+            index >>= 6;
+        }
+        true
+    }
+
+    /// Takes the numbers of word `index` away that are in `mask`. If one of them was in the set, this answers whether the
+    /// set is empty now.
+    #[inline]
+    fn remove_in_word(&mut self, index: u64, mask: u64) -> bool {
+        let word = &mut self.words[at(index)];
+        *word &= !mask;
+        *word == 0 && self.word_emptied(index)
+    }
+
+    /// Word `index` is 0 now. Answers whether the set is empty.
+    fn word_emptied(&mut self, mut index: u64) -> bool {
+        for start in &self.starts[1..self.levels] {
+            let word = &mut self.words[start + at(index >> 6)];
+            *word &= !(1 << (index & 63));
+            if *word != 0 {
+                return false;
+            }
+            index >>= 6;
+        }
+        true
+    }
+
+    fn insert_in_words(&mut self, mut from: u64, mut to: u64) {
+        for start in &self.starts[..self.levels] {
+            let (first, last) = (from >> 6, (to - 1) >> 6);
+            let words = &mut self.words[start + at(first)..=start + at(last)];
+            let mut news = false;
+            each_word(words, from & 63, (to - 1) & 63, |word, mask| {
+                news |= *word == 0;
+                *word |= mask;
+            });
+            if !news {
+                return;
+            }
+            (from, to) = (first, last + 1);
+        }
+    }
+
+    fn remove_in_words(&mut self, mut from: u64, mut to: u64) {
         for start in &self.starts[..self.levels] {
             if from >= to {
                 return;
@@ -219,17 +277,28 @@ impl BitTree {
     /// The lowest number in the set that is not below `from`, which may be anything.
     #[inline]
     pub fn next(&self, from: u64) -> Option<u64> {
-        let mut number = from;
-        for level in 0..self.levels {
-            let index = self.starts[level] + at(number >> 6);
-            if index >= self.starts[level + 1] {
+        if from >= self.limit {
+            return None;
+        }
+        let word = self.word(from >> 6) & (!0 << (from & 63));
+        if word != 0 {
+            return Some(from & !63 | u64::from(word.trailing_zeros()));
+        }
+        self.next_word((from >> 6) + 1)
+    }
+
+    /// The lowest number of words from `index` on.
+    fn next_word(&self, mut index: u64) -> Option<u64> {
+        for level in 1..self.levels {
+            let at = self.starts[level] + at(index >> 6);
+            if at >= self.starts[level + 1] {
                 return None;
             }
-            let word = self.words[index] & (!0 << (number & 63));
+            let word = self.words[at] & (!0 << (index & 63));
             if word != 0 {
-                return Some(self.descend(level, number & !63 | u64::from(word.trailing_zeros())));
+                return Some(self.descend(level, index & !63 | u64::from(word.trailing_zeros())));
             }
-            number = (number >> 6) + 1;
+            index = (index >> 6) + 1;
         }
         None
     }
@@ -237,18 +306,27 @@ impl BitTree {
     /// The highest number in the set that is below `before`, which is at most the limit.
     #[inline]
     pub fn previous(&self, before: u64) -> Option<u64> {
-        let mut end = before;
-        for level in 0..self.levels {
-            let number = end.checked_sub(1)?;
-            let word = self.words[self.starts[level] + at(number >> 6)] & mask(0, number & 63);
+        let last = before.checked_sub(1)?;
+        let word = self.word(last >> 6) & mask(0, last & 63);
+        if word != 0 {
+            return Some(last & !63 | u64::from(word.ilog2()));
+        }
+        self.previous_word(last >> 6)
+    }
+
+    /// The highest number of words below `end`.
+    fn previous_word(&self, mut end: u64) -> Option<u64> {
+        for level in 1..self.levels {
+            let index = end.checked_sub(1)?;
+            let word = self.words[self.starts[level] + at(index >> 6)] & mask(0, index & 63);
             if word != 0 {
-                let mut number = number & !63 | u64::from(word.ilog2());
+                let mut number = index & !63 | u64::from(word.ilog2());
                 for start in self.starts[..level].iter().rev() {
                     number = number << 6 | u64::from(self.words[start + at(number)].ilog2());
                 }
                 return Some(number);
             }
-            end = number >> 6;
+            end = index >> 6;
         }
         None
     }
@@ -277,16 +355,19 @@ impl BitTree {
                 }
             }
         }
-        match self.next(self.limit) {
-            Some(number) => Err(format!("invariant 2: {number} is in a set of numbers below {}", self.limit)),
-            None => Ok(()),
+        match self.limit & 63 {
+            0 => Ok(()),
+            used => match self.word(self.limit >> 6) >> used {
+                0 => Ok(()),
+                _ => Err(format!("invariant 2: a number from the limit {} on is in the set", self.limit)),
+            },
         }
     }
 }
 
 /// Applies `change` to the bits from bit `low` of the first word to bit `high` of the last.
 #[inline]
-fn each_word(words: &mut [u64], low: u64, high: u64, change: impl Fn(&mut u64, u64)) {
+fn each_word(words: &mut [u64], low: u64, high: u64, mut change: impl FnMut(&mut u64, u64)) {
     match words {
         [only] => change(only, mask(low, high)),
         [first, inner @ .., last] => {

@@ -84,7 +84,7 @@ proptest! {
 fn a_set_that_no_host_holds_is_refused_and_not_tried() {
     assert_eq!(BitTree::new(BitTree::MAX_LIMIT + 1).unwrap_err(), TooLarge(BitTree::MAX_LIMIT + 1));
     assert_eq!(BitTree::new(u64::MAX).unwrap_err(), TooLarge(u64::MAX));
-    assert_eq!(zeroed(1 << 60).unwrap_err(), TooLarge(u64::MAX));
+    assert_eq!(zeroed::<u64>(1 << 60).unwrap_err(), TooLarge(u64::MAX));
 }
 
 #[test]

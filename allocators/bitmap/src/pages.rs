@@ -1,0 +1,200 @@
+//! Which pages of a region are taken: a bit a page, and over it which words of 64 have taken and which have free pages.
+//!
+//! Pages are counted from the region's start. The invariants are the crate's.
+
+use cma_bits::{BitTree, TooLarge, zeroed};
+
+/// The pages of a region.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    count: u64,
+    /// Set for a taken page; only of words that are both in `used` and in `open`. What stands in the others is stale: so a
+    /// large chunk doesn't touch the words that it covers.
+    bits: Vec<u64>,
+    /// The words with a taken page.
+    used: BitTree,
+    /// The words with a free page.
+    open: BitTree,
+}
+
+/// The bits of a word from page `from` of it to page `to`, both under 64, without the latter; all if that is 0.
+#[inline]
+const fn mask(from: u64, to: u64) -> u64 {
+    (!0 << from) & (!0 >> (to.wrapping_neg() & 63))
+}
+
+impl Pages {
+    /// `count` free pages.
+    pub(crate) fn new(count: u64) -> Result<Self, TooLarge> {
+        let words = count.div_ceil(64);
+        let (used, mut open) = (BitTree::new(words)?, BitTree::new(words)?);
+        open.insert_range(0, words);
+        let mut pages = Pages { count, bits: zeroed(words)?, used, open };
+        pages.take(count, words * 64);
+        Ok(pages)
+    }
+
+    /// How many there are.
+    #[inline]
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many words they take.
+    #[inline]
+    pub(crate) fn words(&self) -> u64 {
+        self.open.limit()
+    }
+
+    /// The taken pages of word `index`.
+    #[inline]
+    pub(crate) fn word(&self, index: u64) -> u64 {
+        if !self.used.contains(index) {
+            0
+        } else if !self.open.contains(index) {
+            !0
+        } else {
+            self.bits[at(index)]
+        }
+    }
+
+    /// The first word from `index` on with a free page.
+    pub(crate) fn next_open(&self, index: u64) -> Option<u64> {
+        self.open.next(index)
+    }
+
+    /// The lowest free page.
+    #[inline]
+    pub(crate) fn first_free(&self) -> Option<u64> {
+        let index = self.open.first()?;
+        Some(index * 64 + u64::from(self.word(index).trailing_ones()))
+    }
+
+    /// Takes the pages of word `index` in `mask`, which are free. Answers whether that leaves no free page in it.
+    #[inline]
+    pub(crate) fn take_in_word(&mut self, index: u64, mask: u64) -> bool {
+        let word = self.word(index) | mask;
+        self.bits[at(index)] = word;
+        self.used.insert(index);
+        if word == !0 {
+            self.open.remove(index);
+        }
+        word == !0
+    }
+
+    #[inline]
+    fn give_in_word(&mut self, index: u64, mask: u64) {
+        let word = self.word(index) & !mask;
+        self.bits[at(index)] = word;
+        self.open.insert(index);
+        if word == 0 {
+            self.used.remove(index);
+        }
+    }
+
+    /// Takes the pages from `from` to `to - 1`, which are free.
+    #[inline]
+    pub(crate) fn take(&mut self, from: u64, to: u64) {
+        let (first, last) = (from.div_ceil(64), to / 64);
+        if first > last {
+            self.take_in_word(last, mask(from & 63, to & 63));
+            return;
+        }
+        if !from.is_multiple_of(64) {
+            self.take_in_word(first - 1, mask(from & 63, 0));
+        }
+        self.used.insert_range(first, last);
+        self.open.remove_range(first, last);
+        if !to.is_multiple_of(64) {
+            self.take_in_word(last, mask(0, to & 63));
+        }
+    }
+
+    /// Makes the pages from `from` to `to - 1` free, which are taken.
+    #[inline]
+    pub(crate) fn give(&mut self, from: u64, to: u64) {
+        let (first, last) = (from.div_ceil(64), to / 64);
+        if first > last {
+            self.give_in_word(last, mask(from & 63, to & 63));
+            return;
+        }
+        if !from.is_multiple_of(64) {
+            self.give_in_word(first - 1, mask(from & 63, 0));
+        }
+        self.open.insert_range(first, last);
+        self.used.remove_range(first, last);
+        if !to.is_multiple_of(64) {
+            self.give_in_word(last, mask(0, to & 63));
+        }
+    }
+
+    /// Whether all pages from `from` to `to - 1` are taken.
+    #[inline]
+    pub(crate) fn are_taken(&self, from: u64, to: u64) -> bool {
+        let taken = |index, mask| !self.word(index) & mask == 0;
+        let (first, last) = (from.div_ceil(64), to / 64);
+        if first > last {
+            return taken(last, mask(from & 63, to & 63));
+        }
+        (from.is_multiple_of(64) || taken(first - 1, mask(from & 63, 0)))
+            && (first == last || self.open.next(first).is_none_or(|open| open >= last))
+            && (to.is_multiple_of(64) || taken(last, mask(0, to & 63)))
+    }
+
+    /// Where the free pages from `page` on end: at `page` if that is taken, or past the last one.
+    #[inline]
+    pub(crate) fn free_to(&self, page: u64) -> u64 {
+        if page >= self.count {
+            return page;
+        }
+        let index = page / 64;
+        let taken = self.word(index) & mask(page & 63, 0);
+        if taken != 0 {
+            return self.count.min(index * 64 + u64::from(taken.trailing_zeros()));
+        }
+        match self.used.next(index + 1) {
+            Some(index) => self.count.min(index * 64 + u64::from(self.word(index).trailing_zeros())),
+            None => self.count,
+        }
+    }
+
+    /// Where the free pages that reach up to `page` begin.
+    #[inline]
+    pub(crate) fn free_from(&self, page: u64) -> u64 {
+        let Some(last) = page.checked_sub(1) else { return 0 };
+        let index = last / 64;
+        let taken = self.word(index) & mask(0, page & 63);
+        if taken != 0 {
+            return index * 64 + u64::from(taken.ilog2()) + 1;
+        }
+        match self.used.previous(index) {
+            Some(index) => index * 64 + 64 - u64::from(self.word(index).leading_zeros()),
+            None => 0,
+        }
+    }
+
+    /// Verifies invariants 1 to 3.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (name, words) in [("used", &self.used), ("open", &self.open)] {
+            words.check().map_err(|broken| format!("invariant 1: {name}: {broken}"))?;
+        }
+        for index in 0..self.words() {
+            let stands = (self.used.contains(index), self.open.contains(index));
+            let bits = self.bits[at(index)];
+            if stands == (false, false) || stands == (true, true) && (bits == 0 || bits == !0) {
+                return Err(format!("invariant 2: word {index}, {bits:#x}, is in (used, open): {stands:?}"));
+            }
+        }
+        if !self.are_taken(self.count, self.words() * 64) {
+            return Err("invariant 3: a page past the region's end is free".to_string());
+        }
+        Ok(())
+    }
+}
+
+/// `number` as an index.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "words that usize can't index were never made")]
+const fn at(number: u64) -> usize {
+    number as usize
+}

@@ -1,0 +1,97 @@
+//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is.
+//!
+//! In all masks bit `i` is the word's page `i`, and is set for a free page.
+
+/// The first bits of all runs of `length` set bits, 1 to 64. (Bits from the top on come in as 0.)
+#[inline]
+pub(crate) fn runs_of(length: u64, bits: u64) -> u64 {
+    // While `runs` has the first bits of all runs of `done`, where one of those follows another begins one of their sum.
+    let (mut runs, mut done) = (bits, 1);
+    while done < length {
+        let step = done.min(length - done);
+        runs &= runs >> step;
+        done += step;
+    }
+    runs
+}
+
+/// How long the longest run of set bits is.
+#[inline]
+pub(crate) fn longest_run(bits: u64) -> u64 {
+    let twos = bits & bits >> 1;
+    let fours = twos & twos >> 2;
+    let eights = fours & fours >> 4;
+    let sixteens = eights & eights >> 8;
+    let halves = sixteens & sixteens >> 16;
+    // The length in binary: `runs` has the first bits of all runs of `length`, which grows as far as one remains.
+    let (mut runs, mut length) = (!0, 0);
+    for (step, more) in
+        [(32, halves), (16, sixteens), (8, eights), (4, fours), (2, twos), (1, bits), (1, bits)]
+    {
+        let longer = runs & more >> length;
+        if longer != 0 {
+            (runs, length) = (longer, length + step);
+        }
+    }
+    length
+}
+
+/// The bits of the pages that are multiples of `alignment`, a power of two, in a word that begins at absolute page `first`.
+#[inline]
+pub(crate) fn aligned(first: u64, alignment: u64) -> u64 {
+    let offset = first.wrapping_neg() & (alignment - 1);
+    if offset >= 64 {
+        return 0;
+    }
+    // Every bit that is a multiple of a power of two under 64: all ones, divided by as many as that.
+    let multiples = if alignment >= 64 { 1 } else { !0 / ((1 << alignment) - 1) };
+    multiples << offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words with runs of many lengths at many places.
+    fn words() -> impl Iterator<Item = u64> {
+        let scattered = (0..2_000_u64).map(|i| {
+            let random = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            random | random.rotate_left(i as u32 % 23) | random.rotate_left(7)
+        });
+        let runs = (0..64).flat_map(|from| (from..64).map(move |to| (!0 << from) & (!0 >> (63 - to))));
+        scattered.chain(runs).flat_map(|word| [word, !word])
+    }
+
+    fn run_at(word: u64, bit: u32) -> u64 {
+        u64::from((word >> bit).trailing_ones())
+    }
+
+    #[test]
+    fn runs_of_a_length_begin_where_so_many_bits_follow() {
+        for word in words() {
+            for length in [1, 2, 3, 5, 8, 31, 32, 33, 63, 64] {
+                let expected =
+                    (0..64).filter(|bit| run_at(word, *bit) >= length).fold(0, |all, bit| all | 1 << bit);
+                assert_eq!(runs_of(length, word), expected, "{length} in {word:#b}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_longest_run_is_as_long_as_any() {
+        for word in words() {
+            assert_eq!(Some(longest_run(word)), (0..64).map(|bit| run_at(word, bit)).max(), "{word:#b}");
+        }
+    }
+
+    #[test]
+    fn aligned_pages_are_multiples_of_the_alignment() {
+        for first in [0, 1, 63, 64, 4096, (1 << 52) - 64, (1 << 51) - 3] {
+            for alignment in (0..52).map(|log2| 1 << log2) {
+                let multiples = (0..64).filter(|bit| (first + bit) % alignment == 0);
+                let expected = multiples.fold(0, |all, bit| all | 1 << bit);
+                assert_eq!(aligned(first, alignment), expected, "{first}, {alignment}");
+            }
+        }
+    }
+}
