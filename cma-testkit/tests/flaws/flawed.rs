@@ -162,7 +162,7 @@ impl Allocator for Flawed {
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
             "has_room_for_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
             "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => return Err(NoRoom),
-            "serves_nothing" => return Err(NoRoom),
+            "serves_nothing" | "serves_nothing_and_says_so" => return Err(NoRoom),
             "fills_to_the_half" if self.taken.len() * 2 > 100 => return Err(NoRoom),
             _ => {}
         }
@@ -260,6 +260,8 @@ impl Allocator for Flawed {
             "tells_the_free_pages_as_the_largest_hole" => {
                 Pages::new(self.gaps().iter().map(|hole| hole.pages().get()).sum())
             }
+            "tells_of_a_page_less" => Pages::new(largest.get().saturating_sub(1)),
+            "serves_nothing_and_says_so" => Pages::ZERO,
             "tells_of_one_page" => Pages::new(largest.get().min(1)),
             _ => largest,
         }

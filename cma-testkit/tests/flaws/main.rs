@@ -44,6 +44,7 @@ caught! {
     never_merges_and_hides_it, Any: a_region_fills_page_by_page_and_empties_in_any_order says NotAsNew;
     fills_to_the_half, Exact: a_region_fills_page_by_page_and_empties_in_any_order says NoRoomThoughFree;
     serves_nothing, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleNotServed;
+    serves_nothing_and_says_so, Any: the_largest_hole_is_the_most_that_can_be_had says ServesNothing;
     // Places that are valid and not the declared ones.
     places_top_down, FirstFit: random_operations_match_the_model says Misplaced;
     first_fit_instead, BestFit: every_short_sequence_matches_the_model says Misplaced;
@@ -62,6 +63,7 @@ caught! {
     forgets_the_last_hole, Any: random_operations_match_the_model says Holes;
     tells_the_free_pages_as_the_largest_hole, Any: random_operations_match_the_model says LargestHole;
     tells_of_one_page, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleExceeded;
+    tells_of_a_page_less, Exact: random_operations_match_the_model says LargestHole;
     serves_powers_of_two, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleNotServed;
     loses_its_invariant_at_five_chunks, Any: random_operations_match_the_model says Check;
     loses_a_page_when_full, Exact: a_request_larger_than_the_region_changes_nothing says Holes;
