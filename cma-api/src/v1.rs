@@ -43,7 +43,8 @@ impl RootModule for AllocatorModuleRef {
     abi_stable::declare_root_module_statics! {AllocatorModuleRef}
     const BASE_NAME: &'static str = "cma_allocator";
     const NAME: &'static str = "cma_allocator";
-    const VERSION_STRINGS: VersionStrings = abi_stable::package_version_strings!();
+    // Not this crate's version: when that is 2.0.0, this still is what plug-ins built with 1.x were built for.
+    const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
 /// An allocator at work on one region, behind the binary interface.

@@ -4,6 +4,7 @@
 //! cargo build --release   # builds the plug-ins that come with the framework
 //! cargo run --release -p cma-framework --example host -- target/release/deps
 //! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example that shows what happens")]
 
 use cma_framework::config::{Bank, Growth};
 use cma_framework::loader::{SearchPath, Trial, load_all, trial_child};

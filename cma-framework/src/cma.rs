@@ -521,10 +521,29 @@ impl Shared {
     #[inline]
     fn alloc_in<'a>(
         &self,
+        mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        request: &cma_api::Request,
+    ) -> Result<Chunk, AllocError> {
+        let Some((name, first)) = stops.next() else {
+            return Err(AllocError::NoRegion(Refusals(Vec::new())));
+        };
+        match first.map(|region| region.allocate(request, self)) {
+            Some(Ok(chunk)) => Ok(chunk),
+            Some(Err(reason)) => self.alloc_further(name, reason, stops, request),
+            None => self.alloc_further(name, Reason::UnknownRegion, stops, request),
+        }
+    }
+
+    /// The same, when the first stop has refused.
+    #[cold]
+    fn alloc_further<'a>(
+        &self,
+        name: &str,
+        reason: Reason,
         stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
         request: &cma_api::Request,
     ) -> Result<Chunk, AllocError> {
-        let mut refusals = Vec::new();
+        let mut refusals = vec![Refusal { region: name.to_string(), reason }];
         for (name, region) in stops {
             let reason = match region.map(|region| region.allocate(request, self)) {
                 Some(Ok(chunk)) => return Ok(chunk),

@@ -4,23 +4,25 @@ use crate::allocate::AllocError;
 use crate::cma::Cma;
 use crate::region::Chunk;
 use crate::world::Route;
-use arc_swap::ArcSwap;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 /// A device that asks for memory of one type. Made by [`Cma::device`].
 ///
-/// It does what [`Cma::alloc`] does, without looking the names up each time.
+/// It does what [`Cma::alloc`] does, without looking the names up each time. It is for one thread at a time, so that looking at
+/// what it knows takes no atomic operation; another thread has a clone of its own.
+#[derive(Clone)]
 pub struct Device {
     cma: Cma,
     name: Box<str>,
     kind: Box<str>,
-    route: ArcSwap<Route>,
+    route: RefCell<Arc<Route>>,
 }
 
 impl Device {
     pub(crate) fn new(cma: Cma, name: &str, kind: &str) -> Self {
-        let route = ArcSwap::new(route(&cma, name, kind));
+        let route = RefCell::new(route(&cma, name, kind));
         Device { cma, name: name.into(), kind: kind.into(), route }
     }
 
@@ -41,13 +43,15 @@ impl Device {
     /// [`AllocError`], which says why, for each region that was tried.
     #[inline]
     pub fn alloc(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let known = self.route.load();
-        if known.world == self.cma.shared().world_number() {
-            return self.cma.shared().alloc_by(&known, size, alignment);
+        if self.route.borrow().world != self.cma.shared().world_number() {
+            self.look_up();
         }
-        let route = route(&self.cma, &self.name, &self.kind);
-        self.route.store(route.clone());
-        self.cma.shared().alloc_by(&route, size, alignment)
+        self.cma.shared().alloc_by(&self.route.borrow(), size, alignment)
+    }
+
+    #[cold]
+    fn look_up(&self) {
+        *self.route.borrow_mut() = route(&self.cma, &self.name, &self.kind);
     }
 }
 

@@ -16,8 +16,9 @@ pub(crate) use chunks::Slot;
 use chunks::{Booked, ChunkTable};
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{PageRange, Pages, Placement, Request};
+use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///
@@ -141,10 +142,9 @@ impl Region {
         Ok(())
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No code of others runs under the lock outside `cma-api`'s guard, so a poisoned lock means a bug in this file
-        // was caught by a host that carries on; its books are the best there are.
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 
     /// Places and books a chunk. `attaching` is asked when the region has no allocator yet.

@@ -40,6 +40,7 @@ impl Occupancy {
 
     /// Marks `range`, which lies in the region, unless a marked one overlaps it.
     #[must_use]
+    #[inline]
     pub(super) fn take(&mut self, range: PageRange) -> bool {
         match &mut self.chunks {
             Chunks::Edges(edges) => {
@@ -71,6 +72,7 @@ impl Occupancy {
     }
 
     /// Unmarks a range that was marked.
+    #[inline]
     pub(super) fn release(&mut self, range: PageRange) {
         match &mut self.chunks {
             Chunks::Edges(edges) => {
@@ -119,23 +121,29 @@ impl Edges {
 
     #[inline]
     fn is_free(&self, first: usize, last: usize) -> bool {
-        let from = u64::MAX << (first % 64);
         let group = self.groups[first / 64];
-        let here = (group.starts | group.lasts) & from;
-        let (at, group) = if here != 0 {
-            (first / 64, group)
+        let here = (group.starts | group.lasts) & u64::MAX << (first % 64);
+        if here != 0 {
+            let edge = here.trailing_zeros() as usize;
+            first / 64 * 64 + edge > last && group.starts >> edge & 1 == 1
         } else {
-            match self.next_group(first / 64 + 1) {
-                Some(at) => (at, self.groups[at]),
-                None => return true,
-            }
-        };
-        let edges = if at == first / 64 { here } else { group.starts | group.lasts };
-        let edge = edges.trailing_zeros() as usize;
+            self.is_free_beyond(first / 64 + 1, last)
+        }
+    }
+
+    /// The same when there is no edge below group `from`.
+    #[inline]
+    fn is_free_beyond(&self, from: usize, last: usize) -> bool {
+        // The next groups are likely to have an edge; the summaries are for large holes.
+        let near = self.groups.iter().skip(from).take(4).position(|group| group.starts | group.lasts != 0);
+        let Some(at) = near.map(|n| from + n).or_else(|| self.next_group(from + 4)) else { return true };
+        let group = self.groups[at];
+        let edge = (group.starts | group.lasts).trailing_zeros() as usize;
         at * 64 + edge > last && group.starts >> edge & 1 == 1
     }
 
     /// The first group from `from` on that has an edge.
+    #[cold]
     fn next_group(&self, from: usize) -> Option<usize> {
         let mut at = from;
         for (level, summary) in self.summaries.iter().enumerate() {
@@ -154,14 +162,36 @@ impl Edges {
 
     #[inline]
     fn mark(&mut self, first: usize, last: usize) {
-        self.groups[first / 64].starts |= 1 << (first % 64);
-        self.groups[last / 64].lasts |= 1 << (last % 64);
-        self.summarise(first / 64);
-        self.summarise(last / 64);
+        let group = &mut self.groups[first / 64];
+        let known = group.starts | group.lasts != 0;
+        group.starts |= 1 << (first % 64);
+        if !known {
+            self.summarise(first / 64);
+        }
+        let group = &mut self.groups[last / 64];
+        let known = group.starts | group.lasts != 0;
+        group.lasts |= 1 << (last % 64);
+        if !known {
+            self.summarise(last / 64);
+        }
+    }
+
+    #[inline]
+    fn unmark(&mut self, first: usize, last: usize) {
+        let group = &mut self.groups[first / 64];
+        group.starts &= !(1 << (first % 64));
+        if group.starts | group.lasts == 0 {
+            self.unsummarise(first / 64);
+        }
+        let group = &mut self.groups[last / 64];
+        let known = group.starts | group.lasts != 0;
+        group.lasts &= !(1 << (last % 64));
+        if known && group.starts | group.lasts == 0 {
+            self.unsummarise(last / 64);
+        }
     }
 
     /// Says upwards that `group` has an edge, as far as it isn't known.
-    #[inline]
     fn summarise(&mut self, group: usize) {
         let mut at = group;
         for summary in &mut self.summaries {
@@ -175,22 +205,15 @@ impl Edges {
         }
     }
 
-    #[inline]
-    fn unmark(&mut self, first: usize, last: usize) {
-        self.groups[first / 64].starts &= !(1 << (first % 64));
-        self.groups[last / 64].lasts &= !(1 << (last % 64));
-        for group in [first / 64, last / 64] {
-            let mut at = group;
-            if self.groups[group].starts | self.groups[group].lasts != 0 {
-                continue;
+    /// Says upwards that `group` has no edge any more.
+    fn unsummarise(&mut self, group: usize) {
+        let mut at = group;
+        for summary in &mut self.summaries {
+            summary[at / 64] &= !(1 << (at % 64));
+            if summary[at / 64] != 0 {
+                break;
             }
-            for summary in &mut self.summaries {
-                summary[at / 64] &= !(1 << (at % 64));
-                if summary[at / 64] != 0 {
-                    break;
-                }
-                at /= 64;
-            }
+            at /= 64;
         }
     }
 }
