@@ -18,10 +18,11 @@ fn what_is_refused_leaves_no_mark() {
         recording.free(4, chunk).unwrap_err(),
     ];
     assert!(matches!(refusals[0], RecordError::BackInTime { time_us: 4, last_us: 5 }));
+    assert_eq!(recording.allocate(5, 1, 1, "a"), Ok(chunk + 1));
     let trace = recording.finish();
-    assert_eq!(trace.operations().len(), 1);
+    assert_eq!(trace.operations().len(), 2);
     assert_eq!(trace.askers().len(), 1);
-    assert_eq!(trace.figures(), Figures { operations: 1, peak_live_bytes: 4096, peak_live_chunks: 1 });
+    assert_eq!(trace.figures(), Figures { operations: 2, peak_live_bytes: 4097, peak_live_chunks: 2 });
 }
 
 #[test]
