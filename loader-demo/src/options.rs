@@ -22,6 +22,9 @@ the program lies: its deps, ../lib/cma and its own folder.
 
 Exit status: 0 done, 1 done but something was refused or found, 2 it could not be done.";
 
+const REGIONS: &str = "Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...";
+const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
+
 /// What holds for every command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of every command")]
@@ -30,12 +33,10 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_enum, default_value_t = Board::Goni)]
     pub(crate) platform: Board,
 
-    /// Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...
-    #[arg(long, global = true, value_name = "REGIONS")]
+    #[arg(long, global = true, value_name = "REGIONS", help = REGIONS)]
     pub(crate) cma: Option<String>,
 
-    /// Replace the board's map: device[/type],...=region,...;...
-    #[arg(long, global = true, value_name = "MAP")]
+    #[arg(long, global = true, value_name = "MAP", help = MAP)]
     pub(crate) map: Option<String>,
 
     /// Look for plug-ins here first; may be repeated, all before or all behind the command

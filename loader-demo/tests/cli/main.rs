@@ -64,7 +64,7 @@ fn value(line: &str, key: &str) -> serde_json::Value {
     serde_json::from_str::<serde_json::Value>(line).expect("a line is JSON")[key].clone()
 }
 
-/// Four operations; 12 KiB live at the peak, 4 KiB at the end.
+/// Four operations; 12 KiB live at the peak, 8 KiB at the end.
 const TRACE: &str = "# cma-trace 1\n# source: made by hand\n# ops: 4  peak-live-bytes: 12288  peak-live-chunks: 2\n\
     0 a 1 8192 1 camera/frame\n1 a 2 4096 4096 codec\n2 f 1\n3 a 3 100 1 codec\n";
 
