@@ -1,126 +1,157 @@
 //! All holes by size: bins, each a tree, and two levels of bits that say which bins are not empty.
 
 use crate::hole::{Grid, Hole};
+use crate::nodes::Nodes;
 use crate::trees::{NONE, Trees, Wanted};
 
-/// A power of two of sizes is divided into 2^6 bins, so that one word has their bits. Below 2 * 2^6 pages each size has a
-/// bin of its own.
-const BIN_BITS: u32 = 6;
+/// Sizes below 2^6 pages are small: a bin has holes of one size only.
+const SMALL_BITS: u32 = 6;
 
-/// One word for the sizes below 2^6, and one for each power of two from there to 2^32.
-const WORDS: usize = (u32::BITS - BIN_BITS + 1) as usize;
+/// Of small holes there are many: each size has 2^3 bins, each for an eighth of the region.
+const STRIPE_BITS: u32 = 3;
 
-/// The bin of holes of `pages` pages: a number whose upper part is an exponent and whose lower part the
-/// leading bits of the size, so that larger sizes never have lower bins.
-#[inline]
-fn bin_of(pages: u32) -> usize {
-    let shift = (pages | 1 << BIN_BITS).ilog2() - BIN_BITS;
-    ((shift << BIN_BITS) + (pages >> shift)) as usize
-}
+/// A power of two of large sizes is divided into 2^6 bins.
+const FINE_BITS: u32 = 6;
+
+/// The first bin of large holes.
+const LARGE: u32 = 1 << (SMALL_BITS + STRIPE_BITS);
+
+const BINS: usize = (LARGE + ((u32::BITS - SMALL_BITS) << FINE_BITS)) as usize;
+
+/// 64 bins to a word.
+const WORDS: usize = BINS / 64;
+
+const _: () = assert!(WORDS <= 64 && BINS.is_multiple_of(64) && SMALL_BITS == FINE_BITS);
 
 /// All holes of a region, by size and then by address.
 #[derive(Debug)]
 pub(crate) struct Bins {
     /// The bit of a word is set iff the word is not 0.
-    words: u32,
+    words: u64,
     /// The bit of a bin is set iff it has a root.
     bits: [u64; WORDS],
-    roots: [u32; WORDS << BIN_BITS],
+    roots: [u32; BINS],
+    /// What a start is shifted by to be the number of its eighth of the region.
+    stripe_shift: u32,
     trees: Trees,
 }
 
+/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of the holes in a bin.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Place {
+    bin: u32,
+    rank: u32,
+}
+
 impl Bins {
-    pub(crate) fn new() -> Self {
-        Bins { words: 0, bits: [0; WORDS], roots: [NONE; WORDS << BIN_BITS], trees: Trees::new() }
+    /// No holes, for a region of `pages` pages.
+    pub(crate) fn new(pages: u32) -> Self {
+        let stripe_shift = (u32::BITS - pages.leading_zeros()).saturating_sub(STRIPE_BITS);
+        Bins { words: 0, bits: [0; WORDS], roots: [NONE; BINS], stripe_shift, trees: Trees::new() }
+    }
+
+    /// Where `hole` is kept.
+    ///
+    /// A small hole's rank is its start. A bin of large holes has holes of 2^s sizes, all of at least 2^(s + 6) pages. They don't
+    /// overlap, so what is left of their starts without the lower s + 6 bits, 26 - s bits, is different and in the same
+    /// order; and behind the s bits by which their sizes differ it makes a rank.
+    #[inline]
+    fn place_of(&self, hole: Hole) -> Place {
+        let (pages, start) = (hole.pages(), hole.start());
+        if pages < 1 << SMALL_BITS {
+            return Place { bin: pages << STRIPE_BITS | start >> self.stripe_shift, rank: start };
+        }
+        let s = pages.ilog2() - FINE_BITS;
+        let size = pages & !(u32::MAX << s);
+        let bin = LARGE + (s << FINE_BITS) + (pages >> s) - (1 << FINE_BITS);
+        Place { bin, rank: size << (u32::BITS - FINE_BITS - s) | start >> (FINE_BITS + s) }
     }
 
     #[inline]
-    pub(crate) fn insert(&mut self, hole: Hole, node: u32) {
-        let bin = bin_of(hole.pages());
-        let root = self.roots[bin];
-        if root != NONE {
-            self.roots[bin] = self.trees.insert(root, hole, node);
-        } else {
-            self.roots[bin] = self.trees.single(hole, node);
-            self.bits[bin >> BIN_BITS] |= 1 << (bin % 64);
-            self.words |= 1 << (bin >> BIN_BITS);
-        }
+    pub(crate) fn insert(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
+        let Place { bin, rank } = self.place_of(hole);
+        let root = self.trees.insert(self.roots[bin as usize], rank, node, nodes);
+        self.roots[bin as usize] = root;
+        self.bits[bin as usize / 64] |= 1 << (bin % 64);
+        self.words |= 1 << (bin / 64);
     }
 
     /// Takes out a hole that must be there.
     #[inline]
-    pub(crate) fn remove(&mut self, hole: Hole) {
-        let bin = bin_of(hole.pages());
-        let root = self.trees.remove(self.roots[bin], hole);
+    pub(crate) fn remove(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
+        let Place { bin, rank } = self.place_of(hole);
+        let root = self.trees.remove(self.roots[bin as usize], rank, node, nodes);
         self.set_root(bin, root);
     }
 
     /// Takes out the first hole of at least `pages` pages, and returns it with its node.
     #[inline]
-    pub(crate) fn take(&mut self, pages: u32) -> Option<(Hole, u32)> {
-        let mut bin = self.first_from(bin_of(pages))?;
-        // The first bin may be that of the size itself, where holes can be too small; in the next all are large enough.
-        let (hole, node, root) = match self.trees.take(self.roots[bin], pages) {
-            Some(taken) => taken,
-            None => {
-                bin = self.first_from(bin + 1)?;
-                self.trees.take(self.roots[bin], pages)?
+    pub(crate) fn take(&mut self, pages: u32, nodes: &Nodes) -> Option<(Hole, u32)> {
+        let least = self.place_of(Hole::least(pages));
+        let mut bin = self.first_from(least.bin)?;
+        if bin == least.bin && least.rank > 0 {
+            // The one bin in which some holes may be too small.
+            if let Some((entry, root)) = self.trees.take_from(self.roots[bin as usize], least.rank, nodes) {
+                self.set_root(bin, root);
+                return Some((nodes.hole(entry.number()), entry.number()));
             }
-        };
+            bin = self.first_from(bin + 1)?;
+        }
+        let (entry, root) = self.trees.take_first(self.roots[bin as usize], nodes);
         self.set_root(bin, root);
+        let node = entry.number();
+        // A small hole is known from where it was. That spares a look at its node, which may be far away.
+        let hole = if bin < LARGE { Hole::new(bin >> STRIPE_BITS, entry.rank()) } else { nodes.hole(node) };
         Some((hole, node))
     }
 
     /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with its node.
-    pub(crate) fn take_aligned(&mut self, pages: u32, grid: Grid) -> Option<(Hole, u32)> {
+    pub(crate) fn take_aligned(&mut self, pages: u32, grid: Grid, nodes: &Nodes) -> Option<(Hole, u32)> {
         let wanted = Wanted { pages, grid };
-        let mut bin = self.first_from(bin_of(pages))?;
-        let (hole, node) = loop {
-            match self.trees.first(self.roots[bin], &wanted) {
-                Some(found) => break found,
-                None => bin = self.first_from(bin + 1)?,
+        let mut least = self.place_of(Hole::least(pages));
+        loop {
+            let bin = self.first_from(least.bin)?;
+            let rank = if bin == least.bin { least.rank } else { 0 };
+            if let Some((entry, root)) =
+                self.trees.take_aligned(self.roots[bin as usize], rank, &wanted, nodes)
+            {
+                self.set_root(bin, root);
+                return Some((nodes.hole(entry.number()), entry.number()));
             }
-        };
-        let root = self.trees.remove(self.roots[bin], hole);
-        self.set_root(bin, root);
-        Some((hole, node))
+            least = Place { bin: bin + 1, rank: 0 };
+        }
     }
 
     /// The pages of the largest hole, 0 if there is none.
-    pub(crate) fn largest(&self) -> u32 {
+    pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
         let Some(word) = self.words.checked_ilog2() else { return 0 };
-        let bin = word << BIN_BITS | self.bits[word as usize].ilog2();
-        self.trees.largest(self.roots[bin as usize]).pages()
+        let bin = word * 64 + self.bits[word as usize].ilog2();
+        nodes.hole(self.trees.last(self.roots[bin as usize])).pages()
     }
 
     /// The first bin from `bin` on that is not empty.
     #[inline]
-    fn first_from(&self, bin: usize) -> Option<usize> {
-        let word = bin >> BIN_BITS;
-        if word >= WORDS {
-            return None;
-        }
-        let here = self.bits[word] & u64::MAX << (bin % 64);
+    fn first_from(&self, bin: u32) -> Option<u32> {
+        let word = bin / 64;
+        let here = self.bits.get(word as usize)? & u64::MAX << (bin % 64);
         if here != 0 {
-            return Some(word << BIN_BITS | here.trailing_zeros() as usize);
+            return Some(word * 64 + here.trailing_zeros());
         }
-        let above = self.words & (u32::MAX << word) << 1;
+        let above = self.words & (u64::MAX << word) << 1;
         if above == 0 {
             return None;
         }
-        let word = above.trailing_zeros() as usize;
-        Some(word << BIN_BITS | self.bits[word].trailing_zeros() as usize)
+        let word = above.trailing_zeros();
+        Some(word * 64 + self.bits[word as usize].trailing_zeros())
     }
 
     #[inline]
-    fn set_root(&mut self, bin: usize, root: u32) {
-        self.roots[bin] = root;
+    fn set_root(&mut self, bin: u32, root: u32) {
+        self.roots[bin as usize] = root;
         if root == NONE {
-            let word = bin >> BIN_BITS;
-            self.bits[word] &= !(1 << (bin % 64));
-            if self.bits[word] == 0 {
-                self.words &= !(1 << word);
-            }
+            let word = &mut self.bits[bin as usize / 64];
+            *word &= !(1 << (bin % 64));
+            self.words &= !(u64::from(*word == 0) << (bin / 64));
         }
     }
 
@@ -129,27 +160,30 @@ impl Bins {
         self.trees.blocks()
     }
 
-    /// Asserts invariants 3 to 6 and visits every hole with its node.
-    pub(crate) fn check(&self, visit: &mut impl FnMut(Hole, u32)) -> Result<(), String> {
+    /// Asserts invariants 3 to 6 and visits every node that is in a bin.
+    pub(crate) fn check(&self, nodes: &Nodes, visit: &mut impl FnMut(u32)) -> Result<(), String> {
         let mut blocks = 0;
-        for (bin, &root) in self.roots.iter().enumerate() {
-            let word = bin >> BIN_BITS;
-            let is_set = self.bits[word] >> (bin % 64) & 1 != 0;
-            if is_set != (root != NONE) || (self.words >> word & 1 != 0) != (self.bits[word] != 0) {
+        for (bin, &root) in (0..).zip(&self.roots) {
+            let word = bin / 64;
+            let is_set = self.bits[word as usize] >> (bin % 64) & 1 != 0;
+            if is_set != (root != NONE) || (self.words >> word & 1 != 0) != (self.bits[word as usize] != 0) {
                 return Err(format!("invariant 3: the bits of bin {bin} say otherwise than its root"));
             }
             if root == NONE {
                 continue;
             }
             let mut stray = None;
-            blocks += self.trees.check(root, &mut |hole, node| {
-                if bin_of(hole.pages()) != bin {
-                    stray = Some(hole);
+            blocks += self.trees.check(root, nodes, &mut |entry| {
+                let is_here = nodes
+                    .get_hole(entry.number())
+                    .is_some_and(|hole| self.place_of(hole) == Place { bin, rank: entry.rank() });
+                if !is_here {
+                    stray = Some(entry);
                 }
-                visit(hole, node);
+                visit(entry.number());
             })?;
-            if let Some(hole) = stray {
-                return Err(format!("invariant 3: {hole:?} is in bin {bin}"));
+            if let Some(entry) = stray {
+                return Err(format!("invariant 3: {entry:?} in bin {bin} is no hole that belongs there"));
             }
         }
         self.trees.check_pool(blocks)
@@ -159,19 +193,36 @@ impl Bins {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn bins_are_in_the_order_of_sizes_and_cover_them_all() {
+    fn places_are_in_the_order_of_holes_and_tell_them_apart() {
         let powers = (0..32).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
+        let sizes = powers.flat_map(|size| [size - 1, size, size + 1]).chain([u64::from(u32::MAX)]);
         let mut sizes: Vec<u32> =
-            powers.flat_map(|s| [s - 1, s, s + 1]).filter_map(|s| u32::try_from(s).ok()).collect();
-        sizes.push(u32::MAX);
+            sizes.filter_map(|size| u32::try_from(size).ok()).filter(|&s| s > 0).collect();
         sizes.sort_unstable();
-        for pair in sizes.windows(2) {
-            let (lower, higher) = (bin_of(pair[0]), bin_of(pair[1]));
-            assert!(lower <= higher && higher - lower <= 1, "sizes {pair:?} have bins {lower}, {higher}");
+        sizes.dedup();
+        let bins = Bins::new(u32::MAX);
+        let mut before = Place { bin: 0, rank: 0 };
+        for pages in sizes {
+            // Holes of one size as close to each other as they can be, from the lowest place to the highest.
+            for n in
+                BTreeSet::from([0, 1, 2, 3, (u64::from(u32::MAX) / (u64::from(pages) + 1)).saturating_sub(1)])
+            {
+                let start = n * (u64::from(pages) + 1);
+                let Ok(start) = u32::try_from(start) else { break };
+                if start.checked_add(pages).is_none() {
+                    break;
+                }
+                let place = bins.place_of(Hole::new(pages, start));
+                assert!(
+                    place > before,
+                    "{pages} pages from {start} are kept at {place:?}, behind {before:?}"
+                );
+                assert!((place.bin as usize) < BINS);
+                before = place;
+            }
         }
-        assert!((0..128).all(|pages| bin_of(pages) == pages as usize));
-        assert_eq!(bin_of(u32::MAX), (WORDS << BIN_BITS) - 1);
     }
 }

@@ -9,12 +9,6 @@
 pub(crate) struct Hole(u64);
 
 impl Hole {
-    /// What stands in unused places: below every hole.
-    pub(crate) const NONE: Hole = Hole(0);
-
-    /// Above every hole.
-    pub(crate) const MAX: Hole = Hole(u64::MAX);
-
     #[inline]
     pub(crate) fn new(pages: u32, start: u32) -> Self {
         Hole(u64::from(pages) << 32 | u64::from(start))
@@ -98,7 +92,6 @@ mod tests {
     fn holes_are_ordered_by_size_then_address() {
         assert!(Hole::new(1, u32::MAX) < Hole::new(2, 0));
         assert!(Hole::new(2, 0) < Hole::new(2, 1));
-        assert!(Hole::NONE < Hole::new(1, 0));
         assert!(Hole::least(3) <= Hole::new(3, 0));
     }
 

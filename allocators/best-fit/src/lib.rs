@@ -109,8 +109,8 @@ impl Allocator for BestFit {
             }
         };
         let (nodes, hole) = Nodes::new(pages);
-        let mut bins = Bins::new();
-        bins.insert(Hole::new(pages, 0), hole);
+        let mut bins = Bins::new(pages);
+        bins.insert(Hole::new(pages, 0), hole, &nodes);
         Ok(BestFit { region, nodes, bins, adopted: SENTINEL, chance: 0 })
     }
 
@@ -118,11 +118,11 @@ impl Allocator for BestFit {
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
         let pages = u32::try_from(request.pages().get()).map_err(|_| NoRoom)?;
         let (start, node) = if request.alignment() == Alignment::PAGE {
-            let (hole, node) = self.bins.take(pages).ok_or(NoRoom)?;
+            let (hole, node) = self.bins.take(pages, &self.nodes).ok_or(NoRoom)?;
             (hole.start(), self.carve(hole, node, hole.start(), pages))
         } else {
             let grid = Grid::new(self.region.first_page(), request.alignment());
-            let (hole, node) = self.bins.take_aligned(pages, grid).ok_or(NoRoom)?;
+            let (hole, node) = self.bins.take_aligned(pages, grid, &self.nodes).ok_or(NoRoom)?;
             let start = grid.place(hole, pages);
             (start, self.carve(hole, node, start, pages))
         };
@@ -137,25 +137,25 @@ impl Allocator for BestFit {
         }
         let (mut kept, mut start, mut pages) = (index, node.start, node.pages);
         if !self.nodes.is_taken(node.prev) {
-            let before = self.nodes.get(node.prev);
-            self.bins.remove(Hole::new(before.pages, before.start));
+            let before = self.nodes.hole(node.prev);
+            self.bins.remove(before, node.prev, &self.nodes);
             self.nodes.remove(index);
             kept = node.prev;
-            start = before.start;
-            pages += before.pages;
+            start = before.start();
+            pages += before.pages();
         } else {
             self.nodes.clear_taken(index);
         }
         if !self.nodes.is_taken(node.next) {
-            let behind = self.nodes.get(node.next);
-            self.bins.remove(Hole::new(behind.pages, behind.start));
+            let behind = self.nodes.hole(node.next);
+            self.bins.remove(behind, node.next, &self.nodes);
             self.nodes.remove(node.next);
-            pages += behind.pages;
+            pages += behind.pages();
         }
         if pages != node.pages {
             self.nodes.resize(kept, start, pages);
         }
-        self.bins.insert(Hole::new(pages, start), kept);
+        self.bins.insert(Hole::new(pages, start), kept, &self.nodes);
         Ok(())
     }
 
@@ -172,7 +172,7 @@ impl Allocator for BestFit {
             return Err(CannotAdopt::new(format!("{range} is in use already, by {taken}")));
         }
         let hole = Hole::new(node.pages, node.start);
-        self.bins.remove(hole);
+        self.bins.remove(hole, found, &self.nodes);
         self.adopted = self.carve(hole, found, start, pages);
         Ok(Tag(u64::from(self.adopted)))
     }
@@ -184,26 +184,21 @@ impl Allocator for BestFit {
     }
 
     fn largest_hole(&self) -> Pages {
-        Pages::new(u64::from(self.bins.largest()))
+        Pages::new(u64::from(self.bins.largest(&self.nodes)))
     }
 
     fn check(&self) -> Result<(), String> {
         let (_, pages) = self.relative(self.region);
         self.nodes.check(pages)?;
-        let mut missing = self.nodes.iter().filter(|&(index, _)| !self.nodes.is_taken(index)).count();
-        let mut stray = None;
-        self.bins.check(&mut |hole, index| {
-            let is_so = self.nodes.hole(index) == Some((hole.start(), hole.pages()));
-            match missing.checked_sub(1) {
-                Some(left) if is_so => missing = left,
-                _ => stray = Some((hole, index)),
-            }
-        })?;
-        match stray {
-            Some((hole, index)) => Err(format!("invariant 3: {hole:?} in the bins is not hole node {index}")),
-            None if missing > 0 => Err(format!("invariant 3: {missing} holes are not in the bins")),
-            None => Ok(()),
+        let holes = self.nodes.iter().filter(|&(index, _)| !self.nodes.is_taken(index)).count();
+        let mut binned = Vec::new();
+        self.bins.check(&self.nodes, &mut |node| binned.push(node))?;
+        binned.sort_unstable();
+        binned.dedup();
+        if binned.len() != holes {
+            return Err(format!("invariant 3: {} of {holes} holes are in a bin", binned.len()));
         }
+        Ok(())
     }
 }
 
@@ -217,14 +212,14 @@ impl BestFit {
             node
         } else {
             self.nodes.resize(node, hole.start(), gap);
-            self.bins.insert(Hole::new(gap, hole.start()), node);
+            self.bins.insert(Hole::new(gap, hole.start()), node, &self.nodes);
             self.nodes.insert_after(node, start, pages)
         };
         self.nodes.set_taken(chunk);
         if behind > 0 {
             self.nodes.resize(chunk, start, pages);
             let rest = self.nodes.insert_after(chunk, start + pages, behind);
-            self.bins.insert(Hole::new(behind, start + pages), rest);
+            self.bins.insert(Hole::new(behind, start + pages), rest, &self.nodes);
         }
         chunk
     }

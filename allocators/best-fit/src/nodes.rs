@@ -1,5 +1,7 @@
 //! The region in address order: chunks and holes, each a node, linked to its neighbours.
 
+use crate::hole::Hole;
+
 /// A chunk or a hole. Pages are counted from the region's start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node {
@@ -45,10 +47,17 @@ impl Nodes {
         self.nodes[index as usize]
     }
 
-    /// Start and pages of the hole with this number, if there is one.
-    pub(crate) fn hole(&self, index: u32) -> Option<(u32, u32)> {
+    /// The hole that node `index` is.
+    #[inline]
+    pub(crate) fn hole(&self, index: u32) -> Hole {
+        let node = self.nodes[index as usize];
+        Hole::new(node.pages, node.start)
+    }
+
+    /// The hole with this number, if there is one.
+    pub(crate) fn get_hole(&self, index: u32) -> Option<Hole> {
         let node = self.nodes.get(index as usize)?;
-        (node.pages > 0 && !self.is_taken(index)).then_some((node.start, node.pages))
+        (node.pages > 0 && !self.is_taken(index)).then(|| self.hole(index))
     }
 
     /// The chunk with this number, if there is one.

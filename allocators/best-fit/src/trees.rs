@@ -1,15 +1,16 @@
 //! Ordered sets of holes: B+ trees over a common pool of blocks.
 //!
 //! Most trees are one leaf, for which every operation is a step in one block; what a tree does once it has inner
-//! blocks is in [`deep`].
+//! blocks is in [`deep`]. A tree knows of a hole its rank, which is its place in the order, and its node.
 
 mod deep;
 
-use crate::block::Block;
+use crate::block::{Block, Entry};
 use crate::hole::{Grid, Hole};
+use crate::nodes::Nodes;
 use deep::Reach;
 
-/// No block: an empty tree, or the end of the list of vacant blocks.
+/// No block: no tree, or the end of the list of vacant blocks.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// What an aligned search looks for.
@@ -17,6 +18,13 @@ pub(crate) const NONE: u32 = u32::MAX;
 pub(crate) struct Wanted {
     pub(crate) pages: u32,
     pub(crate) grid: Grid,
+}
+
+impl Wanted {
+    #[inline]
+    fn fits(&self, hole: Hole) -> bool {
+        self.grid.reach(hole) >= self.pages
+    }
 }
 
 /// All trees of an allocator. A tree is known by its root, which changing it may change.
@@ -48,21 +56,19 @@ impl Trees {
         &mut self.blocks[index as usize]
     }
 
-    #[inline]
-    fn add(&mut self, block: Block) -> u32 {
-        if self.vacant == NONE {
-            return self.add_at_end(block);
-        }
+    /// A new, empty leaf.
+    fn add_leaf(&mut self) -> u32 {
         let index = self.vacant;
-        let place = &mut self.blocks[index as usize];
-        self.vacant = place.next_vacant();
-        *place = block;
+        if index == NONE {
+            return self.add_at_end();
+        }
+        self.vacant = self.block_mut(index).occupy();
         index
     }
 
     #[cold]
-    fn add_at_end(&mut self, block: Block) -> u32 {
-        self.blocks.push(block);
+    fn add_at_end(&mut self) -> u32 {
+        self.blocks.push(Block::new(0));
         for reach in &mut self.reaches {
             reach.push();
         }
@@ -76,80 +82,102 @@ impl Trees {
         self.vacant = index;
     }
 
-    /// A tree of one hole.
+    /// The leaf where `rank` belongs.
     #[inline]
-    pub(crate) fn single(&mut self, hole: Hole, node: u32) -> u32 {
-        let mut leaf = Block::new(0);
-        leaf.insert(0, hole, node);
-        self.add(leaf)
+    fn leaf_for(&self, root: u32, rank: u32) -> u32 {
+        let mut index = root;
+        while !self.block(index).is_leaf() {
+            let block = self.block(index);
+            index = block.entry(block.floor(rank)).number();
+        }
+        index
     }
 
     /// Adds a hole to a tree and returns its root.
     #[inline]
-    pub(crate) fn insert(&mut self, root: u32, hole: Hole, node: u32) -> u32 {
-        let block = self.block_mut(root);
-        if !block.is_leaf() || block.is_full() {
-            return self.insert_deep(root, hole, node);
+    pub(crate) fn insert(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> u32 {
+        let root = if root == NONE { self.add_leaf() } else { root };
+        let leaf = self.leaf_for(root, rank);
+        if self.block(leaf).is_full() || (leaf != root && !self.reaches.is_empty()) {
+            return self.insert_deep(root, Entry::new(rank, node), nodes);
         }
-        let at = block.above(hole);
-        block.insert(at, hole, node);
+        self.block_mut(leaf).push(Entry::new(rank, node));
         root
     }
 
     /// Takes a hole, which must be there, out of a tree and returns its root.
     #[inline]
-    pub(crate) fn remove(&mut self, root: u32, hole: Hole) -> u32 {
-        let block = self.block_mut(root);
-        if !block.is_leaf() {
-            return self.remove_deep(root, hole);
-        }
-        let at = block.above(hole);
-        debug_assert_eq!(block.entry(at).0, hole);
-        block.remove(at);
-        self.unless_empty(root)
-    }
-
-    /// Takes out the first hole of at least `pages` pages and returns it, its node and the root.
-    #[inline]
-    pub(crate) fn take(&mut self, root: u32, pages: u32) -> Option<(Hole, u32, u32)> {
-        let least = Hole::least(pages);
-        let block = self.block_mut(root);
-        if !block.is_leaf() {
-            let (hole, node) = self.first_deep(root, least)?;
-            return Some((hole, node, self.remove_deep(root, hole)));
-        }
-        // Holes of one size, or all large enough: the common case, in which nothing need be searched.
-        let at = if block.last().0 >= least { block.len() } else { block.above_or_equal(least) };
-        let at = at.checked_sub(1)?;
-        let (hole, node) = block.entry(at);
-        block.remove(at);
-        Some((hole, node, self.unless_empty(root)))
-    }
-
-    /// The first hole with a place for what is wanted, and its node.
-    pub(crate) fn first(&mut self, root: u32, wanted: &Wanted) -> Option<(Hole, u32)> {
-        if !self.block(root).is_leaf() {
-            return self.first_aligned_deep(root, wanted);
-        }
-        deep::first_in_leaf(self.block(root), wanted)
-    }
-
-    /// The last hole: of the largest, the highest.
-    pub(crate) fn largest(&self, root: u32) -> Hole {
-        let mut block = self.block(root);
-        while !block.is_leaf() {
-            block = self.block(block.entry(0).1);
-        }
-        block.entry(0).0
+    pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> u32 {
+        let leaf = self.leaf_for(root, rank);
+        let at = self.block(leaf).find(Entry::new(rank, node));
+        self.remove_at(root, leaf, at, nodes)
     }
 
     #[inline]
-    fn unless_empty(&mut self, root: u32) -> u32 {
-        if self.block(root).len() > 0 {
-            return root;
+    fn remove_at(&mut self, root: u32, leaf: u32, at: usize, nodes: &Nodes) -> u32 {
+        let is_shallow = self.reaches.is_empty();
+        let block = self.block_mut(leaf);
+        if leaf == root {
+            block.remove(at);
+            if block.len() == 0 {
+                self.release(root);
+                return NONE;
+            }
+            root
+        } else if is_shallow && block.len() > deep::FEW + 1 {
+            block.remove(at);
+            root
+        } else {
+            let entry = block.entry(at);
+            self.remove_deep(root, entry, nodes)
         }
-        self.release(root);
-        NONE
+    }
+
+    /// Takes out the first hole, and returns its entry and the root.
+    #[inline]
+    pub(crate) fn take_first(&mut self, root: u32, nodes: &Nodes) -> (Entry, u32) {
+        let leaf = self.leaf_for(root, 0);
+        let at = self.block(leaf).lowest();
+        let entry = self.block(leaf).entry(at);
+        (entry, self.remove_at(root, leaf, at, nodes))
+    }
+
+    /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
+    pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, u32)> {
+        let entry = self.first_from(root, least)?;
+        Some((entry, self.remove(root, entry.rank(), entry.number(), nodes)))
+    }
+
+    /// Takes out the first hole with a place for what is wanted and returns its entry and the root. None with a rank below
+    /// `least` has one.
+    #[inline]
+    pub(crate) fn take_aligned(
+        &mut self,
+        root: u32,
+        least: u32,
+        wanted: &Wanted,
+        nodes: &Nodes,
+    ) -> Option<(Entry, u32)> {
+        let leaf = self.leaf_for(root, least);
+        let block = self.block(leaf);
+        if let Some(at) = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number()))) {
+            let entry = block.entry(at);
+            return Some((entry, self.remove_at(root, leaf, at, nodes)));
+        }
+        if leaf == root {
+            return None;
+        }
+        let entry = self.first_aligned_deep(root, wanted, nodes)?;
+        Some((entry, self.remove_deep(root, entry, nodes)))
+    }
+
+    /// The node of the last hole.
+    pub(crate) fn last(&self, root: u32) -> u32 {
+        let mut index = root;
+        while !self.block(index).is_leaf() {
+            index = self.block(index).highest();
+        }
+        self.block(index).highest()
     }
 }
 

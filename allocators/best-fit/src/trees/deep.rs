@@ -1,11 +1,12 @@
 //! Trees of more than one leaf, and how an aligned search skips what doesn't fit.
 
 use super::{NONE, Trees, Wanted};
-use crate::block::{Block, CAPACITY};
-use crate::hole::{Grid, Hole};
+use crate::block::{Block, CAPACITY, Entry};
+use crate::hole::Grid;
+use crate::nodes::Nodes;
 
 /// With this many entries or fewer a block looks for a neighbour to merge with.
-const FEW: usize = CAPACITY / 4;
+pub(super) const FEW: usize = CAPACITY / 4;
 
 /// And merges if this is what they have together, so that the next insertions don't split it again.
 const ENOUGH: usize = CAPACITY * 3 / 4;
@@ -23,222 +24,232 @@ impl Reach {
         self.most.push(0);
     }
 
-    fn of(&self, block: &Block) -> u32 {
+    fn of(&self, block: &Block, nodes: &Nodes) -> u32 {
+        let numbers = block.entries().iter().map(|entry| entry.number());
         let most = if block.is_leaf() {
-            block.entries().map(|(hole, _)| self.grid.reach(hole)).max()
+            numbers.map(|node| self.grid.reach(nodes.hole(node))).max()
         } else {
-            block.values().iter().map(|&child| self.most[child as usize]).max()
+            numbers.map(|child| self.most[child as usize]).max()
         };
         most.unwrap_or(0)
     }
 }
 
-/// The first hole of a leaf with a place for what is wanted.
-#[inline]
-pub(super) fn first_in_leaf(leaf: &Block, wanted: &Wanted) -> Option<(Hole, u32)> {
-    leaf.entries().rev().find(|&(hole, _)| wanted.grid.reach(hole) >= wanted.pages)
-}
-
 impl Trees {
     /// Full blocks are split on the way down, so that a parent always has room for the half of its child.
     #[cold]
-    pub(super) fn insert_deep(&mut self, root: u32, hole: Hole, node: u32) -> u32 {
+    pub(super) fn insert_deep(&mut self, root: u32, entry: Entry, nodes: &Nodes) -> u32 {
         let mut root = root;
         if self.block(root).is_full() {
             let mut above = Block::new(self.block(root).height() + 1);
-            above.insert(0, Hole::NONE, root);
-            root = self.add(above);
-            self.split_child(root, 0);
+            above.push(Entry::new(0, root));
+            root = self.add_leaf();
+            *self.block_mut(root) = above;
+            self.split_child(root, 0, nodes);
         }
         let mut index = root;
         while !self.block(index).is_leaf() {
-            let mut at = self.block(index).child_for(hole);
-            if self.block(self.block(index).entry(at).1).is_full() {
-                self.split_child(index, at);
-                at = self.block(index).child_for(hole);
+            let mut at = self.block(index).floor(entry.rank());
+            if self.block(self.block(index).entry(at).number()).is_full() {
+                self.split_child(index, at, nodes);
+                at = self.block(index).floor(entry.rank());
             }
-            index = self.block(index).entry(at).1;
+            index = self.block(index).entry(at).number();
             for reach in &mut self.reaches {
                 let most = &mut reach.most[index as usize];
-                *most = (*most).max(reach.grid.reach(hole));
+                *most = (*most).max(reach.grid.reach(nodes.hole(entry.number())));
             }
         }
-        let leaf = self.block_mut(index);
-        let at = leaf.above(hole);
-        leaf.insert(at, hole, node);
+        self.block_mut(index).push(entry);
         root
     }
 
-    fn split_child(&mut self, parent: u32, at: usize) {
-        let (bound, child) = self.block(parent).entry(at);
-        let lower = self.block_mut(child).split_off_lower();
-        let middle = self.block(child).last().0;
-        let lower = self.add(lower);
-        let parent = self.block_mut(parent);
-        // A last bound may lie above what has come to its child, and so above the middle.
-        let bound = if at + 1 == parent.len() { Hole::NONE } else { bound };
-        parent.set_bound(at, middle);
-        parent.insert(at + 1, bound, lower);
-        self.refresh(child);
-        self.refresh(lower);
+    fn split_child(&mut self, parent: u32, at: usize, nodes: &Nodes) {
+        let lower = self.block(parent).entry(at).number();
+        let (bound, block) = self.block_mut(lower).split_off_upper();
+        let upper = self.add_leaf();
+        *self.block_mut(upper) = block;
+        self.block_mut(parent).push(Entry::new(bound, upper));
+        self.refresh(lower, nodes);
+        self.refresh(upper, nodes);
     }
 
     #[cold]
-    pub(super) fn remove_deep(&mut self, root: u32, hole: Hole) -> u32 {
-        self.remove_below(root, hole);
+    pub(super) fn remove_deep(&mut self, root: u32, entry: Entry, nodes: &Nodes) -> u32 {
+        self.remove_below(root, entry, nodes);
         let mut root = root;
         while !self.block(root).is_leaf() && self.block(root).len() == 1 {
-            let child = self.block(root).last().1;
+            let child = self.block(root).entry(0).number();
             self.release(root);
             root = child;
         }
-        self.unless_empty(root)
+        root
     }
 
-    /// As deep as the tree is high: at most a dozen calls.
-    fn remove_below(&mut self, index: u32, hole: Hole) {
+    /// As deep as the tree is high.
+    fn remove_below(&mut self, index: u32, entry: Entry, nodes: &Nodes) {
         let block = self.block_mut(index);
         if block.is_leaf() {
-            let at = block.above(hole);
-            debug_assert_eq!(block.entry(at).0, hole);
+            let at = block.find(entry);
+            debug_assert_eq!(block.entry(at), entry);
             block.remove(at);
         } else {
-            let at = block.child_for(hole);
-            let child = block.entry(at).1;
-            self.remove_below(child, hole);
-            self.mend_child(index, at);
+            let child = block.entry(block.floor(entry.rank()));
+            self.remove_below(child.number(), entry, nodes);
+            self.mend_child(index, child, nodes);
         }
     }
 
     /// Releases a child that is empty and merges one that is nearly so with a neighbour that has room.
-    fn mend_child(&mut self, parent: u32, at: usize) {
-        let child = self.block(parent).entry(at).1;
-        let len = self.block(child).len();
-        if len == 0 {
-            self.block_mut(parent).remove(at);
-            self.release(child);
-            return;
-        }
-        self.refresh(child);
+    fn mend_child(&mut self, parent: u32, child: Entry, nodes: &Nodes) {
+        let len = self.block(child.number()).len();
         if len > FEW {
+            self.refresh(child.number(), nodes);
             return;
         }
-        let last = self.block(parent).len() - 1;
-        let pairs = [(at > 0).then(|| at - 1), (at < last).then_some(at)];
-        for upper_at in pairs.into_iter().flatten() {
-            let (middle, upper) = self.block(parent).entry(upper_at);
-            let (bound, lower) = self.block(parent).entry(upper_at + 1);
-            if self.block(upper).len() + self.block(lower).len() <= ENOUGH {
-                let entries = self.block(lower).clone();
-                self.block_mut(upper).append(middle, &entries);
-                self.release(lower);
-                let parent = self.block_mut(parent);
-                parent.set_bound(upper_at, bound);
-                parent.remove(upper_at + 1);
-                self.refresh(upper);
+        let block = self.block(parent);
+        let above = block.lowest_that(|other| other > child).map(|at| block.entry(at));
+        let below = block.entries().iter().copied().filter(|&other| other < child).max();
+        if len == 0 {
+            let at = block.find(child);
+            self.block_mut(parent).remove(at);
+            self.release(child.number());
+            if let (None, Some(above)) = (below, above) {
+                self.widen(parent, above, child.rank());
+            }
+            return;
+        }
+        self.refresh(child.number(), nodes);
+        let pairs = [below.map(|below| (below, child)), above.map(|above| (child, above))];
+        for (lower, upper) in pairs.into_iter().flatten() {
+            if self.block(lower.number()).len() + self.block(upper.number()).len() <= ENOUGH {
+                let moved = self.block(upper.number()).clone();
+                for &entry in moved.entries() {
+                    self.block_mut(lower.number()).push(entry);
+                }
+                let at = self.block(parent).find(upper);
+                self.block_mut(parent).remove(at);
+                self.release(upper.number());
+                self.refresh(lower.number(), nodes);
                 return;
             }
         }
     }
 
-    /// The first hole that is not below `least`, and its node.
-    #[cold]
-    pub(super) fn first_deep(&self, root: u32, least: Hole) -> Option<(Hole, u32)> {
+    /// Gives the lowest child of a block what was below it, and so on down: a block's lowest bound is its own.
+    fn widen(&mut self, parent: u32, lowest: Entry, bound: u32) {
+        let (mut index, mut lowest) = (parent, lowest);
+        loop {
+            let block = self.block_mut(index);
+            block.replace(block.find(lowest), Entry::new(bound, lowest.number()));
+            index = lowest.number();
+            let child = self.block(index);
+            if child.is_leaf() {
+                return;
+            }
+            lowest = child.entry(child.lowest());
+        }
+    }
+
+    /// The first entry of rank `least` or more. As deep as the tree is high.
+    pub(super) fn first_from(&self, root: u32, least: u32) -> Option<Entry> {
         let block = self.block(root);
         if block.is_leaf() {
-            return block.above_or_equal(least).checked_sub(1).map(|at| block.entry(at));
+            return block.lowest_that(|entry| entry.rank() >= least).map(|at| block.entry(at));
         }
-        // All of the child before are above `least`, so no more than two are tried.
-        let at = block.child_for(least);
-        let children = block.values()[..=at].iter().rev();
-        children.take(2).find_map(|&child| self.first_deep(child, least))
+        let child = block.entry(block.floor(least));
+        self.first_from(child.number(), least).or_else(|| {
+            let next = block.entry(block.lowest_that(|entry| entry > child)?);
+            self.first_from(next.number(), next.rank())
+        })
     }
 
-    /// The first hole with a place for what is wanted, and its node.
+    /// The first entry with a place for what is wanted.
     #[cold]
-    pub(super) fn first_aligned_deep(&mut self, root: u32, wanted: &Wanted) -> Option<(Hole, u32)> {
+    pub(super) fn first_aligned_deep(&mut self, root: u32, wanted: &Wanted, nodes: &Nodes) -> Option<Entry> {
         let reach = self.reaches.iter().position(|reach| reach.grid == wanted.grid);
-        let reach = reach.unwrap_or_else(|| self.add_reach(wanted.grid));
-        self.first_reaching(root, wanted, &self.reaches[reach].most)
+        let reach = reach.unwrap_or_else(|| self.add_reach(wanted.grid, nodes));
+        self.first_reaching(root, wanted, &self.reaches[reach].most, nodes)
     }
 
-    /// A child is entered only if it has what is sought, so that this is one path down. As deep as the tree is high.
-    fn first_reaching(&self, index: u32, wanted: &Wanted, most: &[u32]) -> Option<(Hole, u32)> {
+    /// A child is entered only if it has what is sought, so this is one path down, as deep as the tree is high.
+    fn first_reaching(&self, index: u32, wanted: &Wanted, most: &[u32], nodes: &Nodes) -> Option<Entry> {
         let block = self.block(index);
         if block.is_leaf() {
-            return first_in_leaf(block, wanted);
+            let at = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number())))?;
+            return Some(block.entry(at));
         }
-        let child = block.values().iter().rev().find(|&&child| most[child as usize] >= wanted.pages)?;
-        self.first_reaching(*child, wanted, most)
+        let child = block.lowest_that(|child| most[child.number() as usize] >= wanted.pages)?;
+        self.first_reaching(block.entry(child).number(), wanted, most, nodes)
     }
 
     /// Begins to keep reaches for an alignment: once in an allocator's life for each alignment that needs it, all blocks
     /// are visited, children before parents.
-    fn add_reach(&mut self, grid: Grid) -> usize {
+    fn add_reach(&mut self, grid: Grid, nodes: &Nodes) -> usize {
         let mut reach = Reach { grid, most: vec![0; self.blocks.len()] };
         let highest = self.blocks.iter().map(Block::height).max().unwrap_or(0);
         for height in 0..highest {
             for (index, block) in self.blocks.iter().enumerate().filter(|(_, block)| block.height() == height)
             {
-                reach.most[index] = reach.of(block);
+                reach.most[index] = reach.of(block, nodes);
             }
         }
         self.reaches.push(reach);
         self.reaches.len() - 1
     }
 
-    fn refresh(&mut self, index: u32) {
+    fn refresh(&mut self, index: u32, nodes: &Nodes) {
         for reach in &mut self.reaches {
-            reach.most[index as usize] = reach.of(&self.blocks[index as usize]);
+            reach.most[index as usize] = reach.of(&self.blocks[index as usize], nodes);
         }
     }
 
-    /// Asserts invariants 4 to 6 of one tree, visits its holes with their nodes, and counts its blocks.
-    pub(crate) fn check(&self, root: u32, visit: &mut impl FnMut(Hole, u32)) -> Result<usize, String> {
-        self.check_below(root, Hole::NONE, Hole::MAX, visit)
+    /// Asserts invariants 4 to 6 of one tree, visits its entries in no order, and counts its blocks.
+    pub(crate) fn check(
+        &self,
+        root: u32,
+        nodes: &Nodes,
+        visit: &mut impl FnMut(Entry),
+    ) -> Result<usize, String> {
+        self.check_below(root, (0, u32::MAX), nodes, visit)
     }
 
+    /// The same of a block and what is below it, all of which has ranks from `least` to `most`.
     fn check_below(
         &self,
         index: u32,
-        least: Hole,
-        limit: Hole,
-        visit: &mut impl FnMut(Hole, u32),
+        (least, most): (u32, u32),
+        nodes: &Nodes,
+        visit: &mut impl FnMut(Entry),
     ) -> Result<usize, String> {
         let block = self.block(index);
-        let mut limit = limit;
-        if block.len() == 0 || !block.unused_are_none() {
+        let mut entries = block.entries().to_vec();
+        entries.sort_unstable();
+        if entries.is_empty() || !block.unused_are_unused() {
             return Err(format!("invariant 4: block {index} is empty or unclean: {block:?}"));
         }
+        if !block.is_leaf() && entries[0].rank() != least {
+            return Err(format!("invariant 4: the bounds of block {index} begin above {least}: {block:?}"));
+        }
         let mut blocks = 1;
-        for (at, (hole, value)) in block.entries().enumerate() {
-            let is_last = at + 1 == block.len();
-            if hole >= limit || (hole < least && (block.is_leaf() || !is_last)) {
-                return Err(format!(
-                    "invariant 4: block {index}: {hole:?} is not from {least:?} to {limit:?}"
-                ));
+        let ends = entries.iter().skip(1).map(|next| next.rank() - 1).chain([most]);
+        for (entry, end) in entries.iter().zip(ends) {
+            if entry.rank() < least || entry.rank() > end {
+                return Err(format!("invariant 4: in block {index} {entry:?} is not from {least} to {most}"));
             }
             if block.is_leaf() {
-                visit(hole, value);
-            } else {
-                let child = self.block(value);
-                if child.height() + 1 != block.height() {
-                    return Err(format!(
-                        "invariant 5: block {value} is not one level below its parent {index}"
-                    ));
-                }
-                if let Some(reach) =
-                    self.reaches.iter().find(|reach| reach.most[value as usize] != reach.of(child))
-                {
-                    return Err(format!(
-                        "invariant 6: block {value} doesn't reach so far on {:?}",
-                        reach.grid
-                    ));
-                }
-                let least = if is_last { least } else { hole };
-                blocks += self.check_below(value, least, limit, visit)?;
+                visit(*entry);
+                continue;
             }
-            limit = hole;
+            let child = self.block(entry.number());
+            if child.height() + 1 != block.height() {
+                return Err(format!("invariant 5: {entry:?} is not one level below its parent {index}"));
+            }
+            let kept = |reach: &Reach| reach.most[entry.number() as usize] == reach.of(child, nodes);
+            if let Some(reach) = self.reaches.iter().find(|reach| !kept(reach)) {
+                return Err(format!("invariant 6: below {entry:?} the reach is another on {:?}", reach.grid));
+            }
+            blocks += self.check_below(entry.number(), (entry.rank(), end), nodes, visit)?;
         }
         Ok(blocks)
     }

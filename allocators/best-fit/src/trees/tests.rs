@@ -1,81 +1,68 @@
 //! A tree beside a sorted set from the standard library, looked through after each step.
 
 use super::*;
-use std::collections::BTreeMap;
+use cma_api::Alignment;
+use std::collections::BTreeSet;
 
-/// A tree and what should be in it.
-struct Both {
-    trees: Trees,
-    root: u32,
-    model: BTreeMap<Hole, u32>,
-}
-
-impl Both {
-    fn new() -> Self {
-        Both { trees: Trees::new(), root: NONE, model: BTreeMap::new() }
+/// Nodes for holes of 1 to 8 pages, one for each thousand of pages.
+fn scattered(holes: u32) -> Nodes {
+    let (mut nodes, mut last) = Nodes::new(1_000 * holes);
+    for n in 1..holes {
+        let start = 1_000 * n + n % 5;
+        let before = nodes.get(last).start;
+        nodes.resize(last, before, 1 + n * 7 % 8);
+        last = nodes.insert_after(last, start, 1);
     }
-
-    fn insert(&mut self, hole: Hole, node: u32) {
-        self.root = match self.root {
-            NONE => self.trees.single(hole, node),
-            root => self.trees.insert(root, hole, node),
-        };
-        self.model.insert(hole, node);
-    }
-
-    fn remove(&mut self, hole: Hole) {
-        self.root = self.trees.remove(self.root, hole);
-        self.model.remove(&hole);
-    }
-
-    fn check(&self) {
-        let mut told = Vec::new();
-        let blocks = match self.root {
-            NONE => 0,
-            root => self.trees.check(root, &mut |hole, node| told.push((hole, node))).unwrap(),
-        };
-        self.trees.check_pool(blocks).unwrap();
-        assert!(told.iter().rev().copied().eq(self.model.iter().map(|(&hole, &node)| (hole, node))));
-    }
+    nodes
 }
 
 #[test]
 fn a_tree_holds_what_was_put_in_in_order() {
+    const HOLES: u32 = 4_000;
+    let nodes = scattered(HOLES);
     let mut state = 1u64;
-    let mut chance = move |bound: u64| {
+    let mut chance = move |bound: u32| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % bound
+        ((state >> 33) % u64::from(bound)) as u32
     };
-    let mut both = Both::new();
-    let page = cma_api::Alignment::PAGE;
-    let grids = [1, 2].map(|shift| Grid::new(1, cma_api::Alignment::new(page.bytes() << shift).unwrap()));
+    let grids = [2, 4].map(|pages| Grid::new(1, Alignment::new(pages << 12).unwrap()));
+    let (mut trees, mut root, mut model) = (Trees::new(), NONE, BTreeSet::new());
+    let rank = |node: u32| node * 16;
     for step in 0..60_000u32 {
-        // Five waves: the tree grows to a few thousand holes and shrinks to none.
+        // Five waves: the tree grows to a few thousand holes and shrinks to few.
         let grows = chance(100) < if step / 6_000 % 2 == 0 { 80 } else { 15 };
-        let hole = Hole::new(1 + chance(8) as u32, chance(4_000) as u32);
-        if grows && !both.model.contains_key(&hole) {
-            both.insert(hole, step);
-        } else if let Some(&there) = both.model.range(hole..).next().map(|(there, _)| there) {
-            both.remove(there);
-        } else if !both.model.is_empty() {
-            let least = 1 + chance(9) as u32;
-            let expected = both.model.range(Hole::least(least)..).next().map(|(&hole, &node)| (hole, node));
-            let taken = both.trees.take(both.root, least);
-            assert_eq!(taken.map(|(hole, node, _)| (hole, node)), expected);
-            if let Some((hole, _, root)) = taken {
-                both.root = root;
-                both.model.remove(&hole);
-            }
+        let node = 1 + chance(HOLES);
+        if grows && model.insert(node) {
+            root = trees.insert(root, rank(node), node, &nodes);
+        } else if let Some(&there) = model.range(node..).next() {
+            model.remove(&there);
+            root = trees.remove(root, rank(there), there, &nodes);
         }
-        if both.root != NONE {
-            let wanted = Wanted { pages: 1 + chance(8) as u32, grid: grids[chance(2) as usize] };
-            let fits = |hole: &Hole| wanted.grid.reach(*hole) >= wanted.pages;
-            let expected = both.model.keys().find(|hole| fits(hole)).map(|hole| (*hole, both.model[hole]));
-            assert_eq!(both.trees.first(both.root, &wanted), expected);
-            assert_eq!(both.trees.largest(both.root), *both.model.keys().next_back().unwrap());
+        if root != NONE {
+            let least = rank(1 + chance(HOLES)) - chance(2);
+            let expected = model.iter().copied().find(|&node| rank(node) >= least);
+            let taken = trees.take_from(root, least, &nodes);
+            assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
+            if let Some((entry, left)) = taken {
+                root = trees.insert(left, entry.rank(), entry.number(), &nodes);
+            }
+            let wanted = Wanted { pages: 5 + chance(5), grid: grids[chance(2) as usize] };
+            let expected = model.iter().copied().find(|&node| wanted.fits(nodes.hole(node)));
+            let taken = trees.take_aligned(root, 0, &wanted, &nodes);
+            assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
+            if let Some((entry, left)) = taken {
+                root = trees.insert(left, entry.rank(), entry.number(), &nodes);
+            }
+            assert_eq!(trees.last(root), *model.last().unwrap());
         }
         if step % 100 == 0 {
-            both.check();
+            let mut told = BTreeSet::new();
+            let blocks = match root {
+                NONE => 0,
+                root => trees.check(root, &nodes, &mut |entry| assert!(told.insert(entry.number()))).unwrap(),
+            };
+            trees.check_pool(blocks).unwrap();
+            assert_eq!(told, model);
         }
     }
 }
