@@ -127,11 +127,17 @@ impl fmt::Display for Problem {
             Problem::LeadsNowhere { rule } => {
                 write!(f, "none of this rule's regions exists, so whoever it matches gets nothing: {rule}")
             }
-            Problem::NeverMatches { pattern, covered_by, whole_rule } => write!(
-                f,
-                "{} never matches: \"{covered_by}\" comes before it and matches all that \"{pattern}\" does",
-                if *whole_rule { "this rule" } else { "this pattern" }
-            ),
+            Problem::NeverMatches { pattern, covered_by, whole_rule } => {
+                let what = if *whole_rule { "this rule" } else { "this pattern" };
+                if pattern == covered_by {
+                    write!(f, "{what} never matches: the same pattern comes before it")
+                } else {
+                    write!(
+                        f,
+                        "{what} never matches: \"{covered_by}\" comes before it and matches all that \"{pattern}\" does"
+                    )
+                }
+            }
             Problem::Unreached { region } => write!(f, "no rule of the map leads to region \"{region}\""),
             Problem::UnknownAllocator { name, .. } => {
                 write!(f, "no allocator \"{name}\" is known; the region would wait for it")
