@@ -8,45 +8,48 @@
 //! Pages are counted from the region's start; only alignment looks at absolute page numbers. A *word* is 64
 //! pages that begin at a multiple of 64. A hole *begins in* the word that its first page lies in, however far it
 //! reaches. The *class* of a length rounds it down to three significant bits: 1 to 7 pages are a class each, and
-//! from there on four classes make an octave ([`class_of`]).
+//! from there on four classes make an octave.
 //!
 //! # Structures
 //!
-//! - `taken`, a tree of bits over pages ([`BitTree`]). Its summary leads from a page to the next taken one and to the last
-//!   taken one before, over holes of any length: that is how a hole's ends are found.
-//! - `open`, a tree of bits over words: those with a free page. It serves requests of one page.
-//! - `longest`, a byte a word under a tree of maxima ([`Peaks`]): a bound on the class of the holes that begin in the
-//!   word. It serves all other requests.
+//! - `bits`, a bit a page: set for a taken one. It holds for words that have both taken and free pages. Of the others it
+//!   isn't looked at, so that a large chunk touches no more than the two words at its ends.
+//! - `used` and `open`, trees of bits over words ([`BitTree`]): those with a taken page and those with a free one. They
+//!   lead to the ends of a hole, however long, and to the first free page.
+//! - `longest`, a byte a word under a tree of maxima: a bound on the class of the holes that begin in the word. It leads to
+//!   the next word that may hold a request.
 //!
 //! # Invariants
 //!
 //! [`check`](Allocator::check) asserts them by number.
 //!
 //! 1. The summaries of both trees of bits agree with their bits.
-//! 2. The bits of the last word that lie past the region's end are taken.
-//! 3. A word is in `open` iff it has a free page.
-//! 4. No hole that begins in a word has a class above the word's in `longest`. (It may be below: an allocation
-//!    leaves a bound that is too high, and the next search that believes it puts it right.)
+//! 2. Every word is in `used` or in `open`; one in both has both taken and free pages in `bits`.
+//! 3. The bits of the last word that lie past the region's end are taken.
+//! 4. No hole that begins in a word has a class above the word's in `longest`. (It may be below: then the next
+//!    search that believes the bound puts it right.)
 //! 5. Every node of `longest` holds the maxima of the nodes below.
 //!
 //! # How it works
 //!
-//! *Allocate* takes for one page the first free page of the first open word. For more, or with an alignment, it asks
-//! `longest` for the words from the lowest up in which a hole of the request's class or above may begin. The
-//! first such hole that holds the aligned request is the place: first fit, exactly. A word where there is none gets
-//! its true class. What remains behind the chunk is a hole that begins in the chunk's last word or the one after it,
-//! whose bound is raised if need be. *Free* finds the ends of the hole that arises and raises the bound where it begins.
+//! *Allocate* first looks at the holes that begin in the first open word: where all chunks are of one size, the place is there.
+//! If not, it asks `longest` for the words from the lowest up in which a hole of the request's class or above may
+//! begin. The first such hole that holds the aligned request is the place: first fit, exactly. Words that are
+//! found without one get their true class. What remains behind the chunk is a hole that begins in the chunk's last
+//! word or the one after it, whose bound is raised if need be. *Free* finds the ends of the hole that
+//! arises and raises the bound where it begins.
 //!
 //! # Cost
 //!
-//! With `n` pages, one page is allocated and freed in O(log64 n) steps. So are `m` pages, in O(log8 n + m / 64), where
-//! the search believes no bound in vain. In vain it believes a bound that is outdated, which happens once for each chunk
-//! that was placed or freed; one of the request's own class, whose holes are between its size and a quarter more; and with an
-//! alignment, any hole that is long enough but lies badly. In the worst case, all holes long enough and none aligned,
-//! a search looks at every word: 4096 of them a gigabyte. Nothing depends on the number of chunks. [`largest_hole`](Allocator::largest_hole) looks
-//! at the words with the highest bounds only.
+//! With `n` pages, a request that is served from the first open word, and a free, take O(log64 n) steps; any other request
+//! O(log16 n) where the search believes no bound in vain; and a chunk of `m` pages m / 4096 more. In vain it believes
+//! a bound that is outdated, which happens at most once for each chunk that was placed or freed; one of the request's own
+//! class, whose holes differ by up to a quarter; and with an alignment, any hole that is long enough but lies badly. In
+//! the worst case, all holes long enough and none aligned, a search looks at every word: 4096 of them a gigabyte. Nothing
+//! depends on the number of chunks. [`largest_hole`](Allocator::largest_hole) looks at the words whose bound is not below
+//! the largest hole so far.
 //!
-//! Memory is 1.16 bits a page: 37 KiB for a gigabyte, 37 MiB for a terabyte. It is zeroed memory from the system, which
+//! Memory is 1.17 bits a page: 37 KiB for a gigabyte, 37 MiB for a terabyte. It is zeroed memory from the system, which
 //! costs nothing until it is touched, but for a bit a word.
 //!
 //! # What it leaves out
@@ -59,9 +62,10 @@ mod peaks;
 mod word;
 
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement,
-    Request, Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement, Request, Tag,
 };
+#[cfg(doc)]
+use cma_bits::BitTree;
 use cma_bits::TooLarge;
 use pages::Pages;
 use peaks::{Peaks, class_of};
@@ -120,26 +124,30 @@ impl Bitmap {
         (pages > 0).then(|| Span { first: word * 64 + 64 - pages, end: self.pages.free_to(word * 64 + 64) })
     }
 
-    /// The lowest place for `pages` pages, aligned, and the word that its hole begins in.
-    fn find(&mut self, pages: u64, alignment: Alignment) -> Option<(Span, u64)> {
-        let (base, alignment) = (self.region.first_page(), alignment.pages().get());
+    /// The lowest place for `pages` pages, aligned, in the holes that begin in `word`.
+    #[inline]
+    fn place_in(&self, word: u64, pages: u64, alignment: u64) -> Option<Span> {
+        let (base, begun) = (self.region.first_page(), self.begun_in(word));
+        if pages <= 64 {
+            let places = word::runs_of(pages, begun) & word::aligned(base + word * 64, alignment);
+            if places != 0 {
+                let first = word * 64 + u64::from(places.trailing_zeros());
+                return Some(Span { first, end: first + pages });
+            }
+        }
+        let hole = self.last_hole(word, begun)?;
+        // Neither sum can wrap: all terms are at most 2^52.
+        let first = ((base + hole.first + alignment - 1) & !(alignment - 1)) - base;
+        (first + pages <= hole.end).then_some(Span { first, end: first + pages })
+    }
+
+    /// The same in all holes, and the word that its hole begins in.
+    fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
         let class = class_of(pages);
         let mut from = 0;
         while let Some(word) = self.longest.next(from, class) {
-            let begun = self.begun_in(word);
-            if pages <= 64 {
-                let places = word::runs_of(pages, begun) & word::aligned(base + word * 64, alignment);
-                if places != 0 {
-                    let first = word * 64 + u64::from(places.trailing_zeros());
-                    return Some((Span { first, end: first + pages }, word));
-                }
-            }
-            if let Some(hole) = self.last_hole(word, begun) {
-                // Neither sum can wrap: all terms are at most 2^52.
-                let first = ((base + hole.first + alignment - 1) & !(alignment - 1)) - base;
-                if first + pages <= hole.end {
-                    return Some((Span { first, end: first + pages }, word));
-                }
+            if let Some(place) = self.place_in(word, pages, alignment) {
+                return Some((place, word));
             }
             self.settle(word);
             from = word + 1;
@@ -164,7 +172,6 @@ impl Bitmap {
     /// Takes `place`, which is free and part of a hole that begins in `word`.
     fn take(&mut self, place: Span, word: u64) {
         self.pages.take(place.first, place.end);
-        self.settle(word);
         // What remains behind the place is a hole that now begins there.
         if place.end / 64 > word {
             self.begins(place.end);
@@ -198,16 +205,15 @@ impl Allocator for Bitmap {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        let (pages, alignment) = (request.pages().get(), request.alignment());
-        let place = if pages == 1 && alignment == Alignment::PAGE {
-            let first = self.pages.first_free().ok_or(NoRoom)?;
-            if self.pages.take_in_word(first / 64, 1 << (first & 63)) {
-                self.begins(first + 1);
-            }
-            Span { first, end: first + 1 }
+        let (pages, alignment) = (request.pages().get(), request.alignment().pages().get());
+        let first_open = self.pages.first_open().ok_or(NoRoom)?;
+        let place = if let Some(place) = self.place_in(first_open, pages, alignment) {
+            self.take(place, first_open);
+            place
         } else {
             let (place, word) = self.find(pages, alignment).ok_or(NoRoom)?;
             self.take(place, word);
+            self.settle(word);
             place
         };
         Ok(Placement { range: self.range(place), tag: Tag::default() })

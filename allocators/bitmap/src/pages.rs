@@ -63,23 +63,20 @@ impl Pages {
         self.open.next(index)
     }
 
-    /// The lowest free page.
+    /// The first word with a free page.
     #[inline]
-    pub(crate) fn first_free(&self) -> Option<u64> {
-        let index = self.open.first()?;
-        Some(index * 64 + u64::from(self.word(index).trailing_ones()))
+    pub(crate) fn first_open(&self) -> Option<u64> {
+        self.open.first()
     }
 
-    /// Takes the pages of word `index` in `mask`, which are free. Answers whether that leaves no free page in it.
     #[inline]
-    pub(crate) fn take_in_word(&mut self, index: u64, mask: u64) -> bool {
+    fn take_in_word(&mut self, index: u64, mask: u64) {
         let word = self.word(index) | mask;
         self.bits[at(index)] = word;
         self.used.insert(index);
         if word == !0 {
             self.open.remove(index);
         }
-        word == !0
     }
 
     #[inline]

@@ -19,17 +19,89 @@ pub(crate) fn class_of(pages: u64) -> u8 {
     class.min(HIGHEST) as u8
 }
 
-/// The top bit of each byte of a node.
-const TOPS: u128 = ONES << 7;
-/// The lowest bit of each byte of a node.
-const ONES: u128 = u128::MAX / 0xff;
+/// The top bit of each of eight bytes.
+const TOPS: u64 = ONES << 7;
+/// The lowest bit of each of eight bytes.
+const ONES: u64 = u64::MAX / 0xff;
 
-/// A byte for each of a fixed number of words, all 0 at first.
+/// The top bit of each byte of `a` that is not below that of `b`: the bit is set for the subtraction, which so borrows
+/// nothing from the neighbour, and stays set where nothing is borrowed from it.
+#[inline]
+const fn not_below(a: u64, b: u64) -> u64 {
+    ((a | TOPS) - b) & TOPS
+}
+
+/// The larger of each two bytes.
+#[inline]
+const fn maxima(a: u64, b: u64) -> u64 {
+    let from_a = not_below(a, b);
+    // Spreads each bit over the seven below it; the eighth is 0 in all bytes.
+    let from_a = from_a - (from_a >> 7);
+    a & from_a | b & !from_a
+}
+
+/// Sixteen bytes, the lowest first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Node([u64; 2]);
+
+impl Node {
+    /// The byte for `number`, which counts modulo 16.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "one byte is wanted")]
+    fn get(self, number: u64) -> u8 {
+        (self.0[at(number >> 3 & 1)] >> ((number & 7) * 8)) as u8
+    }
+
+    #[inline]
+    fn set(&mut self, number: u64, class: u8) {
+        let (half, shift) = (&mut self.0[at(number >> 3 & 1)], (number & 7) * 8);
+        *half = *half & !(0xff << shift) | u64::from(class) << shift;
+    }
+
+    /// In each half the top bit of each byte that is at least `class`.
+    #[inline]
+    fn at_least(self, class: u8) -> [u64; 2] {
+        self.0.map(|half| not_below(half, u64::from(class) * ONES))
+    }
+
+    /// The first byte that is at least `class`; 16 if none is.
+    #[inline]
+    fn first(self, class: u8) -> u64 {
+        Self::first_of(self.at_least(class))
+    }
+
+    /// The first such byte from that for `number` on.
+    #[inline]
+    fn first_from(self, number: u64, class: u8) -> u64 {
+        let ([low, high], from) = (self.at_least(class), !0 << ((number & 7) * 8));
+        Self::first_of(if number & 8 == 0 { [low & from, high] } else { [0, high & from] })
+    }
+
+    #[inline]
+    fn first_of([low, high]: [u64; 2]) -> u64 {
+        u64::from(if low != 0 { low.trailing_zeros() / 8 } else { 8 + high.trailing_zeros() / 8 })
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "all bytes are the same in the end")]
+    fn maximum(self) -> u8 {
+        // Where chunks lie densely, most nodes are empty.
+        if self.0 == [0, 0] {
+            return 0;
+        }
+        let all = maxima(self.0[0], self.0[1]);
+        let all = maxima(all, all.rotate_left(32));
+        let all = maxima(all, all.rotate_left(16));
+        maxima(all, all.rotate_left(8)) as u8
+    }
+}
+
+/// A class for each of a fixed number of words, all 0 at first.
 #[derive(Debug)]
 pub(crate) struct Peaks {
-    /// Sixteen bytes each, the lowest first. Level 0 holds the bounds; byte `i` of a further level is the maximum of node `i`
-    /// of the level below; the last level is one node.
-    nodes: Vec<u128>,
+    /// Level 0 holds the bounds; byte `i` of a further level is the maximum of node `i` of the level below; the last level
+    /// is one node.
+    nodes: Vec<Node>,
     /// Where each level begins in `nodes`, and where the last one ends.
     starts: Vec<usize>,
 }
@@ -48,7 +120,7 @@ impl Peaks {
     /// The bound of `word`.
     #[inline]
     pub(crate) fn get(&self, word: u64) -> u8 {
-        byte(self.nodes[at(word >> 4)], word)
+        self.nodes[at(word >> 4)].get(word)
     }
 
     /// Raises the bound of `word` to `class`, if it is lower.
@@ -56,10 +128,10 @@ impl Peaks {
     pub(crate) fn raise(&mut self, mut word: u64, class: u8) {
         for start in &self.starts[..self.starts.len() - 1] {
             let node = &mut self.nodes[start + at(word >> 4)];
-            if byte(*node, word) >= class {
+            if node.get(word) >= class {
                 return;
             }
-            set(node, word, class);
+            node.set(word, class);
             word >>= 4;
         }
     }
@@ -69,16 +141,16 @@ impl Peaks {
     pub(crate) fn lower(&mut self, mut word: u64, mut class: u8) {
         for start in &self.starts[..self.starts.len() - 1] {
             let node = &mut self.nodes[start + at(word >> 4)];
-            let before = byte(*node, word);
+            let before = node.get(word);
             if before <= class {
                 return;
             }
-            set(node, word, class);
+            node.set(word, class);
             // Mostly another byte is as high as this one was, and the levels above stay.
-            if at_least(*node, before) != 0 {
+            if node.first(before) < 16 {
                 return;
             }
-            class = maximum(*node);
+            class = node.maximum();
             word >>= 4;
         }
     }
@@ -86,10 +158,10 @@ impl Peaks {
     /// The lowest word from `from` on with a bound of at least `class`, which is not 0.
     #[inline]
     pub(crate) fn next(&self, from: u64, class: u8) -> Option<u64> {
-        let top = self.starts.len() - 2;
         if from == 0 {
-            let enough = at_least(self.nodes[self.starts[top]], class);
-            return (enough != 0).then(|| self.descend(top, u64::from(enough.trailing_zeros() / 8), class));
+            let top = self.starts.len() - 2;
+            let number = self.nodes[self.starts[top]].first(class);
+            return (number < 16).then(|| self.descend(top, number, class));
         }
         let mut word = from;
         for (level, pair) in self.starts.windows(2).enumerate() {
@@ -97,9 +169,9 @@ impl Peaks {
             if index >= pair[1] {
                 return None;
             }
-            let enough = at_least(self.nodes[index], class) & (!0 << ((word & 15) * 8));
-            if enough != 0 {
-                return Some(self.descend(level, word & !15 | u64::from(enough.trailing_zeros() / 8), class));
+            let number = self.nodes[index].first_from(word, class);
+            if number < 16 {
+                return Some(self.descend(level, word & !15 | number, class));
             }
             word = (word >> 4) + 1;
         }
@@ -110,8 +182,7 @@ impl Peaks {
     #[inline]
     fn descend(&self, level: usize, mut number: u64, class: u8) -> u64 {
         for start in self.starts[..level].iter().rev() {
-            let enough = at_least(self.nodes[start + at(number)], class);
-            number = number << 4 | u64::from(enough.trailing_zeros() / 8);
+            number = number << 4 | self.nodes[start + at(number)].first(class);
         }
         number
     }
@@ -121,10 +192,10 @@ impl Peaks {
         for level in 2..self.starts.len() {
             let below = &self.nodes[self.starts[level - 2]..self.starts[level - 1]];
             for (index, node) in (0..).zip(below) {
-                let above = byte(self.nodes[self.starts[level - 1] + at(index >> 4)], index);
-                if above != maximum(*node) {
+                let above = self.nodes[self.starts[level - 1] + at(index >> 4)].get(index);
+                if above != node.maximum() {
                     let level = level - 2;
-                    return Err(format!("above node {index} of level {level}, {node:#x}, stands {above}"));
+                    return Err(format!("above node {index} of level {level}, {node:x?}, stands {above}"));
                 }
             }
         }
@@ -137,32 +208,6 @@ impl Peaks {
 #[allow(clippy::cast_possible_truncation, reason = "nodes that usize can't index were never made")]
 const fn at(number: u64) -> usize {
     number as usize
-}
-
-/// Byte `number`, modulo 16, of `node`.
-#[inline]
-const fn byte(node: u128, number: u64) -> u8 {
-    node.to_le_bytes()[at(number & 15)]
-}
-
-/// Makes byte `number`, modulo 16, of `node` `class`.
-#[inline]
-fn set(node: &mut u128, number: u64, class: u8) {
-    let shift = (number & 15) * 8;
-    *node = *node & !(0xff << shift) | u128::from(class) << shift;
-}
-
-/// The largest byte of `node`.
-#[inline]
-fn maximum(node: u128) -> u8 {
-    node.to_le_bytes().into_iter().fold(0, u8::max)
-}
-
-/// The top bit of each byte of `node` that is at least `class`: its subtraction borrows nothing from the bit set
-/// for it, nor from its neighbour.
-#[inline]
-fn at_least(node: u128, class: u8) -> u128 {
-    ((node | TOPS) - u128::from(class) * ONES) & TOPS
 }
 
 #[cfg(test)]

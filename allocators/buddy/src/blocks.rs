@@ -150,6 +150,12 @@ impl Blocks {
         }
     }
 
+    /// Whether the first part of `range` is one of the free blocks.
+    pub(crate) fn has_part_of(&self, range: PageRange) -> bool {
+        let Block { first, order } = Block::between(range.first_page(), range.end_page(), self.max_order);
+        self.contains(first, order)
+    }
+
     /// The free block that `page` lies in.
     pub(crate) fn block_at(&self, page: u64) -> Option<Block> {
         let order = orders_in(self.nonempty).find(|order| self.contains(page, *order))?;

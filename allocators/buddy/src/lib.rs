@@ -54,6 +54,9 @@
 //!
 //! # What it leaves out
 //!
+//! Records of chunks: one that is freed twice is noticed as long as the first of its parts has not merged. Whoever may
+//! free twice keeps such records anyway.
+//!
 //! Packing: a chunk is put where a block has to be split the least, not where a hole fits best, and free
 //! neighbours that aren't buddies stay apart. Where that matters best fit serves better. There is no lazy merging:
 //! with bits, a merge costs about as much as deciding against it.
@@ -133,10 +136,7 @@ impl Allocator for Buddy {
     #[inline]
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let range = chunk.range;
-        if range.pages() == Pages::ZERO
-            || !range.within(self.free.region())
-            || self.free.block_at(range.first_page()).is_some()
-        {
+        if range.pages() == Pages::ZERO || !range.within(self.free.region()) || self.free.has_part_of(range) {
             return Err(NotMine);
         }
         self.free.give(range);

@@ -121,13 +121,14 @@ fn a_region_too_large_for_the_books_is_refused() {
 #[test]
 fn what_is_free_or_outside_is_not_mine() {
     let mut buddy = buddy(16, 16, "");
-    let first = allocate(&mut buddy, 3, 1).unwrap();
-    assert_eq!(free(&mut buddy, first, 3), Ok(()));
-    assert_eq!(free(&mut buddy, first, 3), Err(NotMine));
+    assert_eq!(allocate(&mut buddy, 3, 1), Some(16));
+    assert_eq!(allocate(&mut buddy, 1, 1), Some(19));
+    assert_eq!(free(&mut buddy, 16, 3), Ok(()));
+    assert_eq!(free(&mut buddy, 16, 3), Err(NotMine));
     assert_eq!(free(&mut buddy, 15, 1), Err(NotMine));
     assert_eq!(free(&mut buddy, u64::MAX, 3), Err(NotMine));
     assert_eq!(free(&mut buddy, 16, 0), Err(NotMine));
-    assert_eq!(holes(&buddy), [(16, 16)]);
+    assert_eq!(holes(&buddy), [(16, 3), (20, 12)]);
 }
 
 /// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
