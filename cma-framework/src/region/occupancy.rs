@@ -1,10 +1,10 @@
 //! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is booked.
 //!
-//! Two bits a page say whether a chunk *starts* at it and whether one *ends* with it. Chunks are disjoint, so the
-//! nearest such edge at or above a page tells everything: a range is free exactly when the first edge at or above
-//! its first page lies behind the range and is a start. The words that have an edge are marked in a
-//! 64-ary tree of summaries, so looking costs a step a level, whatever the size of chunks and region. The memory is
-//! zeroed lazily by the system: what no chunk ever touched costs nothing.
+//! Two bits a page, side by side, say whether a chunk *starts* at it and whether one *ends* with it. Chunks are disjoint, so
+//! the first such edge at or above a page tells everything: a range is free exactly when that edge lies behind the range and
+//! is a start. The words that have an edge are marked in a 64-ary tree of summaries, so looking costs a step a level,
+//! whatever the size of chunks and region. The memory is zeroed lazily by the system: what no chunk ever touched costs
+//! nothing.
 //!
 //! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead.
 
@@ -65,7 +65,7 @@ impl Occupancy {
         match &self.chunks {
             Chunks::Edges(edges) => {
                 let (first, _) = offsets(self.region, PageRange::from_pages(first, 1));
-                edges.groups[first / 64].starts >> (first % 64) & 1 == 1
+                edges.words[first / PAGES_A_WORD] >> (first % PAGES_A_WORD * 2) & 1 == 1
             }
             Chunks::Tree(tree) => tree.contains_key(&first),
         }
@@ -93,58 +93,54 @@ fn offsets(region: PageRange, range: PageRange) -> (usize, usize) {
     (first as usize, (first + range.pages().get() - 1) as usize)
 }
 
-/// The starts and ends in one group of 64 pages; side by side, because they are looked at together.
-#[derive(Clone, Copy, Debug, Default)]
-struct Group {
-    starts: u64,
-    lasts: u64,
-}
+const PAGES_A_WORD: usize = 32;
+
+/// How many words are looked at one by one before the summaries are.
+const NEAR: usize = 4;
 
 #[derive(Debug)]
 struct Edges {
-    groups: Vec<Group>,
-    /// Bit g of level 0 is set exactly when group g has an edge; bit w of level n + 1 exactly when word w of level n is not 0.
+    /// Bit 2p is set exactly when a chunk starts at page p, bit 2p + 1 exactly when one ends with it.
+    words: Vec<u64>,
+    /// Bit w of level 0 is set exactly when word w is not 0; bit v of level n + 1 exactly when word v of level n is not 0.
     summaries: Vec<Vec<u64>>,
 }
 
 impl Edges {
     fn new(pages: usize) -> Self {
-        let mut len = pages.div_ceil(64);
-        let groups = vec![Group::default(); len];
+        let mut len = pages.div_ceil(PAGES_A_WORD);
+        let words = vec![0; len];
         let mut summaries = Vec::new();
         while len > 1 {
             len = len.div_ceil(64);
             summaries.push(vec![0; len]);
         }
-        Edges { groups, summaries }
+        Edges { words, summaries }
     }
 
     #[inline]
     fn is_free(&self, first: usize, last: usize) -> bool {
-        let group = self.groups[first / 64];
-        let here = (group.starts | group.lasts) & u64::MAX << (first % 64);
+        let word = first / PAGES_A_WORD;
+        let here = self.words[word] >> (first % PAGES_A_WORD * 2);
         if here != 0 {
             let edge = here.trailing_zeros() as usize;
-            first / 64 * 64 + edge > last && group.starts >> edge & 1 == 1
-        } else {
-            self.is_free_beyond(first / 64 + 1, last)
+            return edge % 2 == 0 && first + edge / 2 > last;
+        }
+        // The next words are likely to have an edge; the summaries are for large holes.
+        let mut next = self.words.iter().enumerate().skip(word + 1).take(NEAR);
+        match next.find(|(_, word)| **word != 0).map(|(at, _)| at).or_else(|| self.next_word(word + 1 + NEAR))
+        {
+            None => true,
+            Some(at) => {
+                let edge = self.words[at].trailing_zeros() as usize;
+                edge % 2 == 0 && at * PAGES_A_WORD + edge / 2 > last
+            }
         }
     }
 
-    /// The same when there is no edge below group `from`.
-    #[inline]
-    fn is_free_beyond(&self, from: usize, last: usize) -> bool {
-        // The next groups are likely to have an edge; the summaries are for large holes.
-        let near = self.groups.iter().skip(from).take(4).position(|group| group.starts | group.lasts != 0);
-        let Some(at) = near.map(|n| from + n).or_else(|| self.next_group(from + 4)) else { return true };
-        let group = self.groups[at];
-        let edge = (group.starts | group.lasts).trailing_zeros() as usize;
-        at * 64 + edge > last && group.starts >> edge & 1 == 1
-    }
-
-    /// The first group from `from` on that has an edge.
+    /// The first word from `from` on that has an edge.
     #[cold]
-    fn next_group(&self, from: usize) -> Option<usize> {
+    fn next_word(&self, from: usize) -> Option<usize> {
         let mut at = from;
         for (level, summary) in self.summaries.iter().enumerate() {
             let word = *summary.get(at / 64)? & (u64::MAX << (at % 64));
@@ -162,38 +158,38 @@ impl Edges {
 
     #[inline]
     fn mark(&mut self, first: usize, last: usize) {
-        let group = &mut self.groups[first / 64];
-        let known = group.starts | group.lasts != 0;
-        group.starts |= 1 << (first % 64);
-        if !known {
-            self.summarise(first / 64);
-        }
-        let group = &mut self.groups[last / 64];
-        let known = group.starts | group.lasts != 0;
-        group.lasts |= 1 << (last % 64);
-        if !known {
-            self.summarise(last / 64);
-        }
+        self.set(first * 2);
+        self.set(last * 2 + 1);
     }
 
     #[inline]
     fn unmark(&mut self, first: usize, last: usize) {
-        let group = &mut self.groups[first / 64];
-        group.starts &= !(1 << (first % 64));
-        if group.starts | group.lasts == 0 {
-            self.unsummarise(first / 64);
-        }
-        let group = &mut self.groups[last / 64];
-        let known = group.starts | group.lasts != 0;
-        group.lasts &= !(1 << (last % 64));
-        if known && group.starts | group.lasts == 0 {
-            self.unsummarise(last / 64);
+        self.clear(first * 2);
+        self.clear(last * 2 + 1);
+    }
+
+    #[inline]
+    fn set(&mut self, edge: usize) {
+        let word = &mut self.words[edge / 64];
+        let first = *word == 0;
+        *word |= 1 << (edge % 64);
+        if first {
+            self.summarise(edge / 64);
         }
     }
 
-    /// Says upwards that `group` has an edge, as far as it isn't known.
-    fn summarise(&mut self, group: usize) {
-        let mut at = group;
+    #[inline]
+    fn clear(&mut self, edge: usize) {
+        let word = &mut self.words[edge / 64];
+        *word &= !(1 << (edge % 64));
+        if *word == 0 {
+            self.unsummarise(edge / 64);
+        }
+    }
+
+    /// Says upwards that word `word` has an edge, as far as it isn't known.
+    fn summarise(&mut self, word: usize) {
+        let mut at = word;
         for summary in &mut self.summaries {
             let word = &mut summary[at / 64];
             let known = *word != 0;
@@ -205,9 +201,9 @@ impl Edges {
         }
     }
 
-    /// Says upwards that `group` has no edge any more.
-    fn unsummarise(&mut self, group: usize) {
-        let mut at = group;
+    /// Says upwards that word `word` has no edge any more.
+    fn unsummarise(&mut self, word: usize) {
+        let mut at = word;
         for summary in &mut self.summaries {
             summary[at / 64] &= !(1 << (at % 64));
             if summary[at / 64] != 0 {
