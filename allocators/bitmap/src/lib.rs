@@ -207,7 +207,13 @@ impl Allocator for Bitmap {
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
         let (pages, alignment) = (request.pages().get(), request.alignment().pages().get());
         let first_open = self.pages.first_open().ok_or(NoRoom)?;
-        let place = if let Some(place) = self.place_in(first_open, pages, alignment) {
+        let place = if pages == 1 && alignment == 1 {
+            let first = self.pages.take_first_in(first_open);
+            if first & 63 == 63 {
+                self.begins(first + 1);
+            }
+            Span { first, end: first + 1 }
+        } else if let Some(place) = self.place_in(first_open, pages, alignment) {
             self.take(place, first_open);
             place
         } else {
@@ -222,12 +228,8 @@ impl Allocator for Bitmap {
     #[inline]
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let Some(Span { first, end }) = self.span(chunk.range) else { return Err(NotMine) };
-        if !self.pages.are_taken(first, end) {
-            return Err(NotMine);
-        }
-        self.pages.give(first, end);
-        let hole = Span { first: self.pages.free_from(first), end: self.pages.free_to(end) };
-        self.longest.raise(hole.first / 64, class_of(hole.pages()));
+        let (first, end) = self.pages.give(first, end).ok_or(NotMine)?;
+        self.longest.raise(first / 64, class_of(end - first));
         Ok(())
     }
 

@@ -30,7 +30,9 @@ impl Pages {
         let (used, mut open) = (BitTree::new(words)?, BitTree::new(words)?);
         open.insert_range(0, words);
         let mut pages = Pages { count, bits: zeroed(words)?, used, open };
-        pages.take(count, words * 64);
+        if !count.is_multiple_of(64) {
+            pages.take(count, words * 64);
+        }
         Ok(pages)
     }
 
@@ -69,27 +71,43 @@ impl Pages {
         self.open.first()
     }
 
+    /// Makes the taken pages of word `index`, which are `before`, those of `after`.
     #[inline]
-    fn take_in_word(&mut self, index: u64, mask: u64) {
-        let word = self.word(index) | mask;
-        self.bits[at(index)] = word;
-        self.used.insert(index);
-        if word == !0 {
+    fn change(&mut self, index: u64, before: u64, after: u64) {
+        self.bits[at(index)] = after;
+        if before == 0 {
+            self.used.insert(index);
+        }
+        if before == !0 {
+            self.open.insert(index);
+        }
+        if after == 0 {
+            self.used.remove(index);
+        }
+        if after == !0 {
             self.open.remove(index);
         }
     }
 
+    /// Takes the first free page of word `index`, which has one.
     #[inline]
-    fn give_in_word(&mut self, index: u64, mask: u64) {
-        let word = self.word(index) & !mask;
-        self.bits[at(index)] = word;
-        self.open.insert(index);
-        if word == 0 {
-            self.used.remove(index);
-        }
+    pub(crate) fn take_first_in(&mut self, index: u64) -> u64 {
+        let word = self.word(index);
+        self.change(index, word, word | (word + 1));
+        index * 64 + u64::from(word.trailing_ones())
     }
 
-    /// Takes the pages from `from` to `to - 1`, which are free.
+    fn take_in_word(&mut self, index: u64, mask: u64) {
+        let word = self.word(index);
+        self.change(index, word, word | mask);
+    }
+
+    fn give_in_word(&mut self, index: u64, mask: u64) {
+        let word = self.word(index);
+        self.change(index, word, word & !mask);
+    }
+
+    /// Takes the pages from `from` to `to - 1`, which are free and at least one.
     #[inline]
     pub(crate) fn take(&mut self, from: u64, to: u64) {
         let (first, last) = (from.div_ceil(64), to / 64);
@@ -107,14 +125,37 @@ impl Pages {
         }
     }
 
-    /// Makes the pages from `from` to `to - 1` free, which are taken.
+    /// Makes the pages from `from` to `to - 1` free, which are at least one, and answers where the hole that they are part of
+    /// begins and ends; unless one of them is free already.
     #[inline]
-    pub(crate) fn give(&mut self, from: u64, to: u64) {
-        let (first, last) = (from.div_ceil(64), to / 64);
-        if first > last {
-            self.give_in_word(last, mask(from & 63, to & 63));
-            return;
+    pub(crate) fn give(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
+        let (index, first_bit, last_bit) = (from / 64, from & 63, (to - 1) & 63);
+        if index != (to - 1) / 64 {
+            return self.give_words(from, to);
         }
+        let (word, mask) = (self.word(index), mask(first_bit, to & 63));
+        if !word & mask != 0 {
+            return None;
+        }
+        let left = word & !mask;
+        self.change(index, word, left);
+        let (below, above) = (left & !(!0 << first_bit), left & (!1 << last_bit));
+        let first =
+            if below == 0 { self.free_from(index * 64) } else { index * 64 + u64::from(below.ilog2()) + 1 };
+        let end = if above == 0 {
+            self.free_to(index * 64 + 64)
+        } else {
+            index * 64 + u64::from(above.trailing_zeros())
+        };
+        Some((first, end))
+    }
+
+    /// The same for pages in several words.
+    fn give_words(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
+        if !self.are_taken(from, to) {
+            return None;
+        }
+        let (first, last) = (from.div_ceil(64), to / 64);
         if !from.is_multiple_of(64) {
             self.give_in_word(first - 1, mask(from & 63, 0));
         }
@@ -123,16 +164,13 @@ impl Pages {
         if !to.is_multiple_of(64) {
             self.give_in_word(last, mask(0, to & 63));
         }
+        Some((self.free_from(from), self.free_to(to)))
     }
 
-    /// Whether all pages from `from` to `to - 1` are taken.
-    #[inline]
-    pub(crate) fn are_taken(&self, from: u64, to: u64) -> bool {
+    /// Whether all pages from `from` to `to - 1`, which lie in several words, are taken.
+    fn are_taken(&self, from: u64, to: u64) -> bool {
         let taken = |index, mask| !self.word(index) & mask == 0;
         let (first, last) = (from.div_ceil(64), to / 64);
-        if first > last {
-            return taken(last, mask(from & 63, to & 63));
-        }
         (from.is_multiple_of(64) || taken(first - 1, mask(from & 63, 0)))
             && (first == last || self.open.next(first).is_none_or(|open| open >= last))
             && (to.is_multiple_of(64) || taken(last, mask(0, to & 63)))
@@ -147,10 +185,10 @@ impl Pages {
         let index = page / 64;
         let taken = self.word(index) & mask(page & 63, 0);
         if taken != 0 {
-            return self.count.min(index * 64 + u64::from(taken.trailing_zeros()));
+            return index * 64 + u64::from(taken.trailing_zeros());
         }
         match self.used.next(index + 1) {
-            Some(index) => self.count.min(index * 64 + u64::from(self.word(index).trailing_zeros())),
+            Some(index) => index * 64 + u64::from(self.word(index).trailing_zeros()),
             None => self.count,
         }
     }
@@ -182,7 +220,8 @@ impl Pages {
                 return Err(format!("invariant 2: word {index}, {bits:#x}, is in (used, open): {stands:?}"));
             }
         }
-        if !self.are_taken(self.count, self.words() * 64) {
+        let past = self.words() * 64 - self.count;
+        if past > 0 && u64::from(self.word(self.words() - 1).leading_ones()) < past {
             return Err("invariant 3: a page past the region's end is free".to_string());
         }
         Ok(())

@@ -36,16 +36,14 @@ pub(crate) fn longest_run(bits: u64) -> u64 {
     length
 }
 
+/// The bits that are multiples of 1, 2, 4 and so on: all ones, divided by as many as the power of two.
+const MULTIPLES: [u64; 7] = [!0, !0 / 0x3, !0 / 0xf, !0 / 0xff, !0 / 0xffff, !0 / 0xffff_ffff, 1];
+
 /// The bits of the pages that are multiples of `alignment`, a power of two, in a word that begins at absolute page `first`.
 #[inline]
 pub(crate) fn aligned(first: u64, alignment: u64) -> u64 {
     let offset = first.wrapping_neg() & (alignment - 1);
-    if offset >= 64 {
-        return 0;
-    }
-    // Every bit that is a multiple of a power of two under 64: all ones, divided by as many as that.
-    let multiples = if alignment >= 64 { 1 } else { !0 / ((1 << alignment) - 1) };
-    multiples << offset
+    if offset < 64 { MULTIPLES[alignment.trailing_zeros().min(6) as usize] << offset } else { 0 }
 }
 
 #[cfg(test)]
