@@ -2,7 +2,7 @@
 //!
 //! A plug-in exports one [`AllocatorModule`]. Its `initialise` answers with an [`AllocatorBox`], an object of the
 //! [`AllocatorAbi`] trait. Plug-in authors see none of this: they implement
-//! [`Allocator`](crate::Allocator) and write [`export_allocator!`](crate::export_allocator). A host that links an
+//! [`Allocator`] and write [`export_allocator!`](crate::export_allocator). A host that links an
 //! algorithm statically gets the same module from [`module_of`], so there is one way in.
 //!
 //! This layout is frozen. What may still change, and how a later version lives beside it, is in `ABI.md`.
