@@ -58,13 +58,19 @@ impl Bins {
     #[inline]
     fn place_of(&self, hole: Hole) -> Place {
         let (pages, start) = (hole.pages(), hole.start());
-        if pages < 1 << SMALL_BITS {
-            return Place { bin: pages << STRIPE_BITS | start >> self.stripe_shift, rank: start };
-        }
-        let s = pages.ilog2() - FINE_BITS;
+        let s = (pages | 1 << FINE_BITS).ilog2() - FINE_BITS;
         let size = pages & !(u32::MAX << s);
-        let bin = LARGE + (s << FINE_BITS) + (pages >> s) - (1 << FINE_BITS);
-        Place { bin, rank: size << (u32::BITS - FINE_BITS - s) | start >> (FINE_BITS + s) }
+        let large = Place {
+            bin: (LARGE - (1 << FINE_BITS)) + (s << FINE_BITS) + (pages >> s),
+            rank: size.wrapping_shl(u32::BITS - FINE_BITS - s) | start >> (FINE_BITS + s),
+        };
+        let small = Place { bin: pages << STRIPE_BITS | start >> self.stripe_shift, rank: start };
+        // Both are computed, because a branch would be mispredicted where sizes are mixed.
+        let is_small = pages < 1 << SMALL_BITS;
+        Place {
+            bin: std::hint::select_unpredictable(is_small, small.bin, large.bin),
+            rank: std::hint::select_unpredictable(is_small, small.rank, large.rank),
+        }
     }
 
     #[inline]
@@ -89,15 +95,15 @@ impl Bins {
     pub(crate) fn take(&mut self, pages: u32, nodes: &Nodes) -> Option<(Hole, u32)> {
         let least = self.place_of(Hole::least(pages));
         let mut bin = self.first_from(least.bin)?;
-        if bin == least.bin && least.rank > 0 {
-            // The one bin in which some holes may be too small.
-            if let Some((entry, root)) = self.trees.take_from(self.roots[bin as usize], least.rank, nodes) {
-                self.set_root(bin, root);
-                return Some((nodes.hole(entry.number()), entry.number()));
+        // Only in the bin of the size itself some holes may be too small.
+        let rank = std::hint::select_unpredictable(bin == least.bin, least.rank, 0);
+        let (entry, root) = match self.trees.take_from(self.roots[bin as usize], rank, nodes) {
+            Some(taken) => taken,
+            None => {
+                bin = self.first_from(bin + 1)?;
+                self.trees.take_from(self.roots[bin as usize], 0, nodes)?
             }
-            bin = self.first_from(bin + 1)?;
-        }
-        let (entry, root) = self.trees.take_first(self.roots[bin as usize], nodes);
+        };
         self.set_root(bin, root);
         let node = entry.number();
         // A small hole is known from where it was. That spares a look at its node, which may be far away.

@@ -1,7 +1,7 @@
-//! A block: what the trees of holes are made of, a handful of entries in no order.
+//! A block: what the trees of holes are made of, a handful of entries in order.
 
-/// The most entries of a block, which with them fills whole cache lines of 64 bytes.
-pub(crate) const CAPACITY: usize = 15;
+/// The most entries of a block, which with them fills a cache line of 64 bytes.
+pub(crate) const CAPACITY: usize = 7;
 
 /// A rank and a number, ordered by rank.
 ///
@@ -11,8 +11,8 @@ pub(crate) const CAPACITY: usize = 15;
 pub(crate) struct Entry(u64);
 
 impl Entry {
-    /// What stands in unused places: above every entry.
-    const UNUSED: Entry = Entry(u64::MAX);
+    /// What stands in unused places: below every entry.
+    const UNUSED: Entry = Entry(0);
 
     #[inline]
     pub(crate) fn new(rank: u32, number: u32) -> Self {
@@ -30,8 +30,9 @@ impl Entry {
     }
 }
 
-/// Entries in no order, so that adding one and taking one away moves at most one. What is sought is found by looking at
-/// all places, used or not: so few are faster looked at than branched over.
+/// Entries in descending order, so that the first of a tree is the last of a block and taking it moves nothing. What is
+/// sought is found, and room made for what is added, by passing over all places, used or not: so few are sooner passed over
+/// than branched upon.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(crate) struct Block {
@@ -77,68 +78,54 @@ impl Block {
         self.entries[at]
     }
 
-    /// Where the lowest entry is. There must be one.
-    #[inline]
-    pub(crate) fn lowest(&self) -> usize {
-        let (mut at, mut lowest) = (0, self.entries[0]);
-        for (other, &entry) in self.entries.iter().enumerate().skip(1) {
-            if entry < lowest {
-                (at, lowest) = (other, entry);
-            }
-        }
-        at
-    }
-
     /// Where the lowest entry that `is_so` is.
     #[inline]
     pub(crate) fn lowest_that(&self, is_so: impl Fn(Entry) -> bool) -> Option<usize> {
-        let those = self.entries().iter().enumerate().filter(|&(_, &entry)| is_so(entry));
-        those.min_by_key(|&(_, &entry)| entry).map(|(at, _)| at)
+        self.entries().iter().rposition(|&entry| is_so(entry))
     }
 
-    /// Where the highest entry of at most `rank` is: in an inner block, the child in which that rank belongs. There must
-    /// be one.
+    /// How many entries are above `limit`.
+    #[inline]
+    fn above(&self, limit: Entry) -> usize {
+        self.entries.iter().map(|&entry| usize::from(entry > limit)).sum()
+    }
+
+    /// Where the lowest entry of at least `rank` is.
+    #[inline]
+    pub(crate) fn lowest_from(&self, rank: u32) -> Option<usize> {
+        // No entry has the number 0 in a leaf, so none is equal to the limit.
+        self.above(Entry::new(rank, 0)).checked_sub(1)
+    }
+
+    /// Where the highest entry of at most `rank` is: in an inner block, the child in which that rank belongs. There is one.
     #[inline]
     pub(crate) fn floor(&self, rank: u32) -> usize {
-        let limit = Entry::new(rank, u32::MAX);
-        let (mut at, mut highest) = (0, Entry(0));
-        for (other, &entry) in self.entries.iter().enumerate() {
-            if entry <= limit && entry >= highest {
-                (at, highest) = (other, entry);
-            }
-        }
-        at
+        self.above(Entry::new(rank, u32::MAX))
     }
 
-    /// Where `entry` is. It must be there.
+    /// Where `entry` is, or would be.
     #[inline]
     pub(crate) fn find(&self, entry: Entry) -> usize {
-        let mut at = 0;
-        for (other, &this) in self.entries.iter().enumerate() {
-            if this == entry {
-                at = other;
-            }
-        }
-        at
+        self.above(entry)
     }
 
-    /// The number of the highest entry.
-    pub(crate) fn highest(&self) -> u32 {
-        self.entries().iter().max().map_or(0, |entry| entry.number())
-    }
-
-    /// Adds an entry. There must be room.
+    /// Adds an entry in its place. There must be room.
     #[inline]
-    pub(crate) fn push(&mut self, entry: Entry) {
-        self.entries[self.len()] = entry;
+    pub(crate) fn insert(&mut self, entry: Entry) {
+        for at in (1..CAPACITY).rev() {
+            self.entries[at] = self.entries[at].max(self.entries[at - 1].min(entry));
+        }
+        self.entries[0] = self.entries[0].max(entry);
         self.len += 1;
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, at: usize) {
-        let last = self.len() - 1;
-        self.entries[at] = self.entries[last];
-        self.entries[last] = Entry::UNUSED;
+        for place in 0..CAPACITY - 1 {
+            let next = self.entries[place + 1];
+            self.entries[place] = if place < at { self.entries[place] } else { next };
+        }
+        self.entries[CAPACITY - 1] = Entry::UNUSED;
         self.len -= 1;
     }
 
@@ -148,15 +135,14 @@ impl Block {
 
     /// Moves the upper half to a new block, and returns it with its lowest rank.
     pub(crate) fn split_off_upper(&mut self) -> (u32, Block) {
-        let len = self.len();
-        self.entries[..len].sort_unstable();
-        let mut upper = Block::new(self.height);
-        for at in len / 2..len {
-            upper.push(self.entries[at]);
-            self.entries[at] = Entry::UNUSED;
+        let middle = self.len().div_ceil(2);
+        let (mut upper, mut lower) = (Block::new(self.height), Block::new(self.height));
+        for (at, &entry) in self.entries().iter().enumerate() {
+            let half = if at < middle { &mut upper } else { &mut lower };
+            half.insert(entry);
         }
-        self.len -= upper.len;
-        (upper.entries[0].rank(), upper)
+        *self = lower;
+        (upper.entries[middle - 1].rank(), upper)
     }
 
     pub(crate) fn unused_are_unused(&self) -> bool {

@@ -101,7 +101,7 @@ impl Trees {
         if self.block(leaf).is_full() || (leaf != root && !self.reaches.is_empty()) {
             return self.insert_deep(root, Entry::new(rank, node), nodes);
         }
-        self.block_mut(leaf).push(Entry::new(rank, node));
+        self.block_mut(leaf).insert(Entry::new(rank, node));
         root
     }
 
@@ -133,19 +133,19 @@ impl Trees {
         }
     }
 
-    /// Takes out the first hole, and returns its entry and the root.
-    #[inline]
-    pub(crate) fn take_first(&mut self, root: u32, nodes: &Nodes) -> (Entry, u32) {
-        let leaf = self.leaf_for(root, 0);
-        let at = self.block(leaf).lowest();
-        let entry = self.block(leaf).entry(at);
-        (entry, self.remove_at(root, leaf, at, nodes))
-    }
-
     /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
+    #[inline]
     pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, u32)> {
-        let entry = self.first_from(root, least)?;
-        Some((entry, self.remove(root, entry.rank(), entry.number(), nodes)))
+        let leaf = self.leaf_for(root, least);
+        if let Some(at) = self.block(leaf).lowest_from(least) {
+            let entry = self.block(leaf).entry(at);
+            return Some((entry, self.remove_at(root, leaf, at, nodes)));
+        }
+        if leaf == root {
+            return None;
+        }
+        let entry = self.first_deep(root, least)?;
+        Some((entry, self.remove_deep(root, entry, nodes)))
     }
 
     /// Takes out the first hole with a place for what is wanted and returns its entry and the root. None with a rank below
@@ -173,11 +173,11 @@ impl Trees {
 
     /// The node of the last hole.
     pub(crate) fn last(&self, root: u32) -> u32 {
-        let mut index = root;
-        while !self.block(index).is_leaf() {
-            index = self.block(index).highest();
+        let mut block = self.block(root);
+        while !block.is_leaf() {
+            block = self.block(block.entry(0).number());
         }
-        self.block(index).highest()
+        block.entry(0).number()
     }
 }
 

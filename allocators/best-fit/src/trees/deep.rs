@@ -42,7 +42,7 @@ impl Trees {
         let mut root = root;
         if self.block(root).is_full() {
             let mut above = Block::new(self.block(root).height() + 1);
-            above.push(Entry::new(0, root));
+            above.insert(Entry::new(0, root));
             root = self.add_leaf();
             *self.block_mut(root) = above;
             self.split_child(root, 0, nodes);
@@ -60,7 +60,7 @@ impl Trees {
                 *most = (*most).max(reach.grid.reach(nodes.hole(entry.number())));
             }
         }
-        self.block_mut(index).push(entry);
+        self.block_mut(index).insert(entry);
         root
     }
 
@@ -69,7 +69,7 @@ impl Trees {
         let (bound, block) = self.block_mut(lower).split_off_upper();
         let upper = self.add_leaf();
         *self.block_mut(upper) = block;
-        self.block_mut(parent).push(Entry::new(bound, upper));
+        self.block_mut(parent).insert(Entry::new(bound, upper));
         self.refresh(lower, nodes);
         self.refresh(upper, nodes);
     }
@@ -94,74 +94,73 @@ impl Trees {
             debug_assert_eq!(block.entry(at), entry);
             block.remove(at);
         } else {
-            let child = block.entry(block.floor(entry.rank()));
-            self.remove_below(child.number(), entry, nodes);
-            self.mend_child(index, child, nodes);
+            let at = block.floor(entry.rank());
+            let child = block.entry(at).number();
+            self.remove_below(child, entry, nodes);
+            self.mend_child(index, at, nodes);
         }
     }
 
     /// Releases a child that is empty and merges one that is nearly so with a neighbour that has room.
-    fn mend_child(&mut self, parent: u32, child: Entry, nodes: &Nodes) {
-        let len = self.block(child.number()).len();
-        if len > FEW {
-            self.refresh(child.number(), nodes);
-            return;
-        }
+    fn mend_child(&mut self, parent: u32, at: usize, nodes: &Nodes) {
         let block = self.block(parent);
-        let above = block.lowest_that(|other| other > child).map(|at| block.entry(at));
-        let below = block.entries().iter().copied().filter(|&other| other < child).max();
-        if len == 0 {
-            let at = block.find(child);
-            self.block_mut(parent).remove(at);
-            self.release(child.number());
-            if let (None, Some(above)) = (below, above) {
-                self.widen(parent, above, child.rank());
-            }
-            return;
-        }
-        self.refresh(child.number(), nodes);
-        let pairs = [below.map(|below| (below, child)), above.map(|above| (child, above))];
-        for (lower, upper) in pairs.into_iter().flatten() {
-            if self.block(lower.number()).len() + self.block(upper.number()).len() <= ENOUGH {
-                let moved = self.block(upper.number()).clone();
-                for &entry in moved.entries() {
-                    self.block_mut(lower.number()).push(entry);
-                }
-                let at = self.block(parent).find(upper);
+        let child = block.entry(at);
+        let is_lowest = at + 1 == block.len();
+        match self.block(child.number()).len() {
+            0 => {
                 self.block_mut(parent).remove(at);
-                self.release(upper.number());
-                self.refresh(lower.number(), nodes);
-                return;
+                self.release(child.number());
+                // What is below a bound belongs to the child before; with none before, to the child behind.
+                if is_lowest && at > 0 {
+                    self.widen(parent, at - 1, child.rank());
+                }
             }
+            1..=FEW if !is_lowest && self.have_room(parent, at) => self.merge(parent, at, nodes),
+            1..=FEW if at > 0 && self.have_room(parent, at - 1) => self.merge(parent, at - 1, nodes),
+            _ => self.refresh(child.number(), nodes),
         }
     }
 
-    /// Gives the lowest child of a block what was below it, and so on down: a block's lowest bound is its own.
-    fn widen(&mut self, parent: u32, lowest: Entry, bound: u32) {
-        let (mut index, mut lowest) = (parent, lowest);
-        loop {
+    /// Whether a child and the one below it can be one.
+    fn have_room(&self, parent: u32, at: usize) -> bool {
+        let [upper, lower] = [at, at + 1].map(|at| self.block(self.block(parent).entry(at).number()));
+        upper.len() + lower.len() <= ENOUGH
+    }
+
+    /// Moves the entries of a child to the one below it.
+    fn merge(&mut self, parent: u32, at: usize, nodes: &Nodes) {
+        let [upper, lower] = [at, at + 1].map(|at| self.block(parent).entry(at).number());
+        for entry in self.block(upper).clone().entries() {
+            self.block_mut(lower).insert(*entry);
+        }
+        self.block_mut(parent).remove(at);
+        self.release(upper);
+        self.refresh(lower, nodes);
+    }
+
+    /// Gives a child that has become the lowest what is below it, and so on down: a block's lowest bound is its own.
+    fn widen(&mut self, parent: u32, lowest: usize, bound: u32) {
+        let (mut index, mut at) = (parent, lowest);
+        while !self.block(index).is_leaf() {
             let block = self.block_mut(index);
-            block.replace(block.find(lowest), Entry::new(bound, lowest.number()));
-            index = lowest.number();
-            let child = self.block(index);
-            if child.is_leaf() {
-                return;
-            }
-            lowest = child.entry(child.lowest());
+            let child = block.entry(at).number();
+            block.replace(at, Entry::new(bound, child));
+            index = child;
+            at = self.block(child).len() - 1;
         }
     }
 
     /// The first entry of rank `least` or more. As deep as the tree is high.
-    pub(super) fn first_from(&self, root: u32, least: u32) -> Option<Entry> {
+    #[cold]
+    pub(super) fn first_deep(&self, root: u32, least: u32) -> Option<Entry> {
         let block = self.block(root);
         if block.is_leaf() {
-            return block.lowest_that(|entry| entry.rank() >= least).map(|at| block.entry(at));
+            return block.lowest_from(least).map(|at| block.entry(at));
         }
-        let child = block.entry(block.floor(least));
-        self.first_from(child.number(), least).or_else(|| {
-            let next = block.entry(block.lowest_that(|entry| entry > child)?);
-            self.first_from(next.number(), next.rank())
-        })
+        let at = block.floor(least);
+        let children = [Some(at), at.checked_sub(1)].into_iter().flatten();
+        let mut children = children.map(|at| block.entry(at));
+        children.find_map(|child| self.first_deep(child.number(), least.max(child.rank())))
     }
 
     /// The first entry with a place for what is wanted.
@@ -223,8 +222,7 @@ impl Trees {
         visit: &mut impl FnMut(Entry),
     ) -> Result<usize, String> {
         let block = self.block(index);
-        let mut entries = block.entries().to_vec();
-        entries.sort_unstable();
+        let entries: Vec<Entry> = block.entries().iter().rev().copied().collect();
         if entries.is_empty() || !block.unused_are_unused() {
             return Err(format!("invariant 4: block {index} is empty or unclean: {block:?}"));
         }
