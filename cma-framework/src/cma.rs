@@ -371,8 +371,13 @@ impl Cma {
             return Err(InvalidRequest::NoDevice.into());
         }
         let world = self.0.world.load();
-        let intern = || self.intern(device, kind);
-        world.with_route(device, kind, intern, |route| self.0.alloc_by(route, size, alignment))
+        match world.known_route(device, kind) {
+            Some(route) => self.0.alloc_by(route, size, alignment),
+            None => {
+                let route = world.new_route(device, kind, || self.intern(device, kind));
+                self.0.alloc_by(&route, size, alignment)
+            }
+        }
     }
 
     /// A handle for a device that asks for memory of one type, again and again.

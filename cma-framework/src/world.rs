@@ -7,15 +7,11 @@ use crate::allocate::AllocError;
 use crate::config::Map;
 use crate::loader::Plugin;
 use crate::region::Region;
-use arc_swap::ArcSwap;
 use cma_api::{Asker, DmaAddr, PageRange};
-use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
+use hashbrown::HashMap;
+use rustc_hash::FxBuildHasher;
 use std::hash::BuildHasher;
-use std::sync::Arc;
-
-/// How many (device, type) pairs have their route kept. A framework with more still serves them all; it looks
-/// the others up in the map each time.
-const MAX_ROUTES: usize = 1024;
+use std::sync::{Arc, OnceLock};
 
 /// An allocator that regions may ask for.
 #[derive(Clone, Debug)]
@@ -36,8 +32,7 @@ pub(crate) struct World {
     pub(crate) regions: Vec<Region>,
     by_name: HashMap<Arc<str>, Region>,
     pub(crate) allocators: Vec<Registered>,
-    hasher: DefaultHashBuilder,
-    routes: ArcSwap<HashTable<Arc<Route>>>,
+    routes: Routes,
 }
 
 /// Where requests of one (device, type) pair go.
@@ -74,8 +69,7 @@ impl World {
             regions: Vec::new(),
             by_name: HashMap::new(),
             allocators: Vec::new(),
-            hasher: DefaultHashBuilder::default(),
-            routes: ArcSwap::default(),
+            routes: Routes::default(),
         }
     }
 
@@ -87,8 +81,7 @@ impl World {
             regions: self.regions.clone(),
             by_name: self.by_name.clone(),
             allocators: self.allocators.clone(),
-            hasher: self.hasher.clone(),
-            routes: ArcSwap::default(),
+            routes: Routes::default(),
         }
     }
 
@@ -136,53 +129,64 @@ impl World {
         self.regions.iter().find(|r| r.range().overlaps(range))
     }
 
-    /// Calls `f` with the route of (`device`, `kind`), which is kept for the next time. `intern` numbers the pair.
+    /// The route of (`device`, `kind`), if it was looked up before.
     #[inline]
-    pub(crate) fn with_route<T>(
-        &self,
-        device: &str,
-        kind: &str,
-        intern: impl FnOnce() -> Asker,
-        f: impl FnOnce(&Route) -> T,
-    ) -> T {
-        let routes = self.routes.load();
-        match routes.find(self.hash(device, kind), |r| *r.device == *device && *r.kind == *kind) {
-            Some(route) => f(route),
-            None => f(&self.new_route(device, kind, intern)),
-        }
+    pub(crate) fn known_route(&self, device: &str, kind: &str) -> Option<&Arc<Route>> {
+        self.routes.get(device, kind)
     }
 
-    /// The same, for one who keeps the route.
-    pub(crate) fn route(&self, device: &str, kind: &str, intern: impl FnOnce() -> Asker) -> Arc<Route> {
-        let routes = self.routes.load();
-        let found = routes.find(self.hash(device, kind), |r| *r.device == *device && *r.kind == *kind);
-        found.cloned().unwrap_or_else(|| self.new_route(device, kind, intern))
-    }
-
+    /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern` numbers the pair.
     #[cold]
-    fn new_route(&self, device: &str, kind: &str, intern: impl FnOnce() -> Asker) -> Arc<Route> {
-        let stops = self.map.regions_for(device, kind).map(|names| {
-            names
-                .map(|name| Stop { name: name.into(), region: self.region(name).cloned() })
-                .collect::<Vec<_>>()
-        });
+    pub(crate) fn new_route(&self, device: &str, kind: &str, intern: impl FnOnce() -> Asker) -> Arc<Route> {
+        let stop = |name: &str| Stop { name: name.into(), region: self.region(name).cloned() };
+        let stops: Option<Vec<Stop>> =
+            self.map.regions_for(device, kind).map(|names| names.map(stop).collect());
         let asker = if stops.is_some() { intern() } else { Asker::NOBODY };
         let route =
             Arc::new(Route { device: device.into(), kind: kind.into(), world: self.number, asker, stops });
-        self.routes.rcu(|old| {
-            let hash = self.hash(device, kind);
-            let known = old.find(hash, |r| *r.device == *device && *r.kind == *kind).is_some();
-            if known || old.len() >= MAX_ROUTES {
-                return old.clone();
-            }
-            let mut routes = HashTable::clone(old);
-            routes.insert_unique(hash, route.clone(), |r| self.hash(&r.device, &r.kind));
-            Arc::new(routes)
-        });
+        self.routes.keep(&route);
         route
     }
+}
 
-    fn hash(&self, device: &str, kind: &str) -> u64 {
-        self.hasher.hash_one((device, kind))
+/// The routes that were looked up in one world. Looking takes no lock and no atomic change, and what was found is never
+/// moved, so requests of any number of threads share it without slowing one another.
+///
+/// It doesn't grow: pairs that find no place are looked up in the map each time, so that clients that make up names can't fill
+/// memory.
+#[derive(Debug)]
+struct Routes {
+    /// Open addressing with linear probing. A slot that is filled stays so.
+    slots: Box<[OnceLock<Arc<Route>>]>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Routes { slots: (0..512).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl Routes {
+    /// The slots in which the route of a pair may be, in order.
+    #[inline]
+    fn places(&self, device: &str, kind: &str) -> impl Iterator<Item = &OnceLock<Arc<Route>>> {
+        let hash = FxBuildHasher.hash_one((device, kind)) as usize;
+        (0..8).map(move |n| &self.slots[hash.wrapping_add(n) % self.slots.len()])
+    }
+
+    #[inline]
+    fn get(&self, device: &str, kind: &str) -> Option<&Arc<Route>> {
+        self.places(device, kind)
+            .map_while(OnceLock::get)
+            .find(|route| *route.device == *device && *route.kind == *kind)
+    }
+
+    fn keep(&self, route: &Arc<Route>) {
+        for place in self.places(&route.device, &route.kind) {
+            let there = place.get_or_init(|| route.clone());
+            if there.device == route.device && there.kind == route.kind {
+                return;
+            }
+        }
     }
 }

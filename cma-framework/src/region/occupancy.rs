@@ -124,7 +124,7 @@ impl Edges {
         let here = self.words[word] >> (first % PAGES_A_WORD * 2);
         if here != 0 {
             let edge = here.trailing_zeros() as usize;
-            return edge % 2 == 0 && first + edge / 2 > last;
+            return edge.is_multiple_of(2) && first + edge / 2 > last;
         }
         // The next words are likely to have an edge; the summaries are for large holes.
         let mut next = self.words.iter().enumerate().skip(word + 1).take(NEAR);
@@ -133,7 +133,7 @@ impl Edges {
             None => true,
             Some(at) => {
                 let edge = self.words[at].trailing_zeros() as usize;
-                edge % 2 == 0 && at * PAGES_A_WORD + edge / 2 > last
+                edge.is_multiple_of(2) && at * PAGES_A_WORD + edge / 2 > last
             }
         }
     }
