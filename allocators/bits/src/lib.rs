@@ -114,7 +114,7 @@ impl BitTree {
 
     /// Numbers `64 * index` to `64 * index + 63`, as bits from the lowest up.
     #[inline]
-    pub fn word(&self, index: u64) -> u64 {
+    fn word(&self, index: u64) -> u64 {
         self.words[at(index)]
     }
 
