@@ -1,8 +1,9 @@
 //! All holes by size: bins, each a tree, and two levels of bits that say which bins are not empty.
 
+use crate::block::Entry;
 use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
-use crate::trees::{NONE, Trees, Wanted};
+use crate::trees::{Trees, Wanted};
 
 /// Sizes below 2^6 pages are small: a bin has holes of one size only.
 const SMALL_BITS: u32 = 6;
@@ -21,6 +22,12 @@ const BINS: usize = (LARGE + ((u32::BITS - SMALL_BITS) << FINE_BITS)) as usize;
 /// 64 bins to a word.
 const WORDS: usize = BINS / 64;
 
+/// The root of an empty bin. (No hole has node 0.)
+const EMPTY: u32 = 0;
+
+/// What the number of a tree's root block is added to; below is the node of a bin's only hole.
+const TREE: u32 = 1 << 31;
+
 const _: () = assert!(WORDS <= 64 && BINS.is_multiple_of(64) && SMALL_BITS == FINE_BITS);
 
 /// All holes of a region, by size and then by address.
@@ -28,8 +35,9 @@ const _: () = assert!(WORDS <= 64 && BINS.is_multiple_of(64) && SMALL_BITS == FI
 pub(crate) struct Bins {
     /// The bit of a word is set iff the word is not 0.
     words: u64,
-    /// The bit of a bin is set iff it has a root.
+    /// The bit of a bin is set iff it is not empty.
     bits: [u64; WORDS],
+    /// [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
     roots: [u32; BINS],
     /// What a start is shifted by to be the number of its eighth of the region.
     stripe_shift: u32,
@@ -47,7 +55,7 @@ impl Bins {
     /// No holes, for a region of `pages` pages.
     pub(crate) fn new(pages: u32) -> Self {
         let stripe_shift = (u32::BITS - pages.leading_zeros()).saturating_sub(STRIPE_BITS);
-        Bins { words: 0, bits: [0; WORDS], roots: [NONE; BINS], stripe_shift, trees: Trees::new() }
+        Bins { words: 0, bits: [0; WORDS], roots: [EMPTY; BINS], stripe_shift, trees: Trees::new() }
     }
 
     /// Where `hole` is kept.
@@ -76,39 +84,58 @@ impl Bins {
     #[inline]
     pub(crate) fn insert(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
         let Place { bin, rank } = self.place_of(hole);
-        let root = self.trees.insert(self.roots[bin as usize], rank, node, nodes);
-        self.roots[bin as usize] = root;
-        self.bits[bin as usize / 64] |= 1 << (bin % 64);
-        self.words |= 1 << (bin / 64);
+        let root = self.roots[bin as usize];
+        if root == EMPTY {
+            self.roots[bin as usize] = node;
+            self.bits[bin as usize / 64] |= 1 << (bin % 64);
+            self.words |= 1 << (bin / 64);
+        } else {
+            let tree = if root < TREE {
+                let other = self.place_of(nodes.hole(root));
+                self.trees.single(other.rank, root)
+            } else {
+                root - TREE
+            };
+            self.roots[bin as usize] = self.trees.insert(tree, rank, node, nodes) + TREE;
+        }
     }
 
     /// Takes out a hole that must be there.
     #[inline]
     pub(crate) fn remove(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
         let Place { bin, rank } = self.place_of(hole);
-        let root = self.trees.remove(self.roots[bin as usize], rank, node, nodes);
-        self.set_root(bin, root);
+        let root = self.roots[bin as usize];
+        let left = if root < TREE { None } else { self.trees.remove(root - TREE, rank, node, nodes) };
+        self.set_root(bin, left);
     }
 
     /// Takes out the first hole of at least `pages` pages, and returns it with its node.
     #[inline]
     pub(crate) fn take(&mut self, pages: u32, nodes: &Nodes) -> Option<(Hole, u32)> {
-        let least = self.place_of(Hole::least(pages));
-        let mut bin = self.first_from(least.bin)?;
-        // Only in the bin of the size itself some holes may be too small.
-        let rank = std::hint::select_unpredictable(bin == least.bin, least.rank, 0);
-        let (entry, root) = match self.trees.take_from(self.roots[bin as usize], rank, nodes) {
-            Some(taken) => taken,
-            None => {
-                bin = self.first_from(bin + 1)?;
-                self.trees.take_from(self.roots[bin as usize], 0, nodes)?
+        let mut least = self.place_of(Hole::least(pages));
+        loop {
+            let bin = self.first_from(least.bin)?;
+            let root = self.roots[bin as usize];
+            if root < TREE {
+                let hole = nodes.hole(root);
+                if hole.pages() >= pages {
+                    self.set_root(bin, None);
+                    return Some((hole, root));
+                }
+            } else {
+                // Only in the bin of the size itself some holes may be too small.
+                let rank = if bin == least.bin { least.rank } else { 0 };
+                if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
+                    self.set_root(bin, left);
+                    let node = entry.number();
+                    // A small hole is known from where it was. That spares a look at its node, which may be far away.
+                    let is_small = bin < LARGE;
+                    let small = Hole::new(bin >> STRIPE_BITS, entry.rank());
+                    return Some((if is_small { small } else { nodes.hole(node) }, node));
+                }
             }
-        };
-        self.set_root(bin, root);
-        let node = entry.number();
-        // A small hole is known from where it was. That spares a look at its node, which may be far away.
-        let hole = if bin < LARGE { Hole::new(bin >> STRIPE_BITS, entry.rank()) } else { nodes.hole(node) };
-        Some((hole, node))
+            least = Place { bin: bin + 1, rank: 0 };
+        }
     }
 
     /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with its node.
@@ -117,12 +144,19 @@ impl Bins {
         let mut least = self.place_of(Hole::least(pages));
         loop {
             let bin = self.first_from(least.bin)?;
-            let rank = if bin == least.bin { least.rank } else { 0 };
-            if let Some((entry, root)) =
-                self.trees.take_aligned(self.roots[bin as usize], rank, &wanted, nodes)
-            {
-                self.set_root(bin, root);
-                return Some((nodes.hole(entry.number()), entry.number()));
+            let root = self.roots[bin as usize];
+            if root < TREE {
+                let hole = nodes.hole(root);
+                if wanted.fits(hole) {
+                    self.set_root(bin, None);
+                    return Some((hole, root));
+                }
+            } else {
+                let rank = if bin == least.bin { least.rank } else { 0 };
+                if let Some((entry, left)) = self.trees.take_aligned(root - TREE, rank, &wanted, nodes) {
+                    self.set_root(bin, left);
+                    return Some((nodes.hole(entry.number()), entry.number()));
+                }
             }
             least = Place { bin: bin + 1, rank: 0 };
         }
@@ -132,7 +166,9 @@ impl Bins {
     pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
         let Some(word) = self.words.checked_ilog2() else { return 0 };
         let bin = word * 64 + self.bits[word as usize].ilog2();
-        nodes.hole(self.trees.last(self.roots[bin as usize])).pages()
+        let root = self.roots[bin as usize];
+        let last = if root < TREE { root } else { self.trees.last(root - TREE) };
+        nodes.hole(last).pages()
     }
 
     /// The first bin from `bin` on that is not empty.
@@ -151,14 +187,17 @@ impl Bins {
         Some(word * 64 + self.bits[word as usize].trailing_zeros())
     }
 
+    /// Notes what is left of a bin's tree.
     #[inline]
-    fn set_root(&mut self, bin: u32, root: u32) {
-        self.roots[bin as usize] = root;
-        if root == NONE {
-            let word = &mut self.bits[bin as usize / 64];
-            *word &= !(1 << (bin % 64));
-            self.words &= !(u64::from(*word == 0) << (bin / 64));
+    fn set_root(&mut self, bin: u32, tree: Option<u32>) {
+        if let Some(tree) = tree {
+            self.roots[bin as usize] = tree + TREE;
+            return;
         }
+        self.roots[bin as usize] = EMPTY;
+        let word = &mut self.bits[bin as usize / 64];
+        *word &= !(1 << (bin % 64));
+        self.words &= !(u64::from(*word == 0) << (bin / 64));
     }
 
     #[cfg(test)]
@@ -172,24 +211,28 @@ impl Bins {
         for (bin, &root) in (0..).zip(&self.roots) {
             let word = bin / 64;
             let is_set = self.bits[word as usize] >> (bin % 64) & 1 != 0;
-            if is_set != (root != NONE) || (self.words >> word & 1 != 0) != (self.bits[word as usize] != 0) {
+            if is_set != (root != EMPTY) || (self.words >> word & 1 != 0) != (self.bits[word as usize] != 0) {
                 return Err(format!("invariant 3: the bits of bin {bin} say otherwise than its root"));
             }
-            if root == NONE {
-                continue;
-            }
             let mut stray = None;
-            blocks += self.trees.check(root, nodes, &mut |entry| {
-                let is_here = nodes
-                    .get_hole(entry.number())
-                    .is_some_and(|hole| self.place_of(hole) == Place { bin, rank: entry.rank() });
-                if !is_here {
-                    stray = Some(entry);
+            let mut look = |node: u32, rank: Option<u32>| {
+                let place = nodes.get_hole(node).map(|hole| self.place_of(hole));
+                if !place.is_some_and(|place| place.bin == bin && rank.is_none_or(|rank| rank == place.rank))
+                {
+                    stray = Some(node);
                 }
-                visit(entry.number());
-            })?;
-            if let Some(entry) = stray {
-                return Err(format!("invariant 3: {entry:?} in bin {bin} is no hole that belongs there"));
+                visit(node);
+            };
+            match root {
+                EMPTY => {}
+                TREE.. => {
+                    let visit = &mut |entry: Entry| look(entry.number(), Some(entry.rank()));
+                    blocks += self.trees.check(root - TREE, nodes, visit)?;
+                }
+                node => look(node, None),
+            }
+            if let Some(node) = stray {
+                return Err(format!("invariant 3: node {node} in bin {bin} is no hole that belongs there"));
             }
         }
         self.trees.check_pool(blocks)

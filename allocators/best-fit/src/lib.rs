@@ -10,7 +10,7 @@
 //!
 //! # Words and structures
 //!
-//! Pages are counted from the region's start, so 32 bits are enough for regions of less than 16 TiB.
+//! Pages are counted from the region's start, so 32 bits are enough for regions of less than 8 TiB.
 //!
 //! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes lie in one flat array and a
 //!   chunk's tag is its node's number, so freeing searches nothing. A ring through a sentinel makes them a list. Whether a
@@ -98,13 +98,14 @@ impl Allocator for BestFit {
         description: "the smallest hole that holds the chunk with its alignment, the lowest of equal ones",
     };
 
-    /// Takes no parameters. The region must have a page and less than 16 TiB.
+    /// Takes no parameters. The region must have a page and less than 8 TiB.
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         Params::parse(params)?.finish()?;
         let pages = match u32::try_from(region.pages().get()) {
-            Ok(pages) if pages > 0 => pages,
+            Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
             _ => {
-                let reason = format!("best-fit serves regions of 4 KiB to 16 TiB less 4 KiB, not {region}");
+                let reason =
+                    format!("best-fit serves regions of a page or more and less than 8 TiB, not {region}");
                 return Err(InitError::new(reason));
             }
         };

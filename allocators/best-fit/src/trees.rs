@@ -10,8 +10,8 @@ use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
 use deep::Reach;
 
-/// No block: no tree, or the end of the list of vacant blocks.
-pub(crate) const NONE: u32 = u32::MAX;
+/// No block: the end of the list of vacant ones.
+const NONE: u32 = u32::MAX;
 
 /// What an aligned search looks for.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     #[inline]
-    fn fits(&self, hole: Hole) -> bool {
+    pub(crate) fn fits(&self, hole: Hole) -> bool {
         self.grid.reach(hole) >= self.pages
     }
 }
@@ -93,10 +93,16 @@ impl Trees {
         index
     }
 
+    /// A tree of one hole.
+    pub(crate) fn single(&mut self, rank: u32, node: u32) -> u32 {
+        let leaf = self.add_leaf();
+        self.block_mut(leaf).insert(Entry::new(rank, node));
+        leaf
+    }
+
     /// Adds a hole to a tree and returns its root.
     #[inline]
     pub(crate) fn insert(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> u32 {
-        let root = if root == NONE { self.add_leaf() } else { root };
         let leaf = self.leaf_for(root, rank);
         if self.block(leaf).is_full() || (leaf != root && !self.reaches.is_empty()) {
             return self.insert_deep(root, Entry::new(rank, node), nodes);
@@ -105,37 +111,37 @@ impl Trees {
         root
     }
 
-    /// Takes a hole, which must be there, out of a tree and returns its root.
+    /// Takes a hole, which must be there, out of a tree and returns its root, if it isn't empty then.
     #[inline]
-    pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> u32 {
+    pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> Option<u32> {
         let leaf = self.leaf_for(root, rank);
         let at = self.block(leaf).find(Entry::new(rank, node));
         self.remove_at(root, leaf, at, nodes)
     }
 
     #[inline]
-    fn remove_at(&mut self, root: u32, leaf: u32, at: usize, nodes: &Nodes) -> u32 {
+    fn remove_at(&mut self, root: u32, leaf: u32, at: usize, nodes: &Nodes) -> Option<u32> {
         let is_shallow = self.reaches.is_empty();
         let block = self.block_mut(leaf);
         if leaf == root {
             block.remove(at);
             if block.len() == 0 {
                 self.release(root);
-                return NONE;
+                return None;
             }
-            root
+            Some(root)
         } else if is_shallow && block.len() > deep::FEW + 1 {
             block.remove(at);
-            root
+            Some(root)
         } else {
             let entry = block.entry(at);
-            self.remove_deep(root, entry, nodes)
+            Some(self.remove_deep(root, entry, nodes))
         }
     }
 
     /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
     #[inline]
-    pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, u32)> {
+    pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, Option<u32>)> {
         let leaf = self.leaf_for(root, least);
         if let Some(at) = self.block(leaf).lowest_from(least) {
             let entry = self.block(leaf).entry(at);
@@ -145,7 +151,7 @@ impl Trees {
             return None;
         }
         let entry = self.first_deep(root, least)?;
-        Some((entry, self.remove_deep(root, entry, nodes)))
+        Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
     /// Takes out the first hole with a place for what is wanted and returns its entry and the root. None with a rank below
@@ -157,7 +163,7 @@ impl Trees {
         least: u32,
         wanted: &Wanted,
         nodes: &Nodes,
-    ) -> Option<(Entry, u32)> {
+    ) -> Option<(Entry, Option<u32>)> {
         let leaf = self.leaf_for(root, least);
         let block = self.block(leaf);
         if let Some(at) = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number()))) {
@@ -168,7 +174,7 @@ impl Trees {
             return None;
         }
         let entry = self.first_aligned_deep(root, wanted, nodes)?;
-        Some((entry, self.remove_deep(root, entry, nodes)))
+        Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
     /// The node of the last hole.

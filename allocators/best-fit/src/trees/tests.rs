@@ -26,40 +26,50 @@ fn a_tree_holds_what_was_put_in_in_order() {
         ((state >> 33) % u64::from(bound)) as u32
     };
     let grids = [2, 4].map(|pages| Grid::new(1, Alignment::new(pages << 12).unwrap()));
-    let (mut trees, mut root, mut model) = (Trees::new(), NONE, BTreeSet::new());
+    let (mut trees, mut root, mut model) = (Trees::new(), None, BTreeSet::new());
     let rank = |node: u32| node * 16;
     for step in 0..60_000u32 {
         // Five waves: the tree grows to a few thousand holes and shrinks to few.
         let grows = chance(100) < if step / 6_000 % 2 == 0 { 80 } else { 15 };
         let node = 1 + chance(HOLES);
         if grows && model.insert(node) {
-            root = trees.insert(root, rank(node), node, &nodes);
+            root = Some(match root {
+                None => trees.single(rank(node), node),
+                Some(root) => trees.insert(root, rank(node), node, &nodes),
+            });
         } else if let Some(&there) = model.range(node..).next() {
             model.remove(&there);
-            root = trees.remove(root, rank(there), there, &nodes);
+            root = trees.remove(root.unwrap(), rank(there), there, &nodes);
         }
-        if root != NONE {
+        if let Some(mut tree) = root {
+            let mut put_back = |trees: &mut Trees, entry: Entry, left| match left {
+                None => trees.single(entry.rank(), entry.number()),
+                Some(left) => trees.insert(left, entry.rank(), entry.number(), &nodes),
+            };
             let least = rank(1 + chance(HOLES)) - chance(2);
             let expected = model.iter().copied().find(|&node| rank(node) >= least);
-            let taken = trees.take_from(root, least, &nodes);
+            let taken = trees.take_from(tree, least, &nodes);
             assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
             if let Some((entry, left)) = taken {
-                root = trees.insert(left, entry.rank(), entry.number(), &nodes);
+                tree = put_back(&mut trees, entry, left);
             }
             let wanted = Wanted { pages: 5 + chance(5), grid: grids[chance(2) as usize] };
             let expected = model.iter().copied().find(|&node| wanted.fits(nodes.hole(node)));
-            let taken = trees.take_aligned(root, 0, &wanted, &nodes);
+            let taken = trees.take_aligned(tree, 0, &wanted, &nodes);
             assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
             if let Some((entry, left)) = taken {
-                root = trees.insert(left, entry.rank(), entry.number(), &nodes);
+                tree = put_back(&mut trees, entry, left);
             }
-            assert_eq!(trees.last(root), *model.last().unwrap());
+            assert_eq!(trees.last(tree), *model.last().unwrap());
+            root = Some(tree);
         }
         if step % 100 == 0 {
             let mut told = BTreeSet::new();
             let blocks = match root {
-                NONE => 0,
-                root => trees.check(root, &nodes, &mut |entry| assert!(told.insert(entry.number()))).unwrap(),
+                None => 0,
+                Some(root) => {
+                    trees.check(root, &nodes, &mut |entry| assert!(told.insert(entry.number()))).unwrap()
+                }
             };
             trees.check_pool(blocks).unwrap();
             assert_eq!(told, model);
