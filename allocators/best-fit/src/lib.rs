@@ -34,7 +34,7 @@
 //! 2. No two neighbours are holes.
 //! 3. Each hole is in the tree of its bin, once, with its node's number, and nothing else is. A bin's bit is set iff it has a
 //!    tree, a word's bit iff the word is not 0.
-//! 4. A block is in descending order and not empty; unused entries are [none](hole::Hole::NONE); every hole below an inner entry is at
+//! 4. A block is in descending order and not empty; unused entries are none; every hole below an inner entry is at
 //!    least its bound and below the bound before. (The last bound doesn't matter.)
 //! 5. All leaves of a tree are at one depth, and each block is in one tree or on the vacant list.
 //! 6. A kept reach is exactly the largest of the holes below.
