@@ -5,22 +5,11 @@ use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
 use crate::trees::{Trees, Wanted};
 
-/// Sizes below 2^6 pages are small: a bin has holes of one size only.
-const SMALL_BITS: u32 = 6;
+/// An octave, the sizes from a power of two to the next, is divided into 2^6 bins, so that one word has their bits.
+const BIN_BITS: u32 = 6;
 
-/// Of small holes there are many: each size has 2^3 bins, each for an eighth of the region.
-const STRIPE_BITS: u32 = 3;
-
-/// A power of two of large sizes is divided into 2^6 bins.
-const FINE_BITS: u32 = 6;
-
-/// The first bin of large holes.
-const LARGE: u32 = 1 << (SMALL_BITS + STRIPE_BITS);
-
-const BINS: usize = (LARGE + ((u32::BITS - SMALL_BITS) << FINE_BITS)) as usize;
-
-/// 64 bins to a word.
-const WORDS: usize = BINS / 64;
+/// Sizes have up to 31 bits.
+const OCTAVES: usize = 31;
 
 /// The root of an empty bin. (No hole has node 0.)
 const EMPTY: u32 = 0;
@@ -28,23 +17,21 @@ const EMPTY: u32 = 0;
 /// What the number of a tree's root block is added to; below is the node of a bin's only hole.
 const TREE: u32 = 1 << 31;
 
-const _: () = assert!(WORDS <= 64 && BINS.is_multiple_of(64) && SMALL_BITS == FINE_BITS);
-
 /// All holes of a region, by size and then by address.
 #[derive(Debug)]
 pub(crate) struct Bins {
-    /// The bit of a word is set iff the word is not 0.
-    words: u64,
+    /// The bit of an octave is set iff one of its bins is not empty.
+    octaves: u32,
     /// The bit of a bin is set iff it is not empty.
-    bits: [u64; WORDS],
+    bits: [u64; OCTAVES],
     /// [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
-    roots: [u32; BINS],
-    /// What a start is shifted by to be the number of its eighth of the region.
-    stripe_shift: u32,
+    roots: [u32; OCTAVES << BIN_BITS],
+    /// No page of the region has a number of more bits. At least [`BIN_BITS`].
+    page_bits: u32,
     trees: Trees,
 }
 
-/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of the holes in a bin.
+/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of the holes of an octave.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Place {
     bin: u32,
@@ -54,31 +41,27 @@ struct Place {
 impl Bins {
     /// No holes, for a region of `pages` pages.
     pub(crate) fn new(pages: u32) -> Self {
-        let stripe_shift = (u32::BITS - pages.leading_zeros()).saturating_sub(STRIPE_BITS);
-        Bins { words: 0, bits: [0; WORDS], roots: [EMPTY; BINS], stripe_shift, trees: Trees::new() }
+        Bins {
+            octaves: 0,
+            bits: [0; OCTAVES],
+            roots: [EMPTY; OCTAVES << BIN_BITS],
+            page_bits: (u32::BITS - pages.leading_zeros()).max(BIN_BITS),
+            trees: Trees::new(),
+        }
     }
 
     /// Where `hole` is kept.
     ///
-    /// A small hole's rank is its start. A bin of large holes has holes of 2^s sizes, all of at least 2^(s + 6) pages. They don't
-    /// overlap, so what is left of their starts without the lower s + 6 bits, 26 - s bits, is different and in the same
-    /// order; and behind the s bits by which their sizes differ it makes a rank.
+    /// In octave k sizes differ in k bits, and a hole has at least 2^k pages; so of two holes of one size the starts differ
+    /// still, and in the same way, without their lower k bits. Both together are as many bits as a page's number has, and
+    /// make the rank. Its upper bits are the bin: small sizes, of which there are many holes, are told apart by size and
+    /// then by parts of the region, large ones by the upper bits of the size.
     #[inline]
     fn place_of(&self, hole: Hole) -> Place {
-        let (pages, start) = (hole.pages(), hole.start());
-        let s = (pages | 1 << FINE_BITS).ilog2() - FINE_BITS;
-        let size = pages & !(u32::MAX << s);
-        let large = Place {
-            bin: (LARGE - (1 << FINE_BITS)) + (s << FINE_BITS) + (pages >> s),
-            rank: size.wrapping_shl(u32::BITS - FINE_BITS - s) | start >> (FINE_BITS + s),
-        };
-        let small = Place { bin: pages << STRIPE_BITS | start >> self.stripe_shift, rank: start };
-        // Both are computed, because a branch would be mispredicted where sizes are mixed.
-        let is_small = pages < 1 << SMALL_BITS;
-        Place {
-            bin: std::hint::select_unpredictable(is_small, small.bin, large.bin),
-            rank: std::hint::select_unpredictable(is_small, small.rank, large.rank),
-        }
+        let octave = hole.pages().ilog2();
+        let size = hole.pages() - (1 << octave);
+        let rank = size << (self.page_bits - octave) | hole.start() >> octave;
+        Place { bin: octave << BIN_BITS | rank >> (self.page_bits - BIN_BITS), rank }
     }
 
     #[inline]
@@ -88,7 +71,7 @@ impl Bins {
         if root == EMPTY {
             self.roots[bin as usize] = node;
             self.bits[bin as usize / 64] |= 1 << (bin % 64);
-            self.words |= 1 << (bin / 64);
+            self.octaves |= 1 << (bin / 64);
         } else {
             let tree = if root < TREE {
                 let other = self.place_of(nodes.hole(root));
@@ -127,11 +110,7 @@ impl Bins {
                 let rank = if bin == least.bin { least.rank } else { 0 };
                 if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
                     self.set_root(bin, left);
-                    let node = entry.number();
-                    // A small hole is known from where it was. That spares a look at its node, which may be far away.
-                    let is_small = bin < LARGE;
-                    let small = Hole::new(bin >> STRIPE_BITS, entry.rank());
-                    return Some((if is_small { small } else { nodes.hole(node) }, node));
+                    return Some((nodes.hole(entry.number()), entry.number()));
                 }
             }
             least = Place { bin: bin + 1, rank: 0 };
@@ -164,8 +143,8 @@ impl Bins {
 
     /// The pages of the largest hole, 0 if there is none.
     pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
-        let Some(word) = self.words.checked_ilog2() else { return 0 };
-        let bin = word * 64 + self.bits[word as usize].ilog2();
+        let Some(octave) = self.octaves.checked_ilog2() else { return 0 };
+        let bin = octave << BIN_BITS | self.bits[octave as usize].ilog2();
         let root = self.roots[bin as usize];
         let last = if root < TREE { root } else { self.trees.last(root - TREE) };
         nodes.hole(last).pages()
@@ -174,17 +153,17 @@ impl Bins {
     /// The first bin from `bin` on that is not empty.
     #[inline]
     fn first_from(&self, bin: u32) -> Option<u32> {
-        let word = bin / 64;
-        let here = self.bits.get(word as usize)? & u64::MAX << (bin % 64);
+        let octave = bin >> BIN_BITS;
+        let here = self.bits.get(octave as usize)? & u64::MAX << (bin % 64);
         if here != 0 {
-            return Some(word * 64 + here.trailing_zeros());
+            return Some(octave << BIN_BITS | here.trailing_zeros());
         }
-        let above = self.words & (u64::MAX << word) << 1;
+        let above = self.octaves & (u32::MAX << octave) << 1;
         if above == 0 {
             return None;
         }
-        let word = above.trailing_zeros();
-        Some(word * 64 + self.bits[word as usize].trailing_zeros())
+        let octave = above.trailing_zeros();
+        Some(octave << BIN_BITS | self.bits[octave as usize].trailing_zeros())
     }
 
     /// Notes what is left of a bin's tree.
@@ -195,9 +174,9 @@ impl Bins {
             return;
         }
         self.roots[bin as usize] = EMPTY;
-        let word = &mut self.bits[bin as usize / 64];
-        *word &= !(1 << (bin % 64));
-        self.words &= !(u64::from(*word == 0) << (bin / 64));
+        let bits = &mut self.bits[bin as usize / 64];
+        *bits &= !(1 << (bin % 64));
+        self.octaves &= !(u32::from(*bits == 0) << (bin / 64));
     }
 
     #[cfg(test)]
@@ -209,9 +188,10 @@ impl Bins {
     pub(crate) fn check(&self, nodes: &Nodes, visit: &mut impl FnMut(u32)) -> Result<(), String> {
         let mut blocks = 0;
         for (bin, &root) in (0..).zip(&self.roots) {
-            let word = bin / 64;
-            let is_set = self.bits[word as usize] >> (bin % 64) & 1 != 0;
-            if is_set != (root != EMPTY) || (self.words >> word & 1 != 0) != (self.bits[word as usize] != 0) {
+            let octave = bin >> BIN_BITS;
+            let bits = self.bits[octave as usize];
+            let is_set = bits >> (bin % 64) & 1 != 0;
+            if is_set != (root != EMPTY) || (self.octaves >> octave & 1 != 0) != (bits != 0) {
                 return Err(format!("invariant 3: the bits of bin {bin} say otherwise than its root"));
             }
             let mut stray = None;
@@ -246,31 +226,26 @@ mod tests {
 
     #[test]
     fn places_are_in_the_order_of_holes_and_tell_them_apart() {
-        let powers = (0..32).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
-        let sizes = powers.flat_map(|size| [size - 1, size, size + 1]).chain([u64::from(u32::MAX)]);
-        let mut sizes: Vec<u32> =
-            sizes.filter_map(|size| u32::try_from(size).ok()).filter(|&s| s > 0).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        let bins = Bins::new(u32::MAX);
-        let mut before = Place { bin: 0, rank: 0 };
-        for pages in sizes {
-            // Holes of one size as close to each other as they can be, from the lowest place to the highest.
-            for n in
-                BTreeSet::from([0, 1, 2, 3, (u64::from(u32::MAX) / (u64::from(pages) + 1)).saturating_sub(1)])
-            {
-                let start = n * (u64::from(pages) + 1);
-                let Ok(start) = u32::try_from(start) else { break };
-                if start.checked_add(pages).is_none() {
-                    break;
+        for pages in [1, 40, 1 << 12, (1 << 20) + 1, u32::MAX >> 1] {
+            let powers = (0..31).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
+            let sizes = powers.flat_map(|size| [size - 1, size, size + 1]).map(|size| size as u32);
+            let sizes: BTreeSet<u32> =
+                sizes.chain([pages]).filter(|size| (1..=pages).contains(size)).collect();
+            let bins = Bins::new(pages);
+            let mut before = Place { bin: 0, rank: 0 };
+            for size in sizes {
+                // Holes of one size as close to each other as they can be, from the lowest place to the highest.
+                let most = (pages + 1) / (size + 1);
+                for n in BTreeSet::from([0, 1, 2, 3, most / 2, most - 1]).into_iter().filter(|&n| n < most) {
+                    let place = bins.place_of(Hole::new(size, n * (size + 1)));
+                    let is_first = size == 1 && n == 0;
+                    assert!(
+                        place > before || is_first,
+                        "{size} pages, {n}: {place:?} is not behind {before:?}"
+                    );
+                    assert!((place.bin as usize) < bins.roots.len());
+                    before = place;
                 }
-                let place = bins.place_of(Hole::new(pages, start));
-                assert!(
-                    place > before,
-                    "{pages} pages from {start} are kept at {place:?}, behind {before:?}"
-                );
-                assert!((place.bin as usize) < BINS);
-                before = place;
             }
         }
     }
