@@ -57,6 +57,22 @@ fn holes_of_the_same_class_that_are_too_short_are_passed_over() {
 }
 
 #[test]
+fn what_stood_in_a_word_before_a_large_chunk_covered_it_is_forgotten() {
+    let mut bitmap = bitmap(0, 256);
+    for page in 0..70 {
+        assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
+    }
+    for page in 0..70 {
+        assert_eq!(free(&mut bitmap, page, 1), Ok(()));
+    }
+    assert_eq!(allocate(&mut bitmap, 192, 64), Some(0));
+    assert!(bitmap.adopt(PageRange::from_pages(5, 1)).is_err());
+    assert_eq!(free(&mut bitmap, 0, 192), Ok(()));
+    assert_eq!(bitmap.largest_hole(), Pages::new(256));
+    assert_eq!(allocate(&mut bitmap, 3, 1), Some(0));
+}
+
+#[test]
 fn a_hole_of_many_words_is_found_from_both_ends() {
     let mut bitmap = bitmap(3, 1 << 20);
     bitmap.adopt(PageRange::from_pages(3 + 500_000, 7)).unwrap();
