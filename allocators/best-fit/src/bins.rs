@@ -5,11 +5,11 @@ use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
 use crate::trees::{Trees, Wanted};
 
-/// An octave, the sizes from a power of two to the next, is divided into 2^6 bins, so that one word has their bits.
-const BIN_BITS: u32 = 6;
+/// The most bins of an octave (the sizes from a power of two to the next), as a number of bits.
+const MOST_BIN_BITS: u32 = 8;
 
-/// Sizes have up to 31 bits.
-const OCTAVES: usize = 31;
+/// Sizes have up to 31 bits, so there are as many octaves.
+const MOST_WORDS: usize = 31 << MOST_BIN_BITS >> 6;
 
 /// The root of an empty bin. (No hole has node 0.)
 const EMPTY: u32 = 0;
@@ -20,14 +20,16 @@ const TREE: u32 = 1 << 31;
 /// All holes of a region, by size and then by address.
 #[derive(Debug)]
 pub(crate) struct Bins {
-    /// The bit of an octave is set iff one of its bins is not empty.
-    octaves: u32,
+    /// The bit of a word of `bits` is set iff the word is not 0.
+    words: [u64; MOST_WORDS.div_ceil(64)],
     /// The bit of a bin is set iff it is not empty.
-    bits: [u64; OCTAVES],
-    /// [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
-    roots: [u32; OCTAVES << BIN_BITS],
-    /// No page of the region has a number of more bits. At least [`BIN_BITS`].
+    bits: [u64; MOST_WORDS],
+    /// Of each bin: [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
+    roots: Box<[u32]>,
+    /// The numbers of pages, and the sizes of holes, have as many bits at most.
     page_bits: u32,
+    /// An octave has 2^`bin_bits` bins.
+    bin_bits: u32,
     trees: Trees,
 }
 
@@ -41,11 +43,15 @@ struct Place {
 impl Bins {
     /// No holes, for a region of `pages` pages.
     pub(crate) fn new(pages: u32) -> Self {
+        let page_bits = u32::BITS - pages.leading_zeros();
+        // The more pages, the more holes to keep apart: 4 bytes for each bin are less than one for 8 pages.
+        let bin_bits = page_bits.saturating_sub(8).min(MOST_BIN_BITS);
         Bins {
-            octaves: 0,
-            bits: [0; OCTAVES],
-            roots: [EMPTY; OCTAVES << BIN_BITS],
-            page_bits: (u32::BITS - pages.leading_zeros()).max(BIN_BITS),
+            words: [0; MOST_WORDS.div_ceil(64)],
+            bits: [0; MOST_WORDS],
+            roots: vec![EMPTY; (page_bits << bin_bits) as usize].into(),
+            page_bits,
+            bin_bits,
             trees: Trees::new(),
         }
     }
@@ -61,7 +67,7 @@ impl Bins {
         let octave = hole.pages().ilog2();
         let size = hole.pages() - (1 << octave);
         let rank = size << (self.page_bits - octave) | hole.start() >> octave;
-        Place { bin: octave << BIN_BITS | rank >> (self.page_bits - BIN_BITS), rank }
+        Place { bin: octave << self.bin_bits | rank >> (self.page_bits - self.bin_bits), rank }
     }
 
     #[inline]
@@ -70,8 +76,9 @@ impl Bins {
         let root = self.roots[bin as usize];
         if root == EMPTY {
             self.roots[bin as usize] = node;
-            self.bits[bin as usize / 64] |= 1 << (bin % 64);
-            self.octaves |= 1 << (bin / 64);
+            let word = bin / 64;
+            self.bits[word as usize] |= 1 << (bin % 64);
+            self.words[word as usize / 64] |= 1 << (word % 64);
         } else {
             let tree = if root < TREE {
                 let other = self.place_of(nodes.hole(root));
@@ -143,8 +150,9 @@ impl Bins {
 
     /// The pages of the largest hole, 0 if there is none.
     pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
-        let Some(octave) = self.octaves.checked_ilog2() else { return 0 };
-        let bin = octave << BIN_BITS | self.bits[octave as usize].ilog2();
+        let Some(above) = self.words.iter().rposition(|&words| words != 0) else { return 0 };
+        let word = above * 64 + self.words[above].ilog2() as usize;
+        let bin = word as u32 * 64 + self.bits[word].ilog2();
         let root = self.roots[bin as usize];
         let last = if root < TREE { root } else { self.trees.last(root - TREE) };
         nodes.hole(last).pages()
@@ -153,17 +161,20 @@ impl Bins {
     /// The first bin from `bin` on that is not empty.
     #[inline]
     fn first_from(&self, bin: u32) -> Option<u32> {
-        let octave = bin >> BIN_BITS;
-        let here = self.bits.get(octave as usize)? & u64::MAX << (bin % 64);
+        let word = bin / 64;
+        let here = self.bits.get(word as usize)? & u64::MAX << (bin % 64);
         if here != 0 {
-            return Some(octave << BIN_BITS | here.trailing_zeros());
+            return Some(word * 64 + here.trailing_zeros());
         }
-        let above = self.octaves & (u32::MAX << octave) << 1;
-        if above == 0 {
-            return None;
+        let next = word + 1;
+        let mut above = next / 64;
+        let mut words = self.words.get(above as usize)? & u64::MAX << (next % 64);
+        while words == 0 {
+            above += 1;
+            words = *self.words.get(above as usize)?;
         }
-        let octave = above.trailing_zeros();
-        Some(octave << BIN_BITS | self.bits[octave as usize].trailing_zeros())
+        let word = above * 64 + words.trailing_zeros();
+        Some(word * 64 + self.bits[word as usize].trailing_zeros())
     }
 
     /// Notes what is left of a bin's tree.
@@ -174,9 +185,10 @@ impl Bins {
             return;
         }
         self.roots[bin as usize] = EMPTY;
-        let bits = &mut self.bits[bin as usize / 64];
+        let word = bin / 64;
+        let bits = &mut self.bits[word as usize];
         *bits &= !(1 << (bin % 64));
-        self.octaves &= !(u32::from(*bits == 0) << (bin / 64));
+        self.words[word as usize / 64] &= !(u64::from(*bits == 0) << (word % 64));
     }
 
     #[cfg(test)]
@@ -187,11 +199,12 @@ impl Bins {
     /// Asserts invariants 3 to 6 and visits every node that is in a bin.
     pub(crate) fn check(&self, nodes: &Nodes, visit: &mut impl FnMut(u32)) -> Result<(), String> {
         let mut blocks = 0;
-        for (bin, &root) in (0..).zip(&self.roots) {
-            let octave = bin >> BIN_BITS;
-            let bits = self.bits[octave as usize];
+        for (bin, &root) in (0..).zip(&self.roots[..]) {
+            let word = bin / 64;
+            let bits = self.bits[word as usize];
             let is_set = bits >> (bin % 64) & 1 != 0;
-            if is_set != (root != EMPTY) || (self.octaves >> octave & 1 != 0) != (bits != 0) {
+            let has_word = self.words[word as usize / 64] >> (word % 64) & 1 != 0;
+            if is_set != (root != EMPTY) || has_word != (bits != 0) {
                 return Err(format!("invariant 3: the bits of bin {bin} say otherwise than its root"));
             }
             let mut stray = None;

@@ -129,6 +129,19 @@ impl Block {
         self.len -= 1;
     }
 
+    /// The last and lowest entry. There must be one.
+    #[inline]
+    pub(crate) fn last(&self) -> Entry {
+        self.entries[self.len() - 1]
+    }
+
+    /// Takes the last and lowest entry. There must be one.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Entry {
+        self.len -= 1;
+        std::mem::replace(&mut self.entries[usize::from(self.len)], Entry::UNUSED)
+    }
+
     pub(crate) fn replace(&mut self, at: usize, entry: Entry) {
         self.entries[at] = entry;
     }

@@ -125,11 +125,7 @@ impl Trees {
         let block = self.block_mut(leaf);
         if leaf == root {
             block.remove(at);
-            if block.len() == 0 {
-                self.release(root);
-                return None;
-            }
-            Some(root)
+            self.unless_empty(root)
         } else if is_shallow && block.len() > deep::FEW + 1 {
             block.remove(at);
             Some(root)
@@ -139,9 +135,24 @@ impl Trees {
         }
     }
 
+    #[inline]
+    fn unless_empty(&mut self, root: u32) -> Option<u32> {
+        if self.block(root).len() > 0 {
+            return Some(root);
+        }
+        self.release(root);
+        None
+    }
+
     /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
     #[inline]
     pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, Option<u32>)> {
+        let block = self.block_mut(root);
+        if block.is_leaf() && block.last().rank() >= least {
+            // The common case: nothing is passed over.
+            let entry = block.pop();
+            return Some((entry, self.unless_empty(root)));
+        }
         let leaf = self.leaf_for(root, least);
         if let Some(at) = self.block(leaf).lowest_from(least) {
             let entry = self.block(leaf).entry(at);

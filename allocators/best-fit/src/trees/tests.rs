@@ -42,7 +42,7 @@ fn a_tree_holds_what_was_put_in_in_order() {
             root = trees.remove(root.unwrap(), rank(there), there, &nodes);
         }
         if let Some(mut tree) = root {
-            let mut put_back = |trees: &mut Trees, entry: Entry, left| match left {
+            let put_back = |trees: &mut Trees, entry: Entry, left| match left {
                 None => trees.single(entry.rank(), entry.number()),
                 Some(left) => trees.insert(left, entry.rank(), entry.number(), &nodes),
             };
