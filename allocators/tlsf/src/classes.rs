@@ -87,17 +87,11 @@ impl Classes {
         Some(Class((word << DIVISION) + self.words[word as usize].ilog2()))
     }
 
-    /// The first hole of `class`, or [`SENTINEL`].
+    /// The first hole of `class`.
     #[inline]
-    pub(crate) fn first(&self, class: Class) -> u32 {
-        self.first[class.0 as usize]
-    }
-
-    /// The holes of `class`.
-    #[inline]
-    pub(crate) fn holes(&self, class: Class, nodes: &Nodes) -> impl Iterator<Item = (u32, Node)> {
-        let from = |index: u32| (index != SENTINEL).then(|| (index, nodes.get(index)));
-        std::iter::successors(from(self.first(class)), move |(_, node)| from(node.next))
+    pub(crate) fn first(&self, class: Class, nodes: &Nodes) -> Option<(u32, Node)> {
+        let index = self.first[class.0 as usize];
+        (index != SENTINEL).then(|| (index, nodes.get(index)))
     }
 
     /// Adds the hole `index` of `pages` pages.
@@ -133,6 +127,76 @@ impl Classes {
             if self.words[class.word()] == 0 {
                 self.summary &= !(1 << class.word());
             }
+        }
+    }
+
+    /// Breaks invariant 5, for a test of [`check`](Self::check).
+    #[cfg(test)]
+    pub(crate) fn set_bit_of(&mut self, pages: u32) {
+        self.words[Class::of(pages).word()] |= 1 << Class::of(pages).bit();
+    }
+
+    /// Asserts invariants 4 and 5 of a region with `holes` holes.
+    pub(crate) fn check(&self, nodes: &Nodes, holes: usize) -> Result<(), String> {
+        let mut listed = 0;
+        for (class, &first) in (0..).map(Class).zip(&self.first) {
+            let (mut index, mut prev) = (first, SENTINEL);
+            while index != SENTINEL {
+                let node = nodes.get(index);
+                if nodes.is_taken(index) || Class::of(node.pages) != class || listed == holes {
+                    return Err(format!("invariant 4: node {index}, {node:?}, is in the list of {class:?}"));
+                }
+                if prev != SENTINEL && node.prev != prev {
+                    return Err(format!("invariant 4: node {index} is behind {prev} and says {}", node.prev));
+                }
+                listed += 1;
+                (prev, index) = (index, node.next);
+            }
+            let bit = self.words[class.word()] >> class.bit() & 1 != 0;
+            if bit != (first != SENTINEL) {
+                return Err(format!("invariant 5: the bit of {class:?} is {bit}, its first hole {first}"));
+            }
+        }
+        if listed != holes {
+            return Err(format!("invariant 4: {listed} of {holes} holes are in a list"));
+        }
+        for (word, bits) in self.words.iter().enumerate() {
+            let bit = self.summary >> word & 1 != 0;
+            if bit != (*bits != 0) {
+                return Err(format!("invariant 5: the bit of word {word} is {bit}, the word {bits:#x}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every size up to 2^13, and those about powers of two and at the top.
+    fn sizes() -> impl Iterator<Item = u32> {
+        let beside = |bit: u32| ((1 << bit) - 3)..=((1 << bit) + 3);
+        (1..1 << 13).chain((13..31).flat_map(beside)).chain((1 << 31) - 3..1 << 31)
+    }
+
+    #[test]
+    fn classes_ascend_with_sizes_and_are_a_64th_of_a_power_of_two_wide() {
+        for pages in sizes().filter(|&pages| pages < (1 << 31) - 1) {
+            let (class, next) = (Class::of(pages), Class::of(pages + 1));
+            let last_of_class = (pages + 1) % (1 << pages.ilog2().saturating_sub(6)) == 0;
+            assert_eq!(next.0 - class.0, u32::from(last_of_class), "{pages} pages");
+        }
+    }
+
+    #[test]
+    fn every_hole_of_a_class_that_is_high_enough_is_large_enough() {
+        for pages in sizes() {
+            let enough = Class::of_at_least(pages);
+            // The class of what is a page less: only if a whole class fits between is the answer higher than need be.
+            let below = Class::of(pages - 1);
+            assert!(Class::of(pages) <= enough && below < enough && enough.0 - below.0 <= 1, "{pages} pages");
+            assert!(enough.word() < WORDS);
         }
     }
 }

@@ -30,19 +30,19 @@ impl Node {
 /// region's ends. As a link in the list of a class it is none.
 pub(crate) const SENTINEL: u32 = 0;
 
-/// All nodes of a region, in one flat array that never moves and never grows.
+/// All nodes of a region, in one flat array whose memory is reserved at the start.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    /// Those that were ever in use; the rest of the capacity was not touched yet.
+    /// Those that were ever in use. Invariant 6 keeps this, and `taken` with it, within its capacity.
     nodes: Vec<Node>,
     /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes. Apart from the nodes,
     /// because a neighbour's bit is then most often in the nearest cache where the neighbour itself is not.
     taken: Vec<u64>,
     /// The first of the vacant nodes, or [`SENTINEL`].
     vacant: u32,
-    /// How often a node was looked at or changed.
+    /// How often a node was read or written.
     #[cfg(test)]
-    pub(crate) touched: std::cell::Cell<u64>,
+    pub(crate) accesses: std::cell::Cell<u64>,
 }
 
 impl Nodes {
@@ -59,15 +59,15 @@ impl Nodes {
             taken,
             vacant: SENTINEL,
             #[cfg(test)]
-            touched: std::cell::Cell::default(),
+            accesses: std::cell::Cell::default(),
         };
         let hole = nodes.insert_above(SENTINEL, 0, pages);
         Ok((nodes, hole))
     }
 
-    /// How many nodes were ever in use, the sentinel among them.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+    /// How many nodes were ever in use at a time, besides the sentinel.
+    pub(crate) fn used(&self) -> usize {
+        self.nodes.len() - 1
     }
 
     #[inline]
@@ -82,10 +82,11 @@ impl Nodes {
         &mut self.nodes[index as usize]
     }
 
+    /// Every way to a node leads through here, so that tests can count.
     #[inline]
     fn count(&self) {
         #[cfg(test)]
-        self.touched.set(self.touched.get() + 1);
+        self.accesses.set(self.accesses.get() + 1);
     }
 
     /// The chunk with this number, if there is one.
@@ -130,7 +131,7 @@ impl Nodes {
             if self.taken.len() * 64 <= index {
                 self.taken.push(0);
             }
-            u32::try_from(index).expect("there are fewer nodes than 2^32")
+            u32::try_from(index).expect("at most 2^31 nodes were reserved")
         } else {
             self.vacant = self.get(index).above;
             *self.get_mut(index) = node;
@@ -160,7 +161,8 @@ impl Nodes {
         std::iter::successors(from(self.get(SENTINEL).above), move |(_, node)| from(node.above))
     }
 
-    /// The node that holds page `page` of the region, looked for from node `near` on, up or down.
+    /// The node that holds page `page` of the region, looked for from node `near` on, up or down. `near` may have become
+    /// vacant; then from the lowest on.
     pub(crate) fn holding(&self, page: u32, near: u32) -> (u32, Node) {
         let (mut index, mut node) = (near, self.get(near));
         if node.pages == 0 {
@@ -181,7 +183,9 @@ impl Nodes {
         for (index, node) in self.iter() {
             let is_taken = self.is_taken(index);
             if node.start != end || node.pages == 0 || node.below != below || node.pages > pages - end {
-                return Err(format!("invariant 1: node {index}, {node:?}, is not above node {below} at {end}"));
+                return Err(format!(
+                    "invariant 1: node {index}, {node:?}, is not above node {below} at {end}"
+                ));
             }
             if !is_taken && !below_is_taken {
                 return Err(format!("invariant 2: nodes {below} and {index} are neighbouring holes"));
@@ -205,5 +209,11 @@ impl Nodes {
             return Err(format!("invariant 3: {linked} of {} nodes are linked or vacant", self.nodes.len()));
         }
         Ok(())
+    }
+
+    /// Forgets the vacant nodes, for a test of [`check`](Self::check).
+    #[cfg(test)]
+    pub(crate) fn lose_vacant(&mut self) {
+        self.vacant = SENTINEL;
     }
 }

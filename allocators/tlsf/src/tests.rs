@@ -1,0 +1,245 @@
+//! What the conformance suite can't say: where chunks go, how many there may be, what an operation costs at most, and
+//! what `check` finds.
+
+mod bounds;
+
+use super::{DEFAULT_CHUNKS, Tlsf};
+use cma_api::{Alignment, Allocator, Asker, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag};
+
+fn tlsf(first: u64, pages: u64, params: &str) -> Tlsf {
+    Tlsf::new(PageRange::from_pages(first, pages), params).unwrap()
+}
+
+fn request(pages: u64, alignment_in_pages: u64) -> Request {
+    let alignment = Alignment::new(alignment_in_pages << 12).unwrap();
+    Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()
+}
+
+/// Allocates and checks; the chunk's first page.
+fn allocate(tlsf: &mut Tlsf, pages: u64, alignment_in_pages: u64) -> Option<u64> {
+    let placement = tlsf.allocate(&request(pages, alignment_in_pages));
+    tlsf.check().unwrap();
+    placement.ok().map(|placement| placement.range.first_page())
+}
+
+/// Takes all of `region` but `holes`, which are freed in their order: the last is the first of its class.
+fn with_holes(region: (u64, u64), holes: &[(u64, u64)], params: &str) -> Tlsf {
+    let mut tlsf = tlsf(region.0, region.1, params);
+    let mut ranges: Vec<PageRange> =
+        holes.iter().map(|&(first, n)| PageRange::from_pages(first, n)).collect();
+    ranges.sort();
+    let mut end = region.0;
+    for hole in ranges.iter().copied().chain([PageRange::from_pages(region.0 + region.1, 0)]) {
+        let rest = PageRange::from_pages(end, hole.first_page() - end);
+        if rest.pages() > Pages::ZERO {
+            tlsf.adopt(rest).unwrap();
+        }
+        end = hole.end_page();
+    }
+    let tags: Vec<Tag> =
+        holes.iter().map(|&(first, n)| tlsf.adopt(PageRange::from_pages(first, n)).unwrap()).collect();
+    for (&(first, pages), tag) in holes.iter().zip(tags) {
+        tlsf.free(Placement { range: PageRange::from_pages(first, pages), tag }).unwrap();
+    }
+    tlsf.check().unwrap();
+    tlsf
+}
+
+fn holes(tlsf: &Tlsf) -> Vec<(u64, u64)> {
+    let mut holes = Vec::new();
+    tlsf.holes(&mut |hole| holes.push((hole.first_page(), hole.pages().get())));
+    holes
+}
+
+#[test]
+fn a_whole_region_is_an_exact_fit_though_its_size_is_no_class_bound() {
+    for (first, pages) in [(0, 1001), (3, 9217), (1 << 20, (1 << 31) - 1)] {
+        let mut tlsf = tlsf(first, pages, "chunks=2");
+        assert_eq!(tlsf.largest_hole(), Pages::new(pages));
+        assert_eq!(allocate(&mut tlsf, pages, 1), Some(first));
+        assert_eq!(allocate(&mut tlsf, 1, 1), None);
+    }
+    let mut aligned = tlsf(0x4_0000, 9217, "");
+    assert_eq!(allocate(&mut aligned, 9217, 32), Some(0x4_0000));
+}
+
+#[test]
+fn the_smallest_class_that_holds_the_request_is_used() {
+    let mut tlsf = with_holes((0, 1000), &[(10, 100), (200, 30), (300, 50)], "");
+    assert_eq!(allocate(&mut tlsf, 30, 1), Some(200));
+    assert_eq!(allocate(&mut tlsf, 30, 1), Some(300));
+    assert_eq!(allocate(&mut tlsf, 30, 1), Some(10));
+    assert_eq!(holes(&tlsf), [(40, 70), (330, 20)]);
+}
+
+#[test]
+fn what_lies_behind_the_first_hole_of_the_highest_class_is_not_promised() {
+    // 1024 to 1039 pages are one class.
+    let region = (0, 4000);
+    let mut first = with_holes(region, &[(1, 1030), (2000, 1035)], "");
+    assert_eq!(first.largest_hole(), Pages::new(1035));
+    assert_eq!(allocate(&mut first, 1035, 1), Some(2000));
+    let mut second = with_holes(region, &[(2000, 1035), (1, 1030)], "");
+    assert_eq!(second.largest_hole(), Pages::new(1030));
+    assert_eq!(allocate(&mut second, 1031, 1), None);
+    assert_eq!(allocate(&mut second, 1030, 1), Some(1));
+}
+
+#[test]
+fn an_aligned_hole_of_the_exact_size_is_used() {
+    let mut tlsf = with_holes((0, 4000), &[(1024, 765), (2001, 1000)], "");
+    assert_eq!(allocate(&mut tlsf, 765, 1024), Some(1024));
+}
+
+#[test]
+fn a_request_finds_an_aligned_place_in_the_first_hole_that_is_sure_to_have_one() {
+    let mut tlsf = with_holes((0, 4000), &[(1, 16), (101, 23)], "");
+    assert_eq!(allocate(&mut tlsf, 16, 8), Some(104));
+}
+
+#[test]
+fn without_a_sure_class_the_first_hole_of_the_highest_is_looked_at() {
+    // The hole of 16 pages is misaligned, no hole has 16 + 31, and that of 40 pages holds the chunk by chance.
+    let mut tlsf = with_holes((0, 4000), &[(1, 16), (63, 40)], "");
+    assert_eq!(allocate(&mut tlsf, 16, 32), Some(64));
+}
+
+#[test]
+fn a_chunk_goes_to_the_lowest_aligned_place_or_to_the_end_if_that_saves_a_hole() {
+    for (hole, pages, alignment, place) in [
+        ((1, 10), 2, 4, 4),  // a gap of 3, the chunk, 5 behind
+        ((4, 12), 2, 4, 4),  // no gap in front
+        ((4, 12), 4, 4, 4),  // nor here, so the end saves nothing
+        ((1, 13), 2, 4, 12), // 8 pages behind the lowest place are two steps of 4
+    ] {
+        let mut tlsf = with_holes((0, 20), &[hole], "");
+        assert_eq!(allocate(&mut tlsf, pages, alignment), Some(place), "{pages} pages in {hole:?}");
+    }
+    assert_eq!(allocate(&mut tlsf(3, 8, ""), 2, 4), Some(4), "alignment is of the address");
+}
+
+#[test]
+fn no_more_chunks_than_the_parameter_says_are_live() {
+    let mut tlsf = tlsf(0, 100, "chunks=3");
+    let chunks: Vec<Placement> = (0..3).map(|_| tlsf.allocate(&request(2, 1)).unwrap()).collect();
+    assert_eq!(tlsf.largest_hole(), Pages::ZERO);
+    assert_eq!(tlsf.allocate(&request(1, 1)), Err(NoRoom));
+    let refused = tlsf.adopt(PageRange::from_pages(50, 1)).unwrap_err().to_string();
+    assert!(refused.contains('3'), "{refused}");
+    assert_eq!(holes(&tlsf), [(6, 94)]);
+    tlsf.free(chunks[1]).unwrap();
+    assert_eq!(tlsf.largest_hole(), Pages::new(94));
+    assert_eq!(allocate(&mut tlsf, 94, 1), Some(6));
+}
+
+#[test]
+fn so_many_chunks_are_served_wherever_they_lie() {
+    const CHUNKS: u64 = 500;
+    // Each with a hole in front, and one behind the last: the most nodes that there can be.
+    let mut tlsf = tlsf(7, 3 * CHUNKS, &format!("chunks={CHUNKS}"));
+    for n in 0..CHUNKS {
+        tlsf.adopt(PageRange::from_pages(8 + 2 * n, 1)).unwrap();
+    }
+    tlsf.check().unwrap();
+    assert_eq!(tlsf.nodes.used() as u64, 2 * CHUNKS + 1);
+}
+
+#[test]
+fn without_the_parameter_every_page_may_be_a_chunk_up_to_the_default() {
+    let mut small = tlsf(0, 77, "");
+    for page in 0..77 {
+        assert_eq!(allocate(&mut small, 1, 1), Some(page));
+    }
+    let large = tlsf(0, 4 * DEFAULT_CHUNKS, "");
+    assert_eq!(u64::from(large.most), DEFAULT_CHUNKS);
+}
+
+#[test]
+fn parameters_that_are_no_number_of_chunks_are_refused() {
+    let refusal = |params| Tlsf::new(PageRange::from_pages(0, 8), params).unwrap_err().to_string();
+    assert!(refusal("chunks").contains("takes a number"));
+    assert!(refusal("chunks=0").contains("from 1 up"));
+    assert!(refusal("chunk=1").contains("chunks"));
+    assert_eq!(tlsf(0, 8, "chunks=18446744073709551615").most, 8);
+}
+
+#[test]
+fn a_region_of_2_to_the_31_pages_or_more_or_none_is_refused() {
+    for pages in [0, 1 << 31, 1 << 32, (1 << 32) + 1, PageRange::ADDRESS_SPACE_PAGES] {
+        let refused = Tlsf::new(PageRange::from_pages(0, pages), "").unwrap_err().to_string();
+        assert!(refused.contains("8 TiB"), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_no_live_chunk_is_not_mine() {
+    let mut tlsf = tlsf(16, 16, "");
+    let chunk = tlsf.allocate(&request(3, 1)).unwrap();
+    let kept = tlsf.allocate(&request(1, 1)).unwrap();
+    let with_tag = |tag| Placement { tag: Tag(tag), ..chunk };
+    for tag in [0, kept.tag.0, 3, 100, 1 << 32 | chunk.tag.0, u64::MAX] {
+        assert_eq!(tlsf.free(with_tag(tag)), Err(NotMine), "tag {tag}");
+    }
+    let shorter = Placement { range: PageRange::from_pages(16, 2), ..chunk };
+    assert_eq!(tlsf.free(shorter), Err(NotMine));
+    assert_eq!(tlsf.free(chunk), Ok(()));
+    assert_eq!(tlsf.free(chunk), Err(NotMine));
+    tlsf.check().unwrap();
+    assert_eq!(holes(&tlsf), [(16, 3), (20, 12)]);
+}
+
+#[test]
+fn adopting_finds_its_hole_though_the_chunk_adopted_last_is_gone() {
+    let mut tlsf = tlsf(0, 100, "");
+    let adopt = |tlsf: &mut Tlsf, first| {
+        let range = PageRange::from_pages(first, 10);
+        Placement { range, tag: tlsf.adopt(range).unwrap() }
+    };
+    adopt(&mut tlsf, 80);
+    let middle = adopt(&mut tlsf, 40);
+    tlsf.free(middle).unwrap();
+    for first in [10, 60, 0, 90] {
+        adopt(&mut tlsf, first);
+        tlsf.check().unwrap();
+    }
+    assert_eq!(holes(&tlsf), [(20, 40), (70, 10)]);
+}
+
+/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
+#[test]
+fn defect_12_a_huge_alignment_wraps_to_no_place() {
+    let top = PageRange::ADDRESS_SPACE_PAGES;
+    for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
+        for log2 in [26, 50, 51] {
+            assert_eq!(allocate(&mut tlsf(first, pages, ""), 1, 1 << log2), None, "2^{log2} from {first:#x}");
+        }
+    }
+    assert_eq!(allocate(&mut tlsf(top / 2 - 3, 8, ""), 5, 1 << 51), Some(top / 2));
+}
+
+#[test]
+fn check_names_the_invariant_that_was_broken() {
+    let broken = |breaking: fn(&mut Tlsf)| {
+        let mut tlsf = with_holes((0, 100), &[(1, 4), (10, 4), (20, 4)], "");
+        // A node becomes vacant.
+        let chunk = tlsf.allocate(&request(1, 1)).unwrap();
+        tlsf.free(chunk).unwrap();
+        breaking(&mut tlsf);
+        tlsf.check().unwrap_err()[.."invariant 1".len()].to_string()
+    };
+    // The node of the hole at page 10 and that of the chunk above it.
+    fn at_page_10(tlsf: &Tlsf) -> (u32, u32) {
+        let (index, node) = tlsf.nodes.iter().find(|(_, node)| node.start == 10).unwrap();
+        (index, node.above)
+    }
+    assert_eq!(broken(|t| t.nodes.get_mut(at_page_10(t).0).pages += 1), "invariant 1");
+    assert_eq!(broken(|t| t.nodes.get_mut(at_page_10(t).0).below = 0), "invariant 1");
+    assert_eq!(broken(|t| t.nodes.clear_taken(at_page_10(t).1)), "invariant 2");
+    assert_eq!(broken(|t| t.nodes.remove(u32::try_from(t.nodes.used()).unwrap())), "invariant 1");
+    assert_eq!(broken(|t| t.nodes.lose_vacant()), "invariant 3");
+    assert_eq!(broken(|t| t.nodes.get_mut(at_page_10(t).0).prev = 0), "invariant 4");
+    assert_eq!(broken(|t| t.classes.remove(at_page_10(t).0, 4, &mut t.nodes)), "invariant 4");
+    assert_eq!(broken(|t| t.classes.set_bit_of(50)), "invariant 5");
+    assert_eq!(broken(|t| t.live -= 1), "invariant 6");
+    assert_eq!(broken(|t| t.most = 2), "invariant 6");
+}

@@ -1,0 +1,146 @@
+//! The bounds that the theory states: no operation takes more accesses to nodes, however many chunks and holes there are
+//! and however they lie, and each bound is reached.
+
+use super::{request, tlsf, with_holes};
+use crate::{ADOPT, ALLOCATE, ALLOCATE_ALIGNED, FREE, Tlsf};
+use cma_api::{Allocator, PageRange, Placement};
+
+/// The most accesses that were seen.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Most {
+    allocate: u64,
+    allocate_aligned: u64,
+    free: u64,
+    largest_hole: u64,
+}
+
+const STATED: Most =
+    Most { allocate: ALLOCATE, allocate_aligned: ALLOCATE_ALIGNED, free: FREE, largest_hole: 1 };
+
+/// What `operation` answers, with its accesses noted in `most`.
+fn counted<T>(tlsf: &mut Tlsf, most: &mut u64, operation: impl FnOnce(&mut Tlsf) -> T) -> T {
+    tlsf.nodes.accesses.set(0);
+    let answer = operation(tlsf);
+    *most = tlsf.nodes.accesses.get().max(*most);
+    answer
+}
+
+impl Most {
+    fn allocate(&mut self, tlsf: &mut Tlsf, pages: u64, alignment: u64) -> Option<Placement> {
+        let most = if alignment == 1 { &mut self.allocate } else { &mut self.allocate_aligned };
+        counted(tlsf, most, |tlsf| tlsf.allocate(&request(pages, alignment))).ok()
+    }
+
+    fn free(&mut self, tlsf: &mut Tlsf, chunk: Placement) {
+        counted(tlsf, &mut self.free, |tlsf| tlsf.free(chunk)).unwrap();
+    }
+
+    fn largest_hole(&mut self, tlsf: &mut Tlsf) {
+        counted(tlsf, &mut self.largest_hole, |tlsf| tlsf.largest_hole());
+    }
+
+    /// Requests of many sizes and alignments, each freed again.
+    fn probe(&mut self, tlsf: &mut Tlsf) {
+        for log2 in 0..16 {
+            for pages in [1, 2, 3, (1 << log2) - 1, 1 << log2, (1 << log2) + 1, (1 << log2) * 3 / 2] {
+                if pages > 0
+                    && let Some(chunk) = self.allocate(tlsf, pages, 1 << log2)
+                {
+                    self.free(tlsf, chunk);
+                }
+                if pages > 0
+                    && let Some(chunk) = self.allocate(tlsf, pages, 1)
+                {
+                    self.free(tlsf, chunk);
+                }
+            }
+        }
+        self.largest_hole(tlsf);
+        tlsf.check().unwrap();
+    }
+
+    fn is_within(&self, stated: &Most) -> bool {
+        self.allocate <= stated.allocate
+            && self.allocate_aligned <= stated.allocate_aligned
+            && self.free <= stated.free
+            && self.largest_hole <= stated.largest_hole
+    }
+}
+
+/// Numbers that look random.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for n in (1..items.len()).rev() {
+            #[allow(clippy::cast_possible_truncation, reason = "an index")]
+            items.swap(n, self.below(n as u64 + 1) as usize);
+        }
+    }
+}
+
+#[test]
+fn a_long_random_run_reaches_the_stated_bounds_and_does_not_pass_them() {
+    let (mut tlsf, mut random, mut most) = (tlsf(5, 1 << 15, ""), Random(1), Most::default());
+    let mut live = Vec::new();
+    for step in 0..300_000 {
+        // Waves, so that the region is nearly full at times and nearly empty at others.
+        let filling = random.below(100) < if step / 3000 % 2 == 0 { 60 } else { 40 };
+        if filling || live.is_empty() {
+            let (size, alignment) = (random.below(9), random.below(20));
+            let pages = 1 + random.below(1 << size);
+            let alignment = if alignment < 10 { 1 << alignment } else { 1 };
+            live.extend(most.allocate(&mut tlsf, pages, alignment));
+        } else {
+            #[allow(clippy::cast_possible_truncation, reason = "an index")]
+            let chunk = live.swap_remove(random.below(live.len() as u64) as usize);
+            most.free(&mut tlsf, chunk);
+        }
+        most.largest_hole(&mut tlsf);
+    }
+    tlsf.check().unwrap();
+    assert_eq!(most, STATED);
+}
+
+/// States made to defeat a search: each has `holes` holes of which none, or only the last one tried, serves.
+#[test]
+fn no_arrangement_of_holes_makes_an_operation_take_longer() {
+    for holes in [10, 100, 10_000] {
+        let comb = |first: u64, pages: u64, step: u64| -> Vec<(u64, u64)> {
+            (0..holes).map(|n| (first + n * step, pages)).collect()
+        };
+        let mut one_class = comb(1, 1024, 1050);
+        one_class.iter_mut().zip(0..).for_each(|(hole, n)| hole.1 += n % 16);
+        let mut shuffled = one_class.clone();
+        Random(holes).shuffle(&mut shuffled);
+        for state in [comb(1, 1, 2), comb(1, 127, 128), comb(3, 64, 96), one_class, shuffled] {
+            let mut most = Most::default();
+            let mut tlsf = with_holes((0, holes * 1050 + 64), &state, "");
+            most.probe(&mut tlsf);
+            assert!(most.is_within(&STATED), "{most:?} with {holes} holes");
+        }
+    }
+}
+
+#[test]
+fn chunks_are_adopted_in_ascending_order_in_constant_steps() {
+    let mut most = 0;
+    let mut tlsf = tlsf(0, 49_999, "");
+    // The second time with nodes that were used before.
+    for _ in 0..2 {
+        let ranges = (0..10_000).map(|n| PageRange::from_pages(n * 5 + n % 3, 1 + n % 2));
+        let adopt = |range| Placement {
+            range,
+            tag: counted(&mut tlsf, &mut most, |tlsf| tlsf.adopt(range)).unwrap(),
+        };
+        let chunks: Vec<Placement> = ranges.map(adopt).collect();
+        tlsf.check().unwrap();
+        chunks.into_iter().for_each(|chunk| tlsf.free(chunk).unwrap());
+    }
+    assert_eq!(most, ADOPT);
+}
