@@ -16,7 +16,7 @@ pub struct Ours<A> {
 pub struct Placed {
     first: u32,
     pages: NonZeroU32,
-    tag: Tag,
+    tag: u32,
 }
 
 impl<A: Allocator> Contestant for Ours<A> {
@@ -34,14 +34,17 @@ impl<A: Allocator> Contestant for Ours<A> {
         let placement = self.algorithm.allocate(&request).ok()?;
         #[allow(clippy::cast_possible_truncation, reason = "no workload's region has 2^32 pages")]
         let first = (placement.range.first_page() - self.first_page) as u32;
-        Some(Placed { first, pages: NonZeroU32::new(pages)?, tag: placement.tag })
+        let tag = u32::try_from(placement.tag.0).expect("our tags are small numbers");
+        Some(Placed { first, pages: NonZeroU32::new(pages)?, tag })
     }
 
     #[inline]
     fn free(&mut self, chunk: Placed) {
         let first = self.first_page + u64::from(chunk.first);
         let range = PageRange::from_pages(first, u64::from(chunk.pages.get()));
-        self.algorithm.free(Placement { range, tag: chunk.tag }).expect("what was placed can be freed");
+        self.algorithm
+            .free(Placement { range, tag: Tag(u64::from(chunk.tag)) })
+            .expect("what was placed can be freed");
     }
 
     fn first_page(&self, chunk: &Placed) -> u64 {

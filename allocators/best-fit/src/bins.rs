@@ -117,7 +117,10 @@ impl Bins {
                 let rank = if bin == least.bin { least.rank } else { 0 };
                 if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
                     self.set_root(bin, left);
-                    return Some((nodes.hole(entry.number()), entry.number()));
+                    // A single page's rank is its start, which spares a look at a node that may be far away.
+                    let is_page = bin >> self.bin_bits == 0;
+                    let hole = if is_page { Hole::new(1, entry.rank()) } else { nodes.hole(entry.number()) };
+                    return Some((hole, entry.number()));
                 }
             }
             least = Place { bin: bin + 1, rank: 0 };
