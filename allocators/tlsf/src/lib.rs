@@ -67,16 +67,17 @@
 //! | allocate, aligned | [`ALLOCATE_ALIGNED`]: 2 holes to look at, 19 accesses in all |
 //! | free | [`FREE`]: 20 accesses, when both neighbours are holes |
 //! | largest hole | 1 |
-//! | adopt, each above the one before and below all else | [`ADOPT`] |
-//! | adopt in any other order | the same and one for each node in between |
-//! | initialise | one, and asking the system for the memory |
-//! | holes, check | all nodes: for diagnosis |
+//! | adopt, in ascending order in an empty region | [`ADOPT`]: 19 accesses |
+//! | adopt, otherwise | no bound: one more for each node between the chunk adopted last and this one |
+//! | initialise | no node but the first, but the lists are cleared and the system is asked for memory |
+//! | holes, check | no bound: all nodes |
 //!
 //! Memory is 24 bytes and a bit for each node, of which there are twice the most chunks and one, or one for each page of
 //! the region if that is fewer; and 7 KiB of lists and bits. All of it is reserved when initialising; an adoption that
 //! is refused allocates the text of the reason. Nodes are written when they are needed first, so that a generous
-//! number costs address space and not memory. Who can't afford the page fault then locks the process's memory
-//! before initialising (`mlockall`), as such a process does anyway.
+//! number costs address space and not memory. Who can't afford a page fault then locks the process's memory, the
+//! future's too, before initialising (`mlockall`), as such a process does anyway, and says how many chunks
+//! it needs.
 //!
 //! # Parameters
 //!
