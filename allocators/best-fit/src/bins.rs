@@ -1,4 +1,4 @@
-//! All holes by size: bins, each a tree, and two levels of bits that say which bins are not empty.
+//! All holes by size and address: bins, and two levels of bits that say which of them are not empty.
 
 use crate::block::Entry;
 use crate::hole::{Grid, Hole};
@@ -44,7 +44,7 @@ impl Bins {
     /// No holes, for a region of `pages` pages.
     pub(crate) fn new(pages: u32) -> Self {
         let page_bits = u32::BITS - pages.leading_zeros();
-        // The more pages, the more holes to keep apart: 4 bytes for each bin are less than one for 8 pages.
+        // The more pages, the more holes to keep apart. This is less than a byte for 2 pages.
         let bin_bits = page_bits.saturating_sub(8).min(MOST_BIN_BITS);
         Bins {
             words: [0; MOST_WORDS.div_ceil(64)],
@@ -56,7 +56,7 @@ impl Bins {
         }
     }
 
-    /// Where `hole` is kept.
+    /// Where `hole`, which is not larger than the region, is kept.
     ///
     /// In octave k sizes differ in k bits, and a hole has at least 2^k pages; so of two holes of one size the starts differ
     /// still, and in the same way, without their lower k bits. Both together are as many bits as a page's number has, and

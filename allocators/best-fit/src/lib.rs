@@ -10,20 +10,23 @@
 //!
 //! # Words and structures
 //!
-//! Pages are counted from the region's start, so 32 bits are enough for regions of less than 8 TiB.
+//! Pages are counted from the region's start, so 31 bits are enough for regions of less than 8 TiB.
 //!
 //! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes lie in one flat array and a
-//!   chunk's tag is its node's number, so freeing searches nothing. A ring through a sentinel makes them a list. Whether a
-//!   node is a chunk is one bit in an array of its own: chunks mostly have chunks beside them, and that is found out
-//!   without fetching the neighbours.
-//! - A *bin* has the holes of one size, from 128 pages on of a 64th of a power of two of sizes. Two levels of bits say which
-//!   bins are not empty, so the first that matters is found with two counts of trailing zeros.
-//! - A bin's holes are an ordered *tree* of *blocks*. Best fit leaves few holes (most requests find one of exactly their
-//!   size, which then is a hole no more), so nearly all trees are one block of up to 15 holes, in
-//!   descending order: taking the first hole is taking the last entry. A tree with more is a B+ tree.
+//!   chunk's tag is its node's number, so freeing searches nothing. A ring through a sentinel makes them a list. Whether
+//!   a node is a chunk stands in an array of its own: chunks mostly have chunks beside them, and that is found out without
+//!   fetching the neighbours.
+//! - An *octave* has the holes of the sizes from a power of two to the next. What is left of size and start, put together,
+//!   is a hole's *rank*, which is unique in the octave and in the order of the rule. The rank's upper bits are the *bin*: so
+//!   of small holes, which are many, a bin has those of one size in one part of the region, and of large ones those of a few
+//!   sizes. Two levels of bits say which bins are not empty; the first that matters is found by counting trailing zeros.
+//! - Best fit leaves few holes, because most requests find one of exactly their size, which then is a hole no more.
+//!   So nearly all bins have one hole, which is all a bin notes, or are a *tree* of one *block*: a cache line of up to
+//!   seven ranks with their nodes, in descending order, so that taking the first hole is taking the last entry. A tree of
+//!   more blocks is a B+ tree.
 //! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it. Trees of more than one block
 //!   keep the largest reach of each block, so that a search goes only where it succeeds; but only for those
-//!   alignments that a search in such a tree ever asked for, and nobody pays for the others.
+//!   alignments that a search in such a tree ever asked for in vain at its first leaf, and nobody pays for the others.
 //!
 //! # Invariants
 //!
@@ -32,35 +35,40 @@
 //! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or overlap, and each knows its
 //!    neighbours. All others are on the vacant list.
 //! 2. No two neighbours are holes.
-//! 3. Each hole is in the tree of its bin, once, with its node's number, and nothing else is. A bin's bit is set iff it has a
-//!    tree, a word's bit iff the word is not 0.
-//! 4. A block is in descending order and not empty; unused entries are none; every hole below an inner entry is at
-//!    least its bound and below the bound before. (The last bound doesn't matter.)
+//! 3. Each hole is in its bin, once, with its rank and its node's number, and nothing else is. A bin's bit is set iff it
+//!    is not empty, a word's bit iff the word is not 0.
+//! 4. A block is in descending order and not empty, and what is unused is 0. The bounds of an inner block divide what it
+//!    covers: a child has the ranks from its bound to the bound before, and the lowest bound is the block's own.
 //! 5. All leaves of a tree are at one depth, and each block is in one tree or on the vacant list.
 //! 6. A kept reach is exactly the largest of the holes below.
 //!
 //! # Cost
 //!
-//! With n chunks and h holes, h at most n + 1 and about n / 10 in practice:
+//! With n chunks, h holes (at most n + 1; a twentieth to a seventh of n where sizes are mixed), and b bins, of which a
+//! region has at most 31 * 256:
 //!
-//! | operation | time | touches |
+//! | operation | time | memory it touches |
 //! | --- | --- | --- |
-//! | allocate, page aligned | O(log h) | bits, a block; with an exact fit no node at all, otherwise two or three |
-//! | allocate, aligned | O(log h) in a bin, and of the bins (at most 1728, mostly empty) those from the size up to the first that serves | the same |
-//! | free | O(log h) | its node, its neighbours' bits, a block; each hole beside it adds a node and a block |
+//! | allocate, page aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
+//! | allocate, aligned | O(log h) for each bin that is passed, at most b | the same for each |
+//! | free | O(log h) | its node, what its neighbours are, a bin; for each hole beside it a node and a bin more |
 //! | adopt | a few steps when in ascending order; else O(√n) expected | √n nodes |
 //! | largest hole | O(log h) | |
-//! | holes, check | O(n), O(n log n) | |
-//! | the first search with a new alignment in a tree of several blocks | O(h), once | all blocks |
+//! | holes; check | O(n); O(n log n) | all |
+//! | an alignment's first search that needs reaches | O(h), once | all blocks and holes |
+//! | growing an array | O(1) amortised | all of it |
 //!
-//! Memory is 16 bytes and a bit for each node and 192 bytes for each block of up to 15 holes, besides 7 KiB of bins: about 22 bytes
-//! a chunk in practice. The arrays grow by doubling and don't shrink; no operation allocates otherwise.
+//! From then on reaches cost every change in a tree of more than one block O(log h) for each alignment they are kept for.
+//!
+//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 31 KiB at most and less than a
+//! byte for 2 pages of the region. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment. Arrays grow by a quarter and don't shrink;
+//! nothing else is allocated.
 //!
 //! # What it leaves out
 //!
 //! - An index by address. Only adopting could use one, and every other operation would pay for keeping it.
-//! - Reaches for single blocks and for bins. An aligned search looks at up to 15 holes of each bin it passes, which is
-//!   bounded by the number of bins and was never seen to matter.
+//! - Reaches of bins. An aligned search looks into every bin that it passes. It passes few, unless someone asks for an
+//!   alignment that thousands of small holes fail; then it takes as long as there are bins, not holes.
 //! - Who asks. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]
@@ -117,7 +125,10 @@ impl Allocator for BestFit {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        let pages = u32::try_from(request.pages().get()).map_err(|_| NoRoom)?;
+        if request.pages() > self.region.pages() {
+            return Err(NoRoom);
+        }
+        let pages = request.pages().get() as u32;
         let (start, node) = if request.alignment() == Alignment::PAGE {
             let (hole, node) = self.bins.take(pages, &self.nodes).ok_or(NoRoom)?;
             (hole.start(), self.carve(hole, node, hole.start(), pages))

@@ -17,6 +17,16 @@ pub(crate) struct Node {
 /// region's ends.
 pub(crate) const SENTINEL: u32 = 0;
 
+/// Adds to a flat array. One that is full grows by a quarter instead of doubling: growing is rare, and what is
+/// reserved and not used is memory for nothing.
+#[inline]
+pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
+    if array.len() == array.capacity() {
+        array.reserve_exact(array.len() / 4 + 16);
+    }
+    array.push(value);
+}
+
 /// All nodes of a region, in one flat array that grows and never shrinks.
 #[derive(Debug)]
 pub(crate) struct Nodes {
@@ -98,8 +108,8 @@ impl Nodes {
         let node = Node { start, pages, prev, next };
         let index = self.vacant;
         let index = if index == SENTINEL {
-            self.nodes.push(node);
-            self.taken.push(false);
+            push(&mut self.nodes, node);
+            push(&mut self.taken, false);
             u32::try_from(self.nodes.len() - 1).expect("a region has fewer than 2^32 pages")
         } else {
             self.vacant = self.get(index).next;

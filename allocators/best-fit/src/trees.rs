@@ -1,13 +1,13 @@
 //! Ordered sets of holes: B+ trees over a common pool of blocks.
 //!
 //! Most trees are one leaf, for which every operation is a step in one block; what a tree does once it has inner
-//! blocks is in [`deep`]. A tree knows of a hole its rank, which is its place in the order, and its node.
+//! blocks is in [`deep`]. Of a hole a tree knows the rank, which is its place in the order, and the node.
 
 mod deep;
 
 use crate::block::{Block, Entry};
 use crate::hole::{Grid, Hole};
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, push};
 use deep::Reach;
 
 /// No block: the end of the list of vacant ones.
@@ -68,7 +68,7 @@ impl Trees {
 
     #[cold]
     fn add_at_end(&mut self) -> u32 {
-        self.blocks.push(Block::new(0));
+        push(&mut self.blocks, Block::new(0));
         for reach in &mut self.reaches {
             reach.push();
         }

@@ -3,7 +3,7 @@
 use super::{NONE, Trees, Wanted};
 use crate::block::{Block, CAPACITY, Entry};
 use crate::hole::Grid;
-use crate::nodes::Nodes;
+use crate::nodes::{Nodes, push};
 
 /// With this many entries or fewer a block looks for a neighbour to merge with.
 pub(super) const FEW: usize = CAPACITY / 4;
@@ -21,7 +21,7 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn push(&mut self) {
-        self.most.push(0);
+        push(&mut self.most, 0);
     }
 
     fn of(&self, block: &Block, nodes: &Nodes) -> u32 {

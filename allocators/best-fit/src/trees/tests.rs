@@ -18,7 +18,7 @@ fn scattered(holes: u32) -> Nodes {
 
 #[test]
 fn a_tree_holds_what_was_put_in_in_order() {
-    const HOLES: u32 = 4_000;
+    const HOLES: u32 = 2_000;
     let nodes = scattered(HOLES);
     let mut state = 1u64;
     let mut chance = move |bound: u32| {
@@ -28,9 +28,9 @@ fn a_tree_holds_what_was_put_in_in_order() {
     let grids = [2, 4].map(|pages| Grid::new(1, Alignment::new(pages << 12).unwrap()));
     let (mut trees, mut root, mut model) = (Trees::new(), None, BTreeSet::new());
     let rank = |node: u32| node * 16;
-    for step in 0..60_000u32 {
+    for step in 0..30_000u32 {
         // Five waves: the tree grows to a few thousand holes and shrinks to few.
-        let grows = chance(100) < if step / 6_000 % 2 == 0 { 80 } else { 15 };
+        let grows = chance(100) < if step / 3_000 % 2 == 0 { 80 } else { 15 };
         let node = 1 + chance(HOLES);
         if grows && model.insert(node) {
             root = Some(match root {
