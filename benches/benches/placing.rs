@@ -1,8 +1,9 @@
 //! Criterion's view of the contestants: the first hundred thousand operations of each workload, from a fresh setup.
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
+use cma_benches::ours::Ours;
 use cma_benches::replay::Replay;
-use cma_benches::{Contestant, Workload, ours, peers};
+use cma_benches::{Contestant, Workload, peers};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn placing(criterion: &mut Criterion) {
@@ -15,7 +16,10 @@ fn placing(criterion: &mut Criterion) {
     ];
     for mut workload in light.into_iter().chain([1_000, 10_000, 100_000].map(Workload::live)) {
         workload.measured.truncate(100_000);
-        one::<ours::Ours<cma_best_fit::BestFit>>(criterion, &workload);
+        one::<Ours<cma_best_fit::BestFit>>(criterion, &workload);
+        one::<Ours<cma_tlsf::Tlsf>>(criterion, &workload);
+        one::<Ours<cma_buddy::Buddy>>(criterion, &workload);
+        one::<Ours<cma_bitmap::Bitmap>>(criterion, &workload);
         one::<peers::Offset>(criterion, &workload);
         one::<peers::Ranges>(criterion, &workload);
         one::<peers::Buddy>(criterion, &workload);

@@ -1,5 +1,7 @@
 //! What takes part: anything that places chunks of pages in a region.
 
+use crate::ours::Ours;
+use crate::peers;
 use crate::replay::{self, Outcome};
 use crate::workload::Workload;
 use cma_api::{Alignment, PageRange};
@@ -56,10 +58,13 @@ impl Entry {
 }
 
 /// Everyone, ours first.
-pub const CONTESTANTS: [Entry; 5] = [
-    Entry::of::<crate::ours::Ours<cma_best_fit::BestFit>>(),
-    Entry::of::<crate::peers::Offset>(),
-    Entry::of::<crate::peers::Ranges>(),
-    Entry::of::<crate::peers::Buddy>(),
-    Entry::of::<crate::peers::Bitmap>().heavy(),
+pub const CONTESTANTS: [Entry; 8] = [
+    Entry::of::<Ours<cma_best_fit::BestFit>>(),
+    Entry::of::<Ours<cma_tlsf::Tlsf>>(),
+    Entry::of::<Ours<cma_buddy::Buddy>>(),
+    Entry::of::<Ours<cma_bitmap::Bitmap>>(),
+    Entry::of::<peers::Offset>(),
+    Entry::of::<peers::Ranges>(),
+    Entry::of::<peers::Buddy>(),
+    Entry::of::<peers::Bitmap>().heavy(),
 ];

@@ -118,7 +118,7 @@ fn cpu_time() -> Duration {
 mod tests {
     use crate::contestant::Contestant;
     use crate::replay::Replay;
-    use crate::{ours, peers, workload::Workload};
+    use crate::{ours::Ours, peers, workload::Workload};
 
     fn serves_soundly<C: Contestant>() {
         let heavy = C::NAME == "bitmap-allocator";
@@ -144,7 +144,10 @@ mod tests {
 
     #[test]
     fn no_contestant_wins_by_placing_chunks_over_each_other() {
-        serves_soundly::<ours::Ours<cma_best_fit::BestFit>>();
+        serves_soundly::<Ours<cma_best_fit::BestFit>>();
+        serves_soundly::<Ours<cma_tlsf::Tlsf>>();
+        serves_soundly::<Ours<cma_buddy::Buddy>>();
+        serves_soundly::<Ours<cma_bitmap::Bitmap>>();
         serves_soundly::<peers::Offset>();
         serves_soundly::<peers::Ranges>();
         serves_soundly::<peers::Buddy>();

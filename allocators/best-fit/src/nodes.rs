@@ -161,7 +161,8 @@ impl Nodes {
             #[allow(clippy::cast_possible_truncation, reason = "less than the number of nodes")]
             let drawn = (((*chance >> 32) * self.nodes.len() as u64) >> 32) as u32;
             let node = self.get(drawn);
-            if node.pages > 0 && node.start <= page && node.start > self.get(best).start {
+            // (A vacant node starts at 0, so it is never nearer.)
+            if node.start <= page && node.start > self.get(best).start {
                 best = drawn;
             }
         }

@@ -1,4 +1,5 @@
-//! Replays workloads on all contestants, round after round, and prints medians and ratios.
+//! Replays workloads on all contestants, round after round, and prints medians and ratios: the time of the first contestant
+//! over that of each, by round.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
@@ -67,15 +68,23 @@ fn compare(workload: &Workload, contestants: &[Entry], rounds: usize) {
     }
     println!("{}", workload.name);
     println!("  {:24} {:>8} {:>8} {:>8} {:>9} {:>8}", "", "ns/pair", "least", "ratio", "failures", "packing");
-    let mut first = None;
-    for (entry, outcomes) in taking_part.iter().zip(&mut outcomes) {
-        outcomes.sort_by(|a, b| a.nanoseconds_per_pair.total_cmp(&b.nanoseconds_per_pair));
-        let (median, least) = (outcomes[outcomes.len() / 2], outcomes[0]);
-        let time = median.nanoseconds_per_pair;
-        let ratio = *first.get_or_insert(time) / time;
+    let times = |outcomes: &[Outcome]| outcomes.iter().map(|o| o.nanoseconds_per_pair).collect::<Vec<f64>>();
+    let first = outcomes.first().map(|outcomes| times(outcomes)).unwrap_or_default();
+    for (entry, outcomes) in taking_part.iter().zip(&outcomes) {
+        let times = times(outcomes);
+        // The two of a round ran one after the other, so what disturbed one probably disturbed the other.
+        let ratio = median(first.iter().zip(&times).map(|(first, this)| first / this).collect());
+        let least = times.iter().copied().fold(f64::INFINITY, f64::min);
+        let Outcome { failures, packing, .. } = outcomes[0];
         println!(
-            "  {:24} {time:8.1} {:8.1} {ratio:8.2} {:9} {:8.3}",
-            entry.name, least.nanoseconds_per_pair, median.failures, median.packing
+            "  {:24} {:8.1} {least:8.1} {ratio:8.2} {failures:9} {packing:8.3}",
+            entry.name,
+            median(times)
         );
     }
+}
+
+fn median(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    numbers[numbers.len() / 2]
 }
