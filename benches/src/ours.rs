@@ -32,7 +32,6 @@ impl<A: Allocator> Contestant for Ours<A> {
     fn allocate(&mut self, pages: u32, alignment: Alignment) -> Option<Placed> {
         let request = Request::new(Pages::new(u64::from(pages)), alignment, Asker::NOBODY)?;
         let placement = self.algorithm.allocate(&request).ok()?;
-        #[allow(clippy::cast_possible_truncation, reason = "no workload's region has 2^32 pages")]
         let first = (placement.range.first_page() - self.first_page) as u32;
         let tag = u32::try_from(placement.tag.0).expect("our tags are small numbers");
         Some(Placed { first, pages: NonZeroU32::new(pages)?, tag })

@@ -22,7 +22,6 @@ fn is_aligned_by_itself(workload: &Workload) -> bool {
         || asked().all(|(pages, alignment)| pages == size && pages.is_multiple_of(alignment.pages().get()))
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "no workload's region has 2^32 pages")]
 fn size_of(region: PageRange) -> u32 {
     region.pages().get() as u32
 }

@@ -19,19 +19,12 @@ impl SplitMix64 {
     }
 
     /// A number below `bound`, by the upper half of a product (the bias of 2^-32 is no concern here).
-    #[allow(clippy::cast_possible_truncation, reason = "the upper half of a product of two 32-bit numbers")]
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// A number of pages of which the logarithm is evenly spread from one page to `most` pages: bytes are drawn
     /// and rounded up to a page.
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "53 bits of chance, and a result between 1 and `most`"
-    )]
     pub(crate) fn log_uniform_pages(&mut self, most: u32) -> u32 {
         let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         f64::from(most).powf(unit).ceil() as u32

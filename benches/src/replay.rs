@@ -78,7 +78,6 @@ impl<'a, C: Contestant> Replay<'a, C> {
     }
 
     /// The largest hole over all free pages.
-    #[allow(clippy::cast_precision_loss, reason = "a ratio for people to read")]
     pub fn packing(&self) -> f64 {
         let region = self.workload.region;
         let (mut end, mut free, mut largest) = (region.first_page(), 0, 0);
@@ -94,7 +93,6 @@ impl<'a, C: Contestant> Replay<'a, C> {
 }
 
 /// Replays `workload` on a fresh `C`.
-#[allow(clippy::cast_precision_loss, reason = "nanoseconds for people to read")]
 pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
     let mut replay = Replay::<C>::set_up(workload);
     let before = cpu_time();

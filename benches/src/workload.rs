@@ -96,7 +96,6 @@ impl Workload {
         let mut size = |random: &mut SplitMix64| random.log_uniform_pages(64);
         // The average of ceil(64^u) for u from 0 to 1 is 64 less the sum of log64(k) for k from 1 to 63.
         let average = 64.0 - (1..64).map(|k| f64::from(k).log(64.0)).sum::<f64>();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "under 2^25 pages")]
         let region = (f64::from(live) * average / 0.93) as u64;
         let setup: Vec<Op> = (0..live).map(|slot| page_aligned(slot, size(&mut random))).collect();
         let measured = replacements(&mut random, live, 500_000, &mut size);

@@ -21,13 +21,11 @@ impl Hole {
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "the upper half")]
     pub(crate) fn pages(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "the lower half")]
     pub(crate) fn start(self) -> u32 {
         self.0 as u32
     }
@@ -62,7 +60,6 @@ impl Grid {
 
     /// The most pages a chunk on the grid can have in `hole`.
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "at most the hole's pages")]
     pub(crate) fn reach(self, hole: Hole) -> u32 {
         u64::from(hole.pages()).saturating_sub(self.gap(hole.start())) as u32
     }
@@ -70,7 +67,6 @@ impl Grid {
     /// Where in `hole` a chunk of `pages` pages goes; the hole's reach is at least that. The lowest place on the grid,
     /// or the highest when the lowest would leave two holes and the highest leaves one (section 4).
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "the place lies in the hole")]
     pub(crate) fn place(self, hole: Hole, pages: u32) -> u32 {
         let gap = self.gap(hole.start());
         let behind = u64::from(hole.pages()) - gap - u64::from(pages);

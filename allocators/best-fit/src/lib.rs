@@ -242,7 +242,6 @@ impl BestFit {
     }
 
     /// The start and size of a range that lies in the region.
-    #[allow(clippy::cast_possible_truncation, reason = "a region has fewer than 2^32 pages")]
     fn relative(&self, range: PageRange) -> (u32, u32) {
         ((range.first_page() - self.region.first_page()) as u32, range.pages().get() as u32)
     }

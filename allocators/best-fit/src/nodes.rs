@@ -158,7 +158,6 @@ impl Nodes {
         for _ in 0..=self.nodes.len().isqrt() {
             // Knuth's linear congruential generator; the upper half of the product is spread over the nodes.
             *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            #[allow(clippy::cast_possible_truncation, reason = "less than the number of nodes")]
             let drawn = (((*chance >> 32) * self.nodes.len() as u64) >> 32) as u32;
             let node = self.get(drawn);
             // (A vacant node starts at 0, so it is never nearer.)

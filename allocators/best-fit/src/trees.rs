@@ -121,12 +121,12 @@ impl Trees {
 
     #[inline]
     fn remove_at(&mut self, root: u32, leaf: u32, at: usize, nodes: &Nodes) -> Option<u32> {
-        let is_shallow = self.reaches.is_empty();
+        let keeps_no_reach = self.reaches.is_empty();
         let block = self.block_mut(leaf);
         if leaf == root {
             block.remove(at);
             self.unless_empty(root)
-        } else if is_shallow && block.len() > deep::FEW + 1 {
+        } else if keeps_no_reach && block.len() > deep::FEW + 1 {
             block.remove(at);
             Some(root)
         } else {
