@@ -1,6 +1,6 @@
 //! What a request can be answered with: errors that say why, for every region that was tried.
 
-use crate::config::Bytes;
+use crate::config::{Bytes, is_name};
 use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 use std::fmt;
 
@@ -12,21 +12,38 @@ pub enum AllocError {
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
     /// No rule of the map matches.
-    #[error(
-        "no rule of the map matches {device}/{kind}; add one, such as {device}/{kind}=<region>, or *=<region>"
-    )]
-    NoRule {
-        /// Who asked.
-        device: String,
-        /// The type it asked for.
-        kind: String,
-    },
+    #[error(transparent)]
+    NoRule(Box<Unmatched>),
     /// The region that was asked directly is not registered (any more).
     #[error("the region is not registered")]
     Unregistered,
     /// No region could serve it; for each that was tried, why.
     #[error("no region could serve it: {0}")]
     NoRegion(Refusals),
+}
+
+/// A (device, type) pair that no rule of the map matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmatched {
+    /// Who asked.
+    pub device: String,
+    /// The type it asked for.
+    pub kind: String,
+}
+
+impl std::error::Error for Unmatched {}
+
+impl fmt::Display for Unmatched {
+    /// With a rule that would match, if one can be written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Unmatched { device, kind } = self;
+        write!(f, "no rule of the map matches {}/{}", device.escape_debug(), kind.escape_debug())?;
+        match (is_name(device), is_name(kind)) {
+            (true, true) => write!(f, "; add one, such as {device}/{kind}=<region>, or *=<region>"),
+            (true, false) => write!(f, "; add one, such as {device}=<region>, or *=<region>"),
+            (false, _) => f.write_str("; only a pattern with '*' or '?' can match such a name"),
+        }
+    }
 }
 
 /// What is wrong with a request.
@@ -58,7 +75,7 @@ pub enum InvalidRequest {
 
 /// The regions that were tried for a request, in order, each with the reason why it didn't serve it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusals(pub(crate) Vec<Refusal>);
+pub struct Refusals(pub(crate) Box<[Refusal]>);
 
 /// A region that didn't serve a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +147,14 @@ pub enum Reason {
         /// What it did.
         reason: String,
     },
+    /// The whole region is smaller than what was asked for.
+    #[error("too small: {} asked of a region of {}", Bytes(*asked_bytes), Bytes(*region_bytes))]
+    TooSmall {
+        /// What was asked for.
+        asked_bytes: u64,
+        /// The region's size.
+        region_bytes: u64,
+    },
     /// Less is free than was asked for.
     #[error("full: {} of {} free", Bytes(*free_bytes), Bytes(*region_bytes))]
     Full {
@@ -172,6 +197,7 @@ pub enum Reason {
 
 /// What is wrong with a place that an allocator answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Misplacement {
     /// Not all of it lies in the region.
     #[error("{0}, which is outside the region")]
@@ -207,6 +233,7 @@ pub enum FreeError {
 
 /// What the regions open to a device amount to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Info {
     /// From the lowest page of any of the regions to the highest.
     pub span: PageRange,
@@ -226,13 +253,8 @@ pub enum InfoError {
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
     /// No rule of the map matches.
-    #[error("no rule of the map matches {device}/{kind}")]
-    NoRule {
-        /// The device.
-        device: String,
-        /// The type.
-        kind: String,
-    },
+    #[error(transparent)]
+    NoRule(Box<Unmatched>),
     /// None of the regions named is registered.
     #[error("none of these regions is registered")]
     NoRegion,

@@ -1,16 +1,15 @@
 //! The façade: everything a host calls, and the only place where configuration changes.
 
-use crate::allocate::{
-    AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, normalise,
-};
-use crate::config::{COMMON, ConfigError, Map, Platform, RegionSpec, parse_regions};
-use crate::device::Device;
+mod serve;
+
+use crate::allocate::Reason;
+use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
-use crate::loader::Plugin;
-use crate::region::{AllocatorChoice, AllocatorState, Attaching, ChangeError, Chunk, NotFreed, Region};
+use crate::loader::{Plugin, name_fault};
+use crate::region::{AllocatorChoice, AllocatorState, Allocators, ChangeError, Region};
 use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
 use crate::reserve::Reserver;
-use crate::world::{Registered, Route, World};
+use crate::world::{Registered, World};
 use arc_swap::ArcSwap;
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
@@ -19,8 +18,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The contiguous memory framework: regions, the map, and allocators bound late. Clones are handles to the same one.
 ///
-/// It allocates nothing itself: it stands between devices and allocators. All calls may come from any thread. Requests take
-/// the lock of the region they are in and no other; changes of the configuration wait for one another alone.
+/// It allocates nothing itself: it stands between devices and allocators. All calls may come from any thread. While an allocator
+/// works, its region's lock is held and no other, so requests to other regions go on, and so does every change of the configuration
+/// that doesn't concern that region.
+///
+/// What goes wrong is also reported as [`tracing`] events, some of them under a region's lock: a subscriber must not call back into
+/// the framework.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth, Map};
@@ -42,10 +45,14 @@ pub struct Cma(Arc<Shared>);
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Distinguishes this framework's regions from those of others in the process.
+    id: u64,
     world: ArcSwap<World>,
     /// The number of the world above, to be looked at without loading it.
     world_number: AtomicU64,
     setup: Mutex<Setup>,
+    /// Held while early regions are reserved and registered, one after the other; the host's reserver runs meanwhile.
+    reserving: Mutex<()>,
     /// Numbers of the (device, type) pairs that ever found a rule. A lock of its own: a request of a new pair must not wait for
     /// a change of the configuration.
     askers: Mutex<HashMap<(String, String), Asker>>,
@@ -83,15 +90,16 @@ impl Default for Cma {
 impl Cma {
     /// A framework without regions, map or allocators.
     pub fn new() -> Self {
+        static FRAMEWORKS: AtomicU64 = AtomicU64::new(0);
         Cma(Arc::new(Shared {
+            id: FRAMEWORKS.fetch_add(1, Ordering::Relaxed),
+            reserving: Mutex::default(),
             world: ArcSwap::from_pointee(World::new()),
             world_number: AtomicU64::new(0),
             setup: Mutex::default(),
             askers: Mutex::default(),
         }))
     }
-
-    // ---- configuration -------------------------------------------------------------------------------
 
     /// Takes a board's defaults: early regions, and the map. What the command line says comes before them, in whichever
     /// order the two are called.
@@ -116,12 +124,13 @@ impl Cma {
     ///
     /// # Errors
     ///
-    /// The same, and [`ConfigError`] for a map that is none.
-    pub fn set_platform(&self, platform: &Platform) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        Ok(self.set_defaults(platform.regions, platform.parsed_map()?)?)
+    /// The same, and [`EarlyError::Map`] for a map that is none.
+    pub fn set_platform(&self, platform: &Platform) -> Result<(), EarlyError> {
+        self.set_defaults(platform.regions, platform.parsed_map().map_err(EarlyError::Map)?)
     }
 
-    /// Takes what the user says: `cma=` text replaces the platform's regions, `cma.map=` text its map.
+    /// Takes what the user says: `cma=` text replaces the platform's regions, `cma.map=` text its map. Regions that have memory
+    /// already keep it and stay.
     ///
     /// # Errors
     ///
@@ -134,8 +143,11 @@ impl Cma {
             handles.collect::<Result<Vec<_>, _>>().unwrap_or_else(|e| unreachable!("the grammar has no {e}"))
         });
         let mut setup = self.setup();
-        if early.is_some() {
-            setup.command_line = early;
+        if let Some(early) = early {
+            let replaced = setup.command_line.take().or(setup.platform.as_mut().map(std::mem::take));
+            let kept = replaced.into_iter().flatten().filter(|early| early.reserved().is_some());
+            setup.single.extend(kept);
+            setup.command_line = Some(early);
         }
         if let Some(map) = map {
             setup.map_from_command_line = true;
@@ -163,16 +175,18 @@ impl Cma {
     /// Asks `reserver` for memory for each early region that has none yet, in order. One that gets none is reported
     /// and the rest goes on; each handle of the answer says what became of it.
     pub fn early_regions_reserve(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
-        let setup = self.setup();
-        setup.early().for_each(|early| early.reserve(reserver));
-        setup.early().cloned().collect()
+        let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.early_regions();
+        all.iter().for_each(|early| early.reserve(reserver));
+        all
     }
 
     /// Registers every early region that has memory and is not registered yet. One that fails keeps its memory, is
     /// reported, and doesn't stop the others; each handle of the answer says what became of it.
     pub fn initialise(&self) -> Vec<EarlyHandle> {
-        let setup = self.setup();
-        for early in setup.early() {
+        let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.early_regions();
+        for early in &all {
             let (EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _)) = early.state() else {
                 continue;
             };
@@ -185,7 +199,7 @@ impl Cma {
                 }
             });
         }
-        setup.early().cloned().collect()
+        all
     }
 
     /// The map in force.
@@ -199,8 +213,6 @@ impl Cma {
         let _turn = self.setup();
         self.change(|world| world.with_map(map));
     }
-
-    // ---- regions -------------------------------------------------------------------------------------
 
     /// Registers the region of `size` bytes at `start`, both whole pages; without a name it is private, and the handle is the
     /// only way to it. An allocator that is given directly is attached at once; any other when it is there.
@@ -225,11 +237,9 @@ impl Cma {
         } else {
             InvalidRegion::Unaligned { start, size }
         })?;
-        let _turn = self.setup();
         self.register(name.map(String::from), range, allocator)
     }
 
-    /// The caller has the turn.
     fn register(
         &self,
         name: Option<String>,
@@ -239,6 +249,12 @@ impl Cma {
         if let Some(name) = name.as_ref().filter(|name| !crate::config::is_name(name)) {
             return Err(InvalidRegion::BadName { name: name.clone() }.into());
         }
+        let given = matches!(choice, AllocatorChoice::Given { .. });
+        let region = Region::new(self.0.id, name.as_deref().map(Arc::from), range, choice);
+        if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_given() {
+            return Err(RegisterError::Allocator { allocator, reason });
+        }
+        let _turn = self.setup();
         let world = self.0.world.load_full();
         if let Some(other) = name.as_ref().and_then(|name| world.region(name)) {
             let name = name.unwrap_or_default();
@@ -247,11 +263,6 @@ impl Cma {
         if let Some(other) = world.overlapping(range) {
             let (region, other) = (other.to_string(), other.range());
             return Err(RegisterError::Overlaps { wanted: range, region, range: other });
-        }
-        let given = matches!(choice, AllocatorChoice::Given { .. });
-        let region = Region::new(name.map(Arc::from), range, choice);
-        if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_now(&[]) {
-            return Err(RegisterError::Allocator { allocator, reason });
         }
         self.change(|world| world.with_region(&region));
         Ok(region)
@@ -263,11 +274,11 @@ impl Cma {
     ///
     /// [`UnregisterError::Busy`] while chunks are live.
     pub fn region_unregister(&self, region: &Region) -> Result<(), UnregisterError> {
-        let _turn = self.setup();
-        if !self.0.world.load().regions.contains(region) {
+        if region.owner() != self.0.id {
             return Err(UnregisterError::NotRegistered);
         }
-        region.unregister().map_err(|users| UnregisterError::Busy { users })?;
+        region.unregister()?;
+        let _turn = self.setup();
         self.change(|world| world.without_region(region));
         Ok(())
     }
@@ -293,10 +304,11 @@ impl Cma {
         region: &Region,
         choice: AllocatorChoice,
     ) -> Result<AllocatorState, ChangeError> {
-        region.change_allocator(choice, &self.0.world.load().allocators)
+        if region.owner() != self.0.id {
+            return Err(ChangeError::Unregistered);
+        }
+        region.change_allocator(choice, &*self.0)
     }
-
-    // ---- allocators ----------------------------------------------------------------------------------
 
     /// Registers an allocator under the name its plug-in gives itself, and attaches it to the regions that wait for it.
     /// The first one registered is the default.
@@ -319,25 +331,29 @@ impl Cma {
         name: Option<&str>,
         plugin: Plugin,
     ) -> Result<Attachments, RegisterAllocatorError> {
-        if let Some(name) = name.filter(|name| !crate::config::is_name(name)) {
-            return Err(RegisterAllocatorError::BadName { name: name.to_string() });
-        }
-        let _turn = self.setup();
-        let world = self.0.world.load_full();
-        let same = |r: &&Registered| name.is_some() && r.name.as_deref() == name;
-        if let Some(other) = world.allocators.iter().find(same) {
-            let (name, version) = (name.unwrap_or_default().to_string(), other.plugin.version().to_string());
-            return Err(RegisterAllocatorError::NameTaken { name, version });
+        if let Some((name, fault)) = name.and_then(|name| name_fault(name).map(|fault| (name, fault))) {
+            return Err(RegisterAllocatorError::BadName { name: name.to_string(), fault });
         }
         let registered = Registered { name: name.map(Arc::from), plugin };
-        // In this order: a region that looks for itself, because a request came, finds it from now on.
-        self.change(|world| world.with_allocator(registered.clone()));
+        let (regions, first) = {
+            let _turn = self.setup();
+            let world = self.0.world.load_full();
+            let same = |r: &&Registered| name.is_some() && r.name.as_deref() == name;
+            if let Some(other) = world.allocators.iter().find(same) {
+                let (name, version) =
+                    (name.unwrap_or_default().to_string(), other.plugin.version().to_string());
+                return Err(RegisterAllocatorError::NameTaken { name, version });
+            }
+            self.change(|world| world.with_allocator(registered.clone()));
+            (world.regions.clone(), world.allocators.is_empty())
+        };
+        // Nobody waits for this: a region that is busy gets it when it is free, one that needs it before finds it for itself.
         let mut attachments = Attachments::default();
-        for region in &world.regions {
-            match region.offer(&registered, world.allocators.is_empty()) {
+        for region in regions {
+            match region.offer(&registered, first) {
                 None => {}
-                Some(Ok(())) => attachments.attached.push(region.clone()),
-                Some(Err(reason)) => attachments.failed.push((region.clone(), reason)),
+                Some(Ok(())) => attachments.attached.push(region),
+                Some(Err(reason)) => attachments.failed.push((region, reason)),
             }
         }
         Ok(attachments)
@@ -347,126 +363,6 @@ impl Cma {
     pub fn allocators(&self) -> Vec<Registered> {
         self.0.world.load().allocators.clone()
     }
-
-    // ---- the device interface ------------------------------------------------------------------------
-
-    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of
-    /// `alignment` bytes (0 for a page). The size is rounded up to a page. The regions of the map's first matching rule are
-    /// tried in order.
-    ///
-    /// A driver that asks often holds a [`Device`], which finds its regions once.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError`], which says why, for each region that was tried.
-    pub fn alloc(
-        &self,
-        device: &str,
-        kind: Option<&str>,
-        size: u64,
-        alignment: u64,
-    ) -> Result<Chunk, AllocError> {
-        let kind = kind.unwrap_or(COMMON);
-        if device.is_empty() {
-            return Err(InvalidRequest::NoDevice.into());
-        }
-        let world = self.0.world.load();
-        match world.known_route(device, kind) {
-            Some(route) => self.0.alloc_by(route, size, alignment),
-            None => {
-                let route = world.new_route(device, kind, || self.intern(device, kind));
-                self.0.alloc_by(&route, size, alignment)
-            }
-        }
-    }
-
-    /// A handle for a device that asks for memory of one type, again and again.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidRequest::NoDevice`] for a device without a name. Whether the map has a rule for it is looked up when it asks.
-    pub fn device(&self, device: &str, kind: Option<&str>) -> Result<Device, InvalidRequest> {
-        if device.is_empty() {
-            return Err(InvalidRequest::NoDevice);
-        }
-        Ok(Device::new(self.clone(), device, kind.unwrap_or(COMMON)))
-    }
-
-    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up to the end or a `;`.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError`], which says why, for each region of the list.
-    pub fn alloc_from(&self, regions: &str, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let request = normalise(size, alignment, Asker::NOBODY)?;
-        let world = self.0.world.load();
-        let stops = region_list(regions)?.map(|name| (name, world.region(name)));
-        self.0.alloc_in(stops, &request)
-    }
-
-    /// A chunk from that region; the only way into a private one.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError`]. A region that is not registered (any more) is [`AllocError::Unregistered`].
-    pub fn alloc_from_region(&self, region: &Region, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let request = normalise(size, alignment, Asker::NOBODY)?;
-        region.allocate(&request, &*self.0).map_err(|reason| match reason {
-            Reason::Unregistered => AllocError::Unregistered,
-            reason => AllocError::NoRegion(Refusals(vec![Refusal { region: region.to_string(), reason }])),
-        })
-    }
-
-    /// Frees the chunk that starts at `address`, whose guard was turned into that address.
-    ///
-    /// # Errors
-    ///
-    /// [`FreeError::NoChunk`] when no chunk starts there, also reported as a warning: somebody's books are wrong.
-    pub fn free(&self, address: DmaAddr) -> Result<(), FreeError> {
-        let region = self.0.world.load().region_of(address).cloned();
-        let freed = match &region {
-            Some(region) if address.is_aligned(cma_api::Alignment::PAGE) => region.free_at(address.page()),
-            _ => Err(NotFreed::NoChunk),
-        };
-        freed.map_err(|why| {
-            let error = match why {
-                NotFreed::NoChunk => FreeError::NoChunk { address },
-                NotFreed::Held => FreeError::Held { address },
-            };
-            tracing::warn!(%error, "free");
-            error
-        })
-    }
-
-    /// What the regions amount to that `device` may get memory of type `kind` from.
-    ///
-    /// # Errors
-    ///
-    /// [`InfoError`] when no rule matches, or none of the rule's regions is registered.
-    pub fn info(&self, device: &str, kind: Option<&str>) -> Result<Info, InfoError> {
-        let kind = kind.unwrap_or(COMMON);
-        if device.is_empty() {
-            return Err(InvalidRequest::NoDevice.into());
-        }
-        let world = self.0.world.load();
-        let names = world
-            .map
-            .regions_for(device, kind)
-            .ok_or_else(|| InfoError::NoRule { device: device.to_string(), kind: kind.to_string() })?;
-        info_of(names.filter_map(|name| world.region(name)))
-    }
-
-    /// What the regions named amount to: names separated by commas, up to the end or a `;`.
-    ///
-    /// # Errors
-    ///
-    /// [`InfoError`] when the list is empty, or none of the regions is registered.
-    pub fn info_about(&self, regions: &str) -> Result<Info, InfoError> {
-        let world = self.0.world.load();
-        info_of(region_list(regions)?.filter_map(|name| world.region(name)))
-    }
-
-    // ---- inside --------------------------------------------------------------------------------------
 
     fn setup(&self) -> MutexGuard<'_, Setup> {
         self.0.setup.lock().unwrap_or_else(PoisonError::into_inner)
@@ -485,7 +381,7 @@ impl Cma {
         let askers = &mut *self.0.askers.lock().unwrap_or_else(PoisonError::into_inner);
         let next = askers.len() + 1;
         let pair = (device.to_string(), kind.to_string());
-        if next >= MAX_ASKERS {
+        if next > MAX_ASKERS {
             return askers.get(&pair).copied().unwrap_or(Asker::NOBODY);
         }
         *askers.entry(pair).or_insert(Asker(next as u32))
@@ -511,84 +407,10 @@ impl Shared {
     pub(crate) fn world_number(&self) -> u64 {
         self.world_number.load(Ordering::Acquire)
     }
-
-    /// A chunk by a route that was looked up.
-    #[inline]
-    pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let request = normalise(size, alignment, route.asker)?;
-        match &route.stops {
-            Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), &request),
-            None => Err(route.no_rule()),
-        }
-    }
-
-    /// A chunk from the first of `stops` that can serve it.
-    #[inline]
-    fn alloc_in<'a>(
-        &self,
-        mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
-        request: &cma_api::Request,
-    ) -> Result<Chunk, AllocError> {
-        let Some((name, first)) = stops.next() else {
-            return Err(AllocError::NoRegion(Refusals(Vec::new())));
-        };
-        match first.map(|region| region.allocate(request, self)) {
-            Some(Ok(chunk)) => Ok(chunk),
-            Some(Err(reason)) => self.alloc_further(name, reason, stops, request),
-            None => self.alloc_further(name, Reason::UnknownRegion, stops, request),
-        }
-    }
-
-    /// The same, when the first stop has refused.
-    #[cold]
-    fn alloc_further<'a>(
-        &self,
-        name: &str,
-        reason: Reason,
-        stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
-        request: &cma_api::Request,
-    ) -> Result<Chunk, AllocError> {
-        let mut refusals = vec![Refusal { region: name.to_string(), reason }];
-        for (name, region) in stops {
-            let reason = match region.map(|region| region.allocate(request, self)) {
-                Some(Ok(chunk)) => return Ok(chunk),
-                Some(Err(reason)) => reason,
-                None => Reason::UnknownRegion,
-            };
-            refusals.push(Refusal { region: name.to_string(), reason });
-        }
-        Err(AllocError::NoRegion(Refusals(refusals)))
-    }
 }
 
-impl Attaching for Shared {
-    fn with_registered<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T {
+impl Allocators for Shared {
+    fn look<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T {
         f(&self.world.load().allocators)
     }
-}
-
-/// The names of a region list, which ends at its end or a `;`. None of them is empty.
-fn region_list(list: &str) -> Result<impl Iterator<Item = &str>, InvalidRequest> {
-    let list = list.split(';').next().unwrap_or_default();
-    if list.split(',').any(str::is_empty) {
-        return Err(InvalidRequest::NoRegions);
-    }
-    Ok(list.split(','))
-}
-
-fn info_of<'a>(regions: impl Iterator<Item = &'a Region>) -> Result<Info, InfoError> {
-    let mut seen: Vec<&Region> = Vec::new();
-    for region in regions.filter(|region| region.is_registered()) {
-        if !seen.contains(&region) {
-            seen.push(region);
-        }
-    }
-    let first = seen.iter().map(|r| r.range().first_page()).min().ok_or(InfoError::NoRegion)?;
-    let end = seen.iter().map(|r| r.range().end_page()).max().ok_or(InfoError::NoRegion)?;
-    Ok(Info {
-        span: PageRange::from_pages(first, end - first),
-        total_bytes: seen.iter().map(|r| r.range().bytes()).sum(),
-        free_bytes: seen.iter().map(|r| r.status().free_bytes).sum(),
-        regions: seen.len(),
-    })
 }

@@ -67,7 +67,7 @@ pub enum EarlyError {
     #[error("a region of size 0")]
     NoSize,
     /// A name that can't be written in the map.
-    #[error("\"{name}\" can't be the name of a region: no white space, wildcards or any of ; , = / @ : ( )")]
+    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / @ : ( )", name.escape_debug())]
     BadName {
         /// The name.
         name: String,
@@ -86,6 +86,9 @@ pub enum EarlyError {
         /// Its size.
         size: u64,
     },
+    /// The platform's map is none.
+    #[error("the platform's map: {0}")]
+    Map(crate::config::ConfigError),
     /// There are defaults already.
     #[error("a platform's defaults are set already")]
     DefaultsSet,
@@ -144,10 +147,10 @@ impl EarlyHandle {
         }
     }
 
-    /// The region it has become, if it is registered.
+    /// The region it has become, as long as that is registered.
     pub fn registered(&self) -> Option<Region> {
         match self.state() {
-            EarlyState::Registered(region) => Some(region),
+            EarlyState::Registered(region) if region.is_registered() => Some(region),
             _ => None,
         }
     }
@@ -159,14 +162,16 @@ impl EarlyHandle {
     /// Asks for memory, unless it has some.
     pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
         if self.reserved().is_none() {
-            self.set(match reserver.reserve(&self.0.request) {
-                Ok(range) => EarlyState::Reserved(range),
-                Err(error) => {
-                    let name = self.0.region.name.as_deref().unwrap_or("(private)");
-                    tracing::warn!(region = name, %error, "early region not reserved");
-                    EarlyState::NotReserved(error)
-                }
-            });
+            self.set(
+                match reserver.reserve(&self.0.request).and_then(|range| self.0.request.accept(range)) {
+                    Ok(range) => EarlyState::Reserved(range),
+                    Err(error) => {
+                        let name = self.0.region.name.as_deref().unwrap_or("(private)");
+                        tracing::warn!(region = name, %error, "early region not reserved");
+                        EarlyState::NotReserved(error)
+                    }
+                },
+            );
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The one place that says which errno of the specification each error stands for.
 
 use crate::allocate::{AllocError, FreeError, InfoError};
+use crate::config::ConfigError;
 use crate::early::EarlyError;
 use crate::region::ChangeError;
 use crate::register::{RegisterAllocatorError, RegisterError, UnregisterError};
+use crate::reserve::ReserveError;
 
 /// The error numbers of the specification, with the values Linux gives them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,24 @@ pub enum Errno {
     EEXIST = 17,
     EINVAL = 22,
     EADDRINUSE = 98,
+}
+
+impl ConfigError {
+    /// The errno of the specification, section 7.
+    pub fn errno(&self) -> Errno {
+        Errno::EINVAL
+    }
+}
+
+impl ReserveError {
+    /// The errno of the specification, section 3.
+    pub fn errno(&self) -> Errno {
+        match self {
+            ReserveError::Taken { .. } => Errno::EADDRINUSE,
+            ReserveError::Misplaced { .. } => Errno::EINVAL,
+            _ => Errno::ENOMEM,
+        }
+    }
 }
 
 impl AllocError {
@@ -96,9 +116,10 @@ impl ChangeError {
     /// The errno of the specification, section 7.
     pub fn errno(&self) -> Errno {
         match self {
-            ChangeError::Unregistered => Errno::EINVAL,
-            ChangeError::Initialise { .. } => Errno::EINVAL,
-            ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => Errno::EBUSY,
+            ChangeError::Unregistered | ChangeError::Initialise { live: 0, .. } => Errno::EINVAL,
+            ChangeError::Initialise { .. } | ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => {
+                Errno::EBUSY
+            }
         }
     }
 }

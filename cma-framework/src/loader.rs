@@ -148,7 +148,7 @@ pub fn load_all(search: &SearchPath, trial: Option<&Trial>) -> Vec<(PathBuf, Res
 
 /// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text and the `alloc`
 /// attribute can hold.
-const fn name_fault(name: &str) -> Option<&'static str> {
+pub(crate) const fn name_fault(name: &str) -> Option<&'static str> {
     const LIMIT: usize = 64;
     let bytes = name.as_bytes();
     if bytes.is_empty() {
@@ -162,8 +162,11 @@ const fn name_fault(name: &str) -> Option<&'static str> {
     while at < bytes.len() {
         if !bytes[at].is_ascii_graphic() {
             return Some("has a character that is white space, not printable or not ASCII");
-        } else if matches!(bytes[at], b'=' | b'@' | b'/' | b':' | b';' | b'(' | b')' | b',' | b'[' | b']') {
-            return Some("has one of the characters =@/:;(),[] in it");
+        } else if matches!(
+            bytes[at],
+            b'=' | b'@' | b'/' | b':' | b';' | b'(' | b')' | b',' | b'[' | b']' | b'*' | b'?'
+        ) {
+            return Some("has one of the characters =@/:;(),[]*? in it");
         }
         at += 1;
     }

@@ -8,9 +8,10 @@ mod chunks;
 mod occupancy;
 
 use crate::allocate::{Misplacement, Reason};
+use crate::register::UnregisterError;
 use crate::world::Registered;
+pub(crate) use attach::Allocators;
 use attach::Attached;
-pub(crate) use attach::Attaching;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError};
 pub(crate) use chunks::Slot;
 use chunks::{Booked, ChunkTable};
@@ -27,6 +28,8 @@ use std::sync::Arc;
 pub struct Region(Arc<Shared>);
 
 struct Shared {
+    /// The number of the framework it belongs to.
+    owner: u64,
     name: Option<Arc<str>>,
     range: PageRange,
     state: Mutex<State>,
@@ -56,8 +59,9 @@ pub struct RegionStatus {
 }
 
 impl Region {
-    pub(crate) fn new(name: Option<Arc<str>>, range: PageRange, choice: AllocatorChoice) -> Self {
+    pub(crate) fn new(owner: u64, name: Option<Arc<str>>, range: PageRange, choice: AllocatorChoice) -> Self {
         Region(Arc::new(Shared {
+            owner,
             name,
             range,
             state: Mutex::new(State {
@@ -79,6 +83,11 @@ impl Region {
         self.0.name.as_ref()
     }
 
+    /// The number of the framework it belongs to.
+    pub(crate) fn owner(&self) -> u64 {
+        self.0.owner
+    }
+
     /// Its place.
     pub fn range(&self) -> PageRange {
         self.0.range
@@ -89,7 +98,12 @@ impl Region {
         self.lock().registered
     }
 
-    /// Its figures, all of one moment.
+    /// Its free space.
+    pub fn free(&self) -> Pages {
+        self.lock().free
+    }
+
+    /// Its figures, all of one moment. The largest hole is asked of the allocator.
     pub fn status(&self) -> RegionStatus {
         let state = &mut *self.lock();
         RegionStatus {
@@ -117,13 +131,20 @@ impl Region {
             ));
         }
         let name = state.attached.name().to_string();
-        match state.ask(self, "it panicked while checking itself", |object| object.check().into_result()) {
-            None => return state.attached.out_of_service().map_or(Ok(()), |why| Err(why.to_string())),
-            Some(verdict) => verdict.map_err(|broken| format!("allocator {name}: {broken}"))?,
+        if matches!(state.attached, Attached::Nothing { .. }) {
+            return Ok(());
         }
-        let Some(holes) = state.ask(self, "it panicked while showing its holes", AllocatorBox::holes) else {
-            return Err(format!("allocator {name} panicked while showing its holes"));
-        };
+        let said = |reason: Reason| reason.to_string();
+        let verdict = state
+            .ask(self, "it panicked while checking itself", |object| object.check().into_result())
+            .map_err(said)?;
+        verdict.map_err(|broken| format!("allocator {name}: {broken}"))?;
+        let largest = state.largest_hole(self).map_err(said)?;
+        let holes =
+            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
+        if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
+            return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
+        }
         let mut expected = Vec::new();
         let mut from = self.0.range.first_page();
         let ends = live.iter().map(|(_, b)| (b.placement.range.first_page(), b.placement.range.end_page()));
@@ -147,26 +168,25 @@ impl Region {
         self.0.state.lock()
     }
 
-    /// Places and books a chunk. `attaching` is asked when the region has no allocator yet.
+    /// Places and books a chunk. `registered` is asked when the region has no allocator yet.
     #[inline]
-    pub(crate) fn allocate(&self, request: &Request, attaching: &impl Attaching) -> Result<Chunk, Reason> {
+    pub(crate) fn allocate(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+    ) -> Result<Chunk, Box<Reason>> {
         let state = &mut *self.lock();
         let answer = match &mut state.attached {
             Attached::Allocator(service) => service.object.allocate(request).into_result(),
-            _ => {
-                self.attach_late(state, attaching)?;
-                match &mut state.attached {
-                    Attached::Allocator(service) => service.object.allocate(request).into_result(),
-                    _ => return Err(Reason::Unregistered),
-                }
-            }
+            _ => state.attach(self, registered)?.object.allocate(request).into_result(),
         };
-        match answer {
-            Ok(placement) => match self.book(state, request, placement) {
-                Ok(slot) => Ok(Chunk { region: self.clone(), slot: Some(slot), range: placement.range }),
-                Err(fault) => Err(self.misplaced(state, request, fault)),
-            },
-            Err(refused) => Err(self.refused(state, request, refused)),
+        let placement = match answer {
+            Ok(placement) => placement,
+            Err(refused) => return Err(self.refused(state, request, refused)),
+        };
+        match self.book(state, request, placement) {
+            Ok(slot) => Ok(Chunk { region: self.clone(), range: placement.range, slot }),
+            Err(fault) => Err(self.misplaced(state, request, fault)),
         }
     }
 
@@ -191,48 +211,43 @@ impl Region {
     }
 
     #[cold]
-    fn attach_late(&self, state: &mut State, attaching: &impl Attaching) -> Result<(), Reason> {
-        if !state.registered {
-            return Err(Reason::Unregistered);
-        }
-        attaching.with_registered(|registered| state.attach(self.0.range, registered))
+    fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Box<Reason> {
+        Box::new(match refused {
+            Refused::Panicked => state.end_service(self, "it panicked while allocating"),
+            Refused::No => self.no_room(state, request).unwrap_or_else(|ended| ended),
+        })
     }
 
-    /// Works out why the allocator finds no place.
-    #[cold]
-    fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Reason {
-        if refused == Refused::Panicked {
-            return state.end_service(self, "it panicked while allocating");
+    /// Works out why the allocator finds no place; or how it ended when it was asked.
+    fn no_room(&self, state: &mut State, request: &Request) -> Result<Reason, Reason> {
+        let (pages, free, region) = (request.pages(), state.free, self.0.range.pages());
+        if region < pages {
+            return Ok(Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes: region.bytes() });
+        } else if free < pages {
+            return Ok(Reason::Full { free_bytes: free.bytes(), region_bytes: region.bytes() });
         }
-        let (pages, free) = (request.pages(), state.free);
-        if free < pages {
-            return Reason::Full { free_bytes: free.bytes(), region_bytes: self.0.range.bytes() };
-        }
-        let Some(largest) = state.largest_hole(self) else {
-            return state.attached.out_of_service().unwrap_or(Reason::Unregistered);
-        };
+        let largest = state.largest_hole(self)?;
         let largest_hole_bytes = largest.bytes();
-        if largest < pages {
+        Ok(if largest < pages {
             Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes }
         } else if request.alignment() > cma_api::Alignment::PAGE {
             Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes }
         } else {
             Reason::Declined { largest_hole_bytes }
-        }
+        })
     }
 
     /// Takes an allocator out of service whose placement was refused. It is not told: it would have to be trusted.
     #[cold]
-    fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Reason {
+    fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Box<Reason> {
         let allocator = state.attached.name().to_string();
         state.end_service(self, &format!("it answered {} with {fault}", Asked(request)));
-        Reason::Misplaced { allocator, fault }
+        Box::new(Reason::Misplaced { allocator, fault })
     }
 
     /// Frees the chunk in `slot`. The books lose it whatever the allocator says.
     #[inline]
-    fn free_slot(&self, slot: Slot) {
-        let state = &mut *self.lock();
+    fn free_slot(&self, state: &mut State, slot: Slot) {
         let Booked { placement, .. } = state.chunks.unbook(slot);
         state.free = Pages::new(state.free.get() + placement.range.pages().get());
         if let Attached::Allocator(service) = &mut state.attached
@@ -253,15 +268,11 @@ impl Region {
 
     /// Frees the chunk that starts at page `first` and that no guard holds.
     pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
-        let slot = {
-            let state = &mut *self.lock();
-            match state.chunks.unindex(first) {
-                Some(slot) => slot,
-                None if state.chunks.starts_at(first) => return Err(NotFreed::Held),
-                None => return Err(NotFreed::NoChunk),
-            }
+        let state = &mut *self.lock();
+        let Some(slot) = state.chunks.unindex(first) else {
+            return Err(if state.chunks.starts_at(first) { NotFreed::Held } else { NotFreed::NoChunk });
         };
-        self.free_slot(slot);
+        self.free_slot(state, slot);
         Ok(())
     }
 
@@ -269,70 +280,69 @@ impl Region {
     /// registered.
     pub(crate) fn offer(&self, registered: &Registered, first: bool) -> Option<Result<(), Reason>> {
         let state = &mut *self.lock();
-        if !state.registered || !state.waits_for(registered, first) {
-            return None;
-        }
-        Some(state.attach(self.0.range, std::slice::from_ref(registered)))
+        let waits = state.registered && state.waits_for(registered, first);
+        waits.then(|| state.attach(self, &std::slice::from_ref(registered)).map(|_| ()).map_err(|why| *why))
     }
 
-    /// Attaches now if what the region wants is there.
-    pub(crate) fn attach_now(&self, registered: &[Registered]) -> Result<(), Reason> {
-        let state = &mut *self.lock();
-        if matches!(state.attached, Attached::Nothing { .. }) {
-            state.attach(self.0.range, registered)?;
-        }
-        Ok(())
+    /// Attaches the allocator that was given with the region.
+    pub(crate) fn attach_given(&self) -> Result<(), Reason> {
+        self.lock().attach(self, &[].as_slice()).map(|_| ()).map_err(|why| *why)
     }
 
     /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
     pub(crate) fn change_allocator(
         &self,
         choice: AllocatorChoice,
-        registered: &[Registered],
+        registered: &impl Allocators,
     ) -> Result<AllocatorState, ChangeError> {
         let state = &mut *self.lock();
         if !state.registered {
             return Err(ChangeError::Unregistered);
         }
-        let old = state.change(self.0.range, choice, registered)?;
-        let now = state.attached.state(&state.choice);
-        drop(old);
-        Ok(now)
+        state.change(self.0.range, choice, registered)?;
+        Ok(state.attached.state(&state.choice))
     }
 
     /// Ends the region, if it is empty.
-    pub(crate) fn unregister(&self) -> Result<(), u32> {
+    pub(crate) fn unregister(&self) -> Result<(), UnregisterError> {
         let state = &mut *self.lock();
-        match state.chunks.live() {
-            0 => {
+        match (state.registered, state.chunks.live()) {
+            (false, _) => Err(UnregisterError::NotRegistered),
+            (true, 0) => {
                 state.registered = false;
                 state.attached = Attached::Nothing { failure: None };
                 Ok(())
             }
-            live => Err(live),
+            (true, users) => Err(UnregisterError::Busy { users }),
         }
     }
 }
 
 impl State {
-    /// Asks the allocator something it can't refuse; `None` without one, or when it panics, which ends it: `what` says where.
+    /// Asks the allocator something it can't refuse. The error is how it ended: `what` says where it panicked.
     fn ask<T>(
         &mut self,
         region: &Region,
         what: &str,
         question: impl FnOnce(&mut AllocatorBox) -> T,
-    ) -> Option<T> {
-        let Attached::Allocator(service) = &mut self.attached else { return None };
+    ) -> Result<T, Reason> {
+        let Attached::Allocator(service) = &mut self.attached else { return Err(self.attached.absence()) };
         let answer = question(&mut service.object);
-        if service.object.fault().is_none() {
-            return Some(answer);
+        if service.object.fault().is_some() {
+            return Err(self.end_service(region, what));
         }
-        self.end_service(region, what);
-        None
+        Ok(answer)
     }
 
-    fn largest_hole(&mut self, region: &Region) -> Option<Pages> {
-        self.ask(region, "it panicked while looking for its largest hole", AllocatorBox::largest_hole)
+    fn largest_hole(&mut self, region: &Region) -> Result<Pages, Reason> {
+        let asking = "it panicked while looking for its largest hole";
+        let largest = self.ask(region, asking, AllocatorBox::largest_hole)?;
+        if largest > self.free {
+            let what =
+                format!("it says that {} pages are free in one piece, of {}", largest.get(), self.free.get());
+            return Err(self.end_service(region, &what));
+        }
+        Ok(largest)
     }
 
     /// Takes the allocator out of service for good and says why. Its live chunks stay booked and can be freed.
@@ -340,12 +350,14 @@ impl State {
     fn end_service(&mut self, region: &Region, what: &str) -> Reason {
         if let Attached::Allocator(service) = &self.attached {
             let allocator = service.name().to_string();
-            let fault = service.object.fault().into_option();
-            let reason = fault.map_or_else(|| what.to_string(), |message| format!("{what}: {message}"));
+            let reason = match service.object.fault().into_option() {
+                Some(message) => format!("{what}: {}", attach::one_line(&message)),
+                None => what.to_string(),
+            };
             tracing::error!(region = %region, allocator, reason, "allocator taken out of service");
             self.attached = Attached::OutOfService { allocator, reason };
         }
-        self.attached.out_of_service().unwrap_or(Reason::Unregistered)
+        self.attached.absence()
     }
 }
 
@@ -394,9 +406,9 @@ impl Eq for Region {}
 #[must_use = "a chunk that is dropped is freed"]
 pub struct Chunk {
     region: Region,
-    /// `None` once the chunk has outgrown its guard.
-    slot: Option<Slot>,
     range: PageRange,
+    /// [`Slot::NONE`] once the chunk has outgrown its guard.
+    slot: Slot,
 }
 
 impl Chunk {
@@ -422,17 +434,16 @@ impl Chunk {
 
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
     pub fn into_addr(mut self) -> cma_api::DmaAddr {
-        if let Some(slot) = self.slot.take() {
-            self.region.lock().chunks.index(slot);
-        }
+        self.region.lock().chunks.index(self.slot);
+        self.slot = Slot::NONE;
         self.range.start()
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot {
-            self.region.free_slot(slot);
+        if self.slot != Slot::NONE {
+            self.region.free_slot(&mut self.region.lock(), self.slot);
         }
     }
 }

@@ -61,7 +61,7 @@ pub enum InvalidRegion {
         size: u64,
     },
     /// A name that can't be written in the map.
-    #[error("\"{name}\" can't be the name of a region: no white space, wildcards or any of ; , = / @ : ( )")]
+    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / @ : ( )", name.escape_debug())]
     BadName {
         /// The name.
         name: String,
@@ -95,12 +95,12 @@ pub enum RegisterAllocatorError {
         /// The version of the one that is there.
         version: String,
     },
-    /// A name that can't be written in `cma=`.
-    #[error(
-        "\"{name}\" can't be the name of an allocator: no white space, wildcards or any of ; , = / @ : ( )"
-    )]
+    /// A name that no region could ask for.
+    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
     BadName {
         /// The name.
         name: String,
+        /// What is wrong with it.
+        fault: &'static str,
     },
 }

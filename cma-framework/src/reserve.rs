@@ -1,6 +1,6 @@
 //! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's memory.
 
-use crate::config::{Bank, Bytes, Growth};
+use crate::config::{Bank, Bytes, Growth, Platform};
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
 
 /// What an early region needs.
@@ -12,6 +12,17 @@ pub struct ReserveRequest {
     pub alignment: Alignment,
     /// Where it has to be, already aligned; `None` for anywhere.
     pub start: Option<DmaAddr>,
+}
+
+impl ReserveRequest {
+    /// Whether `range` is what was asked for: a reserver is the host's, and the framework relies on what it answers.
+    pub(crate) fn accept(&self, range: PageRange) -> Result<PageRange, ReserveError> {
+        let fits = range.pages() == self.pages
+            && range.end_page() <= PageRange::ADDRESS_SPACE_PAGES
+            && range.start().is_aligned(self.alignment)
+            && self.start.is_none_or(|start| start == range.start());
+        if fits { Ok(range) } else { Err(ReserveError::Misplaced { range }) }
+    }
 }
 
 /// Gives memory to early regions.
@@ -54,6 +65,12 @@ pub enum ReserveError {
         /// The largest free range of any bank.
         largest: Pages,
     },
+    /// The reserver answered with a range that is not what it was asked for.
+    #[error("the reserver answered with {range}, which is not what it was asked for")]
+    Misplaced {
+        /// Its answer.
+        range: PageRange,
+    },
     /// The reserver's own reason.
     #[error("{0}")]
     Other(String),
@@ -88,6 +105,11 @@ impl Banks {
         Banks { banks: banks.to_vec(), growth, reserved: Vec::new() }
     }
 
+    /// The memory of a board.
+    pub fn of(platform: &Platform) -> Self {
+        Banks::new(platform.banks, platform.growth)
+    }
+
     /// The free ranges of `bank`, ascending.
     fn free(&self, bank: Bank) -> impl Iterator<Item = PageRange> {
         let bank = bank.0;
@@ -103,6 +125,9 @@ impl Banks {
     }
 
     fn place(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        if request.pages == Pages::ZERO {
+            return Err(ReserveError::Other("no pages were asked for".to_string()));
+        }
         if let Some(start) = request.start {
             let wanted = PageRange::from_pages(start.page(), request.pages.get());
             if let Some(taken) = self.reserved.iter().find(|r| r.overlaps(wanted)) {

@@ -3,18 +3,22 @@
 //! A change makes a new picture and swaps it in whole, so a request sees the configuration of one moment and
 //! never waits for a change. Routing takes no lock.
 
-use crate::allocate::AllocError;
+use crate::allocate::{AllocError, Unmatched};
 use crate::config::Map;
 use crate::loader::Plugin;
 use crate::region::Region;
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
-use rustc_hash::FxBuildHasher;
-use std::hash::BuildHasher;
+use rustc_hash::FxHasher;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, OnceLock};
+
+/// Longer names, in bytes, are served and not remembered.
+const MAX_KEPT_NAME: usize = 255;
 
 /// An allocator that regions may ask for.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Registered {
     /// The name it is registered under; `None` for none.
     pub name: Option<Arc<str>>,
@@ -57,7 +61,10 @@ pub(crate) struct Stop {
 impl Route {
     #[cold]
     pub(crate) fn no_rule(&self) -> AllocError {
-        AllocError::NoRule { device: self.device.to_string(), kind: self.kind.to_string() }
+        AllocError::NoRule(Box::new(Unmatched {
+            device: self.device.to_string(),
+            kind: self.kind.to_string(),
+        }))
     }
 }
 
@@ -141,10 +148,14 @@ impl World {
         let stop = |name: &str| Stop { name: name.into(), region: self.region(name).cloned() };
         let stops: Option<Vec<Stop>> =
             self.map.regions_for(device, kind).map(|names| names.map(stop).collect());
-        let asker = if stops.is_some() { intern() } else { Asker::NOBODY };
+        // Made-up names must not fill memory: what nothing serves, or is longer than any name needs to be, is not kept.
+        let keep = stops.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
+        let asker = if keep { intern() } else { Asker::NOBODY };
         let route =
             Arc::new(Route { device: device.into(), kind: kind.into(), world: self.number, asker, stops });
-        self.routes.keep(&route);
+        if keep {
+            self.routes.keep(&route);
+        }
         route
     }
 }
@@ -158,11 +169,16 @@ impl World {
 struct Routes {
     /// Open addressing with linear probing. A slot that is filled stays so.
     slots: Box<[OnceLock<Arc<Route>>]>,
+    /// So that nobody can choose names that share their slots.
+    seed: usize,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Routes { slots: (0..512).map(|_| OnceLock::new()).collect() }
+        Routes {
+            slots: (0..512).map(|_| OnceLock::new()).collect(),
+            seed: RandomState::new().hash_one(0) as usize,
+        }
     }
 }
 
@@ -170,7 +186,9 @@ impl Routes {
     /// The slots in which the route of a pair may be, in order.
     #[inline]
     fn places(&self, device: &str, kind: &str) -> impl Iterator<Item = &OnceLock<Arc<Route>>> {
-        let hash = FxBuildHasher.hash_one((device, kind)) as usize;
+        let mut hasher = FxHasher::with_seed(self.seed);
+        (device, kind).hash(&mut hasher);
+        let hash = hasher.finish() as usize;
         (0..8).map(move |n| &self.slots[hash.wrapping_add(n) % self.slots.len()])
     }
 

@@ -309,3 +309,194 @@ fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books
         assert_eq!((region.status().users, region.status().free_bytes), (0, 16 * MIB));
     }
 }
+
+#[test]
+fn a_reserver_that_answers_with_something_else_gets_no_region() {
+    struct Answers(PageRange);
+    impl Reserver for Answers {
+        fn reserve(&mut self, _: &ReserveRequest) -> Result<PageRange, ReserveError> {
+            Ok(self.0)
+        }
+    }
+    for (first, pages) in
+        [(u64::MAX, 5), (0x40000, 0), ((1 << 52) - 1, 2), (0x40000, 1 << 63), (3, 256), (0x40100, 256)]
+    {
+        let cma = Cma::new();
+        let early = cma.early_region_register(early(MIB, MIB, Some(0x4000_0000))).unwrap();
+        cma.early_regions_reserve(&mut Answers(PageRange::from_pages(first, pages)));
+        assert!(
+            matches!(early.state(), EarlyState::NotReserved(ReserveError::Misplaced { .. })),
+            "{first:#x}"
+        );
+        cma.initialise();
+        assert!(cma.regions().is_empty());
+    }
+}
+
+#[test]
+fn a_reserver_may_look_at_the_framework_it_works_for() {
+    struct Looks<'a>(&'a Cma);
+    impl Reserver for Looks<'_> {
+        fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+            self.0.set_map(Map::parse("*=r").unwrap());
+            Ok(PageRange::from_pages(self.0.early_regions().len() as u64 * 0x1000, request.pages.get()))
+        }
+    }
+    let cma = Cma::new();
+    let early = cma.early_region_register(early(MIB, 0, None)).unwrap();
+    cma.early_regions_reserve(&mut Looks(&cma));
+    assert_eq!(early.reserved().unwrap().first_page(), 0x1000);
+}
+
+#[test]
+fn a_later_command_line_loses_no_memory() {
+    let cma = Cma::new();
+    let mut banks = Banks::new(BANK, Growth::Up);
+    cma.command_line(Some("a=1M"), None).unwrap();
+    cma.early_regions_reserve(&mut banks);
+    cma.command_line(Some("b=1M"), Some("*=a,b")).unwrap();
+    cma.early_regions_reserve(&mut banks);
+    assert!(cma.initialise().iter().all(|early| early.registered().is_some()));
+    assert_eq!(cma.regions().len(), 2);
+}
+
+#[test]
+fn regions_that_fill_the_address_space_add_up() {
+    let cma = Cma::new();
+    for (name, start) in [("a", 0), ("b", 1 << 63)] {
+        cma.region_register(Some(name), DmaAddr::new(start), 1 << 63, AllocatorChoice::Default).unwrap();
+    }
+    let info = cma.info_about("a,b").unwrap();
+    assert_eq!((info.span.end_page(), info.total_bytes, info.free_bytes), (1 << 52, u64::MAX, u64::MAX));
+}
+
+#[test]
+fn a_region_of_another_framework_is_none_of_this_one() {
+    let (one, other) = (with_regions(&["r"], "*=r"), with_regions(&["r"], "*=r"));
+    let foreign = other.region("r").unwrap();
+    assert_eq!(one.alloc_from_region(&foreign, 4096, 0).unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(one.region_unregister(&foreign).unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(one.set_region_allocator(&foreign, AllocatorChoice::Default), Err(ChangeError::Unregistered));
+    assert!(foreign.is_registered());
+}
+
+#[test]
+fn an_unregistered_region_is_gone_for_all_its_handles() {
+    let cma = Cma::new();
+    cma.command_line(Some("a=1M"), None).unwrap();
+    cma.early_regions_reserve(&mut Banks::new(BANK, Growth::Up));
+    let early = cma.initialise().remove(0);
+    let region = early.registered().unwrap();
+    cma.region_unregister(&region).unwrap();
+    assert_eq!((early.registered(), region.is_registered()), (None, false));
+    assert_eq!(cma.set_region_allocator(&region, AllocatorChoice::Default), Err(ChangeError::Unregistered));
+}
+
+#[test]
+fn an_allocator_that_refused_a_region_is_not_asked_again_until_the_choice_changes() {
+    let cma = Cma::new();
+    let r = region(&cma, "r", BASE, MIB, AllocatorChoice::named("best-fit"));
+    cma.set_region_allocator(
+        &r,
+        AllocatorChoice::Named { name: "delegate".to_string(), params: "no".to_string() },
+    )
+    .unwrap();
+    cma.allocator_register(Plugin::built_in::<Choosy>()).unwrap();
+    for _ in 0..3 {
+        assert!(cma.alloc_from("r", 4096, 0).unwrap_err().to_string().contains("asked 1 times"));
+    }
+    let yes = AllocatorChoice::Named { name: "delegate".to_string(), params: "yes".to_string() };
+    cma.set_region_allocator(&r, yes).unwrap();
+    assert!(cma.alloc_from("r", 4096, 0).is_ok());
+}
+
+static ASKED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// Best fit, which serves a region only if its parameter is `yes`, and counts how often it was asked.
+struct Choosy(cma_best_fit::BestFit);
+
+common::delegate!(Choosy, |this| this.0, |region, params| {
+    let asked = ASKED.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+    if params == "yes" {
+        Ok(Choosy(cma_api::Allocator::new(region, "")?))
+    } else {
+        Err(cma_api::InitError::new(format!("asked {asked} times")))
+    }
+});
+
+/// Remembers who asked.
+struct Nosy(cma_best_fit::BestFit);
+
+static ASKERS: std::sync::Mutex<Vec<cma_api::Asker>> = std::sync::Mutex::new(Vec::new());
+
+impl cma_api::Allocator for Nosy {
+    const INFO: cma_api::Info =
+        cma_api::Info { name: "nosy", version: "1", description: "remembers who asked" };
+    fn new(region: PageRange, _: &str) -> Result<Self, cma_api::InitError> {
+        Ok(Nosy(cma_api::Allocator::new(region, "")?))
+    }
+    fn allocate(&mut self, request: &cma_api::Request) -> Result<cma_api::Placement, cma_api::NoRoom> {
+        ASKERS.lock().unwrap().push(request.asker());
+        self.0.allocate(request)
+    }
+    fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
+        self.0.free(chunk)
+    }
+    fn adopt(&mut self, range: PageRange) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
+        self.0.adopt(range)
+    }
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        self.0.holes(visit);
+    }
+    fn largest_hole(&self) -> cma_api::Pages {
+        self.0.largest_hole()
+    }
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+}
+
+#[test]
+fn an_allocator_learns_who_asks_and_equal_pairs_have_equal_numbers() {
+    let cma = Cma::new();
+    cma.allocator_register(Plugin::built_in::<Nosy>()).unwrap();
+    region(&cma, "r", BASE, MIB, AllocatorChoice::Default);
+    cma.set_map(Map::parse("*=r").unwrap());
+    let ask = |device: &str, kind| drop(cma.alloc(device, kind, 4096, 0).unwrap());
+    ask("camera", None);
+    ask("camera", Some("frame"));
+    ask("codec", None);
+    cma.set_map(Map::parse("c*=r").unwrap());
+    ask("camera", Some("common"));
+    drop(cma.device("codec", None).unwrap().alloc(4096, 0).unwrap());
+    drop(cma.alloc_from("r", 4096, 0).unwrap());
+    let asked = ASKERS.lock().unwrap();
+    assert_eq!((asked[3], asked[4], asked[5]), (asked[0], asked[2], cma_api::Asker::NOBODY));
+    let mut different = asked[..3].to_vec();
+    different.push(cma_api::Asker::NOBODY);
+    different.sort();
+    different.dedup();
+    assert_eq!(different.len(), 4);
+}
+
+#[test]
+fn names_that_nothing_serves_or_nobody_needs_are_not_remembered() {
+    let cma = with_regions(&["r"], "good=r;long*=r");
+    let long = format!("long{}", "g".repeat(1 << 20));
+    for i in 0..3000 {
+        assert_eq!(cma.alloc(&format!("bad{i}"), None, 4096, 0).unwrap_err().errno(), Errno::ENOENT);
+    }
+    assert!(cma.alloc(&long, None, 4096, 0).is_ok());
+    assert!(cma.alloc("good", Some(""), 4096, 0).is_ok(), "an empty type is none");
+    assert!(format!("{cma:?}").len() < 100_000, "they are kept nowhere");
+}
+
+#[test]
+fn a_rule_of_constants_writes_itself_and_nothing_else() {
+    use cma_framework::config::{Mistake, PatternSpec, RuleSpec};
+    for (device, region) in [("a", "b;*=c"), ("a/x,q", "b"), ("a", "")] {
+        let patterns = [PatternSpec::device(device)];
+        let error = Map::from_rules(&[RuleSpec::new(&patterns, &[region])]).unwrap_err();
+        assert!(matches!(error.mistake, Mistake::BadName | Mistake::NoRegions), "{error}");
+    }
+}

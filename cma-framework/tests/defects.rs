@@ -2,11 +2,13 @@
 
 mod common;
 
+use cma_api::Allocator;
 use cma_framework::config::{Map, Mistake, lint, parse_regions};
 use cma_framework::register::{InvalidRegion, RegisterError, UnregisterError};
 use cma_framework::reserve::Banks;
 use cma_framework::{AllocError, AllocatorChoice, AllocatorState, Cma, DmaAddr, Errno, Plugin, Reason};
 use common::{BASE, MIB, region, scripted, with_regions};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 type BestFit = cma_best_fit::BestFit;
@@ -35,7 +37,12 @@ fn defect_01_a_registering_allocator_takes_the_regions_that_asked_for_it_and_no_
     let second = cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
     assert_eq!(second.attached, std::slice::from_ref(&by_name));
 
+    let late = region(&cma, "d", BASE + 3 * MIB, MIB, AllocatorChoice::Default);
+    let third = cma.allocator_register_as(Some("third"), Plugin::built_in::<Buddy>()).unwrap();
+    assert!(third.attached.is_empty(), "it is not the first ever, and nobody asked for it");
+
     let attached = |name: &str| AllocatorState::Attached(Some(name.to_string()));
+    assert!(matches!(late.status().allocator, AllocatorState::Waiting { wanted: None, .. }));
     assert_eq!(by_name.status().allocator, attached("buddy"));
     assert_eq!(by_default.status().allocator, attached("best-fit"));
     assert_eq!(
@@ -99,20 +106,28 @@ fn defect_05_a_device_that_is_a_prefix_of_a_pattern_does_not_match_a_following_t
 
 #[test]
 fn defect_06_a_refused_chunk_is_not_freed_and_free_space_stays_true() {
-    // The script's allocator panics when a chunk comes back that isn't live with it.
     let cma = Cma::new();
     let r = region(&cma, "r", BASE, MIB, scripted("0+4 8+4 8+4"));
     let first = cma.alloc_from("r", 4 * 4096, 0).unwrap();
     let second = cma.alloc_from("r", 4 * 4096, 0).unwrap();
     let error = cma.alloc_from("r", 4 * 4096, 0).unwrap_err();
     assert_eq!(error.errno(), Errno::EADDRINUSE);
+    assert_eq!(common::freed_in(&r), 0, "the refused chunk is not handed back");
     assert_eq!((r.status().free_bytes, r.status().users), (MIB - 8 * 4096, 2));
     drop(second);
-    assert_eq!((r.status().free_bytes, r.status().users), (MIB - 4 * 4096, 1));
-    let address = first.into_addr();
+    drop(first);
+    assert_eq!(common::freed_in(&r), 0, "an allocator out of service is told nothing");
+    assert_eq!((r.status().free_bytes, r.status().users), (MIB, 0));
+
+    // One that is in service gets each chunk back once.
+    let r = region(&cma, "s", BASE + MIB, MIB, scripted("0+4 8+4"));
+    let first = cma.alloc_from("s", 4 * 4096, 0).unwrap();
+    let address = cma.alloc_from("s", 4 * 4096, 0).unwrap().into_addr();
+    drop(first);
+    assert_eq!((common::freed_in(&r), r.status().free_bytes), (1, MIB - 4 * 4096));
     cma.free(address).unwrap();
     assert_eq!(cma.free(address).unwrap_err().errno(), Errno::ENOENT);
-    assert_eq!((r.status().free_bytes, r.status().users), (MIB, 0));
+    assert_eq!((common::freed_in(&r), r.status().free_bytes), (2, MIB));
 }
 
 #[test]
@@ -155,40 +170,30 @@ fn defect_09_aquila_and_goni_boot() {
 /// Stops inside `allocate` until it is told to go on, in the one region whose parameters say so.
 mod gate {
     use super::mpsc::{Receiver, Sender};
-    use cma_api::*;
+    use cma_api::Allocator;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     pub(super) static INSIDE: Mutex<Option<Sender<()>>> = Mutex::new(None);
     pub(super) static GO_ON: Mutex<Option<Receiver<()>>> = Mutex::new(None);
 
     pub(super) struct Gate(cma_best_fit::BestFit, bool);
 
-    impl Allocator for Gate {
-        const INFO: Info = Info { name: "gate", version: "1", description: "stops" };
-        fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
-            Ok(Gate(Allocator::new(region, "")?, params == "stop"))
-        }
-        fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-            if self.1 {
-                INSIDE.lock().unwrap().take().unwrap().send(()).unwrap();
-                GO_ON.lock().unwrap().take().unwrap().recv().unwrap();
-            }
-            self.0.allocate(request)
-        }
-        fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
-            self.0.free(chunk)
-        }
-        fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
-            self.0.adopt(range)
-        }
-        fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-            self.0.holes(visit);
-        }
-        fn largest_hole(&self) -> Pages {
-            self.0.largest_hole()
-        }
-        fn check(&self) -> Result<(), String> {
-            self.0.check()
+    crate::common::delegate!(
+        Gate,
+        |this| ({
+            pass(this.1);
+            this
+        })
+        .0,
+        |region, params| Ok(Gate(Allocator::new(region, "")?, params == "stop"))
+    );
+
+    fn pass(stops: bool) {
+        if stops && let Some(inside) = INSIDE.lock().unwrap().take() {
+            inside.send(()).unwrap();
+            // Not for ever: what fails to let it go on is to fail, not to hang.
+            let _ = GO_ON.lock().unwrap().take().unwrap().recv_timeout(Duration::from_secs(20));
         }
     }
 }
@@ -209,6 +214,7 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
     *gate::GO_ON.lock().unwrap() = Some(go_on);
 
     std::thread::scope(|scope| {
+        let release = release;
         let slow = scope.spawn(|| cma.alloc("slow", None, 4096, 0).unwrap().size());
         entered.recv().unwrap();
         // One region's allocator is inside a call, with that region's lock. Everything else goes on: new devices, guards and
@@ -218,11 +224,20 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
         assert_eq!(cma.info("fast", None).unwrap().free_bytes, MIB - 4096);
         cma.set_map(Map::parse("*=fast").unwrap());
         region(&cma, "more", BASE + 2 * MIB, MIB, stop(""));
+        assert!(cma.early_regions().is_empty());
         drop(cma.device("new", Some("type")).unwrap().alloc(4096, 0).unwrap());
+        // An allocator that is registered now is offered to every region. That waits for the busy one, and nothing waits for that.
+        let registering = scope.spawn(|| cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap());
+        while cma.allocators().is_empty() {
+            std::thread::yield_now();
+        }
+        cma.set_map(Map::parse("*=more").unwrap());
+        drop(cma.alloc("fast", None, 4096, 0).unwrap());
         drop(chunk);
         assert!(!slow.is_finished(), "it still is inside");
         release.send(()).unwrap();
         assert_eq!(slow.join().unwrap(), 4096);
+        registering.join().unwrap();
     });
 }
 
@@ -282,6 +297,20 @@ fn defect_13_a_region_may_end_at_the_top_of_the_address_space_and_must_be_whole_
     assert!(cma.regions().is_empty());
 }
 
+/// How many [`Counted`] allocators were cleaned up.
+static CLEANED_UP: AtomicUsize = AtomicUsize::new(0);
+
+/// Best fit that counts how often it is cleaned up.
+struct Counted(BestFit);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        CLEANED_UP.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+common::delegate!(Counted, |this| this.0, |region, _| Ok(Counted(Allocator::new(region, "")?)));
+
 #[test]
 fn defect_14_a_full_regions_allocator_can_be_cleaned_up_and_regions_can_be_unregistered() {
     for plugin in plugins() {
@@ -291,11 +320,17 @@ fn defect_14_a_full_regions_allocator_can_be_cleaned_up_and_regions_can_be_unreg
         let chunk = cma.alloc_from("r", MIB, 0).unwrap();
         assert_eq!(cma.region_unregister(&r), Err(UnregisterError::Busy { users: 1 }));
         assert!(cma.alloc_from("r", 4096, 0).is_err() && r.is_registered());
-        let full = r.clone();
-        drop(cma);
-        // The framework is gone, its allocator cleaned up with a live chunk in it; the guard still knows where it belongs.
+        // Another allocator adopts the chunk, and this one is cleaned up with it live.
+        cma.set_region_allocator(&r, AllocatorChoice::named("none")).unwrap_err();
+        cma.allocator_register_as(Some("next"), Plugin::built_in::<Counted>()).unwrap();
+        cma.set_region_allocator(&r, AllocatorChoice::named("next")).unwrap();
         drop(chunk);
-        assert_eq!(full.status().users, 0);
+        // The last handle goes, and an allocator with a live chunk in it is cleaned up too.
+        let whole = cma.alloc_from("r", MIB, 0).unwrap().into_addr();
+        assert_eq!(whole, DmaAddr::new(BASE));
+        let before = CLEANED_UP.load(Ordering::SeqCst);
+        drop((cma, r));
+        assert_eq!(CLEANED_UP.load(Ordering::SeqCst), before + 1);
     }
     let cma = with_regions(&["r"], "*=r");
     let r = cma.region("r").unwrap();
@@ -351,11 +386,10 @@ fn defect_16_a_failed_call_says_why_for_each_region_it_tried() {
     assert_eq!(said[5], Reason::Alignment { alignment_bytes: 2 * MIB, largest_hole_bytes: 4 * MIB - 4096 });
     let again = cma.alloc_from("broken", 4096, 0).unwrap_err();
     assert!(matches!(reason(again), Reason::OutOfService { .. }));
-    let AllocError::NoRule { device, kind } = with_regions(&[], "").alloc("x", None, 1, 0).unwrap_err()
-    else {
+    let AllocError::NoRule(pair) = with_regions(&[], "").alloc("x", None, 1, 0).unwrap_err() else {
         panic!()
     };
-    assert_eq!((device.as_str(), kind.as_str()), ("x", "common"));
+    assert_eq!((pair.device.as_str(), pair.kind.as_str()), ("x", "common"));
 }
 
 fn plugins() -> [Plugin; 3] {

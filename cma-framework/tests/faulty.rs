@@ -199,12 +199,87 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
         drop(scene.alloc().unwrap());
         scene.heals(&live);
     }
-    // One that only says that it adopted is found out when it hands an adopted place out again.
-    let scene = Scene::new("");
-    let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
-    let choice = AllocatorChoice::Given { plugin: misbehaving(), params: "adopt=lie".to_string() };
-    scene.cma.set_region_allocator(&scene.bad, choice).unwrap();
-    assert!(scene.bad.check().is_err());
-    assert!(matches!(scene.alloc(), Err(Reason::Misplaced { .. })));
-    scene.heals(&live);
+    // One that only says that it adopted is found out when it hands an adopted place out again, or when the books are compared.
+    for hands_out in [true, false] {
+        let scene = Scene::new("");
+        let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
+        let choice = AllocatorChoice::Given { plugin: misbehaving(), params: "adopt=lie".to_string() };
+        scene.cma.set_region_allocator(&scene.bad, choice).unwrap();
+        if hands_out {
+            assert!(matches!(scene.alloc(), Err(Reason::Misplaced { .. })));
+        } else {
+            assert!(scene.bad.check().is_err());
+        }
+        scene.heals(&live);
+    }
+}
+
+/// Refuses what fits, or says that more is free than is.
+struct Liar(cma_best_fit::BestFit, &'static str);
+
+impl cma_api::Allocator for Liar {
+    const INFO: cma_api::Info =
+        cma_api::Info { name: "liar", version: "1", description: "says what is not so" };
+    fn new(region: cma_api::PageRange, params: &str) -> Result<Self, cma_api::InitError> {
+        if params.contains("line") {
+            return Err(cma_api::InitError::new("one\n\u{1b}[31mtwo"));
+        }
+        let what = if params == "huge" { "huge" } else { "decline" };
+        Ok(Liar(cma_api::Allocator::new(region, "")?, what))
+    }
+    fn allocate(&mut self, _: &cma_api::Request) -> Result<cma_api::Placement, cma_api::NoRoom> {
+        Err(cma_api::NoRoom)
+    }
+    fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
+        self.0.free(chunk)
+    }
+    fn adopt(&mut self, range: cma_api::PageRange) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
+        self.0.adopt(range)
+    }
+    fn holes(&self, visit: &mut dyn FnMut(cma_api::PageRange)) {
+        self.0.holes(visit);
+    }
+    fn largest_hole(&self) -> cma_api::Pages {
+        if self.1 == "huge" { cma_api::Pages::new(u64::MAX) } else { self.0.largest_hole() }
+    }
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+}
+
+fn lying(params: &str) -> (Cma, Region) {
+    let cma = Cma::new();
+    let choice = AllocatorChoice::Named { name: "liar".to_string(), params: params.to_string() };
+    cma.allocator_register(Plugin::built_in::<Liar>()).unwrap();
+    let region = region(&cma, "r", BASE, MIB, choice);
+    (cma, region)
+}
+
+#[test]
+fn a_refusal_of_what_fits_is_told_from_want_of_room() {
+    let (cma, _) = lying("");
+    let why = |size, alignment| cma.alloc_from("r", size, alignment).unwrap_err().to_string();
+    assert!(why(4096, 0).contains("declined by its allocator, whose largest hole is 1M"));
+    assert!(why(2 * MIB, 0).contains("too small: 2M asked of a region of 1M"));
+}
+
+#[test]
+fn an_allocator_that_says_more_is_free_than_is_goes_out_of_service() {
+    let (cma, r) = lying("huge");
+    assert_eq!(cma.info_about("r").unwrap().free_bytes, MIB, "which asks no allocator");
+    assert_eq!(
+        r.status().allocator,
+        AllocatorState::Waiting { wanted: Some("liar".to_string()), failure: None }
+    );
+    let error = cma.alloc_from("r", 4096, 0).unwrap_err();
+    assert!(error.to_string().contains("out of service"), "{error}");
+    assert_eq!(r.status().largest_hole_bytes, 0);
+    assert!(r.check().is_err());
+}
+
+#[test]
+fn a_plug_ins_text_reaches_nobody_with_line_breaks_or_escape_codes() {
+    let (cma, _) = lying("line");
+    let error = cma.alloc_from("r", 4096, 0).unwrap_err().to_string();
+    assert!(!error.contains(['\n', '\u{1b}']) && error.contains("two"), "{error:?}");
 }

@@ -1,3 +1,5 @@
+//! No panic of an algorithm crosses the border, and refusals do.
+
 use super::*;
 use crate::{Alignment, Asker, CannotAdopt, Info, InitError};
 

@@ -81,6 +81,9 @@ pub enum Mistake {
     /// An alignment that is none.
     #[error("an alignment is a power of two")]
     NotPowerOfTwo,
+    /// Parameters for the default allocator, which may be any.
+    #[error("parameters need the name of their allocator before them")]
+    ParamsOfNobody,
     /// Parameters that don't end.
     #[error("expected ')' behind the allocator's parameters")]
     UnclosedParams,

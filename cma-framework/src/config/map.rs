@@ -112,6 +112,15 @@ impl Map {
     ///
     /// A name or pattern in them that the grammar doesn't have, with its place in the text they write.
     pub fn from_rules(rules: &[RuleSpec<'_>]) -> Result<Map, ConfigError> {
+        for rule in rules {
+            let patterns = rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
+            // Each is one part of the text, or the text would say something else.
+            if let Some(part) =
+                patterns.chain(rule.regions.iter().copied()).find(|p| !p.chars().all(is_name_char))
+            {
+                return Err(ConfigError::new(part, 0..part.len(), Mistake::BadName));
+            }
+        }
         Map::parse(&rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"))
     }
 

@@ -218,7 +218,11 @@ impl<'a> Cursor<'a> {
     fn allocator(&mut self) -> Result<(Option<AllocatorSpec<'a>>, Option<Span>), ConfigError> {
         let (name, span) = self.until(&[';', '(', ',', '=', '/', '@', ':', ')']);
         if name.is_empty() {
-            return Ok((None, None));
+            return if self.rest().starts_with('(') {
+                Err(self.mistake(self.at..self.at + 1, Mistake::ParamsOfNobody))
+            } else {
+                Ok((None, None))
+            };
         }
         if !is_name(name) {
             return Err(self.mistake(span, Mistake::BadName));

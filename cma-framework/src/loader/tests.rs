@@ -1,3 +1,5 @@
+//! What a plug-in may say of itself.
+
 use super::*;
 
 #[test]

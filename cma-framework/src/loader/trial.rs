@@ -129,11 +129,11 @@ fn watch(
 ) -> io::Result<(Option<ExitStatus>, String)> {
     const TAIL: usize = 4096;
     let end = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now().checked_add(limit);
     let (mut tail, mut buffer) = (Vec::new(), [0; TAIL]);
     let mut is_open = true;
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.map_or(limit, |deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Ok((None, last_line(&tail)));
         }

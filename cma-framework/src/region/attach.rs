@@ -1,7 +1,7 @@
 //! Attaching an allocator to a region, late, early, or in place of another one.
 
-use super::State;
 use super::chunks::ChunkTable;
+use super::{Region, State};
 use crate::allocate::Reason;
 use crate::loader::Plugin;
 use crate::world::Registered;
@@ -112,12 +112,12 @@ pub enum ChangeError {
         wanted: Option<String>,
     },
     /// The new allocator refuses the region.
-    #[error("allocator \"{allocator}\" can't serve this region: {reason}")]
+    #[error("{reason}")]
     Initialise {
-        /// Its name.
-        allocator: String,
-        /// What it says.
-        reason: String,
+        /// The number of live chunks.
+        live: u32,
+        /// What came of it: [`Reason::AttachFailed`].
+        reason: Reason,
     },
     /// The new allocator can't take over a live chunk where it is.
     #[error("allocator \"{allocator}\" can't adopt the live chunk {chunk}: {reason}")]
@@ -131,9 +131,15 @@ pub enum ChangeError {
     },
 }
 
-/// Where a region finds the registered allocators when it needs one.
-pub(crate) trait Attaching {
-    fn with_registered<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T;
+/// The registered allocators, looked at when a region needs one: under its lock, so that what is registered meanwhile is seen.
+pub(crate) trait Allocators {
+    fn look<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T;
+}
+
+impl Allocators for &[Registered] {
+    fn look<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T {
+        f(self)
+    }
 }
 
 /// What a region has for an allocator.
@@ -161,8 +167,14 @@ impl Service {
         name: Option<Arc<str>>,
         range: PageRange,
         params: &str,
-    ) -> Result<Self, String> {
-        Ok(Service { object: plugin.initialise(range, params)?, name, plugin: plugin.clone() })
+    ) -> Result<Self, Reason> {
+        match plugin.initialise(range, params) {
+            Ok(object) => Ok(Service { object, name, plugin: plugin.clone() }),
+            Err(reason) => {
+                let allocator = name.as_deref().unwrap_or(plugin.name()).to_string();
+                Err(Reason::AttachFailed { allocator, reason: one_line(&reason) })
+            }
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -177,7 +189,7 @@ impl Service {
             match self.object.adopt(chunk).into_result() {
                 Ok(tag) => tags.push((slot, tag)),
                 Err(reason) => {
-                    let (allocator, reason) = (self.name().to_string(), reason.into_string());
+                    let (allocator, reason) = (self.name().to_string(), one_line(&reason));
                     return Err(ChangeError::Adopt { allocator, chunk, reason });
                 }
             }
@@ -198,13 +210,17 @@ impl Attached {
         }
     }
 
-    /// The reason that an allocator out of service gives for every request.
-    pub(super) fn out_of_service(&self) -> Option<Reason> {
+    /// Why no allocator serves.
+    #[cold]
+    pub(super) fn absence(&self) -> Reason {
         match self {
             Attached::OutOfService { allocator, reason } => {
-                Some(Reason::OutOfService { allocator: allocator.clone(), reason: reason.clone() })
+                Reason::OutOfService { allocator: allocator.clone(), reason: reason.clone() }
             }
-            _ => None,
+            Attached::Nothing { failure: Some(failure) } => failure.clone(),
+            Attached::Nothing { failure: None } | Attached::Allocator(_) => {
+                Reason::NoAllocator { wanted: None }
+            }
         }
     }
 
@@ -224,16 +240,21 @@ impl Attached {
     }
 }
 
+/// A plug-in's text without line breaks and escape codes: it reaches logs and terminals.
+pub(super) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// What `choice` means among those that are registered: the plug-in and the name it is registered under.
-fn find(choice: &AllocatorChoice, registered: &[Registered]) -> Option<(Plugin, Option<Arc<str>>)> {
-    match choice {
+fn find(choice: &AllocatorChoice, registered: &impl Allocators) -> Option<(Plugin, Option<Arc<str>>)> {
+    registered.look(|registered| match choice {
         AllocatorChoice::Given { plugin, .. } => Some((plugin.clone(), Some(plugin.name().into()))),
         AllocatorChoice::Default => registered.first().map(|r| (r.plugin.clone(), r.name.clone())),
         AllocatorChoice::Named { name, .. } => registered
             .iter()
             .find(|r| r.name.as_deref() == Some(name))
             .map(|r| (r.plugin.clone(), r.name.clone())),
-    }
+    })
 }
 
 impl State {
@@ -249,61 +270,64 @@ impl State {
         }
     }
 
-    /// Attaches what the region wants, if it has nothing and that is registered. An allocator that refused the region is
-    /// not asked again: its answer would be the same.
-    pub(super) fn attach(&mut self, range: PageRange, registered: &[Registered]) -> Result<(), Reason> {
-        if let Some(reason) = self.attached.out_of_service() {
-            return Err(reason);
+    /// Attaches what the region wants, if that is registered. An allocator that refused the region is not asked again: its answer
+    /// would be the same.
+    #[cold]
+    pub(super) fn attach(
+        &mut self,
+        region: &Region,
+        registered: &impl Allocators,
+    ) -> Result<&mut Service, Box<Reason>> {
+        if !self.registered {
+            return Err(Box::new(Reason::Unregistered));
         }
-        match &self.attached {
-            Attached::Allocator(_) => return Ok(()),
-            Attached::Nothing { failure: Some(refused @ Reason::AttachFailed { .. }) } => {
-                return Err(refused.clone());
+        if let Attached::Nothing { failure } = &self.attached
+            && !matches!(failure, Some(Reason::AttachFailed { .. }))
+        {
+            let attached = match find(&self.choice, registered) {
+                None => Err(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
+                Some((plugin, name)) => Service::start(&plugin, name, region.range(), self.choice.params()),
+            };
+            match attached {
+                Ok(service) => {
+                    tracing::debug!(%region, allocator = service.name(), "allocator attached");
+                    self.attached = Attached::Allocator(service);
+                }
+                Err(reason) => {
+                    if failure.as_ref() != Some(&reason) {
+                        tracing::warn!(%region, %reason, "no allocator attached");
+                    }
+                    self.attached = Attached::Nothing { failure: Some(reason) };
+                }
             }
-            Attached::Nothing { .. } | Attached::OutOfService { .. } => {}
         }
-        let attached = match find(&self.choice, registered) {
-            None => Err(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
-            Some((plugin, name)) => Service::start(&plugin, name, range, self.choice.params())
-                .map_err(|reason| Reason::AttachFailed { allocator: plugin.name().to_string(), reason }),
-        };
-        match attached {
-            Ok(service) => {
-                tracing::debug!(region = %range, allocator = service.name(), "allocator attached");
-                self.attached = Attached::Allocator(service);
-                Ok(())
-            }
-            Err(failure) => {
-                tracing::warn!(region = %range, reason = %failure, "no allocator attached");
-                self.attached = Attached::Nothing { failure: Some(failure.clone()) };
-                Err(failure)
-            }
+        match &mut self.attached {
+            Attached::Allocator(service) => Ok(service),
+            absent => Err(Box::new(absent.absence())),
         }
     }
 
-    /// Puts `choice` in the place of what the region has. The answer is what it had, to be dropped.
+    /// Puts `choice` in the place of what the region has.
     pub(super) fn change(
         &mut self,
         range: PageRange,
         choice: AllocatorChoice,
-        registered: &[Registered],
-    ) -> Result<Attached, ChangeError> {
+        registered: &impl Allocators,
+    ) -> Result<(), ChangeError> {
         let live = self.chunks.live();
-        let attached = match find(&choice, registered) {
+        self.attached = match find(&choice, registered) {
             None if live > 0 => {
                 return Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) });
             }
             None => Attached::Nothing { failure: None },
             Some((plugin, name)) => {
-                let mut service =
-                    Service::start(&plugin, name, range, choice.params()).map_err(|reason| {
-                        ChangeError::Initialise { allocator: plugin.name().to_string(), reason }
-                    })?;
+                let mut service = Service::start(&plugin, name, range, choice.params())
+                    .map_err(|reason| ChangeError::Initialise { live, reason })?;
                 service.adopt_all(&mut self.chunks)?;
                 Attached::Allocator(service)
             }
         };
         self.choice = choice;
-        Ok(std::mem::replace(&mut self.attached, attached))
+        Ok(())
     }
 }

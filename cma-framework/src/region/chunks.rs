@@ -12,6 +12,11 @@ use hashbrown::{HashMap, HashTable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(u32);
 
+impl Slot {
+    /// No slot at all.
+    pub(crate) const NONE: Slot = Slot(NONE);
+}
+
 /// The books of one region.
 #[derive(Debug)]
 pub(super) struct ChunkTable {

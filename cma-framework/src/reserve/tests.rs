@@ -1,3 +1,5 @@
+//! Placement in banks, also against a flag for each page.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,11 +1,14 @@
 //! What the framework's tests share: a framework with regions, and allocators that do as they are told.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each test file uses its part")]
 
 use cma_api::{
     Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
 };
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin, Region};
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+use std::thread::ThreadId;
 
 pub const BASE: u64 = 0x4000_0000;
 pub const MIB: u64 = 1 << 20;
@@ -25,12 +28,20 @@ pub fn region(cma: &Cma, name: &str, start: u64, size: u64, choice: AllocatorCho
     cma.region_register(Some(name), DmaAddr::new(start), size, choice).unwrap()
 }
 
+/// How often a chunk was handed back, by the first page of the region.
+static FREED: LazyLock<Mutex<HashMap<(ThreadId, u64), usize>>> = LazyLock::new(Mutex::default);
+
+/// How many chunks this thread handed back to the [`Scripted`] allocator of `region`.
+pub fn freed_in(region: &Region) -> usize {
+    let key = (std::thread::current().id(), region.range().first_page());
+    FREED.lock().unwrap().get(&key).copied().unwrap_or(0)
+}
+
 /// Answers requests with the places its parameters list, `page+pages` separated by blanks, relative to the region; then it
-/// has no room. Panics when it is handed a chunk back twice, or one it never gave out.
+/// has no room. Counts what it is handed back.
 pub struct Scripted {
     region: PageRange,
     script: Vec<PageRange>,
-    live: Vec<PageRange>,
 }
 
 impl Allocator for Scripted {
@@ -44,19 +55,17 @@ impl Allocator for Scripted {
         };
         let script: Option<Vec<_>> = params.split_whitespace().rev().map(place).collect();
         let script = script.ok_or_else(|| InitError::new(format!("no script: {params}")))?;
-        Ok(Scripted { region, script, live: Vec::new() })
+        Ok(Scripted { region, script })
     }
 
     fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
         let range = self.script.pop().ok_or(NoRoom)?;
-        self.live.push(range);
         Ok(Placement { range, tag: Tag(0) })
     }
 
-    fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
-        let at =
-            self.live.iter().position(|range| *range == chunk.range).expect("a chunk of mine, freed once");
-        self.live.remove(at);
+    fn free(&mut self, _: Placement) -> Result<(), NotMine> {
+        let key = (std::thread::current().id(), self.region.first_page());
+        *FREED.lock().unwrap().entry(key).or_default() += 1;
         Ok(())
     }
 
@@ -67,7 +76,7 @@ impl Allocator for Scripted {
     fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
 
     fn largest_hole(&self) -> Pages {
-        self.region.pages()
+        Pages::ZERO
     }
 
     fn check(&self) -> Result<(), String> {
@@ -79,3 +88,44 @@ impl Allocator for Scripted {
 pub fn scripted(script: &str) -> AllocatorChoice {
     AllocatorChoice::Given { plugin: Plugin::built_in::<Scripted>(), params: script.to_string() }
 }
+
+/// Implements `Allocator` for `$type`, which does what the best-fit allocator in it does, and something of its own when it is asked.
+macro_rules! delegate {
+    ($type:ty, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
+        impl cma_api::Allocator for $type {
+            const INFO: cma_api::Info =
+                cma_api::Info { name: "delegate", version: "1", description: "best fit, watched" };
+            fn new($region: cma_api::PageRange, $params: &str) -> Result<Self, cma_api::InitError> {
+                $new
+            }
+            fn allocate(
+                &mut self,
+                request: &cma_api::Request,
+            ) -> Result<cma_api::Placement, cma_api::NoRoom> {
+                let $this = self;
+                $inner.allocate(request)
+            }
+            fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
+                let $this = self;
+                $inner.free(chunk)
+            }
+            fn adopt(&mut self, range: cma_api::PageRange) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
+                let $this = self;
+                $inner.adopt(range)
+            }
+            fn holes(&self, visit: &mut dyn FnMut(cma_api::PageRange)) {
+                let $this = self;
+                $inner.holes(visit)
+            }
+            fn largest_hole(&self) -> cma_api::Pages {
+                let $this = self;
+                $inner.largest_hole()
+            }
+            fn check(&self) -> Result<(), String> {
+                let $this = self;
+                $inner.check()
+            }
+        }
+    };
+}
+pub(crate) use delegate;

@@ -1,3 +1,5 @@
+//! Findings, each on the smallest configuration that has it.
+
 use super::*;
 use crate::config::parse_regions;
 

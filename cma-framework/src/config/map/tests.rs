@@ -1,3 +1,5 @@
+//! The map's grammar and meaning, also against a second matcher.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The `cma=` grammar: what is read, and every mistake at its place.
+
 use super::*;
 use proptest::prelude::*;
 
@@ -45,7 +47,7 @@ fn every_mistake_is_named_at_its_place() {
         ("a=2@0xfffffffffffff001", Mistake::PastTheTop, "0xfffffffffffff001"),
         ("a=1M@15E/8E", Mistake::PastTheTop, "15E"),
         ("a=1M:b(c", Mistake::UnclosedParams, "(c"),
-        ("a=1M:(c)", Mistake::LeftOver, "(c)"),
+        ("a=1M:(c)", Mistake::ParamsOfNobody, "("),
         ("a=1MB", Mistake::LeftOver, "B"),
         ("a=1M x;b=1", Mistake::LeftOver, " x"),
         ("a=1M/4K@1M", Mistake::LeftOver, "@1M"),

@@ -1,3 +1,5 @@
+//! What can be read from a file before it is run.
+
 use super::*;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 

@@ -1,3 +1,5 @@
+//! The short form of long reports.
+
 use super::*;
 
 /// The form of abi_stable's report: every type on the way to a difference with its whole layout, then what differs.

@@ -1,3 +1,5 @@
+//! Which folders are searched, in which order, for which files.
+
 use super::*;
 
 const NOTHING: [PathBuf; 0] = [];

@@ -1,3 +1,5 @@
+//! The books keep what was booked.
+
 use super::*;
 
 const REGION: PageRange = PageRange::from_pages(0x100, 1 << 40);

@@ -1,3 +1,5 @@
+//! Bits and tree against a flag for each page.
+
 use super::*;
 use proptest::prelude::*;
 

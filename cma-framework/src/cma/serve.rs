@@ -1,0 +1,221 @@
+//! The device interface: the calls of section 6 of the specification.
+
+use super::{Cma, Shared};
+use crate::allocate::{
+    AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, Unmatched, normalise,
+};
+use crate::config::COMMON;
+use crate::device::Device;
+use crate::region::{Chunk, NotFreed, Region};
+use crate::world::Route;
+use cma_api::{Alignment, Asker, DmaAddr, PageRange, Pages};
+
+impl Cma {
+    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of
+    /// `alignment` bytes (0 for a page). The size is rounded up to a page. The regions of the map's first matching rule are
+    /// tried in order.
+    ///
+    /// A driver that asks often holds a [`Device`], which finds its regions once.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], which says why, for each region that was tried.
+    pub fn alloc(
+        &self,
+        device: &str,
+        kind: Option<&str>,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let kind = type_of(kind);
+        if device.is_empty() {
+            return Err(InvalidRequest::NoDevice.into());
+        }
+        let world = self.0.world.load();
+        match world.known_route(device, kind) {
+            Some(route) => self.0.alloc_by(route, size, alignment),
+            None => {
+                let route = world.new_route(device, kind, || self.intern(device, kind));
+                self.0.alloc_by(&route, size, alignment)
+            }
+        }
+    }
+
+    /// A handle for a device that asks for memory of one type, again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest::NoDevice`] for a device without a name. Whether the map has a rule for it is looked up when it asks.
+    pub fn device(&self, device: &str, kind: Option<&str>) -> Result<Device, InvalidRequest> {
+        if device.is_empty() {
+            return Err(InvalidRequest::NoDevice);
+        }
+        Ok(Device::new(self.clone(), device, type_of(kind)))
+    }
+
+    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up to the end or a `;`.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], which says why, for each region of the list.
+    pub fn alloc_from(&self, regions: &str, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, Asker::NOBODY)?;
+        let world = self.0.world.load();
+        let stops = region_list(regions)?.map(|name| (name, world.region(name)));
+        self.0.alloc_in(stops, &request)
+    }
+
+    /// A chunk from that region; the only way into a private one.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]. A region that is not registered (any more) is [`AllocError::Unregistered`].
+    pub fn alloc_from_region(&self, region: &Region, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, Asker::NOBODY)?;
+        if region.owner() != self.0.id {
+            return Err(AllocError::Unregistered);
+        }
+        region.allocate(&request, &*self.0).map_err(|reason| match *reason {
+            Reason::Unregistered => AllocError::Unregistered,
+            reason => {
+                AllocError::NoRegion(Refusals(Box::new([Refusal { region: region.to_string(), reason }])))
+            }
+        })
+    }
+
+    /// Frees the chunk that starts at `address`, whose guard was turned into that address.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError::NoChunk`] when no chunk starts there, also reported as a warning: somebody's books are wrong.
+    pub fn free(&self, address: DmaAddr) -> Result<(), FreeError> {
+        let region = self.0.world.load().region_of(address).cloned();
+        let freed = match &region {
+            Some(region) if address.is_aligned(Alignment::PAGE) => region.free_at(address.page()),
+            _ => Err(NotFreed::NoChunk),
+        };
+        freed.map_err(|why| {
+            let error = match why {
+                NotFreed::NoChunk => FreeError::NoChunk { address },
+                NotFreed::Held => FreeError::Held { address },
+            };
+            tracing::warn!(%error, "free");
+            error
+        })
+    }
+
+    /// What the regions amount to that `device` may get memory of type `kind` from.
+    ///
+    /// # Errors
+    ///
+    /// [`InfoError`] when no rule matches, or none of the rule's regions is registered.
+    pub fn info(&self, device: &str, kind: Option<&str>) -> Result<Info, InfoError> {
+        let kind = type_of(kind);
+        if device.is_empty() {
+            return Err(InvalidRequest::NoDevice.into());
+        }
+        let world = self.0.world.load();
+        let names = world
+            .map
+            .regions_for(device, kind)
+            .ok_or_else(|| Unmatched { device: device.to_string(), kind: kind.to_string() })
+            .map_err(|unmatched| InfoError::NoRule(Box::new(unmatched)))?;
+        info_of(names.filter_map(|name| world.region(name)))
+    }
+
+    /// What the regions named amount to: names separated by commas, up to the end or a `;`.
+    ///
+    /// # Errors
+    ///
+    /// [`InfoError`] when the list is empty, or none of the regions is registered.
+    pub fn info_about(&self, regions: &str) -> Result<Info, InfoError> {
+        let world = self.0.world.load();
+        info_of(region_list(regions)?.filter_map(|name| world.region(name)))
+    }
+}
+
+impl Shared {
+    /// A chunk by a route that was looked up.
+    #[inline]
+    pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, route.asker)?;
+        match &route.stops {
+            Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), &request),
+            None => Err(route.no_rule()),
+        }
+    }
+
+    /// A chunk from the first of `stops` that can serve it.
+    #[inline]
+    fn alloc_in<'a>(
+        &self,
+        mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        request: &cma_api::Request,
+    ) -> Result<Chunk, AllocError> {
+        let Some((name, first)) = stops.next() else {
+            return Err(AllocError::NoRegion(Refusals(Box::default())));
+        };
+        match first.map(|region| region.allocate(request, self)) {
+            Some(Ok(chunk)) => Ok(chunk),
+            Some(Err(reason)) => self.alloc_further(name, *reason, stops, request),
+            None => self.alloc_further(name, Reason::UnknownRegion, stops, request),
+        }
+    }
+
+    /// The same, when the first stop has refused.
+    #[cold]
+    fn alloc_further<'a>(
+        &self,
+        name: &str,
+        reason: Reason,
+        stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        request: &cma_api::Request,
+    ) -> Result<Chunk, AllocError> {
+        let mut refusals = vec![Refusal { region: name.to_string(), reason }];
+        for (name, region) in stops {
+            let reason = match region.map(|region| region.allocate(request, self)) {
+                Some(Ok(chunk)) => return Ok(chunk),
+                Some(Err(reason)) => *reason,
+                None => Reason::UnknownRegion,
+            };
+            refusals.push(Refusal { region: name.to_string(), reason });
+        }
+        Err(AllocError::NoRegion(Refusals(refusals.into())))
+    }
+}
+
+/// The names of a region list, which ends at its end or a `;`. None of them is empty.
+fn region_list(list: &str) -> Result<impl Iterator<Item = &str>, InvalidRequest> {
+    let list = list.split(';').next().unwrap_or_default();
+    if list.split(',').any(str::is_empty) {
+        return Err(InvalidRequest::NoRegions);
+    }
+    Ok(list.split(','))
+}
+
+/// In bytes; [`u64::MAX`] for a whole 64-bit address space.
+fn sum(pages: impl Iterator<Item = Pages>) -> u64 {
+    Pages::new(pages.map(Pages::get).sum()).bytes()
+}
+
+/// The type of a request that may name none.
+fn type_of(kind: Option<&str>) -> &str {
+    kind.filter(|kind| !kind.is_empty()).unwrap_or(COMMON)
+}
+
+fn info_of<'a>(regions: impl Iterator<Item = &'a Region>) -> Result<Info, InfoError> {
+    let mut seen: Vec<&Region> = Vec::new();
+    for region in regions.filter(|region| region.is_registered()) {
+        if !seen.contains(&region) {
+            seen.push(region);
+        }
+    }
+    let first = seen.iter().map(|r| r.range().first_page()).min().ok_or(InfoError::NoRegion)?;
+    let end = seen.iter().map(|r| r.range().end_page()).max().ok_or(InfoError::NoRegion)?;
+    Ok(Info {
+        span: PageRange::from_pages(first, end - first),
+        total_bytes: sum(seen.iter().map(|r| r.range().pages())),
+        free_bytes: sum(seen.iter().map(|r| r.free())),
+        regions: seen.len(),
+    })
+}
