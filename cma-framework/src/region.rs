@@ -15,6 +15,7 @@ use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError};
 pub(crate) use chunks::Slot;
 use chunks::{Booked, ChunkTable};
+use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{PageRange, Pages, Placement, Request};
 use parking_lot::{Mutex, MutexGuard};
@@ -168,24 +169,33 @@ impl Region {
         self.0.state.lock()
     }
 
-    /// Places and books a chunk. `registered` is asked when the region has no allocator yet.
+    /// A chunk of this region. `registered` is asked when the region has no allocator yet.
     #[inline]
     pub(crate) fn allocate(
         &self,
         request: &Request,
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
+        // The chunk is put together when the lock is free again: it would only be moved about meanwhile.
+        let (first, slot) = self.place(request, registered)?;
+        let range = PageRange::from_pages(first, request.pages().get());
+        Ok(Chunk { region: self.clone(), range, slot })
+    }
+
+    /// Places and books a chunk. The answer is its first page and its slot.
+    #[inline]
+    fn place(&self, request: &Request, registered: &impl Allocators) -> Result<(u64, Slot), Box<Reason>> {
         let state = &mut *self.lock();
         let answer = match &mut state.attached {
-            Attached::Allocator(service) => service.object.allocate(request).into_result(),
-            _ => state.attach(self, registered)?.object.allocate(request).into_result(),
+            Attached::Allocator(service) => service.object.allocate(request),
+            _ => state.attach(self, registered)?.object.allocate(request),
         };
         let placement = match answer {
-            Ok(placement) => placement,
-            Err(refused) => return Err(self.refused(state, request, refused)),
+            RResult::ROk(placement) => placement,
+            RResult::RErr(refused) => return Err(self.refused(state, request, refused)),
         };
         match self.book(state, request, placement) {
-            Ok(slot) => Ok(Chunk { region: self.clone(), range: placement.range, slot }),
+            Ok(slot) => Ok((placement.range.first_page(), slot)),
             Err(fault) => Err(self.misplaced(state, request, fault)),
         }
     }

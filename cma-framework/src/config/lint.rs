@@ -3,10 +3,11 @@
 //! Pure: text and board in, findings out. A program shows them with the place underlined.
 
 use super::map::Pattern;
-use super::{AllocatorSpec, Bank, Growth, Map, ParsedRegion, Span};
+use super::{AllocatorSpec, Bank, Bytes, Growth, Map, ParsedRegion, Span};
 use crate::early::EarlyRegion;
 use crate::reserve::{Banks, ReserveError, Reserver};
-use cma_api::PageRange;
+use cma_api::{DmaAddr, PAGE_SIZE, PageRange, Pages};
+use std::collections::HashSet;
 use std::fmt;
 
 /// Something worth a look in a configuration.
@@ -49,8 +50,13 @@ pub enum Problem {
     },
     /// None of a rule's regions is configured, so whoever it matches gets nothing.
     LeadsNowhere {
-        /// The rule.
-        rule: String,
+        /// The regions.
+        regions: Vec<String>,
+    },
+    /// A rule names a region that it has named before.
+    NamedTwice {
+        /// The region.
+        region: String,
     },
     /// A pattern, because of an earlier one, never decides.
     NeverMatches {
@@ -72,6 +78,24 @@ pub enum Problem {
         name: String,
         /// The ones that are.
         known: Vec<String>,
+    },
+    /// A start wish is no multiple of the alignment, and so is rounded up to one.
+    StartMoved {
+        /// The region.
+        region: String,
+        /// The start as written.
+        start: DmaAddr,
+        /// The start that is tried.
+        moved: DmaAddr,
+        /// The alignment in bytes.
+        alignment: u64,
+    },
+    /// A size is not whole pages, and so is rounded up to some.
+    SizeRounded {
+        /// The region.
+        region: String,
+        /// The size in bytes as written.
+        size: u64,
     },
     /// There is no memory for a region.
     NoMemory {
@@ -100,6 +124,9 @@ impl Problem {
         match self {
             Problem::UnknownRegion { name } => format!("configure \"{name}\", or take it out of the rule"),
             Problem::LeadsNowhere { .. } => "name a region that is configured".to_string(),
+            Problem::NamedTwice { .. } => "take it out; it is tried once all the same".to_string(),
+            Problem::StartMoved { moved, .. } => format!("write @{moved}, or a smaller alignment"),
+            Problem::SizeRounded { size, .. } => format!("write {}", whole_pages(*size)),
             Problem::NeverMatches { .. } => {
                 "put it before the one that covers it, or take it out".to_string()
             }
@@ -118,15 +145,42 @@ impl Problem {
     }
 }
 
+/// As many regions as a message names.
+const LISTED: usize = 4;
+
+/// `size` bytes rounded up to pages.
+fn whole_pages(size: u64) -> Bytes {
+    Bytes(Pages::covering(size).bytes())
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Problem::UnknownRegion { name } => {
                 write!(f, "there is no region \"{name}\"; requests pass it over")
             }
-            Problem::LeadsNowhere { rule } => {
-                write!(f, "none of this rule's regions exists, so whoever it matches gets nothing: {rule}")
+            Problem::LeadsNowhere { regions } => {
+                f.write_str("this rule leads nowhere, so whoever it matches gets nothing: there is no region ")?;
+                for (n, region) in regions.iter().take(LISTED).enumerate() {
+                    write!(f, "{}\"{region}\"", if n == 0 { "" } else { " or " })?;
+                }
+                match regions.len().saturating_sub(LISTED) {
+                    0 => Ok(()),
+                    more => write!(f, ", nor {more} more"),
+                }
             }
+            Problem::NamedTwice { region } => write!(f, "this rule names region \"{region}\" a second time"),
+            Problem::StartMoved { region, start, moved, alignment } => write!(
+                f,
+                "region \"{region}\" will start at {moved}: {start} is no multiple of its alignment, {}",
+                Bytes(*alignment)
+            ),
+            Problem::SizeRounded { region, size } => write!(
+                f,
+                "region \"{region}\" will have {}: a size of {} is not whole pages",
+                whole_pages(*size),
+                Bytes(*size)
+            ),
             Problem::NeverMatches { pattern, covered_by, whole_rule } => {
                 let what = if *whole_rule { "this rule" } else { "this pattern" };
                 if pattern == covered_by {
@@ -176,6 +230,7 @@ pub fn lint(
     let mut findings = Vec::new();
     no_memory(regions, banks, growth, &mut findings);
     for region in regions {
+        rounded(region, &mut findings);
         region_alone(region, map, allocators, &mut findings);
     }
     findings.sort_by_key(|finding| finding.span.start);
@@ -208,6 +263,25 @@ fn no_memory(regions: &[ParsedRegion<'_>], banks: &[Bank], growth: Growth, findi
     }
 }
 
+/// What is rounded up, so that what was written is not what one gets.
+fn rounded(region: &ParsedRegion<'_>, findings: &mut Vec<Finding>) {
+    let (spec, spans) = (&region.spec, &region.spans);
+    let name = spec.name.to_string();
+    if !spec.size.is_multiple_of(PAGE_SIZE) {
+        let problem = Problem::SizeRounded { region: name.clone(), size: spec.size };
+        findings.push(Finding { problem, source: Source::Regions, span: spans.size.clone() });
+    }
+    let request = EarlyRegion::from(*spec).request();
+    if let (Some(start), Ok(request), Some(span)) = (spec.start, request, &spans.start)
+        && let Some(moved) = request.start
+        && moved != start
+    {
+        let alignment = request.alignment.bytes();
+        let problem = Problem::StartMoved { region: name, start, moved, alignment };
+        findings.push(Finding { problem, source: Source::Regions, span: span.clone() });
+    }
+}
+
 fn region_alone(region: &ParsedRegion<'_>, map: &Map, allocators: &[&str], findings: &mut Vec<Finding>) {
     let name = region.spec.name;
     let mut named = map.rule_spans().iter().flat_map(|rule| &rule.regions);
@@ -225,19 +299,25 @@ fn region_alone(region: &ParsedRegion<'_>, map: &Map, allocators: &[&str], findi
 }
 
 fn unknown_regions(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<Finding>) {
-    let known = |span: &Span| regions.iter().any(|region| region.spec.name == map.part(span));
+    let configured: HashSet<&str> = regions.iter().map(|region| region.spec.name).collect();
     for rule in map.rule_spans() {
-        for span in rule.regions.iter().filter(|span| !known(span)) {
-            let problem = Problem::UnknownRegion { name: map.part(span).to_string() };
-            findings.push(Finding { problem, source: Source::Map, span: span.clone() });
+        let mut found = |problem, span| findings.push(Finding { problem, source: Source::Map, span });
+        let mut named = HashSet::new();
+        let (again, once): (Vec<&Span>, Vec<&Span>) =
+            rule.regions.iter().partition(|span| !named.insert(map.part(span)));
+        let unknown: Vec<&Span> = once.iter().copied().filter(|s| !configured.contains(map.part(s))).collect();
+        match (&rule.regions[..], unknown.len() == once.len()) {
+            ([first, .., last] | [first @ last], true) => {
+                let start = rule.patterns.first().map_or(first.start, |p| p.span.start);
+                let regions = once.iter().map(|span| map.part(span).to_string()).collect();
+                found(Problem::LeadsNowhere { regions }, start..last.end);
+            }
+            _ => unknown.into_iter().for_each(|span| {
+                found(Problem::UnknownRegion { name: map.part(span).to_string() }, span.clone());
+            }),
         }
-        if let [first, .., last] | [first @ last] = &rule.regions[..]
-            && !rule.regions.iter().any(known)
-        {
-            let start = rule.patterns.first().map_or(first.start, |p| p.span.start);
-            let rule = map.text()[start..last.end].to_string();
-            let problem = Problem::LeadsNowhere { rule };
-            findings.push(Finding { problem, source: Source::Map, span: start..last.end });
+        for span in again {
+            found(Problem::NamedTwice { region: map.part(span).to_string() }, span.clone());
         }
     }
 }

@@ -90,9 +90,38 @@ fn regions_nobody_names_and_names_nobody_has() {
     let found = found("a=1M;b=1M", "x=a,c;y=d");
     assert_eq!(found[0], ("b".to_string(), Problem::Unreached { region: "b".to_string() }));
     assert_eq!(found[1], ("c".to_string(), Problem::UnknownRegion { name: "c".to_string() }));
-    assert_eq!(found[2], ("y=d".to_string(), Problem::LeadsNowhere { rule: "y=d".to_string() }));
-    assert_eq!(found[3], ("d".to_string(), Problem::UnknownRegion { name: "d".to_string() }));
-    assert_eq!(found.len(), 4);
+    assert_eq!(found[2], ("y=d".to_string(), Problem::LeadsNowhere { regions: vec!["d".to_string()] }));
+    assert_eq!(found.len(), 3);
+}
+
+#[test]
+fn a_rule_that_leads_nowhere_is_one_finding_that_names_its_regions() {
+    let (one, many) = (found("a=1M", "x=d;*=a"), found("a=1M", "x=p,q,r,s,t,u,p;*=a"));
+    assert_eq!(one.len(), 1);
+    assert!(one[0].1.to_string().ends_with("there is no region \"d\""), "{}", one[0].1);
+    assert_eq!(many[0].0, "x=p,q,r,s,t,u,p");
+    let message = many[0].1.to_string();
+    assert!(message.ends_with("\"p\" or \"q\" or \"r\" or \"s\", nor 2 more"), "{message}");
+}
+
+#[test]
+fn a_region_named_twice_in_a_rule() {
+    let found = found("a=1M;b=1M", "*=a,b,a;x/y=a");
+    assert_eq!(found[0], ("a".to_string(), Problem::NamedTwice { region: "a".to_string() }));
+    assert_eq!(found.len(), 2, "once in each of two rules is fine: {found:?}");
+}
+
+#[test]
+fn what_is_rounded_up_is_found_where_it_is_written() {
+    let found = found("a=1M@0x40001000/1M;b=1;c=4097@0x40000001;d=4K@0x40004000/16K", "*=a,b,c,d");
+    let places: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(places, ["0x40001000", "1", "4097", "0x40000001"]);
+    let messages: Vec<_> = found.iter().map(|(_, problem)| problem.to_string()).collect();
+    assert!(messages[0].contains("will start at 0x40100000"), "{}", messages[0]);
+    assert!(messages[1].contains("will have 4K: a size of 1 is"), "{}", messages[1]);
+    assert!(messages[2].contains("will have 8K"), "{}", messages[2]);
+    assert!(messages[3].contains("will start at 0x40001000"), "{}", messages[3]);
+    assert_eq!(found[1].1.remedy(), "write 4K");
 }
 
 #[test]
