@@ -3,7 +3,7 @@
 
 use crate::contestant::Contestant;
 use crate::workload::{Op, Workload};
-use bitmap_allocator::{BitAlloc, BitAlloc16M};
+use bitmap_allocator::{BitAlloc, BitAlloc1M};
 use buddy_system_allocator::FrameAllocator;
 use cma_api::{Alignment, PageRange};
 use std::ops::Range;
@@ -128,22 +128,22 @@ impl Contestant for Buddy {
     }
 }
 
-/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment.
+/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. The smallest that holds a GiB of pages, as each level costs time.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
-pub struct Bitmap(Box<BitAlloc16M>, u64);
+pub struct Bitmap(Box<BitAlloc1M>, u64);
 
 impl Contestant for Bitmap {
     const NAME: &'static str = "bitmap-allocator";
     type Chunk = Range<usize>;
 
     fn new(region: PageRange, _most_live: u32) -> Self {
-        let mut bits = Box::new(BitAlloc16M::DEFAULT);
+        let mut bits = Box::new(BitAlloc1M::DEFAULT);
         bits.insert(0..size_of(region) as usize);
         Bitmap(bits, region.first_page())
     }
 
     fn serves(workload: &Workload) -> bool {
-        workload.region.pages().get() <= BitAlloc16M::CAP as u64
+        workload.region.pages().get() <= BitAlloc1M::CAP as u64
     }
 
     #[inline]
