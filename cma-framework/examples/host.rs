@@ -47,14 +47,14 @@ fn serve() -> Result<(), Box<dyn Error>> {
     // Allocators come later, and the regions that wait for them bind.
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let trial = Trial::new(|| Command::new("/proc/self/exe"));
-    for (path, plugin) in load_all(&SearchPath::from_environment(&folders), Some(&trial)) {
+    for (_, plugin) in load_all(&SearchPath::from_environment(&folders), Some(&trial)) {
         match plugin {
             Ok(plugin) => {
                 let bound = cma.allocator_register(plugin.clone())?.attached;
                 let bound: Vec<_> = bound.iter().map(ToString::to_string).collect();
                 println!("allocator {} {} serves [{}]", plugin.name(), plugin.version(), bound.join(", "));
             }
-            Err(error) => println!("{} is passed over: {error}", path.display()),
+            Err(error) => println!("passed over: {error}"),
         }
     }
 

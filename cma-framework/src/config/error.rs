@@ -66,6 +66,15 @@ pub enum Mistake {
     /// Something else where a number has to stand.
     #[error("expected a number: decimal, 0x hex or 0 octal, with an optional suffix K, M, G, T, P or E")]
     NoNumber,
+    /// Something behind a number that is no suffix.
+    #[error("a number takes one suffix at most: K, M, G, T, P or E, for powers of 1024")]
+    BadSuffix,
+    /// A fraction.
+    #[error("sizes are whole numbers; write 8704K for 8.5M")]
+    Fraction,
+    /// The start behind the alignment.
+    #[error("the start comes before the alignment: name=size@start/alignment")]
+    StartAfterAlignment,
     /// A digit that the number's base doesn't have.
     #[error("8 and 9 are no octal digits; a number that starts with 0 is octal")]
     BadOctal,

@@ -160,7 +160,9 @@ impl fmt::Display for Problem {
                 write!(f, "there is no region \"{name}\"; requests pass it over")
             }
             Problem::LeadsNowhere { regions } => {
-                f.write_str("this rule leads nowhere, so whoever it matches gets nothing: there is no region ")?;
+                f.write_str(
+                    "this rule leads nowhere, so whoever it matches gets nothing: there is no region ",
+                )?;
                 for (n, region) in regions.iter().take(LISTED).enumerate() {
                     write!(f, "{}\"{region}\"", if n == 0 { "" } else { " or " })?;
                 }
@@ -305,7 +307,8 @@ fn unknown_regions(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<F
         let mut named = HashSet::new();
         let (again, once): (Vec<&Span>, Vec<&Span>) =
             rule.regions.iter().partition(|span| !named.insert(map.part(span)));
-        let unknown: Vec<&Span> = once.iter().copied().filter(|s| !configured.contains(map.part(s))).collect();
+        let unknown: Vec<&Span> =
+            once.iter().copied().filter(|s| !configured.contains(map.part(s))).collect();
         match (&rule.regions[..], unknown.len() == once.len()) {
             ([first, .., last] | [first @ last], true) => {
                 let start = rule.patterns.first().map_or(first.start, |p| p.span.start);

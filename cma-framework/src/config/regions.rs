@@ -169,6 +169,9 @@ impl<'a> Cursor<'a> {
         let (size, size_span) = self.number()?;
         let start = self.eat('@').then(|| self.number()).transpose()?;
         let alignment = self.eat('/').then(|| self.number()).transpose()?;
+        if start.is_none() && alignment.is_some() && self.rest().starts_with('@') {
+            return Err(self.mistake(self.at..self.at + 1, Mistake::StartAfterAlignment));
+        }
         if let Some((value, span)) = &alignment
             && !value.is_power_of_two()
         {

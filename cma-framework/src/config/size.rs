@@ -8,7 +8,8 @@ use std::fmt;
 ///
 /// # Errors
 ///
-/// [`Mistake::NoNumber`], [`Mistake::BadOctal`] or [`Mistake::NumberTooLarge`], with the length of the text that is wrong.
+/// [`Mistake::NoNumber`], [`Mistake::BadOctal`], [`Mistake::BadSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the length of
+/// the text that is wrong.
 pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     let bytes = text.as_bytes();
     let (radix, prefix) = match bytes {
@@ -32,6 +33,17 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
         _ => 0,
     };
     let taken = end + usize::from(shift != 0);
+    let behind = &text[taken..];
+    if let Some(fraction) = behind.strip_prefix('.')
+        && shift == 0
+    {
+        let digits = fraction.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        return Err((Mistake::Fraction, taken + 1 + digits));
+    }
+    let letters = behind.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    if letters > 0 {
+        return Err((Mistake::BadSuffix, taken + letters));
+    }
     let mut value: u64 = 0;
     for digit in &bytes[prefix..end] {
         let digit = (*digit as char).to_digit(radix).ok_or((Mistake::BadOctal, taken))?;

@@ -48,9 +48,12 @@ fn every_mistake_is_named_at_its_place() {
         ("a=1M@15E/8E", Mistake::PastTheTop, "15E"),
         ("a=1M:b(c", Mistake::UnclosedParams, "(c"),
         ("a=1M:(c)", Mistake::ParamsOfNobody, "("),
-        ("a=1MB", Mistake::LeftOver, "B"),
+        ("a=1MB", Mistake::BadSuffix, "1MB"),
+        ("a=8X", Mistake::BadSuffix, "8X"),
+        ("a=8MiB@1M", Mistake::BadSuffix, "8MiB"),
+        ("a=8.5M", Mistake::Fraction, "8.5M"),
         ("a=1M x;b=1", Mistake::LeftOver, " x"),
-        ("a=1M/4K@1M", Mistake::LeftOver, "@1M"),
+        ("a=1M/4K@1M", Mistake::StartAfterAlignment, "@"),
         ("a=1M:b(c)d", Mistake::LeftOver, "d"),
     ] {
         let error = parse_regions(text).expect_err(text);
