@@ -11,6 +11,18 @@
 //! conformance_of_plugin!("cma_my_crate_plugin", BestFit);
 //! ```
 //!
+//! The word behind the allocator is the strictest of these that is true of it:
+//!
+//! | word | the allocator | such as |
+//! | --- | --- | --- |
+//! | [`FirstFit`](Placing::FirstFit) | finds the lowest place there is | a bitmap that is searched from its start |
+//! | [`BestFit`](Placing::BestFit) | finds the smallest hole that holds the request with its alignment | a tree of holes by size |
+//! | [`Exact`](Placing::Exact) | finds any place, and says "no room" only when there is none | a rule of its own, such as next fit |
+//! | [`Any`](Placing::Any) | may have no room for what would fit | buddy blocks, size classes |
+//!
+//! With too strict a word the suite says what was not kept: `Misplaced` means [`Exact`](Placing::Exact) or less, `NoRoomThoughFree`
+//! means [`Any`](Placing::Any), unless the word is right and the allocator isn't.
+//!
 //! A violation is reported with the region and the operations that lead to it, shrunk to few. `PROPTEST_CASES` makes the
 //! random tests longer than their 256 cases, `PROPTEST_RNG_SEED` makes them others: without it they are the
 //! same in every run, so that a verdict is about the allocator and not about luck.

@@ -49,6 +49,10 @@ macro_rules! __tests {
 /// [`guarantees`](crate::guarantees), placing chunks as the variant `$placing` of [`Placing`](crate::Placing) says. Parameters to
 /// initialise it with may follow.
 ///
+/// `$placing` is the strictest of these that is true: `FirstFit` (the lowest place there is), `BestFit` (in the smallest hole that holds
+/// the request with its alignment), `Exact` (any place, and no room only when there is none), `Any` (may have no room for what would
+/// fit). The [crate](crate) has the same with examples.
+///
 /// It expands to a module `conformance` with a test for each guarantee. For several in one file, wrap each in a module.
 ///
 /// ```ignore

@@ -71,7 +71,7 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// It refused the region.
+    /// It refused the region, or panicked.
     pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
         let mut allocator = match subject.module.initialise()(region, subject.params.into()) {
             RResult::ROk(allocator) => allocator,
@@ -80,7 +80,7 @@ impl Trial {
                     allocator: subject.module.name().as_str(),
                     region,
                     steps: Vec::new(),
-                    violation: Box::new(Violation::RegionRefused { reason: reason.into() }),
+                    violation: Box::new(refusal(reason.into())),
                 });
             }
         };
@@ -256,6 +256,14 @@ impl Trial {
             ROption::RNone => "it calls itself panicked, and has no message".to_string(),
         };
         Violation::Panicked { message }
+    }
+}
+
+/// What it is that initialising was answered with `reason`: a panic comes over the border as a reason too.
+pub(crate) fn refusal(reason: String) -> Violation {
+    match reason.strip_prefix("it panicked: ") {
+        Some(message) => Violation::Panicked { message: message.to_string() },
+        None => Violation::RegionRefused { reason },
     }
 }
 

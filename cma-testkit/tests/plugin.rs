@@ -29,7 +29,7 @@ caught! {
     another_chunk_freed_than_asked: "free=other", random_operations_match_the_model says Holes;
     an_adopted_range_that_is_forgotten: "adopt=lie", random_operations_match_the_model says Holes;
     a_refused_region: "init=refuse", random_operations_match_the_model says RegionRefused;
-    a_panic_on_initialising: "panic=initialise", a_whole_region_can_be_one_chunk says RegionRefused;
+    a_panic_on_initialising: "panic=initialise", a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says Panicked;
     a_panic_on_allocating: "panic=allocate", a_whole_region_can_be_one_chunk says Panicked;
     a_panic_on_freeing: "panic=free", a_whole_region_can_be_one_chunk says Panicked;
     a_panic_on_adopting: "panic=adopt", adopting_what_is_taken_or_outside_changes_nothing says Panicked;

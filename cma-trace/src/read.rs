@@ -17,6 +17,8 @@ pub(crate) const SOURCE: &str = "# source:";
 
 /// The longest line, in bytes.
 const MAX_LINE: usize = 4096;
+/// The most bytes of text that are read behind a mistake to see whether the data is damaged.
+const MAX_REST: u64 = 64 << 20;
 /// How much of what was found an error quotes, in characters.
 const MAX_QUOTE: usize = 40;
 
@@ -25,7 +27,7 @@ const MAX_QUOTE: usize = 40;
 #[non_exhaustive]
 pub enum ReadError {
     /// It can't be read.
-    #[error("reading failed behind line {line}")]
+    #[error("it can't be read behind line {line}: {source}")]
     Io {
         /// The last line that was read.
         line: u64,
@@ -33,13 +35,13 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Its first line is not that of a trace.
-    #[error("not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"", found.escape_debug())]
+    #[error("not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"", quoted(found))]
     NotATrace {
         /// How it starts.
         found: String,
     },
     /// It is a trace in another version of the format.
-    #[error("expected version 1 of the trace format, found \"{}\"", found.escape_debug())]
+    #[error("expected version 1 of the trace format, found \"{}\"", quoted(found))]
     Version {
         /// The version.
         found: String,
@@ -51,7 +53,7 @@ pub enum ReadError {
         line: u64,
     },
     /// The compressed data is damaged.
-    #[error("the compressed data is damaged behind line {line}")]
+    #[error("the compressed data is damaged behind line {line}: {source}")]
     Damaged {
         /// The last line that could be read.
         line: u64,
@@ -59,7 +61,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// A line has something else where a field has to stand.
-    #[error("line {line}, column {column}: expected {expected}, found \"{}\"", found.escape_debug())]
+    #[error("line {line}, column {column}: expected {expected}, found \"{}\"", quoted(found))]
     Field {
         /// The line.
         line: u64,
@@ -124,16 +126,20 @@ impl Trace {
         input.by_ref().take(2).read_to_end(&mut start).map_err(|source| ReadError::Io { line: 0, source })?;
         let compressed = start == [0x1f, 0x8b];
         let mut input = start.chain(input);
-        if compressed {
-            read(Lines::new(&mut BufReader::new(MultiGzDecoder::new(input)), true))
-        } else {
-            read(Lines::new(&mut BufReader::new(&mut input), false))
+        if !compressed {
+            return read(&mut Lines::new(&mut BufReader::new(&mut input), false));
         }
+        let mut input = BufReader::new(MultiGzDecoder::new(input));
+        let mut lines = Lines::new(&mut input, true);
+        read(&mut lines).map_err(|mistake| match mistake {
+            ReadError::Truncated { .. } | ReadError::Damaged { .. } | ReadError::Io { .. } => mistake,
+            mistake => lines.damage().unwrap_or(mistake),
+        })
     }
 }
 
-fn read(mut lines: Lines<'_>) -> Result<Trace, ReadError> {
-    read_magic(&mut lines)?;
+fn read(lines: &mut Lines<'_>) -> Result<Trace, ReadError> {
+    read_magic(lines)?;
     let mut recording = Recording::new(read_source(lines.required()?)?);
     let header = read_figures(lines.required()?)?;
     let mut ids = HashMap::new();
@@ -233,16 +239,8 @@ impl<'a> Lines<'a> {
     fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
         self.text.clear();
         let mut input = (&mut *self.input).take(MAX_LINE as u64 + 1);
-        input.read_until(b'\n', &mut self.text).map_err(|source| {
-            let line = self.line;
-            match source.kind() {
-                io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
-                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
-                    ReadError::Damaged { line, source }
-                }
-                _ => ReadError::Io { line, source },
-            }
-        })?;
+        let read = input.read_until(b'\n', &mut self.text);
+        read.map_err(|source| self.failed(source))?;
         if self.text.is_empty() {
             return Ok(None);
         }
@@ -252,6 +250,24 @@ impl<'a> Lines<'a> {
             return Err(ReadError::LongLine { line: self.line });
         }
         Ok(Some(Fields { text, at: 0, line: self.line }))
+    }
+
+    fn failed(&self, source: io::Error) -> ReadError {
+        let line = self.line;
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
+                ReadError::Damaged { line, source }
+            }
+            _ => ReadError::Io { line, source },
+        }
+    }
+
+    /// Whether the rest of compressed input is damaged, which is what its checksum says at the end: then a mistake in its text
+    /// is no mistake of its writer. Of a text that is very long only the start is looked at.
+    fn damage(&mut self) -> Option<ReadError> {
+        let rest = io::copy(&mut (&mut *self.input).take(MAX_REST), &mut io::sink());
+        rest.err().map(|source| self.failed(source))
     }
 
     /// The next line, which is empty behind the last one.
@@ -306,6 +322,12 @@ impl<'a> Fields<'a> {
     fn fault(&self, start: usize, found: &[u8], expected: &'static str) -> ReadError {
         ReadError::Field { line: self.line, column: start + 1, expected, found: quote(found) }
     }
+}
+
+/// `found`, escaped to stand between quotation marks.
+fn quoted(found: &str) -> String {
+    let escaped = |c: char| if c == '\'' { c.to_string() } else { c.escape_debug().to_string() };
+    found.chars().map(escaped).collect()
 }
 
 /// The start of what was found, for people to read.

@@ -3,7 +3,7 @@
 use crate::trace::Asker;
 use cma_framework::AllocError;
 use cma_framework::config::Bytes;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// What came of a replay. All regions of the framework count, though most replays have one.
@@ -25,11 +25,18 @@ pub struct Report {
     /// The largest hole in any region then, in bytes.
     pub largest_hole_bytes: u64,
     /// Nanoseconds of CPU time an operation took, on average: the framework's calls, the allocator behind them, and
-    /// a table of the live chunks, which is a nanosecond or two.
+    /// a table of the live chunks, which is a nanosecond or two. Written with one decimal.
+    #[serde(serialize_with = "tenths")]
     pub ns_per_op: f64,
     /// The first allocation that failed.
     #[serde(skip)]
     pub first_failure: Option<Failure>,
+}
+
+/// More decimals than one tell of nothing but the clock.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((ns * 10.0).round() / 10.0)
 }
 
 /// An allocation that failed.

@@ -53,6 +53,8 @@ pub(crate) enum Failure {
     UnknownAllocator { wanted: String, known: Vec<String> },
     #[error("{}: {source}", path.display())]
     NoTrace { path: PathBuf, source: io::Error },
+    #[error("{}: it is a folder, not a trace", path.display())]
+    TraceFolder { path: PathBuf },
     #[error("{}: {reason}", path.display())]
     Trace { path: PathBuf, reason: cma_trace::ReadError },
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
@@ -74,24 +76,26 @@ impl Failure {
 
     fn help(&self) -> Option<String> {
         match self {
-            Failure::NoPlugin { searched } => {
-                let folders: Vec<_> =
-                    searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
-                Some(format!(
-                    "name a folder that holds some with --plugin-dir; searched: {}",
-                    folders.join(", ")
-                ))
-            }
+            Failure::NoPlugin { searched } => Some(name_a_folder(searched)),
             Failure::UnknownAllocator { known, .. } => Some(format!("loaded are: {}", known.join(", "))),
+            Failure::TraceFolder { path } => {
+                Some(format!("name the traces in it, as {}", path.join("*.trace.gz").display()))
+            }
             Failure::NoFigures { .. } => Some("plugins, regions, check and replay have it".to_string()),
             _ => None,
         }
     }
 }
 
+/// What to do when no plug-in is found.
+pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
+    let folders: Vec<_> = searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
+    format!("name a folder that holds some with --plugin-dir; searched: {}", folders.join(", "))
+}
+
 impl From<&Failure> for Notice {
     fn from(failure: &Failure) -> Self {
-        let notice = Notice::error(failure.to_string()).with_help(failure.help());
+        let notice = Notice::error(&failure.to_string()).with_help(failure.help());
         match failure {
             Failure::Config(place, error) => notice.at(place, &error.text, &error.span),
             _ => notice,

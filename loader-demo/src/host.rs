@@ -1,12 +1,15 @@
 //! From options to a running framework: the board's regions with simulated memory, and the plug-ins.
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, name_a_folder};
 use crate::notice::{Notice, Place};
 use crate::options::Options;
 use cma_framework::config::{ConfigError, Platform};
-use cma_framework::loader::{LoadError, SearchPath, Trial, load_all};
+use cma_framework::loader::{SearchPath, Trial, is_plugin_name, load_all};
 use cma_framework::reserve::Banks;
 use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, Plugin};
+use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 /// A framework with a board's regions.
@@ -25,7 +28,7 @@ impl Host {
             .map_err(|error| Failure::Board { board: board.name, reason: error.to_string() })?;
         cma.command_line(options.cma.as_deref(), None).map_err(|error| misread("--cma", error))?;
         cma.command_line(None, options.map.as_deref()).map_err(|error| misread("--map", error))?;
-        cma.early_regions_reserve(&mut Banks::new(board.banks, board.growth));
+        cma.early_regions_reserve(&mut Banks::of(board));
         cma.initialise();
         Ok(Host { cma, board })
     }
@@ -55,12 +58,12 @@ impl Host {
         let attachments = match self.cma.allocator_register(plugin) {
             Ok(attachments) => attachments,
             Err(error) => {
-                Notice::warning(format!("{file}{error}")).report();
+                Notice::warning(&format!("{file}{error}")).report();
                 return (Attachments::default(), Outcome::Refused);
             }
         };
         for (region, reason) in &attachments.failed {
-            Notice::warning(format!("region {region}: {reason}")).report();
+            Notice::warning(&format!("region {region}: {reason}")).report();
         }
         let outcome = Outcome::refused_if(!attachments.failed.is_empty());
         (attachments, outcome)
@@ -74,9 +77,10 @@ pub(crate) fn misread(option: &str, error: ConfigError) -> Failure {
 /// The plug-ins on the search path.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// Those that work.
+    /// Those that work, no two of one name. The first is the default allocator.
     pub(crate) plugins: Vec<Plugin>,
-    refused: Vec<LoadError>,
+    /// What is to be said of the others, and of folders without any.
+    remarks: Vec<Notice>,
     searched: SearchPath,
 }
 
@@ -85,21 +89,26 @@ impl Found {
     pub(crate) fn on_path(options: &Options) -> Found {
         let searched = SearchPath::from_environment(&options.plugin_dir);
         let trial = Trial::new(|| Command::new("/proc/self/exe"));
-        let (mut plugins, mut refused) = (Vec::new(), Vec::new());
+        let mut plugins: Vec<Plugin> = Vec::new();
+        let mut remarks: Vec<Notice> =
+            options.plugin_dir.iter().filter_map(|folder| without_plugins(folder)).collect();
         for (_, loaded) in load_all(&searched, Some(&trial)) {
             match loaded {
-                Ok(plugin) => plugins.push(plugin),
-                Err(error) => refused.push(error),
+                Ok(plugin) => match plugins.iter().find(|first| first.name() == plugin.name()) {
+                    Some(first) => remarks.push(second(&plugin, first)),
+                    None => plugins.push(plugin),
+                },
+                Err(error) => remarks.push(Notice::from(&error)),
             }
         }
-        Found { plugins, refused, searched }
+        Found { plugins, remarks, searched }
     }
 
     /// The same, for a command that can do nothing without a plug-in.
     pub(crate) fn some_on_path(options: &Options) -> Result<Found, Failure> {
         let found = Found::on_path(options);
         if found.plugins.is_empty() {
-            found.report();
+            found.remarks.iter().for_each(Notice::report);
             return Err(Failure::NoPlugin { searched: found.searched });
         }
         Ok(found)
@@ -107,7 +116,40 @@ impl Found {
 
     /// Says on standard error which files were refused, why, and what to do about it.
     pub(crate) fn report(&self) -> Outcome {
-        self.refused.iter().for_each(|error| Notice::from(error).report());
-        Outcome::refused_if(!self.refused.is_empty())
+        self.remarks.iter().for_each(Notice::report);
+        if self.plugins.is_empty() {
+            Notice::warning("no allocator plug-in was found, so no region can serve anything")
+                .with_help(Some(name_a_folder(&self.searched)))
+                .report();
+        }
+        Outcome::refused_if(self.plugins.is_empty() || !self.remarks.is_empty())
     }
+}
+
+/// What to say of a plug-in whose name an earlier one has.
+fn second(plugin: &Plugin, first: &Plugin) -> Notice {
+    let path = |plugin: &Plugin| plugin.path().map(|path| path.display().to_string()).unwrap_or_default();
+    let message = format!(
+        "{}: not used: it calls itself \"{}\", as does {}, which is found first",
+        path(plugin),
+        plugin.name(),
+        path(first)
+    );
+    let help = "take one of them away, or give its allocator another name; \
+        searched are --plugin-dir, CMA_PLUGIN_PATH and the program's place, in this order, and in each by file name";
+    Notice::warning(&message).with_help(Some(help.to_string()))
+}
+
+/// What to say of a folder that the user named and that holds no plug-in. One that can't be listed is reported elsewhere.
+fn without_plugins(folder: &Path) -> Option<Notice> {
+    let mut names: Vec<_> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name()).collect();
+    if names.iter().any(|name| is_plugin_name(name)) {
+        return None;
+    }
+    names.sort();
+    let message = format!("{}: no plug-in is in this folder", folder.display());
+    let library = names.iter().find(|name| Path::new(name).extension() == Some(DLL_EXTENSION.as_ref()));
+    let there = library.map(|name| format!("there is {}; ", name.display())).unwrap_or_default();
+    let help = format!("{there}a plug-in's file is called {DLL_PREFIX}cma_<name>_plugin{DLL_SUFFIX}");
+    Some(Notice::warning(&message).with_help(Some(help)))
 }

@@ -1,16 +1,18 @@
 //! What is said to the user beside the results: errors and warnings with their remedy, and with the place in the configuration
 //! text underlined.
 
+mod excerpt;
+
+use crate::show::plain;
 use cma_framework::config::Span;
 use cma_framework::loader::LoadError;
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
-};
+use excerpt::Excerpt;
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 use std::fmt;
 use std::io::Write;
 
-/// A text longer than this is shown with one rule or region a line, so that what underlines it stays under it.
-const LONG: usize = 72;
+/// A message longer than this is cut, in characters: names and reasons come from outside.
+const LONGEST: usize = 600;
 
 /// A configuration text by the name the user knows it by, as `--map`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,37 +24,25 @@ pub(crate) struct Notice {
     severity: Severity,
     message: String,
     help: Option<String>,
-    text: Option<NamedSource<String>>,
-    label: Option<LabeledSpan>,
+    text: Option<Excerpt>,
 }
 
 impl Notice {
-    pub(crate) fn error(message: impl Into<String>) -> Self {
-        let message = message.into();
-        Notice { severity: Severity::Error, message, help: None, text: None, label: None }
+    pub(crate) fn error(message: &str) -> Self {
+        Notice { severity: Severity::Error, message: cut(message), help: None, text: None }
     }
 
-    pub(crate) fn warning(message: impl Into<String>) -> Self {
+    pub(crate) fn warning(message: &str) -> Self {
         Notice { severity: Severity::Warning, ..Notice::error(message) }
     }
 
     pub(crate) fn with_help(self, help: Option<String>) -> Self {
-        Notice { help, ..self }
+        Notice { help: help.map(|help| plain(&help)), ..self }
     }
 
     /// The same, with the part `span` of `text` underlined.
     pub(crate) fn at(self, place: &Place, text: &str, span: &Span) -> Self {
-        let lines = text.chars().count() > LONG;
-        let start = shown(&text[..span.start], lines).len();
-        let length = shown(&text[span.clone()], lines).trim_end_matches('\n').len();
-        // What is missing at the end is missed at the blank behind it: nothing can be drawn under nothing.
-        let text = shown(text, lines) + " ";
-        let label = if span.is_empty() { "missing" } else { "here" };
-        Notice {
-            text: Some(NamedSource::new(&place.0, text)),
-            label: Some(LabeledSpan::new(Some(label.to_string()), start, length)),
-            ..self
-        }
+        Notice { text: Some(Excerpt::new(place, text, span)), ..self }
     }
 
     /// Draws it on standard error.
@@ -68,7 +58,8 @@ impl Notice {
             .with_links(false)
             .with_break_words(false)
             .with_wrap_lines(width.is_some())
-            .with_width(width.unwrap_or(u16::MAX).into());
+            .with_width(width.unwrap_or(u16::MAX).into())
+            .without_primary_span_start();
         let mut picture = String::new();
         match handler.render_report(&mut picture, self) {
             Ok(()) => picture,
@@ -77,22 +68,17 @@ impl Notice {
     }
 }
 
-/// `text` as it is shown: no control character reaches the terminal, and with `lines` each rule or region has a line. What
-/// stands for a part depends on that part alone, so that offsets can be translated piece by piece.
-fn shown(text: &str, lines: bool) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        shown.push(if c.is_control() { '\u{fffd}' } else { c });
-        if lines && c == ';' {
-            shown.push('\n');
-        }
+/// `message` without control characters, and not longer than anybody reads.
+fn cut(message: &str) -> String {
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => plain(&message[..end]) + "…",
+        None => plain(message),
     }
-    shown
 }
 
 impl From<&LoadError> for Notice {
     fn from(error: &LoadError) -> Self {
-        Notice::warning(format!("{}: {}", error.path().display(), error.reason()))
+        Notice::warning(&format!("{}: {}", error.path().display(), error.reason()))
             .with_help(Some(error.reason().remedy().to_string()))
     }
 }
@@ -119,8 +105,6 @@ impl Diagnostic for Notice {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.label
-            .as_ref()
-            .map(|label| Box::new(std::iter::once(label.clone())) as Box<dyn Iterator<Item = _>>)
+        self.text.as_ref().map(|text| Box::new(std::iter::once(text.label())) as Box<dyn Iterator<Item = _>>)
     }
 }

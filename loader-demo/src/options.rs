@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what `--help` says about it.
 
+use crate::show::quoted;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cma_framework::config::{Platform, parse_size};
 use std::path::PathBuf;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     /// List the regions with their figures, also those that got no memory
     Regions,
     /// Look regions and map over: exits 0 when clean, 1 with warnings, 2 with errors
+    #[command(after_help = CHECK)]
     Check,
     /// Allocate and free by hand, with commands from standard input
     #[command(after_help = SHELL)]
@@ -65,17 +67,24 @@ pub(crate) enum Command {
     Replay(Replay),
 }
 
-const SHELL: &str = "\
+const CHECK: &str = "\
+Each allocator is tried on the place that its region would get. In pictures a place is name:line:column, where a long text has \
+one rule or region a line, and columns count characters. With --json, start and end are byte offsets into the text; a \
+clean configuration prints nothing.";
+
+pub(crate) const SHELL: &str = "\
 Commands, one a line:
   l, list                                      the live chunks
   a, alloc <device>[/<type>] <size>[/<align>]  a chunk for a device, by the map
   A, afrom <regions> <size>[/<align>]          a chunk from the first of these regions that has room
   f, free [<num>]                              free a chunk, the newest without a number
+  h, help, ?                                   these commands
+  q, quit, exit                                free everything and end, as the end of input does
   # ...                                        a comment
   an empty line                                the last command again
 
 A chunk is printed as \"number: size@start\". Each new chunk gets the next number, from 1; none is used twice. \
-Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. The end of input frees everything.";
+Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 is none.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Replay {
@@ -97,7 +106,7 @@ fn size(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok((0, _)) => Err("a region of size 0".to_string()),
         Ok((size, taken)) if taken == text.len() => Ok(size),
-        Ok((_, taken)) => Err(format!("\"{}\" is left over behind the size", &text[taken..])),
+        Ok((_, taken)) => Err(format!("\"{}\" is left over behind the size", quoted(&text[taken..]))),
         Err((mistake, _)) => Err(mistake.to_string()),
     }
 }
@@ -133,7 +142,11 @@ mod tests {
     #[test]
     fn a_size_is_the_whole_argument() {
         assert_eq!(size("256M"), Ok(256 << 20));
-        assert!(size("256MB").is_err());
+        for wrong in ["256MB", "8MiB", "8X", "8MM"] {
+            assert!(size(wrong).unwrap_err().contains("K, M, G, T, P or E"), "{wrong}");
+        }
+        assert!(size("8M x").unwrap_err().contains("\" x\" is left over"));
+        assert!(size("8.5M").unwrap_err().contains("whole numbers"));
         assert!(size("0").is_err());
         assert!(size("").is_err());
         assert!(size("x").is_err());

@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
+use std::fmt::Display;
 use std::io::{self, Stdout, Write};
 
 /// Standard output. Colour reaches only a terminal, and `NO_COLOR` is heeded.
@@ -25,13 +26,17 @@ pub(crate) enum Column {
     Right(&'static str),
 }
 
-/// Writes `rows` under `columns`, aligned, each line behind `indent` spaces.
+/// Writes `rows` under `columns`, aligned, each line behind `indent` spaces; nothing without rows.
 pub(crate) fn table(
     out: &mut impl Write,
     indent: usize,
     columns: &[Column],
     rows: impl IntoIterator<Item = Vec<String>>,
 ) -> io::Result<()> {
+    let mut rows = rows.into_iter().peekable();
+    if rows.peek().is_none() {
+        return Ok(());
+    }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| match column {
@@ -49,6 +54,42 @@ pub(crate) fn table(
         writeln!(out, "{:indent$}{style}{text}{style:#}", "")?;
     }
     Ok(())
+}
+
+/// `text` on one line and without control characters, which could be commands to a terminal.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\n' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// What was found, fit to stand between quotation marks.
+pub(crate) fn quoted(found: &str) -> String {
+    let escaped = |c: char| match c {
+        '\'' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    let mut quoted: String = found.chars().take(QUOTED).map(escaped).collect();
+    if found.chars().nth(QUOTED).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+/// As much of what was found is quoted, in characters.
+const QUOTED: usize = 60;
+
+/// How many there are of what, as `1 chunk` or `2 chunks`.
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1.into() { "" } else { "s" })
+}
+
+/// Where lines of words end on standard output: at the terminal's edge, if it is one.
+pub(crate) fn width() -> usize {
+    terminal_size::terminal_size_of(io::stdout()).map_or(100, |(width, _)| usize::from(width.0).max(20))
 }
 
 /// `text` in lines of at most `width` characters, broken between words.
@@ -75,6 +116,25 @@ mod tests {
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("longerthanthat is", 4), ["longerthanthat", "is"]);
         assert_eq!(wrapped("", 4), [""]);
+    }
+
+    #[test]
+    fn what_is_quoted_is_harmless_and_short() {
+        assert_eq!(quoted("it's \x1b[2J\n"), "it's \\u{1b}[2J\\n");
+        assert_eq!(quoted(&"x".repeat(61)), "x".repeat(60) + "…");
+        assert_eq!(plain("a\x1b[2J\nb"), "a\u{fffd}[2J b");
+    }
+
+    #[test]
+    fn one_is_counted_in_the_singular() {
+        assert_eq!([0_u64, 1, 2].map(|n| counted(n, "chunk")), ["0 chunks", "1 chunk", "2 chunks"]);
+    }
+
+    #[test]
+    fn a_table_without_rows_has_no_head() {
+        let mut out = Vec::new();
+        table(&mut out, 0, &[Column::Left("name")], []).unwrap();
+        assert_eq!(out, b"");
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub fn a_region_may_end_at_the_top_of_the_address_space(subject: &Subject) -> Re
 ///
 /// # Errors
 ///
-/// It is refused without a word, or served wrongly.
+/// It is refused without a word or by a panic, or served wrongly.
 pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(subject: &Subject) -> Result<(), Failure> {
     let region = PageRange::from_pages(0x10_0003, 64 << (30 - PAGE_SHIFT));
     let served = subject.on(region, |trial| {

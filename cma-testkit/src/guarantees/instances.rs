@@ -1,7 +1,7 @@
 //! What surrounds the placing: initialising, dropping, many allocators at once, threads, and who asks.
 
 use super::{ORDERS, empty, fill_mixed};
-use crate::trial::{Subject, Trial, request_of};
+use crate::trial::{Subject, Trial, refusal, request_of};
 use crate::violation::{Failure, Violation};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::{Alignment, Asker, PageRange};
@@ -22,8 +22,11 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
         };
         let violation = match subject.module.initialise()(region, params.as_str().into()) {
             RResult::ROk(_) => Violation::ParameterAccepted { params },
-            RResult::RErr(reason) if reason.contains("no-such-parameter") => continue,
-            RResult::RErr(reason) => Violation::ParameterNotNamed { params, reason: reason.into() },
+            RResult::RErr(reason) => match refusal(reason.into()) {
+                Violation::RegionRefused { reason } if reason.contains("no-such-parameter") => continue,
+                Violation::RegionRefused { reason } => Violation::ParameterNotNamed { params, reason },
+                panicked => panicked,
+            },
         };
         return Err(Failure {
             allocator: subject.module.name().as_str(),

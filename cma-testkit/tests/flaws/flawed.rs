@@ -141,6 +141,8 @@ impl Allocator for Flawed {
             "refuses_odd_regions" if !region.first_page().is_multiple_of(2) => {
                 return Err(InitError::new("even ones only"));
             }
+            "panics_at_large_regions" if region.bytes() > 1 << 32 => panic!("too large"),
+            "panics_at_parameters" if !rest.is_empty() => panic!("{rest}"),
             "refuses_large_regions_silently" if region.bytes() > 1 << 32 => return Err(InitError::new(" ")),
             _ => Params::parse(rest)?.finish()?,
         }

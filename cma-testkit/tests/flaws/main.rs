@@ -71,6 +71,7 @@ caught! {
     knows_no_top, Any: a_region_may_end_at_the_top_of_the_address_space says Holes;
     refuses_odd_regions, Any: random_operations_match_the_model says RegionRefused;
     refuses_large_regions_silently, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says RegionRefused;
+    panics_at_large_regions, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says Panicked;
     panics_at_sizes_beyond_the_region, Exact: a_request_larger_than_the_region_changes_nothing says Panicked;
     // Adoption.
     adopts_without_looking, Any: adopting_what_is_taken_or_outside_changes_nothing says Outside;
@@ -84,6 +85,7 @@ caught! {
     indexes_by_asker, Any: who_asks_does_not_matter_for_validity says Panicked;
     has_room_for_few_askers, Exact: who_asks_does_not_matter_for_validity says NoRoomThoughFree;
     takes_any_parameter, Any: unknown_parameters_are_refused_by_name says ParameterAccepted;
+    panics_at_parameters, Any: unknown_parameters_are_refused_by_name says Panicked;
     hides_what_it_refuses, Any: unknown_parameters_are_refused_by_name says ParameterNotNamed;
     leaves_chunks_behind, Any: a_full_allocator_can_be_dropped says Holes;
     shares_its_books, Exact: regions_are_independent says NoRoomThoughFree;

@@ -1,13 +1,16 @@
 //! `cma check`: looks a configuration over without using it, and underlines every finding.
 
+mod refusals;
+
 use crate::failure::{Failure, Outcome};
 use crate::host::Found;
 use crate::notice::{Notice, Place};
 use crate::options::Options;
-use crate::show::{GOOD, Out};
+use crate::show::{GOOD, Out, counted};
 use cma_framework::Plugin;
 use cma_framework::config::lint::{Finding, Severity, Source, lint};
 use cma_framework::config::{ConfigError, Map, Span, parse_regions};
+use refusals::{Refusal, refusals};
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -28,14 +31,18 @@ impl Text {
     }
 }
 
-/// What is wrong, from the grammar or from the linter.
+/// What is wrong, from the grammar, from the linter or from an allocator.
 struct Remark<'a> {
     severity: Severity,
     message: String,
     help: Option<String>,
     text: &'a Text,
-    span: Span,
+    /// Nothing for a remark about the whole text.
+    span: Option<Span>,
 }
+
+/// As many remarks are drawn.
+const DRAWN: usize = 40;
 
 /// The same as JSON.
 #[derive(Serialize)]
@@ -60,19 +67,30 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     let remarks = match (parse_regions(&regions.text), Map::parse(&map.text)) {
         (Ok(parsed), Ok(parsed_map)) => {
             let names: Vec<&str> = found.plugins.iter().map(Plugin::name).collect();
-            let findings = lint(&parsed, &parsed_map, board.banks, board.growth, &names).into_iter();
-            let text = |source| if source == Source::Regions { &regions } else { &map };
-            findings.map(|finding| remark(text(finding.source), finding)).collect()
+            let findings = lint(&parsed, &parsed_map, board.banks, board.growth, &names);
+            let (in_regions, in_map): (Vec<_>, Vec<_>) =
+                findings.into_iter().partition(|finding| finding.source == Source::Regions);
+            let mut remarks: Vec<_> = in_regions.into_iter().map(|f| remark(&regions, f)).collect();
+            let refusals = refusals(&regions.text, &parsed, board, &found.plugins);
+            remarks.extend(refusals.into_iter().map(|refusal| refusal.remark(&regions)));
+            if options.cma.is_some() && options.map.is_none() && !in_map.is_empty() {
+                remarks.push(boards_own(&map, in_map.len()));
+            } else {
+                remarks.extend(in_map.into_iter().map(|finding| remark(&map, finding)));
+            }
+            remarks
         }
         (parsed, parsed_map) => {
             let errors = [(&regions, parsed.err()), (&map, parsed_map.err())].into_iter();
             errors.filter_map(|(text, error)| error.map(|error| misreading(text, error))).collect::<Vec<_>>()
         }
     };
-    remarks.iter().try_for_each(|remark| if options.json { remark.json(out) } else { remark.draw(out) })?;
     let count = |severity| remarks.iter().filter(|remark| remark.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    if !options.json {
+    if options.json {
+        remarks.iter().try_for_each(|remark| remark.json(out))?;
+    } else {
+        draw(&remarks, out)?;
         match (errors, warnings) {
             (0, 0) => writeln!(out, "{GOOD}regions and map are clean{GOOD:#}")?,
             _ => writeln!(out, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?,
@@ -85,15 +103,52 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     })
 }
 
+/// The errors, as far as there is room the warnings too, and how many are left.
+fn draw(remarks: &[Remark<'_>], out: &mut Out) -> io::Result<()> {
+    let mut warnings = DRAWN;
+    let mut errors = DRAWN;
+    let mut left = 0_usize;
+    for remark in remarks {
+        let room = if remark.severity == Severity::Error { &mut errors } else { &mut warnings };
+        if *room == 0 {
+            left += 1;
+            continue;
+        }
+        *room -= 1;
+        remark.draw(out)?;
+    }
+    if left > 0 { writeln!(out, "... and {left} more; --json has all") } else { Ok(()) }
+}
+
+/// The findings in a map that the user never wrote, in one.
+fn boards_own(map: &Text, findings: usize) -> Remark<'_> {
+    let message = format!(
+        "the {}, in force without --map, is made for other regions: {} in it",
+        map.place.0,
+        counted(findings, "finding")
+    );
+    let help = Some("give --map too".to_string());
+    Remark { severity: Severity::Warning, message, help, text: map, span: None }
+}
+
 fn remark(text: &Text, finding: Finding) -> Remark<'_> {
     let severity = finding.severity();
     let Finding { problem, span, .. } = finding;
-    Remark { severity, message: problem.to_string(), help: Some(problem.remedy()), text, span }
+    Remark { severity, message: problem.to_string(), help: Some(problem.remedy()), text, span: Some(span) }
+}
+
+impl Refusal {
+    fn remark(self, text: &Text) -> Remark<'_> {
+        let Refusal { allocator, region, reason, span } = self;
+        let message = format!("allocator \"{allocator}\" refuses region \"{region}\": {reason}");
+        let help = Some("give it what it takes, or another allocator".to_string());
+        Remark { severity: Severity::Error, message, help, text, span: Some(span) }
+    }
 }
 
 fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {
     let ConfigError { mistake, span, .. } = error;
-    Remark { severity: Severity::Error, message: mistake.to_string(), help: None, text, span }
+    Remark { severity: Severity::Error, message: mistake.to_string(), help: None, text, span: Some(span) }
 }
 
 impl Remark<'_> {
@@ -102,12 +157,17 @@ impl Remark<'_> {
             Severity::Warning => Notice::warning(&self.message),
             Severity::Error => Notice::error(&self.message),
         };
-        let notice = notice.with_help(self.help.clone()).at(&self.text.place, &self.text.text, &self.span);
+        let notice = notice.with_help(self.help.clone());
+        let notice = match &self.span {
+            Some(span) => notice.at(&self.text.place, &self.text.text, span),
+            None => notice,
+        };
         let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
         write!(out, "{}", notice.drawn(width))
     }
 
     fn json(&self, out: &mut Out) -> io::Result<()> {
+        let span = self.span.clone().unwrap_or(0..self.text.text.len());
         let row = Row {
             severity: match self.severity {
                 Severity::Warning => "warning",
@@ -116,14 +176,10 @@ impl Remark<'_> {
             message: &self.message,
             help: self.help.as_deref(),
             text: self.text.key,
-            start: self.span.start,
-            end: self.span.end,
-            found: &self.text.text[self.span.clone()],
+            start: span.start,
+            end: span.end,
+            found: &self.text.text[span],
         };
         writeln!(out, "{}", serde_json::to_string(&row)?)
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

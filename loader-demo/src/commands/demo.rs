@@ -6,7 +6,7 @@ use crate::commands::{regions, replay};
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
 use crate::options::Options;
-use crate::show::{BAD, BOLD, Column, DIM, GOOD, Out, table, wrapped};
+use crate::show::{BAD, BOLD, Column, DIM, GOOD, Out, counted, table, wrapped};
 use anstyle::Style;
 use asks::{Ask, Asks, asks};
 use cma_framework::config::{Bytes, COMMON};
@@ -93,9 +93,15 @@ fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Out
         let names: Vec<_> = attachments.attached.iter().map(ToString::to_string).collect();
         let file = plugin.path().map(short).unwrap_or_default();
         writeln!(out, "   {BOLD}{:9}{BOLD:#} {} {DIM}{file}{DIM:#}", plugin.name(), plugin.version())?;
-        match &names[..] {
-            [] => writeln!(out, "   {:9} no region waits for it", "")?,
-            names => paragraph(out, INDENT + 10, GOOD, &format!("now serves {}", names.join(", ")))?,
+        let refused: Vec<_> = attachments.failed.iter().map(|(region, _)| region.to_string()).collect();
+        if !names.is_empty() {
+            paragraph(out, INDENT + 10, GOOD, &format!("now serves {}", names.join(", ")))?;
+        }
+        if !refused.is_empty() {
+            paragraph(out, INDENT + 10, BAD, &format!("refuses {}", refused.join(", ")))?;
+        }
+        if names.is_empty() && refused.is_empty() {
+            writeln!(out, "   {:9} no region waits for it", "")?;
         }
         registered.push(plugin);
     }
@@ -180,17 +186,20 @@ fn explain(out: &mut Out, ask: &Ask, size: u64, error: &AllocError) -> io::Resul
     }
 }
 
-/// A request that can't be served: a page more than is free.
+/// A request that can't be served: a page more than the largest hole.
 fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
     title(
         out,
         "4. A request that can't be served says why, for every region that was tried.",
         "The reasons tell a full region from a fragmented one, and a bad fit from a missing allocator.",
     )?;
-    let free = host.cma.info(&ask.device, ask.kind.as_deref()).map_or(0, |info| info.free_bytes);
-    match host.cma.alloc(&ask.device, ask.kind.as_deref(), free + PAGE_SIZE, 0) {
+    let map = host.cma.map();
+    let names = map.regions_for(&ask.device, ask.kind.as_deref().unwrap_or(COMMON)).into_iter().flatten();
+    let holes = names.filter_map(|name| Some(host.cma.region(name)?.status().largest_hole_bytes));
+    let size = holes.max().unwrap_or(0) + PAGE_SIZE;
+    match host.cma.alloc(&ask.device, ask.kind.as_deref(), size, 0) {
         Ok(chunk) => writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?,
-        Err(error) => explain(out, ask, free + PAGE_SIZE, &error)?,
+        Err(error) => explain(out, ask, size, &error)?,
     }
     Ok(())
 }
@@ -203,7 +212,7 @@ fn change(host: &Host, chunks: &[Chunk], out: &mut Out) -> Result<(), Failure> {
         "The new allocator adopts every live chunk where it is, or the old one stays.",
     )?;
     let Some(region) = chunks.iter().map(Chunk::region).max_by_key(|region| region.status().users) else {
-        writeln!(out, "   No region is in use.")?;
+        writeln!(out, "   No region is in use, so there is nothing to show.")?;
         return Ok(());
     };
     for registered in host.cma.allocators() {
@@ -211,7 +220,11 @@ fn change(host: &Host, chunks: &[Chunk], out: &mut Out) -> Result<(), Failure> {
         let Some(new) = registered.name.filter(|name| **name != *old) else { continue };
         let users = region.status().users;
         match host.cma.set_region_allocator(region, AllocatorChoice::named(&*new)) {
-            Ok(_) => writeln!(out, "   {region}: {old} -> {new}: {GOOD}{users} live chunks adopted{GOOD:#}")?,
+            Ok(_) => writeln!(
+                out,
+                "   {region}: {old} -> {new}: {GOOD}{} adopted{GOOD:#}",
+                counted(users, "live chunk")
+            )?,
             Err(error) => writeln!(out, "   {region}: {old} stays: {error}")?,
         }
     }
@@ -238,10 +251,12 @@ fn end(host: &Host, chunks: Vec<Chunk>, out: &mut Out) -> Result<Outcome, Failur
             outcome = Outcome::Refused;
         }
     }
-    if outcome == Outcome::Done {
+    if outcome == Outcome::Done && count > 0 {
+        let what =
+            if count == 1 { "the one chunk is".to_string() } else { format!("all {count} chunks are") };
         writeln!(
             out,
-            "   Then all {count} chunks are freed: books and allocators agree that every region is one hole again."
+            "   Then {what} freed: books and allocators agree that every region is one hole again."
         )?;
     }
     Ok(outcome)

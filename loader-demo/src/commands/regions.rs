@@ -21,19 +21,30 @@ struct Row {
     allocator: Option<String>,
     /// Why it can't serve.
     problem: Option<String>,
+    /// The same in a word or two.
+    #[serde(skip)]
+    problem_in_short: Option<String>,
 }
 
 impl From<&Region> for Row {
     fn from(region: &Region) -> Self {
         let status = region.status();
+        let (problem_in_short, problem) = match &status.allocator {
+            AllocatorState::Attached(_) => (None, None),
+            AllocatorState::Waiting { wanted, failure: Some(failure) } => (
+                Some(format!("{} refused", wanted.as_deref().unwrap_or("the default"))),
+                Some(failure.clone()),
+            ),
+            AllocatorState::OutOfService { allocator, reason } => (
+                Some(format!("{allocator} is out of service")),
+                Some(format!("{allocator} is out of service: {reason}")),
+            ),
+            waits => (Some(waits.to_string()), Some(waits.to_string())),
+        };
         // Without an allocator nobody knows the holes.
-        let (allocator, largest_hole_bytes, problem) = match status.allocator {
-            AllocatorState::Attached(name) => (name, Some(status.largest_hole_bytes), None),
-            AllocatorState::Waiting { failure: Some(failure), .. } => (None, None, Some(failure)),
-            AllocatorState::OutOfService { allocator, reason } => {
-                (None, None, Some(format!("{allocator} is out of service: {reason}")))
-            }
-            waits => (None, None, Some(waits.to_string())),
+        let (allocator, largest_hole_bytes) = match status.allocator {
+            AllocatorState::Attached(name) => (name, Some(status.largest_hole_bytes)),
+            _ => (None, None),
         };
         Row {
             name: region.name().map(String::from),
@@ -44,6 +55,7 @@ impl From<&Region> for Row {
             users: Some(status.users),
             allocator,
             problem,
+            problem_in_short,
         }
     }
 }
@@ -59,6 +71,7 @@ impl From<(EarlyHandle, String)> for Row {
             users: None,
             allocator: None,
             problem: Some(reason),
+            problem_in_short: None,
         }
     }
 }
@@ -73,7 +86,7 @@ impl Row {
             or_dash(self.free_bytes.map(|bytes| Bytes(bytes).to_string())),
             or_dash(self.largest_hole_bytes.map(|bytes| Bytes(bytes).to_string())),
             or_dash(self.users.map(|users| users.to_string())),
-            or_dash(self.allocator.or(self.problem)),
+            or_dash(self.allocator.or(self.problem_in_short)),
         ]
     }
 }
@@ -105,7 +118,11 @@ pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()>
         Right("users"),
         Left("allocator"),
     ];
-    table(out, indent, &columns, host.cma.regions().iter().map(|region| Row::from(region).cells()))?;
+    let regions = host.cma.regions();
+    if regions.is_empty() && host.left_out().is_empty() {
+        writeln!(out, "{:indent$}there is no region", "")?;
+    }
+    table(out, indent, &columns, regions.iter().map(|region| Row::from(region).cells()))?;
     for (early, reason) in host.left_out() {
         let name = early.description().name.as_deref().unwrap_or("-");
         writeln!(out, "{:indent$}{BAD}{name}: no region: {reason}{BAD:#}", "")?;

@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::host::Found;
 use crate::options::{Options, Replay};
-use crate::show::{BOLD, Column, DIM, Out, table};
+use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
 use cma_framework::config::Bytes;
 use cma_framework::{AllocError, Pages, Plugin};
 use cma_trace::{NamedReport, Trace};
@@ -33,7 +33,8 @@ pub(crate) fn run(options: &Options, which: &Replay, out: &mut Out) -> Result<Ou
             }
         } else {
             let gap = if n == 0 { "" } else { "\n" };
-            writeln!(out, "{gap}{BOLD}{}{BOLD:#}: {}", path.display(), trace.source())?;
+            writeln!(out, "{gap}{BOLD}{}{BOLD:#}", plain(&path.display().to_string()))?;
+            wrapped(trace.source(), width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
             writeln!(out, "{}", summary(&trace, region))?;
             write(out, 0, &reports)?;
         }
@@ -55,6 +56,9 @@ fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, Fai
 
 fn read(path: &Path) -> Result<Trace, Failure> {
     let unreadable = |reason| Failure::Trace { path: path.to_path_buf(), reason };
+    if path.is_dir() {
+        return Err(Failure::TraceFolder { path: path.to_path_buf() });
+    }
     let file = File::open(path).map_err(|source| Failure::NoTrace { path: path.to_path_buf(), source })?;
     Trace::read(file).map_err(unreadable)
 }
@@ -90,9 +94,9 @@ pub(crate) fn summary(trace: &Trace, region_bytes: u64) -> String {
     let peak = trace.peak_live().bytes();
     let figures = trace.figures();
     format!(
-        "{} operations, at most {} chunks and {} live, in a region of {}",
-        figures.operations,
-        figures.peak_live_chunks,
+        "{}, at most {} and {} live, in a region of {}",
+        counted(figures.operations, "operation"),
+        counted(figures.peak_live_chunks, "chunk"),
         Bytes(peak),
         Bytes(region_bytes)
     )

@@ -4,12 +4,16 @@ mod line;
 
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
-use crate::options::Options;
-use crate::show::{BAD, Out};
+use crate::notice::Notice;
+use crate::options::{Options, SHELL};
+use crate::show::{BAD, Out, plain, width, wrapped};
 use cma_framework::{AllocError, Chunk, Cma};
 use line::{Amount, Command, Line, Mistake};
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+
+/// The longest line, in bytes without its end.
+const LONGEST: usize = 64 << 10;
 
 /// Why a line was not done.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +33,13 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         return Err(Failure::NoFigures { command: "shell" });
     }
     let host = Host::boot(options)?;
+    let left_out = host.left_out();
+    for (early, reason) in &left_out {
+        let name = early.description().name.as_deref().unwrap_or("-");
+        Notice::warning(&format!("there is no region \"{name}\": {reason}")).report();
+    }
     let mut outcome = host.register(Found::some_on_path(options)?);
+    outcome = outcome.max(Outcome::refused_if(!left_out.is_empty()));
     let prompt = if io::stdin().is_terminal() && io::stdout().is_terminal() { "cma> " } else { "" };
     let mut shell = Shell { cma: host.cma, chunks: BTreeMap::new(), newest: 0, last: None };
     let mut input = io::stdin().lock();
@@ -37,14 +47,17 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     for number in 1_u64.. {
         write!(out, "{prompt}")?;
         out.flush()?;
-        text.clear();
-        if input.read_until(b'\n', &mut text).map_err(Failure::Input)? == 0 {
-            break;
-        }
-        match shell.obey(&text, out)? {
-            Ok(()) => {}
+        let went = match next_line(&mut input, &mut text).map_err(Failure::Input)? {
+            None => break,
+            Some(Err(mistake)) => Err(mistake.into()),
+            Some(Ok(())) => shell.obey(&text, out)?,
+        };
+        match went {
+            Ok(Went::On) => {}
+            Ok(Went::End) => return Ok(outcome),
             Err(refused) => {
                 outcome = Outcome::Refused;
+                let refused = plain(&refused.to_string());
                 // Nothing is left to do for somebody who doesn't listen.
                 let _ = writeln!(anstream::stderr(), "{BAD}line {number}: {refused}{BAD:#}");
             }
@@ -54,6 +67,27 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         writeln!(out)?;
     }
     Ok(outcome)
+}
+
+/// Reads a line; `None` behind the last. Of one that is too long nothing is kept.
+fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Option<Result<(), Mistake>>> {
+    text.clear();
+    let mut read = input.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', text)?;
+    if text.len() <= LONGEST || text.ends_with(b"\n") {
+        return Ok((read > 0).then_some(Ok(())));
+    }
+    while read > 0 && !text.ends_with(b"\n") {
+        text.clear();
+        read = input.by_ref().take(LONGEST as u64).read_until(b'\n', text)?;
+    }
+    Ok(Some(Err(Mistake::TooLong)))
+}
+
+/// What comes behind a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Went {
+    On,
+    End,
 }
 
 /// The chunks that are live, by number. Each new chunk gets the next number, and none is used twice.
@@ -66,20 +100,28 @@ struct Shell {
 
 impl Shell {
     /// Does what a line says. The outer error is that of the output.
-    fn obey(&mut self, text: &[u8], out: &mut impl Write) -> io::Result<Result<(), Refused>> {
+    fn obey(&mut self, text: &[u8], out: &mut impl Write) -> io::Result<Result<Went, Refused>> {
         let command = match Line::parse(text) {
             Err(mistake) => return Ok(Err(mistake.into())),
-            Ok(Line::Comment) => return Ok(Ok(())),
+            Ok(Line::Comment) => return Ok(Ok(Went::On)),
+            Ok(Line::Help) => {
+                for line in SHELL.lines().flat_map(|line| wrapped(line, width())) {
+                    writeln!(out, "{line}")?;
+                }
+                return Ok(Ok(Went::On));
+            }
+            Ok(Line::End) => return Ok(Ok(Went::End)),
             Ok(Line::Repeat) => self.last.clone(),
             Ok(Line::Command(command)) => Some(command),
         };
         self.last.clone_from(&command);
         let chunk = match command {
-            None => return Ok(Ok(())),
+            None => return Ok(Ok(Went::On)),
             Some(Command::List) => {
-                return self.chunks.iter().try_for_each(|(number, chunk)| print(out, *number, chunk)).map(Ok);
+                self.chunks.iter().try_for_each(|(number, chunk)| print(out, *number, chunk))?;
+                return Ok(Ok(Went::On));
             }
-            Some(Command::Free(number)) => return Ok(self.free(number)),
+            Some(Command::Free(number)) => return Ok(self.free(number).map(|()| Went::On)),
             Some(Command::Alloc { device, kind, amount: Amount { size, alignment } }) => {
                 self.cma.alloc(&device, kind.as_deref(), size, alignment)
             }
@@ -93,7 +135,7 @@ impl Shell {
                 self.newest += 1;
                 print(out, self.newest, &chunk)?;
                 self.chunks.insert(self.newest, chunk);
-                Ok(Ok(()))
+                Ok(Ok(Went::On))
             }
         }
     }

@@ -23,6 +23,16 @@ fn check_underlines_every_kind_of_finding() {
         (map_of("*=b1"), 1, "b2", "no rule of the map leads to region \"b2\""),
         (["--cma", "b1=1M:foo", "--map", "*=b1", "check"], 1, "foo", "no allocator \"foo\""),
         (["--cma", "b1=1M@1G;b2=1M@1G", "--map", "*=b1,b2", "check"], 2, "1G", "overlaps region \"b1\""),
+        (["--cma", "b1=1", "--map", "*=b1", "check"], 1, "1", "will have 4K"),
+        (
+            ["--cma", "b1=8M@0x30001000/1M", "--map", "*=b1", "check"],
+            1,
+            "0x30001000",
+            "will start at 0x30100000",
+        ),
+        (["--cma", "b1=1M:buddy(foo=1)", "--map", "*=b1", "check"], 2, "foo=1", "unknown parameter \"foo\""),
+        (["--cma", "b1=1M", "--map", "*=b1,b1", "check"], 1, "b1", "a second time"),
+        (["--cma", "b1=1M", "--map", "x=b2;*=b1", "check"], 1, "x=b2", "leads nowhere"),
         (["--cma", "b1=1G", "--map", "*=b1", "check"], 2, "1G", "there is no memory for region \"b1\""),
         (["--cma", "b1=0", "--map", "*=b1", "check"], 2, "0", "is not allowed"),
         (["--cma", "b1", "--map", "*=b1", "check"], 2, " ", "expected '='"),
@@ -75,4 +85,54 @@ fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
     }
     // It uses neither regions nor map.
     assert_eq!(run(&["--map", "a==b", "replay", &trace]).code, 0);
+}
+
+#[test]
+fn an_allocator_that_would_refuse_its_region_is_an_error_also_where_there_is_no_memory() {
+    let regions = "a=8M:buddy(foo=1);b=4E:bitmap(x);c=8M:buddy(max-order=3)";
+    let Run { code, out, .. } = run(&["--json", "--cma", regions, "--map", "*=a,b,c", "check"]);
+    assert_eq!(code, 2);
+    let found: Vec<_> = out.lines().map(|line| value(line, "found")).collect();
+    assert_eq!(found, ["4E", "foo=1", "x"], "{out}");
+    assert!(
+        value(out.lines().nth(1).expect("a line"), "message").as_str().is_some_and(|m| m.contains("buddy"))
+    );
+}
+
+#[test]
+fn long_texts_and_many_findings_are_shown_in_part() {
+    let long = format!("*={}x y", "b1,".repeat(22_000));
+    let Run { code, out, err } = run(&["--map", &long, "check"]);
+    assert_eq!((code, err.as_str()), (2, ""));
+    assert_eq!(underlined(&out), "x y");
+    assert!(out.contains("[--map:1:66003]") && out.len() < 2000, "{out}");
+
+    let unknown: String = (0..2000).map(|n| format!(",u{n}")).collect();
+    let map = format!("*=fw,b1,b2{unknown}");
+    let Run { code, out, .. } = run(&["--map", &map, "check"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("... and 1960 more; --json has all\n0 errors, 2000 warnings"), "{out}");
+    assert!(out.len() < 64 << 10);
+    assert_eq!(run(&["--json", "--map", &map, "check"]).out.lines().count(), 2000);
+}
+
+#[test]
+fn the_map_that_the_user_never_wrote_is_one_finding() {
+    let Run { code, out, .. } = run(&["--cma", "mine=8M", "check"]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("the map of goni, in force without --map") && out.contains("give --map too"),
+        "{out}"
+    );
+    assert!(!out.contains("[map of goni"), "{out}");
+    assert!(out.contains("0 errors, 2 warnings"), "{out}");
+}
+
+#[test]
+fn columns_are_counted_in_characters_and_json_in_bytes() {
+    let Run { out, .. } = run(&["--cma", "日本=8M;b=8X", "check"]);
+    assert!(out.contains("[--cma:1:9]"), "{out}");
+    let Run { out, .. } = run(&["--json", "--cma", "日本=8M;b=8X", "check"]);
+    assert_eq!(value(&out, "end"), 14, "{out}");
+    assert!(run(&["check", "--help"]).out.contains("byte offsets"));
 }

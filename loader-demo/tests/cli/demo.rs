@@ -11,8 +11,9 @@ fn without_a_command_and_with_an_empty_environment_the_demo_runs_to_its_end() {
     let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("\"{text}\" is missing in\n{out}"));
     assert!(at("waits for the default") < at("now serves fw, b1, b2"), "regions come first");
     assert!(at("0x30000000 in fw") < at("ENOMEM"));
-    assert!(at("b2: full: 15M of 16M free") < at("4 live chunks adopted"));
-    for allocator in ["best-fit", "bitmap", "buddy"] {
+    assert!(at("b1: fragmented: 23944K free, the largest hole is 23864K") < at("b2: too small"));
+    assert!(at("b2: too small") < at("4 live chunks adopted"));
+    for allocator in ["best-fit", "bitmap", "buddy", "tlsf"] {
         let row = out.lines().find(|line| line.trim_start().starts_with(allocator) && line.contains("217M"));
         assert!(row.is_some(), "no row of {allocator} in the table in\n{out}");
     }
@@ -54,4 +55,19 @@ fn the_demo_adapts_to_any_map_and_is_honest_about_refusals() {
     let Run { code, out, .. } = run(&["--cma", "gone=1M:nobody", "--map", "*=gone", "demo"]);
     assert_eq!(code, 1);
     assert!(out.contains("\"nobody\", which is not registered"), "{out}");
+}
+
+#[test]
+fn the_demo_does_not_contradict_itself_when_an_allocator_refuses_its_region() {
+    let Run { code, out, .. } = run(&["--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "demo"]);
+    assert_eq!(code, 1);
+    let buddy = out.lines().skip_while(|line| !line.trim_start().starts_with("buddy ")).nth(1);
+    assert_eq!(buddy.map(str::trim), Some("refuses a"), "{out}");
+    assert!(out.contains("No region is in use") && !out.contains("freed"), "{out}");
+}
+
+#[test]
+fn the_demo_counts_one_chunk_as_one() {
+    let Run { out, .. } = run(&["--cma", "a=512K", "--map", "x=a", "demo"]);
+    assert!(out.contains("1 live chunk adopted") && out.contains("Then the one chunk is freed"), "{out}");
 }

@@ -5,21 +5,25 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn plugins_lists_the_three_that_come_with_the_program() {
+fn plugins_lists_the_four_that_come_with_the_program_and_marks_the_default() {
     let Run { code, out, err } = run(&["plugins"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for (name, file) in [
         ("best-fit", "libcma_best_fit_plugin.so"),
         ("bitmap", "libcma_bitmap_plugin.so"),
         ("buddy", "libcma_buddy_plugin.so"),
+        ("tlsf", "libcma_tlsf_plugin.so"),
     ] {
         assert!(out.contains(name) && out.contains(file), "{out}");
     }
+    assert_eq!(out.matches("the default").count(), 1);
+    assert!(out.lines().nth(2).is_some_and(|line| line.contains("the default: it is found first")), "{out}");
     let Run { code, out, .. } = run(&["plugins", "--json"]);
     assert_eq!(code, 0);
-    assert_eq!(out.lines().count(), 3);
-    for line in out.lines() {
-        assert_eq!(keys(line), ["name", "version", "description", "interface_version", "path"]);
+    assert_eq!(out.lines().count(), 4);
+    for (n, line) in out.lines().enumerate() {
+        assert_eq!(keys(line), ["name", "version", "description", "interface_version", "path", "default"]);
+        assert_eq!(value(line, "default"), n == 0);
         assert!(Path::new(value(line, "path").as_str().expect("a text")).is_file());
     }
 }
@@ -71,8 +75,8 @@ fn replay_as_json_has_exactly_the_agreed_fields() {
     let Run { code, out, err } = run(&["--json", "replay", "--region", "1M", &trace]);
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<_> = out.lines().collect();
-    assert_eq!(lines.len(), 3);
-    for (line, allocator) in lines.iter().zip(["best-fit", "bitmap", "buddy"]) {
+    assert_eq!(lines.len(), 4);
+    for (line, allocator) in lines.iter().zip(["best-fit", "bitmap", "buddy", "tlsf"]) {
         assert_eq!(
             keys(line),
             [
@@ -95,6 +99,8 @@ fn replay_as_json_has_exactly_the_agreed_fields() {
         assert_eq!((value(line, "peak_live_bytes"), value(line, "live_bytes")), (12288.into(), 8192.into()));
         assert_eq!(value(line, "free_bytes"), (1 << 20) - 8192);
         assert!(value(line, "ns_per_op").as_f64().expect("a number") > 0.0);
+        let decimals = line.rsplit_once('.').expect("it has a decimal").1.trim_end_matches('}');
+        assert_eq!(decimals.len(), 1, "{line}");
     }
 }
 
@@ -139,7 +145,7 @@ fn replay_says_which_allocators_there_are() {
     let Run { code, out, err } = run(&["replay", "--allocator", "foo", &trace]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(
-        err.contains("there is no allocator \"foo\"") && err.contains("best-fit, bitmap, buddy"),
+        err.contains("there is no allocator \"foo\"") && err.contains("best-fit, bitmap, buddy, tlsf"),
         "{err}"
     );
 }
@@ -151,7 +157,65 @@ fn replay_in_an_impossible_region_is_refused_and_not_tried() {
     for size in ["0", "12MB", "", "17E", "x"] {
         assert_eq!(run(&["replay", "--region", size, &trace]).code, 2, "{size}");
     }
-    let Run { code, err, .. } = run(&["replay", "--region", "15E", &trace]);
+    let Run { code, out, err } = run(&["replay", "--region", "15E", &trace]);
     assert_eq!(code, 2);
     assert!(err.contains("no replay in a region of 15E"), "{err}");
+    assert!(!out.contains("largest hole"), "a table without rows has no head: {out}");
+}
+
+#[test]
+fn replay_of_a_folder_or_a_damaged_file_says_so() {
+    let folder = folder();
+    let path = folder.path().display().to_string();
+    let Run { code, err, .. } = run(&["replay", &path]);
+    assert_eq!(code, 2);
+    assert!(err.contains("it is a folder, not a trace") && err.contains("*.trace.gz"), "{err}");
+    let mut packed = cma_trace::DEMO.to_vec();
+    let middle = packed.len() / 2;
+    packed[middle..middle + 100].fill(0xaa);
+    let file = folder.path().join("damaged.trace.gz");
+    fs::write(&file, packed).expect("a temporary file can be written");
+    let Run { code, err, .. } = run(&["replay", &file.display().to_string()]);
+    assert_eq!(code, 2);
+    assert!(err.contains("the compressed data is damaged behind line"), "{err}");
+}
+
+#[test]
+fn replay_breaks_the_source_into_lines_and_counts_one_as_one() {
+    let folder = folder();
+    let source = "word ".repeat(60);
+    let text = format!(
+        "# cma-trace 1\n# source: {source}\n# ops: 1  peak-live-bytes: 8192  peak-live-chunks: 1\n0 a 1 8192 1 x\n"
+    );
+    let Run { code, out, .. } = run(&["replay", &written(&folder, "long.trace", &text)]);
+    assert_eq!(code, 0);
+    assert!(out.lines().skip(1).all(|line| line.chars().count() <= 100), "{out}");
+    assert!(out.contains("\n1 operation, at most 1 chunk and 8K live, in"), "{out}");
+}
+
+#[test]
+fn regions_tells_a_long_refusal_once() {
+    let Run { code, out, err } = run(&["--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "regions"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("unknown parameter \"foo\""), "{err}");
+    assert!(out.contains("buddy refused") && !out.contains("foo"), "{out}");
+    let Run { out, .. } = run(&["--json", "--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "regions"]);
+    assert!(value(&out, "problem").as_str().is_some_and(|problem| problem.contains("foo")), "{out}");
+}
+
+#[test]
+fn regions_without_any_has_no_head() {
+    let Run { code, out, .. } = run(&["--cma", "", "regions"]);
+    assert_eq!((code, out.as_str()), (0, "there is no region\n"));
+}
+
+#[test]
+fn a_wrong_suffix_is_told_which_there_are() {
+    for (size, expected) in
+        [("8X", "K, M, G, T, P or E"), ("8MiB", "K, M, G, T, P or E"), ("8.5M", "whole numbers")]
+    {
+        let Run { code, err, .. } = run(&["replay", "--region", size, "x"]);
+        assert_eq!(code, 2);
+        assert!(err.contains(expected), "{err}");
+    }
 }

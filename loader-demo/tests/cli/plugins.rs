@@ -1,6 +1,6 @@
 //! What becomes of files that are no plug-in, of missing folders and of plug-ins that are there twice.
 
-use crate::{Run, cma, folder, run, value, written};
+use crate::{Run, TRACE, cma, folder, run, value, written};
 use std::fs;
 use std::process::Command;
 
@@ -11,7 +11,7 @@ fn a_text_file_named_like_a_plugin_is_reported_and_the_rest_goes_on() {
     let dir = folder.path().display().to_string();
     let Run { code, out, err } = run(&["--plugin-dir", &dir, "plugins"]);
     assert_eq!(code, 1);
-    assert_eq!(out.matches("interface ").count(), 3);
+    assert_eq!(out.matches("interface ").count(), 4);
     assert!(
         err.contains(&file) && err.contains("no ELF library") && err.contains("help: name a plug-in"),
         "{err}"
@@ -36,16 +36,50 @@ fn a_missing_plugin_dir_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
-fn an_allocator_that_is_found_twice_is_registered_once() {
+fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
     let folder = folder();
     let found = run(&["--json", "plugins"]);
-    let best_fit = value(found.out.lines().next().expect("a plug-in"), "path");
+    let buddy = found.out.lines().nth(2).map(|line| value(line, "path")).expect("a third plug-in");
+    let buddy = buddy.as_str().expect("a path");
     let other = folder.path().join("libcma_another_plugin.so");
-    fs::copy(best_fit.as_str().expect("a path"), other).expect("a plug-in can be copied");
-    let Run { code, out, err } = run(&["--plugin-dir", &folder.path().display().to_string(), "regions"]);
+    fs::copy(buddy, &other).expect("a plug-in can be copied");
+    let (dir, other) = (folder.path().display().to_string(), other.display().to_string());
+    let trace = written(&folder, "hand.trace", TRACE);
+    for command in [&["plugins"][..], &["regions"], &["check"], &["replay", &trace]] {
+        let Run { code, err, .. } = run(&[&["--plugin-dir", &dir], command].concat());
+        assert_eq!(code, 1, "{command:?}");
+        let expected =
+            format!("{buddy}: not used: it calls itself \"buddy\", as does {other}, which is found first");
+        assert!(err.contains(&expected), "{command:?}: {err}");
+    }
+    let Run { out, .. } = run(&["--plugin-dir", &dir, "--json", "plugins"]);
+    let first = out.lines().next().expect("a plug-in");
+    assert_eq!((value(first, "path"), value(first, "default")), (other.into(), true.into()));
+    assert_eq!(out.lines().count(), 4);
+    let Run { out, .. } = run(&["--plugin-dir", &dir, "--json", "replay", &trace]);
+    assert_eq!(out.matches("\"buddy\"").count(), 1, "{out}");
+}
+
+#[test]
+fn a_plugin_dir_without_a_plugin_is_reported_with_what_is_there() {
+    let folder = folder();
+    let dir = folder.path().display().to_string();
+    let Run { code, out, err } = run(&["--plugin-dir", &dir, "plugins"]);
     assert_eq!(code, 1);
-    assert!(err.contains("allocator \"best-fit\" is registered already"), "{err}");
     assert!(out.contains("best-fit"), "{out}");
+    assert!(err.contains(&format!("{dir}: no plug-in is in this folder")), "{err}");
+    assert!(!err.contains("there is"), "{err}");
+    written(&folder, "libmy_crate_plugin.so", "");
+    for command in ["plugins", "regions", "check", "demo"] {
+        let Run { code, err, .. } = run(&["--plugin-dir", &dir, command]);
+        assert_eq!(code, 1, "{command}");
+        assert!(
+            err.contains(
+                "there is libmy_crate_plugin.so; a plug-in's file is called libcma_<name>_plugin.so"
+            ),
+            "{command}: {err}"
+        );
+    }
 }
 
 #[test]
@@ -60,7 +94,10 @@ fn a_program_without_plugins_says_where_it_looked() {
         let here = folder.path().display().to_string();
         assert!(run.err.contains("no allocator plug-in") && run.err.contains(&here), "{}", run.err);
     }
-    let run: Run = Command::new(&alone).arg("regions").env_clear().output().expect("the copy starts").into();
-    assert_eq!(run.code, 1);
-    assert!(run.out.contains("waits for the default"), "{}", run.out);
+    for command in ["regions", "check"] {
+        let run: Run =
+            Command::new(&alone).arg(command).env_clear().output().expect("the copy starts").into();
+        assert_eq!(run.code, 1, "{command}");
+        assert!(run.err.contains("no allocator plug-in was found"), "{command}: {}", run.err);
+    }
 }

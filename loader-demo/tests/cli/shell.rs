@@ -1,6 +1,8 @@
 //! Sessions with the shell.
 
 use crate::{Run, shell};
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 #[test]
 fn a_shell_session_prints_chunks_as_number_size_and_start() {
@@ -36,7 +38,7 @@ fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
     let lines: Vec<_> = err.lines().collect();
     for (line, expected) in lines.iter().zip([
         "line 2: there is no command \"what\"; there are: l[ist]",
-        "line 3: ENOMEM: no region could serve it: fw: full: 1M of 1M free",
+        "line 3: ENOMEM: no region could serve it: fw: too small: 2M asked of a region of 1M",
         "line 4: there is no chunk to free",
         "line 5: there is no chunk 9",
         "line 6: EINVAL: a size of 0",
@@ -47,4 +49,53 @@ fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
     assert_eq!(lines.len(), 8, "{err}");
+}
+
+#[test]
+fn the_shell_says_at_its_start_which_regions_got_no_memory() {
+    let Run { code, err, .. } = shell(&["--cma", "a=1M;huge=1G", "--map", "*=a,huge"], b"a c 4K\n");
+    assert_eq!(code, 1);
+    assert!(err.contains("there is no region \"huge\": no memory bank has 1G free in one piece"), "{err}");
+}
+
+#[test]
+fn the_shell_ends_at_quit_and_helps_on_request() {
+    for end in ["q", "quit", "exit"] {
+        let Run { code, out, err } = shell(&[], format!("{end}\na camera 4K\n").as_bytes());
+        assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{end}");
+    }
+    for help in ["h", "help", "?"] {
+        let Run { code, out, .. } = shell(&[], format!("{help}\n").as_bytes());
+        assert_eq!(code, 0);
+        assert!(out.contains("  f, free [<num>]") && out.contains("q, quit, exit"), "{help}: {out}");
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_one_mistake_and_the_next_is_read() {
+    let mut session = vec![b'x'; 300_000];
+    session.extend(b"\na camera 4K\n# ");
+    session.extend([b'y'; (64 << 10) - 2]);
+    session.extend(b"\n");
+    let Run { code, out, err } = shell(&[], &session);
+    assert_eq!((code, out.as_str()), (1, "  1: 0x1000@0x30100000\n"));
+    assert_eq!(err, "line 1: a line has at most 65536 bytes\n");
+}
+
+#[test]
+fn a_line_without_an_end_is_not_kept_in_memory() {
+    const MIB: usize = 1 << 20;
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "ulimit -v 400000; exec \"$0\" shell", env!("CARGO_BIN_EXE_cma")])
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut input = child.stdin.take().expect("it is piped");
+    let zeros = vec![0; MIB];
+    (0..512).try_for_each(|_| input.write_all(&zeros)).expect("the program reads on");
+    drop(input);
+    let Run { code, err, .. } = child.wait_with_output().expect("the program ends").into();
+    assert_eq!((code, err.as_str()), (1, "line 1: a line has at most 65536 bytes\n"));
 }

@@ -1,5 +1,6 @@
 //! The shell's language (specification section 8). Pure: bytes in, a command or a mistake out.
 
+use crate::show::quoted;
 use cma_framework::config;
 
 /// What one line says.
@@ -9,6 +10,9 @@ pub(super) enum Line {
     Comment,
     /// Nothing: the last command again.
     Repeat,
+    Help,
+    /// The end, before that of the input.
+    End,
     Command(Command),
 }
 
@@ -32,16 +36,20 @@ pub(super) struct Amount {
 pub(super) enum Mistake {
     #[error("a line is UTF-8 text")]
     NotText,
+    #[error("a line has at most {} bytes", super::LONGEST)]
+    TooLong,
     #[error("there is no command \"{}\"; there are: l[ist], a[lloc] <device>[/<type>] <size>[/<alignment>], \
-        A (afrom) <regions> <size>[/<alignment>], f[ree] [<num>], # a comment", .0.escape_debug())]
+        A (afrom) <regions> <size>[/<alignment>], f[ree] [<num>], h[elp], q[uit], # a comment", quoted(.0))]
     Unknown(String),
     #[error("expected {0}")]
     Missing(&'static str),
-    #[error("\"{}\" is no {what}: {mistake}", found.escape_debug())]
+    #[error("\"{}\" is no {what}: {mistake}", quoted(found))]
     Number { what: &'static str, found: String, mistake: config::Mistake },
-    #[error("\"{}\" is no chunk's number", .0.escape_debug())]
+    #[error("\"{}\" is no {what} that a map could name: {fault}", quoted(name))]
+    Name { what: &'static str, name: String, fault: &'static str },
+    #[error("\"{}\" is no chunk's number", quoted(.0))]
     ChunkNumber(String),
-    #[error("\"{}\" is left over", .0.escape_debug())]
+    #[error("\"{}\" is left over", quoted(.0))]
     LeftOver(String),
 }
 
@@ -56,6 +64,8 @@ impl Line {
         }
         let (verb, rest) = word(line);
         Ok(Line::Command(match verb {
+            "h" | "help" | "?" => return nothing_left(rest).map(|()| Line::Help),
+            "q" | "quit" | "exit" => return nothing_left(rest).map(|()| Line::End),
             "l" | "list" => {
                 nothing_left(rest)?;
                 Command::List
@@ -63,27 +73,47 @@ impl Line {
             "f" | "free" => Command::Free(chunk_number(rest)?),
             "a" | "alloc" => {
                 let (target, rest) = word(rest);
-                // The device is what stands before the last `/`, as in the published program.
-                let (device, kind) = match target.rsplit_once('/') {
-                    Some((_, "")) => return Err(Mistake::Missing("a type behind '/'")),
-                    Some((device, kind)) => (device, Some(kind.to_string())),
-                    None => (target, None),
-                };
-                if device.is_empty() {
-                    return Err(Mistake::Missing("a device, as in: alloc camera/frame 2M"));
-                }
-                Command::Alloc { device: device.to_string(), kind, amount: amount(rest)? }
+                let (device, kind) = asker(target)?;
+                let amount = amount(rest, "a size, as in: alloc camera 2M/64K")?;
+                Command::Alloc { device, kind, amount }
             }
             "A" | "afrom" => {
                 let (regions, rest) = word(rest);
                 if regions.is_empty() {
                     return Err(Mistake::Missing("regions, as in: afrom b1,b2 2M"));
                 }
-                Command::AllocFrom { regions: regions.to_string(), amount: amount(rest)? }
+                let amount = amount(rest, "a size, as in: afrom b1,b2 2M/64K")?;
+                Command::AllocFrom { regions: regions.to_string(), amount }
             }
             _ => return Err(Mistake::Unknown(verb.to_string())),
         }))
     }
+}
+
+/// `<device>[/<type>]`, of names that a map can have.
+fn asker(target: &str) -> Result<(String, Option<String>), Mistake> {
+    let (device, kind) = match target.split_once('/') {
+        Some((_, "")) => return Err(Mistake::Missing("a type behind '/'")),
+        Some((device, kind)) => (device, Some(name(kind, "type")?)),
+        None => (target, None),
+    };
+    if device.is_empty() {
+        return Err(Mistake::Missing("a device, as in: alloc camera/frame 2M"));
+    }
+    Ok((name(device, "device")?, kind))
+}
+
+fn name(name: &str, what: &'static str) -> Result<String, Mistake> {
+    let fault = if name.contains('/') {
+        "there is one '/', between device and type"
+    } else if name.contains(['*', '?']) {
+        "wildcards are for the map's patterns"
+    } else if name.contains([';', ',', '=', '@', ':', '(', ')']) || name.contains(char::is_control) {
+        "names take no control characters or any of ; , = / @ : ( )"
+    } else {
+        return Ok(name.to_string());
+    };
+    Err(Mistake::Name { what, name: name.to_string(), fault })
 }
 
 /// The first word, and what follows it.
@@ -104,9 +134,9 @@ fn chunk_number(text: &str) -> Result<Option<u64>, Mistake> {
 }
 
 /// `<size>[/<alignment>]`, with blanks around the `/` if one likes.
-fn amount(text: &str) -> Result<Amount, Mistake> {
+fn amount(text: &str, expected: &'static str) -> Result<Amount, Mistake> {
     if text.is_empty() {
-        return Err(Mistake::Missing("a size, as in: alloc camera 2M/64K"));
+        return Err(Mistake::Missing(expected));
     }
     let (size, rest) = number(text, "size")?;
     let (alignment, rest) = match rest.strip_prefix('/') {
@@ -121,7 +151,7 @@ fn amount(text: &str) -> Result<Amount, Mistake> {
 fn number<'a>(text: &'a str, what: &'static str) -> Result<(u64, &'a str), Mistake> {
     match config::parse_size(text) {
         Ok((value, taken)) => Ok((value, text[taken..].trim_start())),
-        Err((mistake, _)) => Err(Mistake::Number { what, found: text.to_string(), mistake }),
+        Err((mistake, _)) => Err(Mistake::Number { what, found: word(text).0.to_string(), mistake }),
     }
 }
 

@@ -13,6 +13,10 @@ fn every_command_has_a_short_and_a_long_name() {
         ("a cam 1M", "alloc cam 1M"),
         ("A b1,b2 4K/1M", "afrom b1,b2 4K/1M"),
         ("f 3", "free 3"),
+        ("h", "help"),
+        ("?", "help"),
+        ("q", "quit"),
+        ("q", "exit"),
     ] {
         assert_eq!(Line::parse(short.as_bytes()).unwrap(), Line::parse(long.as_bytes()).unwrap());
     }
@@ -26,9 +30,22 @@ fn a_size_may_have_an_alignment_behind_a_slash() {
 }
 
 #[test]
-fn the_type_is_what_follows_the_last_slash() {
+fn the_type_is_what_follows_the_slash() {
     assert_eq!(Line::parse(b"a s3c-mfc5/f 1M"), Ok(alloc("s3c-mfc5", Some("f"), 1 << 20, 0)));
-    assert_eq!(Line::parse(b"a x/y/z 1"), Ok(alloc("x/y", Some("z"), 1, 0)));
+}
+
+#[test]
+fn a_name_that_no_map_could_have_is_a_mistake() {
+    for (target, fault) in [
+        ("c/a/b", "\"a/b\" is no type that a map could name: there is one '/'"),
+        ("cam*", "\"cam*\" is no device that a map could name: wildcards"),
+        ("c/f?", "\"f?\" is no type that a map could name: wildcards"),
+        ("a=b", "names take no"),
+        ("a\x1b[2J", "\"a\\u{1b}[2J\" is no device"),
+    ] {
+        let mistake = Line::parse(format!("a {target} 1M").as_bytes()).unwrap_err().to_string();
+        assert!(mistake.contains(fault), "{target}: {mistake}");
+    }
 }
 
 #[test]
@@ -60,7 +77,12 @@ fn a_mistake_names_what_was_expected_or_found() {
     assert!(message("a cam big").contains("\"big\" is no size"));
     assert!(message("a cam 1M/x").contains("\"x\" is no alignment"));
     assert!(message("a cam 1M/").contains("\"\" is no alignment"));
-    assert!(message("a cam 1MB").contains("\"B\" is left over"));
+    assert!(message("A b1").contains("as in: afrom b1,b2"));
+    for wrong in ["1MB", "1MiB", "1X", "1MM"] {
+        assert!(message(&format!("a cam {wrong}")).contains("K, M, G, T, P or E"));
+    }
+    assert!(message("A b1 8.5M").contains("\"8.5M\" is no size: sizes are whole numbers"));
+    assert!(message("a cam 1M 2").contains("\"2\" is left over"));
     assert!(message("l all").contains("\"all\" is left over"));
     assert_eq!(Line::parse(b"a \xff 1M"), Err(Mistake::NotText));
 }
