@@ -120,44 +120,58 @@ enum State<A> {
 }
 
 impl<A: Allocator> Guarded<A> {
-    /// Runs `call` on the allocator, or answers with the message of the panic that ended it.
+    /// Runs `call` on the allocator; `None` when that panics, or did before.
     #[inline]
-    fn run<T>(&mut self, call: impl FnOnce(&mut A) -> T) -> Result<T, String> {
+    fn run<T>(&mut self, call: impl FnOnce(&mut A) -> T) -> Option<T> {
         // After a panic nobody sees the allocator again, so a broken invariant of its can't be observed.
-        let message = match &mut self.0 {
-            State::Faulty(message) => return Err(message.clone()),
-            State::Sound(allocator) => match catch_unwind(AssertUnwindSafe(|| call(allocator))) {
-                Ok(answer) => return Ok(answer),
-                Err(payload) => message_of(payload),
-            },
-        };
-        mem::forget(mem::replace(&mut self.0, State::Faulty(message.clone())));
-        Err(message)
+        let State::Sound(allocator) = &mut self.0 else { return None };
+        match catch_unwind(AssertUnwindSafe(|| call(allocator))) {
+            Ok(answer) => Some(answer),
+            Err(payload) => {
+                self.end(payload);
+                None
+            }
+        }
+    }
+
+    /// Forgets the allocator, which panicked, and keeps its last words.
+    #[cold]
+    fn end(&mut self, payload: Box<dyn Any + Send>) {
+        mem::forget(mem::replace(&mut self.0, State::Faulty(message_of(payload))));
+    }
+
+    /// What to tell the user about the panic that ended it.
+    #[cold]
+    fn last_words(&self) -> RString {
+        match &self.0 {
+            State::Faulty(message) => format!("it panicked: {message}").into(),
+            State::Sound(_) => RString::new(),
+        }
     }
 }
 
 impl<A: Allocator> AllocatorAbi for Guarded<A> {
     fn allocate(&mut self, request: &Request) -> RResult<Placement, Refused> {
         match self.run(|a| a.allocate(request)) {
-            Ok(Ok(placement)) => RResult::ROk(placement),
-            Ok(Err(NoRoom)) => RResult::RErr(Refused::No),
-            Err(_) => RResult::RErr(Refused::Panicked),
+            Some(Ok(placement)) => RResult::ROk(placement),
+            Some(Err(NoRoom)) => RResult::RErr(Refused::No),
+            None => RResult::RErr(Refused::Panicked),
         }
     }
 
     fn free(&mut self, chunk: &Placement) -> RResult<(), Refused> {
         match self.run(|a| a.free(*chunk)) {
-            Ok(Ok(())) => RResult::ROk(()),
-            Ok(Err(NotMine)) => RResult::RErr(Refused::No),
-            Err(_) => RResult::RErr(Refused::Panicked),
+            Some(Ok(())) => RResult::ROk(()),
+            Some(Err(NotMine)) => RResult::RErr(Refused::No),
+            None => RResult::RErr(Refused::Panicked),
         }
     }
 
     fn adopt(&mut self, range: PageRange) -> RResult<Tag, RString> {
         match self.run(|a| a.adopt(range).map_err(|reason| reason.to_string())) {
-            Ok(Ok(tag)) => RResult::ROk(tag),
-            Ok(Err(reason)) => RResult::RErr(reason.into()),
-            Err(panic) => RResult::RErr(format!("it panicked: {panic}").into()),
+            Some(Ok(tag)) => RResult::ROk(tag),
+            Some(Err(reason)) => RResult::RErr(reason.into()),
+            None => RResult::RErr(self.last_words()),
         }
     }
 
@@ -176,9 +190,9 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
 
     fn check(&mut self) -> RResult<(), RString> {
         match self.run(|a| a.check()) {
-            Ok(Ok(())) => RResult::ROk(()),
-            Ok(Err(broken)) => RResult::RErr(broken.into()),
-            Err(panic) => RResult::RErr(format!("it panicked: {panic}").into()),
+            Some(Ok(())) => RResult::ROk(()),
+            Some(Err(broken)) => RResult::RErr(broken.into()),
+            None => RResult::RErr(self.last_words()),
         }
     }
 
