@@ -325,7 +325,7 @@ impl<'a> Fields<'a> {
 }
 
 /// `found`, escaped to stand between quotation marks.
-fn quoted(found: &str) -> String {
+pub(crate) fn quoted(found: &str) -> String {
     let escaped = |c: char| if c == '\'' { c.to_string() } else { c.escape_debug().to_string() };
     found.chars().map(escaped).collect()
 }

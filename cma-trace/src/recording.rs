@@ -1,5 +1,6 @@
 //! Making a trace, operation by operation. What a trace promises is checked here and nowhere else.
 
+use crate::read::quoted;
 use crate::trace::{Action, Asker, Figures, Operation, Trace};
 use cma_api::{PageRange, Pages};
 use std::collections::HashMap;
@@ -56,7 +57,10 @@ pub enum RecordError {
         bytes: u64,
     },
     /// No `device` or `device/type`.
-    #[error("expected device or device/type, up to 255 bytes without white space, found \"{}\"", found.escape_debug())]
+    #[error(
+        "expected device or device/type, up to 255 bytes without white space, found \"{}\"",
+        quoted(found)
+    )]
     BadAsker {
         /// What was given, cut short.
         found: String,

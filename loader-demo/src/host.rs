@@ -4,12 +4,12 @@ use crate::failure::{Failure, Outcome, name_a_folder};
 use crate::notice::{Notice, Place};
 use crate::options::Options;
 use cma_framework::config::{ConfigError, Platform};
-use cma_framework::loader::{SearchPath, Trial, is_plugin_name, load_all};
+use cma_framework::loader::{Origin, SearchPath, Trial, is_plugin_name, load_all};
 use cma_framework::reserve::Banks;
 use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, Plugin};
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A framework with a board's regions.
@@ -112,6 +112,14 @@ impl Found {
             return Err(Failure::NoPlugin { searched: found.searched });
         }
         Ok(found)
+    }
+
+    /// The file that `plugin` stands in for: of the same name, in a folder that is searched later than one the user named.
+    pub(crate) fn replaced(&self, plugin: &Plugin) -> Option<PathBuf> {
+        let (folder, name) = (plugin.path()?.parent()?, plugin.path()?.file_name()?);
+        let mut folders = self.searched.folders().skip_while(|(searched, _)| *searched != folder);
+        folders.next().filter(|(_, origin)| *origin != Origin::Executable)?;
+        folders.map(|(folder, _)| folder.join(name)).find(|file| file.is_file())
     }
 
     /// Says on standard error which files were refused, why, and what to do about it.

@@ -110,6 +110,11 @@ fn every_mistake_is_named_with_its_place() {
             "0 a 7 4096 1 a/b/c",
             "line 4: expected device or device/type, up to 255 bytes without white space, found \"a/b/c\"",
         ),
+        (
+            4,
+            "0 a 7 4096 1 it's/a/b",
+            "line 4: expected device or device/type, up to 255 bytes without white space, found \"it's/a/b\"",
+        ),
         (4, "0 a 7 4096 1 vdec x", "line 4, column 19: expected the end of the line, found \"x\""),
         (
             4,

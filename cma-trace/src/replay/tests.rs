@@ -136,7 +136,7 @@ fn results_have_these_fields_in_this_order_for_other_programs() {
     let mut recording = Recording::new("");
     recording.allocate(0, 1, 1, "a").unwrap();
     let mut report = replay(&recording.finish(), &best_fit(), "", 2 * PAGE, |_| {}).unwrap();
-    report.ns_per_op = 12.5;
+    report.ns_per_op = 12.4567;
     assert_eq!(
         serde_json::to_string(&report.named("small", "best-fit")).unwrap(),
         "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\

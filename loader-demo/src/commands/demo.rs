@@ -6,7 +6,7 @@ use crate::commands::{regions, replay};
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
 use crate::options::Options;
-use crate::show::{BAD, BOLD, Column, DIM, GOOD, Out, counted, table, wrapped};
+use crate::show::{BAD, BOLD, Column, DIM, GOOD, Out, counted, plain, table, wrapped};
 use anstyle::Style;
 use asks::{Ask, Asks, asks};
 use cma_framework::config::{Bytes, COMMON};
@@ -112,7 +112,7 @@ fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Out
 fn short(path: &Path) -> String {
     let here = env::current_dir().ok();
     let short = here.and_then(|here| path.strip_prefix(here).ok());
-    short.unwrap_or(path).display().to_string()
+    plain(&short.unwrap_or(path).display().to_string())
 }
 
 /// What devices ask for and get. The chunks that were served are answered.

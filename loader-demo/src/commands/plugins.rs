@@ -3,7 +3,7 @@
 use crate::failure::{Failure, Outcome};
 use crate::host::Found;
 use crate::options::Options;
-use crate::show::{BOLD, DIM, GOOD, Out};
+use crate::show::{BOLD, DIM, GOOD, Out, plain};
 use cma_framework::Plugin;
 use serde::Serialize;
 use std::io::Write;
@@ -44,7 +44,11 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         }
         let Row { name, version, description, interface_version, path, default } = row;
         writeln!(out, "{BOLD}{name:width$}{BOLD:#}  {version}  {description}")?;
-        writeln!(out, "{:width$}  {DIM}interface {interface_version}  {path}{DIM:#}", "")?;
+        writeln!(out, "{:width$}  {DIM}interface {interface_version}  {}{DIM:#}", "", plain(&path))?;
+        if let Some(file) = found.replaced(plugin) {
+            let file = plain(&file.display().to_string());
+            writeln!(out, "{:width$}  {DIM}in place of {file}{DIM:#}", "")?;
+        }
         if default {
             writeln!(out, "{:width$}  {GOOD}the default: it is found first{GOOD:#}", "")?;
         }

@@ -61,6 +61,19 @@ fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
 }
 
 #[test]
+fn a_plugin_in_place_of_another_of_the_same_file_name_says_so() {
+    let folder = folder();
+    let found = run(&["--json", "plugins"]);
+    let buddy = found.out.lines().nth(2).map(|line| value(line, "path")).expect("a third plug-in");
+    let buddy = buddy.as_str().expect("a path");
+    assert!(!run(&["plugins"]).out.contains("in place of"), "nobody asked for another");
+    fs::copy(buddy, folder.path().join("libcma_buddy_plugin.so")).expect("a plug-in can be copied");
+    let Run { code, out, .. } = run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
+    assert_eq!(code, 0);
+    assert!(out.lines().nth(2).is_some_and(|line| line.trim() == format!("in place of {buddy}")), "{out}");
+}
+
+#[test]
 fn a_plugin_dir_without_a_plugin_is_reported_with_what_is_there() {
     let folder = folder();
     let dir = folder.path().display().to_string();
