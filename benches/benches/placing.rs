@@ -1,42 +1,81 @@
-//! Criterion's view of the contestants: the first hundred thousand operations of each workload, from a fresh setup.
+//! Criterion's view of the contestants: the first hundred thousand operations of each workload, from a fresh setup; and how
+//! their time grows with the number of live chunks, of which criterion draws a chart in
+//! `target/criterion/growth/report/lines.svg`.
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
+use cma_benches::framework::{self, ByDevice, ByNames};
 use cma_benches::ours::Ours;
 use cma_benches::replay::Replay;
 use cma_benches::{Contestant, Workload, peers};
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
+use std::time::Duration;
+
+type BestFit = Ours<cma_best_fit::BestFit>;
+type Tlsf = Ours<cma_tlsf::Tlsf>;
+type Buddy = Ours<cma_buddy::Buddy>;
+type Bitmap = Ours<cma_bitmap::Bitmap>;
 
 fn placing(criterion: &mut Criterion) {
-    let light = [
+    let workloads = [
         Workload::mixed(),
         Workload::mixed_pow2(),
         Workload::video(),
         Workload::pages(),
         Workload::huge_pages(),
+        Workload::ffmpeg(),
+        Workload::gstreamer(),
     ];
-    for mut workload in light.into_iter().chain([1_000, 10_000, 100_000].map(Workload::live)) {
+    for mut workload in workloads {
         workload.measured.truncate(100_000);
-        one::<Ours<cma_best_fit::BestFit>>(criterion, &workload);
-        one::<Ours<cma_tlsf::Tlsf>>(criterion, &workload);
-        one::<Ours<cma_buddy::Buddy>>(criterion, &workload);
-        one::<Ours<cma_bitmap::Bitmap>>(criterion, &workload);
-        one::<peers::Offset>(criterion, &workload);
-        one::<peers::Ranges>(criterion, &workload);
-        one::<peers::Buddy>(criterion, &workload);
-        // First fit over a bitmap takes microseconds where chunks are not single pages.
-        if workload.name == "pages" {
-            one::<peers::Bitmap>(criterion, &workload);
-        }
+        let mut group = short_group(criterion, &workload.name);
+        let (group, workload) = (&mut group, &workload);
+        one::<BestFit>(group, workload, BenchmarkId::from_parameter);
+        one::<Tlsf>(group, workload, BenchmarkId::from_parameter);
+        one::<Buddy>(group, workload, BenchmarkId::from_parameter);
+        one::<Bitmap>(group, workload, BenchmarkId::from_parameter);
+        one::<ByDevice<framework::BestFit>>(group, workload, BenchmarkId::from_parameter);
+        one::<ByNames<framework::BestFit>>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::Offset>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::Ranges>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::Buddy>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::Bitmap>(group, workload, BenchmarkId::from_parameter);
     }
 }
 
-fn one<C: Contestant>(criterion: &mut Criterion, workload: &Workload) {
-    if !C::serves(workload) {
+/// A region at 93 % is too full for buddies and bitmaps to serve everything: part of their time is refusals.
+fn growth(criterion: &mut Criterion) {
+    let mut group = short_group(criterion, "growth");
+    for live in [1_000, 4_000, 16_000, 64_000] {
+        let mut workload = Workload::live(live);
+        workload.measured.truncate(100_000);
+        let at = |name| BenchmarkId::new(name, live);
+        one::<BestFit>(&mut group, &workload, at);
+        one::<Tlsf>(&mut group, &workload, at);
+        one::<Buddy>(&mut group, &workload, at);
+        one::<Bitmap>(&mut group, &workload, at);
+    }
+}
+
+/// A sample is a whole replay, so a few of them say enough.
+fn short_group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    group
+}
+
+fn one<C: Contestant>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    workload: &Workload,
+    id: impl Fn(&'static str) -> BenchmarkId,
+) {
+    if !C::serves(workload) || C::is_heavy(workload) {
         return;
     }
-    let mut group = criterion.benchmark_group(workload.name);
-    group.sample_size(10).throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
-    group.bench_function(C::NAME, |bencher| {
+    group.throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
+    group.bench_function(id(C::NAME), |bencher| {
         bencher.iter_batched_ref(
             || Replay::<C>::set_up(workload),
             Replay::run_measured,
@@ -45,5 +84,5 @@ fn one<C: Contestant>(criterion: &mut Criterion, workload: &Workload) {
     });
 }
 
-criterion_group!(benches, placing);
+criterion_group!(benches, placing, growth);
 criterion_main!(benches);

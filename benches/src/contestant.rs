@@ -1,5 +1,6 @@
 //! What takes part: anything that places chunks of pages in a region.
 
+use crate::framework::{self, ByDevice, ByNames};
 use crate::ours::Ours;
 use crate::peers;
 use crate::replay::{self, Outcome};
@@ -23,6 +24,12 @@ pub trait Contestant: Sized {
         true
     }
 
+    /// Whether it is so slow on `workload` that it takes part only when asked for.
+    fn is_heavy(workload: &Workload) -> bool {
+        let _ = workload;
+        false
+    }
+
     /// Places a chunk, or finds no place.
     fn allocate(&mut self, pages: u32, alignment: Alignment) -> Option<Self::Chunk>;
 
@@ -40,8 +47,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Whether it can take part.
     pub serves: fn(&Workload) -> bool,
-    /// Whether it is so slow on a mixed load that it takes part only when asked for by name.
-    pub heavy: bool,
+    /// Whether it is so slow on a workload that it takes part only when asked for.
+    pub is_heavy: fn(&Workload) -> bool,
     /// Replays a workload from the start.
     pub replay: fn(&Workload) -> Outcome,
 }
@@ -49,22 +56,21 @@ pub struct Entry {
 impl Entry {
     /// The entry of `C`.
     pub const fn of<C: Contestant>() -> Self {
-        Entry { name: C::NAME, serves: C::serves, heavy: false, replay: replay::replay::<C> }
-    }
-
-    const fn heavy(self) -> Self {
-        Entry { heavy: true, ..self }
+        Entry { name: C::NAME, serves: C::serves, is_heavy: C::is_heavy, replay: replay::replay::<C> }
     }
 }
 
 /// Everyone, ours first.
-pub const CONTESTANTS: [Entry; 8] = [
+pub const CONTESTANTS: [Entry; 11] = [
     Entry::of::<Ours<cma_best_fit::BestFit>>(),
     Entry::of::<Ours<cma_tlsf::Tlsf>>(),
     Entry::of::<Ours<cma_buddy::Buddy>>(),
     Entry::of::<Ours<cma_bitmap::Bitmap>>(),
+    Entry::of::<ByDevice<framework::BestFit>>(),
+    Entry::of::<ByNames<framework::BestFit>>(),
+    Entry::of::<ByDevice<framework::Tlsf>>(),
     Entry::of::<peers::Offset>(),
     Entry::of::<peers::Ranges>(),
     Entry::of::<peers::Buddy>(),
-    Entry::of::<peers::Bitmap>().heavy(),
+    Entry::of::<peers::Bitmap>(),
 ];

@@ -5,15 +5,21 @@
 //! ([`ours`]) or a published crate ([`peers`]). [`replay`] puts the two together, times the measured part in
 //! CPU time of the thread and looks at how well the chunks lie at the end.
 //!
-//! Two programs are made of it. `cargo bench -p cma-benches` is criterion, for a first look and for comparing with a saved
-//! baseline. `cargo run --release -p cma-benches --bin rounds` replays every contestant in turn for several rounds, so that
-//! the machine's moods hit all alike, and prints medians and ratios; it is what figures are quoted from.
+//! [`latency`] looks at single allocations, and [`threads`] at two threads.
+//!
+//! `cargo bench -p cma-benches --bench table` is what figures are quoted from: it prints all of them as Markdown, ours
+//! beside the peers' and the aims beside what was reached. `--bench placing` is criterion, for comparing with a saved baseline
+//! and for the chart of how time grows with the number of live chunks. The program `rounds` is for development: a few
+//! contestants on a few workloads; `memory` counts the bytes that a live chunk costs.
 
 pub mod contestant;
+pub mod framework;
+pub mod latency;
 pub mod ours;
 pub mod peers;
 mod random;
 pub mod replay;
+pub mod threads;
 pub mod workload;
 
 pub use contestant::{Contestant, Entry};

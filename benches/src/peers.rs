@@ -128,7 +128,8 @@ impl Contestant for Buddy {
     }
 }
 
-/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. The smallest that holds a GiB of pages, as each level costs time.
+/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. It is the smallest one that holds a GiB of
+/// pages, as each level costs time.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
 pub struct Bitmap(Box<BitAlloc1M>, u64);
 
@@ -144,6 +145,11 @@ impl Contestant for Bitmap {
 
     fn serves(workload: &Workload) -> bool {
         workload.region.pages().get() <= BitAlloc1M::CAP as u64
+    }
+
+    fn is_heavy(workload: &Workload) -> bool {
+        // First fit over a bitmap takes microseconds where chunks are not single pages.
+        workload.name != "pages"
     }
 
     #[inline]

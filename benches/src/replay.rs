@@ -29,16 +29,31 @@ pub struct Replay<'a, C: Contestant> {
 impl<'a, C: Contestant> Replay<'a, C> {
     /// A fresh contestant with the workload's setup behind it.
     pub fn set_up(workload: &'a Workload) -> Self {
+        Self::set_up_on(C::new(workload.region, workload.slots), workload)
+    }
+
+    /// `contestant`, which has a region for the workload to itself or shares it, with the workload's setup behind it.
+    pub fn set_up_on(contestant: C, workload: &'a Workload) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(workload.slots as usize, || None);
-        let contestant = C::new(workload.region, workload.slots);
         let mut replay = Replay { contestant, workload, chunks, failures: 0 };
         replay.run(&workload.setup);
         replay.failures = 0;
         replay
     }
 
-    /// Runs the measured part.
+    /// The contestant at work.
+    pub fn contestant_mut(&mut self) -> &mut C {
+        &mut self.contestant
+    }
+
+    /// The size of the slots in bytes, which are the replay's and not the contestant's.
+    pub fn slot_bytes(&self) -> usize {
+        size_of_val(&self.chunks[..])
+    }
+
+    /// Runs the measured part. A function of its own wherever it is called, so that a profiler can be told its name.
+    #[inline(never)]
     pub fn run_measured(&mut self) {
         self.run(&self.workload.measured);
     }
@@ -112,14 +127,36 @@ fn cpu_time() -> Duration {
     Duration::try_from(now).expect("CPU time is not negative")
 }
 
+/// The median; of an even number of figures the upper one.
+///
+/// # Panics
+///
+/// If there are none.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// The median of `these` over `those`, round by round: the two of a round ran one after the other, so what
+/// disturbed one probably disturbed the other.
+///
+/// # Panics
+///
+/// If there are none.
+pub fn median_ratio(these: &[f64], those: &[f64]) -> f64 {
+    let ratios: Vec<f64> = these.iter().zip(those).map(|(this, that)| this / that).collect();
+    median(&ratios)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::contestant::Contestant;
+    use crate::framework::{self, ByDevice, ByNames};
     use crate::replay::Replay;
     use crate::{ours::Ours, peers, workload::Workload};
 
     fn serves_soundly<C: Contestant>() {
-        let heavy = C::NAME == "bitmap-allocator";
         for mut workload in [
             Workload::mixed(),
             Workload::mixed_pow2(),
@@ -130,7 +167,7 @@ mod tests {
             if !C::serves(&workload) {
                 continue;
             }
-            workload.measured.truncate(if heavy { 200 } else { 10_000 });
+            workload.measured.truncate(if C::is_heavy(&workload) { 200 } else { 10_000 });
             let mut replay = Replay::<C>::set_up(&workload);
             replay.run_measured();
             let live = replay.live();
@@ -146,6 +183,9 @@ mod tests {
         serves_soundly::<Ours<cma_tlsf::Tlsf>>();
         serves_soundly::<Ours<cma_buddy::Buddy>>();
         serves_soundly::<Ours<cma_bitmap::Bitmap>>();
+        serves_soundly::<ByDevice<framework::BestFit>>();
+        serves_soundly::<ByNames<framework::BestFit>>();
+        serves_soundly::<ByDevice<framework::Tlsf>>();
         serves_soundly::<peers::Offset>();
         serves_soundly::<peers::Ranges>();
         serves_soundly::<peers::Buddy>();

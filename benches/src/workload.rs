@@ -1,4 +1,4 @@
-//! What is asked of every contestant: the workloads W1 to W6, as lists of operations on slots.
+//! What is asked of every contestant: the workloads W1 to W6 and recorded traces, as lists of operations on slots.
 //!
 //! | workload | region | what happens |
 //! | --- | --- | --- |
@@ -9,10 +9,12 @@
 //! | W4 `live-<n>` | as needed | n chunks log-uniform from 4 KiB to 256 KiB, 93 % full, one freed and another allocated |
 //! | W5 `threads` | 1 GiB | W1's stream for one of two threads, each filling 35 % |
 //! | W6 `huge-pages` | 16 GiB | chunks of 2 MiB aligned 2 MiB, half full, a random one toggled |
+//! | `ffmpeg`, `gstreamer` | twice the most that is live | two of the recorded traces of `cma-trace`, over and over |
 //!
 //! A slot stands for one chunk at a time. Every contestant gets the same operations whether or not it could serve the
 //! ones before; freeing a slot whose allocation failed does nothing.
 
+mod recorded;
 mod video;
 
 use crate::random::SplitMix64;
@@ -41,7 +43,7 @@ pub enum Op {
 #[derive(Clone, Debug)]
 pub struct Workload {
     /// The name it is asked for by.
-    pub name: &'static str,
+    pub name: String,
     /// Where the chunks go.
     pub region: PageRange,
     /// One more than the highest slot that an operation names, so the most chunks that are ever live.
@@ -80,17 +82,10 @@ impl Workload {
     }
 
     /// W4: `live` chunks; the region is sized so that they fill 93 % of it on average. A million is heavy.
-    ///
-    /// # Panics
-    ///
-    /// Unless `live` is 1 k, 10 k, 100 k or 1 M.
     pub fn live(live: u32) -> Self {
         let name = match live {
-            1_000 => "live-1k",
-            10_000 => "live-10k",
-            100_000 => "live-100k",
-            1_000_000 => "live-1m",
-            other => panic!("no workload with {other} live chunks"),
+            1_000_000 => String::from("live-1m"),
+            _ => format!("live-{}k", live / 1000),
         };
         let mut random = SplitMix64::new(4);
         let mut size = |random: &mut SplitMix64| random.log_uniform_pages(64);
@@ -110,6 +105,17 @@ impl Workload {
         Workload { region: PageRange::from_pages(FIRST_PAGE, GIB), ..half }
     }
 
+    /// A recorded trace: ffmpeg decodes, scales and encodes a 1080p film.
+    pub fn ffmpeg() -> Self {
+        recorded::trace("ffmpeg", cma_trace::DEMO)
+    }
+
+    /// A recorded trace: the pipelines of a phone's cameras and films, started and stopped at random by GStreamer.
+    pub fn gstreamer() -> Self {
+        const TRACE: &[u8] = include_bytes!("../../cma-trace/traces/gstreamer-phone.trace.gz");
+        recorded::trace("gstreamer", TRACE)
+    }
+
     /// W6: huge pages.
     pub fn huge_pages() -> Self {
         const ALIGNMENT: Alignment = Alignment::new(2 << 20).unwrap();
@@ -117,7 +123,7 @@ impl Workload {
     }
 
     fn replacing(
-        name: &'static str,
+        name: &str,
         seed: u64,
         tenths: u64,
         pairs: usize,
@@ -128,7 +134,7 @@ impl Workload {
 
     /// Fills `numerator / denominator` of a GiB, then frees a random chunk and allocates another, `pairs` times.
     fn filling(
-        name: &'static str,
+        name: &str,
         seed: u64,
         numerator: u64,
         denominator: u64,
@@ -145,11 +151,11 @@ impl Workload {
             slots += 1;
         }
         let measured = replacements(&mut random, slots, pairs, size);
-        Workload { name, region: PageRange::from_pages(FIRST_PAGE, GIB), slots, setup, measured }
+        Workload { name: name.into(), region: PageRange::from_pages(FIRST_PAGE, GIB), slots, setup, measured }
     }
 
     /// Fills the region with equal chunks, frees a random half of them, then toggles random slots two million times.
-    fn toggling(name: &'static str, seed: u64, region: u64, pages: u32, alignment: Alignment) -> Self {
+    fn toggling(name: &str, seed: u64, region: u64, pages: u32, alignment: Alignment) -> Self {
         let mut random = SplitMix64::new(seed);
         let slots = u32::try_from(region / u64::from(pages)).expect("a region of the table above");
         let mut live = vec![true; slots as usize];
@@ -161,7 +167,8 @@ impl Workload {
         let mut setup: Vec<Op> = (0..slots).map(|slot| Op::Allocate { slot, pages, alignment }).collect();
         setup.extend((0..slots).filter(|_| random.below(2) == 0).map(&mut toggle));
         let measured = (0..2_000_000).map(|_| toggle(random.below(slots))).collect();
-        Workload { name, region: PageRange::from_pages(FIRST_PAGE, region), slots, setup, measured }
+        let region = PageRange::from_pages(FIRST_PAGE, region);
+        Workload { name: name.into(), region, slots, setup, measured }
     }
 }
 

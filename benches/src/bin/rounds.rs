@@ -1,16 +1,27 @@
 //! Replays workloads on all contestants, round after round, and prints medians and ratios: the time of the first contestant
-//! over that of each, by round.
+//! over that of each, by round. For the development of an allocator: pick a workload and two contestants.
+//!
+//! Instructions can be counted instead, which no other program on the machine disturbs:
+//!
+//! ```text
+//! cargo build --release -p cma-benches --bin rounds
+//! valgrind --tool=callgrind --toggle-collect='*run_measured*' target/release/rounds mixed -r 1 -c best-fit
+//! callgrind_annotate callgrind.out.*
+//! ```
+//!
+//! W1 has a million pairs, so millions of instructions are instructions a pair.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
 use cma_benches::contestant::CONTESTANTS;
-use cma_benches::replay::Outcome;
+use cma_benches::replay::{Outcome, median, median_ratio};
 use cma_benches::{Entry, Workload};
 
 /// Medians per pair of operations, ours beside the peers'.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, live-1k, live-10k, live-100k, live-1m (heavy).
+    /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, ffmpeg, gstreamer, live-1k, live-10k, live-100k or any
+    /// other number of thousands, live-1m (heavy).
     #[arg(default_values = ["mixed", "video", "pages", "huge-pages", "live-1k", "live-10k", "live-100k"])]
     workloads: Vec<String>,
     /// How often each contestant is replayed; an odd number.
@@ -25,14 +36,18 @@ fn main() -> Result<(), String> {
     let arguments = Arguments::parse();
     let contestants = chosen(&arguments.contestants)?;
     for name in &arguments.workloads {
-        compare(&workload(name)?, &contestants, arguments.rounds.max(1));
+        let workload = workload(name)?;
+        let asked_for = !arguments.contestants.is_empty();
+        let mut taking_part = contestants.clone();
+        taking_part.retain(|entry| (entry.serves)(&workload) && (asked_for || !(entry.is_heavy)(&workload)));
+        compare(&workload, &taking_part, arguments.rounds.max(1));
     }
     Ok(())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
     if names.is_empty() {
-        return Ok(CONTESTANTS.into_iter().filter(|entry| !entry.heavy).collect());
+        return Ok(CONTESTANTS.to_vec());
     }
     let named = |name: &String| {
         CONTESTANTS.into_iter().find(|entry| entry.name == name).ok_or_else(|| {
@@ -49,17 +64,19 @@ fn workload(name: &str) -> Result<Workload, String> {
         "mixed-pow2" => Workload::mixed_pow2(),
         "video" => Workload::video(),
         "pages" => Workload::pages(),
+        "ffmpeg" => Workload::ffmpeg(),
+        "gstreamer" => Workload::gstreamer(),
         "huge-pages" => Workload::huge_pages(),
-        "live-1k" => Workload::live(1_000),
-        "live-10k" => Workload::live(10_000),
-        "live-100k" => Workload::live(100_000),
         "live-1m" => Workload::live(1_000_000),
-        other => return Err(format!("no workload is called \"{other}\"")),
+        other => {
+            let thousands = other.strip_prefix("live-").and_then(|rest| rest.strip_suffix('k')?.parse().ok());
+            let live = thousands.filter(|thousands| (1..=1000).contains(thousands)).map(|n: u32| n * 1000);
+            Workload::live(live.ok_or_else(|| format!("no workload is called \"{other}\""))?)
+        }
     })
 }
 
-fn compare(workload: &Workload, contestants: &[Entry], rounds: usize) {
-    let taking_part: Vec<&Entry> = contestants.iter().filter(|entry| (entry.serves)(workload)).collect();
+fn compare(workload: &Workload, taking_part: &[Entry], rounds: usize) {
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); taking_part.len()];
     for _ in 0..rounds {
         for (entry, outcomes) in taking_part.iter().zip(&mut outcomes) {
@@ -72,19 +89,13 @@ fn compare(workload: &Workload, contestants: &[Entry], rounds: usize) {
     let first = outcomes.first().map(|outcomes| times(outcomes)).unwrap_or_default();
     for (entry, outcomes) in taking_part.iter().zip(&outcomes) {
         let times = times(outcomes);
-        // The two of a round ran one after the other, so what disturbed one probably disturbed the other.
-        let ratio = median(first.iter().zip(&times).map(|(first, this)| first / this).collect());
+        let ratio = median_ratio(&first, &times);
         let least = times.iter().copied().fold(f64::INFINITY, f64::min);
         let Outcome { failures, packing, .. } = outcomes[0];
         println!(
             "  {:24} {:8.1} {least:8.1} {ratio:8.2} {failures:9} {packing:8.3}",
             entry.name,
-            median(times)
+            median(&times)
         );
     }
-}
-
-fn median(mut numbers: Vec<f64>) -> f64 {
-    numbers.sort_by(f64::total_cmp);
-    numbers[numbers.len() / 2]
 }

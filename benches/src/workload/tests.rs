@@ -18,7 +18,7 @@ fn light() -> [Workload; 8] {
 
 #[test]
 fn only_live_slots_are_freed_and_only_empty_ones_filled() {
-    for workload in light() {
+    for workload in light().into_iter().chain([Workload::ffmpeg(), Workload::gstreamer()]) {
         let mut live = vec![false; workload.slots as usize];
         for op in workload.setup.iter().chain(&workload.measured) {
             let (slot, becomes) = match *op {

@@ -91,5 +91,6 @@ pub(super) fn rings() -> Workload {
             rings[which].allocate(&mut measured);
         }
     }
-    Workload { name: "video", region: PageRange::from_pages(FIRST_PAGE, GIB / 4), slots, setup, measured }
+    let region = PageRange::from_pages(FIRST_PAGE, GIB / 4);
+    Workload { name: "video".into(), region, slots, setup, measured }
 }

@@ -1,0 +1,145 @@
+//! The whole path as a contestant: the map, the regions' locks and books, the border to a plug-in that was loaded from a
+//! library, and the algorithm behind it.
+
+use crate::contestant::Contestant;
+use cma_api::{Alignment, PAGE_SIZE, PageRange};
+use cma_framework::config::Map;
+use cma_framework::loader::SearchPath;
+use cma_framework::{AllocatorChoice, Chunk, Cma, Device, Plugin};
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::marker::PhantomData;
+
+/// A plug-in to run the framework with.
+pub trait Source {
+    /// The name in tables of the path by [`Device`].
+    const BY_DEVICE: &'static str;
+    /// The name in tables of the path by names.
+    const BY_NAMES: &'static str;
+
+    /// The plug-in.
+    fn plugin() -> Plugin;
+}
+
+/// Best fit, from its library.
+#[derive(Debug)]
+pub enum BestFit {}
+
+impl Source for BestFit {
+    const BY_DEVICE: &'static str = "framework (device)";
+    const BY_NAMES: &'static str = "framework (names)";
+
+    fn plugin() -> Plugin {
+        from_library("best_fit")
+    }
+}
+
+/// TLSF, from its library.
+#[derive(Debug)]
+pub enum Tlsf {}
+
+impl Source for Tlsf {
+    const BY_DEVICE: &'static str = "framework (device) on tlsf";
+    const BY_NAMES: &'static str = "framework (names) on tlsf";
+
+    fn plugin() -> Plugin {
+        from_library("tlsf")
+    }
+}
+
+/// The plug-in in `libcma_<name>_plugin.so`, which cargo built beside this program.
+fn from_library(name: &str) -> Plugin {
+    let file = format!("{DLL_PREFIX}cma_{name}_plugin{DLL_SUFFIX}");
+    let candidates = SearchPath::from_environment(&[]).candidates().into_iter();
+    let mut files = candidates.filter_map(|candidate| Some(candidate.ok()?.path));
+    let path = files
+        .find(|path| path.ends_with(&file))
+        .expect("cargo builds the plug-ins of which this crate depends");
+    Plugin::load(path).expect("a plug-in for this framework")
+}
+
+/// A framework with the plug-in of `S`, in which `region<n>` is the n-th of `regions`, and the device `camera<n>` may use it by
+/// the last of nine rules or more.
+///
+/// # Panics
+///
+/// If the regions overlap or are none.
+pub fn framework<S: Source>(regions: &[PageRange]) -> Cma {
+    let cma = Cma::new();
+    cma.allocator_register(S::plugin()).expect("the first of its name");
+    let mut map = String::from("a=x;b=x;c/f=x;c/g=x;d*=x;e=x;camera0/q=x;f=x");
+    for (n, range) in regions.iter().enumerate() {
+        let name = format!("region{n}");
+        cma.region_register(Some(&name), range.start(), range.bytes(), AllocatorChoice::Default)
+            .expect("regions apart from each other");
+        map.push_str(&format!(";camera{n}={name}"));
+    }
+    cma.set_map(Map::parse(&map).expect("a map in order"));
+    cma
+}
+
+/// A device that keeps its handle.
+#[derive(Debug)]
+pub struct ByDevice<S> {
+    device: Device,
+    source: PhantomData<S>,
+}
+
+impl<S> ByDevice<S> {
+    /// A device of a framework that others may use, too.
+    pub fn of(device: Device) -> Self {
+        ByDevice { device, source: PhantomData }
+    }
+}
+
+impl<S: Source> Contestant for ByDevice<S> {
+    const NAME: &'static str = S::BY_DEVICE;
+    type Chunk = Chunk;
+
+    fn new(region: PageRange, _most_live: u32) -> Self {
+        ByDevice::of(framework::<S>(&[region]).device("camera0", None).expect("a sound name"))
+    }
+
+    #[inline]
+    fn allocate(&mut self, pages: u32, alignment: Alignment) -> Option<Chunk> {
+        self.device.alloc(u64::from(pages) * PAGE_SIZE, alignment.bytes()).ok()
+    }
+
+    #[inline]
+    fn free(&mut self, chunk: Chunk) {
+        drop(chunk);
+    }
+
+    fn first_page(&self, chunk: &Chunk) -> u64 {
+        chunk.range().first_page()
+    }
+}
+
+/// A caller that names the device each time.
+#[derive(Debug)]
+pub struct ByNames<S> {
+    cma: Cma,
+    source: PhantomData<S>,
+}
+
+impl<S: Source> Contestant for ByNames<S> {
+    const NAME: &'static str = S::BY_NAMES;
+    type Chunk = Chunk;
+
+    fn new(region: PageRange, _most_live: u32) -> Self {
+        ByNames { cma: framework::<S>(&[region]), source: PhantomData }
+    }
+
+    #[inline]
+    fn allocate(&mut self, pages: u32, alignment: Alignment) -> Option<Chunk> {
+        self.cma.alloc("camera0", None, u64::from(pages) * PAGE_SIZE, alignment.bytes()).ok()
+    }
+
+    #[inline]
+    fn free(&mut self, chunk: Chunk) {
+        drop(chunk);
+    }
+
+    fn first_page(&self, chunk: &Chunk) -> u64 {
+        chunk.range().first_page()
+    }
+}

@@ -1,0 +1,51 @@
+//! Recorded traces as workloads, so that contestants that know no devices can take part.
+
+use super::{FIRST_PAGE, Op, Workload};
+use cma_api::{Alignment, PageRange, Pages};
+use cma_trace::{Action, Trace};
+
+/// A single pass over a trace takes milliseconds, which is too short to be measured.
+const OPERATIONS: usize = 1_000_000;
+
+/// The trace in `bytes` over and over, in a region of twice the most that is ever live. What is live at the end of a pass is
+/// freed before the next.
+pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
+    let trace = Trace::read(bytes).expect("a trace that cma-trace ships");
+    let mut slots = 0;
+    let mut empty = Vec::new();
+    let mut slot_of_chunk = Vec::new();
+    let mut pass = Vec::new();
+    for operation in trace.operations() {
+        match operation.action {
+            Action::Allocate { size, alignment, .. } => {
+                let slot = empty.pop().unwrap_or_else(|| {
+                    slots += 1;
+                    slots - 1
+                });
+                let pages = u32::try_from(Pages::covering(size).get()).expect("a buffer of less than 16 TiB");
+                let alignment =
+                    Alignment::new(alignment).map_or(Alignment::PAGE, |asked| asked.max(Alignment::PAGE));
+                pass.push(Op::Allocate { slot, pages, alignment });
+                slot_of_chunk.push(Some(slot));
+            }
+            Action::Free { chunk } => {
+                let slot = slot_of_chunk[chunk as usize].take().expect("a trace frees what is live");
+                pass.push(Op::Free { slot });
+                empty.push(slot);
+            }
+        }
+    }
+    let left_over = slot_of_chunk.into_iter().flatten().map(|slot| Op::Free { slot });
+    let pass_alone = pass.clone();
+    pass.extend(left_over);
+    let mut measured = pass.repeat(OPERATIONS / pass.len());
+    measured.extend(pass_alone);
+    let pages = Pages::covering(trace.usual_region_bytes()).get();
+    Workload {
+        name: name.into(),
+        region: PageRange::from_pages(FIRST_PAGE, pages),
+        slots,
+        setup: Vec::new(),
+        measured,
+    }
+}
