@@ -31,6 +31,7 @@ fn placing(criterion: &mut Criterion) {
     for mut workload in workloads {
         workload.measured.truncate(100_000);
         let mut group = short_group(criterion, &workload.name);
+        group.throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
         let (group, workload) = (&mut group, &workload);
         one::<BestFit>(group, workload, BenchmarkId::from_parameter);
         one::<Tlsf>(group, workload, BenchmarkId::from_parameter);
@@ -45,6 +46,7 @@ fn placing(criterion: &mut Criterion) {
     }
 }
 
+/// No throughput is given: criterion would draw the chart over it instead of over the number of chunks.
 /// A region at 93 % is too full for buddies and bitmaps to serve everything: part of their time is refusals.
 fn growth(criterion: &mut Criterion) {
     let mut group = short_group(criterion, "growth");
@@ -74,7 +76,6 @@ fn one<C: Contestant>(
     if !C::serves(workload) || C::is_heavy(workload) {
         return;
     }
-    group.throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
     group.bench_function(id(C::NAME), |bencher| {
         bencher.iter_batched_ref(
             || Replay::<C>::set_up(workload),
