@@ -5,7 +5,9 @@
 
 mod attach;
 mod chunks;
+mod guard;
 mod occupancy;
+mod verify;
 
 use crate::allocate::{Misplacement, Reason};
 use crate::register::UnregisterError;
@@ -18,6 +20,7 @@ use chunks::{Booked, ChunkTable};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{PageRange, Pages, Placement, Request};
+pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::sync::Arc;
@@ -113,55 +116,6 @@ impl Region {
             largest_hole_bytes: state.largest_hole(self).unwrap_or_default().bytes(),
             allocator: state.attached.state(&state.choice),
         }
-    }
-
-    /// Compares the books with what the allocator says of itself. May be slow: it is for tests and for diagnosis.
-    ///
-    /// # Errors
-    ///
-    /// The first disagreement, with the evidence.
-    pub fn check(&self) -> Result<(), String> {
-        let state = &mut *self.lock();
-        let live = state.chunks.ascending();
-        let used: u64 = live.iter().map(|(_, booked)| booked.placement.range.pages().get()).sum();
-        let free = self.0.range.pages().get() - used;
-        if free != state.free.get() {
-            return Err(format!(
-                "{} pages are booked as free, but the chunks leave {free}",
-                state.free.get()
-            ));
-        }
-        let name = state.attached.name().to_string();
-        if matches!(state.attached, Attached::Nothing { .. }) {
-            return Ok(());
-        }
-        let said = |reason: Reason| reason.to_string();
-        let verdict = state
-            .ask(self, "it panicked while checking itself", |object| object.check().into_result())
-            .map_err(said)?;
-        verdict.map_err(|broken| format!("allocator {name}: {broken}"))?;
-        let largest = state.largest_hole(self).map_err(said)?;
-        let holes =
-            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
-        if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
-            return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
-        }
-        let mut expected = Vec::new();
-        let mut from = self.0.range.first_page();
-        let ends = live.iter().map(|(_, b)| (b.placement.range.first_page(), b.placement.range.end_page()));
-        for (first, end) in ends.chain([(self.0.range.end_page(), 0)]) {
-            if from < first {
-                expected.push(PageRange::from_pages(from, first - from));
-            }
-            from = end;
-        }
-        if holes[..] != expected[..] {
-            return Err(format!(
-                "allocator {name} has the holes {:?}, the books leave {expected:?}",
-                &holes[..]
-            ));
-        }
-        Ok(())
     }
 
     #[inline]
@@ -433,55 +387,3 @@ impl PartialEq for Region {
 }
 
 impl Eq for Region {}
-
-/// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain address.
-#[must_use = "a chunk that is dropped is freed"]
-pub struct Chunk {
-    region: Region,
-    range: PageRange,
-    /// [`Slot::NONE`] once the chunk has outgrown its guard.
-    slot: Slot,
-}
-
-impl Chunk {
-    /// The lowest address.
-    pub fn start(&self) -> cma_api::DmaAddr {
-        self.range.start()
-    }
-
-    /// The size in bytes: what was asked for, rounded up to a page.
-    pub fn size(&self) -> u64 {
-        self.range.bytes()
-    }
-
-    /// The pages it covers.
-    pub fn range(&self) -> PageRange {
-        self.range
-    }
-
-    /// The region it is in.
-    pub fn region(&self) -> &Region {
-        &self.region
-    }
-
-    /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
-    pub fn into_addr(mut self) -> cma_api::DmaAddr {
-        self.region.lock().chunks.index(self.slot);
-        self.slot = Slot::NONE;
-        self.range.start()
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        if self.slot != Slot::NONE {
-            self.region.free_slot(&mut self.region.lock(), self.slot);
-        }
-    }
-}
-
-impl fmt::Debug for Chunk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Chunk({} in {})", self.range, self.region)
-    }
-}

@@ -1,0 +1,58 @@
+//! Comparing a region's books with what its allocator says of itself.
+
+use super::Region;
+use super::attach::Attached;
+use crate::allocate::Reason;
+use cma_api::v1::AllocatorBox;
+use cma_api::{PageRange, Pages};
+
+impl Region {
+    /// Compares the books with what the allocator says of itself. May be slow: it is for tests and for diagnosis.
+    ///
+    /// # Errors
+    ///
+    /// The first disagreement, with the evidence.
+    pub fn check(&self) -> Result<(), String> {
+        let state = &mut *self.lock();
+        let live = state.chunks.ascending();
+        let used: u64 = live.iter().map(|(_, booked)| booked.placement.range.pages().get()).sum();
+        let free = self.0.range.pages().get() - used;
+        if free != state.free.get() {
+            return Err(format!(
+                "{} pages are booked as free, but the chunks leave {free}",
+                state.free.get()
+            ));
+        }
+        let name = state.attached.name().to_string();
+        if matches!(state.attached, Attached::Nothing { .. }) {
+            return Ok(());
+        }
+        let said = |reason: Reason| reason.to_string();
+        let verdict = state
+            .ask(self, "it panicked while checking itself", |object| object.check().into_result())
+            .map_err(said)?;
+        verdict.map_err(|broken| format!("allocator {name}: {broken}"))?;
+        let largest = state.largest_hole(self).map_err(said)?;
+        let holes =
+            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
+        if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
+            return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
+        }
+        let mut expected = Vec::new();
+        let mut from = self.0.range.first_page();
+        let ends = live.iter().map(|(_, b)| (b.placement.range.first_page(), b.placement.range.end_page()));
+        for (first, end) in ends.chain([(self.0.range.end_page(), 0)]) {
+            if from < first {
+                expected.push(PageRange::from_pages(from, first - from));
+            }
+            from = end;
+        }
+        if holes[..] != expected[..] {
+            return Err(format!(
+                "allocator {name} has the holes {:?}, the books leave {expected:?}",
+                &holes[..]
+            ));
+        }
+        Ok(())
+    }
+}
