@@ -6,14 +6,10 @@ use cma_framework::config::{Bank, Growth, Map, RegionSpec};
 use cma_framework::early::EarlyError;
 use cma_framework::register::RegisterError;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserver};
-use cma_framework::{Cma, DmaAddr, EarlyRegion, EarlyState, Errno, PageRange, Plugin};
+use cma_framework::{Cma, DmaAddr, EarlyRegion, EarlyState, Errno, PageRange};
 use common::{BASE, MIB, scripted};
 
 const BANK: &[Bank] = &[Bank::new(BASE, 0x1000_0000)];
-
-fn best_fit() -> Plugin {
-    Plugin::built_in::<cma_best_fit::BestFit>()
-}
 
 fn early(size: u64, alignment: u64, start: Option<u64>) -> EarlyRegion {
     EarlyRegion { size, alignment, start: start.map(DmaAddr::new), ..EarlyRegion::default() }
