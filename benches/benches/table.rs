@@ -1,7 +1,8 @@
 //! Every figure that is quoted, in one run: what the workloads take, ours beside the peers', and the aims beside what was
 //! reached, as Markdown on standard output.
 //!
-//! All contestants take a turn in each of several rounds, so that the machine's moods hit all alike. Times are medians of the
+//! All contestants take a turn in each of several rounds, each time in another order, so that the machine's moods hit all
+//! alike. Times are medians of the
 //! rounds; a ratio is taken in each round, and the median of the ratios is given.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose purpose is to print a table")]
 
@@ -21,7 +22,7 @@ use std::process::Command;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// How often each contestant takes its turn; an odd number.
-    #[arg(long, short, default_value_t = 5)]
+    #[arg(long, short, default_value_t = 7)]
     rounds: usize,
     /// Minutes more: W4 with a million chunks, and peers on workloads on which they take microseconds.
     #[arg(long)]
@@ -104,7 +105,9 @@ fn measure(arguments: &Arguments) -> Measured {
     for round in 1..=arguments.rounds.max(1) {
         eprintln!("round {round} of {}", arguments.rounds);
         for workload in &workloads {
-            for entry in CONTESTANTS {
+            let mut order = CONTESTANTS;
+            order.rotate_left(round % CONTESTANTS.len());
+            for entry in order {
                 if (entry.serves)(workload) && (arguments.heavy || !(entry.is_heavy)(workload)) {
                     let place = measured.placing.entry((workload.name.clone(), entry.name)).or_default();
                     place.push((entry.replay)(workload));
@@ -112,11 +115,13 @@ fn measure(arguments: &Arguments) -> Measured {
             }
         }
         let mixed = &workloads[0];
-        for (name, time) in [
+        let mut stop_watches = [
             (BEST_FIT, one_in_a_thousand::<Ours<cma_best_fit::BestFit>> as fn(&Workload) -> f64),
             (DEVICE, one_in_a_thousand::<ByDevice<framework::BestFit>>),
             (OFFSET, one_in_a_thousand::<peers::Offset>),
-        ] {
+        ];
+        stop_watches.rotate_left(round % 3);
+        for (name, time) in stop_watches {
             measured.latency.entry(name).or_default().push(time(mixed));
         }
         measured.threads[0].push(speedup::<framework::BestFit>(&threads, Regions::Own));
