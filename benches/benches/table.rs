@@ -2,8 +2,7 @@
 //! reached, as Markdown on standard output.
 //!
 //! All contestants take a turn in each of several rounds, each time in another order, so that the machine's moods hit all
-//! alike. Times are medians of the
-//! rounds; a ratio is taken in each round, and the median of the ratios is given.
+//! alike. Times are medians of the rounds; a ratio is taken in each round, and the median of the ratios is given.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
