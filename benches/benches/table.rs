@@ -54,8 +54,10 @@ const NAMES: &str = "framework (names)";
 const OFFSET: &str = "offset-allocator";
 const PEER_BUDDY: &str = "buddy_system_allocator";
 
-/// Whose single allocations are timed.
-const STOP_WATCHES: [(&str, fn(&Workload) -> f64); 3] = [
+/// A contestant and what times its single allocations.
+type StopWatch = (&'static str, fn(&Workload) -> f64);
+
+const STOP_WATCHES: [StopWatch; 3] = [
     (BEST_FIT, one_in_a_thousand::<Ours<cma_best_fit::BestFit>>),
     (DEVICE, one_in_a_thousand::<ByDevice<framework::BestFit>>),
     (OFFSET, one_in_a_thousand::<peers::Offset>),
