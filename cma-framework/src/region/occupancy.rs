@@ -96,7 +96,14 @@ fn offsets(region: PageRange, range: PageRange) -> (usize, usize) {
 const PAGES_A_WORD: usize = 32;
 
 /// How many words are looked at one by one before the summaries are.
-const NEAR: usize = 4;
+const NEAR: usize = 5;
+
+/// Whether the first edge in `word`, which is word `at`, is a start behind page `last`.
+#[inline]
+fn starts_behind(at: usize, word: u64, last: usize) -> bool {
+    let edge = word.trailing_zeros() as usize;
+    edge.is_multiple_of(2) && at * PAGES_A_WORD + edge / 2 > last
+}
 
 #[derive(Debug)]
 struct Edges {
@@ -120,26 +127,27 @@ impl Edges {
 
     #[inline]
     fn is_free(&self, first: usize, last: usize) -> bool {
-        let word = first / PAGES_A_WORD;
-        let here = self.words[word] >> (first % PAGES_A_WORD * 2);
-        if here != 0 {
-            let edge = here.trailing_zeros() as usize;
-            return edge.is_multiple_of(2) && first + edge / 2 > last;
-        }
         // The next words are likely to have an edge; the summaries are for large holes.
-        let mut next = self.words.iter().enumerate().skip(word + 1).take(NEAR);
-        match next.find(|(_, word)| **word != 0).map(|(at, _)| at).or_else(|| self.next_word(word + 1 + NEAR))
-        {
-            None => true,
-            Some(at) => {
-                let edge = self.words[at].trailing_zeros() as usize;
-                edge.is_multiple_of(2) && at * PAGES_A_WORD + edge / 2 > last
+        let mut at = first / PAGES_A_WORD;
+        let mut word = self.words[at] & u64::MAX << (first % PAGES_A_WORD * 2);
+        let near = self.words.len().min(at + NEAR);
+        while word == 0 {
+            at += 1;
+            if at >= near {
+                return self.is_free_beyond(at, last);
             }
+            word = self.words[at];
         }
+        starts_behind(at, word, last)
+    }
+
+    /// The same, when there is no edge below word `from`.
+    #[cold]
+    fn is_free_beyond(&self, from: usize, last: usize) -> bool {
+        self.next_word(from).is_none_or(|at| starts_behind(at, self.words[at], last))
     }
 
     /// The first word from `from` on that has an edge.
-    #[cold]
     fn next_word(&self, from: usize) -> Option<usize> {
         let mut at = from;
         for (level, summary) in self.summaries.iter().enumerate() {
