@@ -92,6 +92,10 @@ impl ChunkTable {
             *vacant = record;
             slot
         } else {
+            if self.records.len() == self.records.capacity() {
+                // By a quarter: doubling would leave up to half of the books empty.
+                self.records.reserve_exact(self.records.len() / 4 + 16);
+            }
             self.records.push(record);
             // Memory ends before 2^32 records of 24 bytes do.
             (self.records.len() - 1) as u32
