@@ -29,8 +29,7 @@ pub use device::Device;
 pub use early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use errno::Errno;
 pub use loader::Plugin;
-pub use region::{AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus};
-pub use world::Registered;
+pub use region::{AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus, Registered};
 
 // The words a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

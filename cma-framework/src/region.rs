@@ -11,10 +11,9 @@ mod verify;
 
 use crate::allocate::{Misplacement, Reason};
 use crate::register::UnregisterError;
-use crate::world::Registered;
 pub(crate) use attach::Allocators;
 use attach::Attached;
-pub use attach::{AllocatorChoice, AllocatorState, ChangeError};
+pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
 pub(crate) use chunks::Slot;
 use chunks::{Booked, ChunkTable};
 use cma_api::abi_stable::std_types::RResult;

@@ -5,8 +5,7 @@
 
 use crate::allocate::{AllocError, Unmatched};
 use crate::config::Map;
-use crate::loader::Plugin;
-use crate::region::Region;
+use crate::region::{Region, Registered};
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
 use rustc_hash::FxHasher;
@@ -15,16 +14,6 @@ use std::sync::{Arc, OnceLock};
 
 /// Longer names, in bytes, are served and not remembered.
 const MAX_KEPT_NAME: usize = 255;
-
-/// An allocator that regions may ask for.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Registered {
-    /// The name it is registered under; `None` for none.
-    pub name: Option<Arc<str>>,
-    /// The algorithm.
-    pub plugin: Plugin,
-}
 
 /// Map, regions and allocators at one moment.
 #[derive(Debug)]

@@ -4,11 +4,20 @@ use super::chunks::ChunkTable;
 use super::{Region, State};
 use crate::allocate::Reason;
 use crate::loader::Plugin;
-use crate::world::Registered;
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
 use std::fmt;
 use std::sync::Arc;
+
+/// An allocator that regions may ask for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Registered {
+    /// The name it is registered under; `None` for none.
+    pub name: Option<Arc<str>>,
+    /// The algorithm.
+    pub plugin: Plugin,
+}
 
 /// Which allocator a region asks for.
 #[derive(Clone, Debug, Default)]
