@@ -243,6 +243,8 @@ pub struct Info {
     pub free_bytes: u64,
     /// How many they are.
     pub regions: usize,
+    /// What start and size of a chunk have to be multiples of, in bytes, so that it can be given to another process from any of them.
+    pub granule_bytes: u64,
 }
 
 /// Why there is no [`Info`].

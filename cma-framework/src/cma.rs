@@ -6,12 +6,13 @@ use crate::allocate::Reason;
 use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
 use crate::loader::{Plugin, name_fault};
+use crate::memory::Memory;
 use crate::region::{AllocatorChoice, AllocatorState, Allocators, ChangeError, Region, Registered};
 use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
-use crate::reserve::Reserver;
+use crate::reserve::{Reserved, Reserver};
 use crate::world::World;
 use arc_swap::ArcSwap;
-use cma_api::{Asker, DmaAddr, PageRange};
+use cma_api::{Asker, DmaAddr, PageRange, Pages};
 use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -191,7 +192,7 @@ impl Cma {
                 continue;
             };
             let EarlyRegion { name, allocator, .. } = early.description().clone();
-            early.set(match self.register(name, range, allocator) {
+            early.set(match self.register(name, range, &mut early.memory(), allocator) {
                 Ok(region) => EarlyState::Registered(region),
                 Err(error) => {
                     tracing::warn!(%range, %error, "early region not registered");
@@ -237,13 +238,36 @@ impl Cma {
         } else {
             InvalidRegion::Unaligned { start, size }
         })?;
-        self.register(name.map(String::from), range, allocator)
+        self.register(name.map(String::from), range, &mut None, allocator)
     }
 
+    /// Registers a region with what a reserver has set aside for it, at run time.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; then nothing has changed, and the memory is released.
+    pub fn region_register_reserved(
+        &self,
+        name: Option<&str>,
+        reserved: Reserved,
+        allocator: AllocatorChoice,
+    ) -> Result<Region, RegisterError> {
+        let Reserved { range, mut memory } = reserved;
+        let (start, size) = (range.start(), range.bytes());
+        if range.pages() == Pages::ZERO {
+            return Err(InvalidRegion::NoSize.into());
+        } else if range.end_page() > PageRange::ADDRESS_SPACE_PAGES {
+            return Err(InvalidRegion::PastTheTop { start, size }.into());
+        }
+        self.register(name.map(String::from), range, &mut memory, allocator)
+    }
+
+    /// Takes `memory` if it succeeds.
     fn register(
         &self,
         name: Option<String>,
         range: PageRange,
+        memory: &mut Option<Box<dyn Memory>>,
         choice: AllocatorChoice,
     ) -> Result<Region, RegisterError> {
         if let Some(name) = name.as_ref().filter(|name| !crate::config::is_name(name)) {
@@ -263,6 +287,9 @@ impl Cma {
         if let Some(other) = world.overlapping(range) {
             let (region, other) = (other.to_string(), other.range());
             return Err(RegisterError::Overlaps { wanted: range, region, range: other });
+        }
+        if let Some(memory) = memory.take() {
+            region.give_memory(memory);
         }
         self.change(|world| world.with_region(&region));
         Ok(region)

@@ -1,11 +1,12 @@
 //! Early regions: described, not registered yet, still to be given memory (specification section 3).
 
 use crate::config::RegionSpec;
+use crate::memory::Memory;
 use crate::region::{AllocatorChoice, Region};
 use crate::register::RegisterError;
-use crate::reserve::{ReserveError, ReserveRequest, Reserver};
+use crate::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A region that still needs memory.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +56,7 @@ impl EarlyRegion {
         if end > PageRange::ADDRESS_SPACE_PAGES || pages.get() == PageRange::ADDRESS_SPACE_PAGES {
             return Err(too_large);
         }
-        Ok(ReserveRequest { pages, alignment, start })
+        Ok(ReserveRequest { name: self.name.clone(), pages, alignment, start })
     }
 }
 
@@ -120,12 +121,19 @@ pub(crate) struct Early {
     pub(crate) region: EarlyRegion,
     pub(crate) request: ReserveRequest,
     state: Mutex<EarlyState>,
+    /// What its reserver gave with the addresses, as long as it is no region.
+    memory: Mutex<Option<Box<dyn Memory>>>,
 }
 
 impl EarlyHandle {
     pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
         let request = region.request()?;
-        Ok(EarlyHandle(Arc::new(Early { region, request, state: Mutex::default() })))
+        Ok(EarlyHandle(Arc::new(Early {
+            region,
+            request,
+            state: Mutex::default(),
+            memory: Mutex::default(),
+        })))
     }
 
     /// What was described.
@@ -155,6 +163,10 @@ impl EarlyHandle {
         }
     }
 
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Option<Box<dyn Memory>>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn set(&self, state: EarlyState) {
         *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
@@ -163,8 +175,11 @@ impl EarlyHandle {
     pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
         if self.reserved().is_none() {
             self.set(
-                match reserver.reserve(&self.0.request).and_then(|range| self.0.request.accept(range)) {
-                    Ok(range) => EarlyState::Reserved(range),
+                match reserver.reserve(&self.0.request).and_then(|answer| self.0.request.accept(answer)) {
+                    Ok(Reserved { range, memory }) => {
+                        *self.memory() = memory;
+                        EarlyState::Reserved(range)
+                    }
                     Err(error) => {
                         let name = self.0.region.name.as_deref().unwrap_or("(private)");
                         tracing::warn!(region = name, %error, "early region not reserved");

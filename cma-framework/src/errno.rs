@@ -3,6 +3,7 @@
 use crate::allocate::{AllocError, FreeError, InfoError};
 use crate::config::ConfigError;
 use crate::early::EarlyError;
+use crate::memory::MemoryError;
 use crate::region::ChangeError;
 use crate::register::{RegisterAllocatorError, RegisterError, UnregisterError};
 use crate::reserve::ReserveError;
@@ -47,6 +48,17 @@ impl AllocError {
             AllocError::NoRule { .. } => Errno::ENOENT,
             AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
             AllocError::NoRegion(_) => Errno::ENOMEM,
+        }
+    }
+}
+
+impl MemoryError {
+    /// The errno that a client is told.
+    pub fn errno(&self) -> Errno {
+        match self {
+            MemoryError::Simulated { .. } | MemoryError::Granule { .. } => Errno::EINVAL,
+            MemoryError::Held { .. } => Errno::EBUSY,
+            MemoryError::System { .. } => Errno::ENOMEM,
         }
     }
 }

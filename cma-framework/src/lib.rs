@@ -18,6 +18,7 @@ mod device;
 pub mod early;
 mod errno;
 pub mod loader;
+pub mod memory;
 mod region;
 pub mod register;
 pub mod reserve;
@@ -29,6 +30,7 @@ pub use device::Device;
 pub use early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use errno::Errno;
 pub use loader::Plugin;
+pub use memory::{MappedChunk, MemoryError, SharedChunk};
 pub use region::{AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus, Registered};
 
 // The words a host shares with allocators.

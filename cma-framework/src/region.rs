@@ -10,6 +10,7 @@ mod occupancy;
 mod verify;
 
 use crate::allocate::{Misplacement, Reason};
+use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
 pub(crate) use attach::Allocators;
 use attach::Attached;
@@ -22,7 +23,7 @@ use cma_api::{PageRange, Pages, Placement, Request};
 pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///
@@ -36,6 +37,8 @@ struct Shared {
     name: Option<Arc<str>>,
     range: PageRange,
     state: Mutex<State>,
+    /// Set before anybody else sees the region, or never.
+    memory: OnceLock<Box<dyn Memory>>,
 }
 
 struct State {
@@ -74,7 +77,23 @@ impl Region {
                 chunks: ChunkTable::new(range),
                 free: range.pages(),
             }),
+            memory: OnceLock::new(),
         }))
+    }
+
+    /// Gives a new region its memory, for good.
+    pub(crate) fn give_memory(&self, memory: Box<dyn Memory>) {
+        // A new region has none.
+        let _ = self.0.memory.set(memory);
+    }
+
+    pub(crate) fn memory(&self) -> Option<&dyn Memory> {
+        self.0.memory.get().map(|memory| &**memory)
+    }
+
+    /// What memory is behind its addresses; `None` for addresses alone.
+    pub fn backing(&self) -> Option<Backing> {
+        self.memory().map(Memory::backing)
     }
 
     /// The name by which the map reaches it; `None` for a private region.

@@ -1,11 +1,14 @@
 //! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's memory.
 
 use crate::config::{Bank, Bytes, Growth, Platform};
+use crate::memory::Memory;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
 
 /// What an early region needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReserveRequest {
+    /// The region's name; `None` for a private one.
+    pub name: Option<String>,
     /// How much.
     pub pages: Pages,
     /// What the start must be a multiple of.
@@ -16,12 +19,29 @@ pub struct ReserveRequest {
 
 impl ReserveRequest {
     /// Whether `range` is what was asked for: a reserver is the host's, and the framework relies on what it answers.
-    pub(crate) fn accept(&self, range: PageRange) -> Result<PageRange, ReserveError> {
+    pub(crate) fn accept(&self, reserved: Reserved) -> Result<Reserved, ReserveError> {
+        let range = reserved.range;
         let fits = range.pages() == self.pages
             && range.end_page() <= PageRange::ADDRESS_SPACE_PAGES
             && range.start().is_aligned(self.alignment)
             && self.start.is_none_or(|start| start == range.start());
-        if fits { Ok(range) } else { Err(ReserveError::Misplaced { range }) }
+        if fits { Ok(reserved) } else { Err(ReserveError::Misplaced { range }) }
+    }
+}
+
+/// What a reserver has set aside.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The addresses.
+    pub range: PageRange,
+    /// The memory behind them; `None` for addresses alone.
+    pub memory: Option<Box<dyn Memory>>,
+}
+
+impl From<PageRange> for Reserved {
+    /// Addresses alone.
+    fn from(range: PageRange) -> Self {
+        Reserved { range, memory: None }
     }
 }
 
@@ -32,7 +52,7 @@ pub trait Reserver {
     /// # Errors
     ///
     /// [`ReserveError`]; then nothing is set aside.
-    fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError>;
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError>;
 }
 
 /// Why there is no memory for an early region.
@@ -87,8 +107,8 @@ pub enum ReserveError {
 /// use cma_framework::{Alignment, DmaAddr, Pages};
 ///
 /// let mut banks = Banks::new(&[Bank::new(0x4000_0000, 0x10_0000)], Growth::Down);
-/// let request = ReserveRequest { pages: Pages::new(3), alignment: Alignment::PAGE, start: None };
-/// assert_eq!(banks.reserve(&request)?.start(), DmaAddr::new(0x400f_d000));
+/// let request = ReserveRequest { name: None, pages: Pages::new(3), alignment: Alignment::PAGE, start: None };
+/// assert_eq!(banks.reserve(&request)?.range.start(), DmaAddr::new(0x400f_d000));
 /// # Ok::<(), cma_framework::reserve::ReserveError>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -108,6 +128,23 @@ impl Banks {
     /// The memory of a board.
     pub fn of(platform: &Platform) -> Self {
         Banks::new(platform.banks, platform.growth)
+    }
+
+    /// Sets addresses aside. Ports whose memory has no addresses of its own give it these.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`]; then nothing is set aside.
+    pub fn set_aside(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        let place = self.place(request)?;
+        let at = self.reserved.partition_point(|r| r.first_page() < place.first_page());
+        self.reserved.insert(at, place);
+        Ok(place)
+    }
+
+    /// Gives back what was set aside.
+    pub fn give_back(&mut self, range: PageRange) {
+        self.reserved.retain(|reserved| *reserved != range);
     }
 
     /// The free ranges of `bank`, ascending.
@@ -166,11 +203,8 @@ fn place_in(free: PageRange, request: &ReserveRequest, growth: Growth) -> Option
 }
 
 impl Reserver for Banks {
-    fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
-        let place = self.place(request)?;
-        let at = self.reserved.partition_point(|r| r.first_page() < place.first_page());
-        self.reserved.insert(at, place);
-        Ok(place)
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        self.set_aside(request).map(Reserved::from)
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use cma_framework::config::{Bank, Growth, Map, RegionSpec};
 use cma_framework::early::EarlyError;
 use cma_framework::register::RegisterError;
-use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserver};
+use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Cma, DmaAddr, EarlyRegion, EarlyState, Errno, PageRange};
 use common::{BASE, MIB, scripted};
 
@@ -42,8 +42,8 @@ fn one_that_cannot_be_registered_keeps_its_memory_and_does_not_stop_the_others()
     /// Gives every region the same memory.
     struct Same;
     impl Reserver for Same {
-        fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
-            Ok(PageRange::from_pages(0x1000, request.pages.get()))
+        fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+            Ok(PageRange::from_pages(0x1000, request.pages.get()).into())
         }
     }
     let cma = Cma::new();
@@ -118,8 +118,8 @@ fn the_command_line_comes_before_the_platform_in_either_order() {
 fn a_reserver_that_answers_with_something_else_gets_no_region() {
     struct Answers(PageRange);
     impl Reserver for Answers {
-        fn reserve(&mut self, _: &ReserveRequest) -> Result<PageRange, ReserveError> {
-            Ok(self.0)
+        fn reserve(&mut self, _: &ReserveRequest) -> Result<Reserved, ReserveError> {
+            Ok(self.0.into())
         }
     }
     for (first, pages) in
@@ -141,9 +141,10 @@ fn a_reserver_that_answers_with_something_else_gets_no_region() {
 fn a_reserver_may_look_at_the_framework_it_works_for() {
     struct Looks<'a>(&'a Cma);
     impl Reserver for Looks<'_> {
-        fn reserve(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
             self.0.set_map(Map::parse("*=r").unwrap());
-            Ok(PageRange::from_pages(self.0.early_regions().len() as u64 * 0x1000, request.pages.get()))
+            Ok(PageRange::from_pages(self.0.early_regions().len() as u64 * 0x1000, request.pages.get())
+                .into())
         }
     }
     let cma = Cma::new();

@@ -8,7 +8,7 @@ use crate::config::COMMON;
 use crate::device::Device;
 use crate::region::{Chunk, NotFreed, Region};
 use crate::world::Route;
-use cma_api::{Alignment, Asker, DmaAddr, PageRange, Pages};
+use cma_api::{Alignment, Asker, DmaAddr, PAGE_SIZE, PageRange, Pages};
 
 impl Cma {
     /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of
@@ -217,5 +217,10 @@ fn info_of<'a>(regions: impl Iterator<Item = &'a Region>) -> Result<Info, InfoEr
         total_bytes: sum(seen.iter().map(|r| r.range().pages())),
         free_bytes: sum(seen.iter().map(|r| r.free())),
         regions: seen.len(),
+        granule_bytes: seen
+            .iter()
+            .filter_map(|r| r.backing())
+            .map(|backing| backing.granule.bytes())
+            .fold(PAGE_SIZE, u64::max),
     })
 }

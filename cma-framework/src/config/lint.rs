@@ -5,7 +5,7 @@
 use super::map::Pattern;
 use super::{AllocatorSpec, Bank, Bytes, Growth, Map, ParsedRegion, Span};
 use crate::early::EarlyRegion;
-use crate::reserve::{Banks, ReserveError, Reserver};
+use crate::reserve::{Banks, ReserveError};
 use cma_api::{DmaAddr, PAGE_SIZE, PageRange, Pages};
 use std::collections::HashSet;
 use std::fmt;
@@ -248,7 +248,7 @@ fn no_memory(regions: &[ParsedRegion<'_>], banks: &[Bank], growth: Growth, findi
     let mut placed: Vec<(&str, PageRange)> = Vec::new();
     for region in regions {
         let Ok(request) = EarlyRegion::from(region.spec).request() else { continue };
-        match banks.reserve(&request) {
+        match banks.set_aside(&request) {
             Ok(range) => placed.push((region.spec.name, range)),
             Err(reason) => {
                 let overlaps = match &reason {

@@ -1,0 +1,274 @@
+//! Memory behind a region: the port that makes addresses touchable, and chunks as memory.
+//!
+//! A [`Reserver`](crate::reserve::Reserver) may hand out memory with a range of addresses; the region owns it from then on. What the
+//! memory is (files in memory, huge pages) is the port's: the framework maps nothing. A chunk becomes bytes with [`Chunk::map`], which is
+//! for this process alone, or descriptors with [`Chunk::share`], which is for others. It is one or the other: bytes that
+//! somebody else can change are no Rust slice.
+
+use crate::region::Chunk;
+use cma_api::{DmaAddr, PageRange, Pages};
+use std::fmt;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::OwnedFd;
+
+/// The memory of one region. Implemented by ports; a region is its only owner.
+pub trait Memory: fmt::Debug + Send + Sync {
+    /// What it is, and what is known of it.
+    fn backing(&self) -> Backing;
+
+    /// The memory of one chunk, all zero. It goes before the chunk does.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`]; then nothing has changed.
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError>;
+}
+
+/// The memory of one chunk, in a port's hands.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Makes [`bytes`](Self::bytes) the chunk's, if they are not yet.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`]; then nothing has changed.
+    fn map(&mut self) -> Result<(), MemoryError>;
+
+    /// The chunk's bytes; none before it is mapped.
+    fn bytes(&self) -> &[u8];
+
+    /// The chunk's bytes; none before it is mapped.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Descriptors for another process, which make up the chunk in this order: new ones at each call, each sealed against
+    /// growing and shrinking, none of which reaches a byte of another chunk.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
+    fn pieces(&self) -> Result<Vec<Piece>, MemoryError>;
+
+    /// Whether a descriptor or a mapping of any piece is still held by somebody else.
+    fn held(&self) -> bool;
+}
+
+/// The word of the framework that a range is a live chunk, and that whoever asks is the only one to have its memory.
+#[derive(Debug)]
+pub struct Claim(PageRange);
+
+impl Claim {
+    /// The chunk's range.
+    pub fn range(&self) -> PageRange {
+        self.0
+    }
+}
+
+/// A part of a chunk's memory, for another process.
+#[derive(Debug)]
+pub struct Piece {
+    /// The file. The client owns it.
+    pub file: OwnedFd,
+    /// Where in the file it starts, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// What a region's memory is, and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backing {
+    /// The port's name, as `memfd` or `hugetlb`.
+    pub kind: &'static str,
+    /// Whether the region's addresses are physical ones in one run.
+    pub contiguity: Contiguity,
+    /// What a chunk's start and size have to be multiples of so that it can be given to another process.
+    pub granule: Pages,
+}
+
+/// Whether memory is one physically contiguous run at the addresses that its region has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contiguity {
+    /// It is: every page was looked up after it was placed.
+    Verified,
+    /// Nobody may tell this process; with the reason.
+    Unknown(String),
+    /// It is not: addresses are for telling chunks apart, not for a device.
+    No,
+}
+
+impl fmt::Display for Contiguity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Contiguity::Verified => f.write_str("physically contiguous, verified"),
+            Contiguity::Unknown(why) => write!(f, "contiguity unknown: {why}"),
+            Contiguity::No => f.write_str("not physically contiguous"),
+        }
+    }
+}
+
+/// Why a chunk is no memory.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MemoryError {
+    /// The region has addresses alone.
+    #[error("region {region} is addresses alone; reserve it from a port that has memory")]
+    Simulated {
+        /// Its name, or its range.
+        region: String,
+    },
+    /// The chunk is not made of whole pieces.
+    #[error("{range} can't be given to another process: that takes whole multiples of {} bytes", granule.bytes())]
+    Granule {
+        /// The chunk.
+        range: PageRange,
+        /// What start and size have to be multiples of.
+        granule: Pages,
+    },
+    /// Somebody who had the memory before still holds it.
+    #[error("memory of {range} is still held by a process that was given it before")]
+    Held {
+        /// The part that is held.
+        range: PageRange,
+    },
+    /// The system refused.
+    #[error("{call}: {source}{}", remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
+    System {
+        /// What was asked of it.
+        call: &'static str,
+        /// What it said.
+        source: io::Error,
+        /// What to do about it, where that is known.
+        remedy: Option<String>,
+    },
+}
+
+/// A chunk that did not become memory. It is live as before.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotMapped {
+    /// The chunk.
+    pub chunk: Chunk,
+    /// Why.
+    pub error: MemoryError,
+}
+
+/// A chunk whose bytes are this process's to read and write. Dropping it unmaps and frees it.
+///
+/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the chunk to it and look at the bytes when it is
+/// done, as with every DMA buffer.
+#[derive(Debug)]
+pub struct MappedChunk {
+    // Goes before the chunk whose memory it is.
+    store: Box<dyn Store>,
+    chunk: Chunk,
+}
+
+/// A chunk whose memory others may have. Dropping it frees it; see [`reclaim`](Self::reclaim).
+#[derive(Debug)]
+pub struct SharedChunk {
+    // Goes before the chunk whose memory it is.
+    store: Box<dyn Store>,
+    chunk: Chunk,
+}
+
+impl Chunk {
+    fn store(self) -> Result<(Box<dyn Store>, Chunk), NotMapped> {
+        let made = match self.region().memory() {
+            Some(memory) => memory.store(Claim(self.range())),
+            None => Err(MemoryError::Simulated { region: self.region().to_string() }),
+        };
+        match made {
+            Ok(store) => Ok((store, self)),
+            Err(error) => Err(NotMapped { chunk: self, error }),
+        }
+    }
+
+    /// The chunk as bytes, all zero.
+    ///
+    /// # Errors
+    ///
+    /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
+    pub fn map(self) -> Result<MappedChunk, NotMapped> {
+        let (mut store, chunk) = self.store()?;
+        match store.map() {
+            Ok(()) => Ok(MappedChunk { store, chunk }),
+            Err(error) => {
+                drop(store);
+                Err(NotMapped { chunk, error })
+            }
+        }
+    }
+
+    /// The chunk as memory for another process, all zero.
+    ///
+    /// # Errors
+    ///
+    /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
+    pub fn share(self) -> Result<SharedChunk, NotMapped> {
+        let (store, chunk) = self.store()?;
+        Ok(SharedChunk { store, chunk })
+    }
+}
+
+impl MappedChunk {
+    /// Its address as the device sees it. It is physical memory's if the region's [`Backing`] says so.
+    pub fn start(&self) -> DmaAddr {
+        self.chunk.start()
+    }
+
+    /// The chunk.
+    pub fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
+    /// Makes it memory for another process, with what was written to it.
+    pub fn share(self) -> SharedChunk {
+        SharedChunk { store: self.store, chunk: self.chunk }
+    }
+}
+
+impl Deref for MappedChunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.store.bytes()
+    }
+}
+
+impl DerefMut for MappedChunk {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.store.bytes_mut()
+    }
+}
+
+impl SharedChunk {
+    /// Its address as the device sees it.
+    pub fn start(&self) -> DmaAddr {
+        self.chunk.start()
+    }
+
+    /// The chunk.
+    pub fn chunk(&self) -> &Chunk {
+        &self.chunk
+    }
+
+    /// Descriptors for another process, which make up the chunk in this order.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
+    pub fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+        self.store.pieces()
+    }
+
+    /// The chunk, if nobody else holds its memory any more. What is dropped while somebody does is free at once, and its
+    /// memory may be refused to the next chunk there until they let go.
+    ///
+    /// # Errors
+    ///
+    /// Itself, while a descriptor or a mapping of it is held elsewhere.
+    pub fn reclaim(self) -> Result<Chunk, SharedChunk> {
+        if self.store.held() { Err(self) } else { Ok(self.chunk) }
+    }
+}
