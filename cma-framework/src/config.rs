@@ -13,7 +13,7 @@ mod size;
 pub use error::{ConfigError, Mistake, Span};
 pub use map::{COMMON, Map, PatternSpec, RuleSpec};
 pub use platform::{Bank, Growth, Platform};
-pub use regions::{AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_regions};
+pub use regions::{AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions};
 pub use size::{Bytes, parse_size};
 
 /// The characters that the two grammars give a meaning; none of them may stand in a name.

@@ -1,6 +1,7 @@
 //! The one place that says which errno of the specification each error stands for.
 
 use crate::allocate::{AllocError, FreeError, InfoError};
+use crate::attributes::AttributeError;
 use crate::config::ConfigError;
 use crate::early::EarlyError;
 use crate::memory::MemoryError;
@@ -16,9 +17,13 @@ use crate::reserve::ReserveError;
 pub enum Errno {
     ENOENT = 2,
     ENOMEM = 12,
+    EACCES = 13,
     EBUSY = 16,
     EEXIST = 17,
+    ENOTDIR = 20,
+    EISDIR = 21,
     EINVAL = 22,
+    EFBIG = 27,
     EADDRINUSE = 98,
 }
 
@@ -132,6 +137,24 @@ impl ChangeError {
             ChangeError::Initialise { .. } | ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => {
                 Errno::EBUSY
             }
+        }
+    }
+}
+
+impl AttributeError {
+    /// The errno of the specification, section 7, and what Linux answers where that says nothing.
+    pub fn errno(&self) -> Errno {
+        match self {
+            AttributeError::Missing { .. } => Errno::ENOENT,
+            AttributeError::Folder => Errno::EISDIR,
+            AttributeError::NotFolder => Errno::ENOTDIR,
+            AttributeError::ReadOnly => Errno::EACCES,
+            AttributeError::TooLarge { .. } | AttributeError::TooLong { .. } => Errno::EFBIG,
+            AttributeError::Change(error) => error.errno(),
+            AttributeError::Config(error) => error.errno(),
+            AttributeError::NotUtf8 { .. }
+            | AttributeError::Nul { .. }
+            | AttributeError::AllocatorName { .. } => Errno::EINVAL,
         }
     }
 }

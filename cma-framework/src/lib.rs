@@ -12,6 +12,7 @@
 //! plug-in. [`Cma`] is where locks are taken and [`Region`] where allocators are called.
 
 pub mod allocate;
+pub mod attributes;
 mod cma;
 pub mod config;
 mod device;
@@ -25,6 +26,7 @@ pub mod reserve;
 mod world;
 
 pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal};
+pub use attributes::Attributes;
 pub use cma::{Attachments, Cma};
 pub use device::Device;
 pub use early::{EarlyHandle, EarlyRegion, EarlyState};

@@ -96,6 +96,9 @@ pub enum Mistake {
     /// Parameters that don't end.
     #[error("expected ')' behind the allocator's parameters")]
     UnclosedParams,
+    /// Something left over behind an allocator.
+    #[error("expected the end; an allocator is name[(params)]")]
+    LeftOverAllocator,
     /// Something left over behind a region.
     #[error("expected ';' or the end; a region is name=size[@start][/alignment][:allocator[(params)]]")]
     LeftOver,

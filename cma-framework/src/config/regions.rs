@@ -101,7 +101,7 @@ pub struct RegionSpans {
 ///
 /// The first mistake with its place.
 pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
-    let mut cursor = Cursor { text, at: text.len() - text.trim_start().len(), end: text.trim_end().len() };
+    let mut cursor = Cursor::over(text);
     let mut regions: Vec<ParsedRegion<'_>> = Vec::new();
     while cursor.at < cursor.end {
         if !regions.is_empty() && cursor.rest().starts_with(';') {
@@ -120,6 +120,21 @@ pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
     Ok(regions)
 }
 
+/// Reads an allocator as it may stand behind a region's `:`, that is `name` or `name(params)`; nothing is the default one.
+/// White space around the whole of it is passed over.
+///
+/// # Errors
+///
+/// The first mistake with its place.
+pub fn parse_allocator(text: &str) -> Result<Option<AllocatorSpec<'_>>, ConfigError> {
+    let mut cursor = Cursor::over(text);
+    let (allocator, _) = cursor.allocator()?;
+    if cursor.at < cursor.end {
+        return Err(cursor.mistake(cursor.at..cursor.end, Mistake::LeftOverAllocator));
+    }
+    Ok(allocator)
+}
+
 struct Cursor<'a> {
     text: &'a str,
     at: usize,
@@ -127,6 +142,10 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    fn over(text: &'a str) -> Self {
+        Cursor { text, at: text.len() - text.trim_start().len(), end: text.trim_end().len() }
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..self.end).unwrap_or_default()
     }

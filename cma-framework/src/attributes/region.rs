@@ -1,0 +1,67 @@
+//! The attributes of a region: those of specification section 7, and beside them those by which mainline Linux shows a
+//! CMA area.
+
+use super::{Attribute, AttributeError, line_if_any};
+use crate::config::parse_allocator;
+use crate::loader::name_fault;
+use crate::region::{AllocatorChoice, AllocatorState, Region};
+use crate::{Cma, PAGE_SIZE};
+use std::fmt::Display;
+
+/// In the order in which they are listed.
+pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
+    Attribute { name: "alloc", read: |region| Ok(line_if_any(&alloc(region))), write: Some(set_alloc) },
+    Attribute::read_only("available_pages", |region| line(region.free().get())),
+    Attribute::read_only("base_pfn", |region| line(region.range().first_page())),
+    Attribute::read_only("free", |region| line(region.free().bytes())),
+    Attribute::read_only("maxchunk", |region| line(region.status().largest_hole_bytes / PAGE_SIZE)),
+    Attribute::read_only("name", |region| Ok(line_if_any(region.name().unwrap_or_default()))),
+    // Each bit of the bitmap stands for 2^0 pages.
+    Attribute::read_only("order_per_bit", |_| line(0)),
+    Attribute::read_only("problem", |region| Ok(line_if_any(&problem(region)))),
+    Attribute::read_only("size", |region| line(region.range().bytes())),
+    Attribute::read_only("start", |region| line(region.range().start())),
+    Attribute::read_only("total_pages", |region| line(region.range().pages().get())),
+    Attribute::read_only("users", |region| line(region.status().users)),
+];
+
+fn line(what: impl Display) -> Result<String, AttributeError> {
+    Ok(format!("{what}\n"))
+}
+
+/// The allocator in a word. What the specification doesn't have is one that is out of service: no name has parentheses, so
+/// that it can't be taken for one at work.
+fn alloc(region: &Region) -> String {
+    match region.status().allocator {
+        AllocatorState::Attached(name) => name.unwrap_or_else(|| "-".to_string()),
+        AllocatorState::Waiting { wanted: Some(name), .. } => format!("[{name}]"),
+        AllocatorState::Waiting { wanted: None, .. } => String::new(),
+        AllocatorState::OutOfService { allocator, .. } => format!("({allocator})"),
+    }
+}
+
+/// Why the region serves nothing; empty when it does.
+fn problem(region: &Region) -> String {
+    match region.status().allocator {
+        AllocatorState::Attached(_) => String::new(),
+        AllocatorState::Waiting { failure: Some(failure), .. } => failure,
+        waiting @ AllocatorState::Waiting { .. } => waiting.to_string(),
+        AllocatorState::OutOfService { allocator, reason } => {
+            format!("allocator \"{allocator}\" is out of service: {reason}")
+        }
+    }
+}
+
+fn set_alloc(cma: &Cma, region: &Region, text: &str) -> Result<(), AttributeError> {
+    let choice = match parse_allocator(text)? {
+        None => AllocatorChoice::Default,
+        Some(allocator) => {
+            if let Some(fault) = name_fault(allocator.name) {
+                return Err(AttributeError::AllocatorName { name: allocator.name.to_string(), fault });
+            }
+            allocator.into()
+        }
+    };
+    cma.set_region_allocator(region, choice)?;
+    Ok(())
+}

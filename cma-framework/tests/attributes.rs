@@ -1,0 +1,339 @@
+//! What the attribute tree guarantees: each row of the table in section 7 of the specification, and that no text and no path does harm.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod attribute_properties;
+mod common;
+
+use cma_buddy::Buddy;
+use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
+use cma_framework::config::Map;
+use cma_framework::{AllocatorChoice, Attributes, Cma, DmaAddr, Errno, Plugin, Region};
+use common::{BASE, MIB, region, scripted, with_regions};
+
+fn refused(tree: &Attributes, path: &str, text: impl AsRef<[u8]>) -> AttributeError {
+    tree.write(path, text.as_ref()).unwrap_err()
+}
+
+/// A framework without allocators and with the region `video` at [`BASE`].
+fn waiting(choice: AllocatorChoice) -> (Cma, Region, Attributes) {
+    let cma = Cma::new();
+    let video = region(&cma, "video", BASE, 16 * MIB, choice);
+    let tree = cma.attributes();
+    (cma, video, tree)
+}
+
+fn names(tree: &Attributes, path: &str) -> Vec<String> {
+    tree.list(path).unwrap().into_iter().map(|(name, _)| name).collect()
+}
+
+/// The text of every attribute but the log of errors.
+fn everything(tree: &Attributes) -> Vec<(String, String)> {
+    fn walk(tree: &Attributes, folder: &str, all: &mut Vec<(String, String)>) {
+        for (name, entry) in tree.list(folder).unwrap() {
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            match entry {
+                Entry::Folder => walk(tree, &path, all),
+                Entry::Link { target } => all.push((path, target)),
+                Entry::Attribute { .. } if path == "errors" => {}
+                Entry::Attribute { .. } => all.push((path.clone(), tree.read(&path).unwrap())),
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(tree, "", &mut all);
+    all
+}
+
+#[test]
+fn the_map_is_a_line_or_nothing_and_writing_replaces_it() {
+    let cma = with_regions(&["a", "b"], "");
+    let tree = cma.attributes();
+    assert_eq!(tree.read("map").unwrap(), "");
+    tree.write("map", b"cam/x,mic=a;*=b\n").unwrap();
+    assert_eq!(tree.read("map").unwrap(), "cam/x,mic=a;*=b\n");
+    assert_eq!(*cma.map(), Map::parse("cam/x,mic=a;*=b").unwrap());
+    tree.write("map", b" *=a").unwrap();
+    assert_eq!(tree.read("map").unwrap(), "*=a\n");
+    assert!(cma.alloc("any", None, 4096, 0).is_ok());
+    tree.write("map", b"\n").unwrap();
+    assert_eq!(tree.read("map").unwrap(), "");
+    assert_eq!(cma.alloc("any", None, 4096, 0).unwrap_err().errno(), Errno::ENOENT);
+}
+
+#[test]
+fn a_malformed_map_is_refused_with_its_place_and_the_old_one_stays() {
+    let cma = with_regions(&["a"], "cam=a");
+    let tree = cma.attributes();
+    for (text, place) in
+        [("cam=a;mic", "column 10"), ("  cam==a", "column 7"), ("a=b\nc=d", "column 6"), ("cam=", "column 5")]
+    {
+        let error = refused(&tree, "map", format!("{text}\n"));
+        assert_eq!(error.errno(), Errno::EINVAL);
+        assert!(error.to_string().contains(place), "{text}: {error}");
+        assert_eq!(tree.read("map").unwrap(), "cam=a\n");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_refused() {
+    let tree = with_regions(&["a"], "cam=a").attributes();
+    for path in ["map", "regions/a/alloc"] {
+        let before = everything(&tree);
+        assert_eq!(refused(&tree, path, b"cam=\xff"), AttributeError::NotUtf8 { at: 4 });
+        assert_eq!(refused(&tree, path, b"a\0\n"), AttributeError::Nul { at: 1 });
+        let long = vec![b'a'; LONGEST_TEXT + 1];
+        assert_eq!(refused(&tree, path, long), AttributeError::TooLong { bytes: LONGEST_TEXT + 1 });
+        assert_eq!(everything(&tree), before);
+    }
+    assert_eq!(AttributeError::NotUtf8 { at: 0 }.errno(), Errno::EINVAL);
+    assert_eq!(AttributeError::Nul { at: 0 }.errno(), Errno::EINVAL);
+    assert_eq!(AttributeError::TooLong { bytes: 0 }.errno(), Errno::EFBIG);
+}
+
+#[test]
+fn allocators_are_named_in_the_order_in_which_they_came() {
+    let cma = Cma::new();
+    let tree = cma.attributes();
+    assert_eq!(tree.read("allocators").unwrap(), "\n");
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    cma.allocator_register_as(None, Plugin::built_in::<Buddy>()).unwrap();
+    cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
+    assert_eq!(tree.read("allocators").unwrap(), "best-fit - buddy\n");
+}
+
+#[test]
+fn a_region_has_a_folder_named_by_its_start_and_a_named_one_a_link_to_it() {
+    let cma = Cma::new();
+    region(&cma, "video", BASE, MIB, AllocatorChoice::Default);
+    cma.region_register(None, DmaAddr::new(0), MIB, AllocatorChoice::Default).unwrap();
+    let tree = cma.attributes();
+    let link = Entry::Link { target: "0x40000000".to_string() };
+    assert_eq!(
+        tree.list("regions").unwrap(),
+        [
+            ("0x0".to_string(), Entry::Folder),
+            ("0x40000000".to_string(), Entry::Folder),
+            ("video".to_string(), link.clone())
+        ]
+    );
+    assert_eq!(tree.entry("regions/video").unwrap(), link);
+    assert_eq!(names(&tree, "regions/video"), names(&tree, "regions/0x40000000"));
+    assert_eq!(tree.read("regions/video/start").unwrap(), "0x40000000\n");
+    assert_eq!(tree.read("regions/0x0/name").unwrap(), "");
+    for other in ["regions/0x40000001", "regions/0X40000000", "regions/0x040000000", "regions/0x1000"] {
+        assert_eq!(tree.entry(other).unwrap_err().errno(), Errno::ENOENT, "{other}");
+    }
+}
+
+#[test]
+fn a_name_like_an_address_never_hides_a_region() {
+    let cma = Cma::new();
+    // The first is called as if it were the second.
+    region(&cma, "0x40100000", BASE, MIB, AllocatorChoice::Default);
+    region(&cma, "plain", BASE + MIB, MIB, AllocatorChoice::Default);
+    for (n, name) in [".", "..", &"x".repeat(256)].iter().enumerate() {
+        region(&cma, name, BASE + (n as u64 + 2) * MIB, MIB, AllocatorChoice::Default);
+    }
+    let tree = cma.attributes();
+    assert_eq!(tree.entry("regions/0x40100000").unwrap(), Entry::Folder);
+    assert_eq!(tree.read("regions/0x40100000/name").unwrap(), "plain\n");
+    assert_eq!(tree.read("regions/0x40000000/name").unwrap(), "0x40100000\n");
+    assert_eq!(names(&tree, "regions")[5..], ["plain"]);
+    for path in ["regions/.", "regions/..", "regions/"] {
+        assert_eq!(tree.entry(path).unwrap_err().errno(), Errno::ENOENT);
+    }
+}
+
+#[test]
+fn the_figures_of_a_region_follow_its_chunks() {
+    let cma = with_regions(&["a"], "*=a");
+    let tree = cma.attributes();
+    let read = |name: &str| tree.read(&format!("regions/a/{name}")).unwrap();
+    assert_eq!([read("name"), read("start"), read("size")], ["a\n", "0x40000000\n", "16777216\n"]);
+    assert_eq!([read("total_pages"), read("base_pfn"), read("order_per_bit")], ["4096\n", "262144\n", "0\n"]);
+    let first = cma.alloc("cam", None, 4 * MIB, 0).unwrap();
+    let second = cma.alloc("cam", None, MIB, 0).unwrap();
+    drop(first);
+    assert_eq!([read("users"), read("free"), read("available_pages")], ["1\n", "15728640\n", "3840\n"]);
+    assert_eq!(read("maxchunk"), "2816\n");
+    drop(second);
+    assert_eq!([read("users"), read("free"), read("maxchunk")], ["0\n", "16777216\n", "4096\n"]);
+}
+
+#[test]
+fn alloc_says_what_serves_a_region_or_what_it_waits_for() {
+    let (_, _, tree) = waiting(AllocatorChoice::Default);
+    assert_eq!(tree.read("regions/video/alloc").unwrap(), "");
+    assert_eq!(tree.read("regions/video/problem").unwrap(), "waits for the default\n");
+
+    let (cma, _, tree) = waiting(AllocatorChoice::named("buddy"));
+    assert_eq!(tree.read("regions/video/alloc").unwrap(), "[buddy]\n");
+    assert_eq!(tree.read("regions/video/problem").unwrap(), "waits for buddy\n");
+    cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
+    assert_eq!(tree.read("regions/video/alloc").unwrap(), "buddy\n");
+    assert_eq!(tree.read("regions/video/problem").unwrap(), "");
+
+    let (cma, _, tree) = waiting(AllocatorChoice::Default);
+    cma.allocator_register_as(None, Plugin::built_in::<Buddy>()).unwrap();
+    assert_eq!(tree.read("regions/video/alloc").unwrap(), "-\n");
+
+    let (cma, video, tree) = waiting(scripted("-1+1"));
+    cma.alloc_from_region(&video, 4096, 0).unwrap_err();
+    assert_eq!(tree.read("regions/video/alloc").unwrap(), "(scripted)\n");
+    let problem = tree.read("regions/video/problem").unwrap();
+    assert!(problem.contains("out of service") && problem.contains("outside the region"), "{problem}");
+}
+
+#[test]
+fn a_region_whose_allocator_was_written_attaches_it_and_serves() {
+    let cma = with_regions(&["a"], "*=a");
+    cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
+    let tree = cma.attributes();
+    let alloc = "regions/a/alloc";
+    for (written, shown) in [
+        ("buddy\n", "buddy\n"),
+        ("best-fit", "best-fit\n"),
+        (" buddy(max-order=3) \n", "buddy\n"),
+        ("\n", "best-fit\n"),
+        ("later\n", "[later]\n"),
+    ] {
+        tree.write(alloc, written.as_bytes()).unwrap();
+        assert_eq!(tree.read(alloc).unwrap(), shown, "{written:?}");
+        assert_eq!(cma.alloc("any", None, 4096, 0).is_ok(), shown != "[later]\n", "{written:?}");
+    }
+    cma.allocator_register_as(Some("later"), Plugin::built_in::<Buddy>()).unwrap();
+    assert_eq!(tree.read(alloc).unwrap(), "later\n");
+    assert!(cma.alloc("any", None, 4096, 0).is_ok());
+}
+
+#[test]
+fn parameters_written_with_an_allocator_reach_it() {
+    let (cma, video, tree) = waiting(AllocatorChoice::Default);
+    cma.allocator_register(Plugin::built_in::<common::Scripted>()).unwrap();
+    tree.write("regions/video/alloc", b"scripted(5+1 9+1)\n").unwrap();
+    let place = || cma.alloc_from_region(&video, 4096, 0).unwrap().start().get() - BASE;
+    assert_eq!(place(), 5 * 4096);
+    let error = refused(&tree, "regions/video/alloc", "scripted(colour=red)");
+    assert_eq!(error.errno(), Errno::EINVAL);
+    assert!(error.to_string().contains("no script: colour=red"), "{error}");
+    assert_eq!(place(), 9 * 4096);
+}
+
+#[test]
+fn an_allocator_is_changed_under_live_chunks_only_if_the_new_one_adopts_them() {
+    let cma = with_regions(&["a"], "*=a");
+    cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
+    cma.allocator_register(Plugin::built_in::<common::Scripted>()).unwrap();
+    let tree = cma.attributes();
+    let chunks: Vec<_> = (0..4).map(|_| cma.alloc("cam", None, 3 * 4096, 0).unwrap()).collect();
+    let places: Vec<_> = chunks.iter().map(cma_framework::Chunk::range).collect();
+    for nobody in ["scripted\n", "unknown\n"] {
+        let error = refused(&tree, "regions/a/alloc", nobody);
+        assert_eq!(error.errno(), Errno::EBUSY, "{error}");
+        assert_eq!(tree.read("regions/a/alloc").unwrap(), "best-fit\n");
+    }
+    tree.write("regions/a/alloc", b"bitmap\n").unwrap_err();
+    cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
+    tree.write("regions/a/alloc", b"bitmap\n").unwrap();
+    assert_eq!(tree.read("regions/a/alloc").unwrap(), "bitmap\n");
+    assert_eq!(tree.read("regions/a/users").unwrap(), "4\n");
+    assert!(chunks.iter().map(cma_framework::Chunk::range).eq(places));
+    cma.region("a").unwrap().check().unwrap();
+}
+
+#[test]
+fn what_can_name_no_allocator_is_refused_with_the_reason() {
+    let tree = with_regions(&["a"], "").attributes();
+    tree.write("regions/a/alloc", b"best-fit").unwrap();
+    for (text, reason) in [
+        ("-", "without a name"),
+        ("[buddy]", "has one of the characters"),
+        ("büddy", "not ASCII"),
+        ("best fit", "at column 1"),
+        ("buddy\nbuddy", "no white space"),
+        ("(x=1)", "parameters need the name"),
+        ("buddy(x", "expected ')'"),
+        ("buddy(x)y", "expected the end"),
+        ("buddy;tlsf", "at column 6: \";tlsf\""),
+    ] {
+        let error = refused(&tree, "regions/a/alloc", format!("{text}\n"));
+        assert_eq!(error.errno(), Errno::EINVAL, "{text}");
+        assert!(error.to_string().contains(reason), "{text}: {error}");
+        assert_eq!(tree.read("regions/a/alloc").unwrap(), "best-fit\n");
+    }
+}
+
+#[test]
+fn only_map_and_alloc_may_be_written() {
+    let tree = with_regions(&["a"], "*=a").attributes();
+    let before = everything(&tree);
+    let (mut writable, mut modes) = (Vec::new(), Vec::new());
+    let paths = before.iter().map(|(path, _)| path.as_str()).chain(["errors", "", "regions", "regions/a"]);
+    for path in paths {
+        let entry = tree.entry(path).unwrap();
+        modes.push(entry.mode());
+        match entry {
+            Entry::Attribute { writable: true } => writable.push(path),
+            Entry::Attribute { .. } => {
+                assert_eq!(refused(&tree, path, "0\n").errno(), Errno::EACCES, "{path}");
+            }
+            _ => assert_eq!(refused(&tree, path, "0\n").errno(), Errno::EISDIR, "{path}"),
+        }
+    }
+    assert_eq!(writable, ["map", "regions/0x40000000/alloc"]);
+    modes.sort_unstable();
+    modes.dedup();
+    assert_eq!(modes, [0o444, 0o644, 0o755, 0o777]);
+    assert_eq!(everything(&tree), before);
+    assert_eq!(tree.read("errors").unwrap(), "");
+}
+
+#[test]
+fn what_is_not_there_is_told_from_what_is_something_else() {
+    let tree = with_regions(&["a"], "").attributes();
+    let errno = |path: &str| tree.read(path).map_err(|error| error.errno());
+    for path in ["nothing", "/map", "map2", "regions/b", "regions/a/nothing", "regions//a", "Map"] {
+        assert_eq!(errno(path), Err(Errno::ENOENT), "{path}");
+    }
+    for path in ["map/", "map/x", "regions/a/name/x"] {
+        assert_eq!(errno(path), Err(Errno::ENOTDIR), "{path}");
+    }
+    for path in ["", "regions", "regions/a", "regions/0x40000000"] {
+        assert_eq!(errno(path), Err(Errno::EISDIR), "{path}");
+    }
+    assert_eq!(tree.list("map").unwrap_err().errno(), Errno::ENOTDIR);
+    assert_eq!(tree.list("nothing").unwrap_err().errno(), Errno::ENOENT);
+}
+
+#[test]
+fn a_region_that_was_unregistered_is_gone_from_the_tree() {
+    let cma = with_regions(&["a"], "");
+    let tree = cma.attributes();
+    cma.region_unregister(&cma.region("a").unwrap()).unwrap();
+    assert_eq!(names(&tree, "regions"), [""; 0]);
+    assert_eq!(tree.entry("regions/a").unwrap_err().errno(), Errno::ENOENT);
+    assert_eq!(tree.read("regions/0x40000000/name").unwrap_err().errno(), Errno::ENOENT);
+}
+
+#[test]
+fn the_last_refused_writes_are_kept_with_their_reasons() {
+    let cma = with_regions(&["a"], "");
+    let tree = cma.attributes();
+    assert_eq!(tree.read("errors").unwrap(), "");
+    refused(&tree, "map", "a==b");
+    refused(&tree.clone(), "regions/a/alloc", "-");
+    assert_eq!(
+        tree.read("errors").unwrap(),
+        "1 map: EINVAL: a rule has one '=' at column 3: \"=\"\n\
+        2 regions/0x40000000/alloc: EINVAL: \"-\" can't be the name of an allocator: it stands for an allocator without a name\n"
+    );
+    for _ in 0..20 {
+        refused(&tree, "map", "x".repeat(LONGEST_TEXT - 1) + "=");
+        refused(&tree, "map", format!("{}*=a", "y*".repeat(LONGEST_TEXT / 4)));
+    }
+    let errors = tree.read("errors").unwrap();
+    assert_eq!(errors.lines().count(), 8);
+    assert!(errors.len() < 8 * 1000, "{} bytes", errors.len());
+    assert!(errors.lines().last().unwrap().starts_with("42 map: EINVAL: "), "{errors}");
+}
