@@ -1,5 +1,6 @@
 //! The façade: everything a host calls, and the only place where configuration changes.
 
+mod askers;
 mod serve;
 
 use crate::allocate::Reason;
@@ -7,13 +8,15 @@ use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
 use crate::loader::{Plugin, name_fault};
 use crate::memory::Memory;
-use crate::region::{AllocatorChoice, AllocatorState, Allocators, ChangeError, Region, Registered};
+use crate::region::{
+    AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Owner, Region, Registered,
+};
 use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
 use crate::reserve::{Reserved, Reserver};
 use crate::world::World;
 use arc_swap::ArcSwap;
+use askers::Askers;
 use cma_api::{Asker, DmaAddr, PageRange, Pages};
-use hashbrown::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -54,9 +57,8 @@ pub(crate) struct Shared {
     setup: Mutex<Setup>,
     /// Held while early regions are reserved and registered, one after the other; the host's reserver runs meanwhile.
     reserving: Mutex<()>,
-    /// Numbers of the (device, type) pairs that ever found a rule. A lock of its own: a request of a new pair must not wait for
-    /// a change of the configuration.
-    askers: Mutex<HashMap<(String, String), Asker>>,
+    /// Numbers of the (device, type) pairs that ever found a rule.
+    askers: Askers,
 }
 
 /// What only changes of the configuration need. Its lock is what makes them take turns.
@@ -69,9 +71,6 @@ struct Setup {
     single: Vec<EarlyHandle>,
     map_from_command_line: bool,
 }
-
-/// More pairs than this share the number 0, so that names made up by clients can't fill memory.
-const MAX_ASKERS: usize = 1 << 16;
 
 /// What became of the regions that waited when an allocator was registered.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +97,7 @@ impl Cma {
             world: ArcSwap::from_pointee(World::new()),
             world_number: AtomicU64::new(0),
             setup: Mutex::default(),
-            askers: Mutex::default(),
+            askers: Askers::default(),
         }))
     }
 
@@ -405,13 +404,17 @@ impl Cma {
 
     /// The number of a (device, type) pair.
     pub(crate) fn intern(&self, device: &str, kind: &str) -> Asker {
-        let askers = &mut *self.0.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = askers.len() + 1;
-        let pair = (device.to_string(), kind.to_string());
-        if next > MAX_ASKERS {
-            return askers.get(&pair).copied().unwrap_or(Asker::NOBODY);
-        }
-        *askers.entry(pair).or_insert(Asker(next as u32))
+        self.0.askers.number(device, kind)
+    }
+
+    /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.
+    pub fn owners(&self, region: &Region) -> Vec<Owner> {
+        region.owners(self.0.askers.names())
+    }
+
+    /// The last refusals of `region`, oldest first, each with its reason.
+    pub fn failures(&self, region: &Region) -> Vec<Failure> {
+        region.failures(self.0.askers.names())
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -431,6 +434,7 @@ impl Shared {
         self.world.load()
     }
 
+    #[inline]
     pub(crate) fn world_number(&self) -> u64 {
         self.world_number.load(Ordering::Acquire)
     }

@@ -43,15 +43,20 @@ impl Device {
     /// [`AllocError`], which says why, for each region that was tried.
     #[inline]
     pub fn alloc(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        if self.route.borrow().world != self.cma.shared().world_number() {
-            self.look_up();
+        let known = self.route.borrow();
+        if known.world == self.cma.shared().world_number() {
+            return self.cma.shared().alloc_by(&known, size, alignment);
         }
-        self.cma.shared().alloc_by(&self.route.borrow(), size, alignment)
+        drop(known);
+        self.alloc_anew(size, alignment)
     }
 
+    /// The same, when the configuration has changed.
     #[cold]
-    fn look_up(&self) {
-        *self.route.borrow_mut() = route(&self.cma, &self.name, &self.kind);
+    fn alloc_anew(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let route = route(&self.cma, &self.name, &self.kind);
+        *self.route.borrow_mut() = route.clone();
+        self.cma.shared().alloc_by(&route, size, alignment)
     }
 }
 

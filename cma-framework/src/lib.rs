@@ -13,6 +13,7 @@
 
 pub mod allocate;
 pub mod attributes;
+mod clock;
 mod cma;
 pub mod config;
 mod device;
@@ -33,7 +34,10 @@ pub use early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use errno::Errno;
 pub use loader::Plugin;
 pub use memory::{MappedChunk, MemoryError, SharedChunk};
-pub use region::{AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus, Registered};
+pub use region::{
+    AllocatorChoice, AllocatorState, ChangeError, Chunk, Failure, Owner, Region, RegionStatistics,
+    RegionStatus, Registered,
+};
 
 // The words a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

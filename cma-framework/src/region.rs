@@ -3,6 +3,7 @@
 //! Nothing above takes this lock but through these methods, and nothing below takes another: requests to different
 //! regions never meet. A plug-in is called under the lock of its region alone.
 
+mod account;
 mod attach;
 mod chunks;
 mod guard;
@@ -10,20 +11,23 @@ mod occupancy;
 mod verify;
 
 use crate::allocate::{Misplacement, Reason};
+use crate::clock::Moment;
 use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
+use account::Account;
+pub use account::RegionStatistics;
 pub(crate) use attach::Allocators;
 use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
-pub(crate) use chunks::Slot;
-use chunks::{Booked, ChunkTable};
+use chunks::{Booked, ChunkTable, Slot};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
-use cma_api::{PageRange, Pages, Placement, Request};
+use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///
@@ -47,7 +51,7 @@ struct State {
     choice: AllocatorChoice,
     attached: Attached,
     chunks: ChunkTable,
-    free: Pages,
+    account: Account,
 }
 
 /// A region's figures at one moment.
@@ -64,6 +68,34 @@ pub struct RegionStatus {
     pub allocator: AllocatorState,
 }
 
+/// A live chunk, as its region's books have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// Its place.
+    pub range: PageRange,
+    /// Device and type that asked for it; `None` when it was asked of the region itself.
+    pub device: Option<(Arc<str>, Arc<str>)>,
+    /// How long it has been live, to a hundredth of a second or what the system's timer tick is.
+    pub age: Duration,
+}
+
+/// A request that a region didn't serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The size asked for, in whole pages.
+    pub bytes: u64,
+    /// The alignment asked for.
+    pub alignment: Alignment,
+    /// Device and type that asked; `None` when the region itself was asked.
+    pub device: Option<(Arc<str>, Arc<str>)>,
+    /// Why.
+    pub reason: Reason,
+    /// How long ago.
+    pub age: Duration,
+}
+
 impl Region {
     pub(crate) fn new(owner: u64, name: Option<Arc<str>>, range: PageRange, choice: AllocatorChoice) -> Self {
         Region(Arc::new(Shared {
@@ -75,7 +107,7 @@ impl Region {
                 choice,
                 attached: Attached::Nothing { failure: None },
                 chunks: ChunkTable::new(range),
-                free: range.pages(),
+                account: Account::new(range.pages()),
             }),
             memory: OnceLock::new(),
         }))
@@ -122,14 +154,46 @@ impl Region {
 
     /// Its free space.
     pub fn free(&self) -> Pages {
-        self.lock().free
+        self.lock().account.free
+    }
+
+    /// What it has served and refused since it was registered.
+    pub fn statistics(&self) -> RegionStatistics {
+        self.lock().account.statistics()
+    }
+
+    /// The live chunks in ascending order of address. `name` gives (device, type) pairs their names.
+    pub(crate) fn owners(&self, mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>) -> Vec<Owner> {
+        let live = self.lock().chunks.ascending();
+        let owner = |(_, booked): (Slot, Booked)| Owner {
+            range: booked.range,
+            device: name(booked.asker),
+            age: booked.since.age(),
+        };
+        live.into_iter().map(owner).collect()
+    }
+
+    /// The last refusals, oldest first.
+    pub(crate) fn failures(
+        &self,
+        mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>,
+    ) -> Vec<Failure> {
+        let refused: Vec<_> = self.lock().account.failures().cloned().collect();
+        let failure = |account::Refused { request, reason, when }| Failure {
+            bytes: request.pages().bytes(),
+            alignment: request.alignment(),
+            device: name(request.asker()),
+            reason,
+            age: when.age(),
+        };
+        refused.into_iter().map(failure).collect()
     }
 
     /// Its figures, all of one moment. The largest hole is asked of the allocator.
     pub fn status(&self) -> RegionStatus {
         let state = &mut *self.lock();
         RegionStatus {
-            free_bytes: state.free.bytes(),
+            free_bytes: state.account.free.bytes(),
             users: state.chunks.live(),
             largest_hole_bytes: state.largest_hole(self).unwrap_or_default().bytes(),
             allocator: state.attached.state(&state.choice),
@@ -171,33 +235,45 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
         // The chunk is put together when the lock is free again: it would only be moved about meanwhile.
-        let (first, slot) = self.place(request, registered)?;
-        let range = PageRange::from_pages(first, request.pages().get());
-        Ok(Chunk { region: self.clone(), range, slot })
+        let (first, tag, slot) = self.place(request, registered)?;
+        Ok(Chunk::new(self.clone(), first, request.pages(), tag, slot))
     }
 
-    /// Places and books a chunk. The answer is its first page and its slot.
+    /// Places and books a chunk. The answer is its first page, its tag and its slot.
     #[inline]
-    fn place(&self, request: &Request, registered: &impl Allocators) -> Result<(u64, Slot), Box<Reason>> {
+    fn place(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+    ) -> Result<(u64, Tag, Slot), Box<Reason>> {
+        let now = Moment::now();
         let state = &mut *self.lock();
         let answer = match &mut state.attached {
             Attached::Allocator(service) => service.object.allocate(request),
-            _ => state.attach(self, registered)?.object.allocate(request),
+            _ => match state.attach(self, registered) {
+                Ok(service) => service.object.allocate(request),
+                Err(reason) => return Err(state.refuse(request, *reason)),
+            },
         };
         let placement = match answer {
             RResult::ROk(placement) => placement,
             RResult::RErr(refused) => return Err(self.refused(state, request, refused)),
         };
-        match self.book(state, request, placement) {
-            Ok(slot) => Ok((placement.range.first_page(), slot)),
+        match self.book(state, request, placement.range, now) {
+            Ok(slot) => Ok((placement.range.first_page(), placement.tag, slot)),
             Err(fault) => Err(self.misplaced(state, request, fault)),
         }
     }
 
     /// Books a placement after every check that its allocator deserves.
     #[inline]
-    fn book(&self, state: &mut State, request: &Request, placement: Placement) -> Result<Slot, Misplacement> {
-        let range = placement.range;
+    fn book(
+        &self,
+        state: &mut State,
+        request: &Request,
+        range: PageRange,
+        now: Moment,
+    ) -> Result<Slot, Misplacement> {
         if range.pages() != request.pages() {
             Err(Misplacement::WrongSize(range))
         } else if !range.within(self.0.range) {
@@ -205,26 +281,25 @@ impl Region {
         } else if range.first_page() & (request.alignment().pages().get() - 1) != 0 {
             Err(Misplacement::Unaligned(range))
         } else {
-            let slot = state
-                .chunks
-                .book(placement, request.asker())
-                .map_err(|chunks::Overlaps| Misplacement::Overlaps(range))?;
-            state.free = Pages::new(state.free.get() - range.pages().get());
+            let booked = state.chunks.book(range, request.asker(), now);
+            let slot = booked.map_err(|chunks::Overlaps| Misplacement::Overlaps(range))?;
+            state.account.took(range.pages());
             Ok(slot)
         }
     }
 
     #[cold]
     fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Box<Reason> {
-        Box::new(match refused {
+        let reason = match refused {
             Refused::Panicked => state.end_service(self, "it panicked while allocating"),
             Refused::No => self.no_room(state, request).unwrap_or_else(|ended| ended),
-        })
+        };
+        state.refuse(request, reason)
     }
 
     /// Works out why the allocator finds no place; or how it ended when it was asked.
     fn no_room(&self, state: &mut State, request: &Request) -> Result<Reason, Reason> {
-        let (pages, free, region) = (request.pages(), state.free, self.0.range.pages());
+        let (pages, free, region) = (request.pages(), state.account.free, self.0.range.pages());
         if region < pages {
             return Ok(Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes: region.bytes() });
         } else if free < pages {
@@ -234,7 +309,7 @@ impl Region {
         let largest_hole_bytes = largest.bytes();
         Ok(if largest < pages {
             Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes }
-        } else if request.alignment() > cma_api::Alignment::PAGE {
+        } else if request.alignment() > Alignment::PAGE {
             Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes }
         } else {
             Reason::Declined { largest_hole_bytes }
@@ -246,19 +321,35 @@ impl Region {
     fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Box<Reason> {
         let allocator = state.attached.name().to_string();
         state.end_service(self, &format!("it answered {} with {fault}", Asked(request)));
-        Box::new(Reason::Misplaced { allocator, fault })
+        state.refuse(request, Reason::Misplaced { allocator, fault })
     }
 
-    /// Frees the chunk in `slot`. The books lose it whatever the allocator says.
+    /// Frees the chunk in `slot`, which is `range` and was placed with `tag`.
     #[inline]
-    fn free_slot(&self, state: &mut State, slot: Slot) {
-        let Booked { placement, .. } = state.chunks.unbook(slot);
-        state.free = Pages::new(state.free.get() + placement.range.pages().get());
+    fn take_back(&self, slot: Slot, range: PageRange, tag: Tag) {
+        self.free_slot(&mut self.lock(), slot, range, tag);
+    }
+
+    /// The same, under the lock. The books lose the chunk whatever the allocator says.
+    #[inline]
+    fn free_slot(&self, state: &mut State, slot: Slot, range: PageRange, tag: Tag) {
+        let tag = state.chunks.unbook(slot, range, tag);
+        state.account.got_back(range.pages());
         if let Attached::Allocator(service) = &mut state.attached
-            && let Err(refused) = service.object.free(&placement).into_result()
+            && let RResult::RErr(refused) = service.object.free(&Placement { range, tag })
         {
-            self.not_taken_back(state, placement.range, refused);
+            self.not_taken_back(state, range, refused);
         }
+    }
+
+    /// Makes a chunk known by its address, because its guard goes.
+    fn release_guard(&self, slot: Slot, tag: Tag) {
+        self.lock().chunks.index(slot, tag);
+    }
+
+    /// The range of the live chunk in `slot`.
+    fn range_of(&self, slot: Slot) -> PageRange {
+        self.lock().chunks.range(slot)
     }
 
     #[cold]
@@ -273,10 +364,10 @@ impl Region {
     /// Frees the chunk that starts at page `first` and that no guard holds.
     pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
         let state = &mut *self.lock();
-        let Some(slot) = state.chunks.unindex(first) else {
+        let Some((slot, Placement { range, tag })) = state.chunks.unindex(first) else {
             return Err(if state.chunks.starts_at(first) { NotFreed::Held } else { NotFreed::NoChunk });
         };
-        self.free_slot(state, slot);
+        self.free_slot(state, slot, range, tag);
         Ok(())
     }
 
@@ -323,6 +414,13 @@ impl Region {
 }
 
 impl State {
+    /// Remembers a refusal.
+    #[cold]
+    fn refuse(&mut self, request: &Request, reason: Reason) -> Box<Reason> {
+        self.account.refuse(request, &reason);
+        Box::new(reason)
+    }
+
     /// Asks the allocator something it can't refuse. The error is how it ended: `what` says where it panicked.
     fn ask<T>(
         &mut self,
@@ -341,9 +439,12 @@ impl State {
     fn largest_hole(&mut self, region: &Region) -> Result<Pages, Reason> {
         let asking = "it panicked while looking for its largest hole";
         let largest = self.ask(region, asking, AllocatorBox::largest_hole)?;
-        if largest > self.free {
-            let what =
-                format!("it says that {} pages are free in one piece, of {}", largest.get(), self.free.get());
+        if largest > self.account.free {
+            let what = format!(
+                "it says that {} pages are free in one piece, of {}",
+                largest.get(),
+                self.account.free.get()
+            );
             return Err(self.end_service(region, &what));
         }
         Ok(largest)

@@ -194,7 +194,7 @@ impl Service {
     fn adopt_all(&mut self, chunks: &mut ChunkTable) -> Result<(), ChangeError> {
         let mut tags = Vec::new();
         for (slot, booked) in chunks.ascending() {
-            let chunk = booked.placement.range;
+            let chunk = booked.range;
             match self.object.adopt(chunk).into_result() {
                 Ok(tag) => tags.push((slot, tag)),
                 Err(reason) => {
@@ -203,9 +203,7 @@ impl Service {
                 }
             }
         }
-        for (slot, tag) in tags {
-            chunks.retag(slot, tag);
-        }
+        chunks.retag(tags);
         Ok(())
     }
 }

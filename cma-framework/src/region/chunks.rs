@@ -1,10 +1,10 @@
-//! The books of one region: every live chunk, where it is, its allocator's tag, who asked.
+//! The books of one region: every live chunk, where it is, who asked, and when.
 //!
-//! A chunk's record stays in one slot for its life, and a guard knows its slot, so freeing through a guard searches
-//! nothing. Chunks whose owner keeps only the address are indexed by it. Every chunk is checked against the others
-//! before it is booked.
+//! What it takes to free a chunk is with its guard, tag included, so freeing reads no record. Chunks whose owner keeps only
+//! the address are indexed by it, with their tags. Every chunk is checked against the others before it is booked.
 
 use super::occupancy::Occupancy;
+use crate::clock::Moment;
 use cma_api::{Asker, PageRange, Placement, Tag};
 use hashbrown::{HashMap, HashTable};
 
@@ -20,29 +20,33 @@ impl Slot {
 /// The books of one region.
 #[derive(Debug)]
 pub(super) struct ChunkTable {
+    region: PageRange,
     records: Vec<Record>,
     /// The head of the list of vacant records.
     vacant: u32,
     live: u32,
     occupancy: Occupancy,
-    /// The slots of the chunks that are known by address alone.
-    by_address: HashTable<u32>,
-    /// The sizes that don't fit into a record: 16 TiB and more.
-    huge: HashMap<u32, u64>,
+    /// The slots and tags of the chunks that are known by address alone.
+    by_address: HashTable<(u32, Tag)>,
+    /// The tags of chunks that another allocator than their first has adopted. Their guards don't know.
+    retagged: HashMap<u32, Tag>,
+    /// Chunks that don't fit into a record: of 16 TiB and more, or so far up their region.
+    huge: HashMap<u32, PageRange>,
 }
 
-/// 24 bytes, of which there are as many as chunks.
+/// 16 bytes, of which there are as many as chunks.
 #[derive(Clone, Copy, Debug)]
 struct Record {
-    /// The first page; [`VACANT`] when the slot is.
-    first: u64,
-    tag: Tag,
-    /// The number of pages, or [`HUGE`]; in a vacant slot, the next vacant one.
+    /// The first page, counted from the start of the region.
+    first: u32,
+    /// The number of pages; [`VACANT`], or [`HUGE`].
     pages: u32,
+    /// In a vacant record, the next vacant one.
     asker: Asker,
+    since: Moment,
 }
 
-const VACANT: u64 = u64::MAX;
+const VACANT: u32 = 0;
 const HUGE: u32 = u32::MAX;
 const NONE: u32 = u32::MAX;
 
@@ -53,18 +57,21 @@ pub(super) struct Overlaps;
 /// A live chunk, as the books have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Booked {
-    pub(super) placement: Placement,
+    pub(super) range: PageRange,
     pub(super) asker: Asker,
+    pub(super) since: Moment,
 }
 
 impl ChunkTable {
     pub(super) fn new(region: PageRange) -> Self {
         ChunkTable {
+            region,
             records: Vec::new(),
             vacant: NONE,
             live: 0,
             occupancy: Occupancy::new(region),
             by_address: HashTable::new(),
+            retagged: HashMap::new(),
             huge: HashMap::new(),
         }
     }
@@ -73,106 +80,125 @@ impl ChunkTable {
         self.live
     }
 
-    /// Books a chunk, which must lie in the region, in the hands of a guard.
+    /// Books a chunk, which must lie in the region.
     #[inline]
-    pub(super) fn book(&mut self, placement: Placement, asker: Asker) -> Result<Slot, Overlaps> {
-        if !self.occupancy.take(placement.range) {
+    pub(super) fn book(&mut self, range: PageRange, asker: Asker, since: Moment) -> Result<Slot, Overlaps> {
+        if !self.occupancy.take(range) {
             return Err(Overlaps);
         }
-        let pages = placement.range.pages().get();
-        let record = Record {
-            first: placement.range.first_page(),
-            tag: placement.tag,
-            pages: u32::try_from(pages).unwrap_or(HUGE),
-            asker,
-        };
+        let (first, pages) = (range.first_page() - self.region.first_page(), range.pages().get());
+        let fits = pages < u64::from(HUGE) && first <= u64::from(u32::MAX);
+        let record =
+            Record { first: first as u32, pages: if fits { pages as u32 } else { HUGE }, asker, since };
         let slot = self.vacant;
         let slot = if let Some(vacant) = self.records.get_mut(slot as usize) {
-            self.vacant = vacant.pages;
+            self.vacant = vacant.asker.0;
             *vacant = record;
             slot
         } else {
-            if self.records.len() == self.records.capacity() {
-                // By a quarter: doubling would leave up to half of the books empty.
-                self.records.reserve_exact(self.records.len() / 4 + 16);
-            }
-            self.records.push(record);
-            // Memory ends before 2^32 records of 24 bytes do.
-            (self.records.len() - 1) as u32
+            self.push(record)
         };
-        if record.pages == HUGE {
-            self.huge.insert(slot, pages);
+        if !fits {
+            self.huge.insert(slot, range);
         }
         self.live += 1;
         Ok(Slot(slot))
     }
 
-    /// Takes the chunk in `slot`, which is live, off the books.
-    #[inline]
-    pub(super) fn unbook(&mut self, slot: Slot) -> Booked {
-        let booked = self.get(slot);
-        let record = &mut self.records[slot.0 as usize];
-        if record.pages == HUGE {
-            self.huge.remove(&slot.0);
+    #[cold]
+    fn push(&mut self, record: Record) -> u32 {
+        if self.records.len() == self.records.capacity() {
+            // By a quarter: doubling would leave up to half of the books empty.
+            self.records.reserve_exact(self.records.len() / 4 + 16);
         }
-        record.first = VACANT;
-        record.pages = self.vacant;
-        self.vacant = slot.0;
-        self.live -= 1;
-        self.occupancy.release(booked.placement.range);
-        booked
+        self.records.push(record);
+        // Memory ends before 2^32 records of 16 bytes do.
+        (self.records.len() - 1) as u32
     }
 
+    /// Takes the chunk in `slot`, which is live, off the books. It was booked as `range`, and placed with `tag`. The answer is the tag
+    /// that its present allocator knows it by.
     #[inline]
-    fn get(&self, slot: Slot) -> Booked {
-        let record = self.records[slot.0 as usize];
-        debug_assert_ne!(record.first, VACANT, "slots are valid while their chunk lives");
-        let pages = if record.pages == HUGE { self.huge[&slot.0] } else { u64::from(record.pages) };
-        let range = PageRange::from_pages(record.first, pages);
-        Booked { placement: Placement { range, tag: record.tag }, asker: record.asker }
+    pub(super) fn unbook(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Tag {
+        let record = &mut self.records[slot.0 as usize];
+        record.pages = VACANT;
+        record.asker = Asker(self.vacant);
+        self.vacant = slot.0;
+        self.live -= 1;
+        self.occupancy.release(range);
+        if self.huge.is_empty() && self.retagged.is_empty() { tag } else { self.unbook_rarities(slot, tag) }
+    }
+
+    #[cold]
+    fn unbook_rarities(&mut self, slot: Slot, tag: Tag) -> Tag {
+        self.huge.remove(&slot.0);
+        self.retagged.remove(&slot.0).unwrap_or(tag)
+    }
+
+    fn booked(&self, slot: u32) -> Option<Booked> {
+        let record = self.records[slot as usize];
+        let range = match record.pages {
+            VACANT => return None,
+            HUGE => self.huge[&slot],
+            pages => {
+                PageRange::from_pages(self.region.first_page() + u64::from(record.first), u64::from(pages))
+            }
+        };
+        Some(Booked { range, asker: record.asker, since: record.since })
+    }
+
+    /// The range of the live chunk in `slot`.
+    pub(super) fn range(&self, slot: Slot) -> PageRange {
+        self.booked(slot.0).map_or(PageRange::from_pages(0, 0), |booked| booked.range)
     }
 
     /// Makes the chunk in `slot` known by its address, because its guard goes.
-    pub(super) fn index(&mut self, slot: Slot) {
+    pub(super) fn index(&mut self, slot: Slot, tag: Tag) {
         let records = &self.records;
-        self.by_address.insert_unique(hash(records[slot.0 as usize].first), slot.0, |slot| {
+        self.by_address.insert_unique(hash(records[slot.0 as usize].first), (slot.0, tag), |(slot, _)| {
             hash(records[*slot as usize].first)
         });
     }
 
-    /// Takes the chunk that starts at page `first` out of the index, so that whoever asked holds it.
-    pub(super) fn unindex(&mut self, first: u64) -> Option<Slot> {
-        let records = &self.records;
-        let found =
-            self.by_address.find_entry(hash(first), |slot| records[*slot as usize].first == first).ok()?;
-        Some(Slot(found.remove().0))
+    /// Takes the chunk that starts at page `first` of the address space out of the index, so that whoever asked holds it.
+    pub(super) fn unindex(&mut self, first: u64) -> Option<(Slot, Placement)> {
+        // Of pages that don't fit into a record the lower half is compared here, and all of it below.
+        let low = first.wrapping_sub(self.region.first_page()) as u32;
+        let starts = |slot: u32| self.booked(slot).is_some_and(|booked| booked.range.first_page() == first);
+        let found = self.by_address.find(hash(low), |(slot, _)| starts(*slot)).copied();
+        let (slot, tag) = found?;
+        let range = self.booked(slot)?.range;
+        self.by_address.find_entry(hash(low), |(other, _)| *other == slot).ok()?.remove();
+        Some((Slot(slot), Placement { range, tag }))
     }
 
-    /// Whether a live chunk starts at page `first` of the address space.
+    /// Whether a live chunk starts at page `first` of the address space. Looks at all of them.
     pub(super) fn starts_at(&self, first: u64) -> bool {
-        self.occupancy.starts_at(first)
+        self.iter().any(|(_, booked)| booked.range.first_page() == first)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Slot, Booked)> {
+        // As many as fit into a slot's number.
+        let slots = 0..self.records.len() as u32;
+        slots.filter_map(|slot| Some((Slot(slot), self.booked(slot)?)))
     }
 
     /// The live chunks in ascending order of address.
     pub(super) fn ascending(&self) -> Vec<(Slot, Booked)> {
-        let mut all: Vec<_> = (0..)
-            .zip(&self.records)
-            .filter(|(_, record)| record.first != VACANT)
-            .map(|(slot, _)| (Slot(slot), self.get(Slot(slot))))
-            .collect();
-        all.sort_unstable_by_key(|(_, booked)| booked.placement.range.first_page());
+        let mut all: Vec<_> = self.iter().collect();
+        all.sort_unstable_by_key(|(_, booked)| booked.range.first_page());
         all
     }
 
-    /// Gives the chunk in `slot` another tag, because another allocator has adopted it.
-    pub(super) fn retag(&mut self, slot: Slot, tag: Tag) {
-        self.records[slot.0 as usize].tag = tag;
+    /// Gives live chunks other tags, because another allocator has adopted them all.
+    pub(super) fn retag(&mut self, tags: impl IntoIterator<Item = (Slot, Tag)>) {
+        self.retagged.extend(tags.into_iter().map(|(Slot(slot), tag)| (slot, tag)));
     }
 }
 
 /// Fibonacci hashing: consecutive pages fall far apart, also in the upper bits that the table looks at first.
-fn hash(first: u64) -> u64 {
-    let product = first.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn hash(first: u32) -> u64 {
+    let product = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32
 }
 

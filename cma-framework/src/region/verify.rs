@@ -15,12 +15,12 @@ impl Region {
     pub fn check(&self) -> Result<(), String> {
         let state = &mut *self.lock();
         let live = state.chunks.ascending();
-        let used: u64 = live.iter().map(|(_, booked)| booked.placement.range.pages().get()).sum();
+        let used: u64 = live.iter().map(|(_, booked)| booked.range.pages().get()).sum();
         let free = self.0.range.pages().get() - used;
-        if free != state.free.get() {
+        if free != state.account.free.get() {
             return Err(format!(
                 "{} pages are booked as free, but the chunks leave {free}",
-                state.free.get()
+                state.account.free.get()
             ));
         }
         let name = state.attached.name().to_string();
@@ -40,7 +40,7 @@ impl Region {
         }
         let mut expected = Vec::new();
         let mut from = self.0.range.first_page();
-        let ends = live.iter().map(|(_, b)| (b.placement.range.first_page(), b.placement.range.end_page()));
+        let ends = live.iter().map(|(_, b)| (b.range.first_page(), b.range.end_page()));
         for (first, end) in ends.chain([(self.0.range.end_page(), 0)]) {
             if from < first {
                 expected.push(PageRange::from_pages(from, first - from));

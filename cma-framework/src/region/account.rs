@@ -1,0 +1,83 @@
+//! What a region has served and refused, in figures: pages free, served, refused; the most ever in use; the last refusals.
+
+use crate::allocate::Reason;
+use crate::clock::Moment;
+use cma_api::{Pages, Request};
+use std::collections::VecDeque;
+
+/// How many refusals are remembered.
+const REMEMBERED: usize = 16;
+
+/// A region's figures since it was registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionStatistics {
+    /// Pages of all requests that were served.
+    pub alloc_pages_success: u64,
+    /// Pages of all requests that were refused.
+    pub alloc_pages_fail: u64,
+    /// Pages of all chunks that were freed.
+    pub release_pages_success: u64,
+    /// The most bytes that ever were in use at a time.
+    pub high_water_bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Account {
+    size: Pages,
+    pub(super) free: Pages,
+    least_free: Pages,
+    served: u64,
+    refused: u64,
+    failures: VecDeque<Refused>,
+}
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) request: Request,
+    pub(super) reason: Reason,
+    pub(super) when: Moment,
+}
+
+impl Account {
+    pub(super) fn new(size: Pages) -> Self {
+        Account { size, free: size, least_free: size, served: 0, refused: 0, failures: VecDeque::new() }
+    }
+
+    #[inline]
+    pub(super) fn took(&mut self, pages: Pages) {
+        self.free = Pages::new(self.free.get() - pages.get());
+        self.least_free = self.least_free.min(self.free);
+        self.served = self.served.wrapping_add(pages.get());
+    }
+
+    #[inline]
+    pub(super) fn got_back(&mut self, pages: Pages) {
+        self.free = Pages::new(self.free.get() + pages.get());
+    }
+
+    #[cold]
+    pub(super) fn refuse(&mut self, request: &Request, reason: &Reason) {
+        self.refused = self.refused.wrapping_add(request.pages().get());
+        if self.failures.len() == REMEMBERED {
+            self.failures.pop_front();
+        }
+        self.failures.push_back(Refused { request: *request, reason: reason.clone(), when: Moment::now() });
+    }
+
+    pub(super) fn statistics(&self) -> RegionStatistics {
+        let used = self.size.get() - self.free.get();
+        RegionStatistics {
+            alloc_pages_success: self.served,
+            alloc_pages_fail: self.refused,
+            release_pages_success: self.served.wrapping_sub(used),
+            high_water_bytes: Pages::new(self.size.get() - self.least_free.get()).bytes(),
+        }
+    }
+
+    /// Oldest first.
+    pub(super) fn failures(&self) -> impl Iterator<Item = &Refused> {
+        self.failures.iter()
+    }
+}
