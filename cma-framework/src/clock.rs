@@ -1,24 +1,96 @@
-//! When a chunk was allocated: a clock that costs a request next to nothing.
+//! When a chunk was allocated, at no cost to a request: what it reads is a number that somebody else keeps.
 
 use rustix::time::{ClockId, clock_gettime};
+use std::io;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// A moment, in hundredths of a second, to be told apart for 497 days. It comes from the clock of the last timer tick, which is read
-/// without entering the system.
+/// The moment it is, as the last tick left it.
+static NOW: AtomicU32 = AtomicU32::new(0);
+
+/// How many keep it.
+static KEEPERS: AtomicUsize = AtomicUsize::new(0);
+
+/// The time between two ticks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A moment in tenths of a second; 0 for one that nobody kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment(u32);
 
 impl Moment {
+    /// The moment of the last tick.
     #[inline]
     pub(crate) fn now() -> Self {
-        let now = clock_gettime(ClockId::MonotonicCoarse);
-        Moment((now.tv_sec as u32).wrapping_mul(100).wrapping_add(now.tv_nsec as u32 / 10_000_000))
+        Moment(NOW.load(Ordering::Relaxed))
     }
 
-    /// How long ago it was.
-    pub(crate) fn age(self) -> Duration {
-        // Later moments are those of a thread that looked just after this one.
-        let hundredths = Moment::now().0.wrapping_sub(self.0);
-        Duration::from_millis(if hundredths > u32::MAX / 2 { 0 } else { u64::from(hundredths) * 10 })
+    /// How long ago it was, if time was kept then.
+    pub(crate) fn age(self) -> Option<Duration> {
+        let tenths = tenths().saturating_sub(self.0);
+        (self.0 != 0).then(|| TICK * tenths)
+    }
+}
+
+/// Tenths of a second since the system started, from 1.
+fn tenths() -> u32 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Some thirteen years of them fit.
+    (now.tv_sec as u32).saturating_mul(10).saturating_add(now.tv_nsec as u32 / 100_000_000) + 1
+}
+
+/// Keeps the time by which the ages of chunks and refusals are told, in tenths of a second, until it is dropped. Made by [`keep_time`].
+#[derive(Debug)]
+pub struct Timekeeper {
+    /// Dropping it tells the thread to end.
+    end: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts keeping time, for every framework in the process. A request can't look at a clock, which would cost it a tenth of its own
+/// time, so a thread does, ten times a second. What is allocated while nobody keeps time has no age.
+///
+/// # Errors
+///
+/// Those of starting a thread.
+pub fn keep_time() -> io::Result<Timekeeper> {
+    let (end, ended) = channel();
+    let thread = thread::Builder::new().name("cma-time".to_string()).spawn(move || {
+        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            NOW.store(tenths(), Ordering::Relaxed);
+        }
+    })?;
+    KEEPERS.fetch_add(1, Ordering::Relaxed);
+    NOW.store(tenths(), Ordering::Relaxed);
+    Ok(Timekeeper { end: Some(end), thread: Some(thread) })
+}
+
+impl Drop for Timekeeper {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(thread) = self.thread.take() {
+            // It doesn't panic.
+            let _ = thread.join();
+        }
+        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+            NOW.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_while_nobody_keeps_time_has_no_age() {
+        assert_eq!(Moment(0).age(), None);
+        let time = keep_time().unwrap();
+        assert!(Moment::now().age().is_some());
+        let age = Moment(tenths().saturating_sub(50).max(1)).age().unwrap();
+        assert!(age >= Duration::from_secs(5) || tenths() < 60, "{age:?}");
+        drop(time);
     }
 }

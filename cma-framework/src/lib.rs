@@ -19,6 +19,7 @@ pub mod config;
 mod device;
 pub mod early;
 mod errno;
+mod events;
 pub mod loader;
 pub mod memory;
 mod region;
@@ -28,6 +29,7 @@ mod world;
 
 pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal};
 pub use attributes::Attributes;
+pub use clock::{Timekeeper, keep_time};
 pub use cma::{Attachments, Cma};
 pub use device::Device;
 pub use early::{EarlyHandle, EarlyRegion, EarlyState};

@@ -12,6 +12,7 @@ mod verify;
 
 use crate::allocate::{Misplacement, Reason};
 use crate::clock::Moment;
+use crate::events;
 use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
 use account::Account;
@@ -76,8 +77,8 @@ pub struct Owner {
     pub range: PageRange,
     /// Device and type that asked for it; `None` when it was asked of the region itself.
     pub device: Option<(Arc<str>, Arc<str>)>,
-    /// How long it has been live, to a hundredth of a second or what the system's timer tick is.
-    pub age: Duration,
+    /// How long it has been live, in tenths of a second; `None` when nobody [kept time](crate::keep_time) as it was allocated.
+    pub age: Option<Duration>,
 }
 
 /// A request that a region didn't serve.
@@ -92,8 +93,8 @@ pub struct Failure {
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// Why.
     pub reason: Reason,
-    /// How long ago.
-    pub age: Duration,
+    /// How long ago; `None` when nobody [kept time](crate::keep_time) then.
+    pub age: Option<Duration>,
 }
 
 impl Region {
@@ -252,7 +253,7 @@ impl Region {
             Attached::Allocator(service) => service.object.allocate(request),
             _ => match state.attach(self, registered) {
                 Ok(service) => service.object.allocate(request),
-                Err(reason) => return Err(state.refuse(request, *reason)),
+                Err(reason) => return Err(state.refuse(self, request, *reason)),
             },
         };
         let placement = match answer {
@@ -294,7 +295,7 @@ impl Region {
             Refused::Panicked => state.end_service(self, "it panicked while allocating"),
             Refused::No => self.no_room(state, request).unwrap_or_else(|ended| ended),
         };
-        state.refuse(request, reason)
+        state.refuse(self, request, reason)
     }
 
     /// Works out why the allocator finds no place; or how it ended when it was asked.
@@ -321,13 +322,16 @@ impl Region {
     fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Box<Reason> {
         let allocator = state.attached.name().to_string();
         state.end_service(self, &format!("it answered {} with {fault}", Asked(request)));
-        state.refuse(request, Reason::Misplaced { allocator, fault })
+        state.refuse(self, request, Reason::Misplaced { allocator, fault })
     }
 
     /// Frees the chunk in `slot`, which is `range` and was placed with `tag`.
     #[inline]
     fn take_back(&self, slot: Slot, range: PageRange, tag: Tag) {
         self.free_slot(&mut self.lock(), slot, range, tag);
+        if events::on() {
+            events::released(self, range);
+        }
     }
 
     /// The same, under the lock. The books lose the chunk whatever the allocator says.
@@ -363,11 +367,15 @@ impl Region {
 
     /// Frees the chunk that starts at page `first` and that no guard holds.
     pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
-        let state = &mut *self.lock();
+        let mut state = self.lock();
         let Some((slot, Placement { range, tag })) = state.chunks.unindex(first) else {
             return Err(if state.chunks.starts_at(first) { NotFreed::Held } else { NotFreed::NoChunk });
         };
-        self.free_slot(state, slot, range, tag);
+        self.free_slot(&mut state, slot, range, tag);
+        drop(state);
+        if events::on() {
+            events::released(self, range);
+        }
         Ok(())
     }
 
@@ -394,7 +402,7 @@ impl Region {
         if !state.registered {
             return Err(ChangeError::Unregistered);
         }
-        state.change(self.0.range, choice, registered)?;
+        state.change(self, choice, registered)?;
         Ok(state.attached.state(&state.choice))
     }
 
@@ -405,6 +413,7 @@ impl Region {
             (false, _) => Err(UnregisterError::NotRegistered),
             (true, 0) => {
                 state.registered = false;
+                tracing::debug!(region = %self, allocator = state.attached.name(), "region unregistered");
                 state.attached = Attached::Nothing { failure: None };
                 Ok(())
             }
@@ -416,7 +425,8 @@ impl Region {
 impl State {
     /// Remembers a refusal.
     #[cold]
-    fn refuse(&mut self, request: &Request, reason: Reason) -> Box<Reason> {
+    fn refuse(&mut self, region: &Region, request: &Request, reason: Reason) -> Box<Reason> {
+        tracing::debug!(%region, request = %Asked(request), %reason, "refused");
         self.account.refuse(request, &reason);
         Box::new(reason)
     }

@@ -48,6 +48,11 @@ pub(crate) struct Stop {
 }
 
 impl Route {
+    /// Device and type.
+    pub(crate) fn pair(&self) -> (&str, &str) {
+        (&self.device, &self.kind)
+    }
+
     #[cold]
     pub(crate) fn no_rule(&self) -> AllocError {
         AllocError::NoRule(Box::new(Unmatched {

@@ -6,9 +6,10 @@ use crate::allocate::{
 };
 use crate::config::COMMON;
 use crate::device::Device;
+use crate::events;
 use crate::region::{Chunk, NotFreed, Region};
 use crate::world::Route;
-use cma_api::{Alignment, Asker, DmaAddr, PAGE_SIZE, PageRange, Pages};
+use cma_api::{Alignment, Asker, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 
 impl Cma {
     /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of
@@ -62,6 +63,9 @@ impl Cma {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let world = self.0.world.load();
         let stops = region_list(regions)?.map(|name| (name, world.region(name)));
+        if events::on() {
+            return events::around(("", ""), &request, || self.0.alloc_in(stops, &request));
+        }
         self.0.alloc_in(stops, &request)
     }
 
@@ -75,12 +79,15 @@ impl Cma {
         if region.owner() != self.0.id {
             return Err(AllocError::Unregistered);
         }
-        region.allocate(&request, &*self.0).map_err(|reason| match *reason {
-            Reason::Unregistered => AllocError::Unregistered,
-            reason => {
-                AllocError::NoRegion(Refusals(Box::new([Refusal { region: region.to_string(), reason }])))
-            }
-        })
+        let alloc = || {
+            region.allocate(&request, &*self.0).map_err(|reason| match *reason {
+                Reason::Unregistered => AllocError::Unregistered,
+                reason => {
+                    AllocError::NoRegion(Refusals(Box::new([Refusal { region: region.to_string(), reason }])))
+                }
+            })
+        };
+        if events::on() { events::around(("", ""), &request, alloc) } else { alloc() }
     }
 
     /// Frees the chunk that starts at `address`, whose guard was turned into that address.
@@ -139,8 +146,16 @@ impl Shared {
     #[inline]
     pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
+        if events::on() {
+            return events::around(route.pair(), &request, || self.alloc_on(route, &request));
+        }
+        self.alloc_on(route, &request)
+    }
+
+    #[inline]
+    fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
         match &route.stops {
-            Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), &request),
+            Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), request),
             None => Err(route.no_rule()),
         }
     }
@@ -150,7 +165,7 @@ impl Shared {
     fn alloc_in<'a>(
         &self,
         mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
-        request: &cma_api::Request,
+        request: &Request,
     ) -> Result<Chunk, AllocError> {
         let Some((name, first)) = stops.next() else {
             return Err(AllocError::NoRegion(Refusals(Box::default())));
@@ -169,7 +184,7 @@ impl Shared {
         name: &str,
         reason: Reason,
         stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
-        request: &cma_api::Request,
+        request: &Request,
     ) -> Result<Chunk, AllocError> {
         let mut refusals = vec![Refusal { region: name.to_string(), reason }];
         for (name, region) in stops {

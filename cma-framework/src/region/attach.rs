@@ -7,6 +7,7 @@ use crate::loader::Plugin;
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 /// An allocator that regions may ask for.
@@ -317,12 +318,30 @@ impl State {
     /// Puts `choice` in the place of what the region has.
     pub(super) fn change(
         &mut self,
-        range: PageRange,
+        region: &Region,
         choice: AllocatorChoice,
         registered: &impl Allocators,
     ) -> Result<(), ChangeError> {
+        let changed = self.try_change(region.range(), choice, registered);
+        match &changed {
+            Ok(old) => {
+                let (live, allocator) = (self.chunks.live(), self.attached.name());
+                tracing::debug!(%region, live, allocator, detached = old.name(), "allocator changed");
+            }
+            Err(error) => tracing::warn!(%region, %error, "allocator not changed"),
+        }
+        changed.map(|_| ())
+    }
+
+    /// The same. The answer is what the region had.
+    fn try_change(
+        &mut self,
+        range: PageRange,
+        choice: AllocatorChoice,
+        registered: &impl Allocators,
+    ) -> Result<Attached, ChangeError> {
         let live = self.chunks.live();
-        self.attached = match find(&choice, registered) {
+        let next = match find(&choice, registered) {
             None if live > 0 => {
                 return Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) });
             }
@@ -335,6 +354,6 @@ impl State {
             }
         };
         self.choice = choice;
-        Ok(())
+        Ok(mem::replace(&mut self.attached, next))
     }
 }
