@@ -63,7 +63,7 @@ impl MemoryError {
         match self {
             MemoryError::Simulated { .. } | MemoryError::Granule { .. } => Errno::EINVAL,
             MemoryError::Held { .. } => Errno::EBUSY,
-            MemoryError::System { .. } => Errno::ENOMEM,
+            MemoryError::Lost { .. } | MemoryError::System { .. } => Errno::ENOMEM,
         }
     }
 }

@@ -131,6 +131,12 @@ pub enum MemoryError {
         /// The part that is held.
         range: PageRange,
     },
+    /// Somebody who had the memory before gave it up, and it went elsewhere.
+    #[error("memory of {range} is lost: a process that was given it has given it back to the system")]
+    Lost {
+        /// The part that is lost.
+        range: PageRange,
+    },
     /// The system refused.
     #[error("{call}: {source}{}", remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     System {

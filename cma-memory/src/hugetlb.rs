@@ -1,0 +1,327 @@
+//! Huge pages: memory that can be physically contiguous, and proven to be.
+//!
+//! Every page is a file of its own, so that a chunk can be given away without its neighbours. Pages are taken out of the
+//! machine's pool, sorted by where they physically are, and those that lie side by side are mapped in that order, pinned, and looked up once
+//! more. The others go back.
+//!
+//! What a process can do to a page that it was given, and what comes of it here:
+//!
+//! | it | then |
+//! | --- | --- |
+//! | keeps a descriptor or a mapping | the page is given to nobody, and mapped for nobody, until it lets go: [`MemoryError::Held`] |
+//! | punches a hole, so that the page goes back to the pool | the file gets another page; this one stays pinned and is out of use: [`MemoryError::Lost`] |
+//! | maps more than the page, writable, which adds pages of the pool to the file in spite of its seals | nobody else's memory is reached. What it touched goes back when the page is next used, what it only reserved when the region ends. A pool without spare pages has none to add |
+//! | opens it anew, truncates, seals, as another user | refused |
+//! | has the kernel pin the page (`vmsplice` into a pipe, `io_uring`), and lets go of the rest | **not seen**: it can read, or write, what is put there next. Give huge pages only to processes that are trusted this far, or ordinary memory, which is never used twice |
+
+mod error;
+mod pagemap;
+mod pin;
+mod pool;
+mod run;
+
+use crate::addresses::{Addresses, Taken};
+use crate::label;
+use crate::mapping::Mapping;
+use crate::refusal::refused;
+use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
+use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
+use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE, PageRange, Pages};
+use error::HugetlbError;
+use pagemap::Pagemap;
+use pin::Pin;
+use pool::{Page, Pool};
+use run::Wanted;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
+///
+/// Where this process may know physical addresses (it has `CAP_SYS_ADMIN`), a region is one physically contiguous run and its addresses are the
+/// physical ones. Elsewhere it has addresses of a board's banks, and is contiguous within each huge page. In a virtual
+/// machine, physical means what the machine takes for it.
+#[derive(Clone, Debug)]
+pub struct Hugetlb {
+    addresses: Addresses,
+    page_size: Option<u64>,
+}
+
+impl Hugetlb {
+    /// Regions of huge pages of the machine's default size. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are for those
+    /// whose own are hidden.
+    pub fn new(addresses: impl Into<Addresses>) -> Self {
+        Hugetlb { addresses: addresses.into(), page_size: None }
+    }
+
+    /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`.
+    pub fn with_page_size(self, bytes: u64) -> Self {
+        Hugetlb { page_size: Some(bytes), ..self }
+    }
+
+    /// A region of huge pages; and, where it is proven to be contiguous, why its pages are not pinned, if they are not.
+    pub(crate) fn make(
+        &self,
+        request: &ReserveRequest,
+    ) -> Result<(Reserved, Option<MemoryError>), HugetlbError> {
+        let pool = Pool::of(self.page_size)?;
+        if !request.pages.get().is_multiple_of(pool.frames()) {
+            return Err(HugetlbError::Size { size: request.pages.bytes(), page: pool.size });
+        }
+        if let Some(start) = request.start.filter(|start| !start.get().is_multiple_of(pool.size)) {
+            return Err(HugetlbError::Start { start, page: pool.size });
+        }
+        let pagemap = Pagemap::open();
+        let Chosen { range, pages, addresses } = match &pagemap {
+            Ok(pagemap) => self.side_by_side(pool, request, pagemap)?,
+            Err(_) => self.anywhere(pool, request)?,
+        };
+        let step = pool.size as usize;
+        let mut mapping = Mapping::of_nothing(pages.len() * step, step)?;
+        for (index, page) in pages.iter().enumerate() {
+            mapping.place(index * step..(index + 1) * step, &page.file)?;
+        }
+        mapping.populate(0..mapping.len())?;
+        // Before the pages are looked up: pinning moves those that lie where memory has to stay movable.
+        let pin = pagemap.as_ref().ok().map(|_| Pin::new(&mapping)).transpose();
+        let (pin, unpinned) = pin.map_or_else(|error| (None, Some(error)), |pin| (pin, None));
+        let region = Region { range, step, pagemap, _pin: pin, mapping, pages, _addresses: addresses };
+        for index in 0..region.pages.len() {
+            region.is_in_place(index).map_err(|found| HugetlbError::Moved {
+                index,
+                expected: region.page_range(index).start(),
+                found,
+            })?;
+        }
+        Ok((Reserved { range, memory: Some(Box::new(Shared(Arc::new(region)))) }, unpinned))
+    }
+
+    /// Pages that lie side by side as physical memory. As few as will do are taken out of the pool to find them.
+    fn side_by_side(
+        &self,
+        pool: Pool,
+        request: &ReserveRequest,
+        pagemap: &Pagemap,
+    ) -> Result<Chosen, HugetlbError> {
+        let wanted = Wanted {
+            count: (request.pages.get() / pool.frames()) as usize,
+            step: request.alignment.pages().get(),
+            start: request.start.map(DmaAddr::page),
+        };
+        let label = label(request.name.as_deref());
+        let mut found: Vec<(u64, Page, Taken)> = Vec::new();
+        // Those whose addresses another region was given, kept from coming out of the pool again.
+        let mut elsewhere = Vec::new();
+        let mut goal = if wanted.start.is_some() { usize::MAX } else { wanted.count };
+        loop {
+            let more = loop {
+                if found.len() >= goal {
+                    break true;
+                }
+                let Some(page) = pool.take(&label)? else { break false };
+                let frame = page.frame(pool, pagemap)?;
+                match self.addresses.withhold(PageRange::from_pages(frame, pool.frames())) {
+                    Some(taken) => found.push((frame, page, taken)),
+                    None => elsewhere.push(page),
+                }
+            };
+            if found.len() < wanted.count {
+                return Err(pool.too_small(wanted.count, found.len()));
+            }
+            found.sort_unstable_by_key(|(frame, ..)| *frame);
+            let frames: Vec<u64> = found.iter().map(|(frame, ..)| *frame).collect();
+            match run::find(&frames, pool.frames(), wanted) {
+                Ok(place) => {
+                    let range = PageRange::from_pages(frames[place.start], request.pages.get());
+                    let run = found.drain(place);
+                    let (pages, addresses) = run.map(|(_, page, taken)| (page, taken)).unzip();
+                    return Ok(Chosen { range, pages, addresses });
+                }
+                Err(_) if more => goal = found.len().saturating_mul(2),
+                Err(longest) => {
+                    return Err(match request.start {
+                        Some(start) => HugetlbError::NotThere { start },
+                        None => HugetlbError::NoRun {
+                            wanted: wanted.count,
+                            alignment: request.alignment,
+                            free: found.len(),
+                            longest,
+                            page: pool.size,
+                        },
+                    });
+                }
+            }
+        }
+    }
+
+    /// Pages of which nobody may tell where they are, at addresses of a bank.
+    fn anywhere(&self, pool: Pool, request: &ReserveRequest) -> Result<Chosen, HugetlbError> {
+        let whole = Alignment::new(pool.size).unwrap_or(request.alignment);
+        let alignment = request.alignment.max(whole);
+        let taken = self.addresses.take(&ReserveRequest { alignment, ..request.clone() })?;
+        let count = (request.pages.get() / pool.frames()) as usize;
+        let label = label(request.name.as_deref());
+        let pages: Vec<Page> =
+            (0..count).map_while(|_| pool.take(&label).transpose()).collect::<Result<_, _>>()?;
+        if pages.len() < count {
+            return Err(pool.too_small(count, pages.len()));
+        }
+        Ok(Chosen { range: taken.range, pages, addresses: vec![taken] })
+    }
+}
+
+impl Reserver for Hugetlb {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        Ok(self.make(request)?.0)
+    }
+}
+
+/// What a region is to be made of.
+struct Chosen {
+    range: PageRange,
+    /// In the order of their addresses.
+    pages: Vec<Page>,
+    addresses: Vec<Taken>,
+}
+
+/// A region of huge pages, mapped once for all its chunks. What is dropped first stands first.
+#[derive(Debug)]
+struct Region {
+    range: PageRange,
+    /// The size of a huge page in bytes.
+    step: usize,
+    /// Where its pages are looked up, or why they can't be.
+    pagemap: Result<Pagemap, String>,
+    _pin: Option<Pin>,
+    mapping: Mapping,
+    pages: Vec<Page>,
+    _addresses: Vec<Taken>,
+}
+
+impl Region {
+    /// Whether page `index` is where its address says, as far as that can be known; else where it is.
+    fn is_in_place(&self, index: usize) -> Result<(), DmaAddr> {
+        let Ok(pagemap) = &self.pagemap else { return Ok(()) };
+        let expected = self.page_range(index).first_page();
+        match pagemap.frame(self.mapping.address() + index * self.step) {
+            Ok(frame) if frame == expected => Ok(()),
+            found => Err(PageRange::from_pages(found.unwrap_or(0), 1).start()),
+        }
+    }
+
+    /// The addresses of page `index`.
+    fn page_range(&self, index: usize) -> PageRange {
+        let frames = self.step as u64 / PAGE_SIZE;
+        PageRange::from_pages(self.range.first_page() + index as u64 * frames, frames)
+    }
+
+    /// Makes sure that page `index` is nobody else's any more.
+    fn take_back(&self, index: usize) -> Result<(), MemoryError> {
+        let page = &self.pages[index];
+        let range = self.page_range(index);
+        let mut given = page.given();
+        if !*given {
+            return Ok(());
+        } else if !page.file.is_ours_alone() {
+            return Err(MemoryError::Held { range });
+        }
+        page.file.cut().map_err(refused("fallocate"))?;
+        let place = index * self.step..(index + 1) * self.step;
+        if self.mapping.populate(place).is_err() {
+            return Err(MemoryError::Lost { range });
+        } else if self.is_in_place(index).is_err() {
+            // Another page came in its place. The pool has more use for it.
+            page.file.empty().map_err(refused("fallocate"))?;
+            return Err(MemoryError::Lost { range });
+        }
+        *given = false;
+        Ok(())
+    }
+}
+
+/// The region as the framework has it; chunks have the others.
+#[derive(Debug)]
+struct Shared(Arc<Region>);
+
+impl Memory for Shared {
+    fn backing(&self) -> Backing {
+        let contiguity = match &self.0.pagemap {
+            Ok(_) => Contiguity::Verified,
+            Err(why) => Contiguity::Unknown(why.clone()),
+        };
+        Backing { kind: "hugetlb", contiguity, granule: Pages::new(self.0.step as u64 / PAGE_SIZE) }
+    }
+
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
+        let region = &self.0;
+        let range = claim.range();
+        let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
+        let place = start..start + range.bytes() as usize;
+        let slice = Slice { region: region.clone(), range, place, mapped: false };
+        slice.pages().try_for_each(|index| region.take_back(index))?;
+        // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes; every file is there to the region's end, and of pages that were given
+        // away nobody else has one.
+        unsafe { region.mapping.bytes_mut(slice.place.clone()) }.fill(0);
+        Ok(Box::new(slice))
+    }
+}
+
+/// A chunk's memory.
+#[derive(Debug)]
+struct Slice {
+    region: Arc<Region>,
+    range: PageRange,
+    /// Where it is in the region's mapping.
+    place: Range<usize>,
+    mapped: bool,
+}
+
+impl Slice {
+    /// The huge pages it touches.
+    fn pages(&self) -> Range<usize> {
+        self.place.start / self.region.step..self.place.end.div_ceil(self.region.step)
+    }
+}
+
+impl Store for Slice {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        self.mapped = true;
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        let place = if self.mapped { self.place.clone() } else { 0..0 };
+        // SAFETY: the bytes are this chunk's, as `store` made sure, and the framework asks for them only of chunks that were given to nobody since.
+        unsafe { self.region.mapping.bytes(place) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        let place = if self.mapped { self.place.clone() } else { 0..0 };
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { self.region.mapping.bytes_mut(place) }
+    }
+
+    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+        let step = self.region.step;
+        if self.place.start % step != 0 || self.place.end % step != 0 {
+            let granule = Pages::new(step as u64 / PAGE_SIZE);
+            return Err(MemoryError::Granule { range: self.range, granule });
+        }
+        self.pages()
+            .map(|index| {
+                let page = &self.region.pages[index];
+                let mut given = page.given();
+                let file = page.file.open_again()?;
+                *given = true;
+                Ok(Piece { file, offset: 0, len: step as u64 })
+            })
+            .collect()
+    }
+
+    fn held(&self) -> bool {
+        self.pages().any(|index| {
+            let page = &self.region.pages[index];
+            let given = page.given();
+            *given && !page.file.is_ours_alone()
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! Ordinary memory: a file of its own for each chunk.
+
+use crate::addresses::{Addresses, Taken};
+use crate::label;
+use crate::mapping::Mapping;
+use crate::sealed::Sealed;
+use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
+use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
+use cma_framework::{MemoryError, Pages};
+use rustix::fs::MemfdFlags;
+
+/// Gives regions ordinary memory, at addresses of a board's banks.
+///
+/// A region takes no memory until a chunk of it is mapped or shared and written to. Each chunk then is a sealed file in memory of its own, so it is
+/// zero whoever had its place before, and a process that is given it reaches nothing else.
+///
+/// ```
+/// use cma_framework::Cma;
+/// use cma_framework::config::{Bank, Growth};
+/// use cma_framework::loader::Plugin;
+/// use cma_framework::reserve::Banks;
+/// use cma_memory::Memfd;
+///
+/// let cma = Cma::new();
+/// cma.command_line(Some("frames=64M"), Some("*=frames"))?;
+/// cma.early_regions_reserve(&mut Memfd::new(Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up)));
+/// cma.initialise();
+/// cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>())?;
+///
+/// let mut frame = cma.alloc("camera", None, 3_133_440, 64 << 10)?.map()?;
+/// frame[..4].copy_from_slice(b"NV12");
+/// assert_eq!(frame.len(), frame.chunk().size() as usize);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Memfd(Addresses);
+
+impl Memfd {
+    /// Regions at addresses of `addresses`, which may be [`Banks`](cma_framework::reserve::Banks).
+    pub fn new(addresses: impl Into<Addresses>) -> Self {
+        Memfd(addresses.into())
+    }
+}
+
+impl Reserver for Memfd {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        let taken = self.0.take(request)?;
+        let range = taken.range;
+        let region = Region { label: label(request.name.as_deref()), _taken: taken };
+        Ok(Reserved { range, memory: Some(Box::new(region)) })
+    }
+}
+
+/// A region whose memory is made chunk by chunk.
+#[derive(Debug)]
+struct Region {
+    label: String,
+    _taken: Taken,
+}
+
+impl Memory for Region {
+    fn backing(&self) -> Backing {
+        Backing { kind: "memfd", contiguity: Contiguity::No, granule: Pages::new(1) }
+    }
+
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
+        let len = claim.range().bytes();
+        let file = Sealed::create(&self.label, len, MemfdFlags::empty())?;
+        Ok(Box::new(File { file, len, mapping: None }))
+    }
+}
+
+/// A chunk's memory.
+#[derive(Debug)]
+struct File {
+    file: Sealed,
+    len: u64,
+    mapping: Option<Mapping>,
+}
+
+impl Store for File {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        if self.mapping.is_none() {
+            self.mapping = Some(Mapping::of(&self.file, self.len as usize)?);
+        }
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.mapping {
+            // SAFETY: the file has the mapping's size for good. It is this chunk's alone, and the framework asks for bytes only of chunks that were given to
+            // nobody else.
+            Some(mapping) => unsafe { mapping.bytes(0..mapping.len()) },
+            None => &[],
+        }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match &self.mapping {
+            // SAFETY: as above, and `self` is borrowed exclusively.
+            Some(mapping) => unsafe { mapping.bytes_mut(0..mapping.len()) },
+            None => &mut [],
+        }
+    }
+
+    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+        Ok(vec![Piece { file: self.file.open_again()?, offset: 0, len: self.len }])
+    }
+
+    fn held(&self) -> bool {
+        !self.file.is_ours_alone()
+    }
+}

@@ -1,0 +1,239 @@
+//! One reserver for a program's regions: which port each gets, and what came of it.
+
+use crate::addresses::Addresses;
+use crate::hugetlb::Hugetlb;
+use crate::memfd::Memfd;
+use cma_framework::PageRange;
+use cma_framework::memory::Backing;
+use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a region's memory comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port {
+    /// Addresses alone.
+    #[default]
+    Simulated,
+    /// Ordinary memory.
+    Memfd,
+    /// Huge pages.
+    Hugetlb,
+    /// Huge pages, or ordinary memory where they can't be had.
+    Auto,
+}
+
+impl Port {
+    /// All of them.
+    pub const ALL: [Port; 4] = [Port::Simulated, Port::Memfd, Port::Hugetlb, Port::Auto];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Port::Simulated => "simulated",
+            Port::Memfd => "memfd",
+            Port::Hugetlb => "hugetlb",
+            Port::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Which region gets memory from which port.
+///
+/// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the rest, `simulated` if none is
+/// given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// For regions that aren't named below.
+    pub rest: Port,
+    /// By the region's name.
+    pub named: Vec<(String, Port)>,
+}
+
+impl Choice {
+    /// The port of the region of that name; `None` is a private one.
+    pub fn port(&self, region: Option<&str>) -> Port {
+        let named = self.named.iter().find(|(name, _)| Some(name.as_str()) == region);
+        named.map_or(self.rest, |(_, port)| *port)
+    }
+}
+
+impl From<Port> for Choice {
+    fn from(rest: Port) -> Self {
+        Choice { rest, named: Vec::new() }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        let mut rest = None;
+        let mut named: Vec<(String, Port)> = Vec::new();
+        for item in text.split(',').map(str::trim) {
+            let (region, port) = match item.split_once('=') {
+                Some((region, port)) => (Some(region.trim()), port.trim()),
+                None => (None, item),
+            };
+            let known = Port::ALL.into_iter().find(|known| known.name() == port);
+            let port = known.ok_or_else(|| ChoiceError::NoPort { word: port.to_string() })?;
+            match region {
+                Some("") => return Err(ChoiceError::NoRegion { item: item.to_string() }),
+                Some(region) if named.iter().any(|(name, _)| name == region) => {
+                    return Err(ChoiceError::Twice { what: format!("region {region}") });
+                }
+                Some(region) => named.push((region.to_string(), port)),
+                None if rest.is_some() => return Err(ChoiceError::Twice { what: "the rest".to_string() }),
+                None => rest = Some(port),
+            }
+        }
+        Ok(Choice { rest: rest.unwrap_or_default(), named })
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.named.iter().try_for_each(|(name, port)| write!(f, "{name}={port},"))?;
+        write!(f, "{}", self.rest)
+    }
+}
+
+/// Why a text is no [`Choice`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChoiceError {
+    /// A word that is no port.
+    #[error(
+        "\"{word}\" is no kind of memory: simulated, memfd, hugetlb or auto, or a list as fw=memfd,b1=hugetlb,auto"
+    )]
+    NoPort {
+        /// The word.
+        word: String,
+    },
+    /// No name before the `=`.
+    #[error("\"{item}\" names no region before the =")]
+    NoRegion {
+        /// The item.
+        item: String,
+    },
+    /// Something is said twice.
+    #[error("the memory of {what} is given twice")]
+    Twice {
+        /// Of what.
+        what: String,
+    },
+}
+
+/// Gives each region memory from the port that was chosen for it, and remembers what came of it.
+///
+/// ```
+/// use cma_framework::Cma;
+/// use cma_framework::config::{Bank, Growth};
+/// use cma_framework::reserve::Banks;
+/// use cma_memory::{Choice, Ports};
+///
+/// let cma = Cma::new();
+/// cma.command_line(Some("fw=1M;frames=64M"), None)?;
+/// let banks = Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up);
+/// let mut ports = Ports::new(banks, "fw=simulated,auto".parse::<Choice>()?);
+/// cma.early_regions_reserve(&mut ports);
+/// assert_eq!(ports.outcomes()[0].to_string(), "fw: 0x40000000+0x100000, addresses alone");
+/// println!("{}", ports.outcomes()[1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Ports {
+    choice: Choice,
+    addresses: Addresses,
+    memfd: Memfd,
+    hugetlb: Hugetlb,
+    outcomes: Vec<Outcome>,
+}
+
+/// What came of one region's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The region's name; `None` for a private one.
+    pub region: Option<String>,
+    /// Its addresses, and what is behind them: `None` for addresses alone.
+    pub result: Result<(PageRange, Option<Backing>), ReserveError>,
+    /// What should be known besides: why it is not what it might have been.
+    pub remark: Option<String>,
+}
+
+impl Ports {
+    /// Regions by `choice`. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are for those whose memory has none.
+    pub fn new(addresses: impl Into<Addresses>, choice: impl Into<Choice>) -> Self {
+        let addresses = addresses.into();
+        Ports {
+            choice: choice.into(),
+            memfd: Memfd::new(addresses.clone()),
+            hugetlb: Hugetlb::new(addresses.clone()),
+            addresses,
+            outcomes: Vec::new(),
+        }
+    }
+
+    /// What came of each request so far, in their order.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// The regions that are named in the choice and didn't ask: misspelt, most likely.
+    pub fn not_asked(&self) -> impl Iterator<Item = &str> {
+        let asked = |name: &str| self.outcomes.iter().any(|outcome| outcome.region.as_deref() == Some(name));
+        self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !asked(name))
+    }
+
+    fn hugetlb(&self, request: &ReserveRequest) -> Result<(Reserved, Option<String>), ReserveError> {
+        let (reserved, unpinned) = self.hugetlb.make(request)?;
+        Ok((reserved, unpinned.map(|error| format!("the kernel may move it: {error}"))))
+    }
+
+    fn take(&mut self, request: &ReserveRequest) -> Result<(Reserved, Option<String>), ReserveError> {
+        match self.choice.port(request.name.as_deref()) {
+            Port::Simulated => Ok((self.addresses.give_away(request)?.into(), None)),
+            Port::Memfd => Ok((self.memfd.reserve(request)?, None)),
+            Port::Hugetlb => self.hugetlb(request),
+            Port::Auto => self
+                .hugetlb(request)
+                .or_else(|error| Ok((self.memfd.reserve(request)?, Some(format!("no huge pages: {error}"))))),
+        }
+    }
+}
+
+impl Reserver for Ports {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        let taken = self.take(request);
+        let (result, remark) = match &taken {
+            Ok((reserved, remark)) => {
+                let backing = reserved.memory.as_ref().map(|memory| memory.backing());
+                (Ok((reserved.range, backing)), remark.clone())
+            }
+            Err(error) => (Err(error.clone()), None),
+        };
+        self.outcomes.push(Outcome { region: request.name.clone(), result, remark });
+        taken.map(|(reserved, _)| reserved)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.region.as_deref().unwrap_or("(private)"))?;
+        match &self.result {
+            Ok((range, Some(backing))) => write!(f, "{range}, {}, {}", backing.kind, backing.contiguity)?,
+            Ok((range, None)) => write!(f, "{range}, addresses alone")?,
+            Err(error) => write!(f, "no memory: {error}")?,
+        }
+        match &self.remark {
+            Some(remark) => write!(f, " ({remark})"),
+            None => Ok(()),
+        }
+    }
+}
