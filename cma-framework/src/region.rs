@@ -392,20 +392,6 @@ impl Region {
         self.lock().attach(self, &[].as_slice()).map(|_| ()).map_err(|why| *why)
     }
 
-    /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
-    pub(crate) fn change_allocator(
-        &self,
-        choice: AllocatorChoice,
-        registered: &impl Allocators,
-    ) -> Result<AllocatorState, ChangeError> {
-        let state = &mut *self.lock();
-        if !state.registered {
-            return Err(ChangeError::Unregistered);
-        }
-        state.change(self, choice, registered)?;
-        Ok(state.attached.state(&state.choice))
-    }
-
     /// Ends the region, if it is empty.
     pub(crate) fn unregister(&self) -> Result<(), UnregisterError> {
         let state = &mut *self.lock();

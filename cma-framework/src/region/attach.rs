@@ -314,46 +314,52 @@ impl State {
             absent => Err(Box::new(absent.absence())),
         }
     }
+}
 
-    /// Puts `choice` in the place of what the region has.
-    pub(super) fn change(
-        &mut self,
-        region: &Region,
+impl Region {
+    /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
+    pub(crate) fn change_allocator(
+        &self,
         choice: AllocatorChoice,
         registered: &impl Allocators,
-    ) -> Result<(), ChangeError> {
-        let changed = self.try_change(region.range(), choice, registered);
+    ) -> Result<AllocatorState, ChangeError> {
+        let changed = self.try_change(choice, registered);
         match &changed {
-            Ok(old) => {
-                let (live, allocator) = (self.chunks.live(), self.attached.name());
-                tracing::debug!(%region, live, allocator, detached = old.name(), "allocator changed");
-            }
-            Err(error) => tracing::warn!(%region, %error, "allocator not changed"),
+            Ok(allocator) => tracing::debug!(region = %self, %allocator, "allocator changed"),
+            Err(error) => tracing::warn!(region = %self, %error, "allocator not changed"),
         }
-        changed.map(|_| ())
+        changed
     }
 
-    /// The same. The answer is what the region had.
     fn try_change(
-        &mut self,
-        range: PageRange,
+        &self,
         choice: AllocatorChoice,
         registered: &impl Allocators,
-    ) -> Result<Attached, ChangeError> {
-        let live = self.chunks.live();
-        let next = match find(&choice, registered) {
+    ) -> Result<AllocatorState, ChangeError> {
+        // The new one starts, and the old one ends, without the lock: requests wait for the adoption alone.
+        let started = find(&choice, registered)
+            .map(|(plugin, name)| Service::start(&plugin, name, self.range(), choice.params()));
+        let mut state = self.lock();
+        let live = state.chunks.live();
+        if !state.registered {
+            return Err(ChangeError::Unregistered);
+        }
+        let next = match started {
             None if live > 0 => {
                 return Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) });
             }
             None => Attached::Nothing { failure: None },
-            Some((plugin, name)) => {
-                let mut service = Service::start(&plugin, name, range, choice.params())
-                    .map_err(|reason| ChangeError::Initialise { live, reason })?;
-                service.adopt_all(&mut self.chunks)?;
+            Some(Err(reason)) => return Err(ChangeError::Initialise { live, reason }),
+            Some(Ok(mut service)) => {
+                service.adopt_all(&mut state.chunks)?;
                 Attached::Allocator(service)
             }
         };
-        self.choice = choice;
-        Ok(mem::replace(&mut self.attached, next))
+        state.choice = choice;
+        let old = mem::replace(&mut state.attached, next);
+        let now = state.attached.state(&state.choice);
+        drop(state);
+        drop(old);
+        Ok(now)
     }
 }
