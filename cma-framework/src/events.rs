@@ -1,9 +1,9 @@
 //! What a running framework says of single requests: `tracing` events named after mainline's tracepoints.
 //!
-//! They are on level `TRACE`, and a request looks once whether anybody listens. What goes wrong, and what changes, is said where it
-//! happens, on `WARN`, `ERROR` and `DEBUG`.
+//! `cma_alloc_start`, `cma_alloc_finish` and `cma_release` are on level `TRACE`, and a request looks once whether anybody listens;
+//! `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`. What goes wrong is said where it happens, on `WARN` and `ERROR`.
 
-use crate::allocate::AllocError;
+use crate::allocate::{AllocError, Reason};
 use crate::region::{Chunk, Region};
 use cma_api::{PageRange, Request};
 use tracing::Level;
@@ -42,4 +42,20 @@ pub(crate) fn around(
 pub(crate) fn released(region: &Region, range: PageRange) {
     let (start, count) = (range.start(), range.pages().get());
     tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
+}
+
+/// `cma_attach`: an allocator serves a region from now on.
+pub(crate) fn attached(region: &Region, allocator: &str) {
+    tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
+}
+
+/// `cma_detach`: an allocator serves a region no more.
+pub(crate) fn detached(region: &Region, allocator: &str) {
+    tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
+}
+
+/// `cma_refuse`: a region didn't serve a request, perhaps another one will.
+pub(crate) fn refused(region: &Region, request: &Request, reason: &Reason) {
+    let (count, align) = (request.pages().get(), request.alignment().pages().get());
+    tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
 }

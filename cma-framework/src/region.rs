@@ -26,9 +26,9 @@ use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+use std::{fmt, mem};
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///
@@ -399,8 +399,8 @@ impl Region {
             (false, _) => Err(UnregisterError::NotRegistered),
             (true, 0) => {
                 state.registered = false;
-                tracing::debug!(region = %self, allocator = state.attached.name(), "region unregistered");
-                state.attached = Attached::Nothing { failure: None };
+                let old = mem::replace(&mut state.attached, Attached::Nothing { failure: None });
+                old.detached(self);
                 Ok(())
             }
             (true, users) => Err(UnregisterError::Busy { users }),
@@ -412,7 +412,7 @@ impl State {
     /// Remembers a refusal.
     #[cold]
     fn refuse(&mut self, region: &Region, request: &Request, reason: Reason) -> Box<Reason> {
-        tracing::debug!(%region, request = %Asked(request), %reason, "refused");
+        events::refused(region, request, &reason);
         self.account.refuse(request, &reason);
         Box::new(reason)
     }

@@ -3,6 +3,7 @@
 use super::chunks::ChunkTable;
 use super::{Region, State};
 use crate::allocate::Reason;
+use crate::events;
 use crate::loader::Plugin;
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
@@ -218,6 +219,13 @@ impl Attached {
         }
     }
 
+    /// Says that it serves `region` no more, if it did.
+    pub(super) fn detached(&self, region: &Region) {
+        if let Attached::Allocator(service) = self {
+            events::detached(region, service.name());
+        }
+    }
+
     /// Why no allocator serves.
     #[cold]
     pub(super) fn absence(&self) -> Reason {
@@ -298,7 +306,7 @@ impl State {
             };
             match attached {
                 Ok(service) => {
-                    tracing::debug!(%region, allocator = service.name(), "allocator attached");
+                    events::attached(region, service.name());
                     self.attached = Attached::Allocator(service);
                 }
                 Err(reason) => {
@@ -324,9 +332,8 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<AllocatorState, ChangeError> {
         let changed = self.try_change(choice, registered);
-        match &changed {
-            Ok(allocator) => tracing::debug!(region = %self, %allocator, "allocator changed"),
-            Err(error) => tracing::warn!(region = %self, %error, "allocator not changed"),
+        if let Err(error) = &changed {
+            tracing::warn!(region = %self, %error, "allocator not changed");
         }
         changed
     }
@@ -358,6 +365,10 @@ impl Region {
         state.choice = choice;
         let old = mem::replace(&mut state.attached, next);
         let now = state.attached.state(&state.choice);
+        old.detached(self);
+        if let Attached::Allocator(service) = &state.attached {
+            events::attached(self, service.name());
+        }
         drop(state);
         drop(old);
         Ok(now)
