@@ -1,0 +1,1 @@
+//! Contiguous memory from a server: the client.

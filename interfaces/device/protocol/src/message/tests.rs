@@ -1,0 +1,133 @@
+use super::*;
+use crate::{
+    Answer, Chunk, Extent, Info, Listed, MAX_EXTENTS, MAX_LISTED, MAX_TEXT, Request, Source, TooLong,
+};
+use proptest::prelude::*;
+
+/// Something that stands where a request does.
+fn sources() -> impl Strategy<Value = (bool, String, String)> {
+    (any::<bool>(), ".{0,60}", ".{0,50}")
+}
+
+fn source((regions, first, second): &(bool, String, String)) -> Source<'_> {
+    if *regions { Source::Regions(first) } else { Source::Device { device: first, kind: second } }
+}
+
+fn chunks() -> impl Strategy<Value = Chunk> {
+    let extents = prop::collection::vec(any::<[u64; 3]>(), 0..=MAX_EXTENTS);
+    (any::<[u64; 5]>(), extents).prop_map(|([start, size, granule, pieces, first], extents)| {
+        let extents = extents.into_iter().map(|[count, offset, len]| Extent { count, offset, len }).collect();
+        Chunk { start, size, granule, pieces, first, extents }
+    })
+}
+
+fn listed() -> impl Strategy<Value = Vec<Listed>> {
+    let one = (any::<[u64; 3]>(), any::<u32>(), any::<bool>());
+    let one = one.prop_map(|([number, start, size], pid, left_behind)| Listed {
+        number,
+        start,
+        size,
+        pid,
+        left_behind,
+    });
+    prop::collection::vec(one, 0..=MAX_LISTED)
+}
+
+fn comes_through_as_answer(id: u64, answer: &Answer<'_>) {
+    assert_eq!(Message::answer(id, answer).as_answer().as_ref(), Ok(&(id, answer.clone())));
+}
+
+proptest! {
+    #[test]
+    fn requests_come_through(
+        id: u64,
+        from in sources(),
+        size: u64,
+        alignment: u64,
+        memory: bool,
+        number: u64,
+    ) {
+        let from = source(&from);
+        let alloc = Request::Alloc { from, size, alignment, memory };
+        let others = [Request::Free, Request::Chunk { first: number }, Request::List { after: number }];
+        for request in others.into_iter().chain([alloc, Request::Info(from)]) {
+            let message = Message::request(id, &request).unwrap();
+            prop_assert_eq!(message.as_request(), Ok((id, request)));
+            let is_answer = !matches!(message.as_answer(), Err(Malformed::Kind { .. }));
+            prop_assert!(!is_answer);
+        }
+    }
+
+    #[test]
+    fn answers_come_through(
+        id: u64,
+        chunk in chunks(),
+        numbers: [u64; 6],
+        listed in listed(),
+        more: bool,
+        errno in 1..4096_i32,
+        words in ".{0,80}",
+    ) {
+        let [first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes] = numbers;
+        comes_through_as_answer(id, &Answer::Chunk(chunk));
+        comes_through_as_answer(id, &Answer::Info(Info {
+            first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes,
+        }));
+        comes_through_as_answer(id, &Answer::Listed(listed.into_iter().collect(), more));
+        comes_through_as_answer(id, &Answer::Freed);
+        comes_through_as_answer(id, &Answer::Refused { errno, words: &words });
+    }
+
+    /// Whatever the bytes are, they are read or refused, and what is read is what was said: it says the same bytes again.
+    #[test]
+    fn nothing_else_is_taken_for_a_message(
+        kind in prop_oneof![0..8_u16, 0x8000..0x8008_u16, any::<u16>()],
+        body in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => Just(1), 1 => any::<u8>()], 0..MESSAGE_BYTES - HEAD),
+    ) {
+        let mut message = Message::empty(kind, 1);
+        message.body()[..body.len()].copy_from_slice(&body);
+        if let Ok((id, request)) = message.as_request() {
+            prop_assert_eq!(&Message::request(id, &request).unwrap(), &message);
+        }
+        if let Ok((id, answer)) = message.as_answer() {
+            prop_assert_eq!(&Message::answer(id, &answer), &message);
+        }
+    }
+}
+
+#[test]
+fn the_longest_names_fit_and_longer_ones_are_refused() {
+    let names = "n".repeat(MAX_TEXT + 1);
+    let fits = Request::Alloc { from: Source::Regions(&names[1..]), size: 1, alignment: 0, memory: true };
+    assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
+    let device = Source::Device { device: &names[..MAX_TEXT], kind: "k" };
+    assert_eq!(Message::request(1, &Request::Info(device)), Err(TooLong { bytes: MAX_TEXT + 1 }));
+}
+
+#[test]
+fn words_are_cut_where_a_letter_ends() {
+    let words = "é".repeat(400);
+    let message = Message::refusal(1, 12, &words);
+    let Ok((1, Answer::Refused { errno: 12, words: cut })) = message.as_answer() else {
+        panic!("{message:?} is no refusal");
+    };
+    assert!(words.starts_with(cut));
+    assert!(cut.len() > MESSAGE_BYTES - HEAD - 12, "{}", cut.len());
+}
+
+#[test]
+fn a_message_of_another_magic_version_or_length_is_refused() {
+    let message = Message::request(1, &Request::Free).unwrap();
+    let changed = |at: usize| {
+        let mut message = message.clone();
+        message.0[at] ^= 1;
+        message
+    };
+    assert!(matches!(changed(0).as_request(), Err(Malformed::Magic { .. })));
+    let theirs = u16::from_ne_bytes([changed(4).0[4], changed(4).0[5]]);
+    assert_eq!(changed(4).as_request(), Err(Malformed::Version { theirs }));
+    assert_eq!(changed(MESSAGE_BYTES - 1).as_request(), Err(Malformed::LeftOver));
+    for bytes in [0, 1, MESSAGE_BYTES - 1, MESSAGE_BYTES + 1] {
+        assert_eq!(Message::from_bytes(&vec![0; bytes]), Err(Malformed::Length { bytes }));
+    }
+}

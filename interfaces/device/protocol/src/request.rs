@@ -1,0 +1,169 @@
+//! What a client asks.
+
+use crate::bytes::{Reader, Writer};
+use crate::message::{HEAD, MESSAGE_BYTES, Malformed, Message};
+
+const ALLOC: u16 = 1;
+const FREE: u16 = 2;
+const CHUNK: u16 = 3;
+const INFO: u16 = 4;
+const LIST: u16 = 5;
+
+/// The longest text of a request, in bytes: device and type together, or a list of regions.
+pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
+
+/// What stands before the text of a [`Source`].
+const SOURCE_HEAD: usize = 8;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'m> {
+    /// A chunk for this connection, which must have none. The answer is [`Answer::Chunk`](crate::Answer::Chunk).
+    Alloc {
+        /// Where it may come from.
+        from: Source<'m>,
+        /// The size in bytes.
+        size: u64,
+        /// The alignment in bytes; 0 for a page.
+        alignment: u64,
+        /// Whether the answer is to bring the first descriptors of its memory.
+        memory: bool,
+    },
+    /// That the connection's chunk is freed. The answer is [`Answer::Freed`](crate::Answer::Freed).
+    Free,
+    /// What chunk the connection has, and the descriptors of its memory from piece number `first` on. The answer is
+    /// [`Answer::Chunk`](crate::Answer::Chunk).
+    Chunk {
+        /// The number of the first piece that is wanted.
+        first: u64,
+    },
+    /// What the regions amount to. The answer is [`Answer::Info`](crate::Answer::Info).
+    Info(Source<'m>),
+    /// The chunks of the client's user, in the order of their numbers. The answer is [`Answer::Listed`](crate::Answer::Listed).
+    List {
+        /// Only those with a higher number; 0 for all.
+        after: u64,
+    },
+}
+
+/// Which regions are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'m> {
+    /// Those that the map has for a device and a type.
+    Device {
+        /// The device's name.
+        device: &'m str,
+        /// The type; empty for `common`.
+        kind: &'m str,
+    },
+    /// Those of a list of names, separated by commas.
+    Regions(&'m str),
+}
+
+/// A text that is longer than a message has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the names have {bytes} bytes; a request has room for {MAX_TEXT}")]
+pub struct TooLong {
+    /// Its length in bytes.
+    pub bytes: usize,
+}
+
+impl Source<'_> {
+    const DEVICE: u32 = 0;
+    const REGIONS: u32 = 1;
+
+    fn bytes(&self) -> usize {
+        match self {
+            Source::Device { device, kind } => device.len() + kind.len(),
+            Source::Regions(regions) => regions.len(),
+        }
+    }
+
+    fn write(&self, body: &mut Writer<'_>) {
+        let (which, first, second) = match *self {
+            Source::Device { device, kind } => (Self::DEVICE, device, kind),
+            Source::Regions(regions) => (Self::REGIONS, regions, ""),
+        };
+        body.u32(which);
+        // Both are no longer than `MAX_TEXT`.
+        body.u16(first.len() as u16);
+        body.u16(second.len() as u16);
+        body.text(first);
+        body.text(second);
+    }
+}
+
+impl<'m> Source<'m> {
+    fn read(body: &mut Reader<'m>) -> Result<Self, Malformed> {
+        let (which, first, second) = (body.u32()?, body.u16()?, body.u16()?);
+        let (first, second) = (body.text(first)?, body.text(second)?);
+        match (which, second) {
+            (Self::DEVICE, kind) => Ok(Source::Device { device: first, kind }),
+            (Self::REGIONS, "") => Ok(Source::Regions(first)),
+            (Self::REGIONS, _) => Err(Malformed::Count),
+            _ => Err(Malformed::Flag),
+        }
+    }
+}
+
+impl Message {
+    /// A request. The answer will have the same `id`.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLong`] when the names don't fit.
+    pub fn request(id: u64, request: &Request<'_>) -> Result<Message, TooLong> {
+        if let Request::Alloc { from, .. } | Request::Info(from) = request
+            && from.bytes() > MAX_TEXT
+        {
+            return Err(TooLong { bytes: from.bytes() });
+        }
+        let kind = match request {
+            Request::Alloc { .. } => ALLOC,
+            Request::Free => FREE,
+            Request::Chunk { .. } => CHUNK,
+            Request::Info(_) => INFO,
+            Request::List { .. } => LIST,
+        };
+        let mut message = Message::empty(kind, id);
+        let body = &mut Writer::new(message.body());
+        match request {
+            Request::Alloc { from, size, alignment, memory } => {
+                body.u64(*size);
+                body.u64(*alignment);
+                body.u32((*memory).into());
+                body.u32(0);
+                from.write(body);
+            }
+            Request::Free => {}
+            Request::Chunk { first: number } | Request::List { after: number } => body.u64(*number),
+            Request::Info(from) => from.write(body),
+        }
+        Ok(message)
+    }
+
+    /// The request that this is, with its id.
+    ///
+    /// # Errors
+    ///
+    /// [`Malformed`].
+    pub fn as_request(&self) -> Result<(u64, Request<'_>), Malformed> {
+        let (kind, mut body) = self.open()?;
+        let request = match kind {
+            ALLOC => {
+                let (size, alignment, memory) = (body.u64()?, body.u64()?, body.flag()?);
+                if body.u32()? != 0 {
+                    return Err(Malformed::LeftOver);
+                }
+                Request::Alloc { from: Source::read(&mut body)?, size, alignment, memory }
+            }
+            FREE => Request::Free,
+            CHUNK => Request::Chunk { first: body.u64()? },
+            INFO => Request::Info(Source::read(&mut body)?),
+            LIST => Request::List { after: body.u64()? },
+            kind => return Err(Malformed::Kind { kind }),
+        };
+        body.end()?;
+        Ok((self.id(), request))
+    }
+}

@@ -1,0 +1,55 @@
+use super::*;
+use crate::Request;
+use rustix::fd::AsFd;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::pipe;
+
+fn pair() -> (OwnedFd, OwnedFd) {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+}
+
+fn message() -> Message {
+    Message::request(3, &Request::Free).unwrap()
+}
+
+/// Whether nobody has the writing end of this pipe any more.
+fn is_over(reading: &OwnedFd) -> bool {
+    rustix::io::ioctl_fionbio(reading, true).unwrap();
+    rustix::io::read(reading, &mut [0_u8]) == Ok(0)
+}
+
+#[test]
+fn a_message_brings_as_many_descriptors_as_can_be() {
+    let (here, there) = pair();
+    let (reading, writing) = pipe().unwrap();
+    send(here.as_fd(), &message(), &[writing.as_fd(); MAX_DESCRIPTORS]).unwrap();
+    drop(writing);
+    let (received, descriptors) = receive_with(there.as_fd()).unwrap();
+    assert_eq!((received, descriptors.len()), (message(), MAX_DESCRIPTORS));
+    assert!(!is_over(&reading));
+    drop(descriptors);
+    assert!(is_over(&reading));
+}
+
+#[test]
+fn who_wants_no_descriptors_has_none() {
+    let (here, there) = pair();
+    let (reading, writing) = pipe().unwrap();
+    send(here.as_fd(), &message(), &[writing.as_fd(); 7]).unwrap();
+    drop(writing);
+    assert_eq!(receive(there.as_fd()), Ok(message()));
+    assert!(is_over(&reading));
+}
+
+#[test]
+fn what_is_no_message_is_told_from_an_end_and_from_nothing() {
+    let (here, there) = pair();
+    assert_eq!(receive(there.as_fd()), Err(Lost::System(Errno::AGAIN)));
+    for bytes in [1, MESSAGE_BYTES - 1, MESSAGE_BYTES + 1, 4 * MESSAGE_BYTES] {
+        send_plain(&here, &vec![1; bytes], SendFlags::empty()).unwrap();
+        let length = bytes.min(MESSAGE_BYTES + 1);
+        assert_eq!(receive(there.as_fd()), Err(Lost::Malformed(Malformed::Length { bytes: length })));
+    }
+    drop(here);
+    assert_eq!(receive(there.as_fd()), Err(Lost::HungUp));
+}

@@ -1,0 +1,1 @@
+//! The test device for other processes: the server.
