@@ -1,0 +1,64 @@
+//! What the framework's events cost a request: when nobody listens, when somebody listens to what changes and to refusals alone, and
+//! when every request is told.
+//!
+//! ```text
+//! cargo bench -p cma-benches --bench events --features without-events   # compiled out
+//! cargo bench -p cma-benches --bench events                             # criterion shows the change
+//! ```
+#![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
+
+use cma_benches::Workload;
+use cma_benches::framework::{BestFit, ByDevice};
+use cma_benches::replay::Replay;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::with_default;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Listens to everything up to a level, and does nothing about it.
+struct Listener(Level);
+
+impl Subscriber for Listener {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.0
+    }
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.0.into())
+    }
+    fn event(&self, event: &Event<'_>) {
+        black_box(event);
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+fn events(criterion: &mut Criterion) {
+    let mut workload = Workload::mixed();
+    workload.measured.truncate(400_000);
+    let mut group = criterion.benchmark_group("events");
+    group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    group.throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
+    let mut run = |name: &str| {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched_ref(
+                || Replay::<ByDevice<BestFit>>::set_up(&workload),
+                Replay::run_measured,
+                BatchSize::PerIteration,
+            );
+        });
+    };
+    run("nobody listens");
+    with_default(Listener(Level::DEBUG), || run("changes and refusals"));
+    with_default(Listener(Level::TRACE), || run("every request"));
+}
+
+criterion_group!(benches, events);
+criterion_main!(benches);
