@@ -1,4 +1,4 @@
-//! From options to a running framework: the board's regions with simulated memory, and the plug-ins.
+//! From options to a running framework: the board's regions with what memory they get, and the plug-ins.
 
 use crate::failure::{Failure, Outcome, name_a_folder};
 use crate::notice::{Notice, Place};
@@ -7,6 +7,7 @@ use cma_framework::config::{ConfigError, Platform};
 use cma_framework::loader::{Origin, SearchPath, Trial, is_plugin_name, load_all};
 use cma_framework::reserve::Banks;
 use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, Plugin};
+use cma_memory::Ports;
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,10 @@ impl Host {
             .map_err(|error| Failure::Board { board: board.name, reason: error.to_string() })?;
         cma.command_line(options.cma.as_deref(), None).map_err(|error| misread("--cma", error))?;
         cma.command_line(None, options.map.as_deref()).map_err(|error| misread("--map", error))?;
-        cma.early_regions_reserve(&mut Banks::of(board));
+        let mut ports = Ports::new(Banks::of(board), options.memory.clone());
+        cma.early_regions_reserve(&mut ports);
         cma.initialise();
+        tell(&ports);
         Ok(Host { cma, board })
     }
 
@@ -67,6 +70,17 @@ impl Host {
         }
         let outcome = Outcome::refused_if(!attachments.failed.is_empty());
         (attachments, outcome)
+    }
+}
+
+/// Says on standard error what became of memory that was asked for.
+fn tell(ports: &Ports) {
+    for outcome in ports.outcomes().iter().filter(|outcome| outcome.remark.is_some()) {
+        Notice::advice(&format!("region {outcome}")).report();
+    }
+    for name in ports.not_asked() {
+        let help = "`cma regions` lists them".to_string();
+        Notice::warning(&format!("--memory: there is no region \"{name}\"")).with_help(Some(help)).report();
     }
 }
 

@@ -36,6 +36,10 @@ impl Notice {
         Notice { severity: Severity::Warning, ..Notice::error(message) }
     }
 
+    pub(crate) fn advice(message: &str) -> Self {
+        Notice { severity: Severity::Advice, ..Notice::error(message) }
+    }
+
     pub(crate) fn with_help(self, help: Option<String>) -> Self {
         Notice { help: help.map(|help| plain(&help)), ..self }
     }

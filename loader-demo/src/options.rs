@@ -3,11 +3,12 @@
 use crate::show::quoted;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cma_framework::config::{Platform, parse_size};
+use cma_memory::Choice;
 use std::path::PathBuf;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
 ///
-/// Without a command it shows itself at work. The board's memory is simulated: addresses only, so every board runs on any machine.
+/// Without a command it shows itself at work. Unless --memory says otherwise the board's memory is simulated: addresses only, so every board runs on any machine.
 #[derive(Debug, Parser)]
 #[command(name = "cma", version, max_term_width = 100, after_help = AFTER)]
 pub(crate) struct Cli {
@@ -26,6 +27,9 @@ Exit status: 0 done, 1 done but something was refused or found, 2 it could not b
 const REGIONS: &str = "Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...";
 const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
 
+const MEMORY: &str = "What is behind the addresses: simulated (nothing), memfd, hugetlb, auto (the best of these), or by \
+region: fw=memfd,b1=hugetlb,auto";
+
 /// What holds for every command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of every command")]
@@ -39,6 +43,9 @@ pub(crate) struct Options {
 
     #[arg(long, global = true, value_name = "MAP", help = MAP)]
     pub(crate) map: Option<String>,
+
+    #[arg(long, global = true, value_name = "MEMORY", default_value_t, help = MEMORY)]
+    pub(crate) memory: Choice,
 
     /// Look for plug-ins here first; may be repeated, all before or all behind the command
     #[arg(long, global = true, value_name = "DIR")]

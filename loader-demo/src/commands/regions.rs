@@ -6,6 +6,7 @@ use crate::options::Options;
 use crate::show::{BAD, Column, Out, table};
 use cma_framework::config::Bytes;
 use cma_framework::{AllocatorState, EarlyHandle, Region};
+use cma_memory::Port;
 use serde::Serialize;
 use std::io::{self, Write};
 
@@ -19,6 +20,10 @@ struct Row {
     largest_hole_bytes: Option<u64>,
     users: Option<u32>,
     allocator: Option<String>,
+    /// The port its memory is from.
+    memory: &'static str,
+    /// What is known of its contiguity; nothing where there is no memory.
+    contiguity: Option<String>,
     /// Why it can't serve.
     problem: Option<String>,
     /// The same in a word or two.
@@ -46,6 +51,7 @@ impl From<&Region> for Row {
             AllocatorState::Attached(name) => (name, Some(status.largest_hole_bytes)),
             _ => (None, None),
         };
+        let backing = region.backing();
         Row {
             name: region.name().map(String::from),
             start: Some(region.range().start().to_string()),
@@ -54,6 +60,8 @@ impl From<&Region> for Row {
             largest_hole_bytes,
             users: Some(status.users),
             allocator,
+            memory: backing.as_ref().map_or(Port::Simulated.name(), |backing| backing.kind),
+            contiguity: backing.map(|backing| backing.contiguity.to_string()),
             problem,
             problem_in_short,
         }
@@ -70,6 +78,8 @@ impl From<(EarlyHandle, String)> for Row {
             largest_hole_bytes: None,
             users: None,
             allocator: None,
+            memory: Port::Simulated.name(),
+            contiguity: None,
             problem: Some(reason),
             problem_in_short: None,
         }
@@ -77,9 +87,10 @@ impl From<(EarlyHandle, String)> for Row {
 }
 
 impl Row {
-    fn cells(self) -> Vec<String> {
+    /// With the memory when that is a column.
+    fn cells(self, with_memory: bool) -> Vec<String> {
         let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_string());
-        vec![
+        let mut cells = vec![
             or_dash(self.name),
             or_dash(self.start),
             Bytes(self.size_bytes).to_string(),
@@ -87,7 +98,12 @@ impl Row {
             or_dash(self.largest_hole_bytes.map(|bytes| Bytes(bytes).to_string())),
             or_dash(self.users.map(|users| users.to_string())),
             or_dash(self.allocator.or(self.problem_in_short)),
-        ]
+        ];
+        if with_memory {
+            let known = self.contiguity.map(|known| format!(", {known}")).unwrap_or_default();
+            cells.push(format!("{}{known}", self.memory));
+        }
+        cells
     }
 }
 
@@ -109,7 +125,7 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
 /// The table, and under it the early regions that are in none.
 pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()> {
     use Column::{Left, Right};
-    let columns = [
+    let mut columns = vec![
         Left("region"),
         Left("start"),
         Right("size"),
@@ -119,10 +135,14 @@ pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()>
         Left("allocator"),
     ];
     let regions = host.cma.regions();
+    let with_memory = regions.iter().any(|region| region.backing().is_some());
+    if with_memory {
+        columns.push(Left("memory"));
+    }
     if regions.is_empty() && host.left_out().is_empty() {
         writeln!(out, "{:indent$}there is no region", "")?;
     }
-    table(out, indent, &columns, regions.iter().map(|region| Row::from(region).cells()))?;
+    table(out, indent, &columns, regions.iter().map(|region| Row::from(region).cells(with_memory)))?;
     for (early, reason) in host.left_out() {
         let name = early.description().name.as_deref().unwrap_or("-");
         writeln!(out, "{:indent$}{BAD}{name}: no region: {reason}{BAD:#}", "")?;

@@ -41,6 +41,19 @@ fn regions_shows_each_region_and_those_that_got_no_memory() {
 }
 
 #[test]
+fn memory_is_what_was_asked_for_by_region_and_what_is_not_is_said() {
+    let asked = "b1=memfd,nobody=memfd";
+    let Run { out, err, .. } = run(&["--memory", asked, "regions"]);
+    let of = |name: &str| out.lines().find(|line| line.starts_with(name)).expect("a region").to_string();
+    assert!(of("b1").ends_with("memfd, not physically contiguous"), "{out}");
+    assert!(of("b2").ends_with("simulated"), "{out}");
+    assert!(err.contains("--memory: there is no region \"nobody\""), "{err}");
+    let Run { code, err, .. } = run(&["--memory", "hugetbl", "regions"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("simulated, memfd, hugetlb or auto"), "{err}");
+}
+
+#[test]
 fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
     let Run { code, out, .. } = run(&["--json", "--cma", "a=1M@0x40000000;huge=1G", "regions"]);
     assert_eq!(code, 1);
@@ -55,6 +68,8 @@ fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
             "largest_hole_bytes",
             "users",
             "allocator",
+            "memory",
+            "contiguity",
             "problem",
         ];
         let object: serde_json::Map<_, _> = serde_json::from_str(line).expect("a line is an object");
