@@ -88,15 +88,14 @@ impl ChunkTable {
         }
         let (first, pages) = (range.first_page() - self.region.first_page(), range.pages().get());
         let fits = pages < u64::from(HUGE) && first <= u64::from(u32::MAX);
-        let record =
-            Record { first: first as u32, pages: if fits { pages as u32 } else { HUGE }, asker, since };
+        let (first, pages) = (first as u32, if fits { pages as u32 } else { HUGE });
         let slot = self.vacant;
-        let slot = if let Some(vacant) = self.records.get_mut(slot as usize) {
-            self.vacant = vacant.asker.0;
-            *vacant = record;
+        let slot = if let Some(record) = self.records.get_mut(slot as usize) {
+            self.vacant = record.asker.0;
+            *record = Record { first, pages, asker, since };
             slot
         } else {
-            self.push(record)
+            self.push(first, pages, asker, since)
         };
         if !fits {
             self.huge.insert(slot, range);
@@ -105,13 +104,16 @@ impl ChunkTable {
         Ok(Slot(slot))
     }
 
+    /// Takes the record in parts: one that is put together in memory first is read from there before its parts have arrived, which
+    /// stalls.
     #[cold]
-    fn push(&mut self, record: Record) -> u32 {
+    #[inline(never)]
+    fn push(&mut self, first: u32, pages: u32, asker: Asker, since: Moment) -> u32 {
         if self.records.len() == self.records.capacity() {
             // By a quarter: doubling would leave up to half of the books empty.
             self.records.reserve_exact(self.records.len() / 4 + 16);
         }
-        self.records.push(record);
+        self.records.push(Record { first, pages, asker, since });
         // Memory ends before 2^32 records of 16 bytes do.
         (self.records.len() - 1) as u32
     }

@@ -1,8 +1,8 @@
 //! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is booked.
 //!
-//! One bit a page says whether a chunk covers it. Looking at a chunk of up to 64 pages is looking at two words, without a branch
-//! on where in them it lies; a larger one is a pass over its words, some 10 ns for each 16 MiB of it. The memory is zeroed lazily by
-//! the system: what no chunk ever touched costs nothing.
+//! One bit a page says whether a chunk covers it. A chunk of up to 57 pages lies within eight bytes, wherever it starts, so looking at
+//! it is looking at one word; a larger one is a pass over its words, some 10 ns for each 16 MiB of it. The memory is zeroed lazily by the
+//! system: what no chunk ever touched costs nothing.
 //!
 //! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead: its chunks are few, or large enough for the pass to
 //! be felt.
@@ -21,8 +21,7 @@ pub(super) struct Occupancy {
 
 #[derive(Debug)]
 enum Taken {
-    /// Bit p is set exactly when a chunk covers page p of the region. There is one word more than that takes.
-    Bits(Vec<u64>),
+    Bits(Bits),
     /// From first page to end page.
     Tree(BTreeMap<u64, u64>),
 }
@@ -31,7 +30,8 @@ impl Occupancy {
     pub(super) fn new(region: PageRange) -> Self {
         let pages = region.pages().get();
         let taken = if pages <= MAX_BITMAP_PAGES {
-            Taken::Bits(vec![0; pages as usize / 64 + 2])
+            // Words begin in any byte, also in that of the last page.
+            Taken::Bits(Bits(vec![0; pages as usize / 8 + 2 * WORD]))
         } else {
             Taken::Tree(BTreeMap::new())
         };
@@ -43,21 +43,7 @@ impl Occupancy {
     #[inline]
     pub(super) fn take(&mut self, range: PageRange) -> bool {
         match &mut self.taken {
-            Taken::Bits(words) => {
-                let (word, place) = place(self.region, range);
-                match (place, &mut words[word..]) {
-                    (Place::Near(low, high), [first, second, ..]) => {
-                        let free = *first & low | *second & high == 0;
-                        if free {
-                            *first |= low;
-                            *second |= high;
-                        }
-                        free
-                    }
-                    (Place::Far(far), words) => far.take(words),
-                    (Place::Near(..), _) => false,
-                }
-            }
+            Taken::Bits(bits) => bits.take((range.first_page() - self.region.first_page()) as usize, range),
             Taken::Tree(tree) => {
                 let below = tree.range(..range.end_page()).next_back();
                 below.is_none_or(|(_, end)| *end <= range.first_page()) && {
@@ -72,16 +58,8 @@ impl Occupancy {
     #[inline]
     pub(super) fn release(&mut self, range: PageRange) {
         match &mut self.taken {
-            Taken::Bits(words) => {
-                let (word, place) = place(self.region, range);
-                match (place, &mut words[word..]) {
-                    (Place::Near(low, high), [first, second, ..]) => {
-                        *first &= !low;
-                        *second &= !high;
-                    }
-                    (Place::Far(far), words) => far.release(words),
-                    (Place::Near(..), _) => {}
-                }
+            Taken::Bits(bits) => {
+                bits.release((range.first_page() - self.region.first_page()) as usize, range);
             }
             Taken::Tree(tree) => {
                 tree.remove(&range.first_page());
@@ -90,67 +68,90 @@ impl Occupancy {
     }
 }
 
-/// The bits of a range, from the word on that has its first page.
-enum Place {
-    /// In the first word and the second.
-    Near(u64, u64),
-    Far(Far),
-}
+/// In bytes.
+const WORD: usize = 8;
 
-/// More bits than that.
-struct Far {
-    /// Those of the first word.
-    head: u64,
-    /// How many whole words follow.
-    whole: usize,
-    /// Those of the word behind them; perhaps none.
-    tail: u64,
-}
+/// The pages of a chunk that lies within a word, wherever in its first byte it starts.
+const NEAR: u64 = 57;
 
-/// The word of the range's first page, and its bits from there.
-#[inline]
-fn place(region: PageRange, range: PageRange) -> (usize, Place) {
-    let (first, pages) = (range.first_page() - region.first_page(), range.pages().get());
-    let shift = first % 64;
-    let bits = if pages <= 64 {
-        let bits = u128::from(u64::MAX.checked_shr(64 - pages as u32).unwrap_or(0)) << shift;
-        Place::Near(bits as u64, (bits >> 64) as u64)
-    } else {
-        let behind = pages - (64 - shift);
-        Place::Far(Far {
-            head: u64::MAX << shift,
-            whole: behind as usize / 64,
-            tail: (1 << (behind % 64)) - 1,
-        })
-    };
-    ((first / 64) as usize, bits)
-}
+/// Bit p, counted from the lowest of the first byte, is set exactly when a chunk covers page p of the region.
+#[derive(Debug)]
+struct Bits(Vec<u8>);
 
-impl Far {
-    /// The parts of `words`, whose first is that of the range's first page.
-    fn parts<'a>(&self, words: &'a mut [u64]) -> (&'a mut u64, &'a mut [u64], &'a mut u64) {
-        let (head, rest) = words.split_at_mut(1);
-        let (whole, rest) = rest.split_at_mut(self.whole);
-        (&mut head[0], whole, &mut rest[0])
-    }
-
-    fn take(&self, words: &mut [u64]) -> bool {
-        let (head, whole, tail) = self.parts(words);
-        // All of it, without looking after each word whether it is over: that takes several words at a time.
-        let any = whole.iter().fold(*head & self.head | *tail & self.tail, |any, word| any | word);
-        if any == 0 {
-            *head |= self.head;
-            whole.fill(u64::MAX);
-            *tail |= self.tail;
+impl Bits {
+    #[inline]
+    fn take(&mut self, first: usize, range: PageRange) -> bool {
+        let pages = range.pages().get();
+        if pages > NEAR {
+            return self.take_far(first, pages as usize);
         }
-        any == 0
+        let (word, bits) = self.near(first, pages);
+        let there = u64::from_le_bytes(*word);
+        let free = there & bits == 0;
+        if free {
+            *word = (there | bits).to_le_bytes();
+        }
+        free
     }
 
-    fn release(&self, words: &mut [u64]) {
-        let (head, whole, tail) = self.parts(words);
-        *head &= !self.head;
-        whole.fill(0);
-        *tail &= !self.tail;
+    #[inline]
+    fn release(&mut self, first: usize, range: PageRange) {
+        let pages = range.pages().get();
+        if pages > NEAR {
+            return self.flip_far(first, pages as usize);
+        }
+        let (word, bits) = self.near(first, pages);
+        *word = (u64::from_le_bytes(*word) & !bits).to_le_bytes();
+    }
+
+    /// The word and the bits in it of up to [`NEAR`] pages.
+    #[inline]
+    fn near(&mut self, first: usize, pages: u64) -> (&mut [u8; WORD], u64) {
+        let bits = u64::MAX >> (64 - pages) << (first % 8);
+        let word = self.0[first / 8..].first_chunk_mut();
+        (word.expect("a word more than there are bytes with pages"), bits)
+    }
+
+    /// The words of more pages; which bits of the first are theirs, and which of the last.
+    fn far(&mut self, first: usize, pages: usize) -> (&mut [[u8; WORD]], u64, u64) {
+        let end = first % 8 + pages;
+        let count = end.div_ceil(64);
+        let (words, _) = self.0[first / 8..].as_chunks_mut();
+        (&mut words[..count], u64::MAX << (first % 8), u64::MAX >> (count * 64 - end))
+    }
+
+    #[inline(never)]
+    fn take_far(&mut self, first: usize, pages: usize) -> bool {
+        let free = match self.far(first, pages) {
+            ([], ..) => true,
+            ([only], first, last) => u64::from_le_bytes(*only) & first & last == 0,
+            ([head, whole @ .., tail], first, last) => {
+                let ends = u64::from_le_bytes(*head) & first | u64::from_le_bytes(*tail) & last;
+                // Without looking after each word whether that was it: it takes several words at a time.
+                whole.iter().fold(ends, |any, word| any | u64::from_le_bytes(*word)) == 0
+            }
+        };
+        if free {
+            self.flip_far(first, pages);
+        }
+        free
+    }
+
+    /// Makes all bits what they are not; they are alike.
+    #[inline(never)]
+    fn flip_far(&mut self, first: usize, pages: usize) {
+        let flip =
+            |word: &mut [u8; WORD], bits: u64| *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes();
+        match self.far(first, pages) {
+            ([], ..) => {}
+            ([only], first, last) => flip(only, first & last),
+            ([head, whole @ .., tail], first, last) => {
+                flip(head, first);
+                // Filling them would be a call, which takes longer for the few words that most chunks have.
+                whole.iter_mut().for_each(|word| flip(word, u64::MAX));
+                flip(tail, last);
+            }
+        }
     }
 }
 
