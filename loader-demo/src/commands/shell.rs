@@ -1,14 +1,15 @@
 //! `cma shell`: the specification's test program (section 8) on standard input, in this process.
 
 mod line;
+mod source;
 
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
 use crate::notice::Notice;
 use crate::options::{Options, SHELL};
 use crate::show::{BAD, Out, plain, width, wrapped};
-use cma_framework::{AllocError, Chunk, Cma};
-use line::{Amount, Command, Line, Mistake};
+use line::{Command, Line, Mistake};
+use source::Source;
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
@@ -20,8 +21,8 @@ const LONGEST: usize = 64 << 10;
 enum Refused {
     #[error(transparent)]
     Mistake(#[from] Mistake),
-    #[error("{:?}: {error}", error.errno())]
-    NoChunk { error: AllocError },
+    #[error("{0}")]
+    NotDone(String),
     #[error("there is no chunk {0}")]
     UnknownChunk(u64),
     #[error("there is no chunk to free")]
@@ -38,10 +39,16 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         let name = early.description().name.as_deref().unwrap_or("-");
         Notice::warning(&format!("there is no region \"{name}\": {reason}")).report();
     }
-    let mut outcome = host.register(Found::some_on_path(options)?);
-    outcome = outcome.max(Outcome::refused_if(!left_out.is_empty()));
+    let registered = host.register(Found::some_on_path(options)?);
+    let booted = registered.max(Outcome::refused_if(!left_out.is_empty()));
+    Ok(booted.max(converse(host.cma, out)?))
+}
+
+/// Obeys standard input until it ends.
+fn converse(source: impl Source, out: &mut Out) -> Result<Outcome, Failure> {
     let prompt = if io::stdin().is_terminal() && io::stdout().is_terminal() { "cma> " } else { "" };
-    let mut shell = Shell { cma: host.cma, chunks: BTreeMap::new(), newest: 0, last: None };
+    let mut shell = Shell { source, chunks: BTreeMap::new(), newest: 0, last: None };
+    let mut outcome = Outcome::Done;
     let mut input = io::stdin().lock();
     let mut text = Vec::new();
     for number in 1_u64.. {
@@ -91,14 +98,14 @@ enum Went {
 }
 
 /// The chunks that are live, by number. Each new chunk gets the next number, and none is used twice.
-struct Shell {
-    cma: Cma,
-    chunks: BTreeMap<u64, Chunk>,
+struct Shell<S: Source> {
+    source: S,
+    chunks: BTreeMap<u64, S::Chunk>,
     newest: u64,
     last: Option<Command>,
 }
 
-impl Shell {
+impl<S: Source> Shell<S> {
     /// Does what a line says. The outer error is that of the output.
     fn obey(&mut self, text: &[u8], out: &mut impl Write) -> io::Result<Result<Went, Refused>> {
         let command = match Line::parse(text) {
@@ -118,22 +125,22 @@ impl Shell {
         let chunk = match command {
             None => return Ok(Ok(Went::On)),
             Some(Command::List) => {
-                self.chunks.iter().try_for_each(|(number, chunk)| print(out, *number, chunk))?;
+                for (number, chunk) in &self.chunks {
+                    self.print(out, *number, chunk)?;
+                }
                 return Ok(Ok(Went::On));
             }
             Some(Command::Free(number)) => return Ok(self.free(number).map(|()| Went::On)),
-            Some(Command::Alloc { device, kind, amount: Amount { size, alignment } }) => {
-                self.cma.alloc(&device, kind.as_deref(), size, alignment)
+            Some(Command::Alloc { device, kind, amount }) => {
+                self.source.alloc(&device, kind.as_deref(), &amount)
             }
-            Some(Command::AllocFrom { regions, amount: Amount { size, alignment } }) => {
-                self.cma.alloc_from(&regions, size, alignment)
-            }
+            Some(Command::AllocFrom { regions, amount }) => self.source.alloc_from(&regions, &amount),
         };
         match chunk {
-            Err(error) => Ok(Err(Refused::NoChunk { error })),
+            Err(error) => Ok(Err(Refused::NotDone(error))),
             Ok(chunk) => {
                 self.newest += 1;
-                print(out, self.newest, &chunk)?;
+                self.print(out, self.newest, &chunk)?;
                 self.chunks.insert(self.newest, chunk);
                 Ok(Ok(Went::On))
             }
@@ -145,12 +152,12 @@ impl Shell {
             Some(number) => self.chunks.remove(&number).ok_or(Refused::UnknownChunk(number))?,
             None => self.chunks.pop_last().ok_or(Refused::Nothing)?.1,
         };
-        drop(chunk);
-        Ok(())
+        self.source.free(chunk).map_err(Refused::NotDone)
     }
-}
 
-/// As C's `"%3d: %p@%p\n"`: number, size, start.
-fn print(out: &mut impl Write, number: u64, chunk: &Chunk) -> io::Result<()> {
-    writeln!(out, "{number:3}: {:#x}@{}", chunk.size(), chunk.start())
+    /// As C's `"%3d: %p@%p\n"`: number, size, start.
+    fn print(&self, out: &mut impl Write, number: u64, chunk: &S::Chunk) -> io::Result<()> {
+        let (size, start) = self.source.place(chunk);
+        writeln!(out, "{number:3}: {size:#x}@{start}")
+    }
 }
