@@ -1,0 +1,92 @@
+//! Numbers for paths: the kernel speaks of files by number.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+
+/// The number of the root, by FUSE's word.
+pub(crate) const ROOT: u64 = 1;
+
+/// The paths that the kernel knows, by their numbers. A path keeps its number as long as it is known.
+#[derive(Debug)]
+pub(crate) struct Inodes(HashMap<u64, Known>);
+
+#[derive(Debug)]
+struct Known {
+    path: String,
+    /// How often the kernel was told of it and has not forgotten it again.
+    lookups: u64,
+}
+
+impl Inodes {
+    pub(crate) fn new() -> Self {
+        Inodes(HashMap::from([(ROOT, Known { path: String::new(), lookups: 1 })]))
+    }
+
+    pub(crate) fn path(&self, number: u64) -> Option<&str> {
+        self.0.get(&number).map(|known| known.path.as_str())
+    }
+
+    /// The number of `path`, which the kernel is told now.
+    pub(crate) fn tell(&mut self, path: &str) -> u64 {
+        let mut number = likely_number(path);
+        // Two paths of one number: regions may be named by people who try.
+        while self.0.get(&number).is_some_and(|known| known.path != path) {
+            number = number.wrapping_add(1).max(ROOT + 1);
+        }
+        let known = self.0.entry(number).or_insert_with(|| Known { path: path.to_string(), lookups: 0 });
+        known.lookups += 1;
+        number
+    }
+
+    /// The kernel forgets `lookups` of the times it was told of `number`.
+    pub(crate) fn forget(&mut self, number: u64, lookups: u64) {
+        if number == ROOT {
+            return;
+        }
+        if let Some(known) = self.0.get_mut(&number) {
+            known.lookups = known.lookups.saturating_sub(lookups);
+            if known.lookups == 0 {
+                self.0.remove(&number);
+            }
+        }
+    }
+}
+
+/// The number that `path` gets unless another has it: the same in every process.
+pub(crate) fn likely_number(path: &str) -> u64 {
+    if path.is_empty() {
+        return ROOT;
+    }
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path.as_bytes());
+    hasher.finish().max(ROOT + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_keeps_its_number_until_the_kernel_has_forgotten_it_as_often_as_it_was_told() {
+        let mut inodes = Inodes::new();
+        let number = inodes.tell("map");
+        assert_eq!((inodes.tell("map"), inodes.path(number)), (number, Some("map")));
+        inodes.forget(number, 1);
+        assert_eq!(inodes.path(number), Some("map"));
+        inodes.forget(number, 1);
+        assert_eq!(inodes.path(number), None);
+        inodes.forget(ROOT, 1);
+        assert_eq!(inodes.path(ROOT), Some(""));
+    }
+
+    #[test]
+    fn two_paths_never_share_a_number() {
+        let mut inodes = Inodes::new();
+        let taken = likely_number("map");
+        inodes.0.insert(taken, Known { path: "other".to_string(), lookups: 1 });
+        let number = inodes.tell("map");
+        assert_ne!(number, taken);
+        assert_eq!((inodes.path(taken), inodes.path(number)), (Some("other"), Some("map")));
+        assert_eq!(inodes.tell("map"), number);
+    }
+}

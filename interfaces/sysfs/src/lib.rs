@@ -1,0 +1,119 @@
+//! The attributes of a running framework as files, as Linux shows those of its own in sysfs (specification section 7).
+//!
+//! [`Sysfs::mount`] hangs the tree [`Attributes`] into a folder, through FUSE. From then on `cat`, `ls`, `find`, `echo` and an
+//! editor see and change the running system:
+//!
+//! ```no_run
+//! use cma_framework::Cma;
+//! use cma_sysfs::Sysfs;
+//!
+//! let cma = Cma::new();
+//! let mounted = Sysfs::mount(cma.attributes(), "/run/cma".as_ref())?;
+//! // cat /run/cma/map; echo 'camera=b1' > /run/cma/map
+//! mounted.unmount()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - What a handle reads from the start on is of one moment, also when it takes many calls. Reading from the start again
+//!   looks again, as on sysfs.
+//! - Each `write` call is a text of its own, as on sysfs, whatever its offset; an error reaches the call that is at fault.
+//! - Nothing is cached: what is read is as the framework has it.
+//! - Root's tree can be read by everybody and written by root; another user's is that user's own.
+//!
+//! A process must not work in the folder that it serves: if it is killed while it waits for its own answer, it can't end.
+//!
+//! This crate holds nothing that the framework should hold: the tree is the framework's, here it gets numbers and handles.
+
+mod inodes;
+mod mountpoint;
+mod open;
+mod tree;
+
+use cma_framework::Attributes;
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+pub use mountpoint::{MountError, mounts};
+use mountpoint::{Mountpoint, SOURCE};
+use rustix::process::geteuid;
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// Requests that are served at the same time. One that has to wait, for a region whose allocator works long, holds up none but
+/// who asked for it until as many wait.
+const THREADS: usize = 16;
+
+/// A mounted tree. Dropping it unmounts it.
+pub struct Sysfs {
+    session: Option<BackgroundSession>,
+    mountpoint: Mountpoint,
+}
+
+impl Sysfs {
+    /// Mounts `tree` on `folder`, which must be there and empty. What a server left there that was killed is cleared first.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError`], which says what to do.
+    pub fn mount(tree: Attributes, folder: &Path) -> Result<Sysfs, MountError> {
+        let mountpoint = Mountpoint::take(folder)?;
+        let mut config = Config::default();
+        config.n_threads = Some(THREADS);
+        config.mount_options = vec![
+            MountOption::FSName(SOURCE.to_string()),
+            MountOption::DefaultPermissions,
+            MountOption::NoExec,
+            MountOption::NoAtime,
+        ];
+        // Other users' eyes are root's to allow.
+        config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
+        let session =
+            Session::new(tree::Tree::new(tree), mountpoint.path(), &config).and_then(Session::spawn);
+        let session = session.map_err(|error| mountpoint.refused(error))?;
+        tracing::info!(folder = %mountpoint.path().display(), "attributes mounted");
+        Ok(Sysfs { session: Some(session), mountpoint })
+    }
+
+    /// The folder, without links in its path.
+    pub fn path(&self) -> &Path {
+        self.mountpoint.path()
+    }
+
+    /// Whether it still is mounted; somebody else may have ended that.
+    pub fn is_mounted(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.guard.is_finished())
+    }
+
+    /// Unmounts it. Where somebody still has a file of it open, or works in it, the folder is free at once and the files last
+    /// until they are let go.
+    ///
+    /// # Errors
+    ///
+    /// What the system says against it.
+    pub fn unmount(mut self) -> io::Result<()> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let is_mounted = !session.guard.is_finished();
+        match session.umount_and_join() {
+            Err(_) if !is_mounted => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => self.mountpoint.detach(),
+            ended => ended,
+        }
+    }
+}
+
+impl Drop for Sysfs {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::warn!(folder = %self.path().display(), %error, "attributes not unmounted");
+        }
+    }
+}
+
+impl fmt::Debug for Sysfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sysfs({})", self.path().display())
+    }
+}

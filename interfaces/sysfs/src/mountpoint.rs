@@ -1,0 +1,250 @@
+//! The folder to mount on: whether it can be, what a killed server left there, and which ones are mounted.
+
+use rustix::mount::{UnmountFlags, unmount};
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What a mounted tree is called in the table of mounts.
+pub(crate) const SOURCE: &str = "cma";
+
+/// Why a tree was not mounted, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MountError {
+    /// Nothing is there.
+    #[error("{}: there is no such folder; create it first: mkdir -p '{}'", .0.display(), .0.display())]
+    Missing(PathBuf),
+    /// It is no folder.
+    #[error("{}: it is not a folder; name an empty one", .0.display())]
+    NotAFolder(PathBuf),
+    /// It has something in it, which would be hidden.
+    #[error("{}: it is not empty, and what is in it would be hidden; name an empty folder", .0.display())]
+    NotEmpty(PathBuf),
+    /// Attributes are mounted there, and their server is alive.
+    #[error("{}: another server shows its attributes there; stop it, or name another folder", .0.display())]
+    Served(PathBuf),
+    /// Something else is mounted there.
+    #[error("{}: {source_name} ({kind}) is mounted there; unmount it first, or name another folder", path.display())]
+    Mounted {
+        /// The folder.
+        path: PathBuf,
+        /// What is mounted.
+        source_name: String,
+        /// The kind of its file system.
+        kind: String,
+    },
+    /// What a killed server left there can't be cleared.
+    #[error("{}: a server that was killed left it mounted, and that can't be cleared: {error}; do so first: umount -l '{}'", path.display(), path.display())]
+    NotCleared {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The system has no FUSE.
+    #[error(
+        "/dev/fuse can't be used: {0}; load the kernel module (modprobe fuse) and give this user the device"
+    )]
+    NoFuse(io::Error),
+    /// An ordinary user needs a helper to mount.
+    #[error("{}: this user may not mount by itself, and fusermount3 is not installed; install fuse3, or run as root", .0.display())]
+    NoHelper(PathBuf),
+    /// The folder can't be looked at, or the system refuses to mount on it.
+    #[error("{}: it can't be mounted on: {error}", path.display())]
+    System {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+/// A folder that is this process's to mount on, as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Mountpoint {
+    path: PathBuf,
+    /// The folder under the mount, locked, so that of two servers that start at the same time one loses.
+    _lock: File,
+}
+
+impl Mountpoint {
+    pub(crate) fn take(folder: &Path) -> Result<Mountpoint, MountError> {
+        let system = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => MountError::Missing(folder.to_path_buf()),
+            io::ErrorKind::NotADirectory => MountError::NotAFolder(folder.to_path_buf()),
+            _ => MountError::System { path: folder.to_path_buf(), error },
+        };
+        let path = resolved(folder).map_err(system)?;
+        clear(&path, system)?;
+        if !fs::metadata(&path).map_err(system)?.is_dir() {
+            return Err(MountError::NotAFolder(folder.to_path_buf()));
+        }
+        let lock = File::open(&path).map_err(system)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(MountError::Served(path)),
+            Err(TryLockError::Error(error)) => return Err(system(error)),
+        }
+        // Whoever had the lock may have mounted meanwhile.
+        clear(&path, system)?;
+        if fs::read_dir(&path).map_err(system)?.next().is_some() {
+            return Err(MountError::NotEmpty(path));
+        }
+        Ok(Mountpoint { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it means that mounting ended in `error`.
+    pub(crate) fn refused(&self, error: io::Error) -> MountError {
+        let device = File::options().read(true).write(true).open("/dev/fuse");
+        match (device, error.kind()) {
+            (Err(error), _) => MountError::NoFuse(error),
+            (Ok(_), io::ErrorKind::NotFound) => MountError::NoHelper(self.path.clone()),
+            (Ok(_), _) => MountError::System { path: self.path.clone(), error },
+        }
+    }
+
+    /// Frees the folder although files of the mount are in use.
+    pub(crate) fn detach(&self) -> io::Result<()> {
+        detach(&self.path)
+    }
+}
+
+/// The folders on which attributes are mounted, of any server that this process can see, also of one that was killed.
+///
+/// # Errors
+///
+/// When the system doesn't tell.
+pub fn mounts() -> io::Result<Vec<PathBuf>> {
+    let mut ours: Vec<PathBuf> =
+        table()?.into_iter().filter(Mount::is_ours).map(|mount| mount.path).collect();
+    ours.sort();
+    ours.dedup();
+    Ok(ours)
+}
+
+/// `folder` without links. Of one on which a server died nothing can be asked, but of the folder that it is in.
+fn resolved(folder: &Path) -> io::Result<PathBuf> {
+    match (fs::canonicalize(folder), folder.file_name()) {
+        (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotConnected => {
+            let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+            Ok(fs::canonicalize(parent.unwrap_or(Path::new(".")))?.join(name))
+        }
+        (resolved, _) => resolved,
+    }
+}
+
+/// Looks whether anything is mounted on `path`, and clears what servers left there that were killed.
+fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), MountError> {
+    // What is mounted last is on top.
+    while let Some(mount) = table().map_err(&system)?.into_iter().rfind(|mount| mount.path == path) {
+        let dead = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
+        match (mount.is_ours(), dead) {
+            (true, true) => {
+                let path = path.to_path_buf();
+                detach(&path).map_err(|error| MountError::NotCleared { path: path.clone(), error })?;
+                tracing::info!(folder = %path.display(), "cleared what a killed server left mounted");
+            }
+            (true, false) => return Err(MountError::Served(mount.path)),
+            (false, _) => {
+                let Mount { path, kind, source } = mount;
+                return Err(MountError::Mounted { path, source_name: source, kind });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn detach(path: &Path) -> io::Result<()> {
+    match unmount(path, UnmountFlags::DETACH) {
+        Err(rustix::io::Errno::PERM) => {
+            // What an ordinary user mounted, the helper unmounts.
+            let mut helper = Command::new("fusermount3");
+            let ended = helper.args(["-u", "-z", "--"]).arg(path).stdin(Stdio::null()).output()?;
+            match ended.status.success() {
+                true => Ok(()),
+                false => Err(io::Error::other(String::from_utf8_lossy(&ended.stderr).trim().to_string())),
+            }
+        }
+        ended => Ok(ended?),
+    }
+}
+
+/// A line of the table of mounts.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    path: PathBuf,
+    kind: String,
+    source: String,
+}
+
+impl Mount {
+    fn is_ours(&self) -> bool {
+        self.source == SOURCE && (self.kind == "fuse" || self.kind.starts_with("fuse."))
+    }
+
+    /// Reads a line of `/proc/self/mountinfo`: see proc(5).
+    fn parse(line: &[u8]) -> Option<Mount> {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let path = fields.nth(4)?;
+        let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+        let mut text = || behind.next().map(|field| String::from_utf8_lossy(field).into_owned());
+        let (kind, source) = (text()?, text()?);
+        Some(Mount { path: unescaped(path).into(), kind, source })
+    }
+}
+
+fn table() -> io::Result<Vec<Mount>> {
+    let table = fs::read("/proc/self/mountinfo")?;
+    Ok(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+}
+
+/// The table writes white space and backslashes as three octal digits.
+fn unescaped(field: &[u8]) -> OsString {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, behind)) = rest.split_first() {
+        let code = behind.get(..3).and_then(|digits| str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) if *first == b'\\' => {
+                bytes.push(byte);
+                rest = &behind[3..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_table_of_mounts_is_read_with_its_escapes_and_optional_fields() {
+        let line =
+            br"36 35 0:98 / /mnt/two\040words\134 rw,noatime shared:1 master:2 - fuse cma rw,user_id=0";
+        let mount = Mount::parse(line).unwrap();
+        assert_eq!(mount.path, Path::new(r"/mnt/two words\"));
+        assert!(mount.is_ours());
+        let other = Mount::parse(b"36 35 98:0 / /mnt rw - fuse.sshfs me@host:/ rw").unwrap();
+        assert_eq!((other.kind.as_str(), other.is_ours()), ("fuse.sshfs", false));
+        assert_eq!(Mount::parse(b""), None);
+        assert_eq!(Mount::parse(b"36 35 98:0 / /mnt rw - fuse"), None);
+    }
+
+    #[test]
+    fn this_machines_table_of_mounts_is_understood() {
+        assert!(table().unwrap().iter().any(|mount| mount.path == Path::new("/")));
+    }
+}

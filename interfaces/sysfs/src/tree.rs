@@ -1,0 +1,376 @@
+//! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the framework.
+
+use crate::inodes::{Inodes, ROOT, likely_number};
+use crate::open::{File, Folder, Handles};
+use cma_framework::Attributes;
+use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
+use fuser::{
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
+};
+use rustix::process::{getegid, geteuid};
+use std::ffi::OsStr;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+/// How long the kernel may remember what it was told: not at all.
+const TTL: Duration = Duration::ZERO;
+
+/// The size every attribute has until it is read, as on sysfs: to know better it would have to be read.
+const PAGE: u64 = 4096;
+
+/// The longest text that the kernel hands over in one piece. Longer ones come in pieces, which could be taken for texts of their own:
+/// so a piece, which may be shorter by a page, must be longer than any attribute takes.
+const LONGEST_PIECE: u32 = 128 << 10;
+const _: () = assert!(LONGEST_PIECE as usize - 4096 > LONGEST_TEXT);
+
+/// The longest name of a file.
+const LONGEST_NAME: u32 = 255;
+
+/// The door: no lock is held while the framework answers.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    attributes: Attributes,
+    inodes: Mutex<Inodes>,
+    files: Mutex<Handles<File>>,
+    folders: Mutex<Handles<Folder>>,
+    /// The time of everything in it.
+    mounted: SystemTime,
+}
+
+impl Tree {
+    pub(crate) fn new(attributes: Attributes) -> Self {
+        Tree {
+            attributes,
+            inodes: Mutex::new(Inodes::new()),
+            files: Mutex::default(),
+            folders: Mutex::default(),
+            mounted: SystemTime::now(),
+        }
+    }
+
+    fn path(&self, number: INodeNo) -> Result<String, Errno> {
+        lock(&self.inodes).path(number.0).map(str::to_string).ok_or(Errno::ENOENT)
+    }
+
+    fn entry(&self, path: &str) -> Result<Entry, Errno> {
+        self.attributes.entry(path).map_err(|error| errno(&error))
+    }
+
+    fn file_attr(&self, number: u64, entry: &Entry) -> FileAttr {
+        let (kind, size) = match entry {
+            Entry::Folder => (FileType::Directory, 0),
+            Entry::Link { target } => (FileType::Symlink, target.len() as u64),
+            Entry::Attribute { .. } => (FileType::RegularFile, PAGE),
+        };
+        FileAttr {
+            ino: INodeNo(number),
+            size,
+            blocks: 0,
+            atime: self.mounted,
+            mtime: self.mounted,
+            ctime: self.mounted,
+            crtime: self.mounted,
+            kind,
+            perm: entry.mode(),
+            // Of a folder, too: so nobody concludes from it how many folders are inside.
+            nlink: 1,
+            uid: geteuid().as_raw(),
+            gid: getegid().as_raw(),
+            rdev: 0,
+            blksize: PAGE as u32,
+            flags: 0,
+        }
+    }
+
+    fn look_up(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
+        let name = name.to_str().ok_or(Errno::ENOENT)?;
+        let path = inside(&self.path(parent)?, name);
+        let entry = self.entry(&path)?;
+        Ok(self.file_attr(lock(&self.inodes).tell(&path), &entry))
+    }
+
+    fn attr(&self, number: INodeNo, handle: Option<FileHandle>) -> Result<FileAttr, Errno> {
+        let attr = self.file_attr(number.0, &self.entry(&self.path(number)?)?);
+        let file = handle.and_then(|handle| lock(&self.files).get(handle.0));
+        let seen = file.and_then(|file| file.seen());
+        Ok(FileAttr { size: seen.map_or(attr.size, |text| text.len() as u64), ..attr })
+    }
+
+    /// Sizes and times may be set, to no effect: programs do so on their way to a write.
+    fn set_attr(&self, number: INodeNo, owner_or_mode: bool, size: bool) -> Result<FileAttr, Errno> {
+        if owner_or_mode {
+            return Err(Errno::EPERM);
+        }
+        match self.entry(&self.path(number)?)? {
+            Entry::Attribute { writable: false } if size => Err(Errno::EACCES),
+            _ => self.attr(number, None),
+        }
+    }
+
+    fn link(&self, number: INodeNo) -> Result<String, Errno> {
+        match self.entry(&self.path(number)?)? {
+            Entry::Link { target } => Ok(target),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn open_file(&self, number: INodeNo, access: OpenAccMode) -> Result<FileHandle, Errno> {
+        let path = self.path(number)?;
+        match self.entry(&path)? {
+            Entry::Attribute { writable: false } if access != OpenAccMode::O_RDONLY => Err(Errno::EACCES),
+            Entry::Attribute { .. } => Ok(FileHandle(lock(&self.files).open(File::new(path)))),
+            _ => Err(Errno::EISDIR),
+        }
+    }
+
+    fn file(&self, handle: FileHandle) -> Result<std::sync::Arc<File>, Errno> {
+        lock(&self.files).get(handle.0).ok_or(Errno::EBADF)
+    }
+
+    fn open_folder(&self, number: INodeNo) -> Result<FileHandle, Errno> {
+        let path = self.path(number)?;
+        let dots = [".", ".."].map(|name| (name.to_string(), Entry::Folder));
+        let inner = self.attributes.list(&path).map_err(|error| errno(&error))?;
+        Ok(FileHandle(lock(&self.folders).open(dots.into_iter().chain(inner).collect())))
+    }
+
+    /// Gives `reply` the entries from number `from` on, as many as it takes.
+    fn list(
+        &self,
+        number: INodeNo,
+        handle: FileHandle,
+        from: u64,
+        reply: &mut ReplyDirectory,
+    ) -> Result<(), Errno> {
+        let path = self.path(number)?;
+        let folder = lock(&self.folders).get(handle.0).ok_or(Errno::EBADF)?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        for (next, (name, entry)) in (1..).zip(folder.iter()).skip(from) {
+            let inner = match name.as_str() {
+                "." => number.0,
+                ".." => path.rsplit_once('/').map_or(ROOT, |(parent, _)| likely_number(parent)),
+                name => likely_number(&inside(&path, name)),
+            };
+            let kind = match entry {
+                Entry::Folder => FileType::Directory,
+                Entry::Link { .. } => FileType::Symlink,
+                Entry::Attribute { .. } => FileType::RegularFile,
+            };
+            if reply.add(INodeNo(inner), next, kind, name) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The path of `name` in `folder`.
+fn inside(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
+}
+
+fn errno(error: &AttributeError) -> Errno {
+    Errno::from_i32(error.errno() as i32)
+}
+
+/// Answers `reply` with what `result` is.
+macro_rules! answer {
+    ($result:expr, $reply:ident, |$good:pat_param| $answer:expr) => {
+        match $result {
+            Ok($good) => $answer,
+            Err(errno) => $reply.error(errno),
+        }
+    };
+}
+
+impl Filesystem for Tree {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        config.set_max_write(LONGEST_PIECE).map(drop).map_err(|_| io::ErrorKind::InvalidInput.into())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        answer!(self.look_up(parent, name), reply, |attr| reply.entry(&TTL, &attr, Generation(0)));
+    }
+
+    fn forget(&self, _: &Request, number: INodeNo, lookups: u64) {
+        lock(&self.inodes).forget(number.0, lookups);
+    }
+
+    fn getattr(&self, _: &Request, number: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        answer!(self.attr(number, handle), reply, |attr| reply.attr(&TTL, &attr));
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let owner_or_mode = mode.or(uid).or(gid).is_some();
+        answer!(self.set_attr(number, owner_or_mode, size.is_some()), reply, |attr| reply.attr(&TTL, &attr));
+    }
+
+    fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
+        answer!(self.link(number), reply, |target| reply.data(target.as_bytes()));
+    }
+
+    fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        // Direct: what is read ends where the text ends, whatever size the file claims.
+        let direct = FopenFlags::FOPEN_DIRECT_IO;
+        answer!(self.open_file(number, flags.acc_mode()), reply, |handle| reply.opened(handle, direct));
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let text = self
+            .file(handle)
+            .and_then(|file| file.text(&self.attributes, offset).map_err(|error| errno(&error)));
+        answer!(text, reply, |text| {
+            let rest =
+                text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+            reply.data(&rest[..rest.len().min(size as usize)]);
+        });
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: u64,
+        text: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let written = self
+            .file(handle)
+            .and_then(|file| self.attributes.write(&file.path, text).map_err(|error| errno(&error)));
+        // No text is longer than 32 bits can say: it came in one piece.
+        answer!(written, reply, |()| reply.written(text.len() as u32));
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        lock(&self.files).close(handle.0);
+        reply.ok();
+    }
+
+    fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        answer!(self.open_folder(number), reply, |handle| reply.opened(handle, FopenFlags::empty()));
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        number: INodeNo,
+        handle: FileHandle,
+        from: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        answer!(self.list(number, handle, from, &mut reply), reply, |()| reply.ok());
+    }
+
+    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        lock(&self.folders).close(handle.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(0, 0, 0, 0, 0, PAGE as u32, LONGEST_NAME, PAGE as u32);
+    }
+
+    fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
+        // After this answer the kernel doesn't ask again.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    // Files come and go with what they show; nobody else makes or removes one. The errnos are those of sysfs.
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(Errno::EACCES);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+}

@@ -1,0 +1,151 @@
+//! Open files: what a handle sees, and that nobody is held up by somebody else's.
+
+use super::served::Served;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::thread;
+
+#[test]
+fn what_is_read_in_many_pieces_is_of_one_moment() {
+    let Some(mut served) = Served::start() else { return };
+    let long = format!("{}=a\n", vec!["camera/frame"; 3000].join(","));
+    fs::write(served.path("map"), &long).unwrap();
+    let mut file = File::open(served.path("map")).unwrap();
+    let mut read = vec![0; 1000];
+    file.read_exact(&mut read).unwrap();
+    served.tell("map mic=b");
+    file.read_to_end(&mut read).unwrap();
+    assert_eq!(read, long.as_bytes());
+}
+
+#[test]
+fn reading_from_the_start_again_sees_what_has_changed() {
+    let Some(mut served) = Served::start() else { return };
+    let mut file = File::open(served.path("map")).unwrap();
+    let mut read = String::new();
+    file.read_to_string(&mut read).unwrap();
+    served.tell("map mic=b");
+    file.seek(SeekFrom::Start(0)).unwrap();
+    read.clear();
+    file.read_to_string(&mut read).unwrap();
+    assert_eq!(read, "mic=b\n");
+    assert_eq!(file.seek(SeekFrom::End(0)).unwrap(), 6);
+}
+
+#[test]
+fn the_write_that_is_at_fault_gets_the_error_and_the_next_is_a_text_of_its_own() {
+    let Some(mut served) = Served::start() else { return };
+    let mut file = File::options().read(true).write(true).truncate(true).open(served.path("map")).unwrap();
+    file.write_all(b"cam=b\n").unwrap();
+    assert_eq!(served.map(), "cam=b");
+    assert_eq!(file.write(b"cam==b\n").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(served.map(), "cam=b");
+    file.write_all(b"mic=a\n").unwrap();
+    assert_eq!(served.map(), "mic=a");
+    file.write_all_at(b"x=a", 3).unwrap();
+    assert_eq!(served.map(), "x=a");
+    file.set_len(0).unwrap();
+    assert_eq!(served.map(), "x=a");
+}
+
+#[test]
+fn a_text_too_long_for_an_attribute_is_refused_whole() {
+    let Some(mut served) = Served::start() else { return };
+    // Cut anywhere between two rules, each part would be a map.
+    let rules = |bytes: usize| "c=a;".repeat(bytes / 4).into_bytes();
+    fs::write(served.path("map"), rules(64 << 10)).unwrap();
+    let before = served.map();
+    for bytes in [(64 << 10) + 4, 128 << 10, 1 << 20, 20 << 20] {
+        let text = rules(bytes);
+        // Also from a place in memory where the kernel cuts it into uneven pieces.
+        for offset in [0, 1, 4095] {
+            let mut moved = vec![b';'; offset];
+            moved.extend(&text);
+            let mut file = File::options().write(true).open(served.path("map")).unwrap();
+            assert_eq!(file.write(&moved[offset..]).unwrap_err().kind(), ErrorKind::FileTooLarge, "{bytes}");
+        }
+    }
+    assert_eq!(served.map(), before);
+}
+
+#[test]
+fn what_can_only_be_read_cannot_be_opened_for_writing_even_by_root() {
+    let Some(served) = Served::start() else { return };
+    for path in ["allocators", "errors", "regions/a/free"] {
+        let opened = File::options().write(true).open(served.path(path));
+        assert_eq!(opened.unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
+        assert!(fs::metadata(served.path(path)).unwrap().permissions().readonly(), "{path}");
+    }
+}
+
+#[test]
+fn regions_come_and_go_while_the_tree_is_mounted() {
+    let Some(mut served) = Served::start() else { return };
+    let size = served.path("regions/new/size");
+    assert_eq!(fs::read(&size).unwrap_err().kind(), ErrorKind::NotFound);
+    served.tell("register new");
+    assert_eq!(fs::read_to_string(&size).unwrap(), "1048576\n");
+    let mut open = File::open(&size).unwrap();
+    served.tell("unregister new");
+    assert_eq!(fs::read(&size).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(open.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(fs::read_dir(served.path("regions")).unwrap().count(), 4);
+}
+
+#[test]
+fn readers_and_writers_at_once_each_see_one_whole_map() {
+    let Some(mut served) = Served::start() else { return };
+    let maps = ["cam=a", "cam=b;mic=a", "a/x,/y=a,b;*=b", "*=a"].map(|map| format!("{map}\n"));
+    fs::write(served.path("map"), &maps[0]).unwrap();
+    let (path, known) = (&served.path("map"), &maps);
+    thread::scope(|scope| {
+        for map in known {
+            scope.spawn(move || (0..200).for_each(|_| fs::write(path, map).unwrap()));
+            scope.spawn(move || {
+                for _ in 0..200 {
+                    let read = fs::read_to_string(path).unwrap();
+                    assert!(known.contains(&read), "{read:?}");
+                }
+            });
+        }
+        scope.spawn(|| {
+            for allocator in ["buddy\n", "best-fit\n"].iter().cycle().take(200) {
+                fs::write(served.path("regions/b/alloc"), allocator).unwrap();
+            }
+        });
+    });
+    served.tell("check");
+}
+
+#[test]
+fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
+    let Some(mut served) = Served::start() else { return };
+    served.tell("stall slow");
+    let slow = &served.path("regions/slow/maxchunk");
+    thread::scope(|scope| {
+        let slow: Vec<_> = (0..8).map(|_| scope.spawn(|| fs::read_to_string(slow).unwrap())).collect();
+        // However far they have come: these never wait for them.
+        for _ in 0..100 {
+            fs::write(served.path("map"), "*=b\n").unwrap();
+            assert_eq!(fs::read_to_string(served.path("regions/b/maxchunk")).unwrap(), "4096\n");
+            assert_eq!(fs::read_dir(served.path("regions")).unwrap().count(), 6);
+        }
+        assert!(slow.iter().all(|reader| !reader.is_finished()));
+        served.tell("go on");
+        for reader in slow {
+            assert_eq!(reader.join().unwrap(), "256\n");
+        }
+    });
+}
+
+#[test]
+fn who_reads_when_the_server_is_killed_is_let_go() {
+    let Some(mut served) = Served::start() else { return };
+    served.tell("stall slow");
+    let slow = served.path("regions/slow/maxchunk");
+    let reader = thread::spawn(move || fs::read_to_string(slow));
+    served.kill();
+    let error = reader.join().unwrap().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted), "{error}");
+}

@@ -1,0 +1,142 @@
+//! Where a tree can be mounted, what is left behind, and what is cleared.
+
+use super::{can_mount, folder, framework, is_mounted, mounted, skipped};
+use cma_sysfs::{MountError, Sysfs};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::thread;
+
+fn refused(path: &Path) -> MountError {
+    let error = Sysfs::mount(framework().attributes(), path).unwrap_err();
+    assert!(error.to_string().starts_with(&path.display().to_string()), "{error}");
+    error
+}
+
+/// Leaves a mount behind as a server does that is killed; whether that could be done.
+fn die_on(path: &Path, source: &str) -> bool {
+    let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let mounted = mount(source, path, "fuse", MountFlags::empty(), &*CString::new(options).unwrap());
+    if let Err(error) = &mounted {
+        skipped(&format!("no mount can be left behind here: {error}"));
+    }
+    mounted.is_ok()
+}
+
+#[test]
+fn a_tree_is_gone_with_its_handle() {
+    let Some(mounted) = mounted() else { return };
+    let path = mounted.sysfs.path().to_path_buf();
+    assert!(is_mounted(&path) && mounted.sysfs.is_mounted());
+    mounted.sysfs.unmount().unwrap();
+    assert!(!is_mounted(&path));
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+    drop(Sysfs::mount(mounted.cma.attributes(), &path).unwrap());
+    assert!(!is_mounted(&path));
+}
+
+#[test]
+fn a_folder_that_cannot_be_mounted_on_is_refused_with_the_remedy() {
+    if !can_mount() {
+        return;
+    }
+    let folder = folder();
+    let missing = folder.path().join("missing");
+    assert!(matches!(refused(&missing), MountError::Missing(_)));
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(matches!(refused(&file), MountError::NotAFolder(_)));
+    assert!(matches!(refused(&file.join("inside")), MountError::NotAFolder(_)));
+    assert!(matches!(refused(folder.path()), MountError::NotEmpty(_)));
+    assert!(matches!(refused(Path::new("")), MountError::Missing(_)));
+}
+
+#[test]
+fn of_two_servers_on_one_folder_the_second_is_refused_and_the_first_goes_on() {
+    let Some(mounted) = mounted() else { return };
+    assert!(matches!(refused(mounted.sysfs.path()), MountError::Served(_)));
+    assert_eq!(fs::read_to_string(mounted.path("map")).unwrap(), "cam=a;*=a,b\n");
+}
+
+#[test]
+fn of_many_servers_that_start_together_on_one_folder_one_wins() {
+    if !can_mount() {
+        return;
+    }
+    let folder = folder();
+    let started = thread::scope(|scope| {
+        let start = || Sysfs::mount(framework().attributes(), folder.path());
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(started.iter().filter(|started| started.is_ok()).count(), 1);
+    assert!(started.iter().all(|started| matches!(started, Ok(_) | Err(MountError::Served(_)))));
+    assert_eq!(fs::read_to_string(folder.path().join("map")).unwrap(), "cam=a;*=a,b\n");
+}
+
+#[test]
+fn what_a_killed_server_left_is_cleared() {
+    if !can_mount() {
+        return;
+    }
+    let folder = folder();
+    let path = folder.path().join("a folder with blanks");
+    fs::create_dir(&path).unwrap();
+    if !die_on(&path, "cma") {
+        return;
+    }
+    assert_eq!(fs::metadata(&path).unwrap_err().kind(), ErrorKind::NotConnected);
+    let mounted = Sysfs::mount(framework().attributes(), &path).unwrap();
+    assert_eq!(fs::read_to_string(path.join("map")).unwrap(), "cam=a;*=a,b\n");
+    drop(mounted);
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+}
+
+#[test]
+fn what_others_have_mounted_is_left_alone() {
+    if !can_mount() {
+        return;
+    }
+    let folder = folder();
+    if !die_on(folder.path(), "somebody") {
+        return;
+    }
+    let error = refused(folder.path());
+    assert!(
+        matches!(&error, MountError::Mounted { source_name, .. } if source_name == "somebody"),
+        "{error}"
+    );
+    unmount(folder.path(), UnmountFlags::DETACH).unwrap();
+
+    mount("tmpfs", folder.path(), "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+    let error = refused(folder.path());
+    assert!(matches!(&error, MountError::Mounted { kind, .. } if kind == "tmpfs"), "{error}");
+    unmount(folder.path(), UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn a_folder_in_use_is_free_at_once_and_open_files_last_until_they_are_closed() {
+    let Some(mounted) = mounted() else { return };
+    let path = mounted.sysfs.path().to_path_buf();
+    let mut file = File::open(mounted.path("map")).unwrap();
+    mounted.sysfs.unmount().unwrap();
+    assert!(!is_mounted(&path));
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "cam=a;*=a,b\n");
+    drop(Sysfs::mount(mounted.cma.attributes(), &path).unwrap());
+}
+
+#[test]
+fn a_mount_that_somebody_else_ended_is_noticed() {
+    let Some(mounted) = mounted() else { return };
+    unmount(mounted.sysfs.path(), UnmountFlags::empty()).unwrap();
+    while mounted.sysfs.is_mounted() {
+        thread::yield_now();
+    }
+    mounted.sysfs.unmount().unwrap();
+}

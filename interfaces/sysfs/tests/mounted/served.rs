@@ -1,0 +1,162 @@
+//! A server in a process of its own: this test program, started again. A process that is its own client can be
+//! caught in it when it is killed: its open files keep the connection alive that nobody answers on.
+
+use super::{BASE, MIB, can_mount, folder, framework};
+use cma_api::{
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+};
+use cma_framework::config::Map;
+use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
+use cma_sysfs::Sysfs;
+use rustix::mount::{UnmountFlags, unmount};
+use std::env;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Condvar, Mutex};
+use tempfile::TempDir;
+
+/// Tells a process that it is the server, and of which folder.
+const VARIABLE: &str = "CMA_SERVE_IN_TEST";
+
+pub(crate) struct Served {
+    child: Child,
+    answers: BufReader<ChildStdout>,
+    folder: TempDir,
+}
+
+impl Served {
+    /// Nothing where nothing can be mounted.
+    pub(crate) fn start() -> Option<Served> {
+        if !can_mount() {
+            return None;
+        }
+        let folder = folder();
+        let mut child = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "served::the_server", "--nocapture"])
+            .env(VARIABLE, folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let answers = BufReader::new(child.stdout.take().unwrap());
+        let mut served = Served { child, answers, folder };
+        assert_eq!(served.answer(), "ready");
+        Some(served)
+    }
+
+    pub(crate) fn path(&self, inside: &str) -> PathBuf {
+        self.folder.path().join(inside)
+    }
+
+    /// Has the server do something.
+    pub(crate) fn tell(&mut self, order: &str) -> String {
+        writeln!(self.child.stdin.as_ref().unwrap(), "{order}").unwrap();
+        self.answer()
+    }
+
+    /// The map in force.
+    pub(crate) fn map(&mut self) -> String {
+        self.tell("map")
+    }
+
+    /// Ends it without a chance to clean up.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn answer(&mut self) -> String {
+        // The test runner has its say in between.
+        let mut lines = self.answers.by_ref().lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix("> ").map(str::to_string)).expect("the server answers")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+        // If it was killed.
+        let _ = unmount(self.folder.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// Serves in the processes that tests start, and passes in others.
+#[test]
+fn the_server() {
+    let Some(folder) = env::var_os(VARIABLE) else { return };
+    let cma = framework();
+    let sysfs = Sysfs::mount(cma.attributes(), Path::new(&folder)).unwrap();
+    let mut out = io::stdout();
+    writeln!(out, "\n> ready").unwrap();
+    for order in io::stdin().lines() {
+        let answer = obey(&cma, &order.unwrap());
+        writeln!(out, "> {answer}").unwrap();
+    }
+    sysfs.unmount().unwrap();
+}
+
+fn obey(cma: &Cma, order: &str) -> String {
+    let start = DmaAddr::new(BASE + 64 * MIB);
+    match order.split_once(' ').unwrap_or((order, "")) {
+        ("map", "") => return cma.map().text().to_string(),
+        ("map", map) => cma.set_map(Map::parse(map).unwrap()),
+        ("register", name) => {
+            drop(cma.region_register(Some(name), start, MIB, AllocatorChoice::Default).unwrap());
+        }
+        ("unregister", name) => cma.region_unregister(&cma.region(name).unwrap()).unwrap(),
+        ("stall", name) => {
+            let plugin = Plugin::built_in::<Stalling>();
+            let given = AllocatorChoice::Given { plugin, params: String::new() };
+            drop(cma.region_register(Some(name), start, MIB, given).unwrap());
+        }
+        ("go", "on") => {
+            *GATE.0.lock().unwrap() = true;
+            GATE.1.notify_all();
+        }
+        ("check", _) => cma.regions().iter().for_each(|region| region.check().unwrap()),
+        other => panic!("{other:?}"),
+    }
+    String::new()
+}
+
+/// Opened when the stalling allocator may go on.
+static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// Waits at the gate when it is asked for its largest hole.
+struct Stalling(PageRange);
+
+impl Allocator for Stalling {
+    const INFO: Info = Info { name: "stalling", version: "1", description: "takes its time" };
+
+    fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
+        Ok(Stalling(region))
+    }
+
+    fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
+        Err(NoRoom)
+    }
+
+    fn free(&mut self, _: Placement) -> Result<(), NotMine> {
+        Ok(())
+    }
+
+    fn adopt(&mut self, _: PageRange) -> Result<Tag, CannotAdopt> {
+        Err(CannotAdopt::new("never"))
+    }
+
+    fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
+
+    fn largest_hole(&self) -> Pages {
+        let mut open = GATE.0.lock().unwrap();
+        while !*open {
+            open = GATE.1.wait(open).unwrap();
+        }
+        self.0.pages()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
