@@ -1,6 +1,7 @@
 //! The façade: everything a host calls, and the only place where configuration changes.
 
 mod askers;
+mod replace;
 mod serve;
 
 use crate::allocate::Reason;
@@ -17,6 +18,7 @@ use crate::world::World;
 use arc_swap::ArcSwap;
 use askers::Askers;
 use cma_api::{Asker, DmaAddr, PageRange, Pages};
+pub use replace::Replacement;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -373,16 +375,7 @@ impl Cma {
             self.change(|world| world.with_allocator(registered.clone()));
             (world.regions.clone(), world.allocators.is_empty())
         };
-        // Nobody waits for this: a region that is busy gets it when it is free, one that needs it before finds it for itself.
-        let mut attachments = Attachments::default();
-        for region in regions {
-            match region.offer(&registered, first) {
-                None => {}
-                Some(Ok(())) => attachments.attached.push(region),
-                Some(Err(reason)) => attachments.failed.push((region, reason)),
-            }
-        }
-        Ok(attachments)
+        Ok(offer(&regions, &registered, first))
     }
 
     /// The registered allocators in the order in which they came; the first is the default.
@@ -420,6 +413,20 @@ impl Cma {
     pub(crate) fn shared(&self) -> &Shared {
         &self.0
     }
+}
+
+/// Attaches a newly registered allocator to those of `regions` that wait for it. Nobody waits for this: a region that is busy gets it
+/// when it is free, one that needs it before finds it for itself.
+fn offer(regions: &[Region], registered: &Registered, first: bool) -> Attachments {
+    let mut attachments = Attachments::default();
+    for region in regions {
+        match region.offer(registered, first) {
+            None => {}
+            Some(Ok(())) => attachments.attached.push(region.clone()),
+            Some(Err(reason)) => attachments.failed.push((region.clone(), reason)),
+        }
+    }
+    attachments
 }
 
 impl Setup {

@@ -116,6 +116,16 @@ impl Plugin {
     }
 }
 
+impl PartialEq for Plugin {
+    /// Whether both are the same code: the same library's, or the same algorithm linked into the program.
+    fn eq(&self, other: &Self) -> bool {
+        let place = |plugin: &Plugin| (plugin.name().as_ptr(), plugin.module.initialise() as usize);
+        place(self) == place(other)
+    }
+}
+
+impl Eq for Plugin {}
+
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Plugin")

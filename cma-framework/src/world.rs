@@ -115,6 +115,15 @@ impl World {
         next
     }
 
+    /// With `registered` in the place of the allocator of its name.
+    pub(crate) fn with_allocator_replaced(&self, registered: &Registered) -> Self {
+        let mut next = self.next();
+        for allocator in next.allocators.iter_mut().filter(|allocator| allocator.name == registered.name) {
+            allocator.clone_from(registered);
+        }
+        next
+    }
+
     pub(crate) fn region(&self, name: &str) -> Option<&Region> {
         self.by_name.get(name)
     }

@@ -344,3 +344,22 @@ fn a_rule_of_constants_writes_itself_and_nothing_else() {
         assert!(matches!(error.mistake, Mistake::BadName | Mistake::NoRegions), "{error}");
     }
 }
+
+#[test]
+fn a_region_whose_chunks_a_newer_build_cannot_adopt_keeps_the_old_one() {
+    let cma = Cma::new();
+    let newer = Plugin::built_in::<common::Scripted>();
+    cma.allocator_register_as(Some(newer.name()), Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    let region = region(&cma, "r", 0x4000_0000, 0x10_0000, AllocatorChoice::named(newer.name()));
+    let chunk = cma.alloc_from_region(&region, 4096, 0).unwrap();
+    let replacement = cma.allocator_replace(newer.clone()).unwrap();
+    assert!(replacement.taken_over.is_empty());
+    let [(kept, ChangeError::Adopt { .. })] = &replacement.kept[..] else { panic!("{:?}", replacement.kept) };
+    assert_eq!(*kept, region);
+    drop(cma.alloc_from_region(&region, 4096, 0).unwrap());
+    region.check().unwrap();
+    // Empty, it can be given the build that is registered now.
+    drop(chunk);
+    cma.set_region_allocator(&region, AllocatorChoice::named(newer.name())).unwrap();
+    assert!(cma.alloc_from_region(&region, 4096, 0).is_err());
+}

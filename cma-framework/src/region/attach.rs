@@ -7,6 +7,7 @@ use crate::events;
 use crate::loader::Plugin;
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
+use parking_lot::MutexGuard;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -347,22 +348,39 @@ impl Region {
         let started = find(&choice, registered)
             .map(|(plugin, name)| Service::start(&plugin, name, self.range(), choice.params()));
         let mut state = self.lock();
-        let live = state.chunks.live();
-        if !state.registered {
-            return Err(ChangeError::Unregistered);
-        }
-        let next = match started {
-            None if live > 0 => {
-                return Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) });
-            }
-            None => Attached::Nothing { failure: None },
-            Some(Err(reason)) => return Err(ChangeError::Initialise { live, reason }),
-            Some(Ok(mut service)) => {
-                service.adopt_all(&mut state.chunks)?;
-                Attached::Allocator(service)
-            }
-        };
+        let next = state.successor(started, &choice)?;
         state.choice = choice;
+        Ok(self.succeed(state, next))
+    }
+
+    /// Gives the region `new` in place of `old`, another build of the same allocator, if that is what it has or what ended in it. The choice
+    /// stays, and so does every chunk.
+    pub(crate) fn take_over(
+        &self,
+        old: &Registered,
+        new: &Registered,
+    ) -> Option<Result<AllocatorState, ChangeError>> {
+        let params = {
+            let state = self.lock();
+            state.has(old).then(|| state.choice.params().to_string())?
+        };
+        let started = Service::start(&new.plugin, new.name.clone(), self.range(), &params);
+        let mut state = self.lock();
+        if !state.has(old) {
+            return None;
+        }
+        let choice = state.choice.clone();
+        Some(match state.successor(Some(started), &choice) {
+            Ok(next) => Ok(self.succeed(state, next)),
+            Err(error) => {
+                tracing::warn!(region = %self, %error, "allocator not replaced by its other build");
+                Err(error)
+            }
+        })
+    }
+
+    /// Puts `next` in the place of what the region has.
+    fn succeed(&self, mut state: MutexGuard<'_, State>, next: Attached) -> AllocatorState {
         let old = mem::replace(&mut state.attached, next);
         let now = state.attached.state(&state.choice);
         old.detached(self);
@@ -371,6 +389,44 @@ impl Region {
         }
         drop(state);
         drop(old);
-        Ok(now)
+        now
+    }
+}
+
+impl State {
+    /// What is to serve the region next: `started`, which adopts every live chunk, or nothing.
+    fn successor(
+        &mut self,
+        started: Option<Result<Service, Reason>>,
+        choice: &AllocatorChoice,
+    ) -> Result<Attached, ChangeError> {
+        let live = self.chunks.live();
+        match started {
+            _ if !self.registered => Err(ChangeError::Unregistered),
+            None if live > 0 => {
+                Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) })
+            }
+            None => Ok(Attached::Nothing { failure: None }),
+            Some(Err(reason)) => Err(ChangeError::Initialise { live, reason }),
+            Some(Ok(mut service)) => {
+                service.adopt_all(&mut self.chunks)?;
+                Ok(Attached::Allocator(service))
+            }
+        }
+    }
+
+    /// Whether `registered` serves the region, or did so until it was taken out of service.
+    fn has(&self, registered: &Registered) -> bool {
+        match &self.attached {
+            Attached::Nothing { .. } => false,
+            Attached::Allocator(service) => {
+                service.name == registered.name && service.plugin == registered.plugin
+            }
+            // One that was given with the region is not the registered one, whatever it is called.
+            Attached::OutOfService { allocator, .. } => {
+                Some(allocator.as_str()) == registered.name.as_deref()
+                    && !matches!(self.choice, AllocatorChoice::Given { .. })
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod loaded;
 mod rebuilt;
 mod refused;
+mod replaced;
 mod trial;
 
 use cma_framework::loader::{LoadError, LoadFailure, Plugin};
