@@ -2,7 +2,12 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod get;
+mod mounted;
 pub(crate) mod plugins;
 pub(crate) mod regions;
 pub(crate) mod replay;
+pub(crate) mod serve;
+pub(crate) mod set;
 pub(crate) mod shell;
+pub(crate) mod tree;

@@ -1,6 +1,7 @@
 //! How a command ends: what it was refused, what kept it from its work, and the exit status of both.
 
 use crate::notice::{Notice, Place};
+use crate::show::plain;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::loader::SearchPath;
 use cma_framework::register::RegisterError;
@@ -59,6 +60,26 @@ pub(crate) enum Failure {
     Trace { path: PathBuf, reason: cma_trace::ReadError },
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
+    #[error("there is no door to serve at")]
+    NoDoor,
+    #[error(transparent)]
+    Mount(#[from] cma_sysfs::MountError),
+    #[error("--log: {0}")]
+    Log(tracing_subscriber::filter::ParseError),
+    #[error("it can't be served: {0}")]
+    Serve(io::Error),
+    #[error("no server shows its attributes here")]
+    NoServer,
+    #[error("there are {} servers", .0.len())]
+    Servers(Vec<PathBuf>),
+    #[error("{}: no server shows its attributes there", .0.display())]
+    NotServed(PathBuf),
+    #[error("{}: the server that showed its attributes there was killed", .0.display())]
+    Killed(PathBuf),
+    #[error("\"{}\" is a folder", plain(path))]
+    AttributeFolder { path: String },
+    #[error("{}: {reason}", plain(path))]
+    Attribute { path: String, reason: String },
     #[error("`cma {command}` prints no figures, so it has no --json")]
     NoFigures { command: &'static str },
 }
@@ -81,6 +102,18 @@ impl Failure {
             Failure::TraceFolder { path } => {
                 Some(format!("name the traces in it, as {}", path.join("*.trace.gz").display()))
             }
+            Failure::NoDoor => Some("name a folder for the attributes with --mount".to_string()),
+            Failure::NoServer => Some(
+                "start one with `cma serve --mount DIR`, or name its folder with --mount or CMA_MOUNT"
+                    .to_string(),
+            ),
+            Failure::Servers(folders) => {
+                let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+                Some(format!("name one with --mount or CMA_MOUNT: {}", folders.join(", ")))
+            }
+            Failure::NotServed(_) => Some("name the folder that `cma serve --mount` was given".to_string()),
+            Failure::Killed(_) => Some("start it again; it clears what is left there".to_string()),
+            Failure::AttributeFolder { path } => Some(format!("`cma tree {path}` shows what is in it")),
             Failure::NoFigures { .. } => Some("plugins, regions, check and replay have it".to_string()),
             _ => None,
         }

@@ -48,6 +48,16 @@ impl Host {
         early.filter_map(|early| reason(&early).map(|reason| (early, reason))).collect()
     }
 
+    /// Says on standard error which early regions did not become regions.
+    pub(crate) fn report_left_out(&self) -> Outcome {
+        let left_out = self.left_out();
+        for (early, reason) in &left_out {
+            let name = early.description().name.as_deref().unwrap_or("-");
+            Notice::warning(&format!("there is no region \"{name}\": {reason}")).report();
+        }
+        Outcome::refused_if(!left_out.is_empty())
+    }
+
     /// Registers what is found, and says on standard error what is refused.
     pub(crate) fn register(&self, found: Found) -> Outcome {
         let refused = found.report();

@@ -37,5 +37,9 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Fa
         Command::Check => commands::check::run(options, out),
         Command::Shell => commands::shell::run(options, out),
         Command::Replay(which) => commands::replay::run(options, &which, out),
+        Command::Serve(how) => commands::serve::run(options, &how, out),
+        Command::Get(what) => commands::get::run(options, &what, out),
+        Command::Set(what) => commands::set::run(options, &what),
+        Command::Tree(what) => commands::tree::run(options, &what, out),
     }
 }

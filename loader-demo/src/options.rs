@@ -72,7 +72,20 @@ pub(crate) enum Command {
     Shell,
     /// Replay recorded traces on each allocator and measure it
     Replay(Replay),
+    /// Serve until Ctrl-C or SIGTERM, so that others can see and change the running system
+    #[command(after_help = SERVE)]
+    Serve(Serve),
+    /// Print an attribute of a running server
+    Get(Get),
+    /// Write to an attribute of a running server
+    Set(Set),
+    /// Draw the attributes of a running server with their values
+    Tree(Tree),
 }
+
+const SERVE: &str = "\
+Plug-ins that are put into a --plugin-dir, or a folder of CMA_PLUGIN_PATH, while it serves are loaded; one that calls itself like one \
+that is there takes its place. Write a file beside it and rename it, or copy it: it is loaded when it is whole.";
 
 const CHECK: &str = "\
 Each allocator is tried on the place that its region would get. In pictures a place is name:line:column, where a long text has \
@@ -106,6 +119,59 @@ pub(crate) struct Replay {
     /// The size of the region to replay in, as 256M; without it twice what is live at the trace's peak
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) region: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// Mount the attributes on this folder, which must be there and empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+
+    /// What to say on standard error: error, warn, info, debug, trace, or by module; without it RUST_LOG, or else info
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+}
+
+/// Which server is meant.
+#[derive(Args, Debug)]
+pub(crate) struct Server {
+    /// Where its attributes are mounted; without it CMA_MOUNT, or else the only place there is
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mount: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Get {
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    /// The attribute, as map or regions/b1/free
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    /// The attribute, as map or regions/b1/alloc
+    #[arg(value_name = "PATH")]
+    pub(crate) path: String,
+
+    /// What to write; an empty text clears the map, and gives a region the default allocator
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Tree {
+    #[command(flatten)]
+    pub(crate) server: Server,
+
+    /// The folder to begin with, as regions/b1
+    #[arg(value_name = "PATH", default_value = "")]
+    pub(crate) path: String,
 }
 
 /// A whole argument that is a size.

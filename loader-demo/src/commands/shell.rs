@@ -5,7 +5,6 @@ mod source;
 
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
-use crate::notice::Notice;
 use crate::options::{Options, SHELL};
 use crate::show::{BAD, Out, plain, width, wrapped};
 use line::{Command, Line, Mistake};
@@ -34,13 +33,8 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         return Err(Failure::NoFigures { command: "shell" });
     }
     let host = Host::boot(options)?;
-    let left_out = host.left_out();
-    for (early, reason) in &left_out {
-        let name = early.description().name.as_deref().unwrap_or("-");
-        Notice::warning(&format!("there is no region \"{name}\": {reason}")).report();
-    }
-    let registered = host.register(Found::some_on_path(options)?);
-    let booted = registered.max(Outcome::refused_if(!left_out.is_empty()));
+    let left_out = host.report_left_out();
+    let booted = left_out.max(host.register(Found::some_on_path(options)?));
     Ok(booted.max(converse(host.cma, out)?))
 }
 

@@ -1,0 +1,99 @@
+//! `cma serve`: a system that runs until it is told to end, and the doors through which others see and change it.
+
+use crate::failure::{Failure, Outcome};
+use crate::host::{Found, Host};
+use crate::notice::Notice;
+use crate::options::{Options, Serve};
+use crate::show::{BOLD, Out, counted, plain};
+use cma_framework::{Cma, keep_time};
+use cma_sysfs::Sysfs;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::env;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// How often the doors are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outcome, Failure> {
+    if options.json {
+        return Err(Failure::NoFigures { command: "serve" });
+    }
+    if how.mount.is_none() {
+        return Err(Failure::NoDoor);
+    }
+    log(how)?;
+    // Before there is anything that has to be put in order at the end.
+    let told = told_to_end().map_err(Failure::Serve)?;
+    let _time = keep_time().map_err(Failure::Serve)?;
+    let host = Host::boot(options)?;
+    let left_out = host.report_left_out();
+    let outcome = left_out.max(host.register(Found::on_path(options)));
+    let doors = Doors::open(&host.cma, how)?;
+    let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
+    let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
+    writeln!(out, "{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.name)?;
+    doors.tell(out)?;
+    out.flush()?;
+    while told.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        if !doors.are_open() {
+            Notice::warning("somebody else has closed the doors: it ends").report();
+            break;
+        }
+    }
+    doors.close().map_err(Failure::Serve)?;
+    Ok(outcome)
+}
+
+/// The ways in from outside.
+struct Doors {
+    sysfs: Option<Sysfs>,
+}
+
+impl Doors {
+    fn open(cma: &Cma, how: &Serve) -> Result<Doors, Failure> {
+        let mount = |folder| Sysfs::mount(cma.attributes(), folder);
+        Ok(Doors { sysfs: how.mount.as_deref().map(mount).transpose()? })
+    }
+
+    /// Says where they are.
+    fn tell(&self, out: &mut Out) -> io::Result<()> {
+        if let Some(sysfs) = &self.sysfs {
+            writeln!(out, "attributes: {}", plain(&sysfs.path().display().to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is one through which somebody can come.
+    fn are_open(&self) -> bool {
+        self.sysfs.as_ref().is_some_and(Sysfs::is_mounted)
+    }
+
+    fn close(self) -> io::Result<()> {
+        self.sysfs.map_or(Ok(()), Sysfs::unmount)
+    }
+}
+
+/// What the framework reports goes to standard error.
+fn log(how: &Serve) -> Result<(), Failure> {
+    let variable = || env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
+    let filter = how.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
+    let filter = EnvFilter::try_new(filter).map_err(Failure::Log)?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    Ok(())
+}
+
+/// Receives when somebody tells this process to end.
+fn told_to_end() -> io::Result<Receiver<()>> {
+    let (tell, told) = channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    thread::Builder::new().name("signals".to_string()).spawn(move || {
+        // Nobody listens any more to a second one.
+        signals.forever().try_for_each(|_| tell.send(()))
+    })?;
+    Ok(told)
+}

@@ -1,0 +1,80 @@
+//! `cma tree`: the attributes of a running server and what they say.
+
+use super::mounted::{Mounted, said};
+use crate::failure::{Failure, Outcome};
+use crate::options::{Options, Tree};
+use crate::show::{BOLD, DIM, Out, plain, width};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// As much of a text is looked at, in bytes.
+const LOOKED_AT: u64 = 4096;
+
+pub(crate) fn run(options: &Options, what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
+    if options.json {
+        return Err(Failure::NoFigures { command: "tree" });
+    }
+    let mounted = Mounted::find(&what.server)?;
+    let file = mounted.file(&what.path)?;
+    let root = if what.path.is_empty() { mounted.root().display().to_string() } else { what.path.clone() };
+    if !file.is_dir() {
+        writeln!(out, "{}", format!("{}  {}", plain(&root), value(&file, width())).trim_end())?;
+        return Ok(Outcome::Done);
+    }
+    writeln!(out, "{BOLD}{}{BOLD:#}", plain(&root))?;
+    draw(&file, "", out)?;
+    Ok(Outcome::Done)
+}
+
+/// Draws what is in `folder`, each line behind `indent`.
+fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
+    let unreadable =
+        |error: io::Error| Failure::Attribute { path: folder.display().to_string(), reason: said(&error) };
+    let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(unreadable)?;
+    let kind = |entry: &fs::DirEntry| entry.file_type().map(|kind| (kind.is_dir(), kind.is_symlink()));
+    let is_text = |entry: &&fs::DirEntry| matches!(kind(entry), Ok((false, false)));
+    let names = entries.iter().filter(is_text).map(|entry| entry.file_name().len());
+    let longest = names.max().unwrap_or(0);
+    for (n, entry) in entries.iter().enumerate() {
+        let (branch, below) = if n + 1 < entries.len() { ("├─ ", "│  ") } else { ("└─ ", "   ") };
+        let name = plain(&entry.file_name().to_string_lossy());
+        write!(out, "{DIM}{indent}{branch}{DIM:#}")?;
+        match kind(entry) {
+            Ok((true, _)) => {
+                writeln!(out, "{BOLD}{name}{BOLD:#}")?;
+                // One that is gone meanwhile has nothing in it.
+                match draw(&entry.path(), &format!("{indent}{below}"), out) {
+                    Err(Failure::Attribute { .. }) => {}
+                    drawn => drawn?,
+                }
+            }
+            Ok((_, true)) => {
+                let target = fs::read_link(entry.path()).unwrap_or_default();
+                writeln!(out, "{name} {DIM}->{DIM:#} {}", plain(&target.display().to_string()))?;
+            }
+            _ => {
+                let left = indent.chars().count() + branch.chars().count() + longest + 2;
+                let value = value(&entry.path(), width().saturating_sub(left));
+                writeln!(out, "{}", format!("{name:longest$}  {value}").trim_end())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text of an attribute, as much of it as goes into a line of `width` characters.
+fn value(file: &Path, width: usize) -> String {
+    let mut text = Vec::new();
+    if let Err(error) = File::open(file).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut text)) {
+        return format!("({})", said(&error));
+    }
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines();
+    let first = plain(lines.next().unwrap_or_default());
+    let more = if lines.next().is_some() { " ..." } else { "" };
+    if first.chars().count() + more.len() <= width {
+        return first + more;
+    }
+    first.chars().take(width.saturating_sub(4)).chain(" ...".chars()).collect()
+}
