@@ -8,12 +8,14 @@
 //! every type that crosses the border. Nothing can check that a library does what its types promise: a plug-in
 //! is trusted like any other native code that a program links to.
 
+mod arrivals;
 mod failure;
 mod image;
 mod library;
 mod search;
 mod trial;
 
+pub use arrivals::{Arrival, Arrivals};
 use cma_api::PageRange;
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
 pub use failure::{LoadError, LoadFailure};

@@ -109,13 +109,20 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Looks for plug-ins. Each is loaded in a process of its own first: this very program, started again.
+    /// Looks for plug-ins. Each is loaded in a process of its own first.
     pub(crate) fn on_path(options: &Options) -> Found {
+        let mut found = Found::so_far(options);
+        let empty = options.plugin_dir.iter().filter_map(|folder| without_plugins(folder));
+        found.remarks.splice(..0, empty);
+        found
+    }
+
+    /// The same, for a command that waits for more: a folder may be empty.
+    pub(crate) fn so_far(options: &Options) -> Found {
         let searched = SearchPath::from_environment(&options.plugin_dir);
-        let trial = Trial::new(|| Command::new("/proc/self/exe"));
+        let trial = trial();
         let mut plugins: Vec<Plugin> = Vec::new();
-        let mut remarks: Vec<Notice> =
-            options.plugin_dir.iter().filter_map(|folder| without_plugins(folder)).collect();
+        let mut remarks: Vec<Notice> = Vec::new();
         for (_, loaded) in load_all(&searched, Some(&trial)) {
             match loaded {
                 Ok(plugin) => match plugins.iter().find(|first| first.name() == plugin.name()) {
@@ -156,6 +163,11 @@ impl Found {
         }
         Outcome::refused_if(self.plugins.is_empty() || !self.remarks.is_empty())
     }
+}
+
+/// How a plug-in is tried in a process of its own: this very program, started again.
+pub(crate) fn trial() -> Trial {
+    Trial::new(|| Command::new("/proc/self/exe"))
 }
 
 /// What to say of a plug-in whose name an earlier one has.

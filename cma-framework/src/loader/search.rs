@@ -123,7 +123,8 @@ pub fn is_plugin_name(name: &OsStr) -> bool {
     name.is_some_and(|name| !name.is_empty())
 }
 
-fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files in `folder` that have a plug-in's name, sorted.
+pub(super) fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod arrivals;
 mod loaded;
 mod rebuilt;
 mod refused;

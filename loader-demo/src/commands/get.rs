@@ -13,7 +13,7 @@ pub(crate) fn run(options: &Options, what: &Get, out: &mut Out) -> Result<Outcom
     }
     let file = Mounted::find(&what.server)?.attribute(&what.path)?;
     let text = fs::read(file)
-        .map_err(|error| Failure::Attribute { path: what.path.clone(), reason: error.to_string() })?;
+        .map_err(|error| Failure::Attribute { path: what.path.clone(), reason: said(&error) })?;
     out.write_all(&text)?;
     Ok(Outcome::Done)
 }

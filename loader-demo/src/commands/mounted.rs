@@ -43,12 +43,10 @@ impl Mounted {
     }
 
     fn at(folder: &Path) -> Result<Mounted, Failure> {
-        let path = match fs::canonicalize(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                return Err(Failure::Killed(folder.to_path_buf()));
-            }
-            path => path.unwrap_or_default(),
-        };
+        if fs::metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected) {
+            return Err(Failure::Killed(folder.to_path_buf()));
+        }
+        let path = fs::canonicalize(folder).unwrap_or_default();
         if cma_sysfs::mounts().map_err(Failure::Serve)?.contains(&path) {
             Ok(Mounted(path))
         } else {

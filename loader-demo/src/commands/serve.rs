@@ -1,5 +1,7 @@
 //! `cma serve`: a system that runs until it is told to end, and the doors through which others see and change it.
 
+mod arriving;
+
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
 use crate::notice::Notice;
@@ -30,15 +32,21 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     // Before there is anything that has to be put in order at the end.
     let told = told_to_end().map_err(Failure::Serve)?;
     let _time = keep_time().map_err(Failure::Serve)?;
+    // Before anything is looked for, so that nothing arrives unseen in between.
+    let (folders, arrivals) = arriving::watch(options).map_err(Failure::Serve)?;
     let host = Host::boot(options)?;
     let left_out = host.report_left_out();
-    let outcome = left_out.max(host.register(Found::on_path(options)));
+    let outcome = left_out.max(host.register(Found::so_far(options)));
     let doors = Doors::open(&host.cma, how)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     writeln!(out, "{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.name)?;
     doors.tell(out)?;
+    for folder in folders {
+        writeln!(out, "plug-ins may arrive in {}", plain(&folder.display().to_string()))?;
+    }
     out.flush()?;
+    arriving::take_in(host.cma.clone(), arrivals).map_err(Failure::Serve)?;
     while told.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
         if !doors.are_open() {
             Notice::warning("somebody else has closed the doors: it ends").report();

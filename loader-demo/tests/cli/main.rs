@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod figures;
 mod plugins;
+mod serve;
 mod shell;
 mod terminal;
 

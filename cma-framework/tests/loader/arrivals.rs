@@ -1,0 +1,78 @@
+//! Plug-ins that are put into a watched folder arrive when they are whole, once, however they come.
+
+use super::*;
+use cma_framework::loader::{Arrival, Arrivals};
+use std::io::Write;
+
+const NAME: &str = "libcma_some_plugin.so";
+
+fn watch(folder: &Path) -> Arrivals {
+    Arrivals::watch([folder.to_path_buf()]).unwrap()
+}
+
+/// Lets a marker arrive: whatever was to arrive before has done so.
+fn marker(folder: &Path) -> Arrival {
+    Arrival::File(file(folder, "libcma_~marker_plugin.so", b""))
+}
+
+#[test]
+fn a_file_that_is_being_written_arrives_when_it_is_closed() {
+    let folder = folder();
+    let mut arrivals = watch(folder.path());
+    let path = folder.path().join(NAME);
+    let mut half = fs::File::create(&path).unwrap();
+    half.write_all(b"half").unwrap();
+    let marker = marker(folder.path());
+    assert_eq!(arrivals.wait().unwrap(), marker);
+    half.write_all(b"and half").unwrap();
+    drop(half);
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+}
+
+#[test]
+fn a_file_arrives_by_name_by_link_and_by_new_content() {
+    let (folder, elsewhere) = (folder(), super::folder());
+    let mut arrivals = watch(folder.path());
+    let path = folder.path().join(NAME);
+    let source = file(elsewhere.path(), "any name", b"content");
+    fs::hard_link(&source, &path).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path.clone()));
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&source, &path).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path.clone()));
+    fs::rename(&source, &path).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path.clone()));
+    fs::write(&path, "other content").unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+}
+
+#[test]
+fn what_was_there_before_what_has_another_name_and_what_is_gone_again_does_not_arrive() {
+    let folder = folder();
+    file(folder.path(), NAME, b"before");
+    let mut arrivals = watch(folder.path());
+    file(folder.path(), "libcma_some_plugin.so.tmp", b"");
+    file(folder.path(), "other.so", b"");
+    fs::remove_file(file(folder.path(), "libcma_gone_plugin.so", b"")).unwrap();
+    let marker = marker(folder.path());
+    assert_eq!(arrivals.wait().unwrap(), marker);
+}
+
+#[test]
+fn a_folder_that_goes_and_comes_back_is_told_with_what_is_in_it() {
+    let outer = folder();
+    let folder = outer.path().join("plugins");
+    let mut arrivals = watch(&folder);
+    fs::create_dir(&folder).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderBack(folder.clone()));
+    let path = file(&folder, NAME, b"");
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path.clone()));
+    fs::rename(&folder, outer.path().join("elsewhere")).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(folder.clone()));
+    file(&outer.path().join("elsewhere"), NAME, b"");
+    fs::rename(outer.path().join("elsewhere"), &folder).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderBack(folder.clone()));
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(folder));
+}

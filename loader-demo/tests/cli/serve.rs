@@ -1,0 +1,299 @@
+//! A server and those who see and change it, each a process of its own. Where this system gives no mount, each test says so and ends.
+
+use crate::{Run, cma, folder, run};
+use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A running server. Its mount goes before its folder.
+struct Server {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    /// Where it is mounted, and beside it what it says on standard error.
+    folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Nothing where nothing can be mounted.
+    fn start(options: &[&str]) -> Option<Server> {
+        let folder = folder();
+        fs::create_dir(folder.path().join("mount")).expect("a folder can be made");
+        Server::start_on(folder, options)
+    }
+
+    fn start_on(folder: TempDir, options: &[&str]) -> Option<Server> {
+        let said = File::create(folder.path().join("said")).expect("a file can be made");
+        let mut child = cma(&["serve", "--mount", &folder.path().join("mount").display().to_string()])
+            .args(options)
+            .stdout(Stdio::piped())
+            .stderr(said)
+            .spawn()
+            .expect("the program starts");
+        let mut server = Server {
+            out: BufReader::new(child.stdout.take().expect("it is piped")),
+            child,
+            folder: Some(folder),
+        };
+        if server.line("attributes: ").is_none() {
+            server.child.wait().expect("it ends");
+            let said = server.said();
+            assert!(said.contains("/dev/fuse") || said.contains("fusermount3"), "{said}");
+            let mut unkept = io::stderr();
+            writeln!(unkept, "skipped: nothing can be mounted here: {said}").expect("somebody listens");
+            return None;
+        }
+        Some(server)
+    }
+
+    /// Its next line that starts with `start`, if one comes.
+    fn line(&mut self, start: &str) -> Option<String> {
+        self.out.by_ref().lines().map_while(Result::ok).find(|line| line.starts_with(start))
+    }
+
+    fn path(&self, inside: &str) -> PathBuf {
+        self.folder().join("mount").join(inside)
+    }
+
+    fn folder(&self) -> &Path {
+        self.folder.as_ref().expect("it has one until it ends").path()
+    }
+
+    /// What it has said on standard error.
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder().join("said")).expect("it can be read")
+    }
+
+    /// Runs `cma` with `command`, for this server.
+    fn ask(&self, command: &[&str]) -> Run {
+        let mut asked = cma(command);
+        asked.env("CMA_MOUNT", self.path("")).output().expect("the program starts").into()
+    }
+
+    fn get(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).expect("the attribute is there")
+    }
+
+    /// Waits until `holds`, which it is to do soon.
+    fn until(&self, what: &str, holds: impl Fn(&Server) -> bool) {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while !holds(self) {
+            assert!(Instant::now() < patience, "{what}: {}", self.said());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill is there");
+        assert!(sent.success());
+    }
+
+    /// Tells it to end, and takes its exit status.
+    fn end(mut self, signal: &str) -> (i32, TempDir) {
+        self.signal(signal);
+        let code = self.child.wait().expect("it ends").code().expect("it ended by itself");
+        (code, self.folder.take().expect("it has one"))
+    }
+
+    /// Kills it. The mount stays.
+    fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it ends");
+        self.folder.take().expect("it has one")
+    }
+}
+
+/// Puts a copy of the fixture plug-in `name` into `folder`, as `cp` does.
+fn put(name: &str, folder: &Path, file: &str) {
+    let tests = std::env::current_exe().expect("this is a file");
+    let library = tests.with_file_name(format!("{DLL_PREFIX}cma_fixture_{name}{DLL_SUFFIX}"));
+    fs::copy(library, folder.join(file)).expect("the fixture is built");
+}
+
+#[test]
+fn a_running_system_is_seen_and_changed_from_other_processes() {
+    let Some(server) = Server::start(&["--cma", "b1=8M;b2=4M:later", "--map", "cam=b1"]) else { return };
+    let Run { code, out, .. } = server.ask(&["get", "map"]);
+    assert_eq!((code, out.as_str()), (0, "cam=b1\n"));
+    assert_eq!(server.ask(&["set", "map", "cam=b2;*=b1"]).code, 0);
+    assert_eq!(server.ask(&["get", "/map"]).out, "cam=b2;*=b1\n");
+    assert_eq!(server.ask(&["set", "regions/b2/alloc", "buddy"]).code, 0);
+    assert_eq!(server.ask(&["get", "regions/b2/alloc"]).out, "buddy\n");
+    assert_eq!(server.ask(&["set", "map", ""]).code, 0);
+    assert_eq!(server.ask(&["get", "map"]).out, "");
+    let full = server.path("regions/b1/size").display().to_string();
+    assert_eq!(server.ask(&["get", &full]).out, "8388608\n");
+    let (code, folder) = server.end("TERM");
+    assert_eq!(code, 0);
+    assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
+}
+
+#[test]
+fn the_tree_is_drawn_with_values_and_links() {
+    let Some(server) = Server::start(&["--cma", "b1=8M@0x40000000", "--map", "*=b1"]) else { return };
+    let Run { code, out, err } = server.ask(&["tree"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    for line in ["├─ map         *=b1", "└─ regions", "   ├─ 0x40000000", "   └─ b1 -> 0x40000000"]
+    {
+        assert!(out.lines().any(|drawn| drawn == line), "{line}: {out}");
+    }
+    assert!(
+        out.lines().any(|line| line.starts_with("   │  ├─ size ") && line.ends_with("  8388608")),
+        "{out}"
+    );
+    let below = server.ask(&["tree", "regions/b1"]).out;
+    assert!(below.starts_with("regions/b1\n├─ alloc "), "{below}");
+    assert_eq!(server.ask(&["tree", "map"]).out, "map  *=b1\n");
+}
+
+#[test]
+fn who_writes_what_is_refused_is_told_why_and_where() {
+    let Some(server) = Server::start(&["--cma", "b1=8M", "--map", "*=b1"]) else { return };
+    for (path, value, says) in [
+        (
+            "map",
+            "cam=b1;mic",
+            "map: EINVAL: expected '=' and a list of regions, as in camera=b1,b2 at column 11",
+        ),
+        (
+            "regions/b1/alloc",
+            "buddy(colour=red)",
+            "regions/b1/alloc: EINVAL: allocator \"buddy\" can't serve this region",
+        ),
+        ("regions/b1/alloc", "-x y", "regions/b1/alloc: EINVAL: names take no white space"),
+    ] {
+        let Run { code, out, err } = server.ask(&["set", path, value]);
+        assert_eq!((code, out.as_str()), (1, ""), "{value}");
+        assert!(err.contains(says), "{err}");
+    }
+    assert_eq!(server.get("map"), "*=b1\n");
+    for (command, says) in [
+        (&["set", "regions/b1/free", "1"][..], "EACCES"),
+        (&["set", "regions", "1"], "\"regions\" is a folder"),
+        (&["get", "regions/b1"], "`cma tree regions/b1`"),
+        (&["get", "nothing"], "nothing: there is no such attribute"),
+        (&["get", "map/x"], "map/x: there is no such attribute"),
+        (&["get", "../said"], "there is no such attribute"),
+        (&["tree", "regions/b9"], "regions/b9: there is no such attribute"),
+        (&["--json", "get", "map"], "no --json"),
+    ] {
+        let Run { code, out, err } = server.ask(command);
+        assert!(code > 0 && out.is_empty() && err.contains(says), "{command:?}: {code}: {err}");
+    }
+}
+
+#[test]
+fn a_server_that_was_killed_is_told_from_none_and_the_next_clears_what_it_left() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mount = server.path("");
+    let folder = server.kill();
+    let Run { code, err, .. } = run(&["tree", "--mount", &mount.display().to_string()]);
+    assert!(code == 2 && err.contains("was killed") && err.contains("start it again"), "{code}: {err}");
+    let server = Server::start_on(folder, &["--map", "*=b1"]).expect("there is a mount where there was one");
+    assert_eq!(server.get("map"), "*=b1\n");
+    let (code, folder) = server.end("INT");
+    assert_eq!(code, 0);
+    let Run { code, err, .. } = run(&["get", "map", "--mount", &mount.display().to_string()]);
+    assert!(code == 2 && err.contains("no server shows its attributes there"), "{code}: {err}");
+    drop(folder);
+}
+
+#[test]
+fn of_two_servers_on_one_folder_the_second_is_refused() {
+    let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
+    let mount = server.path("").display().to_string();
+    let Run { code, err, .. } = run(&["serve", "--mount", &mount]);
+    assert!(code == 2 && err.contains("another server shows its attributes there"), "{code}: {err}");
+    assert_eq!(server.get("map"), "*=b1\n");
+}
+
+#[test]
+fn a_server_without_a_way_in_does_not_start() {
+    let folder = folder();
+    let full = folder.path().display().to_string();
+    fs::write(folder.path().join("file"), "").expect("a file can be written");
+    for (options, says) in [
+        (&["serve"][..], "--mount"),
+        (&["serve", "--mount", "/does/not/exist"], "mkdir -p '/does/not/exist'"),
+        (&["serve", "--mount", &full], "it is not empty"),
+        (&["serve", "--mount", &full, "--log", "a=b=c"], "--log"),
+        (&["--json", "serve", "--mount", &full], "no --json"),
+    ] {
+        let Run { code, err, .. } = run(options);
+        assert!(code == 2 && err.contains(says), "{options:?}: {code}: {err}");
+    }
+}
+
+#[test]
+fn a_server_whose_mount_somebody_else_ends_ends_too() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    if !Command::new("umount").arg(server.path("")).status().is_ok_and(|ended| ended.success()) {
+        return;
+    }
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+    assert!(server.said().contains("somebody else has closed the doors"), "{}", server.said());
+}
+
+#[test]
+fn plugins_that_arrive_are_loaded_and_newer_builds_take_over() {
+    let plugins = folder();
+    let named = plugins.path().display().to_string();
+    let options = ["--plugin-dir", &named, "--cma", "r=8M:revised", "--map", "*=r"];
+    let Some(server) = Server::start(&options) else { return };
+    assert_eq!(server.get("regions/r/alloc"), "[revised]\n");
+
+    put("revision_one", plugins.path(), "libcma_revised_plugin.so");
+    server.until("the first build serves", |server| server.get("regions/r/alloc") == "revised\n");
+    put("revision_two", plugins.path(), "libcma_revised_plugin.so");
+    server.until("the second build is there", |server| {
+        server.said().contains("revised 2.0.0, in place of 1.0.0")
+    });
+    assert_eq!(server.get("regions/r/alloc"), "revised\n");
+    assert_eq!(server.get("allocators").matches("revised").count(), 1);
+
+    let before = server.get("allocators");
+    put("panics", plugins.path(), "libcma_panics_plugin.so");
+    fs::write(plugins.path().join("libcma_text_plugin.so"), "text").expect("a file can be written");
+    server.until("both are refused", |server| {
+        let said = server.said();
+        said.contains("it panicked while it was started") && said.contains("it is no ELF library")
+    });
+    assert_eq!(server.get("allocators"), before);
+    assert_eq!(server.end("HUP").0, 0);
+}
+
+#[test]
+fn a_plugin_folder_may_be_missing_and_may_go_and_come_back() {
+    let outer = folder();
+    let plugins = outer.path().join("plugins");
+    let named = plugins.display().to_string();
+    let Some(server) = Server::start(&["--plugin-dir", &named, "--cma", "r=8M:revised"]) else { return };
+    assert!(server.said().contains("it is not there"), "{}", server.said());
+    for build in ["revision_one", "revision_two"] {
+        fs::create_dir(&plugins).expect("a folder can be made");
+        put(build, &plugins, "libcma_revised_plugin.so");
+        server.until("it is loaded", |server| {
+            server.said().contains(if build == "revision_one" { "revised 1.0.0" } else { "revised 2.0.0" })
+        });
+        fs::remove_dir_all(&plugins).expect("it can be removed");
+        server.until("it is missed", |server| {
+            server.said().matches("this folder is gone").count()
+                == if build == "revision_one" { 1 } else { 2 }
+        });
+    }
+    assert_eq!(server.get("regions/r/alloc"), "revised\n");
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal("TERM");
+            let _ = self.child.wait();
+        }
+    }
+}
