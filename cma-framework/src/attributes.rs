@@ -14,6 +14,7 @@
 //! ```
 
 mod error;
+mod lists;
 mod refused;
 mod region;
 
@@ -91,7 +92,7 @@ struct Attribute<T: 'static> {
     write: Option<Write<T>>,
 }
 
-type Read<T> = fn(&T) -> Result<String, AttributeError>;
+type Read<T> = fn(&Cma, &T) -> Result<String, AttributeError>;
 type Write<T> = fn(&Cma, &T, &str) -> Result<(), AttributeError>;
 
 impl<T> Attribute<T> {
@@ -106,15 +107,15 @@ impl<T> Attribute<T> {
 
 /// The attributes of the framework itself.
 const TOP: &[Attribute<Attributes>] = &[
-    Attribute::read_only("allocators", |tree| {
-        let allocators = tree.cma.allocators();
+    Attribute::read_only("allocators", |cma, _| {
+        let allocators = cma.allocators();
         let names: Vec<&str> = allocators.iter().map(|r| r.name.as_deref().unwrap_or("-")).collect();
         Ok(names.join(" ") + "\n")
     }),
-    Attribute::read_only("errors", |tree| Ok(tree.refused.to_string())),
+    Attribute::read_only("errors", |_, tree| Ok(tree.refused.to_string())),
     Attribute {
         name: "map",
-        read: |tree| Ok(line_if_any(&tree.cma.map().to_string())),
+        read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
         write: Some(|cma, _, text| {
             cma.set_map(Map::parse(text)?);
             Ok(())
@@ -209,8 +210,8 @@ impl Attributes {
     /// [`AttributeError::TooLarge`] for the `bitmap` of a huge region.
     pub fn read(&self, path: &str) -> Result<String, AttributeError> {
         match self.node(path)? {
-            Node::Top(attribute) => (attribute.read)(self),
-            Node::Of(region, attribute) => (attribute.read)(&region),
+            Node::Top(attribute) => (attribute.read)(&self.cma, self),
+            Node::Of(region, attribute) => (attribute.read)(&self.cma, &region),
             Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => Err(AttributeError::Folder),
         }
     }

@@ -162,6 +162,65 @@ fn the_figures_of_a_region_follow_its_chunks() {
 }
 
 #[test]
+fn the_counters_of_a_region_count_pages_as_mainline_does() {
+    let cma = with_regions(&["a"], "*=a");
+    let tree = cma.attributes();
+    let read = |name: &str| tree.read(&format!("regions/a/{name}")).unwrap().trim().parse::<u64>().unwrap();
+    let first = cma.alloc("cam", None, 5 * 4096, 0).unwrap();
+    let second = cma.alloc("cam", None, 2 * 4096, 0).unwrap();
+    drop(first);
+    drop(cma.alloc("cam", None, 4096, 0).unwrap());
+    cma.alloc("cam", None, 32 * MIB, 0).unwrap_err();
+    assert_eq!([read("alloc_pages_success"), read("alloc_pages_fail")], [8, 8192]);
+    assert_eq!([read("release_pages_success"), read("high_water")], [6, 7 * 4096]);
+    drop(second);
+    assert_eq!([read("release_pages_success"), read("high_water")], [8, 7 * 4096]);
+}
+
+#[test]
+fn the_bitmap_has_a_bit_for_each_page_that_is_taken() {
+    let (cma, video, tree) = waiting(scripted("0+1 31+2 95+1 64+3"));
+    let chunks: Vec<_> =
+        [1, 2, 1, 3].iter().map(|pages| cma.alloc_from_region(&video, pages * 4096, 0).unwrap()).collect();
+    let bitmap = tree.read("regions/video/bitmap").unwrap();
+    let words: Vec<u32> = bitmap.trim_end().split(' ').map(|word| word.parse().unwrap()).collect();
+    assert_eq!(words[..4], [1 << 31 | 1, 1, 1 << 31 | 0b111, 0]);
+    assert_eq!((words.len(), bitmap.ends_with(" 0\n")), (16 * 256 / 32, true));
+    drop(chunks);
+    assert!(tree.read("regions/video/bitmap").unwrap().trim_end().split(' ').all(|word| word == "0"));
+
+    region(&cma, "huge", 0x100_0000_0000, 1 << 39, AllocatorChoice::Default);
+    assert_eq!(tree.read("regions/huge/bitmap").unwrap_err().errno(), Errno::EFBIG);
+}
+
+#[test]
+fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
+    let cma = with_regions(&["a"], "*=a");
+    let tree = cma.attributes();
+    assert_eq!(
+        [tree.read("regions/a/owners"), tree.read("regions/a/failures")].map(Result::unwrap),
+        ["", ""]
+    );
+    let _one = cma.alloc("cam", Some("frame"), 5 * 4096, 0).unwrap();
+    let _two = cma.alloc("two words\n", None, 1, 0).unwrap();
+    let _three = cma.alloc_from("a", 4096, 0).unwrap();
+    assert_eq!(
+        tree.read("regions/a/owners").unwrap(),
+        "0x40000000 20480 cam/frame -\n0x40005000 4096 two\\u{20}words\\u{a}/common -\n0x40006000 4096 - -\n"
+    );
+    cma.alloc("cam", Some("frame"), 32 * MIB, 1 << 20).unwrap_err();
+    assert_eq!(
+        tree.read("regions/a/failures").unwrap(),
+        "- 33554432 1048576 cam/frame too small: 32M asked of a region of 16M\n"
+    );
+    let _time = cma_framework::keep_time().unwrap();
+    let _four = cma.alloc("mic", None, 4096, 0).unwrap();
+    let owners = tree.read("regions/a/owners").unwrap();
+    let (_, age) = owners.trim_end().rsplit_once(" mic/common ").unwrap();
+    assert!(age.parse::<f64>().is_ok(), "{owners}");
+}
+
+#[test]
 fn alloc_says_what_serves_a_region_or_what_it_waits_for() {
     let (_, _, tree) = waiting(AllocatorChoice::Default);
     assert_eq!(tree.read("regions/video/alloc").unwrap(), "");

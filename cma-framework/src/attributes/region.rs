@@ -1,28 +1,37 @@
 //! The attributes of a region: those of specification section 7, and beside them those by which mainline Linux shows a
 //! CMA area.
 
-use super::{Attribute, AttributeError, line_if_any};
+use super::{Attribute, AttributeError, line_if_any, lists};
 use crate::config::parse_allocator;
 use crate::loader::name_fault;
 use crate::region::{AllocatorChoice, AllocatorState, Region};
 use crate::{Cma, PAGE_SIZE};
 use std::fmt::Display;
 
-/// In the order in which they are listed.
+/// In the order in which they are listed. Each looks at the region once, so that what it says is of one moment.
 pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
-    Attribute { name: "alloc", read: |region| Ok(line_if_any(&alloc(region))), write: Some(set_alloc) },
-    Attribute::read_only("available_pages", |region| line(region.free().get())),
-    Attribute::read_only("base_pfn", |region| line(region.range().first_page())),
-    Attribute::read_only("free", |region| line(region.free().bytes())),
-    Attribute::read_only("maxchunk", |region| line(region.status().largest_hole_bytes / PAGE_SIZE)),
-    Attribute::read_only("name", |region| Ok(line_if_any(region.name().unwrap_or_default()))),
+    Attribute { name: "alloc", read: |_, region| Ok(line_if_any(&alloc(region))), write: Some(set_alloc) },
+    Attribute::read_only("alloc_pages_fail", |_, region| line(region.statistics().alloc_pages_fail)),
+    Attribute::read_only("alloc_pages_success", |_, region| line(region.statistics().alloc_pages_success)),
+    Attribute::read_only("available_pages", |_, region| line(region.free().get())),
+    Attribute::read_only("base_pfn", |_, region| line(region.range().first_page())),
+    Attribute::read_only("bitmap", lists::bitmap),
+    Attribute::read_only("failures", lists::failures),
+    Attribute::read_only("free", |_, region| line(region.free().bytes())),
+    Attribute::read_only("high_water", |_, region| line(region.statistics().high_water_bytes)),
+    Attribute::read_only("maxchunk", |_, region| line(region.status().largest_hole_bytes / PAGE_SIZE)),
+    Attribute::read_only("name", |_, region| Ok(line_if_any(region.name().unwrap_or_default()))),
     // Each bit of the bitmap stands for 2^0 pages.
-    Attribute::read_only("order_per_bit", |_| line(0)),
-    Attribute::read_only("problem", |region| Ok(line_if_any(&problem(region)))),
-    Attribute::read_only("size", |region| line(region.range().bytes())),
-    Attribute::read_only("start", |region| line(region.range().start())),
-    Attribute::read_only("total_pages", |region| line(region.range().pages().get())),
-    Attribute::read_only("users", |region| line(region.status().users)),
+    Attribute::read_only("order_per_bit", |_, _| line(0)),
+    Attribute::read_only("owners", lists::owners),
+    Attribute::read_only("problem", |_, region| Ok(line_if_any(&problem(region)))),
+    Attribute::read_only("release_pages_success", |_, region| {
+        line(region.statistics().release_pages_success)
+    }),
+    Attribute::read_only("size", |_, region| line(region.range().bytes())),
+    Attribute::read_only("start", |_, region| line(region.range().start())),
+    Attribute::read_only("total_pages", |_, region| line(region.range().pages().get())),
+    Attribute::read_only("users", |_, region| line(region.status().users)),
 ];
 
 fn line(what: impl Display) -> Result<String, AttributeError> {
