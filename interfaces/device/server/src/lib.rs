@@ -1,1 +1,61 @@
-//! The test device for other processes: the server.
+//! The test device for other processes (specification section 8): a server that gives chunks of a framework to whoever may have them.
+//!
+//! A connection is what an open file of `/dev/cma` is: it has at most one chunk, and the kernel counts who holds it. When the last of them is gone,
+//! whatever ended it, the server sees the line hang up and frees the chunk; as long as somebody still holds its *memory*, by a
+//! descriptor or a mapping, the chunk stays booked and charged to its user, as the kernel's driver frees at the last reference.
+//! What is said on a connection is in [`cma_device_protocol`].
+//!
+//! ```no_run
+//! use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+//! use cma_framework::Cma;
+//!
+//! let cma = Cma::new();
+//! let limits = Limits::parse("chunks=64,bytes=1G")?;
+//! let rules = Rules::parse("camera=uid:1000;video=gid:44,uid:0;*,@*=*")?;
+//! let server = Server::bind(&Address::new("/run/cma.sock"), cma, limits, rules)?;
+//! let shutdown = Shutdown::new()?;
+//! std::thread::scope(|threads| {
+//!     threads.spawn(|| server.run(&shutdown));
+//!     // ... until a signal comes, or another door is done:
+//!     shutdown.begin();
+//! });
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How it works, and why so
+//!
+//! A few threads wait at one epoll. Each event is for one of them alone (`EPOLLONESHOT`) and stands for one request, so a connection that is silent
+//! costs a descriptor and some hundred bytes, and one that says a thousand things at once takes its turn a thousand times. The
+//! thread that is woken serves: nothing is handed on. There are several because a request may take long (a large chunk has to be zeroed, an
+//! allocator thinks), and one user is served by some of them at most (`shares`), so that no user waits for another's work.
+//!
+//! Nothing is kept for a client but its chunk. An answer is sent or the connection ends: a client that asks again before it has read the
+//! last answer, says something that is no message, or stops reading, is hung up on. Descriptors that a client sends are refused by
+//! the kernel (`SO_PASSRIGHTS`) or closed by it before anybody sees them.
+//!
+//! Events come in the order in which things happened (`turns`), so a client that closes one connection and asks on another finds what
+//! it had given back, as with the driver, although two threads serve the two.
+
+mod accounts;
+mod address;
+mod behind;
+mod config;
+mod connection;
+mod lease;
+mod limits;
+mod peer;
+mod refusal;
+mod rules;
+mod server;
+mod shares;
+mod shutdown;
+mod sys;
+mod turns;
+
+pub use address::{Address, BindError};
+pub use config::{ConfigError, Mistake};
+pub use limits::{Limits, Quota};
+pub use peer::Peer;
+pub use rules::Rules;
+pub use server::Server;
+pub use shutdown::Shutdown;

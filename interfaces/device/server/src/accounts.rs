@@ -1,0 +1,201 @@
+//! Who has how much. What is taken here is given back when its [`Seat`] or [`Charge`] is dropped.
+
+use crate::limits::{Limits, Quota};
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use cma_device_protocol::Listed;
+use cma_framework::config::Bytes;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The books over all users. Their lock is held for looking something up in them.
+#[derive(Debug)]
+pub(crate) struct Accounts {
+    limits: Limits,
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    seats: u64,
+    /// Those that have something.
+    users: HashMap<u32, User>,
+    /// The number of the newest chunk.
+    newest: u64,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    seats: u64,
+    bytes: u64,
+    chunks: BTreeMap<u64, Entry>,
+    /// What the processes have that are connected.
+    processes: HashMap<u32, Quota>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    pid: u32,
+    bytes: u64,
+    /// `None` until the chunk has its place.
+    start: Option<u64>,
+    left_behind: bool,
+}
+
+/// A connection's place among those that there may be.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    accounts: Arc<Accounts>,
+    uid: u32,
+}
+
+/// A chunk that counts for its user and, as long as it is connected, its process.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    accounts: Arc<Accounts>,
+    uid: u32,
+    number: u64,
+}
+
+impl Accounts {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Accounts { limits, books: Mutex::default() })
+    }
+
+    /// A seat for a connection of `peer`.
+    pub(crate) fn seat(self: &Arc<Self>, peer: &Peer) -> Result<Seat, Refusal> {
+        let Limits { user_connections, connections, .. } = self.limits;
+        let books = &mut *self.books.lock();
+        let has = books.users.get(&peer.uid).map_or(0, |user| user.seats);
+        if has >= user_connections {
+            let words = format!("user {} has all {user_connections} connections of one user", peer.uid);
+            return Err(Refusal::new(Errno::DQUOT, words));
+        } else if books.seats >= connections {
+            return Err(Refusal::new(Errno::USERS, format!("all {connections} connections are taken")));
+        }
+        books.seats += 1;
+        books.users.entry(peer.uid).or_default().seats += 1;
+        Ok(Seat { accounts: self.clone(), uid: peer.uid })
+    }
+
+    /// Charges `peer` for a chunk of `bytes`.
+    pub(crate) fn charge(self: &Arc<Self>, peer: &Peer, bytes: u64) -> Result<Charge, Refusal> {
+        let books = &mut *self.books.lock();
+        let user = books.users.entry(peer.uid).or_default();
+        let process = user.processes.get(&peer.pid).copied().unwrap_or(Quota { chunks: 0, bytes: 0 });
+        let together = Quota { chunks: user.chunks.len() as u64, bytes: user.bytes };
+        let limits = [
+            ("process", peer.pid, process, self.limits.process),
+            ("user", peer.uid, together, self.limits.user),
+        ];
+        let over = limits.iter().find_map(|(whose, id, has, limit)| exceeds(whose, *id, *has, *limit, bytes));
+        if let Some(words) = over {
+            books.forget_if_gone(peer.uid);
+            return Err(Refusal::new(Errno::DQUOT, words));
+        }
+        books.newest += 1;
+        let number = books.newest;
+        user.bytes += bytes;
+        user.chunks.insert(number, Entry { pid: peer.pid, bytes, start: None, left_behind: false });
+        let process = Quota { chunks: process.chunks + 1, bytes: process.bytes + bytes };
+        user.processes.insert(peer.pid, process);
+        Ok(Charge { accounts: self.clone(), uid: peer.uid, number })
+    }
+
+    /// The chunks of a user with a number above `after`, ascending.
+    pub(crate) fn list(&self, uid: u32, after: u64, most: usize) -> Vec<Listed> {
+        let books = self.books.lock();
+        let Some(user) = books.users.get(&uid) else { return Vec::new() };
+        let later = user.chunks.range(after.saturating_add(1)..);
+        let placed = later.filter_map(|(number, entry)| {
+            let Entry { pid, bytes, start, left_behind } = *entry;
+            Some(Listed { number: *number, start: start?, size: bytes, pid, left_behind })
+        });
+        placed.take(most).collect()
+    }
+}
+
+/// Why somebody who has that much can't have a chunk of `bytes` more.
+fn exceeds(whose: &str, id: u32, has: Quota, limit: Quota, bytes: u64) -> Option<String> {
+    if has.chunks >= limit.chunks {
+        Some(format!("{whose} {id} has all {} chunks of one {whose}", limit.chunks))
+    } else if has.bytes.checked_add(bytes).is_none_or(|sum| sum > limit.bytes) {
+        let (asked, has, limit) = (Bytes(bytes), Bytes(has.bytes), Bytes(limit.bytes));
+        Some(format!("{asked} are too much for {whose} {id}, who has {has} of the {limit} of one {whose}"))
+    } else {
+        None
+    }
+}
+
+impl Books {
+    fn forget_if_gone(&mut self, uid: u32) {
+        if self.users.get(&uid).is_some_and(|user| user.seats == 0 && user.chunks.is_empty()) {
+            self.users.remove(&uid);
+        }
+    }
+}
+
+impl User {
+    /// Takes an entry off its process.
+    fn leave_process(&mut self, entry: Entry) {
+        if let Some(process) = self.processes.get_mut(&entry.pid) {
+            process.chunks -= 1;
+            process.bytes -= entry.bytes;
+            if process.chunks == 0 {
+                self.processes.remove(&entry.pid);
+            }
+        }
+    }
+}
+
+impl Charge {
+    fn entry<T>(&self, change: impl FnOnce(&mut User, Entry) -> T) -> Option<T> {
+        let books = &mut *self.accounts.books.lock();
+        let user = books.users.get_mut(&self.uid)?;
+        let entry = *user.chunks.get(&self.number)?;
+        let answer = change(user, entry);
+        books.forget_if_gone(self.uid);
+        Some(answer)
+    }
+
+    /// From now on the chunk is listed.
+    pub(crate) fn placed(&self, start: u64) {
+        self.entry(|user, entry| user.chunks.insert(self.number, Entry { start: Some(start), ..entry }));
+    }
+
+    /// Its connection is gone and somebody holds its memory: it no longer counts for the process, whose number may soon be another's.
+    pub(crate) fn left_behind(&self) {
+        self.entry(|user, entry| {
+            user.leave_process(entry);
+            user.chunks.insert(self.number, Entry { left_behind: true, ..entry });
+        });
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.entry(|user, entry| {
+            user.chunks.remove(&self.number);
+            user.bytes -= entry.bytes;
+            if !entry.left_behind {
+                user.leave_process(entry);
+            }
+        });
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let books = &mut *self.accounts.books.lock();
+        books.seats -= 1;
+        if let Some(user) = books.users.get_mut(&self.uid) {
+            user.seats -= 1;
+        }
+        books.forget_if_gone(self.uid);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use super::*;
+
+fn peer(uid: u32, pid: u32) -> Peer {
+    Peer { uid, gid: 0, groups: [].into(), pid }
+}
+
+fn accounts() -> Arc<Accounts> {
+    let (process, user) = (Quota { chunks: 2, bytes: 100 }, Quota { chunks: 3, bytes: 150 });
+    Accounts::new(Limits { process, user, user_connections: 2, connections: 3 })
+}
+
+fn words(refused: Result<impl Sized, Refusal>) -> (Errno, String) {
+    let refusal = refused.err().expect("it is refused");
+    (Errno::from_raw_os_error(refusal.errno), refusal.words)
+}
+
+#[test]
+fn connections_are_limited_for_each_user_and_in_all() {
+    let accounts = accounts();
+    let mine = [accounts.seat(&peer(1, 1)).unwrap(), accounts.seat(&peer(1, 2)).unwrap()];
+    let refused = (Errno::DQUOT, "user 1 has all 2 connections of one user".to_string());
+    assert_eq!(words(accounts.seat(&peer(1, 3))), refused);
+    let other = accounts.seat(&peer(2, 4)).unwrap();
+    assert_eq!(words(accounts.seat(&peer(3, 5))), (Errno::USERS, "all 3 connections are taken".to_string()));
+    drop(mine);
+    accounts.seat(&peer(3, 5)).unwrap();
+    drop(other);
+    assert!(accounts.books.lock().users.is_empty());
+}
+
+#[test]
+fn chunks_and_bytes_are_limited_for_each_process_and_each_user() {
+    let accounts = accounts();
+    let first = accounts.charge(&peer(1, 1), 40).unwrap();
+    let (errno, why) = words(accounts.charge(&peer(1, 1), 61));
+    assert_eq!(
+        (errno, &*why),
+        (Errno::DQUOT, "61 are too much for process 1, who has 40 of the 100 of one process")
+    );
+    let second = accounts.charge(&peer(1, 1), 60).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 1), 1)).1, "process 1 has all 2 chunks of one process");
+    assert_eq!(
+        words(accounts.charge(&peer(1, 2), 51)).1,
+        "51 are too much for user 1, who has 100 of the 150 of one user"
+    );
+    let third = accounts.charge(&peer(1, 2), 50).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 3), 1)).1, "user 1 has all 3 chunks of one user");
+    // Another user's process of the same number has an account of its own.
+    let other = accounts.charge(&peer(2, 1), 100).unwrap();
+    drop((first, third));
+    drop((accounts.charge(&peer(1, 1), 40).unwrap(), second, other));
+    assert!(accounts.books.lock().users.is_empty());
+}
+
+#[test]
+fn the_largest_size_is_too_much_and_nothing_overflows() {
+    let accounts = Accounts::new(Limits { user_connections: 1, ..Limits::default() });
+    let first = accounts.charge(&peer(1, 1), u64::MAX).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 2), u64::MAX)).0, Errno::DQUOT);
+    drop(first);
+    assert!(accounts.books.lock().users.is_empty());
+}
+
+#[test]
+fn what_is_left_behind_counts_for_the_user_alone() {
+    let accounts = accounts();
+    let left = accounts.charge(&peer(1, 1), 100).unwrap();
+    left.placed(0x1000);
+    left.left_behind();
+    let again = accounts.charge(&peer(1, 1), 50).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
+    assert_eq!(
+        accounts.list(1, 0, 9),
+        [Listed { number: 1, start: 0x1000, size: 100, pid: 1, left_behind: true }]
+    );
+    drop((left, again));
+    assert!(accounts.books.lock().users.is_empty());
+}
+
+#[test]
+fn a_user_sees_its_own_chunks_that_have_a_place() {
+    let accounts = accounts();
+    let charges = [(1, 1), (2, 2), (1, 3)].map(|(uid, pid)| accounts.charge(&peer(uid, pid), 10).unwrap());
+    assert!(accounts.list(1, 0, 9).is_empty());
+    charges.iter().zip([0x1000, 0x2000, 0x3000]).for_each(|(charge, start)| charge.placed(start));
+    let numbers =
+        |after, most| accounts.list(1, after, most).iter().map(|listed| listed.number).collect::<Vec<_>>();
+    assert_eq!(numbers(0, 9), [1, 3]);
+    assert_eq!(numbers(0, 1), [1]);
+    assert_eq!(numbers(1, 9), [3]);
+    assert!(numbers(u64::MAX, 9).is_empty() && accounts.list(3, 0, 9).is_empty());
+}

@@ -1,0 +1,170 @@
+//! One client: its requests, and the chunk that it has.
+
+use crate::accounts::{Accounts, Seat};
+use crate::behind::Behind;
+use crate::lease::Lease;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::rules::Rules;
+use crate::turns::Turn;
+use cma_device_protocol::{Answer, Info, MAX_LISTED, Request, Source};
+use cma_framework::Cma;
+use cma_framework::memory::Piece;
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// What requests are served from.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) cma: Cma,
+    pub(crate) rules: Rules,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) behind: Behind,
+}
+
+/// What one client has.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: Peer,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) seat: Seat,
+}
+
+/// What goes back to a client.
+type Reply = Result<(Answer<'static>, Vec<Piece>), Refusal>;
+
+impl Desk {
+    /// Serves a request.
+    pub(crate) fn serve(&self, turn: &Turn<'_>, client: &mut Client, request: &Request<'_>) -> Reply {
+        match *request {
+            Request::Alloc { from, size, alignment, memory } => {
+                if client.lease.is_some() {
+                    return Err(Refusal::has_chunk());
+                }
+                self.allow(&client.peer, from)?;
+                let lease = self.allocate(turn, &client.peer, from, size, alignment)?;
+                // A chunk whose memory can't be had is freed here.
+                let (answer, pieces) =
+                    if memory { lease.answer_with_memory(0)? } else { (lease.answer(), Vec::new()) };
+                client.lease = Some(lease);
+                Ok((Answer::Chunk(answer), pieces))
+            }
+            Request::Free => {
+                let lease = client.lease.take().ok_or_else(Refusal::no_chunk)?;
+                lease.reclaim().map_err(|lease| {
+                    client.lease = Some(lease);
+                    Refusal::new(
+                        Errno::BUSY,
+                        "somebody holds memory of this chunk, by a descriptor or a mapping",
+                    )
+                })?;
+                Ok((Answer::Freed, Vec::new()))
+            }
+            Request::Chunk { first } => {
+                let lease = client.lease.as_ref().ok_or_else(Refusal::no_chunk)?;
+                let (answer, pieces) = lease.answer_with_memory(first)?;
+                Ok((Answer::Chunk(answer), pieces))
+            }
+            Request::Info(from) => {
+                self.allow(&client.peer, from)?;
+                Ok((Answer::Info(self.info(from)?), Vec::new()))
+            }
+            Request::List { after } => {
+                let mut chunks = self.accounts.list(client.peer.uid, after, MAX_LISTED + 1);
+                let more = chunks.len() > MAX_LISTED;
+                chunks.truncate(MAX_LISTED);
+                Ok((Answer::Listed(chunks.into_iter().collect(), more), Vec::new()))
+            }
+        }
+    }
+
+    fn allow(&self, peer: &Peer, from: Source<'_>) -> Result<(), Refusal> {
+        match from {
+            Source::Device { device, kind } if !self.rules.allow_device(peer, device, kind) => {
+                let kind = if kind.is_empty() { String::new() } else { format!("/{}", kind.escape_debug()) };
+                Err(Refusal::not_allowed(peer, &format!("memory of {}{kind}", device.escape_debug())))
+            }
+            Source::Device { .. } => Ok(()),
+            // The list ends as the framework's does.
+            Source::Regions(list) => {
+                let mut names = list.split(';').next().unwrap_or_default().split(',');
+                match names.find(|name| !self.rules.allow_region(peer, name)) {
+                    Some(name) => Err(Refusal::not_allowed(peer, &format!("region {}", name.escape_debug()))),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn info(&self, from: Source<'_>) -> Result<Info, Refusal> {
+        let info = match from {
+            Source::Device { device, kind } => self.cma.info(device, Some(kind)),
+            Source::Regions(list) => self.cma.info_about(list),
+        }?;
+        Ok(Info {
+            first_page: info.span.first_page(),
+            span_pages: info.span.pages().get(),
+            total_bytes: info.total_bytes,
+            free_bytes: info.free_bytes,
+            regions: info.regions as u64,
+            granule_bytes: info.granule_bytes,
+        })
+    }
+
+    fn allocate(
+        &self,
+        turn: &Turn<'_>,
+        peer: &Peer,
+        from: Source<'_>,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Lease, Refusal> {
+        // Whatever is wrong with the names, allocating says so.
+        let granule = self.info(from).map_or(1, |info| info.granule_bytes);
+        let (size, alignment) = whole(granule, size, alignment);
+        let attempt = || {
+            let charge = self.accounts.charge(peer, size)?;
+            let chunk = match from {
+                Source::Device { device, kind } => self.cma.alloc(device, Some(kind), size, alignment),
+                Source::Regions(list) => self.cma.alloc_from(list, size, alignment),
+            };
+            Lease::new(chunk?, charge)
+        };
+        attempt().or_else(|refusal| {
+            if !refusal.may_pass() {
+                return Err(refusal);
+            }
+            // What was given back before this was asked is free.
+            turn.wait_for_earlier();
+            self.behind.look(true);
+            attempt()
+        })
+    }
+}
+
+/// A size and an alignment in whole granules, as a chunk has to be that is given to another process. What the framework refuses stays what
+/// it is.
+fn whole(granule: u64, size: u64, alignment: u64) -> (u64, u64) {
+    let size = size.checked_next_multiple_of(granule).unwrap_or(size);
+    let is_one = alignment == 0 || alignment.is_power_of_two();
+    (size, if is_one { alignment.max(granule) } else { alignment })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn requests_are_rounded_to_whole_granules_and_wrong_ones_stay_wrong() {
+        for (granule, asked, rounded) in [
+            (4096, (1, 0), (4096, 4096)),
+            (4096, (4096, 8192), (4096, 8192)),
+            (2 << 20, (4097, 4096), (2 << 20, 2 << 20)),
+            (2 << 20, (5 << 20, 4 << 20), (6 << 20, 4 << 20)),
+            (4096, (0, 3), (0, 3)),
+            (2 << 20, (u64::MAX, 0), (u64::MAX, 2 << 20)),
+        ] {
+            assert_eq!(whole(granule, asked.0, asked.1), rounded);
+        }
+    }
+}

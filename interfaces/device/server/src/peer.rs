@@ -1,0 +1,25 @@
+//! Who is at the other end of a connection.
+
+use crate::sys;
+use rustix::fd::BorrowedFd;
+use rustix::io;
+
+/// The process at the other end, as it was when it connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its effective user.
+    pub uid: u32,
+    /// Its effective group.
+    pub gid: u32,
+    /// Its supplementary groups.
+    pub groups: Box<[u32]>,
+    /// Its number; 0 for a process that the server's PID namespace doesn't have.
+    pub pid: u32,
+}
+
+impl Peer {
+    pub(crate) fn of(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+        let sys::Credentials { pid, uid, gid } = sys::peer_credentials(socket)?;
+        Ok(Peer { uid, gid, groups: sys::peer_groups(socket)?, pid })
+    }
+}

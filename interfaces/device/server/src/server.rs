@@ -1,0 +1,364 @@
+//! The server: who waits, who is woken, and what then happens.
+
+use crate::accounts::Accounts;
+use crate::address::{Address, BindError, Listener};
+use crate::behind::Behind;
+use crate::connection::{Client, Desk};
+use crate::limits::Limits;
+use crate::peer::Peer;
+use crate::refusal::Refusal;
+use crate::rules::Rules;
+use crate::shares::Shares;
+use crate::shutdown::Shutdown;
+use crate::sys;
+use crate::turns::{Turn, Turns};
+use cma_device_protocol::wire::{self, Lost};
+use cma_device_protocol::{Malformed, Message};
+use cma_framework::Cma;
+use parking_lot::Mutex;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{self, Errno};
+use rustix::net::{SocketFlags, accept_with};
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How many threads serve. A request that is quick takes one for some microseconds; one that isn't must leave some to others.
+const THREADS: usize = 8;
+
+/// How many of them serve one user at once, at most.
+const SHARE: usize = 3;
+
+/// How long nobody is let in when the process can have no more descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+// What an epoll event is about: one of these, or else a connection.
+const LISTENER: u64 = 0;
+const SHUTDOWN: u64 = 1;
+const ALARM: u64 = 2;
+const FIRST_CONNECTION: u64 = 3;
+
+/// A server that listens and, once it [runs](Self::run), gives chunks of a framework to other processes.
+#[derive(Debug)]
+pub struct Server {
+    // Goes first: nobody is to knock at a door that is being taken down.
+    listener: Listener,
+    epoll: OwnedFd,
+    alarm: Alarm,
+    turns: Turns,
+    shares: Shares<(Arc<Connection>, EventFlags)>,
+    connections: Mutex<HashMap<u64, Arc<Connection>>>,
+    newest: AtomicU64,
+    desk: Desk,
+}
+
+/// A line to a client.
+#[derive(Debug)]
+struct Connection {
+    number: u64,
+    uid: u32,
+    socket: OwnedFd,
+    /// `None` when it is over. Locked by who serves it, and an event is for one thread alone.
+    client: Mutex<Option<Client>>,
+}
+
+/// A timer that wakes one of the threads.
+#[derive(Debug)]
+struct Alarm {
+    timer: OwnedFd,
+    /// When it rings.
+    set: Mutex<Option<Instant>>,
+}
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Open,
+    Over,
+}
+
+impl Server {
+    /// Listens at `address` for clients that may have chunks of `cma`, so much as `limits` and `rules` say.
+    ///
+    /// What a server left there that was killed is taken away.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`], also when a server is listening there.
+    pub fn bind(address: &Address, cma: Cma, limits: Limits, rules: Rules) -> Result<Server, BindError> {
+        // Connections, the memory of as many chunks, and what the threads need meanwhile.
+        let needs = limits.connections.saturating_mul(2).saturating_add(1024);
+        if let Some(may) = getrlimit(Resource::Nofile).current.filter(|may| *may < needs) {
+            tracing::warn!(needs, may, "fewer descriptors than the limits allow; clients will have to wait");
+        }
+        let system = |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(system)?;
+        let server = Server {
+            epoll: epoll::create(CreateFlags::CLOEXEC).map_err(system)?,
+            alarm: Alarm { timer, set: Mutex::new(None) },
+            turns: Turns::default(),
+            shares: Shares::new(SHARE),
+            connections: Mutex::default(),
+            newest: AtomicU64::new(FIRST_CONNECTION),
+            desk: Desk { cma, rules, accounts: Accounts::new(limits), behind: Behind::default() },
+            listener: address.listen()?,
+        };
+        server
+            .add(&server.listener.socket, LISTENER, EventFlags::IN | EventFlags::ONESHOT)
+            .map_err(system)?;
+        server.add(&server.alarm.timer, ALARM, EventFlags::IN | EventFlags::ONESHOT).map_err(system)?;
+        Ok(server)
+    }
+
+    /// Serves until `shutdown` begins, or until it can't. Then the socket is gone, every connection is over and every chunk is free, also those
+    /// whose memory somebody still holds. It returns when the last request under way is served.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when it can't wait for clients any more.
+    ///
+    /// # Panics
+    ///
+    /// When serving did: by a fault of the program, which others were not made to suffer for before.
+    pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
+        // For every thread, again and again.
+        self.add(shutdown, SHUTDOWN, EventFlags::IN)?;
+        std::thread::scope(|threads| {
+            let all: Vec<_> = (0..THREADS)
+                .map(|n| {
+                    let thread = std::thread::Builder::new().name(format!("cma-device-{n}"));
+                    let work = || self.work().inspect_err(|_| shutdown.begin());
+                    thread.spawn_scoped(threads, work).inspect_err(|_| shutdown.begin())
+                })
+                .collect();
+            let ends = all.into_iter().map(|thread| match thread?.join() {
+                Ok(end) => Ok(end?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ends.fold(Ok(()), std::io::Result::and)
+        })
+    }
+
+    /// What each thread does.
+    fn work(&self) -> io::Result<()> {
+        loop {
+            let (event, turn) = self.turns.take(|| {
+                let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+                let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
+                Ok::<_, Errno>((count > 0).then_some(event[0]))
+            });
+            let Some(epoll::Event { flags, data }) = event? else { continue };
+            match data.u64() {
+                SHUTDOWN => return Ok(()),
+                LISTENER => self.accept(&turn)?,
+                ALARM => self.ring()?,
+                number => {
+                    let connection = self.connections.lock().get(&number).cloned();
+                    if let Some(connection) = connection {
+                        self.work_for(connection.uid, (connection, flags), turn);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves a connection when its user has its turn, and whatever of that user was put off meanwhile.
+    fn work_for<'s>(&'s self, uid: u32, work: (Arc<Connection>, EventFlags), turn: Turn<'s>) {
+        let mut next = self.shares.begin(uid, work).map(|work| (work, turn));
+        while let Some(((connection, flags), turn)) = next {
+            if self.serve(&connection, flags, &turn) == Line::Over {
+                self.hang_up(&connection);
+            }
+            drop(turn);
+            next = self.shares.finish(uid, |work| (work, self.turns.begin()));
+        }
+    }
+
+    fn add(&self, source: impl AsFd, number: u64, flags: EventFlags) -> io::Result<()> {
+        epoll::add(&self.epoll, source, EventData::new_u64(number), flags)
+    }
+
+    /// Has the next event of a source wake a thread again.
+    fn again(&self, source: impl AsFd, number: u64, flags: EventFlags) -> io::Result<()> {
+        epoll::modify(&self.epoll, source, EventData::new_u64(number), flags | EventFlags::ONESHOT)
+    }
+
+    /// Lets one client in.
+    fn accept(&self, turn: &Turn<'_>) -> io::Result<()> {
+        let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
+            // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
+            tracing::warn!("no descriptors for further clients");
+            return self.alarm.set(Instant::now() + PAUSE);
+        }
+        self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
+        if let Ok(socket) = knocks {
+            self.admit(socket, turn);
+        }
+        Ok(())
+    }
+
+    /// Gives a client its place, or says why there is none.
+    fn admit(&self, socket: OwnedFd, turn: &Turn<'_>) {
+        let Ok(peer) = Peer::of(socket.as_fd()) else { return };
+        // Who is gone by now takes no place, so that who comes next finds it free.
+        if is_gone(socket.as_fd()) {
+            return;
+        }
+        sys::refuse_descriptors(socket.as_fd());
+        let seat = self.desk.accounts.seat(&peer).or_else(|_| {
+            turn.wait_for_earlier();
+            self.desk.behind.look(true);
+            self.desk.accounts.seat(&peer)
+        });
+        let seat = match seat {
+            Ok(seat) => seat,
+            Err(refusal) => return refuse(socket.as_fd(), 0, &refusal),
+        };
+        let number = self.newest.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(number, ?peer, "connected");
+        let (uid, client) = (peer.uid, Client { peer, lease: None, seat });
+        let connection = Arc::new(Connection { number, uid, socket, client: Mutex::new(Some(client)) });
+        self.connections.lock().insert(number, connection.clone());
+        if self.add(&connection.socket, number, WANTED | EventFlags::ONESHOT).is_err() {
+            self.hang_up(&connection);
+        }
+    }
+
+    /// Serves one request of a connection.
+    fn serve(&self, connection: &Connection, flags: EventFlags, turn: &Turn<'_>) -> Line {
+        let socket = connection.socket.as_fd();
+        let mut client = connection.client.lock();
+        let Some(client) = &mut *client else { return Line::Over };
+        // A client that is gone asks nothing, whatever it had said before.
+        if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
+            return Line::Over;
+        }
+        let message = match wire::receive(socket) {
+            Ok(message) => message,
+            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => return self.wait_for_more(connection),
+            Err(Lost::Malformed(wrong)) => {
+                refuse(socket, 0, &nonsense(wrong));
+                return Line::Over;
+            }
+            Err(_) => return Line::Over,
+        };
+        // A client that doesn't read what it is told is told nothing more.
+        if sys::is_unread(socket).unwrap_or(true) {
+            tracing::debug!(number = connection.number, "asked again before it had read the answer");
+            return Line::Over;
+        }
+        let id = message.id();
+        let reply = match message.as_request() {
+            Ok((_, request)) => self.desk.serve(turn, client, &request),
+            Err(wrong) => {
+                refuse(socket, id, &nonsense(wrong));
+                return Line::Over;
+            }
+        };
+        // Whatever the client does when it has the answer is to be an event at once, in its place among others. Another thread that
+        // is woken by it waits for this one, which has the client.
+        if self.wait_for_more(connection) == Line::Over {
+            return Line::Over;
+        }
+        let sent = match reply {
+            Err(refusal) => wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]),
+            Ok((answer, pieces)) => {
+                let descriptors: Vec<BorrowedFd<'_>> =
+                    pieces.iter().map(|piece| piece.file.as_fd()).collect();
+                wire::send(socket, &Message::answer(id, &answer), &descriptors)
+            }
+        };
+        // As one without memory, if that goes through: the kernel may have too many descriptors under way.
+        if let Err(error) = sent {
+            refuse(socket, id, &Refusal::new(error, format!("the answer could not be sent: {error}")));
+            return Line::Over;
+        }
+        Line::Open
+    }
+
+    fn wait_for_more(&self, connection: &Connection) -> Line {
+        match self.again(&connection.socket, connection.number, WANTED) {
+            Ok(()) => Line::Open,
+            Err(_) => Line::Over,
+        }
+    }
+
+    /// Ends a connection and frees its chunk, as soon as nobody has its memory.
+    fn hang_up(&self, connection: &Connection) {
+        self.connections.lock().remove(&connection.number);
+        let _ = epoll::delete(&self.epoll, &connection.socket);
+        let Some(Client { lease: Some(lease), seat, peer }) = connection.client.lock().take() else { return };
+        if let Err(lease) = lease.reclaim() {
+            tracing::debug!(number = connection.number, ?peer, "left a chunk behind");
+            let due = self.desk.behind.leave(lease, seat);
+            if let Err(error) = self.alarm.set(due) {
+                tracing::error!(%error, "no timer to look at what was left behind");
+            }
+        }
+    }
+
+    /// Does what is due.
+    fn ring(&self) -> io::Result<()> {
+        self.alarm.rang();
+        let next = self.desk.behind.look(false);
+        self.again(&self.alarm.timer, ALARM, EventFlags::IN)?;
+        if let Some(next) = next {
+            self.alarm.set(next)?;
+        }
+        // In case nobody was let in for a while.
+        self.again(&self.listener.socket, LISTENER, EventFlags::IN)
+    }
+}
+
+/// What a connection is waited for.
+const WANTED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+
+/// Whether the other end has hung up.
+fn is_gone(socket: BorrowedFd<'_>) -> bool {
+    let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    let mut line = [PollFd::new(&socket, PollFlags::RDHUP)];
+    poll(&mut line, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && line[0].revents().intersects(ends)
+}
+
+fn nonsense(wrong: Malformed) -> Refusal {
+    let errno = if matches!(wrong, Malformed::Version { .. }) { Errno::PROTONOSUPPORT } else { Errno::PROTO };
+    Refusal::new(errno, wrong.to_string())
+}
+
+/// The last word to a client, if it listens.
+fn refuse(socket: BorrowedFd<'_>, id: u64, refusal: &Refusal) {
+    tracing::debug!(?refusal, "hanging up");
+    let _ = wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]);
+}
+
+impl Alarm {
+    /// Rings at `when`, unless it rings before.
+    fn set(&self, when: Instant) -> io::Result<()> {
+        let set = &mut *self.set.lock();
+        if set.is_some_and(|earlier| earlier <= when) {
+            return Ok(());
+        }
+        // Nothing at all would stop it.
+        let wait = when.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
+        let it_value = Timespec::try_from(wait).map_err(|_| Errno::INVAL)?;
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
+        *set = Some(when);
+        Ok(())
+    }
+
+    fn rang(&self) {
+        let set = &mut *self.set.lock();
+        let _ = io::read(&self.timer, &mut [0_u8; 8]);
+        *set = None;
+    }
+}

@@ -1,0 +1,70 @@
+//! How many threads serve one user at once, so that there are some left for the others.
+
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+
+/// Work under way and put off, by user.
+#[derive(Debug)]
+pub(crate) struct Shares<Work> {
+    most: usize,
+    users: Mutex<HashMap<u32, Share<Work>>>,
+}
+
+#[derive(Debug)]
+struct Share<Work> {
+    under_way: usize,
+    /// First come, first served.
+    put_off: VecDeque<Work>,
+}
+
+impl<Work> Shares<Work> {
+    /// At most `most` at once for each user.
+    pub(crate) fn new(most: usize) -> Self {
+        Shares { most, users: Mutex::default() }
+    }
+
+    /// The work, if it may begin; else it is put off until [`finish`](Self::finish) hands it out.
+    pub(crate) fn begin(&self, uid: u32, work: Work) -> Option<Work> {
+        let users = &mut *self.users.lock();
+        let share = users.entry(uid).or_insert(Share { under_way: 0, put_off: VecDeque::new() });
+        if share.under_way < self.most {
+            share.under_way += 1;
+            Some(work)
+        } else {
+            share.put_off.push_back(work);
+            None
+        }
+    }
+
+    /// Ends what was begun for a user. What it had put off goes on in its place, begun by `begin` before anybody else gets any.
+    pub(crate) fn finish<T>(&self, uid: u32, begin: impl FnOnce(Work) -> T) -> Option<T> {
+        let users = &mut *self.users.lock();
+        let share = users.get_mut(&uid)?;
+        if let Some(work) = share.put_off.pop_front() {
+            return Some(begin(work));
+        }
+        share.under_way -= 1;
+        if share.under_way == 0 {
+            users.remove(&uid);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_its_share_and_no_more_whoever_else_is_served() {
+        let shares = Shares::new(2);
+        assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work)), [Some(1), Some(2), None, None]);
+        assert_eq!(shares.begin(8, 5), Some(5));
+        assert_eq!(shares.finish(7, |work| work), Some(3));
+        assert_eq!(shares.begin(7, 6), None);
+        assert_eq!([(); 4].map(|()| shares.finish(7, |work| work)), [Some(4), Some(6), None, None]);
+        assert_eq!(shares.begin(7, 9), Some(9));
+        assert_eq!([7, 8].map(|uid| shares.finish(uid, |work| work)), [None, None]);
+        assert!(shares.users.lock().is_empty());
+    }
+}

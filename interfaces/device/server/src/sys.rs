@@ -1,0 +1,91 @@
+//! What sockets can say that rustix doesn't ask, or whose answer it has no type for.
+
+use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::io::{self, Errno};
+use std::ffi::c_int;
+use std::mem::size_of;
+
+/// `SO_PEERGROUPS` of `asm-generic/socket.h`.
+const PEER_GROUPS: c_int = 59;
+
+/// `SO_PASSRIGHTS` of `asm-generic/socket.h`, Linux 6.16.
+const PASS_RIGHTS: c_int = 83;
+
+/// User, group and process at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Credentials {
+    /// 0 when the server's PID namespace doesn't have it.
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Reads a socket option of at most `value.len()` words of 32 bits; how many there were.
+fn read_words(socket: BorrowedFd<'_>, option: c_int, value: &mut [u32]) -> io::Result<usize> {
+    let mut length = size_of_val(value) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `value`, and the length it wrote to `length`.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            value.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 { Ok(length as usize / size_of::<u32>()) } else { Err(last()) }
+}
+
+fn last() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// The effective credentials that the other end had when it connected.
+pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let mut words = [0; 3];
+    if read_words(socket, libc::SO_PEERCRED, &mut words)? != words.len() {
+        return Err(Errno::IO);
+    }
+    let [pid, uid, gid] = words;
+    Ok(Credentials { pid, uid, gid })
+}
+
+/// The supplementary groups that the other end had when it connected.
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
+    // More than a user ordinarily has; the kernel's limit is 65536.
+    let mut room = 64;
+    loop {
+        let mut words = vec![0; room];
+        match read_words(socket, PEER_GROUPS, &mut words) {
+            Err(Errno::RANGE) if room < 1 << 16 => room = 1 << 16,
+            Err(error) => return Err(error),
+            Ok(count) => {
+                words.truncate(count);
+                return Ok(words.into());
+            }
+        }
+    }
+}
+
+/// Has the kernel refuse descriptors that are sent to this socket. Older kernels can't; there, they are closed as they come.
+pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) {
+    let off: c_int = 0;
+    // SAFETY: the kernel reads one `c_int` at the address of one.
+    let _ = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            PASS_RIGHTS,
+            (&raw const off).cast(),
+            size_of::<c_int>() as libc::socklen_t,
+        )
+    };
+}
+
+/// Whether the other end has not read everything that was sent to it.
+pub(crate) fn is_unread(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the kernel writes one `c_int` at the address of one (`SIOCOUTQ`, which is `TIOCOUTQ`).
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if answer == 0 { Ok(bytes != 0) } else { Err(last()) }
+}

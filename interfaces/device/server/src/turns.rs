@@ -1,0 +1,103 @@
+//! The order of events, which several threads serve at once.
+//!
+//! A client that closes a connection and asks on another means the second to find what the first gave back. The two are
+//! events one after the other, but two threads may serve them side by side. So each event is numbered as it is taken, and a request that
+//! would be refused waits until what came before it is done, and looks again.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long a request waits for what came before it. Only an allocator that hangs takes longer.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+pub(crate) struct Turns {
+    /// Held while an event is taken and numbered.
+    taking: Mutex<()>,
+    under_way: Mutex<UnderWay>,
+    done: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct UnderWay {
+    next: u64,
+    numbers: BTreeSet<u64>,
+}
+
+/// An event under way, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn<'t> {
+    turns: &'t Turns,
+    number: u64,
+}
+
+impl Turns {
+    /// Takes an event by `take` and numbers it. Others wait meanwhile.
+    pub(crate) fn take<T>(&self, take: impl FnOnce() -> T) -> (T, Turn<'_>) {
+        let _taking = self.taking.lock();
+        let event = take();
+        (event, self.begin())
+    }
+
+    /// The next number, for an event that was put off.
+    pub(crate) fn begin(&self) -> Turn<'_> {
+        let under_way = &mut *self.under_way.lock();
+        let number = under_way.next;
+        under_way.next += 1;
+        under_way.numbers.insert(number);
+        Turn { turns: self, number }
+    }
+}
+
+impl Turn<'_> {
+    /// Waits until every event that came before this one is done.
+    pub(crate) fn wait_for_earlier(&self) {
+        let until = Instant::now() + PATIENCE;
+        let mut under_way = self.turns.under_way.lock();
+        while under_way.numbers.first().is_some_and(|first| *first < self.number) {
+            if self.turns.done.wait_until(&mut under_way, until).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.under_way.lock().numbers.remove(&self.number);
+        self.turns.done.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_turn_waits_for_the_one_before_it_and_for_none_behind_it() {
+        let turns = Turns::default();
+        let ((), first) = turns.take(|| ());
+        let ((), second) = turns.take(|| ());
+        let third = turns.begin();
+        let over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                std::thread::sleep(PATIENCE / 10);
+                over.store(true, Ordering::SeqCst);
+                drop(first);
+            });
+            second.wait_for_earlier();
+            assert!(over.load(Ordering::SeqCst));
+        });
+        drop(third);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let turns = Turns::default();
+        let (_stuck, later) = (turns.begin(), turns.begin());
+        later.wait_for_earlier();
+    }
+}

@@ -1,0 +1,107 @@
+//! The server's place in the file system.
+
+mod common;
+
+use cma_device_server::{Address, BindError, Limits, Rules, Server, Shutdown};
+use cma_framework::Cma;
+use common::{Served, with_memory};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::Path;
+
+fn server(path: &Path) -> Result<Server, BindError> {
+    Server::bind(&Address::new(path), Cma::new(), Limits::default(), Rules::default())
+}
+
+/// A socket as a server leaves it that is killed.
+fn stale(path: &Path, kind: SocketType) {
+    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+}
+
+#[test]
+fn what_a_killed_server_left_is_cleared() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cma.sock");
+    stale(&path, SocketType::SEQPACKET);
+    let server = server(&path).unwrap();
+    assert!(cma_client::Client::connect(&path).is_ok());
+    drop(server);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_live_servers_place_is_its_own() {
+    let served = Served::new(with_memory());
+    let error = server(&served.path).unwrap_err();
+    assert!(matches!(error, BindError::Live { .. }), "{error}");
+    served.client().alloc("camera", None, 1, 0).unwrap().free().unwrap();
+    // Also that of a server of another kind.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("stream.sock");
+    let _stream = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    assert!(matches!(server(&path).unwrap_err(), BindError::Live { .. }));
+}
+
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(server(&path).unwrap_err(), BindError::Occupied { .. }));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    assert!(matches!(server(dir.path()).unwrap_err(), BindError::Occupied { .. }));
+    assert!(matches!(server(&dir.path().join("none/there")).unwrap_err(), BindError::System { .. }));
+    let long = dir.path().join("x".repeat(120));
+    assert!(matches!(server(&long).unwrap_err(), BindError::System { .. }));
+}
+
+#[test]
+fn its_mode_is_as_it_was_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cma.sock");
+    for (address, mode) in [(Address::new(&path), 0o666), (Address::new(&path).mode(0o620), 0o620)] {
+        let _server = Server::bind(&address, Cma::new(), Limits::default(), Rules::default()).unwrap();
+        let file = std::fs::metadata(&path).unwrap();
+        assert!(file.file_type().is_socket());
+        assert_eq!(file.permissions().mode() & 0o777, mode);
+    }
+}
+
+#[test]
+fn a_server_takes_away_its_own_socket_and_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cma.sock");
+    let first = server(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let second = server(&path).unwrap();
+    drop(first);
+    assert!(cma_client::Client::connect(&path).is_ok());
+    drop(second);
+    assert!(!path.exists());
+}
+
+#[test]
+fn of_servers_that_start_at_once_one_has_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cma.sock");
+    for _ in 0..20 {
+        stale(&path, SocketType::SEQPACKET);
+        let servers: Vec<_> = std::thread::scope(|threads| {
+            let all: Vec<_> = (0..4).map(|_| threads.spawn(|| server(&path).ok())).collect();
+            all.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(servers.len(), 1);
+        drop(servers);
+    }
+}
+
+#[test]
+fn a_shutdown_that_began_before_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let shutdown = Shutdown::new().unwrap();
+    shutdown.begin();
+    shutdown.begin();
+    server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
+    server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
+}

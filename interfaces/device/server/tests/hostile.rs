@@ -1,0 +1,251 @@
+//! Clients that don't ask properly harm themselves alone.
+
+mod common;
+
+use cma_client::Error;
+use cma_device_protocol::{Answer, MESSAGE_BYTES, Message, Request, Source};
+use common::{MIB, Raw, Served, alloc, eventually, with_memory};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{SendFlags, send};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often this process has that file open.
+fn times_open(path: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    links.filter(|link| std::fs::read_link(link.as_ref().unwrap().path()).is_ok_and(|to| to == path)).count()
+}
+
+/// Whether somebody else is served, at once.
+fn others_are_served(served: &Served) {
+    let asked = Instant::now();
+    let mut chunk = served.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
+    chunk[0] = 1;
+    chunk.free().unwrap();
+    // A second is for a machine that has other things to do; who waits for somebody silent waits for ever.
+    assert!(asked.elapsed() < Duration::from_secs(5));
+}
+
+fn errno(refusal: (i32, String)) -> Errno {
+    Errno::from_raw_os_error(refusal.0)
+}
+
+#[test]
+fn what_is_no_message_ends_the_line() {
+    let served = Served::new(with_memory());
+    let message = Message::request(1, &alloc("camera", 4096)).unwrap();
+    let with = |at: usize, byte: u8| {
+        let mut bytes = *message.as_bytes();
+        bytes[at] = byte;
+        bytes.to_vec()
+    };
+    for (bytes, expected) in [
+        (message.as_bytes()[..MESSAGE_BYTES / 2].to_vec(), Errno::PROTO),
+        ([&message.as_bytes()[..], b"x"].concat(), Errno::PROTO),
+        (vec![0; 100_000], Errno::PROTO),
+        (vec![b'x'], Errno::PROTO),
+        (with(0, 0), Errno::PROTO),
+        (with(4, 99), Errno::PROTONOSUPPORT),
+        (with(6, 77), Errno::PROTO),
+        (with(MESSAGE_BYTES - 1, 1), Errno::PROTO),
+    ] {
+        let line = served.line();
+        line.say(&bytes);
+        assert_eq!(errno(line.refusal()), expected);
+        assert!(line.is_over());
+        others_are_served(&served);
+    }
+    // Nothing at all is the end.
+    let line = served.line();
+    line.say(&[]);
+    assert!(line.is_over());
+}
+
+#[test]
+fn nonsense_costs_the_chunk_that_the_client_had() {
+    let served = Served::new(with_memory());
+    let line = served.line();
+    line.ask(1, &alloc("camera", MIB));
+    line.hear().unwrap();
+    assert_eq!(served.free_bytes("camera"), 63 * MIB);
+    line.say(b"nonsense");
+    assert!(line.is_over());
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn a_line_has_one_chunk() {
+    let served = Served::new(with_memory());
+    let line = served.line();
+    line.ask(1, &Request::Chunk { first: 0 });
+    assert_eq!(errno(line.refusal()), Errno::BADFD);
+    line.ask(2, &Request::Free);
+    assert_eq!(errno(line.refusal()), Errno::BADFD);
+    line.ask(3, &alloc("camera", 4096));
+    line.hear().unwrap();
+    line.ask(4, &alloc("camera", 4096));
+    assert_eq!(errno(line.refusal()), Errno::BADFD);
+    line.ask(5, &Request::Chunk { first: u64::MAX });
+    let message = line.hear().unwrap();
+    let Ok((5, Answer::Chunk(chunk))) = message.as_answer() else { panic!("{message:?}") };
+    assert_eq!((chunk.size, chunk.pieces, chunk.extents.len()), (4096, 1, 0));
+}
+
+#[test]
+fn who_asks_on_without_reading_is_hung_up_on() {
+    let served = Served::new(with_memory());
+    for request in [alloc("camera", 4096), Request::List { after: 0 }] {
+        let line = served.line();
+        let message = Message::request(1, &request).unwrap();
+        let said = (0..1000).take_while(|_| send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL).is_ok());
+        assert!(said.count() <= 1000);
+        // The first answer, perhaps a second that was under way, and no more.
+        let heard = std::iter::from_fn(|| line.hear().ok()).count();
+        assert!(heard <= 2, "{heard} answers to somebody who did not read");
+        others_are_served(&served);
+    }
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn the_silent_and_those_who_never_read_are_left_alone_and_harm_nobody() {
+    let served = Served::new(with_memory());
+    let silent: Vec<Raw> = (0..200).map(|_| served.line()).collect();
+    let deaf: Vec<Raw> = (0..200).map(|_| served.line()).collect();
+    deaf.iter().for_each(|line| line.ask(1, &alloc("camera", 4096)));
+    others_are_served(&served);
+    eventually("all have their chunks", || served.free_bytes("camera") == 64 * MIB - 200 * 4096);
+    drop((silent, deaf));
+    served.wait_until_free("camera", 64 * MIB);
+    others_are_served(&served);
+}
+
+/// Sends a request with descriptors beside it; whether the kernel let it through.
+fn say_with(line: &Raw, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    cma_device_protocol::wire::send(line.0.as_fd(), &Message::request(1, request).unwrap(), descriptors)
+}
+
+#[test]
+fn descriptors_that_a_client_sends_are_closed() {
+    let served = Served::new(with_memory());
+    let line = served.line();
+    let theirs = tempfile::NamedTempFile::new().unwrap();
+    for _ in 0..100 {
+        match say_with(&line, &Request::List { after: 0 }, &[theirs.as_fd(); 50]) {
+            // Linux 6.16 and newer refuse them for the server.
+            Err(Errno::PERM) => line.ask(1, &Request::List { after: 0 }),
+            sent => sent.unwrap(),
+        }
+        assert!(matches!(line.hear().unwrap().as_answer(), Ok((1, Answer::Listed(..)))));
+    }
+    assert_eq!(times_open(theirs.path()), 1);
+}
+
+#[test]
+fn a_line_sent_through_itself_ends_all_the_same() {
+    let served = Served::new(with_memory());
+    for _ in 0..20 {
+        let line = served.line();
+        line.ask(1, &alloc("camera", MIB));
+        let _ = say_with(&line, &Request::List { after: 0 }, &[line.0.as_fd()]);
+    }
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn sockets_that_take_long_to_close_hold_up_nobody_else() {
+    let served = Served::new(with_memory());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    for _ in 0..20 {
+        // Closing it waits until all is sent, and nobody reads.
+        let lingering = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let linger = |time| set_socket_linger(&lingering, time).unwrap();
+        linger(Some(Duration::from_secs(1)));
+        lingering.set_nonblocking(true).unwrap();
+        while send(&lingering, &[0; 1 << 16], SendFlags::NOSIGNAL).is_ok() {}
+        let sent = say_with(&served.line(), &Request::Free, &[lingering.as_fd()]);
+        if sent == Err(Errno::PERM) {
+            // Linux 6.16 and newer refuse them for the server. Before, the threads of this user's share are held up, and no more.
+            linger(None);
+            return others_are_served(&served);
+        }
+    }
+}
+
+#[test]
+fn a_thousand_lines_of_one_user_leave_no_place_for_more_and_are_told_so() {
+    let served = Served::by(with_memory(), "user-connections=100,connections=150", "*=*");
+    let lines: Vec<Raw> = (0..1000).map(|_| served.line()).collect();
+    let told = || lines.iter().filter(|line| line.is_spoken_to());
+    eventually("all but a hundred are told", || told().count() == 900);
+    for line in told() {
+        assert_eq!(errno(line.refusal()), Errno::DQUOT);
+        assert!(line.is_over());
+    }
+    let refused = served.client().alloc("camera", None, 4096, 0).unwrap_err();
+    assert!(
+        matches!(&refused, Error::Refused { words, .. } if words.contains("all 100 connections of one user"))
+    );
+    drop(lines);
+    others_are_served(&served);
+}
+
+#[test]
+fn limits_hold_for_processes_and_are_told() {
+    let served = Served::by(with_memory(), "chunks=2,bytes=1M", "*,@*=*");
+    let client = served.client();
+    let first = client.alloc("camera", None, MIB, 0).unwrap();
+    let refused = client.alloc("camera", None, 1, 0).unwrap_err();
+    assert_eq!(refused.errno(), Errno::DQUOT.raw_os_error());
+    assert!(refused.to_string().starts_with("4K are too much for process"), "{refused}");
+    drop(first);
+    let _two = [client.alloc("camera", None, 1, 0).unwrap(), client.alloc_from("ram", 1, 0).unwrap()];
+    let refused = client.alloc("camera", None, 1, 0).unwrap_err();
+    assert!(refused.to_string().ends_with("has all 2 chunks of one process"), "{refused}");
+}
+
+#[test]
+fn rules_decide_by_who_the_kernel_says_it_is() {
+    let uid = rustix::process::geteuid().as_raw();
+    let rules = format!("camera=uid:{};video,@ram=uid:{uid};audio=gid:4000000000", uid + 1);
+    let served = Served::by(with_memory(), "", &rules);
+    let client = served.client();
+    let errno = |error: Error| (Errno::from_raw_os_error(error.errno()), error.to_string());
+    let (refused, words) = errno(client.alloc("camera", Some("frame"), 4096, 0).unwrap_err());
+    assert_eq!(refused, Errno::ACCESS);
+    assert!(
+        words.starts_with("no rule lets user") && words.ends_with("have memory of camera/frame"),
+        "{words}"
+    );
+    assert_eq!(errno(client.info("camera", None).unwrap_err()).0, Errno::ACCESS);
+    assert_eq!(errno(client.alloc("audio", None, 4096, 0).unwrap_err()).0, Errno::ACCESS);
+    assert_eq!(errno(client.alloc_from("ram,bare", 4096, 0).unwrap_err()).0, Errno::ACCESS);
+    client.alloc("video", None, 4096, 0).unwrap().free().unwrap();
+    client.alloc_from("ram", 4096, 0).unwrap().free().unwrap();
+}
+
+#[test]
+fn names_made_of_anything_are_names() {
+    let served = Served::new(with_memory());
+    let line = served.line();
+    for device in ["\0", "\u{1b}[2J", "../../etc", "a\nb", "😀", "'; drop", "%n%s"] {
+        line.ask(1, &alloc(device, 4096));
+        assert!(matches!(line.hear().unwrap().as_answer(), Ok((1, Answer::Chunk(_)))));
+        line.ask(2, &Request::Free);
+        line.hear().unwrap();
+    }
+    served.cma.set_map(cma_framework::config::Map::default());
+    line.ask(
+        1,
+        &Request::Alloc {
+            from: Source::Device { device: "\u{1b}[2J", kind: "\n" },
+            size: 1,
+            alignment: 0,
+            memory: false,
+        },
+    );
+    let (_, words) = line.refusal();
+    assert!(!words.chars().any(char::is_control), "{words:?}");
+}

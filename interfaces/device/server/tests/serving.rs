@@ -1,0 +1,152 @@
+//! What clients get who ask properly.
+
+mod common;
+
+use cma_client::Error;
+use common::{MIB, Served, framework, with_memory};
+use rustix::fd::AsFd;
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+fn errno(error: &Error) -> Errno {
+    Errno::from_raw_os_error(error.errno())
+}
+
+#[test]
+fn a_chunk_is_bytes_at_an_address_and_is_freed_when_it_is_dropped() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    let mut chunk = client.alloc("camera", Some("frame"), 3 * MIB + 1, MIB).unwrap().map().unwrap();
+    assert_eq!(chunk.len() as u64, 3 * MIB + 4096);
+    assert!(chunk.start().is_multiple_of(MIB));
+    assert!(chunk.iter().all(|byte| *byte == 0));
+    chunk.fill(0x5a);
+    assert!(chunk.iter().all(|byte| *byte == 0x5a));
+    assert_eq!(served.free_bytes("camera"), 61 * MIB - 4096);
+    drop(chunk);
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn chunks_are_apart_and_new_ones_are_zero() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    let mut chunks: Vec<_> =
+        (0..8).map(|_| client.alloc("camera", None, MIB, 0).unwrap().map().unwrap()).collect();
+    for (chunk, byte) in chunks.iter_mut().zip(1..) {
+        assert!(chunk.iter().all(|byte| *byte == 0));
+        chunk.fill(byte);
+    }
+    for (chunk, byte) in chunks.iter().zip(1..) {
+        assert!(chunk.iter().all(|found| *found == byte));
+    }
+    drop(chunks);
+    let whole = client.alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
+    assert!(whole.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn what_was_given_back_is_there_for_the_next_request() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    for round in 0..300 {
+        let mut chunk = client.alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
+        chunk[round] = 1;
+    }
+    client.alloc("camera", None, 64 * MIB, 0).unwrap().free().unwrap();
+    assert_eq!(served.free_bytes("camera"), 64 * MIB);
+}
+
+#[test]
+fn refusals_bring_the_errno_and_the_words_of_the_framework() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    served.cma.set_map(cma_framework::config::Map::parse("camera=ram").unwrap());
+    for (device, size, alignment, expected) in [
+        ("camera", 0, 0, Errno::INVAL),
+        ("camera", 4096, 3, Errno::INVAL),
+        ("camera", u64::MAX, 0, Errno::INVAL),
+        ("camera", 65 * MIB, 0, Errno::NOMEM),
+        ("", 4096, 0, Errno::INVAL),
+        ("video", 4096, 0, Errno::NOENT),
+    ] {
+        let refused = client.alloc(device, None, size, alignment).unwrap_err();
+        assert_eq!(errno(&refused), expected, "{device} {size}/{alignment}: {refused}");
+        let here = served.cma.alloc(device, None, size, alignment).unwrap_err();
+        assert_eq!(refused.to_string(), here.to_string());
+    }
+    let refused = client.alloc_from("nowhere,ram", 65 * MIB, 0).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "no region could serve it: nowhere: no such region; ram: too small: 65M asked of a region of 64M"
+    );
+    assert_eq!(errno(&client.alloc_from("", 1, 0).unwrap_err()), Errno::INVAL);
+    assert_eq!(errno(&client.info("video", None).unwrap_err()), Errno::NOENT);
+    assert_eq!(errno(&client.info_about("nowhere").unwrap_err()), Errno::NOENT);
+    let names = "n".repeat(1000);
+    assert_eq!(errno(&client.alloc(&names, None, 1, 0).unwrap_err()), Errno::INVAL);
+}
+
+#[test]
+fn information_is_the_frameworks() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    let _chunk = client.alloc_from("ram;rest", MIB, 0).unwrap();
+    let (there, here) = (client.info("camera", None).unwrap(), served.cma.info("camera", None).unwrap());
+    assert_eq!((there.total_bytes, there.free_bytes), (64 * MIB, 63 * MIB));
+    assert_eq!((there.first_page, there.span_pages), (here.span.first_page(), here.span.pages().get()));
+    assert_eq!((there.regions, there.granule_bytes), (1, 4096));
+    assert_eq!(client.info_about("ram,bare").unwrap().regions, 2);
+}
+
+#[test]
+fn a_user_sees_its_chunks() {
+    let served = Served::new(with_memory());
+    let client = served.client();
+    let chunks: Vec<_> = (1..=40).map(|n| client.alloc("camera", None, n * 4096, 0).unwrap()).collect();
+    let listed = client.chunks().unwrap();
+    assert_eq!(listed.len(), 40);
+    for (chunk, listed) in chunks.iter().zip(&listed) {
+        assert_eq!((listed.start, listed.size), (chunk.start(), chunk.size()));
+        assert_eq!((listed.pid, listed.left_behind), (std::process::id(), false));
+    }
+    assert!(listed.is_sorted_by_key(|listed| listed.number));
+}
+
+#[test]
+fn addresses_without_memory_are_chunks_that_can_not_be_mapped() {
+    let served = Served::new(with_memory());
+    let chunk = served.client().alloc("bare", None, MIB, 0).unwrap();
+    assert!(!chunk.has_memory());
+    let refused = chunk.map().unwrap_err();
+    assert_eq!(errno(&refused.error), Errno::NODEV);
+    assert_eq!(errno(&refused.chunk.share().unwrap_err().error), Errno::NODEV);
+    served.wait_until_free("bare", 16 * MIB);
+}
+
+#[test]
+fn a_chunk_that_is_shared_is_there_for_others_and_sealed() {
+    let served = Served::new(with_memory());
+    let mut chunk = served.client().alloc("camera", None, 8192, 0).unwrap().map().unwrap();
+    chunk[5000] = 7;
+    let shared = chunk.share().unwrap();
+    let [piece] = shared.pieces() else { panic!("{shared:?} is not of one piece") };
+    let file = File::from(piece.as_fd().try_clone_to_owned().unwrap());
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, piece.offset + 5000).unwrap();
+    assert_eq!(byte, [7]);
+    assert!(file.set_len(0).is_err() && file.set_len(1 << 20).is_err());
+    assert_eq!(shared.pieces().iter().map(|piece| piece.len).sum::<u64>(), shared.size());
+}
+
+#[test]
+fn without_a_server_there_is_no_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = cma_client::Client::connect(dir.path().join("none")).unwrap_err();
+    assert_eq!(errno(&error), Errno::NODEV);
+    let served = Served::new(framework("r=1M", "*=r", &mut common::banks()));
+    let client = served.client();
+    served.end().unwrap();
+    assert_eq!(errno(&client.alloc("camera", None, 1, 0).unwrap_err()), Errno::NODEV);
+}
