@@ -302,7 +302,7 @@ impl Store for Slice {
 
     fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
         let step = self.region.step;
-        if self.place.start % step != 0 || self.place.end % step != 0 {
+        if !self.place.start.is_multiple_of(step) || !self.place.end.is_multiple_of(step) {
             let granule = Pages::new(step as u64 / PAGE_SIZE);
             return Err(MemoryError::Granule { range: self.range, granule });
         }

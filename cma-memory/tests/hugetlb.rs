@@ -1,0 +1,527 @@
+//! What huge pages guarantee. These tests set the size of the machine's pool, one at a time, and put it back.
+
+mod machine;
+
+use cma_framework::memory::{Contiguity, Piece};
+use cma_framework::reserve::{ReserveRequest, Reserver};
+use cma_framework::{Alignment, Chunk, Cma, DmaAddr, MappedChunk, MemoryError, PageRange, Pages, Region};
+use cma_memory::Hugetlb;
+use machine::{
+    HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, frame, free, open_files,
+    part, refusal, region, say, skipped,
+};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, open};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::panic::catch_unwind;
+
+fn hugetlb() -> Hugetlb {
+    Hugetlb::new(banks()).with_page_size(HUGE)
+}
+
+/// Every page of a chunk, looked up by this test, is where its address says.
+fn assert_contiguous(chunk: &MappedChunk) {
+    let first = chunk.start().get() / 4096;
+    for page in 0..chunk.len() as u64 / 4096 {
+        assert_eq!(frame(chunk.as_ptr().addr() + page as usize * 4096), Some(first + page));
+    }
+}
+
+fn files(pieces: Vec<Piece>) -> Vec<File> {
+    let file = |piece: Piece| {
+        assert_eq!((piece.offset, piece.len), (0, HUGE));
+        File::from(piece.file)
+    };
+    pieces.into_iter().map(file).collect()
+}
+
+fn reopened(file: impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn error(chunk: Chunk) -> MemoryError {
+    chunk.map().unwrap_err().error
+}
+
+fn alloc(cma: &Cma, size: u64) -> Chunk {
+    cma.alloc("camera", None, size, 0).unwrap()
+}
+
+#[test]
+fn sixty_four_mib_lie_as_physical_memory_where_their_addresses_say() {
+    let Some(_machine) = Machine::with_huge_pages(48) else { return };
+    let (cma, region) = region("b=64M", &mut hugetlb());
+    let backing = region.backing().unwrap();
+    assert_eq!((backing.kind, backing.contiguity), ("hugetlb", Contiguity::Verified));
+    assert_eq!(backing.granule, Pages::covering(HUGE));
+    assert_eq!(region.range().bytes(), 64 << 20);
+    assert_eq!(free(POOL), 48 - 32, "it keeps what it needs and gives the rest back");
+    let all = alloc(&cma, 64 << 20).map().unwrap();
+    assert_contiguous(&all);
+    drop(all);
+    let frames: Vec<_> =
+        (0..8).map(|_| cma.alloc("camera", None, 3_133_440, 64 << 10).unwrap().map().unwrap()).collect();
+    frames.iter().for_each(assert_contiguous);
+}
+
+#[test]
+fn a_region_has_the_alignment_it_asks_for() {
+    let Some(_machine) = Machine::with_huge_pages(48) else { return };
+    let (_cma, region) = region("b=8M/16M", &mut hugetlb());
+    assert!(region.range().start().is_aligned(Alignment::new(16 << 20).unwrap()));
+    assert_eq!(region.backing().unwrap().contiguity, Contiguity::Verified);
+}
+
+#[test]
+fn bytes_stay_and_are_zero_for_who_comes_next() {
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let (cma, _) = region("b=8M", &mut hugetlb());
+    let mut left = alloc(&cma, 3 << 20).map().unwrap();
+    let mut right = alloc(&cma, 3 << 20).map().unwrap();
+    left.fill(1);
+    right.fill(2);
+    assert!(left.iter().all(|byte| *byte == 1) && right.iter().all(|byte| *byte == 2));
+    let start = left.start();
+    drop(left);
+    let again = alloc(&cma, 3 << 20).map().unwrap();
+    assert_eq!(again.start(), start);
+    assert!(again.iter().all(|byte| *byte == 0) && right.iter().all(|byte| *byte == 2));
+}
+
+#[test]
+fn pieces_are_the_chunks_own_pages_in_order_and_no_others() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let (cma, _) = region("b=12M", &mut hugetlb());
+    let left = alloc(&cma, 4 << 20).share().unwrap();
+    let mut right = alloc(&cma, 4 << 20).map().unwrap();
+    right.fill(7);
+    right[HUGE as usize] = 8;
+    let start = right.start();
+    let right = right.share();
+    let pages = files(right.pieces().unwrap());
+    assert_eq!(pages.iter().map(|file| Window::onto(file, HUGE).read(0)).collect::<Vec<_>>(), [7, 8]);
+    Window::onto(&pages[0], HUGE).write(5, 9);
+    for file in files(left.pieces().unwrap()) {
+        assert_eq!((Window::onto(&file, HUGE).read(0), Window::onto(&file, HUGE).read(5)), (0, 0));
+    }
+    // A device would find them where the chunk's address says.
+    for (file, index) in pages.iter().zip(0..) {
+        assert_eq!(Window::onto(file, HUGE).frame(), Some(start.get() / 4096 + index * 512));
+    }
+}
+
+#[test]
+fn who_has_a_piece_cant_resize_it() {
+    let Some(_machine) = Machine::with_huge_pages(2) else { return };
+    let (cma, _) = region("b=4M", &mut hugetlb());
+    let chunk = alloc(&cma, 2 << 20).share().unwrap();
+    let file = files(chunk.pieces().unwrap()).remove(0);
+    let again = reopened(&file, OFlags::RDWR).unwrap();
+    for file in [file.as_fd(), again.as_fd()] {
+        assert_eq!(ftruncate(file, 0), Err(Errno::PERM));
+        assert_eq!(ftruncate(file, 2 * HUGE), Err(Errno::PERM));
+    }
+}
+
+#[test]
+fn a_chunk_that_shares_a_huge_page_is_given_to_nobody() {
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let (cma, _) = region("b=8M", &mut hugetlb());
+    let small = alloc(&cma, 64 << 10).share().unwrap();
+    let error = small.pieces().unwrap_err();
+    assert!(matches!(error, MemoryError::Granule { granule, .. } if granule.bytes() == HUGE), "{error}");
+    let askew = cma.alloc("camera", None, HUGE, 0).unwrap().share().unwrap();
+    assert_ne!(askew.start().get() % HUGE, 0);
+    assert!(matches!(askew.pieces(), Err(MemoryError::Granule { .. })));
+    let whole = cma.alloc("camera", None, HUGE, HUGE).unwrap().share().unwrap();
+    assert_eq!(whole.pieces().unwrap().len(), 1);
+}
+
+#[test]
+fn memory_that_another_process_still_maps_is_given_to_nobody() {
+    const NAME: &str = "memory_that_another_process_still_maps_is_given_to_nobody";
+    if part().is_some() {
+        return hold_a_mapping();
+    }
+    let Some(_machine) = Machine::with_huge_pages(2) else { return };
+    let (cma, _) = region("b=4M", &mut hugetlb());
+    let shared = alloc(&cma, 4 << 20).share().unwrap();
+    let start = shared.start();
+    let mut pages = files(shared.pieces().unwrap());
+    let mut other = Other::with(NAME, "hold", pages.remove(1).into());
+    assert_eq!(other.hear(), "mapped");
+    drop(pages);
+    // The other process has a mapping of the second page, and no descriptor.
+    let shared = shared.reclaim().unwrap_err();
+    drop(shared);
+    let chunk = alloc(&cma, 4 << 20);
+    assert_eq!(chunk.start(), start);
+    let refused = chunk.map().unwrap_err();
+    let second = PageRange::from_bytes(start.checked_add(HUGE).unwrap(), HUGE).unwrap();
+    assert!(matches!(refused.error, MemoryError::Held { range } if range == second), "{}", refused.error);
+    // The first page is free for others meanwhile.
+    drop(refused.chunk);
+    let first = alloc(&cma, 2 << 20).map().unwrap();
+    assert!(matches!(error(alloc(&cma, 64 << 10)), MemoryError::Held { .. }));
+    drop(first);
+    other.end();
+    let chunk = alloc(&cma, 4 << 20).map().unwrap();
+    assert!(chunk.iter().all(|byte| *byte == 0));
+    assert_contiguous(&chunk);
+}
+
+/// The other process: it maps its standard input and writes to it, closes it, and waits to be killed.
+fn hold_a_mapping() {
+    let window = Window::onto(rustix::stdio::stdin(), HUGE);
+    window.write(17, 17);
+    // SAFETY: nothing here reads from it later.
+    drop(unsafe { rustix::stdio::take_stdin() });
+    say("mapped");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_descriptor_for_reading_that_was_made_from_a_piece_holds_it_too() {
+    let Some(_machine) = Machine::with_huge_pages(1) else { return };
+    let (cma, _) = region("b=2M", &mut hugetlb());
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let reading = reopened(files(shared.pieces().unwrap()).remove(0), OFlags::RDONLY).unwrap();
+    let shared = shared.reclaim().unwrap_err();
+    drop(reading);
+    let chunk = shared.reclaim().unwrap();
+    assert_contiguous(&chunk.map().unwrap());
+}
+
+#[test]
+fn without_leases_what_was_given_away_once_is_never_given_again() {
+    let Some(mut machine) = Machine::with_huge_pages(2) else { return };
+    if let Err(why) = machine.set(LEASES, "0") {
+        return skipped(&format!("{LEASES}: {why}"));
+    }
+    let (cma, _) = region("b=4M", &mut hugetlb());
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    drop(shared.pieces().unwrap());
+    drop(shared.reclaim().unwrap_err());
+    assert!(matches!(error(alloc(&cma, HUGE)), MemoryError::Held { .. }));
+    let kept = alloc(&cma, HUGE);
+    assert!(alloc(&cma, HUGE).map().is_ok(), "the other page was never given away");
+    drop(kept);
+}
+
+#[test]
+fn who_opens_a_page_just_when_it_is_looked_at_does_no_harm() {
+    const NAME: &str = "who_opens_a_page_just_when_it_is_looked_at_does_no_harm";
+    if part().is_some() {
+        // Another process of the same user, which stands for one that looks into /proc.
+        let file = reopened(rustix::stdio::stdin(), OFlags::PATH).unwrap();
+        // SAFETY: nothing here reads from it later.
+        drop(unsafe { rustix::stdio::take_stdin() });
+        say("opening");
+        loop {
+            drop(reopened(&file, OFlags::RDWR | OFlags::NONBLOCK));
+        }
+    }
+    let Some(_machine) = Machine::with_huge_pages(1) else { return };
+    let (cma, _) = region("b=2M", &mut hugetlb());
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let mut other = Other::with(NAME, "open", files(shared.pieces().unwrap()).remove(0).into());
+    assert_eq!(other.hear(), "opening");
+    let mut turns = [0, 0];
+    drop(shared);
+    for _ in 0..20_000 {
+        let mapped = alloc(&cma, 4096).map();
+        turns[usize::from(mapped.is_ok())] += 1;
+        drop(mapped);
+        // So that it is looked at the next time, too.
+        drop(alloc(&cma, HUGE).share().map(|shared| shared.pieces().unwrap()));
+    }
+    assert!(turns[0] > 0, "the other process was never in the way");
+    other.end();
+}
+
+#[test]
+fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let (cma, _) = region("b=4M", &mut hugetlb());
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let start = shared.start();
+    let piece = files(shared.pieces().unwrap()).remove(0);
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    fallocate(&piece, hole, 0, HUGE).unwrap();
+    // The device that was told this address still has the memory to itself.
+    let pages = all_pages();
+    assert_eq!(pages.len(), 4);
+    assert!(pages.iter().all(|(frame, _)| *frame != start.get() / 4096));
+    // Neither a pool that is empty nor one with other pages to give makes it anybody's memory again.
+    drop((shared, piece));
+    let lost = |cma: &Cma| error(alloc(cma, HUGE));
+    assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
+    drop(pages);
+    assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
+    assert_eq!(free(POOL), 4, "what came in its place has gone back");
+    // The rest of the region goes on.
+    let kept = alloc(&cma, HUGE);
+    assert_eq!(kept.start(), start);
+    assert_contiguous(&alloc(&cma, HUGE).map().unwrap());
+}
+
+#[test]
+fn a_process_that_grows_its_piece_reaches_nobody_and_keeps_nothing() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let (cma, _) = region("b=6M", &mut hugetlb());
+    let left = alloc(&cma, HUGE).map().unwrap();
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let mut right = alloc(&cma, HUGE).map().unwrap();
+    right.fill(3);
+    let piece = files(shared.pieces().unwrap()).remove(0);
+    assert_eq!(free(POOL), 3);
+    let wide = Window::onto(&piece, 3 * HUGE);
+    wide.write(HUGE as usize, 5);
+    wide.write(3 * HUGE as usize - 1, 5);
+    assert_eq!(free(POOL), 1, "it has taken from the pool");
+    assert!(left.iter().all(|byte| *byte == 0) && right.iter().all(|byte| *byte == 3));
+    drop((wide, piece));
+    let chunk = shared.reclaim().unwrap().map().unwrap();
+    assert_eq!(free(POOL), 3, "what it took has gone back");
+    assert_contiguous(&chunk);
+    assert!(chunk.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_region_that_ends_gives_its_pages_back() {
+    let Some(_machine) = Machine::with_huge_pages(8) else { return };
+    let (cma, region) = region("ends=8M", &mut hugetlb());
+    let mapped = alloc(&cma, 1 << 20).map().unwrap();
+    assert_eq!((free(POOL), mappings_of_pages()), (4, 4));
+    drop((cma, region));
+    assert_eq!(free(POOL), 4, "a live chunk keeps its region's memory");
+    drop(mapped);
+    assert_eq!((free(POOL), open_files("cma:ends"), mappings_of_pages()), (8, 0, 0));
+}
+
+fn mappings_of_pages() -> usize {
+    machine::mappings("cma:ends")
+}
+
+#[test]
+fn a_region_that_a_panic_ends_gives_its_pages_back() {
+    let Some(_machine) = Machine::with_huge_pages(8) else { return };
+    let caught = catch_unwind(|| {
+        let (cma, _) = region("panics=8M", &mut hugetlb());
+        let _mapped = alloc(&cma, 1 << 20).map().unwrap();
+        let _shared = alloc(&cma, 1 << 20).share().unwrap();
+        assert_eq!(free(POOL), 4);
+        std::panic::resume_unwind(Box::new(()));
+    });
+    assert!(caught.is_err());
+    assert_eq!((free(POOL), open_files("cma:panics"), machine::mappings("cma:panics")), (8, 0, 0));
+}
+
+#[test]
+fn regions_of_one_pool_are_apart_and_what_one_gives_back_another_has() {
+    let Some(_machine) = Machine::with_huge_pages(24) else { return };
+    let mut reserver = hugetlb();
+    let cma = boot("a=16M;b=16M;c=16M", &mut reserver);
+    assert_eq!(free(POOL), 0);
+    let verified = |region: &Region| region.backing().unwrap().contiguity == Contiguity::Verified;
+    assert!(cma.regions().iter().all(verified));
+    let apart = cma.regions().windows(2).all(|two| !two[0].range().overlaps(two[1].range()));
+    assert!(apart);
+    assert!(refusal("d=2M", &mut reserver).contains("the pool has 0 to give"));
+    drop(cma);
+    assert!(verified(&region("d=32M", &mut reserver).1));
+}
+
+#[test]
+fn a_pool_that_is_too_small_says_by_how_much_and_what_to_do() {
+    let Some(_machine) = Machine::with_huge_pages(3) else { return };
+    let why = refusal("b=64M", &mut hugetlb());
+    assert_eq!(
+        why,
+        "it takes 32 huge pages of 2M and the pool has 3 to give; as root: echo 32 > /sys/kernel/mm/hugepages/\
+         hugepages-2048kB/nr_hugepages"
+    );
+    assert_eq!(free(POOL), 3, "nothing is kept");
+}
+
+#[test]
+fn a_pool_without_a_run_that_long_says_how_long_the_longest_is_and_what_to_do() {
+    let Some(_machine) = Machine::with_huge_pages(16) else { return };
+    // Every third page stays taken: no more than two lie side by side.
+    let taken: Vec<_> = all_pages().into_iter().enumerate().filter(|(index, _)| index % 3 == 2).collect();
+    assert_eq!((taken.len(), free(POOL)), (5, 11));
+    let why = refusal("b=6M", &mut hugetlb());
+    assert!(why.starts_with("of the 11 huge pages of 2M that the pool has to give, 2 at most lie side by side, and it takes 3; "), "{why}");
+    assert!(
+        why.contains("hugepages=11 on the kernel's command line") && why.contains("compact_memory"),
+        "{why}"
+    );
+    assert_eq!(free(POOL), 11, "nothing is kept");
+    assert_eq!(region("b=4M", &mut hugetlb()).1.backing().unwrap().contiguity, Contiguity::Verified);
+}
+
+#[test]
+fn what_is_not_whole_huge_pages_is_refused_with_the_size_to_take() {
+    assert_eq!(
+        refusal("fw=1M/128K", &mut hugetlb()),
+        "1M is not whole huge pages of 2M: make it 2M",
+        "skipped when the machine has no huge pages at all"
+    );
+    assert!(
+        refusal("b=2M@0x40100000", &mut hugetlb())
+            .contains("starts at 0x40100000 is not whole huge pages of 2M")
+    );
+    let odd = Hugetlb::new(banks()).with_page_size(3 << 20);
+    assert!(
+        refusal("b=3M", &mut odd.clone())
+            .starts_with("this machine has no huge pages of 3M; there are some of ")
+    );
+}
+
+#[test]
+fn a_wished_start_is_met_exactly_or_refused() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let pages = all_pages();
+    let frames: Vec<u64> = pages.iter().map(|(frame, _)| *frame).collect();
+    drop(pages);
+    let Some(place) = (1..5).find(|i| frames[i + 1] == frames[*i] + 512) else {
+        return skipped("no two huge pages lie side by side");
+    };
+    let wish = |page: u64| ReserveRequest {
+        name: None,
+        pages: Pages::covering(2 * HUGE),
+        alignment: Alignment::PAGE,
+        start: Some(DmaAddr::new(page * 4096)),
+    };
+    let reserved = hugetlb().reserve(&wish(frames[place])).unwrap();
+    assert_eq!(reserved.range.first_page(), frames[place]);
+    drop(reserved);
+    let why = hugetlb().reserve(&wish(frames[5] + 512)).unwrap_err().to_string();
+    assert!(why.contains("can start at") && why.contains("leave the start out"), "{why}");
+    assert_eq!(free(POOL), 6);
+}
+
+#[test]
+fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
+    use cma_framework::config::{Bank, Growth};
+    use cma_framework::reserve::Banks;
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let pages = all_pages();
+    let (lowest, highest) = (pages[0].0, pages[3].0 + 512);
+    drop(pages);
+    // A board whose memory is just where the pool's is.
+    let mut addresses = Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Up);
+    let request =
+        |start| ReserveRequest { name: None, pages: Pages::new(1), alignment: Alignment::PAGE, start };
+    let board = addresses.set_aside(&request(None)).unwrap();
+    let mut ports =
+        cma_memory::Ports::new(addresses, "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap());
+    let (_cma, region) = region("b=2M", &mut ports);
+    assert!(!region.range().overlaps(board), "the page at {board} was not taken");
+    let simulated = ports.reserve(&request(Some(region.range().start())));
+    assert!(simulated.is_err(), "{simulated:?}");
+}
+
+#[test]
+fn who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous() {
+    const NAME: &str = "who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous";
+    if part().is_some() {
+        return unprivileged();
+    }
+    let Some(_machine) = Machine::with_huge_pages(8) else { return };
+    let mut command = Other::command(NAME, "unprivileged");
+    let other = Other::start({
+        command.uid(65534).gid(65534);
+        command
+    });
+    assert!(other.wait().success());
+}
+
+/// The other process, as nobody.
+fn unprivileged() {
+    let local = 0_u8;
+    assert_eq!(frame((&raw const local).addr()), Some(0), "this process is told physical addresses");
+    let (cma, region) = region("b=8M", &mut hugetlb());
+    let Contiguity::Unknown(why) = region.backing().unwrap().contiguity else {
+        panic!("{:?}", region.backing())
+    };
+    assert!(why.contains("hidden from this process") && why.contains("run it as root"), "{why}");
+    assert_eq!(region.range().start(), DmaAddr::new(0x4000_0000), "an address of the bank");
+    // It is memory all the same, and can be given away and taken back.
+    let mut mapped = alloc(&cma, 2 * HUGE).map().unwrap();
+    mapped.fill(1);
+    let shared = mapped.share();
+    let pages = files(shared.pieces().unwrap());
+    assert_eq!(Window::onto(&pages[1], HUGE).read(0), 1);
+    let shared = shared.reclaim().unwrap_err();
+    drop(pages);
+    assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
+    // A page that somebody gave back is replaced: no address of it was physical.
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let piece = files(shared.pieces().unwrap()).remove(0);
+    fallocate(&piece, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, HUGE).unwrap();
+    drop(piece);
+    assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn more_pages_than_the_soft_limit_on_open_files_are_taken_and_more_than_the_hard_one_refused() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    const NAME: &str =
+        "more_pages_than_the_soft_limit_on_open_files_are_taken_and_more_than_the_hard_one_refused";
+    if part().is_some() {
+        let limit = |current, maximum| {
+            setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
+        };
+        limit(16, 128).unwrap();
+        let (cma, taken) = region("b=48M", &mut hugetlb());
+        assert_eq!(taken.backing().unwrap().contiguity, Contiguity::Verified);
+        drop((cma, taken));
+        limit(16, 16).unwrap();
+        let why = refusal("b=48M", &mut hugetlb());
+        assert!(why.starts_with("memfd_create: ") || why.starts_with("open: "), "{why}");
+        assert!(why.contains("raise the hard limit on open files"), "{why}");
+        return;
+    }
+    let Some(_machine) = Machine::with_huge_pages(24) else { return };
+    assert!(Other::start(Other::command(NAME, "limited")).wait().success());
+}
+
+#[test]
+fn a_region_may_be_of_pages_of_one_gib() {
+    let mut machine = Machine::lock();
+    if let Err(why) = machine.set(POOL_1G, "1") {
+        return skipped(&format!("{POOL_1G}: {why}"));
+    } else if free(POOL_1G) < 1 {
+        return skipped("the machine has no gigabyte in one piece left");
+    }
+    let (cma, region) = region("b=1G", &mut Hugetlb::new(banks()).with_page_size(1 << 30));
+    assert_eq!(region.backing().unwrap().contiguity, Contiguity::Verified);
+    let mut chunk = cma.alloc("camera", None, 64 << 20, 0).unwrap().map().unwrap();
+    chunk.fill(1);
+    assert_contiguous(&chunk);
+}
+
+#[test]
+fn chunks_of_one_huge_page_may_be_used_by_different_threads() {
+    let Some(_machine) = Machine::with_huge_pages(1) else { return };
+    let (cma, _) = region("b=2M", &mut hugetlb());
+    let work = |mine: u8| {
+        let cma = cma.clone();
+        move || {
+            for turn in 0..200_usize {
+                let mut chunk = alloc(&cma, 4096 * (1 + turn as u64 % 7)).map().unwrap();
+                assert!(chunk.iter().all(|byte| *byte == 0));
+                chunk.fill(mine);
+                std::thread::yield_now();
+                assert!(chunk.iter().all(|byte| *byte == mine));
+            }
+        }
+    };
+    let threads: Vec<_> = (1..5).map(|mine| std::thread::spawn(work(mine))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}

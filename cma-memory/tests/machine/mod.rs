@@ -1,0 +1,292 @@
+//! What the tests do to the machine, and put back: its pool of huge pages, a framework, another process.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use cma_framework::config::{Bank, Growth};
+use cma_framework::loader::Plugin;
+use cma_framework::reserve::{Banks, Reserver};
+use cma_framework::{Cma, EarlyState, Region};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::ptr;
+
+pub(crate) const HUGE: u64 = 2 << 20;
+
+pub(crate) fn banks() -> Banks {
+    Banks::new(&[Bank::new(0x4000_0000, 1 << 40)], Growth::Up)
+}
+
+/// A framework with these regions, reserved and registered, all for everybody, served by best fit.
+pub(crate) fn boot(regions: &str, reserver: &mut dyn Reserver) -> Cma {
+    let cma = Cma::new();
+    cma.command_line(Some(regions), None).unwrap();
+    cma.early_regions_reserve(reserver);
+    for early in cma.initialise() {
+        assert!(matches!(early.state(), EarlyState::Registered(_)), "{:?}", early.state());
+    }
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    let names: Vec<_> = cma.regions().iter().map(ToString::to_string).collect();
+    cma.command_line(None, Some(&format!("*={}", names.join(",")))).unwrap();
+    cma
+}
+
+/// A framework with one region.
+pub(crate) fn region(spec: &str, reserver: &mut dyn Reserver) -> (Cma, Region) {
+    let cma = boot(spec, reserver);
+    let region = cma.regions().remove(0);
+    (cma, region)
+}
+
+/// Why a region was not reserved.
+pub(crate) fn refusal(spec: &str, reserver: &mut dyn Reserver) -> String {
+    let cma = Cma::new();
+    cma.command_line(Some(spec), None).unwrap();
+    match cma.early_regions_reserve(reserver)[0].state() {
+        EarlyState::NotReserved(error) => error.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The number of this process's descriptors, or mappings, whose file is called `label`.
+pub(crate) fn open_files(label: &str) -> usize {
+    let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let is_it =
+        |path: io::Result<std::path::PathBuf>| path.is_ok_and(|p| p.to_string_lossy().contains(label));
+    links.filter(|entry| is_it(fs::read_link(entry.path()))).count()
+}
+
+pub(crate) fn mappings(label: &str) -> usize {
+    fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains(label)).count()
+}
+
+/// Holds the machine's settings: the only test that does, in any process. Puts them back.
+pub(crate) struct Machine {
+    changed: Vec<(&'static str, String)>,
+    _turn: File,
+}
+
+pub(crate) const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+pub(crate) const POOL_1G: &str = "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages";
+pub(crate) const LEASES: &str = "/proc/sys/fs/leases-enable";
+
+impl Machine {
+    pub(crate) fn lock() -> Machine {
+        let path = std::env::temp_dir().join("cma-memory-tests.lock");
+        let file = File::options().create(true).truncate(false).write(true).open(path).unwrap();
+        file.lock().unwrap();
+        Machine { changed: Vec::new(), _turn: file }
+    }
+
+    /// The machine with `pages` huge pages to give, which lie side by side from a multiple of 16 MiB on. `None`, and a word on the
+    /// terminal, when this test can't have them.
+    pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
+        let mut machine = Machine::lock();
+        let taken = total(POOL) - free(POOL);
+        let mut more = pages;
+        while more <= 4096 {
+            if let Err(error) = machine.set(POOL, &(taken + more).to_string()) {
+                skipped(&format!("{POOL}: {error}; it takes root"));
+                return None;
+            }
+            let mut all = all_pages();
+            let run = |from: &usize| {
+                let run = all.get(*from..*from + pages as usize);
+                run.is_some_and(|run| {
+                    run[0].0 % 4096 == 0 && run[run.len() - 1].0 == run[0].0 + (pages - 1) * 512
+                })
+            };
+            if let Some(first) = (0..all.len()).find(run) {
+                let run: Vec<_> = all.drain(first..first + pages as usize).collect();
+                drop(all);
+                machine.set(POOL, &(taken + pages).to_string()).unwrap();
+                drop(run);
+                assert_eq!(free(POOL), pages);
+                return Some(machine);
+            }
+            more *= 2;
+        }
+        skipped(&format!("the machine has no {pages} huge pages that lie side by side"));
+        None
+    }
+
+    pub(crate) fn set(&mut self, file: &'static str, value: &str) -> io::Result<()> {
+        let before = fs::read_to_string(file)?;
+        fs::write(file, value)?;
+        self.changed.push((file, before));
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        for (file, before) in self.changed.iter().rev() {
+            fs::write(file, before.trim()).unwrap();
+        }
+    }
+}
+
+/// Says so on the terminal itself: what tests print is kept from it.
+pub(crate) fn skipped(why: &str) {
+    let name = std::thread::current().name().unwrap_or("?").to_string();
+    let mut terminal = io::stderr().lock();
+    writeln!(terminal, "skipped: {name}: {why}").unwrap();
+}
+
+fn number(path: &str) -> u64 {
+    fs::read_to_string(path).map(|text| text.trim().parse().unwrap()).unwrap_or(0)
+}
+
+/// How many huge pages there are.
+pub(crate) fn total(pool: &str) -> u64 {
+    number(pool)
+}
+
+/// How many of them are to be had.
+pub(crate) fn free(pool: &str) -> u64 {
+    let beside = |name: &str| number(&pool.replace("nr_hugepages", name));
+    beside("free_hugepages") - beside("resv_hugepages")
+}
+
+/// The frame behind an address of this process, by this file's own reading of pagemap: 0 when hidden, `None` when nothing is there.
+pub(crate) fn frame(address: usize) -> Option<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut entry = [0; 8];
+    File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entry, address as u64 / 4096 * 8).unwrap();
+    let entry = u64::from_le_bytes(entry);
+    (entry >> 63 == 1).then_some(entry & ((1 << 55) - 1))
+}
+
+/// Every huge page that is to be had, with its frame, in ascending order.
+pub(crate) fn all_pages() -> Vec<(u64, OwnedFd)> {
+    let mut pages: Vec<(u64, OwnedFd)> = std::iter::from_fn(|| {
+        let file =
+            memfd_create("test", MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB | MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, HUGE).unwrap();
+        fallocate(&file, FallocateFlags::empty(), 0, HUGE).ok()?;
+        let frame = Window::onto(&file, HUGE).frame().unwrap();
+        Some((frame, file))
+    })
+    .collect();
+    pages.sort_by_key(|(frame, _)| *frame);
+    pages
+}
+
+/// A file as this test maps it, by its own means. It is written to and read a byte at a time, as others may do so meanwhile.
+pub(crate) struct Window {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Window {
+    pub(crate) fn onto(file: impl AsFd, len: u64) -> Window {
+        let (len, read_write) = (len as usize, ProtFlags::READ | ProtFlags::WRITE);
+        // SAFETY: nothing was at the addresses that the kernel chooses.
+        let start =
+            unsafe { mmap(ptr::null_mut(), len, read_write, MapFlags::SHARED | MapFlags::POPULATE, file, 0) };
+        Window { start: start.unwrap().cast(), len }
+    }
+
+    pub(crate) fn read(&self, at: usize) -> u8 {
+        assert!(at < self.len);
+        // SAFETY: within the mapping.
+        let here = unsafe { self.start.add(at) };
+        // SAFETY: mapped, and no reference into it is ever made.
+        unsafe { here.read_volatile() }
+    }
+
+    pub(crate) fn write(&self, at: usize, byte: u8) {
+        assert!(at < self.len);
+        // SAFETY: within the mapping.
+        let here = unsafe { self.start.add(at) };
+        // SAFETY: mapped for writing, and no reference into it is ever made.
+        unsafe { here.write_volatile(byte) };
+    }
+
+    pub(crate) fn frame(&self) -> Option<u64> {
+        frame(self.start.addr())
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: no reference into it was made.
+        unsafe { munmap(self.start.cast(), self.len) }.unwrap();
+    }
+}
+
+/// A test's other process: the test program itself, told by the environment to play this part of the test of that name.
+pub(crate) struct Other {
+    child: Child,
+    says: BufReader<ChildStdout>,
+}
+
+const PART: &str = "CMA_MEMORY_TEST_PART";
+
+/// Which part this process has to play, if it is another one. It ends with the test.
+pub(crate) fn part() -> Option<String> {
+    let part = std::env::var(PART).ok()?;
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    Some(part)
+}
+
+/// What another process says to the test, a line at a time.
+pub(crate) fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    writeln!(out, "\n> {line}").unwrap();
+    out.flush().unwrap();
+}
+
+impl Other {
+    pub(crate) fn command(test: &str, part: &str) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(PART, part)
+            .stdout(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn start(mut command: Command) -> Other {
+        let mut child = command.spawn().unwrap();
+        let says = BufReader::new(child.stdout.take().unwrap());
+        Other { child, says }
+    }
+
+    /// One that has `piece` as its standard input.
+    pub(crate) fn with(test: &str, part: &str, piece: OwnedFd) -> Other {
+        let mut command = Other::command(test, part);
+        command.stdin(Stdio::from(piece));
+        Other::start(command)
+    }
+
+    /// What it says next.
+    pub(crate) fn hear(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert!(self.says.read_line(&mut line).unwrap() > 0, "the other process ended without a word");
+            if let Some(said) = line.strip_prefix("> ") {
+                return said.trim_end().to_string();
+            }
+        }
+    }
+
+    pub(crate) fn end(self) {}
+
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        let mut rest = String::new();
+        io::Read::read_to_string(&mut self.says, &mut rest).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}

@@ -1,0 +1,205 @@
+//! What ordinary memory guarantees.
+
+mod machine;
+
+use cma_framework::memory::{Backing, Contiguity, Piece};
+use cma_framework::{Cma, Pages};
+use cma_memory::Memfd;
+use machine::{Machine, Other, Window, banks, boot, mappings, open_files, part, region, say};
+use rustix::fs::{Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, open};
+use rustix::io::Errno;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn memory(name: &str) -> Cma {
+    boot(&format!("{name}=64M"), &mut Memfd::new(banks()))
+}
+
+fn only(pieces: Vec<Piece>) -> File {
+    let [piece] = <[Piece; 1]>::try_from(pieces).unwrap();
+    assert_eq!(piece.offset, 0);
+    let file = File::from(piece.file);
+    assert_eq!(file.metadata().unwrap().len(), piece.len);
+    file
+}
+
+fn reopened(file: &File, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    open(format!("/proc/self/fd/{}", file.as_raw_fd()), flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+#[test]
+fn it_says_what_it_is() {
+    let (_cma, region) = region("says=64M", &mut Memfd::new(banks()));
+    let granule = Pages::new(1);
+    assert_eq!(region.backing(), Some(Backing { kind: "memfd", contiguity: Contiguity::No, granule }));
+}
+
+#[test]
+fn bytes_stay_and_are_zero_for_who_comes_next() {
+    let cma = memory("bytes");
+    let mut first = cma.alloc("camera", None, 3 << 20, 0).unwrap().map().unwrap();
+    assert_eq!(first.len(), 3 << 20);
+    assert!(first.iter().all(|byte| *byte == 0));
+    first.fill(0xa5);
+    assert!(first.iter().all(|byte| *byte == 0xa5));
+    let start = first.start();
+    drop(first);
+    let second = cma.alloc("camera", None, 3 << 20, 0).unwrap().map().unwrap();
+    assert_eq!(second.start(), start);
+    assert!(second.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_chunk_takes_the_memory_that_was_written_to_and_no_more() {
+    let cma = boot("lazy=512G", &mut Memfd::new(banks()));
+    let mut chunk = cma.alloc("camera", None, 256 << 30, 0).unwrap().map().unwrap();
+    chunk[12345] = 1;
+    chunk[200 << 30] = 1;
+    let file = only(chunk.share().pieces().unwrap());
+    assert_eq!(file.metadata().unwrap().blocks() * 512, 2 * 4096);
+}
+
+#[test]
+fn a_process_that_has_a_piece_has_what_was_written_before() {
+    let cma = memory("before");
+    let mut chunk = cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap();
+    chunk[5000] = 7;
+    let shared = chunk.share();
+    let mut byte = [0];
+    only(shared.pieces().unwrap()).read_exact_at(&mut byte, 5000).unwrap();
+    assert_eq!(byte, [7]);
+}
+
+#[test]
+fn a_piece_is_one_chunk_and_nothing_of_its_neighbours() {
+    let cma = memory("apart");
+    let mut chunks: Vec<_> =
+        (0..3).map(|_| cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap()).collect();
+    chunks.iter_mut().zip(1..).for_each(|(chunk, byte)| chunk.fill(byte));
+    assert_eq!(chunks[1].start().get() - chunks[0].start().get(), 8192);
+    let [left, middle, right] = <[_; 3]>::try_from(chunks).unwrap();
+    let file = only(middle.share().pieces().unwrap());
+    let mut bytes = vec![0; 1 << 20];
+    let had = file.read_at(&mut bytes, 0).unwrap();
+    assert_eq!(had, 8192);
+    assert!(bytes[..had].iter().all(|byte| *byte == 2));
+    file.write_all_at(&[9; 8192], 0).unwrap();
+    assert!(left.iter().all(|byte| *byte == 1) && right.iter().all(|byte| *byte == 3));
+}
+
+#[test]
+fn who_has_a_piece_cant_resize_or_seal_it_not_even_through_another_open() {
+    let cma = memory("sealed");
+    let file = only(cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap().pieces().unwrap());
+    let again = File::from(reopened(&file, OFlags::RDWR).unwrap());
+    for file in [&file, &again] {
+        assert_eq!(ftruncate(file, 4096), Err(Errno::PERM));
+        assert_eq!(ftruncate(file, 16384), Err(Errno::PERM));
+        assert!(file.write_at(&[1], 8192).is_err());
+        assert_eq!(fcntl_add_seals(file, SealFlags::WRITE), Err(Errno::PERM));
+        assert_eq!(file.metadata().unwrap().len(), 8192);
+    }
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn what_is_dropped_is_released() {
+    let cma = memory("dropped");
+    let mapped = cma.alloc("camera", None, 1 << 20, 0).unwrap().map().unwrap();
+    let shared = cma.alloc("camera", None, 1 << 20, 0).unwrap().share().unwrap();
+    let pieces = shared.pieces().unwrap();
+    assert_eq!((open_files("cma:dropped"), mappings("cma:dropped")), (3, 1));
+    drop((mapped, shared, pieces));
+    assert_eq!((open_files("cma:dropped"), mappings("cma:dropped")), (0, 0));
+}
+
+#[test]
+fn what_a_panic_drops_is_released() {
+    let cma = memory("panic");
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        let _mapped = cma.alloc("camera", None, 1 << 20, 0).unwrap().map().unwrap();
+        let _shared = cma.alloc("camera", None, 1 << 20, 0).unwrap().share().unwrap();
+        assert_eq!((open_files("cma:panic"), mappings("cma:panic")), (2, 1));
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(caught.is_err());
+    assert_eq!((open_files("cma:panic"), mappings("cma:panic")), (0, 0));
+    assert_eq!(cma.regions()[0].status().users, 0);
+}
+
+#[test]
+fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
+    if part().is_some() {
+        return hold_a_mapping();
+    }
+    // Another test turns leases off meanwhile.
+    let _machine = Machine::lock();
+    let cma = memory("reclaim");
+    let shared = cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap();
+    let shared = shared.reclaim().map(|chunk| chunk.share().unwrap()).unwrap();
+
+    // A descriptor, and one that was made from it, for reading only.
+    let file = only(shared.pieces().unwrap());
+    let reading = reopened(&file, OFlags::RDONLY).unwrap();
+    let shared = shared.reclaim().unwrap_err();
+    drop(file);
+    let shared = shared.reclaim().unwrap_err();
+    drop(reading);
+    let shared = shared.reclaim().map(|chunk| chunk.share().unwrap()).unwrap();
+
+    // A mapping of another process, which has closed the descriptor.
+    let name = "a_chunk_comes_back_when_nobody_else_has_it_any_more";
+    let mut other = Other::with(name, "hold", only(shared.pieces().unwrap()).into());
+    assert_eq!(other.hear(), "mapped");
+    let shared = shared.reclaim().unwrap_err();
+    other.end();
+    let chunk = shared.reclaim().unwrap();
+    assert!(chunk.map().unwrap().iter().all(|byte| *byte == 0));
+}
+
+/// The other process: it maps its standard input, closes it, and waits to be killed.
+fn hold_a_mapping() {
+    let _window = Window::onto(rustix::stdio::stdin(), 8192);
+    // SAFETY: nothing here reads from it later.
+    drop(unsafe { rustix::stdio::take_stdin() });
+    say("mapped");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_place_that_somebody_still_holds_is_other_memory_for_who_comes_next() {
+    let cma = memory("stale");
+    let shared = cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap();
+    let start = shared.start();
+    let stale = only(shared.pieces().unwrap());
+    drop(shared);
+    let mut chunk = cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap();
+    assert_eq!(chunk.start(), start);
+    stale.write_all_at(&[1; 8192], 0).unwrap();
+    assert!(chunk.iter().all(|byte| *byte == 0));
+    chunk.fill(2);
+    let mut byte = [0];
+    stale.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, [1]);
+}
+
+#[test]
+fn a_region_that_ends_gives_its_addresses_back() {
+    use cma_framework::reserve::{ReserveRequest, Reserver};
+    use cma_framework::{Alignment, DmaAddr};
+    let mut memfd = Memfd::new(banks());
+    let request = ReserveRequest {
+        name: None,
+        pages: Pages::new(16),
+        alignment: Alignment::PAGE,
+        start: Some(DmaAddr::new(0x4000_0000)),
+    };
+    let first = memfd.reserve(&request).unwrap();
+    assert!(memfd.reserve(&request).unwrap_err().to_string().contains("overlaps"));
+    drop(first);
+    assert!(memfd.reserve(&request).is_ok());
+}
