@@ -46,6 +46,12 @@ pub(crate) enum Failure {
     Input(io::Error),
     #[error("{}", .1.mistake)]
     Config(Place, ConfigError),
+    #[error("{}", .1.mistake)]
+    Access(Place, cma_device_server::ConfigError),
+    #[error(transparent)]
+    Socket(#[from] cma_device_server::BindError),
+    #[error("{0}")]
+    NotConnected(cma_client::Error),
     #[error("the defaults of {board} can't be used: {reason}")]
     Board { board: &'static str, reason: String },
     #[error("no allocator plug-in could be loaded")]
@@ -102,7 +108,12 @@ impl Failure {
             Failure::TraceFolder { path } => {
                 Some(format!("name the traces in it, as {}", path.join("*.trace.gz").display()))
             }
-            Failure::NoDoor => Some("name a folder for the attributes with --mount".to_string()),
+            Failure::NoDoor => Some(
+                "name a folder for the attributes with --mount, a socket for chunks with --socket, or both"
+                    .to_string(),
+            ),
+            Failure::Socket(_) => Some("name another path with --socket".to_string()),
+            Failure::NotConnected(_) => Some("start one with `cma serve --socket PATH`".to_string()),
             Failure::NoServer => Some(
                 "start one with `cma serve --mount DIR`, or name its folder with --mount or CMA_MOUNT"
                     .to_string(),
@@ -131,6 +142,7 @@ impl From<&Failure> for Notice {
         let notice = Notice::error(&failure.to_string()).with_help(failure.help());
         match failure {
             Failure::Config(place, error) => notice.at(place, &error.text, &error.span),
+            Failure::Access(place, error) => notice.at(place, &error.text, &error.span),
             _ => notice,
         }
     }

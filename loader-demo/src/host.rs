@@ -7,7 +7,7 @@ use cma_framework::config::{ConfigError, Platform};
 use cma_framework::loader::{Origin, SearchPath, Trial, is_plugin_name, load_all};
 use cma_framework::reserve::Banks;
 use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, Plugin};
-use cma_memory::Ports;
+use cma_memory::{Port, Ports};
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,13 +23,18 @@ pub(crate) struct Host {
 impl Host {
     /// Describes the regions, gives them memory and registers them. There are no allocators yet.
     pub(crate) fn boot(options: &Options) -> Result<Host, Failure> {
+        Host::boot_on(options, Port::Simulated)
+    }
+
+    /// The same, with memory from `port` unless the options say otherwise.
+    pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, Failure> {
         let board = options.platform.platform();
         let cma = Cma::new();
         cma.set_platform(board)
             .map_err(|error| Failure::Board { board: board.name, reason: error.to_string() })?;
         cma.command_line(options.cma.as_deref(), None).map_err(|error| misread("--cma", error))?;
         cma.command_line(None, options.map.as_deref()).map_err(|error| misread("--map", error))?;
-        let mut ports = Ports::new(Banks::of(board), options.memory.clone());
+        let mut ports = Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
         tell(&ports);

@@ -35,7 +35,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Fa
         Command::Plugins => commands::plugins::run(options, out),
         Command::Regions => commands::regions::run(options, out),
         Command::Check => commands::check::run(options, out),
-        Command::Shell => commands::shell::run(options, out),
+        Command::Shell(how) => commands::shell::run(options, &how, out),
         Command::Replay(which) => commands::replay::run(options, &which, out),
         Command::Serve(how) => commands::serve::run(options, &how, out),
         Command::Get(what) => commands::get::run(options, &what, out),

@@ -28,7 +28,13 @@ const REGIONS: &str = "Replace the board's regions: name=size[@start][/alignment
 const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
 
 const MEMORY: &str = "What is behind the addresses: simulated (nothing), memfd, hugetlb, auto (the best of these), or by \
-region: fw=memfd,b1=hugetlb,auto";
+region: fw=memfd,b1=hugetlb,auto. Without it simulated, and memfd for serve --socket";
+
+const LIMITS: &str = "How much others may have: chunks=64,bytes=1G for one process, user-chunks, user-bytes, user-connections, \
+connections";
+
+const RULES: &str = "Who may ask for which device or name which region: camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; \
+without it everyone may everything";
 
 /// What holds for every command.
 #[derive(Args, Debug)]
@@ -44,8 +50,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "MAP", help = MAP)]
     pub(crate) map: Option<String>,
 
-    #[arg(long, global = true, value_name = "MEMORY", default_value_t, help = MEMORY)]
-    pub(crate) memory: Choice,
+    #[arg(long, global = true, value_name = "MEMORY", help = MEMORY)]
+    pub(crate) memory: Option<Choice>,
 
     /// Look for plug-ins here first; may be repeated, all before or all behind the command
     #[arg(long, global = true, value_name = "DIR")]
@@ -69,7 +75,7 @@ pub(crate) enum Command {
     Check,
     /// Allocate and free by hand, with commands from standard input
     #[command(after_help = SHELL)]
-    Shell,
+    Shell(Shell),
     /// Replay recorded traces on each allocator and measure it
     Replay(Replay),
     /// Serve until Ctrl-C or SIGTERM, so that others can see and change the running system
@@ -107,6 +113,13 @@ A chunk is printed as \"number: size@start\". Each new chunk gets the next numbe
 Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 is none.";
 
 #[derive(Args, Debug)]
+pub(crate) struct Shell {
+    /// Ask the server that listens on this socket (`cma serve --socket`), in place of a system of one's own
+    #[arg(long, value_name = "PATH")]
+    pub(crate) connect: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct Replay {
     /// The traces: .trace, or .trace.gz
     #[arg(required = true, value_name = "TRACE")]
@@ -126,6 +139,20 @@ pub(crate) struct Serve {
     /// Mount the attributes on this folder, which must be there and empty
     #[arg(long, value_name = "DIR")]
     pub(crate) mount: Option<PathBuf>,
+
+    /// Give chunks to other processes that connect to this socket
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// The socket's permissions, in octal: who may write may connect
+    #[arg(long, value_name = "MODE", default_value = "666", value_parser = mode, requires = "socket")]
+    pub(crate) socket_mode: u32,
+
+    #[arg(long, value_name = "LIMITS", default_value = "", hide_default_value = true, help = LIMITS, requires = "socket")]
+    pub(crate) limits: String,
+
+    #[arg(long, value_name = "RULES", help = RULES, requires = "socket")]
+    pub(crate) rules: Option<String>,
 
     /// What to say on standard error: error, warn, info, debug, trace, or by module; without it RUST_LOG, or else info
     #[arg(long, value_name = "LEVEL")]
@@ -182,6 +209,12 @@ fn size(text: &str) -> Result<u64, String> {
         Ok((_, taken)) => Err(format!("\"{}\" is left over behind the size", quoted(&text[taken..]))),
         Err((mistake, _)) => Err(mistake.to_string()),
     }
+}
+
+/// Permissions in octal.
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are three octal digits, as 660".to_string())
 }
 
 /// The boards that are known.

@@ -1,6 +1,7 @@
 //! `cma serve`: a system that runs until it is told to end, and the doors through which others see and change it.
 
 mod arriving;
+mod device;
 
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
@@ -8,7 +9,9 @@ use crate::notice::Notice;
 use crate::options::{Options, Serve};
 use crate::show::{BOLD, Out, counted, plain};
 use cma_framework::{Cma, keep_time};
+use cma_memory::Port;
 use cma_sysfs::Sysfs;
+use device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::env;
@@ -25,7 +28,7 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     if options.json {
         return Err(Failure::NoFigures { command: "serve" });
     }
-    if how.mount.is_none() {
+    if how.mount.is_none() && how.socket.is_none() {
         return Err(Failure::NoDoor);
     }
     log(how)?;
@@ -34,7 +37,8 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     let _time = keep_time().map_err(Failure::Serve)?;
     // Before anything is looked for, so that nothing arrives unseen in between.
     let (folders, arrivals) = arriving::watch(options).map_err(Failure::Serve)?;
-    let host = Host::boot(options)?;
+    let port = if how.socket.is_some() { Port::Memfd } else { Port::Simulated };
+    let host = Host::boot_on(options, port)?;
     let left_out = host.report_left_out();
     let outcome = left_out.max(host.register(Found::so_far(options)));
     let doors = Doors::open(&host.cma, how)?;
@@ -60,12 +64,15 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
 /// The ways in from outside.
 struct Doors {
     sysfs: Option<Sysfs>,
+    device: Option<Device>,
 }
 
 impl Doors {
     fn open(cma: &Cma, how: &Serve) -> Result<Doors, Failure> {
+        // First what can be wrong without anybody else's doing.
+        let device = Device::open(cma, how)?;
         let mount = |folder| Sysfs::mount(cma.attributes(), folder);
-        Ok(Doors { sysfs: how.mount.as_deref().map(mount).transpose()? })
+        Ok(Doors { sysfs: how.mount.as_deref().map(mount).transpose()?, device })
     }
 
     /// Says where they are.
@@ -73,16 +80,21 @@ impl Doors {
         if let Some(sysfs) = &self.sysfs {
             writeln!(out, "attributes: {}", plain(&sysfs.path().display().to_string()))?;
         }
+        if let Some(device) = &self.device {
+            writeln!(out, "chunks: {}", plain(&device.path().display().to_string()))?;
+        }
         Ok(())
     }
 
     /// Whether there is one through which somebody can come.
     fn are_open(&self) -> bool {
         self.sysfs.as_ref().is_some_and(Sysfs::is_mounted)
+            || self.device.as_ref().is_some_and(Device::is_open)
     }
 
     fn close(self) -> io::Result<()> {
-        self.sysfs.map_or(Ok(()), Sysfs::unmount)
+        let device = self.device.map_or(Ok(()), Device::close);
+        self.sysfs.map_or(Ok(()), Sysfs::unmount).and(device)
     }
 }
 

@@ -1,12 +1,13 @@
-//! `cma shell`: the specification's test program (section 8) on standard input, in this process.
+//! `cma shell`: the specification's test program (section 8) on standard input, in this process or against a server.
 
 mod line;
 mod source;
 
 use crate::failure::{Failure, Outcome};
 use crate::host::{Found, Host};
-use crate::options::{Options, SHELL};
+use crate::options::{Options, SHELL, Shell as How};
 use crate::show::{BAD, Out, plain, width, wrapped};
+use cma_client::Client;
 use line::{Command, Line, Mistake};
 use source::Source;
 use std::collections::BTreeMap;
@@ -28,9 +29,12 @@ enum Refused {
     Nothing,
 }
 
-pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+pub(crate) fn run(options: &Options, how: &How, out: &mut Out) -> Result<Outcome, Failure> {
     if options.json {
         return Err(Failure::NoFigures { command: "shell" });
+    }
+    if let Some(path) = &how.connect {
+        return converse(Client::connect(path).map_err(Failure::NotConnected)?, out);
     }
     let host = Host::boot(options)?;
     let left_out = host.report_left_out();

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod device;
 mod figures;
 mod plugins;
 mod serve;
