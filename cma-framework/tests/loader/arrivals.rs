@@ -20,12 +20,13 @@ fn a_file_that_is_being_written_arrives_when_it_is_closed() {
     let folder = folder();
     let mut arrivals = watch(folder.path());
     let path = folder.path().join(NAME);
-    let mut half = fs::File::create(&path).unwrap();
-    half.write_all(b"half").unwrap();
-    let marker = marker(folder.path());
-    assert_eq!(arrivals.wait().unwrap(), marker);
-    half.write_all(b"and half").unwrap();
-    drop(half);
+    let mut file = fs::File::create(&path).unwrap();
+    for part in [&b""[..], b"half", b"and half"] {
+        file.write_all(part).unwrap();
+        let marker = marker(folder.path());
+        assert_eq!(arrivals.wait().unwrap(), marker);
+    }
+    drop(file);
     assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
 }
 

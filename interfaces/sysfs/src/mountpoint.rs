@@ -1,6 +1,7 @@
 //! The folder to mount on: whether it can be, what a killed server left there, and which ones are mounted.
 
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::geteuid;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -10,6 +11,9 @@ use std::process::{Command, Stdio};
 
 /// What a mounted tree is called in the table of mounts.
 pub(crate) const SOURCE: &str = "cma";
+
+/// Mounts and unmounts for ordinary users.
+const HELPER: &str = "fusermount3";
 
 /// Why a tree was not mounted, and what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +55,7 @@ pub enum MountError {
     )]
     NoFuse(io::Error),
     /// An ordinary user needs a helper to mount.
-    #[error("{}: this user may not mount by itself, and fusermount3 is not installed; install fuse3, or run as root", .0.display())]
+    #[error("{}: this user may not mount by itself, and {HELPER} is not installed; install fuse3, or run as root", .0.display())]
     NoHelper(PathBuf),
     /// The folder can't be looked at, or the system refuses to mount on it.
     #[error("{}: it can't be mounted on: {error}", path.display())]
@@ -104,10 +108,11 @@ impl Mountpoint {
     /// What it means that mounting ended in `error`.
     pub(crate) fn refused(&self, error: io::Error) -> MountError {
         let device = File::options().read(true).write(true).open("/dev/fuse");
-        match (device, error.kind()) {
-            (Err(error), _) => MountError::NoFuse(error),
-            (Ok(_), io::ErrorKind::NotFound) => MountError::NoHelper(self.path.clone()),
-            (Ok(_), _) => MountError::System { path: self.path.clone(), error },
+        let has_helper = || Command::new(HELPER).arg("-V").stdin(Stdio::null()).output().is_ok();
+        match device {
+            Err(error) => MountError::NoFuse(error),
+            Ok(_) if !geteuid().is_root() && !has_helper() => MountError::NoHelper(self.path.clone()),
+            Ok(_) => MountError::System { path: self.path.clone(), error },
         }
     }
 
@@ -166,7 +171,7 @@ fn detach(path: &Path) -> io::Result<()> {
     match unmount(path, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::PERM) => {
             // What an ordinary user mounted, the helper unmounts.
-            let mut helper = Command::new("fusermount3");
+            let mut helper = Command::new(HELPER);
             let ended = helper.args(["-u", "-z", "--"]).arg(path).stdin(Stdio::null()).output()?;
             match ended.status.success() {
                 true => Ok(()),
