@@ -163,6 +163,9 @@ pub enum Reason {
         /// The region's size.
         region_bytes: u64,
     },
+    /// It has as many live chunks as its books can have: 2^32 - 1.
+    #[error("too many chunks are live in it")]
+    TooManyChunks,
     /// Enough is free, but not in one piece.
     #[error("fragmented: {} free, the largest hole is {}", Bytes(*free_bytes), Bytes(*largest_hole_bytes))]
     Fragmented {

@@ -37,8 +37,9 @@ impl Moment {
 /// Tenths of a second since the system started, from 1.
 fn tenths() -> u32 {
     let now = clock_gettime(ClockId::Monotonic);
+    let tenths = now.tv_sec.saturating_mul(10).saturating_add(now.tv_nsec / 100_000_000).saturating_add(1);
     // Some thirteen years of them fit.
-    (now.tv_sec as u32).saturating_mul(10).saturating_add(now.tv_nsec as u32 / 100_000_000) + 1
+    u32::try_from(tenths).unwrap_or(u32::MAX)
 }
 
 /// Keeps the time by which the ages of chunks and refusals are told, in tenths of a second, until it is dropped. Made by [`keep_time`].
@@ -92,5 +93,6 @@ mod tests {
         let age = Moment(tenths().saturating_sub(50).max(1)).age().unwrap();
         assert!(age >= Duration::from_secs(5) || tenths() < 60, "{age:?}");
         drop(time);
+        assert_eq!(Moment::now().age(), None);
     }
 }

@@ -176,10 +176,19 @@ impl Cma {
 
     /// Asks `reserver` for memory for each early region that has none yet, in order. One that gets none is reported
     /// and the rest goes on; each handle of the answer says what became of it.
+    ///
+    /// One thread at a time does this or [`initialise`](Self::initialise)s, so the reserver must do neither.
     pub fn early_regions_reserve(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
         all.iter().for_each(|early| early.reserve(reserver));
+        // What was replaced meanwhile and has memory by now stays.
+        let mut setup = self.setup();
+        for early in all.iter().filter(|early| early.reserved().is_some()) {
+            if !setup.early().any(|other| other == early) {
+                setup.single.push(early.clone());
+            }
+        }
         all
     }
 
@@ -274,6 +283,9 @@ impl Cma {
         if let Some(name) = name.as_ref().filter(|name| !crate::config::is_name(name)) {
             return Err(InvalidRegion::BadName { name: name.clone() }.into());
         }
+        if let Some((name, fault)) = choice.fault() {
+            return Err(InvalidRegion::BadAllocatorName { name: name.to_string(), fault }.into());
+        }
         let given = matches!(choice, AllocatorChoice::Given { .. });
         let region = Region::new(self.0.id, name.as_deref().map(Arc::from), range, choice);
         if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_given() {
@@ -289,14 +301,12 @@ impl Cma {
             let (region, other) = (other.to_string(), other.range());
             return Err(RegisterError::Overlaps { wanted: range, region, range: other });
         }
-        if let Some(memory) = memory.take() {
-            region.give_memory(memory);
-        }
+        region.begin(memory.take());
         self.change(|world| world.with_region(&region));
         Ok(region)
     }
 
-    /// Ends a region that has no live chunk. Its memory is the caller's again.
+    /// Ends a region that has no live chunk. Its addresses are the caller's again; memory that it was given is released.
     ///
     /// # Errors
     ///
@@ -306,7 +316,8 @@ impl Cma {
             return Err(UnregisterError::NotRegistered);
         }
         region.unregister()?;
-        let _turn = self.setup();
+        let mut setup = self.setup();
+        setup.single.retain(|early| !early.has_ended());
         self.change(|world| world.without_region(region));
         Ok(())
     }
@@ -401,12 +412,20 @@ impl Cma {
     }
 
     /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.
+    /// None for a region of another framework.
     pub fn owners(&self, region: &Region) -> Vec<Owner> {
+        if region.owner() != self.0.id {
+            return Vec::new();
+        }
         region.owners(self.0.askers.names())
     }
 
     /// The last refusals of `region`, oldest first, each with its reason.
+    /// None for a region of another framework.
     pub fn failures(&self, region: &Region) -> Vec<Failure> {
+        if region.owner() != self.0.id {
+            return Vec::new();
+        }
         region.failures(self.0.askers.names())
     }
 

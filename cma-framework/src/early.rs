@@ -44,6 +44,9 @@ impl EarlyRegion {
         if self.name.as_deref().is_some_and(|name| !crate::config::is_name(name)) {
             return Err(EarlyError::BadName { name: self.name.clone().unwrap_or_default() });
         }
+        if let Some((name, fault)) = self.allocator.fault() {
+            return Err(EarlyError::BadAllocatorName { name: name.to_string(), fault });
+        }
         let alignment =
             Alignment::new(self.alignment).ok_or(EarlyError::Alignment { bytes: self.alignment })?;
         let pages = Pages::covering(self.size);
@@ -72,6 +75,14 @@ pub enum EarlyError {
     BadName {
         /// The name.
         name: String,
+    },
+    /// It asks for an allocator by a name that none can have.
+    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
+    BadAllocatorName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
     },
     /// No power of two.
     #[error("an alignment of {bytes} is no power of two")]
@@ -125,6 +136,15 @@ pub(crate) struct Early {
     memory: Mutex<Option<Box<dyn Memory>>>,
 }
 
+impl PartialEq for EarlyHandle {
+    /// Whether both are handles to the same early region.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for EarlyHandle {}
+
 impl EarlyHandle {
     pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
         let request = region.request()?;
@@ -161,6 +181,11 @@ impl EarlyHandle {
             EarlyState::Registered(region) if region.is_registered() => Some(region),
             _ => None,
         }
+    }
+
+    /// Whether it became a region that is registered no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state(), EarlyState::Registered(region) if !region.is_registered())
     }
 
     pub(crate) fn memory(&self) -> MutexGuard<'_, Option<Box<dyn Memory>>> {

@@ -61,7 +61,9 @@ impl MemoryError {
     /// The errno that a client is told.
     pub fn errno(&self) -> Errno {
         match self {
-            MemoryError::Simulated { .. } | MemoryError::Granule { .. } => Errno::EINVAL,
+            MemoryError::Simulated { .. } | MemoryError::Granule { .. } | MemoryError::Elsewhere { .. } => {
+                Errno::EINVAL
+            }
             MemoryError::Held { .. } => Errno::EBUSY,
             MemoryError::Lost { .. } | MemoryError::System { .. } => Errno::ENOMEM,
         }
@@ -133,7 +135,9 @@ impl ChangeError {
     /// The errno of the specification, section 7.
     pub fn errno(&self) -> Errno {
         match self {
-            ChangeError::Unregistered | ChangeError::Initialise { live: 0, .. } => Errno::EINVAL,
+            ChangeError::Unregistered
+            | ChangeError::BadName { .. }
+            | ChangeError::Initialise { live: 0, .. } => Errno::EINVAL,
             ChangeError::Initialise { .. } | ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => {
                 Errno::EBUSY
             }

@@ -13,7 +13,16 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 
 /// The memory of one region. Implemented by ports; a region is its only owner.
-pub trait Memory: fmt::Debug + Send + Sync {
+///
+/// # Safety
+///
+/// The framework lends [`Store::bytes`] as plain slices, on this word of the implementation:
+///
+/// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is dropped: no other store has them, and nobody else
+///   reads or writes them before [`Store::pieces`] were asked for. A claim for a range that is not this memory's is refused.
+/// - A claim is good for one store, at once. One memory that stands before another passes claims on, neither keeps nor invents any, and
+///   keeps neither the store nor a piece of it.
+pub unsafe trait Memory: fmt::Debug + Send + Sync {
     /// What it is, and what is known of it.
     fn backing(&self) -> Backing;
 
@@ -135,6 +144,12 @@ pub enum MemoryError {
     #[error("memory of {range} is lost: a process that was given it has given it back to the system")]
     Lost {
         /// The part that is lost.
+        range: PageRange,
+    },
+    /// The claim is for addresses that this memory is not behind.
+    #[error("{range} is not what this memory is behind")]
+    Elsewhere {
+        /// The chunk.
         range: PageRange,
     },
     /// The system refused.

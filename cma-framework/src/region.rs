@@ -26,7 +26,7 @@ use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, mem};
 
@@ -42,8 +42,6 @@ struct Shared {
     name: Option<Arc<str>>,
     range: PageRange,
     state: Mutex<State>,
-    /// Set before anybody else sees the region, or never.
-    memory: OnceLock<Box<dyn Memory>>,
 }
 
 struct State {
@@ -53,6 +51,8 @@ struct State {
     attached: Attached,
     chunks: ChunkTable,
     account: Account,
+    /// What is behind the addresses, as long as it is registered.
+    memory: Option<Arc<dyn Memory>>,
 }
 
 /// A region's figures at one moment.
@@ -63,7 +63,9 @@ pub struct RegionStatus {
     pub free_bytes: u64,
     /// Live chunks.
     pub users: u32,
-    /// The largest hole in bytes, as the allocator says; 0 without an allocator.
+    /// The largest hole, as the allocator says; none without an allocator.
+    pub largest_hole: Pages,
+    /// The same in bytes.
     pub largest_hole_bytes: u64,
     /// Its allocator, or what it waits for.
     pub allocator: AllocatorState,
@@ -75,7 +77,8 @@ pub struct RegionStatus {
 pub struct Owner {
     /// Its place.
     pub range: PageRange,
-    /// Device and type that asked for it; `None` when it was asked of the region itself.
+    /// Device and type that asked for it; `None` when regions were named in their place, for a name of more than 255 bytes, and when 65536
+    /// other pairs came first.
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// How long it has been live, in tenths of a second; `None` when nobody [kept time](crate::keep_time) as it was allocated.
     pub age: Option<Duration>,
@@ -89,7 +92,7 @@ pub struct Failure {
     pub bytes: u64,
     /// The alignment asked for.
     pub alignment: Alignment,
-    /// Device and type that asked; `None` when the region itself was asked.
+    /// Device and type that asked; `None` in the cases of [`Owner::device`].
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// Why.
     pub reason: Reason,
@@ -109,24 +112,27 @@ impl Region {
                 attached: Attached::Nothing { failure: None },
                 chunks: ChunkTable::new(range),
                 account: Account::new(range.pages()),
+                memory: None,
             }),
-            memory: OnceLock::new(),
         }))
     }
 
-    /// Gives a new region its memory, for good.
-    pub(crate) fn give_memory(&self, memory: Box<dyn Memory>) {
-        // A new region has none.
-        let _ = self.0.memory.set(memory);
+    /// A new region becomes one that is registered: it gets its memory, and the allocator that was given with it is at work.
+    pub(crate) fn begin(&self, memory: Option<Box<dyn Memory>>) {
+        let state = &mut *self.lock();
+        state.memory = memory.map(Arc::from);
+        if let Attached::Allocator(service) = &state.attached {
+            events::attached(self, service.name());
+        }
     }
 
-    pub(crate) fn memory(&self) -> Option<&dyn Memory> {
-        self.0.memory.get().map(|memory| &**memory)
+    pub(crate) fn memory(&self) -> Option<Arc<dyn Memory>> {
+        self.lock().memory.clone()
     }
 
-    /// What memory is behind its addresses; `None` for addresses alone.
+    /// What memory is behind its addresses; `None` for addresses alone, and when it is not registered any more.
     pub fn backing(&self) -> Option<Backing> {
-        self.memory().map(Memory::backing)
+        self.memory().map(|memory| memory.backing())
     }
 
     /// The name by which the map reaches it; `None` for a private region.
@@ -193,10 +199,12 @@ impl Region {
     /// Its figures, all of one moment. The largest hole is asked of the allocator.
     pub fn status(&self) -> RegionStatus {
         let state = &mut *self.lock();
+        let largest_hole = state.largest_hole(self).unwrap_or_default();
         RegionStatus {
             free_bytes: state.account.free.bytes(),
             users: state.chunks.live(),
-            largest_hole_bytes: state.largest_hole(self).unwrap_or_default().bytes(),
+            largest_hole,
+            largest_hole_bytes: largest_hole.bytes(),
             allocator: state.attached.state(&state.choice),
         }
     }
@@ -249,6 +257,9 @@ impl Region {
     ) -> Result<(u64, Tag, Slot), Box<Reason>> {
         let now = Moment::now();
         let state = &mut *self.lock();
+        if state.chunks.live() == ChunkTable::MOST {
+            return Err(state.refuse(self, request, Reason::TooManyChunks));
+        }
         let answer = match &mut state.attached {
             Attached::Allocator(service) => service.object.allocate(request),
             _ => match state.attach(self, registered) {
@@ -389,18 +400,22 @@ impl Region {
 
     /// Attaches the allocator that was given with the region.
     pub(crate) fn attach_given(&self) -> Result<(), Reason> {
-        self.lock().attach(self, &[].as_slice()).map(|_| ()).map_err(|why| *why)
+        self.lock().start_given(self.0.range)
     }
 
     /// Ends the region, if it is empty.
     pub(crate) fn unregister(&self) -> Result<(), UnregisterError> {
-        let state = &mut *self.lock();
+        let mut state = self.lock();
         match (state.registered, state.chunks.live()) {
             (false, _) => Err(UnregisterError::NotRegistered),
             (true, 0) => {
                 state.registered = false;
-                let old = mem::replace(&mut state.attached, Attached::Nothing { failure: None });
-                old.detached(self);
+                let allocator = mem::replace(&mut state.attached, Attached::Nothing { failure: None });
+                let memory = state.memory.take();
+                allocator.detached(self);
+                // Both end without the lock.
+                drop(state);
+                drop((allocator, memory));
                 Ok(())
             }
             (true, users) => Err(UnregisterError::Busy { users }),
@@ -449,15 +464,19 @@ impl State {
     /// Takes the allocator out of service for good and says why. Its live chunks stay booked and can be freed.
     #[cold]
     fn end_service(&mut self, region: &Region, what: &str) -> Reason {
-        if let Attached::Allocator(service) = &self.attached {
-            let allocator = service.name().to_string();
-            let reason = match service.object.fault().into_option() {
-                Some(message) => format!("{what}: {}", attach::one_line(&message)),
-                None => what.to_string(),
-            };
-            tracing::error!(region = %region, allocator, reason, "allocator taken out of service");
-            self.attached = Attached::OutOfService { allocator, reason };
-        }
+        self.attached = match mem::replace(&mut self.attached, Attached::Nothing { failure: None }) {
+            Attached::Allocator(service) => {
+                let allocator = service.name().to_string();
+                let reason = match service.object.fault().into_option() {
+                    Some(message) => format!("{what}: {}", attach::one_line(&message)),
+                    None => what.to_string(),
+                };
+                tracing::error!(region = %region, allocator, reason, "allocator taken out of service");
+                events::detached(region, &allocator);
+                Attached::OutOfService { allocator, reason, _ended: Box::new(service) }
+            }
+            absent => absent,
+        };
         self.attached.absence()
     }
 }

@@ -60,6 +60,14 @@ pub enum InvalidRegion {
         /// The size in bytes.
         size: u64,
     },
+    /// A name that no allocator can have.
+    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
+    BadAllocatorName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// A name that can't be written in the map.
     #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / @ : ( )", name.escape_debug())]
     BadName {

@@ -46,6 +46,9 @@ impl From<PageRange> for Reserved {
 }
 
 /// Gives memory to early regions.
+///
+/// It is asked for one region after the other, and may look at the framework it works for and change it, but for what would wait for
+/// it: [`early_regions_reserve`](crate::Cma::early_regions_reserve) and [`initialise`](crate::Cma::initialise).
 pub trait Reserver {
     /// Sets `request.pages` pages aside: at `request.start` when that is given, else where the reserver likes.
     ///

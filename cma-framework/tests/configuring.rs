@@ -363,3 +363,15 @@ fn a_region_whose_chunks_a_newer_build_cannot_adopt_keeps_the_old_one() {
     cma.set_region_allocator(&region, AllocatorChoice::named(newer.name())).unwrap();
     assert!(cma.alloc_from_region(&region, 4096, 0).is_err());
 }
+
+#[test]
+fn who_has_chunks_in_a_region_of_another_framework_is_not_said() {
+    let (one, two) = (with_regions(&["a"], "*=a"), with_regions(&["a"], "*=a"));
+    let _chunk = one.alloc("camera", None, 4096, 0).unwrap();
+    let _other = two.alloc("modem", None, 4096, 0).unwrap();
+    one.alloc("camera", None, 1 << 40, 0).unwrap_err();
+    let region = one.region("a").unwrap();
+    assert!(two.owners(&region).is_empty() && two.failures(&region).is_empty());
+    assert_eq!(&*one.owners(&region)[0].device.as_ref().unwrap().0, "camera");
+    assert_eq!(&*one.failures(&region)[0].device.as_ref().unwrap().0, "camera");
+}

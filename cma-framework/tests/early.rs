@@ -164,3 +164,41 @@ fn a_later_command_line_loses_no_memory() {
     assert!(cma.initialise().iter().all(|early| early.registered().is_some()));
     assert_eq!(cma.regions().len(), 2);
 }
+
+#[test]
+fn what_is_replaced_on_the_command_line_while_it_is_reserved_is_not_lost() {
+    struct Changes<'a>(&'a Cma, Banks);
+    impl Reserver for Changes<'_> {
+        fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+            self.0.command_line(Some("c=1M"), None).unwrap();
+            self.1.reserve(request)
+        }
+    }
+    let cma = Cma::new();
+    cma.command_line(Some("a=1M;b=1M"), None).unwrap();
+    let handles = cma.early_regions_reserve(&mut Changes(&cma, Banks::new(BANK, Growth::Up)));
+    cma.initialise();
+    assert!(handles.iter().all(|early| early.registered().is_some()));
+}
+
+#[test]
+fn what_is_not_as_aligned_or_as_high_as_was_asked_for_is_no_region() {
+    struct Answers(PageRange);
+    impl Reserver for Answers {
+        fn reserve(&mut self, _: &ReserveRequest) -> Result<Reserved, ReserveError> {
+            Ok(self.0.into())
+        }
+    }
+    for (alignment, answer) in [
+        (MIB, PageRange::from_pages(0x101, 256)),
+        (0, PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES - 255, 256)),
+    ] {
+        let cma = Cma::new();
+        let early = cma.early_region_register(early(MIB, alignment, None)).unwrap();
+        cma.early_regions_reserve(&mut Answers(answer));
+        assert!(
+            matches!(early.state(), EarlyState::NotReserved(ReserveError::Misplaced { .. })),
+            "{answer:?}"
+        );
+    }
+}

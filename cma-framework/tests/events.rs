@@ -1,5 +1,7 @@
 //! Events of single requests: named after mainline's tracepoints, with what it takes to follow a chunk, for who asks for them.
 
+mod common;
+
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
 use std::fmt::{Debug, Write};
@@ -102,4 +104,21 @@ fn attaching_changing_and_refusing_are_events_of_a_lower_level() {
     });
     assert_eq!(seen.len(), 1);
     assert!(seen[0].contains("1 live chunks need an allocator to adopt them"), "{seen:?}");
+}
+
+#[test]
+fn whatever_is_attached_is_detached_once() {
+    let given =
+        || AllocatorChoice::Given { plugin: Plugin::built_in::<cma_buddy::Buddy>(), params: String::new() };
+    let seen = events(Level::DEBUG, || {
+        let cma = Cma::new();
+        let region = common::region(&cma, "r", common::BASE, common::MIB, given());
+        cma.region_register(Some("q"), region.range().start(), common::MIB, given()).unwrap_err();
+        cma.region_unregister(&region).unwrap();
+        let bad = common::region(&cma, "bad", common::BASE, common::MIB, common::scripted("-1+1"));
+        cma.alloc_from_region(&bad, 4096, 0).unwrap_err();
+        cma.region_unregister(&bad).unwrap();
+    });
+    let of = |name: &str| seen.iter().filter(|line| line.starts_with(name)).count();
+    assert_eq!((of("cma_attach"), of("cma_detach")), (2, 2), "{seen:?}");
 }

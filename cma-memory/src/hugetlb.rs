@@ -64,7 +64,7 @@ impl Hugetlb {
         request: &ReserveRequest,
     ) -> Result<(Reserved, Option<MemoryError>), HugetlbError> {
         let pool = Pool::of(self.page_size)?;
-        if !request.pages.get().is_multiple_of(pool.frames()) {
+        if request.pages == Pages::ZERO || !request.pages.get().is_multiple_of(pool.frames()) {
             return Err(HugetlbError::Size { size: request.pages.bytes(), page: pool.size });
         }
         if let Some(start) = request.start.filter(|start| !start.get().is_multiple_of(pool.size)) {
@@ -146,6 +146,7 @@ impl Hugetlb {
                             free: found.len(),
                             longest,
                             page: pool.size,
+                            path: pool.path(),
                         },
                     });
                 }
@@ -242,7 +243,9 @@ impl Region {
 #[derive(Debug)]
 struct Shared(Arc<Region>);
 
-impl Memory for Shared {
+// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it, and passes nothing on but
+// descriptors, when it is asked for them. Claims for other addresses are refused.
+unsafe impl Memory for Shared {
     fn backing(&self) -> Backing {
         let contiguity = match &self.0.pagemap {
             Ok(_) => Contiguity::Verified,
@@ -254,6 +257,9 @@ impl Memory for Shared {
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
         let region = &self.0;
         let range = claim.range();
+        if !range.within(region.range) {
+            return Err(MemoryError::Elsewhere { range });
+        }
         let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
         let place = start..start + range.bytes() as usize;
         let slice = Slice { region: region.clone(), range, place, mapped: false };

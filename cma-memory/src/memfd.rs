@@ -58,7 +58,8 @@ struct Region {
     _taken: Taken,
 }
 
-impl Memory for Region {
+// SAFETY: each store has a file of its own.
+unsafe impl Memory for Region {
     fn backing(&self) -> Backing {
         Backing { kind: "memfd", contiguity: Contiguity::No, granule: Pages::new(1) }
     }

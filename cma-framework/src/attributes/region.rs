@@ -2,10 +2,10 @@
 //! CMA area.
 
 use super::{Attribute, AttributeError, line_if_any, lists};
+use crate::Cma;
 use crate::config::parse_allocator;
 use crate::loader::name_fault;
 use crate::region::{AllocatorChoice, AllocatorState, Region};
-use crate::{Cma, PAGE_SIZE};
 use std::fmt::Display;
 
 /// In the order in which they are listed. Each looks at the region once, so that what it says is of one moment.
@@ -19,7 +19,7 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("failures", lists::failures),
     Attribute::read_only("free", |_, region| line(region.free().bytes())),
     Attribute::read_only("high_water", |_, region| line(region.statistics().high_water_bytes)),
-    Attribute::read_only("maxchunk", |_, region| line(region.status().largest_hole_bytes / PAGE_SIZE)),
+    Attribute::read_only("maxchunk", |_, region| line(region.status().largest_hole.get())),
     Attribute::read_only("name", |_, region| Ok(line_if_any(region.name().unwrap_or_default()))),
     // Each bit of the bitmap stands for 2^0 pages.
     Attribute::read_only("order_per_bit", |_, _| line(0)),

@@ -24,7 +24,7 @@ impl Cma {
     /// now on whoever asks for the name gets the new build. Regions that the old one serves are taken over chunk by chunk where they
     /// are; one whose chunks the new build can't adopt goes on with the old. Two builds live side by side as long as it takes.
     ///
-    /// Nothing happens when this very build is registered already.
+    /// When this very build is registered already, regions that kept another one when it came are tried again.
     ///
     /// # Errors
     ///
@@ -36,26 +36,30 @@ impl Cma {
             let world = self.0.world.load_full();
             let old = world.allocators.iter().find(|registered| registered.name == new.name).cloned();
             match &old {
-                Some(old) if old.plugin == new.plugin => return Ok(Replacement::default()),
+                Some(old) if old.plugin == new.plugin => {}
                 Some(_) => self.change(|world| world.with_allocator_replaced(&new)),
                 None => {}
             }
             (old, world.regions.clone())
         };
         let Some(old) = old else {
-            let attachments = self.allocator_register(new.plugin)?;
-            return Ok(Replacement { attachments, ..Replacement::default() });
+            return match self.allocator_register(new.plugin.clone()) {
+                Ok(attachments) => Ok(Replacement { attachments, ..Replacement::default() }),
+                // Somebody else was first.
+                Err(RegisterAllocatorError::NameTaken { .. }) => self.allocator_replace(new.plugin),
+                Err(error) => Err(error),
+            };
         };
         let mut replacement = Replacement::default();
         for region in &regions {
-            match region.take_over(&old, &new) {
+            match region.take_over(&new.name, &*self.0) {
                 None => {}
                 Some(Ok(_)) => replacement.taken_over.push(region.clone()),
                 Some(Err(error)) => replacement.kept.push((region.clone(), error)),
             }
         }
         replacement.attachments = offer(&regions, &new, false);
-        replacement.replaced = Some(old.plugin);
+        replacement.replaced = Some(old.plugin).filter(|old| *old != new.plugin);
         Ok(replacement)
     }
 }

@@ -4,7 +4,7 @@ use super::chunks::ChunkTable;
 use super::{Region, State};
 use crate::allocate::Reason;
 use crate::events;
-use crate::loader::Plugin;
+use crate::loader::{Plugin, name_fault};
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
 use parking_lot::MutexGuard;
@@ -56,6 +56,14 @@ impl AllocatorChoice {
             AllocatorChoice::Default => None,
             AllocatorChoice::Named { name, .. } => Some(name),
             AllocatorChoice::Given { plugin, .. } => Some(plugin.name()),
+        }
+    }
+
+    /// What is wrong with the name it asks for.
+    pub(crate) fn fault(&self) -> Option<(&str, &'static str)> {
+        match self {
+            AllocatorChoice::Named { name, .. } => name_fault(name).map(|fault| (name.as_str(), fault)),
+            AllocatorChoice::Default | AllocatorChoice::Given { .. } => None,
         }
     }
 
@@ -114,6 +122,14 @@ pub enum ChangeError {
     /// The region was unregistered.
     #[error("the region is not registered any more")]
     Unregistered,
+    /// A name that no allocator can have.
+    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// Chunks are live and no allocator of that name is there to adopt them.
     #[error("{live} live chunks need an allocator to adopt them, and {} is registered", 
         wanted.as_ref().map_or("none".to_string(), |name| format!("no \"{name}\"")))]
@@ -160,8 +176,9 @@ pub(super) enum Attached {
     Nothing { failure: Option<Reason> },
     /// One at work.
     Allocator(Service),
-    /// One that lied or panicked. The region serves nothing until its allocator is changed.
-    OutOfService { allocator: String, reason: String },
+    /// One that lied or panicked. The region serves nothing until its allocator is changed. What it was goes then, too, and not under the region's
+    /// lock.
+    OutOfService { allocator: String, reason: String, _ended: Box<Service> },
 }
 
 /// An allocator at work on a region.
@@ -231,7 +248,7 @@ impl Attached {
     #[cold]
     pub(super) fn absence(&self) -> Reason {
         match self {
-            Attached::OutOfService { allocator, reason } => {
+            Attached::OutOfService { allocator, reason, .. } => {
                 Reason::OutOfService { allocator: allocator.clone(), reason: reason.clone() }
             }
             Attached::Nothing { failure: Some(failure) } => failure.clone(),
@@ -250,20 +267,24 @@ impl Attached {
                 wanted: choice.name().map(String::from),
                 failure: failure.as_ref().map(ToString::to_string),
             },
-            Attached::OutOfService { allocator, reason } => {
+            Attached::OutOfService { allocator, reason, .. } => {
                 AllocatorState::OutOfService { allocator: allocator.clone(), reason: reason.clone() }
             }
         }
     }
 }
 
-/// A plug-in's text without line breaks and escape codes: it reaches logs and terminals.
+/// The start of a plug-in's text without line breaks and escape codes: it reaches logs and terminals, and is kept with what was refused.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    const LONGEST: usize = 400;
+    text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What `choice` means among those that are registered: the plug-in and the name it is registered under.
-fn find(choice: &AllocatorChoice, registered: &impl Allocators) -> Option<(Plugin, Option<Arc<str>>)> {
+/// A plug-in and the name it is registered under.
+type Found = (Plugin, Option<Arc<str>>);
+
+/// What `choice` means among those that are registered.
+fn find(choice: &AllocatorChoice, registered: &impl Allocators) -> Option<Found> {
     registered.look(|registered| match choice {
         AllocatorChoice::Given { plugin, .. } => Some((plugin.clone(), Some(plugin.name().into()))),
         AllocatorChoice::Default => registered.first().map(|r| (r.plugin.clone(), r.name.clone())),
@@ -325,6 +346,17 @@ impl State {
     }
 }
 
+impl State {
+    /// Attaches the allocator that was given with the region, which nobody knows yet.
+    pub(super) fn start_given(&mut self, range: PageRange) -> Result<(), Reason> {
+        if let AllocatorChoice::Given { plugin, params } = &self.choice {
+            let service = Service::start(plugin, Some(plugin.name().into()), range, params)?;
+            self.attached = Attached::Allocator(service);
+        }
+        Ok(())
+    }
+}
+
 impl Region {
     /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
     pub(crate) fn change_allocator(
@@ -344,39 +376,60 @@ impl Region {
         choice: AllocatorChoice,
         registered: &impl Allocators,
     ) -> Result<AllocatorState, ChangeError> {
-        // The new one starts, and the old one ends, without the lock: requests wait for the adoption alone.
-        let started = find(&choice, registered)
-            .map(|(plugin, name)| Service::start(&plugin, name, self.range(), choice.params()));
-        let mut state = self.lock();
-        let next = state.successor(started, &choice)?;
-        state.choice = choice;
-        Ok(self.succeed(state, next))
+        if let Some((name, fault)) = choice.fault() {
+            return Err(ChangeError::BadName { name: name.to_string(), fault });
+        } else if !self.is_registered() {
+            return Err(ChangeError::Unregistered);
+        }
+        loop {
+            // The new one starts, and whichever is not needed ends, without the lock: requests wait for the adoption alone.
+            let found = find(&choice, registered);
+            let mut started = found
+                .as_ref()
+                .map(|(plugin, name)| Service::start(plugin, name.clone(), self.range(), choice.params()));
+            let mut state = self.lock();
+            if find(&choice, registered) != found {
+                // What is registered has changed meanwhile.
+                continue;
+            }
+            let next = state.successor(&mut started, &choice)?;
+            state.choice = choice;
+            return Ok(self.succeed(state, next));
+        }
     }
 
-    /// Gives the region `new` in place of `old`, another build of the same allocator, if that is what it has or what ended in it. The choice
-    /// stays, and so does every chunk.
+    /// Gives the region the build that is registered as `name` now, if it has another one, or had one that refused it or was taken out of
+    /// service. The choice stays, and so does every chunk.
     pub(crate) fn take_over(
         &self,
-        old: &Registered,
-        new: &Registered,
+        name: &Option<Arc<str>>,
+        registered: &impl Allocators,
     ) -> Option<Result<AllocatorState, ChangeError>> {
-        let params = {
-            let state = self.lock();
-            state.has(old).then(|| state.choice.params().to_string())?
-        };
-        let started = Service::start(&new.plugin, new.name.clone(), self.range(), &params);
-        let mut state = self.lock();
-        if !state.has(old) {
-            return None;
-        }
-        let choice = state.choice.clone();
-        Some(match state.successor(Some(started), &choice) {
-            Ok(next) => Ok(self.succeed(state, next)),
-            Err(error) => {
-                tracing::warn!(region = %self, %error, "allocator not replaced by its other build");
-                Err(error)
+        loop {
+            let (choice, found) = {
+                let state = self.lock();
+                let found = find(&state.choice, registered)?;
+                state.is_outdated(name, &found.0).then(|| (state.choice.clone(), found))?
+            };
+            let (plugin, as_name) = found.clone();
+            let mut started = Some(Service::start(&plugin, as_name, self.range(), choice.params()));
+            let mut state = self.lock();
+            if !state.is_outdated(name, &plugin) {
+                return None;
+            } else if state.choice.params() != choice.params()
+                || find(&state.choice, registered) != Some(found)
+            {
+                // What it asks for, or what that is, has changed meanwhile.
+                continue;
             }
-        })
+            let error = match state.successor(&mut started, &choice) {
+                Ok(next) => return Some(Ok(self.succeed(state, next))),
+                Err(error) => error,
+            };
+            drop(state);
+            tracing::warn!(region = %self, %error, "allocator not replaced by its other build");
+            return Some(Err(error));
+        }
     }
 
     /// Puts `next` in the place of what the region has.
@@ -394,39 +447,40 @@ impl Region {
 }
 
 impl State {
-    /// What is to serve the region next: `started`, which adopts every live chunk, or nothing.
+    /// What is to serve the region next: what has `started`, which adopts every live chunk, or nothing. What can't stays where it is.
     fn successor(
         &mut self,
-        started: Option<Result<Service, Reason>>,
+        started: &mut Option<Result<Service, Reason>>,
         choice: &AllocatorChoice,
     ) -> Result<Attached, ChangeError> {
         let live = self.chunks.live();
-        match started {
-            _ if !self.registered => Err(ChangeError::Unregistered),
+        if !self.registered {
+            return Err(ChangeError::Unregistered);
+        } else if let Some(Ok(service)) = started {
+            service.adopt_all(&mut self.chunks)?;
+        }
+        match started.take() {
+            Some(Ok(service)) => Ok(Attached::Allocator(service)),
+            Some(Err(reason)) => Err(ChangeError::Initialise { live, reason }),
             None if live > 0 => {
                 Err(ChangeError::NobodyAdopts { live, wanted: choice.name().map(String::from) })
             }
             None => Ok(Attached::Nothing { failure: None }),
-            Some(Err(reason)) => Err(ChangeError::Initialise { live, reason }),
-            Some(Ok(mut service)) => {
-                service.adopt_all(&mut self.chunks)?;
-                Ok(Attached::Allocator(service))
-            }
         }
     }
 
-    /// Whether `registered` serves the region, or did so until it was taken out of service.
-    fn has(&self, registered: &Registered) -> bool {
-        match &self.attached {
-            Attached::Nothing { .. } => false,
-            Attached::Allocator(service) => {
-                service.name == registered.name && service.plugin == registered.plugin
+    /// Whether the region has, or had until it was taken out of service or refused, another build than `plugin` of the
+    /// allocator registered as `name`.
+    fn is_outdated(&self, name: &Option<Arc<str>>, plugin: &Plugin) -> bool {
+        // One that was given with the region is not the registered one, whatever it is called.
+        !matches!(self.choice, AllocatorChoice::Given { .. })
+            && match &self.attached {
+                Attached::Allocator(service) => service.name == *name && service.plugin != *plugin,
+                Attached::OutOfService { allocator, .. }
+                | Attached::Nothing { failure: Some(Reason::AttachFailed { allocator, .. }) } => {
+                    Some(allocator.as_str()) == name.as_deref()
+                }
+                Attached::Nothing { .. } => false,
             }
-            // One that was given with the region is not the registered one, whatever it is called.
-            Attached::OutOfService { allocator, .. } => {
-                Some(allocator.as_str()) == registered.name.as_deref()
-                    && !matches!(self.choice, AllocatorChoice::Given { .. })
-            }
-        }
     }
 }

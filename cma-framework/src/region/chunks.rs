@@ -63,6 +63,9 @@ pub(super) struct Booked {
 }
 
 impl ChunkTable {
+    /// The most chunks that can be live: there are no more slots.
+    pub(super) const MOST: u32 = NONE;
+
     pub(super) fn new(region: PageRange) -> Self {
         ChunkTable {
             region,
@@ -80,7 +83,7 @@ impl ChunkTable {
         self.live
     }
 
-    /// Books a chunk, which must lie in the region.
+    /// Books a chunk, which must lie in the region. Fewer than [`MOST`](Self::MOST) are live.
     #[inline]
     pub(super) fn book(&mut self, range: PageRange, asker: Asker, since: Moment) -> Result<Slot, Overlaps> {
         if !self.occupancy.take(range) {
@@ -114,7 +117,7 @@ impl ChunkTable {
             self.records.reserve_exact(self.records.len() / 4 + 16);
         }
         self.records.push(Record { first, pages, asker, since });
-        // Memory ends before 2^32 records of 16 bytes do.
+        // Fewer than `MOST` were live, so there is a slot.
         (self.records.len() - 1) as u32
     }
 
@@ -174,9 +177,9 @@ impl ChunkTable {
         Some((Slot(slot), Placement { range, tag }))
     }
 
-    /// Whether a live chunk starts at page `first` of the address space. Looks at all of them.
+    /// Whether a live chunk starts at page `first` of the region. Looks at all of them, if the page is taken.
     pub(super) fn starts_at(&self, first: u64) -> bool {
-        self.iter().any(|(_, booked)| booked.range.first_page() == first)
+        self.occupancy.is_taken(first) && self.iter().any(|(_, booked)| booked.range.first_page() == first)
     }
 
     fn iter(&self) -> impl Iterator<Item = (Slot, Booked)> {

@@ -54,6 +54,17 @@ impl Occupancy {
         }
     }
 
+    /// Whether a marked range covers page `page` of the region.
+    pub(super) fn is_taken(&self, page: u64) -> bool {
+        match &self.taken {
+            Taken::Bits(Bits(bytes)) => {
+                let offset = page - self.region.first_page();
+                bytes[offset as usize / 8] >> (offset % 8) & 1 == 1
+            }
+            Taken::Tree(tree) => tree.range(..=page).next_back().is_some_and(|(_, end)| page < *end),
+        }
+    }
+
     /// Unmarks a range that was marked.
     #[inline]
     pub(super) fn release(&mut self, range: PageRange) {

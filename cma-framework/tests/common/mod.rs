@@ -92,9 +92,12 @@ pub fn scripted(script: &str) -> AllocatorChoice {
 /// Implements `Allocator` for `$type`, which does what the best-fit allocator in it does, and something of its own when it is asked.
 macro_rules! delegate {
     ($type:ty, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
+        crate::common::delegate!($type, "delegate", |$this| $inner, |$region, $params| $new);
+    };
+    ($type:ty, $name:literal, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
         impl cma_api::Allocator for $type {
             const INFO: cma_api::Info =
-                cma_api::Info { name: "delegate", version: "1", description: "best fit, watched" };
+                cma_api::Info { name: $name, version: "1", description: "another allocator, watched" };
             fn new($region: cma_api::PageRange, $params: &str) -> Result<Self, cma_api::InitError> {
                 $new
             }

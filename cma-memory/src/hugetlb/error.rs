@@ -17,7 +17,7 @@ pub(crate) enum HugetlbError {
         sizes: Vec<u64>,
     },
     /// The region's size is not whole huge pages.
-    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes(size.next_multiple_of(*page)))]
+    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes((*size).max(1).next_multiple_of(*page)))]
     Size {
         /// The region's size in bytes.
         size: u64,
@@ -44,14 +44,15 @@ pub(crate) enum HugetlbError {
         total: usize,
         /// The size of one in bytes.
         page: u64,
-        /// The file that enlarges the pool.
+        /// The file that sets the pool's size.
         path: String,
     },
     /// No run of physically consecutive pages is that long.
     #[error("of the {free} huge pages of {} that the pool has to give, {longest} at most lie side by side, and it takes {wanted}{}; \
-        either reserve them as the machine starts (hugepages={} on the kernel's command line), or empty the pool, let the \
-        kernel clear up (echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory) and fill it again",
-        Bytes(*page), aligned(*alignment, *page), wanted.max(free))]
+        as root, enlarge the pool (what isn't needed can go back afterwards), or let the kernel clear up and fill it anew: \
+        echo 0 > {path}; echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory; echo {} > {path}; \
+        surest is to have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
+        Bytes(*page), aligned(*alignment, *page), wanted.max(free), Bytes(*page), wanted.max(free))]
     NoRun {
         /// How many it takes.
         wanted: usize,
@@ -63,6 +64,8 @@ pub(crate) enum HugetlbError {
         longest: usize,
         /// The size of one in bytes.
         page: u64,
+        /// The file that sets the pool's size.
+        path: String,
     },
     /// The wished place is not in the pool.
     #[error(

@@ -37,6 +37,11 @@ impl Pool {
         self.size / PAGE_SIZE
     }
 
+    /// The file that sets how many pages it has.
+    pub(super) fn path(self) -> String {
+        format!("{POOLS}/hugepages-{}kB/nr_hugepages", self.size >> 10)
+    }
+
     /// A page out of the pool; none when it has no more to give.
     pub(super) fn take(self, label: &str) -> Result<Option<Page>, MemoryError> {
         let size = MemfdFlags::from_bits_retain(self.size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
@@ -50,7 +55,7 @@ impl Pool {
 
     /// The error for a pool that had `free` pages to give where `wanted` were needed.
     pub(super) fn too_small(self, wanted: usize, free: usize) -> HugetlbError {
-        let path = format!("{POOLS}/hugepages-{}kB/nr_hugepages", self.size >> 10);
+        let path = self.path();
         let total = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
         HugetlbError::TooFew { wanted, free, total: total.unwrap_or(free), page: self.size, path }
     }

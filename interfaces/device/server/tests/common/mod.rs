@@ -2,14 +2,17 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+mod pieced;
+
 use cma_client::Client;
 use cma_device_protocol::wire::{self, Descriptors, Lost};
 use cma_device_protocol::{Answer, Message, Request, Source};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
-use cma_framework::config::{Bank, Growth, Map};
+use cma_framework::config::{Bank, Growth};
 use cma_framework::reserve::{Banks, Reserver};
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
 use cma_memory::Memfd;
+pub use pieced::Pieced;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::SocketAddrUnix;
@@ -38,10 +41,14 @@ pub fn framework(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
 
 /// 64 MiB of ordinary memory as region `ram`, and 16 MiB that are addresses alone as region `bare`, for device `bare`.
 pub fn with_memory() -> Cma {
-    let cma = framework("ram=64M", "bare=bare;*=ram", &mut Memfd::new(banks()));
+    with_map("ram=64M", "bare=bare;*=ram")
+}
+
+/// Regions of ordinary memory, and 16 MiB that are addresses alone as region `bare`.
+pub fn with_map(regions: &str, map: &str) -> Cma {
+    let cma = framework(regions, map, &mut Memfd::new(banks()));
     let start = DmaAddr::new(BASE + (1 << 37));
     cma.region_register(Some("bare"), start, 16 * MIB, AllocatorChoice::Default).unwrap();
-    cma.set_map(Map::parse("bare=bare;*=ram").unwrap());
     cma
 }
 
@@ -128,9 +135,20 @@ impl Raw {
         self.say(Message::request(id, request).unwrap().as_bytes());
     }
 
+    fn polls(&self, wanted: PollFlags) -> bool {
+        let mut line = [PollFd::new(&self.0, wanted)];
+        poll(&mut line, Some(&Default::default())).unwrap();
+        line[0].revents().intersects(wanted)
+    }
+
     /// Whether the server has said something.
     pub fn is_spoken_to(&self) -> bool {
-        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&Default::default())).unwrap() > 0
+        self.polls(PollFlags::IN)
+    }
+
+    /// Whether the server has hung up, whatever it said before.
+    pub fn is_gone(&self) -> bool {
+        self.polls(PollFlags::RDHUP)
     }
 
     /// What the server says next.

@@ -1,0 +1,86 @@
+//! Memory of many pieces, as huge pages are, on machines that have none: a file for each 64 KiB.
+
+use super::banks;
+use cma_framework::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Piece, Store};
+use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
+use cma_framework::{Alignment, Pages};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// The size of a piece in bytes.
+pub const PIECE: u64 = 64 << 10;
+
+/// Gives regions such memory.
+pub struct Pieced(Banks);
+
+impl Pieced {
+    pub fn new() -> Self {
+        Pieced(banks())
+    }
+}
+
+impl Reserver for Pieced {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        let alignment = Alignment::new(PIECE).unwrap().max(request.alignment);
+        let range = self.0.set_aside(&ReserveRequest { alignment, ..request.clone() })?;
+        Ok(Reserved { range, memory: Some(Box::new(Region)) })
+    }
+}
+
+#[derive(Debug)]
+struct Region;
+
+// SAFETY: each store has files of its own.
+unsafe impl Memory for Region {
+    fn backing(&self) -> Backing {
+        Backing { kind: "pieces", contiguity: Contiguity::No, granule: Pages::covering(PIECE) }
+    }
+
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
+        let range = claim.range();
+        assert!(range.start().get().is_multiple_of(PIECE) && range.bytes().is_multiple_of(PIECE), "{range}");
+        Ok(Box::new(Files((0..range.bytes() / PIECE).map(|_| file()).collect())))
+    }
+}
+
+#[derive(Debug)]
+struct Files(Vec<OwnedFd>);
+
+fn file() -> OwnedFd {
+    let file = memfd_create("piece", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&file, PIECE).unwrap();
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+    again(&file)
+}
+
+fn again(file: &OwnedFd) -> OwnedFd {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap()
+}
+
+impl Store for Files {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        unreachable!("a server maps nothing")
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+        Ok(self.0.iter().map(|file| Piece { file: again(file), offset: 0, len: PIECE }).collect())
+    }
+
+    fn held(&self) -> bool {
+        // A lease is granted on what nobody else has open.
+        let lease = |file: &OwnedFd, kind: libc::c_int| {
+            // SAFETY: the command takes an integer and touches no memory.
+            unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
+        };
+        !self.0.iter().all(|file| lease(file, libc::F_WRLCK) && lease(file, libc::F_UNLCK))
+    }
+}
