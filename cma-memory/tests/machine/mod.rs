@@ -81,7 +81,7 @@ impl Machine {
         Machine { changed: Vec::new(), _turn: file }
     }
 
-    /// The machine with `pages` huge pages to give, which lie side by side from a multiple of 16 MiB on. `None`, and a word on the
+    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on the
     /// terminal, when this test can't have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
         let mut machine = Machine::lock();
@@ -95,9 +95,7 @@ impl Machine {
             let mut all = all_pages();
             let run = |from: &usize| {
                 let run = all.get(*from..*from + pages as usize);
-                run.is_some_and(|run| {
-                    run[0].0 % 4096 == 0 && run[run.len() - 1].0 == run[0].0 + (pages - 1) * 512
-                })
+                run.is_some_and(|run| run[run.len() - 1].0 == run[0].0 + (pages - 1) * 512)
             };
             if let Some(first) = (0..all.len()).find(run) {
                 let run: Vec<_> = all.drain(first..first + pages as usize).collect();
