@@ -35,7 +35,7 @@ type Reply = Result<(Answer<'static>, Vec<Piece>), Refusal>;
 
 impl Desk {
     /// Serves a request.
-    pub(crate) fn serve(&self, turn: &Turn<'_>, client: &mut Client, request: &Request<'_>) -> Reply {
+    pub(crate) fn serve(&self, turn: &Turn, client: &mut Client, request: &Request<'_>) -> Reply {
         match *request {
             Request::Alloc { from, size, alignment, memory } => {
                 if client.lease.is_some() {
@@ -113,7 +113,7 @@ impl Desk {
 
     fn allocate(
         &self,
-        turn: &Turn<'_>,
+        turn: &Turn,
         peer: &Peer,
         from: Source<'_>,
         size: u64,

@@ -20,6 +20,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{self, Errno};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{
@@ -39,6 +40,9 @@ const SHARE: usize = 3;
 /// How long nobody is let in when the process can have no more descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client that asks on may take to read the answer before.
+const READS_WITHIN: Duration = Duration::from_millis(100);
+
 // What an epoll event is about: one of these, or else a connection.
 const LISTENER: u64 = 0;
 const SHUTDOWN: u64 = 1;
@@ -52,8 +56,8 @@ pub struct Server {
     listener: Listener,
     epoll: OwnedFd,
     alarm: Alarm,
-    turns: Turns,
-    shares: Shares<(Arc<Connection>, EventFlags)>,
+    turns: Arc<Turns>,
+    shares: Shares<Event>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     newest: AtomicU64,
     desk: Desk,
@@ -67,6 +71,14 @@ struct Connection {
     socket: OwnedFd,
     /// `None` when it is over. Locked by who serves it, and an event is for one thread alone.
     client: Mutex<Option<Client>>,
+}
+
+/// Something that happened on a line, in its turn.
+#[derive(Debug)]
+struct Event {
+    connection: Arc<Connection>,
+    flags: EventFlags,
+    turn: Turn,
 }
 
 /// A timer that wakes one of the threads.
@@ -104,7 +116,7 @@ impl Server {
         let server = Server {
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(system)?,
             alarm: Alarm { timer, set: Mutex::new(None) },
-            turns: Turns::default(),
+            turns: Arc::default(),
             shares: Shares::new(SHARE),
             connections: Mutex::default(),
             newest: AtomicU64::new(FIRST_CONNECTION),
@@ -163,22 +175,22 @@ impl Server {
                 number => {
                     let connection = self.connections.lock().get(&number).cloned();
                     if let Some(connection) = connection {
-                        self.work_for(connection.uid, (connection, flags), turn);
+                        self.work_for(connection.uid, Event { connection, flags, turn });
                     }
                 }
             }
         }
     }
 
-    /// Serves a connection when its user has its turn, and whatever of that user was put off meanwhile.
-    fn work_for<'s>(&'s self, uid: u32, work: (Arc<Connection>, EventFlags), turn: Turn<'s>) {
-        let mut next = self.shares.begin(uid, work).map(|work| (work, turn));
-        while let Some(((connection, flags), turn)) = next {
+    /// Serves a user's line when the user has a thread left, and whatever was put off for this user meanwhile.
+    fn work_for(&self, uid: u32, event: Event) {
+        let mut next = self.shares.begin(uid, event);
+        while let Some(Event { connection, flags, turn }) = next {
             if self.serve(&connection, flags, &turn) == Line::Over {
                 self.hang_up(&connection);
             }
             drop(turn);
-            next = self.shares.finish(uid, |work| (work, self.turns.begin()));
+            next = self.shares.finish(uid);
         }
     }
 
@@ -192,7 +204,7 @@ impl Server {
     }
 
     /// Lets one client in.
-    fn accept(&self, turn: &Turn<'_>) -> io::Result<()> {
+    fn accept(&self, turn: &Turn) -> io::Result<()> {
         let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
             // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
@@ -207,13 +219,15 @@ impl Server {
     }
 
     /// Gives a client its place, or says why there is none.
-    fn admit(&self, socket: OwnedFd, turn: &Turn<'_>) {
+    fn admit(&self, socket: OwnedFd, turn: &Turn) {
         let Ok(peer) = Peer::of(socket.as_fd()) else { return };
         // Who is gone by now takes no place, so that who comes next finds it free.
-        if is_gone(socket.as_fd()) {
+        if polls(socket.as_fd(), PollFlags::RDHUP, Duration::ZERO) {
             return;
         }
         sys::refuse_descriptors(socket.as_fd());
+        // The smallest there is: then a line can be written to again when all that was written is read.
+        let _ = set_socket_send_buffer_size(&socket, 1);
         let seat = self.desk.accounts.seat(&peer).or_else(|_| {
             turn.wait_for_earlier();
             self.desk.behind.look(true);
@@ -234,7 +248,7 @@ impl Server {
     }
 
     /// Serves one request of a connection.
-    fn serve(&self, connection: &Connection, flags: EventFlags, turn: &Turn<'_>) -> Line {
+    fn serve(&self, connection: &Connection, flags: EventFlags, turn: &Turn) -> Line {
         let socket = connection.socket.as_fd();
         let mut client = connection.client.lock();
         let Some(client) = &mut *client else { return Line::Over };
@@ -251,9 +265,10 @@ impl Server {
             }
             Err(_) => return Line::Over,
         };
-        // A client that doesn't read what it is told is told nothing more.
-        if sys::is_unread(socket).unwrap_or(true) {
-            tracing::debug!(number = connection.number, "asked again before it had read the answer");
+        // A client that doesn't read what it is told is told nothing more. Where processes share a line, one that is killed
+        // may leave an answer unread, which the next one passes over.
+        if !polls(socket, PollFlags::OUT, READS_WITHIN) {
+            tracing::debug!(number = connection.number, "asked again and has not read the last answer");
             return Line::Over;
         }
         let id = message.id();
@@ -322,11 +337,11 @@ impl Server {
 /// What a connection is waited for.
 const WANTED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
-/// Whether the other end has hung up.
-fn is_gone(socket: BorrowedFd<'_>) -> bool {
-    let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    let mut line = [PollFd::new(&socket, PollFlags::RDHUP)];
-    poll(&mut line, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok() && line[0].revents().intersects(ends)
+/// Whether one of these comes to be so of a line.
+fn polls(line: BorrowedFd<'_>, wanted: PollFlags, within: Duration) -> bool {
+    let mut polled = [PollFd::new(&line, wanted)];
+    let within = Timespec::try_from(within).ok();
+    io::retry_on_intr(|| poll(&mut polled, within.as_ref())).is_ok() && !polled[0].revents().is_empty()
 }
 
 fn nonsense(wrong: Malformed) -> Refusal {

@@ -36,18 +36,18 @@ impl<Work> Shares<Work> {
         }
     }
 
-    /// Ends what was begun for a user. What it had put off goes on in its place, begun by `begin` before anybody else gets any.
-    pub(crate) fn finish<T>(&self, uid: u32, begin: impl FnOnce(Work) -> T) -> Option<T> {
+    /// Ends what was begun for a user. What it had put off begins in its place, before anything new.
+    pub(crate) fn finish(&self, uid: u32) -> Option<Work> {
         let users = &mut *self.users.lock();
         let share = users.get_mut(&uid)?;
-        if let Some(work) = share.put_off.pop_front() {
-            return Some(begin(work));
+        let next = share.put_off.pop_front();
+        if next.is_none() {
+            share.under_way -= 1;
+            if share.under_way == 0 {
+                users.remove(&uid);
+            }
         }
-        share.under_way -= 1;
-        if share.under_way == 0 {
-            users.remove(&uid);
-        }
-        None
+        next
     }
 }
 
@@ -60,11 +60,11 @@ mod tests {
         let shares = Shares::new(2);
         assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work)), [Some(1), Some(2), None, None]);
         assert_eq!(shares.begin(8, 5), Some(5));
-        assert_eq!(shares.finish(7, |work| work), Some(3));
+        assert_eq!(shares.finish(7), Some(3));
         assert_eq!(shares.begin(7, 6), None);
-        assert_eq!([(); 4].map(|()| shares.finish(7, |work| work)), [Some(4), Some(6), None, None]);
+        assert_eq!([(); 4].map(|()| shares.finish(7)), [Some(4), Some(6), None, None]);
         assert_eq!(shares.begin(7, 9), Some(9));
-        assert_eq!([7, 8].map(|uid| shares.finish(uid, |work| work)), [None, None]);
+        assert_eq!([7, 8].map(|uid| shares.finish(uid)), [None, None]);
         assert!(shares.users.lock().is_empty());
     }
 }

@@ -81,11 +81,3 @@ pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) {
         )
     };
 }
-
-/// Whether the other end has not read everything that was sent to it.
-pub(crate) fn is_unread(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut bytes: c_int = 0;
-    // SAFETY: the kernel writes one `c_int` at the address of one (`SIOCOUTQ`, which is `TIOCOUTQ`).
-    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
-    if answer == 0 { Ok(bytes != 0) } else { Err(last()) }
-}

@@ -2,10 +2,11 @@
 //!
 //! A client that closes a connection and asks on another means the second to find what the first gave back. The two are
 //! events one after the other, but two threads may serve them side by side. So each event is numbered as it is taken, and a request that
-//! would be refused waits until what came before it is done, and looks again.
+//! would be refused waits until what came before it is done, and looks again. What is put off keeps its number.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a request waits for what came before it. Only an allocator that hangs takes longer.
@@ -27,30 +28,25 @@ struct UnderWay {
 
 /// An event under way, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn<'t> {
-    turns: &'t Turns,
+pub(crate) struct Turn {
+    turns: Arc<Turns>,
     number: u64,
 }
 
 impl Turns {
     /// Takes an event by `take` and numbers it. Others wait meanwhile.
-    pub(crate) fn take<T>(&self, take: impl FnOnce() -> T) -> (T, Turn<'_>) {
+    pub(crate) fn take<T>(self: &Arc<Self>, take: impl FnOnce() -> T) -> (T, Turn) {
         let _taking = self.taking.lock();
         let event = take();
-        (event, self.begin())
-    }
-
-    /// The next number, for an event that was put off.
-    pub(crate) fn begin(&self) -> Turn<'_> {
         let under_way = &mut *self.under_way.lock();
         let number = under_way.next;
         under_way.next += 1;
         under_way.numbers.insert(number);
-        Turn { turns: self, number }
+        (event, Turn { turns: self.clone(), number })
     }
 }
 
-impl Turn<'_> {
+impl Turn {
     /// Waits until every event that came before this one is done.
     pub(crate) fn wait_for_earlier(&self) {
         let until = Instant::now() + PATIENCE;
@@ -63,7 +59,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.turns.under_way.lock().numbers.remove(&self.number);
         self.turns.done.notify_all();
@@ -77,10 +73,8 @@ mod tests {
 
     #[test]
     fn a_turn_waits_for_the_one_before_it_and_for_none_behind_it() {
-        let turns = Turns::default();
-        let ((), first) = turns.take(|| ());
-        let ((), second) = turns.take(|| ());
-        let third = turns.begin();
+        let turns = Arc::new(Turns::default());
+        let [first, second, third] = [(); 3].map(|()| turns.take(|| ()).1);
         let over = AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| {
@@ -96,8 +90,8 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever() {
-        let turns = Turns::default();
-        let (_stuck, later) = (turns.begin(), turns.begin());
+        let turns = Arc::new(Turns::default());
+        let [_stuck, later] = [(); 2].map(|()| turns.take(|| ()).1);
         later.wait_for_earlier();
     }
 }

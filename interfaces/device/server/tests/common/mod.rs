@@ -1,6 +1,6 @@
 //! What the server's tests share: a framework with memory, and a server for it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part")]
 
 mod pieced;
 

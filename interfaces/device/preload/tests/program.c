@@ -1,0 +1,891 @@
+/*
+ * A program that knows the published interface of /dev/cma and nothing else, for the tests of the library that stands in for the
+ * device. Each scenario is a word on the command line; one that fails says where and exits with 1.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAGIC 0x634d6142u
+#define DEVICE "/dev/cma"
+#define PAGE 4096ul
+#define MIB (1ul << 20)
+
+/* Layout A, of the first four versions. */
+struct request_a {
+    uint32_t magic;
+    char name[17];
+    char type[17];
+    uint16_t pad;
+    uint64_t size;
+    uint64_t alignment;
+    uint64_t start;
+};
+
+/* Layout B, of the last two. */
+struct request_b {
+    uint32_t magic;
+    uint32_t type;
+    uint64_t size;
+    uint64_t alignment;
+    uint64_t start;
+    char spec[32];
+};
+
+#define ALLOC_A _IOWR('p', 0, struct request_a)
+#define ALLOC_B _IOWR('p', 0, struct request_b)
+
+_Static_assert(sizeof(struct request_a) == 64, "layout A has 64 bytes");
+_Static_assert(sizeof(struct request_b) == 64, "layout B has 64 bytes");
+
+static const char *self;
+
+#define CHECK(what)                                                                           \
+    do {                                                                                      \
+        if (!(what)) {                                                                        \
+            fprintf(stderr, "line %d: %s (%s)\n", __LINE__, #what, strerror(errno));          \
+            exit(1);                                                                          \
+        }                                                                                     \
+    } while (0)
+
+/* That a call fails with an errno. */
+#define FAILS(call, with)                                                                     \
+    do {                                                                                      \
+        errno = 0;                                                                            \
+        CHECK((long)(call) == -1);                                                            \
+        CHECK(errno == (with));                                                               \
+    } while (0)
+
+static struct request_a a(const char *name, const char *type, uint64_t size, uint64_t alignment)
+{
+    struct request_a request = { .magic = MAGIC, .size = size, .alignment = alignment };
+    strcpy(request.name, name);
+    strcpy(request.type, type);
+    return request;
+}
+
+static struct request_b b(uint32_t type, const char *spec, uint64_t size, uint64_t alignment)
+{
+    struct request_b request = { .magic = MAGIC, .type = type, .size = size, .alignment = alignment };
+    /* What fills it has no end. */
+    memcpy(request.spec, spec, strnlen(spec, sizeof request.spec));
+    return request;
+}
+
+static int device(void)
+{
+    int fd = open(DEVICE, O_RDWR);
+    CHECK(fd >= 0);
+    return fd;
+}
+
+/* A chunk in layout A; its address. */
+static uint64_t alloc(int fd, uint64_t size)
+{
+    struct request_a request = a("camera", "", size, 0);
+    CHECK(ioctl(fd, ALLOC_A, &request) == 0);
+    return request.start;
+}
+
+static unsigned char *map(int fd, size_t size)
+{
+    unsigned char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(memory != MAP_FAILED);
+    return memory;
+}
+
+/* Whether all 64 MiB of the region can be had, now. */
+static int all_is_free(void)
+{
+    int fd = device();
+    struct request_a request = a("camera", "", 64 * MIB, 0);
+    int is = ioctl(fd, ALLOC_A, &request) == 0;
+    close(fd);
+    return is;
+}
+
+static void wait_until_all_is_free(void)
+{
+    for (int i = 0; i < 2000 && !all_is_free(); i++)
+        usleep(2000);
+    CHECK(all_is_free());
+}
+
+static void child_is_well(pid_t child)
+{
+    int status;
+    CHECK(child > 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+extern int __open_2(const char *, int);
+extern int __open64_2(const char *, int);
+extern int __openat_2(int, const char *, int);
+extern int __openat64_2(int, const char *, int);
+
+static void use(int fd)
+{
+    CHECK(fd >= 0);
+    alloc(fd, PAGE);
+    unsigned char *memory = map(fd, PAGE);
+    CHECK(memory[0] == 0);
+    memory[0] = 1;
+    CHECK(munmap(memory, PAGE) == 0);
+    CHECK(close(fd) == 0);
+}
+
+static void opens(void)
+{
+    int dev = open("/dev", O_RDONLY | O_DIRECTORY);
+    CHECK(dev >= 0);
+    use(open(DEVICE, O_RDWR));
+    use(open64(DEVICE, O_RDWR));
+    use(openat(AT_FDCWD, DEVICE, O_RDWR));
+    use(openat64(AT_FDCWD, DEVICE, O_RDWR));
+    use(openat(dev, "cma", O_RDWR));
+    use(openat(-1, DEVICE, O_RDWR));
+    use(__open_2(DEVICE, O_RDWR));
+    use(__open64_2(DEVICE, O_RDWR));
+    use(__openat_2(AT_FDCWD, DEVICE, O_RDWR));
+    use(__openat64_2(dev, "./cma", O_RDWR));
+    use(open("/dev/../dev//cma", O_RDWR));
+    use(open(DEVICE, O_RDWR | O_CREAT, 0600));
+    use(open(DEVICE, O_RDWR | O_NONBLOCK));
+    CHECK(access(DEVICE, F_OK) == -1);
+    CHECK(chdir("/dev") == 0);
+    use(open("cma", O_RDWR));
+
+    const char *modes[] = { "r", "r+", "w", "w+", "a+", "r+e" };
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        FILE *file = i % 2 ? fopen(DEVICE, modes[i]) : fopen64(DEVICE, modes[i]);
+        CHECK(file);
+        CHECK(!!(fcntl(fileno(file), F_GETFD) & FD_CLOEXEC) == !!strchr(modes[i], 'e'));
+        alloc(fileno(file), PAGE);
+        CHECK(*map(fileno(file), PAGE) == 0);
+        CHECK(fclose(file) == 0);
+    }
+
+    int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+    CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    close(fd);
+    fd = open(DEVICE, O_RDWR);
+    CHECK(fcntl(fd, F_GETFD) == 0);
+    /* The lowest number that is free, as always. */
+    int next = dup(fd);
+    close(next);
+    CHECK(open(DEVICE, O_RDWR) == next);
+}
+
+static void layouts(void)
+{
+    int fd = device();
+    struct request_a in_a = a("camera", "frame", 3 * PAGE + 1, 64 * 1024);
+    in_a.pad = 77;
+    struct request_a before = in_a;
+    CHECK(ioctl(fd, ALLOC_A, &in_a) == 0);
+    CHECK(in_a.start != 0 && in_a.start % (64 * 1024) == 0);
+    before.start = in_a.start;
+    CHECK(memcmp(&before, &in_a, sizeof in_a) == 0);
+    map(fd, 4 * PAGE);
+    close(fd);
+
+    fd = device();
+    struct request_b in_b = b(0, "camera/frame", PAGE, 1 * MIB);
+    struct request_b before_b = in_b;
+    CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
+    CHECK(in_b.start % MIB == 0);
+    before_b.start = in_b.start;
+    CHECK(memcmp(&before_b, &in_b, sizeof in_b) == 0);
+    close(fd);
+
+    /* The type is behind the last slash; "typed/fw" has a region of its own, 8 MiB from 0x80000000 on. */
+    fd = device();
+    in_b = b(0, "typed/fw/fw", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_B, &in_b), ENOENT);
+    in_b = b(0, "typed/fw", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
+    CHECK(in_b.start >= 0x80000000 && in_b.start < 0x80800000);
+    close(fd);
+    fd = device();
+    in_a = a("typed", "fw", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_A, &in_a) == 0);
+    CHECK(in_a.start >= 0x80000000 && in_a.start < 0x80800000);
+    close(fd);
+
+    fd = device();
+    in_b = b(1, "none,fw,ram", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
+    CHECK(in_b.start >= 0x80000000 && in_b.start < 0x80800000);
+    close(fd);
+
+    /* The longest strings. */
+    fd = device();
+    in_a = a("0123456789abcdef", "fedcba9876543210", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_A, &in_a) == 0);
+    close(fd);
+    fd = device();
+    in_b = b(0, "0123456789abcdef/fedcba987654321", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+    in_b = b(0, "0123456789abcdef/fedcba98765432", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
+    close(fd);
+}
+
+static void errnos(void)
+{
+    int fd = device();
+    struct request_a in_a = a("camera", "", PAGE, 0);
+    struct request_b in_b = b(0, "camera", PAGE, 0);
+    void *nowhere = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int number;
+
+    /* Other ioctls, also those that a socket has. */
+    FAILS(ioctl(fd, _IOWR('p', 1, struct request_a), &in_a), ENOTTY);
+    FAILS(ioctl(fd, _IOWR('q', 0, struct request_a), &in_a), ENOTTY);
+    FAILS(ioctl(fd, _IOW('p', 0, struct request_a), &in_a), ENOTTY);
+    FAILS(ioctl(fd, FIONREAD, &number), ENOTTY);
+    FAILS(ioctl(fd, TIOCGWINSZ, &in_a), ENOTTY);
+    FAILS(ioctl(fd, 0, NULL), ENOTTY);
+    /* A wrong magic number. */
+    in_a.magic++;
+    FAILS(ioctl(fd, ALLOC_A, &in_a), ENOTTY);
+    in_a.magic--;
+    /* No argument. */
+    FAILS(ioctl(fd, ALLOC_A, NULL), EINVAL);
+    /* Strings that don't end. */
+    memset(in_a.name, 'x', sizeof in_a.name);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    in_a = a("camera", "", PAGE, 0);
+    memset(in_a.type, 'x', sizeof in_a.type);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    memset(in_b.spec, 'x', sizeof in_b.spec);
+    FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+    /* Unknown requests. */
+    for (uint32_t type = 2; type < 100; type++) {
+        in_b = b(type, "camera", PAGE, 0);
+        FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+    }
+    /* Bad pointers. */
+    FAILS(ioctl(fd, ALLOC_A, (void *)8), EFAULT);
+    FAILS(ioctl(fd, ALLOC_A, nowhere), EFAULT);
+    FAILS(ioctl(fd, ALLOC_A, (void *)-64), EFAULT);
+    CHECK(mprotect(nowhere, PAGE, PROT_READ | PROT_WRITE) == 0);
+    in_a = a("camera", "", PAGE, 0);
+    memcpy((char *)nowhere + PAGE - 32, &in_a, 32);
+    FAILS(ioctl(fd, ALLOC_A, (char *)nowhere + PAGE - 32), EFAULT);
+    /* One that can be read and not written to: the chunk is not kept. */
+    memcpy(nowhere, &in_a, sizeof in_a);
+    CHECK(mprotect(nowhere, PAGE, PROT_READ) == 0);
+    FAILS(ioctl(fd, ALLOC_A, nowhere), EFAULT);
+    CHECK(all_is_free());
+    /* What the framework refuses. */
+    in_a = a("camera", "", 0, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    in_a = a("camera", "", PAGE, 3);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    in_a = a("camera", "", 65 * MIB, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), ENOMEM);
+    in_a = a("camera", "", UINT64_MAX, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    in_a = a("", "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
+    in_a = a("nobody", "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), ENOENT);
+    in_b = b(1, "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+    in_b = b(1, "none", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_B, &in_b), ENOMEM);
+    /* Mapping before there is a chunk. */
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), EBADFD);
+    FAILS(mmap(NULL, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
+
+    alloc(fd, 4 * PAGE);
+    /* A second chunk, whatever else is wrong; but for those that a driver sees before. */
+    in_a = a("camera", "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EBADFD);
+    in_a.magic++;
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EBADFD);
+    FAILS(ioctl(fd, ALLOC_A, (void *)8), EBADFD);
+    FAILS(ioctl(fd, ALLOC_A, NULL), EINVAL);
+    FAILS(ioctl(fd, FIONREAD, &number), ENOTTY);
+    /* Mapping beyond it. */
+    FAILS(mmap(NULL, 5 * PAGE, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
+    FAILS(mmap(NULL, 4 * PAGE + 1, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 4 * PAGE), ENOSPC);
+    FAILS(mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 3 * PAGE), ENOSPC);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 1ul << 40), ENOSPC);
+    FAILS(mmap(NULL, 1ul << 46, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 5), EINVAL);
+    FAILS(mmap(NULL, PAGE, PROT_READ, 0, fd, 0), EINVAL);
+    FAILS(mmap(NULL, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
+    close(fd);
+    FAILS(ioctl(fd, ALLOC_A, &in_a), EBADF);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), EBADF);
+
+    /* Addresses without memory. */
+    fd = device();
+    in_a = a("bare", "", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_A, &in_a) == 0);
+    FAILS(mmap(NULL, 2 * PAGE, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), ENODEV);
+}
+
+static void mappings(void)
+{
+    int fd = device();
+    alloc(fd, 16 * PAGE - 1);
+    unsigned char *whole = map(fd, 16 * PAGE);
+    for (size_t i = 0; i < 16 * PAGE; i++)
+        CHECK(whole[i] == 0);
+    for (size_t page = 0; page < 16; page++)
+        memset(whole + page * PAGE, page + 1, PAGE);
+    /* Parts, by both names of the call. */
+    for (size_t page = 0; page < 16; page++) {
+        unsigned char *part = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, page * PAGE);
+        CHECK(part != MAP_FAILED && part[0] == page + 1 && part[PAGE - 1] == page + 1);
+        part = mmap64(NULL, (16 - page) * PAGE, PROT_READ, MAP_SHARED, fd, page * PAGE);
+        CHECK(part != MAP_FAILED && part[0] == page + 1 && part[(16 - page) * PAGE - 1] == 16);
+    }
+    /* At an address that is said. */
+    unsigned char *place = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mmap(place + PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 3 * PAGE) == place + PAGE);
+    CHECK(place[PAGE] == 4 && place[3 * PAGE - 1] == 5);
+    place[PAGE] = 99;
+    CHECK(whole[3 * PAGE] == 99);
+    FAILS(mmap(place, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0), EEXIST);
+    FAILS(mmap(place + 1, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), EINVAL);
+    /* Private: what is written is nobody else's. */
+    unsigned char *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+    CHECK(own != MAP_FAILED && own[0] == 1);
+    own[0] = 50;
+    CHECK(whole[0] == 1);
+    /* Without any right. */
+    CHECK(mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, fd, 0) != MAP_FAILED);
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0) != MAP_FAILED);
+}
+
+/* The chunk of which 64 MiB are left only when it is free. */
+static int holder(void)
+{
+    int fd = device();
+    alloc(fd, MIB);
+    CHECK(!all_is_free());
+    return fd;
+}
+
+static void references(void)
+{
+    int fd = holder();
+    int copies[] = { dup(fd), dup2(fd, 100), dup3(fd, 101, O_CLOEXEC), fcntl(fd, F_DUPFD, 102), fcntl(fd, F_DUPFD_CLOEXEC, 103) };
+    map(fd, MIB)[5] = 7;
+    for (size_t i = 0; i < 5; i++) {
+        struct request_a request = a("camera", "", PAGE, 0);
+        CHECK(copies[i] >= 0);
+        close(fd);
+        fd = copies[i];
+        CHECK(!all_is_free());
+        FAILS(ioctl(fd, ALLOC_A, &request), EBADFD);
+        unsigned char *memory = map(fd, MIB);
+        CHECK(memory[5] == 7);
+        munmap(memory, MIB);
+    }
+    close(fd);
+    /* The first mapping is still there, and is the last reference. */
+    CHECK(!all_is_free());
+}
+
+static void last_reference(void)
+{
+    /* Each ending is one of the last reference, and what was freed can be had at once. */
+    for (int i = 0; i < 50; i++) {
+        int fd = holder();
+        unsigned char *memory = map(fd, MIB);
+        munmap(memory, MIB);
+        close(fd);
+        CHECK(all_is_free());
+
+        fd = holder();
+        memory = map(fd, MIB);
+        close(fd);
+        CHECK(!all_is_free());
+        memory[0] = 1;
+        munmap(memory, MIB);
+        CHECK(all_is_free());
+
+        fd = holder();
+        CHECK(dup2(open("/dev/null", O_RDONLY), fd) == fd);
+        CHECK(all_is_free());
+        close(fd);
+    }
+    int first = holder(), second = holder();
+    CHECK(second > first);
+    CHECK(close_range(first, second, 0) == 0);
+    CHECK(all_is_free());
+    FILE *file = fopen(DEVICE, "r+");
+    alloc(fileno(file), MIB);
+    CHECK(!all_is_free());
+    fclose(file);
+    CHECK(all_is_free());
+    /* A descriptor that is only under way. */
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    int fd = holder();
+    char space[CMSG_SPACE(sizeof fd)] = { 0 };
+    struct iovec byte = { .iov_base = "x", .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &byte, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space };
+    struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(rights), &fd, sizeof fd);
+    CHECK(sendmsg(pair[0], &message, 0) == 1);
+    close(fd);
+    CHECK(!all_is_free());
+    char received[1];
+    byte.iov_base = received;
+    CHECK(recvmsg(pair[1], &message, 0) == 1);
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof fd);
+    munmap(map(fd, MIB), MIB);
+    close(fd);
+    CHECK(all_is_free());
+}
+
+static void forks(void)
+{
+    /* A chunk of before the fork is both's. */
+    int fd = device();
+    alloc(fd, MIB);
+    unsigned char *memory = map(fd, MIB);
+    pid_t child = fork();
+    if (child == 0) {
+        memory[0] = 1;
+        map(fd, MIB)[1] = 2;
+        close(fd);
+        _exit(0);
+    }
+    child_is_well(child);
+    CHECK(memory[0] == 1 && memory[1] == 2);
+    CHECK(!all_is_free());
+    munmap(memory, MIB);
+    close(fd);
+    CHECK(all_is_free());
+
+    /* One that the child has allocated, too. */
+    fd = device();
+    child = fork();
+    if (child == 0) {
+        alloc(fd, MIB);
+        map(fd, MIB)[9] = 9;
+        _exit(0);
+    }
+    child_is_well(child);
+    struct request_a request = a("camera", "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_A, &request), EBADFD);
+    CHECK(map(fd, MIB)[9] == 9);
+    close(fd);
+
+    /* It lives as long as one of them. */
+    fd = holder();
+    int go[2];
+    CHECK(pipe(go) == 0);
+    child = fork();
+    if (child == 0) {
+        char byte;
+        close(go[1]);
+        CHECK(read(go[0], &byte, 1) == 0);
+        map(fd, MIB)[0] = 1;
+        _exit(0);
+    }
+    close(fd);
+    CHECK(!all_is_free());
+    close(go[1]);
+    child_is_well(child);
+}
+
+/* Parent and children ask on the same line at the same time, and each gets its own answers. */
+static void crowds(void)
+{
+    int fd = device();
+    alloc(fd, 8 * PAGE);
+    unsigned char *memory = map(fd, 8 * PAGE);
+    for (size_t page = 0; page < 8; page++)
+        memory[page * PAGE] = page;
+    pid_t children[4];
+    for (int i = 0; i < 4; i++) {
+        children[i] = fork();
+        if (children[i] != 0)
+            continue;
+        for (int round = 0; round < 500; round++) {
+            struct request_a request = a("camera", "", PAGE, 0);
+            size_t page = (i + round) % 8;
+            if (round % 3 == 0)
+                FAILS(ioctl(fd, ALLOC_A, &request), EBADFD);
+            unsigned char *part = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, page * PAGE);
+            CHECK(part != MAP_FAILED && part[0] == page);
+            munmap(part, PAGE);
+        }
+        _exit(0);
+    }
+    for (int i = 0; i < 4; i++)
+        child_is_well(children[i]);
+    /* Those who are killed in the middle of asking leave the line in order. */
+    for (int i = 0; i < 60; i++) {
+        pid_t child = fork();
+        if (child == 0)
+            for (;;)
+                munmap(map(fd, PAGE), PAGE);
+        usleep(1000 + 50 * i);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        CHECK(map(fd, 8 * PAGE)[7 * PAGE] == 7);
+    }
+}
+
+static void executes(void)
+{
+    int fd = device();
+    alloc(fd, 3 * PAGE);
+    strcpy((char *)map(fd, 3 * PAGE) + 2 * PAGE, "from before");
+    int closes = open(DEVICE, O_RDWR | O_CLOEXEC);
+    alloc(closes, MIB);
+    char number[16], other[16];
+    sprintf(number, "%d", fd);
+    sprintf(other, "%d", closes);
+    execl(self, self, "executed", number, other, NULL);
+    CHECK(0);
+}
+
+static void executed(int fd, int closed)
+{
+    struct request_a request = a("camera", "", PAGE, 0);
+    FAILS(ioctl(closed, ALLOC_A, &request), EBADF);
+    FAILS(ioctl(fd, ALLOC_A, &request), EBADFD);
+    unsigned char *part = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 2 * PAGE);
+    CHECK(part != MAP_FAILED && strcmp((char *)part, "from before") == 0);
+    munmap(part, PAGE);
+    close(fd);
+    wait_until_all_is_free();
+}
+
+static void *busy(void *number)
+{
+    unsigned char mine = (unsigned char)(uintptr_t)number;
+    for (int round = 0; round < 200; round++) {
+        int fd = device();
+        size_t pages = 1 + (mine + round) % 7;
+        alloc(fd, pages * PAGE);
+        unsigned char *memory = map(fd, pages * PAGE);
+        for (size_t i = 0; i < pages * PAGE; i++)
+            CHECK(memory[i] == 0);
+        memset(memory, mine, pages * PAGE);
+        for (size_t i = 0; i < pages * PAGE; i++)
+            CHECK(memory[i] == mine);
+        munmap(memory, pages * PAGE);
+        close(fd);
+    }
+    return NULL;
+}
+
+static int shared_fd;
+
+static void *shares(void *number)
+{
+    size_t page = (uintptr_t)number;
+    for (int round = 0; round < 300; round++) {
+        unsigned char *part = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, shared_fd, page * PAGE);
+        CHECK(part != MAP_FAILED && part[1] == round % 256);
+        part[1] = (round + 1) % 256;
+        munmap(part, PAGE);
+    }
+    return NULL;
+}
+
+static int winners;
+
+static void *races(void *argument)
+{
+    (void)argument;
+    struct request_a request = a("camera", "", PAGE, 0);
+    if (ioctl(shared_fd, ALLOC_A, &request) == 0)
+        __atomic_add_fetch(&winners, 1, __ATOMIC_SEQ_CST);
+    else
+        CHECK(errno == EBADFD);
+    return NULL;
+}
+
+static void eight(void *(*work)(void *))
+{
+    pthread_t threads[8];
+    for (uintptr_t i = 0; i < 8; i++)
+        CHECK(pthread_create(&threads[i], NULL, work, (void *)i) == 0);
+    for (int i = 0; i < 8; i++)
+        CHECK(pthread_join(threads[i], NULL) == 0);
+}
+
+static void threads(void)
+{
+    eight(busy);
+    shared_fd = device();
+    alloc(shared_fd, 8 * PAGE);
+    eight(shares);
+    close(shared_fd);
+    for (int round = 0; round < 50; round++) {
+        shared_fd = device();
+        winners = 0;
+        eight(races);
+        CHECK(winners == 1);
+        close(shared_fd);
+    }
+    CHECK(all_is_free());
+}
+
+/* Threads are in the middle of calls when the process forks; the child has none of them. */
+static volatile int go_on = 1;
+
+static void *maps_on(void *fd)
+{
+    while (go_on)
+        munmap(map((int)(uintptr_t)fd, PAGE), PAGE);
+    return NULL;
+}
+
+static void forks_of_threads(void)
+{
+    int fd = device();
+    alloc(fd, PAGE);
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, maps_on, (void *)(uintptr_t)fd);
+    for (int i = 0; i < 100; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            munmap(map(fd, PAGE), PAGE);
+            _exit(0);
+        }
+        child_is_well(child);
+    }
+    go_on = 0;
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static volatile int ticks;
+static int tick_fd;
+
+static void tick(int signal)
+{
+    (void)signal;
+    ticks++;
+    /* In the middle of a call of this very thread it is refused, and nothing waits for ever. */
+    struct request_a request = a("camera", "", PAGE, 0);
+    int before = errno;
+    if (ioctl(tick_fd, ALLOC_A, &request) == 0)
+        abort();
+    if (errno != EBADFD && errno != EDEADLK)
+        abort();
+    errno = before;
+}
+
+static void signals(void)
+{
+    tick_fd = device();
+    alloc(tick_fd, PAGE);
+    struct sigaction action = { .sa_handler = tick };
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0);
+    struct itimerval often = { { 0, 300 }, { 0, 300 } };
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    for (int round = 0; round < 500 || ticks < 50; round++) {
+        int fd = device();
+        alloc(fd, PAGE);
+        unsigned char *memory = map(fd, PAGE);
+        CHECK(memory[0] == 0);
+        memory[0] = 1;
+        munmap(memory, PAGE);
+        munmap(map(tick_fd, PAGE), PAGE);
+        close(fd);
+    }
+}
+
+static void *opens_fifo(void *path)
+{
+    open(path, O_RDONLY);
+    return NULL;
+}
+
+/* What has nothing to do with the device is as without the library. */
+static void others(void)
+{
+    struct request_a request = a("camera", "", PAGE, 0);
+    int number = -1, pair[2];
+    char folder[] = "/tmp/cma-others-XXXXXX", path[64];
+    CHECK(mkdtemp(folder));
+    FAILS(open(NULL, O_RDONLY), EFAULT);
+    FAILS(open((char *)8, O_RDWR), EFAULT);
+    FAILS(open((char *)8, O_RDWR | O_CREAT, 0600), EFAULT);
+    FAILS(openat(AT_FDCWD, (char *)8, O_RDWR), EFAULT);
+    FAILS(open("/dev/cm", O_RDONLY), ENOENT);
+    FAILS(open("/dev/cma/", O_RDONLY), ENOENT);
+    FAILS(open("/tmp/none/cma", O_RDONLY), ENOENT);
+    FAILS(open("cma", O_RDONLY), ENOENT);
+    FAILS(open("/", O_WRONLY), EISDIR);
+    FAILS(open("", O_RDONLY), ENOENT);
+    FAILS(openat(12345, "cma", O_RDONLY), EBADF);
+    CHECK(fopen("/none", "r") == NULL && errno == ENOENT);
+    CHECK(fopen("/dev/null", "q") == NULL && errno == EINVAL);
+
+    /* A file of that name elsewhere is a file, with the permissions that were asked for. */
+    umask(0);
+    sprintf(path, "%s/cma", folder);
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0640);
+    struct stat status;
+    CHECK(fd >= 0 && fstat(fd, &status) == 0 && (status.st_mode & 07777) == 0640);
+    FAILS(open(path, O_RDWR | O_CREAT | O_EXCL, 0640), EEXIST);
+    CHECK(write(fd, "text", 4) == 4);
+    char *text = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(text != MAP_FAILED && memcmp(text, "text", 4) == 0);
+    CHECK(ioctl(fd, FIONREAD, &number) == 0 && number == 0);
+    FAILS(ioctl(fd, ALLOC_A, &request), ENOTTY);
+    FILE *file = fopen(path, "r");
+    CHECK(file && fgetc(file) == 't' && fclose(file) == 0);
+    int temporary = open(folder, O_TMPFILE | O_RDWR, 0604);
+    CHECK(temporary >= 0 && fstat(temporary, &status) == 0 && (status.st_mode & 07777) == 0604);
+
+    /* Sockets of the same kind. */
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+    CHECK(write(pair[0], "ten bytes!", 10) == 10);
+    CHECK(ioctl(pair[1], FIONREAD, &number) == 0 && number == 10);
+    FAILS(ioctl(pair[1], ALLOC_A, &request), ENOTTY);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, pair[1], 0), ENODEV);
+    FAILS(ioctl(-1, ALLOC_A, &request), EBADF);
+    FAILS(ioctl(12345, FIONREAD, &number), EBADF);
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, -1, 0), EBADF);
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+    int line = device();
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, line, 0) != MAP_FAILED);
+
+    /* A thread that waits in open can be cancelled. */
+    pthread_t waits;
+    void *end;
+    sprintf(path, "%s/fifo", folder);
+    CHECK(mkfifo(path, 0600) == 0);
+    CHECK(pthread_create(&waits, NULL, opens_fifo, path) == 0);
+    usleep(20000);
+    CHECK(pthread_cancel(waits) == 0);
+    CHECK(pthread_join(waits, &end) == 0 && end == PTHREAD_CANCELED);
+    unlink(path);
+    sprintf(path, "%s/cma", folder);
+    unlink(path);
+    rmdir(folder);
+}
+
+static void no_server(void)
+{
+    FAILS(open(DEVICE, O_RDWR), ENODEV);
+    FAILS(open(DEVICE, O_RDWR | O_CREAT, 0600), ENODEV);
+    CHECK(fopen(DEVICE, "r+") == NULL && errno == ENODEV);
+    CHECK(access(DEVICE, F_OK) == -1);
+}
+
+static void refused(void)
+{
+    int fd = device();
+    struct request_a request = a("camera", "", PAGE, 0);
+    FAILS(ioctl(fd, ALLOC_A, &request), EACCES);
+    request = a("video", "", 2 * MIB, 0);
+    FAILS(ioctl(fd, ALLOC_A, &request), EDQUOT);
+    request = a("video", "", MIB, 0);
+    CHECK(ioctl(fd, ALLOC_A, &request) == 0);
+}
+
+/* The server ends when a line of the input says that it is about to. */
+static void bereft(void)
+{
+    int with = device(), without = device();
+    alloc(with, PAGE);
+    unsigned char *memory = map(with, PAGE);
+    puts("ready");
+    fflush(stdout);
+    CHECK(getchar() == '\n');
+    struct request_a request = a("camera", "", PAGE, 0);
+    memory[0] = 1;
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, with, 0), ENODEV);
+    FAILS(ioctl(without, ALLOC_A, &request), ENODEV);
+    FAILS(open(DEVICE, O_RDWR), ENODEV);
+}
+
+/* Huge pages, or what a test has in their place: pieces of 64 KiB. */
+static void pieces(void)
+{
+    const size_t piece = 64 * 1024;
+    int fd = device();
+    alloc(fd, 5 * piece + 1);
+    unsigned char *whole = map(fd, 6 * piece);
+    FAILS(mmap(NULL, 6 * piece + 1, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
+    for (size_t i = 0; i < 6 * piece; i += PAGE)
+        memcpy(whole + i, &i, sizeof i);
+    for (size_t from = 0; from < 6 * piece; from += PAGE) {
+        for (size_t len = PAGE; from + len <= 6 * piece; len += 13 * PAGE) {
+            unsigned char *part = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, from);
+            CHECK(part != MAP_FAILED);
+            for (size_t i = 0; i < len; i += PAGE)
+                CHECK(*(size_t *)(part + i) == from + i);
+        }
+    }
+    unsigned char *place = mmap(NULL, 9 * piece, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    place += piece - (uintptr_t)place % piece;
+    CHECK(mmap(place, 3 * piece, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 2 * piece) == place);
+    CHECK(*(size_t *)(place + piece) == 3 * piece);
+    FAILS(mmap(place, 3 * piece, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 2 * piece), EEXIST);
+    FAILS(mmap(place + PAGE, 3 * piece, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), EINVAL);
+    CHECK(munmap(whole, 6 * piece) == 0);
+    close(fd);
+    /* More of them than descriptors come with one message. */
+    fd = device();
+    alloc(fd, 600 * piece);
+    whole = map(fd, 600 * piece);
+    for (size_t i = 0; i < 600; i++)
+        whole[i * piece] = i;
+    unsigned char *part = mmap(NULL, 3 * piece, PROT_READ, MAP_SHARED, fd, 595 * piece);
+    CHECK(part != MAP_FAILED && part[0] == 595 % 256 && part[2 * piece] == 597 % 256);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        void (*run)(void);
+    } scenarios[] = {
+        { "opens", opens }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
+        { "references", references }, { "last_reference", last_reference }, { "forks", forks },
+        { "crowds", crowds }, { "executes", executes }, { "threads", threads },
+        { "forks_of_threads", forks_of_threads }, { "signals", signals }, { "others", others },
+        { "no_server", no_server }, { "refused", refused }, { "bereft", bereft }, { "pieces", pieces },
+    };
+    self = argv[0];
+    CHECK(argc > 1);
+    if (argc == 4) {
+        executed(atoi(argv[2]), atoi(argv[3]));
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        if (strcmp(argv[1], scenarios[i].name) == 0) {
+            scenarios[i].run();
+            return 0;
+        }
+    }
+    CHECK(!"a scenario of that name");
+}

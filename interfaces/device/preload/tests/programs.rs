@@ -1,0 +1,193 @@
+//! Programs in C that know the published interface of the device, run unchanged against a server.
+
+#[path = "../../server/tests/common/mod.rs"]
+mod common;
+
+use common::{MIB, Pieced, Served, eventually, framework, with_map};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// The program, made by the system's C compiler; `None` where there is none.
+fn program() -> Option<&'static Path> {
+    static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let made = PROGRAM.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/program.c");
+        let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("program-{}", std::process::id()));
+        let made = Command::new("cc")
+            .args(["-O2", "-Wall", "-Wno-nonnull", "-pthread", "-o"])
+            .args([&program, &source])
+            .status();
+        match made {
+            Err(error) => {
+                // Past the test harness, which keeps what it prints to itself.
+                let why = "no C compiler; programs in C were not tried against the device";
+                writeln!(std::io::stderr(), "SKIPPED: {why} (cc: {error})").unwrap();
+                None
+            }
+            Ok(status) => {
+                assert!(status.success(), "cc: {status}");
+                Some(program)
+            }
+        }
+    });
+    made.as_deref()
+}
+
+/// The library, beside the test.
+fn library() -> PathBuf {
+    let library = std::env::current_exe().unwrap().with_file_name("libcma_dev_preload.so");
+    assert!(library.exists(), "{} is not there", library.display());
+    library
+}
+
+fn scenario(program: &Path, name: &str, socket: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(name).env("LD_PRELOAD", library()).env("CMA_SOCKET", socket);
+    command
+}
+
+fn runs(name: &str, socket: &Path) {
+    if let Some(program) = program() {
+        let output = scenario(program, name, socket).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name}: {} {errors}", output.status);
+    }
+}
+
+/// A server with the regions that the program knows of.
+fn served() -> Served {
+    let map = "bare=bare;typed/fw=fw;typed=none;camera,video,0123456789abcdef=ram";
+    Served::new(with_map("ram=64M;fw=8M@0x80000000", map))
+}
+
+/// Runs a scenario; behind it, everything is free.
+fn is_so(name: &str) {
+    let served = served();
+    runs(name, &served.path);
+    served.wait_until_free("camera", 64 * MIB);
+    served.wait_until_free("bare", 16 * MIB);
+}
+
+#[test]
+fn every_way_to_open_it_is_one() {
+    is_so("opens");
+}
+
+#[test]
+fn both_layouts_are_served() {
+    is_so("layouts");
+}
+
+#[test]
+fn every_mistake_has_its_errno() {
+    is_so("errnos");
+}
+
+#[test]
+fn the_chunk_and_parts_of_it_are_mapped_as_mmap_says() {
+    is_so("mappings");
+}
+
+#[test]
+fn every_copy_of_a_descriptor_is_the_same_file() {
+    is_so("references");
+}
+
+#[test]
+fn the_last_reference_frees_and_not_before() {
+    is_so("last_reference");
+}
+
+#[test]
+fn a_chunk_is_a_childs_too() {
+    is_so("forks");
+}
+
+#[test]
+fn processes_that_share_a_file_get_their_own_answers() {
+    is_so("crowds");
+}
+
+#[test]
+fn a_program_that_becomes_another_keeps_its_chunk() {
+    is_so("executes");
+}
+
+#[test]
+fn threads_do_not_see_one_another() {
+    is_so("threads");
+}
+
+#[test]
+fn a_child_has_no_part_in_what_the_parents_threads_are_doing() {
+    is_so("forks_of_threads");
+}
+
+#[test]
+fn signals_disturb_nothing() {
+    is_so("signals");
+}
+
+#[test]
+fn everything_else_is_as_without_it() {
+    is_so("others");
+}
+
+#[test]
+fn without_a_server_there_is_no_device() {
+    let dir = tempfile::tempdir().unwrap();
+    runs("no_server", &dir.path().join("none"));
+    // What a server left that was killed is none, nor is anything else.
+    let file = dir.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    runs("no_server", &file);
+    let _stream = std::os::unix::net::UnixListener::bind(dir.path().join("stream")).unwrap();
+    runs("no_server", &dir.path().join("stream"));
+}
+
+#[test]
+fn a_program_is_told_when_it_may_not() {
+    let cma = with_map("ram=64M", "*=ram");
+    let served = Served::by(cma, "bytes=1M", "video=*");
+    runs("refused", &served.path);
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn a_program_outlives_its_server() {
+    let Some(program) = program() else { return };
+    let served = served();
+    let mut child: Child = scenario(program, "bereft", &served.path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+    assert_eq!(ready, "ready\n");
+    served.end().unwrap();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn memory_of_many_pieces_is_one_mapping() {
+    let served = Served::new(framework("ram=64M", "*=ram", &mut Pieced::new()));
+    runs("pieces", &served.path);
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn a_program_that_is_killed_gives_everything_back() {
+    let Some(program) = program() else { return };
+    let served = served();
+    for _ in 0..30 {
+        let mut child = scenario(program, "threads", &served.path).spawn().unwrap();
+        eventually("it has something", || served.free_bytes("camera") < 64 * MIB);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        served.wait_until_free("camera", 64 * MIB);
+    }
+}
