@@ -146,7 +146,7 @@ impl Hugetlb {
                             free: found.len(),
                             longest,
                             page: pool.size,
-                            path: pool.path(),
+                            remedy: pool.remedy(request.pages.bytes()),
                         },
                     });
                 }

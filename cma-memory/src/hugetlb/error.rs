@@ -49,10 +49,8 @@ pub(crate) enum HugetlbError {
     },
     /// No run of physically consecutive pages is that long.
     #[error("of the {free} huge pages of {} that the pool has to give, {longest} at most lie side by side, and it takes {wanted}{}; \
-        as root, enlarge the pool (what isn't needed can go back afterwards), or let the kernel clear up and fill it anew: \
-        echo 0 > {path}; echo 3 > /proc/sys/vm/drop_caches; echo 1 > /proc/sys/vm/compact_memory; echo {} > {path}; \
-        surest is to have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
-        Bytes(*page), aligned(*alignment, *page), wanted.max(free), Bytes(*page), wanted.max(free))]
+        as root: {remedy}; or have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
+        Bytes(*page), aligned(*alignment, *page), Bytes(*page), wanted.max(free))]
     NoRun {
         /// How many it takes.
         wanted: usize,
@@ -64,8 +62,8 @@ pub(crate) enum HugetlbError {
         longest: usize,
         /// The size of one in bytes.
         page: u64,
-        /// The file that sets the pool's size.
-        path: String,
+        /// What may put some side by side.
+        remedy: String,
     },
     /// The wished place is not in the pool.
     #[error(

@@ -37,11 +37,6 @@ impl Pool {
         self.size / PAGE_SIZE
     }
 
-    /// The file that sets how many pages it has.
-    pub(super) fn path(self) -> String {
-        format!("{POOLS}/hugepages-{}kB/nr_hugepages", self.size >> 10)
-    }
-
     /// A page out of the pool; none when it has no more to give.
     pub(super) fn take(self, label: &str) -> Result<Option<Page>, MemoryError> {
         let size = MemfdFlags::from_bits_retain(self.size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
@@ -55,9 +50,39 @@ impl Pool {
 
     /// The error for a pool that had `free` pages to give where `wanted` were needed.
     pub(super) fn too_small(self, wanted: usize, free: usize) -> HugetlbError {
-        let path = self.path();
-        let total = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-        HugetlbError::TooFew { wanted, free, total: total.unwrap_or(free), page: self.size, path }
+        let total = self.read("nr_hugepages").and_then(|text| text.parse().ok()).unwrap_or(free);
+        HugetlbError::TooFew { wanted, free, total, page: self.size, path: self.path("nr_hugepages") }
+    }
+
+    /// Commands that put pages side by side, `bytes` in all.
+    pub(super) fn remedy(self, bytes: u64) -> String {
+        let cut_into_these = |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
+        match sizes().into_iter().map(|size| Pool { size }).find(cut_into_these) {
+            Some(larger) => {
+                let count = bytes.div_ceil(larger.size);
+                let there =
+                    larger.read("nr_hugepages").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                format!(
+                    "echo {} > {} && echo {count} > {} (larger pages, cut into such)",
+                    there + count,
+                    larger.path("nr_hugepages"),
+                    larger.path("demote")
+                )
+            }
+            None => format!(
+                "echo 3 > /proc/sys/vm/drop_caches && echo 1 > /proc/sys/vm/compact_memory, and fill {} anew",
+                self.path("nr_hugepages")
+            ),
+        }
+    }
+
+    /// What the kernel says of the pool.
+    fn read(self, file: &str) -> Option<String> {
+        fs::read_to_string(self.path(file)).ok().map(|text| text.trim().to_string())
+    }
+
+    fn path(self, file: &str) -> String {
+        format!("{POOLS}/hugepages-{}kB/{file}", self.size >> 10)
     }
 }
 

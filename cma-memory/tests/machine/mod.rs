@@ -81,34 +81,44 @@ impl Machine {
         Machine { changed: Vec::new(), _turn: file }
     }
 
-    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on the
-    /// terminal, when this test can't have them.
+    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on the terminal, when this test can't
+    /// have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
         let mut machine = Machine::lock();
+        if let Err(why) = machine.gather(pages) {
+            skipped(&why);
+            return None;
+        }
+        assert_eq!(free(POOL), pages);
+        Some(machine)
+    }
+
+    fn gather(&mut self, pages: u64) -> Result<(), String> {
         let taken = total(POOL) - free(POOL);
+        let refused = |error| format!("{POOL}: {error}; it takes root");
+        self.set(POOL, &taken.to_string()).map_err(refused)?;
+        // Some of a gigabyte that lies in one piece, cut into huge pages; else of more and more of those there are.
+        if self.set(POOL_1G, "1").is_ok() && fs::write(POOL_1G.replace("nr_hugepages", "demote"), "1").is_ok()
+        {
+            self.set(POOL, &(taken + pages).to_string()).map_err(refused)?;
+            if run_of(pages, &all_pages()).is_some() {
+                return Ok(());
+            }
+        }
         let mut more = pages;
         while more <= 4096 {
-            if let Err(error) = machine.set(POOL, &(taken + more).to_string()) {
-                skipped(&format!("{POOL}: {error}; it takes root"));
-                return None;
-            }
+            self.set(POOL, &(taken + more).to_string()).map_err(refused)?;
             let mut all = all_pages();
-            let run = |from: &usize| {
-                let run = all.get(*from..*from + pages as usize);
-                run.is_some_and(|run| run[run.len() - 1].0 == run[0].0 + (pages - 1) * 512)
-            };
-            if let Some(first) = (0..all.len()).find(run) {
+            if let Some(first) = run_of(pages, &all) {
                 let run: Vec<_> = all.drain(first..first + pages as usize).collect();
                 drop(all);
-                machine.set(POOL, &(taken + pages).to_string()).unwrap();
+                self.set(POOL, &(taken + pages).to_string()).map_err(refused)?;
                 drop(run);
-                assert_eq!(free(POOL), pages);
-                return Some(machine);
+                return Ok(());
             }
             more *= 2;
         }
-        skipped(&format!("the machine has no {pages} huge pages that lie side by side"));
-        None
+        Err(format!("the machine has no {pages} huge pages that lie side by side"))
     }
 
     pub(crate) fn set(&mut self, file: &'static str, value: &str) -> io::Result<()> {
@@ -171,6 +181,20 @@ pub(crate) fn all_pages() -> Vec<(u64, OwnedFd)> {
     .collect();
     pages.sort_by_key(|(frame, _)| *frame);
     pages
+}
+
+/// Where `pages` of these lie side by side.
+fn run_of(pages: u64, all: &[(u64, OwnedFd)]) -> Option<usize> {
+    let span = (pages - 1) * (HUGE / 4096);
+    let is_run = |run: &[(u64, OwnedFd)]| run[run.len() - 1].0 == run[0].0 + span;
+    all.windows(pages as usize).position(is_run)
+}
+
+/// Runs the commands that an error gives as its remedy.
+pub(crate) fn follow(why: &str) {
+    let commands = why.split("as root: ").nth(1).unwrap().split([';', '(']).next().unwrap();
+    let status = Command::new("sh").args(["-c", commands]).status().unwrap();
+    assert!(status.success(), "{commands}");
 }
 
 /// A file as this test maps it, by its own means. It is written to and read a byte at a time, as others may do so meanwhile.
