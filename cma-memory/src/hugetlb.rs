@@ -12,7 +12,7 @@
 //! | punches a hole, so that the page goes back to the pool | the file gets another page; this one stays pinned and is out of use: [`MemoryError::Lost`] |
 //! | maps more than the page, writable, which adds pages of the pool to the file in spite of its seals | nobody else's memory is reached. What it touched goes back when the page is next used, what it only reserved when the region ends. A pool without spare pages has none to add |
 //! | opens it anew, truncates, seals, as another user | refused |
-//! | has the kernel pin the page (`vmsplice` into a pipe, `io_uring`), and lets go of the rest | **not seen**: it can read, or write, what is put there next. Give huge pages only to processes that are trusted this far, or ordinary memory, which is never used twice |
+//! | has the kernel pin the page (`vmsplice` into a pipe, `io_uring`), and lets go of the rest | where physical addresses are hidden, it keeps that page and the region gets another. Where the region has to have this one, it is **not seen**, the kernel tells nobody: such a process can read, or write, what is put there next. Give physically contiguous memory only to processes that are trusted this far |
 
 mod error;
 mod pagemap;
@@ -225,7 +225,12 @@ impl Region {
         } else if !page.file.is_ours_alone() {
             return Err(MemoryError::Held { range });
         }
-        page.file.cut().map_err(refused("fallocate"))?;
+        match &self.pagemap {
+            Ok(_) => page.file.cut(),
+            // Another page does as well, and that nobody has pinned.
+            Err(_) => page.file.empty(),
+        }
+        .map_err(refused("fallocate"))?;
         let place = index * self.step..(index + 1) * self.step;
         if self.mapping.populate(place).is_err() {
             return Err(MemoryError::Lost { range });
@@ -243,8 +248,8 @@ impl Region {
 #[derive(Debug)]
 struct Shared(Arc<Region>);
 
-// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it, and passes nothing on but
-// descriptors, when it is asked for them. Claims for other addresses are refused.
+// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it as far as the kernel tells (see the top of this file
+// for who is left to the host's trust), and passes nothing on but descriptors, when it is asked for them. Claims for other addresses are refused.
 unsafe impl Memory for Shared {
     fn backing(&self) -> Backing {
         let contiguity = match &self.0.pagemap {

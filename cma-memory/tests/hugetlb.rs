@@ -13,6 +13,7 @@ use machine::{
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, open};
 use rustix::io::Errno;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::catch_unwind;
@@ -301,9 +302,10 @@ fn a_region_that_ends_gives_its_pages_back() {
     let (cma, region) = region("ends=8M", &mut hugetlb());
     let mapped = alloc(&cma, 1 << 20).map().unwrap();
     assert_eq!((free(POOL), mappings_of_pages()), (4, 4));
-    drop((cma, region));
+    cma.region_unregister(&region).unwrap_err();
     assert_eq!(free(POOL), 4, "a live chunk keeps its region's memory");
     drop(mapped);
+    cma.region_unregister(&region).unwrap();
     assert_eq!((free(POOL), open_files("cma:ends"), mappings_of_pages()), (8, 0, 0));
 }
 
@@ -474,6 +476,18 @@ fn unprivileged() {
     let shared = shared.reclaim().unwrap_err();
     drop(pages);
     assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
+    // Nor has anybody the page that comes next, who had the kernel pin the one before.
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let window = Window::onto(files(shared.pieces().unwrap()).remove(0), HUGE);
+    window.write(0, 1);
+    let pipe = window.pinned();
+    drop(window);
+    let mut mapped = shared.reclaim().unwrap().map().unwrap();
+    mapped.fill(2);
+    let mut byte = [0];
+    File::from(pipe).read_exact(&mut byte).unwrap();
+    assert_eq!((byte, mapped[0]), ([1], 2));
+    drop(mapped);
     // A page that somebody gave back is replaced: no address of it was physical.
     let shared = alloc(&cma, HUGE).share().unwrap();
     let piece = files(shared.pieces().unwrap()).remove(0);

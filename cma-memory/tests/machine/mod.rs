@@ -7,6 +7,7 @@ use cma_framework::reserve::{Banks, Reserver};
 use cma_framework::{Cma, EarlyState, Region};
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::pipe::{IoSliceRaw, SpliceFlags, pipe, vmsplice};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
@@ -76,7 +77,9 @@ pub(crate) const LEASES: &str = "/proc/sys/fs/leases-enable";
 impl Machine {
     pub(crate) fn lock() -> Machine {
         let path = std::env::temp_dir().join("cma-memory-tests.lock");
-        let file = File::options().create(true).truncate(false).write(true).open(path).unwrap();
+        let made = File::options().create(true).truncate(false).write(true).open(&path);
+        // It may be another user's.
+        let file = made.or_else(|_| File::open(path)).unwrap();
         file.lock().unwrap();
         Machine { changed: Vec::new(), _turn: file }
     }
@@ -226,6 +229,17 @@ impl Window {
         let here = unsafe { self.start.add(at) };
         // SAFETY: mapped for writing, and no reference into it is ever made.
         unsafe { here.write_volatile(byte) };
+    }
+
+    /// A pipe that holds its first bytes, and has the kernel pin them for that.
+    pub(crate) fn pinned(&self) -> OwnedFd {
+        let (read, write) = pipe().unwrap();
+        // SAFETY: within the mapping, and written to by nobody as long as the slice is there.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start, 4096) };
+        // SAFETY: as it is no gift, the pages stay this process's.
+        let put = unsafe { vmsplice(write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) };
+        assert_eq!(put, Ok(4096));
+        read
     }
 
     pub(crate) fn frame(&self) -> Option<u64> {
