@@ -5,25 +5,22 @@
 
 use super::is_plugin_name;
 use super::search::plugins_in;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
-use rustix::io::Errno;
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// How long nothing may happen to a file before it is at rest: a build that writes it in several goes is done by then.
 const REST: Duration = Duration::from_millis(200);
 
-/// How often is looked for a folder that is not there.
-const MISSED: Duration = Duration::from_secs(1);
+/// How often is looked whether the folders are there, and the same: nobody tells that one has come, was unmounted, or went
+/// with the folder it lies in.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches folders for plug-ins. Made by [`watch`](Self::watch).
 ///
@@ -41,43 +38,51 @@ const MISSED: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Debug)]
 pub struct Arrivals {
-    inotify: OwnedFd,
-    folders: Vec<Folder>,
+    watcher: RecommendedWatcher,
+    events: Receiver<notify::Result<Event>>,
+    /// The folders, each with what is watched; nothing while it is not there.
+    folders: BTreeMap<PathBuf, Option<Identity>>,
+    /// When the folders are looked at next.
+    look: Instant,
     /// The files that have arrived, each with the moment from which on it is at rest.
     files: BTreeMap<PathBuf, Instant>,
     /// Folders that came or went, still to be told.
-    news: Vec<Arrival>,
+    news: VecDeque<Arrival>,
 }
 
-#[derive(Debug)]
-struct Folder {
-    path: PathBuf,
-    /// Nothing while it is not there.
-    watch: Option<i32>,
-}
+/// The device and inode of a folder.
+type Identity = (u64, u64);
 
 /// What happened in a watched folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// A file with the [name of a plug-in](is_plugin_name) is there and whole, new or with new content.
     File(PathBuf),
-    /// The folder is gone: removed, renamed or unmounted. It is waited for.
+    /// The folder is gone: removed, renamed, unmounted, or another one is in its place. It is waited for.
     FolderGone(PathBuf),
     /// A folder that was not there is. The plug-ins in it follow.
     FolderBack(PathBuf),
 }
 
 impl Arrivals {
-    /// Watches `folders` from now on. One that is not there is waited for.
+    /// Watches `folders` from now on. One that is not there is waited for. What arrives is named by absolute paths; a relative
+    /// folder begins at the working directory of now.
     ///
     /// # Errors
     ///
-    /// When the system gives no more watches.
+    /// When the system gives no more watches, or a path is empty.
     pub fn watch(folders: impl IntoIterator<Item = PathBuf>) -> io::Result<Arrivals> {
-        let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let folders = folders.into_iter().map(|path| Folder { path, watch: None }).collect();
-        let mut arrivals = Arrivals { inotify, folders, files: BTreeMap::new(), news: Vec::new() };
-        arrivals.look_for_folders()?;
+        let (sender, events) = channel();
+        let folders = folders.into_iter().map(|folder| Ok((path::absolute(folder)?, None)));
+        let mut arrivals = Arrivals {
+            watcher: notify::recommended_watcher(sender).map_err(io::Error::other)?,
+            events,
+            folders: folders.collect::<io::Result<_>>()?,
+            look: Instant::now(),
+            files: BTreeMap::new(),
+            news: VecDeque::new(),
+        };
+        arrivals.look_at_folders()?;
         // What is in them now was there before.
         arrivals.files.clear();
         arrivals.news.clear();
@@ -91,107 +96,91 @@ impl Arrivals {
     /// What the system says against it.
     pub fn wait(&mut self) -> io::Result<Arrival> {
         loop {
-            if !self.news.is_empty() {
-                return Ok(self.news.remove(0));
-            }
             let now = Instant::now();
-            if let Some(file) =
-                self.files.iter().find(|(_, rest)| **rest <= now).map(|(file, _)| file.clone())
-            {
-                self.files.remove(&file);
-                return Ok(Arrival::File(file));
-            }
-            let missed = self.folders.iter().any(|folder| folder.watch.is_none()).then_some(now + MISSED);
-            let until = self.files.values().copied().chain(missed).min();
-            let left = until.map(|until| until.saturating_duration_since(now).try_into());
-            let left = left.transpose().map_err(io::Error::other)?;
-            match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], left.as_ref()) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            self.read()?;
-            self.look_for_folders()?;
-        }
-    }
-
-    /// Takes in what the system has to tell.
-    fn read(&mut self) -> io::Result<()> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events: Vec<(i32, ReadFlags, Option<OsString>)> = Vec::new();
-        let mut reader = Reader::new(&self.inotify, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) => {
-                    let name =
-                        event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_os_string());
-                    events.push((event.wd(), event.events(), name));
+            let due = self.files.values().copied().fold(self.look, Instant::min);
+            let due = if self.news.is_empty() { due } else { now };
+            // All that has happened comes before what is due: a file may no longer be at rest.
+            match self.events.recv_timeout(due.saturating_duration_since(now)) {
+                Ok(event) => self.heed(&event.map_err(io::Error::other)?),
+                Err(error @ RecvTimeoutError::Disconnected) => return Err(io::Error::other(error)),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(news) = self.news.pop_front() {
+                        return Ok(news);
+                    }
+                    let at_rest = self.files.iter().find(|(_, rest)| **rest <= due);
+                    if let Some(file) = at_rest.map(|(file, _)| file.clone()) {
+                        self.files.remove(&file);
+                        return Ok(Arrival::File(file));
+                    }
+                    self.look_at_folders()?;
                 }
-                Err(Errno::AGAIN) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
             }
         }
-        for (watch, what, name) in events {
-            self.heed(watch, what, name);
-        }
-        Ok(())
     }
 
-    fn heed(&mut self, watch: i32, what: ReadFlags, name: Option<OsString>) {
-        if what.contains(ReadFlags::QUEUE_OVERFLOW) {
+    fn heed(&mut self, event: &Event) {
+        if event.need_rescan() {
             // Something happened, somewhere.
-            let folders: Vec<_> = self.folders.iter().map(|folder| folder.path.clone()).collect();
-            folders.iter().for_each(|folder| self.all_in(folder));
-            return;
+            self.folders.clone().keys().for_each(|folder| self.all_in(folder));
+            self.look = Instant::now();
         }
-        let Some(folder) = self.folders.iter_mut().find(|folder| folder.watch == Some(watch)) else { return };
-        if what.intersects(ReadFlags::IGNORED | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF) {
-            folder.watch = None;
-            self.news.push(Arrival::FolderGone(folder.path.clone()));
-            let gone = folder.path.clone();
-            self.files.retain(|file, _| file.parent() != Some(&gone));
-            // The system may have ended it already.
-            let _ = remove_watch(&self.inotify, watch);
-            return;
-        }
-        let Some(name) = name.filter(|name| is_plugin_name(name)) else { return };
-        let file = folder.path.join(name);
-        let is_whole = what.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO)
-            || what.contains(ReadFlags::CREATE) && is_link(&file);
-        if is_whole {
-            self.files.insert(file, Instant::now() + REST);
-        } else {
-            // It is being written, or gone.
-            self.files.remove(&file);
+        // A renaming that has two paths is told of each as well.
+        let [path] = event.paths.as_slice() else { return };
+        let is_whole = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
+            EventKind::Create(CreateKind::File) if is_link(path) => true,
+            EventKind::Modify(ModifyKind::Name(RenameMode::From) | ModifyKind::Data(_)) => false,
+            EventKind::Remove(_) => false,
+            _ => return,
+        };
+        let is_watched = |folder| self.folders.get(folder).is_some_and(Option::is_some);
+        let is_plugin = path.file_name().is_some_and(is_plugin_name) && path.parent().is_some_and(is_watched);
+        if is_whole && is_plugin {
+            self.files.insert(path.clone(), Instant::now() + REST);
+        } else if !is_whole {
+            self.files.remove(path);
+            self.lose(path);
         }
     }
 
-    /// Begins to watch the folders that have come.
-    fn look_for_folders(&mut self) -> io::Result<()> {
-        let events = WatchFlags::CREATE
-            | WatchFlags::MODIFY
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::MOVE
-            | WatchFlags::DELETE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
-        let mut come = Vec::new();
-        for folder in self.folders.iter_mut().filter(|folder| folder.watch.is_none()) {
-            match add_watch(&self.inotify, &folder.path, events) {
-                Ok(watch) => {
-                    folder.watch = Some(watch);
-                    come.push(folder.path.clone());
+    /// Takes note of the folders that have come and of those that are gone.
+    fn look_at_folders(&mut self) -> io::Result<()> {
+        self.look = Instant::now() + LOOK;
+        for (folder, watched) in self.folders.clone() {
+            let there = identity(&folder);
+            if watched != there {
+                self.lose(&folder);
+            }
+            if there.is_none() {
+                continue;
+            }
+            // Again if it was watched: that ends when a file system is unmounted, even if it is back, and when the same
+            // folder is lost under another path.
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) if watched != there => {
+                    self.folders.insert(folder.clone(), there);
+                    self.all_in(&folder);
+                    self.news.push_back(Arrival::FolderBack(folder));
                 }
-                Err(error @ (Errno::NOSPC | Errno::NOMEM)) => return Err(error.into()),
-                Err(_) => {}
+                Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => {
+                    return Err(io::Error::other(error));
+                }
+                Ok(()) | Err(_) => {}
             }
         }
-        for folder in come {
-            self.all_in(&folder);
-            self.news.push(Arrival::FolderBack(folder));
-        }
         Ok(())
+    }
+
+    /// What was watched at `folder` is gone from there.
+    fn lose(&mut self, folder: &Path) {
+        if self.folders.get_mut(folder).and_then(Option::take).is_some() {
+            // The system may have ended it already.
+            let _ = self.watcher.unwatch(folder);
+            self.files.retain(|file, _| file.parent() != Some(folder));
+            self.news.push_back(Arrival::FolderGone(folder.to_path_buf()));
+            self.look = Instant::now();
+        }
     }
 
     /// All plug-ins in `folder` have arrived.
@@ -204,4 +193,9 @@ impl Arrivals {
 /// Whether `file`, which was just created, is a link to one that is there: nobody will write to it and close it.
 fn is_link(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|about| about.is_symlink() || about.nlink() > 1)
+}
+
+fn identity(folder: &Path) -> Option<Identity> {
+    let about = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
+    Some((about.dev(), about.ino()))
 }

@@ -77,3 +77,37 @@ fn a_folder_that_goes_and_comes_back_is_told_with_what_is_in_it() {
     fs::remove_dir_all(&folder).unwrap();
     assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(folder));
 }
+
+#[test]
+fn a_folder_that_goes_with_the_one_it_lies_in_or_is_exchanged_is_told() {
+    let outer = folder();
+    let [above, folder, elsewhere] =
+        ["above", "above/plugins", "elsewhere"].map(|name| outer.path().join(name));
+    fs::create_dir_all(&folder).unwrap();
+    let mut arrivals = watch(&folder);
+    fs::rename(&above, &elsewhere).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(folder.clone()));
+    file(&elsewhere.join("plugins"), "libcma_other_plugin.so", b"");
+    fs::create_dir_all(&folder).unwrap();
+    let path = file(&folder, NAME, b"");
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderBack(folder.clone()));
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+    fs::rename(&above, outer.path().join("older")).unwrap();
+    fs::rename(&elsewhere, &above).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(folder.clone()));
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderBack(folder.clone()));
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(folder.join("libcma_other_plugin.so")));
+}
+
+#[test]
+fn a_folder_that_has_two_paths_is_watched_as_long_as_one_of_them_leads_there() {
+    let outer = folder();
+    let [folder, link] = ["plugins", "link"].map(|name| outer.path().join(name));
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let mut arrivals = Arrivals::watch([folder.clone(), link.clone()]).unwrap();
+    fs::remove_file(&link).unwrap();
+    assert_eq!(arrivals.wait().unwrap(), Arrival::FolderGone(link));
+    let path = file(&folder, NAME, b"");
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+}
