@@ -31,6 +31,19 @@ fn a_file_that_is_being_written_arrives_when_it_is_closed() {
 }
 
 #[test]
+fn a_file_that_is_written_in_two_goes_arrives_after_the_second() {
+    let folder = folder();
+    let mut arrivals = watch(folder.path());
+    let path = file(folder.path(), NAME, b"half");
+    let mut second = fs::File::options().append(true).open(&path).unwrap();
+    second.write_all(b"and half").unwrap();
+    let marker = marker(folder.path());
+    assert_eq!(arrivals.wait().unwrap(), marker);
+    drop(second);
+    assert_eq!(arrivals.wait().unwrap(), Arrival::File(path));
+}
+
+#[test]
 fn a_file_arrives_by_name_by_link_and_by_new_content() {
     let (folder, elsewhere) = (folder(), super::folder());
     let mut arrivals = watch(folder.path());
