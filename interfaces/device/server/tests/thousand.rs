@@ -1,0 +1,182 @@
+//! A thousand clients, each a process of its own, killed while they connect, allocate, write, read or give back.
+
+mod common;
+
+use cma_client::{Client, Error};
+use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+use common::{MIB, eventually, with_memory};
+use rustix::io::Errno;
+use std::convert::Infallible;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio, exit};
+use std::time::{Duration, Instant};
+
+const CLIENTS: u64 = 1000;
+const AT_ONCE: usize = 40;
+
+/// What names a process' part, and its number.
+const PART: &str = "CMA_TEST_PART";
+const NUMBER: &str = "CMA_TEST_NUMBER";
+const SOCKET: &str = "CMA_TEST_SOCKET";
+
+/// What the processes of the test below do. On its own it does nothing.
+#[test]
+fn part() {
+    match std::env::var(PART).as_deref() {
+        Ok("server") => serve(),
+        Ok("client") => {
+            let number = std::env::var(NUMBER).unwrap().parse().unwrap();
+            let Err(why) = be_a_client(number);
+            eprintln!("client {number}: {why}");
+            exit(7);
+        }
+        _ => {}
+    }
+}
+
+/// This program again, in one of its parts.
+fn process(part: &str, number: u64, socket: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "part", "--nocapture", "--quiet"]);
+    command.env(PART, part).env(NUMBER, number.to_string()).env(SOCKET, socket).stdout(Stdio::null());
+    command
+}
+
+/// Serves until the input ends; then everything is free, or the process fails.
+fn serve() {
+    let socket = std::env::var_os(SOCKET).unwrap();
+    let limits = Limits::parse("chunks=4,connections=400,user-connections=400").unwrap();
+    let cma = with_memory();
+    let server = Server::bind(&Address::new(&socket), cma.clone(), limits, Rules::default()).unwrap();
+    let shutdown = Shutdown::new().unwrap();
+    std::thread::scope(|threads| {
+        let server = threads.spawn(|| server.run(&shutdown));
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        shutdown.begin();
+        server.join().unwrap().unwrap();
+    });
+    assert_eq!(cma.info("camera", None).unwrap().free_bytes, 64 * MIB);
+}
+
+/// splitmix64
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+/// Asks for chunks, looks at them, writes to them and gives them back, until it is killed, or sees anything that is not its own.
+fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
+    let mut dice = Dice(number);
+    let pattern = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
+    let client = Client::connect(std::env::var_os(SOCKET).unwrap())?;
+    loop {
+        let size = 4096 * (1 + dice.below(64));
+        let chunk = match client.alloc("camera", Some("frame"), size, 4096 << dice.below(5)) {
+            // The others have it all.
+            Err(Error::Refused { errno, .. }) if Errno::from_raw_os_error(errno) == Errno::NOMEM => continue,
+            answer => answer?,
+        };
+        let mut mapped = chunk.map()?;
+        if mapped.iter().any(|byte| *byte != 0) {
+            return Err("new memory is not zero".into());
+        }
+        for word in mapped.chunks_exact_mut(8) {
+            word.copy_from_slice(&pattern);
+        }
+        for _ in 0..dice.below(4) {
+            std::thread::yield_now();
+            if mapped.chunks_exact(8).any(|word| word != pattern) {
+                return Err("somebody else wrote to its memory".into());
+            }
+        }
+        match dice.below(4) {
+            0 => drop(mapped),
+            1 => mapped.free()?,
+            // The memory stays for a while when the line is gone.
+            _ => {
+                let shared = mapped.share()?;
+                let kept = shared.pieces()[0].file.try_clone()?;
+                drop(shared);
+                std::thread::sleep(Duration::from_micros(dice.below(2000)));
+                drop(kept);
+            }
+        }
+    }
+}
+
+/// How many descriptors a process has, and how much memory of its own, in KiB.
+fn resources(process: &Child) -> (usize, u64) {
+    let proc = format!("/proc/{}", process.id());
+    let status = fs::read_to_string(format!("{proc}/status")).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let own = own.trim().trim_end_matches(" kB").parse().unwrap();
+    (fs::read_dir(format!("{proc}/fd")).unwrap().count(), own)
+}
+
+/// Lets clients run, kills each at its time, and looks at what each said.
+fn let_run(numbers: std::ops::Range<u64>, socket: &Path) {
+    let mut dice = Dice(!numbers.start);
+    let mut numbers = numbers.peekable();
+    let mut running: Vec<(Child, Instant)> = Vec::new();
+    while numbers.peek().is_some() || !running.is_empty() {
+        while running.len() < AT_ONCE
+            && let Some(number) = numbers.next()
+        {
+            let child = process("client", number, socket).stderr(Stdio::piped()).spawn().unwrap();
+            running.push((child, Instant::now() + Duration::from_micros(dice.below(250_000))));
+        }
+        let now = Instant::now();
+        for (mut child, _) in running.extract_if(.., |(_, end)| *end <= now) {
+            child.kill().unwrap();
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code().is_none(), "{}: {said}", output.status);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cma.sock");
+    let mut server = process("server", 0, &socket).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("the server listens", || Client::connect(&socket).is_ok());
+    let client = Client::connect(&socket).unwrap();
+    let is_idle = || {
+        let free = client.info("camera", None).is_ok_and(|info| info.free_bytes == 64 * MIB);
+        free && client.chunks().is_ok_and(|chunks| chunks.is_empty())
+    };
+
+    // Until the server has all that it keeps.
+    let_run(0..AT_ONCE as u64, &socket);
+    eventually("everything is free", is_idle);
+    let descriptors = || resources(&server).0;
+    // One is that of the line on which this was asked.
+    let mut before = 0;
+    eventually("the server is at rest", || std::mem::replace(&mut before, descriptors()) == before);
+    let memory = resources(&server).1;
+
+    let_run(AT_ONCE as u64..AT_ONCE as u64 + CLIENTS, &socket);
+    eventually("everything is free", is_idle);
+    eventually("the server has as many descriptors as before", || descriptors() <= before);
+    let grown = resources(&server).1.saturating_sub(memory);
+    assert!(grown < 2048, "the server has {grown} KiB more than before");
+    // It was not for nothing.
+    let last = client.alloc("camera", None, 4096, 0).unwrap();
+    let served = client.chunks().unwrap()[0].number;
+    assert!(served > 3 * CLIENTS, "{served} chunks for {CLIENTS} clients");
+    drop(last);
+
+    drop(server.stdin.take());
+    assert!(server.wait().unwrap().success());
+    assert!(!socket.exists());
+}
