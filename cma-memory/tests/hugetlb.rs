@@ -2,8 +2,9 @@
 
 mod machine;
 
+use cma_framework::config::{Bank, Growth};
 use cma_framework::memory::{Contiguity, Piece};
-use cma_framework::reserve::{ReserveRequest, Reserver};
+use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
 use cma_framework::{Alignment, Chunk, Cma, DmaAddr, MappedChunk, MemoryError, PageRange, Pages, Region};
 use cma_memory::Hugetlb;
 use machine::{
@@ -421,14 +422,12 @@ fn a_wished_start_is_met_exactly_or_refused() {
 
 #[test]
 fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
-    use cma_framework::config::{Bank, Growth};
-    use cma_framework::reserve::Banks;
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let pages = all_pages();
     let (lowest, highest) = (pages[0].0, pages[3].0 + 512);
     drop(pages);
     // A board whose memory is just where the pool's is.
-    let mut addresses = Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Up);
+    let mut addresses = Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Down);
     let request =
         |start| ReserveRequest { name: None, pages: Pages::new(1), alignment: Alignment::PAGE, start };
     let board = addresses.set_aside(&request(None)).unwrap();
@@ -438,6 +437,7 @@ fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
     assert!(refusal("b=8M", &mut ports).contains("the pool has 3 to give"));
     let (_cma, region) = region("b=6M", &mut ports);
     assert!(!region.range().overlaps(board));
+    assert_eq!(free(POOL), 1, "the page of the board's address has gone back");
     let simulated = ports.reserve(&request(Some(region.range().start())));
     assert!(simulated.is_err(), "{simulated:?}");
 }
@@ -461,12 +461,13 @@ fn who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous() {
 fn unprivileged() {
     let local = 0_u8;
     assert_eq!(frame((&raw const local).addr()), Some(0), "this process is told physical addresses");
-    let (cma, region) = region("b=8M", &mut hugetlb());
+    let odd = Banks::new(&[Bank::new(0x4000_1000, 1 << 30)], Growth::Up);
+    let (cma, region) = region("b=8M", &mut Hugetlb::new(odd).with_page_size(HUGE));
     let Contiguity::Unknown(why) = region.backing().unwrap().contiguity else {
         panic!("{:?}", region.backing())
     };
     assert!(why.contains("hidden from this process") && why.contains("run it as root"), "{why}");
-    assert_eq!(region.range().start(), DmaAddr::new(0x4000_0000), "an address of the bank");
+    assert_eq!(region.range().start(), DmaAddr::new(0x4020_0000), "the bank's, at a huge page");
     // It is memory all the same, and can be given away and taken back.
     let mut mapped = alloc(&cma, 2 * HUGE).map().unwrap();
     mapped.fill(1);
