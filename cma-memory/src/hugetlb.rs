@@ -1,18 +1,24 @@
 //! Huge pages: memory that can be physically contiguous, and proven to be.
 //!
 //! Every page is a file of its own, so that a chunk can be given away without its neighbours. Pages are taken out of the
-//! machine's pool, sorted by where they physically are, and those that lie side by side are mapped in that order, pinned, and looked up once
-//! more. The others go back.
+//! machine's pool, sorted by where they physically are, and those that lie side by side are mapped in that order, pinned, and
+//! looked up once more. The others go back. Where the kernel can't pin them (it takes `io_uring`), they may be moved later;
+//! [`Ports`](crate::Ports) says so.
 //!
-//! What a process can do to a page that it was given, and what comes of it here:
+//! # What a process can do to a page that it was given, and what comes of it
 //!
-//! | it | then |
-//! | --- | --- |
-//! | keeps a descriptor or a mapping | the page is given to nobody, and mapped for nobody, until it lets go: [`MemoryError::Held`] |
-//! | punches a hole, so that the page goes back to the pool | the file gets another page; this one stays pinned and is out of use: [`MemoryError::Lost`] |
-//! | maps more than the page, writable, which adds pages of the pool to the file in spite of its seals | nobody else's memory is reached. What it touched goes back when the page is next used, what it only reserved when the region ends. A pool without spare pages has none to add |
-//! | opens it anew, truncates, seals, as another user | refused |
-//! | has the kernel pin the page (`vmsplice` into a pipe, `io_uring`), and lets go of the rest | where physical addresses are hidden, it keeps that page and the region gets another. Where the region has to have this one, it is **not seen**, the kernel tells nobody: such a process can read, or write, what is put there next. Give physically contiguous memory only to processes that are trusted this far |
+//! - *It keeps a descriptor or a mapping.* The page is given to nobody and mapped for nobody until it lets go:
+//!   [`MemoryError::Held`].
+//! - *It opens the page's file anew, truncates it, seals it.* It can't, but open it as the user who owns it; then that counts.
+//! - *It punches a hole into the file, so that the page goes back to the pool.* The page stays pinned: nobody else gets it while a
+//!   device may still write there. It is out of use from then on: [`MemoryError::Lost`].
+//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals. Nobody else's memory is reached.
+//!   What it touched goes back when the page is next used, what it only reserved when the region ends; a pool without pages to
+//!   spare has none to add.
+//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and lets go of the rest.* Where physical addresses are
+//!   hidden, the region goes on with another page. Where it has to be this one, **nothing stops it**, as the kernel tells nobody: it
+//!   can read or write what is put there next. Give physically contiguous memory only to processes that are trusted this
+//!   far.
 
 mod error;
 mod pagemap;
@@ -37,9 +43,10 @@ use std::sync::Arc;
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
 ///
-/// Where this process may know physical addresses (it has `CAP_SYS_ADMIN`), a region is one physically contiguous run and its addresses are the
-/// physical ones. Elsewhere it has addresses of a board's banks, and is contiguous within each huge page. In a virtual
-/// machine, physical means what the machine takes for it.
+/// Where this process may know physical addresses (it has `CAP_SYS_ADMIN`), a region is one physically contiguous run and its
+/// addresses are the physical ones. Elsewhere it has addresses of a board's banks, and is contiguous within each huge page. In a
+/// virtual machine, physical means what the machine takes for it. What processes can do that are given such memory:
+/// [module documentation](self).
 #[derive(Clone, Debug)]
 pub struct Hugetlb {
     addresses: Addresses,
@@ -47,13 +54,14 @@ pub struct Hugetlb {
 }
 
 impl Hugetlb {
-    /// Regions of huge pages of the machine's default size. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are for those
-    /// whose own are hidden.
+    /// Regions of huge pages of the machine's default size. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks),
+    /// are for those whose own are hidden.
     pub fn new(addresses: impl Into<Addresses>) -> Self {
         Hugetlb { addresses: addresses.into(), page_size: None }
     }
 
-    /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`.
+    /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`. A size that the machine doesn't have is an error of each
+    /// region.
     pub fn with_page_size(self, bytes: u64) -> Self {
         Hugetlb { page_size: Some(bytes), ..self }
     }
@@ -248,8 +256,9 @@ impl Region {
 #[derive(Debug)]
 struct Shared(Arc<Region>);
 
-// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it as far as the kernel tells (see the top of this file
-// for who is left to the host's trust), and passes nothing on but descriptors, when it is asked for them. Claims for other addresses are refused.
+// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it as far as the kernel tells
+// (who is left to the host's trust is said at the top of this file), and passes nothing on but descriptors, when it is asked for
+// them. Claims for other addresses are refused.
 unsafe impl Memory for Shared {
     fn backing(&self) -> Backing {
         let contiguity = match &self.0.pagemap {
@@ -269,8 +278,8 @@ unsafe impl Memory for Shared {
         let place = start..start + range.bytes() as usize;
         let slice = Slice { region: region.clone(), range, place, mapped: false };
         slice.pages().try_for_each(|index| region.take_back(index))?;
-        // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes; every file is there to the region's end, and of pages that were given
-        // away nobody else has one.
+        // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes. Every file is there to the
+        // region's end, and of pages that were given away nobody else has one.
         unsafe { region.mapping.bytes_mut(slice.place.clone()) }.fill(0);
         Ok(Box::new(slice))
     }
@@ -301,7 +310,8 @@ impl Store for Slice {
 
     fn bytes(&self) -> &[u8] {
         let place = if self.mapped { self.place.clone() } else { 0..0 };
-        // SAFETY: the bytes are this chunk's, as `store` made sure, and the framework asks for them only of chunks that were given to nobody since.
+        // SAFETY: the bytes are this chunk's, as `store` made sure, and the framework asks for them only of chunks that were given
+        // to nobody since.
         unsafe { self.region.mapping.bytes(place) }
     }
 

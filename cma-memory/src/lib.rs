@@ -14,7 +14,7 @@
 //! Linux 5.14 or newer, 64 bits.
 
 mod addresses;
-mod hugetlb;
+pub mod hugetlb;
 mod mapping;
 mod memfd;
 mod ports;

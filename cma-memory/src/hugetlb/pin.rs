@@ -1,8 +1,8 @@
 //! Memory that stays where it is: registered with `io_uring` as buffers, which the kernel pins.
 //!
-//! The kernel may move huge pages (to make room for other contiguous memory, or when memory is taken out of the machine), and a process that was given one
-//! can give it back to the pool (`fallocate` with a hole) while a device still writes to it. Pinned, a page is neither moved nor given to
-//! anybody else.
+//! The kernel may move huge pages (to make room for other contiguous memory, or when memory is taken out of the machine), and a
+//! process that was given one can give it back to the pool (`fallocate` with a hole) while a device still writes to it. Pinned, a
+//! page is neither moved nor given to anybody else.
 
 use crate::mapping::Mapping;
 use crate::refusal::{refused, with_room};
@@ -25,7 +25,8 @@ impl Pin {
             iov_len: LARGEST.min(mapping.len() - from),
         };
         let parts: Vec<iovec> = (0..mapping.len()).step_by(LARGEST).map(part).collect();
-        // SAFETY: the kernel pins the pages and, as nothing is submitted, reads and writes none. They go on belonging to it when they are unmapped.
+        // SAFETY: the kernel pins the pages and, as nothing is submitted, reads and writes none. They may be unmapped before they
+        // are let go.
         unsafe {
             io_uring_register(
                 &ring,
