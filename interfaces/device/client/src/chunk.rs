@@ -146,8 +146,9 @@ impl RemoteChunk {
 
 /// Asks something whose answer is a chunk.
 fn fetch(line: BorrowedFd<'_>, request: &Request<'_>) -> Result<Batch, Error> {
+    let first = if let Request::Chunk { first } = request { *first } else { 0 };
     let batch = |answer: Answer<'_>, descriptors| match answer {
-        Answer::Chunk(chunk) => Batch::new(chunk, descriptors).ok(),
+        Answer::Chunk(chunk) => Batch::new(chunk, descriptors, first).ok(),
         _ => None,
     };
     ask_for(line, request, batch)

@@ -28,12 +28,12 @@ pub struct Part<'b> {
 }
 
 impl Batch {
-    /// What an answer brought, if it makes sense.
+    /// What came as an answer to who asked for the pieces from number `first` on, if it makes sense.
     ///
     /// # Errors
     ///
     /// [`NoAnswer::Other`] when it doesn't.
-    pub fn new(chunk: Chunk, descriptors: Descriptors) -> Result<Self, NoAnswer> {
+    pub fn new(chunk: Chunk, descriptors: Descriptors, first: u64) -> Result<Self, NoAnswer> {
         let mut count = 0_u64;
         for extent in &chunk.extents {
             count = count.checked_add(extent.count).ok_or(NoAnswer::Other)?;
@@ -42,9 +42,15 @@ impl Batch {
                 return Err(NoAnswer::Other);
             }
         }
-        let sound = count == descriptors.len() as u64
-            && (chunk.granule == 0 || chunk.granule.is_power_of_two())
-            && chunk.first.checked_add(count).is_some_and(|end| end <= chunk.pieces);
+        // Where there are pieces one comes at least, so that who asks on comes to an end.
+        let all_there = match chunk.pieces {
+            0 => count == 0,
+            pieces => count > 0 && chunk.first.checked_add(count).is_some_and(|end| end <= pieces),
+        };
+        let sound = all_there
+            && count == descriptors.len() as u64
+            && chunk.first == first
+            && (chunk.granule == 0 || chunk.granule.is_power_of_two());
         if sound { Ok(Batch { chunk, descriptors }) } else { Err(NoAnswer::Other) }
     }
 
@@ -136,10 +142,10 @@ pub unsafe fn map(
     // SAFETY: the caller answers for a fixed address.
     let place = unsafe { Place::reserve(window, granule, start, end) }?;
     let flags = window.flags.difference(MapFlags::FIXED_NOREPLACE) | MapFlags::FIXED;
-    let mut at = 0;
+    let mut at = 0_u64;
     loop {
         for part in batch.parts() {
-            let behind = at + part.len;
+            let behind = at.checked_add(part.len).ok_or(Errno::PROTO)?;
             let (from, to) = (at.max(start), behind.min(end));
             if from < to {
                 let (address, len) = (place.address(from - start), (to - from) as usize);

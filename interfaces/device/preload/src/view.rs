@@ -38,7 +38,7 @@ fn pieces(line: BorrowedFd<'_>, first: u64) -> Result<Batch, Errno> {
     let mut answered = ask(line, &question).map_err(NoAnswer::errno)?;
     let descriptors = std::mem::take(&mut answered.descriptors);
     match answered.answer().map_err(NoAnswer::errno)? {
-        Answer::Chunk(chunk) => Batch::new(chunk, descriptors).map_err(NoAnswer::errno),
+        Answer::Chunk(chunk) => Batch::new(chunk, descriptors, first).map_err(NoAnswer::errno),
         Answer::Refused { errno, .. } => Err(Errno::from_raw_os_error(errno)),
         _ => Err(Errno::PROTO),
     }

@@ -123,10 +123,8 @@ impl Server {
             desk: Desk { cma, rules, accounts: Accounts::new(limits), behind: Behind::default() },
             listener: address.listen()?,
         };
-        server
-            .add(&server.listener.socket, LISTENER, EventFlags::IN | EventFlags::ONESHOT)
-            .map_err(system)?;
-        server.add(&server.alarm.timer, ALARM, EventFlags::IN | EventFlags::ONESHOT).map_err(system)?;
+        server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
+        server.again(&server.alarm.timer, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
     }
 
@@ -142,7 +140,7 @@ impl Server {
     /// When serving did: by a fault of the program, which others were not made to suffer for before.
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
         // For every thread, again and again.
-        self.add(shutdown, SHUTDOWN, EventFlags::IN)?;
+        epoll::add(&self.epoll, shutdown, EventData::new_u64(SHUTDOWN), EventFlags::IN)?;
         std::thread::scope(|threads| {
             let all: Vec<_> = (0..THREADS)
                 .map(|n| {
@@ -170,12 +168,12 @@ impl Server {
             let Some(epoll::Event { flags, data }) = event? else { continue };
             match data.u64() {
                 SHUTDOWN => return Ok(()),
-                LISTENER => self.accept(&turn)?,
+                LISTENER => self.accept(turn)?,
                 ALARM => self.ring()?,
                 number => {
                     let connection = self.connections.lock().get(&number).cloned();
                     if let Some(connection) = connection {
-                        self.work_for(connection.uid, Event { connection, flags, turn });
+                        self.work_for(Event { connection, flags, turn });
                     }
                 }
             }
@@ -183,7 +181,8 @@ impl Server {
     }
 
     /// Serves a user's line when the user has a thread left, and whatever was put off for this user meanwhile.
-    fn work_for(&self, uid: u32, event: Event) {
+    fn work_for(&self, event: Event) {
+        let uid = event.connection.uid;
         let mut next = self.shares.begin(uid, event);
         while let Some(Event { connection, flags, turn }) = next {
             if self.serve(&connection, flags, &turn) == Line::Over {
@@ -194,17 +193,17 @@ impl Server {
         }
     }
 
-    fn add(&self, source: impl AsFd, number: u64, flags: EventFlags) -> io::Result<()> {
-        epoll::add(&self.epoll, source, EventData::new_u64(number), flags)
-    }
-
-    /// Has the next event of a source wake a thread again.
+    /// Has the next event of a source, which may be a new one, wake a thread.
     fn again(&self, source: impl AsFd, number: u64, flags: EventFlags) -> io::Result<()> {
-        epoll::modify(&self.epoll, source, EventData::new_u64(number), flags | EventFlags::ONESHOT)
+        let (data, flags) = (EventData::new_u64(number), flags | EventFlags::ONESHOT);
+        match epoll::modify(&self.epoll, source.as_fd(), data, flags) {
+            Err(Errno::NOENT) => epoll::add(&self.epoll, source, data, flags),
+            done => done,
+        }
     }
 
     /// Lets one client in.
-    fn accept(&self, turn: &Turn) -> io::Result<()> {
+    fn accept(&self, turn: Turn) -> io::Result<()> {
         let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
             // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
@@ -212,19 +211,18 @@ impl Server {
             return self.alarm.set(Instant::now() + PAUSE);
         }
         self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
-        if let Ok(socket) = knocks {
-            self.admit(socket, turn);
+        if let Ok(socket) = knocks
+            && let Some(connection) = self.admit(socket, &turn)
+        {
+            // It may have asked by now.
+            self.work_for(Event { connection, flags: EventFlags::IN, turn });
         }
         Ok(())
     }
 
     /// Gives a client its place, or says why there is none.
-    fn admit(&self, socket: OwnedFd, turn: &Turn) {
-        let Ok(peer) = Peer::of(socket.as_fd()) else { return };
-        // Who is gone by now takes no place, so that who comes next finds it free.
-        if polls(socket.as_fd(), PollFlags::RDHUP, Duration::ZERO) {
-            return;
-        }
+    fn admit(&self, socket: OwnedFd, turn: &Turn) -> Option<Arc<Connection>> {
+        let peer = Peer::of(socket.as_fd()).ok()?;
         sys::refuse_descriptors(socket.as_fd());
         // The smallest there is: then a line can be written to again when all that was written is read.
         let _ = set_socket_send_buffer_size(&socket, 1);
@@ -235,16 +233,17 @@ impl Server {
         });
         let seat = match seat {
             Ok(seat) => seat,
-            Err(refusal) => return refuse(socket.as_fd(), 0, &refusal),
+            Err(refusal) => {
+                refuse(socket.as_fd(), 0, &refusal);
+                return None;
+            }
         };
         let number = self.newest.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(number, ?peer, "connected");
         let (uid, client) = (peer.uid, Client { peer, lease: None, seat });
         let connection = Arc::new(Connection { number, uid, socket, client: Mutex::new(Some(client)) });
         self.connections.lock().insert(number, connection.clone());
-        if self.add(&connection.socket, number, WANTED | EventFlags::ONESHOT).is_err() {
-            self.hang_up(&connection);
-        }
+        Some(connection)
     }
 
     /// Serves one request of a connection.
@@ -258,7 +257,11 @@ impl Server {
         }
         let message = match wire::receive(socket) {
             Ok(message) => message,
-            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => return self.wait_for_more(connection),
+            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
+                // Who is gone by now is no later event: who comes next finds its place free.
+                let line = self.wait_for_more(connection);
+                return if polls(socket, PollFlags::RDHUP, Duration::ZERO) { Line::Over } else { line };
+            }
             Err(Lost::Malformed(wrong)) => {
                 refuse(socket, 0, &nonsense(wrong));
                 return Line::Over;

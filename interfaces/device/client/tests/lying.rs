@@ -1,0 +1,176 @@
+//! A server that lies is found out: a client gets an error, never memory that could be taken away, and never waits for ever.
+
+use cma_client::{Client, Error};
+use cma_device_protocol::wire::{receive, send};
+use cma_device_protocol::{Answer, Chunk, Extent, MESSAGE_BYTES, Message, Request};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
+};
+use std::path::Path;
+
+/// What a server says to a request that came on a line.
+type Lie<'l> = dyn Fn(BorrowedFd<'_>, &Message) + Sync + 'l;
+
+/// What `then` is answered with by a server that answers by `lie`.
+fn told<T>(lie: &Lie<'_>, then: impl FnOnce(&Client) -> T) -> T {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("liar");
+    let listener =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&listener, 8).unwrap();
+    std::thread::scope(|threads| {
+        let server = threads.spawn(|| lie_to_all(&listener, lie));
+        let answer = then(&Client::connect(&path).unwrap());
+        end(&path);
+        server.join().unwrap();
+        answer
+    })
+}
+
+/// Answers whoever comes, until somebody says nothing at all.
+fn lie_to_all(listener: &OwnedFd, lie: &Lie<'_>) {
+    loop {
+        let line = accept(listener).unwrap();
+        loop {
+            poll(&mut [PollFd::new(&line, PollFlags::IN)], None).unwrap();
+            match receive(line.as_fd()) {
+                Ok(message) => lie(line.as_fd(), &message),
+                Err(cma_device_protocol::wire::Lost::Malformed(_)) => return,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn end(path: &Path) {
+    let line = cma_client::line::open(&SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::send(&line, b"end", SendFlags::NOSIGNAL).unwrap();
+}
+
+fn file(size: u64, seals: SealFlags) -> OwnedFd {
+    let file = memfd_create("lie", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&file, size).unwrap();
+    fcntl_add_seals(&file, seals).unwrap();
+    file
+}
+
+fn extents(of: &[(u64, u64, u64)]) -> Chunk {
+    let extents = of.iter().map(|(count, offset, len)| Extent { count: *count, offset: *offset, len: *len });
+    Chunk { start: 0x1000, size: 8192, granule: 4096, pieces: 1, first: 0, extents: extents.collect() }
+}
+
+fn mapped(chunk: &Chunk, files: &[&OwnedFd]) -> Result<usize, Error> {
+    let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+    let lie = |line: BorrowedFd<'_>, message: &Message| {
+        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk.clone())), &files).unwrap();
+    };
+    told(&lie, |client| {
+        let chunk = client.alloc("camera", None, 8192, 0)?;
+        chunk.map().map(|mapped| mapped.len()).map_err(|refused| refused.error)
+    })
+}
+
+#[test]
+fn the_truth_is_believed() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    assert_eq!(mapped(&extents(&[(1, 0, 8192)]), &[&sealed]).unwrap(), 8192);
+}
+
+#[test]
+fn memory_that_could_be_cut_off_is_not_mapped() {
+    let open = file(8192, SealFlags::GROW);
+    assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&open]), Err(Error::Unsafe(_))));
+    let short = file(4096, SealFlags::SHRINK);
+    assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&short]), Err(Error::Unsafe(_))));
+    let behind = file(8192, SealFlags::SHRINK);
+    assert!(matches!(mapped(&extents(&[(1, 4096, 8192)]), &[&behind]), Err(Error::Unsafe(_))));
+    let pipe = rustix::pipe::pipe().unwrap().0;
+    assert!(mapped(&extents(&[(1, 0, 8192)]), &[&pipe]).is_err());
+}
+
+#[test]
+fn answers_that_make_no_sense_are_none() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    let nonsense = [
+        // More or fewer than came.
+        (extents(&[(2, 0, 8192)]), 1),
+        (extents(&[(1, 0, 8192)]), 2),
+        (extents(&[(1, 0, 8192)]), 0),
+        (extents(&[]), 0),
+        (extents(&[]), 1),
+        (Chunk { pieces: 0, ..extents(&[(1, 0, 8192)]) }, 1),
+        // Of no length, or past every end.
+        (extents(&[(1, 0, 0)]), 1),
+        (extents(&[(1, u64::MAX, 2)]), 1),
+        (extents(&[(1, 0, u64::MAX)]), 1),
+        (extents(&[(u64::MAX, 0, 1), (u64::MAX, 0, 1)]), 1),
+        // Others than were asked for.
+        (Chunk { first: 1, pieces: 9, ..extents(&[(1, 0, 8192)]) }, 1),
+        (Chunk { first: u64::MAX, pieces: u64::MAX, ..extents(&[(1, 0, 8192)]) }, 1),
+        (Chunk { granule: 4097, ..extents(&[(1, 0, 8192)]) }, 1),
+    ];
+    for (chunk, files) in nonsense {
+        let answer = mapped(&chunk, &vec![&sealed; files]);
+        assert!(matches!(answer, Err(Error::NoAnswer(_))), "{chunk:?} with {files} descriptors: {answer:?}");
+    }
+    // Pieces that never come to the chunk's end, and a size that is none.
+    let (few, vast) = (
+        Chunk { size: 1 << 20, ..extents(&[(1, 0, 8192)]) },
+        Chunk { size: u64::MAX, ..extents(&[(1, 0, 8192)]) },
+    );
+    assert!(mapped(&few, &[&sealed]).is_err() && mapped(&vast, &[&sealed]).is_err());
+}
+
+#[test]
+fn a_server_that_always_has_more_comes_to_an_end() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    let lie = |line: BorrowedFd<'_>, message: &Message| {
+        let chunk = Chunk { pieces: u64::MAX, ..extents(&[(1, 0, 4096)]) };
+        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk)), &[sealed.as_fd()]).unwrap();
+    };
+    told(&lie, |client| {
+        // The second answer has the first piece again.
+        assert!(client.alloc("camera", None, 8192, 0).unwrap().share().is_err());
+        assert!(client.alloc("camera", None, 8192, 0).unwrap().map().is_err());
+    });
+}
+
+#[test]
+fn other_answers_and_silence_are_errors() {
+    let wrong = |line: BorrowedFd<'_>, message: &Message| {
+        send(line, &Message::answer(message.id(), &Answer::Freed), &[]).unwrap();
+    };
+    told(&wrong, |client| {
+        assert!(matches!(client.alloc("camera", None, 1, 0), Err(Error::NoAnswer(_))));
+        assert!(matches!(client.info("camera", None), Err(Error::NoAnswer(_))));
+        assert!(matches!(client.chunks(), Err(Error::NoAnswer(_))));
+    });
+    let short = |line: BorrowedFd<'_>, _: &Message| {
+        rustix::net::send(line, &[0; MESSAGE_BYTES - 1], SendFlags::NOSIGNAL).unwrap();
+    };
+    told(&short, |client| assert!(matches!(client.info("camera", None), Err(Error::NoAnswer(_)))));
+    let ends = |line: BorrowedFd<'_>, _: &Message| {
+        rustix::net::shutdown(line, rustix::net::Shutdown::Both).unwrap();
+    };
+    let gone = told(&ends, |client| client.info("camera", None).unwrap_err());
+    assert_eq!(gone.errno(), Errno::NODEV.raw_os_error());
+}
+
+#[test]
+fn answers_to_others_are_passed_over() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    let lie = |line: BorrowedFd<'_>, message: &Message| {
+        let Ok((id, Request::Alloc { .. })) = message.as_request() else { panic!("{message:?}") };
+        // What somebody asked who was killed before the answer came.
+        send(line, &Message::refusal(id ^ 1, 12, "not yours"), &[]).unwrap();
+        send(line, &Message::answer(id ^ 2, &Answer::Freed), &[sealed.as_fd()]).unwrap();
+        send(line, &Message::answer(id, &Answer::Chunk(extents(&[(1, 0, 8192)]))), &[sealed.as_fd()])
+            .unwrap();
+    };
+    told(&lie, |client| assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192));
+}

@@ -1,0 +1,64 @@
+//! Chunks of many pieces, as those of huge pages are.
+
+#[path = "../../server/tests/common/mod.rs"]
+mod common;
+
+use cma_client::Client;
+use common::{MIB, Pieced, Served, framework};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+const PIECE: u64 = 64 << 10;
+
+fn served() -> (Served, Client) {
+    let served = Served::new(framework("ram=64M", "*=ram", &mut Pieced::new()));
+    let client = served.client();
+    (served, client)
+}
+
+#[test]
+fn sizes_and_alignments_are_whole_pieces() {
+    let (_served, client) = served();
+    assert_eq!(client.info("camera", None).unwrap().granule_bytes, PIECE);
+    let chunk = client.alloc("camera", None, 3 * PIECE + 1, 4096).unwrap();
+    assert_eq!(chunk.size(), 4 * PIECE);
+    assert!(chunk.start().is_multiple_of(PIECE));
+    let chunk = client.alloc_from("ram", 1, MIB).unwrap();
+    assert_eq!((chunk.size(), chunk.start() % MIB), (PIECE, 0));
+}
+
+#[test]
+fn many_pieces_are_one_slice() {
+    let (served, client) = served();
+    for pieces in [1, 2, 253, 254, 600] {
+        let mut chunk = client.alloc("camera", None, pieces * PIECE, 0).unwrap().map().unwrap();
+        assert_eq!(chunk.len() as u64, pieces * PIECE);
+        assert!(chunk.iter().all(|byte| *byte == 0));
+        for (piece, number) in chunk.chunks_exact_mut(PIECE as usize).zip(0_u64..) {
+            piece[..8].copy_from_slice(&number.to_ne_bytes());
+        }
+        // The pieces are in order, and each has its own.
+        let shared = chunk.share().unwrap();
+        assert_eq!(shared.pieces().len() as u64, pieces);
+        for (piece, number) in shared.pieces().iter().zip(0_u64..) {
+            let mut found = [0; 8];
+            let file = File::from(piece.file.try_clone().unwrap());
+            file.read_exact_at(&mut found, piece.offset).unwrap();
+            assert_eq!((u64::from_ne_bytes(found), piece.len), (number, PIECE));
+        }
+        drop(shared);
+        served.wait_until_free("camera", 64 * MIB);
+    }
+}
+
+#[test]
+fn one_piece_that_is_held_keeps_the_whole_chunk() {
+    let (served, client) = served();
+    let shared = client.alloc("camera", None, 300 * PIECE, 0).unwrap().share().unwrap();
+    let kept = shared.pieces()[299].file.try_clone().unwrap();
+    drop(shared);
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert_eq!(served.free_bytes("camera"), 64 * MIB - 300 * PIECE);
+    drop(kept);
+    served.wait_until_free("camera", 64 * MIB);
+}

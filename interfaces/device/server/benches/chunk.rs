@@ -1,0 +1,113 @@
+//! What one chunk costs another process: asked for, mapped, touched and given back, beside what the kernel takes for the memory alone.
+//!
+//! `cargo bench -p cma-device-server`. The contestants take turns; the figure is the median of the rounds.
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use common::{Served, with_memory};
+use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::io::Write;
+use std::ptr::null_mut;
+use std::time::Instant;
+
+const SIZE: u64 = 1 << 20;
+const ROUNDS: usize = 15;
+const TIMES: u32 = 1000;
+
+/// Maps a whole file, touches its first byte and unmaps it.
+fn touch(file: &OwnedFd) {
+    let (protection, len) = (ProtFlags::READ | ProtFlags::WRITE, SIZE as usize);
+    // SAFETY: the kernel chooses the address.
+    let mapped = unsafe { mmap(null_mut(), len, protection, MapFlags::SHARED, file, 0) }.unwrap();
+    // SAFETY: it is mapped, and nobody else's.
+    unsafe { mapped.cast::<u8>().write_volatile(1) };
+    // SAFETY: nobody uses it any more.
+    unsafe { munmap(mapped, len) }.unwrap();
+}
+
+fn memfd() {
+    let file = memfd_create("bench", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    ftruncate(&file, SIZE).unwrap();
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL).unwrap();
+    touch(&file);
+}
+
+/// `struct dma_heap_allocation_data` of `linux/dma-heap.h`.
+#[repr(C)]
+struct HeapAllocation {
+    len: u64,
+    fd: u32,
+    fd_flags: u32,
+    heap_flags: u64,
+}
+
+fn dma_heap(heap: &OwnedFd) {
+    const ALLOC: libc::c_ulong = 0xc018_4800;
+    let fd_flags = (OFlags::RDWR | OFlags::CLOEXEC).bits();
+    let mut asked = HeapAllocation { len: SIZE, fd: 0, fd_flags, heap_flags: 0 };
+    // SAFETY: the kernel reads and writes one structure of that type.
+    let answer = unsafe { libc::ioctl(heap.as_raw_fd(), ALLOC, &raw mut asked) };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just opened it for this process.
+    touch(&unsafe { OwnedFd::from_raw_fd(asked.fd as i32) });
+}
+
+fn main() {
+    let heap = open("/dev/dma_heap/system", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+    let served = Served::new(with_memory());
+    let client = served.client();
+    let line = served.line();
+    let mut contestants: Vec<(&str, Box<dyn Fn() + '_>)> = vec![
+        ("memfd_create, seal, mmap, munmap, close: the kernel alone", Box::new(memfd)),
+        (
+            "a framework in this process: alloc, map, drop",
+            Box::new(|| served.cma.alloc("camera", None, SIZE, 0).unwrap().map().unwrap()[0] = 1),
+        ),
+        (
+            "the server: a question and its answer, on an open line",
+            Box::new(|| {
+                line.ask(1, &cma_device_protocol::Request::List { after: 0 });
+                line.hear().unwrap();
+            }),
+        ),
+        (
+            "the server: connect, alloc, map, drop",
+            Box::new(|| client.alloc("camera", None, SIZE, 0).unwrap().map().unwrap()[0] = 1),
+        ),
+        (
+            "the server: connect, alloc, map, free and wait for it",
+            Box::new(|| {
+                let mut mapped = client.alloc("camera", None, SIZE, 0).unwrap().map().unwrap();
+                mapped[0] = 1;
+                mapped.free().unwrap();
+            }),
+        ),
+    ];
+    match &heap {
+        Ok(heap) => contestants
+            .push(("/dev/dma_heap/system: alloc, mmap, munmap, close", Box::new(|| dma_heap(heap)))),
+        Err(error) => say(&format!("no /dev/dma_heap/system here: {error}")),
+    }
+    let mut rounds = vec![Vec::new(); contestants.len()];
+    for _ in 0..ROUNDS {
+        for ((_, work), rounds) in contestants.iter().zip(&mut rounds) {
+            let begun = Instant::now();
+            (0..TIMES).for_each(|_| work());
+            rounds.push(begun.elapsed() / TIMES);
+        }
+    }
+    say("a chunk of 1 MiB, its first page touched; microseconds, median (best, worst round)");
+    for ((name, _), mut rounds) in contestants.iter().zip(rounds) {
+        rounds.sort_unstable();
+        let [median, best, worst] =
+            [ROUNDS / 2, 0, ROUNDS - 1].map(|at| rounds[at].as_nanos() as f64 / 1000.0);
+        say(&format!("{median:7.1} ({best:.1}, {worst:.1})  {name}"));
+    }
+}
+
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").unwrap();
+}
