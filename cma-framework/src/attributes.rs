@@ -23,6 +23,7 @@ use crate::region::Region;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
 use refused::Refused;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The longest text that may be written to an attribute, in bytes.
@@ -117,7 +118,14 @@ const TOP: &[Attribute<Attributes>] = &[
         name: "map",
         read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
         write: Some(|cma, _, text| {
-            cma.set_map(Map::parse(text)?);
+            let map = Map::parse(text)?;
+            let named =
+                map.rules().flat_map(|rule| rule.regions.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let missing = named.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
+            cma.set_map(map);
+            for region in missing {
+                tracing::warn!(region, "the map names a region that is not there; requests pass it over");
+            }
             Ok(())
         }),
     },

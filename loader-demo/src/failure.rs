@@ -2,6 +2,7 @@
 
 use crate::notice::{Notice, Place};
 use crate::show::plain;
+use cma_device_server::BindError;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::loader::SearchPath;
 use cma_framework::register::RegisterError;
@@ -49,7 +50,7 @@ pub(crate) enum Failure {
     #[error("{}", .1.mistake)]
     Access(Place, cma_device_server::ConfigError),
     #[error(transparent)]
-    Socket(#[from] cma_device_server::BindError),
+    Socket(#[from] BindError),
     #[error("{0}")]
     NotConnected(cma_client::Error),
     #[error("the defaults of {board} can't be used: {reason}")]
@@ -66,12 +67,18 @@ pub(crate) enum Failure {
     Trace { path: PathBuf, reason: cma_trace::ReadError },
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
-    #[error("there is no door to serve at")]
+    #[error("{option}: there is no region \"{name}\"")]
+    NoSuchRegion { option: &'static str, name: String },
+    #[error("no region got memory, so there is nothing to serve")]
+    NoRegion,
+    #[error("there is nowhere to serve at")]
     NoDoor,
     #[error(transparent)]
     Mount(#[from] cma_sysfs::MountError),
     #[error("--log: {0}")]
     Log(tracing_subscriber::filter::ParseError),
+    #[error("--log: \"{word}\" is no level: error, warn, info, debug, trace or off, or module=level")]
+    LogLevel { word: String },
     #[error("it can't be served: {0}")]
     Serve(io::Error),
     #[error("no server shows its attributes here")]
@@ -112,7 +119,17 @@ impl Failure {
                 "name a folder for the attributes with --mount, a socket for chunks with --socket, or both"
                     .to_string(),
             ),
+            Failure::Socket(BindError::System { path, source })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                let folder = path.parent().unwrap_or(path).display().to_string();
+                Some(format!(
+                    "make the folder, as with mkdir -p '{folder}', or name another path with --socket"
+                ))
+            }
             Failure::Socket(_) => Some("name another path with --socket".to_string()),
+            Failure::NoSuchRegion { .. } => Some("`cma regions` lists them".to_string()),
+            Failure::NoRegion => Some("--memory and --cma say what each region needs".to_string()),
             Failure::NotConnected(_) => Some("start one with `cma serve --socket PATH`".to_string()),
             Failure::NoServer => Some(
                 "start one with `cma serve --mount DIR`, or name its folder with --mount or CMA_MOUNT"

@@ -37,6 +37,9 @@ impl Host {
         let mut ports = Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
+        if let Some(name) = ports.not_asked().next() {
+            return Err(Failure::NoSuchRegion { option: "--memory", name: name.to_string() });
+        }
         tell(&ports);
         Ok(Host { cma, board })
     }
@@ -92,10 +95,6 @@ impl Host {
 fn tell(ports: &Ports) {
     for outcome in ports.outcomes().iter().filter(|outcome| outcome.remark.is_some()) {
         Notice::advice(&format!("region {outcome}")).report();
-    }
-    for name in ports.not_asked() {
-        let help = "`cma regions` lists them".to_string();
-        Notice::warning(&format!("--memory: there is no region \"{name}\"")).with_help(Some(help)).report();
     }
 }
 

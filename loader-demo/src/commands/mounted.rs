@@ -16,7 +16,9 @@ pub(crate) fn said(error: &io::Error) -> String {
     let known = [Errno::ENOENT, Errno::EACCES, Errno::EBUSY, Errno::EINVAL, Errno::EFBIG];
     let name = known.into_iter().find(|errno| error.raw_os_error() == Some(*errno as i32));
     let reason = match name {
-        Some(Errno::EACCES) => "this user may not do so, or nobody: `ls -l` shows it".to_string(),
+        Some(Errno::EACCES) => {
+            "it is read-only, or only its owner may write it; `ls -l` shows which".to_string()
+        }
         _ => error.to_string(),
     };
     name.map_or(reason.clone(), |name| format!("{name:?}: {reason}"))

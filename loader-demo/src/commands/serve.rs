@@ -20,6 +20,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How often the doors are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -31,7 +32,7 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     if how.mount.is_none() && how.socket.is_none() {
         return Err(Failure::NoDoor);
     }
-    log(how)?;
+    let log = log_filter(how)?;
     // Before there is anything that has to be put in order at the end.
     let told = told_to_end().map_err(Failure::Serve)?;
     let _time = keep_time().map_err(Failure::Serve)?;
@@ -40,6 +41,11 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     let port = if how.socket.is_some() { Port::Memfd } else { Port::Simulated };
     let host = Host::boot_on(options, port)?;
     let left_out = host.report_left_out();
+    if host.cma.regions().is_empty() {
+        return Err(Failure::NoRegion);
+    }
+    // From here on: what kept a region from its memory is said already.
+    tracing_subscriber::fmt().with_env_filter(log).with_writer(io::stderr).init();
     let outcome = left_out.max(host.register(Found::so_far(options)));
     let doors = Doors::open(&host.cma, how)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
@@ -99,12 +105,15 @@ impl Doors {
 }
 
 /// What the framework reports goes to standard error.
-fn log(how: &Serve) -> Result<(), Failure> {
+fn log_filter(how: &Serve) -> Result<EnvFilter, Failure> {
     let variable = || env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
     let filter = how.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
-    let filter = EnvFilter::try_new(filter).map_err(Failure::Log)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    Ok(())
+    // A word alone would be taken for a module, and a misspelt level would silence the rest.
+    let is_misspelt = |word: &&str| !word.contains('=') && word.parse::<LevelFilter>().is_err();
+    if let Some(word) = filter.split(',').map(str::trim).find(is_misspelt) {
+        return Err(Failure::LogLevel { word: word.to_string() });
+    }
+    EnvFilter::try_new(filter).map_err(Failure::Log)
 }
 
 /// Receives when somebody tells this process to end.

@@ -1,7 +1,9 @@
 //! A server that gives chunks to other processes, and the shell that asks it for some.
 
 use super::{Run, cma, folder};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
@@ -147,9 +149,31 @@ fn a_shell_without_a_server_and_a_server_with_wrong_options_say_what_to_do() {
         assert_eq!(code, 2, "{err}");
         assert!(err.contains(said), "{err}");
     }
+    let missing = folder.path().join("none/cma.sock").display().to_string();
+    let Run { code, err, .. } = super::run(&["serve", "--socket", &missing]);
+    assert_eq!(code, 2);
+    assert!(err.contains("mkdir -p"), "{err}");
     let server = Server::start(&[]);
     let taken = server.socket().display().to_string();
     let Run { code, err, .. } = super::run(&["serve", "--socket", &taken]);
     assert_eq!(code, 2);
     assert!(err.contains("a server is listening at"), "{err}");
+}
+
+#[test]
+fn a_refused_request_is_counted_once() {
+    let mount = folder();
+    let attributes = mount.path().display().to_string();
+    if !Path::new("/dev/fuse").exists() || fs::metadata("/proc/self").map_or(true, |me| me.uid() != 0) {
+        let mut unkept = std::io::stderr();
+        writeln!(unkept, "skipped: attributes are mounted here by root with /dev/fuse")
+            .expect("somebody listens");
+        return;
+    }
+    let server = Server::start(&["--mount", &attributes]);
+    server.shell("a camera 20M\n");
+    let read = |name: &str| fs::read_to_string(mount.path().join("regions/r").join(name)).expect("text");
+    assert_eq!(read("alloc_pages_fail"), "5120\n");
+    assert_eq!(read("failures").lines().count(), 1);
+    assert_eq!(server.end(), Some(0));
 }

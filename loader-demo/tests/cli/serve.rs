@@ -222,6 +222,8 @@ fn a_server_without_a_way_in_does_not_start() {
         (&["serve", "--mount", "/does/not/exist"], "mkdir -p '/does/not/exist'"),
         (&["serve", "--mount", &full], "it is not empty"),
         (&["serve", "--mount", &full, "--log", "a=b=c"], "--log"),
+        (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is no level"),
+        (&["--cma", "r=1E", "serve", "--mount", &full], "nothing to serve"),
         (&["--json", "serve", "--mount", &full], "no --json"),
     ] {
         let Run { code, err, .. } = run(options);

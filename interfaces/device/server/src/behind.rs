@@ -36,19 +36,31 @@ impl Behind {
         due
     }
 
-    /// Frees those that nobody holds any more, of those that are due or, at a pinch, of all. The answer is when to look again.
-    pub(crate) fn look(&self, at_a_pinch: bool) -> Option<Instant> {
+    /// Frees those that are due and that nobody holds any more. The answer is when to look again.
+    pub(crate) fn look(&self) -> Option<Instant> {
+        self.free(|left, now| left.due <= now);
+        self.left.lock().iter().map(|left| left.due).min()
+    }
+
+    /// Frees all that nobody holds any more. The answer is whether there were any.
+    pub(crate) fn free_some(&self) -> bool {
+        self.free(|_, _| true)
+    }
+
+    fn free(&self, which: impl Fn(&Left, Instant) -> bool) -> bool {
         let _looking = self.looking.lock();
         let now = Instant::now();
-        let is_due = |left: &mut Left| at_a_pinch || left.due <= now;
         // Freeing may take its time; who leaves one behind doesn't wait for it.
-        let due: Vec<Left> = self.left.lock().extract_if(.., is_due).collect();
+        let due: Vec<Left> = self.left.lock().extract_if(.., |left| which(left, now)).collect();
+        let mut freed = false;
         for Left { lease, seat, wait, .. } in due {
             if let Err(lease) = lease.reclaim() {
                 let wait = (wait * 2).min(SELDOM);
                 self.left.lock().push(Left { lease, seat, due: now + wait, wait });
+            } else {
+                freed = true;
             }
         }
-        self.left.lock().iter().map(|left| left.due).min()
+        freed
     }
 }

@@ -134,10 +134,9 @@ impl Desk {
             if !refusal.may_pass() {
                 return Err(refusal);
             }
-            // What was given back before this was asked is free.
-            turn.wait_for_earlier();
-            self.behind.look(true);
-            attempt()
+            // What was given back before this was asked is free. Where nothing was, the answer is the same, and a region counts each refusal.
+            let waited = turn.wait_for_earlier();
+            if self.behind.free_some() || waited { attempt() } else { Err(refusal) }
         })
     }
 }

@@ -24,7 +24,8 @@ pub struct Limits {
     pub user: Quota,
     /// Connections of one user: `user-connections`.
     pub user_connections: u64,
-    /// Connections in all: `connections`. The server has that many descriptors open, and those of the chunks' memory.
+    /// Connections in all: `connections`. Each takes a descriptor, and another for the memory of its chunk; the server lets in no more than it can have
+    /// (`RLIMIT_NOFILE`) when it starts.
     pub connections: u64,
 }
 
@@ -88,6 +89,16 @@ impl Limits {
         Ok(limits)
     }
 
+    /// No more connections than a process can serve that may have so many descriptors: two for each, and some to work with. Then one
+    /// user has half of them at most.
+    pub(crate) fn within(self, descriptors: u64) -> Limits {
+        let connections = (descriptors.saturating_sub(64) / 2).max(2);
+        if self.connections <= connections {
+            return self;
+        }
+        Limits { connections, user_connections: self.user_connections.min(connections / 2), ..self }
+    }
+
     fn by_name(&mut self, which: usize) -> &mut u64 {
         match which {
             0 => &mut self.process.chunks,
@@ -116,6 +127,16 @@ mod tests {
         };
         assert_eq!(Limits::parse(&text), Ok(limits));
         assert_eq!(Limits::parse(" "), Ok(Limits::default()));
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        let limits = Limits { connections: 1000, user_connections: 900, ..Limits::default() };
+        assert_eq!(limits.clone().within(2064), limits);
+        let fewer = Limits { connections: 480, user_connections: 240, ..limits.clone() };
+        assert_eq!(limits.clone().within(1024), fewer);
+        let fewest = Limits { connections: 2, user_connections: 1, ..limits.clone() };
+        assert_eq!(limits.within(10), fewest);
     }
 
     #[test]

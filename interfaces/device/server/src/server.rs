@@ -28,7 +28,7 @@ use rustix::time::{
 };
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// How many threads serve. A request that is quick takes one for some microseconds; one that isn't must leave some to others.
@@ -60,6 +60,8 @@ pub struct Server {
     shares: Shares<Event>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
     newest: AtomicU64,
+    /// Whether a client could not be let in, for want of descriptors.
+    full: AtomicBool,
     desk: Desk,
 }
 
@@ -105,11 +107,10 @@ impl Server {
     ///
     /// [`BindError`], also when a server is listening there.
     pub fn bind(address: &Address, cma: Cma, limits: Limits, rules: Rules) -> Result<Server, BindError> {
-        // Connections, the memory of as many chunks, and what the threads need meanwhile.
-        let needs = limits.connections.saturating_mul(2).saturating_add(1024);
-        if let Some(may) = getrlimit(Resource::Nofile).current.filter(|may| *may < needs) {
-            tracing::warn!(needs, may, "fewer descriptors than the limits allow; clients will have to wait");
-        }
+        let limits = match getrlimit(Resource::Nofile).current {
+            Some(descriptors) => limits.within(descriptors),
+            None => limits,
+        };
         let system = |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(system)?;
@@ -120,9 +121,11 @@ impl Server {
             shares: Shares::new(SHARE),
             connections: Mutex::default(),
             newest: AtomicU64::new(FIRST_CONNECTION),
-            desk: Desk { cma, rules, accounts: Accounts::new(limits), behind: Behind::default() },
+            full: AtomicBool::new(false),
+            desk: Desk { cma, rules, accounts: Accounts::new(limits.clone()), behind: Behind::default() },
             listener: address.listen()?,
         };
+        tracing::info!(path = %address.path().display(), ?limits, "listening");
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
         server.again(&server.alarm.timer, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
@@ -207,10 +210,13 @@ impl Server {
         let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
             // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
-            tracing::warn!("no descriptors for further clients");
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!("no descriptors for further clients");
+            }
             return self.alarm.set(Instant::now() + PAUSE);
         }
         self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
+        self.full.store(false, Ordering::Relaxed);
         if let Ok(socket) = knocks
             && let Some(connection) = self.admit(socket, &turn)
         {
@@ -228,7 +234,7 @@ impl Server {
         let _ = set_socket_send_buffer_size(&socket, 1);
         let seat = self.desk.accounts.seat(&peer).or_else(|_| {
             turn.wait_for_earlier();
-            self.desk.behind.look(true);
+            self.desk.behind.free_some();
             self.desk.accounts.seat(&peer)
         });
         let seat = match seat {
@@ -327,7 +333,7 @@ impl Server {
     /// Does what is due.
     fn ring(&self) -> io::Result<()> {
         self.alarm.rang();
-        let next = self.desk.behind.look(false);
+        let next = self.desk.behind.look();
         self.again(&self.alarm.timer, ALARM, EventFlags::IN)?;
         if let Some(next) = next {
             self.alarm.set(next)?;

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a request waits for what came before it. Only an allocator that hangs takes longer.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// How long a request waits for what came before it. Only an allocator that hangs takes longer, also on a machine that has other things to
+/// do.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
@@ -47,15 +48,18 @@ impl Turns {
 }
 
 impl Turn {
-    /// Waits until every event that came before this one is done.
-    pub(crate) fn wait_for_earlier(&self) {
+    /// Waits until every event that came before this one is done. The answer is whether there was one.
+    pub(crate) fn wait_for_earlier(&self) -> bool {
         let until = Instant::now() + PATIENCE;
         let mut under_way = self.turns.under_way.lock();
+        let mut waited = false;
         while under_way.numbers.first().is_some_and(|first| *first < self.number) {
+            waited = true;
             if self.turns.done.wait_until(&mut under_way, until).timed_out() {
-                return;
+                break;
             }
         }
+        waited
     }
 }
 

@@ -62,7 +62,7 @@ fn put_in_force(cma: &Cma, file: &Path, plugin: Plugin) {
     let (name, version) = (plugin.name(), plugin.version());
     let path = file.display();
     if cma.allocators().iter().any(|registered| registered.plugin == plugin) {
-        tracing::debug!("{path}: allocator {name} {version} is there already");
+        tracing::info!("{path}: this is allocator {name} {version}, which is there already");
         return;
     }
     match cma.allocator_replace(plugin) {

@@ -1,7 +1,7 @@
 //! The door for processes that want chunks: a socket, served by threads of its own until it is closed.
 
 use crate::failure::Failure;
-use crate::notice::Place;
+use crate::notice::{Notice, Place};
 use crate::options::Serve;
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
 use cma_framework::Cma;
@@ -27,6 +27,9 @@ impl Device {
         let limits = Limits::parse(&how.limits).map_err(misread("--limits"))?;
         let rules =
             how.rules.as_deref().map_or(Ok(Rules::default()), Rules::parse).map_err(misread("--rules"))?;
+        if how.rules.as_deref().is_some_and(|rules| rules.trim().is_empty()) {
+            Notice::warning("--rules is empty, so nobody may ask for anything").report();
+        }
         let address = Address::new(path).mode(how.socket_mode);
         let server = Server::bind(&address, cma.clone(), limits, rules)?;
         let shutdown = Shutdown::new().map_err(Failure::Serve)?;
