@@ -55,12 +55,14 @@ fn dma_heap(heap: &OwnedFd) {
     touch(&unsafe { OwnedFd::from_raw_fd(asked.fd as i32) });
 }
 
+type Contestant<'c> = (&'static str, Box<dyn Fn() + 'c>);
+
 fn main() {
     let heap = open("/dev/dma_heap/system", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let served = Served::new(with_memory());
     let client = served.client();
     let line = served.line();
-    let mut contestants: Vec<(&str, Box<dyn Fn() + '_>)> = vec![
+    let mut contestants: Vec<Contestant<'_>> = vec![
         ("memfd_create, seal, mmap, munmap, close: the kernel alone", Box::new(memfd)),
         (
             "a framework in this process: alloc, map, drop",
@@ -109,5 +111,6 @@ fn main() {
 }
 
 fn say(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let line = format!("{line}\n");
+    std::io::stdout().write_all(line.as_bytes()).unwrap();
 }

@@ -36,6 +36,9 @@ type Reply = Result<(Answer<'static>, Vec<Piece>), Refusal>;
 impl Desk {
     /// Serves a request.
     pub(crate) fn serve(&self, turn: &Turn, client: &mut Client, request: &Request<'_>) -> Reply {
+        if !matches!(request, Request::Free) {
+            turn.gives_nothing_back();
+        }
         match *request {
             Request::Alloc { from, size, alignment, memory } => {
                 if client.lease.is_some() {

@@ -83,6 +83,17 @@ struct Event {
     turn: Turn,
 }
 
+/// What a thread has to do.
+#[derive(Debug)]
+enum Work {
+    /// Somebody else does it, or nobody has to.
+    Nothing,
+    End,
+    Accept(Turn),
+    Ring,
+    Serve(Event),
+}
+
 /// A timer that wakes one of the threads.
 #[derive(Debug)]
 struct Alarm {
@@ -163,30 +174,42 @@ impl Server {
     /// What each thread does.
     fn work(&self) -> io::Result<()> {
         loop {
-            let (event, turn) = self.turns.take(|| {
+            let wait = || {
                 let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
                 let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
-                Ok::<_, Errno>((count > 0).then_some(event[0]))
-            });
-            let Some(epoll::Event { flags, data }) = event? else { continue };
-            match data.u64() {
-                SHUTDOWN => return Ok(()),
-                LISTENER => self.accept(turn)?,
-                ALARM => self.ring()?,
-                number => {
-                    let connection = self.connections.lock().get(&number).cloned();
-                    if let Some(connection) = connection {
-                        self.work_for(Event { connection, flags, turn });
-                    }
-                }
+                Ok((count > 0).then_some(event[0]))
+            };
+            match self.turns.take(wait, |event, turn| Ok::<_, Errno>(self.sort(event?, turn)))? {
+                Work::Nothing => {}
+                Work::End => return Ok(()),
+                Work::Accept(turn) => self.accept(turn)?,
+                Work::Ring => self.ring()?,
+                Work::Serve(event) => self.work_for(event),
             }
         }
     }
 
-    /// Serves a user's line when the user has a thread left, and whatever was put off for this user meanwhile.
+    /// Says what an event is about, and puts it off if its user has no thread left.
+    fn sort(&self, event: Option<epoll::Event>, turn: Turn) -> Work {
+        let Some(epoll::Event { flags, data }) = event else { return Work::Nothing };
+        match data.u64() {
+            SHUTDOWN => Work::End,
+            LISTENER => Work::Accept(turn),
+            ALARM => Work::Ring,
+            number => {
+                let connection = self.connections.lock().get(&number).cloned();
+                let event = connection.and_then(|connection| {
+                    self.shares.begin(connection.uid, Event { connection, flags, turn })
+                });
+                event.map_or(Work::Nothing, Work::Serve)
+            }
+        }
+    }
+
+    /// Serves a user's line, which has begun, and whatever was put off for this user meanwhile.
     fn work_for(&self, event: Event) {
         let uid = event.connection.uid;
-        let mut next = self.shares.begin(uid, event);
+        let mut next = Some(event);
         while let Some(Event { connection, flags, turn }) = next {
             if self.serve(&connection, flags, &turn) == Line::Over {
                 self.hang_up(&connection);
@@ -221,7 +244,10 @@ impl Server {
             && let Some(connection) = self.admit(socket, &turn)
         {
             // It may have asked by now.
-            self.work_for(Event { connection, flags: EventFlags::IN, turn });
+            let event = Event { flags: EventFlags::IN, turn, connection };
+            if let Some(event) = self.shares.begin(event.connection.uid, event) {
+                self.work_for(event);
+            }
         }
         Ok(())
     }
