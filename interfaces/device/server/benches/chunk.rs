@@ -5,10 +5,12 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use cma_device_protocol::MESSAGE_BYTES;
 use common::{Served, with_memory};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
 use std::io::Write;
 use std::ptr::null_mut;
 use std::time::Instant;
@@ -55,6 +57,19 @@ fn dma_heap(heap: &OwnedFd) {
     touch(&unsafe { OwnedFd::from_raw_fd(asked.fd as i32) });
 }
 
+/// A line to a thread that says what it is told: what a question costs whoever answers it.
+fn echo() -> OwnedFd {
+    let (here, there) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; MESSAGE_BYTES];
+        while recv(&there, &mut message, RecvFlags::empty()).is_ok_and(|(_, length)| length > 0) {
+            send(&there, &message, SendFlags::NOSIGNAL).unwrap();
+        }
+    });
+    here
+}
+
 type Contestant<'c> = (&'static str, Box<dyn Fn() + 'c>);
 
 fn main() {
@@ -62,11 +77,19 @@ fn main() {
     let served = Served::new(with_memory());
     let client = served.client();
     let line = served.line();
+    let echo = echo();
     let mut contestants: Vec<Contestant<'_>> = vec![
         ("memfd_create, seal, mmap, munmap, close: the kernel alone", Box::new(memfd)),
         (
             "a framework in this process: alloc, map, drop",
             Box::new(|| served.cma.alloc("camera", None, SIZE, 0).unwrap().map().unwrap()[0] = 1),
+        ),
+        (
+            "512 bytes to another thread and back",
+            Box::new(|| {
+                send(&echo, &[0; MESSAGE_BYTES], SendFlags::NOSIGNAL).unwrap();
+                recv(&echo, &mut [0; MESSAGE_BYTES], RecvFlags::empty()).unwrap();
+            }),
         ),
         (
             "the server: a question and its answer, on an open line",
