@@ -136,7 +136,7 @@ impl Server {
             desk: Desk { cma, rules, accounts: Accounts::new(limits.clone()), behind: Behind::default() },
             listener: address.listen()?,
         };
-        tracing::info!(path = %address.path().display(), ?limits, "listening");
+        tracing::debug!(path = %address.path().display(), ?limits, "listening");
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
         server.again(&server.alarm.timer, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
