@@ -4,7 +4,7 @@
 //! Instructions can be counted instead, which no other program on the machine disturbs:
 //!
 //! ```text
-//! cargo build --release -p cma-benches --bin rounds
+//! cargo build --release -p cma-benches --bin rounds --features valgrind
 //! valgrind --tool=callgrind --toggle-collect='*run_measured*' target/release/rounds mixed -r 1 -c best-fit
 //! callgrind_annotate callgrind.out.*
 //! ```
