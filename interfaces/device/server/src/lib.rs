@@ -38,6 +38,7 @@
 
 mod accounts;
 mod address;
+mod alarm;
 mod behind;
 mod config;
 mod connection;

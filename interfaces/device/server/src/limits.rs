@@ -114,6 +114,19 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_understood_or_has_a_place(
+            text in prop_oneof![".{0,30}", "((user-)?(chunks|bytes|connections)=[0-9é]{1,21}[KMx.]?,?){0,4}"],
+        ) {
+            if let Err(error) = Limits::parse(&text) {
+                prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
+                prop_assert!(error.to_string().contains(" at column "));
+            }
+        }
+    }
 
     #[test]
     fn each_limit_is_its_own() {

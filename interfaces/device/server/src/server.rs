@@ -2,6 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::address::{Address, BindError, Listener};
+use crate::alarm::Alarm;
 use crate::behind::Behind;
 use crate::connection::{Client, Desk};
 use crate::limits::Limits;
@@ -23,9 +24,7 @@ use rustix::io::{self, Errno};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::Timespec;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -94,14 +93,6 @@ enum Work {
     Serve(Event),
 }
 
-/// A timer that wakes one of the threads.
-#[derive(Debug)]
-struct Alarm {
-    timer: OwnedFd,
-    /// When it rings.
-    set: Mutex<Option<Instant>>,
-}
-
 /// Whether a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
@@ -123,11 +114,9 @@ impl Server {
             None => limits,
         };
         let system = |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags).map_err(system)?;
         let server = Server {
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(system)?,
-            alarm: Alarm { timer, set: Mutex::new(None) },
+            alarm: Alarm::new().map_err(system)?,
             turns: Arc::default(),
             shares: Shares::new(SHARE),
             connections: Mutex::default(),
@@ -138,7 +127,7 @@ impl Server {
         };
         tracing::debug!(path = %address.path().display(), ?limits, "listening");
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
-        server.again(&server.alarm.timer, ALARM, EventFlags::IN).map_err(system)?;
+        server.again(&server.alarm, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
     }
 
@@ -360,7 +349,7 @@ impl Server {
     fn ring(&self) -> io::Result<()> {
         self.alarm.rang();
         let next = self.desk.behind.look();
-        self.again(&self.alarm.timer, ALARM, EventFlags::IN)?;
+        self.again(&self.alarm, ALARM, EventFlags::IN)?;
         if let Some(next) = next {
             self.alarm.set(next)?;
         }
@@ -388,27 +377,4 @@ fn nonsense(wrong: Malformed) -> Refusal {
 fn refuse(socket: BorrowedFd<'_>, id: u64, refusal: &Refusal) {
     tracing::debug!(?refusal, "hanging up");
     let _ = wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]);
-}
-
-impl Alarm {
-    /// Rings at `when`, unless it rings before.
-    fn set(&self, when: Instant) -> io::Result<()> {
-        let set = &mut *self.set.lock();
-        if set.is_some_and(|earlier| earlier <= when) {
-            return Ok(());
-        }
-        // Nothing at all would stop it.
-        let wait = when.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
-        let it_value = Timespec::try_from(wait).map_err(|_| Errno::INVAL)?;
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-        *set = Some(when);
-        Ok(())
-    }
-
-    fn rang(&self) {
-        let set = &mut *self.set.lock();
-        let _ = io::read(&self.timer, &mut [0_u8; 8]);
-        *set = None;
-    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use cma_framework::config::Mistake as MapMistake;
+use proptest::prelude::*;
 
 fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
     Peer { uid, gid, groups: groups.into(), pid: 1 }
@@ -96,4 +97,20 @@ fn mistakes_have_their_place() {
         error.to_string(),
         "expected uid:NUMBER, gid:NUMBER or * for everyone at column 8: \"uid:me\""
     );
+}
+
+proptest! {
+    /// Of any text at all there are rules, or a mistake that has its place in it.
+    #[test]
+    fn any_text_is_understood_or_has_a_place(
+        text in prop_oneof![".{0,30}", "[a-z@*?/,;=: é0-9]{0,30}", "((@?[ab*/]{1,3},?){1,3}=(uid:[0-9]|\\*),?;){1,3}"],
+    ) {
+        match Rules::parse(&text) {
+            Ok(rules) => drop(rules.allow_device(&peer(1, 1, &[]), "a", "b")),
+            Err(error) => {
+                prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
+                prop_assert!(error.to_string().contains(" at column "));
+            }
+        }
+    }
 }
