@@ -78,7 +78,8 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
     let pattern = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
     let client = Client::connect(std::env::var_os(SOCKET).unwrap())?;
     loop {
-        let size = 4096 * (1 + dice.below(64));
+        std::thread::sleep(Duration::from_micros(dice.below(2000)));
+        let size = 4096 << dice.below(8);
         let chunk = match client.alloc("camera", Some("frame"), size, 4096 << dice.below(5)) {
             // The others have it all.
             Err(Error::Refused { errno, .. }) if Errno::from_raw_os_error(errno) == Errno::NOMEM => continue,
@@ -131,7 +132,7 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path) {
             && let Some(number) = numbers.next()
         {
             let child = process("client", number, socket).stderr(Stdio::piped()).spawn().unwrap();
-            running.push((child, Instant::now() + Duration::from_micros(dice.below(250_000))));
+            running.push((child, Instant::now() + Duration::from_micros(dice.below(200_000))));
         }
         let now = Instant::now();
         for (mut child, _) in running.extract_if(.., |(_, end)| *end <= now) {
