@@ -16,7 +16,7 @@ use crate::events;
 use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
 use account::Account;
-pub use account::RegionStatistics;
+pub use account::{Failure, Owner, RegionStatistics};
 pub(crate) use attach::Allocators;
 use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
@@ -27,7 +27,6 @@ use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fmt, mem};
 
 /// A handle to a registered region. Clones are handles to the same region.
@@ -69,35 +68,6 @@ pub struct RegionStatus {
     pub largest_hole_bytes: u64,
     /// Its allocator, or what it waits for.
     pub allocator: AllocatorState,
-}
-
-/// A live chunk, as its region's books have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Owner {
-    /// Its place.
-    pub range: PageRange,
-    /// Device and type that asked for it; `None` when regions were named in their place, for a name of more than 255 bytes, and when 65536
-    /// other pairs came first.
-    pub device: Option<(Arc<str>, Arc<str>)>,
-    /// How long it has been live, in tenths of a second; `None` when nobody [kept time](crate::keep_time) as it was allocated.
-    pub age: Option<Duration>,
-}
-
-/// A request that a region didn't serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Failure {
-    /// The size asked for, in whole pages.
-    pub bytes: u64,
-    /// The alignment asked for.
-    pub alignment: Alignment,
-    /// Device and type that asked; `None` in the cases of [`Owner::device`].
-    pub device: Option<(Arc<str>, Arc<str>)>,
-    /// Why.
-    pub reason: Reason,
-    /// How long ago; `None` when nobody [kept time](crate::keep_time) then.
-    pub age: Option<Duration>,
 }
 
 impl Region {

@@ -1,9 +1,11 @@
-//! What a region has served and refused, in figures: pages free, served, refused; the most ever in use; the last refusals.
+//! What a region tells of itself: pages free, served, refused; the most ever in use; who has its chunks; the last refusals.
 
 use crate::allocate::Reason;
 use crate::clock::Moment;
-use cma_api::{Pages, Request};
+use cma_api::{Alignment, PageRange, Pages, Request};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// How many refusals are remembered.
 const REMEMBERED: usize = 16;
@@ -20,6 +22,35 @@ pub struct RegionStatistics {
     pub release_pages_success: u64,
     /// The most bytes that ever were in use at a time.
     pub high_water_bytes: u64,
+}
+
+/// A live chunk, as its region's books have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Owner {
+    /// Its place.
+    pub range: PageRange,
+    /// Device and type that asked for it; `None` when regions were named in their place, for a name of more than 255 bytes, and when 65536
+    /// other pairs came first.
+    pub device: Option<(Arc<str>, Arc<str>)>,
+    /// How long it has been live, in tenths of a second; `None` when nobody [kept time](crate::keep_time) as it was allocated.
+    pub age: Option<Duration>,
+}
+
+/// A request that a region didn't serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The size asked for, in whole pages.
+    pub bytes: u64,
+    /// The alignment asked for.
+    pub alignment: Alignment,
+    /// Device and type that asked; `None` in the cases of [`Owner::device`].
+    pub device: Option<(Arc<str>, Arc<str>)>,
+    /// Why.
+    pub reason: Reason,
+    /// How long ago; `None` when nobody [kept time](crate::keep_time) then.
+    pub age: Option<Duration>,
 }
 
 #[derive(Debug)]
