@@ -50,8 +50,8 @@ pub struct Timekeeper {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts keeping time, for every framework in the process. A request can't look at a clock, which would cost it a tenth of its own
-/// time, so a thread does, ten times a second. What is allocated while nobody keeps time has no age.
+/// Starts keeping time, for every framework in the process. A request doesn't look at a clock, which would cost it some
+/// 6 ns; a thread does, ten times a second. What is allocated while nobody keeps time has no age.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is booked.
 //!
 //! One bit a page says whether a chunk covers it. A chunk of up to 57 pages lies within eight bytes, wherever it starts, so looking at
-//! it is looking at one word; a larger one is a pass over its words, some 10 ns for each 16 MiB of it. The memory is zeroed lazily by the
+//! it is looking at one word; a larger one is a pass over its words. The memory is zeroed lazily by the
 //! system: what no chunk ever touched costs nothing.
 //!
 //! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead: its chunks are few, or large enough for the pass to
