@@ -5,11 +5,20 @@ use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
 use crate::trees::{Trees, Wanted};
 
-/// The most bins of an octave (the sizes from a power of two to the next), as a number of bits.
-const MOST_BIN_BITS: u32 = 8;
+/// The most bins that an octave (the sizes from a power of two to the next) has if it is low, as a number of bits.
+const MOST_BIN_BITS: u32 = 10;
+
+/// Octaves from this one on are high: holes of a MiB and more.
+const HIGH: u32 = 8;
+
+/// High octaves have fewer bins than low ones by a factor of as many bits.
+const HIGH_BITS: u32 = 3;
 
 /// Sizes have up to 31 bits, so there are as many octaves.
-const MOST_WORDS: usize = 31 << MOST_BIN_BITS >> 6;
+const MOST_BINS: u32 = bin_of(31 << MOST_BIN_BITS, MOST_BIN_BITS);
+
+/// One more, so that there is a word behind the last bin.
+const MOST_WORDS: usize = MOST_BINS as usize / 64 + 1;
 
 /// The root of an empty bin. (No hole has node 0.)
 const EMPTY: u32 = 0;
@@ -26,9 +35,9 @@ pub(crate) struct Bins {
     bits: [u64; MOST_WORDS],
     /// Of each bin: [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
     roots: Box<[u32]>,
-    /// The numbers of pages, and the sizes of holes, have as many bits at most.
+    /// The numbers of pages have as many bits at most, and so have ranks.
     page_bits: u32,
-    /// An octave has 2^`bin_bits` bins.
+    /// A low octave has 2^`bin_bits` bins.
     bin_bits: u32,
     trees: Trees,
 }
@@ -40,16 +49,32 @@ struct Place {
     rank: u32,
 }
 
+/// The bin that would be number `even` if all octaves had as many as the low ones.
+#[inline]
+const fn bin_of(even: u32, bin_bits: u32) -> u32 {
+    if even >> bin_bits < HIGH { even } else { high_bin(even, bin_bits) }
+}
+
+/// The same in a high octave. Apart, so that this stays a branch, which is foreseen: nearly all holes are small, or nearly none.
+#[cold]
+const fn high_bin(even: u32, bin_bits: u32) -> u32 {
+    let high = HIGH << bin_bits;
+    let merged = if bin_bits < HIGH_BITS { bin_bits } else { HIGH_BITS };
+    high + ((even - high) >> merged)
+}
+
 impl Bins {
     /// No holes, for a region of `pages` pages.
+    ///
+    /// The more pages, the more holes to keep apart.
     pub(crate) fn new(pages: u32) -> Self {
-        let page_bits = u32::BITS - pages.leading_zeros();
-        // The more pages, the more holes to keep apart. This is less than a byte for 2 pages.
-        let bin_bits = page_bits.saturating_sub(8).min(MOST_BIN_BITS);
+        let page_bits = pages.next_power_of_two().trailing_zeros();
+        let bin_bits = page_bits.saturating_sub(7).min(MOST_BIN_BITS);
+        let bins = bin_of((pages.ilog2() + 1) << bin_bits, bin_bits);
         Bins {
             words: [0; MOST_WORDS.div_ceil(64)],
             bits: [0; MOST_WORDS],
-            roots: vec![EMPTY; (page_bits << bin_bits) as usize].into(),
+            roots: vec![EMPTY; bins as usize].into(),
             page_bits,
             bin_bits,
             trees: Trees::new(),
@@ -67,7 +92,8 @@ impl Bins {
         let octave = hole.pages().ilog2();
         let size = hole.pages() - (1 << octave);
         let rank = size << (self.page_bits - octave) | hole.start() >> octave;
-        Place { bin: octave << self.bin_bits | rank >> (self.page_bits - self.bin_bits), rank }
+        let even = octave << self.bin_bits | rank >> (self.page_bits - self.bin_bits);
+        Place { bin: bin_of(even, self.bin_bits), rank }
     }
 
     #[inline]

@@ -19,11 +19,12 @@
 //! - An *octave* has the holes of the sizes from a power of two to the next. What is left of size and start, put together,
 //!   is a hole's *rank*, which is unique in the octave and in the order of the rule. The rank's upper bits are the *bin*: so
 //!   of small holes, which are many, a bin has those of one size in one part of the region, and of large ones those of a few
-//!   sizes. Two levels of bits say which bins are not empty; the first that matters is found by counting trailing zeros.
+//!   sizes. Holes of a MiB and more are few and have fewer bins. Two levels of bits say which bins are not empty; the first
+//!   that matters is found by counting trailing zeros.
 //! - Best fit leaves few holes, because most requests find one of exactly their size, which then is a hole no more.
-//!   So nearly all bins have one hole, which is all a bin notes, or are a *tree* of one *block*: a cache line of up to
-//!   seven ranks with their nodes, in descending order, so that taking the first hole is taking the last entry. A tree of
-//!   more blocks is a B+ tree.
+//!   Bins are so many that most holes are alone in theirs, which is all that a bin notes then (and which is foreseen where it
+//!   is branched on). The others are a *tree* of one *block*: a cache line of up to seven ranks with their nodes, in
+//!   descending order, so that taking the first hole is taking the last entry. A tree of more blocks is a B+ tree.
 //! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it. Trees of more than one block
 //!   keep the largest reach of each block, so that a search goes only where it succeeds; but only for those
 //!   alignments that a search in such a tree ever asked for in vain at its first leaf, and nobody pays for the others.
@@ -45,7 +46,7 @@
 //! # Cost
 //!
 //! With n chunks, h holes (at most n + 1; a twentieth to a seventh of n where sizes are mixed), and b bins, of which a
-//! region has at most 31 * 256:
+//! region has at most 11136 (two for three pages in a small one):
 //!
 //! | operation | time | memory it touches |
 //! | --- | --- | --- |
@@ -60,8 +61,8 @@
 //!
 //! From then on reaches cost every change in a tree of more than one block O(log h) for each alignment they are kept for.
 //!
-//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 31 KiB at most and less than a
-//! byte for 2 pages of the region. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment. Arrays grow by a quarter and don't shrink;
+//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 44 KiB at most and about half a
+//! byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment. Arrays grow by a quarter and don't shrink;
 //! nothing else is allocated.
 //!
 //! # What it leaves out
