@@ -207,7 +207,7 @@ impl Region {
     }
 
     /// A chunk of this region. `registered` is asked when the region has no allocator yet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn allocate(
         &self,
         request: &Request,
@@ -219,7 +219,7 @@ impl Region {
     }
 
     /// Places and books a chunk. The answer is its first page, its tag and its slot.
-    #[inline]
+    #[inline(always)]
     fn place(
         &self,
         request: &Request,
@@ -248,7 +248,7 @@ impl Region {
     }
 
     /// Books a placement after every check that its allocator deserves.
-    #[inline]
+    #[inline(always)]
     fn book(
         &self,
         state: &mut State,

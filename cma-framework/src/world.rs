@@ -170,8 +170,9 @@ impl World {
 /// memory.
 #[derive(Debug)]
 struct Routes {
-    /// Open addressing with linear probing. A slot that is filled stays so.
-    slots: Box<[OnceLock<Arc<Route>>]>,
+    /// Open addressing with linear probing. A slot that is filled stays so. They are as many as a power of two known when this is
+    /// compiled, because dividing by another number takes longer than all the rest of looking up.
+    slots: Box<[OnceLock<Arc<Route>>; 512]>,
     /// So that nobody can choose names that share their slots.
     seed: usize,
 }
@@ -179,7 +180,7 @@ struct Routes {
 impl Default for Routes {
     fn default() -> Self {
         Routes {
-            slots: (0..512).map(|_| OnceLock::new()).collect(),
+            slots: Box::new([const { OnceLock::new() }; 512]),
             seed: RandomState::new().hash_one(0) as usize,
         }
     }

@@ -143,7 +143,7 @@ impl Cma {
 
 impl Shared {
     /// A chunk by a route that was looked up.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
         if events::on() {
@@ -152,7 +152,7 @@ impl Shared {
         self.alloc_on(route, &request)
     }
 
-    #[inline]
+    #[inline(always)]
     fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
         match &route.stops {
             Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), request),
@@ -161,7 +161,7 @@ impl Shared {
     }
 
     /// A chunk from the first of `stops` that can serve it.
-    #[inline]
+    #[inline(always)]
     fn alloc_in<'a>(
         &self,
         mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
