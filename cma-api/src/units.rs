@@ -163,7 +163,9 @@ impl PageRange {
 
     /// Whether all of this range lies in `outer`.
     pub const fn within(self, outer: PageRange) -> bool {
-        self.first >= outer.first && self.end_page() <= outer.end_page()
+        // What begins below is further up than anything by wrapping; and no sum can.
+        let offset = self.first.wrapping_sub(outer.first);
+        self.pages.0 <= outer.pages.0 && offset <= outer.pages.0 - self.pages.0
     }
 
     /// Whether the two ranges share a page.

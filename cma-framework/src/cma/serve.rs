@@ -164,43 +164,44 @@ impl Shared {
     #[inline(always)]
     fn alloc_in<'a>(
         &self,
-        mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        stops: impl Iterator<Item = (&'a str, Option<&'a Region>)> + Clone,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let Some((name, first)) = stops.next() else {
-            return Err(AllocError::NoRegion(Refusals(Box::default())));
+        let reason = match stops.clone().next() {
+            None => return Err(AllocError::NoRegion(Refusals(Box::default()))),
+            Some((_, None)) => Reason::UnknownRegion,
+            Some((_, Some(region))) => match region.allocate(request, self) {
+                Ok(chunk) => return Ok(chunk),
+                Err(reason) => *reason,
+            },
         };
-        match first.map(|region| region.allocate(request, self)) {
-            Some(Ok(chunk)) => Ok(chunk),
-            Some(Err(reason)) => self.alloc_further(name, *reason, stops, request),
-            None => self.alloc_further(name, Reason::UnknownRegion, stops, request),
-        }
+        self.alloc_further(reason, stops, request)
     }
 
-    /// The same, when the first stop has refused.
+    /// The same, when the first of `stops` has refused, for `reason`.
     #[cold]
     fn alloc_further<'a>(
         &self,
-        name: &str,
         reason: Reason,
-        stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        mut stops: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let mut refusals = vec![Refusal { region: name.to_string(), reason }];
+        let refusal = |name: &str, reason| Refusal { region: name.to_string(), reason };
+        let mut refusals: Vec<_> = stops.next().map(|(name, _)| refusal(name, reason)).into_iter().collect();
         for (name, region) in stops {
             let reason = match region.map(|region| region.allocate(request, self)) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
                 None => Reason::UnknownRegion,
             };
-            refusals.push(Refusal { region: name.to_string(), reason });
+            refusals.push(refusal(name, reason));
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }
 }
 
 /// The names of a region list, which ends at its end or a `;`. None of them is empty.
-fn region_list(list: &str) -> Result<impl Iterator<Item = &str>, InvalidRequest> {
+fn region_list(list: &str) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
     let list = list.split(';').next().unwrap_or_default();
     if list.split(',').any(str::is_empty) {
         return Err(InvalidRequest::NoRegions);

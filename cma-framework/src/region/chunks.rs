@@ -72,7 +72,7 @@ impl ChunkTable {
             records: Vec::new(),
             vacant: NONE,
             live: 0,
-            occupancy: Occupancy::new(region),
+            occupancy: Occupancy::new(region.pages().get()),
             by_address: HashTable::new(),
             retagged: HashMap::new(),
             huge: HashMap::new(),
@@ -86,11 +86,12 @@ impl ChunkTable {
     /// Books a chunk, which must lie in the region. Fewer than [`MOST`](Self::MOST) are live.
     #[inline]
     pub(super) fn book(&mut self, range: PageRange, asker: Asker, since: Moment) -> Result<Slot, Overlaps> {
-        if !self.occupancy.take(range) {
+        let (first, pages) = (self.offset(range), range.pages().get());
+        if !self.occupancy.take(first, pages) {
             return Err(Overlaps);
         }
-        let (first, pages) = (range.first_page() - self.region.first_page(), range.pages().get());
-        let fits = pages < u64::from(HUGE) && first <= u64::from(u32::MAX);
+        // Neither has a bit that a record has no place for, and they are not all ones.
+        let fits = first | pages < u64::from(HUGE);
         let (first, pages) = (first as u32, if fits { pages as u32 } else { HUGE });
         let slot = self.vacant;
         let slot = if let Some(record) = self.records.get_mut(slot as usize) {
@@ -130,8 +131,14 @@ impl ChunkTable {
         record.asker = Asker(self.vacant);
         self.vacant = slot.0;
         self.live -= 1;
-        self.occupancy.release(range);
+        self.occupancy.release(self.offset(range), range.pages().get());
         if self.huge.is_empty() && self.retagged.is_empty() { tag } else { self.unbook_rarities(slot, tag) }
+    }
+
+    /// How far up the region `range` begins, in pages.
+    #[inline]
+    fn offset(&self, range: PageRange) -> u64 {
+        range.first_page() - self.region.first_page()
     }
 
     #[cold]
@@ -179,7 +186,8 @@ impl ChunkTable {
 
     /// Whether a live chunk starts at page `first` of the region. Looks at all of them, if the page is taken.
     pub(super) fn starts_at(&self, first: u64) -> bool {
-        self.occupancy.is_taken(first) && self.iter().any(|(_, booked)| booked.range.first_page() == first)
+        self.occupancy.is_taken(first - self.region.first_page())
+            && self.iter().any(|(_, booked)| booked.range.first_page() == first)
     }
 
     fn iter(&self) -> impl Iterator<Item = (Slot, Booked)> {
