@@ -7,7 +7,7 @@ use crate::events;
 use crate::loader::{Plugin, name_fault};
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
-use parking_lot::MutexGuard;
+use spin::mutex::SpinMutexGuard;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -433,7 +433,7 @@ impl Region {
     }
 
     /// Puts `next` in the place of what the region has.
-    fn succeed(&self, mut state: MutexGuard<'_, State>, next: Attached) -> AllocatorState {
+    fn succeed(&self, mut state: SpinMutexGuard<'_, State>, next: Attached) -> AllocatorState {
         let old = mem::replace(&mut state.attached, next);
         let now = state.attached.state(&state.choice);
         old.detached(self);
