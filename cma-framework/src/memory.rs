@@ -98,8 +98,10 @@ pub struct Backing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contiguity {
-    /// It is: every page was looked up after it was placed.
+    /// It is: every page was looked up after it was placed, and none can be moved.
     Verified,
+    /// It was, when it was made. The kernel may move its pages, for this reason.
+    Movable(String),
     /// Nobody may tell this process; with the reason.
     Unknown(String),
     /// It is not: addresses are for telling chunks apart, not for a device.
@@ -110,6 +112,9 @@ impl fmt::Display for Contiguity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Contiguity::Verified => f.write_str("physically contiguous, verified"),
+            Contiguity::Movable(why) => {
+                write!(f, "physically contiguous when it was made, but the kernel may move it: {why}")
+            }
             Contiguity::Unknown(why) => write!(f, "contiguity unknown: {why}"),
             Contiguity::No => f.write_str("not physically contiguous"),
         }

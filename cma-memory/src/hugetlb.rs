@@ -11,14 +11,15 @@
 //!   [`MemoryError::Held`].
 //! - *It opens the page's file anew, truncates it, seals it.* It can't, but open it as the user who owns it; then that counts.
 //! - *It punches a hole into the file, so that the page goes back to the pool.* The page stays pinned: nobody else gets it while a
-//!   device may still write there. It is out of use from then on: [`MemoryError::Lost`].
+//!   device may still write there. What it punched is put right when the page is next used.
+//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and lets go of the rest*, to read or write what is put there
+//!   next. The kernel tells nobody of that; but a page that somebody has pinned doesn't go back to the pool. So before it is used
+//!   again a page is given back and taken anew: what comes out of the pool is nobody's. When it isn't the same page, the address has none
+//!   until it comes out of the pool again: [`MemoryError::Lost`].
 //! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals. Nobody else's memory is reached.
-//!   What it touched goes back when the page is next used, what it only reserved when the region ends; a pool without pages to
-//!   spare has none to add.
-//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and lets go of the rest.* Where physical addresses are
-//!   hidden, the region goes on with another page. Where it has to be this one, **nothing stops it**, as the kernel tells nobody: it
-//!   can read or write what is put there next. Give physically contiguous memory only to processes that are trusted this
-//!   far.
+//!   What it touched goes back as soon as it has let go and somebody looks ([`SharedChunk::reclaim`](cma_framework::SharedChunk::reclaim)), what it
+//!   only reserved when the page is next used. Nothing else bounds it but what the pool has to spare: leave it none, or give such
+//!   processes a bound of their own (the `hugetlb` controller of cgroups).
 
 mod error;
 mod pagemap;
@@ -36,10 +37,10 @@ use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE, PageRange, Pages
 use error::HugetlbError;
 use pagemap::Pagemap;
 use pin::Pin;
-use pool::{Page, Pool};
+use pool::{Page, Pool, State};
 use run::Wanted;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
 ///
@@ -66,11 +67,7 @@ impl Hugetlb {
         Hugetlb { page_size: Some(bytes), ..self }
     }
 
-    /// A region of huge pages; and, where it is proven to be contiguous, why its pages are not pinned, if they are not.
-    pub(crate) fn make(
-        &self,
-        request: &ReserveRequest,
-    ) -> Result<(Reserved, Option<MemoryError>), HugetlbError> {
+    fn make(&self, request: &ReserveRequest) -> Result<Reserved, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
         if request.pages == Pages::ZERO || !request.pages.get().is_multiple_of(pool.frames()) {
             return Err(HugetlbError::Size { size: request.pages.bytes(), page: pool.size });
@@ -86,13 +83,16 @@ impl Hugetlb {
         let step = pool.size as usize;
         let mut mapping = Mapping::of_nothing(pages.len() * step, step)?;
         for (index, page) in pages.iter().enumerate() {
-            mapping.place(index * step..(index + 1) * step, &page.file)?;
+            mapping.place(index * step..(index + 1) * step, &page.lock().file)?;
         }
         mapping.populate(0..mapping.len())?;
         // Before the pages are looked up: pinning moves those that lie where memory has to stay movable.
-        let pin = pagemap.as_ref().ok().map(|_| Pin::new(&mapping)).transpose();
-        let (pin, unpinned) = pin.map_or_else(|error| (None, Some(error)), |pin| (pin, None));
-        let region = Region { range, step, pagemap, _pin: pin, mapping, pages, _addresses: addresses };
+        let pin = match &pagemap {
+            Ok(_) => Pin::new(&mapping, step).map_err(|error| error.to_string()),
+            Err(why) => Err(why.clone()),
+        };
+        let label = label(request.name.as_deref());
+        let region = Region { range, pool, label, step, pagemap, pin, mapping, pages, _addresses: addresses };
         for index in 0..region.pages.len() {
             region.is_in_place(index).map_err(|found| HugetlbError::Moved {
                 index,
@@ -100,7 +100,7 @@ impl Hugetlb {
                 found,
             })?;
         }
-        Ok((Reserved { range, memory: Some(Box::new(Shared(Arc::new(region)))) }, unpinned))
+        Ok(Reserved { range, memory: Some(Box::new(Shared(Arc::new(region)))) })
     }
 
     /// Pages that lie side by side as physical memory. As few as will do are taken out of the pool to find them.
@@ -180,7 +180,7 @@ impl Hugetlb {
 
 impl Reserver for Hugetlb {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        Ok(self.make(request)?.0)
+        Ok(self.make(request)?)
     }
 }
 
@@ -196,15 +196,26 @@ struct Chosen {
 #[derive(Debug)]
 struct Region {
     range: PageRange,
+    pool: Pool,
+    /// What its files are called.
+    label: String,
     /// The size of a huge page in bytes.
     step: usize,
     /// Where its pages are looked up, or why they can't be.
     pagemap: Result<Pagemap, String>,
-    _pin: Option<Pin>,
+    /// Or why they are not pinned.
+    pin: Result<Pin, String>,
     mapping: Mapping,
     pages: Vec<Page>,
     _addresses: Vec<Taken>,
 }
+
+/// Held from when a page goes back to the pool until it has come out again: what went in last comes out first, unless somebody is in
+/// between, and that shall not be this process itself.
+static EXCHANGING: Mutex<()> = Mutex::new(());
+
+/// How many pages of the pool are looked at for one that went back to it.
+const MOST_LOOKED_AT: usize = 16;
 
 impl Region {
     /// Whether page `index` is where its address says, as far as that can be known; else where it is.
@@ -223,32 +234,62 @@ impl Region {
         PageRange::from_pages(self.range.first_page() + index as u64 * frames, frames)
     }
 
-    /// Makes sure that page `index` is nobody else's any more.
-    fn take_back(&self, index: usize) -> Result<(), MemoryError> {
-        let page = &self.pages[index];
-        let range = self.page_range(index);
-        let mut given = page.given();
-        if !*given {
-            return Ok(());
+    /// Where page `index` is in the mapping.
+    fn place(&self, index: usize) -> Range<usize> {
+        index * self.step..(index + 1) * self.step
+    }
+
+    /// Makes sure that page `index`, of which no byte is borrowed, is nobody else's any more. The answer is whether it is all zero.
+    fn take_back(&self, index: usize) -> Result<bool, MemoryError> {
+        let mut page = self.pages[index].lock();
+        if !page.given {
+            return Ok(false);
         } else if !page.file.is_ours_alone() {
-            return Err(MemoryError::Held { range });
+            return Err(MemoryError::Held { range: self.page_range(index) });
         }
-        match &self.pagemap {
-            Ok(_) => page.file.cut(),
-            // Another page does as well, and that nobody has pinned.
-            Err(_) => page.file.empty(),
+        self.exchange(index, &mut page)?;
+        page.given = false;
+        Ok(true)
+    }
+
+    /// Gives page `index` back to the pool and takes it, or where nobody may tell which it is another one, out of it again: that is nobody
+    /// else's, and zero.
+    fn exchange(&self, index: usize, page: &mut State) -> Result<(), MemoryError> {
+        let _alone = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(pin) = &self.pin {
+            pin.let_go(self.place(index).start)?;
         }
-        .map_err(refused("fallocate"))?;
-        let place = index * self.step..(index + 1) * self.step;
-        if self.mapping.populate(place).is_err() {
-            return Err(MemoryError::Lost { range });
-        } else if self.is_in_place(index).is_err() {
-            // Another page came in its place. The pool has more use for it.
+        page.file.empty().map_err(refused("fallocate"))?;
+        let has_come = self.mapping.populate(self.place(index)).is_ok() && self.is_in_place(index).is_ok();
+        if !has_come && let Err(error) = self.find(index, page) {
+            // The pool has more use for whatever came in its place.
             page.file.empty().map_err(refused("fallocate"))?;
-            return Err(MemoryError::Lost { range });
+            return Err(error);
         }
-        *given = false;
-        Ok(())
+        self.pin.as_ref().map_or(Ok(()), |pin| pin.hold(self.place(index).start))
+    }
+
+    /// Looks among the next pages of the pool for the one that belongs at `index`.
+    fn find(&self, index: usize, page: &mut State) -> Result<(), MemoryError> {
+        let expected = self.page_range(index);
+        let lost = || MemoryError::Lost { range: expected };
+        let pagemap = self.pagemap.as_ref().map_err(|_| lost())?;
+        // Kept from coming out again until the end.
+        let mut others = Vec::new();
+        while others.len() < MOST_LOOKED_AT {
+            let other = self.pool.take(&self.label)?.ok_or_else(lost)?;
+            if other.frame(self.pool, pagemap)? != expected.first_page() {
+                others.push(other);
+                continue;
+            }
+            let found = other.into_state();
+            // SAFETY: no byte of the page is borrowed, as it is being taken back.
+            unsafe { self.mapping.replace(self.place(index), &found.file) }?;
+            self.mapping.populate(self.place(index))?;
+            *page = State { given: true, ..found };
+            return self.is_in_place(index).map_err(|_| lost());
+        }
+        Err(lost())
     }
 }
 
@@ -256,14 +297,14 @@ impl Region {
 #[derive(Debug)]
 struct Shared(Arc<Region>);
 
-// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it as far as the kernel tells
-// (who is left to the host's trust is said at the top of this file), and passes nothing on but descriptors, when it is asked for
-// them. Claims for other addresses are refused.
+// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it: what was given away before has come
+// out of the pool anew. It passes nothing on but descriptors, when it is asked for them. Claims for other addresses are refused.
 unsafe impl Memory for Shared {
     fn backing(&self) -> Backing {
-        let contiguity = match &self.0.pagemap {
-            Ok(_) => Contiguity::Verified,
-            Err(why) => Contiguity::Unknown(why.clone()),
+        let contiguity = match (&self.0.pagemap, &self.0.pin) {
+            (Ok(_), Ok(_)) => Contiguity::Verified,
+            (Ok(_), Err(why)) => Contiguity::Movable(why.clone()),
+            (Err(why), _) => Contiguity::Unknown(why.clone()),
         };
         Backing { kind: "hugetlb", contiguity, granule: Pages::new(self.0.step as u64 / PAGE_SIZE) }
     }
@@ -277,10 +318,12 @@ unsafe impl Memory for Shared {
         let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
         let place = start..start + range.bytes() as usize;
         let slice = Slice { region: region.clone(), range, place, mapped: false };
-        slice.pages().try_for_each(|index| region.take_back(index))?;
-        // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes. Every file is there to the
-        // region's end, and of pages that were given away nobody else has one.
-        unsafe { region.mapping.bytes_mut(slice.place.clone()) }.fill(0);
+        let is_zero = slice.pages().try_fold(true, |all, index| Ok(region.take_back(index)? && all))?;
+        if !is_zero {
+            // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes. Every file is there to the
+            // region's end, and of pages that were given away nobody else has one.
+            unsafe { region.mapping.bytes_mut(slice.place.clone()) }.fill(0);
+        }
         Ok(Box::new(slice))
     }
 }
@@ -329,10 +372,9 @@ impl Store for Slice {
         }
         self.pages()
             .map(|index| {
-                let page = &self.region.pages[index];
-                let mut given = page.given();
+                let mut page = self.region.pages[index].lock();
                 let file = page.file.open_again()?;
-                *given = true;
+                page.given = true;
                 Ok(Piece { file, offset: 0, len: step as u64 })
             })
             .collect()
@@ -340,9 +382,13 @@ impl Store for Slice {
 
     fn held(&self) -> bool {
         self.pages().any(|index| {
-            let page = &self.region.pages[index];
-            let given = page.given();
-            *given && !page.file.is_ours_alone()
+            let page = self.region.pages[index].lock();
+            let held = page.given && !page.file.is_ours_alone();
+            if !held {
+                // What it added to the file is of use to the pool meanwhile. What can't be cut off now goes when the page is next used.
+                let _ = page.file.cut();
+            }
+            held
         })
     }
 }

@@ -44,8 +44,18 @@ impl Mapping {
 
     /// Puts the first bytes of `file` at `place`, which is a part of this mapping made of whole pages of that file.
     pub(crate) fn place(&mut self, place: Range<usize>, file: impl AsFd) -> Result<(), MemoryError> {
+        // SAFETY: no reference into it exists, as `self` is borrowed exclusively.
+        unsafe { self.replace(place, file) }
+    }
+
+    /// The same while other parts are in use.
+    ///
+    /// # Safety
+    ///
+    /// No byte of `place` is borrowed.
+    pub(crate) unsafe fn replace(&self, place: Range<usize>, file: impl AsFd) -> Result<(), MemoryError> {
         let at = self.pointer(&place).as_ptr();
-        // SAFETY: what is replaced is this mapping's own, and no reference into it exists, as `self` is borrowed exclusively.
+        // SAFETY: what is replaced is this mapping's own; that no reference into it exists is the caller's word.
         let placed =
             unsafe { mmap(at.cast(), place.len(), READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, file, 0) };
         placed.map(|_| ()).map_err(refused("mmap"))

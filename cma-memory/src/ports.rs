@@ -191,19 +191,15 @@ impl Ports {
         self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !asked(name))
     }
 
-    fn hugetlb(&self, request: &ReserveRequest) -> Result<(Reserved, Option<String>), ReserveError> {
-        let (reserved, unpinned) = self.hugetlb.make(request)?;
-        Ok((reserved, unpinned.map(|error| format!("the kernel may move it: {error}"))))
-    }
-
     fn take(&mut self, request: &ReserveRequest) -> Result<(Reserved, Option<String>), ReserveError> {
         match self.choice.port(request.name.as_deref()) {
             Port::Simulated => Ok((self.addresses.give_away(request)?.into(), None)),
             Port::Memfd => Ok((self.memfd.reserve(request)?, None)),
-            Port::Hugetlb => self.hugetlb(request),
-            Port::Auto => self
-                .hugetlb(request)
-                .or_else(|error| Ok((self.memfd.reserve(request)?, Some(format!("no huge pages: {error}"))))),
+            Port::Hugetlb => Ok((self.hugetlb.reserve(request)?, None)),
+            Port::Auto => match self.hugetlb.reserve(request) {
+                Ok(reserved) => Ok((reserved, None)),
+                Err(error) => Ok((self.memfd.reserve(request)?, Some(format!("no huge pages: {error}")))),
+            },
         }
     }
 }

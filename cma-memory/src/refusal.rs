@@ -27,6 +27,16 @@ fn remedy(call: &str, errno: Errno) -> Option<&'static str> {
             "memory is given away by the user who reserved it: drop privileges before, not after"
         }
         ("open", Errno::NOENT) => "/proc has to be mounted",
+        ("io_uring_register", Errno::NOMEM) => {
+            "what is pinned counts as locked memory: raise its limit to the regions' size (ulimit -l, LimitMEMLOCK=), or grant \
+             CAP_IPC_LOCK"
+        }
+        ("io_uring_setup", Errno::PERM) => {
+            "io_uring, which is what pins it, is switched off: as root, echo 0 > /proc/sys/kernel/io_uring_disabled"
+        }
+        ("io_uring_setup", Errno::NOSYS) => {
+            "io_uring, which is what pins it, is not in this kernel or not in this container"
+        }
         _ => return None,
     })
 }

@@ -262,17 +262,44 @@ fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
     let pages = all_pages();
     assert_eq!(pages.len(), 4);
     assert!(pages.iter().all(|(frame, _)| *frame != start.get() / 4096));
-    // Neither a pool that is empty nor one with other pages to give makes it anybody's memory again.
+    // What it did is put right for who comes next, even while the pool has nothing else to give.
     drop((shared, piece));
-    let lost = |cma: &Cma| error(alloc(cma, HUGE));
-    assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
+    let mapped = alloc(&cma, HUGE).map().unwrap();
+    assert_eq!(mapped.start(), start);
+    assert_contiguous(&mapped);
+    assert!(mapped.iter().all(|byte| *byte == 0));
     drop(pages);
-    assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
-    assert_eq!(free(POOL), 4, "what came in its place has gone back");
+    assert_eq!(free(POOL), 4);
+}
+
+/// A process that let go of everything but a page in a pipe was shown what the next one wrote there.
+#[test]
+fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let (cma, _) = region("b=4M", &mut hugetlb());
+    let shared = alloc(&cma, HUGE).share().unwrap();
+    let start = shared.start();
+    let window = Window::onto(files(shared.pieces().unwrap()).remove(0), HUGE);
+    window.write(0, 1);
+    let pipe = window.pinned();
+    drop((window, shared));
+    let lost = |cma: &Cma| error(alloc(cma, HUGE));
+    for _ in 0..3 {
+        assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
+        assert_eq!(free(POOL), 4, "what came in its place has gone back");
+    }
     // The rest of the region goes on.
     let kept = alloc(&cma, HUGE);
     assert_eq!(kept.start(), start);
     assert_contiguous(&alloc(&cma, HUGE).map().unwrap());
+    let mut byte = [0];
+    File::from(pipe).read_exact(&mut byte).unwrap();
+    assert_eq!(byte, [1], "nobody has written there");
+    // Others may have taken and given back pages since.
+    drop(all_pages());
+    let mapped = kept.map().unwrap();
+    assert_contiguous(&mapped);
+    assert!(mapped.iter().all(|byte| *byte == 0));
 }
 
 #[test]
@@ -291,8 +318,9 @@ fn a_process_that_grows_its_piece_reaches_nobody_and_keeps_nothing() {
     assert_eq!(free(POOL), 1, "it has taken from the pool");
     assert!(left.iter().all(|byte| *byte == 0) && right.iter().all(|byte| *byte == 3));
     drop((wide, piece));
-    let chunk = shared.reclaim().unwrap().map().unwrap();
+    let chunk = shared.reclaim().unwrap();
     assert_eq!(free(POOL), 3, "what it took has gone back");
+    let chunk = chunk.map().unwrap();
     assert_contiguous(&chunk);
     assert!(chunk.iter().all(|byte| *byte == 0));
 }

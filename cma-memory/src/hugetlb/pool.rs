@@ -42,7 +42,7 @@ impl Pool {
         let size = MemfdFlags::from_bits_retain(self.size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
         let file = Sealed::create(label, self.size, MemfdFlags::HUGETLB | size)?;
         match file.fill() {
-            Ok(()) => Ok(Some(Page { file, given: Mutex::new(false) })),
+            Ok(()) => Ok(Some(Page(Mutex::new(State { file, given: false })))),
             Err(Errno::NOSPC | Errno::NOMEM) => Ok(None),
             Err(errno) => Err(refused("fallocate")(errno)),
         }
@@ -88,20 +88,30 @@ impl Pool {
 
 /// A huge page, out of the pool as long as this lives.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(super) struct Page(Mutex<State>);
+
+/// What a page is, and whose.
+#[derive(Debug)]
+pub(super) struct State {
     pub(super) file: Sealed,
-    given: Mutex<bool>,
+    /// Whether somebody was given it since it was last known to be nobody else's.
+    pub(super) given: bool,
 }
 
 impl Page {
-    /// Whether somebody was given it since it was last known to be nobody else's. Holding this keeps it from being given away.
-    pub(super) fn given(&self) -> MutexGuard<'_, bool> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The page; while this is held it is given to nobody.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A page that nobody has yet, as what it is made of.
+    pub(super) fn into_state(self) -> State {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of its first physical page.
     pub(super) fn frame(&self, pool: Pool, pagemap: &Pagemap) -> Result<u64, MemoryError> {
-        let mapping = Mapping::of(&self.file, pool.size as usize)?;
+        let mapping = Mapping::of(&self.lock().file, pool.size as usize)?;
         mapping.populate(0..mapping.len())?;
         pagemap.frame(mapping.address()).map_err(|source| MemoryError::System {
             call: "/proc/self/pagemap",
