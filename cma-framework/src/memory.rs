@@ -237,6 +237,28 @@ impl Chunk {
     }
 }
 
+impl NotMapped {
+    /// Keeps what can't be had out of use, so that its region serves the next request from elsewhere, and frees the rest of the
+    /// chunk. The answer is that part, live until it is dropped; whether it can be had again tells [`Chunk::share`].
+    ///
+    /// # Errors
+    ///
+    /// Itself, if it isn't the memory's state that was in the way ([`MemoryError::Held`], [`MemoryError::Lost`]).
+    pub fn set_aside(self) -> Result<Chunk, NotMapped> {
+        let (MemoryError::Held { range } | MemoryError::Lost { range }) = self.error else {
+            return Err(self);
+        };
+        tracing::warn!(region = %self.chunk.region(), %range, error = %self.error, "memory set aside");
+        let chunk = self.chunk.range();
+        let first = range.first_page().max(chunk.first_page());
+        let end = range.end_page().min(chunk.end_page());
+        Ok(match end.checked_sub(first) {
+            Some(pages) if pages > 0 => self.chunk.narrowed(PageRange::from_pages(first, pages)),
+            _ => self.chunk,
+        })
+    }
+}
+
 impl MappedChunk {
     /// Its address as the device sees it. It is physical memory's if the region's [`Backing`] says so.
     pub fn start(&self) -> DmaAddr {

@@ -342,6 +342,30 @@ impl Region {
         }
     }
 
+    /// Makes `part` of the chunk in `slot` all that is left of it, or leaves it as it is if the allocator can't adopt that. The answer is
+    /// what is left.
+    fn narrow(&self, slot: Slot, range: PageRange, tag: Tag, part: PageRange) -> (PageRange, Tag, Slot) {
+        let mut state = self.lock();
+        self.free_slot(&mut state, slot, range, tag);
+        let adopted = [part, range].into_iter().find_map(|left| Some((left, state.adopt(self, left)?)));
+        let (left, tag) = adopted.unwrap_or_else(|| {
+            if matches!(state.attached, Attached::Allocator(_)) {
+                state.end_service(self, &format!("it can't adopt {range}, which it had placed itself"));
+            }
+            // Nobody looks at the tag before another allocator has adopted it.
+            (range, tag)
+        });
+        let booked = state.chunks.book(left, Asker::NOBODY, Moment::now());
+        let slot =
+            booked.unwrap_or_else(|chunks::Overlaps| unreachable!("its pages were free under this lock"));
+        state.account.took(left.pages());
+        drop(state);
+        if events::on() {
+            events::released(self, range);
+        }
+        (left, tag, slot)
+    }
+
     /// Makes a chunk known by its address, because its guard goes.
     fn release_guard(&self, slot: Slot, tag: Tag) {
         self.lock().chunks.index(slot, tag);
@@ -430,6 +454,12 @@ impl State {
             return Err(self.end_service(region, what));
         }
         Ok(answer)
+    }
+
+    /// Has the allocator take `range`, which is free, for a chunk.
+    fn adopt(&mut self, region: &Region, range: PageRange) -> Option<Tag> {
+        let adopted = self.ask(region, "it panicked while adopting", |object| object.adopt(range));
+        adopted.ok()?.into_result().ok()
     }
 
     fn largest_hole(&mut self, region: &Region) -> Result<Pages, Reason> {

@@ -3,9 +3,12 @@
 mod common;
 
 use cma_framework::config::Map;
-use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Store};
+use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
-use cma_framework::{AllocatorChoice, Cma, EarlyRegion, EarlyState, MemoryError, PageRange, Pages, Plugin};
+use cma_framework::{
+    AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange, Pages,
+    Plugin,
+};
 use common::{BASE, MIB};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,4 +111,123 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
         drop(refused);
         assert_eq!(region.status().users, 0);
     }
+}
+
+/// Memory of which somebody else holds the pages from number 16 to 19, as long as they want.
+#[derive(Clone, Debug, Default)]
+struct PartlyHeld(Arc<AtomicUsize>);
+
+const HELD: PageRange = PageRange::from_pages((BASE >> 12) + 16, 4);
+
+// SAFETY: a store has no bytes.
+unsafe impl Memory for PartlyHeld {
+    fn backing(&self) -> Backing {
+        Backing { kind: "held", contiguity: Contiguity::No, granule: Pages::new(1) }
+    }
+
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
+        match self.0.load(Ordering::SeqCst) {
+            0 if claim.range().overlaps(HELD) => Err(MemoryError::Held { range: HELD }),
+            _ => Ok(Box::new(Nothing)),
+        }
+    }
+}
+
+/// A store without bytes.
+#[derive(Debug)]
+struct Nothing;
+
+impl Store for Nothing {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+        Ok(Vec::new())
+    }
+
+    fn held(&self) -> bool {
+        false
+    }
+}
+
+impl Reserver for PartlyHeld {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        let range = PageRange::from_pages(BASE >> 12, request.pages.get());
+        Ok(Reserved { range, memory: Some(Box::new(self.clone())) })
+    }
+}
+
+#[test]
+fn memory_that_cant_be_had_is_set_aside_and_the_rest_of_its_region_goes_on() {
+    let algorithms = [
+        Plugin::built_in::<cma_best_fit::BestFit>(),
+        Plugin::built_in::<cma_buddy::Buddy>(),
+        Plugin::built_in::<cma_bitmap::Bitmap>(),
+        Plugin::built_in::<cma_tlsf::Tlsf>(),
+    ];
+    for plugin in algorithms {
+        let name = plugin.name().to_string();
+        let cma = Cma::new();
+        cma.allocator_register(plugin).unwrap();
+        cma.early_region_register(early("r")).unwrap();
+        let mut memory = PartlyHeld::default();
+        cma.early_regions_reserve(&mut memory);
+        cma.initialise();
+        let region = cma.region("r").unwrap();
+        let all = cma.alloc_from("r", MIB, 0).unwrap();
+        let aside = all.share().unwrap_err().set_aside().unwrap();
+        assert_eq!(aside.range(), HELD, "{name}");
+        assert_eq!((region.status().free_bytes, region.status().users), (MIB - HELD.bytes(), 1));
+        region.check().unwrap();
+        // Half of the region is there in one piece, and is memory.
+        let half = cma.alloc_from("r", MIB / 2, 0).unwrap();
+        assert!(!half.range().overlaps(HELD), "{name}");
+        let half = half.share().unwrap();
+        let aside = aside.share().unwrap_err().chunk;
+        memory.0.store(1, Ordering::SeqCst);
+        drop(aside.share().unwrap());
+        drop(half);
+        assert_eq!((region.status().free_bytes, region.status().users), (MIB, 0));
+        region.check().unwrap();
+        drop(cma.alloc_from("r", MIB, 0).unwrap().share().unwrap());
+    }
+}
+
+#[test]
+fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_aside_whole() {
+    let cma = Cma::new();
+    let allocator = common::scripted("0+64");
+    cma.early_region_register(EarlyRegion { allocator, ..early("r") }).unwrap();
+    cma.early_regions_reserve(&mut PartlyHeld::default());
+    cma.initialise();
+    let region = cma.region("r").unwrap();
+    let aside = cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap_err().set_aside().unwrap();
+    assert_eq!(aside.range(), PageRange::from_pages(BASE >> 12, 64));
+    assert_eq!((region.status().free_bytes, region.status().users), (MIB - (64 << 12), 1));
+    assert!(matches!(region.status().allocator, AllocatorState::OutOfService { .. }));
+    // It heals like any other, with the chunk in its place.
+    let plugin = Plugin::built_in::<cma_buddy::Buddy>();
+    cma.set_region_allocator(&region, AllocatorChoice::Given { plugin, params: String::new() }).unwrap();
+    region.check().unwrap();
+    drop(aside);
+    assert_eq!(region.status().free_bytes, MIB);
+    region.check().unwrap();
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_no_reason_to_set_memory_aside() {
+    let cma = Cma::new();
+    cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
+    cma.region_register(Some("r"), DmaAddr::new(BASE), MIB, AllocatorChoice::Default).unwrap();
+    let simulated = cma.alloc_from("r", 4096, 0).unwrap().share().unwrap_err();
+    assert!(matches!(simulated.set_aside().unwrap_err().error, MemoryError::Simulated { .. }));
 }

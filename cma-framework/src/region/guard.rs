@@ -59,6 +59,13 @@ impl Chunk {
         &self.region
     }
 
+    /// Frees all of it but `part`. All of it stays when its region's allocator can't have a chunk there.
+    pub(crate) fn narrowed(mut self, part: PageRange) -> Self {
+        let (left, tag, slot) = self.region.narrow(self.slot, self.range(), self.tag, part);
+        self.slot = Slot::NONE;
+        Chunk::new(self.region.clone(), left.first_page(), left.pages(), tag, slot)
+    }
+
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
     pub fn into_addr(mut self) -> DmaAddr {
         self.region.release_guard(self.slot, self.tag);
