@@ -24,6 +24,8 @@ struct Books {
     users: HashMap<u32, User>,
     /// The number of the newest chunk.
     newest: u64,
+    /// How many were given back.
+    given_back: u64,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +106,11 @@ impl Accounts {
         Ok(Charge { accounts: self.clone(), uid: peer.uid, number })
     }
 
+    /// How many chunks were given back so far. Their memory was free before they are counted.
+    pub(crate) fn given_back(&self) -> u64 {
+        self.books.lock().given_back
+    }
+
     /// The chunks of a user with a number above `after`, ascending.
     pub(crate) fn list(&self, uid: u32, after: u64, most: usize) -> Vec<Listed> {
         let books = self.books.lock();
@@ -176,13 +183,18 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.entry(|user, entry| {
+        let entry = self.entry(|user, entry| {
             user.chunks.remove(&self.number);
             user.bytes -= entry.bytes;
             if !entry.left_behind {
                 user.leave_process(entry);
             }
+            entry
         });
+        // One that was never placed gives back nothing that anybody waits for.
+        if entry.is_some_and(|entry| entry.start.is_some()) {
+            self.accounts.books.lock().given_back += 1;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
 use crate::turns::Turn;
-use cma_device_protocol::{Answer, Info, MAX_LISTED, Request, Source};
+use cma_device_protocol::{Answer, Info, MAX_LISTED, Message, Request, Source};
 use cma_framework::Cma;
 use cma_framework::memory::Piece;
 use rustix::io::Errno;
@@ -28,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) lease: Option<Lease>,
     pub(crate) seat: Seat,
+    /// A request that waits until the answer before is read.
+    pub(crate) asked: Option<Box<Message>>,
 }
 
 /// What goes back to a client.
@@ -133,13 +135,15 @@ impl Desk {
             };
             Lease::new(chunk?, charge)
         };
+        let before = self.accounts.given_back();
         attempt().or_else(|refusal| {
             if !refusal.may_pass() {
                 return Err(refusal);
             }
             // What was given back before this was asked is free. Where nothing was, the answer is the same, and a region counts each refusal.
-            let waited = turn.wait_for_earlier();
-            if self.behind.free_some() || waited { attempt() } else { Err(refusal) }
+            turn.wait_for_earlier();
+            self.behind.free_some();
+            if self.accounts.given_back() == before { Err(refusal) } else { attempt() }
         })
     }
 }

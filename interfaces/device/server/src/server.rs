@@ -1,6 +1,6 @@
 //! The server: who waits, who is woken, and what then happens.
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Seat};
 use crate::address::{Address, BindError, Listener};
 use crate::alarm::Alarm;
 use crate::behind::Behind;
@@ -39,8 +39,8 @@ const SHARE: usize = 3;
 /// How long nobody is let in when the process can have no more descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client that asks on may take to read the answer before.
-const READS_WITHIN: Duration = Duration::from_millis(100);
+/// How many events of a user may be put off when one more client of that user wants to wait for a place.
+const MOST_PUT_OFF: usize = 64;
 
 // What an epoll event is about: one of these, or else a connection.
 const LISTENER: u64 = 0;
@@ -74,12 +74,13 @@ struct Connection {
     client: Mutex<Option<Client>>,
 }
 
-/// Something that happened on a line, in its turn.
+/// Something that happened, in its turn.
 #[derive(Debug)]
-struct Event {
-    connection: Arc<Connection>,
-    flags: EventFlags,
-    turn: Turn,
+enum Event {
+    /// On a line.
+    Line { connection: Arc<Connection>, flags: EventFlags, turn: Turn },
+    /// A client came for which there was no place at first sight.
+    Knock { socket: OwnedFd, peer: Peer, turn: Turn },
 }
 
 /// What a thread has to do.
@@ -88,9 +89,9 @@ enum Work {
     /// Somebody else does it, or nobody has to.
     Nothing,
     End,
-    Accept(Turn),
     Ring,
-    Serve(Event),
+    /// For the user of this number.
+    Serve(u32, Event),
 }
 
 /// Whether a connection goes on.
@@ -168,43 +169,48 @@ impl Server {
                 let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
                 Ok((count > 0).then_some(event[0]))
             };
-            match self.turns.take(wait, |event, turn| Ok::<_, Errno>(self.sort(event?, turn)))? {
+            match self.turns.take(wait, |event, turn| self.sort(event?, turn))? {
                 Work::Nothing => {}
                 Work::End => return Ok(()),
-                Work::Accept(turn) => self.accept(turn)?,
                 Work::Ring => self.ring()?,
-                Work::Serve(event) => self.work_for(event),
+                Work::Serve(uid, event) => self.work_for(uid, event),
             }
         }
     }
 
     /// Says what an event is about, and puts it off if its user has no thread left.
-    fn sort(&self, event: Option<epoll::Event>, turn: Turn) -> Work {
-        let Some(epoll::Event { flags, data }) = event else { return Work::Nothing };
-        match data.u64() {
+    fn sort(&self, event: Option<epoll::Event>, turn: Turn) -> io::Result<Work> {
+        let Some(epoll::Event { flags, data }) = event else { return Ok(Work::Nothing) };
+        Ok(match data.u64() {
             SHUTDOWN => Work::End,
-            LISTENER => Work::Accept(turn),
+            LISTENER => return self.accept(turn),
             ALARM => Work::Ring,
-            number => {
-                let connection = self.connections.lock().get(&number).cloned();
-                let event = connection.and_then(|connection| {
-                    self.shares.begin(connection.uid, Event { connection, flags, turn })
-                });
-                event.map_or(Work::Nothing, Work::Serve)
+            number => match self.connections.lock().get(&number).cloned() {
+                Some(connection) => self.begin(connection.uid, Event::Line { connection, flags, turn }),
+                None => Work::Nothing,
+            },
+        })
+    }
+
+    fn begin(&self, uid: u32, event: Event) -> Work {
+        self.shares.begin(uid, event).map_or(Work::Nothing, |event| Work::Serve(uid, event))
+    }
+
+    /// Does a user's work, which has begun, and whatever was put off for this user meanwhile.
+    fn work_for(&self, uid: u32, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                Event::Line { connection, flags, turn } => self.serve_line(&connection, flags, &turn),
+                Event::Knock { socket, peer, turn } => self.answer_knock(socket, peer, &turn),
             }
+            next = self.shares.finish(uid);
         }
     }
 
-    /// Serves a user's line, which has begun, and whatever was put off for this user meanwhile.
-    fn work_for(&self, event: Event) {
-        let uid = event.connection.uid;
-        let mut next = Some(event);
-        while let Some(Event { connection, flags, turn }) = next {
-            if self.serve(&connection, flags, &turn) == Line::Over {
-                self.hang_up(&connection);
-            }
-            drop(turn);
-            next = self.shares.finish(uid);
+    fn serve_line(&self, connection: &Arc<Connection>, flags: EventFlags, turn: &Turn) {
+        if self.serve(connection, flags, turn) == Line::Over {
+            self.hang_up(connection);
         }
     }
 
@@ -217,54 +223,64 @@ impl Server {
         }
     }
 
-    /// Lets one client in.
-    fn accept(&self, turn: Turn) -> io::Result<()> {
+    /// Lets one client in. This is part of sorting: what is put off is put off in the order of its turns.
+    fn accept(&self, turn: Turn) -> io::Result<Work> {
         let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
             // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
             if !self.full.swap(true, Ordering::Relaxed) {
                 tracing::warn!("no descriptors for further clients");
             }
-            return self.alarm.set(Instant::now() + PAUSE);
+            self.alarm.set(Instant::now() + PAUSE)?;
+            return Ok(Work::Nothing);
         }
         self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
         self.full.store(false, Ordering::Relaxed);
-        if let Ok(socket) = knocks
-            && let Some(connection) = self.admit(socket, &turn)
-        {
-            // It may have asked by now.
-            let event = Event { flags: EventFlags::IN, turn, connection };
-            if let Some(event) = self.shares.begin(event.connection.uid, event) {
-                self.work_for(event);
-            }
-        }
-        Ok(())
+        Ok(knocks.map_or(Work::Nothing, |socket| self.welcome(socket, turn)))
     }
 
-    /// Gives a client its place, or says why there is none.
-    fn admit(&self, socket: OwnedFd, turn: &Turn) -> Option<Arc<Connection>> {
-        let peer = Peer::of(socket.as_fd()).ok()?;
+    /// Gives a client its place. Where there is none, it waits for what its own user gives back, with a thread of that user's share.
+    fn welcome(&self, socket: OwnedFd, turn: Turn) -> Work {
+        let Ok(peer) = Peer::of(socket.as_fd()) else { return Work::Nothing };
         sys::refuse_descriptors(socket.as_fd());
         // The smallest there is: then a line can be written to again when all that was written is read.
         let _ = set_socket_send_buffer_size(&socket, 1);
-        let seat = self.desk.accounts.seat(&peer).or_else(|_| {
-            turn.wait_for_earlier();
-            self.desk.behind.free_some();
-            self.desk.accounts.seat(&peer)
-        });
-        let seat = match seat {
-            Ok(seat) => seat,
-            Err(refusal) => {
+        let uid = peer.uid;
+        let event = match self.desk.accounts.seat(&peer) {
+            // It may have asked by now.
+            Ok(seat) => {
+                Event::Line { connection: self.admit(socket, peer, seat), flags: EventFlags::IN, turn }
+            }
+            Err(refusal) if self.shares.put_off(uid) >= MOST_PUT_OFF => {
                 refuse(socket.as_fd(), 0, &refusal);
-                return None;
+                return Work::Nothing;
+            }
+            Err(_) => {
+                turn.gives_nothing_back();
+                Event::Knock { socket, peer, turn }
             }
         };
+        self.begin(uid, event)
+    }
+
+    /// Gives a client its place that found none before, or says why there is none.
+    fn answer_knock(&self, socket: OwnedFd, peer: Peer, turn: &Turn) {
+        turn.wait_for_earlier();
+        self.desk.behind.free_some();
+        match self.desk.accounts.seat(&peer) {
+            Ok(seat) => self.serve_line(&self.admit(socket, peer, seat), EventFlags::IN, turn),
+            Err(refusal) => refuse(socket.as_fd(), 0, &refusal),
+        }
+    }
+
+    /// A client that has its place.
+    fn admit(&self, socket: OwnedFd, peer: Peer, seat: Seat) -> Arc<Connection> {
         let number = self.newest.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(number, ?peer, "connected");
-        let (uid, client) = (peer.uid, Client { peer, lease: None, seat });
+        let (uid, client) = (peer.uid, Client { peer, lease: None, seat, asked: None });
         let connection = Arc::new(Connection { number, uid, socket, client: Mutex::new(Some(client)) });
         self.connections.lock().insert(number, connection.clone());
-        Some(connection)
+        connection
     }
 
     /// Serves one request of a connection.
@@ -276,12 +292,12 @@ impl Server {
         if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
             return Line::Over;
         }
-        let message = match wire::receive(socket) {
+        let message = match client.asked.take().map_or_else(|| wire::receive(socket), |asked| Ok(*asked)) {
             Ok(message) => message,
             Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
                 // Who is gone by now is no later event: who comes next finds its place free.
-                let line = self.wait_for_more(connection);
-                return if polls(socket, PollFlags::RDHUP, Duration::ZERO) { Line::Over } else { line };
+                let line = self.wait_for(connection, WANTED);
+                return if polls(socket, PollFlags::RDHUP) { Line::Over } else { line };
             }
             Err(Lost::Malformed(wrong)) => {
                 refuse(socket, 0, &nonsense(wrong));
@@ -289,11 +305,12 @@ impl Server {
             }
             Err(_) => return Line::Over,
         };
-        // A client that doesn't read what it is told is told nothing more. Where processes share a line, one that is killed
-        // may leave an answer unread, which the next one passes over.
-        if !polls(socket, PollFlags::OUT, READS_WITHIN) {
-            tracing::debug!(number = connection.number, "asked again and has not read the last answer");
-            return Line::Over;
+        // A client that doesn't read what it is told is told nothing more until it does, and nobody waits for it. Where processes share
+        // a line, one that is killed may leave an answer unread, which the next one passes over.
+        if !polls(socket, PollFlags::OUT) {
+            turn.gives_nothing_back();
+            client.asked = Some(Box::new(message));
+            return self.wait_for(connection, EventFlags::OUT | EventFlags::RDHUP);
         }
         let id = message.id();
         let reply = match message.as_request() {
@@ -305,7 +322,7 @@ impl Server {
         };
         // Whatever the client does when it has the answer is to be an event at once, in its place among others. Another thread that
         // is woken by it waits for this one, which has the client.
-        if self.wait_for_more(connection) == Line::Over {
+        if self.wait_for(connection, WANTED) == Line::Over {
             return Line::Over;
         }
         let sent = match reply {
@@ -324,8 +341,8 @@ impl Server {
         Line::Open
     }
 
-    fn wait_for_more(&self, connection: &Connection) -> Line {
-        match self.again(&connection.socket, connection.number, WANTED) {
+    fn wait_for(&self, connection: &Connection, wanted: EventFlags) -> Line {
+        match self.again(&connection.socket, connection.number, wanted) {
             Ok(()) => Line::Open,
             Err(_) => Line::Over,
         }
@@ -335,7 +352,9 @@ impl Server {
     fn hang_up(&self, connection: &Connection) {
         self.connections.lock().remove(&connection.number);
         let _ = epoll::delete(&self.epoll, &connection.socket);
-        let Some(Client { lease: Some(lease), seat, peer }) = connection.client.lock().take() else { return };
+        let Some(Client { lease: Some(lease), seat, peer, .. }) = connection.client.lock().take() else {
+            return;
+        };
         if let Err(lease) = lease.reclaim() {
             tracing::debug!(number = connection.number, ?peer, "left a chunk behind");
             let due = self.desk.behind.leave(lease, seat);
@@ -361,12 +380,13 @@ impl Server {
 /// What a connection is waited for.
 const WANTED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
-/// Whether one of these comes to be so of a line.
-fn polls(line: BorrowedFd<'_>, wanted: PollFlags, within: Duration) -> bool {
+/// Whether one of these is so of a line.
+fn polls(line: BorrowedFd<'_>, wanted: PollFlags) -> bool {
     let mut polled = [PollFd::new(&line, wanted)];
-    let within = Timespec::try_from(within).ok();
-    io::retry_on_intr(|| poll(&mut polled, within.as_ref())).is_ok() && !polled[0].revents().is_empty()
+    io::retry_on_intr(|| poll(&mut polled, Some(&NOW))).is_ok() && !polled[0].revents().is_empty()
 }
+
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 fn nonsense(wrong: Malformed) -> Refusal {
     let errno = if matches!(wrong, Malformed::Version { .. }) { Errno::PROTONOSUPPORT } else { Errno::PROTO };

@@ -36,6 +36,11 @@ impl<Work> Shares<Work> {
         }
     }
 
+    /// How much is put off for a user.
+    pub(crate) fn put_off(&self, uid: u32) -> usize {
+        self.users.lock().get(&uid).map_or(0, |share| share.put_off.len())
+    }
+
     /// Ends what was begun for a user. What it had put off begins in its place, before anything new.
     pub(crate) fn finish(&self, uid: u32) -> Option<Work> {
         let users = &mut *self.users.lock();
@@ -60,6 +65,7 @@ mod tests {
         let shares = Shares::new(2);
         assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work)), [Some(1), Some(2), None, None]);
         assert_eq!(shares.begin(8, 5), Some(5));
+        assert_eq!([7, 8, 9].map(|uid| shares.put_off(uid)), [2, 0, 0]);
         assert_eq!(shares.finish(7), Some(3));
         assert_eq!(shares.begin(7, 6), None);
         assert_eq!([(); 4].map(|()| shares.finish(7)), [Some(4), Some(6), None, None]);

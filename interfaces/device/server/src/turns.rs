@@ -64,18 +64,15 @@ impl Turn {
         self.turns.done.notify_all();
     }
 
-    /// Waits until every event that came before this one is done. The answer is whether there was one.
-    pub(crate) fn wait_for_earlier(&self) -> bool {
+    /// Waits until every event that came before this one is done.
+    pub(crate) fn wait_for_earlier(&self) {
         let until = Instant::now() + PATIENCE;
         let mut under_way = self.turns.under_way.lock();
-        let mut waited = false;
         while under_way.numbers.first().is_some_and(|first| *first < self.number) {
-            waited = true;
             if self.turns.done.wait_until(&mut under_way, until).timed_out() {
                 break;
             }
         }
-        waited
     }
 }
 

@@ -94,20 +94,42 @@ fn a_line_has_one_chunk() {
 }
 
 #[test]
-fn who_asks_on_without_reading_is_hung_up_on() {
+fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
     let served = Served::new(with_memory());
     for request in [alloc("camera", 4096), Request::List { after: 0 }] {
         let line = served.line();
         let message = Message::request(1, &request).unwrap();
-        let said = (0..1000).take_while(|_| send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL).is_ok());
-        assert!(said.count() <= 1000);
-        // Nobody reads until the server has hung up.
-        eventually("the line is over", || line.is_gone());
-        let heard = std::iter::from_fn(|| line.hear().ok()).count();
-        assert_eq!(heard, 1, "{heard} answers to somebody who did not read");
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let asked = (0..1000).take_while(|_| send(&line.0, message.as_bytes(), flags).is_ok()).count();
+        assert!(asked < 1000, "the kernel keeps {asked} requests that nobody takes");
         others_are_served(&served);
+        assert!(!line.is_gone());
+        // Who reads after all has an answer to each.
+        for _ in 0..asked {
+            line.hear().unwrap();
+        }
+        assert!(!line.is_spoken_to());
     }
     served.wait_until_free("camera", 64 * MIB);
+}
+
+/// A thread waited a tenth of a second for each who did not read, which took half a minute here for who came behind them.
+#[test]
+fn hundreds_who_ask_on_without_reading_delay_nobody() {
+    let served = Served::new(with_memory());
+    let message = Message::request(1, &Request::List { after: 0 }).unwrap();
+    let lines: Vec<Raw> = (0..400).map(|_| served.line()).collect();
+    let begun = Instant::now();
+    for _ in 0..4 {
+        for line in &lines {
+            let _ = send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        }
+        others_are_served(&served);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(lines.iter().all(|line| !line.is_gone()));
+    served.end().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
