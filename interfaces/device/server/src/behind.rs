@@ -1,8 +1,13 @@
-//! Chunks whose connections are gone and whose memory somebody still holds. They are looked at again and again, less and less often.
+//! Chunks whose connections are gone and whose memory somebody still holds, and memory that can't be had because of what somebody did
+//! who had it before. They are looked at again and again, less and less often.
 
 use crate::accounts::Seat;
+use crate::alarm::Alarm;
 use crate::lease::Lease;
+use cma_framework::Chunk;
+use cma_framework::memory::NotMapped;
 use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How soon a chunk is looked at for the first time. A process that is killed closes its connection some microseconds before its memory is gone.
@@ -11,9 +16,15 @@ const SOON: Duration = Duration::from_millis(2);
 /// The longest time between two looks.
 const SELDOM: Duration = Duration::from_millis(500);
 
-#[derive(Debug, Default)]
+/// The same of memory that can't be had: to look at it may take pages out of a pool.
+const RARELY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
 pub(crate) struct Behind {
+    /// Rings when some are due.
+    alarm: Arc<Alarm>,
     left: Mutex<Vec<Left>>,
+    aside: Mutex<Vec<Aside>>,
     /// Held by who looks at them.
     looking: Mutex<()>,
 }
@@ -27,40 +38,81 @@ struct Left {
     wait: Duration,
 }
 
+/// Memory that nobody is given.
+#[derive(Debug)]
+struct Aside {
+    chunk: Chunk,
+    due: Instant,
+    wait: Duration,
+}
+
 impl Behind {
-    /// Takes a chunk; the answer is when to look at it.
-    pub(crate) fn leave(&self, lease: Lease, seat: Seat) -> Instant {
+    pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
+        Behind { alarm, left: Mutex::default(), aside: Mutex::default(), looking: Mutex::default() }
+    }
+
+    /// Takes a chunk that a connection left.
+    pub(crate) fn leave(&self, lease: Lease, seat: Seat) {
         lease.leave_behind();
         let due = Instant::now() + SOON;
         self.left.lock().push(Left { lease, seat, due, wait: SOON });
-        due
+        self.set_alarm(due);
     }
 
-    /// Frees those that are due and that nobody holds any more. The answer is when to look again.
-    pub(crate) fn look(&self) -> Option<Instant> {
+    /// Takes a chunk that is no memory now.
+    pub(crate) fn set_aside(&self, chunk: Chunk) {
+        let due = Instant::now() + SOON;
+        self.aside.lock().push(Aside { chunk, due, wait: SOON });
+        self.set_alarm(due);
+    }
+
+    fn set_alarm(&self, due: Instant) {
+        if let Err(error) = self.alarm.set(due) {
+            tracing::error!(%error, "no timer to look at what was left behind");
+        }
+    }
+
+    /// Frees those that are due and that nobody holds any more, and memory that can be had again.
+    pub(crate) fn look(&self) {
         self.free(|left, now| left.due <= now);
-        self.left.lock().iter().map(|left| left.due).min()
+        self.bring_back();
+        let left = self.left.lock().iter().map(|left| left.due).min();
+        let aside = self.aside.lock().iter().map(|aside| aside.due).min();
+        if let Some(due) = left.into_iter().chain(aside).min() {
+            self.set_alarm(due);
+        }
     }
 
-    /// Frees all that nobody holds any more. The answer is whether there were any.
-    pub(crate) fn free_some(&self) -> bool {
-        self.free(|_, _| true)
+    /// Frees all that nobody holds any more.
+    pub(crate) fn free_some(&self) {
+        self.free(|_, _| true);
     }
 
-    fn free(&self, which: impl Fn(&Left, Instant) -> bool) -> bool {
+    fn bring_back(&self) {
+        let now = Instant::now();
+        let due: Vec<Aside> = self.aside.lock().extract_if(.., |aside| aside.due <= now).collect();
+        for Aside { chunk, wait, .. } in due {
+            match chunk.share() {
+                // Whoever is given it next has it zeroed.
+                Ok(shared) => drop(shared),
+                Err(NotMapped { chunk, .. }) => {
+                    let wait = (wait * 2).min(RARELY);
+                    self.aside.lock().push(Aside { chunk, due: now + wait, wait });
+                }
+            }
+        }
+    }
+
+    fn free(&self, which: impl Fn(&Left, Instant) -> bool) {
         let _looking = self.looking.lock();
         let now = Instant::now();
         // Freeing may take its time; who leaves one behind doesn't wait for it.
         let due: Vec<Left> = self.left.lock().extract_if(.., |left| which(left, now)).collect();
-        let mut freed = false;
         for Left { lease, seat, wait, .. } in due {
             if let Err(lease) = lease.reclaim() {
                 let wait = (wait * 2).min(SELDOM);
                 self.left.lock().push(Left { lease, seat, due: now + wait, wait });
-            } else {
-                freed = true;
             }
         }
-        freed
     }
 }

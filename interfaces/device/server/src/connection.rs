@@ -9,9 +9,12 @@ use crate::rules::Rules;
 use crate::turns::Turn;
 use cma_device_protocol::{Answer, Info, MAX_LISTED, Message, Request, Source};
 use cma_framework::Cma;
-use cma_framework::memory::Piece;
+use cma_framework::memory::{NotMapped, Piece};
 use rustix::io::Errno;
 use std::sync::Arc;
+
+/// How many places one request is tried at whose memory can't be had.
+const MOST_PLACES: usize = 32;
 
 /// What requests are served from.
 #[derive(Debug)]
@@ -127,13 +130,24 @@ impl Desk {
         // Whatever is wrong with the names, allocating says so.
         let granule = self.info(from).map_or(1, |info| info.granule_bytes);
         let (size, alignment) = whole(granule, size, alignment);
-        let attempt = || {
+        let place = || {
             let charge = self.accounts.charge(peer, size)?;
             let chunk = match from {
                 Source::Device { device, kind } => self.cma.alloc(device, Some(kind), size, alignment),
                 Source::Regions(list) => self.cma.alloc_from(list, size, alignment),
             };
-            Lease::new(chunk?, charge)
+            Ok::<_, Refusal>(Lease::new(chunk?, charge))
+        };
+        // What can't be had of a place, because of somebody who had it before, is nobody's from then on, and there are other places.
+        let attempt = || -> Result<Lease, Refusal> {
+            for _ in 1..MOST_PLACES {
+                match place()?.map_err(NotMapped::set_aside) {
+                    Ok(lease) => return Ok(lease),
+                    Err(Ok(aside)) => self.behind.set_aside(aside),
+                    Err(Err(NotMapped { error, .. })) => return Err(error.into()),
+                }
+            }
+            place()?.map_err(|NotMapped { error, .. }| error.into())
         };
         let before = self.accounts.given_back();
         attempt().or_else(|refusal| {

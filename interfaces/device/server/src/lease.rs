@@ -25,12 +25,16 @@ enum Held {
 
 impl Lease {
     /// Makes a chunk memory for others, if its region has any.
-    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Self, Refusal> {
+    ///
+    /// # Errors
+    ///
+    /// The chunk, when its memory can't be had.
+    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Self, NotMapped> {
         let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
         let held = match chunk.share() {
             Ok(shared) => Held::Memory(shared),
             Err(NotMapped { chunk, error: MemoryError::Simulated { .. } }) => Held::Addresses(chunk),
-            Err(NotMapped { error, .. }) => return Err(error.into()),
+            Err(refused) => return Err(refused),
         };
         let lease = Lease { held, granule, charge };
         lease.charge.placed(lease.chunk().start().get());

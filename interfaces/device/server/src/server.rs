@@ -54,7 +54,7 @@ pub struct Server {
     // Goes first: nobody is to knock at a door that is being taken down.
     listener: Listener,
     epoll: OwnedFd,
-    alarm: Alarm,
+    alarm: Arc<Alarm>,
     turns: Arc<Turns>,
     shares: Shares<Event>,
     connections: Mutex<HashMap<u64, Arc<Connection>>>,
@@ -115,20 +115,22 @@ impl Server {
             None => limits,
         };
         let system = |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
+        let alarm = Arc::new(Alarm::new().map_err(system)?);
+        let accounts = Accounts::new(limits.clone());
         let server = Server {
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(system)?,
-            alarm: Alarm::new().map_err(system)?,
             turns: Arc::default(),
             shares: Shares::new(SHARE),
             connections: Mutex::default(),
             newest: AtomicU64::new(FIRST_CONNECTION),
             full: AtomicBool::new(false),
-            desk: Desk { cma, rules, accounts: Accounts::new(limits.clone()), behind: Behind::default() },
+            desk: Desk { cma, rules, accounts, behind: Behind::new(alarm.clone()) },
+            alarm,
             listener: address.listen()?,
         };
         tracing::debug!(path = %address.path().display(), ?limits, "listening");
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
-        server.again(&server.alarm, ALARM, EventFlags::IN).map_err(system)?;
+        server.again(&*server.alarm, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
     }
 
@@ -357,21 +359,15 @@ impl Server {
         };
         if let Err(lease) = lease.reclaim() {
             tracing::debug!(number = connection.number, ?peer, "left a chunk behind");
-            let due = self.desk.behind.leave(lease, seat);
-            if let Err(error) = self.alarm.set(due) {
-                tracing::error!(%error, "no timer to look at what was left behind");
-            }
+            self.desk.behind.leave(lease, seat);
         }
     }
 
     /// Does what is due.
     fn ring(&self) -> io::Result<()> {
         self.alarm.rang();
-        let next = self.desk.behind.look();
-        self.again(&self.alarm, ALARM, EventFlags::IN)?;
-        if let Some(next) = next {
-            self.alarm.set(next)?;
-        }
+        self.desk.behind.look();
+        self.again(&*self.alarm, ALARM, EventFlags::IN)?;
         // In case nobody was let in for a while.
         self.again(&self.listener.socket, LISTENER, EventFlags::IN)
     }
