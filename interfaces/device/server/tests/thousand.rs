@@ -1,10 +1,15 @@
 //! A thousand clients, each a process of its own, killed while they connect, allocate, write, read or give back.
 
 mod common;
+#[path = "../../../../cma-memory/tests/machine/mod.rs"]
+mod machine;
 
 use cma_client::{Client, Error};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
-use common::{MIB, eventually, with_memory};
+use cma_framework::Cma;
+use cma_memory::Hugetlb;
+use common::{MIB, banks, eventually, framework, with_memory};
+use machine::{HUGE, Machine, POOL, free};
 use rustix::io::Errno;
 use std::convert::Infallible;
 use std::fs;
@@ -13,13 +18,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio, exit};
 use std::time::{Duration, Instant};
 
-const CLIENTS: u64 = 1000;
 const AT_ONCE: usize = 40;
 
 /// What names a process' part, and its number.
 const PART: &str = "CMA_TEST_PART";
 const NUMBER: &str = "CMA_TEST_NUMBER";
 const SOCKET: &str = "CMA_TEST_SOCKET";
+const MEMORY: &str = "CMA_TEST_MEMORY";
+
+/// 64 MiB of huge pages as region `ram`.
+fn with_huge_pages() -> Cma {
+    framework("ram=64M", "*=ram", &mut Hugetlb::new(banks()).with_page_size(HUGE))
+}
 
 /// What the processes of the test below do. On its own it does nothing.
 #[test]
@@ -37,10 +47,11 @@ fn part() {
 }
 
 /// This program again, in one of its parts.
-fn process(part: &str, number: u64, socket: &Path) -> Command {
+fn process(part: &str, number: u64, socket: &Path, memory: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "part", "--nocapture", "--quiet"]);
-    command.env(PART, part).env(NUMBER, number.to_string()).env(SOCKET, socket).stdout(Stdio::null());
+    command.env(PART, part).env(NUMBER, number.to_string()).env(SOCKET, socket);
+    command.env(MEMORY, memory).stdout(Stdio::null());
     command
 }
 
@@ -48,7 +59,8 @@ fn process(part: &str, number: u64, socket: &Path) -> Command {
 fn serve() {
     let socket = std::env::var_os(SOCKET).unwrap();
     let limits = Limits::parse("chunks=4,connections=400,user-connections=400").unwrap();
-    let cma = with_memory();
+    let cma =
+        if std::env::var(MEMORY).as_deref() == Ok("hugetlb") { with_huge_pages() } else { with_memory() };
     let server = Server::bind(&Address::new(&socket), cma.clone(), limits, Rules::default()).unwrap();
     let shutdown = Shutdown::new().unwrap();
     std::thread::scope(|threads| {
@@ -123,7 +135,7 @@ fn resources(process: &Child) -> (usize, u64) {
 }
 
 /// Lets clients run, kills each at its time, and looks at what each said.
-fn let_run(numbers: std::ops::Range<u64>, socket: &Path) {
+fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
     let mut dice = Dice(!numbers.start);
     let mut numbers = numbers.peekable();
     let mut running: Vec<(Child, Instant)> = Vec::new();
@@ -131,7 +143,7 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path) {
         while running.len() < AT_ONCE
             && let Some(number) = numbers.next()
         {
-            let child = process("client", number, socket).stderr(Stdio::piped()).spawn().unwrap();
+            let child = process("client", number, socket, memory).stderr(Stdio::piped()).spawn().unwrap();
             running.push((child, Instant::now() + Duration::from_micros(dice.below(200_000))));
         }
         let now = Instant::now();
@@ -145,11 +157,11 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path) {
     }
 }
 
-#[test]
-fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+/// Lets `clients` run and be killed; together they had `chunks` chunks at least.
+fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
-    let mut server = process("server", 0, &socket).stdin(Stdio::piped()).spawn().unwrap();
+    let mut server = process("server", 0, &socket, memory).stdin(Stdio::piped()).spawn().unwrap();
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let client = Client::connect(&socket).unwrap();
     let is_idle = || {
@@ -158,26 +170,39 @@ fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_anoth
     };
 
     // Until the server has all that it keeps.
-    let_run(0..AT_ONCE as u64, &socket);
+    let_run(0..AT_ONCE as u64, &socket, memory);
     eventually("everything is free", is_idle);
     let descriptors = || resources(&server).0;
     // One is that of the line on which this was asked.
     let mut before = 0;
     eventually("the server is at rest", || std::mem::replace(&mut before, descriptors()) == before);
-    let memory = resources(&server).1;
+    let own = resources(&server).1;
 
-    let_run(AT_ONCE as u64..AT_ONCE as u64 + CLIENTS, &socket);
+    let_run(AT_ONCE as u64..AT_ONCE as u64 + clients, &socket, memory);
     eventually("everything is free", is_idle);
     eventually("the server has as many descriptors as before", || descriptors() <= before);
-    let grown = resources(&server).1.saturating_sub(memory);
+    let grown = resources(&server).1.saturating_sub(own);
     assert!(grown < 2048, "the server has {grown} KiB more than before");
     // It was not for nothing.
     let last = client.alloc("camera", None, 4096, 0).unwrap();
     let served = client.chunks().unwrap()[0].number;
-    assert!(served > 3 * CLIENTS, "{served} chunks for {CLIENTS} clients");
+    assert!(served > chunks, "{served} chunks for {clients} clients");
     drop(last);
 
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+    leave_nothing_and_see_nothing("memfd", 1000, 3000);
+}
+
+/// Huge pages are used again and again, where ordinary memory is made anew.
+#[test]
+fn clients_of_huge_pages_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+    let Some(_machine) = Machine::with_huge_pages(40) else { return };
+    leave_nothing_and_see_nothing("hugetlb", 300, 100);
+    assert_eq!(free(POOL), 40);
 }
