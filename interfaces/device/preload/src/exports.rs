@@ -12,14 +12,14 @@ use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 use std::ptr::null_mut;
 
-fn set_errno(errno: Errno) {
+pub(crate) fn set_errno(errno: Errno) {
     // SAFETY: every thread has one.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: and it is this thread's alone.
     unsafe { *place = errno.raw_os_error() };
 }
 
-fn last_errno() -> Errno {
+pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
@@ -28,7 +28,7 @@ fn last_errno() -> Errno {
 /// # Safety
 ///
 /// The kernel must have read the path: it may be any address at all before.
-unsafe fn is_device(folder: c_int, path: *const c_char) -> bool {
+pub(crate) unsafe fn is_device(folder: c_int, path: *const c_char) -> bool {
     let folder = match folder {
         libc::AT_FDCWD => CWD,
         // Only a path that starts at the root does without a folder.
@@ -94,6 +94,20 @@ unsafe extern "C-unwind" fn open64(path: *const c_char, flags: c_int, mode: libc
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn creat(path: *const c_char, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(libc::AT_FDCWD, path, CREAT, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn creat64(path: *const c_char, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(libc::AT_FDCWD, path, CREAT | libc::O_LARGEFILE, mode) }
+}
+
+const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+
+#[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn openat(
     folder: c_int,
     path: *const c_char,
@@ -154,7 +168,7 @@ unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char
             return file;
         }
     }
-    let line = open_device(if letters.contains(&b'e') { libc::O_CLOEXEC } else { 0 });
+    let line = open_device(flags_of(letters));
     if line < 0 {
         return null_mut();
     }
@@ -181,9 +195,71 @@ unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) ->
     unsafe { fopen_any(&real::FOPEN64, path, mode) }
 }
 
+/// What `open` is told for a mode of `fopen`'s.
+fn flags_of(mode: &[u8]) -> c_int {
+    let access = match (mode.contains(&b'+'), mode.first()) {
+        (true, _) => libc::O_RDWR,
+        (false, Some(b'r')) => libc::O_RDONLY,
+        (false, _) => libc::O_WRONLY,
+    };
+    let also = |letter, flag| if mode.contains(&letter) { flag } else { 0 };
+    access | also(b'e', libc::O_CLOEXEC) | also(b'x', libc::O_CREAT | libc::O_EXCL)
+}
+
+/// A stream goes on with another file; with the device, it does so under the number that it has.
+unsafe fn freopen_any(
+    which: &real::Real,
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the kernel looks at the path, wherever that is; without one the stream changes its mode alone.
+    if path.is_null() || !unsafe { is_device_to_be(libc::AT_FDCWD, path) } {
+        // SAFETY: the caller's arguments, as they are.
+        return unsafe { real::freopen(which, path, mode, stream) };
+    }
+    // SAFETY: a mode is a string that ends with a zero.
+    let flags = flags_of(unsafe { CStr::from_ptr(mode) }.to_bytes());
+    // SAFETY: the caller's stream. What can't be written any more is lost, as with every `freopen`.
+    unsafe { libc::fflush(stream) };
+    // SAFETY: the caller's stream.
+    let number = unsafe { libc::fileno(stream) };
+    let line = open_device(flags);
+    if number < 0 || line < 0 {
+        return null_mut();
+    }
+    // SAFETY: the number stays the stream's.
+    let put = unsafe { libc::dup3(line, number, flags & libc::O_CLOEXEC) };
+    // SAFETY: nobody else has it.
+    unsafe { libc::close(line) };
+    // SAFETY: the caller's stream, which is at the start of its new file.
+    unsafe { libc::clearerr(stream) };
+    if put < 0 { null_mut() } else { stream }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen(
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { freopen_any(&real::FREOPEN, path, mode, stream) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen64(
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { freopen_any(&real::FREOPEN64, path, mode, stream) }
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    let Some(line) = device::line(file) else {
+    let Some((line, _)) = device::line(file) else {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::ioctl(file, request, argument) };
     };
@@ -206,7 +282,7 @@ unsafe fn mmap_any(
     offset: libc::off64_t,
 ) -> *mut c_void {
     let line = if flags & libc::MAP_ANONYMOUS == 0 { device::line(file) } else { None };
-    let Some(line) = line else {
+    let Some((line, access)) = line else {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::mmap(address, len, protection, flags, file, offset) };
     };
@@ -219,7 +295,7 @@ unsafe fn mmap_any(
         offset: offset as u64,
     };
     // SAFETY: the caller answers for the address.
-    match unsafe { view::mmap(line, &window) } {
+    match unsafe { view::mmap(line, access, &window) } {
         Ok(mapped) => mapped,
         Err(errno) => {
             set_errno(errno);

@@ -13,9 +13,10 @@
 //!
 //! | call | does |
 //! | --- | --- |
-//! | `open`, `open64`, `openat`, `openat64`, their `__*_2` forms, `fopen`, `fopen64` | when the file system has no such file: whether it is the device |
+//! | `open`, `openat`, `creat`, `fopen`, `freopen`, in all their forms | when the file system has no such file: whether it is the device |
+//! | `access`, `faccessat`, `stat`, `lstat`, `fstatat`, `statx`, in all their forms | the same: it is a character device that may be read and written, while there is a server |
 //! | `ioctl` | on a line: the one ioctl, in both layouts (see [`cma_device_protocol::ioctl`] for how they are told apart) |
-//! | `mmap`, `mmap64` | on a line: maps the chunk or a part of it |
+//! | `mmap`, `mmap64` | on a line: maps the chunk or a part of it, as far as the file was opened for that |
 //!
 //! Threads and processes that have the same line take turns (`turn`). No call takes memory from the heap, but for what `fopen` takes. The
 //! functions of the C library are looked up when this library is initialised; who calls before gets the system call itself.
@@ -31,6 +32,7 @@
 mod alloc;
 mod device;
 mod exports;
+mod looks;
 mod real;
 mod turn;
 mod user;

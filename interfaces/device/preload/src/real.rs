@@ -1,5 +1,6 @@
 //! The functions that this library stands before.
 
+use crate::looks;
 use std::ffi::{CStr, c_char, c_int, c_long, c_ulong, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
@@ -8,6 +9,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 pub(crate) type Open = unsafe extern "C-unwind" fn(*const c_char, c_int, ...) -> c_int;
 pub(crate) type OpenAt = unsafe extern "C-unwind" fn(c_int, *const c_char, c_int, ...) -> c_int;
 pub(crate) type OpenFile = unsafe extern "C-unwind" fn(*const c_char, *const c_char) -> *mut libc::FILE;
+pub(crate) type OpenAgain =
+    unsafe extern "C-unwind" fn(*const c_char, *const c_char, *mut libc::FILE) -> *mut libc::FILE;
 pub(crate) type Ioctl = unsafe extern "C-unwind" fn(c_int, c_ulong, ...) -> c_int;
 pub(crate) type Mmap =
     unsafe extern "C-unwind" fn(*mut c_void, usize, c_int, c_int, c_int, libc::off64_t) -> *mut c_void;
@@ -22,11 +25,13 @@ pub(crate) static OPEN: Real = Real::new(c"open");
 pub(crate) static OPENAT: Real = Real::new(c"openat");
 pub(crate) static FOPEN: Real = Real::new(c"fopen");
 pub(crate) static FOPEN64: Real = Real::new(c"fopen64");
+pub(crate) static FREOPEN: Real = Real::new(c"freopen");
+pub(crate) static FREOPEN64: Real = Real::new(c"freopen64");
 pub(crate) static IOCTL: Real = Real::new(c"ioctl");
 pub(crate) static MMAP: Real = Real::new(c"mmap64");
 
 impl Real {
-    const fn new(name: &'static CStr) -> Self {
+    pub(crate) const fn new(name: &'static CStr) -> Self {
         Real { name, found: AtomicPtr::new(null_mut()) }
     }
 
@@ -38,6 +43,11 @@ impl Real {
         found
     }
 
+    /// Where it is; nowhere, if there is none of that name.
+    pub(crate) fn place(&self) -> *mut c_void {
+        self.found().unwrap_or_else(|| self.find())
+    }
+
     /// Where it is, if that is known.
     fn found(&self) -> Option<*mut c_void> {
         Some(self.found.load(Ordering::Acquire)).filter(|found| !found.is_null())
@@ -45,7 +55,8 @@ impl Real {
 }
 
 extern "C" fn find_all() {
-    for real in [&OPEN, &OPENAT, &FOPEN, &FOPEN64, &IOCTL, &MMAP] {
+    let opening = [&OPEN, &OPENAT, &FOPEN, &FOPEN64, &FREOPEN, &FREOPEN64, &IOCTL, &MMAP];
+    for real in opening.into_iter().chain(looks::REAL) {
         real.find();
     }
 }
@@ -77,7 +88,7 @@ pub(crate) unsafe fn openat(folder: c_int, path: *const c_char, flags: c_int, mo
 }
 
 pub(crate) unsafe fn fopen(which: &Real, path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
-    let found = which.found().unwrap_or_else(|| which.find());
+    let found = which.place();
     if found.is_null() {
         return null_mut();
     }
@@ -85,6 +96,22 @@ pub(crate) unsafe fn fopen(which: &Real, path: *const c_char, mode: *const c_cha
     let fopen = unsafe { transmute::<*mut c_void, OpenFile>(found) };
     // SAFETY: the caller's arguments, as they are.
     unsafe { fopen(path, mode) }
+}
+
+pub(crate) unsafe fn freopen(
+    which: &Real,
+    path: *const c_char,
+    mode: *const c_char,
+    stream: *mut libc::FILE,
+) -> *mut libc::FILE {
+    let found = which.place();
+    if found.is_null() {
+        return null_mut();
+    }
+    // SAFETY: the C library's `freopen` and `freopen64` are of this type.
+    let freopen = unsafe { transmute::<*mut c_void, OpenAgain>(found) };
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { freopen(path, mode, stream) }
 }
 
 pub(crate) unsafe fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void) -> c_int {

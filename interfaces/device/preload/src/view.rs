@@ -1,24 +1,35 @@
 //! The device's mmap (specification section 8).
 
+use crate::device::Access;
 use crate::turn::Turn;
 use cma_client::line::{NoAnswer, ask, question};
 use cma_client::pieces::{Batch, Window, map};
 use cma_device_protocol::{Answer, Request};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::mm::ProtFlags;
 use std::ffi::c_void;
 
-/// Maps the part of the line's chunk that `window` says.
+/// Maps the part of the line's chunk that `window` says, as far as the line was opened for that.
 ///
 /// # Safety
 ///
 /// As of mmap(2).
-pub(crate) unsafe fn mmap(line: BorrowedFd<'_>, window: &Window) -> Result<*mut c_void, Errno> {
+pub(crate) unsafe fn mmap(
+    line: BorrowedFd<'_>,
+    access: Access,
+    window: &Window,
+) -> Result<*mut c_void, Errno> {
     // SAFETY: this one takes no pointer and always has an answer.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
     let kind = window.flags.bits() & libc::MAP_TYPE as u32;
     if window.len == 0 || !window.offset.is_multiple_of(page as u64) || kind == 0 {
         return Err(Errno::INVAL);
+    }
+    // As the kernel has it: what others are to see takes a file that may be written to, and every mapping reads.
+    let writes = window.protection.contains(ProtFlags::WRITE) && kind != libc::MAP_PRIVATE as u32;
+    if access == Access::Write || access == Access::Read && writes {
+        return Err(Errno::ACCESS);
     }
     let len = window.len.checked_next_multiple_of(page).ok_or(Errno::NOMEM)?;
     let _turn = Turn::take(line)?;

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -148,6 +149,45 @@ static void use(int fd)
     CHECK(close(fd) == 0);
 }
 
+/* A stream of the device, by what its mode lets it do. */
+static void stream(FILE *file, const char *mode)
+{
+    int fd = fileno(file);
+    CHECK(!!(fcntl(fd, F_GETFD) & FD_CLOEXEC) == !!strchr(mode, 'e'));
+    alloc(fd, PAGE);
+    if (strchr(mode, '+'))
+        CHECK(*map(fd, PAGE) == 0);
+    else if (mode[0] == 'r')
+        CHECK(*(char *)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) == 0);
+    else
+        FAILS((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), EACCES);
+}
+
+/* A program that looks before it opens finds a character device. */
+static void looks(void)
+{
+    struct stat found;
+    struct stat64 found64;
+    struct statx foundx;
+    int dev = open("/dev", O_RDONLY | O_DIRECTORY);
+    CHECK(access(DEVICE, F_OK) == 0 && access(DEVICE, R_OK | W_OK) == 0);
+    FAILS(access(DEVICE, X_OK), EACCES);
+    CHECK(eaccess(DEVICE, R_OK) == 0 && euidaccess(DEVICE, W_OK) == 0);
+    CHECK(faccessat(dev, "cma", R_OK, 0) == 0 && faccessat(AT_FDCWD, DEVICE, R_OK, AT_EACCESS) == 0);
+    CHECK(stat(DEVICE, &found) == 0 && S_ISCHR(found.st_mode) && (found.st_mode & 07777) == 0666);
+    CHECK(lstat(DEVICE, &found) == 0 && S_ISCHR(found.st_mode) && found.st_nlink == 1);
+    CHECK(fstatat(dev, "cma", &found, 0) == 0 && S_ISCHR(found.st_mode));
+    CHECK(stat64(DEVICE, &found64) == 0 && S_ISCHR(found64.st_mode) && found64.st_rdev == found.st_rdev);
+    CHECK(lstat64(DEVICE, &found64) == 0 && fstatat64(dev, "cma", &found64, AT_SYMLINK_NOFOLLOW) == 0);
+    CHECK(statx(dev, "cma", 0, STATX_BASIC_STATS, &foundx) == 0 && S_ISCHR(foundx.stx_mode));
+    CHECK(makedev(foundx.stx_rdev_major, foundx.stx_rdev_minor) == found.st_rdev);
+    CHECK(stat("/dev", &found) == 0 && S_ISDIR(found.st_mode));
+    FAILS(stat("/dev/cma-not", &found), ENOENT);
+    FAILS(access("/dev/cma/x", F_OK), ENOENT);
+    FAILS(stat((char *)1, &found), EFAULT);
+    close(dev);
+}
+
 static void opens(void)
 {
     int dev = open("/dev", O_RDONLY | O_DIRECTORY);
@@ -165,19 +205,41 @@ static void opens(void)
     use(open("/dev/../dev//cma", O_RDWR));
     use(open(DEVICE, O_RDWR | O_CREAT, 0600));
     use(open(DEVICE, O_RDWR | O_NONBLOCK));
-    CHECK(access(DEVICE, F_OK) == -1);
+    FAILS(open(DEVICE, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
+    FAILS(open(DEVICE, O_RDWR | O_DIRECTORY), ENOTDIR);
     CHECK(chdir("/dev") == 0);
     use(open("cma", O_RDWR));
 
-    const char *modes[] = { "r", "r+", "w", "w+", "a+", "r+e" };
+    const char *modes[] = { "r", "r+", "w", "w+", "a+", "r+e", "a", "re" };
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         FILE *file = i % 2 ? fopen(DEVICE, modes[i]) : fopen64(DEVICE, modes[i]);
         CHECK(file);
-        CHECK(!!(fcntl(fileno(file), F_GETFD) & FD_CLOEXEC) == !!strchr(modes[i], 'e'));
-        alloc(fileno(file), PAGE);
-        CHECK(*map(fileno(file), PAGE) == 0);
+        stream(file, modes[i]);
+        file = freopen("/dev/null", "r", file);
+        CHECK(file);
+        int number = fileno(file);
+        CHECK(i % 2 ? freopen(DEVICE, modes[i], file) == file : freopen64(DEVICE, modes[i], file) == file);
+        CHECK(fileno(file) == number);
+        stream(file, modes[i]);
         CHECK(fclose(file) == 0);
     }
+    CHECK(fopen(DEVICE, "wx") == NULL && errno == EEXIST);
+
+    /* What a file was opened for goes with it. */
+    int made = creat(DEVICE, 0600);
+    alloc(made, PAGE);
+    FAILS((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, dup(made), 0), EACCES);
+    close(made);
+    made = creat64(DEVICE, 0600);
+    CHECK(made >= 0 && close(made) == 0);
+    int reads = open(DEVICE, O_RDONLY);
+    alloc(reads, PAGE);
+    FAILS((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, reads, 0), EACCES);
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reads, 0) != MAP_FAILED);
+    unsigned char *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, reads, 0);
+    CHECK(own != MAP_FAILED);
+    own[0] = 1;
+    close(reads);
 
     int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
     CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
@@ -797,7 +859,9 @@ static void no_server(void)
     FAILS(open(DEVICE, O_RDWR), ENODEV);
     FAILS(open(DEVICE, O_RDWR | O_CREAT, 0600), ENODEV);
     CHECK(fopen(DEVICE, "r+") == NULL && errno == ENODEV);
-    CHECK(access(DEVICE, F_OK) == -1);
+    FAILS(access(DEVICE, F_OK), ENOENT);
+    struct stat found;
+    FAILS(stat(DEVICE, &found), ENOENT);
 }
 
 static void refused(void)
@@ -869,7 +933,7 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } scenarios[] = {
-        { "opens", opens }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
+        { "looks", looks }, { "opens", opens }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
         { "references", references }, { "last_reference", last_reference }, { "forks", forks },
         { "crowds", crowds }, { "executes", executes }, { "threads", threads },
         { "forks_of_threads", forks_of_threads }, { "signals", signals }, { "others", others },

@@ -73,6 +73,11 @@ fn is_so(name: &str) {
 }
 
 #[test]
+fn a_program_that_looks_before_it_opens_finds_a_character_device() {
+    is_so("looks");
+}
+
+#[test]
 fn every_way_to_open_it_is_one() {
     is_so("opens");
 }

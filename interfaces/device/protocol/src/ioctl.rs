@@ -8,11 +8,13 @@
 //! Size, magic and the number of the ioctl are the same, so what stands behind the magic has to tell them apart. In layout A that is the
 //! first letter of a device's name; in layout B it is the first byte in memory of a number that is 0 or 1, whatever the byte order: 0
 //! or 1. A name can't be empty (a device without a name is invalid), and one that starts with a control character can't be written in
-//! a map. So a first byte below the blank is layout B, and anything else is layout A.
+//! a map. So a first byte below the blank is layout B, and nearly anything else is layout A.
 //!
 //! Layout B with an unknown request is told from layout A in the same way: 2 to 31 are unknown requests. One of 32 and more
-//! reads as a name whose first letter is that number, and what then stands in the place of layout A's size is the middle of `spec`, behind
-//! the end of any text of up to eight letters: a size of 0, which is `EINVAL` as well.
+//! reads as a name whose first letter is that number. It is no name if all of this is so: the name would end at the fourth letter at the latest;
+//! behind it stand what would be a size other than 0 and an alignment of layout B; and both bytes that layout A leaves unused are in use, which
+//! are letters 7 and 8 of a `spec`. With a shorter `spec` what stands in the place of layout A's size is 0, which is `EINVAL` as well. What still
+//! reads as layout A is a request above 2^24 with a size that is no multiple of 256: the device of that name is most likely in no map.
 
 use crate::message::MAGIC;
 use crate::request::Source;
@@ -56,7 +58,18 @@ pub fn read(structure: &[u8; BYTES]) -> Result<Asked<'_>, Wrong> {
     if u32::from_ne_bytes(part(structure, 0)) != MAGIC {
         return Err(Wrong::Magic);
     }
-    if structure[4] < b' ' { read_b(structure) } else { read_a(structure) }
+    if is_b(structure) { read_b(structure) } else { read_a(structure) }
+}
+
+/// Whether the structure is of layout B.
+fn is_b(structure: &[u8; BYTES]) -> bool {
+    let [size, alignment] = [8, 16].map(|at| u64::from_ne_bytes(part(structure, at)));
+    let unused: [u8; 2] = part(structure, 38);
+    structure[4] < b' '
+        || structure[5..9].contains(&0)
+            && size != 0
+            && (alignment == 0 || alignment.is_power_of_two())
+            && !unused.contains(&0)
 }
 
 fn read_a(structure: &[u8; BYTES]) -> Result<Asked<'_>, Wrong> {

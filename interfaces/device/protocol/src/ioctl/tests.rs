@@ -57,12 +57,40 @@ fn unknown_requests_ask_for_nothing() {
     for request in [2, 3, 31, 256, 257, 0x0100_0000, u32::from_ne_bytes([0, 1, 0, 0])] {
         assert_eq!(read(&b(request, b"camera", 4096, 0)), Err(Wrong::Invalid), "{request}");
     }
-    // Larger ones are a name in layout A; what is there in place of its size is 0, or a string doesn't end.
-    for request in [32, 77, 0x4142_4344, u32::MAX] {
-        match read(&b(request, b"camera/f", 4096, 0)) {
-            Err(wrong) => assert_eq!(wrong, Wrong::Invalid),
-            Ok(asked) => assert_eq!(asked.size, 0, "{request}"),
+    for request in [32, 33, u32::from(b'c'), 256 + 33, 0x2021, 0x4142_4344, u32::MAX] {
+        for spec in ["", "c", "camera", "camera/f", "camera/frame", "a-very-long-device/of-some-type"] {
+            for (size, alignment) in [(4096, 0), (1 << 20, 1 << 20), (4096 << 20, 4096)] {
+                let structure = b(request, spec.as_bytes(), size, alignment);
+                let read = read(&structure);
+                // Short ones read as layout A, with a size of 0 or a string that doesn't end.
+                let is_invalid = read.map_or_else(|wrong| wrong == Wrong::Invalid, |asked| asked.size == 0);
+                assert!(is_invalid, "{request:#x} {spec} {size:#x}: {read:?}");
+            }
         }
+    }
+}
+
+#[test]
+fn short_names_are_names_also_where_something_is_left_behind_them() {
+    for name in ["c", "fb", "vid", "disp"] {
+        let asked = Asked {
+            from: Source::Device { device: name, kind: "f" },
+            size: 4096,
+            alignment: 0,
+            start_at: 56,
+        };
+        let fresh = a(name.as_bytes(), b"f", 4096, 0);
+        assert_eq!(read(&fresh), Ok(asked));
+        // Of a longer name that stood there before.
+        let mut again = a(b"camera-of-before", b"f", 4096, 0);
+        again[4..4 + name.len()].copy_from_slice(name.as_bytes());
+        again[4 + name.len()] = 0;
+        assert_eq!(read(&again), Ok(asked));
+        // Of whatever was in memory, in all that nobody writes to.
+        let mut stale = fresh;
+        stale[4 + name.len() + 1..21].fill(0xaa);
+        stale[38..40].fill(0xaa);
+        assert_eq!(read(&stale), Ok(asked));
     }
 }
 
