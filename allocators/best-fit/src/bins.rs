@@ -106,14 +106,21 @@ impl Bins {
             self.bits[word as usize] |= 1 << (bin % 64);
             self.words[word as usize / 64] |= 1 << (word % 64);
         } else {
-            let tree = if root < TREE {
-                let other = self.place_of(nodes.hole(root));
-                self.trees.single(other.rank, root)
-            } else {
-                root - TREE
-            };
-            self.roots[bin as usize] = self.trees.insert(tree, rank, node, nodes) + TREE;
+            self.insert_beside(Place { bin, rank }, node, nodes);
         }
+    }
+
+    /// Adds a hole to a bin that has others. Apart, so that the usual way keeps nothing ready for this.
+    #[inline(never)]
+    fn insert_beside(&mut self, Place { bin, rank }: Place, node: u32, nodes: &Nodes) {
+        let root = self.roots[bin as usize];
+        let tree = if root < TREE {
+            let other = self.place_of(nodes.hole(root));
+            self.trees.single(other.rank, root)
+        } else {
+            root - TREE
+        };
+        self.roots[bin as usize] = self.trees.insert(tree, rank, node, nodes) + TREE;
     }
 
     /// Takes out a hole that must be there.
