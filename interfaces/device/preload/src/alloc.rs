@@ -16,22 +16,20 @@ pub(crate) fn control(line: BorrowedFd<'_>, request: u32, argument: *mut c_void)
     } else if argument.is_null() {
         return Err(Errno::INVAL);
     }
+    let structure: [u8; BYTES] = user::read(argument)?;
+    let asked = ioctl::read(&structure);
+    if asked == Err(Wrong::Magic) {
+        return Err(Errno::NOTTY);
+    }
     let _turn = Turn::take(line)?;
-    let structure: Result<[u8; BYTES], Errno> = user::read(argument);
-    let asked = structure.as_ref().map_err(|errno| *errno).and_then(|structure| {
-        ioctl::read(structure).map_err(|wrong| match wrong {
-            Wrong::Magic => Errno::NOTTY,
-            Wrong::Invalid => Errno::INVAL,
-        })
-    });
     let asked = match asked {
         Ok(asked) => asked,
-        // A file that has a chunk says so, whatever else is wrong.
+        // Whose ioctl it is has been seen. A file that has a chunk says so before it looks at what is asked for.
         Err(_) if has_chunk(line)? => return Err(Errno::BADFD),
-        Err(errno) => return Err(errno),
+        Err(_) => return Err(Errno::INVAL),
     };
     let request =
-        Request::Alloc { from: asked.from, size: asked.size, alignment: asked.alignment, memory: false };
+        Request::Alloc { from: asked.from(), size: asked.size, alignment: asked.alignment, memory: false };
     let start = chunk_of(line, &request)??;
     let place = argument.wrapping_byte_add(asked.start_at);
     user::write(place, &start.to_ne_bytes()).inspect_err(|_| {

@@ -1,54 +1,21 @@
 //! What is the device: which path, and which descriptor.
 
-use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Stat, statat};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Stat, open, statat};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, socket_with,
-};
+use rustix::net::{SocketAddrUnix, bind, getsockname};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::ffi::{CStr, c_int};
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FOLDER: &CStr = c"/dev";
 const NAME: &[u8] = b"cma";
 const PATH: &[u8] = b"/dev/cma";
 
-/// The server's path for who names none.
-const SERVER: &CStr = c"/run/cma.sock";
-
-/// How the name starts that each line is bound to, in the abstract namespace of Unix sockets. A letter follows that says what the file was
-/// opened for.
-const BOUND: &[u8] = b"cma-device/1/";
-
-/// What a file was opened for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    Write,
-    Both,
-}
-
-impl Access {
-    fn of(flags: c_int) -> Self {
-        match flags & libc::O_ACCMODE {
-            libc::O_RDONLY => Access::Read,
-            libc::O_WRONLY => Access::Write,
-            _ => Access::Both,
-        }
-    }
-
-    fn letter(self) -> u8 {
-        match self {
-            Access::Read => b'r',
-            Access::Write => b'w',
-            Access::Both => b'b',
-        }
-    }
-
-    fn by(letter: u8) -> Option<Self> {
-        [Access::Read, Access::Write, Access::Both].into_iter().find(|access| access.letter() == letter)
-    }
-}
+/// How the name starts that each line is bound to, in the abstract namespace of Unix sockets. Behind it come a letter, which says what the
+/// file was opened for, and a number.
+const BOUND: &[u8] = b"cma-device/2/";
 
 /// Whether `path`, seen from `folder`, is the device's: also by another way into `/dev`.
 pub(crate) fn is_device(folder: BorrowedFd<'_>, path: &CStr) -> bool {
@@ -71,67 +38,110 @@ pub(crate) fn is_device(folder: BorrowedFd<'_>, path: &CStr) -> bool {
     found.is_ok_and(|found| statat(CWD, FOLDER, AtFlags::empty()).is_ok_and(|dev| is_folder(found, dev)))
 }
 
-/// `file` as a line to the server, if it is one, and what it was opened for. It may be any number at all.
-pub(crate) fn line(file: c_int) -> Option<(BorrowedFd<'static>, Access)> {
+/// What a file was opened for: the access mode of `open`.
+///
+/// A socket is for reading and writing, whatever was asked for, so the line's name says what was. It goes wherever the line goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    Both,
+    /// For its ioctl alone (the access mode 3 of Linux).
+    Neither,
+}
+
+impl Access {
+    pub(crate) fn of(flags: c_int) -> Access {
+        match flags & libc::O_ACCMODE {
+            libc::O_RDONLY => Access::Read,
+            libc::O_WRONLY => Access::Write,
+            libc::O_RDWR => Access::Both,
+            _ => Access::Neither,
+        }
+    }
+
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Access::Read | Access::Both)
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Access::Write | Access::Both)
+    }
+
+    fn letter(self) -> u8 {
+        match self {
+            Access::Read => b'r',
+            Access::Write => b'w',
+            Access::Both => b'b',
+            Access::Neither => b'n',
+        }
+    }
+
+    fn from_letter(letter: u8) -> Option<Access> {
+        [Access::Read, Access::Write, Access::Both, Access::Neither]
+            .into_iter()
+            .find(|is| is.letter() == letter)
+    }
+}
+
+/// A line to the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pub(crate) file: BorrowedFd<'static>,
+    pub(crate) access: Access,
+}
+
+/// The line that `file` is, if it is one. It may be any number at all.
+pub(crate) fn line(file: c_int) -> Option<Line> {
     if file < 0 {
         return None;
     }
     // SAFETY: it is used for the length of a call on it, by which the program says that it is open; if it isn't, so says the kernel.
     let file = unsafe { BorrowedFd::borrow_raw(file) };
     let name = SocketAddrUnix::try_from(getsockname(file).ok()?).ok()?;
-    let access = Access::by(*name.abstract_name()?.strip_prefix(BOUND)?.first()?)?;
-    Some((file, access))
+    let access = Access::from_letter(*name.abstract_name()?.strip_prefix(BOUND)?.first()?)?;
+    expect_lines();
+    Some(Line { file, access })
 }
 
-/// Whether there is a server, without which there is no device.
-pub(crate) fn is_there() -> bool {
-    connected(SocketFlags::CLOEXEC, Access::Read).is_ok()
+/// Whether this process may have lines. Only that spares programs that have nothing to do with the device a question at each `read` and
+/// `write`: it is no record of which descriptors are lines, and never becomes false.
+static LINES: AtomicBool = AtomicBool::new(false);
+
+fn expect_lines() {
+    LINES.store(true, Ordering::Relaxed);
 }
 
-/// Opens the device: a line to the server.
-pub(crate) fn open(flags: c_int) -> Result<OwnedFd, Errno> {
-    let cloexec = if flags & libc::O_CLOEXEC == 0 { SocketFlags::empty() } else { SocketFlags::CLOEXEC };
-    let line = connected(cloexec, Access::of(flags))?;
-    // The device is there, and is no folder.
-    if flags & libc::O_CREAT != 0 && flags & libc::O_EXCL != 0 {
-        return Err(Errno::EXIST);
-    } else if flags & libc::O_DIRECTORY != 0 {
-        return Err(Errno::NOTDIR);
-    } else if flags & libc::O_NONBLOCK != 0 {
-        rustix::io::ioctl_fionbio(&line, true)?;
-    }
-    Ok(line)
+/// As [`line`], for calls that come often. A line is not seen that came through a socket, until something else was done with it.
+pub(crate) fn line_if_any(file: c_int) -> Option<Line> {
+    if LINES.load(Ordering::Relaxed) { line(file) } else { None }
 }
 
-fn connected(cloexec: SocketFlags, access: Access) -> Result<OwnedFd, Errno> {
-    // SAFETY: the name ends with a zero. As everywhere in C, nobody may change the environment meanwhile.
-    let server = unsafe { libc::getenv(c"CMA_SOCKET".as_ptr()) };
-    let server = if server.is_null() {
-        SERVER
-    } else {
-        // SAFETY: the environment has strings that end with a zero.
-        unsafe { CStr::from_ptr(server) }
-    };
-    let server = SocketAddrUnix::new(server)?;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, cloexec, None)?;
-    name(&socket, access)?;
-    match connect(&socket, &server) {
-        Ok(()) => Ok(socket),
-        // Nobody is there, or somebody else: the device doesn't exist.
-        Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::PROTOTYPE) => Err(Errno::NODEV),
-        Err(errno) => Err(errno),
+/// Looks for lines among the descriptors that the program starts with.
+pub(crate) extern "C" fn look_for_lines() {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(folder) = open(c"/proc/self/fd", flags, Mode::empty()) else { return expect_lines() };
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut files = RawDir::new(folder.as_fd(), &mut buffer);
+    while let Some(Ok(entry)) = files.next() {
+        let number = entry.file_name().to_str().ok().and_then(|number| number.parse().ok());
+        if number.is_some_and(|number| line(number).is_some()) {
+            return;
+        }
     }
 }
 
 /// Gives a line a name that nobody else has.
-fn name(socket: &OwnedFd, access: Access) -> Result<(), Errno> {
+pub(crate) fn name(socket: &OwnedFd, access: Access) -> Result<(), Errno> {
+    expect_lines();
     loop {
         let mut number = [0; 8];
         getrandom(&mut number, GetRandomFlags::empty())?;
-        let mut name = [access.letter(); BOUND.len() + 1 + 16];
-        name[..BOUND.len()].copy_from_slice(BOUND);
-        let rest = &mut name[BOUND.len() + 1..];
-        for (letter, i) in rest.iter_mut().zip(0..) {
+        let mut name = [0; BOUND.len() + 1 + 16];
+        let (start, rest) = name.split_at_mut(BOUND.len());
+        start.copy_from_slice(BOUND);
+        rest[0] = access.letter();
+        for (letter, i) in rest[1..].iter_mut().zip(0..) {
             *letter = b"0123456789abcdef"[usize::from(number[i / 2] >> (4 * (i % 2)) & 15)];
         }
         match bind(socket, &SocketAddrUnix::new_abstract_name(&name)?) {

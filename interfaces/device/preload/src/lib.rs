@@ -7,24 +7,30 @@
 //! # Nothing is kept here
 //!
 //! The descriptor that `open("/dev/cma")` returns is a line to the server, and that it is one can be seen from itself: it is bound to a name that
-//! nothing else has. What chunk it has, and the descriptors of its memory, the server is asked each time. So there is no table that
-//! could be wrong: the kernel counts the references over `dup`, `fork`, `exec`, `close_range` and descriptors that are sent through
-//! sockets, and hangs up at the last, as it ends a driver's file. Of all that a program does with descriptors only these are looked at:
+//! nothing else has, which also says whether it was opened for reading, writing or both. What chunk it has, and the descriptors of its memory,
+//! the server is asked each time. So there is no table that could be wrong: the kernel counts the references over `dup`, `fork`, `exec`,
+//! `close_range` and descriptors that are sent through sockets, and hangs up at the last, as it ends a driver's file. Of all that a
+//! program does with paths and descriptors only these are looked at:
 //!
 //! | call | does |
 //! | --- | --- |
-//! | `open`, `openat`, `creat`, `fopen`, `freopen`, in all their forms | when the file system has no such file: whether it is the device |
-//! | `access`, `faccessat`, `stat`, `lstat`, `fstatat`, `statx`, in all their forms | the same: it is a character device that may be read and written, while there is a server |
+//! | `open`, `openat`, `creat`, `fopen`, `freopen`, with their `64`, `__*` and `__*_2` forms | when the file system has no such file: whether it is the device |
+//! | `access`, `faccessat`, `euidaccess`, `eaccess`; `stat`, `lstat`, `fstatat`, `statx`, with their `64` and `__x*` forms; `getxattr`, `listxattr` and their `l*` forms | likewise: whether `open` would find it. A character device, for whom the server's socket lets in |
+//! | `fstat` and the others, on a descriptor that is a socket | on a line: the same |
 //! | `ioctl` | on a line: the one ioctl, in both layouts (see [`cma_device_protocol::ioctl`] for how they are told apart) |
-//! | `mmap`, `mmap64` | on a line: maps the chunk or a part of it, as far as the file was opened for that |
+//! | `mmap`, `mmap64` | on a line: maps the chunk or a part of it, for what it was opened for |
+//! | `read`, `readv`, `pread`, `write`, `writev`, `pwrite` | on a line: `EINVAL`, as of a driver that has neither. Lines are looked for when the program has begun with one, opened one, or used one |
 //!
 //! Threads and processes that have the same line take turns (`turn`). No call takes memory from the heap, but for what `fopen` takes. The
 //! functions of the C library are looked up when this library is initialised; who calls before gets the system call itself.
 //!
 //! # What is not as with a driver
 //!
-//! - `fstat` says that the file is a socket. `read` waits, and `write` ends the connection, where a driver answers `EINVAL`.
-//! - The calls are seen when they go through the C library: not those of a program that is linked statically or makes them itself.
+//! - The calls are seen when they go through the C library: not those of a program that is linked statically or makes them itself, nor those that
+//!   the C library makes for itself. So a `FILE` of the device is good for its `fileno`: `fread` waits, and what `fwrite` has written ends
+//!   the connection. So do `send` and what else is for sockets alone; a driver's file has none of it.
+//! - A folder doesn't list the device, `/proc` shows a line as the socket that it is, `readlink` and `realpath` don't find it, and `O_PATH` doesn't open it.
+//! - `F_GETFL` says `O_RDWR` of every line, and `mprotect` lets one write to a shared mapping of a file that was opened for reading.
 //! - Memory in huge pages is mapped in whole ones, and `munmap` of less is `EINVAL`, as for every mapping of such pages.
 
 #![cfg(target_os = "linux")]
@@ -32,8 +38,8 @@
 mod alloc;
 mod device;
 mod exports;
-mod looks;
 mod real;
+mod server;
 mod turn;
 mod user;
 mod view;

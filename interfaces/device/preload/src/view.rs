@@ -1,6 +1,6 @@
 //! The device's mmap (specification section 8).
 
-use crate::device::Access;
+use crate::device::Line;
 use crate::turn::Turn;
 use cma_client::line::{NoAnswer, ask, question};
 use cma_client::pieces::{Batch, Window, map};
@@ -8,30 +8,22 @@ use cma_device_protocol::{Answer, Request};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::mm::ProtFlags;
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 
-/// Maps the part of the line's chunk that `window` says, as far as the line was opened for that.
+/// Maps the part of the line's chunk that `window` says.
 ///
 /// # Safety
 ///
 /// As of mmap(2).
-pub(crate) unsafe fn mmap(
-    line: BorrowedFd<'_>,
-    access: Access,
-    window: &Window,
-) -> Result<*mut c_void, Errno> {
+pub(crate) unsafe fn mmap(line: Line, window: &Window) -> Result<*mut c_void, Errno> {
     // SAFETY: this one takes no pointer and always has an answer.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-    let kind = window.flags.bits() & libc::MAP_TYPE as u32;
-    if window.len == 0 || !window.offset.is_multiple_of(page as u64) || kind == 0 {
+    if window.len == 0 || !window.offset.is_multiple_of(page as u64) {
         return Err(Errno::INVAL);
     }
-    // As the kernel has it: what others are to see takes a file that may be written to, and every mapping reads.
-    let writes = window.protection.contains(ProtFlags::WRITE) && kind != libc::MAP_PRIVATE as u32;
-    if access == Access::Write || access == Access::Read && writes {
-        return Err(Errno::ACCESS);
-    }
     let len = window.len.checked_next_multiple_of(page).ok_or(Errno::NOMEM)?;
+    may(line, window)?;
+    let line = line.file;
     let _turn = Turn::take(line)?;
     let first = pieces(line, 0)?;
     if first.chunk().size.checked_sub(window.offset).is_none_or(|left| len as u64 > left || left == 0) {
@@ -41,6 +33,17 @@ pub(crate) unsafe fn mmap(
     }
     // SAFETY: the caller answers for the address.
     unsafe { map(first, |first| pieces(line, first), &Window { len, ..*window }) }
+}
+
+/// What the kernel looks at before it asks a driver: whether the file was opened for that. The memory's own descriptors are for everything.
+fn may(line: Line, window: &Window) -> Result<(), Errno> {
+    let is_shared = match (window.flags.bits() & libc::MAP_TYPE as u32) as c_int {
+        libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE => true,
+        libc::MAP_PRIVATE => false,
+        _ => return Err(Errno::INVAL),
+    };
+    let writes = is_shared && window.protection.contains(ProtFlags::WRITE);
+    if !line.access.reads() || writes && !line.access.writes() { Err(Errno::ACCESS) } else { Ok(()) }
 }
 
 /// The pieces of the line's chunk from number `first` on.

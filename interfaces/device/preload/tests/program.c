@@ -5,19 +5,26 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define MAGIC 0x634d6142u
@@ -137,6 +144,8 @@ extern int __open_2(const char *, int);
 extern int __open64_2(const char *, int);
 extern int __openat_2(int, const char *, int);
 extern int __openat64_2(int, const char *, int);
+extern int __open(const char *, int, ...);
+extern int __open64(const char *, int, ...);
 
 static void use(int fd)
 {
@@ -147,45 +156,6 @@ static void use(int fd)
     memory[0] = 1;
     CHECK(munmap(memory, PAGE) == 0);
     CHECK(close(fd) == 0);
-}
-
-/* A stream of the device, by what its mode lets it do. */
-static void stream(FILE *file, const char *mode)
-{
-    int fd = fileno(file);
-    CHECK(!!(fcntl(fd, F_GETFD) & FD_CLOEXEC) == !!strchr(mode, 'e'));
-    alloc(fd, PAGE);
-    if (strchr(mode, '+'))
-        CHECK(*map(fd, PAGE) == 0);
-    else if (mode[0] == 'r')
-        CHECK(*(char *)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) == 0);
-    else
-        FAILS((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), EACCES);
-}
-
-/* A program that looks before it opens finds a character device. */
-static void looks(void)
-{
-    struct stat found;
-    struct stat64 found64;
-    struct statx foundx;
-    int dev = open("/dev", O_RDONLY | O_DIRECTORY);
-    CHECK(access(DEVICE, F_OK) == 0 && access(DEVICE, R_OK | W_OK) == 0);
-    FAILS(access(DEVICE, X_OK), EACCES);
-    CHECK(eaccess(DEVICE, R_OK) == 0 && euidaccess(DEVICE, W_OK) == 0);
-    CHECK(faccessat(dev, "cma", R_OK, 0) == 0 && faccessat(AT_FDCWD, DEVICE, R_OK, AT_EACCESS) == 0);
-    CHECK(stat(DEVICE, &found) == 0 && S_ISCHR(found.st_mode) && (found.st_mode & 07777) == 0666);
-    CHECK(lstat(DEVICE, &found) == 0 && S_ISCHR(found.st_mode) && found.st_nlink == 1);
-    CHECK(fstatat(dev, "cma", &found, 0) == 0 && S_ISCHR(found.st_mode));
-    CHECK(stat64(DEVICE, &found64) == 0 && S_ISCHR(found64.st_mode) && found64.st_rdev == found.st_rdev);
-    CHECK(lstat64(DEVICE, &found64) == 0 && fstatat64(dev, "cma", &found64, AT_SYMLINK_NOFOLLOW) == 0);
-    CHECK(statx(dev, "cma", 0, STATX_BASIC_STATS, &foundx) == 0 && S_ISCHR(foundx.stx_mode));
-    CHECK(makedev(foundx.stx_rdev_major, foundx.stx_rdev_minor) == found.st_rdev);
-    CHECK(stat("/dev", &found) == 0 && S_ISDIR(found.st_mode));
-    FAILS(stat("/dev/cma-not", &found), ENOENT);
-    FAILS(access("/dev/cma/x", F_OK), ENOENT);
-    FAILS(stat((char *)1, &found), EFAULT);
-    close(dev);
 }
 
 static void opens(void)
@@ -205,41 +175,66 @@ static void opens(void)
     use(open("/dev/../dev//cma", O_RDWR));
     use(open(DEVICE, O_RDWR | O_CREAT, 0600));
     use(open(DEVICE, O_RDWR | O_NONBLOCK));
+    use(__open(DEVICE, O_RDWR));
+    use(__open64(DEVICE, O_RDWR));
+    use(open(DEVICE, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0600));
+    use(open(DEVICE, O_RDWR | O_EXCL | O_NOFOLLOW | O_NOCTTY));
+    /* What is there is not made, and is no folder. */
     FAILS(open(DEVICE, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
+    FAILS(openat(dev, "cma", O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
     FAILS(open(DEVICE, O_RDWR | O_DIRECTORY), ENOTDIR);
+    FAILS(open64(DEVICE, O_RDONLY | O_DIRECTORY), ENOTDIR);
+    FAILS(open(DEVICE, O_RDWR | O_DIRECTORY | O_CREAT, 0600), EINVAL);
+    CHECK(fopen(DEVICE, "wx") == NULL && errno == EEXIST);
     CHECK(chdir("/dev") == 0);
     use(open("cma", O_RDWR));
-
-    const char *modes[] = { "r", "r+", "w", "w+", "a+", "r+e", "a", "re" };
-    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
-        FILE *file = i % 2 ? fopen(DEVICE, modes[i]) : fopen64(DEVICE, modes[i]);
-        CHECK(file);
-        stream(file, modes[i]);
-        file = freopen("/dev/null", "r", file);
-        CHECK(file);
-        int number = fileno(file);
-        CHECK(i % 2 ? freopen(DEVICE, modes[i], file) == file : freopen64(DEVICE, modes[i], file) == file);
-        CHECK(fileno(file) == number);
-        stream(file, modes[i]);
-        CHECK(fclose(file) == 0);
+    /* It allocates, and maps as it was opened: see accesses(). */
+    int made[] = { creat(DEVICE, 0600), creat64("cma", 0600) };
+    for (size_t i = 0; i < 2; i++) {
+        CHECK(made[i] >= 0);
+        alloc(made[i], PAGE);
+        CHECK(close(made[i]) == 0);
     }
-    CHECK(fopen(DEVICE, "wx") == NULL && errno == EEXIST);
+    CHECK(syscall(SYS_access, DEVICE, F_OK) == -1);
 
-    /* What a file was opened for goes with it. */
-    int made = creat(DEVICE, 0600);
-    alloc(made, PAGE);
-    FAILS((long)mmap(NULL, PAGE, PROT_READ, MAP_SHARED, dup(made), 0), EACCES);
-    close(made);
-    made = creat64(DEVICE, 0600);
-    CHECK(made >= 0 && close(made) == 0);
-    int reads = open(DEVICE, O_RDONLY);
-    alloc(reads, PAGE);
-    FAILS((long)mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, reads, 0), EACCES);
-    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reads, 0) != MAP_FAILED);
-    unsigned char *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, reads, 0);
-    CHECK(own != MAP_FAILED);
-    own[0] = 1;
-    close(reads);
+    const char *modes[] = { "r", "r+", "w", "w+", "a", "a+", "r+e", "rce", "r+,ccs=latin1" };
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        for (int way = 0; way < 4; way++) {
+            FILE *before = fopen("/dev/zero", "r");
+            int number = fileno(before);
+            CHECK(fgetc(before) == 0);
+            if (way < 2)
+                fclose(before);
+            FILE *file = way == 0 ? fopen(DEVICE, modes[i])
+                       : way == 1 ? fopen64(DEVICE, modes[i])
+                       : way == 2 ? freopen(DEVICE, modes[i], before)
+                                  : freopen64("cma", modes[i], before);
+            CHECK(file && fileno(file) == number);
+            CHECK(way < 2 || file == before);
+            CHECK(!!(fcntl(fileno(file), F_GETFD) & FD_CLOEXEC) == (strcspn(modes[i], "e") < strcspn(modes[i], ",")));
+            alloc(fileno(file), PAGE);
+            void *shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(file), 0);
+            if (strchr(modes[i], '+'))
+                CHECK(shared != MAP_FAILED && *(char *)shared == 0);
+            else
+                CHECK(shared == MAP_FAILED && errno == EACCES);
+            void *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(file), 0);
+            CHECK((own != MAP_FAILED) == (modes[i][0] == 'r' || strchr(modes[i], '+')));
+            CHECK(fclose(file) == 0);
+            if (shared != MAP_FAILED)
+                munmap(shared, PAGE);
+            if (own != MAP_FAILED)
+                munmap(own, PAGE);
+        }
+    }
+    /* A file that is reopened for nothing is closed. */
+    FILE *file = fopen("/dev/zero", "r");
+    int number = fileno(file);
+    CHECK(freopen(DEVICE, "wx", file) == NULL && errno == EEXIST);
+    FAILS(fcntl(number, F_GETFD), EBADF);
+    file = fopen(DEVICE, "r+");
+    CHECK(file && freopen("/dev/null", "r", file) == file && fgetc(file) == EOF && !ferror(file));
+    CHECK(all_is_free());
 
     int fd = open(DEVICE, O_RDWR | O_CLOEXEC);
     CHECK(fcntl(fd, F_GETFD) == FD_CLOEXEC);
@@ -250,6 +245,275 @@ static void opens(void)
     int next = dup(fd);
     close(next);
     CHECK(open(DEVICE, O_RDWR) == next);
+}
+
+/* That something is the device, by what a look says. */
+static void is_device(const struct stat *status)
+{
+    CHECK(S_ISCHR(status->st_mode));
+    CHECK((status->st_mode & 07777) == 0666);
+    CHECK(major(status->st_rdev) == 10 && minor(status->st_rdev) == 255);
+    CHECK(status->st_size == 0 && status->st_nlink == 1);
+}
+
+extern int __xstat(int, const char *, struct stat *);
+extern int __xstat64(int, const char *, struct stat64 *);
+extern int __lxstat(int, const char *, struct stat *);
+extern int __lxstat64(int, const char *, struct stat64 *);
+extern int __fxstat(int, int, struct stat *);
+extern int __fxstat64(int, int, struct stat64 *);
+extern int __fxstatat(int, int, const char *, struct stat *, int);
+extern int __fxstatat64(int, int, const char *, struct stat64 *, int);
+
+#define LOOK(call)                                                                            \
+    do {                                                                                      \
+        memset(&status, 0xff, sizeof status);                                                 \
+        CHECK((call) == 0);                                                                   \
+        is_device((struct stat *)&status);                                                    \
+    } while (0)
+
+/* A program that looks before it opens sees what it can open. */
+static void looks(void)
+{
+    int dev = open("/dev", O_RDONLY | O_DIRECTORY), fd = device();
+    struct stat status;
+    struct stat64 *large = (struct stat64 *)&status;
+    CHECK(access(DEVICE, F_OK) == 0);
+    CHECK(access(DEVICE, R_OK) == 0);
+    CHECK(access(DEVICE, R_OK | W_OK) == 0);
+    FAILS(access(DEVICE, X_OK), EACCES);
+    FAILS(access(DEVICE, R_OK | X_OK), EACCES);
+    FAILS(access(DEVICE, 64), EINVAL);
+    CHECK(euidaccess(DEVICE, R_OK | W_OK) == 0);
+    CHECK(eaccess(DEVICE, W_OK) == 0);
+    FAILS(eaccess(DEVICE, X_OK), EACCES);
+    CHECK(faccessat(AT_FDCWD, DEVICE, R_OK, 0) == 0);
+    CHECK(faccessat(dev, "cma", W_OK, AT_EACCESS) == 0);
+    CHECK(faccessat(dev, "./cma", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+    FAILS(faccessat(dev, "cm", F_OK, 0), ENOENT);
+    FAILS(faccessat(fd, "cma", F_OK, 0), ENOTDIR);
+
+    LOOK(stat(DEVICE, &status));
+    LOOK(lstat(DEVICE, &status));
+    LOOK(stat64("/dev/../dev/cma", large));
+    LOOK(lstat64(DEVICE, large));
+    LOOK(fstatat(dev, "cma", &status, 0));
+    LOOK(fstatat64(AT_FDCWD, DEVICE, large, AT_SYMLINK_NOFOLLOW));
+    LOOK(__xstat(1, DEVICE, &status));
+    LOOK(__xstat64(0, DEVICE, large));
+    LOOK(__lxstat(1, DEVICE, &status));
+    LOOK(__lxstat64(1, DEVICE, large));
+    LOOK(__fxstatat(1, dev, "cma", &status, 0));
+    LOOK(__fxstatat64(1, AT_FDCWD, DEVICE, large, 0));
+    FAILS(__xstat(7, DEVICE, &status), EINVAL);
+    FAILS(stat(DEVICE, (struct stat *)8), EFAULT);
+    FAILS(stat("/dev/cma/", &status), ENOENT);
+    FAILS(stat("/dev/cm", &status), ENOENT);
+
+    /* A descriptor is what the path is. */
+    struct stat of_path;
+    CHECK(stat(DEVICE, &of_path) == 0);
+    LOOK(fstat(fd, &status));
+    CHECK(status.st_dev == of_path.st_dev && status.st_ino == of_path.st_ino);
+    LOOK(fstat64(fd, large));
+    LOOK(fstatat(fd, "", &status, AT_EMPTY_PATH));
+    LOOK(fstatat64(fd, "", large, AT_EMPTY_PATH));
+    LOOK(__fxstat(1, fd, &status));
+    LOOK(__fxstat64(1, fd, large));
+    LOOK(__fxstatat(1, fd, "", &status, AT_EMPTY_PATH));
+    FAILS(fstat(fd, (struct stat *)8), EFAULT);
+
+    char names[64];
+    FAILS(getxattr(DEVICE, "system.posix_acl_access", names, sizeof names), ENODATA);
+    FAILS(lgetxattr(DEVICE, "security.selinux", names, sizeof names), ENODATA);
+    CHECK(listxattr(DEVICE, names, sizeof names) == 0 && llistxattr(DEVICE, NULL, 0) == 0);
+    FAILS(lgetxattr("/dev/cm", "security.selinux", names, sizeof names), ENOENT);
+
+    struct statx more;
+    for (int way = 0; way < 4; way++) {
+        memset(&more, 0xff, sizeof more);
+        CHECK((way == 0   ? statx(AT_FDCWD, DEVICE, 0, STATX_BASIC_STATS, &more)
+               : way == 1 ? statx(dev, "cma", AT_SYMLINK_NOFOLLOW, STATX_ALL, &more)
+               : way == 2 ? statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &more)
+                          : statx(fd, DEVICE, AT_EMPTY_PATH, STATX_BASIC_STATS, &more)) == 0);
+        CHECK(S_ISCHR(more.stx_mode) && (more.stx_mode & 07777) == 0666);
+        CHECK(more.stx_rdev_major == 10 && more.stx_rdev_minor == 255 && more.stx_ino == of_path.st_ino);
+    }
+    FAILS(statx(AT_FDCWD, "/dev/cm", 0, STATX_BASIC_STATS, &more), ENOENT);
+
+    /* Looking takes nothing of what a user may have, and the file is still good. */
+    for (int i = 0; i < 3000; i++)
+        CHECK(access(DEVICE, R_OK) == 0);
+    alloc(fd, PAGE);
+    map(fd, PAGE);
+    /* Who the server's socket keeps out is told so. */
+    if (getuid() == 0) {
+        char folder[256];
+        strcpy(folder, getenv("CMA_SOCKET"));
+        CHECK(chmod(folder, 0640) == 0);
+        *strrchr(folder, '/') = 0;
+        CHECK(chmod(folder, 0711) == 0);
+        pid_t child = fork();
+        if (child == 0) {
+            CHECK(setgid(12345) == 0 && setuid(12345) == 0);
+            CHECK(stat(DEVICE, &status) == 0 && S_ISCHR(status.st_mode) && (status.st_mode & 07777) == 0600);
+            CHECK(access(DEVICE, F_OK) == 0);
+            FAILS(access(DEVICE, R_OK), EACCES);
+            FAILS(eaccess(DEVICE, W_OK), EACCES);
+            FAILS(open(DEVICE, O_RDWR), EACCES);
+            _exit(0);
+        }
+        child_is_well(child);
+    }
+}
+
+/* A file is for what it was opened for, also as another process's, and under another number. */
+static void accesses(void)
+{
+    static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE };
+    for (size_t i = 0; i < 4; i++) {
+        int reads = i == 0 || i == 2, writes = i == 1 || i == 2;
+        int fd = open(DEVICE, modes[i]);
+        /* What the kernel looks at comes before what the driver does. */
+        void *memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
+        CHECK(memory == MAP_FAILED && errno == (reads ? EBADFD : EACCES));
+        alloc(fd, 2 * PAGE);
+        int copy = dup(fd);
+        close(fd);
+        pid_t child = fork();
+        static const int shares[] = { MAP_SHARED, MAP_SHARED_VALIDATE, MAP_PRIVATE };
+        static const int protections[] = { PROT_NONE, PROT_READ, PROT_WRITE, PROT_READ | PROT_WRITE };
+        for (size_t share = 0; share < 3; share++) {
+            for (size_t protection = 0; protection < 4; protection++) {
+                int may = reads && (writes || shares[share] == MAP_PRIVATE || !(protections[protection] & PROT_WRITE));
+                memory = mmap(NULL, PAGE, protections[protection], shares[share], copy, PAGE);
+                CHECK(may ? memory != MAP_FAILED : memory == MAP_FAILED && errno == EACCES);
+                if (may && protections[protection] == (PROT_READ | PROT_WRITE))
+                    *(volatile char *)memory = 1;
+                if (may)
+                    munmap(memory, PAGE);
+            }
+        }
+        FAILS(mmap(NULL, 0, PROT_READ, MAP_SHARED, copy, 0), EINVAL);
+        FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, copy, 5), EINVAL);
+        FAILS(mmap(NULL, PAGE, PROT_READ, 0, copy, 0), EINVAL);
+        if (reads)
+            FAILS(mmap(NULL, 3 * PAGE, PROT_READ, MAP_SHARED, copy, 0), ENOSPC);
+        FAILS(read(copy, &copy, 1), reads ? EINVAL : EBADF);
+        FAILS(write(copy, &copy, 1), writes ? EINVAL : EBADF);
+        if (child == 0)
+            _exit(0);
+        child_is_well(child);
+        close(copy);
+    }
+    /* And of the program that this one becomes. */
+    int fd = open(DEVICE, O_RDONLY);
+    alloc(fd, PAGE);
+    CHECK(dup2(fd, 200) == 200);
+    execl(self, self, "accessed", "200", NULL);
+    CHECK(0);
+}
+
+static void accessed(int fd)
+{
+    /* Before anything else is done with it. */
+    FAILS(write(fd, "x", 1), EBADF);
+    FAILS(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), EACCES);
+    CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+}
+
+extern ssize_t __read_chk(int, void *, size_t, size_t);
+
+/* The device has neither read nor write, and who tries loses nothing by it. */
+static void transfers(void)
+{
+    for (int round = 0; round < 2; round++) {
+        int fd = open(DEVICE, O_RDWR | (round ? O_NONBLOCK : 0));
+        char bytes[600] = { 0 };
+        struct iovec parts[] = { { bytes, 300 }, { bytes + 300, 300 } };
+        FAILS(write(fd, bytes, sizeof bytes), EINVAL);
+        FAILS(write(fd, bytes, 0), EINVAL);
+        FAILS(write(fd, NULL, 1), EINVAL);
+        FAILS(writev(fd, parts, 2), EINVAL);
+        FAILS(pwrite(fd, bytes, 1, 0), EINVAL);
+        FAILS(pwrite64(fd, bytes, 1, 0), EINVAL);
+        FAILS(read(fd, bytes, sizeof bytes), EINVAL);
+        FAILS(__read_chk(fd, bytes, sizeof bytes, sizeof bytes), EINVAL);
+        FAILS(readv(fd, parts, 2), EINVAL);
+        FAILS(pread(fd, bytes, 1, 0), EINVAL);
+        FAILS(pread64(fd, bytes, 1, 0), EINVAL);
+        alloc(fd, PAGE);
+        FAILS(write(fd, bytes, 1), EINVAL);
+        CHECK(*map(fd, PAGE) == 0);
+        close(fd);
+        FAILS(write(fd, bytes, 1), EBADF);
+    }
+    /* Everything else is written and read, also in a process that has lines. */
+    int pair[2];
+    char bytes[8] = { 0 };
+    struct iovec part = { bytes, 3 };
+    CHECK(pipe(pair) == 0);
+    CHECK(write(pair[1], "abc", 3) == 3 && read(pair[0], bytes, 8) == 3 && memcmp(bytes, "abc", 4) == 0);
+    CHECK(writev(pair[1], &part, 1) == 3 && readv(pair[0], &part, 1) == 3);
+    CHECK(write(pair[1], "abc", 3) == 3 && __read_chk(pair[0], bytes, 8, 8) == 3);
+    FAILS(pread(pair[0], bytes, 1, 0), ESPIPE);
+    FAILS(read(-1, bytes, 1), EBADF);
+    char *volatile nowhere = (char *)8;
+    FAILS(write(pair[1], nowhere, 1), EFAULT);
+    FILE *file = tmpfile();
+    CHECK(pwrite(fileno(file), "text", 4, 2) == 4 && pread64(fileno(file), bytes, 4, 3) == 3);
+    CHECK(memcmp(bytes, "ext", 3) == 0);
+}
+
+/* Names are bytes. The map is "caf?=ram;x*=ram;c*=ram;z=ram". */
+static void names(void)
+{
+    static const struct {
+        const char *name;
+        int why;
+    } tries[] = {
+        { "caf\xe9", 0 }, { "caf\xc3\xa9", 0 }, { "x\xff\xfe\x80", 0 }, { "x", 0 }, { "c", 0 }, { "cd", 0 }, { "z", 0 },
+        { "\xff", ENOENT }, { "z\xff", ENOENT }, { "\xe9z", ENOENT },
+    };
+    for (size_t i = 0; i < sizeof tries / sizeof *tries; i++) {
+        for (int layout = 0; layout < 2; layout++) {
+            struct request_a in_a = a(tries[i].name, "", PAGE, 0);
+            struct request_b in_b = b(0, tries[i].name, PAGE, 0);
+            int fd = device();
+            void *request = layout ? (void *)&in_b : &in_a;
+            if (tries[i].why)
+                FAILS(ioctl(fd, ALLOC_A, request), tries[i].why);
+            else
+                CHECK(ioctl(fd, ALLOC_A, request) == 0);
+            close(fd);
+        }
+    }
+    /* A region that isn't there is passed over, whatever its name. */
+    int fd = device();
+    struct request_b in_b = b(1, "\xff,ram", PAGE, 0);
+    CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
+    close(fd);
+    fd = device();
+    /* A number is no name, whatever the map has. */
+    static const char *specs[] = { "c", "camera", "camera/frame", "camera/0123456789abcdef", "caf\xe9/\xff\xff\xff\xff\xff" };
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
+        for (uint32_t type = 2; type < 70000; type = type < 300 ? type + 1 : type * 3 + 1) {
+            in_b = b(type, specs[i], PAGE, i % 2 ? 0 : 64 * 1024);
+            in_b.start = i % 2 ? 0 : 0x1234567890abcdef;
+            FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+        }
+    }
+    close(fd);
+    /* One structure, for one device after the other. */
+    struct request_a in_a = a("c0123456789abcde", "frame", PAGE, 0);
+    static const char *shorter[] = { "caf\xe9", "cam", "xy", "z" };
+    for (size_t i = 0; i < 4; i++) {
+        strcpy(in_a.name, shorter[i]);
+        strcpy(in_a.type, "");
+        fd = device();
+        CHECK(ioctl(fd, ALLOC_A, &in_a) == 0);
+        close(fd);
+    }
 }
 
 static void layouts(void)
@@ -337,8 +601,10 @@ static void errnos(void)
     memset(in_b.spec, 'x', sizeof in_b.spec);
     FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
     /* Unknown requests. */
-    for (uint32_t type = 2; type < 100; type++) {
+    for (uint32_t type = 2; type < 300; type++) {
         in_b = b(type, "camera", PAGE, 0);
+        FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
+        in_b = b(type, "camera/frame", PAGE, 0);
         FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
     }
     /* Bad pointers. */
@@ -376,12 +642,17 @@ static void errnos(void)
     FAILS(mmap(NULL, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
 
     alloc(fd, 4 * PAGE);
-    /* A second chunk, whatever else is wrong; but for those that a driver sees before. */
+    /* A second chunk, whatever is asked for; but whether it is asked for at all is seen before. */
     in_a = a("camera", "", PAGE, 0);
     FAILS(ioctl(fd, ALLOC_A, &in_a), EBADFD);
-    in_a.magic++;
+    memset(in_a.name, 'x', sizeof in_a.name);
     FAILS(ioctl(fd, ALLOC_A, &in_a), EBADFD);
-    FAILS(ioctl(fd, ALLOC_A, (void *)8), EBADFD);
+    in_b.type = 33;
+    FAILS(ioctl(fd, ALLOC_B, &in_b), EBADFD);
+    in_a.magic++;
+    FAILS(ioctl(fd, ALLOC_A, &in_a), ENOTTY);
+    FAILS(ioctl(fd, ALLOC_A, (void *)8), EFAULT);
+    FAILS(ioctl(fd, ALLOC_A, nowhere + PAGE), EFAULT);
     FAILS(ioctl(fd, ALLOC_A, NULL), EINVAL);
     FAILS(ioctl(fd, FIONREAD, &number), ENOTTY);
     /* Mapping beyond it. */
@@ -806,6 +1077,27 @@ static void others(void)
     FAILS(open("/", O_WRONLY), EISDIR);
     FAILS(open("", O_RDONLY), ENOENT);
     FAILS(openat(12345, "cma", O_RDONLY), EBADF);
+    struct stat status;
+    struct statx more;
+    FAILS(creat((char *)8, 0600), EFAULT);
+    FAILS(access(NULL, F_OK), EFAULT);
+    FAILS(access((char *)8, F_OK), EFAULT);
+    FAILS(access("", F_OK), ENOENT);
+    FAILS(access("cma", F_OK), ENOENT);
+    FAILS(faccessat(12345, "cma", F_OK, 0), EBADF);
+    FAILS(stat((char *)8, &status), EFAULT);
+    FAILS(stat("/dev/null", (struct stat *)8), EFAULT);
+    FAILS(lstat("/tmp/none/cma", &status), ENOENT);
+    FAILS(fstatat(12345, "cma", &status, 0), EBADF);
+    FAILS(fstatat(AT_FDCWD, "", &status, 0), ENOENT);
+    CHECK(fstatat(AT_FDCWD, "", &status, AT_EMPTY_PATH) == 0 && S_ISDIR(status.st_mode));
+    FAILS(fstat(-1, &status), EBADF);
+    FAILS(fstat(12345, &status), EBADF);
+    FAILS(statx(AT_FDCWD, "/dev/cm", 0, STATX_BASIC_STATS, &more), ENOENT);
+    FAILS(statx(AT_FDCWD, (char *)8, 0, STATX_BASIC_STATS, &more), EFAULT);
+    CHECK(stat("/dev/null", &status) == 0 && S_ISCHR(status.st_mode) && minor(status.st_rdev) == 3);
+    CHECK(freopen(NULL, "r", fopen("/dev/null", "r+")));
+    CHECK(freopen("/none", "r", fopen("/dev/null", "r")) == NULL && errno == ENOENT);
     CHECK(fopen("/none", "r") == NULL && errno == ENOENT);
     CHECK(fopen("/dev/null", "q") == NULL && errno == EINVAL);
 
@@ -813,7 +1105,6 @@ static void others(void)
     umask(0);
     sprintf(path, "%s/cma", folder);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0640);
-    struct stat status;
     CHECK(fd >= 0 && fstat(fd, &status) == 0 && (status.st_mode & 07777) == 0640);
     FAILS(open(path, O_RDWR | O_CREAT | O_EXCL, 0640), EEXIST);
     CHECK(write(fd, "text", 4) == 4);
@@ -828,6 +1119,8 @@ static void others(void)
 
     /* Sockets of the same kind. */
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+    CHECK(fstat(pair[0], &status) == 0 && S_ISSOCK(status.st_mode));
+    CHECK(statx(pair[0], "", AT_EMPTY_PATH, STATX_BASIC_STATS, &more) == 0 && S_ISSOCK(more.stx_mode));
     CHECK(write(pair[0], "ten bytes!", 10) == 10);
     CHECK(ioctl(pair[1], FIONREAD, &number) == 0 && number == 10);
     FAILS(ioctl(pair[1], ALLOC_A, &request), ENOTTY);
@@ -838,6 +1131,22 @@ static void others(void)
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
     int line = device();
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, line, 0) != MAP_FAILED);
+
+    /* Where a filter refuses a call, nobody has looked at its path. */
+    pid_t child = fork();
+    if (child == 0) {
+        struct sock_filter steps[] = {
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_statx, 0, 1),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog filter = { .len = 4, .filter = steps };
+        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0)
+            FAILS(statx(0, NULL, 0, STATX_BASIC_STATS, NULL), EPERM);
+        _exit(0);
+    }
+    child_is_well(child);
 
     /* A thread that waits in open can be cancelled. */
     pthread_t waits;
@@ -858,10 +1167,25 @@ static void no_server(void)
 {
     FAILS(open(DEVICE, O_RDWR), ENODEV);
     FAILS(open(DEVICE, O_RDWR | O_CREAT, 0600), ENODEV);
+    FAILS(open(DEVICE, O_RDWR | O_CREAT | O_EXCL, 0600), ENODEV);
+    FAILS(open(DEVICE, O_RDWR | O_DIRECTORY), ENODEV);
+    FAILS(creat(DEVICE, 0600), ENODEV);
     CHECK(fopen(DEVICE, "r+") == NULL && errno == ENODEV);
+    CHECK(fopen(DEVICE, "w") == NULL && errno == ENODEV);
+    FILE *file = fopen("/dev/zero", "r");
+    int number = fileno(file);
+    CHECK(freopen(DEVICE, "w", file) == NULL && errno == ENODEV);
+    FAILS(fcntl(number, F_GETFD), EBADF);
+    /* And nothing came to be in its place. */
+    struct stat status;
+    struct statx more;
     FAILS(access(DEVICE, F_OK), ENOENT);
-    struct stat found;
-    FAILS(stat(DEVICE, &found), ENOENT);
+    FAILS(faccessat(AT_FDCWD, DEVICE, R_OK, 0), ENOENT);
+    FAILS(euidaccess(DEVICE, R_OK), ENOENT);
+    FAILS(stat(DEVICE, &status), ENOENT);
+    FAILS(lstat(DEVICE, &status), ENOENT);
+    FAILS(statx(AT_FDCWD, DEVICE, 0, STATX_BASIC_STATS, &more), ENOENT);
+    FAILS(syscall(SYS_access, DEVICE, F_OK), ENOENT);
 }
 
 static void refused(void)
@@ -889,6 +1213,10 @@ static void bereft(void)
     FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, with, 0), ENODEV);
     FAILS(ioctl(without, ALLOC_A, &request), ENODEV);
     FAILS(open(DEVICE, O_RDWR), ENODEV);
+    struct stat status;
+    FAILS(stat(DEVICE, &status), ENOENT);
+    CHECK(fstat(with, &status) == 0);
+    is_device(&status);
 }
 
 /* Huge pages, or what a test has in their place: pieces of 64 KiB. */
@@ -933,7 +1261,8 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } scenarios[] = {
-        { "looks", looks }, { "opens", opens }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
+        { "opens", opens }, { "looks", looks }, { "accesses", accesses }, { "transfers", transfers },
+        { "names", names }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
         { "references", references }, { "last_reference", last_reference }, { "forks", forks },
         { "crowds", crowds }, { "executes", executes }, { "threads", threads },
         { "forks_of_threads", forks_of_threads }, { "signals", signals }, { "others", others },
@@ -941,6 +1270,10 @@ int main(int argc, char **argv)
     };
     self = argv[0];
     CHECK(argc > 1);
+    if (argc == 3) {
+        accessed(atoi(argv[2]));
+        return 0;
+    }
     if (argc == 4) {
         executed(atoi(argv[2]), atoi(argv[3]));
         return 0;

@@ -73,13 +73,44 @@ fn is_so(name: &str) {
 }
 
 #[test]
-fn a_program_that_looks_before_it_opens_finds_a_character_device() {
-    is_so("looks");
+fn every_way_to_open_it_is_one() {
+    is_so("opens");
 }
 
 #[test]
-fn every_way_to_open_it_is_one() {
-    is_so("opens");
+fn who_looks_before_opening_sees_a_device() {
+    is_so("looks");
+}
+
+/// Programs that nobody wrote for a test.
+#[test]
+fn who_looks_with_the_systems_programs_sees_a_device() {
+    let served = served();
+    let look = "set -e; test -e /dev/cma; test -c /dev/cma; test -r /dev/cma; test -w /dev/cma; if test -x /dev/cma; then exit 9; fi; \
+                ls -l /dev/cma; exec 7<>/dev/cma; ! cat <&7";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", look]).env("LD_PRELOAD", library()).env("CMA_SOCKET", &served.path);
+    let output = shell.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.starts_with("crw-rw-rw-") && said.contains("10, 255"), "{said}");
+}
+
+#[test]
+fn a_file_is_for_what_it_was_opened_for() {
+    is_so("accesses");
+}
+
+#[test]
+fn who_reads_or_writes_is_refused_and_loses_nothing() {
+    is_so("transfers");
+}
+
+#[test]
+fn names_are_bytes_and_numbers_are_no_names() {
+    let served = Served::new(with_map("ram=64M", "caf?=ram;x*=ram;c*=ram;z=ram"));
+    runs("names", &served.path);
+    served.wait_until_free("z", 64 * MIB);
 }
 
 #[test]

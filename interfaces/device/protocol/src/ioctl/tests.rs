@@ -1,14 +1,25 @@
 use super::*;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
-/// A structure of layout A, as a C program fills it in.
-fn a(device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
-    let mut structure = [0; BYTES];
+/// A structure of layout A over `before`, as `strcpy` fills it in.
+fn a_over(before: [u8; BYTES], device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
+    let mut structure = before;
     structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
-    structure[4..4 + device.len()].copy_from_slice(device);
-    structure[21..21 + kind.len()].copy_from_slice(kind);
+    for (at, text) in [(4, device), (21, kind)] {
+        structure[at..at + text.len()].copy_from_slice(text);
+        if text.len() < 17 {
+            structure[at + text.len()] = 0;
+        }
+    }
     structure[40..48].copy_from_slice(&size.to_ne_bytes());
     structure[48..56].copy_from_slice(&alignment.to_ne_bytes());
     structure
+}
+
+/// A structure of layout A in zeroes.
+fn a(device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
+    a_over([0; BYTES], device, kind, size, alignment)
 }
 
 /// A structure of layout B.
@@ -22,6 +33,12 @@ fn b(request: u32, spec: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
     structure
 }
 
+/// Whether that is read: names, size, alignment, and in which layout.
+fn is(structure: [u8; BYTES], from: Source<'_>, size: u64, alignment: u64, start_at: usize) -> bool {
+    let asked = read(&structure).unwrap();
+    (asked.from(), asked.size, asked.alignment, asked.start_at) == (from, size, alignment, start_at)
+}
+
 #[test]
 fn the_ioctl_has_the_published_number() {
     assert_eq!(ALLOC, 0xc040_7000);
@@ -30,18 +47,16 @@ fn the_ioctl_has_the_published_number() {
 #[test]
 fn both_layouts_are_told_apart_and_read() {
     let from = Source::Device { device: "s3c-mfc5", kind: "f" };
-    let in_a = Asked { from, size: 4096, alignment: 8192, start_at: 56 };
-    assert_eq!(read(&a(b"s3c-mfc5", b"f", 4096, 8192)), Ok(in_a));
-    assert_eq!(read(&b(0, b"s3c-mfc5/f", 4096, 8192)), Ok(Asked { start_at: 24, ..in_a }));
-    let regions = Asked { from: Source::Regions("b1,b2"), size: 1, alignment: 0, start_at: 24 };
-    assert_eq!(read(&b(1, b"b1,b2", 1, 0)), Ok(regions));
+    assert!(is(a(b"s3c-mfc5", b"f", 4096, 8192), from, 4096, 8192, 56));
+    assert!(is(b(0, b"s3c-mfc5/f", 4096, 8192), from, 4096, 8192, 24));
+    assert!(is(b(1, b"b1,b2", 1, 0), Source::Regions("b1,b2"), 1, 0, 24));
 }
 
 #[test]
 fn in_layout_b_the_type_is_behind_the_last_slash() {
     for (spec, device, kind) in [("a/b/c", "a/b", "c"), ("a", "a", ""), ("a/", "a", ""), ("/f", "", "f")] {
         let structure = b(0, spec.as_bytes(), 1, 0);
-        assert_eq!(read(&structure).unwrap().from, Source::Device { device, kind }, "{spec}");
+        assert_eq!(read(&structure).unwrap().from(), Source::Device { device, kind }, "{spec}");
     }
 }
 
@@ -49,48 +64,16 @@ fn in_layout_b_the_type_is_behind_the_last_slash() {
 fn what_a_first_byte_can_be_decides() {
     assert_eq!(read(&a(b" x", b"", 1, 0)).unwrap().start_at, 56);
     assert_eq!(read(&a("é".as_bytes(), b"", 1, 0)).unwrap().start_at, 56);
-    assert_eq!(read(&a(b"", b"", 0, 0)).unwrap().from, Source::Device { device: "", kind: "" });
+    assert_eq!(read(&a(b"", b"", 0, 0)).unwrap().from(), Source::Device { device: "", kind: "" });
 }
 
 #[test]
 fn unknown_requests_ask_for_nothing() {
-    for request in [2, 3, 31, 256, 257, 0x0100_0000, u32::from_ne_bytes([0, 1, 0, 0])] {
-        assert_eq!(read(&b(request, b"camera", 4096, 0)), Err(Wrong::Invalid), "{request}");
-    }
-    for request in [32, 33, u32::from(b'c'), 256 + 33, 0x2021, 0x4142_4344, u32::MAX] {
-        for spec in ["", "c", "camera", "camera/f", "camera/frame", "a-very-long-device/of-some-type"] {
-            for (size, alignment) in [(4096, 0), (1 << 20, 1 << 20), (4096 << 20, 4096)] {
-                let structure = b(request, spec.as_bytes(), size, alignment);
-                let read = read(&structure);
-                // Short ones read as layout A, with a size of 0 or a string that doesn't end.
-                let is_invalid = read.map_or_else(|wrong| wrong == Wrong::Invalid, |asked| asked.size == 0);
-                assert!(is_invalid, "{request:#x} {spec} {size:#x}: {read:?}");
-            }
+    let others = [100, 255, 256, 257, 0x6163, 0x6d_6163, 0x0100_0000, 0x4142_4344, 0x6d69_6373, u32::MAX];
+    for request in (2..100).chain(others).chain([u32::from_ne_bytes([0, 1, 0, 0]), u32::from(b'c')]) {
+        for spec in ["camera", "camera/frame", "camera/frame,0123456789abcdefgh", "c", "/", "\u{e9}"] {
+            assert_eq!(read(&b(request, spec.as_bytes(), 4096, 0)), Err(Wrong::Invalid), "{request} {spec}");
         }
-    }
-}
-
-#[test]
-fn short_names_are_names_also_where_something_is_left_behind_them() {
-    for name in ["c", "fb", "vid", "disp"] {
-        let asked = Asked {
-            from: Source::Device { device: name, kind: "f" },
-            size: 4096,
-            alignment: 0,
-            start_at: 56,
-        };
-        let fresh = a(name.as_bytes(), b"f", 4096, 0);
-        assert_eq!(read(&fresh), Ok(asked));
-        // Of a longer name that stood there before.
-        let mut again = a(b"camera-of-before", b"f", 4096, 0);
-        again[4..4 + name.len()].copy_from_slice(name.as_bytes());
-        again[4 + name.len()] = 0;
-        assert_eq!(read(&again), Ok(asked));
-        // Of whatever was in memory, in all that nobody writes to.
-        let mut stale = fresh;
-        stale[4 + name.len() + 1..21].fill(0xaa);
-        stale[38..40].fill(0xaa);
-        assert_eq!(read(&stale), Ok(asked));
     }
 }
 
@@ -101,7 +84,20 @@ fn strings_have_to_end_in_their_fields() {
     assert_eq!(read(&a(b"x", &[b'y'; 17], 1, 0)), Err(Wrong::Invalid));
     assert!(read(&b(0, &[b'x'; 31], 1, 0)).is_ok());
     assert_eq!(read(&b(0, &[b'x'; 32], 1, 0)), Err(Wrong::Invalid));
-    assert_eq!(read(&a(b"\xff", b"", 1, 0)), Err(Wrong::Invalid));
+}
+
+#[test]
+fn a_byte_that_is_no_letter_is_one_that_no_map_spells_out() {
+    let from = Source::Device { device: "cam\u{fffd}ra", kind: "\u{fffd}\u{fffd}" };
+    assert!(is(a(b"cam\xe9ra", b"\xe9\xff", 1, 0), from, 1, 0, 56));
+    assert!(is(b(0, b"cam\xe9ra/\xe9\xff", 1, 0), from, 1, 0, 24));
+    assert!(is(b(1, b"b1,\xe9", 1, 0), Source::Regions("b1,\u{fffd}"), 1, 0, 24));
+    // Of a letter that is cut off, each byte is one. What is whole stays.
+    let from = Source::Device { device: "\u{fffd}\u{fffd}", kind: "é" };
+    assert!(is(a(b"\xe2\x82", "é".as_bytes(), 1, 0), from, 1, 0, 56));
+    // As many as there can be.
+    assert!(read(&a(&[0xff; 16], &[0xff; 16], 1, 0)).is_ok());
+    assert!(read(&b(0, &[0xff; 31], 1, 0)).is_ok());
 }
 
 #[test]
@@ -109,4 +105,109 @@ fn another_magic_number_is_seen_first() {
     let mut structure = a(&[b'x'; 17], b"", 0, 0);
     structure[0] ^= 1;
     assert_eq!(read(&structure), Err(Wrong::Magic));
+}
+
+#[test]
+fn a_structure_that_is_used_again_for_a_shorter_name_is_read() {
+    for longer in ["camera", "video-decoder", "0123456789abcdef"] {
+        for kind in ["", "frame", "@@"] {
+            let before = a(longer.as_bytes(), kind.as_bytes(), 1 << 20, 4096);
+            let again = a_over(before, b"cam", b"", 4096, 0);
+            assert!(is(again, Source::Device { device: "cam", kind: "" }, 4096, 0, 56), "{longer} {kind}");
+        }
+    }
+}
+
+/// A name or a type, as one writes it in a map.
+fn word(length: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<u8>> {
+    vec(prop_oneof![b'a'..=b'z', b'0'..=b'9', Just(b'-'), Just(b'.'), Just(0xe9)], length)
+}
+
+fn alignment() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), (0..40_u32).prop_map(|bit| 1 << bit)]
+}
+
+/// What may be on a stack: anything, and much of it zero.
+fn before() -> impl Strategy<Value = [u8; BYTES]> {
+    let slot = prop_oneof![Just([0; 8]), any::<[u8; 8]>(), (0..1_u64 << 47).prop_map(u64::to_ne_bytes)];
+    vec(slot, BYTES / 8).prop_map(|slots| std::array::from_fn(|i| slots[i / 8][i % 8]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn an_unknown_request_is_one_whatever_the_spec(
+        request in prop_oneof![2..300_u32, 2..1_u32 << 24, 2..=u32::MAX],
+        size in 1..1_u64 << 40,
+        alignment in alignment(),
+        start in any::<u64>(),
+        spec in any::<[u8; 32]>(),
+        text in word(1..32),
+        is_text in any::<bool>(),
+    ) {
+        let text = if is_text { &text[..] } else { &spec[..] };
+        prop_assume!(text[0] != 0);
+        // With four letters and more, the size has to end them.
+        let size = if request.to_ne_bytes().contains(&0) { size } else { size << 8 };
+        let mut structure = b(request, text, size, alignment);
+        structure[24..32].copy_from_slice(&start.to_ne_bytes());
+        prop_assert_eq!(read(&structure), Err(Wrong::Invalid));
+    }
+
+    #[test]
+    fn a_known_request_is_read_in_layout_b(
+        request in 0..2_u32, size: u64, alignment: u64, start: u64, spec in word(0..32),
+    ) {
+        let mut structure = b(request, &spec, size, alignment);
+        structure[24..32].copy_from_slice(&start.to_ne_bytes());
+        let asked = read(&structure).unwrap();
+        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 24));
+    }
+
+    #[test]
+    fn layout_a_in_zeroes_is_read(
+        device in word(1..17), kind in word(0..17), size: u64, alignment: u64, start: u64, pad: u16,
+    ) {
+        let mut structure = a(&device, &kind, size, alignment);
+        structure[38..40].copy_from_slice(&pad.to_ne_bytes());
+        structure[56..].copy_from_slice(&start.to_ne_bytes());
+        let asked = read(&structure).unwrap();
+        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 56));
+    }
+
+    #[test]
+    fn layout_a_over_anything_is_read_with_a_longer_name_or_a_type(
+        before in before(), device in word(1..17), kind in word(0..17), size: u64, alignment: u64,
+    ) {
+        prop_assume!(device.len() > 4 || !kind.is_empty());
+        let asked = read(&a_over(before, &device, &kind, size, alignment)).unwrap();
+        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 56));
+    }
+
+    #[test]
+    fn layout_a_over_anything_is_refused_only_where_it_is_layout_b_to_the_letter(
+        before in before(), device in word(1..5), size: u64, alignment: u64,
+    ) {
+        let structure = a_over(before, &device, b"", size, alignment);
+        let as_b = u64::from_ne_bytes(part(&structure, 16));
+        let same = part(&structure, 8) != [0; 8] && (as_b == 0 || as_b.is_power_of_two()) && structure[32] != 0;
+        match read(&structure) {
+            Ok(asked) => prop_assert!(!same && (asked.size, asked.start_at) == (size, 56)),
+            Err(wrong) => prop_assert!(same && wrong == Wrong::Invalid),
+        }
+    }
+
+    #[test]
+    fn anything_is_read_or_refused(mut structure: [u8; BYTES], is_ours: bool) {
+        if is_ours {
+            structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
+        }
+        if let Ok(asked) = read(&structure) {
+            let request = crate::Request::Alloc {
+                from: asked.from(), size: asked.size, alignment: asked.alignment, memory: false,
+            };
+            prop_assert!(crate::Message::request(1, &request).is_ok());
+        }
+    }
 }

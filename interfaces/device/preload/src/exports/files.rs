@@ -1,0 +1,132 @@
+//! Opening as a file of the C library: `fopen`, `freopen`.
+
+use super::opens::{is_device_to_be, open_device};
+use super::{is_device, last_errno, says_there_is_none, set_errno};
+use crate::real;
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr::null_mut;
+
+/// The flags of `open` that a mode stands for.
+///
+/// # Safety
+///
+/// A mode is a string that ends with a zero.
+unsafe fn flags_of(mode: *const c_char) -> c_int {
+    // SAFETY: the caller's word.
+    let letters = unsafe { CStr::from_ptr(mode) }.to_bytes();
+    // Behind a comma stands the name of a character set.
+    let letters = letters.split(|letter| *letter == b',').next().unwrap_or_default();
+    let has = |letter, flag| if letters.contains(&letter) { flag } else { 0 };
+    let (alone, makes) = match letters.first() {
+        Some(b'w') => (libc::O_WRONLY, libc::O_CREAT | libc::O_TRUNC),
+        Some(b'a') => (libc::O_WRONLY, libc::O_CREAT | libc::O_APPEND),
+        _ => (libc::O_RDONLY, 0),
+    };
+    let access = if letters.contains(&b'+') { libc::O_RDWR } else { alone };
+    access | makes | has(b'x', libc::O_EXCL) | has(b'e', libc::O_CLOEXEC)
+}
+
+unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the caller's mode.
+    let flags = unsafe { flags_of(mode) };
+    let makes = flags & libc::O_CREAT != 0;
+    // SAFETY: the caller's path, whatever it is.
+    let to_be = makes && unsafe { is_device_to_be(libc::AT_FDCWD, path) };
+    if !to_be {
+        // SAFETY: the caller's arguments, as they are.
+        let file = unsafe { real::fopen(which, path, mode) };
+        if !file.is_null() || makes {
+            return file;
+        }
+        let why = last_errno();
+        // SAFETY: that is what the kernel says when it has read the path.
+        if !says_there_is_none(why) || !unsafe { is_device(libc::AT_FDCWD, path) } {
+            set_errno(why);
+            return file;
+        }
+    }
+    let line = open_device(flags);
+    if line < 0 {
+        return null_mut();
+    }
+    // SAFETY: the line is open, and the file's from now on.
+    let file = unsafe { libc::fdopen(line, mode) };
+    if file.is_null() {
+        let why = last_errno();
+        // SAFETY: nobody else has it.
+        unsafe { libc::close(line) };
+        set_errno(why);
+    }
+    file
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn fopen(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { fopen_any(&real::FOPEN, path, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { fopen_any(&real::FOPEN64, path, mode) }
+}
+
+/// The file becomes one of something that is always there, which sets all of it up, and then what is behind its descriptor is changed.
+unsafe fn freopen_any(
+    which: &real::Real,
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the caller's path, whatever it is. Without one, the file's mode is changed.
+    if path.is_null() || !unsafe { is_device_to_be(libc::AT_FDCWD, path) } {
+        // SAFETY: the caller's arguments, as they are.
+        return unsafe { real::freopen(which, path, mode, file) };
+    }
+    // SAFETY: the caller's mode.
+    let flags = unsafe { flags_of(mode) };
+    let line = open_device(flags);
+    if line < 0 {
+        let why = last_errno();
+        // SAFETY: the caller's file and mode. Nothing has no name, so this fails, and the file is closed as by any other that fails.
+        unsafe { real::freopen(which, c"".as_ptr(), mode, file) };
+        set_errno(why);
+        return null_mut();
+    }
+    // SAFETY: the caller's file and mode.
+    let file = unsafe { real::freopen(which, c"/dev/null".as_ptr(), mode, file) };
+    let mut why = (file.is_null()).then(last_errno);
+    if why.is_none() {
+        // SAFETY: the file is open.
+        let number = unsafe { libc::fileno(file) };
+        // SAFETY: the number is the file's, and what is behind it is nobody's.
+        let moved = unsafe { libc::dup3(line, number, flags & libc::O_CLOEXEC) };
+        why = (moved < 0).then(last_errno);
+    }
+    // SAFETY: nobody else has it.
+    unsafe { libc::close(line) };
+    let Some(why) = why else { return file };
+    set_errno(why);
+    null_mut()
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { freopen_any(&real::FREOPEN, path, mode, file) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn freopen64(
+    path: *const c_char,
+    mode: *const c_char,
+    file: *mut libc::FILE,
+) -> *mut libc::FILE {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { freopen_any(&real::FREOPEN64, path, mode, file) }
+}

@@ -1,0 +1,87 @@
+//! Looking before one opens: `access` in all its forms, and attributes, of which there are none (`ls -l` asks for them).
+//!
+//! What one may do with the device is asked of the server's socket, whose permissions decide who can open it: who may write to it may read
+//! and write the device.
+
+use super::{failed, is_device, last_errno, says_there_is_none};
+use crate::{real, server};
+use rustix::io::Errno;
+use std::ffi::{c_char, c_int, c_void};
+
+/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno stays what it was.
+///
+/// # Safety
+///
+/// A function of the kernel's that was given the path must just have failed.
+pub(super) unsafe fn is_at_device(folder: c_int, path: *const c_char) -> bool {
+    let why = last_errno();
+    // SAFETY: that is what the kernel says when it has read the path.
+    let is = says_there_is_none(why) && unsafe { is_device(folder, path) } && server::is_there();
+    if !is {
+        failed(why);
+    }
+    is
+}
+
+unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    let looked = unsafe { real::faccessat(folder, path, wanted, flags) };
+    // SAFETY: it has failed.
+    if looked == 0 || !unsafe { is_at_device(folder, path) } {
+        return looked;
+    } else if wanted & libc::X_OK != 0 {
+        return failed(Errno::ACCESS);
+    }
+    let wanted = if wanted == libc::F_OK { libc::F_OK } else { libc::W_OK };
+    // SAFETY: the server's path ends with a zero.
+    unsafe { real::faccessat(libc::AT_FDCWD, server::path().as_ptr(), wanted, flags & libc::AT_EACCESS) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn access(path: *const c_char, wanted: c_int) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { access_any(libc::AT_FDCWD, path, wanted, 0) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn faccessat(
+    folder: c_int,
+    path: *const c_char,
+    wanted: c_int,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { access_any(folder, path, wanted, flags) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn euidaccess(path: *const c_char, wanted: c_int) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { access_any(libc::AT_FDCWD, path, wanted, libc::AT_EACCESS) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn eaccess(path: *const c_char, wanted: c_int) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { access_any(libc::AT_FDCWD, path, wanted, libc::AT_EACCESS) }
+}
+
+/// Attributes of a path: each function's answer where there are none.
+macro_rules! attributes {
+    ($($answer:expr => fn $name:ident($path:ident, $($argument:ident: $type:ty),*);)*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name($path: *const c_char, $($argument: $type),*) -> isize {
+            // SAFETY: the caller's arguments, as they are.
+            let looked = unsafe { real::$name($path, $($argument),*) };
+            // SAFETY: it has failed.
+            if looked < 0 && unsafe { is_at_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
+        }
+    )* };
+}
+
+attributes! {
+    failed(Errno::NODATA) as isize => fn getxattr(path, name: *const c_char, value: *mut c_void, room: usize);
+    failed(Errno::NODATA) as isize => fn lgetxattr(path, name: *const c_char, value: *mut c_void, room: usize);
+    0 => fn listxattr(path, names: *mut c_char, room: usize);
+    0 => fn llistxattr(path, names: *mut c_char, room: usize);
+}

@@ -1,0 +1,121 @@
+//! Opening by descriptor: `open` in all its forms.
+
+use super::{failed, is_device, last_errno, says_there_is_none};
+use crate::{real, server};
+use rustix::fd::IntoRawFd;
+use rustix::io::Errno;
+use std::ffi::{c_char, c_int};
+
+/// What `creat` is short for.
+const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+
+/// Whether an open that would make a file is one of the device.
+pub(super) unsafe fn is_device_to_be(folder: c_int, path: *const c_char) -> bool {
+    // SAFETY: the kernel looks at the path, wherever that is.
+    let looked = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
+    // SAFETY: the kernel has read it.
+    looked != 0 && last_errno() == Errno::NOENT && unsafe { is_device(folder, path) }
+}
+
+pub(super) fn open_device(flags: c_int) -> c_int {
+    match server::open(flags) {
+        Ok(line) => line.into_raw_fd(),
+        Err(errno) => failed(errno),
+    }
+}
+
+unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    let stands_for_the_path = flags & libc::O_PATH != 0;
+    let makes = flags & libc::O_CREAT != 0 && !stands_for_the_path;
+    // SAFETY: the caller's path, whatever it is.
+    if makes && unsafe { is_device_to_be(folder, path) } {
+        return open_device(flags);
+    }
+    // SAFETY: the caller's arguments, as they are.
+    let file = unsafe { real::openat(folder, path, flags, mode) };
+    if file >= 0 || makes || stands_for_the_path {
+        return file;
+    }
+    let why = last_errno();
+    // SAFETY: that is what the kernel says when it has read the path.
+    if says_there_is_none(why) && unsafe { is_device(folder, path) } {
+        return open_device(flags);
+    }
+    failed(why)
+}
+
+/// The forms of `open` without a folder, each with the flags that it adds.
+macro_rules! opens {
+    ($($name:ident, $adds:expr;)*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+            // SAFETY: the caller's arguments, as they are.
+            unsafe { open_any(libc::AT_FDCWD, path, flags | $adds, mode) }
+        }
+    )* };
+}
+
+opens! {
+    open, 0;
+    __open, 0;
+    open64, libc::O_LARGEFILE;
+    __open64, libc::O_LARGEFILE;
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn openat(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: libc::mode_t,
+) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(folder, path, flags, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn openat64(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: libc::mode_t,
+) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(folder, path, flags | libc::O_LARGEFILE, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn creat(path: *const c_char, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(libc::AT_FDCWD, path, CREAT, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn creat64(path: *const c_char, mode: libc::mode_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { open_any(libc::AT_FDCWD, path, CREAT | libc::O_LARGEFILE, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments; these forms are for flags that make no file.
+    unsafe { open_any(libc::AT_FDCWD, path, flags, 0) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: as above.
+    unsafe { open_any(libc::AT_FDCWD, path, flags | libc::O_LARGEFILE, 0) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __openat_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: as above.
+    unsafe { open_any(folder, path, flags, 0) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __openat64_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: as above.
+    unsafe { open_any(folder, path, flags | libc::O_LARGEFILE, 0) }
+}
