@@ -52,6 +52,7 @@ const BITMAP: &str = "bitmap";
 const DEVICE: &str = "framework (device)";
 const NAMES: &str = "framework (names)";
 const OFFSET: &str = "offset-allocator";
+const RANGES: &str = "range-alloc";
 const PEER_BUDDY: &str = "buddy_system_allocator";
 
 /// A contestant and what times its single allocations.
@@ -81,6 +82,7 @@ fn main() {
     let before = load();
     let measured = measure(&arguments);
     println!("{} rounds; the load was {before} before and {} after.", arguments.rounds, load());
+    side_by_side(&measured);
     placing(&measured);
     latency_and_memory(&measured);
     aims(&measured);
@@ -175,12 +177,40 @@ fn head(cells: &[&str]) {
     row(cells.iter().map(|_| String::from("---")));
 }
 
+/// Time and its ratio for each workload, then refusals and packing where they are hardest to avoid: what a reader looks for first.
+fn side_by_side(measured: &Measured) {
+    println!(
+        "\n## Side by side: nanoseconds per allocation and free, and in brackets the ratio to offset-allocator, or to range-alloc"
+    );
+    let names = CONTESTANTS.map(|entry| entry.name);
+    head(&[&[""], &names[..]].concat());
+    for (workload, title) in ROWS {
+        let peer = [OFFSET, RANGES].into_iter().find(|peer| measured.outcomes(workload, peer).is_some());
+        let cells = names.map(|name| {
+            let times = measured.times(workload, name);
+            match peer {
+                _ if times.is_empty() => String::new(),
+                Some(peer) => format!("{:.0} ({:.2})", median(&times), measured.ratio(workload, name, peer)),
+                None => format!("{:.0}", median(&times)),
+            }
+        });
+        if cells.iter().any(|cell| !cell.is_empty()) {
+            row([title.to_owned()].into_iter().chain(cells));
+        }
+    }
+    let of = |title: &str, workload: &str, cell: &dyn Fn(&Outcome) -> String| {
+        let cells = names.map(|name| measured.outcomes(workload, name).map(|all| cell(&all[0])));
+        row([title.to_owned()].into_iter().chain(cells.map(Option::unwrap_or_default)));
+    };
+    let refused = |outcome: &Outcome| outcome.failures.to_string();
+    let packing = |outcome: &Outcome| format!("{:.3}", outcome.packing);
+    of("refused of 1,000,000, W1", "mixed", &refused);
+    of("refused of 500,000, W4 1k live", "live-1k", &refused);
+    of("largest hole over free, W1", "mixed", &packing);
+    of("largest hole over free, W4 1k live", "live-1k", &packing);
+}
+
 fn placing(measured: &Measured) {
-    println!("\n## Nanoseconds per allocation and free, CPU time of the thread");
-    per_contestant(measured, |outcomes| {
-        let times: Vec<f64> = outcomes.iter().map(|outcome| outcome.nanoseconds_per_pair).collect();
-        format!("{:.0}", median(&times))
-    });
     println!("\n## Requests refused");
     per_contestant(measured, |outcomes| outcomes[0].failures.to_string());
     println!("\n## Packing: the largest hole over all free memory at the end");
@@ -260,7 +290,7 @@ fn list(measured: &Measured) -> Vec<Aim> {
             AtMost(0.7),
             ratio("mixed-pow2", BUDDY, PEER_BUDDY),
         ),
-        aim("W2: best fit / range-alloc", AtMost(0.45), ratio("video", BEST_FIT, "range-alloc")),
+        aim("W2: best fit / range-alloc", AtMost(0.45), ratio("video", BEST_FIT, RANGES)),
         aim("W3: bitmap / bitmap-allocator", AtMost(0.5), ratio("pages", BITMAP, "bitmap-allocator")),
         aim("W3: best fit / offset-allocator", AtMost(1.0), ratio("pages", BEST_FIT, OFFSET)),
         aim("W4: best fit, 100k / 1k live", AtMost(2.0), growth),
