@@ -214,8 +214,8 @@ struct Region {
 /// between, and that shall not be this process itself.
 static EXCHANGING: Mutex<()> = Mutex::new(());
 
-/// How many pages of the pool are looked at for one that went back to it.
-const MOST_LOOKED_AT: usize = 16;
+/// How much of the pool is looked at for a page that went back to it, in bytes: taking pages out has the kernel clear them.
+const MOST_LOOKED_AT: u64 = 32 << 20;
 
 impl Region {
     /// Whether page `index` is where its address says, as far as that can be known; else where it is.
@@ -276,7 +276,8 @@ impl Region {
         let pagemap = self.pagemap.as_ref().map_err(|_| lost())?;
         // Kept from coming out again until the end.
         let mut others = Vec::new();
-        while others.len() < MOST_LOOKED_AT {
+        let most = (MOST_LOOKED_AT / self.pool.size).max(1) as usize;
+        while others.len() < most {
             let other = self.pool.take(&self.label)?.ok_or_else(lost)?;
             if other.frame(self.pool, pagemap)? != expected.first_page() {
                 others.push(other);

@@ -21,7 +21,7 @@ pub(super) struct Pin {
     /// Where the mapping starts.
     address: usize,
     len: usize,
-    /// The bytes of a buffer, a huge page where there are buffers enough.
+    /// The bytes of a buffer: a huge page; or, of a mapping of more than 16384 of them, several, which are let go of together.
     step: usize,
 }
 
