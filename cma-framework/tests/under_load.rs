@@ -95,6 +95,15 @@ fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBo
     }
 }
 
+/// Stops the clients, also when what they are under fails: it is that failure that is to be seen.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn chunks_stay_valid_and_unique_while_map_and_allocator_are_replaced_a_thousand_times() {
     // A deadlock must fail, not hang.
@@ -129,6 +138,7 @@ fn replaced_under_load() {
                 })
             })
             .collect();
+        let stops = Stops(&stop);
         let mut most_live = 0;
         for (n, name) in (0..1000).zip(ALGORITHMS.iter().cycle()) {
             let map = ["*=r", "camera/*,codec=r;*=r", "c*=nowhere,r"][n % 3];
@@ -142,7 +152,7 @@ fn replaced_under_load() {
             // With fewer cores than threads the others would hardly run.
             thread::yield_now();
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stops);
         clients.into_iter().for_each(|client| client.join().unwrap());
         assert!(most_live > 10, "no allocator had to adopt much");
     });
