@@ -7,6 +7,7 @@ mod account;
 mod attach;
 mod chunks;
 mod guard;
+mod lock;
 mod occupancy;
 mod verify;
 
@@ -25,10 +26,9 @@ use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::mutex::SpinMutex;
 use std::sync::Arc;
-use std::time::Duration;
-use std::{fmt, mem, thread};
+use std::{fmt, mem};
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///
@@ -54,12 +54,6 @@ struct State {
     /// What is behind the addresses, as long as it is registered.
     memory: Option<Arc<dyn Memory>>,
 }
-
-/// How long who waits for a region sleeps before looking again, at first.
-const SHORTEST_NAP: Duration = Duration::from_micros(50);
-
-/// The same, in the end.
-const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// A region's figures at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,41 +177,6 @@ impl Region {
             largest_hole,
             largest_hole_bytes: largest_hole.bytes(),
             allocator: state.attached.state(&state.choice),
-        }
-    }
-
-    #[inline]
-    fn lock(&self) -> SpinMutexGuard<'_, State> {
-        match self.0.state.try_lock() {
-            Some(state) => state,
-            None => self.lock_contended(),
-        }
-    }
-
-    /// Waits for a region that another thread is in.
-    ///
-    /// A request is over in a tenth of a microsecond, less than it takes to bring the region's books from one core to another. So
-    /// whoever finds the region taken leaves it alone for the time of some ten requests, which the other thread does with the
-    /// books in its own cache, and then it is this one's turn. An allocator that takes long is waited for in naps: nobody is woken,
-    /// so that giving a region back is one plain store, without a look at who waits.
-    #[cold]
-    fn lock_contended(&self) -> SpinMutexGuard<'_, State> {
-        for round in 0..64 {
-            // Not all the same time, or two threads could miss each other's gaps again and again.
-            for _ in 0..32 + round % 4 * 16 {
-                std::hint::spin_loop();
-            }
-            if let Some(state) = self.0.state.try_lock() {
-                return state;
-            }
-        }
-        let mut nap = SHORTEST_NAP;
-        loop {
-            thread::sleep(nap);
-            if let Some(state) = self.0.state.try_lock() {
-                return state;
-            }
-            nap = LONGEST_NAP.min(nap * 2);
         }
     }
 
