@@ -21,6 +21,7 @@ use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
 pub use failure::{LoadError, LoadFailure};
 use image::Image;
 pub use search::{Candidate, Origin, SEARCH_VARIABLE, SearchPath, is_plugin_name};
+use std::any::TypeId;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,8 +32,18 @@ pub use trial::{Trial, trial_child};
 #[derive(Clone)]
 pub struct Plugin {
     module: AllocatorModuleRef,
+    code: Code,
     interface_version: &'static str,
     path: Option<Arc<Path>>,
+}
+
+/// What tells one algorithm's code from another's. (Addresses of functions and constants don't, where the compiler is free to have several
+/// of one, or one for several.)
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    BuiltIn(TypeId),
+    /// Where the library has its module's name.
+    Library(usize),
 }
 
 impl Plugin {
@@ -44,7 +55,8 @@ impl Plugin {
             assert!(text_fault(A::INFO.version).is_none(), "unfit version in the allocator's INFO");
             assert!(text_fault(A::INFO.description).is_none(), "unfit description in the allocator's INFO");
         }
-        Plugin { module: module_of::<A>(), interface_version: library::interface(), path: None }
+        let code = Code::BuiltIn(TypeId::of::<A>());
+        Plugin { module: module_of::<A>(), code, interface_version: library::interface(), path: None }
     }
 
     /// Loads the library at `path`. Loading the same content again, from there or from elsewhere, gives the same plug-in;
@@ -62,7 +74,8 @@ impl Plugin {
         let path = path.as_ref();
         let load = || {
             let (module, interface_version) = library::module(&Image::read(path)?)?;
-            let plugin = Plugin { module, interface_version, path: Some(path.into()) };
+            let code = Code::Library(module.name().as_ptr().addr());
+            let plugin = Plugin { module, code, interface_version, path: Some(path.into()) };
             plugin.check_info()?;
             Ok(plugin)
         };
@@ -121,8 +134,7 @@ impl Plugin {
 impl PartialEq for Plugin {
     /// Whether both are the same code: the same library's, or the same algorithm linked into the program.
     fn eq(&self, other: &Self) -> bool {
-        let place = |plugin: &Plugin| (plugin.name().as_ptr(), plugin.module.initialise() as usize);
-        place(self) == place(other)
+        self.code == other.code
     }
 }
 

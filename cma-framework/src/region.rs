@@ -135,6 +135,17 @@ impl Region {
         self.lock().account.free
     }
 
+    /// How many chunks are live in it.
+    pub fn users(&self) -> u32 {
+        self.lock().chunks.live()
+    }
+
+    /// Its allocator, or what it waits for. The allocator is not asked.
+    pub fn allocator(&self) -> AllocatorState {
+        let state = self.lock();
+        state.attached.state(&state.choice)
+    }
+
     /// What it has served and refused since it was registered.
     pub fn statistics(&self) -> RegionStatistics {
         self.lock().account.statistics()

@@ -134,7 +134,7 @@ pub(crate) struct Replay {
     pub(crate) region: Option<u64>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// Mount the attributes on this folder, which must be there and empty
     #[arg(long, value_name = "DIR")]

@@ -31,7 +31,7 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("size", |_, region| line(region.range().bytes())),
     Attribute::read_only("start", |_, region| line(region.range().start())),
     Attribute::read_only("total_pages", |_, region| line(region.range().pages().get())),
-    Attribute::read_only("users", |_, region| line(region.status().users)),
+    Attribute::read_only("users", |_, region| line(region.users())),
 ];
 
 fn line(what: impl Display) -> Result<String, AttributeError> {
@@ -41,7 +41,7 @@ fn line(what: impl Display) -> Result<String, AttributeError> {
 /// The allocator in a word. What the specification doesn't have is one that is out of service: no name has parentheses, so
 /// that it can't be taken for one at work.
 fn alloc(region: &Region) -> String {
-    match region.status().allocator {
+    match region.allocator() {
         AllocatorState::Attached(name) => name.unwrap_or_else(|| "-".to_string()),
         AllocatorState::Waiting { wanted: Some(name), .. } => format!("[{name}]"),
         AllocatorState::Waiting { wanted: None, .. } => String::new(),
@@ -51,7 +51,7 @@ fn alloc(region: &Region) -> String {
 
 /// Why the region serves nothing; empty when it does.
 fn problem(region: &Region) -> String {
-    match region.status().allocator {
+    match region.allocator() {
         AllocatorState::Attached(_) => String::new(),
         AllocatorState::Waiting { failure: Some(failure), .. } => failure,
         waiting @ AllocatorState::Waiting { .. } => waiting.to_string(),

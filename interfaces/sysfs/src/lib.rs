@@ -31,7 +31,7 @@ mod tree;
 
 use cma_framework::Attributes;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-pub use mountpoint::{MountError, mounts};
+pub use mountpoint::{MountError, detach, mounts};
 use mountpoint::{Mountpoint, SOURCE};
 use rustix::process::geteuid;
 use std::fmt;

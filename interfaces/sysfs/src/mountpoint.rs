@@ -167,7 +167,12 @@ fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), Mo
     Ok(())
 }
 
-fn detach(path: &Path) -> io::Result<()> {
+/// Takes away what is mounted at `path`, without waiting for who uses it.
+///
+/// # Errors
+///
+/// What the system says, or the helper that unmounts for ordinary users.
+pub fn detach(path: &Path) -> io::Result<()> {
     match unmount(path, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::PERM) => {
             // What an ordinary user mounted, the helper unmounts.

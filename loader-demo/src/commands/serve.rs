@@ -14,16 +14,18 @@ use cma_sysfs::Sysfs;
 use device::Device;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::env;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
 use std::time::Duration;
+use std::{env, fs, process, thread};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 /// How often the doors are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How long closing the doors may take. It takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outcome, Failure> {
     if options.json {
@@ -63,8 +65,26 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
             break;
         }
     }
+    end_anyway(told, how.clone()).map_err(Failure::Serve)?;
     doors.close().map_err(Failure::Serve)?;
     Ok(outcome)
+}
+
+/// Ends the process when it is told so once more, or when closing takes too long: a request that is stuck in its allocator would keep it for
+/// ever.
+fn end_anyway(told: Receiver<()>, how: Serve) -> io::Result<()> {
+    let end = move || {
+        let _ = told.recv_timeout(PATIENCE);
+        Notice::warning("a request is stuck in its allocator: it ends without it").report();
+        if let Some(folder) = &how.mount {
+            let _ = cma_sysfs::detach(folder);
+        }
+        if let Some(socket) = &how.socket {
+            let _ = fs::remove_file(socket);
+        }
+        process::exit(1);
+    };
+    thread::Builder::new().name("end".to_string()).spawn(end).map(|_| ())
 }
 
 /// The ways in from outside.

@@ -16,6 +16,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio, exit};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const AT_ONCE: usize = 40;
@@ -194,14 +195,19 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     assert!(!socket.exists());
 }
 
+/// A process that is just starting has all descriptors of this one for a moment, and with them huge pages that the other test counts.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     leave_nothing_and_see_nothing("memfd", 1000, 3000);
 }
 
 /// Huge pages are used again and again, where ordinary memory is made anew.
 #[test]
 fn clients_of_huge_pages_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(_machine) = Machine::with_huge_pages(40) else { return };
     leave_nothing_and_see_nothing("hugetlb", 300, 100);
     assert_eq!(free(POOL), 40);
