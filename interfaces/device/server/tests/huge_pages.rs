@@ -68,6 +68,7 @@ fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_s
     assert_eq!(byte, [1], "nobody has written there");
     served.wait_until_free("camera", 8 * MIB);
     others_have_it(&served, 0);
+    served.wait_until_free("camera", 8 * MIB);
     let (again, _) = piece(&served);
     assert_eq!(again, start);
 }
