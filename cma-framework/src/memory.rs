@@ -9,8 +9,10 @@ use crate::region::Chunk;
 use cma_api::{DmaAddr, PageRange, Pages};
 use std::fmt;
 use std::io;
-use std::ops::{Deref, DerefMut};
-use std::os::fd::OwnedFd;
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The memory of one region. Implemented by ports; a region is its only owner.
 ///
@@ -19,7 +21,7 @@ use std::os::fd::OwnedFd;
 /// The framework lends [`Store::bytes`] as plain slices, on this word of the implementation:
 ///
 /// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is dropped: no other store has them, and nobody else
-///   reads or writes them before [`Store::pieces`] were asked for. A claim for a range that is not this memory's is refused.
+///   reads or writes them before a [`Store::piece`] was asked for. A claim for a range that is not this memory's is refused.
 /// - A claim is good for one store, at once. One memory that stands before another passes claims on, neither keeps nor invents any, and
 ///   keeps neither the store nor a piece of it.
 pub unsafe trait Memory: fmt::Debug + Send + Sync {
@@ -49,13 +51,20 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The chunk's bytes; none before it is mapped.
     fn bytes_mut(&mut self) -> &mut [u8];
 
-    /// Descriptors for another process, which make up the chunk in this order: new ones at each call, each sealed against
-    /// growing and shrinking, none of which reaches a byte of another chunk.
+    /// How many files the chunk is made of. No file is opened.
     ///
     /// # Errors
     ///
     /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
-    fn pieces(&self) -> Result<Vec<Piece>, MemoryError>;
+    fn pieces(&self) -> Result<usize, MemoryError>;
+
+    /// Opens piece number `index`, counted from the chunk's start: a new descriptor at each call, sealed against growing and
+    /// shrinking, that reaches no byte of another chunk. The framework asks for pieces below [`pieces`](Self::pieces) only.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`]; then nothing has changed.
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError>;
 
     /// Whether a descriptor or a mapping of any piece is still held by somebody else.
     fn held(&self) -> bool;
@@ -72,16 +81,64 @@ impl Claim {
     }
 }
 
-/// A part of a chunk's memory, for another process.
+/// A part of a chunk's memory, as a file for another process. It borrows the [`SharedChunk`], so the chunk stays live as long
+/// as the piece does.
 #[derive(Debug)]
-pub struct Piece {
-    /// The file. The client owns it.
-    pub file: OwnedFd,
+pub struct Piece<'a> {
+    file: OwnedFd,
     /// Where in the file it starts, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
+    chunk: PhantomData<&'a SharedChunk>,
 }
+
+impl Piece<'_> {
+    /// The `len` bytes at byte `offset` of `file`. Ports make pieces.
+    pub fn new(file: OwnedFd, offset: u64, len: u64) -> Self {
+        Piece { file, offset, len, chunk: PhantomData }
+    }
+
+    /// The descriptor alone. It no longer keeps the chunk: whoever takes it has to keep the [`SharedChunk`] as long as the
+    /// memory is to be nobody else's.
+    pub fn into_file(self) -> OwnedFd {
+        self.file
+    }
+}
+
+impl AsFd for Piece<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The pieces of a chunk in the order of their addresses. Each is opened when it is asked for; those that are skipped
+/// ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    store: &'a dyn Store,
+    left: Range<usize>,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Result<Piece<'a>, MemoryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.nth(0)
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Self::Item> {
+        self.left.nth(n).map(|index| self.store.piece(index))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.left.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Pieces<'_> {}
+
+impl FusedIterator for Pieces<'_> {}
 
 /// What a region's memory is, and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -301,13 +358,39 @@ impl SharedChunk {
         &self.chunk
     }
 
-    /// Descriptors for another process, which make up the chunk in this order.
+    /// Files for another process, which make up the chunk in this order. Their number is known
+    /// ([`len`](ExactSizeIterator::len)) before any is opened.
+    ///
+    /// Dropping the chunk frees it, so pieces of a chunk that nothing holds do not compile:
+    ///
+    /// ```compile_fail,E0716
+    /// # fn other_process(_: cma_framework::memory::Piece<'_>) {}
+    /// # fn share(frame: cma_framework::MappedChunk) -> Result<(), cma_framework::MemoryError> {
+    /// let pieces = frame.share().pieces()?; // The chunk is dropped here.
+    /// for piece in pieces {
+    ///     other_process(piece?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// ```
+    /// # fn other_process(_: cma_framework::memory::Piece<'_>) {}
+    /// # fn share(frame: cma_framework::MappedChunk) -> Result<(), cma_framework::MemoryError> {
+    /// let frame = frame.share();
+    /// for piece in frame.pieces()? {
+    ///     other_process(piece?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
-    pub fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
-        self.store.pieces()
+    pub fn pieces(&self) -> Result<Pieces<'_>, MemoryError> {
+        let left = 0..self.store.pieces()?;
+        Ok(Pieces { store: &*self.store, left })
     }
 
     /// The chunk, if nobody else holds its memory any more. What is dropped while somebody does is free at once, and its

@@ -150,8 +150,12 @@ impl Store for Nothing {
         &mut []
     }
 
-    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
-        Ok(Vec::new())
+    fn pieces(&self) -> Result<usize, MemoryError> {
+        Ok(0)
+    }
+
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
+        unreachable!("there is no piece {index}")
     }
 
     fn held(&self) -> bool {
@@ -164,6 +168,80 @@ impl Reserver for PartlyHeld {
         let range = PageRange::from_pages(BASE >> 12, request.pages.get());
         Ok(Reserved { range, memory: Some(Box::new(self.clone())) })
     }
+}
+
+/// Memory of pieces of one page, which counts those that were opened.
+#[derive(Clone, Debug, Default)]
+struct Pieced(Arc<AtomicUsize>);
+
+// SAFETY: a store has no bytes.
+unsafe impl Memory for Pieced {
+    fn backing(&self) -> Backing {
+        Backing { kind: "pieces", contiguity: Contiguity::No, granule: Pages::new(1) }
+    }
+
+    fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
+        Ok(Box::new(Counting { pieces: claim.range().pages().get() as usize, opened: self.0.clone() }))
+    }
+}
+
+#[derive(Debug)]
+struct Counting {
+    pieces: usize,
+    opened: Arc<AtomicUsize>,
+}
+
+impl Store for Counting {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn pieces(&self) -> Result<usize, MemoryError> {
+        Ok(self.pieces)
+    }
+
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
+        assert!(index < self.pieces);
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Piece::new(std::fs::File::open("/dev/null").unwrap().into(), index as u64, 4096))
+    }
+
+    fn held(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn only_the_pieces_that_are_asked_for_are_opened() {
+    let cma = Cma::new();
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    let range = PageRange::from_pages(BASE >> 12, 512);
+    let memory = Pieced::default();
+    let opened = memory.0.clone();
+    let reserved = Reserved { range, memory: Some(Box::new(memory)) };
+    let region = cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap();
+    let shared = cma.alloc_from_region(&region, 500 << 12, 0).unwrap().share().unwrap();
+    let offsets = |first, most| {
+        let pieces = shared.pieces().unwrap().skip(first).take(most);
+        pieces.map(|piece| piece.unwrap().offset).collect::<Vec<_>>()
+    };
+    assert_eq!((shared.pieces().unwrap().len(), opened.load(Ordering::SeqCst)), (500, 0));
+    assert!(offsets(500, 253).is_empty() && offsets(usize::MAX, 253).is_empty());
+    assert_eq!(opened.swap(0, Ordering::SeqCst), 0);
+    assert_eq!((offsets(100, 3), opened.swap(0, Ordering::SeqCst)), (vec![100, 101, 102], 3));
+    assert_eq!((offsets(498, 253), opened.swap(0, Ordering::SeqCst)), (vec![498, 499], 2));
+    let mut pieces = shared.pieces().unwrap();
+    assert_eq!((pieces.nth(499).unwrap().unwrap().offset, pieces.len()), (499, 0));
+    assert!(pieces.next().is_none());
+    assert_eq!(opened.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn show() -> Result<(), Box<dyn Error>> {
     frame.chunks(WIDTH).step_by(68).take(LINES / 68).for_each(|line| println!("{}", shades(line)));
 
     // Another process would be given these, and could touch nothing else.
-    let pieces = frame.share().pieces()?;
+    let frame = frame.share();
+    let pieces = frame.pieces()?.collect::<Result<Vec<_>, _>>()?;
     println!("for another process: {} of {} bytes each", pieces.len(), pieces[0].len);
     Ok(())
 }

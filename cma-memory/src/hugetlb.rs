@@ -365,20 +365,20 @@ impl Store for Slice {
         unsafe { self.region.mapping.bytes_mut(place) }
     }
 
-    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
+    fn pieces(&self) -> Result<usize, MemoryError> {
         let step = self.region.step;
         if !self.place.start.is_multiple_of(step) || !self.place.end.is_multiple_of(step) {
             let granule = Pages::new(step as u64 / PAGE_SIZE);
             return Err(MemoryError::Granule { range: self.range, granule });
         }
-        self.pages()
-            .map(|index| {
-                let mut page = self.region.pages[index].lock();
-                let file = page.file.open_again()?;
-                page.given = true;
-                Ok(Piece { file, offset: 0, len: step as u64 })
-            })
-            .collect()
+        Ok(self.pages().len())
+    }
+
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
+        let mut page = self.region.pages[self.pages().start + index].lock();
+        let file = page.file.open_again()?;
+        page.given = true;
+        Ok(Piece::new(file, 0, self.region.step as u64))
     }
 
     fn held(&self) -> bool {

@@ -46,7 +46,7 @@ impl Reserver for Memfd {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let taken = self.0.take(request)?;
         let range = taken.range;
-        let region = Region { label: label(request.name.as_deref()), _taken: taken };
+        let region = Region { label: label(request.name.as_deref()), taken };
         Ok(Reserved { range, memory: Some(Box::new(region)) })
     }
 }
@@ -55,17 +55,21 @@ impl Reserver for Memfd {
 #[derive(Debug)]
 struct Region {
     label: String,
-    _taken: Taken,
+    taken: Taken,
 }
 
-// SAFETY: each store has a file of its own.
+// SAFETY: each store has a file of its own. Claims for other addresses are refused.
 unsafe impl Memory for Region {
     fn backing(&self) -> Backing {
         Backing { kind: "memfd", contiguity: Contiguity::No, granule: Pages::new(1) }
     }
 
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
-        let len = claim.range().bytes();
+        let range = claim.range();
+        if !range.within(self.taken.range) {
+            return Err(MemoryError::Elsewhere { range });
+        }
+        let len = range.bytes();
         let file = Sealed::create(&self.label, len, MemfdFlags::empty())?;
         Ok(Box::new(File { file, len, mapping: None }))
     }
@@ -104,8 +108,12 @@ impl Store for File {
         }
     }
 
-    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
-        Ok(vec![Piece { file: self.file.open_again()?, offset: 0, len: self.len }])
+    fn pieces(&self) -> Result<usize, MemoryError> {
+        Ok(1)
+    }
+
+    fn piece(&self, _index: usize) -> Result<Piece<'_>, MemoryError> {
+        Ok(Piece::new(self.file.open_again()?, 0, self.len))
     }
 
     fn held(&self) -> bool {

@@ -5,7 +5,9 @@ mod machine;
 use cma_framework::config::{Bank, Growth};
 use cma_framework::memory::{Contiguity, Piece};
 use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
-use cma_framework::{Alignment, Chunk, Cma, DmaAddr, MappedChunk, MemoryError, PageRange, Pages, Region};
+use cma_framework::{
+    Alignment, Chunk, Cma, DmaAddr, MappedChunk, MemoryError, PageRange, Pages, Region, SharedChunk,
+};
 use cma_memory::Hugetlb;
 use machine::{
     HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, follow, frame, free,
@@ -32,12 +34,13 @@ fn assert_contiguous(chunk: &MappedChunk) {
     }
 }
 
-fn files(pieces: Vec<Piece>) -> Vec<File> {
-    let file = |piece: Piece| {
+/// The files of a chunk's huge pages. They outlive the chunk if a test wants that.
+fn files(shared: &SharedChunk) -> Vec<File> {
+    let file = |piece: Piece<'_>| {
         assert_eq!((piece.offset, piece.len), (0, HUGE));
-        File::from(piece.file)
+        File::from(piece.into_file())
     };
-    pieces.into_iter().map(file).collect()
+    shared.pieces().unwrap().map(|piece| file(piece.unwrap())).collect()
 }
 
 fn reopened(file: impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -103,10 +106,10 @@ fn pieces_are_the_chunks_own_pages_in_order_and_no_others() {
     right[HUGE as usize] = 8;
     let start = right.start();
     let right = right.share();
-    let pages = files(right.pieces().unwrap());
+    let pages = files(&right);
     assert_eq!(pages.iter().map(|file| Window::onto(file, HUGE).read(0)).collect::<Vec<_>>(), [7, 8]);
     Window::onto(&pages[0], HUGE).write(5, 9);
-    for file in files(left.pieces().unwrap()) {
+    for file in files(&left) {
         assert_eq!((Window::onto(&file, HUGE).read(0), Window::onto(&file, HUGE).read(5)), (0, 0));
     }
     // A device would find them where the chunk's address says.
@@ -120,7 +123,7 @@ fn who_has_a_piece_cant_resize_it() {
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
     let (cma, _) = region("b=4M", &mut hugetlb());
     let chunk = alloc(&cma, 2 << 20).share().unwrap();
-    let file = files(chunk.pieces().unwrap()).remove(0);
+    let file = files(&chunk).remove(0);
     let again = reopened(&file, OFlags::RDWR).unwrap();
     for file in [file.as_fd(), again.as_fd()] {
         assert_eq!(ftruncate(file, 0), Err(Errno::PERM));
@@ -155,7 +158,7 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, 4 << 20).share().unwrap();
     let start = shared.start();
-    let mut pages = files(shared.pieces().unwrap());
+    let mut pages = files(&shared);
     let mut other = Other::with(NAME, "hold", pages.remove(1).into());
     assert_eq!(other.hear(), "mapped");
     drop(pages);
@@ -195,7 +198,7 @@ fn a_descriptor_for_reading_that_was_made_from_a_piece_holds_it_too() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let reading = reopened(files(shared.pieces().unwrap()).remove(0), OFlags::RDONLY).unwrap();
+    let reading = reopened(files(&shared).remove(0), OFlags::RDONLY).unwrap();
     let shared = shared.reclaim().unwrap_err();
     drop(reading);
     let chunk = shared.reclaim().unwrap();
@@ -210,7 +213,7 @@ fn without_leases_what_was_given_away_once_is_never_given_again() {
     }
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    drop(shared.pieces().unwrap());
+    drop(files(&shared));
     drop(shared.reclaim().unwrap_err());
     assert!(matches!(error(alloc(&cma, HUGE)), MemoryError::Held { .. }));
     let kept = alloc(&cma, HUGE);
@@ -234,7 +237,7 @@ fn who_opens_a_page_just_when_it_is_looked_at_does_no_harm() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let mut other = Other::with(NAME, "open", files(shared.pieces().unwrap()).remove(0).into());
+    let mut other = Other::with(NAME, "open", files(&shared).remove(0).into());
     assert_eq!(other.hear(), "opening");
     let mut turns = [0, 0];
     drop(shared);
@@ -243,7 +246,7 @@ fn who_opens_a_page_just_when_it_is_looked_at_does_no_harm() {
         turns[usize::from(mapped.is_ok())] += 1;
         drop(mapped);
         // So that it is looked at the next time, too.
-        drop(alloc(&cma, HUGE).share().map(|shared| shared.pieces().unwrap()));
+        drop(alloc(&cma, HUGE).share().map(|shared| files(&shared).len()));
     }
     assert!(turns[0] > 0, "the other process was never in the way");
     other.end();
@@ -255,7 +258,7 @@ fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
     let start = shared.start();
-    let piece = files(shared.pieces().unwrap()).remove(0);
+    let piece = files(&shared).remove(0);
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&piece, hole, 0, HUGE).unwrap();
     // The device that was told this address still has the memory to itself.
@@ -279,7 +282,7 @@ fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
     let start = shared.start();
-    let window = Window::onto(files(shared.pieces().unwrap()).remove(0), HUGE);
+    let window = Window::onto(files(&shared).remove(0), HUGE);
     window.write(0, 1);
     let pipe = window.pinned();
     drop((window, shared));
@@ -310,7 +313,7 @@ fn a_process_that_grows_its_piece_reaches_nobody_and_keeps_nothing() {
     let shared = alloc(&cma, HUGE).share().unwrap();
     let mut right = alloc(&cma, HUGE).map().unwrap();
     right.fill(3);
-    let piece = files(shared.pieces().unwrap()).remove(0);
+    let piece = files(&shared).remove(0);
     assert_eq!(free(POOL), 3);
     let wide = Window::onto(&piece, 3 * HUGE);
     wide.write(HUGE as usize, 5);
@@ -500,14 +503,14 @@ fn unprivileged() {
     let mut mapped = alloc(&cma, 2 * HUGE).map().unwrap();
     mapped.fill(1);
     let shared = mapped.share();
-    let pages = files(shared.pieces().unwrap());
+    let pages = files(&shared);
     assert_eq!(Window::onto(&pages[1], HUGE).read(0), 1);
     let shared = shared.reclaim().unwrap_err();
     drop(pages);
     assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
     // Nor has anybody the page that comes next, who had the kernel pin the one before.
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let window = Window::onto(files(shared.pieces().unwrap()).remove(0), HUGE);
+    let window = Window::onto(files(&shared).remove(0), HUGE);
     window.write(0, 1);
     let pipe = window.pinned();
     drop(window);
@@ -519,7 +522,7 @@ fn unprivileged() {
     drop(mapped);
     // A page that somebody gave back is replaced: no address of it was physical.
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let piece = files(shared.pieces().unwrap()).remove(0);
+    let piece = files(&shared).remove(0);
     fallocate(&piece, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, HUGE).unwrap();
     drop(piece);
     // When there is none to take its place, that is an error, and no signal that kills.

@@ -2,8 +2,9 @@
 
 mod machine;
 
-use cma_framework::memory::{Backing, Contiguity, Piece};
-use cma_framework::{Cma, Pages};
+use cma_framework::memory::{Backing, Contiguity};
+use cma_framework::reserve::{ReserveRequest, Reserved, Reserver};
+use cma_framework::{Alignment, AllocatorChoice, Cma, MemoryError, PageRange, Pages, Plugin, SharedChunk};
 use cma_memory::Memfd;
 use machine::{Machine, Other, Window, banks, boot, mappings, open_files, part, region, say};
 use rustix::fs::{Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, open};
@@ -17,11 +18,14 @@ fn memory(name: &str) -> Cma {
     boot(&format!("{name}=64M"), &mut Memfd::new(banks()))
 }
 
-fn only(pieces: Vec<Piece>) -> File {
-    let [piece] = <[Piece; 1]>::try_from(pieces).unwrap();
+/// The file of a chunk that is of one piece. Files outlive a chunk if somebody wants that.
+fn only(shared: &SharedChunk) -> File {
+    let mut pieces = shared.pieces().unwrap();
+    assert_eq!(pieces.len(), 1);
+    let piece = pieces.next().unwrap().unwrap();
     assert_eq!(piece.offset, 0);
-    let file = File::from(piece.file);
-    assert_eq!(file.metadata().unwrap().len(), piece.len);
+    let (len, file) = (piece.len, File::from(piece.into_file()));
+    assert_eq!(file.metadata().unwrap().len(), len);
     file
 }
 
@@ -57,7 +61,7 @@ fn a_chunk_takes_the_memory_that_was_written_to_and_no_more() {
     let mut chunk = cma.alloc("camera", None, 256 << 30, 0).unwrap().map().unwrap();
     chunk[12345] = 1;
     chunk[200 << 30] = 1;
-    let file = only(chunk.share().pieces().unwrap());
+    let file = only(&chunk.share());
     assert_eq!(file.metadata().unwrap().blocks() * 512, 2 * 4096);
 }
 
@@ -68,7 +72,7 @@ fn a_process_that_has_a_piece_has_what_was_written_before() {
     chunk[5000] = 7;
     let shared = chunk.share();
     let mut byte = [0];
-    only(shared.pieces().unwrap()).read_exact_at(&mut byte, 5000).unwrap();
+    only(&shared).read_exact_at(&mut byte, 5000).unwrap();
     assert_eq!(byte, [7]);
 }
 
@@ -80,7 +84,7 @@ fn a_piece_is_one_chunk_and_nothing_of_its_neighbours() {
     chunks.iter_mut().zip(1..).for_each(|(chunk, byte)| chunk.fill(byte));
     assert_eq!(chunks[1].start().get() - chunks[0].start().get(), 8192);
     let [left, middle, right] = <[_; 3]>::try_from(chunks).unwrap();
-    let file = only(middle.share().pieces().unwrap());
+    let file = only(&middle.share());
     let mut bytes = vec![0; 1 << 20];
     let had = file.read_at(&mut bytes, 0).unwrap();
     assert_eq!(had, 8192);
@@ -92,7 +96,7 @@ fn a_piece_is_one_chunk_and_nothing_of_its_neighbours() {
 #[test]
 fn who_has_a_piece_cant_resize_or_seal_it_not_even_through_another_open() {
     let cma = memory("sealed");
-    let file = only(cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap().pieces().unwrap());
+    let file = only(&cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap());
     let again = File::from(reopened(&file, OFlags::RDWR).unwrap());
     for file in [&file, &again] {
         assert_eq!(ftruncate(file, 4096), Err(Errno::PERM));
@@ -109,7 +113,7 @@ fn what_is_dropped_is_released() {
     let cma = memory("dropped");
     let mapped = cma.alloc("camera", None, 1 << 20, 0).unwrap().map().unwrap();
     let shared = cma.alloc("camera", None, 1 << 20, 0).unwrap().share().unwrap();
-    let pieces = shared.pieces().unwrap();
+    let pieces: Vec<_> = shared.pieces().unwrap().map(|piece| piece.unwrap().into_file()).collect();
     assert_eq!((open_files("cma:dropped"), mappings("cma:dropped")), (3, 1));
     drop((mapped, shared, pieces));
     assert_eq!((open_files("cma:dropped"), mappings("cma:dropped")), (0, 0));
@@ -141,7 +145,7 @@ fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
     let shared = shared.reclaim().map(|chunk| chunk.share().unwrap()).unwrap();
 
     // A descriptor, and one that was made from it, for reading only.
-    let file = only(shared.pieces().unwrap());
+    let file = only(&shared);
     let reading = reopened(&file, OFlags::RDONLY).unwrap();
     let shared = shared.reclaim().unwrap_err();
     drop(file);
@@ -151,7 +155,7 @@ fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
 
     // A mapping of another process, which has closed the descriptor.
     let name = "a_chunk_comes_back_when_nobody_else_has_it_any_more";
-    let mut other = Other::with(name, "hold", only(shared.pieces().unwrap()).into());
+    let mut other = Other::with(name, "hold", only(&shared).into());
     assert_eq!(other.hear(), "mapped");
     let shared = shared.reclaim().unwrap_err();
     other.end();
@@ -175,7 +179,7 @@ fn a_place_that_somebody_still_holds_is_other_memory_for_who_comes_next() {
     let cma = memory("stale");
     let shared = cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap();
     let start = shared.start();
-    let stale = only(shared.pieces().unwrap());
+    let stale = only(&shared);
     drop(shared);
     let mut chunk = cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap();
     assert_eq!(chunk.start(), start);
@@ -202,4 +206,31 @@ fn a_region_that_ends_gives_its_addresses_back() {
     assert!(memfd.reserve(&request).unwrap_err().to_string().contains("overlaps"));
     drop(first);
     assert!(memfd.reserve(&request).is_ok());
+}
+
+/// Memory that is registered for other addresses than it was reserved for gives no chunk of them.
+#[test]
+fn claims_outside_of_the_regions_own_range_are_refused() {
+    let request =
+        ReserveRequest { name: None, pages: Pages::new(64), alignment: Alignment::PAGE, start: None };
+    let Reserved { range, memory } = Memfd::new(banks()).reserve(&request).unwrap();
+    let cma = Cma::new();
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    // The second half of these addresses is the memory's own.
+    let askew = PageRange::from_pages(range.first_page() - 32, 64);
+    let reserved = Reserved { range: askew, memory };
+    let region = cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap();
+    for (outside, pages) in [(true, 16), (true, 32), (false, 16)] {
+        let chunk = cma.alloc_from_region(&region, pages << 12, 0).unwrap();
+        let range = chunk.range();
+        match chunk.share() {
+            Ok(shared) => assert!(!outside && shared.chunk().range() == range),
+            Err(refused) => {
+                assert!(
+                    outside && matches!(refused.error, MemoryError::Elsewhere { range: of } if of == range)
+                );
+                let _ = refused.chunk.into_addr();
+            }
+        }
+    }
 }

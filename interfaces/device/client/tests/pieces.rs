@@ -7,6 +7,7 @@ use cma_client::Client;
 use common::{MIB, Pieced, Served, framework};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 
 const PIECE: u64 = 64 << 10;
 
@@ -48,6 +49,20 @@ fn many_pieces_are_one_slice() {
         }
         drop(shared);
         served.wait_until_free("camera", 64 * MIB);
+    }
+}
+
+/// The server opened all pieces of a chunk for each answer, and closed those that did not go with it.
+#[test]
+fn each_piece_is_opened_once_however_many_answers_it_takes() {
+    let mut memory = Pieced::new();
+    let opened = memory.opened.clone();
+    let served = Served::new(framework("ram=64M", "*=ram", &mut memory));
+    let client = served.client();
+    for pieces in [1, 253, 254, 300, 600] {
+        let shared = client.alloc("camera", None, pieces * PIECE, 0).unwrap().share().unwrap();
+        assert_eq!(shared.pieces().len() as u64, pieces);
+        assert_eq!(opened.swap(0, Ordering::SeqCst) as u64, pieces);
     }
 }
 

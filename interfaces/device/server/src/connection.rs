@@ -9,7 +9,8 @@ use crate::rules::Rules;
 use crate::turns::Turn;
 use cma_device_protocol::{Answer, Info, MAX_LISTED, Message, Request, Source};
 use cma_framework::Cma;
-use cma_framework::memory::{NotMapped, Piece};
+use cma_framework::memory::NotMapped;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ pub(crate) struct Client {
 }
 
 /// What goes back to a client.
-type Reply = Result<(Answer<'static>, Vec<Piece>), Refusal>;
+type Reply = Result<(Answer<'static>, Vec<OwnedFd>), Refusal>;
 
 impl Desk {
     /// Serves a request.
@@ -52,10 +53,10 @@ impl Desk {
                 self.allow(&client.peer, from)?;
                 let lease = self.allocate(turn, &client.peer, from, size, alignment)?;
                 // A chunk whose memory can't be had is freed here.
-                let (answer, pieces) =
+                let (answer, files) =
                     if memory { lease.answer_with_memory(0)? } else { (lease.answer(), Vec::new()) };
                 client.lease = Some(lease);
-                Ok((Answer::Chunk(answer), pieces))
+                Ok((Answer::Chunk(answer), files))
             }
             Request::Free => {
                 let lease = client.lease.take().ok_or_else(Refusal::no_chunk)?;
@@ -70,8 +71,8 @@ impl Desk {
             }
             Request::Chunk { first } => {
                 let lease = client.lease.as_ref().ok_or_else(Refusal::no_chunk)?;
-                let (answer, pieces) = lease.answer_with_memory(first)?;
-                Ok((Answer::Chunk(answer), pieces))
+                let (answer, files) = lease.answer_with_memory(first)?;
+                Ok((Answer::Chunk(answer), files))
             }
             Request::Info(from) => {
                 self.allow(&client.peer, from)?;

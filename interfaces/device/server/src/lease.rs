@@ -2,9 +2,10 @@
 
 use crate::accounts::Charge;
 use crate::refusal::Refusal;
-use cma_device_protocol::{Chunk as Answered, Extent, MAX_DESCRIPTORS, MAX_EXTENTS};
-use cma_framework::memory::{NotMapped, Piece};
+use cma_device_protocol::{Chunk as Answered, Extent, MAX_DESCRIPTORS};
+use cma_framework::memory::NotMapped;
 use cma_framework::{Chunk, MemoryError, SharedChunk};
+use rustix::fd::OwnedFd;
 
 /// A chunk that a client has, and what it is charged for it.
 #[derive(Debug)]
@@ -54,21 +55,29 @@ impl Lease {
         Answered { start, size, granule: self.granule, pieces: 0, first: 0, extents: Default::default() }
     }
 
-    /// What a client is told of it, and the memory from piece number `first` on, as much as goes with one message.
-    pub(crate) fn answer_with_memory(&self, first: u64) -> Result<(Answered, Vec<Piece>), Refusal> {
+    /// What a client is told of it, and the files of its memory from piece number `first` on, as many as go with one message. No
+    /// other piece is opened. The client has to keep the lease.
+    pub(crate) fn answer_with_memory(&self, first: u64) -> Result<(Answered, Vec<OwnedFd>), Refusal> {
         let mut answer = Answered { first, ..self.answer() };
         let Held::Memory(shared) = &self.held else { return Ok((answer, Vec::new())) };
-        let mut pieces = shared.pieces()?;
+        let pieces = shared.pieces()?;
         answer.pieces = pieces.len() as u64;
-        pieces.drain(..pieces.len().min(usize::try_from(first).unwrap_or(usize::MAX)));
-        pieces.truncate(MAX_DESCRIPTORS);
-        let alike = |one: &Piece, next: &Piece| (one.offset, one.len) == (next.offset, next.len);
-        let extent =
-            |run: &[Piece]| Extent { count: run.len() as u64, offset: run[0].offset, len: run[0].len };
-        answer.extents = pieces.chunk_by(alike).take(MAX_EXTENTS).map(extent).collect();
-        let described = answer.extents.iter().map(|extent| extent.count as usize).sum();
-        pieces.truncate(described);
-        Ok((answer, pieces))
+        let mut files = Vec::with_capacity(MAX_DESCRIPTORS.min(pieces.len()));
+        for piece in pieces.skip(usize::try_from(first).unwrap_or(usize::MAX)).take(MAX_DESCRIPTORS) {
+            let piece = piece?;
+            let last = answer.extents.last_mut();
+            match last.filter(|last| (last.offset, last.len) == (piece.offset, piece.len)) {
+                Some(last) => last.count += 1,
+                None => {
+                    let extent = Extent { count: 1, offset: piece.offset, len: piece.len };
+                    if answer.extents.try_push(extent).is_err() {
+                        break;
+                    }
+                }
+            }
+            files.push(piece.into_file());
+        }
+        Ok((answer, files))
     }
 
     /// Frees the chunk, if nobody holds its memory.

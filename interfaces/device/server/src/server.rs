@@ -329,9 +329,8 @@ impl Server {
         }
         let sent = match reply {
             Err(refusal) => wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]),
-            Ok((answer, pieces)) => {
-                let descriptors: Vec<BorrowedFd<'_>> =
-                    pieces.iter().map(|piece| piece.file.as_fd()).collect();
+            Ok((answer, files)) => {
+                let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
                 wire::send(socket, &Message::answer(id, &answer), &descriptors)
             }
         };

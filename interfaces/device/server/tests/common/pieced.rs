@@ -6,29 +6,35 @@ use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Rese
 use cma_framework::{Alignment, Pages};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The size of a piece in bytes.
 pub const PIECE: u64 = 64 << 10;
 
 /// Gives regions such memory.
-pub struct Pieced(Banks);
+pub struct Pieced {
+    banks: Banks,
+    /// How many pieces were opened for others.
+    pub opened: Arc<AtomicUsize>,
+}
 
 impl Pieced {
     pub fn new() -> Self {
-        Pieced(banks())
+        Pieced { banks: banks(), opened: Arc::default() }
     }
 }
 
 impl Reserver for Pieced {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let alignment = Alignment::new(PIECE).unwrap().max(request.alignment);
-        let range = self.0.set_aside(&ReserveRequest { alignment, ..request.clone() })?;
-        Ok(Reserved { range, memory: Some(Box::new(Region)) })
+        let range = self.banks.set_aside(&ReserveRequest { alignment, ..request.clone() })?;
+        Ok(Reserved { range, memory: Some(Box::new(Region(self.opened.clone()))) })
     }
 }
 
 #[derive(Debug)]
-struct Region;
+struct Region(Arc<AtomicUsize>);
 
 // SAFETY: each store has files of its own.
 unsafe impl Memory for Region {
@@ -39,12 +45,16 @@ unsafe impl Memory for Region {
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
         let range = claim.range();
         assert!(range.start().get().is_multiple_of(PIECE) && range.bytes().is_multiple_of(PIECE), "{range}");
-        Ok(Box::new(Files((0..range.bytes() / PIECE).map(|_| file()).collect())))
+        let files = (0..range.bytes() / PIECE).map(|_| file()).collect();
+        Ok(Box::new(Files { files, opened: self.0.clone() }))
     }
 }
 
 #[derive(Debug)]
-struct Files(Vec<OwnedFd>);
+struct Files {
+    files: Vec<OwnedFd>,
+    opened: Arc<AtomicUsize>,
+}
 
 fn file() -> OwnedFd {
     let file = memfd_create("piece", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
@@ -71,8 +81,13 @@ impl Store for Files {
         &mut []
     }
 
-    fn pieces(&self) -> Result<Vec<Piece>, MemoryError> {
-        Ok(self.0.iter().map(|file| Piece { file: again(file), offset: 0, len: PIECE }).collect())
+    fn pieces(&self) -> Result<usize, MemoryError> {
+        Ok(self.files.len())
+    }
+
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        Ok(Piece::new(again(&self.files[index]), 0, PIECE))
     }
 
     fn held(&self) -> bool {
@@ -81,6 +96,6 @@ impl Store for Files {
             // SAFETY: the command takes an integer and touches no memory.
             unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }
         };
-        !self.0.iter().all(|file| lease(file, libc::F_WRLCK) && lease(file, libc::F_UNLCK))
+        !self.files.iter().all(|file| lease(file, libc::F_WRLCK) && lease(file, libc::F_UNLCK))
     }
 }
