@@ -30,6 +30,10 @@ impl<'m> Writer<'m> {
         self.put(&value.to_ne_bytes());
     }
 
+    pub(crate) fn u128(&mut self, value: u128) {
+        self.put(&value.to_ne_bytes());
+    }
+
     pub(crate) fn u64s<const N: usize>(&mut self, values: [u64; N]) {
         values.into_iter().for_each(|value| self.u64(value));
     }
@@ -76,6 +80,10 @@ impl<'m> Reader<'m> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         self.array().map(u64::from_ne_bytes)
+    }
+
+    pub(crate) fn u128(&mut self) -> Result<u128, Malformed> {
+        self.array().map(u128::from_ne_bytes)
     }
 
     pub(crate) fn u64s<const N: usize>(&mut self) -> Result<[u64; N], Malformed> {

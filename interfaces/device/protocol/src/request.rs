@@ -8,12 +8,17 @@ const FREE: u16 = 2;
 const CHUNK: u16 = 3;
 const INFO: u16 = 4;
 const LIST: u16 = 5;
+const ALLOC_FILE: u16 = 6;
+const CHUNK_OF_FILE: u16 = 7;
 
 /// The longest text of a request, in bytes: device and type together, or a list of regions.
 pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
 
 /// What stands before the text of a [`Source`].
 const SOURCE_HEAD: usize = 8;
+
+/// How much less text a [`Request::AllocFile`] has room for: the file's number, in place of two numbers of a [`Request::Alloc`].
+const FILE_TEXT_LESS: usize = 8;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,26 @@ pub enum Request<'m> {
         /// Only those with a higher number; 0 for all.
         after: u64,
     },
+    /// A chunk for an open file: the connection keeps it, and every connection that knows the file's number may ask for it with
+    /// [`Request::ChunkOfFile`]. The answer is [`Answer::Chunk`](crate::Answer::Chunk), without memory.
+    AllocFile {
+        /// The file's number: random, because whoever knows it gets the memory.
+        file: u128,
+        /// Where the chunk may come from; the names have room for 8 bytes less than [`MAX_TEXT`].
+        from: Source<'m>,
+        /// The size in bytes.
+        size: u64,
+        /// The alignment in bytes; 0 for a page.
+        alignment: u64,
+    },
+    /// What chunk an open file has, and the descriptors of its memory from piece number `first` on. The answer is
+    /// [`Answer::Chunk`](crate::Answer::Chunk).
+    ChunkOfFile {
+        /// The file's number.
+        file: u128,
+        /// The number of the first piece that is wanted.
+        first: u64,
+    },
 }
 
 /// Which regions are meant.
@@ -62,10 +87,12 @@ pub enum Source<'m> {
 
 /// A text that is longer than a message has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the names have {bytes} bytes; a request has room for {MAX_TEXT}")]
+#[error("the names have {bytes} bytes; the request has room for {room}")]
 pub struct TooLong {
     /// Its length in bytes.
     pub bytes: usize,
+    /// The room for it, in bytes.
+    pub room: usize,
 }
 
 impl Source<'_> {
@@ -113,10 +140,15 @@ impl Message {
     ///
     /// [`TooLong`] when the names don't fit.
     pub fn request(id: u64, request: &Request<'_>) -> Result<Message, TooLong> {
-        if let Request::Alloc { from, .. } | Request::Info(from) = request
-            && from.bytes() > MAX_TEXT
+        let text = match request {
+            Request::Alloc { from, .. } | Request::Info(from) => Some((from.bytes(), MAX_TEXT)),
+            Request::AllocFile { from, .. } => Some((from.bytes(), MAX_TEXT - FILE_TEXT_LESS)),
+            _ => None,
+        };
+        if let Some((bytes, room)) = text
+            && bytes > room
         {
-            return Err(TooLong { bytes: from.bytes() });
+            return Err(TooLong { bytes, room });
         }
         let kind = match request {
             Request::Alloc { .. } => ALLOC,
@@ -124,6 +156,8 @@ impl Message {
             Request::Chunk { .. } => CHUNK,
             Request::Info(_) => INFO,
             Request::List { .. } => LIST,
+            Request::AllocFile { .. } => ALLOC_FILE,
+            Request::ChunkOfFile { .. } => CHUNK_OF_FILE,
         };
         let mut message = Message::empty(kind, id);
         let body = &mut Writer::new(message.body());
@@ -138,6 +172,16 @@ impl Message {
             Request::Free => {}
             Request::Chunk { first: number } | Request::List { after: number } => body.u64(*number),
             Request::Info(from) => from.write(body),
+            Request::AllocFile { file, from, size, alignment } => {
+                body.u128(*file);
+                body.u64(*size);
+                body.u64(*alignment);
+                from.write(body);
+            }
+            Request::ChunkOfFile { file, first } => {
+                body.u128(*file);
+                body.u64(*first);
+            }
         }
         Ok(message)
     }
@@ -161,6 +205,11 @@ impl Message {
             CHUNK => Request::Chunk { first: body.u64()? },
             INFO => Request::Info(Source::read(&mut body)?),
             LIST => Request::List { after: body.u64()? },
+            ALLOC_FILE => {
+                let (file, size, alignment) = (body.u128()?, body.u64()?, body.u64()?);
+                Request::AllocFile { file, from: Source::read(&mut body)?, size, alignment }
+            }
+            CHUNK_OF_FILE => Request::ChunkOfFile { file: body.u128()?, first: body.u64()? },
             kind => return Err(Malformed::Kind { kind }),
         };
         body.end()?;

@@ -82,6 +82,20 @@ impl Accounts {
         Ok(Seat { accounts: self.clone(), uid: peer.uid })
     }
 
+    /// Refuses the last place, of the server or of the user, to a connection that keeps the chunk of an open file: who asks about
+    /// the file later does it on another connection, for which there has to be a place.
+    pub(crate) fn keeps_a_place(&self, peer: &Peer) -> Result<(), Refusal> {
+        let Limits { user_connections, connections, .. } = self.limits;
+        let books = self.books.lock();
+        let has = books.users.get(&peer.uid).map_or(0, |user| user.seats);
+        if has < user_connections && books.seats < connections {
+            return Ok(());
+        }
+        let words =
+            "the last connection is left for questions about open files; raise the limits on connections";
+        Err(Refusal::new(Errno::DQUOT, words))
+    }
+
     /// Charges `peer` for a chunk of `bytes`.
     pub(crate) fn charge(self: &Arc<Self>, peer: &Peer, bytes: u64) -> Result<Charge, Refusal> {
         let books = &mut *self.books.lock();

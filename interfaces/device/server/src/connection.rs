@@ -2,6 +2,7 @@
 
 use crate::accounts::{Accounts, Seat};
 use crate::behind::Behind;
+use crate::files::{Files, OpenFile};
 use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
@@ -24,6 +25,7 @@ pub(crate) struct Desk {
     pub(crate) rules: Rules,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) behind: Behind,
+    pub(crate) files: Arc<Files>,
 }
 
 /// What one client has.
@@ -31,9 +33,18 @@ pub(crate) struct Desk {
 pub(crate) struct Client {
     pub(crate) peer: Peer,
     pub(crate) lease: Option<Lease>,
+    /// The open file whose chunk this connection keeps. Then it has no other.
+    pub(crate) file: Option<OpenFile>,
     pub(crate) seat: Seat,
     /// A request that waits until the answer before is read.
     pub(crate) asked: Option<Box<Message>>,
+}
+
+impl Client {
+    /// Whether the connection has a chunk, or keeps that of an open file.
+    pub(crate) fn has_chunk(&self) -> bool {
+        self.lease.is_some() || self.file.is_some()
+    }
 }
 
 /// What goes back to a client.
@@ -47,7 +58,7 @@ impl Desk {
         }
         match *request {
             Request::Alloc { from, size, alignment, memory } => {
-                if client.lease.is_some() {
+                if client.has_chunk() {
                     return Err(Refusal::has_chunk());
                 }
                 self.allow(&client.peer, from)?;
@@ -72,6 +83,23 @@ impl Desk {
             Request::Chunk { first } => {
                 let lease = client.lease.as_ref().ok_or_else(Refusal::no_chunk)?;
                 let (answer, files) = lease.answer_with_memory(first)?;
+                Ok((Answer::Chunk(answer), files))
+            }
+            Request::AllocFile { file, from, size, alignment } => {
+                if client.has_chunk() {
+                    return Err(Refusal::has_chunk());
+                }
+                self.allow(&client.peer, from)?;
+                self.accounts.keeps_a_place(&client.peer)?;
+                let file = self.files.claim(file)?;
+                let lease = self.allocate(turn, &client.peer, from, size, alignment)?;
+                let answer = lease.answer();
+                file.put(lease);
+                client.file = Some(file);
+                Ok((Answer::Chunk(answer), Vec::new()))
+            }
+            Request::ChunkOfFile { file, first } => {
+                let (answer, files) = self.files.chunk(file, |lease| lease.answer_with_memory(first))?;
                 Ok((Answer::Chunk(answer), files))
             }
             Request::Info(from) => {

@@ -42,6 +42,7 @@ mod alarm;
 mod behind;
 mod config;
 mod connection;
+mod files;
 mod lease;
 mod limits;
 mod peer;

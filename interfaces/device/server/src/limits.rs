@@ -22,7 +22,8 @@ pub struct Limits {
     pub process: Quota,
     /// For one user: `user-chunks` and `user-bytes`.
     pub user: Quota,
-    /// Connections of one user: `user-connections`.
+    /// Connections of one user: `user-connections`. Open files of the preload library don't get the last one, because questions
+    /// about them need a connection.
     pub user_connections: u64,
     /// Connections in all: `connections`. Each takes a descriptor, and another for the memory of its chunk; the server lets in no more than it can have
     /// (`RLIMIT_NOFILE`) when it starts.

@@ -5,6 +5,7 @@ use crate::address::{Address, BindError, Listener};
 use crate::alarm::Alarm;
 use crate::behind::Behind;
 use crate::connection::{Client, Desk};
+use crate::files::OpenFile;
 use crate::limits::Limits;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
@@ -124,7 +125,7 @@ impl Server {
             connections: Mutex::default(),
             newest: AtomicU64::new(FIRST_CONNECTION),
             full: AtomicBool::new(false),
-            desk: Desk { cma, rules, accounts, behind: Behind::new(alarm.clone()) },
+            desk: Desk { cma, rules, accounts, behind: Behind::new(alarm.clone()), files: Arc::default() },
             alarm,
             listener: address.listen()?,
         };
@@ -279,7 +280,7 @@ impl Server {
     fn admit(&self, socket: OwnedFd, peer: Peer, seat: Seat) -> Arc<Connection> {
         let number = self.newest.fetch_add(1, Ordering::Relaxed);
         tracing::debug!(number, ?peer, "connected");
-        let (uid, client) = (peer.uid, Client { peer, lease: None, seat, asked: None });
+        let (uid, client) = (peer.uid, Client { peer, lease: None, file: None, seat, asked: None });
         let connection = Arc::new(Connection { number, uid, socket, client: Mutex::new(Some(client)) });
         self.connections.lock().insert(number, connection.clone());
         connection
@@ -353,9 +354,8 @@ impl Server {
     fn hang_up(&self, connection: &Connection) {
         self.connections.lock().remove(&connection.number);
         let _ = epoll::delete(&self.epoll, &connection.socket);
-        let Some(Client { lease: Some(lease), seat, peer, .. }) = connection.client.lock().take() else {
-            return;
-        };
+        let Some(Client { lease, file, seat, peer, .. }) = connection.client.lock().take() else { return };
+        let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
         if let Err(lease) = lease.reclaim() {
             tracing::debug!(number = connection.number, ?peer, "left a chunk behind");
             self.desk.behind.leave(lease, seat);

@@ -46,11 +46,14 @@ proptest! {
         alignment: u64,
         memory: bool,
         number: u64,
+        file: u128,
     ) {
         let from = source(&from);
         let alloc = Request::Alloc { from, size, alignment, memory };
+        let of_file =
+            [Request::AllocFile { file, from, size, alignment }, Request::ChunkOfFile { file, first: number }];
         let others = [Request::Free, Request::Chunk { first: number }, Request::List { after: number }];
-        for request in others.into_iter().chain([alloc, Request::Info(from)]) {
+        for request in others.into_iter().chain([alloc, Request::Info(from)]).chain(of_file) {
             let message = Message::request(id, &request).unwrap();
             prop_assert_eq!(message.as_request(), Ok((id, request)));
             let is_answer = !matches!(message.as_answer(), Err(Malformed::Kind { .. }));
@@ -101,7 +104,17 @@ fn the_longest_names_fit_and_longer_ones_are_refused() {
     let fits = Request::Alloc { from: Source::Regions(&names[1..]), size: 1, alignment: 0, memory: true };
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
     let device = Source::Device { device: &names[..MAX_TEXT], kind: "k" };
-    assert_eq!(Message::request(1, &Request::Info(device)), Err(TooLong { bytes: MAX_TEXT + 1 }));
+    assert_eq!(
+        Message::request(1, &Request::Info(device)),
+        Err(TooLong { bytes: MAX_TEXT + 1, room: MAX_TEXT })
+    );
+    let of_file = |names| Request::AllocFile { file: 7, from: Source::Regions(names), size: 1, alignment: 0 };
+    let fits = of_file(&names[9..]);
+    assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
+    assert_eq!(
+        Message::request(1, &of_file(&names[8..])),
+        Err(TooLong { bytes: MAX_TEXT - 7, room: MAX_TEXT - 8 })
+    );
 }
 
 #[test]
