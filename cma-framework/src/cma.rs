@@ -10,7 +10,7 @@ use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
 use crate::loader::{Plugin, name_fault};
 use crate::memory::Memory;
 use crate::region::{
-    AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Owner, Region, Registered,
+    AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Look, Owner, Region, Registered,
 };
 use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
 use crate::reserve::{Reserved, Reserver};
@@ -21,6 +21,7 @@ use cma_api::{Asker, DmaAddr, PageRange, Pages};
 pub use replace::Replacement;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// The contiguous memory framework: regions, the map, and allocators bound late. Clones are handles to the same one.
 ///
@@ -287,7 +288,7 @@ impl Cma {
             return Err(InvalidRegion::BadAllocatorName { name: name.to_string(), fault }.into());
         }
         let given = matches!(choice, AllocatorChoice::Given { .. });
-        let region = Region::new(self.0.id, name.as_deref().map(Arc::from), range, choice);
+        let region = Region::new(&self.0, name.as_deref().map(Arc::from), range, choice);
         if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_given() {
             return Err(RegisterError::Allocator { allocator, reason });
         }
@@ -320,6 +321,16 @@ impl Cma {
         setup.single.retain(|early| !early.has_ended());
         self.change(|world| world.without_region(region));
         Ok(())
+    }
+
+    /// Looks again at memory that was set aside ([`Chunk::share`](crate::Chunk::share)), as far as that is due, and frees what can be
+    /// had again. The answer is when to look the next time; `None` when nothing is set aside.
+    ///
+    /// A region also looks by itself before it refuses a request, so a host need not call this. One that does has the memory back
+    /// sooner.
+    pub fn recover_memory(&self) -> Option<Instant> {
+        let regions = self.regions();
+        regions.iter().filter_map(|region| region.look_aside(Look::Due).next).min()
     }
 
     /// The registered regions in ascending order of address, private ones included.
@@ -456,6 +467,11 @@ impl Setup {
 }
 
 impl Shared {
+    /// Distinguishes this framework from others in the process.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
     pub(crate) fn world(&self) -> arc_swap::Guard<Arc<World>> {
         self.world.load()
     }

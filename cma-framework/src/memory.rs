@@ -255,23 +255,70 @@ pub struct SharedChunk {
     chunk: Chunk,
 }
 
+/// A part of a region whose memory nobody can be given now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unusable {
+    pub(crate) range: PageRange,
+    /// The memory went elsewhere; else somebody still holds it.
+    pub(crate) lost: bool,
+}
+
+impl Unusable {
+    /// What an error says of the state of memory; `None` for any other error.
+    fn of(error: &MemoryError) -> Option<Self> {
+        match *error {
+            MemoryError::Held { range } => Some(Unusable { range, lost: false }),
+            MemoryError::Lost { range } => Some(Unusable { range, lost: true }),
+            _ => None,
+        }
+    }
+
+    /// Whether the memory of `range`, which is a live chunk that nobody uses, can be had again.
+    ///
+    /// # Errors
+    ///
+    /// What of it can't, where that is the reason.
+    pub(crate) fn check(memory: &dyn Memory, range: PageRange) -> Result<(), Option<Self>> {
+        memory.store(Claim(range)).map(drop).map_err(|error| Unusable::of(&error))
+    }
+}
+
+/// How many places are tried for one chunk.
+const MOST_PLACES: usize = 32;
+
 impl Chunk {
-    fn store(self) -> Result<(Box<dyn Store>, Chunk), NotMapped> {
-        let made = match self.region().memory() {
-            Some(memory) => memory.store(Claim(self.range())),
-            None => Err(MemoryError::Simulated { region: self.region().to_string() }),
-        };
-        match made {
-            Ok(store) => Ok((store, self)),
-            Err(error) => Err(NotMapped { chunk: self, error }),
+    fn store(mut self) -> Result<(Box<dyn Store>, Chunk), NotMapped> {
+        let mut places = 1;
+        loop {
+            let made = match self.region().memory() {
+                Some(memory) => memory.store(Claim(self.range())),
+                None => Err(MemoryError::Simulated { region: self.region().to_string() }),
+            };
+            let error = match made {
+                Ok(store) => return Ok((store, self)),
+                Err(error) => error,
+            };
+            let Some(unusable) = Unusable::of(&error).filter(|_| places < MOST_PLACES) else {
+                return Err(NotMapped { chunk: self, error });
+            };
+            self = match self.elsewhere(&unusable) {
+                Ok(moved) => moved,
+                Err(chunk) => return Err(NotMapped { chunk, error }),
+            };
+            places += 1;
         }
     }
 
     /// The chunk as bytes, all zero.
     ///
+    /// When a process still holds memory of its place that it was given before, or has given that memory up, the chunk moves to
+    /// another place of the same size and alignment: of its region, or, if a device asked for it by name, of another region that the map
+    /// has for that device. So look at the [start](MappedChunk::start) afterwards. What can't be had is set aside: its region
+    /// serves from elsewhere until that memory can be had again.
+    ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
+    /// [`NotMapped`], with the chunk, when its region has no memory, the system has no more, or there is no other place.
     pub fn map(self) -> Result<MappedChunk, NotMapped> {
         let (mut store, chunk) = self.store()?;
         match store.map() {
@@ -283,11 +330,11 @@ impl Chunk {
         }
     }
 
-    /// The chunk as memory for another process, all zero.
+    /// The chunk as memory for another process, all zero. It moves as with [`map`](Self::map).
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
+    /// The same.
     pub fn share(self) -> Result<SharedChunk, NotMapped> {
         let (store, chunk) = self.store()?;
         Ok(SharedChunk { store, chunk })
@@ -295,24 +342,9 @@ impl Chunk {
 }
 
 impl NotMapped {
-    /// Keeps what can't be had out of use, so that its region serves the next request from elsewhere, and frees the rest of the
-    /// chunk. The answer is that part, live until it is dropped; whether it can be had again tells [`Chunk::share`].
-    ///
-    /// # Errors
-    ///
-    /// Itself, if it isn't the memory's state that was in the way ([`MemoryError::Held`], [`MemoryError::Lost`]).
-    pub fn set_aside(self) -> Result<Chunk, NotMapped> {
-        let (MemoryError::Held { range } | MemoryError::Lost { range }) = self.error else {
-            return Err(self);
-        };
-        tracing::warn!(region = %self.chunk.region(), %range, error = %self.error, "memory set aside");
-        let chunk = self.chunk.range();
-        let first = range.first_page().max(chunk.first_page());
-        let end = range.end_page().min(chunk.end_page());
-        Ok(match end.checked_sub(first) {
-            Some(pages) if pages > 0 => self.chunk.narrowed(PageRange::from_pages(first, pages)),
-            _ => self.chunk,
-        })
+    /// Whether memory of the same size can be had from another region: it is the state of this region's memory that is in the way.
+    pub fn may_be_elsewhere(&self) -> bool {
+        Unusable::of(&self.error).is_some()
     }
 }
 

@@ -4,6 +4,7 @@
 //! regions never meet. A plug-in is called under the lock of its region alone.
 
 mod account;
+mod aside;
 mod attach;
 mod chunks;
 mod guard;
@@ -13,11 +14,14 @@ mod verify;
 
 use crate::allocate::{Misplacement, Reason};
 use crate::clock::Moment;
+use crate::cma::Shared as Framework;
 use crate::events;
 use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
 use account::Account;
 pub use account::{Failure, Owner, RegionStatistics};
+use aside::Aside;
+pub(crate) use aside::Look;
 pub(crate) use attach::Allocators;
 use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
@@ -27,7 +31,8 @@ use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 use spin::mutex::SpinMutex;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::{fmt, mem};
 
 /// A handle to a registered region. Clones are handles to the same region.
@@ -39,6 +44,7 @@ pub struct Region(Arc<Shared>);
 struct Shared {
     /// The number of the framework it belongs to.
     owner: u64,
+    framework: Weak<Framework>,
     name: Option<Arc<str>>,
     range: PageRange,
     state: SpinMutex<State>,
@@ -53,6 +59,8 @@ struct State {
     account: Account,
     /// What is behind the addresses, as long as it is registered.
     memory: Option<Arc<dyn Memory>>,
+    /// Booked parts whose memory nobody can be given. Those that were looked at longest ago come first.
+    aside: VecDeque<Aside>,
 }
 
 /// A region's figures at one moment.
@@ -72,9 +80,15 @@ pub struct RegionStatus {
 }
 
 impl Region {
-    pub(crate) fn new(owner: u64, name: Option<Arc<str>>, range: PageRange, choice: AllocatorChoice) -> Self {
+    pub(crate) fn new(
+        framework: &Arc<Framework>,
+        name: Option<Arc<str>>,
+        range: PageRange,
+        choice: AllocatorChoice,
+    ) -> Self {
         Region(Arc::new(Shared {
-            owner,
+            owner: framework.id(),
+            framework: Arc::downgrade(framework),
             name,
             range,
             state: SpinMutex::new(State {
@@ -84,6 +98,7 @@ impl Region {
                 chunks: ChunkTable::new(range),
                 account: Account::new(range.pages()),
                 memory: None,
+                aside: VecDeque::new(),
             }),
         }))
     }
@@ -118,6 +133,11 @@ impl Region {
     /// The number of the framework it belongs to.
     pub(crate) fn owner(&self) -> u64 {
         self.0.owner
+    }
+
+    /// The framework it belongs to, as long as that exists.
+    fn framework(&self) -> Option<Arc<Framework>> {
+        self.0.framework.upgrade()
     }
 
     /// Its place.
@@ -199,8 +219,22 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
         // The chunk is put together when the lock is free again: it would only be moved about meanwhile.
-        let (first, tag, slot) = self.place(request, registered)?;
-        Ok(Chunk::new(self.clone(), first, request.pages(), tag, slot))
+        let (first, tag, slot) = match self.place(request, registered) {
+            Ok(placed) => placed,
+            Err(reason) => self.place_once_more(request, registered, reason)?,
+        };
+        Ok(Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot))
+    }
+
+    /// Places a request that was refused for `reason`, if memory that was set aside can be had again. The refusal was counted.
+    #[cold]
+    fn place_once_more(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+        reason: Box<Reason>,
+    ) -> Result<(u64, Tag, Slot), Box<Reason>> {
+        if self.look_aside(Look::Needed).recovered { self.place(request, registered) } else { Err(reason) }
     }
 
     /// Places and books a chunk. The answer is its first page, its tag and its slot.
@@ -312,30 +346,6 @@ impl Region {
         }
     }
 
-    /// Makes `part` of the chunk in `slot` all that is left of it, or leaves it as it is if the allocator can't adopt that. The answer is
-    /// what is left.
-    fn narrow(&self, slot: Slot, range: PageRange, tag: Tag, part: PageRange) -> (PageRange, Tag, Slot) {
-        let mut state = self.lock();
-        self.free_slot(&mut state, slot, range, tag);
-        let adopted = [part, range].into_iter().find_map(|left| Some((left, state.adopt(self, left)?)));
-        let (left, tag) = adopted.unwrap_or_else(|| {
-            if matches!(state.attached, Attached::Allocator(_)) {
-                state.end_service(self, &format!("it can't adopt {range}, which it had placed itself"));
-            }
-            // Nobody looks at the tag before another allocator has adopted it.
-            (range, tag)
-        });
-        let booked = state.chunks.book(left, Asker::NOBODY, Moment::now());
-        let slot =
-            booked.unwrap_or_else(|chunks::Overlaps| unreachable!("its pages were free under this lock"));
-        state.account.took(left.pages());
-        drop(state);
-        if events::on() {
-            events::released(self, range);
-        }
-        (left, tag, slot)
-    }
-
     /// Makes a chunk known by its address, because its guard goes.
     fn release_guard(&self, slot: Slot, tag: Tag) {
         self.lock().chunks.index(slot, tag);
@@ -385,9 +395,11 @@ impl Region {
     /// Ends the region, if it is empty.
     pub(crate) fn unregister(&self) -> Result<(), UnregisterError> {
         let mut state = self.lock();
+        let aside = state.aside.len() as u32;
         match (state.registered, state.chunks.live()) {
             (false, _) => Err(UnregisterError::NotRegistered),
-            (true, 0) => {
+            (true, live) if live == aside => {
+                state.free_aside(self);
                 state.registered = false;
                 let allocator = mem::replace(&mut state.attached, Attached::Nothing { failure: None });
                 let memory = state.memory.take();
@@ -397,7 +409,7 @@ impl Region {
                 drop((allocator, memory));
                 Ok(())
             }
-            (true, users) => Err(UnregisterError::Busy { users }),
+            (true, live) => Err(UnregisterError::Busy { users: live - aside }),
         }
     }
 }

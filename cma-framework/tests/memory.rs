@@ -4,14 +4,16 @@ mod common;
 
 use cma_framework::config::Map;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
+use cma_framework::register::UnregisterError;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{
     AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange, Pages,
-    Plugin,
+    Plugin, Region,
 };
 use common::{BASE, MIB};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// Memory that gives nothing, and counts how often it ends.
 #[derive(Debug)]
@@ -103,7 +105,8 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     let backed = cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap();
     let addresses = common::region(&cma, "addresses", BASE + MIB, MIB, AllocatorChoice::Default);
     for (region, said) in [(backed, "still held"), (addresses, "region addresses is addresses alone")] {
-        let chunk = cma.alloc_from_region(&region, 4096, 0).unwrap();
+        // All of the region: there is no other place.
+        let chunk = cma.alloc_from_region(&region, MIB, 0).unwrap();
         let refused = chunk.map().unwrap_err();
         assert!(refused.to_string().contains(said), "{refused}");
         let refused = refused.chunk.share().unwrap_err();
@@ -113,11 +116,39 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     }
 }
 
-/// Memory of which somebody else holds the pages from number 16 to 19, as long as they want.
+/// Memory of which somebody else holds some pages: those whose bit is set, by their number in the region.
 #[derive(Clone, Debug, Default)]
-struct PartlyHeld(Arc<AtomicUsize>);
+struct PartlyHeld(Arc<Mutex<Vec<bool>>>);
 
 const HELD: PageRange = PageRange::from_pages((BASE >> 12) + 16, 4);
+
+impl PartlyHeld {
+    /// Somebody holds `HELD`.
+    fn new() -> Self {
+        let memory = PartlyHeld::default();
+        memory.hold(HELD);
+        memory
+    }
+
+    fn hold(&self, range: PageRange) {
+        let held = &mut *self.0.lock().unwrap();
+        held.resize(256, false);
+        held[(range.first_page() - (BASE >> 12)) as usize..][..range.pages().get() as usize].fill(true);
+    }
+
+    fn let_go(&self) {
+        self.0.lock().unwrap().fill(false);
+    }
+
+    /// The first pages of `range` that somebody holds, and those behind them.
+    fn held_in(&self, range: PageRange) -> Option<PageRange> {
+        let held = self.0.lock().unwrap();
+        let is_held = |page: &u64| held.get((page - (BASE >> 12)) as usize).is_some_and(|held| *held);
+        let first = (range.first_page()..range.end_page()).find(is_held)?;
+        let pages = (first..).take_while(is_held).count();
+        Some(PageRange::from_pages(first, pages as u64))
+    }
+}
 
 // SAFETY: a store has no bytes.
 unsafe impl Memory for PartlyHeld {
@@ -126,9 +157,9 @@ unsafe impl Memory for PartlyHeld {
     }
 
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
-        match self.0.load(Ordering::SeqCst) {
-            0 if claim.range().overlaps(HELD) => Err(MemoryError::Held { range: HELD }),
-            _ => Ok(Box::new(Nothing)),
+        match self.held_in(claim.range()) {
+            Some(range) => Err(MemoryError::Held { range }),
+            None => Ok(Box::new(Nothing)),
         }
     }
 }
@@ -244,68 +275,237 @@ fn only_the_pieces_that_are_asked_for_are_opened() {
     assert_eq!(opened.load(Ordering::SeqCst), 1);
 }
 
-#[test]
-fn memory_that_cant_be_had_is_set_aside_and_the_rest_of_its_region_goes_on() {
-    let algorithms = [
+fn algorithms() -> [Plugin; 4] {
+    [
         Plugin::built_in::<cma_best_fit::BestFit>(),
         Plugin::built_in::<cma_buddy::Buddy>(),
         Plugin::built_in::<cma_bitmap::Bitmap>(),
         Plugin::built_in::<cma_tlsf::Tlsf>(),
-    ];
-    for plugin in algorithms {
+    ]
+}
+
+/// A framework with a region `r` of 1 MiB of `memory`.
+fn partly_held(plugin: Plugin, memory: &PartlyHeld) -> (Cma, Region) {
+    let cma = Cma::new();
+    cma.allocator_register(plugin).unwrap();
+    cma.early_region_register(early("r")).unwrap();
+    cma.early_regions_reserve(&mut memory.clone());
+    cma.initialise();
+    cma.set_map(Map::parse("*=r").unwrap());
+    let region = cma.region("r").unwrap();
+    (cma, region)
+}
+
+fn figures(region: &Region) -> (u64, u32) {
+    (region.status().free_bytes, region.status().users)
+}
+
+#[test]
+fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
+    for plugin in algorithms() {
         let name = plugin.name().to_string();
-        let cma = Cma::new();
-        cma.allocator_register(plugin).unwrap();
-        cma.early_region_register(early("r")).unwrap();
-        let mut memory = PartlyHeld::default();
-        cma.early_regions_reserve(&mut memory);
-        cma.initialise();
-        let region = cma.region("r").unwrap();
-        let all = cma.alloc_from("r", MIB, 0).unwrap();
-        let aside = all.share().unwrap_err().set_aside().unwrap();
-        assert_eq!(aside.range(), HELD, "{name}");
-        assert_eq!((region.status().free_bytes, region.status().users), (MIB - HELD.bytes(), 1));
+        let memory = PartlyHeld::new();
+        let (cma, region) = partly_held(plugin, &memory);
+        // There is no other place for all of it: then nothing changes.
+        let all = cma.alloc("camera", None, MIB, 0).unwrap();
+        let refused = all.share().unwrap_err();
+        assert!(matches!(refused.error, MemoryError::Held { range } if range == HELD), "{name}");
+        assert_eq!((refused.chunk.size(), figures(&region)), (MIB, (0, 1)));
         region.check().unwrap();
-        // Half of the region is there in one piece, and is memory.
-        let half = cma.alloc_from("r", MIB / 2, 0).unwrap();
-        assert!(!half.range().overlaps(HELD), "{name}");
-        let half = half.share().unwrap();
-        let aside = aside.share().unwrap_err().chunk;
-        memory.0.store(1, Ordering::SeqCst);
-        drop(aside.share().unwrap());
+        drop(refused);
+        // Half of it is there in one piece.
+        let half = cma.alloc("camera", None, MIB / 2, MIB / 2).unwrap().share().unwrap();
+        assert!(!half.chunk().range().overlaps(HELD) && half.start().get() % (MIB / 2) == 0, "{name}");
+        assert_eq!(figures(&region), (MIB / 2 - HELD.bytes(), 2));
+        region.check().unwrap();
+        let owners: Vec<_> = cma.owners(&region).iter().map(|owner| owner.device.is_some()).collect();
+        assert_eq!(owners, [false, true], "{name}: the chunk is its device's, what is set aside nobody's");
         drop(half);
-        assert_eq!((region.status().free_bytes, region.status().users), (MIB, 0));
+        // It can be had again as soon as a request needs it, without anybody looking before.
+        cma.alloc("camera", None, MIB, 0).unwrap_err();
+        memory.let_go();
+        drop(cma.alloc("camera", None, MIB, 0).unwrap().share().unwrap());
+        assert_eq!(figures(&region), (MIB, 0));
         region.check().unwrap();
-        drop(cma.alloc_from("r", MIB, 0).unwrap().share().unwrap());
     }
 }
 
 #[test]
-fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_aside_whole() {
+fn a_chunk_may_move_to_a_place_that_overlaps_its_old_one() {
+    let memory = PartlyHeld::new();
+    let (cma, region) = partly_held(Plugin::built_in::<cma_best_fit::BestFit>(), &memory);
+    let chunk = cma.alloc_from("r", 100 << 12, 0).unwrap();
+    let gap = cma.alloc_from("r", 20 << 12, 0).unwrap();
+    let _rest = cma.alloc_from("r", (256 - 120) << 12, 0).unwrap();
+    drop(gap);
+    assert_eq!(chunk.range(), PageRange::from_pages(BASE >> 12, 100));
+    let moved = chunk.map().unwrap();
+    assert!(moved.chunk().range().overlaps(PageRange::from_pages(BASE >> 12, 100)));
+    assert_eq!(moved.chunk().range().pages(), Pages::new(100));
+    assert!(memory.held_in(moved.chunk().range()).is_none());
+    region.check().unwrap();
+}
+
+/// A huge page is held as a whole, however small the chunk is that was put there.
+#[test]
+fn all_that_is_held_is_set_aside_at_once_not_only_what_the_chunk_had_of_it() {
+    for plugin in algorithms() {
+        let memory = PartlyHeld::default();
+        let (cma, region) = partly_held(plugin, &memory);
+        let first = PageRange::from_pages(BASE >> 12, 64);
+        memory.hold(first);
+        let chunk = cma.alloc_from("r", 4096, 0).unwrap();
+        assert!(chunk.range().overlaps(first));
+        let moved = chunk.map().unwrap();
+        assert!(!moved.chunk().range().overlaps(first));
+        assert_eq!(figures(&region), (MIB - first.bytes() - 4096, 2));
+        region.check().unwrap();
+        // All of the region is held: the chunk isn't moved from page to page of it.
+        drop(moved);
+        memory.hold(region.range());
+        let refused = cma.alloc("camera", None, 4096, 0).unwrap().map().unwrap_err();
+        assert_eq!(figures(&region), (MIB - first.bytes() - 4096, 2));
+        drop(refused);
+        region.check().unwrap();
+    }
+}
+
+#[test]
+fn a_host_that_looks_has_the_memory_back_and_is_told_when_to_look_again() {
+    let memory = PartlyHeld::new();
+    let (cma, region) = partly_held(Plugin::built_in::<cma_buddy::Buddy>(), &memory);
+    assert_eq!(cma.recover_memory(), None);
+    drop(cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap());
+    assert_eq!(figures(&region), (MIB - HELD.bytes(), 1));
+    let mut due = cma.recover_memory().unwrap();
+    for _ in 0..3 {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let next = cma.recover_memory().unwrap();
+        assert!(next > due, "it looks less and less often");
+        due = next;
+    }
+    memory.let_go();
+    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    assert_eq!(cma.recover_memory(), None);
+    assert_eq!(figures(&region), (MIB, 0));
+}
+
+#[test]
+fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_place() {
+    let memory = PartlyHeld::new();
+    let (cma, region) = partly_held(Plugin::built_in::<cma_bitmap::Bitmap>(), &memory);
+    let other = Reserved {
+        range: PageRange::from_pages((BASE >> 12) + 256, 256),
+        memory: Some(Box::new(Pieced::default())),
+    };
+    let other = cma.region_register_reserved(Some("other"), other, AllocatorChoice::Default).unwrap();
+    cma.set_map(Map::parse("*=r,other").unwrap());
+    let moved = cma.alloc("camera", Some("frame"), MIB, 0).unwrap().share().unwrap();
+    assert_eq!((moved.chunk().region(), figures(&other)), (&other, (0, 1)));
+    assert_eq!(figures(&region), (MIB - HELD.bytes(), 1));
+    drop(moved);
+    memory.let_go();
+    // Who names the region stays in it.
+    assert_eq!(cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap().chunk().region(), &region);
+    memory.hold(HELD);
+    let refused = cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap_err();
+    assert!(refused.may_be_elsewhere() && *refused.chunk.region() == region);
+    region.check().unwrap();
+    other.check().unwrap();
+}
+
+#[test]
+fn a_region_ends_although_memory_of_it_is_set_aside() {
+    let memory = PartlyHeld::new();
+    let (cma, region) = partly_held(Plugin::built_in::<cma_tlsf::Tlsf>(), &memory);
+    let chunk = cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap();
+    assert_eq!(region.status().users, 2);
+    assert_eq!(cma.region_unregister(&region), Err(UnregisterError::Busy { users: 1 }));
+    drop(chunk);
+    cma.region_unregister(&region).unwrap();
+    assert_eq!((figures(&region), cma.recover_memory()), ((MIB, 0), None));
+}
+
+/// Whatever is held and let go meanwhile: chunks never overlap what is held or each other, and the books are right.
+#[test]
+fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
+    for (plugin, mut seed) in algorithms().into_iter().zip([1_u64, 2, 3, 4]) {
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (seed >> 33) % below
+        };
+        let memory = PartlyHeld::default();
+        let (cma, region) = partly_held(plugin, &memory);
+        let mut live = Vec::new();
+        let (mut moved, mut kept) = (0, 0);
+        for _ in 0..3000 {
+            match random(8) {
+                0 if random(4) == 0 => memory.let_go(),
+                0 => memory.hold(PageRange::from_pages((BASE >> 12) + random(254), 1 + random(2))),
+                1..=4 => {
+                    let (pages, alignment) = (1 + random(40), 4096 << random(4));
+                    let Ok(chunk) = cma.alloc("camera", None, pages << 12, alignment) else { continue };
+                    let place = chunk.range();
+                    match chunk.share() {
+                        Ok(shared) => {
+                            let now = shared.chunk().range();
+                            assert!(memory.held_in(now).is_none() && now.start().get() % alignment == 0);
+                            assert_eq!(now.pages().get(), pages);
+                            moved += usize::from(now != place);
+                            live.push(shared);
+                        }
+                        Err(refused) => {
+                            assert!(refused.may_be_elsewhere());
+                            // Where it was, or where the last try put it.
+                            assert_eq!(refused.chunk.range().pages().get(), pages);
+                            kept += 1;
+                        }
+                    }
+                }
+                _ if !live.is_empty() => drop(live.swap_remove(random(live.len() as u64) as usize)),
+                _ => {}
+            }
+            region.check().unwrap();
+        }
+        assert!(moved > 20 && kept > 0, "{moved} moved, {kept} stayed");
+        live.clear();
+        memory.let_go();
+        drop(cma.alloc("camera", None, MIB, 0));
+        while let Some(due) = cma.recover_memory() {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        assert_eq!(figures(&region), (MIB, 0));
+        region.check().unwrap();
+    }
+}
+
+#[test]
+fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_where_it_is() {
     let cma = Cma::new();
     let allocator = common::scripted("0+64");
     cma.early_region_register(EarlyRegion { allocator, ..early("r") }).unwrap();
-    cma.early_regions_reserve(&mut PartlyHeld::default());
+    cma.early_regions_reserve(&mut PartlyHeld::new());
     cma.initialise();
     let region = cma.region("r").unwrap();
-    let aside = cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap_err().set_aside().unwrap();
-    assert_eq!(aside.range(), PageRange::from_pages(BASE >> 12, 64));
-    assert_eq!((region.status().free_bytes, region.status().users), (MIB - (64 << 12), 1));
+    let stayed = cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap_err().chunk;
+    assert_eq!(stayed.range(), PageRange::from_pages(BASE >> 12, 64));
+    assert_eq!(figures(&region), (MIB - (64 << 12), 1));
     assert!(matches!(region.status().allocator, AllocatorState::OutOfService { .. }));
     // It heals like any other, with the chunk in its place.
     let plugin = Plugin::built_in::<cma_buddy::Buddy>();
     cma.set_region_allocator(&region, AllocatorChoice::Given { plugin, params: String::new() }).unwrap();
     region.check().unwrap();
-    drop(aside);
+    drop(stayed);
     assert_eq!(region.status().free_bytes, MIB);
     region.check().unwrap();
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_no_reason_to_set_memory_aside() {
+fn a_region_without_memory_moves_no_chunk() {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
-    cma.region_register(Some("r"), DmaAddr::new(BASE), MIB, AllocatorChoice::Default).unwrap();
+    let region = cma.region_register(Some("r"), DmaAddr::new(BASE), MIB, AllocatorChoice::Default).unwrap();
     let simulated = cma.alloc_from("r", 4096, 0).unwrap().share().unwrap_err();
-    assert!(matches!(simulated.set_aside().unwrap_err().error, MemoryError::Simulated { .. }));
+    assert!(matches!(simulated.error, MemoryError::Simulated { .. }) && !simulated.may_be_elsewhere());
+    assert_eq!(figures(&region), (MIB - 4096, 1));
 }

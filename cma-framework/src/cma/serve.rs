@@ -142,6 +142,15 @@ impl Cma {
 }
 
 impl Shared {
+    /// A chunk for the device and type that asked before, by the map in force, from another region than `besides`.
+    pub(crate) fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
+        let (device, kind) = self.askers.names()(request.asker())?;
+        let world = self.world.load();
+        let names = world.map.regions_for(&device, &kind)?;
+        let mut others = names.filter_map(|name| world.region(name)).filter(|region| *region != besides);
+        others.find_map(|region| region.allocate(request, self).ok())
+    }
+
     /// A chunk by a route that was looked up.
     #[inline(always)]
     pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {

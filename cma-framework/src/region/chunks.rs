@@ -164,6 +164,11 @@ impl ChunkTable {
         self.booked(slot.0).map_or(PageRange::from_pages(0, 0), |booked| booked.range)
     }
 
+    /// Who asked for the live chunk in `slot`.
+    pub(super) fn asker(&self, slot: Slot) -> Asker {
+        self.booked(slot.0).map_or(Asker::NOBODY, |booked| booked.asker)
+    }
+
     /// Makes the chunk in `slot` known by its address, because its guard goes.
     pub(super) fn index(&mut self, slot: Slot, tag: Tag) {
         let records = &self.records;

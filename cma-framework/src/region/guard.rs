@@ -1,8 +1,10 @@
 //! A live chunk in its owner's hands.
 
 use super::Region;
+use super::aside::Live;
 use super::chunks::Slot;
-use cma_api::{DmaAddr, PageRange, Pages, Tag};
+use crate::memory::Unusable;
+use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 
 /// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain address.
@@ -14,19 +16,48 @@ pub struct Chunk {
     first: u64,
     /// The tag it was placed with.
     tag: Tag,
-    /// [`HUGE`] for more than fit.
-    pages: u32,
+    shape: Shape,
     /// [`Slot::NONE`] once the chunk has outgrown its guard.
     slot: Slot,
 }
 
-/// As many pages, or more: 16 TiB. The region's books know how many.
-const HUGE: u32 = u32::MAX;
+/// The size and the alignment that were asked for: the number of pages, and above it log2 of the alignment in pages.
+#[derive(Clone, Copy)]
+struct Shape(u32);
+
+/// As many pages, or more: 256 GiB. The region's books know how many.
+const HUGE: u32 = (1 << 26) - 1;
+
+impl Shape {
+    #[inline]
+    fn new(pages: Pages, alignment: Alignment) -> Self {
+        let pages = pages.get().min(u64::from(HUGE)) as u32;
+        Shape(pages | (alignment.log2() - Alignment::PAGE.log2()) << HUGE.count_ones())
+    }
+
+    /// [`HUGE`] for more than fit.
+    #[inline]
+    fn pages(self) -> u32 {
+        self.0 & HUGE
+    }
+
+    fn alignment(self) -> Alignment {
+        let log2 = (self.0 >> HUGE.count_ones()) + Alignment::PAGE.log2();
+        Alignment::new(1 << log2).unwrap_or(Alignment::PAGE)
+    }
+}
 
 impl Chunk {
     #[inline]
-    pub(super) fn new(region: Region, first: u64, pages: Pages, tag: Tag, slot: Slot) -> Self {
-        Chunk { region, first, tag, pages: u32::try_from(pages.get()).unwrap_or(HUGE), slot }
+    pub(super) fn new(
+        region: Region,
+        first: u64,
+        pages: Pages,
+        alignment: Alignment,
+        tag: Tag,
+        slot: Slot,
+    ) -> Self {
+        Chunk { region, first, tag, shape: Shape::new(pages, alignment), slot }
     }
 
     /// The lowest address.
@@ -42,10 +73,9 @@ impl Chunk {
     /// The pages it covers.
     #[inline]
     pub fn range(&self) -> PageRange {
-        if self.pages == HUGE {
-            self.huge()
-        } else {
-            PageRange::from_pages(self.first, u64::from(self.pages))
+        match self.shape.pages() {
+            HUGE => self.huge(),
+            pages => PageRange::from_pages(self.first, u64::from(pages)),
         }
     }
 
@@ -59,11 +89,35 @@ impl Chunk {
         &self.region
     }
 
-    /// Frees all of it but `part`. All of it stays when its region's allocator can't have a chunk there.
-    pub(crate) fn narrowed(mut self, part: PageRange) -> Self {
-        let (left, tag, slot) = self.region.narrow(self.slot, self.range(), self.tag, part);
+    /// The chunk at another place, of the same region if possible, else of one that the map has for the device and type that asked
+    /// for it. What is `unusable` of its place is set aside.
+    ///
+    /// # Errors
+    ///
+    /// The chunk, when there is no other place. It is where it was.
+    pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
+        let asker = self.region.lock().chunks.asker(self.slot);
+        let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker) else {
+            return Err(self);
+        };
+        let moved = self.region.move_away(self.live(), &request, unusable);
+        let (Ok(live) | Err(live)) = moved;
+        (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
+        if moved.is_ok() {
+            return Ok(self);
+        }
+        let framework = self.region.framework();
+        let Some(other) = framework.and_then(|all| all.alloc_elsewhere(&request, &self.region)) else {
+            return Err(self);
+        };
+        let live = self.live();
         self.slot = Slot::NONE;
-        Chunk::new(self.region.clone(), left.first_page(), left.pages(), tag, slot)
+        self.region.set_aside(live, unusable);
+        Ok(other)
+    }
+
+    fn live(&self) -> Live {
+        Live { range: self.range(), tag: self.tag, slot: self.slot }
     }
 
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
@@ -85,5 +139,25 @@ impl Drop for Chunk {
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Chunk({} in {})", self.range(), self.region)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{HUGE, Shape};
+    use cma_api::{Alignment, Pages};
+
+    #[test]
+    fn a_shape_has_the_size_up_to_its_limit_and_every_alignment() {
+        let most = u64::from(HUGE);
+        for log2 in 12..64 {
+            let alignment = Alignment::new(1 << log2).unwrap();
+            for (pages, kept) in
+                [(1, 1), (most - 1, most - 1), (most, most), (most + 1, most), (1 << 51, most)]
+            {
+                let shape = Shape::new(Pages::new(pages), alignment);
+                assert_eq!((u64::from(shape.pages()), shape.alignment()), (kept, alignment));
+            }
+        }
     }
 }

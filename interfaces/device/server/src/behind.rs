@@ -1,11 +1,10 @@
-//! Chunks whose connections are gone and whose memory somebody still holds, and memory that can't be had because of what somebody did
-//! who had it before. They are looked at again and again, less and less often.
+//! Chunks whose connections are gone and whose memory somebody still holds. They are looked at again and again, less and less often;
+//! so is what the framework has set aside.
 
 use crate::accounts::Seat;
 use crate::alarm::Alarm;
 use crate::lease::Lease;
-use cma_framework::Chunk;
-use cma_framework::memory::NotMapped;
+use cma_framework::Cma;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,15 +15,12 @@ const SOON: Duration = Duration::from_millis(2);
 /// The longest time between two looks.
 const SELDOM: Duration = Duration::from_millis(500);
 
-/// The same of memory that can't be had: to look at it may take pages out of a pool.
-const RARELY: Duration = Duration::from_secs(10);
-
 #[derive(Debug)]
 pub(crate) struct Behind {
     /// Rings when some are due.
     alarm: Arc<Alarm>,
+    cma: Cma,
     left: Mutex<Vec<Left>>,
-    aside: Mutex<Vec<Aside>>,
     /// Held by who looks at them.
     looking: Mutex<()>,
 }
@@ -38,17 +34,9 @@ struct Left {
     wait: Duration,
 }
 
-/// Memory that nobody is given.
-#[derive(Debug)]
-struct Aside {
-    chunk: Chunk,
-    due: Instant,
-    wait: Duration,
-}
-
 impl Behind {
-    pub(crate) fn new(alarm: Arc<Alarm>) -> Self {
-        Behind { alarm, left: Mutex::default(), aside: Mutex::default(), looking: Mutex::default() }
+    pub(crate) fn new(alarm: Arc<Alarm>, cma: Cma) -> Self {
+        Behind { alarm, cma, left: Mutex::default(), looking: Mutex::default() }
     }
 
     /// Takes a chunk that a connection left.
@@ -59,11 +47,9 @@ impl Behind {
         self.set_alarm(due);
     }
 
-    /// Takes a chunk that is no memory now.
-    pub(crate) fn set_aside(&self, chunk: Chunk) {
-        let due = Instant::now() + SOON;
-        self.aside.lock().push(Aside { chunk, due, wait: SOON });
-        self.set_alarm(due);
+    /// The framework has set memory aside: it is looked at soon.
+    pub(crate) fn look_soon(&self) {
+        self.set_alarm(Instant::now() + SOON);
     }
 
     fn set_alarm(&self, due: Instant) {
@@ -75,9 +61,8 @@ impl Behind {
     /// Frees those that are due and that nobody holds any more, and memory that can be had again.
     pub(crate) fn look(&self) {
         self.free(|left, now| left.due <= now);
-        self.bring_back();
+        let aside = self.cma.recover_memory();
         let left = self.left.lock().iter().map(|left| left.due).min();
-        let aside = self.aside.lock().iter().map(|aside| aside.due).min();
         if let Some(due) = left.into_iter().chain(aside).min() {
             self.set_alarm(due);
         }
@@ -86,21 +71,6 @@ impl Behind {
     /// Frees all that nobody holds any more.
     pub(crate) fn free_some(&self) {
         self.free(|_, _| true);
-    }
-
-    fn bring_back(&self) {
-        let now = Instant::now();
-        let due: Vec<Aside> = self.aside.lock().extract_if(.., |aside| aside.due <= now).collect();
-        for Aside { chunk, wait, .. } in due {
-            match chunk.share() {
-                // Whoever is given it next has it zeroed.
-                Ok(shared) => drop(shared),
-                Err(NotMapped { chunk, .. }) => {
-                    let wait = (wait * 2).min(RARELY);
-                    self.aside.lock().push(Aside { chunk, due: now + wait, wait });
-                }
-            }
-        }
     }
 
     fn free(&self, which: impl Fn(&Left, Instant) -> bool) {

@@ -10,13 +10,12 @@ use crate::rules::Rules;
 use crate::turns::Turn;
 use cma_device_protocol::{Answer, Info, MAX_LISTED, Message, Request, Source};
 use cma_framework::Cma;
-use cma_framework::memory::NotMapped;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 
-/// How many places one request is tried at whose memory can't be had.
-const MOST_PLACES: usize = 32;
+/// How many regions one request is tried in whose memory can't be had.
+const MOST_REGIONS: usize = 32;
 
 /// What requests are served from.
 #[derive(Debug)]
@@ -164,19 +163,27 @@ impl Desk {
             let chunk = match from {
                 Source::Device { device, kind } => self.cma.alloc(device, Some(kind), size, alignment),
                 Source::Regions(list) => self.cma.alloc_from(list, size, alignment),
-            };
-            Ok::<_, Refusal>(Lease::new(chunk?, charge))
+            }?;
+            let start = chunk.start();
+            let placed = Lease::new(chunk, charge);
+            if !placed.as_ref().is_ok_and(|lease| lease.start() == start) {
+                self.behind.look_soon();
+            }
+            Ok::<_, Refusal>(placed)
         };
-        // What can't be had of a place, because of somebody who had it before, is nobody's from then on, and there are other places.
         let attempt = || -> Result<Lease, Refusal> {
-            for _ in 1..MOST_PLACES {
-                match place()?.map_err(NotMapped::set_aside) {
-                    Ok(lease) => return Ok(lease),
-                    Err(Ok(aside)) => self.behind.set_aside(aside),
-                    Err(Err(NotMapped { error, .. })) => return Err(error.into()),
+            // Chunks whose memory somebody holds. They are kept meanwhile, so that another region of the list is tried.
+            let mut unusable = Vec::new();
+            loop {
+                match (place(), unusable.len() < MOST_REGIONS) {
+                    (Ok(Ok(lease)), _) => return Ok(lease),
+                    (Ok(Err(refused)), true) if refused.may_be_elsewhere() => unusable.push(refused),
+                    (Ok(Err(refused)), _) => return Err(refused.error.into()),
+                    (Err(refusal), _) => {
+                        return Err(unusable.into_iter().next().map_or(refusal, |held| held.error.into()));
+                    }
                 }
             }
-            place()?.map_err(|NotMapped { error, .. }| error.into())
         };
         let before = self.accounts.given_back();
         attempt().or_else(|refusal| {

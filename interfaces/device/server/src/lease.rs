@@ -4,7 +4,7 @@ use crate::accounts::Charge;
 use crate::refusal::Refusal;
 use cma_device_protocol::{Chunk as Answered, Extent, MAX_DESCRIPTORS};
 use cma_framework::memory::NotMapped;
-use cma_framework::{Chunk, MemoryError, SharedChunk};
+use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
 use rustix::fd::OwnedFd;
 
 /// A chunk that a client has, and what it is charged for it.
@@ -29,7 +29,7 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// The chunk, when its memory can't be had.
+    /// The chunk, when its memory can't be had at any place of its region.
     pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Self, NotMapped> {
         let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
         let held = match chunk.share() {
@@ -40,6 +40,11 @@ impl Lease {
         let lease = Lease { held, granule, charge };
         lease.charge.placed(lease.chunk().start().get());
         Ok(lease)
+    }
+
+    /// Where the chunk is. It may have moved when it became memory.
+    pub(crate) fn start(&self) -> DmaAddr {
+        self.chunk().start()
     }
 
     fn chunk(&self) -> &Chunk {

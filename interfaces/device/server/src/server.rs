@@ -125,7 +125,13 @@ impl Server {
             connections: Mutex::default(),
             newest: AtomicU64::new(FIRST_CONNECTION),
             full: AtomicBool::new(false),
-            desk: Desk { cma, rules, accounts, behind: Behind::new(alarm.clone()), files: Arc::default() },
+            desk: Desk {
+                behind: Behind::new(alarm.clone(), cma.clone()),
+                cma,
+                rules,
+                accounts,
+                files: Arc::default(),
+            },
             alarm,
             listener: address.listen()?,
         };

@@ -84,3 +84,23 @@ fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
     served.wait_until_free("camera", 8 * MIB);
     eventually("the pool has them back", || free(POOL) == 4);
 }
+
+/// A restarted client asks by the names of regions, while another process holds the memory of the first of them.
+#[test]
+fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_the_first_is_held() {
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let mut pages = Hugetlb::new(banks()).with_page_size(HUGE);
+    let served = Served::new(framework("a=2M;b=4M", "*=a", &mut pages));
+    let (start, file) = piece(&served);
+    let window = Window::onto(&file, HUGE);
+    let pipe = window.pinned();
+    drop((window, file));
+    served.wait_until_free("camera", HUGE);
+    let client = served.client();
+    let errno =
+        client.alloc_from("a", HUGE, 0).and_then(|chunk| chunk.map().map_err(|refused| refused.error));
+    assert!(errno.is_err(), "the one page of the region is lost");
+    let chunk = client.alloc_from("a,b", HUGE, 0).unwrap();
+    assert_ne!(chunk.start(), start);
+    drop((chunk, pipe));
+}
