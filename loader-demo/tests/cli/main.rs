@@ -4,8 +4,10 @@ mod check;
 mod demo;
 mod device;
 mod figures;
+mod log;
 mod plugins;
 mod serve;
+mod server;
 mod shell;
 mod terminal;
 
