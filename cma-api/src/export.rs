@@ -2,9 +2,10 @@
 
 /// Exports `$allocator`, a type that implements [`Allocator`](crate::Allocator), as this library's allocator plug-in.
 ///
-/// For a crate with `crate-type = ["cdylib"]` whose library is named `cma_<name>_plugin`: hosts look for files called
-/// `libcma_<name>_plugin.so`. Panics in the allocator are caught inside the plug-in, which therefore
-/// must be built with the default `panic = "unwind"`. It must not set a global allocator.
+/// For a crate with `crate-type = ["cdylib"]` whose library is named `cma_<name>_plugin`: hosts
+/// look for files called `libcma_<name>_plugin.so`. Panics in the allocator are caught inside the
+/// plug-in, which therefore must be built with the default `panic = "unwind"`: with another it
+/// doesn't compile. It must not set a global allocator.
 ///
 /// ```ignore
 /// cma_api::export_allocator!(my_crate::MyAllocator);
@@ -12,6 +13,13 @@
 #[macro_export]
 macro_rules! export_allocator {
     ($allocator:ty) => {
+        // This is compiled with the flags of the crate that the macro is used in.
+        #[cfg(not(panic = "unwind"))]
+        ::core::compile_error!(
+            "an allocator plug-in must be built with panic = \"unwind\": with \"abort\" its first panic ends the host. \
+             Remove `panic = \"abort\"` from the profile, or `-C panic=abort` from the flags, that this plug-in is built with"
+        );
+
         // What abi_stable's `#[export_root_module]` writes, which can't be used: its `#[no_mangle]` is no longer
         // accepted in edition 2024, and it makes every plug-in name abi_stable as a dependency of its own.
         const _: () = {

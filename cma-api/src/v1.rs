@@ -34,7 +34,8 @@ pub struct AllocatorModule {
     pub version: RStr<'static>,
     /// What it does, in one line.
     pub description: RStr<'static>,
-    /// Attaches a new allocator to an empty region. The error's text is for the user.
+    /// Attaches a new allocator to an empty region. The error's text is for the user. Panics, and
+    /// catches that, when the region has no page.
     #[sabi(last_prefix_field)]
     pub initialise: extern "C" fn(region: PageRange, params: RStr<'_>) -> RResult<AllocatorBox, RString>,
 }
@@ -101,7 +102,13 @@ extern "C" fn initialise<A: Allocator>(
     region: PageRange,
     params: RStr<'_>,
 ) -> RResult<AllocatorBox, RString> {
-    match catch_unwind(|| A::new(region, params.as_str())) {
+    let new = || {
+        // Of a host that asks this to see whether a panic is caught on this side of the border: a
+        // trial does.
+        assert!(region.pages() > Pages::ZERO, "the region has no page");
+        A::new(region, params.as_str())
+    };
+    match catch_unwind(new) {
         Ok(Ok(allocator)) => {
             RResult::ROk(AllocatorAbi_TO::from_value(Guarded(State::Sound(allocator)), TD_Opaque))
         }
