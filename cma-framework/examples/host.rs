@@ -12,7 +12,7 @@ use cma_framework::reserve::Banks;
 use cma_framework::{Cma, EarlyState};
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A plug-in that crashes while it is loaded crashes a copy of this process, not this one. The copy starts here.
@@ -46,7 +46,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
 
     // Allocators come later, and the regions that wait for them bind.
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let trial = Trial::new(|| Command::new("/proc/self/exe"));
+    let trial = Trial::of_this_program();
     for (_, plugin) in load_all(&SearchPath::from_environment(&folders), Some(&trial)) {
         match plugin {
             Ok(plugin) => {

@@ -1,14 +1,17 @@
 //! Loading allocator plug-ins while the host runs, and refusing what is none.
 //!
-//! [`Plugin::load`] takes one file, [`load_all`] every plug-in on a [`SearchPath`]. A file is refused by what can be read from it
-//! if possible, before any of its code runs; every refusal is a [`LoadError`] that says which file, why, and
-//! what to do. What looks sound and still crashes can be found out in another process with a [`Trial`].
+//! [`Plugin::load`] takes one file, [`load_all`] every plug-in on a [`SearchPath`]. A file is
+//! refused by what can be read from it if possible, before any of its code runs; every refusal is a
+//! [`LoadError`] that says which file, why, and what to do. What looks sound and still crashes can
+//! be found out in another process with a [`Trial`]. The file is read once, into a sealed copy in
+//! memory, and that copy is what is checked, tried and run.
 //!
 //! The contract that a plug-in was built for is checked by abi_stable: the version of `cma-api`, and the layout of
 //! every type that crosses the border. Nothing can check that a library does what its types promise: a plug-in
 //! is trusted like any other native code that a program links to.
 
 mod arrivals;
+mod elf;
 mod failure;
 mod image;
 mod library;
@@ -25,7 +28,7 @@ use std::any::TypeId;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-pub use trial::{Trial, trial_child};
+pub use trial::{Trial, Tried, trial_child};
 
 /// An allocator algorithm that regions can be given to: loaded from a library or linked into the program. Clones are the
 /// same plug-in.
@@ -72,8 +75,14 @@ impl Plugin {
     /// See [`LoadFailure`].
     pub fn load(path: impl AsRef<Path>) -> Result<Plugin, LoadError> {
         let path = path.as_ref();
+        let image = Image::read(path).map_err(|reason| LoadError::new(path, reason))?;
+        Plugin::from_image(path, image)
+    }
+
+    /// Loads the library that was read from `path`.
+    fn from_image(path: &Path, image: Image) -> Result<Plugin, LoadError> {
         let load = || {
-            let (module, interface_version) = library::module(&Image::read(path)?)?;
+            let (module, interface_version) = library::module(image)?;
             let code = Code::Library(module.name().as_ptr().addr());
             let plugin = Plugin { module, code, interface_version, path: Some(path.into()) };
             plugin.check_info()?;
@@ -154,9 +163,9 @@ impl fmt::Debug for Plugin {
 /// Loads every plug-in on `search`, each after a `trial` if one is given. What can't be loaded is reported in its
 /// place and the rest goes on. Two libraries that call themselves the same are both loaded.
 pub fn load_all(search: &SearchPath, trial: Option<&Trial>) -> Vec<(PathBuf, Result<Plugin, LoadError>)> {
-    let load = |path: &Path| {
-        trial.map_or(Ok(()), |trial| trial.run(path))?;
-        Plugin::load(path)
+    let load = |path: &Path| match trial {
+        Some(trial) => trial.run(path)?.load(),
+        None => Plugin::load(path),
     };
     let candidates = search.candidates().into_iter();
     candidates

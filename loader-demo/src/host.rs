@@ -11,7 +11,6 @@ use cma_memory::{Port, Ports};
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A framework with a board's regions.
 #[derive(Debug)]
@@ -171,7 +170,7 @@ impl Found {
 
 /// How a plug-in is tried in a process of its own: this very program, started again.
 pub(crate) fn trial() -> Trial {
-    Trial::new(|| Command::new("/proc/self/exe"))
+    Trial::of_this_program()
 }
 
 /// What to say of a plug-in whose name an earlier one has.

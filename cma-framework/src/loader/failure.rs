@@ -27,6 +27,10 @@ impl LoadError {
         &self.path
     }
 
+    pub(super) fn into_reason(self) -> LoadFailure {
+        self.reason
+    }
+
     /// Why it was refused.
     pub fn reason(&self) -> &LoadFailure {
         &self.reason
@@ -52,6 +56,9 @@ pub enum LoadFailure {
     /// The system doesn't let this process read it.
     #[error("it can't be read: {0}")]
     Unreadable(io::Error),
+    /// It is a symbolic link that leads to itself, perhaps through others.
+    #[error("it is a symbolic link that leads to no file, because the links go round in a circle")]
+    LinkLoop,
     /// It has no content.
     #[error("it is empty")]
     Empty,
@@ -68,6 +75,12 @@ pub enum LoadFailure {
         theirs: String,
         /// What this process is built for.
         ours: String,
+    },
+    /// It has more than a plug-in may have.
+    #[error("it is larger than {} MiB, the most that is read of a plug-in", limit >> 20)]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
     },
     /// It is an ELF file that can't be loaded into a running process.
     #[error("it is {what}, not a shared library")]
@@ -172,6 +185,9 @@ pub enum LoadFailure {
         /// The last line of its standard error.
         said: String,
     },
+    /// A panic that a trial provoked in it, where it is to catch panics, ended the trial process.
+    #[error("a panic in it ends the process instead of being caught, as with `panic = \"abort\"`")]
+    AbortsOnPanic,
     /// The trial process refused it for one of the reasons above.
     #[error("{reason}")]
     InTrial {
@@ -182,7 +198,7 @@ pub enum LoadFailure {
         /// Its [`remedy`](LoadFailure::remedy).
         remedy: String,
     },
-    /// No trial process could be run, so nothing is known of the file.
+    /// No trial could be made, so nothing is known of the file.
     #[error("no trial load could be made: {0}")]
     NoTrial(io::Error),
     /// A folder to search isn't there.
@@ -209,9 +225,11 @@ impl LoadFailure {
             LoadFailure::Folder => "folder",
             LoadFailure::NotRegular { .. } => "not-regular",
             LoadFailure::Unreadable(_) => "unreadable",
+            LoadFailure::LinkLoop => "link-loop",
             LoadFailure::Empty => "empty",
             LoadFailure::NotElf { .. } => "not-elf",
             LoadFailure::Machine { .. } => "machine",
+            LoadFailure::TooLarge { .. } => "too-large",
             LoadFailure::NotALibrary { .. } => "not-a-library",
             LoadFailure::Truncated { .. } => "truncated",
             LoadFailure::Damaged(_) => "damaged",
@@ -229,6 +247,7 @@ impl LoadFailure {
             LoadFailure::Crashed { .. } => "crashed",
             LoadFailure::Ended { .. } => "ended",
             LoadFailure::Endless { .. } => "endless",
+            LoadFailure::AbortsOnPanic => "aborts-on-panic",
             LoadFailure::InTrial { kind, .. } => kind,
             LoadFailure::NoTrial(_) => "no-trial",
             LoadFailure::FolderMissing { .. } => "folder-missing",
@@ -244,7 +263,10 @@ impl LoadFailure {
             LoadFailure::NotRegular { .. } | LoadFailure::NotElf { .. } | LoadFailure::NotALibrary { .. } => {
                 "name a plug-in library (libcma_<name>_plugin.so)"
             }
-            LoadFailure::Unreadable(_) => "give this user permission to read it",
+            LoadFailure::Unreadable(error) if is_forbidden(error) => "give this user permission to read it",
+            LoadFailure::Unreadable(_) => "let the system read it, or copy it again",
+            LoadFailure::LinkLoop => "let the link lead to a plug-in library, or remove it",
+            LoadFailure::TooLarge { .. } => "name a plug-in library, or build it with less debug information",
             LoadFailure::Empty | LoadFailure::Truncated { .. } | LoadFailure::Damaged(_) => {
                 "build or copy it again"
             }
@@ -259,7 +281,12 @@ impl LoadFailure {
             LoadFailure::Declined(_) => "do what it asks for, or leave it out",
             LoadFailure::BadInfo { .. } => "correct the `INFO` of its allocator",
             LoadFailure::Unlinkable(_) => "install what it needs, or build it again on this system",
-            LoadFailure::NoCopy(_) => "free memory, or allow executable memory files (vm.memfd_noexec)",
+            LoadFailure::NoCopy(error) => match error.kind() {
+                io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull => "free memory",
+                _ if is_forbidden(error) => "allow executable memory files (vm.memfd_noexec)",
+                _ => "give this process more open files and memory",
+            },
+            LoadFailure::AbortsOnPanic => "build it with `panic = \"unwind\"`",
             LoadFailure::Panicked
             | LoadFailure::Crashed { .. }
             | LoadFailure::Ended { .. }
@@ -267,9 +294,17 @@ impl LoadFailure {
             LoadFailure::InTrial { remedy, .. } => remedy,
             LoadFailure::NoTrial(_) => "let this program start itself, or load without a trial",
             LoadFailure::FolderMissing { .. } => "create it, or name another",
-            LoadFailure::FolderUnreadable { .. } => "name a folder that this user may list",
+            LoadFailure::FolderUnreadable { error, .. } if is_forbidden(error) => {
+                "give this user permission to list it, or name another"
+            }
+            LoadFailure::FolderUnreadable { .. } => "name a folder that can be listed",
         }
     }
+}
+
+/// Whether it is a permission that lacks.
+fn is_forbidden(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// What a library wrote before it ended, if it wrote anything.

@@ -1,227 +1,182 @@
-//! Reads a file and decides, without running any of its code, whether the dynamic linker may be let near it.
+//! The one copy of a file that is checked, tried in another process, and run.
 //!
-//! `dlopen` maps what a library's headers name and touches it: a file that is cut off ends the process with SIGBUS, and a
-//! constructor runs before anyone has asked what the library is. So the headers are read first, as the ELF
-//! specification (gABI, chapters 4 and 5) lays them out.
+//! The copy lies in memory and is sealed: nobody can change it, so what was checked and tried is
+//! what runs, whatever becomes of the file meanwhile.
 
-use super::LoadFailure;
-use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
-use object::elf;
-use object::endian::NativeEndian as Native;
-use object::read::elf::{ElfFile, FileHeader, ProgramHeader, Sym};
-use std::fs;
+use super::{LoadFailure, elf};
+use memmap2::Mmap;
+use rustix::fs::{
+    MemfdFlags, OFlags, SealFlags, SeekFrom, fcntl_add_seals, fcntl_get_seals, memfd_create, seek,
+};
+use rustix::io::Errno;
+use std::fs::{self, File, FileType};
 use std::io;
-use std::mem::{offset_of, size_of};
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
-#[cfg(target_pointer_width = "64")]
-type Header = elf::FileHeader64<Native>;
-#[cfg(target_pointer_width = "32")]
-type Header = elf::FileHeader32<Native>;
+/// The most bytes that are read of a file. Plug-ins with all their debug information have some ten
+/// MiB.
+pub(super) const LARGEST: u64 = 256 << 20;
 
-/// A file whose content can be given to the dynamic linker.
-pub(super) struct Image {
-    /// Where it lies.
-    pub(super) path: PathBuf,
-    /// Its content, checked.
-    pub(super) bytes: Vec<u8>,
-}
+/// The parts in which a file is copied and copies are compared.
+const PART: usize = 64 << 10;
+
+const SEALS: SealFlags =
+    SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
+
+/// A library that can be given to the dynamic linker: a sealed copy in memory, checked.
+#[derive(Debug)]
+pub(super) struct Image(File);
 
 impl Image {
-    /// Reads the file at `path` and checks it.
+    /// Copies the file at `path` and checks the copy. What can be refused by its kind, its first
+    /// bytes or its size is not copied.
     pub(super) fn read(path: &Path) -> Result<Image, LoadFailure> {
-        // Before opening: a FIFO would hold up the open until someone writes to it.
-        let kind = fs::metadata(path).map_err(inaccessible)?.file_type();
-        if kind.is_dir() {
-            return Err(LoadFailure::Folder);
-        } else if !kind.is_file() {
-            let what = match () {
-                () if kind.is_fifo() => "FIFO",
-                () if kind.is_socket() => "socket",
-                () => "device",
-            };
-            return Err(LoadFailure::NotRegular { what });
+        // Before it is opened, because opening a device can have an effect.
+        check_kind(fs::metadata(path).map_err(inaccessible)?.file_type())?;
+        // Without waiting: a FIFO may have taken the file's place meanwhile, and waits for a
+        // writer.
+        let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(path).map_err(inaccessible)?;
+        let about = file.metadata().map_err(inaccessible)?;
+        check_kind(about.file_type())?;
+        let mut start = [0; elf::START];
+        let length = read_at_most(&file, &mut start, 0).map_err(inaccessible)?;
+        elf::check_start(&start[..length])?;
+        if about.len() > LARGEST {
+            return Err(LoadFailure::TooLarge { limit: LARGEST });
         }
-        let bytes = fs::read(path).map_err(inaccessible)?;
-        check(&bytes)?;
-        Ok(Image { path: path.to_path_buf(), bytes })
+        let image = Image(sealed_copy(&file, path)?);
+        elf::check(&image.content().map_err(LoadFailure::NoCopy)?)?;
+        Ok(image)
+    }
+
+    /// The image whose sealed copy another process of this program has made, checked and sent.
+    pub(super) fn received(copy: OwnedFd) -> io::Result<Image> {
+        if fcntl_get_seals(&copy)?.contains(SEALS) {
+            Ok(Image(copy.into()))
+        } else {
+            Err(io::Error::other("the copy of the plug-in is not sealed"))
+        }
+    }
+
+    /// The sealed copy.
+    pub(super) fn file(&self) -> &File {
+        &self.0
+    }
+
+    /// Whether both have the same content.
+    pub(super) fn is_same(&self, other: &Image) -> io::Result<bool> {
+        let size = self.0.metadata()?.len();
+        if size != other.0.metadata()?.len() {
+            return Ok(false);
+        }
+        let (mut ours, mut theirs) = ([0; PART], [0; PART]);
+        for at in (0..size).step_by(PART) {
+            let part = usize::try_from(size - at).map_or(PART, |left| left.min(PART));
+            self.0.read_exact_at(&mut ours[..part], at)?;
+            other.0.read_exact_at(&mut theirs[..part], at)?;
+            if ours[..part] != theirs[..part] {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn content(&self) -> io::Result<Mmap> {
+        // SAFETY: the file is sealed against writing and shrinking, so the mapped bytes never
+        // change and never go away.
+        unsafe { Mmap::map(&self.0) }
+    }
+}
+
+/// Refuses what is no regular file.
+fn check_kind(kind: FileType) -> Result<(), LoadFailure> {
+    if kind.is_file() {
+        Ok(())
+    } else if kind.is_dir() {
+        Err(LoadFailure::Folder)
+    } else if kind.is_fifo() {
+        Err(LoadFailure::NotRegular { what: "FIFO" })
+    } else if kind.is_socket() {
+        Err(LoadFailure::NotRegular { what: "socket" })
+    } else {
+        Err(LoadFailure::NotRegular { what: "device" })
     }
 }
 
 fn inaccessible(error: io::Error) -> LoadFailure {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LoadFailure::Missing,
+        _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => LoadFailure::LinkLoop,
         _ => LoadFailure::Unreadable(error),
     }
 }
 
-/// Whether `bytes` are a whole shared library for this process that exports a plug-in header.
-pub(super) fn check(bytes: &[u8]) -> Result<(), LoadFailure> {
-    check_as::<Header>(bytes)
-}
-
-/// [`check`] with the width of `Elf`, so that 32-bit and 64-bit machines share it.
-fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFailure> {
-    let header = header_of::<Elf>(bytes)?;
-    table_reaches(bytes, header.e_phoff(Native), header.e_phnum(Native), header.e_phentsize(Native))?;
-    // Section headers are not loaded, but they stand at the end of the file: missing, the file is cut off.
-    table_reaches(bytes, header.e_shoff(Native), header.e_shnum(Native), header.e_shentsize(Native))?;
-    let segments =
-        header.program_headers(Native, bytes).map_err(|_| LoadFailure::Damaged("its program headers"))?;
-    for segment in segments {
-        let (in_file, in_memory) = (segment.p_filesz(Native).into(), segment.p_memsz(Native).into());
-        let address: u64 = segment.p_vaddr(Native).into();
-        reaches(bytes, segment.p_offset(Native).into(), in_file)?;
-        if segment.p_type(Native) == elf::PT_LOAD
-            && (in_file > in_memory || address.checked_add(in_memory).is_none())
-        {
-            return Err(LoadFailure::Damaged("a segment doesn't fit into its place in memory"));
-        }
-    }
-    let file = ElfFile::<Elf>::parse(bytes).map_err(|_| LoadFailure::Damaged("its section headers"))?;
-    if is_executable(&file)? {
-        return Err(LoadFailure::NotALibrary { what: "an executable" });
-    }
-    check_plugin_header(bytes, segments, &file)
-}
-
-/// The ELF header, when it is that of a shared library for this process.
-fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, LoadFailure> {
-    let magic = &elf::ELFMAG[..bytes.len().min(elf::ELFMAG.len())];
-    if bytes.is_empty() {
-        return Err(LoadFailure::Empty);
-    } else if !bytes.starts_with(magic) {
-        let starts_with = bytes[..bytes.len().min(16)].escape_ascii().to_string();
-        return Err(LoadFailure::NotElf { starts_with });
-    }
-    reaches(bytes, 0, size_of::<Elf>() as u64)?;
-    let theirs = Machine::of(bytes);
-    if theirs != Machine::NATIVE {
-        return Err(LoadFailure::Machine { theirs: theirs.to_string(), ours: Machine::NATIVE.to_string() });
-    }
-    let header = Elf::parse(bytes).map_err(|_| LoadFailure::Damaged("its ELF header"))?;
-    match header.e_type(Native) {
-        elf::ET_DYN => Ok(header),
-        elf::ET_EXEC => Err(LoadFailure::NotALibrary { what: "an executable" }),
-        elf::ET_REL => Err(LoadFailure::NotALibrary { what: "an object file" }),
-        elf::ET_CORE => Err(LoadFailure::NotALibrary { what: "a core dump" }),
-        _ => Err(LoadFailure::NotALibrary { what: "an ELF file of unknown type" }),
-    }
-}
-
-/// What a library must agree on with the process that loads it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Machine {
-    class: elf::FileClass,
-    endian: elf::DataEncoding,
-    number: elf::Machine,
-}
-
-impl Machine {
-    const NATIVE: Machine = Machine {
-        class: if cfg!(target_pointer_width = "64") { elf::ELFCLASS64 } else { elf::ELFCLASS32 },
-        endian: if cfg!(target_endian = "little") { elf::ELFDATA2LSB } else { elf::ELFDATA2MSB },
-        number: if cfg!(target_arch = "x86_64") {
-            elf::EM_X86_64
-        } else if cfg!(target_arch = "aarch64") {
-            elf::EM_AARCH64
-        } else if cfg!(any(target_arch = "riscv64", target_arch = "riscv32")) {
-            elf::EM_RISCV
-        } else if cfg!(target_arch = "arm") {
-            elf::EM_ARM
-        } else if cfg!(target_arch = "x86") {
-            elf::EM_386
-        } else {
-            panic!("name the ELF machine number of this architecture here")
-        },
+/// A sealed copy of `file`, which the process's maps show under the name of `path`. Holes stay
+/// holes.
+fn sealed_copy(file: &File, path: &Path) -> Result<File, LoadFailure> {
+    const LONGEST: usize = 249; // memfd_create(2)
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let name = &name[..name.len().min(LONGEST)];
+    let copy = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
+        .map_err(|errno| LoadFailure::NoCopy(errno.into()))?;
+    let copy = File::from(copy);
+    let size = copy_content(file, &copy, LARGEST)?;
+    let seal = || -> io::Result<()> {
+        copy.set_len(size)?;
+        Ok(fcntl_add_seals(&copy, SEALS)?)
     };
+    seal().map_err(LoadFailure::NoCopy)?;
+    Ok(copy)
+}
 
-    /// Reads it from the first bytes of an ELF header, which are the same for every machine but for their order.
-    fn of(header: &[u8]) -> Machine {
-        let endian = elf::DataEncoding(header[5]);
-        let number = [header[18], header[19]];
-        let number =
-            if endian == elf::ELFDATA2MSB { u16::from_be_bytes(number) } else { u16::from_le_bytes(number) };
-        Machine { class: elf::FileClass(header[4]), endian, number: elf::Machine(number) }
-    }
-
-    fn form(self) -> &'static str {
-        match (self.class, self.endian) {
-            (elf::ELFCLASS64, elf::ELFDATA2LSB) => "64-bit little-endian",
-            (elf::ELFCLASS64, elf::ELFDATA2MSB) => "64-bit big-endian",
-            (elf::ELFCLASS32, elf::ELFDATA2LSB) => "32-bit little-endian",
-            (elf::ELFCLASS32, elf::ELFDATA2MSB) => "32-bit big-endian",
-            _ => "of unknown width",
+/// Copies the content of `from`, which may grow meanwhile or not know its size, and answers with
+/// the number of bytes, which is at most `most`.
+fn copy_content(from: &File, to: &File, most: u64) -> Result<u64, LoadFailure> {
+    let mut part = [0; PART];
+    let mut at = 0;
+    loop {
+        let next = next_data(from, at).map_err(inaccessible)?;
+        at = next.unwrap_or_else(|end| end);
+        if at > most {
+            return Err(LoadFailure::TooLarge { limit: most });
+        } else if next.is_err() {
+            return Ok(at);
+        }
+        let length = read_at_most(from, &mut part, at).map_err(inaccessible)?;
+        to.write_all_at(&part[..length], at).map_err(LoadFailure::NoCopy)?;
+        at += length as u64;
+        if length < PART {
+            return Ok(at);
         }
     }
 }
 
-impl std::fmt::Display for Machine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match self.number {
-            elf::EM_X86_64 => "x86-64",
-            elf::EM_AARCH64 => "AArch64",
-            elf::EM_RISCV => "RISC-V",
-            elf::EM_ARM => "ARM",
-            elf::EM_386 => "x86",
-            other => return write!(f, "machine {} of the ELF list, {}", other.0, self.form()),
-        };
-        write!(f, "{name}, {}", self.form())
+/// Where the next data of `file` is at or behind `at`, as far as its file system knows; or `Err`
+/// with the end of the file when only a hole follows.
+fn next_data(file: &File, at: u64) -> io::Result<Result<u64, u64>> {
+    match seek(file, SeekFrom::Data(at)) {
+        // Some file systems and devices answer with a place before the one they were asked from.
+        Ok(data) => Ok(Ok(data.max(at))),
+        Err(Errno::NXIO) => Ok(Err(seek(file, SeekFrom::End(0))?.max(at))),
+        Err(_) => Ok(Ok(at)),
     }
 }
 
-/// Whether the file has all of the `size` bytes from `offset` on.
-fn reaches(bytes: &[u8], offset: u64, size: u64) -> Result<(), LoadFailure> {
-    let (needs, has) = (offset.saturating_add(size), bytes.len() as u64);
-    if needs > has { Err(LoadFailure::Truncated { needs, has }) } else { Ok(()) }
-}
-
-fn table_reaches(bytes: &[u8], offset: impl Into<u64>, entries: u16, size: u16) -> Result<(), LoadFailure> {
-    reaches(bytes, offset.into(), u64::from(entries) * u64::from(size))
-}
-
-/// Whether it is a position-independent executable, which ELF gives the type of a library.
-fn is_executable<Elf: FileHeader<Endian = Native>>(file: &ElfFile<'_, Elf>) -> Result<bool, LoadFailure> {
-    let table = file.elf_dynamic_table().map_err(|_| LoadFailure::Damaged("its dynamic section"))?;
-    Ok(table.iter().any(|entry| entry.tag == elf::DT_FLAGS_1 && entry.val & elf::DF_1_PIE.0 != 0))
-}
-
-/// Whether the file exports a plug-in header that this abi_stable can read. The header starts with a constant that is
-/// the same in every version, so it is read from the file.
-fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
-    bytes: &[u8],
-    segments: &[Elf::ProgramHeader],
-    file: &ElfFile<'_, Elf>,
-) -> Result<(), LoadFailure> {
-    let symbols = file.elf_dynamic_symbol_table();
-    let is_header = |symbol: &&Elf::Sym| {
-        symbol.name(Native, symbols.strings()) == Ok(ROOT_MODULE_LOADER_NAME.as_bytes())
-            && !symbol.is_undefined(Native)
-    };
-    let symbol = symbols.iter().find(is_header).ok_or(LoadFailure::NoHeader)?;
-    let address: u64 = symbol.st_value(Native).into();
-    let header = segments
-        .iter()
-        .filter(|segment| segment.p_type(Native) == elf::PT_LOAD)
-        .find_map(|segment| segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?)
-        .filter(|header| header.len() >= size_of::<AbiHeader>())
-        .ok_or(LoadFailure::Damaged("its plug-in header lies outside its contents"))?;
-    let ours = AbiHeader::VALUE;
-    if !header.starts_with(&ours.magic_string) {
-        return Err(other_abi_stable("of unknown version".to_string()));
+/// Fills `bytes` from `file`, unless the file ends before.
+fn read_at_most(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut length = 0;
+    while length < bytes.len() {
+        match file.read_at(&mut bytes[length..], at + length as u64) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    match (word(offset_of!(AbiHeader, abi_major)), word(offset_of!(AbiHeader, abi_minor))) {
-        theirs if theirs == (ours.abi_major, ours.abi_minor) => Ok(()),
-        (major, minor) => Err(other_abi_stable(format!("{major}.{minor}"))),
-    }
-}
-
-/// Refuses a library for the version of abi_stable that wrote its header.
-pub(super) fn other_abi_stable(theirs: String) -> LoadFailure {
-    let ours = AbiHeader::VALUE;
-    LoadFailure::AbiStable { theirs, ours: format!("{}.{}", ours.abi_major, ours.abi_minor) }
+    Ok(length)
 }
 
 #[cfg(test)]

@@ -1,73 +1,90 @@
-//! From a checked file to an allocator module: the dynamic linker, then abi_stable.
+//! From a checked copy to an allocator module: the dynamic linker through libloading, then
+//! abi_stable.
 //!
-//! Libraries are never unloaded: what a plug-in started, a thread or a destructor of a thread local, would run into nothing.
+//! Libraries are never unloaded: what a plug-in started, a thread or a destructor of a thread
+//! local, would run code that is gone.
 
 use super::LoadFailure;
-use super::image::{Image, other_abi_stable};
+use super::elf::other_abi_stable;
+use super::image::Image;
 use cma_api::abi_stable::library::{
-    AbiHeaderRef, LibHeader, LibraryError, RootModule, RootModuleError, abi_header_from_path,
+    AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule, RootModuleError,
 };
 use cma_api::v1::AllocatorModuleRef;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
-use std::fs::File;
-use std::io::{self, Write};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use once_cell::sync::OnceCell;
+use std::error::Error;
+use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// What this process has loaded.
-static LOADED: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+/// What this process has loaded, or is loading.
+static LOADED: Mutex<Vec<Arc<Loaded>>> = Mutex::new(Vec::new());
 
+/// One content, which is loaded at most once. A failure is not kept.
 struct Loaded {
-    header: AbiHeaderRef,
     /// Kept open: the dynamic linker knows the library by a path that leads to this descriptor, and would take a later
     /// file under the same number for this one. Debuggers follow the path, too.
-    copy: File,
+    image: Image,
+    header: OnceCell<AbiHeaderRef>,
 }
 
 /// The module that the library in `image` exports, and the version of the interface it is built for.
-pub(super) fn module(image: &Image) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
+pub(super) fn module(image: Image) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
     bind(link(image)?.upgrade().map_err(failure)?)
 }
 
-/// Gives the library to the dynamic linker, unless this very content is loaded already.
+/// Gives the library to the dynamic linker, unless this very content is loaded already. Who asks
+/// for the same content meanwhile waits; other libraries don't, however long a constructor takes.
 ///
-/// It gets a copy in memory and not the file. The dynamic linker tells libraries apart by their path and inode, so
-/// for a file that was rebuilt it would answer with the old code; and it maps a library instead of
-/// reading it, so a file that is written over, as `cp` does, or cut short would pull running code away. What was
-/// checked is what runs, whatever becomes of the file.
-fn link(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
-    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(same) = loaded.iter().find(|l| holds(&l.copy, &image.bytes)) {
-        return Ok(same.header);
+/// The dynamic linker gets the copy in memory and not the file. It tells libraries apart by their
+/// path and inode, so for a file that was rebuilt it would answer with the old code; and it maps a
+/// library instead of reading it, so a file that is written over, as `cp` does, or cut short would
+/// pull running code away.
+fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
+    let all = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = {
+        let mut all = all();
+        // A copy that can't be compared is loaded as another one.
+        let same = all.iter().find(|loaded| loaded.image.is_same(&image).unwrap_or(false)).cloned();
+        same.unwrap_or_else(|| {
+            let library = Arc::new(Loaded { image, header: OnceCell::new() });
+            all.push(library.clone());
+            library
+        })
+    };
+    let header = library.header.get_or_try_init(|| open(&library.image)).copied();
+    if header.is_err() {
+        // Unless somebody else is trying it now.
+        let is_mine = |loaded: &Arc<Loaded>| Arc::ptr_eq(loaded, &library) && Arc::strong_count(loaded) == 2;
+        all().retain(|loaded| !is_mine(loaded));
     }
-    let copy = copy(image).map_err(LoadFailure::NoCopy)?;
+    header
+}
+
+/// Lets the dynamic linker open the library, with every symbol bound now and none of them seen by
+/// other libraries, and looks up its header.
+fn open(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
     // By the number of the process, not as `self`, so that a debugger finds it too.
-    let path = format!("/proc/{}/fd/{}", process::id(), copy.as_raw_fd());
-    let header = abi_header_from_path(path.as_ref()).map_err(failure)?;
-    loaded.push(Loaded { header, copy });
-    Ok(header)
+    let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
+    // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the
+    // module's documentation says; the file was checked to be a whole library for this process, and
+    // nobody can change it.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    // Never closed, also when it is refused below.
+    let library = ManuallyDrop::new(library.map_err(|error| unlinkable(&error))?);
+    // SAFETY: the symbol of this name is abi_stable's, and is the header of a library
+    // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has seen that the
+    // constant at its start is abi_stable's, and the library is never unloaded.
+    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
+    header.map(|header| *header).map_err(|_| LoadFailure::NoHeader)
 }
 
-/// A sealed copy in memory, which shows in the process's maps under the file's name.
-fn copy(image: &Image) -> io::Result<File> {
-    const LONGEST: usize = 249; // memfd_create(2)
-    let name = image.path.file_name().unwrap_or_default().as_encoded_bytes();
-    let name = &name[..name.len().min(LONGEST)];
-    let mut copy = File::from(memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
-    copy.write_all(&image.bytes)?;
-    fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
-    Ok(copy)
-}
-
-/// Whether `bytes` are the content of `copy`.
-fn holds(copy: &File, bytes: &[u8]) -> bool {
-    if !copy.metadata().is_ok_and(|about| about.len() == bytes.len() as u64) {
-        return false;
-    }
-    let mut content = vec![0; bytes.len()];
-    copy.read_exact_at(&mut content, 0).is_ok() && content == bytes
+/// What the dynamic linker says.
+fn unlinkable(error: &libloading::Error) -> LoadFailure {
+    let said = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    LoadFailure::Unlinkable(one_line(&said))
 }
 
 /// Starts the library, when its interface is ours.
@@ -101,8 +118,6 @@ pub(super) fn interface() -> &'static str {
 /// What abi_stable says, in our words.
 fn failure(error: LibraryError) -> LoadFailure {
     match error {
-        LibraryError::OpenError { err, .. } => LoadFailure::Unlinkable(one_line(&err.to_string())),
-        LibraryError::GetSymbolError { .. } => LoadFailure::NoHeader,
         LibraryError::InvalidAbiHeader(theirs) => {
             other_abi_stable(format!("{}.{}", theirs.abi_major, theirs.abi_minor))
         }

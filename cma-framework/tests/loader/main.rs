@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aborts;
 mod arrivals;
 mod loaded;
 mod rebuilt;

@@ -45,6 +45,48 @@ fn a_socket_and_a_device_are_refused() {
 }
 
 #[test]
+fn a_link_that_leads_to_itself_is_refused_as_such() {
+    let folder = folder();
+    let path = folder.path().join("libcma_loop_plugin.so");
+    symlink("libcma_loop_plugin.so", &path).unwrap();
+    let error = refusal(&path);
+    assert!(matches!(error.reason(), LoadFailure::LinkLoop), "{error:?}");
+    assert!(!error.to_string().contains("permission"), "{error}");
+    // A folder that is reached through such a link, too.
+    let inside = refusal(&path.join("libcma_x_plugin.so"));
+    assert!(matches!(inside.reason(), LoadFailure::LinkLoop), "{inside:?}");
+}
+
+#[test]
+fn a_huge_sparse_file_is_refused_before_it_is_read() {
+    let folder = folder();
+    let path = file(folder.path(), "sparse.so", &fs::read(fixture("revision-one")).unwrap());
+    let set_len = |length| fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+    set_len(4 << 30);
+    assert_refused!(&path, LoadFailure::TooLarge { .. }, "larger than 256 MiB", "debug information");
+    set_len(0);
+    set_len(4 << 30);
+    assert_refused!(&path, LoadFailure::NotElf { .. }, "no ELF library");
+}
+
+#[test]
+fn a_file_of_the_kernel_that_has_no_size_or_no_end_is_refused_by_its_start() {
+    let folder = folder();
+    let link = |name: &str, to: &str| {
+        let path = folder.path().join(name);
+        symlink(to, &path).unwrap();
+        path
+    };
+    assert_refused!(link("maps.so", "/proc/self/maps"), LoadFailure::NotElf { .. }, "no ELF library");
+    if fs::File::open("/proc/kcore").is_ok() {
+        let core = link("core.so", "/proc/kcore");
+        assert_refused!(core, LoadFailure::NotALibrary { what: "a core dump" }, "a core dump");
+    } else {
+        println!("skipped: this user or machine has no /proc/kcore");
+    }
+}
+
+#[test]
 fn a_file_that_may_not_be_read_is_refused() {
     let folder = folder();
     let path = file(folder.path(), "secret.so", b"text");

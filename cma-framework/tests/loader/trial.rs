@@ -2,6 +2,8 @@
 
 use super::*;
 use cma_framework::loader::{SearchPath, Trial, load_all, trial_child};
+use std::io::Read;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,22 +14,30 @@ fn child() {
     trial_child();
 }
 
-fn trial() -> Trial {
+pub(super) fn trial() -> Trial {
     trial_with("")
 }
 
 /// A trial in which the constructor of the fixture `constructor` does what `deed` says.
-fn trial_with(deed: &'static str) -> Trial {
+fn trial_with(deed: &str) -> Trial {
+    trial_after(deed, || ())
+}
+
+/// The same after `event`, which comes when the file was read.
+fn trial_after(deed: &str, event: impl Fn() + Send + Sync + 'static) -> Trial {
+    let deed = deed.to_string();
     Trial::new(move || {
+        event();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "trial::child", "--test-threads=1"]);
-        command.env("CMA_FIXTURE_CONSTRUCTOR", deed);
+        command.args(ARGUMENTS).env("CMA_FIXTURE_CONSTRUCTOR", &deed);
         command
     })
 }
 
-fn refused(trial: &Trial, path: &Path) -> LoadError {
-    says_everything(path, trial.run(path).unwrap_err())
+const ARGUMENTS: [&str; 3] = ["--exact", "trial::child", "--test-threads=1"];
+
+pub(super) fn refused(trial: &Trial, path: &Path) -> LoadError {
+    says_everything(path, trial.run(path).map(drop).unwrap_err())
 }
 
 #[test]
@@ -61,6 +71,122 @@ fn a_plugin_that_never_finishes_loading_is_stopped() {
 #[test]
 fn a_plugin_that_writes_more_than_a_pipe_holds_passes_its_trial() {
     trial_with("shout").run(&fixture("constructor")).unwrap();
+}
+
+#[test]
+fn a_plugin_that_takes_more_memory_than_it_may_is_refused() {
+    let error = refused(&trial_with("hog").with_memory(1 << 28), &fixture("constructor"));
+    // Rust's allocator ends the process.
+    assert!(
+        matches!(error.reason(), LoadFailure::Crashed { signal, .. } if signal == "SIGABRT"),
+        "{error:?}"
+    );
+}
+
+/// A place to which a fixture connects, and its path.
+fn place(folder: &TempDir) -> (UnixListener, String) {
+    let path = folder.path().join("socket");
+    (UnixListener::bind(&path).unwrap(), path.to_str().unwrap().to_string())
+}
+
+/// What came over `connection` until everybody who had its other end was gone.
+fn until_closed(connection: &mut UnixStream) -> String {
+    connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).expect("whoever has the other end is still there");
+    text
+}
+
+#[test]
+fn every_process_that_a_constructor_leaves_behind_ends_with_the_trial() {
+    let folder = folder();
+    let (listener, socket) = place(&folder);
+    for deed in ["fork", "daemon"] {
+        trial_with(&format!("{deed}:{socket}")).run(&fixture("constructor")).unwrap();
+        assert_eq!(until_closed(&mut listener.accept().unwrap().0), "", "{deed}");
+    }
+}
+
+#[test]
+fn what_a_constructor_leaves_behind_ends_also_when_the_trial_takes_too_long() {
+    let folder = folder();
+    let (listener, socket) = place(&folder);
+    let trial = trial_with(&format!("linger:{socket}")).with_limit(Duration::from_secs(2));
+    let error = refused(&trial, &fixture("constructor"));
+    assert!(matches!(error.reason(), LoadFailure::Endless { .. }), "{error:?}");
+    assert_eq!(until_closed(&mut listener.accept().unwrap().0), "");
+}
+
+#[test]
+fn what_a_constructor_leaves_behind_ends_also_with_the_host() {
+    let folder = folder();
+    let (listener, socket) = place(&folder);
+    let mut host = Command::new(std::env::current_exe().unwrap());
+    let host = host.args(["--exact", "trial::host", "--test-threads=1", "--ignored"]);
+    let mut host = host.env("CMA_FIXTURE_CONSTRUCTOR", format!("linger:{socket}")).spawn().unwrap();
+    let mut connection = listener.accept().unwrap().0;
+    host.kill().unwrap();
+    host.wait().unwrap();
+    assert_eq!(until_closed(&mut connection), "");
+}
+
+/// A host that is killed while a plug-in is on trial.
+#[test]
+#[ignore = "the process that another test starts and kills"]
+fn host() {
+    let deed = std::env::var("CMA_FIXTURE_CONSTRUCTOR").unwrap();
+    let _ = trial_with(&deed).with_limit(Duration::from_secs(60)).run(&fixture("constructor"));
+}
+
+#[test]
+fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_program_alone() {
+    let folder = folder();
+    let (listener, socket) = place(&folder);
+    let deed = format!("inspect:{socket}");
+    trial_with(&deed).run(&fixture("constructor")).unwrap();
+    let found = until_closed(&mut listener.accept().unwrap().0);
+    let [_, command, environment, descriptors] = found.lines().collect::<Vec<_>>()[..] else {
+        panic!("{found}");
+    };
+    let program = std::env::current_exe().unwrap();
+    let expected = [&[program.to_str().unwrap()], &ARGUMENTS[..]].concat();
+    assert_eq!(command.trim_end_matches("\\x00").split("\\x00").collect::<Vec<_>>(), expected);
+    let mut expected: Vec<_> =
+        std::env::vars().filter(|(name, _)| name != "CMA_FIXTURE_CONSTRUCTOR").collect();
+    expected.push(("CMA_FIXTURE_CONSTRUCTOR".to_string(), deed));
+    let mut expected: Vec<_> =
+        expected.iter().map(|(name, value)| format!("{name}={value}").escape_debug().to_string()).collect();
+    let environment = environment.trim_end_matches("\\x00").split("\\x00");
+    let mut environment: Vec<_> = environment.map(str::to_string).collect();
+    expected.sort();
+    environment.sort();
+    assert_eq!(environment, expected);
+    let count = |what: &str| descriptors.matches(what).count();
+    assert_eq!((count("socket:"), count("/memfd:")), (0, 1), "{descriptors}");
+}
+
+#[test]
+fn what_was_tried_is_loaded_whatever_is_in_the_file_meanwhile() {
+    let folder = folder();
+    let content = |name: &str| fs::read(fixture(name)).unwrap();
+    let path = file(folder.path(), "libcma_swapped_plugin.so", &content("revision-one"));
+    // Its constructor would end the trial, or this process.
+    let bad = content("constructor");
+    let swapped = path.clone();
+    let trial = trial_after("", move || {
+        file(swapped.parent().unwrap(), "libcma_swapped_plugin.so", &bad);
+    });
+    let tried = trial.run(&path).unwrap();
+    assert_eq!(refused(&trial, &path).reason().kind(), "crashed");
+    let plugin = tried.load().unwrap();
+    assert_eq!((plugin.name(), plugin.path()), ("revised", Some(path.as_path())));
+}
+
+#[test]
+fn a_program_that_makes_no_trials_is_said_to_give_no_answer() {
+    let error = refused(&Trial::new(|| Command::new("true")), &fixture("revision-one"));
+    assert!(matches!(error.reason(), LoadFailure::NoTrial(_)), "{error:?}");
+    assert!(error.to_string().contains("no answer (exit status: 0)"), "{error}");
 }
 
 #[test]
@@ -115,7 +241,7 @@ fn a_library_with_damaged_contents_is_judged_without_harm() {
             bytes[at] ^= 1 << (z & 7);
         }
         let path = file(folder.path(), "damaged.so", &bytes);
-        let verdict = trial().run(&path);
+        let verdict = trial().run(&path).map(drop);
         judged[usize::from(verdict.is_ok())] += 1;
         if let Err(error) = verdict {
             says_everything(&path, error);

@@ -4,10 +4,9 @@ mod check;
 mod demo;
 mod device;
 mod figures;
-mod log;
+mod loading;
 mod plugins;
 mod serve;
-mod server;
 mod shell;
 mod terminal;
 

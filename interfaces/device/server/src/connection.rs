@@ -4,7 +4,6 @@ use crate::accounts::{Accounts, Seat};
 use crate::behind::Behind;
 use crate::files::{Files, OpenFile};
 use crate::lease::Lease;
-use crate::log::Refusals;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
@@ -26,7 +25,6 @@ pub(crate) struct Desk {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) behind: Behind,
     pub(crate) files: Arc<Files>,
-    pub(crate) refusals: Refusals,
 }
 
 /// What one client has.
@@ -76,7 +74,7 @@ impl Desk {
                     client.lease = Some(lease);
                     Refusal::new(
                         Errno::BUSY,
-                        "a process still holds memory of this chunk: a descriptor or a mapping",
+                        "somebody holds memory of this chunk, by a descriptor or a mapping",
                     )
                 })?;
                 Ok((Answer::Freed, Vec::new()))
@@ -193,8 +191,8 @@ impl Desk {
                 return Err(refusal);
             }
             // What was given back before this was asked is free. Where nothing was, the answer is the same, and a region counts each refusal.
-            turn.wait_for_earlier(peer.uid);
-            self.behind.free_some(peer.uid);
+            turn.wait_for_earlier();
+            self.behind.free_some();
             if self.accounts.given_back() == before { Err(refusal) } else { attempt() }
         })
     }

@@ -47,8 +47,7 @@ impl Lease {
         self.chunk().start()
     }
 
-    /// The chunk.
-    pub(crate) fn chunk(&self) -> &Chunk {
+    fn chunk(&self) -> &Chunk {
         match &self.held {
             Held::Memory(shared) => shared.chunk(),
             Held::Addresses(chunk) => chunk,

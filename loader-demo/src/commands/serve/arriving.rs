@@ -4,7 +4,7 @@ use crate::host::trial;
 use crate::notice::Notice;
 use crate::options::Options;
 use crate::show::counted;
-use cma_framework::loader::{Arrival, Arrivals, LoadError, LoadFailure, Origin, SearchPath};
+use cma_framework::loader::{Arrival, Arrivals, LoadError, LoadFailure, Origin, SearchPath, Tried};
 use cma_framework::{Cma, Plugin, Replacement};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ pub(super) fn take_in(cma: Cma, mut arrivals: Arrivals) -> io::Result<()> {
 }
 
 fn load(cma: &Cma, file: &Path) {
-    match trial().run(file).and_then(|()| Plugin::load(file)) {
+    match trial().run(file).and_then(Tried::load) {
         Ok(plugin) => put_in_force(cma, file, plugin),
         // It was taken away again.
         Err(error) if is_missing(&error) => {}

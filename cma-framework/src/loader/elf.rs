@@ -1,0 +1,200 @@
+//! Decides by the content of a file, without running any of its code, whether the dynamic linker
+//! may open it.
+//!
+//! `dlopen` maps what a library's headers name and touches it: a file that is cut off ends the
+//! process with SIGBUS, and a constructor runs before anyone has asked what the library is. So the
+//! headers are read first, as the ELF specification (gABI, chapters 4 and 5) lays them out.
+
+use super::LoadFailure;
+use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
+use object::elf;
+use object::endian::NativeEndian as Native;
+use object::read::elf::{ElfFile, FileHeader, ProgramHeader, Sym};
+use std::mem::{offset_of, size_of};
+
+#[cfg(target_pointer_width = "64")]
+type Header = elf::FileHeader64<Native>;
+#[cfg(target_pointer_width = "32")]
+type Header = elf::FileHeader32<Native>;
+
+/// How many bytes of a file [`check_start`] looks at.
+pub(super) const START: usize = size_of::<Header>();
+
+/// Whether a file that starts with the [`START`] bytes `start`, or is no longer than `start`, can
+/// be a shared library for this process.
+pub(super) fn check_start(start: &[u8]) -> Result<(), LoadFailure> {
+    header_of::<Header>(start).map(drop)
+}
+
+/// Whether `bytes` are a whole shared library for this process that exports a plug-in header.
+pub(super) fn check(bytes: &[u8]) -> Result<(), LoadFailure> {
+    check_as::<Header>(bytes)
+}
+
+/// [`check`] with the width of `Elf`, so that 32-bit and 64-bit machines share it.
+fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFailure> {
+    let header = header_of::<Elf>(bytes)?;
+    table_reaches(bytes, header.e_phoff(Native), header.e_phnum(Native), header.e_phentsize(Native))?;
+    // Section headers are not loaded, but they stand at the end of the file: missing, the file is
+    // cut off.
+    table_reaches(bytes, header.e_shoff(Native), header.e_shnum(Native), header.e_shentsize(Native))?;
+    let segments =
+        header.program_headers(Native, bytes).map_err(|_| LoadFailure::Damaged("its program headers"))?;
+    for segment in segments {
+        let (in_file, in_memory) = (segment.p_filesz(Native).into(), segment.p_memsz(Native).into());
+        let address: u64 = segment.p_vaddr(Native).into();
+        reaches(bytes, segment.p_offset(Native).into(), in_file)?;
+        if segment.p_type(Native) == elf::PT_LOAD
+            && (in_file > in_memory || address.checked_add(in_memory).is_none())
+        {
+            return Err(LoadFailure::Damaged("a segment doesn't fit into its place in memory"));
+        }
+    }
+    let file = ElfFile::<Elf>::parse(bytes).map_err(|_| LoadFailure::Damaged("its section headers"))?;
+    if is_executable(&file)? {
+        return Err(LoadFailure::NotALibrary { what: "an executable" });
+    }
+    check_plugin_header(bytes, segments, &file)
+}
+
+/// The ELF header, when it is that of a shared library for this process.
+fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, LoadFailure> {
+    let magic = &elf::ELFMAG[..bytes.len().min(elf::ELFMAG.len())];
+    if bytes.is_empty() {
+        return Err(LoadFailure::Empty);
+    } else if !bytes.starts_with(magic) {
+        let starts_with = bytes[..bytes.len().min(16)].escape_ascii().to_string();
+        return Err(LoadFailure::NotElf { starts_with });
+    }
+    reaches(bytes, 0, size_of::<Elf>() as u64)?;
+    let theirs = Machine::of(bytes);
+    if theirs != Machine::NATIVE {
+        return Err(LoadFailure::Machine { theirs: theirs.to_string(), ours: Machine::NATIVE.to_string() });
+    }
+    let header = Elf::parse(bytes).map_err(|_| LoadFailure::Damaged("its ELF header"))?;
+    match header.e_type(Native) {
+        elf::ET_DYN => Ok(header),
+        elf::ET_EXEC => Err(LoadFailure::NotALibrary { what: "an executable" }),
+        elf::ET_REL => Err(LoadFailure::NotALibrary { what: "an object file" }),
+        elf::ET_CORE => Err(LoadFailure::NotALibrary { what: "a core dump" }),
+        _ => Err(LoadFailure::NotALibrary { what: "an ELF file of unknown type" }),
+    }
+}
+
+/// What a library must agree on with the process that loads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Machine {
+    class: elf::FileClass,
+    endian: elf::DataEncoding,
+    number: elf::Machine,
+}
+
+impl Machine {
+    const NATIVE: Machine = Machine {
+        class: if cfg!(target_pointer_width = "64") { elf::ELFCLASS64 } else { elf::ELFCLASS32 },
+        endian: if cfg!(target_endian = "little") { elf::ELFDATA2LSB } else { elf::ELFDATA2MSB },
+        number: if cfg!(target_arch = "x86_64") {
+            elf::EM_X86_64
+        } else if cfg!(target_arch = "aarch64") {
+            elf::EM_AARCH64
+        } else if cfg!(any(target_arch = "riscv64", target_arch = "riscv32")) {
+            elf::EM_RISCV
+        } else if cfg!(target_arch = "arm") {
+            elf::EM_ARM
+        } else if cfg!(target_arch = "x86") {
+            elf::EM_386
+        } else {
+            panic!("name the ELF machine number of this architecture here")
+        },
+    };
+
+    /// Reads it from the first bytes of an ELF header, which are the same for every machine but for
+    /// their order.
+    fn of(header: &[u8]) -> Machine {
+        let endian = elf::DataEncoding(header[5]);
+        let number = [header[18], header[19]];
+        let number =
+            if endian == elf::ELFDATA2MSB { u16::from_be_bytes(number) } else { u16::from_le_bytes(number) };
+        Machine { class: elf::FileClass(header[4]), endian, number: elf::Machine(number) }
+    }
+
+    fn form(self) -> &'static str {
+        match (self.class, self.endian) {
+            (elf::ELFCLASS64, elf::ELFDATA2LSB) => "64-bit little-endian",
+            (elf::ELFCLASS64, elf::ELFDATA2MSB) => "64-bit big-endian",
+            (elf::ELFCLASS32, elf::ELFDATA2LSB) => "32-bit little-endian",
+            (elf::ELFCLASS32, elf::ELFDATA2MSB) => "32-bit big-endian",
+            _ => "of unknown width",
+        }
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self.number {
+            elf::EM_X86_64 => "x86-64",
+            elf::EM_AARCH64 => "AArch64",
+            elf::EM_RISCV => "RISC-V",
+            elf::EM_ARM => "ARM",
+            elf::EM_386 => "x86",
+            other => return write!(f, "machine {} of the ELF list, {}", other.0, self.form()),
+        };
+        write!(f, "{name}, {}", self.form())
+    }
+}
+
+/// Whether the file has all of the `size` bytes from `offset` on.
+fn reaches(bytes: &[u8], offset: u64, size: u64) -> Result<(), LoadFailure> {
+    let (needs, has) = (offset.saturating_add(size), bytes.len() as u64);
+    if needs > has { Err(LoadFailure::Truncated { needs, has }) } else { Ok(()) }
+}
+
+fn table_reaches(bytes: &[u8], offset: impl Into<u64>, entries: u16, size: u16) -> Result<(), LoadFailure> {
+    reaches(bytes, offset.into(), u64::from(entries) * u64::from(size))
+}
+
+/// Whether it is a position-independent executable, which ELF gives the type of a library.
+fn is_executable<Elf: FileHeader<Endian = Native>>(file: &ElfFile<'_, Elf>) -> Result<bool, LoadFailure> {
+    let table = file.elf_dynamic_table().map_err(|_| LoadFailure::Damaged("its dynamic section"))?;
+    Ok(table.iter().any(|entry| entry.tag == elf::DT_FLAGS_1 && entry.val & elf::DF_1_PIE.0 != 0))
+}
+
+/// Whether the file exports a plug-in header that this abi_stable can read. The header starts with
+/// a constant that is the same in every version, so it is read from the file.
+fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
+    bytes: &[u8],
+    segments: &[Elf::ProgramHeader],
+    file: &ElfFile<'_, Elf>,
+) -> Result<(), LoadFailure> {
+    let symbols = file.elf_dynamic_symbol_table();
+    let is_header = |symbol: &&Elf::Sym| {
+        symbol.name(Native, symbols.strings()) == Ok(ROOT_MODULE_LOADER_NAME.as_bytes())
+            && !symbol.is_undefined(Native)
+    };
+    let symbol = symbols.iter().find(is_header).ok_or(LoadFailure::NoHeader)?;
+    let address: u64 = symbol.st_value(Native).into();
+    let header = segments
+        .iter()
+        .filter(|segment| segment.p_type(Native) == elf::PT_LOAD)
+        .find_map(|segment| segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?)
+        .filter(|header| header.len() >= size_of::<AbiHeader>())
+        .ok_or(LoadFailure::Damaged("its plug-in header lies outside its contents"))?;
+    let ours = AbiHeader::VALUE;
+    if !header.starts_with(&ours.magic_string) {
+        return Err(other_abi_stable("of unknown version".to_string()));
+    }
+    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    match (word(offset_of!(AbiHeader, abi_major)), word(offset_of!(AbiHeader, abi_minor))) {
+        theirs if theirs == (ours.abi_major, ours.abi_minor) => Ok(()),
+        (major, minor) => Err(other_abi_stable(format!("{major}.{minor}"))),
+    }
+}
+
+/// Refuses a library for the version of abi_stable that wrote its header.
+pub(super) fn other_abi_stable(theirs: String) -> LoadFailure {
+    let ours = AbiHeader::VALUE;
+    LoadFailure::AbiStable { theirs, ours: format!("{}.{}", ours.abi_major, ours.abi_minor) }
+}
+
+#[cfg(test)]
+mod tests;

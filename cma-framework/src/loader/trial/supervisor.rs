@@ -1,0 +1,144 @@
+//! The process that starts the subject of a trial, limits its time, and ends all that the plug-in
+//! has started.
+
+use super::super::LoadFailure;
+use super::super::library::one_line;
+use super::message::{self, Order, Verdict};
+use super::report::{Last, Report};
+use super::subject::limit as limit_resource;
+use super::{Deadline, this_program, tree};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::process::{Pid, PidfdFlags, Resource, Signal, getpid, pidfd_open, set_child_subreaper};
+use std::io::{self, PipeReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{self, Child, ExitStatus, Stdio};
+use std::time::Duration;
+
+/// Makes the trial of the plug-in whose copy is the first of `descriptors`, and answers to `host`.
+pub(super) fn run(host: &OwnedFd, descriptors: &[OwnedFd], limit: Duration, memory: u64) -> io::Result<()> {
+    let verdict = match descriptors {
+        [copy, ..] => supervise(host, copy, limit, memory).unwrap_or_else(Verdict::NoTrial),
+        [] => Verdict::NoTrial(io::Error::other("the copy of the plug-in did not arrive")),
+    };
+    message::answer(host, &verdict)
+}
+
+fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io::Result<Verdict> {
+    // Whatever the plug-in starts becomes a child of this process when its parent ends.
+    set_child_subreaper(Some(getpid()))?;
+    // A crash is an answer: nobody wants its core.
+    limit_resource(Resource::Core, 0)?;
+    let report = Report::new()?;
+    let (ours, theirs) = message::pair()?;
+    Order::TryOut { memory, supervisor: process::id() }.send(&ours, &[copy.as_fd(), report.as_fd()])?;
+    let (output, their_output) = io::pipe()?;
+    let mut subject =
+        this_program().stdin(theirs).stdout(Stdio::null()).stderr(their_output).process_group(0).spawn()?;
+    let mut output = Tail { output, is_open: true, text: Vec::new() };
+    let in_time = watch(&subject, &mut output, host, limit);
+    if !matches!(in_time, Ok(true)) {
+        let _ = subject.kill();
+    }
+    let status = subject.wait();
+    tree::end_descendants();
+    let said = output.last_line();
+    if !in_time? {
+        return Ok(Verdict::Refused(LoadFailure::Endless { limit, said }));
+    }
+    Ok(verdict(status?, report.read(limit)?, said))
+}
+
+/// What is known of a plug-in whose subject ended by itself.
+fn verdict(status: ExitStatus, last: Last, said: String) -> Verdict {
+    match (status.signal().map(Signal::from_named_raw), last) {
+        (Some(Some(Signal::ABORT)), Last::Panics) => Verdict::Refused(LoadFailure::AbortsOnPanic),
+        (Some(_), _) => {
+            let signal = name_of(status.signal().unwrap_or_default());
+            Verdict::Refused(LoadFailure::Crashed { signal, said })
+        }
+        (None, Last::Verdict(verdict)) => verdict,
+        (None, _) => Verdict::Refused(LoadFailure::Ended { code: status.code().unwrap_or(-1), said }),
+    }
+}
+
+/// Waits until `subject` ends, for at most `limit`, and reads what it writes meanwhile, so that a
+/// full pipe doesn't hold it up. Answers whether it has ended in time.
+fn watch(subject: &Child, output: &mut Tail, host: &OwnedFd, limit: Duration) -> io::Result<bool> {
+    let end = pidfd_open(Pid::from_child(subject), PidfdFlags::empty())?;
+    let deadline = Deadline::after(limit);
+    loop {
+        let Ok(left) = deadline.left() else { return Ok(false) };
+        let mut watched = [
+            PollFd::new(&end, PollFlags::IN),
+            PollFd::new(host, PollFlags::empty()),
+            PollFd::new(&output.output, PollFlags::IN),
+        ];
+        let watched = if output.is_open { &mut watched[..] } else { &mut watched[..2] };
+        match poll(watched, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let has = |at: usize| watched.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let (has_ended, host_is_gone, has_written) = (has(0), has(1), has(2));
+        if has_ended {
+            return Ok(true);
+        } else if host_is_gone {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        } else if has_written {
+            output.read()?;
+        }
+    }
+}
+
+/// The end of what the subject writes to its standard error.
+struct Tail {
+    output: PipeReader,
+    is_open: bool,
+    text: Vec<u8>,
+}
+
+impl Tail {
+    const LENGTH: usize = 4096;
+
+    /// Reads once.
+    fn read(&mut self) -> io::Result<()> {
+        let mut part = [0; Self::LENGTH];
+        let count = self.output.read(&mut part)?;
+        self.is_open = count > 0;
+        self.text.extend_from_slice(&part[..count]);
+        self.text.drain(..self.text.len().saturating_sub(Self::LENGTH));
+        Ok(())
+    }
+
+    /// Reads what is left and answers with the last line.
+    fn last_line(mut self) -> String {
+        // As much as a pipe holds, and without waiting: somebody may still have the other end.
+        const MOST: usize = 1 << 20;
+        let _ = ioctl_fionbio(&self.output, true);
+        for _ in 0..MOST / Self::LENGTH {
+            if !self.is_open || self.read().is_err() {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&self.text);
+        one_line(text.trim_end().lines().next_back().unwrap_or_default())
+    }
+}
+
+/// `SIGSEGV` for 11.
+fn name_of(signal: i32) -> String {
+    let name = match Signal::from_named_raw(signal) {
+        Some(Signal::ABORT) => "SIGABRT",
+        Some(Signal::BUS) => "SIGBUS",
+        Some(Signal::FPE) => "SIGFPE",
+        Some(Signal::ILL) => "SIGILL",
+        Some(Signal::KILL) => "SIGKILL",
+        Some(Signal::SEGV) => "SIGSEGV",
+        Some(Signal::SYS) => "SIGSYS",
+        Some(Signal::TRAP) => "SIGTRAP",
+        _ => return format!("signal {signal}"),
+    };
+    name.to_string()
+}

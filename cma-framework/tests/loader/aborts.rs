@@ -1,0 +1,75 @@
+//! A plug-in that is built with `panic = "abort"` would end the host at its first panic: it doesn't
+//! compile, and one that was exported without the macro is found out in its trial.
+
+use super::trial::{refused, trial};
+use super::*;
+use std::process::{Command, Output};
+use std::time::SystemTime;
+
+/// Compiles `source` in the folder of this module to the plug-in `library`, where a panic does what
+/// `panic` says.
+fn compile(source: &str, panic: &str, library: &Path) -> std::io::Result<Output> {
+    let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/loader/aborts").join(source);
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+    rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin"]);
+    rustc.arg(format!("-Cpanic={panic}")).arg(source).arg("-o").arg(library).arg("-L").arg(&deps);
+    for name in ["cma_api", "cma_fixture_first_fit"] {
+        rustc.arg("--extern").arg(format!("{name}={}", newest(&deps, name).display()));
+    }
+    rustc.output()
+}
+
+/// The crate `name` of the newest build in `deps`.
+fn newest(deps: &Path, name: &str) -> PathBuf {
+    let files = fs::read_dir(deps).unwrap().map(|entry| entry.unwrap());
+    let age =
+        |path: &Path| path.metadata().and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    files
+        .filter(|entry| {
+            let file = entry.file_name().into_string().unwrap_or_default();
+            let hash = file.strip_prefix("lib").and_then(|file| file.strip_prefix(name));
+            hash.is_some_and(|hash| hash.ends_with(".rlib") && (hash.starts_with(['-', '.'])))
+        })
+        .map(|entry| entry.path())
+        .max_by_key(|path| age(path))
+        .unwrap()
+}
+
+#[test]
+fn a_plugin_whose_panics_abort_does_not_compile() {
+    let folder = folder();
+    let path = folder.path().join("libcma_exported_plugin.so");
+    let output = match compile("exported.rs", "abort", &path) {
+        Ok(output) => output,
+        Err(error) => {
+            println!("skipped: the compiler can't be started: {error}");
+            return;
+        }
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("must be built with panic = \"unwind\""), "{said}");
+    let output = compile("exported.rs", "unwind", &path).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "exported");
+}
+
+#[test]
+fn a_plugin_whose_panics_abort_is_found_out_in_its_trial() {
+    let folder = folder();
+    let path = folder.path().join("libcma_by_hand_plugin.so");
+    let output = match compile("by_hand.rs", "abort", &path) {
+        Ok(output) => output,
+        Err(error) => {
+            println!("skipped: the compiler can't be started: {error}");
+            return;
+        }
+    };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let error = refused(&trial(), &path);
+    assert!(matches!(error.reason(), LoadFailure::AbortsOnPanic), "{error:?}");
+    assert!(error.to_string().contains("build it with `panic = \"unwind\"`"), "{error}");
+    let output = compile("by_hand.rs", "unwind", &path).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "by-hand");
+}
