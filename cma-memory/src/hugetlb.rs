@@ -69,12 +69,7 @@ impl Hugetlb {
 
     fn make(&self, request: &ReserveRequest) -> Result<Reserved, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
-        if request.pages == Pages::ZERO || !request.pages.get().is_multiple_of(pool.frames()) {
-            return Err(HugetlbError::Size { size: request.pages.bytes(), page: pool.size });
-        }
-        if let Some(start) = request.start.filter(|start| !start.get().is_multiple_of(pool.size)) {
-            return Err(HugetlbError::Start { start, page: pool.size });
-        }
+        whole(pool.size, request.pages, request.start)?;
         let pagemap = Pagemap::open();
         let Chosen { range, pages, addresses } = match &pagemap {
             Ok(pagemap) => self.side_by_side(pool, request, pagemap)?,
@@ -181,6 +176,32 @@ impl Hugetlb {
 impl Reserver for Hugetlb {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         Ok(self.make(request)?)
+    }
+}
+
+/// The size of this machine's huge pages, in bytes, where none is chosen; `None` where it has none.
+pub fn default_page_size() -> Option<u64> {
+    Pool::of(None).ok().map(|pool| pool.size)
+}
+
+/// Why no region of `pages` at `start` can be made of huge pages of `page` bytes, whatever the pool has.
+pub(crate) fn why_not(page: Option<u64>, pages: Pages, start: Option<DmaAddr>) -> Option<String> {
+    let whole = match page {
+        Some(page) => whole(page, pages, start),
+        None => Err(HugetlbError::NoSuchPages { size: None, sizes: Vec::new() }),
+    };
+    whole.err().map(|error| error.to_string())
+}
+
+/// Makes sure that a region is whole huge pages of `page` bytes.
+fn whole(page: u64, pages: Pages, start: Option<DmaAddr>) -> Result<(), HugetlbError> {
+    let size = pages.bytes();
+    if pages == Pages::ZERO || !size.is_multiple_of(page) {
+        return Err(HugetlbError::Size { size, page });
+    }
+    match start.filter(|start| !start.get().is_multiple_of(page)) {
+        Some(start) => Err(HugetlbError::Start { start, page }),
+        None => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@
 //! Linux 5.14 or newer, 64 bits.
 
 mod addresses;
+mod choice;
 pub mod hugetlb;
 mod mapping;
 mod memfd;
@@ -22,9 +23,10 @@ mod refusal;
 mod sealed;
 
 pub use addresses::Addresses;
+pub use choice::{Choice, ChoiceError, Port, Unfit};
 pub use hugetlb::Hugetlb;
 pub use memfd::Memfd;
-pub use ports::{Choice, ChoiceError, Outcome, Port, Ports};
+pub use ports::{Outcome, Ports};
 
 /// What a region's files are called in `/proc/PID/maps` and `/proc/PID/fd`.
 fn label(region: Option<&str>) -> String {

@@ -1,134 +1,13 @@
 //! One reserver for a program's regions: which port each gets, and what came of it.
 
 use crate::addresses::Addresses;
+use crate::choice::{Choice, Port};
 use crate::hugetlb::Hugetlb;
 use crate::memfd::Memfd;
 use cma_framework::PageRange;
 use cma_framework::memory::Backing;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use std::fmt;
-use std::str::FromStr;
-
-/// Where a region's memory comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Port {
-    /// Addresses alone.
-    #[default]
-    Simulated,
-    /// Ordinary memory.
-    Memfd,
-    /// Huge pages.
-    Hugetlb,
-    /// Huge pages, or ordinary memory where they can't be had.
-    Auto,
-}
-
-impl Port {
-    /// All of them.
-    pub const ALL: [Port; 4] = [Port::Simulated, Port::Memfd, Port::Hugetlb, Port::Auto];
-
-    /// The word for it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Port::Simulated => "simulated",
-            Port::Memfd => "memfd",
-            Port::Hugetlb => "hugetlb",
-            Port::Auto => "auto",
-        }
-    }
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// Which region gets memory from which port.
-///
-/// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the rest, `simulated` if none is
-/// given.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// For regions that aren't named below.
-    pub rest: Port,
-    /// By the region's name.
-    pub named: Vec<(String, Port)>,
-}
-
-impl Choice {
-    /// The port of the region of that name; `None` is a private one.
-    pub fn port(&self, region: Option<&str>) -> Port {
-        let named = self.named.iter().find(|(name, _)| Some(name.as_str()) == region);
-        named.map_or(self.rest, |(_, port)| *port)
-    }
-}
-
-impl From<Port> for Choice {
-    fn from(rest: Port) -> Self {
-        Choice { rest, named: Vec::new() }
-    }
-}
-
-impl FromStr for Choice {
-    type Err = ChoiceError;
-
-    fn from_str(text: &str) -> Result<Self, ChoiceError> {
-        let mut rest = None;
-        let mut named: Vec<(String, Port)> = Vec::new();
-        for item in text.split(',').map(str::trim) {
-            let (region, port) = match item.split_once('=') {
-                Some((region, port)) => (Some(region.trim()), port.trim()),
-                None => (None, item),
-            };
-            let known = Port::ALL.into_iter().find(|known| known.name() == port);
-            let port = known.ok_or_else(|| ChoiceError::NoPort { word: port.to_string() })?;
-            match region {
-                Some("") => return Err(ChoiceError::NoRegion { item: item.to_string() }),
-                Some(region) if named.iter().any(|(name, _)| name == region) => {
-                    return Err(ChoiceError::Twice { what: format!("region {region}") });
-                }
-                Some(region) => named.push((region.to_string(), port)),
-                None if rest.is_some() => return Err(ChoiceError::Twice { what: "the rest".to_string() }),
-                None => rest = Some(port),
-            }
-        }
-        Ok(Choice { rest: rest.unwrap_or_default(), named })
-    }
-}
-
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.named.iter().try_for_each(|(name, port)| write!(f, "{name}={port},"))?;
-        write!(f, "{}", self.rest)
-    }
-}
-
-/// Why a text is no [`Choice`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChoiceError {
-    /// A word that is no port.
-    #[error(
-        "\"{word}\" is no kind of memory: simulated, memfd, hugetlb or auto, or a list as fw=memfd,b1=hugetlb,auto"
-    )]
-    NoPort {
-        /// The word.
-        word: String,
-    },
-    /// No name before the `=`.
-    #[error("\"{item}\" names no region before the =")]
-    NoRegion {
-        /// The item.
-        item: String,
-    },
-    /// Something is said twice.
-    #[error("the memory of {what} is given twice")]
-    Twice {
-        /// Of what.
-        what: String,
-    },
-}
 
 /// Gives each region memory from the port that was chosen for it, and remembers what came of it.
 ///

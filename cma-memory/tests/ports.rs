@@ -2,6 +2,7 @@
 
 mod machine;
 
+use cma_framework::config::parse_regions;
 use cma_framework::memory::Contiguity;
 use cma_framework::{Cma, MemoryError};
 use cma_memory::{Choice, ChoiceError, Port, Ports};
@@ -107,4 +108,36 @@ fn regions_of_one_choice_never_meet() {
         ports.outcomes().iter().map(|outcome| outcome.result.clone().unwrap().0).collect();
     ranges.sort();
     assert!(ranges.windows(2).all(|two| !two[0].overlaps(two[1])));
+}
+
+/// `check` took `--memory` and looked at nothing of it.
+#[test]
+fn a_choice_that_regions_cant_have_is_found_without_reserving_anything() {
+    let check = |choice: &str, regions: &str, page| {
+        let parsed = parse_regions(regions).unwrap();
+        let found = choice.parse::<Choice>().unwrap().check(parsed.iter().map(|region| region.spec), page);
+        found.iter().map(|unfit| (unfit.is_error(), unfit.to_string())).collect::<Vec<_>>()
+    };
+    let page = Some(2 << 20);
+    let unknown = (true, "memory is chosen for region \"nosuch\", which is not configured".to_string());
+    assert_eq!(check("nosuch=memfd,auto", "r=4M", page), [unknown]);
+    let three = "3M is not whole huge pages of 2M: make it 4M";
+    assert_eq!(check("hugetlb", "r=3M;s=4M", page), [(true, format!("region r gets no memory: {three}"))]);
+    assert_eq!(check("auto", "r=3M", page), [(false, format!("region r gets ordinary memory: {three}"))]);
+    let start = &check("hugetlb", "r=4M@0x40001000", page)[0].1;
+    assert!(start.contains("0x40001000 is not whole huge pages of 2M: align it to that"), "{start}");
+    let none = &check("hugetlb", "r=4M", None)[0].1;
+    assert!(none.contains("this machine has no huge pages"), "{none}");
+    let largest = &check("hugetlb", "r=17592186044415M", page)[0].1;
+    assert!(largest.ends_with("is not whole huge pages of 2M: make it 17592186044414M"), "{largest}");
+    // What is rounded up is looked at as it will be.
+    for (choice, regions) in [
+        ("hugetlb", "r=4M@0x40001000/2M"),
+        ("hugetlb", "r=2097151;s=1G"),
+        ("memfd", "r=3M"),
+        ("r=simulated,hugetlb", "r=3M"),
+        ("r=memfd", "r=1;s=3M"),
+    ] {
+        assert!(check(choice, regions, page).is_empty(), "{choice} {regions}");
+    }
 }

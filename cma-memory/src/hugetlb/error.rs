@@ -17,7 +17,7 @@ pub(crate) enum HugetlbError {
         sizes: Vec<u64>,
     },
     /// The region's size is not whole huge pages.
-    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes((*size).max(1).next_multiple_of(*page)))]
+    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes(whole(*size, *page)))]
     Size {
         /// The region's size in bytes.
         size: u64,
@@ -99,6 +99,11 @@ impl From<HugetlbError> for ReserveError {
             error => ReserveError::Other(error.to_string()),
         }
     }
+}
+
+/// The size to take instead of `size`: the next whole number of pages, or the last one in the address space.
+fn whole(size: u64, page: u64) -> u64 {
+    size.max(1).checked_next_multiple_of(page).unwrap_or(size / page * page)
 }
 
 fn among(sizes: &[u64]) -> String {

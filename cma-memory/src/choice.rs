@@ -1,0 +1,210 @@
+//! Which region gets memory from which port: as text, and whether the regions can have it.
+
+use crate::hugetlb;
+use cma_framework::config::RegionSpec;
+use cma_framework::{Alignment, Pages};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a region's memory comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port {
+    /// Addresses alone.
+    #[default]
+    Simulated,
+    /// Ordinary memory.
+    Memfd,
+    /// Huge pages.
+    Hugetlb,
+    /// Huge pages, or ordinary memory where they can't be had.
+    Auto,
+}
+
+impl Port {
+    /// All of them.
+    pub const ALL: [Port; 4] = [Port::Simulated, Port::Memfd, Port::Hugetlb, Port::Auto];
+
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Port::Simulated => "simulated",
+            Port::Memfd => "memfd",
+            Port::Hugetlb => "hugetlb",
+            Port::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Which region gets memory from which port.
+///
+/// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the rest, `simulated` if none is
+/// given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// For regions that aren't named below.
+    pub rest: Port,
+    /// By the region's name.
+    pub named: Vec<(String, Port)>,
+}
+
+impl Choice {
+    /// The port of the region of that name; `None` is a private one.
+    pub fn port(&self, region: Option<&str>) -> Port {
+        let named = self.named.iter().find(|(name, _)| Some(name.as_str()) == region);
+        named.map_or(self.rest, |(_, port)| *port)
+    }
+}
+
+impl From<Port> for Choice {
+    fn from(rest: Port) -> Self {
+        Choice { rest, named: Vec::new() }
+    }
+}
+
+impl FromStr for Choice {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        let mut rest = None;
+        let mut named: Vec<(String, Port)> = Vec::new();
+        for item in text.split(',').map(str::trim) {
+            let (region, port) = match item.split_once('=') {
+                Some((region, port)) => (Some(region.trim()), port.trim()),
+                None => (None, item),
+            };
+            let known = Port::ALL.into_iter().find(|known| known.name() == port);
+            let port = known.ok_or_else(|| ChoiceError::NoPort { word: port.to_string() })?;
+            match region {
+                Some("") => return Err(ChoiceError::NoRegion { item: item.to_string() }),
+                Some(region) if named.iter().any(|(name, _)| name == region) => {
+                    return Err(ChoiceError::Twice { what: format!("region {region}") });
+                }
+                Some(region) => named.push((region.to_string(), port)),
+                None if rest.is_some() => return Err(ChoiceError::Twice { what: "the rest".to_string() }),
+                None => rest = Some(port),
+            }
+        }
+        Ok(Choice { rest: rest.unwrap_or_default(), named })
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.named.iter().try_for_each(|(name, port)| write!(f, "{name}={port},"))?;
+        write!(f, "{}", self.rest)
+    }
+}
+
+/// Why a text is no [`Choice`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChoiceError {
+    /// A word that is no port.
+    #[error(
+        "\"{word}\" is no kind of memory: simulated, memfd, hugetlb or auto, or a list as fw=memfd,b1=hugetlb,auto"
+    )]
+    NoPort {
+        /// The word.
+        word: String,
+    },
+    /// No name before the `=`.
+    #[error("\"{item}\" names no region before the =")]
+    NoRegion {
+        /// The item.
+        item: String,
+    },
+    /// Something is said twice.
+    #[error("the memory of {what} is given twice")]
+    Twice {
+        /// Of what.
+        what: String,
+    },
+}
+
+impl Choice {
+    /// What is wrong with the choice for these regions. Nothing is reserved.
+    ///
+    /// `huge_page` is the size of a huge page in bytes, `None` for a machine that has none
+    /// ([`default_page_size`](hugetlb::default_page_size)).
+    ///
+    /// ```
+    /// use cma_framework::config::parse_regions;
+    /// use cma_memory::Choice;
+    ///
+    /// let regions = parse_regions("fw=3M;b1=32M")?.into_iter().map(|region| region.spec);
+    /// let found = "b2=memfd,hugetlb".parse::<Choice>()?.check(regions, Some(2 << 20));
+    /// let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    /// assert_eq!(found, [
+    ///     "memory is chosen for region \"b2\", which is not configured",
+    ///     "region fw gets no memory: 3M is not whole huge pages of 2M: make it 4M",
+    /// ]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn check<'a>(
+        &self,
+        regions: impl IntoIterator<Item = RegionSpec<'a>>,
+        huge_page: Option<u64>,
+    ) -> Vec<Unfit> {
+        let regions: Vec<RegionSpec<'_>> = regions.into_iter().collect();
+        let configured = |name: &str| regions.iter().any(|region| region.name == name);
+        let unknown = self.named.iter().filter(|(name, _)| !configured(name));
+        let unknown = unknown.map(|(name, _)| Unfit::NoSuchRegion { region: name.clone() });
+        unknown.chain(regions.iter().filter_map(|region| self.check_one(region, huge_page))).collect()
+    }
+
+    fn check_one(&self, spec: &RegionSpec<'_>, huge_page: Option<u64>) -> Option<Unfit> {
+        let port = self.port(Some(spec.name));
+        if !matches!(port, Port::Hugetlb | Port::Auto) {
+            return None;
+        }
+        let alignment = Alignment::new(spec.alignment.unwrap_or(0)).unwrap_or_default();
+        let start = spec.start.and_then(|start| start.align_up(alignment));
+        let reason = hugetlb::why_not(huge_page, Pages::covering(spec.size), start)?;
+        let region = spec.name.to_string();
+        Some(match port {
+            Port::Auto => Unfit::Ordinary { region, reason },
+            _ => Unfit::NoMemory { region, reason },
+        })
+    }
+}
+
+/// What is wrong with a [`Choice`] for certain regions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unfit {
+    /// It names a region that there is not.
+    #[error("memory is chosen for region \"{}\", which is not configured", region.escape_debug())]
+    NoSuchRegion {
+        /// The name.
+        region: String,
+    },
+    /// A region can't have the memory that was chosen for it, on any machine with huge pages of this size.
+    #[error("region {region} gets no memory: {reason}")]
+    NoMemory {
+        /// The region's name.
+        region: String,
+        /// Why, and what to do about it.
+        reason: String,
+    },
+    /// The choice is `auto`, and the region gets ordinary memory in any case.
+    #[error("region {region} gets ordinary memory: {reason}")]
+    Ordinary {
+        /// The region's name.
+        region: String,
+        /// Why it can't have huge pages, and what to do about it.
+        reason: String,
+    },
+}
+
+impl Unfit {
+    /// Whether a region gets no memory, or the choice is not what was meant. Else the system works without it.
+    pub fn is_error(&self) -> bool {
+        !matches!(self, Unfit::Ordinary { .. })
+    }
+}
