@@ -6,6 +6,7 @@
 mod commands;
 mod failure;
 mod host;
+mod log;
 mod notice;
 mod options;
 mod show;
@@ -22,11 +23,26 @@ fn main() -> ExitCode {
     if let Some(code) = cma_framework::loader::trial_child() {
         return code;
     }
-    let cli = Cli::parse();
     let mut out = show::out();
-    let outcome = run(&cli.options, cli.command.unwrap_or(Command::Demo), &mut out)
-        .and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::from));
-    outcome.unwrap_or_else(Failure::report).into()
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(&cli.options, cli.command.unwrap_or(Command::Demo), &mut out),
+        Err(usage) => tell(&usage, &mut out),
+    };
+    let written = outcome.and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::from));
+    let outcome = written.unwrap_or_else(Failure::report);
+    log::finish();
+    outcome.into()
+}
+
+/// Prints what the command line asked for, as `--help`, or says what is wrong with it.
+fn tell(usage: &clap::Error, out: &mut Out) -> Result<Outcome, Failure> {
+    if usage.use_stderr() {
+        // What can't be said on standard error is lost; the exit status is not.
+        let _ = usage.print();
+        return Ok(Outcome::NotDone);
+    }
+    write!(out, "{}", usage.render().ansi())?;
+    Ok(Outcome::Done)
 }
 
 fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Failure> {

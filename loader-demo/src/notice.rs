@@ -3,13 +3,16 @@
 
 mod excerpt;
 
+use crate::log;
 use crate::show::plain;
+use anstream::AutoStream;
 use cma_framework::config::Span;
 use cma_framework::loader::LoadError;
 use excerpt::Excerpt;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
+use terminal_size::terminal_size_of;
 
 /// A message longer than this is cut, in characters: names and reasons come from outside.
 const LONGEST: usize = 600;
@@ -51,9 +54,11 @@ impl Notice {
 
     /// Draws it on standard error.
     pub(crate) fn report(&self) {
-        let width = terminal_size::terminal_size_of(std::io::stderr());
-        // Nothing is left to do for somebody who doesn't listen.
-        let _ = write!(anstream::stderr(), "{}", self.drawn(width.map(|(width, _)| width.0)));
+        let (width, colour) = (terminal_size_of(io::stderr()), AutoStream::choice(&io::stderr()));
+        let mut picture = AutoStream::new(Vec::new(), colour);
+        // Memory takes every text.
+        let _ = picture.write_all(self.drawn(width.map(|(width, _)| width.0)).as_bytes());
+        log::say(&picture.into_inner());
     }
 
     /// The picture, in colour, for a terminal that is `width` columns wide; for a file or a pipe no line is broken.

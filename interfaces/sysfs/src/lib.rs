@@ -31,8 +31,8 @@ mod tree;
 
 use cma_framework::Attributes;
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
-pub use mountpoint::{MountError, detach, mounts};
-use mountpoint::{Mountpoint, SOURCE};
+pub use mountpoint::{Detacher, MountError, mounts};
+use mountpoint::{Mountpoint, Presence, SOURCE};
 use rustix::process::geteuid;
 use std::fmt;
 use std::io;
@@ -45,6 +45,7 @@ const THREADS: usize = 16;
 /// A mounted tree. Dropping it unmounts it.
 pub struct Sysfs {
     session: Option<BackgroundSession>,
+    mounted: Detacher,
     mountpoint: Mountpoint,
 }
 
@@ -66,11 +67,11 @@ impl Sysfs {
         ];
         // Other users' eyes are root's to allow.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-        let session =
-            Session::new(tree::Tree::new(tree), mountpoint.path(), &config).and_then(Session::spawn);
-        let session = session.map_err(|error| mountpoint.refused(error))?;
+        let session = Session::new(tree::Tree::new(tree), mountpoint.path(), &config);
+        let mounted = mountpoint.mounted();
+        let session = session.and_then(Session::spawn).map_err(|error| mountpoint.refused(error))?;
         tracing::info!(folder = %mountpoint.path().display(), "attributes mounted");
-        Ok(Sysfs { session: Some(session), mountpoint })
+        Ok(Sysfs { session: Some(session), mounted, mountpoint })
     }
 
     /// The folder, without links in its path.
@@ -78,9 +79,17 @@ impl Sysfs {
         self.mountpoint.path()
     }
 
-    /// Whether it still is mounted; somebody else may have ended that.
+    /// Whether it still is mounted; somebody else may have ended that, also with `umount -l`, which
+    /// leaves open files open.
     pub fn is_mounted(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.guard.is_finished())
+            && self.mounted.presence() != Presence::Gone
+    }
+
+    /// What takes the mount away, and nothing that is mounted there later, while this waits for an
+    /// answer that doesn't come.
+    pub fn detacher(&self) -> Detacher {
+        self.mounted.clone()
     }
 
     /// Unmounts it. Where somebody still has a file of it open, or works in it, the folder is free at once and the files last
@@ -95,10 +104,19 @@ impl Sysfs {
 
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
-        let is_mounted = !session.guard.is_finished();
+        if session.guard.is_finished() {
+            // Somebody else has unmounted it. How the threads ended that served it helps nobody.
+            let _ = session.umount_and_join();
+            return Ok(());
+        }
+        if self.mounted.presence() != Presence::There {
+            // `session` would unmount whatever stands at the path now. Its threads go on for the
+            // files that are still open, and end with the last of them.
+            std::mem::forget(session);
+            return self.mounted.detach();
+        }
         match session.umount_and_join() {
-            Err(_) if !is_mounted => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => self.mountpoint.detach(),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => self.mounted.detach(),
             ended => ended,
         }
     }

@@ -41,8 +41,8 @@ pub enum MountError {
         /// The kind of its file system.
         kind: String,
     },
-    /// What a killed server left there can't be cleared.
-    #[error("{}: a server that was killed left it mounted, and that can't be cleared: {error}; do so first: umount -l '{}'", path.display(), path.display())]
+    /// Attributes are mounted there, their server doesn't answer, and the mount can't be removed.
+    #[error("{}: attributes are mounted there whose server does not answer, and that mount can't be removed: {error}; remove it first: umount -l '{}'", path.display(), path.display())]
     NotCleared {
         /// The folder.
         path: PathBuf,
@@ -51,11 +51,11 @@ pub enum MountError {
     },
     /// The system has no FUSE.
     #[error(
-        "/dev/fuse can't be used: {0}; load the kernel module (modprobe fuse) and give this user the device"
+        "/dev/fuse can't be opened: {0}; the kernel module must be loaded (modprobe fuse), and this user must be able to read and write the device"
     )]
     NoFuse(io::Error),
     /// An ordinary user needs a helper to mount.
-    #[error("{}: this user may not mount by itself, and {HELPER} is not installed; install fuse3, or run as root", .0.display())]
+    #[error("{}: this user may not mount by itself, and {HELPER} can't be run; install fuse3, or run as root", .0.display())]
     NoHelper(PathBuf),
     /// The folder can't be looked at, or the system refuses to mount on it.
     #[error("{}: it can't be mounted on: {error}", path.display())]
@@ -116,10 +116,69 @@ impl Mountpoint {
         }
     }
 
-    /// Frees the folder although files of the mount are in use.
-    pub(crate) fn detach(&self) -> io::Result<()> {
-        detach(&self.path)
+    /// What has just been mounted here.
+    pub(crate) fn mounted(&self) -> Detacher {
+        let top = top(&self.path).ok().flatten();
+        Detacher { path: self.path.clone(), id: top.filter(Mount::is_ours).map(|mount| mount.id) }
     }
+}
+
+/// Takes one mount away, and no other that stands at the same path later.
+#[derive(Clone, Debug)]
+pub struct Detacher {
+    path: PathBuf,
+    /// The kernel's number of the mount, if the table of mounts has shown it.
+    id: Option<u64>,
+}
+
+/// Where a mount is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// Where it was mounted, or the system doesn't tell.
+    There,
+    /// There, under something that was mounted on the same folder later.
+    Covered,
+    /// Nowhere in the table of mounts.
+    Gone,
+}
+
+impl Detacher {
+    /// Frees the folder although files of the mount are in use. They last until they are closed.
+    ///
+    /// # Errors
+    ///
+    /// When something else is mounted over it, and what the system says, or the helper that unmounts
+    /// for ordinary users.
+    pub fn detach(&self) -> io::Result<()> {
+        match self.presence() {
+            Presence::There => detach(&self.path),
+            Presence::Covered => Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!("something else is mounted over {}", self.path.display()),
+            )),
+            Presence::Gone => Ok(()),
+        }
+    }
+
+    pub(crate) fn presence(&self) -> Presence {
+        match (self.id, table()) {
+            (Some(id), Ok(table)) => presence(&table, id),
+            _ => Presence::There,
+        }
+    }
+}
+
+fn presence(table: &[Mount], id: u64) -> Presence {
+    match table.iter().rposition(|mount| mount.id == id) {
+        None => Presence::Gone,
+        Some(n) if table[n + 1..].iter().any(|later| later.path == table[n].path) => Presence::Covered,
+        Some(_) => Presence::There,
+    }
+}
+
+/// What is mounted on `path`; of several mounts the last, which hides the others.
+fn top(path: &Path) -> io::Result<Option<Mount>> {
+    Ok(table()?.into_iter().rfind(|mount| mount.path == path))
 }
 
 /// The folders on which attributes are mounted, of any server that this process can see, also of one that was killed.
@@ -148,18 +207,17 @@ fn resolved(folder: &Path) -> io::Result<PathBuf> {
 
 /// Looks whether anything is mounted on `path`, and clears what servers left there that were killed.
 fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), MountError> {
-    // What is mounted last is on top.
-    while let Some(mount) = table().map_err(&system)?.into_iter().rfind(|mount| mount.path == path) {
+    while let Some(mount) = top(path).map_err(&system)? {
         let dead = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
         match (mount.is_ours(), dead) {
             (true, true) => {
                 let path = path.to_path_buf();
                 detach(&path).map_err(|error| MountError::NotCleared { path: path.clone(), error })?;
-                tracing::info!(folder = %path.display(), "cleared what a killed server left mounted");
+                tracing::info!(folder = %path.display(), "removed a mount whose server does not answer any more");
             }
             (true, false) => return Err(MountError::Served(mount.path)),
             (false, _) => {
-                let Mount { path, kind, source } = mount;
+                let Mount { path, kind, source, .. } = mount;
                 return Err(MountError::Mounted { path, source_name: source, kind });
             }
         }
@@ -172,7 +230,7 @@ fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), Mo
 /// # Errors
 ///
 /// What the system says, or the helper that unmounts for ordinary users.
-pub fn detach(path: &Path) -> io::Result<()> {
+fn detach(path: &Path) -> io::Result<()> {
     match unmount(path, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::PERM) => {
             // What an ordinary user mounted, the helper unmounts.
@@ -190,6 +248,7 @@ pub fn detach(path: &Path) -> io::Result<()> {
 /// A line of the table of mounts.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
+    id: u64,
     path: PathBuf,
     kind: String,
     source: String,
@@ -203,11 +262,12 @@ impl Mount {
     /// Reads a line of `/proc/self/mountinfo`: see proc(5).
     fn parse(line: &[u8]) -> Option<Mount> {
         let mut fields = line.split(|byte| *byte == b' ');
-        let path = fields.nth(4)?;
+        let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let path = fields.nth(3)?;
         let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
         let mut text = || behind.next().map(|field| String::from_utf8_lossy(field).into_owned());
         let (kind, source) = (text()?, text()?);
-        Some(Mount { path: unescaped(path).into(), kind, source })
+        Some(Mount { id, path: unescaped(path).into(), kind, source })
     }
 }
 
@@ -247,10 +307,25 @@ mod tests {
         let mount = Mount::parse(line).unwrap();
         assert_eq!(mount.path, Path::new(r"/mnt/two words\"));
         assert!(mount.is_ours());
+        assert_eq!(mount.id, 36);
         let other = Mount::parse(b"36 35 98:0 / /mnt rw - fuse.sshfs me@host:/ rw").unwrap();
         assert_eq!((other.kind.as_str(), other.is_ours()), ("fuse.sshfs", false));
         assert_eq!(Mount::parse(b""), None);
         assert_eq!(Mount::parse(b"36 35 98:0 / /mnt rw - fuse"), None);
+    }
+
+    #[test]
+    fn a_mount_is_told_from_others_on_the_same_folder() {
+        let lines: [&[u8]; 3] = [
+            b"7 1 0:9 / /a rw - fuse cma rw",
+            b"8 1 0:9 / /b rw - fuse cma rw",
+            b"9 7 0:9 / /a rw - tmpfs x rw",
+        ];
+        let table: Vec<Mount> = lines.into_iter().filter_map(Mount::parse).collect();
+        assert_eq!(
+            [7, 8, 9, 10].map(|id| presence(&table, id)),
+            [Presence::Covered, Presence::There, Presence::There, Presence::Gone]
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use fuser::{
 use rustix::process::{getegid, geteuid};
 use std::ffi::OsStr;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -181,10 +182,21 @@ fn errno(error: &AttributeError) -> Errno {
     Errno::from_i32(error.errno() as i32)
 }
 
+/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of `tracing`,
+/// the caller gets `EIO`, and the thread goes on.
+fn caught<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    // What is shared is behind locks that are held for single steps, never while foreign code runs.
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        // The panic itself was reported by the hook. To log it may panic as well.
+        let _ = panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
+        Err(Errno::EIO)
+    })
+}
+
 /// Answers `reply` with what `result` is.
 macro_rules! answer {
     ($result:expr, $reply:ident, |$good:pat_param| $answer:expr) => {
-        match $result {
+        match caught(|| $result) {
             Ok($good) => $answer,
             Err(errno) => $reply.error(errno),
         }
@@ -251,10 +263,8 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let text = self
-            .file(handle)
-            .and_then(|file| file.text(&self.attributes, offset).map_err(|error| errno(&error)));
-        answer!(text, reply, |text| {
+        let text = || self.file(handle)?.text(&self.attributes, offset).map_err(|error| errno(&error));
+        answer!(text(), reply, |text| {
             let rest =
                 text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
             reply.data(&rest[..rest.len().min(size as usize)]);
@@ -273,11 +283,9 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let written = self
-            .file(handle)
-            .and_then(|file| self.attributes.write(&file.path, text).map_err(|error| errno(&error)));
+        let write = || self.attributes.write(&self.file(handle)?.path, text).map_err(|error| errno(&error));
         // No text is longer than 32 bits can say: it came in one piece.
-        answer!(written, reply, |()| reply.written(text.len() as u32));
+        answer!(write(), reply, |()| reply.written(text.len() as u32));
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -5,8 +5,10 @@ mod demo;
 mod device;
 mod figures;
 mod loading;
+mod log;
 mod plugins;
 mod serve;
+mod server;
 mod shell;
 mod terminal;
 

@@ -149,3 +149,16 @@ fn who_reads_when_the_server_is_killed_is_let_go() {
     let error = reader.join().unwrap().unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted), "{error}");
 }
+
+#[test]
+fn a_subscriber_of_events_that_panics_takes_no_thread_of_the_mount() {
+    let Some(mut served) = Served::start() else { return };
+    served.tell("panic");
+    // More often than there are threads, whatever the writers are told.
+    for n in 0..40 {
+        let _ = fs::write(served.path("map"), format!("cam{n}=a\n"));
+        assert_eq!(fs::read_to_string(served.path("map")).unwrap(), format!("cam{n}=a\n"));
+        let _ = fs::write(served.path("map"), "cam=\n");
+        assert_eq!(fs::read_to_string(served.path("regions/b/size")).unwrap(), "16777216\n");
+    }
+}

@@ -140,3 +140,41 @@ fn a_mount_that_somebody_else_ended_is_noticed() {
     }
     mounted.sysfs.unmount().unwrap();
 }
+
+#[test]
+fn a_mount_that_somebody_else_detached_is_noticed_although_a_file_of_it_is_open() {
+    let Some(mounted) = mounted() else { return };
+    let mut file = File::open(mounted.path("map")).unwrap();
+    assert!(mounted.sysfs.is_mounted());
+    let path = mounted.sysfs.path().to_path_buf();
+    unmount(&path, UnmountFlags::DETACH).unwrap();
+    assert!(!mounted.sysfs.is_mounted());
+    // What is mounted there meanwhile is somebody else's.
+    mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+    mounted.sysfs.unmount().unwrap();
+    assert!(is_on_top(&path, "tmpfs"));
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "cam=a;*=a,b\n");
+    unmount(&path, UnmountFlags::DETACH).unwrap();
+}
+
+#[test]
+fn what_somebody_mounted_over_the_tree_is_left_alone() {
+    let Some(mounted) = mounted() else { return };
+    let path = mounted.sysfs.path().to_path_buf();
+    mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
+    assert!(mounted.sysfs.is_mounted());
+    let error = mounted.sysfs.unmount().unwrap_err();
+    assert!(error.to_string().contains("something else is mounted over"), "{error}");
+    assert!(is_on_top(&path, "tmpfs"));
+    unmount(&path, UnmountFlags::DETACH).unwrap();
+    unmount(&path, UnmountFlags::DETACH).unwrap();
+}
+
+/// Whether the last thing that was mounted on `path` is of this kind.
+fn is_on_top(path: &Path, kind: &str) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let on_path = |line: &&str| line.split(' ').nth(4) == path.to_str();
+    table.lines().rfind(on_path).is_some_and(|line| line.contains(&format!(" - {kind} ")))
+}

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Condvar, Mutex};
 use tempfile::TempDir;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
 
 /// Tells a process that it is the server, and of which folder.
 const VARIABLE: &str = "CMA_SERVE_IN_TEST";
@@ -115,10 +117,36 @@ fn obey(cma: &Cma, order: &str) -> String {
             *GATE.0.lock().unwrap() = true;
             GATE.1.notify_all();
         }
+        ("panic", _) => tracing::subscriber::set_global_default(Panicking).unwrap(),
         ("check", _) => cma.regions().iter().for_each(|region| region.check().unwrap()),
         other => panic!("{other:?}"),
     }
     String::new()
+}
+
+/// A subscriber of events that is at fault.
+struct Panicking;
+
+impl Subscriber for Panicking {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        panic!("this subscriber panics at every event, as at {}", event.metadata().name());
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// Opened when the stalling allocator may go on.
