@@ -6,6 +6,7 @@ use crate::line::{Answered, NoAnswer, ask, open, question};
 use cma_device_protocol::wire::Descriptors;
 use cma_device_protocol::{Answer, Info, Listed, Request, Source};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,19 @@ impl Client {
         open(&self.address).map_err(|errno| Error::NoServer { path: self.path.clone(), source: errno.into() })
     }
 
+    /// Asks on a new line.
+    ///
+    /// When its places run out, the server closes connections that have no chunk, the longest silent first. It may have closed this one
+    /// before the question came, so the question is asked once more, on another line.
+    fn ask<T>(&self, question: impl Fn(OwnedFd) -> Result<T, Error>) -> Result<T, Error> {
+        match question(self.line()?) {
+            Err(Error::Refused { errno, .. }) if errno == Errno::USERS.raw_os_error() => {
+                question(self.line()?)
+            }
+            answered => answered,
+        }
+    }
+
     /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of `alignment`
     /// bytes (0 for a page). The size is rounded up to pages, or to what can be shared of the regions' memory.
     ///
@@ -67,7 +81,8 @@ impl Client {
     }
 
     fn alloc_by(&self, from: Source<'_>, size: u64, alignment: u64) -> Result<RemoteChunk, Error> {
-        RemoteChunk::ask(self.line()?, &Request::Alloc { from, size, alignment, memory: true })
+        let request = Request::Alloc { from, size, alignment, memory: true };
+        self.ask(|line| RemoteChunk::ask(line, &request))
     }
 
     /// What the regions amount to that `device` may get memory of type `kind` from.
@@ -89,9 +104,11 @@ impl Client {
     }
 
     fn info_by(&self, from: Source<'_>) -> Result<Info, Error> {
-        ask_for(self.line()?.as_fd(), &Request::Info(from), |answer, _| match answer {
-            Answer::Info(info) => Some(info),
-            _ => None,
+        self.ask(|line| {
+            ask_for(line.as_fd(), &Request::Info(from), |answer, _| match answer {
+                Answer::Info(info) => Some(info),
+                _ => None,
+            })
         })
     }
 
@@ -102,19 +119,20 @@ impl Client {
     ///
     /// [`Error`].
     pub fn chunks(&self) -> Result<Vec<Listed>, Error> {
-        let line = self.line()?;
-        let (mut chunks, mut more) = (Vec::<Listed>::new(), true);
-        while more {
-            let after = chunks.last().map_or(0, |last| last.number);
-            let (some, further) =
-                ask_for(line.as_fd(), &Request::List { after }, |answer, _| match answer {
-                    Answer::Listed(some, further) => Some((some, further)),
-                    _ => None,
-                })?;
-            more = further && some.last().is_some_and(|last| last.number > after);
-            chunks.extend(some);
-        }
-        Ok(chunks)
+        self.ask(|line| {
+            let (mut chunks, mut more) = (Vec::<Listed>::new(), true);
+            while more {
+                let after = chunks.last().map_or(0, |last| last.number);
+                let (some, further) =
+                    ask_for(line.as_fd(), &Request::List { after }, |answer, _| match answer {
+                        Answer::Listed(some, further) => Some((some, further)),
+                        _ => None,
+                    })?;
+                more = further && some.last().is_some_and(|last| last.number > after);
+                chunks.extend(some);
+            }
+            Ok(chunks)
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
 };
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a server says to a request that came on a line.
 type Lie<'l> = dyn Fn(BorrowedFd<'_>, &Message) + Sync + 'l;
@@ -173,4 +174,28 @@ fn answers_to_others_are_passed_over() {
             .unwrap();
     };
     told(&lie, |client| assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192));
+}
+
+#[test]
+fn a_connection_that_was_closed_to_make_room_is_opened_again_once() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    let closes = AtomicUsize::new(1);
+    let full = |line: BorrowedFd<'_>, message: &Message| {
+        let has_room = closes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err();
+        if has_room {
+            let chunk = Answer::Chunk(extents(&[(1, 0, 8192)]));
+            return send(line, &Message::answer(message.id(), &chunk), &[sealed.as_fd()]).unwrap();
+        }
+        let closed = Message::refusal(0, Errno::USERS.raw_os_error(), "closed to make room");
+        send(line, &closed, &[]).unwrap();
+        rustix::net::shutdown(line, rustix::net::Shutdown::Both).unwrap();
+    };
+    told(&full, |client| {
+        assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192);
+        // A server that is full all the time says so.
+        closes.store(2, Ordering::SeqCst);
+        let refused = client.alloc("camera", None, 8192, 0).unwrap_err();
+        assert_eq!(refused.errno(), Errno::USERS.raw_os_error());
+        assert_eq!(closes.load(Ordering::SeqCst), 0);
+    });
 }

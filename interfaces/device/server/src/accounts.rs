@@ -17,9 +17,16 @@ pub(crate) struct Accounts {
     books: Mutex<Books>,
 }
 
+const ROOT: u32 = 0;
+
+/// How many connections each user finds a place for while others have more.
+const FIRST: u64 = 4;
+
 #[derive(Debug, Default)]
 struct Books {
     seats: u64,
+    /// How many of them are beyond the first ones of their user.
+    beyond: u64,
     /// Those that have something.
     users: HashMap<u32, User>,
     /// The number of the newest chunk.
@@ -46,6 +53,20 @@ struct Entry {
     left_behind: bool,
 }
 
+/// Why there is no place for a connection.
+#[derive(Debug)]
+pub(crate) enum NoSeat {
+    /// The user has as many as one user may have.
+    OfUser(Refusal),
+    /// All are taken. There is one when a connection of a user is closed that has more than the `has` of this one.
+    OfAll {
+        /// How many the user has.
+        has: u64,
+        /// What to say when there is nothing to close.
+        refusal: Refusal,
+    },
+}
+
 /// A connection's place among those that there may be.
 #[derive(Debug)]
 pub(crate) struct Seat {
@@ -67,17 +88,19 @@ impl Accounts {
     }
 
     /// A seat for a connection of `peer`.
-    pub(crate) fn seat(self: &Arc<Self>, peer: &Peer) -> Result<Seat, Refusal> {
+    pub(crate) fn seat(self: &Arc<Self>, peer: &Peer) -> Result<Seat, NoSeat> {
         let Limits { user_connections, connections, .. } = self.limits;
         let books = &mut *self.books.lock();
-        let has = books.users.get(&peer.uid).map_or(0, |user| user.seats);
+        let has = books.seats_of(peer.uid);
         if has >= user_connections {
             let words = format!("user {} has all {user_connections} connections of one user", peer.uid);
-            return Err(Refusal::new(Errno::DQUOT, words));
-        } else if books.seats >= connections {
-            return Err(Refusal::new(Errno::USERS, format!("all {connections} connections are taken")));
+            return Err(NoSeat::OfUser(Refusal::new(Errno::DQUOT, words)));
+        } else if !books.have_room(peer.uid, connections) {
+            let refusal = Refusal::new(Errno::USERS, format!("all {connections} connections are taken"));
+            return Err(NoSeat::OfAll { has, refusal });
         }
         books.seats += 1;
+        books.beyond += u64::from(has >= FIRST);
         books.users.entry(peer.uid).or_default().seats += 1;
         Ok(Seat { accounts: self.clone(), uid: peer.uid })
     }
@@ -87,13 +110,18 @@ impl Accounts {
     pub(crate) fn keeps_a_place(&self, peer: &Peer) -> Result<(), Refusal> {
         let Limits { user_connections, connections, .. } = self.limits;
         let books = self.books.lock();
-        let has = books.users.get(&peer.uid).map_or(0, |user| user.seats);
-        if has < user_connections && books.seats < connections {
+        if books.seats_of(peer.uid) < user_connections && books.have_room(peer.uid, connections) {
             return Ok(());
         }
         let words =
             "the last connection is left for questions about open files; raise the limits on connections";
         Err(Refusal::new(Errno::DQUOT, words))
+    }
+
+    /// How many connections each of these users has.
+    pub(crate) fn seats_of(&self, users: impl Iterator<Item = u32>) -> HashMap<u32, u64> {
+        let books = self.books.lock();
+        users.map(|uid| (uid, books.seats_of(uid))).collect()
     }
 
     /// Charges `peer` for a chunk of `bytes`.
@@ -151,6 +179,21 @@ fn exceeds(whose: &str, id: u32, has: Quota, limit: Quota, bytes: u64) -> Option
 }
 
 impl Books {
+    fn seats_of(&self, uid: u32) -> u64 {
+        self.users.get(&uid).map_or(0, |user| user.seats)
+    }
+
+    /// Whether there is room for one more connection of a user.
+    ///
+    /// A quarter of all is kept for the first few of each user, so that those who have many can't take the last from those who have none;
+    /// root's own first ones are kept from everybody.
+    fn have_room(&self, uid: u32, connections: u64) -> bool {
+        let kept = connections / 4;
+        let roots = if uid == ROOT { 0 } else { FIRST.min(kept).saturating_sub(self.seats_of(ROOT)) };
+        let is_first = self.seats_of(uid) < FIRST;
+        self.seats + roots < connections && (is_first || self.beyond < connections - kept)
+    }
+
     fn forget_if_gone(&mut self, uid: u32) {
         if self.users.get(&uid).is_some_and(|user| user.seats == 0 && user.chunks.is_empty()) {
             self.users.remove(&uid);
@@ -218,6 +261,7 @@ impl Drop for Seat {
         books.seats -= 1;
         if let Some(user) = books.users.get_mut(&self.uid) {
             user.seats -= 1;
+            books.beyond -= u64::from(user.seats >= FIRST);
         }
         books.forget_if_gone(self.uid);
     }

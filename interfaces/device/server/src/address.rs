@@ -1,5 +1,6 @@
 //! The server's place in the file system: taken without a window, cleared when its owner was killed, given up when it ends.
 
+use crate::log;
 use crate::sys;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat, chmod, fchmod, flock, open, stat, unlink};
@@ -113,7 +114,7 @@ impl Address {
         match connect(&probe, address) {
             // Nobody listens. A file that is no socket says the same.
             Err(Errno::CONNREFUSED) if is_socket(path) => {
-                tracing::info!(path = %path.display(), "socket of a server that was killed removed");
+                log::emit(|| tracing::info!(path = %path.display(), "socket of a killed server removed"));
                 unlink(path).map_err(system)
             }
             Err(Errno::CONNREFUSED) => Err(BindError::Occupied { path: path.to_path_buf() }),

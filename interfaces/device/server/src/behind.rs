@@ -4,7 +4,9 @@
 use crate::accounts::Seat;
 use crate::alarm::Alarm;
 use crate::lease::Lease;
-use cma_framework::Cma;
+use crate::log;
+use crate::turns::{Turn, Turns};
+use cma_framework::{Cma, Region};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +17,22 @@ const SOON: Duration = Duration::from_millis(2);
 /// The longest time between two looks.
 const SELDOM: Duration = Duration::from_millis(500);
 
+/// How long freeing a chunk may take. If one takes longer, the allocator of its region hangs, and no other thread tries to free a
+/// chunk of that region.
+const STUCK: Duration = Duration::from_millis(100);
+
 #[derive(Debug)]
 pub(crate) struct Behind {
     /// Rings when some are due.
     alarm: Arc<Alarm>,
     cma: Cma,
     left: Mutex<Vec<Left>>,
-    /// Held by who looks at them.
-    looking: Mutex<()>,
+    /// A turn for each chunk that is being looked at: who needs what it gives back waits for it, unless it is stuck.
+    looking: Arc<Turns>,
+    /// By the number of their turn: their regions, and since when they are being looked at.
+    in_hand: Mutex<Vec<(u64, Region, Instant)>>,
+    /// Held by who has the framework look at what it has set aside.
+    recovering: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -32,18 +42,27 @@ struct Left {
     seat: Seat,
     due: Instant,
     wait: Duration,
+    /// When it was looked at for the last time.
+    looked: Option<Instant>,
 }
 
 impl Behind {
     pub(crate) fn new(alarm: Arc<Alarm>, cma: Cma) -> Self {
-        Behind { alarm, cma, left: Mutex::default(), looking: Mutex::default() }
+        Behind {
+            alarm,
+            cma,
+            left: Mutex::default(),
+            looking: Arc::default(),
+            in_hand: Mutex::default(),
+            recovering: Mutex::default(),
+        }
     }
 
     /// Takes a chunk that a connection left.
     pub(crate) fn leave(&self, lease: Lease, seat: Seat) {
         lease.leave_behind();
         let due = Instant::now() + SOON;
-        self.left.lock().push(Left { lease, seat, due, wait: SOON });
+        self.left.lock().push(Left { lease, seat, due, wait: SOON, looked: None });
         self.set_alarm(due);
     }
 
@@ -54,35 +73,71 @@ impl Behind {
 
     fn set_alarm(&self, due: Instant) {
         if let Err(error) = self.alarm.set(due) {
-            tracing::error!(%error, "no timer to look at what was left behind");
+            log::emit(|| tracing::error!(%error, "no timer to look at what was left behind"));
         }
     }
 
     /// Frees those that are due and that nobody holds any more, and memory that can be had again.
     pub(crate) fn look(&self) {
         self.free(|left, now| left.due <= now);
-        let aside = self.cma.recover_memory();
-        let left = self.left.lock().iter().map(|left| left.due).min();
-        if let Some(due) = left.into_iter().chain(aside).min() {
+        if let Some(due) = self.left.lock().iter().map(|left| left.due).min() {
+            let now = Instant::now();
+            // What is due and was not looked at is of a region whose allocator hangs.
+            self.set_alarm(if due <= now { now + SELDOM } else { due });
+        }
+        // One thread is enough if that, too, waits for an allocator that hangs.
+        let Some(_recovering) = self.recovering.try_lock() else { return };
+        if let Some(due) = self.cma.recover_memory() {
             self.set_alarm(due);
         }
     }
 
-    /// Frees all that nobody holds any more.
-    pub(crate) fn free_some(&self) {
+    /// Frees all that nobody holds any more, for a request of user `uid` that would be refused without it.
+    pub(crate) fn free_some(&self, uid: u32) {
         self.free(|_, _| true);
+        // Another thread may have one in hand.
+        self.looking.begin().wait_for_earlier(uid);
     }
 
     fn free(&self, which: impl Fn(&Left, Instant) -> bool) {
-        let _looking = self.looking.lock();
         let now = Instant::now();
-        // Freeing may take its time; who leaves one behind doesn't wait for it.
-        let due: Vec<Left> = self.left.lock().extract_if(.., |left| which(left, now)).collect();
-        for Left { lease, seat, wait, .. } in due {
+        // One after the other: when the region of one is stuck, other threads free the others.
+        while let Some((Left { lease, seat, wait, .. }, _in_hand)) = self.next(|left| which(left, now), now) {
             if let Err(lease) = lease.reclaim() {
                 let wait = (wait * 2).min(SELDOM);
-                self.left.lock().push(Left { lease, seat, due: now + wait, wait });
+                let looked = Instant::now();
+                self.left.lock().push(Left { lease, seat, due: looked + wait, wait, looked: Some(looked) });
             }
         }
+    }
+
+    /// One of those that nobody has looked at since `begun`.
+    fn next(&self, which: impl Fn(&Left) -> bool, begun: Instant) -> Option<(Left, InHand<'_>)> {
+        let (left, in_hand) = (&mut *self.left.lock(), &mut *self.in_hand.lock());
+        let now = Instant::now();
+        let is_stuck = |region| {
+            in_hand
+                .iter()
+                .any(|(_, other, since): &(_, Region, Instant)| other == region && *since + STUCK < now)
+        };
+        let at = left.iter().position(|left| {
+            let is_new = left.looked.is_none_or(|looked| looked < begun);
+            is_new && which(left) && !is_stuck(left.lease.chunk().region())
+        })?;
+        let (left, turn) = (left.swap_remove(at), self.looking.begin());
+        in_hand.push((turn.number(), left.lease.chunk().region().clone(), now));
+        Some((left, InHand { behind: self, turn }))
+    }
+}
+
+/// A chunk that is being looked at.
+struct InHand<'b> {
+    behind: &'b Behind,
+    turn: Turn,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.behind.in_hand.lock().retain(|(number, ..)| *number != self.turn.number());
     }
 }

@@ -4,6 +4,7 @@ use crate::accounts::{Accounts, Seat};
 use crate::behind::Behind;
 use crate::files::{Files, OpenFile};
 use crate::lease::Lease;
+use crate::log::Refusals;
 use crate::peer::Peer;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
@@ -25,6 +26,7 @@ pub(crate) struct Desk {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) behind: Behind,
     pub(crate) files: Arc<Files>,
+    pub(crate) refusals: Refusals,
 }
 
 /// What one client has.
@@ -74,7 +76,7 @@ impl Desk {
                     client.lease = Some(lease);
                     Refusal::new(
                         Errno::BUSY,
-                        "somebody holds memory of this chunk, by a descriptor or a mapping",
+                        "a process still holds memory of this chunk: a descriptor or a mapping",
                     )
                 })?;
                 Ok((Answer::Freed, Vec::new()))
@@ -191,8 +193,8 @@ impl Desk {
                 return Err(refusal);
             }
             // What was given back before this was asked is free. Where nothing was, the answer is the same, and a region counts each refusal.
-            turn.wait_for_earlier();
-            self.behind.free_some();
+            turn.wait_for_earlier(peer.uid);
+            self.behind.free_some(peer.uid);
             if self.accounts.given_back() == before { Err(refusal) } else { attempt() }
         })
     }

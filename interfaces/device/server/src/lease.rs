@@ -47,7 +47,8 @@ impl Lease {
         self.chunk().start()
     }
 
-    fn chunk(&self) -> &Chunk {
+    /// The chunk.
+    pub(crate) fn chunk(&self) -> &Chunk {
         match &self.held {
             Held::Memory(shared) => shared.chunk(),
             Held::Addresses(chunk) => chunk,

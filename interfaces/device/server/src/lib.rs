@@ -24,10 +24,17 @@
 //!
 //! # How it works, and why so
 //!
-//! A few threads wait at one epoll. Each event is for one of them alone (`EPOLLONESHOT`) and stands for one request, so a connection that is silent
+//! Threads wait at one epoll. Each event is for one of them alone (`EPOLLONESHOT`) and stands for one request, so a connection that is silent
 //! costs a descriptor and some hundred bytes, and one that says a thousand things at once takes its turn a thousand times. The
-//! thread that is woken serves: nothing is handed on. There are several because a request may take long (a large chunk has to be zeroed, an
-//! allocator thinks), and one user is served by some of them at most (`shares`), so that no user waits for another's work.
+//! thread that is woken serves: nothing is handed on. Before it does, it sees to it that another thread waits (`pool`). So a request that
+//! takes long (a large chunk has to be zeroed, an allocator thinks) or never ends takes a thread from nobody. One user is served by three
+//! threads at most (`shares`), so there are no more threads than that for each user, and eight to spare.
+//!
+//! When all connections are taken, or the process can have no more descriptors, connections without a chunk make room (`lines`): of the user
+//! with most, the one that was silent for longest. A quarter of all is kept for the first four of each user, and root's first four from
+//! everybody (`accounts`).
+//!
+//! A panic ends the connection that was being served, and no thread; a subscriber that panics ends nothing (`log`).
 //!
 //! Nothing is kept for a client but its chunk. An answer is sent or the connection ends: a client that asks again before it has read the
 //! last answer, says something that is no message, or stops reading, is hung up on. Descriptors that a client sends are refused by
@@ -45,7 +52,10 @@ mod connection;
 mod files;
 mod lease;
 mod limits;
+mod lines;
+mod log;
 mod peer;
+mod pool;
 mod refusal;
 mod rules;
 mod server;

@@ -25,7 +25,8 @@ pub struct Limits {
     /// Connections of one user: `user-connections`. Open files of the preload library don't get the last one, because questions
     /// about them need a connection.
     pub user_connections: u64,
-    /// Connections in all: `connections`. Each takes a descriptor, and another for the memory of its chunk; the server lets in no more than it can have
+    /// Connections in all: `connections`. A quarter of them is kept for the first four of each user, and root's first four are kept from
+    /// everybody else. Each takes a descriptor, and another for the memory of its chunk; the server lets in no more than it can have
     /// (`RLIMIT_NOFILE`) when it starts.
     pub connections: u64,
 }

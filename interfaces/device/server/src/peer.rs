@@ -22,4 +22,11 @@ impl Peer {
         let sys::Credentials { pid, uid, gid } = sys::peer_credentials(socket)?;
         Ok(Peer { uid, gid, groups: sys::peer_groups(socket)?, pid })
     }
+
+    /// The name of its process, if that still runs; else `-`.
+    pub(crate) fn process(&self) -> String {
+        let name = std::fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        let name = String::from_utf8_lossy(name.trim_ascii_end());
+        if name.is_empty() { "-".to_string() } else { name.escape_debug().to_string() }
+    }
 }

@@ -25,6 +25,11 @@ impl Refusal {
         matches!(Errno::from_raw_os_error(self.errno), Errno::NOMEM | Errno::DQUOT | Errno::BUSY)
     }
 
+    /// Whether the process can have no more descriptors.
+    pub(crate) fn wants_descriptors(&self) -> bool {
+        matches!(Errno::from_raw_os_error(self.errno), Errno::MFILE | Errno::NFILE)
+    }
+
     pub(crate) fn no_chunk() -> Self {
         Refusal::new(Errno::BADFD, "there is no chunk here yet")
     }

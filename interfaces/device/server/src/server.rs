@@ -1,13 +1,16 @@
 //! The server: who waits, who is woken, and what then happens.
 
-use crate::accounts::{Accounts, Seat};
+use crate::accounts::{Accounts, NoSeat, Seat};
 use crate::address::{Address, BindError, Listener};
 use crate::alarm::Alarm;
 use crate::behind::Behind;
 use crate::connection::{Client, Desk};
 use crate::files::OpenFile;
 use crate::limits::Limits;
+use crate::lines::{Connection, Lines, polls};
+use crate::log::{self, Refusals};
 use crate::peer::Peer;
+use crate::pool::Pool;
 use crate::refusal::Refusal;
 use crate::rules::Rules;
 use crate::shares::Shares;
@@ -18,30 +21,33 @@ use cma_device_protocol::wire::{self, Lost};
 use cma_device_protocol::{Malformed, Message};
 use cma_framework::Cma;
 use parking_lot::Mutex;
+use rustix::event::PollFlags;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{Resource, getrlimit};
-use rustix::time::Timespec;
-use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-/// How many threads serve. A request that is quick takes one for some microseconds; one that isn't must leave some to others.
+/// How many threads are kept that have nothing to do.
 const THREADS: usize = 8;
 
-/// How many of them serve one user at once, at most.
+/// How many threads serve one user at once, at most.
 const SHARE: usize = 3;
 
-/// How long nobody is let in when the process can have no more descriptors.
+/// After which time something is tried again for which there was no thread or no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How many events of a user may be put off when one more client of that user wants to wait for a place.
 const MOST_PUT_OFF: usize = 64;
+
+/// How many idle connections are closed at once when the process can have no more descriptors.
+const CLOSED_AT_ONCE: usize = 4;
 
 // What an epoll event is about: one of these, or else a connection.
 const LISTENER: u64 = 0;
@@ -57,22 +63,16 @@ pub struct Server {
     epoll: OwnedFd,
     alarm: Arc<Alarm>,
     turns: Arc<Turns>,
+    pool: Pool,
     shares: Shares<Event>,
-    connections: Mutex<HashMap<u64, Arc<Connection>>>,
-    newest: AtomicU64,
+    lines: Lines,
+    /// The numbers of connections whose events found no thread.
+    late: Mutex<Vec<u64>>,
     /// Whether a client could not be let in, for want of descriptors.
     full: AtomicBool,
+    /// Why it ended, unless it was told to.
+    failed: Mutex<Option<Errno>>,
     desk: Desk,
-}
-
-/// A line to a client.
-#[derive(Debug)]
-struct Connection {
-    number: u64,
-    uid: u32,
-    socket: OwnedFd,
-    /// `None` when it is over. Locked by who serves it, and an event is for one thread alone.
-    client: Mutex<Option<Client>>,
 }
 
 /// Something that happened, in its turn.
@@ -80,6 +80,8 @@ struct Connection {
 enum Event {
     /// On a line.
     Line { connection: Arc<Connection>, flags: EventFlags, turn: Turn },
+    /// A client was let in, and another one's connection may have been closed for it.
+    Arrival { connection: Arc<Connection>, closed: Option<Peer>, turn: Turn },
     /// A client came for which there was no place at first sight.
     Knock { socket: OwnedFd, peer: Peer, turn: Turn },
 }
@@ -91,6 +93,8 @@ enum Work {
     Nothing,
     End,
     Ring,
+    /// There are no more descriptors. These connections were closed.
+    NoDescriptors(Vec<Peer>),
     /// For the user of this number.
     Serve(u32, Event),
 }
@@ -100,6 +104,13 @@ enum Work {
 enum Line {
     Open,
     Over,
+}
+
+impl Event {
+    fn turn(&self) -> &Turn {
+        let (Event::Line { turn, .. } | Event::Arrival { turn, .. } | Event::Knock { turn, .. }) = self;
+        turn
+    }
 }
 
 impl Server {
@@ -121,21 +132,24 @@ impl Server {
         let server = Server {
             epoll: epoll::create(CreateFlags::CLOEXEC).map_err(system)?,
             turns: Arc::default(),
+            pool: Pool::new(THREADS),
             shares: Shares::new(SHARE),
-            connections: Mutex::default(),
-            newest: AtomicU64::new(FIRST_CONNECTION),
+            lines: Lines::new(FIRST_CONNECTION),
+            late: Mutex::default(),
             full: AtomicBool::new(false),
+            failed: Mutex::default(),
             desk: Desk {
                 behind: Behind::new(alarm.clone(), cma.clone()),
                 cma,
                 rules,
                 accounts,
                 files: Arc::default(),
+                refusals: Refusals::default(),
             },
             alarm,
             listener: address.listen()?,
         };
-        tracing::debug!(path = %address.path().display(), ?limits, "listening");
+        log::emit(|| tracing::debug!(path = %address.path().display(), ?limits, "listening"));
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
         server.again(&*server.alarm, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
@@ -144,47 +158,70 @@ impl Server {
     /// Serves until `shutdown` begins, or until it can't. Then the socket is gone, every connection is over and every chunk is free, also those
     /// whose memory somebody still holds. It returns when the last request under way is served.
     ///
+    /// A panic while a client is served, of the program or of a subscriber of its log, closes that client's connection and
+    /// ends nothing else.
+    ///
     /// # Errors
     ///
     /// What the system says when it can't wait for clients any more.
-    ///
-    /// # Panics
-    ///
-    /// When serving did: by a fault of the program, which others were not made to suffer for before.
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
         // For every thread, again and again.
         epoll::add(&self.epoll, shutdown, EventData::new_u64(SHUTDOWN), EventFlags::IN)?;
-        std::thread::scope(|threads| {
-            let all: Vec<_> = (0..THREADS)
-                .map(|n| {
-                    let thread = std::thread::Builder::new().name(format!("cma-device-{n}"));
-                    let work = || self.work().inspect_err(|_| shutdown.begin());
-                    thread.spawn_scoped(threads, work).inspect_err(|_| shutdown.begin())
-                })
-                .collect();
-            let ends = all.into_iter().map(|thread| match thread?.join() {
-                Ok(end) => Ok(end?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            ends.fold(Ok(()), std::io::Result::and)
-        })
+        thread::scope(|threads| self.start(threads, shutdown))?;
+        self.failed.lock().take().map_or(Ok(()), |errno| Err(errno.into()))
+    }
+
+    /// Starts a thread.
+    fn start<'scope>(
+        &'scope self,
+        threads: &'scope Scope<'scope, '_>,
+        shutdown: &'scope Shutdown,
+    ) -> std::io::Result<()> {
+        let thread = thread::Builder::new().name("cma-device".to_string());
+        thread.spawn_scoped(threads, move || self.work(threads, shutdown)).map(|_| ())
     }
 
     /// What each thread does.
-    fn work(&self) -> io::Result<()> {
+    fn work<'scope>(&'scope self, threads: &'scope Scope<'scope, '_>, shutdown: &'scope Shutdown) {
         loop {
-            let wait = || {
-                let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
-                let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
-                Ok((count > 0).then_some(event[0]))
+            let work = match guarded(|| self.take()) {
+                Some(Ok(work)) => work,
+                Some(Err(errno)) => {
+                    *self.failed.lock() = Some(errno);
+                    return shutdown.begin();
+                }
+                // Whatever was being taken is lost. Those that everybody needs are waited for again.
+                None => {
+                    let _ = self.again(&self.listener.socket, LISTENER, EventFlags::IN);
+                    let _ = self.again(&*self.alarm, ALARM, EventFlags::IN);
+                    continue;
+                }
             };
-            match self.turns.take(wait, |event, turn| self.sort(event?, turn))? {
-                Work::Nothing => {}
-                Work::End => return Ok(()),
-                Work::Ring => self.ring()?,
-                Work::Serve(uid, event) => self.work_for(uid, event),
+            match work {
+                Work::Nothing => continue,
+                Work::End => return,
+                work => match self.pool.begin(|| self.start(threads, shutdown)) {
+                    Ok(()) => self.do_work(work),
+                    Err(_) => {
+                        self.postpone(work);
+                        continue;
+                    }
+                },
+            }
+            if !self.pool.finish() {
+                return;
             }
         }
+    }
+
+    /// Waits for an event, and says what it is about.
+    fn take(&self) -> io::Result<Work> {
+        let wait = || {
+            let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+            let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
+            Ok((count > 0).then_some(event[0]))
+        };
+        self.turns.take(wait, |event, turn| self.sort(event?, turn))
     }
 
     /// Says what an event is about, and puts it off if its user has no thread left.
@@ -194,31 +231,83 @@ impl Server {
             SHUTDOWN => Work::End,
             LISTENER => return self.accept(turn),
             ALARM => Work::Ring,
-            number => match self.connections.lock().get(&number).cloned() {
-                Some(connection) => self.begin(connection.uid, Event::Line { connection, flags, turn }),
+            number => match self.lines.get(number) {
+                Some(connection) => {
+                    connection.is_served(turn.number());
+                    self.begin(connection.uid, Event::Line { connection, flags, turn })
+                }
                 None => Work::Nothing,
             },
         })
     }
 
     fn begin(&self, uid: u32, event: Event) -> Work {
-        self.shares.begin(uid, event).map_or(Work::Nothing, |event| Work::Serve(uid, event))
+        let event = self.shares.begin(uid, event, |event| event.turn().put_off(Some(uid)));
+        event.map_or(Work::Nothing, |event| Work::Serve(uid, event))
+    }
+
+    /// Does it, while another thread waits for the next event.
+    fn do_work(&self, work: Work) {
+        match work {
+            Work::Nothing | Work::End => {}
+            Work::Ring => {
+                guarded(|| self.ring());
+            }
+            Work::NoDescriptors(closed) => log::emit(|| {
+                tracing::warn!("no descriptors for further clients");
+                closed.iter().for_each(log_closed);
+            }),
+            Work::Serve(uid, event) => self.work_for(uid, event),
+        }
     }
 
     /// Does a user's work, which has begun, and whatever was put off for this user meanwhile.
     fn work_for(&self, uid: u32, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next {
-            match event {
+            event.turn().put_off(None);
+            guarded(|| match event {
                 Event::Line { connection, flags, turn } => self.serve_line(&connection, flags, &turn),
+                Event::Arrival { connection, closed, turn } => {
+                    log::emit(|| {
+                        closed.iter().for_each(log_closed);
+                        tracing::debug!(number = connection.number, uid, "connected");
+                    });
+                    self.serve_line(&connection, EventFlags::IN, &turn);
+                }
                 Event::Knock { socket, peer, turn } => self.answer_knock(socket, peer, &turn),
-            }
+            });
             next = self.shares.finish(uid);
         }
     }
 
+    /// Puts work off for which there is no thread: this one has to wait for the next event.
+    fn postpone(&self, work: Work) {
+        let Work::Serve(uid, event) = work else { return self.postpone_ring() };
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                Event::Line { connection, .. } | Event::Arrival { connection, .. } => {
+                    self.late.lock().push(connection.number);
+                }
+                Event::Knock { socket, .. } => {
+                    let refusal = Refusal::new(Errno::AGAIN, "the server can't start another thread");
+                    farewell(socket.as_fd(), 0, &refusal);
+                }
+            }
+            next = self.shares.finish(uid);
+        }
+        self.postpone_ring();
+    }
+
+    fn postpone_ring(&self) {
+        self.alarm.rang();
+        let _ = self.alarm.set(Instant::now() + PAUSE);
+        let _ = self.again(&*self.alarm, ALARM, EventFlags::IN);
+    }
+
     fn serve_line(&self, connection: &Arc<Connection>, flags: EventFlags, turn: &Turn) {
-        if self.serve(connection, flags, turn) == Line::Over {
+        if guarded(|| self.serve(connection, flags, turn)) != Some(Line::Open) {
             self.hang_up(connection);
         }
     }
@@ -236,16 +325,48 @@ impl Server {
     fn accept(&self, turn: Turn) -> io::Result<Work> {
         let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
-            // Nobody can be let in until something is closed. Whoever knocks meanwhile waits.
-            if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!("no descriptors for further clients");
-            }
-            self.alarm.set(Instant::now() + PAUSE)?;
-            return Ok(Work::Nothing);
+            return self.make_room_for_descriptors();
         }
         self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
         self.full.store(false, Ordering::Relaxed);
         Ok(knocks.map_or(Work::Nothing, |socket| self.welcome(socket, turn)))
+    }
+
+    /// Closes idle connections when the process can have no more descriptors. If there are none, nobody can be let in until something is
+    /// closed, and whoever knocks meanwhile waits.
+    fn make_room_for_descriptors(&self) -> io::Result<Work> {
+        let closed: Vec<_> = (0..CLOSED_AT_ONCE).map_while(|_| self.close_idlest(0)).collect();
+        if closed.is_empty() {
+            self.alarm.set(Instant::now() + PAUSE)?;
+        } else {
+            self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
+        }
+        let is_known = self.full.swap(true, Ordering::Relaxed);
+        Ok(if is_known { Work::Nothing } else { Work::NoDescriptors(closed) })
+    }
+
+    /// Closes the connection that is missed least, of a user who has more than `has`; whose it was.
+    fn close_idlest(&self, has: u64) -> Option<Peer> {
+        let seats = |users: &mut dyn Iterator<Item = u32>| self.desk.accounts.seats_of(users);
+        let (connection, client) = self.lines.take_idlest(seats, has)?;
+        let _ = epoll::delete(&self.epoll, &connection.socket);
+        let words = "the server closed this connection, which had no chunk, to make room; connect again";
+        farewell(connection.socket.as_fd(), 0, &Refusal::new(Errno::USERS, words));
+        Some(client.peer)
+    }
+
+    /// A place for a client, and whose connection was closed for it.
+    fn seat(&self, peer: &Peer) -> Result<(Seat, Option<Peer>), Refusal> {
+        let seat = |full| match full {
+            NoSeat::OfUser(refusal) | NoSeat::OfAll { refusal, .. } => refusal,
+        };
+        match self.desk.accounts.seat(peer) {
+            Err(NoSeat::OfAll { has, refusal }) => {
+                let closed = self.close_idlest(has).ok_or(refusal)?;
+                Ok((self.desk.accounts.seat(peer).map_err(seat)?, Some(closed)))
+            }
+            found => Ok((found.map_err(seat)?, None)),
+        }
     }
 
     /// Gives a client its place. Where there is none, it waits for what its own user gives back, with a thread of that user's share.
@@ -255,13 +376,13 @@ impl Server {
         // The smallest there is: then a line can be written to again when all that was written is read.
         let _ = set_socket_send_buffer_size(&socket, 1);
         let uid = peer.uid;
-        let event = match self.desk.accounts.seat(&peer) {
+        let event = match self.seat(&peer) {
             // It may have asked by now.
-            Ok(seat) => {
-                Event::Line { connection: self.admit(socket, peer, seat), flags: EventFlags::IN, turn }
+            Ok((seat, closed)) => {
+                Event::Arrival { connection: self.admit(socket, peer, seat, &turn), closed, turn }
             }
             Err(refusal) if self.shares.put_off(uid) >= MOST_PUT_OFF => {
-                refuse(socket.as_fd(), 0, &refusal);
+                farewell(socket.as_fd(), 0, &refusal);
                 return Work::Nothing;
             }
             Err(_) => {
@@ -274,22 +395,23 @@ impl Server {
 
     /// Gives a client its place that found none before, or says why there is none.
     fn answer_knock(&self, socket: OwnedFd, peer: Peer, turn: &Turn) {
-        turn.wait_for_earlier();
-        self.desk.behind.free_some();
-        match self.desk.accounts.seat(&peer) {
-            Ok(seat) => self.serve_line(&self.admit(socket, peer, seat), EventFlags::IN, turn),
-            Err(refusal) => refuse(socket.as_fd(), 0, &refusal),
+        turn.wait_for_earlier(peer.uid);
+        self.desk.behind.free_some(peer.uid);
+        match self.seat(&peer) {
+            Ok((seat, closed)) => {
+                log::emit(|| closed.iter().for_each(log_closed));
+                self.serve_line(&self.admit(socket, peer, seat, turn), EventFlags::IN, turn);
+            }
+            Err(refusal) => {
+                self.desk.refusals.log(&peer, &refusal);
+                farewell(socket.as_fd(), 0, &refusal);
+            }
         }
     }
 
     /// A client that has its place.
-    fn admit(&self, socket: OwnedFd, peer: Peer, seat: Seat) -> Arc<Connection> {
-        let number = self.newest.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(number, ?peer, "connected");
-        let (uid, client) = (peer.uid, Client { peer, lease: None, file: None, seat, asked: None });
-        let connection = Arc::new(Connection { number, uid, socket, client: Mutex::new(Some(client)) });
-        self.connections.lock().insert(number, connection.clone());
-        connection
+    fn admit(&self, socket: OwnedFd, peer: Peer, seat: Seat, turn: &Turn) -> Arc<Connection> {
+        self.lines.add(socket, Client { peer, lease: None, file: None, seat, asked: None }, turn.number())
     }
 
     /// Serves one request of a connection.
@@ -309,7 +431,7 @@ impl Server {
                 return if polls(socket, PollFlags::RDHUP) { Line::Over } else { line };
             }
             Err(Lost::Malformed(wrong)) => {
-                refuse(socket, 0, &nonsense(wrong));
+                self.refuse(client, socket, 0, &nonsense(wrong));
                 return Line::Over;
             }
             Err(_) => return Line::Over,
@@ -323,12 +445,20 @@ impl Server {
         }
         let id = message.id();
         let reply = match message.as_request() {
-            Ok((_, request)) => self.desk.serve(turn, client, &request),
+            Ok((_, request)) => match self.desk.serve(turn, client, &request) {
+                Err(refusal) if refusal.wants_descriptors() && self.close_idlest(0).is_some() => {
+                    self.desk.serve(turn, client, &request)
+                }
+                reply => reply,
+            },
             Err(wrong) => {
-                refuse(socket, id, &nonsense(wrong));
+                self.refuse(client, socket, id, &nonsense(wrong));
                 return Line::Over;
             }
         };
+        if let Err(refusal) = &reply {
+            self.desk.refusals.log(&client.peer, refusal);
+        }
         // Whatever the client does when it has the answer is to be an event at once, in its place among others. Another thread that
         // is woken by it waits for this one, which has the client.
         if self.wait_for(connection, WANTED) == Line::Over {
@@ -343,7 +473,8 @@ impl Server {
         };
         // As one without memory, if that goes through: the kernel may have too many descriptors under way.
         if let Err(error) = sent {
-            refuse(socket, id, &Refusal::new(error, format!("the answer could not be sent: {error}")));
+            let refusal = Refusal::new(error, format!("the answer could not be sent: {error}"));
+            self.refuse(client, socket, id, &refusal);
             return Line::Over;
         }
         Line::Open
@@ -356,46 +487,63 @@ impl Server {
         }
     }
 
+    /// The last word to a client, if it listens.
+    fn refuse(&self, client: &Client, socket: BorrowedFd<'_>, id: u64, refusal: &Refusal) {
+        self.desk.refusals.log(&client.peer, refusal);
+        farewell(socket, id, refusal);
+    }
+
     /// Ends a connection and frees its chunk, as soon as nobody has its memory.
     fn hang_up(&self, connection: &Connection) {
-        self.connections.lock().remove(&connection.number);
+        self.lines.remove(connection.number);
         let _ = epoll::delete(&self.epoll, &connection.socket);
         let Some(Client { lease, file, seat, peer, .. }) = connection.client.lock().take() else { return };
         let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
         if let Err(lease) = lease.reclaim() {
-            tracing::debug!(number = connection.number, ?peer, "left a chunk behind");
             self.desk.behind.leave(lease, seat);
+            log::emit(|| tracing::debug!(number = connection.number, ?peer, "left a chunk behind"));
         }
     }
 
     /// Does what is due.
     fn ring(&self) -> io::Result<()> {
         self.alarm.rang();
-        self.desk.behind.look();
         self.again(&*self.alarm, ALARM, EventFlags::IN)?;
         // In case nobody was let in for a while.
-        self.again(&self.listener.socket, LISTENER, EventFlags::IN)
+        self.again(&self.listener.socket, LISTENER, EventFlags::IN)?;
+        let late = std::mem::take(&mut *self.late.lock());
+        for connection in late.into_iter().filter_map(|number| self.lines.get(number)) {
+            // Whatever it is waited for: to be told of what is no longer so does no harm.
+            let _ = self.again(&connection.socket, connection.number, WANTED | EventFlags::OUT);
+        }
+        self.desk.behind.look();
+        Ok(())
     }
 }
 
 /// What a connection is waited for.
 const WANTED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
-/// Whether one of these is so of a line.
-fn polls(line: BorrowedFd<'_>, wanted: PollFlags) -> bool {
-    let mut polled = [PollFd::new(&line, wanted)];
-    io::retry_on_intr(|| poll(&mut polled, Some(&NOW))).is_ok() && !polled[0].revents().is_empty()
+/// The answer of `work`, if it doesn't panic. The panic hook reports it if it does; other clients are served on.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    if done.is_err() {
+        log::emit(|| tracing::error!("the server panicked; it serves on"));
+    }
+    done.ok()
 }
 
-const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+fn log_closed(peer: &Peer) {
+    let Peer { uid, pid, .. } = *peer;
+    tracing::info!(uid, pid, process = peer.process(), "idle connection closed to make room");
+}
 
 fn nonsense(wrong: Malformed) -> Refusal {
     let errno = if matches!(wrong, Malformed::Version { .. }) { Errno::PROTONOSUPPORT } else { Errno::PROTO };
     Refusal::new(errno, wrong.to_string())
 }
 
-/// The last word to a client, if it listens.
-fn refuse(socket: BorrowedFd<'_>, id: u64, refusal: &Refusal) {
-    tracing::debug!(?refusal, "hanging up");
+/// The last word on a line, if its other end listens.
+fn farewell(socket: BorrowedFd<'_>, id: u64, refusal: &Refusal) {
     let _ = wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]);
 }

@@ -23,14 +23,15 @@ impl<Work> Shares<Work> {
         Shares { most, users: Mutex::default() }
     }
 
-    /// The work, if it may begin; else it is put off until [`finish`](Self::finish) hands it out.
-    pub(crate) fn begin(&self, uid: u32, work: Work) -> Option<Work> {
+    /// The work, if it may begin. Otherwise it is put off until [`finish`](Self::finish) hands it out, and `put_off` is told of it.
+    pub(crate) fn begin(&self, uid: u32, work: Work, put_off: impl FnOnce(&Work)) -> Option<Work> {
         let users = &mut *self.users.lock();
         let share = users.entry(uid).or_insert(Share { under_way: 0, put_off: VecDeque::new() });
         if share.under_way < self.most {
             share.under_way += 1;
             Some(work)
         } else {
+            put_off(&work);
             share.put_off.push_back(work);
             None
         }
@@ -63,13 +64,13 @@ mod tests {
     #[test]
     fn a_user_has_its_share_and_no_more_whoever_else_is_served() {
         let shares = Shares::new(2);
-        assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work)), [Some(1), Some(2), None, None]);
-        assert_eq!(shares.begin(8, 5), Some(5));
+        assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work, |_| ())), [Some(1), Some(2), None, None]);
+        assert_eq!(shares.begin(8, 5, |_| ()), Some(5));
         assert_eq!([7, 8, 9].map(|uid| shares.put_off(uid)), [2, 0, 0]);
         assert_eq!(shares.finish(7), Some(3));
-        assert_eq!(shares.begin(7, 6), None);
+        assert_eq!(shares.begin(7, 6, |_| ()), None);
         assert_eq!([(); 4].map(|()| shares.finish(7)), [Some(4), Some(6), None, None]);
-        assert_eq!(shares.begin(7, 9), Some(9));
+        assert_eq!(shares.begin(7, 9, |_| ()), Some(9));
         assert_eq!([7, 8].map(|uid| shares.finish(uid)), [None, None]);
         assert!(shares.users.lock().is_empty());
     }

@@ -14,18 +14,48 @@ fn words(refused: Result<impl Sized, Refusal>) -> (Errno, String) {
     (Errno::from_raw_os_error(refusal.errno), refusal.words)
 }
 
+fn seated(accounts: &Arc<Accounts>, uid: u32) -> Result<Seat, (Errno, String)> {
+    accounts.seat(&peer(uid, 1)).map_err(|full| match full {
+        NoSeat::OfUser(refusal) | NoSeat::OfAll { refusal, .. } => {
+            (Errno::from_raw_os_error(refusal.errno), refusal.words)
+        }
+    })
+}
+
 #[test]
 fn connections_are_limited_for_each_user_and_in_all() {
     let accounts = accounts();
-    let mine = [accounts.seat(&peer(1, 1)).unwrap(), accounts.seat(&peer(1, 2)).unwrap()];
+    let mine = [seated(&accounts, 1).unwrap(), seated(&accounts, 1).unwrap()];
     let refused = (Errno::DQUOT, "user 1 has all 2 connections of one user".to_string());
-    assert_eq!(words(accounts.seat(&peer(1, 3))), refused);
-    let other = accounts.seat(&peer(2, 4)).unwrap();
-    assert_eq!(words(accounts.seat(&peer(3, 5))), (Errno::USERS, "all 3 connections are taken".to_string()));
+    assert_eq!(seated(&accounts, 1).unwrap_err(), refused);
+    let other = seated(&accounts, 2).unwrap();
+    assert_eq!(seated(&accounts, 3).unwrap_err(), (Errno::USERS, "all 3 connections are taken".to_string()));
     drop(mine);
-    accounts.seat(&peer(3, 5)).unwrap();
+    seated(&accounts, 3).unwrap();
     drop(other);
     assert!(accounts.books.lock().users.is_empty());
+}
+
+#[test]
+fn those_who_have_many_connections_leave_each_other_user_and_root_some() {
+    let limits = Limits { user_connections: 32, connections: 64, ..Limits::default() };
+    let accounts = Accounts::new(limits);
+    let has = |uid| {
+        let mut seats = Vec::new();
+        while let Ok(seat) = seated(&accounts, uid) {
+            seats.push(seat);
+        }
+        seats
+    };
+    let many = [1, 2, 3, 4].map(has);
+    // 48 beyond the first four of each user.
+    assert_eq!(many.each_ref().map(Vec::len), [32, 24, 4, 0]);
+    let root = has(ROOT);
+    assert_eq!(root.len(), 4);
+    drop(many);
+    drop(root);
+    let books = accounts.books.lock();
+    assert_eq!((books.seats, books.beyond, books.users.len()), (0, 0, 0));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the server's tests share: a framework with memory, and a server for it.
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part")]
+#![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod pieced;
 
@@ -16,6 +17,10 @@ pub use pieced::Pieced;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::SocketAddrUnix;
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -68,6 +73,8 @@ impl Served {
 
     pub fn by(cma: Cma, limits: &str, rules: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        // For other users, too.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("cma.sock");
         let (limits, rules) = (Limits::parse(limits).unwrap(), Rules::parse(rules).unwrap());
         let server = Server::bind(&Address::new(&path), cma.clone(), limits, rules).unwrap();
@@ -86,6 +93,17 @@ impl Served {
     /// A line of which every byte is the test's.
     pub fn line(&self) -> Raw {
         Raw(cma_client::line::open(&SocketAddrUnix::new(&self.path).unwrap()).unwrap())
+    }
+
+    /// Lines of that user. Only root can open them.
+    pub fn lines_of(&self, uid: u32, count: usize) -> Vec<Raw> {
+        let open = || {
+            // Of this thread alone.
+            let uid = Uid::from_raw(uid);
+            set_thread_res_uid(uid, uid, uid).unwrap();
+            (0..count).map(|_| self.line()).collect()
+        };
+        std::thread::scope(|threads| threads.spawn(open).join().unwrap())
     }
 
     pub fn free_bytes(&self, device: &str) -> u64 {
@@ -112,6 +130,15 @@ impl Drop for Served {
             thread.join().unwrap().unwrap();
         }
     }
+}
+
+/// Whether a test can play several users; says that it skips if not.
+pub fn is_root(test: &str) -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        println!("{test} is skipped: only root can be several users");
+    }
+    is_root
 }
 
 /// Waits for what is to come about on its own.
