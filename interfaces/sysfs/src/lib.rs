@@ -18,6 +18,11 @@
 //!   looks again, as on sysfs.
 //! - Each `write` call is a text of its own, as on sysfs, whatever its offset; an error reaches the call that is at fault.
 //! - Nothing is cached: what is read is as the framework has it.
+//! - A region whose allocator doesn't answer holds up its own attributes and nothing else. A call that
+//!   has no answer after ten seconds fails with `EIO`; a *write* that failed so may still take effect.
+//! - What a user can make the server keep is bounded: with too many open files, those whose reading began
+//!   first fail with `ENOMEM` until they are read from the start again; `open` fails with `EMFILE`, and a
+//!   call with `EAGAIN` when too many of the user's wait.
 //! - Root's tree can be read by everybody and written by root; another user's is that user's own.
 //!
 //! A process must not work in the folder that it serves: if it is killed while it waits for its own answer, it can't end.
@@ -25,22 +30,24 @@
 //! This crate holds nothing that the framework should hold: the tree is the framework's, here it gets numbers and handles.
 
 mod inodes;
+mod lanes;
 mod mountpoint;
 mod open;
 mod tree;
 
 use cma_framework::Attributes;
-use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
+use fuser::{BackgroundSession, Config, Errno, MountOption, Session, SessionACL};
 pub use mountpoint::{Detacher, MountError, mounts};
 use mountpoint::{Mountpoint, Presence, SOURCE};
 use rustix::process::geteuid;
 use std::fmt;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use tree::Tree;
 
-/// Requests that are served at the same time. One that has to wait, for a region whose allocator works long, holds up none but
-/// who asked for it until as many wait.
-const THREADS: usize = 16;
+/// Threads that take requests from the kernel. None of them waits for the framework.
+const THREADS: usize = 4;
 
 /// A mounted tree. Dropping it unmounts it.
 pub struct Sysfs {
@@ -67,7 +74,7 @@ impl Sysfs {
         ];
         // Other users' eyes are root's to allow.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-        let session = Session::new(tree::Tree::new(tree), mountpoint.path(), &config);
+        let session = Tree::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
         let mounted = mountpoint.mounted();
         let session = session.and_then(Session::spawn).map_err(|error| mountpoint.refused(error))?;
         tracing::info!(folder = %mountpoint.path().display(), "attributes mounted");
@@ -134,4 +141,15 @@ impl fmt::Debug for Sysfs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sysfs({})", self.path().display())
     }
+}
+
+/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of `tracing`,
+/// the answer is `EIO`, and the thread goes on.
+fn caught<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+    // What is shared is behind locks that are held for single steps, never while foreign code runs.
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        // The panic itself was reported by the hook. To log it may panic as well.
+        let _ = panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
+        Err(Errno::EIO)
+    })
 }

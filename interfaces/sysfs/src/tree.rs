@@ -1,7 +1,9 @@
 //! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the framework.
 
+use crate::caught;
 use crate::inodes::{Inodes, ROOT, likely_number};
-use crate::open::{File, Folder, Handles};
+use crate::lanes::Lanes;
+use crate::open::{Folder, Handles, Seen};
 use cma_framework::Attributes;
 use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
 use fuser::{
@@ -13,8 +15,7 @@ use fuser::{
 use rustix::process::{getegid, geteuid};
 use std::ffi::OsStr;
 use std::io;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// How long the kernel may remember what it was told: not at all.
@@ -31,26 +32,27 @@ const _: () = assert!(LONGEST_PIECE as usize - 4096 > LONGEST_TEXT);
 /// The longest name of a file.
 const LONGEST_NAME: u32 = 255;
 
-/// The door: no lock is held while the framework answers.
+/// The tree. No lock is held while the framework answers, and what the framework may have to wait for is
+/// done in lanes.
 #[derive(Debug)]
 pub(crate) struct Tree {
     attributes: Attributes,
+    lanes: Lanes,
     inodes: Mutex<Inodes>,
-    files: Mutex<Handles<File>>,
-    folders: Mutex<Handles<Folder>>,
+    handles: Arc<Mutex<Handles>>,
     /// The time of everything in it.
     mounted: SystemTime,
 }
 
 impl Tree {
-    pub(crate) fn new(attributes: Attributes) -> Self {
-        Tree {
+    pub(crate) fn new(attributes: Attributes) -> io::Result<Self> {
+        Ok(Tree {
             attributes,
+            lanes: Lanes::start()?,
             inodes: Mutex::new(Inodes::new()),
-            files: Mutex::default(),
-            folders: Mutex::default(),
+            handles: Arc::default(),
             mounted: SystemTime::now(),
-        }
+        })
     }
 
     fn path(&self, number: INodeNo) -> Result<String, Errno> {
@@ -96,9 +98,10 @@ impl Tree {
 
     fn attr(&self, number: INodeNo, handle: Option<FileHandle>) -> Result<FileAttr, Errno> {
         let attr = self.file_attr(number.0, &self.entry(&self.path(number)?)?);
-        let file = handle.and_then(|handle| lock(&self.files).get(handle.0));
-        let seen = file.and_then(|file| file.seen());
-        Ok(FileAttr { size: seen.map_or(attr.size, |text| text.len() as u64), ..attr })
+        match handle.and_then(|handle| lock(&self.handles).get(handle.0)) {
+            Some((_, Seen::Text(text))) => Ok(FileAttr { size: text.len() as u64, ..attr }),
+            _ => Ok(attr),
+        }
     }
 
     /// Sizes and times may be set, to no effect: programs do so on their way to a write.
@@ -119,24 +122,49 @@ impl Tree {
         }
     }
 
-    fn open_file(&self, number: INodeNo, access: OpenAccMode) -> Result<FileHandle, Errno> {
+    fn open_file(&self, user: u32, number: INodeNo, access: OpenAccMode) -> Result<FileHandle, Errno> {
         let path = self.path(number)?;
         match self.entry(&path)? {
             Entry::Attribute { writable: false } if access != OpenAccMode::O_RDONLY => Err(Errno::EACCES),
-            Entry::Attribute { .. } => Ok(FileHandle(lock(&self.files).open(File::new(path)))),
+            Entry::Attribute { .. } => lock(&self.handles).open(user, path).map(FileHandle),
             _ => Err(Errno::EISDIR),
         }
     }
 
-    fn file(&self, handle: FileHandle) -> Result<std::sync::Arc<File>, Errno> {
-        lock(&self.files).get(handle.0).ok_or(Errno::EBADF)
+    fn handle(&self, handle: FileHandle) -> Result<(Arc<str>, Seen), Errno> {
+        lock(&self.handles).get(handle.0).ok_or(Errno::EBADF)
     }
 
-    fn open_folder(&self, number: INodeNo) -> Result<FileHandle, Errno> {
+    /// The text of an open file from `offset` on: from the start, as the attribute is now, which `Ok(None)`
+    /// leaves to be found out; further on, as it was then.
+    fn text(&self, handle: FileHandle, offset: u64) -> Result<(Arc<str>, Option<Arc<str>>), Errno> {
+        match self.handle(handle)? {
+            (path, Seen::Text(text)) if offset > 0 => Ok((path, Some(text))),
+            (_, Seen::Dropped) if offset > 0 => Err(Errno::ENOMEM),
+            (path, _) => Ok((path, None)),
+        }
+    }
+
+    fn open_folder(&self, user: u32, number: INodeNo) -> Result<FileHandle, Errno> {
         let path = self.path(number)?;
+        match self.entry(&path)? {
+            Entry::Attribute { .. } => Err(Errno::ENOTDIR),
+            _ => lock(&self.handles).open(user, path).map(FileHandle),
+        }
+    }
+
+    /// What is in an open folder: from the start, as it is now; further on, as it was then.
+    fn folder(&self, handle: FileHandle, from: u64) -> Result<Arc<Folder>, Errno> {
+        let path = match self.handle(handle)? {
+            (_, Seen::Folder(folder)) if from > 0 => return Ok(folder),
+            (_, Seen::Dropped) if from > 0 => return Err(Errno::ENOMEM),
+            (path, _) => path,
+        };
         let dots = [".", ".."].map(|name| (name.to_string(), Entry::Folder));
         let inner = self.attributes.list(&path).map_err(|error| errno(&error))?;
-        Ok(FileHandle(lock(&self.folders).open(dots.into_iter().chain(inner).collect())))
+        let folder: Arc<Folder> = Arc::new(dots.into_iter().chain(inner).collect());
+        lock(&self.handles).keep(handle.0, Seen::Folder(folder.clone()));
+        Ok(folder)
     }
 
     /// Gives `reply` the entries from number `from` on, as many as it takes.
@@ -148,7 +176,7 @@ impl Tree {
         reply: &mut ReplyDirectory,
     ) -> Result<(), Errno> {
         let path = self.path(number)?;
-        let folder = lock(&self.folders).get(handle.0).ok_or(Errno::EBADF)?;
+        let folder = self.folder(handle, from)?;
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         for (next, (name, entry)) in (1..).zip(folder.iter()).skip(from) {
             let inner = match name.as_str() {
@@ -182,15 +210,10 @@ fn errno(error: &AttributeError) -> Errno {
     Errno::from_i32(error.errno() as i32)
 }
 
-/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of `tracing`,
-/// the caller gets `EIO`, and the thread goes on.
-fn caught<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    // What is shared is behind locks that are held for single steps, never while foreign code runs.
-    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        // The panic itself was reported by the hook. To log it may panic as well.
-        let _ = panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
-        Err(Errno::EIO)
-    })
+/// Gives `reply` what there is of `text` from `offset` on, `size` bytes at most.
+fn answer_with(reply: ReplyData, text: &str, offset: u64, size: u32) {
+    let rest = text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+    reply.data(&rest[..rest.len().min(size as usize)]);
 }
 
 /// Answers `reply` with what `result` is.
@@ -246,15 +269,16 @@ impl Filesystem for Tree {
         answer!(self.link(number), reply, |target| reply.data(target.as_bytes()));
     }
 
-    fn open(&self, _: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, who: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         // Direct: what is read ends where the text ends, whatever size the file claims.
         let direct = FopenFlags::FOPEN_DIRECT_IO;
-        answer!(self.open_file(number, flags.acc_mode()), reply, |handle| reply.opened(handle, direct));
+        let opened = self.open_file(who.uid(), number, flags.acc_mode());
+        answer!(opened, reply, |handle| reply.opened(handle, direct));
     }
 
     fn read(
         &self,
-        _: &Request,
+        who: &Request,
         _: INodeNo,
         handle: FileHandle,
         offset: u64,
@@ -263,17 +287,25 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let text = || self.file(handle)?.text(&self.attributes, offset).map_err(|error| errno(&error));
-        answer!(text(), reply, |text| {
-            let rest =
-                text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
-            reply.data(&rest[..rest.len().min(size as usize)]);
-        });
+        let path = match self.text(handle, offset) {
+            Err(errno) => return reply.error(errno),
+            Ok((_, Some(text))) => return answer_with(reply, &text, offset, size),
+            Ok((path, None)) => path,
+        };
+        let (attributes, handles) = (self.attributes.clone(), self.handles.clone());
+        let lane = format!("{path}, read");
+        let read = move || {
+            let text: Arc<str> = attributes.read(&path).map_err(|error| errno(&error))?.into();
+            lock(&handles).keep(handle.0, Seen::Text(text.clone()));
+            Ok(text)
+        };
+        let answer = move |reply, text: Arc<str>| answer_with(reply, &text, offset, size);
+        self.lanes.submit(&lane, who.uid(), reply, read, answer);
     }
 
     fn write(
         &self,
-        _: &Request,
+        who: &Request,
         _: INodeNo,
         handle: FileHandle,
         _: u64,
@@ -283,9 +315,16 @@ impl Filesystem for Tree {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let write = || self.attributes.write(&self.file(handle)?.path, text).map_err(|error| errno(&error));
+        let path = match self.handle(handle) {
+            Err(errno) => return reply.error(errno),
+            Ok((path, _)) => path,
+        };
+        let (attributes, text) = (self.attributes.clone(), text.to_vec());
         // No text is longer than 32 bits can say: it came in one piece.
-        answer!(write(), reply, |()| reply.written(text.len() as u32));
+        let (lane, length) = (format!("{path}, write"), text.len() as u32);
+        let write = move || attributes.write(&path, &text).map_err(|error| errno(&error));
+        let answer = move |reply: ReplyWrite, ()| reply.written(length);
+        self.lanes.submit(&lane, who.uid(), reply, write, answer);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
@@ -306,12 +345,13 @@ impl Filesystem for Tree {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        lock(&self.files).close(handle.0);
+        lock(&self.handles).close(handle.0);
         reply.ok();
     }
 
-    fn opendir(&self, _: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        answer!(self.open_folder(number), reply, |handle| reply.opened(handle, FopenFlags::empty()));
+    fn opendir(&self, who: &Request, number: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        answer!(self.open_folder(who.uid(), number), reply, |handle| reply
+            .opened(handle, FopenFlags::empty()));
     }
 
     fn readdir(
@@ -326,7 +366,7 @@ impl Filesystem for Tree {
     }
 
     fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
-        lock(&self.folders).close(handle.0);
+        lock(&self.handles).close(handle.0);
         reply.ok();
     }
 

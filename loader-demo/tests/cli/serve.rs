@@ -1,11 +1,13 @@
 //! A server and those who see and change it, each a process of its own. Where this system gives no mount, each test says so and ends.
 
 use crate::server::Server;
-use crate::{Run, folder, run};
+use crate::{Run, cma, folder, run};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Puts a copy of the fixture plug-in `name` into `folder`, as `cp` does.
 fn put(name: &str, folder: &Path, file: &str) {
@@ -188,4 +190,45 @@ fn a_plugin_folder_may_be_missing_and_may_go_and_come_back() {
         });
     }
     assert_eq!(server.get("regions/r/alloc"), "revised\n");
+}
+
+#[test]
+fn a_region_that_is_stuck_in_its_allocator_takes_neither_the_mount_nor_the_end_of_the_server() {
+    let outer = folder();
+    let (plugins, door) = (outer.path().join("plugins"), outer.path().join("door"));
+    fs::create_dir(&plugins).expect("a folder can be made");
+    put("stalling", &plugins, "libcma_stalling_plugin.so");
+    let visitors = UnixListener::bind(&door).expect("a socket can be made");
+    let socket = outer.path().join("cma.sock").display().to_string();
+    let (plugins, regions) =
+        (plugins.display().to_string(), format!("a=8M:stalling({});b=8M:best-fit", door.display()));
+    let options = ["--plugin-dir", &plugins, "--socket", &socket, "--cma", &regions, "--map", "slow=a;*=b"];
+    let Some(server) = Server::start(&options) else { return };
+    let mut shell = cma(&["shell", "--connect", &socket]);
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+    let mut input = shell.stdin.take().expect("it is piped");
+    input.write_all(b"a slow 4096\n").expect("it reads");
+    let (visitor, _) = visitors.accept().expect("the allocator is asked");
+
+    let stuck = server.path("regions/a/maxchunk").display().to_string();
+    let mut cat = Command::new("cat");
+    cat.arg(&stuck).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut readers: Vec<_> = (0..20).map(|_| cat.spawn().expect("cat is there")).collect();
+    for n in 0..40 {
+        let map = format!("slow=a;camera{n}=b\n");
+        fs::write(server.path("map"), &map).expect("the map is taken");
+        assert_eq!(server.get("map"), map);
+        assert_eq!(server.get("regions/b/maxchunk"), "2048\n");
+    }
+    for reader in &mut readers {
+        reader.kill().expect("it can be killed");
+        reader.wait().expect("it ends although the region doesn't answer");
+    }
+    assert_eq!(server.get("regions/b/alloc"), "best-fit\n");
+    let (code, folder) = server.end("TERM");
+    assert!(code <= 1, "it ended by itself");
+    assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
+    assert!(!Path::new(&socket).exists());
+    drop((visitor, input));
+    shell.wait().expect("it ends");
 }

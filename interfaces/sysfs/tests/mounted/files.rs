@@ -4,6 +4,7 @@ use super::served::Served;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
 use std::thread;
 
 #[test]
@@ -161,4 +162,64 @@ fn a_subscriber_of_events_that_panics_takes_no_thread_of_the_mount() {
         let _ = fs::write(served.path("map"), "cam=\n");
         assert_eq!(fs::read_to_string(served.path("regions/b/size")).unwrap(), "16777216\n");
     }
+}
+
+#[test]
+fn readers_of_a_stuck_region_hold_up_nobody_and_end_although_it_never_answers() {
+    let Some(mut served) = Served::start() else { return };
+    served.tell("stall slow");
+    let mut cat = Command::new("cat");
+    cat.arg(served.path("regions/slow/maxchunk")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut readers: Vec<_> = (0..40).map(|_| cat.spawn().unwrap()).collect();
+    for _ in 0..100 {
+        fs::write(served.path("map"), "*=b\n").unwrap();
+        assert_eq!(fs::read_to_string(served.path("map")).unwrap(), "*=b\n");
+        assert_eq!(fs::read_to_string(served.path("regions/b/maxchunk")).unwrap(), "4096\n");
+        assert_eq!(fs::read_to_string(served.path("regions/slow/size")).unwrap(), "1048576\n");
+    }
+    let (killed, patient) = readers.split_at_mut(20);
+    killed.iter_mut().for_each(|reader| reader.kill().unwrap());
+    // The kernel keeps who was killed as long as it waits for the answer.
+    killed.iter_mut().for_each(|reader| assert!(!reader.wait().unwrap().success()));
+    patient.iter_mut().for_each(|reader| assert_eq!(reader.wait().unwrap().code(), Some(1)));
+    served.tell("go on");
+    let slow = served.path("regions/slow/maxchunk");
+    assert_eq!(fs::read_to_string(slow).unwrap(), "256\n");
+}
+
+#[test]
+fn files_that_are_opened_and_never_read_to_the_end_take_bounded_memory() {
+    let Some(mut served) = Served::start() else { return };
+    let map = format!("{}=a\n", vec!["camera/frame"; 5000].join(","));
+    fs::write(served.path("map"), &map).unwrap();
+    let before = served.resident();
+    let mut byte = [0];
+    let opened: Vec<File> = (0..900)
+        .map(|_| {
+            let mut file = File::open(served.path("map")).unwrap();
+            file.read_exact(&mut byte).unwrap();
+            file
+        })
+        .collect();
+    let folders: Vec<_> = (0..900)
+        .map(|_| {
+            let mut folder = fs::read_dir(served.path("regions")).unwrap();
+            folder.next().unwrap().unwrap();
+            folder
+        })
+        .collect();
+    served.tell("map mic=b");
+    let taken = served.resident() - before;
+    assert!(taken < 32 << 20, "{taken} bytes");
+    // The newest is kept as it was; of the oldest nothing is made up.
+    let rest = |mut file: &File| {
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).map(|_| rest)
+    };
+    assert_eq!(rest(&opened[899]).unwrap(), map[1..]);
+    assert_eq!(rest(&opened[0]).unwrap_err().kind(), ErrorKind::OutOfMemory);
+    let mut oldest = &opened[0];
+    oldest.seek(SeekFrom::Start(0)).unwrap();
+    assert_eq!(rest(oldest).unwrap(), "mic=b\n");
+    drop(folders);
 }
