@@ -18,6 +18,10 @@
 //!   lead to the ends of a hole, however long, and to the first free page.
 //! - `longest`, a byte a word under a tree of maxima: a bound on the class of the holes that begin in the word. It leads to
 //!   the next word that may hold a request.
+//! - `reaches`, for each alignment that needs one, a number for each word, or for each aligned
+//!   place where these are further apart, under a tree of maxima ([`Maxima`]): a bound on the
+//!   pages that a chunk so aligned can have. A hole counts where its first aligned place is. The
+//!   tree leads to the lowest place that may hold a request.
 //!
 //! # Invariants
 //!
@@ -28,7 +32,10 @@
 //! 3. The bits of the last word that lie past the region's end are taken.
 //! 4. No hole that begins in a word has a class above the word's in `longest`. (It may be below: then the next
 //!    search that believes the bound puts it right.)
-//! 5. Every node of `longest` holds the maxima of the nodes below.
+//! 5. Every node of `longest` holds the maxima of the nodes below, and so does every node of
+//!    `reaches`.
+//! 6. In each tree of `reaches` the bound where a hole's first aligned place lies is not below the
+//!    pages from there to the hole's end.
 //!
 //! # How it works
 //!
@@ -39,18 +46,36 @@
 //! word or the one after it, whose bound is raised if need be. *Free* finds the ends of the hole that
 //! arises and raises the bound where it begins.
 //!
+//! A class says nothing about alignment, and little about the lengths within it. A search that has
+//! looked into [`VAIN`] words in vain therefore makes the tree of `reaches` for its alignment,
+//! which may be one page, and asks that from then on. It counts pages and looks only at aligned
+//! places, so it is wrong only where it is outdated. Only alignments with more than [`VAIN`] cells
+//! in the region need a tree. For the others each cell is looked at.
+//!
 //! # Cost
 //!
-//! With `n` pages, a request that is served from the first open word, and a free, take O(log64 n) steps; any other request
-//! O(log16 n) where the search believes no bound in vain; and a chunk of `m` pages m / 4096 more. In vain it believes
-//! a bound that is outdated, which happens at most once for each chunk that was placed or freed; one of the request's own
-//! class, whose holes differ by up to a quarter; and with an alignment, any hole that is long enough but lies badly. In
-//! the worst case, all holes long enough and none aligned, a search looks at every word: 4096 of them a gigabyte. Nothing
-//! depends on the number of chunks. [`largest_hole`](Allocator::largest_hole) looks at the words whose bound is not below
-//! the largest hole so far.
+//! With `n` pages, a request that is served from the first open word, and a free, take O(log64 n)
+//! steps. Any other request, of whatever size and alignment and however the holes lie, takes
+//! O(log16 n) for each place that it looks at:
 //!
-//! Memory is 1.17 bits a page: 37 KiB for a gigabyte, 37 MiB for a terabyte. It is zeroed memory from the system, which
-//! costs nothing until it is touched, but for a bit a word.
+//! - at most twice [`VAIN`] places, as long as its alignment has no tree;
+//! - then the right one, and outdated ones before it, which are corrected at once. Each chunk that
+//!   is placed or freed makes at most two bounds outdated in each tree, so there are no more of
+//!   them than chunks were placed and freed before.
+//!
+//! So the cost of a long run grows with the logarithm, and a single request can have to correct
+//! what many before it left behind. Making a tree takes a step for each 64 pages and O(log n) for
+//! each hole, once for each alignment in an allocator's life. From then on every placing and
+//! freeing takes O(log16 n) more, mostly one step, for each tree; there are at most log2 n of
+//! them. A chunk of `m` pages takes m / 4096 more. Nothing depends on the number of chunks.
+//! [`largest_hole`](Allocator::largest_hole) looks at the words whose bound is not below the
+//! largest hole so far: in the worst case, all holes alike, at every word.
+//!
+//! Memory is 1.17 bits a page: 37 KiB for a gigabyte, 37 MiB for a terabyte. It is zeroed memory
+//! from the system, which costs nothing until it is touched, but for a bit a word. The tree of an
+//! alignment takes 0.53 bits a page more, 17 KiB for a gigabyte; above 256 KiB half as much for
+//! each doubling; all trees that there can be together 4.3 bits a page. A tree for which there is
+//! no memory is not made, and the search goes on word by word.
 //!
 //! # What it leaves out
 //!
@@ -59,16 +84,22 @@
 
 mod pages;
 mod peaks;
+mod reaches;
+mod search;
 mod word;
 
 use cma_api::{
     Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement, Request, Tag,
 };
-#[cfg(doc)]
-use cma_bits::BitTree;
 use cma_bits::TooLarge;
+#[cfg(doc)]
+use cma_bits::{BitTree, Maxima};
 use pages::Pages;
 use peaks::{Peaks, class_of};
+use reaches::Reach;
+
+/// How many words a search looks into in vain before it makes a tree for its alignment.
+pub const VAIN: u64 = 64;
 
 /// The bitmap allocator. See the crate's documentation.
 #[derive(Debug)]
@@ -76,6 +107,10 @@ pub struct Bitmap {
     region: PageRange,
     pages: Pages,
     longest: Peaks,
+    reaches: Vec<Reach>,
+    /// How many words were looked into for a place.
+    #[cfg(test)]
+    looks: std::cell::Cell<u64>,
 }
 
 /// Pages from `first` to `end - 1`, counted from the region's start.
@@ -96,7 +131,14 @@ impl Bitmap {
         let pages = Pages::new(region.pages().get())?;
         let mut longest = Peaks::new(pages.words())?;
         longest.raise(0, class_of(pages.count()));
-        Ok(Bitmap { region, pages, longest })
+        Ok(Bitmap {
+            region,
+            pages,
+            longest,
+            reaches: Vec::new(),
+            #[cfg(test)]
+            looks: std::cell::Cell::new(0),
+        })
     }
 
     /// `range` counted from the region's start, if it has a page and lies in the region.
@@ -127,32 +169,41 @@ impl Bitmap {
     /// The lowest place for `pages` pages, aligned, in the holes that begin in `word`.
     #[inline]
     fn place_in(&self, word: u64, pages: u64, alignment: u64) -> Option<Span> {
-        let (base, begun) = (self.region.first_page(), self.begun_in(word));
+        self.place_among(word, self.begun_in(word), pages, alignment)
+    }
+
+    /// The same in the holes that have `free`, pages of `word`.
+    #[inline]
+    fn place_among(&self, word: u64, free: u64, pages: u64, alignment: u64) -> Option<Span> {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
+        let base = self.region.first_page();
         if pages <= 64 {
-            let places = word::runs_of(pages, begun) & word::aligned(base + word * 64, alignment);
+            let places = word::runs_of(pages, free) & word::aligned(base + word * 64, alignment);
             if places != 0 {
                 let first = word * 64 + u64::from(places.trailing_zeros());
                 return Some(Span { first, end: first + pages });
             }
         }
-        let hole = self.last_hole(word, begun)?;
+        let hole = self.last_hole(word, free)?;
         // Neither sum can wrap: all terms are at most 2^52.
         let first = ((base + hole.first + alignment - 1) & !(alignment - 1)) - base;
         (first + pages <= hole.end).then_some(Span { first, end: first + pages })
     }
 
-    /// The same in all holes, and the word that its hole begins in.
-    fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
-        let class = class_of(pages);
-        let mut from = 0;
-        while let Some(word) = self.longest.next(from, class) {
-            if let Some(place) = self.place_in(word, pages, alignment) {
-                return Some((place, word));
+    /// Visits every hole in ascending order.
+    fn each_hole(&self, mut visit: impl FnMut(Span)) {
+        let mut next = self.pages.next_open(0);
+        while let Some(word) = next {
+            let mut begun = self.begun_in(word);
+            while begun != 0 {
+                let first = word * 64 + u64::from(begun.trailing_zeros());
+                visit(Span { first, end: self.pages.free_to(first) });
+                // Adding the lowest set bit carries through the run that begins with it.
+                begun &= begun.wrapping_add(begun & begun.wrapping_neg());
             }
-            self.settle(word);
-            from = word + 1;
+            next = self.pages.next_open(word + 1);
         }
-        None
     }
 
     /// The pages of the longest hole that begins in `word`.
@@ -161,7 +212,7 @@ impl Bitmap {
         if begun == 0 {
             return 0;
         }
-        self.last_hole(word, begun).map_or(0, Span::pages).max(word::longest_run(begun))
+        self.last_hole(word, begun).map_or(0, Span::pages).max(word::longest_run(!0, begun))
     }
 
     /// Lowers the bound of `word` to what is true.
@@ -173,7 +224,7 @@ impl Bitmap {
     fn take(&mut self, place: Span, word: u64) {
         self.pages.take(place.first, place.end);
         // What remains behind the place is a hole that now begins there.
-        if place.end / 64 > word {
+        if place.end / 64 > word || !self.reaches.is_empty() {
             self.begins(place.end);
         }
     }
@@ -182,7 +233,16 @@ impl Bitmap {
     fn begins(&mut self, page: u64) {
         let end = self.pages.free_to(page);
         if end > page {
-            self.longest.raise(page / 64, class_of(end - page));
+            self.note(Span { first: page, end });
+        }
+    }
+
+    /// Takes note that there is `hole`.
+    #[inline]
+    fn note(&mut self, hole: Span) {
+        self.longest.raise(hole.first / 64, class_of(hole.pages()));
+        for reach in &mut self.reaches {
+            reach.note(hole);
         }
     }
 }
@@ -209,7 +269,7 @@ impl Allocator for Bitmap {
         let first_open = self.pages.first_open().ok_or(NoRoom)?;
         let place = if pages == 1 && alignment == 1 {
             let first = self.pages.take_first_in(first_open);
-            if first & 63 == 63 {
+            if first & 63 == 63 || !self.reaches.is_empty() {
                 self.begins(first + 1);
             }
             Span { first, end: first + 1 }
@@ -229,7 +289,7 @@ impl Allocator for Bitmap {
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let Some(Span { first, end }) = self.span(chunk.range) else { return Err(NotMine) };
         let (first, end) = self.pages.give(first, end).ok_or(NotMine)?;
-        self.longest.raise(first / 64, class_of(end - first));
+        self.note(Span { first, end });
         Ok(())
     }
 
@@ -248,18 +308,7 @@ impl Allocator for Bitmap {
     }
 
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-        let mut next = self.pages.next_open(0);
-        while let Some(word) = next {
-            let mut begun = self.begun_in(word);
-            while begun != 0 {
-                let first = word * 64 + u64::from(begun.trailing_zeros());
-                let end = self.pages.free_to(first);
-                visit(self.range(Span { first, end }));
-                // Adding the lowest set bit carries through the run that begins with it.
-                begun &= begun.wrapping_add(begun & begun.wrapping_neg());
-            }
-            next = self.pages.next_open(word + 1);
-        }
+        self.each_hole(|hole| visit(self.range(hole)));
     }
 
     fn largest_hole(&self) -> cma_api::Pages {
@@ -282,7 +331,18 @@ impl Allocator for Bitmap {
                 ));
             }
         }
-        self.longest.check().map_err(|broken| format!("invariant 5: {broken}"))
+        self.longest.check().map_err(|broken| format!("invariant 5: {broken}"))?;
+        for reach in &self.reaches {
+            reach.check_tree().map_err(|broken| format!("invariant 5: {broken}"))?;
+            let mut checked = Ok(());
+            self.each_hole(|hole| {
+                if checked.is_ok() {
+                    checked = reach.check(hole);
+                }
+            });
+            checked.map_err(|broken| format!("invariant 6: {broken}"))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the conformance suite can't say: bounds, what `check` finds, and regions no books can be kept for.
 
+mod steps;
+
 use super::Bitmap;
+use super::reaches::Grid;
 use cma_api::{Alignment, Allocator, Asker, NotMine, PageRange, Pages, Placement, Request, Tag};
 
 fn bitmap(first: u64, pages: u64) -> Bitmap {
@@ -133,4 +136,9 @@ fn books_that_disagree_are_found_by_check() {
     };
     assert!(broken(|bitmap| assert!(bitmap.pages.give(1000, 1001).is_some())).starts_with("invariant 3"));
     assert!(broken(|bitmap| bitmap.longest.lower(0, 1)).starts_with("invariant 4"));
+    let forgotten = broken(|bitmap| {
+        bitmap.keep_reach(Grid::new(0, 4)).unwrap();
+        bitmap.reaches[0].settle(0, 7);
+    });
+    assert!(forgotten.starts_with("invariant 6"), "{forgotten}");
 }

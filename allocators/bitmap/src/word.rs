@@ -1,4 +1,5 @@
-//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is.
+//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is, also
+//! from certain pages on.
 //!
 //! In all masks bit `i` is the word's page `i`, and is set for a free page.
 
@@ -15,16 +16,16 @@ pub(crate) fn runs_of(length: u64, bits: u64) -> u64 {
     runs
 }
 
-/// How long the longest run of set bits is.
+/// How long the longest run of set bits is that begins at one of `starts`.
 #[inline]
-pub(crate) fn longest_run(bits: u64) -> u64 {
+pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     let twos = bits & bits >> 1;
     let fours = twos & twos >> 2;
     let eights = fours & fours >> 4;
     let sixteens = eights & eights >> 8;
     let halves = sixteens & sixteens >> 16;
-    // The length in binary: `runs` has the first bits of all runs of `length`, which grows as far as one remains.
-    let (mut runs, mut length) = (!0, 0);
+    // The length in binary: `runs` has those of `starts` from which a run of `length` goes on, which grows as far as one remains.
+    let (mut runs, mut length) = (starts, 0);
     for (step, more) in
         [(32, halves), (16, sixteens), (8, eights), (4, fours), (2, twos), (1, bits), (1, bits)]
     {
@@ -78,7 +79,10 @@ mod tests {
     #[test]
     fn the_longest_run_is_as_long_as_any() {
         for word in words() {
-            assert_eq!(Some(longest_run(word)), (0..64).map(|bit| run_at(word, bit)).max(), "{word:#b}");
+            for starts in [!0, 1, 1 << 63, aligned(0, 4), aligned(3, 8), aligned(0, 64)] {
+                let lengths = (0..64).filter(|bit| starts >> bit & 1 != 0).map(|bit| run_at(word, bit));
+                assert_eq!(Some(longest_run(starts, word)), lengths.max(), "{starts:#b} in {word:#b}");
+            }
         }
     }
 

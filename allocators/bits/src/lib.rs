@@ -1,5 +1,7 @@
-//! A set of numbers below a fixed limit, as a tree of bits: what the buddy and the bitmap allocator are
-//! built on.
+//! What the allocators are built on: a set of numbers below a fixed limit, as a tree of bits ([`BitTree`]), and a number for
+//! each of many places, under a tree of maxima ([`Maxima`]).
+//!
+//! The rest of this text is about the set.
 //!
 //! # Structure
 //!
@@ -23,6 +25,10 @@
 //! a range takes 1/64 of the range's length more. A new set is zeroed memory from the system,
 //! so a large set costs memory only where it was touched.
 #![forbid(unsafe_code)]
+
+mod maxima;
+
+pub use maxima::Maxima;
 
 /// The most levels a set has: 64^6 numbers are 256 TiB of pages.
 const MAX_LEVELS: usize = 6;

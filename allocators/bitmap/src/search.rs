@@ -1,0 +1,81 @@
+//! The search for the lowest place beyond the first open word.
+
+use crate::peaks::class_of;
+use crate::reaches::{Grid, Reach};
+use crate::{Bitmap, Span, VAIN, word};
+use cma_bits::TooLarge;
+
+impl Bitmap {
+    /// The lowest place for `pages` pages, aligned, and the word that its hole begins in.
+    pub(crate) fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
+        if let Some(reach) = self.reaches.iter().position(|reach| reach.grid.alignment == alignment) {
+            let place = self.find_reaching(reach, pages)?;
+            return Some((place, self.pages.free_from(place.first) / 64));
+        }
+        let (class, mut from, mut vain) = (class_of(pages), 0, 0);
+        while let Some(word) = self.longest.next(from, class) {
+            if let Some(place) = self.place_in(word, pages, alignment) {
+                return Some((place, word));
+            }
+            self.settle(word);
+            from = word + 1;
+            vain += 1;
+            if vain == VAIN {
+                let grid = Grid::new(self.region.first_page(), alignment);
+                let cells = grid.cells(self.pages.count());
+                if cells <= VAIN {
+                    let place = (0..cells).find_map(|cell| self.place_in_cell(grid, cell, pages))?;
+                    return Some((place, self.pages.free_from(place.first) / 64));
+                }
+                if self.keep_reach(grid).is_ok() {
+                    return self.find(pages, alignment);
+                }
+            }
+        }
+        None
+    }
+
+    /// The lowest place for `pages` pages by the tree number `reach`.
+    fn find_reaching(&mut self, reach: usize, pages: u64) -> Option<Span> {
+        let (grid, mut from) = (self.reaches[reach].grid, 0);
+        while let Some(cell) = self.reaches[reach].next(from, pages) {
+            if let Some(place) = self.place_in_cell(grid, cell, pages) {
+                return Some(place);
+            }
+            let most = self.reach_in(grid.word_of(cell), grid.alignment);
+            self.reaches[reach].settle(cell, most);
+            from = cell + 1;
+        }
+        None
+    }
+
+    /// The lowest place for `pages` pages in the holes that lie in `cell`, in whole or in part.
+    fn place_in_cell(&self, grid: Grid, cell: u64, pages: u64) -> Option<Span> {
+        let word = grid.word_of(cell);
+        self.place_among(word, !self.pages.word(word), pages, grid.alignment)
+    }
+
+    /// The most pages that an aligned chunk can have that begins in `word`.
+    fn reach_in(&self, word: u64, alignment: u64) -> u64 {
+        let free = !self.pages.word(word);
+        let starts = word::aligned(self.region.first_page() + word * 64, alignment);
+        let inside = word::longest_run(starts, free);
+        // An aligned place from which the pages to the word's end are free reaches further.
+        match self.last_hole(word, free) {
+            Some(hole) if starts >> (hole.first & 63) != 0 => {
+                let place = hole.first + u64::from((starts >> (hole.first & 63)).trailing_zeros());
+                inside.max(hole.end - place)
+            }
+            _ => inside,
+        }
+    }
+
+    /// Makes the tree for an alignment.
+    #[cold]
+    pub(crate) fn keep_reach(&mut self, grid: Grid) -> Result<(), TooLarge> {
+        let mut reach = Reach::new(grid, self.pages.count())?;
+        self.each_hole(|hole| reach.note(hole));
+        self.reaches.push(reach);
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! How many words requests look into, where many holes are long enough and hold nothing.
+
+use super::{allocate, bitmap};
+use crate::{Bitmap, VAIN};
+use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request};
+
+/// Allocates without checking all of the books; the chunk.
+fn place(bitmap: &mut Bitmap, pages: u64, alignment: u64) -> Option<Placement> {
+    let alignment = Alignment::new(alignment << 12).unwrap();
+    bitmap.allocate(&Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()).ok()
+}
+
+/// The words that `operation` looks into.
+fn looks<T>(bitmap: &mut Bitmap, operation: impl FnOnce(&mut Bitmap) -> T) -> (T, u64) {
+    let before = bitmap.looks.get();
+    let answer = operation(bitmap);
+    (answer, bitmap.looks.get() - before)
+}
+
+/// 8 KiB buffers aligned to 256 KiB, some thousands at a time, as a graphics conformance test asks for: every word had
+/// to be looked into for each, because the 62 pages between two of them are long enough.
+#[test]
+fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
+    for buffers in [1000, 16_000] {
+        let mut bitmap = bitmap(0x4_0000, buffers * 64 + 64);
+        let mut chunks = Vec::new();
+        for n in 0..buffers {
+            let (chunk, looked) = looks(&mut bitmap, |bitmap| place(bitmap, 2, 64).unwrap());
+            assert_eq!(chunk.range.first_page(), 0x4_0000 + n * 64);
+            assert!(looked <= VAIN + 3, "buffer {n} of {buffers}: {looked} words");
+            chunks.push(chunk);
+        }
+        bitmap.check().unwrap();
+        while let Some(chunk) = chunks.pop() {
+            bitmap.free(chunk).unwrap();
+        }
+        bitmap.check().unwrap();
+        assert_eq!(allocate(&mut bitmap, buffers * 64 + 64, 1), Some(0x4_0000));
+    }
+}
+
+/// A region of chunks of `taken` pages with holes of `free` between them, the first of which begins `offset` pages behind a
+/// multiple of 2^18, and one large hole at the end.
+fn comb(offset: u64, (taken, free): (u64, u64), holes: u64) -> Bitmap {
+    let first = (1 << 18) + offset - taken;
+    let mut bitmap = bitmap(first, holes * (taken + free) + (1 << 12));
+    for n in 0..holes {
+        bitmap.adopt(PageRange::from_pages(first + n * (taken + free), taken)).unwrap();
+    }
+    bitmap
+}
+
+#[test]
+fn holes_that_hold_nothing_are_looked_into_once() {
+    // (offset, taken and free pages), then (pages, alignment) of which every hole but the last one fails.
+    let cases = [
+        ((1, (5, 3)), vec![(2, 4), (3, 4), (1, 8), (2, 8), (9, 4)]),
+        ((3, (3, 61)), vec![(61, 64), (1, 64), (62, 1)]),
+        ((0, (2, 8)), vec![(9, 1), (9, 2), (9, 16), (20, 64)]),
+        ((1, (65, 127)), vec![(128, 1), (127, 128), (70, 64), (64, 128)]),
+        ((1, (1, 1)), vec![(1, 2), (2, 1), (2, 2), (1, 32)]),
+    ];
+    for ((offset, comb_of), requests) in cases {
+        for holes in [5000, 20_000] {
+            let mut bitmap = comb(offset, comb_of, holes);
+            for &(pages, alignment) in &requests {
+                let model = lowest(&bitmap, pages, alignment);
+                let (chunk, _) = looks(&mut bitmap, |bitmap| place(bitmap, pages, alignment));
+                assert_eq!(chunk.map(|chunk| chunk.range.first_page()), model);
+                bitmap.free(chunk.unwrap()).unwrap();
+                bitmap.check().unwrap();
+            }
+            let (mut most, mut total) = (0, 0);
+            for _ in 0..50 {
+                for &(pages, alignment) in &requests {
+                    let (chunk, looked) = looks(&mut bitmap, |bitmap| place(bitmap, pages, alignment));
+                    bitmap.free(chunk.unwrap()).unwrap();
+                    (most, total) = (most.max(looked), total + looked);
+                }
+            }
+            let operations = 100 * requests.len() as u64;
+            let case = format!("{comb_of:?} from {offset}, {holes} holes: {most} words at most, {total}");
+            assert!(most <= VAIN + 3, "{case}");
+            assert!(total <= operations * 4, "{case} in {operations} operations");
+        }
+    }
+}
+
+/// Where first fit puts a request, found by looking at all holes.
+fn lowest(bitmap: &Bitmap, pages: u64, alignment: u64) -> Option<u64> {
+    let mut lowest = None;
+    bitmap.holes(&mut |hole| {
+        let first = hole.first_page().next_multiple_of(alignment);
+        if first + pages <= hole.end_page() {
+            lowest = lowest.or(Some(first));
+        }
+    });
+    lowest
+}
+
+/// Whatever was placed and freed before, the outdated bounds that requests find are no more than the operations before.
+#[test]
+fn in_a_long_run_an_operation_looks_into_a_few_words_with_any_size_and_alignment() {
+    let mut random = 1_u64;
+    let mut below = |limit: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) % limit
+    };
+    let mut totals = Vec::new();
+    for pages in [1 << 15, 1 << 18] {
+        let mut bitmap = bitmap(5, pages);
+        let mut live: Vec<Placement> = Vec::new();
+        let operations = 60_000;
+        for n in 0..operations {
+            if below(100) < 55 || live.is_empty() {
+                let (size, alignment) = (below(9), 1 << below(12));
+                let size = 1 + below(1 << size);
+                let expected = (n % 1000 == 0).then(|| lowest(&bitmap, size, alignment));
+                let chunk = place(&mut bitmap, size, alignment);
+                if let Some(expected) = expected {
+                    assert_eq!(chunk.map(|chunk| chunk.range.first_page()), expected);
+                    bitmap.check().unwrap();
+                }
+                live.extend(chunk);
+            } else {
+                let index = usize::try_from(below(live.len() as u64)).unwrap();
+                bitmap.free(live.swap_remove(index)).unwrap();
+            }
+        }
+        bitmap.check().unwrap();
+        totals.push(bitmap.looks.get() / operations);
+    }
+    assert!(totals.iter().all(|looks| *looks < 24), "words an operation, by size of the region: {totals:?}");
+}
+
+#[test]
+fn alignments_that_few_places_have_get_no_tree() {
+    let mut bitmap = comb(1, (5, 3), 5000);
+    for log2 in 10..52 {
+        let expected = lowest(&bitmap, 2, 1 << log2);
+        let (place, looked) = looks(&mut bitmap, |bitmap| place(bitmap, 2, 1 << log2));
+        assert!(looked <= 2 * VAIN + 1, "{looked} words");
+        assert_eq!(place.map(|chunk| chunk.range.first_page()), expected);
+    }
+    assert!(bitmap.reaches.is_empty());
+}
