@@ -1,13 +1,14 @@
 //! One question and its answer.
 //!
-//! Everything here works on a descriptor that others may have, too: after a fork, two processes have the same line. They have to
-//! take turns, which is theirs to arrange; an answer that somebody asked for who didn't live to read it is passed over.
+//! A line is for one thread of one process at a time: after a fork, two processes have the same line, and one that asks on it may
+//! take the other's answer. An answer to another question is passed over.
 
 use cma_device_protocol::wire::{self, Descriptors, Lost};
 use cma_device_protocol::{Answer, Malformed, Message, Request, TooLong};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{BorrowedFd, OwnedFd};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -68,16 +69,23 @@ impl Answered {
         let (_, answer) = self.message.as_answer()?;
         Ok(answer)
     }
+
+    /// Whether the server closes the line with it, whatever was asked: it had no place for the line, or took the question for no
+    /// message.
+    pub fn is_last(&self) -> bool {
+        self.message.id() == 0
+    }
 }
 
 /// A new line to the server at `address`, which waits and which other programs that this process becomes don't have.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// What the system says; `EAGAIN` when the server accepts no connections for [`PATIENCE`].
 pub fn open(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    connect(&socket, address)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+    retry_on_intr(|| connect(&socket, address))?;
     Ok(socket)
 }
 
@@ -89,7 +97,7 @@ pub fn open(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
 pub fn question(request: &Request<'_>) -> Result<Message, TooLong> {
     static ASKED: AtomicU32 = AtomicU32::new(1);
     let number = ASKED.fetch_add(1, Ordering::Relaxed);
-    // Of a line that several processes have, answers may be left over that others asked for. 0 stands for no question.
+    // 0 stands for no question.
     Message::request(u64::from(std::process::id()) << 32 | u64::from(number), request)
 }
 

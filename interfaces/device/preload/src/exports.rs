@@ -7,9 +7,12 @@ mod files;
 mod looks;
 mod opens;
 mod stats;
+mod streams;
 mod transfers;
 
-use crate::{alloc, device, real, view};
+use crate::file::file;
+use crate::path::{Found, look};
+use crate::{alloc, last_errno, real, set_errno, view};
 use cma_client::pieces::Window;
 use rustix::fd::BorrowedFd;
 use rustix::fs::CWD;
@@ -17,32 +20,21 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 
-fn set_errno(errno: Errno) {
-    // SAFETY: every thread has one.
-    let place = unsafe { libc::__errno_location() };
-    // SAFETY: and it is this thread's alone.
-    unsafe { *place = errno.raw_os_error() };
-}
-
-fn last_errno() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
-
 /// What a function that failed with an errno returns.
 fn failed(errno: Errno) -> c_int {
     set_errno(errno);
     -1
 }
 
-/// Whether a path that the kernel has looked at is the device's.
+/// What a path that the kernel has looked at is of the device's.
 ///
 /// # Safety
 ///
 /// The kernel must have read the path: it may be any address at all before.
-unsafe fn is_device(folder: c_int, path: *const c_char) -> bool {
+unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<Found> {
     // Under a filter that refuses a whole call, who asks whether there is one (Rust's library, for one) has no path.
     if path.is_null() {
-        return false;
+        return None;
     }
     let folder = match folder {
         libc::AT_FDCWD => CWD,
@@ -52,7 +44,7 @@ unsafe fn is_device(folder: c_int, path: *const c_char) -> bool {
         folder => unsafe { BorrowedFd::borrow_raw(folder) },
     };
     // SAFETY: it was read up to the zero that ends it.
-    device::is_device(folder, unsafe { CStr::from_ptr(path) })
+    look(folder, unsafe { CStr::from_ptr(path) }, follow)
 }
 
 /// Whether the kernel has read the path, and found nothing there that can be opened.
@@ -61,13 +53,14 @@ fn says_there_is_none(why: Errno) -> bool {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    let Some(line) = device::line(file) else {
+unsafe extern "C-unwind" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+    // The kernel looks at 32 bits of it. Some it answers itself, for every file.
+    let of_kernel = matches!(request as u32 as c_ulong, libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO);
+    let Some(open) = file(descriptor).filter(|_| !of_kernel) else {
         // SAFETY: the caller's arguments, as they are.
-        return unsafe { real::ioctl(file, request, argument) };
+        return unsafe { real::ioctl(descriptor, request, argument) };
     };
-    // The kernel looks at 32 bits of it.
-    match alloc::control(line.file, request as u32, argument) {
+    match alloc::control(open, request as u32, argument) {
         Ok(()) => 0,
         Err(errno) => failed(errno),
     }
@@ -78,13 +71,13 @@ unsafe fn mmap_any(
     len: usize,
     protection: c_int,
     flags: c_int,
-    file: c_int,
+    descriptor: c_int,
     offset: libc::off64_t,
 ) -> *mut c_void {
-    let line = if flags & libc::MAP_ANONYMOUS == 0 { device::line(file) } else { None };
-    let Some(line) = line else {
+    let open = if flags & libc::MAP_ANONYMOUS == 0 { file(descriptor) } else { None };
+    let Some(open) = open else {
         // SAFETY: the caller's arguments, as they are.
-        return unsafe { real::mmap(address, len, protection, flags, file, offset) };
+        return unsafe { real::mmap(address, len, protection, flags, descriptor, offset) };
     };
     let window = Window {
         address,
@@ -95,7 +88,7 @@ unsafe fn mmap_any(
         offset: offset as u64,
     };
     // SAFETY: the caller answers for the address.
-    match unsafe { view::mmap(line, &window) } {
+    match unsafe { view::mmap(open, &window) } {
         Ok(mapped) => mapped,
         Err(errno) => {
             set_errno(errno);
@@ -110,11 +103,11 @@ unsafe extern "C-unwind" fn mmap(
     len: usize,
     protection: c_int,
     flags: c_int,
-    file: c_int,
+    descriptor: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
     // SAFETY: the caller's arguments, as they are.
-    unsafe { mmap_any(address, len, protection, flags, file, offset) }
+    unsafe { mmap_any(address, len, protection, flags, descriptor, offset) }
 }
 
 #[unsafe(no_mangle)]
@@ -123,9 +116,9 @@ unsafe extern "C-unwind" fn mmap64(
     len: usize,
     protection: c_int,
     flags: c_int,
-    file: c_int,
+    descriptor: c_int,
     offset: libc::off64_t,
 ) -> *mut c_void {
     // SAFETY: the caller's arguments, as they are.
-    unsafe { mmap_any(address, len, protection, flags, file, offset) }
+    unsafe { mmap_any(address, len, protection, flags, descriptor, offset) }
 }

@@ -1,6 +1,7 @@
 //! The functions that this library stands before.
 
-use crate::device::look_for_lines;
+use crate::file::look_for_files;
+use crate::notice::remember_standard_error;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::mem::transmute;
 use std::ptr::null_mut;
@@ -100,12 +101,89 @@ next_in_line! {
         or libc::SYS_pread64;
     PWRITE, c"pwrite64": fn pwrite(file: c_int, bytes: *const c_void, count: usize, at: libc::off64_t) -> isize,
         or libc::SYS_pwrite64;
+    PREAD_CHK, c"__pread64_chk": fn pread_chk(
+        file: c_int, bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize
+    ) -> isize, or libc::SYS_pread64;
+    PREADV, c"preadv64": fn preadv(file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t) -> isize,
+        or libc::SYS_preadv;
+    PWRITEV, c"pwritev64": fn pwritev(
+        file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t
+    ) -> isize, or libc::SYS_pwritev;
+    PREADV2, c"preadv64v2": fn preadv2(
+        file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int
+    ) -> isize, or NO_CALL;
+    PWRITEV2, c"pwritev64v2": fn pwritev2(
+        file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int
+    ) -> isize, or NO_CALL;
+    SENDFILE, c"sendfile64": fn sendfile(to: c_int, from: c_int, at: *mut libc::off64_t, count: usize) -> isize,
+        or libc::SYS_sendfile;
+    COPY_FILE_RANGE, c"copy_file_range": fn copy_file_range(
+        from: c_int, from_at: *mut libc::off64_t, to: c_int, to_at: *mut libc::off64_t, count: usize, flags: c_uint
+    ) -> isize, or libc::SYS_copy_file_range;
+    SPLICE, c"splice": fn splice(
+        from: c_int, from_at: *mut libc::off64_t, to: c_int, to_at: *mut libc::off64_t, count: usize, flags: c_uint
+    ) -> isize, or libc::SYS_splice;
+    READLINKAT, c"readlinkat": fn readlinkat(
+        folder: c_int, path: *const c_char, target: *mut c_char, room: usize
+    ) -> isize, or libc::SYS_readlinkat;
+    READLINKAT_CHK, c"__readlinkat_chk": fn readlinkat_chk(
+        folder: c_int, path: *const c_char, target: *mut c_char, room: usize, has: usize
+    ) -> isize, or libc::SYS_readlinkat;
+    TRUNCATE, c"truncate64": fn truncate(path: *const c_char, length: libc::off64_t) -> c_int,
+        or libc::SYS_truncate;
+}
+
+/// A system call that the kernel doesn't have, for those whose arguments it takes in another form: `ENOSYS`.
+const NO_CALL: c_long = -1;
+
+/// The C library's functions on streams, which no system call stands in for; each with what it returns where there is none.
+macro_rules! on_streams {
+    ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $none:expr;)*) => {
+        $(
+            static $real: Real = Real::new($name);
+
+            pub(crate) unsafe fn $function($($argument: $type),*) -> $result {
+                let found = $real.found().unwrap_or_else(|| $real.find());
+                if found.is_null() {
+                    return $none;
+                }
+                type Function = unsafe extern "C-unwind" fn($($type),*) -> $result;
+                // SAFETY: the C library's function is of this type.
+                let function = unsafe { transmute::<*mut c_void, Function>(found) };
+                // SAFETY: the caller's arguments, as they are.
+                unsafe { function($($argument),*) }
+            }
+        )*
+
+        extern "C" fn find_streams() {
+            for real in [$(&$real,)*] {
+                real.find();
+            }
+        }
+    };
+}
+
+on_streams! {
+    FFLUSH, c"fflush": fn fflush(stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FFLUSH_UNLOCKED, c"fflush_unlocked": fn fflush_unlocked(stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FCLOSE, c"fclose": fn fclose(stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FWRITE, c"fwrite": fn fwrite(bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE) -> usize, or 0;
+    FWRITE_UNLOCKED, c"fwrite_unlocked": fn fwrite_unlocked(
+        bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE
+    ) -> usize, or 0;
+    FPUTS, c"fputs": fn fputs(text: *const c_char, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FPUTS_UNLOCKED, c"fputs_unlocked": fn fputs_unlocked(text: *const c_char, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FPUTC, c"fputc": fn fputc(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    FPUTC_UNLOCKED, c"fputc_unlocked": fn fputc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    PUTC, c"putc": fn putc(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    PUTC_UNLOCKED, c"putc_unlocked": fn putc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
+    OVERFLOW, c"__overflow": fn __overflow(stream: *mut libc::FILE, letter: c_int) -> c_int, or libc::EOF;
 }
 
 /// What the dynamic linker calls before the program starts.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_START: [extern "C" fn(); 2] = [find_all, look_for_lines];
+static AT_START: [extern "C" fn(); 4] = [find_all, find_streams, remember_standard_error, look_for_files];
 
 static OPEN: Real = Real::new(c"open");
 pub(crate) static FOPEN: Real = Real::new(c"fopen");

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -307,8 +308,12 @@ static void looks(void)
     LOOK(__fxstatat64(1, AT_FDCWD, DEVICE, large, 0));
     FAILS(__xstat(7, DEVICE, &status), EINVAL);
     FAILS(stat(DEVICE, (struct stat *)8), EFAULT);
-    FAILS(stat("/dev/cma/", &status), ENOENT);
+    FAILS(stat("/dev/cma/", &status), ENOTDIR);
+    FAILS(stat("/dev/cma/x", &status), ENOTDIR);
+    FAILS(lstat("/dev/cma//", &status), ENOTDIR);
+    FAILS(access("/dev/cma/", F_OK), ENOTDIR);
     FAILS(stat("/dev/cm", &status), ENOENT);
+    FAILS(stat("/dev/cm/", &status), ENOENT);
 
     /* A descriptor is what the path is. */
     struct stat of_path;
@@ -423,6 +428,7 @@ static void accessed(int fd)
 }
 
 extern ssize_t __read_chk(int, void *, size_t, size_t);
+extern ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
 
 /* The device has neither read nor write, and who tries loses nothing by it. */
 static void transfers(void)
@@ -442,8 +448,49 @@ static void transfers(void)
         FAILS(readv(fd, parts, 2), EINVAL);
         FAILS(pread(fd, bytes, 1, 0), EINVAL);
         FAILS(pread64(fd, bytes, 1, 0), EINVAL);
+        FAILS(__pread_chk(fd, bytes, 1, 0, sizeof bytes), EINVAL);
+        FAILS(preadv(fd, parts, 2, 0), EINVAL);
+        FAILS(preadv64(fd, parts, 2, 0), EINVAL);
+        FAILS(preadv2(fd, parts, 2, -1, 0), EINVAL);
+        FAILS(preadv64v2(fd, parts, 2, 0, 0), EINVAL);
+        FAILS(pwritev(fd, parts, 2, 0), EINVAL);
+        FAILS(pwritev64(fd, parts, 2, 0), EINVAL);
+        FAILS(pwritev2(fd, parts, 2, -1, 0), EINVAL);
+        FAILS(pwritev64v2(fd, parts, 2, 0, 0), EINVAL);
+        int zero = open("/dev/zero", O_RDWR), both[2];
+        CHECK(pipe(both) == 0 && write(both[1], "abc", 3) == 3);
+        FAILS(sendfile(fd, zero, NULL, 10), EINVAL);
+        FAILS(sendfile64(zero, fd, NULL, 10), EINVAL);
+        FAILS(splice(both[0], NULL, fd, NULL, 3, 0), EINVAL);
+        FAILS(splice(fd, NULL, both[1], NULL, 3, 0), EINVAL);
+        FAILS(copy_file_range(fd, NULL, zero, NULL, 3, 0), EINVAL);
+        FAILS(copy_file_range(zero, NULL, fd, NULL, 3, 0), EINVAL);
+        FAILS(ftruncate(fd, 0), EINVAL);
+        close(zero);
+        close(both[0]);
+        close(both[1]);
         alloc(fd, PAGE);
         FAILS(write(fd, bytes, 1), EINVAL);
+        /* Nor does the kernel, whoever asks it; nothing hangs, and the chunk stays. */
+        FAILS(syscall(SYS_read, fd, bytes, sizeof bytes), EINVAL);
+        CHECK(syscall(SYS_write, fd, bytes, sizeof bytes) == -1);
+        CHECK(syscall(SYS_sendto, fd, bytes, sizeof bytes, MSG_NOSIGNAL, NULL, 0) == -1);
+        FAILS(recv(fd, bytes, sizeof bytes, 0), EINVAL);
+        FILE *stream = fdopen(dup(fd), "r+");
+        CHECK(fgetc(stream) == EOF && ferror(stream) && errno == EINVAL);
+        clearerr(stream);
+        CHECK(fputs("text", stream) >= 0);
+        FAILS(fflush(stream), EINVAL);
+        fclose(stream);
+        stream = fdopen(dup(fd), "w");
+        CHECK(fputs("text", stream) >= 0);
+        FAILS(fclose(stream), EINVAL);
+        stream = fdopen(dup(fd), "w");
+        setvbuf(stream, NULL, _IONBF, 0);
+        errno = 0;
+        CHECK(fwrite(bytes, 1, 8, stream) == 0 && errno == EINVAL);
+        FAILS(fputc('x', stream), EINVAL);
+        CHECK(fclose(stream) == 0);
         CHECK(*map(fd, PAGE) == 0);
         close(fd);
         FAILS(write(fd, bytes, 1), EBADF);
@@ -457,12 +504,91 @@ static void transfers(void)
     CHECK(writev(pair[1], &part, 1) == 3 && readv(pair[0], &part, 1) == 3);
     CHECK(write(pair[1], "abc", 3) == 3 && __read_chk(pair[0], bytes, 8, 8) == 3);
     FAILS(pread(pair[0], bytes, 1, 0), ESPIPE);
+    FAILS(preadv(pair[0], &part, 1, 0), ESPIPE);
+    CHECK(pwritev2(pair[1], &part, 1, -1, 0) == 3 && preadv2(pair[0], &part, 1, -1, 0) == 3);
     FAILS(read(-1, bytes, 1), EBADF);
     char *volatile nowhere = (char *)8;
     FAILS(write(pair[1], nowhere, 1), EFAULT);
     FILE *file = tmpfile();
     CHECK(pwrite(fileno(file), "text", 4, 2) == 4 && pread64(fileno(file), bytes, 4, 3) == 3);
     CHECK(memcmp(bytes, "ext", 3) == 0);
+    part.iov_len = 2;
+    CHECK(preadv(fileno(file), &part, 1, 2) == 2 && pwritev(fileno(file), &part, 1, 0) == 2 && bytes[0] == 't');
+    CHECK(sendfile(pair[1], fileno(file), NULL, 2) >= 0);
+    off64_t from = 2;
+    CHECK(splice(fileno(file), &from, pair[1], NULL, 2, 0) == 2 && from == 4);
+    FILE *other = tmpfile();
+    from = 2;
+    CHECK(copy_file_range(fileno(file), &from, fileno(other), NULL, 4, 0) == 4);
+    CHECK(fputs("more", file) >= 0 && fputc('x', file) == 'x' && fflush(file) == 0 && fclose(file) == 0);
+    FAILS(truncate("/none", 0), ENOENT);
+    FAILS(truncate(DEVICE, 0), EINVAL);
+    FAILS(truncate64(DEVICE, 0), EINVAL);
+}
+
+/* Other ways to the device: symbolic links, descriptors that stand for its path, and a program's own descriptors. */
+static void ways(void)
+{
+    char folder[] = "/tmp/cma-ways-XXXXXX", target[64];
+    struct stat status;
+    CHECK(mkdtemp(folder) && chdir(folder) == 0);
+    CHECK(symlink(DEVICE, "link") == 0 && symlink("link", "second") == 0 && symlink("/dev", "dev") == 0);
+    CHECK(symlink("dev/../dev/cma", "third") == 0 && symlink("/dev/cm", "nothing") == 0 && symlink("loop", "loop") == 0);
+    static const char *links[] = { "link", "second", "dev/cma", "third", "./second" };
+    for (size_t i = 0; i < 5; i++) {
+        use(open(links[i], O_RDWR));
+        use(open(links[i], O_RDWR | O_CREAT | O_TRUNC, 0600));
+        LOOK(stat(links[i], &status));
+        CHECK(access(links[i], R_OK | W_OK) == 0);
+        FILE *file = fopen(links[i], "r+");
+        CHECK(file && fclose(file) == 0);
+    }
+    CHECK(lstat("link", &status) == 0 && S_ISLNK(status.st_mode));
+    CHECK(readlink("link", target, sizeof target) == 8 && memcmp(target, DEVICE, 8) == 0);
+    FAILS(open("link", O_RDWR | O_NOFOLLOW), ELOOP);
+    FAILS(open("link", O_RDWR | O_NOFOLLOW | O_CREAT, 0600), ELOOP);
+    FAILS(open("link", O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
+    FAILS(open("link/", O_RDWR), ENOTDIR);
+    FAILS(stat("link/", &status), ENOTDIR);
+    FAILS(open("nothing", O_RDWR), ENOENT);
+    FAILS(open("loop", O_RDWR), ELOOP);
+    FAILS(stat("nothing", &status), ENOENT);
+    FAILS(readlink(DEVICE, target, sizeof target), EINVAL);
+    FAILS(readlinkat(AT_FDCWD, DEVICE, target, sizeof target), EINVAL);
+    FAILS(readlink("/dev/cm", target, sizeof target), ENOENT);
+
+    /* A descriptor for the path is good for looking alone. */
+    static const char *paths[] = { DEVICE, "link" };
+    for (size_t i = 0; i < 2; i++) {
+        FAILS(open(paths[i], O_PATH | O_DIRECTORY), ENOTDIR);
+        int path = open(paths[i], O_PATH | O_CLOEXEC);
+        CHECK(path >= 0 && fcntl(path, F_GETFD) == FD_CLOEXEC);
+        LOOK(fstat(path, &status));
+        LOOK(fstatat(path, "", &status, AT_EMPTY_PATH));
+        struct request_a request = a("camera", "", PAGE, 0);
+        FAILS(ioctl(path, ALLOC_A, &request), EBADF);
+        FAILS(read(path, target, 1), EBADF);
+        FAILS(write(path, target, 1), EBADF);
+        FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, path, 0), EBADF);
+        sprintf(target, "/proc/self/fd/%d", path);
+        use(open(target, O_RDWR));
+        close(path);
+    }
+    int link = open("link", O_PATH | O_NOFOLLOW);
+    CHECK(link >= 0 && fstat(link, &status) == 0 && S_ISLNK(status.st_mode));
+    /* To open what is open already is to open the device once more. */
+    int fd = device();
+    alloc(fd, PAGE);
+    sprintf(target, "/dev/fd/%d", fd);
+    use(open(target, O_RDWR));
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    sprintf(target, "/proc/self/fd/%d", pair[0]);
+    FAILS(open(target, O_RDWR), ENXIO);
+    static const char *made[] = { "link", "second", "third", "dev", "nothing", "loop" };
+    for (size_t i = 0; i < 6; i++)
+        CHECK(unlink(made[i]) == 0);
+    CHECK(rmdir(folder) == 0);
 }
 
 /* Names are bytes. The map is "caf?=ram;x*=ram;c*=ram;z=ram". */
@@ -888,6 +1014,85 @@ static void crowds(void)
     }
 }
 
+/* Whoever closes a copy of the descriptor takes nothing from those who are asking. */
+static void *closes_copies(void *fd)
+{
+    for (int round = 0; round < 2000; round++)
+        close(dup((int)(uintptr_t)fd));
+    return NULL;
+}
+
+static void duplicates(void)
+{
+    int fd = device();
+    alloc(fd, PAGE);
+    map(fd, PAGE)[0] = 5;
+    pid_t children[3];
+    for (int i = 0; i < 3; i++) {
+        children[i] = fork();
+        if (children[i] != 0)
+            continue;
+        pthread_t closer;
+        CHECK(pthread_create(&closer, NULL, closes_copies, (void *)(uintptr_t)fd) == 0);
+        for (int round = 0; round < 400; round++) {
+            unsigned char *memory = map(fd, PAGE);
+            CHECK(memory[0] == 5);
+            munmap(memory, PAGE);
+        }
+        pthread_join(closer, NULL);
+        _exit(0);
+    }
+    for (int i = 0; i < 3; i++)
+        child_is_well(children[i]);
+}
+
+/* Processes that are stopped or killed in the middle of asking, all at once, keep nobody waiting. */
+static void stopped(void)
+{
+    int fd = device();
+    alloc(fd, PAGE);
+    map(fd, PAGE)[0] = 7;
+    for (int round = 0; round < 20; round++) {
+        pid_t children[6];
+        for (int i = 0; i < 6; i++) {
+            children[i] = fork();
+            if (children[i] == 0)
+                for (;;)
+                    munmap(map(fd, PAGE), PAGE);
+        }
+        usleep(2000 + 100 * round);
+        for (int i = 0; i < 6; i++)
+            kill(children[i], SIGSTOP);
+        for (int i = 0; i < 5; i++) {
+            unsigned char *memory = map(fd, PAGE);
+            CHECK(memory[0] == 7);
+            munmap(memory, PAGE);
+        }
+        for (int i = 0; i < 6; i++) {
+            kill(children[i], SIGKILL);
+            waitpid(children[i], NULL, 0);
+        }
+        CHECK(*map(fd, PAGE) == 7);
+    }
+    /* One that is killed while it allocates leaves the file with its chunk, or without one and good for another. */
+    for (int round = 0; round < 60; round++) {
+        int other = device();
+        pid_t child = fork();
+        if (child == 0) {
+            alloc(other, PAGE);
+            pause();
+        }
+        usleep(20 * round);
+        kill(child, SIGKILL);
+        waitpid(child, NULL, 0);
+        struct request_a request = a("camera", "", PAGE, 0);
+        if (ioctl(other, ALLOC_A, &request) != 0)
+            CHECK(errno == EBADFD);
+        CHECK(*map(other, PAGE) == 0);
+        close(other);
+    }
+}
+
 static void executes(void)
 {
     int fd = device();
@@ -986,6 +1191,29 @@ static void threads(void)
     CHECK(all_is_free());
 }
 
+static void *maps_some(void *argument)
+{
+    (void)argument;
+    for (int round = 0; round < 50; round++)
+        munmap(map(shared_fd, PAGE), PAGE);
+    return NULL;
+}
+
+/* With two chunks, and three connections for this user. */
+static void crowded(void)
+{
+    int files[] = { device(), device(), device() };
+    alloc(files[0], PAGE);
+    alloc(files[1], PAGE);
+    struct request_a request = a("camera", "", PAGE, 0);
+    FAILS(ioctl(files[2], ALLOC_A, &request), EDQUOT);
+    munmap(map(files[0], PAGE), PAGE);
+    shared_fd = files[1];
+    eight(maps_some);
+    close(files[0]);
+    alloc(files[2], PAGE);
+}
+
 /* Threads are in the middle of calls when the process forks; the child has none of them. */
 static volatile int go_on = 1;
 
@@ -1023,12 +1251,12 @@ static void tick(int signal)
 {
     (void)signal;
     ticks++;
-    /* In the middle of a call of this very thread it is refused, and nothing waits for ever. */
+    /* Also in the middle of a call of this very thread. */
     struct request_a request = a("camera", "", PAGE, 0);
     int before = errno;
     if (ioctl(tick_fd, ALLOC_A, &request) == 0)
         abort();
-    if (errno != EBADFD && errno != EDEADLK)
+    if (errno != EBADFD)
         abort();
     errno = before;
 }
@@ -1071,7 +1299,9 @@ static void others(void)
     FAILS(open((char *)8, O_RDWR | O_CREAT, 0600), EFAULT);
     FAILS(openat(AT_FDCWD, (char *)8, O_RDWR), EFAULT);
     FAILS(open("/dev/cm", O_RDONLY), ENOENT);
-    FAILS(open("/dev/cma/", O_RDONLY), ENOENT);
+    FAILS(open("/dev/cma/", O_RDONLY), ENOTDIR);
+    FAILS(open("/dev/cma/x", O_RDWR | O_CREAT, 0600), ENOTDIR);
+    FAILS(open("/dev/cma/", O_RDWR | O_CREAT, 0600), EISDIR);
     FAILS(open("/tmp/none/cma", O_RDONLY), ENOENT);
     FAILS(open("cma", O_RDONLY), ENOENT);
     FAILS(open("/", O_WRONLY), EISDIR);
@@ -1219,6 +1449,23 @@ static void bereft(void)
     is_device(&status);
 }
 
+/* The server ends, and another one begins in its place, when a line of the input says so. */
+static void restarted(void)
+{
+    int with = device(), without = device();
+    alloc(with, PAGE);
+    unsigned char *memory = map(with, PAGE);
+    puts("ready");
+    fflush(stdout);
+    CHECK(getchar() == '\n');
+    struct request_a request = a("camera", "", PAGE, 0);
+    memory[0] = 1;
+    FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, with, 0), ENODEV);
+    FAILS(ioctl(with, ALLOC_A, &request), EBADFD);
+    alloc(without, PAGE);
+    CHECK(*map(without, PAGE) == 0);
+}
+
 /* Huge pages, or what a test has in their place: pieces of 64 KiB. */
 static void pieces(void)
 {
@@ -1267,6 +1514,8 @@ int main(int argc, char **argv)
         { "crowds", crowds }, { "executes", executes }, { "threads", threads },
         { "forks_of_threads", forks_of_threads }, { "signals", signals }, { "others", others },
         { "no_server", no_server }, { "refused", refused }, { "bereft", bereft }, { "pieces", pieces },
+        { "ways", ways }, { "duplicates", duplicates }, { "stopped", stopped }, { "crowded", crowded },
+        { "restarted", restarted },
     };
     self = argv[0];
     CHECK(argc > 1);

@@ -149,6 +149,29 @@ fn processes_that_share_a_file_get_their_own_answers() {
 }
 
 #[test]
+fn links_and_descriptors_for_the_path_lead_to_the_device() {
+    is_so("ways");
+}
+
+/// The lock that askers took was lost when any copy of the descriptor was closed.
+#[test]
+fn copies_that_are_closed_take_nothing_from_those_who_ask() {
+    is_so("duplicates");
+}
+
+#[test]
+fn processes_that_are_stopped_or_killed_while_they_ask_keep_nobody_waiting() {
+    is_so("stopped");
+}
+
+#[test]
+fn files_with_chunks_can_be_mapped_when_all_other_connections_are_taken() {
+    let served = Served::by(with_map("ram=64M", "*=ram"), "user-connections=3", "*=*");
+    runs("crowded", &served.path);
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
 fn a_program_that_becomes_another_keeps_its_chunk() {
     is_so("executes");
 }
@@ -193,21 +216,40 @@ fn a_program_is_told_when_it_may_not() {
     served.wait_until_free("camera", 64 * MIB);
 }
 
-#[test]
-fn a_program_outlives_its_server() {
+/// Runs a scenario that says when it is ready, does `then`, and tells it.
+fn runs_through(name: &str, socket: &Path, then: impl FnOnce()) {
     let Some(program) = program() else { return };
-    let served = served();
-    let mut child: Child = scenario(program, "bereft", &served.path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child: Child =
+        scenario(program, name, socket).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n");
-    served.end().unwrap();
+    then();
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_program_outlives_its_server() {
+    let served = served();
+    let path = served.path.clone();
+    runs_through("bereft", &path, || served.end().unwrap());
+}
+
+#[test]
+fn a_chunk_is_lost_with_its_server_and_the_next_server_gives_others() {
+    let first = served();
+    let folder = tempfile::tempdir().unwrap();
+    // The two servers have one path, by way of a link that changes its target.
+    let path = folder.path().join("cma.sock");
+    std::os::unix::fs::symlink(&first.path, &path).unwrap();
+    let mut second = None;
+    runs_through("restarted", &path, || {
+        first.end().unwrap();
+        let served = second.insert(served());
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&served.path, &path).unwrap();
+    });
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Opening as a file of the C library: `fopen`, `freopen`.
 
 use super::opens::{is_device_to_be, open_device};
-use super::{is_device, last_errno, says_there_is_none, set_errno};
-use crate::real;
+use super::{find, last_errno, says_there_is_none, set_errno};
+use crate::path::Found;
+use crate::{real, server};
+use rustix::io::Errno;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null_mut;
 
@@ -31,7 +33,7 @@ unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char
     let flags = unsafe { flags_of(mode) };
     let makes = flags & libc::O_CREAT != 0;
     // SAFETY: the caller's path, whatever it is.
-    let to_be = makes && unsafe { is_device_to_be(libc::AT_FDCWD, path) };
+    let to_be = makes && unsafe { is_device_to_be(libc::AT_FDCWD, path, true) };
     if !to_be {
         // SAFETY: the caller's arguments, as they are.
         let file = unsafe { real::fopen(which, path, mode) };
@@ -40,21 +42,25 @@ unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char
         }
         let why = last_errno();
         // SAFETY: that is what the kernel says when it has read the path.
-        if !says_there_is_none(why) || !unsafe { is_device(libc::AT_FDCWD, path) } {
-            set_errno(why);
-            return file;
+        match says_there_is_none(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten() {
+            Some(Found::Device) => {}
+            found => {
+                let is_folder = found.is_some() && server::is_there();
+                set_errno(if is_folder { Errno::NOTDIR } else { why });
+                return file;
+            }
         }
     }
-    let line = open_device(flags);
-    if line < 0 {
+    let open = open_device(flags);
+    if open < 0 {
         return null_mut();
     }
-    // SAFETY: the line is open, and the file's from now on.
-    let file = unsafe { libc::fdopen(line, mode) };
+    // SAFETY: it is open, and the file's from now on.
+    let file = unsafe { libc::fdopen(open, mode) };
     if file.is_null() {
         let why = last_errno();
         // SAFETY: nobody else has it.
-        unsafe { libc::close(line) };
+        unsafe { libc::close(open) };
         set_errno(why);
     }
     file
@@ -80,14 +86,14 @@ unsafe fn freopen_any(
     file: *mut libc::FILE,
 ) -> *mut libc::FILE {
     // SAFETY: the caller's path, whatever it is. Without one, the file's mode is changed.
-    if path.is_null() || !unsafe { is_device_to_be(libc::AT_FDCWD, path) } {
+    if path.is_null() || !unsafe { is_device_to_be(libc::AT_FDCWD, path, true) } {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::freopen(which, path, mode, file) };
     }
     // SAFETY: the caller's mode.
     let flags = unsafe { flags_of(mode) };
-    let line = open_device(flags);
-    if line < 0 {
+    let open = open_device(flags);
+    if open < 0 {
         let why = last_errno();
         // SAFETY: the caller's file and mode. Nothing has no name, so this fails, and the file is closed as by any other that fails.
         unsafe { real::freopen(which, c"".as_ptr(), mode, file) };
@@ -101,11 +107,11 @@ unsafe fn freopen_any(
         // SAFETY: the file is open.
         let number = unsafe { libc::fileno(file) };
         // SAFETY: the number is the file's, and what is behind it is nobody's.
-        let moved = unsafe { libc::dup3(line, number, flags & libc::O_CLOEXEC) };
+        let moved = unsafe { libc::dup3(open, number, flags & libc::O_CLOEXEC) };
         why = (moved < 0).then(last_errno);
     }
     // SAFETY: nobody else has it.
-    unsafe { libc::close(line) };
+    unsafe { libc::close(open) };
     let Some(why) = why else { return file };
     set_errno(why);
     null_mut()

@@ -1,14 +1,17 @@
-//! Looking before one opens: `access` in all its forms, and attributes, of which there are none (`ls -l` asks for them).
+//! Looking before one opens: `access` in all its forms, attributes, of which there are none (`ls -l` asks for them), and what only
+//! other kinds of file have.
 //!
 //! What one may do with the device is asked of the server's socket, whose permissions decide who can open it: who may write to it may read
 //! and write the device.
 
-use super::{failed, is_device, last_errno, says_there_is_none};
+use super::{failed, find, last_errno, says_there_is_none};
+use crate::path::Found;
 use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno stays what it was.
+/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno stays what it was, or is `ENOTDIR` for the
+/// device as a folder.
 ///
 /// # Safety
 ///
@@ -16,11 +19,15 @@ use std::ffi::{c_char, c_int, c_void};
 pub(super) unsafe fn is_at_device(folder: c_int, path: *const c_char) -> bool {
     let why = last_errno();
     // SAFETY: that is what the kernel says when it has read the path.
-    let is = says_there_is_none(why) && unsafe { is_device(folder, path) } && server::is_there();
-    if !is {
-        failed(why);
-    }
-    is
+    // Calls that look at a symbolic link itself don't fail where there is one.
+    // SAFETY: that is what the kernel says when it has read the path.
+    let found = if says_there_is_none(why) { unsafe { find(folder, path, true) } } else { None };
+    match found.filter(|_| server::is_there()) {
+        Some(Found::Device) => return true,
+        Some(Found::AsFolder) => failed(Errno::NOTDIR),
+        None => failed(why),
+    };
+    false
 }
 
 unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int {
@@ -84,4 +91,76 @@ attributes! {
     failed(Errno::NODATA) as isize => fn lgetxattr(path, name: *const c_char, value: *mut c_void, room: usize);
     0 => fn listxattr(path, names: *mut c_char, room: usize);
     0 => fn llistxattr(path, names: *mut c_char, room: usize);
+}
+
+/// The device is no symbolic link.
+unsafe fn readlink_in(folder: c_int, path: *const c_char, looked: isize) -> isize {
+    // SAFETY: it has failed.
+    if looked < 0 && unsafe { is_at_device(folder, path) } { failed(Errno::INVAL) as isize } else { looked }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn readlink(path: *const c_char, target: *mut c_char, room: usize) -> isize {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { readlinkat(libc::AT_FDCWD, path, target, room) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __readlink_chk(
+    path: *const c_char,
+    target: *mut c_char,
+    room: usize,
+    has: usize,
+) -> isize {
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { __readlinkat_chk(libc::AT_FDCWD, path, target, room, has) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn readlinkat(
+    folder: c_int,
+    path: *const c_char,
+    target: *mut c_char,
+    room: usize,
+) -> isize {
+    // SAFETY: the caller's arguments, as they are.
+    let looked = unsafe { real::readlinkat(folder, path, target, room) };
+    // SAFETY: the kernel has taken them.
+    unsafe { readlink_in(folder, path, looked) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn __readlinkat_chk(
+    folder: c_int,
+    path: *const c_char,
+    target: *mut c_char,
+    room: usize,
+    has: usize,
+) -> isize {
+    // SAFETY: the caller's arguments, as they are.
+    let looked = unsafe { real::readlinkat_chk(folder, path, target, room, has) };
+    // SAFETY: the kernel has taken them.
+    unsafe { readlink_in(folder, path, looked) }
+}
+
+/// Nor a file that has a length.
+unsafe fn truncated(path: *const c_char, done: c_int) -> c_int {
+    // SAFETY: it has failed.
+    if done < 0 && unsafe { is_at_device(libc::AT_FDCWD, path) } { failed(Errno::INVAL) } else { done }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn truncate(path: *const c_char, length: libc::off_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    let done = unsafe { real::truncate(path, length) };
+    // SAFETY: the kernel has taken the path.
+    unsafe { truncated(path, done) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C-unwind" fn truncate64(path: *const c_char, length: libc::off64_t) -> c_int {
+    // SAFETY: the caller's arguments, as they are.
+    let done = unsafe { real::truncate(path, length) };
+    // SAFETY: the kernel has taken the path.
+    unsafe { truncated(path, done) }
 }

@@ -1,6 +1,7 @@
 //! Opening by descriptor: `open` in all its forms.
 
-use super::{failed, is_device, last_errno, says_there_is_none};
+use super::{failed, find, last_errno, says_there_is_none};
+use crate::path::Found;
 use crate::{real, server};
 use rustix::fd::IntoRawFd;
 use rustix::io::Errno;
@@ -10,38 +11,54 @@ use std::ffi::{c_char, c_int};
 const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
 /// Whether an open that would make a file is one of the device.
-pub(super) unsafe fn is_device_to_be(folder: c_int, path: *const c_char) -> bool {
+pub(super) unsafe fn is_device_to_be(folder: c_int, path: *const c_char, follow: bool) -> bool {
     // SAFETY: the kernel looks at the path, wherever that is.
     let looked = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
-    // SAFETY: the kernel has read it.
-    looked != 0 && last_errno() == Errno::NOENT && unsafe { is_device(folder, path) }
+    if looked == 0 || last_errno() != Errno::NOENT {
+        return false;
+    }
+    // SAFETY: the kernel has read it. What has a slash behind it is made by nobody.
+    unsafe { find(folder, path, follow) == Some(Found::Device) }
 }
 
 pub(super) fn open_device(flags: c_int) -> c_int {
     match server::open(flags) {
-        Ok(line) => line.into_raw_fd(),
+        Ok(file) => file.into_raw_fd(),
         Err(errno) => failed(errno),
     }
+}
+
+/// Opens a descriptor that stands for the device's path: one for the path of the server's socket.
+fn open_path(flags: c_int) -> c_int {
+    if flags & libc::O_DIRECTORY != 0 {
+        return failed(Errno::NOTDIR);
+    }
+    // SAFETY: the server's path ends with a zero.
+    unsafe { real::openat(libc::AT_FDCWD, server::path().as_ptr(), flags & !libc::O_NOFOLLOW, 0) }
 }
 
 unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
     let stands_for_the_path = flags & libc::O_PATH != 0;
     let makes = flags & libc::O_CREAT != 0 && !stands_for_the_path;
+    let follow = flags & libc::O_NOFOLLOW == 0;
     // SAFETY: the caller's path, whatever it is.
-    if makes && unsafe { is_device_to_be(folder, path) } {
+    if makes && unsafe { is_device_to_be(folder, path, follow) } {
         return open_device(flags);
     }
     // SAFETY: the caller's arguments, as they are.
     let file = unsafe { real::openat(folder, path, flags, mode) };
-    if file >= 0 || makes || stands_for_the_path {
+    if file >= 0 {
         return file;
     }
     let why = last_errno();
     // SAFETY: that is what the kernel says when it has read the path.
-    if says_there_is_none(why) && unsafe { is_device(folder, path) } {
-        return open_device(flags);
+    let found = if says_there_is_none(why) { unsafe { find(folder, path, follow) } } else { None };
+    match found {
+        Some(Found::Device) if stands_for_the_path && server::is_there() => open_path(flags),
+        Some(Found::Device) if !makes && !stands_for_the_path => open_device(flags),
+        Some(Found::AsFolder) if server::is_there() => failed(Errno::NOTDIR),
+        _ => failed(why),
     }
-    failed(why)
 }
 
 /// The forms of `open` without a folder, each with the flags that it adds.

@@ -1,8 +1,10 @@
-//! `stat` in all its forms, on the path and on a line, which say the same: what the server's socket is, but that it is a device.
+//! `stat` in all its forms, on the path and on an open file, which say the same: what the server's socket is, but that it is a device.
 
 use super::failed;
 use super::looks::is_at_device;
-use crate::{device, real, server};
+use crate::file::file;
+use crate::path::stands_for_device;
+use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_uint};
 
@@ -48,7 +50,7 @@ unsafe fn become_device_x(found: *mut libc::statx) {
     unsafe { found.write_unaligned(status) };
 }
 
-/// What there is to say of the device: of its path, and, where a line's server has gone, of the line.
+/// What there is to say of the device.
 unsafe fn stat_device(found: *mut libc::stat) -> c_int {
     // SAFETY: the server's path ends with a zero; the kernel looks at the place for what it finds.
     let looked = unsafe { real::fstatat(libc::AT_FDCWD, server::path().as_ptr(), found, 0) };
@@ -66,7 +68,7 @@ unsafe fn stat_any(folder: c_int, path: *const c_char, found: *mut libc::stat, f
         // SAFETY: the kernel has taken them.
         if unsafe { is_of_file(path, flags) } {
             // SAFETY: it was filled in.
-            unsafe { stat_line(folder, found) };
+            unsafe { stat_file(folder, found) };
         }
         return 0;
     }
@@ -84,30 +86,42 @@ unsafe fn is_of_file(path: *const c_char, flags: c_int) -> bool {
     flags & libc::AT_EMPTY_PATH != 0 && (path.is_null() || unsafe { *path } == 0)
 }
 
-/// Behind a look at a descriptor: if it is a line, says what there is to say of the device.
+/// Behind a look at a descriptor: if it is an open file of the device, says what there is to say of that.
 ///
 /// # Safety
 ///
 /// The kernel must have filled it in.
-unsafe fn stat_line(file: c_int, found: *mut libc::stat) {
+unsafe fn stat_file(descriptor: c_int, found: *mut libc::stat) {
     // SAFETY: the kernel has written it, wherever it is.
-    let status = unsafe { found.read_unaligned() };
-    if !is_socket(status.st_mode) || device::line(file).is_none() {
+    let mode = unsafe { found.read_unaligned() }.st_mode;
+    if !is_socket(mode) || !is_of_device(descriptor) {
         return;
     }
-    // SAFETY: the caller's place. What was found of a line itself is of a socket that anybody may write to.
+    // SAFETY: the caller's place. What was found of an open file itself is of a socket that anybody may write to.
     if unsafe { stat_device(found) } != 0 {
         // SAFETY: it was filled in before.
         unsafe { become_device(found) };
     }
 }
 
-unsafe fn fstat_any(file: c_int, found: *mut libc::stat) -> c_int {
+/// Whether a descriptor that is a socket is an open file of the device, or stands for its path.
+fn is_of_device(descriptor: c_int) -> bool {
+    file(descriptor).is_some() || {
+        if descriptor < 0 {
+            return false;
+        }
+        // SAFETY: it is only looked at; if it isn't open, so says the kernel.
+        let socket = unsafe { rustix::fd::BorrowedFd::borrow_raw(descriptor) };
+        rustix::fs::fstat(socket).is_ok_and(|status| stands_for_device(descriptor, &status))
+    }
+}
+
+unsafe fn fstat_any(descriptor: c_int, found: *mut libc::stat) -> c_int {
     // SAFETY: the caller's arguments, as they are.
-    let looked = unsafe { real::fstat(file, found) };
+    let looked = unsafe { real::fstat(descriptor, found) };
     if looked == 0 {
         // SAFETY: it was filled in.
-        unsafe { stat_line(file, found) };
+        unsafe { stat_file(descriptor, found) };
     }
     looked
 }
@@ -127,7 +141,7 @@ unsafe extern "C-unwind" fn statx(
         let of_file = unsafe { is_of_file(path, flags) };
         // SAFETY: the kernel has written it, wherever it is.
         let is = of_file && is_socket(unsafe { found.read_unaligned() }.stx_mode.into());
-        is && device::line(folder).is_some()
+        is && is_of_device(folder)
     } else {
         // SAFETY: it has failed.
         unsafe { is_at_device(folder, path) }

@@ -1,10 +1,13 @@
-//! `read` and `write`, which the device has not. On a line they would take an answer away, or say to the server what it doesn't understand.
+//! `read`, `write` and what else moves bytes, of which the device has none.
+//!
+//! The kernel refuses all of it on an open file. Here the errno becomes the one that it has for a driver's file: `EBADF` when the
+//! file was not opened for that, else `EINVAL`.
 
 use super::set_errno;
-use crate::device::{Line, line_if_any};
+use crate::file::{OpenFile, file_if_any};
 use crate::real;
 use rustix::io::Errno;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 
 /// What the kernel says of a file whose driver has no such function: first, whether it was opened for it.
 fn refused(may: bool) -> isize {
@@ -12,36 +15,95 @@ fn refused(may: bool) -> isize {
     -1
 }
 
-fn no_read(line: Line) -> isize {
-    refused(line.access.reads())
+fn no_read(file: OpenFile) -> isize {
+    refused(file.access.reads())
 }
 
-fn no_write(line: Line) -> isize {
-    refused(line.access.writes())
+pub(super) fn no_write(file: OpenFile) -> isize {
+    refused(file.access.writes())
 }
 
-/// Functions that are refused on a line, each with what it is elsewhere.
-macro_rules! not_on_a_line {
+/// Functions that are refused on an open file, each with what it is elsewhere.
+macro_rules! refused {
     ($($refusal:ident: fn $name:ident($($argument:ident: $type:ty),*), $real:ident($($handed_on:ident),*);)*) => { $(
         #[unsafe(no_mangle)]
-        unsafe extern "C-unwind" fn $name(file: c_int, $($argument: $type),*) -> isize {
-            match line_if_any(file) {
-                Some(line) => $refusal(line),
+        unsafe extern "C-unwind" fn $name(descriptor: c_int, $($argument: $type),*) -> isize {
+            match file_if_any(descriptor) {
+                Some(file) => $refusal(file),
                 // SAFETY: the caller's arguments, as they are.
-                None => unsafe { real::$real(file, $($handed_on),*) },
+                None => unsafe { real::$real(descriptor, $($handed_on),*) },
             }
         }
     )* };
 }
 
-not_on_a_line! {
+refused! {
     no_read: fn read(bytes: *mut c_void, count: usize), read(bytes, count);
     no_read: fn __read_chk(bytes: *mut c_void, count: usize, room: usize), read_chk(bytes, count, room);
     no_read: fn readv(parts: *const libc::iovec, count: c_int), readv(parts, count);
     no_read: fn pread(bytes: *mut c_void, count: usize, at: libc::off_t), pread(bytes, count, at);
     no_read: fn pread64(bytes: *mut c_void, count: usize, at: libc::off64_t), pread(bytes, count, at);
+    no_read: fn __pread_chk(bytes: *mut c_void, count: usize, at: libc::off_t, room: usize),
+        pread_chk(bytes, count, at, room);
+    no_read: fn __pread64_chk(bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize),
+        pread_chk(bytes, count, at, room);
+    no_read: fn preadv(parts: *const libc::iovec, count: c_int, at: libc::off_t), preadv(parts, count, at);
+    no_read: fn preadv64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), preadv(parts, count, at);
+    no_read: fn preadv2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
+        preadv2(parts, count, at, flags);
+    no_read: fn preadv64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
+        preadv2(parts, count, at, flags);
     no_write: fn write(bytes: *const c_void, count: usize), write(bytes, count);
     no_write: fn writev(parts: *const libc::iovec, count: c_int), writev(parts, count);
     no_write: fn pwrite(bytes: *const c_void, count: usize, at: libc::off_t), pwrite(bytes, count, at);
     no_write: fn pwrite64(bytes: *const c_void, count: usize, at: libc::off64_t), pwrite(bytes, count, at);
+    no_write: fn pwritev(parts: *const libc::iovec, count: c_int, at: libc::off_t), pwritev(parts, count, at);
+    no_write: fn pwritev64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), pwritev(parts, count, at);
+    no_write: fn pwritev2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
+        pwritev2(parts, count, at, flags);
+    no_write: fn pwritev64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
+        pwritev2(parts, count, at, flags);
+}
+
+/// The refusal of a call that reads from one file and writes to another, if one of them is an open file of the device.
+fn no_transfer(from: c_int, to: c_int) -> Option<isize> {
+    file_if_any(from).map(no_read).or_else(|| file_if_any(to).map(no_write))
+}
+
+macro_rules! sendfiles {
+    ($($name:ident: $offset:ty;)*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(to: c_int, from: c_int, at: *mut $offset, count: usize) -> isize {
+            // SAFETY: the caller's arguments, as they are.
+            no_transfer(from, to).unwrap_or_else(|| unsafe { real::sendfile(to, from, at, count) })
+        }
+    )* };
+}
+
+sendfiles! {
+    sendfile: libc::off_t;
+    sendfile64: libc::off64_t;
+}
+
+/// Calls that move bytes from one file to another.
+macro_rules! moves {
+    ($($name:ident;)*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name(
+            from: c_int,
+            from_at: *mut libc::off64_t,
+            to: c_int,
+            to_at: *mut libc::off64_t,
+            count: usize,
+            flags: c_uint,
+        ) -> isize {
+            // SAFETY: the caller's arguments, as they are.
+            no_transfer(from, to).unwrap_or_else(|| unsafe { real::$name(from, from_at, to, to_at, count, flags) })
+        }
+    )* };
+}
+
+moves! {
+    copy_file_range;
+    splice;
 }

@@ -1,0 +1,51 @@
+//! Writing through a `FILE`. The C library makes the system call itself, so the `write` of this library doesn't see it, and the kernel's
+//! errno is that of a socket without a connection. Here it becomes that of the device.
+
+use super::transfers::no_write;
+use crate::file::{OpenFile, file_if_any};
+use crate::{keeping_errno, last_errno, real};
+use rustix::io::Errno;
+use std::ffi::{c_char, c_int, c_void};
+
+/// The open file of the device that a stream writes to.
+fn file_of(stream: *mut libc::FILE) -> Option<OpenFile> {
+    if stream.is_null() {
+        return None;
+    }
+    // SAFETY: the caller's stream, which is open.
+    file_if_any(keeping_errno(|| unsafe { libc::fileno(stream) }))
+}
+
+/// Functions that may write what a stream has, each with the stream and with what it returns when that fails.
+macro_rules! streams {
+    ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty, of $stream:ident, $done:ident => $failed:expr;)*) => { $(
+        #[unsafe(no_mangle)]
+        unsafe extern "C-unwind" fn $name($($argument: $type),*) -> $result {
+            // The stream may be gone behind the call.
+            let file = file_of($stream);
+            // SAFETY: the caller's arguments, as they are.
+            let $done = unsafe { real::$name($($argument),*) };
+            if let Some(file) = file && $failed && last_errno() == Errno::NOTCONN {
+                no_write(file);
+            }
+            $done
+        }
+    )* };
+}
+
+streams! {
+    fn fflush(stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fflush_unlocked(stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fclose(stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fwrite(bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE) -> usize,
+        of stream, done => done < count;
+    fn fwrite_unlocked(bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE) -> usize,
+        of stream, done => done < count;
+    fn fputs(text: *const c_char, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fputs_unlocked(text: *const c_char, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fputc(letter: c_int, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn fputc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn putc(letter: c_int, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn putc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, of stream, done => done < 0;
+    fn __overflow(stream: *mut libc::FILE, letter: c_int) -> c_int, of stream, done => done < 0;
+}

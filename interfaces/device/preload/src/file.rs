@@ -1,0 +1,207 @@
+//! An open file of the device: what it is made of, and how a descriptor is recognised as one.
+//!
+//! It is a Unix stream socket that is connected to nothing. So the kernel itself refuses to read from it (`EINVAL`, as for a driver
+//! without a read function) and to write to it (`ENOTCONN`), however the program makes the call, and nothing that is written
+//! reaches anybody.
+//!
+//! A filter program is attached to the socket. It filters nothing: its constants say that the socket is an open file of the
+//! device, what the file was opened for, and the file's number at the server. The kernel keeps it with the socket, lets nobody
+//! change it, and shows it only to who has a descriptor.
+//!
+//! The connection on which the server allocated the file's chunk is kept inside the socket, too. The socket listens, and a
+//! connection to it that nobody accepts carries the descriptor of the server's connection. When the last reference to the
+//! socket is gone, the kernel closes what is inside, and the server frees the chunk.
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags, RawDir, open};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType, bind, connect, getsockname, listen, sendmsg, shutdown, socket_with,
+};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::ffi::{c_int, c_void};
+use std::mem::{MaybeUninit, size_of};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The first constant of the filter: the magic number of the device (specification section 8), and a version.
+const MAGIC: u32 = cma_device_protocol::MAGIC + 3;
+
+/// Magic, access, the four words of the number, and an instruction that lets everything pass.
+const INSTRUCTIONS: usize = 7;
+
+/// How many connections may be queued in the socket. One is; anybody who guesses the socket's name in the moment while it
+/// listens may add others, which do nothing.
+const BACKLOG: c_int = 64;
+
+/// What a file was opened for: the access mode of `open`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    Both,
+    /// For its ioctl alone (the access mode 3 of Linux).
+    Neither,
+}
+
+impl Access {
+    pub(crate) fn of(flags: c_int) -> Access {
+        match flags & libc::O_ACCMODE {
+            libc::O_RDONLY => Access::Read,
+            libc::O_WRONLY => Access::Write,
+            libc::O_RDWR => Access::Both,
+            _ => Access::Neither,
+        }
+    }
+
+    pub(crate) fn reads(self) -> bool {
+        matches!(self, Access::Read | Access::Both)
+    }
+
+    pub(crate) fn writes(self) -> bool {
+        matches!(self, Access::Write | Access::Both)
+    }
+
+    fn from_word(word: u32) -> Option<Access> {
+        [Access::Read, Access::Write, Access::Both, Access::Neither].into_iter().find(|is| *is as u32 == word)
+    }
+}
+
+/// An open file of the device.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenFile {
+    descriptor: BorrowedFd<'static>,
+    pub(crate) access: Access,
+    /// The file's number at the server.
+    pub(crate) number: u128,
+}
+
+/// The open file that `descriptor` is one of, if it is. It may be any number at all. Leaves errno alone.
+pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
+    if descriptor < 0 {
+        return None;
+    }
+    // SAFETY: it is used for the length of a call on it, by which the program says that it is open; if it isn't, so says the kernel.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    let [magic, access, number @ .., _] = constants(descriptor)?;
+    let access = Access::from_word(access).filter(|_| magic == MAGIC)?;
+    expect_files();
+    Some(OpenFile {
+        descriptor,
+        access,
+        number: number.iter().fold(0, |so_far, word| so_far << 32 | u128::from(*word)),
+    })
+}
+
+/// Whether this process may have open files of the device. It only spares programs that have nothing to do with the device a system
+/// call at each `read` and `write`: it is no record of descriptors, and never becomes false.
+static FILES: AtomicBool = AtomicBool::new(false);
+
+fn expect_files() {
+    FILES.store(true, Ordering::Relaxed);
+}
+
+/// As [`file`], for calls that come often. A file that came through a socket is not seen until something else was done with it.
+pub(crate) fn file_if_any(descriptor: c_int) -> Option<OpenFile> {
+    if FILES.load(Ordering::Relaxed) { file(descriptor) } else { None }
+}
+
+/// Looks for open files of the device among the descriptors that the program starts with.
+pub(crate) extern "C" fn look_for_files() {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(folder) = open(c"/proc/self/fd", flags, Mode::empty()) else { return expect_files() };
+    let mut buffer = [MaybeUninit::uninit(); 2048];
+    let mut files = RawDir::new(folder.as_fd(), &mut buffer);
+    while let Some(Ok(entry)) = files.next() {
+        let number = entry.file_name().to_str().ok().and_then(|number| number.parse().ok());
+        if number.is_some_and(|number| file(number).is_some()) {
+            return;
+        }
+    }
+}
+
+/// A new open file.
+pub(crate) fn make(flags: c_int) -> Result<OwnedFd, Errno> {
+    expect_files();
+    let mut number = [0; 16];
+    getrandom(&mut number, GetRandomFlags::empty())?;
+    let [a, b, c, d] = [0, 4, 8, 12].map(|at| u32::from_ne_bytes([0, 1, 2, 3].map(|i| number[at + i])));
+    let socket_flags = [(libc::O_CLOEXEC, SocketFlags::CLOEXEC), (libc::O_NONBLOCK, SocketFlags::NONBLOCK)];
+    let wanted = socket_flags.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, flag)| *flag).collect();
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, wanted, None)?;
+    attach(&socket, [MAGIC, Access::of(flags) as u32, a, b, c, d])?;
+    Ok(socket)
+}
+
+impl OpenFile {
+    /// Whether the file has, or had, a chunk.
+    pub(crate) fn had_chunk(&self) -> bool {
+        let mut polled = [PollFd::new(&self.descriptor, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let _ = poll(&mut polled, Some(&now));
+        polled[0].revents().contains(PollFlags::RDHUP)
+    }
+
+    /// Keeps the connection that has the file's chunk inside the file. A process that is killed meanwhile has closed the
+    /// connection, and the file has no chunk.
+    pub(crate) fn keep(&self, connection: BorrowedFd<'_>) -> Result<(), Errno> {
+        match bind(self.descriptor, &SocketAddrUnix::new_unnamed()) {
+            // The kernel finds a name. A process that was killed here may have named the file before.
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+        listen(self.descriptor, BACKLOG)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let carrier = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&carrier, &getsockname(self.descriptor)?)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [connection];
+        beside.push(SendAncillaryMessage::ScmRights(&descriptors));
+        match sendmsg(&carrier, &[IoSlice::new(&[0])], &mut beside, SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            // The user has as many chunks as descriptors may be under way.
+            Err(Errno::TOOMANYREFS) => return Err(Errno::MFILE),
+            Err(errno) => return Err(errno),
+        }
+        // Nobody connects to it any more, and it is seen to have had a chunk.
+        shutdown(self.descriptor, Shutdown::Read)
+    }
+}
+
+/// Attaches a filter with these constants to a socket, for good.
+fn attach(socket: &OwnedFd, constants: [u32; INSTRUCTIONS - 1]) -> Result<(), Errno> {
+    let instruction = |code: u32, k| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    // Everything passes.
+    let mut program = [instruction(libc::BPF_RET | libc::BPF_K, u32::MAX); INSTRUCTIONS];
+    for (place, constant) in program.iter_mut().zip(constants) {
+        *place = instruction(libc::BPF_LD | libc::BPF_IMM, constant);
+    }
+    let program = libc::sock_fprog { len: INSTRUCTIONS as u16, filter: program.as_mut_ptr() };
+    set_option(socket, libc::SO_ATTACH_FILTER, &program)?;
+    set_option::<c_int>(socket, libc::SO_LOCK_FILTER, &1)
+}
+
+fn set_option<T>(socket: &OwnedFd, option: c_int, value: &T) -> Result<(), Errno> {
+    let (place, length) = ((&raw const *value).cast::<c_void>(), size_of::<T>() as libc::socklen_t);
+    // SAFETY: the kernel reads a value of the type that the option has, and for a filter the instructions that it points to.
+    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, place, length) };
+    if set == 0 { Ok(()) } else { Err(crate::last_errno()) }
+}
+
+/// The constants of the filter that is attached to a descriptor, if that is a socket and the filter has as many as ours.
+fn constants(descriptor: BorrowedFd<'_>) -> Option<[u32; INSTRUCTIONS]> {
+    let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; INSTRUCTIONS];
+    // Of this option, the length is a number of instructions.
+    let mut length = INSTRUCTIONS as libc::socklen_t;
+    let (number, place) = (descriptor.as_raw_fd(), program.as_mut_ptr().cast::<c_void>());
+    let got = crate::keeping_errno(|| {
+        // SAFETY: the kernel writes at most that many instructions, or, had the option another meaning, fewer bytes than they have.
+        unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_GET_FILTER, place, &raw mut length) }
+    });
+    (got == 0 && length as usize == INSTRUCTIONS).then(|| program.map(|instruction| instruction.k))
+}
+
+/// `SO_GET_FILTER` of `asm-generic/socket.h`.
+const SO_GET_FILTER: c_int = libc::SO_ATTACH_FILTER;

@@ -1,0 +1,160 @@
+//! Programs that nobody wrote for the device: they get the errno that a driver without read and write functions would give, and
+//! never hang.
+
+#[path = "../../server/tests/common/mod.rs"]
+mod common;
+
+use common::{MIB, Served, with_map};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The library, beside the test.
+fn library() -> PathBuf {
+    let library = std::env::current_exe().unwrap().with_file_name("libcma_dev_preload.so");
+    assert!(library.exists(), "{} is not there", library.display());
+    library
+}
+
+/// Runs a line of shell with the device in a folder that has a file `in`, and a link `link` to the device.
+fn run(line: &str, folder: &Path, socket: &Path) -> Output {
+    // What hangs is killed, which is another exit status than a failure.
+    Command::new("timeout")
+        .args(["-s", "KILL", "20", "sh", "-c", line])
+        .current_dir(folder)
+        .env("LD_PRELOAD", library())
+        .env("CMA_SOCKET", socket)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Whether the machine has a program; says so where it hasn't.
+fn has(program: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
+    if !found.status.success() {
+        // Past the test harness, which keeps what it prints to itself.
+        let why = format!("SKIPPED: {program} is not installed; it was not tried against the device\n");
+        std::io::stderr().write_all(why.as_bytes()).unwrap();
+    }
+    found.status.success()
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in"), "some text\n").unwrap();
+    std::os::unix::fs::symlink("/dev/cma", folder.path().join("link")).unwrap();
+    folder
+}
+
+#[test]
+fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
+    let served = Served::new(with_map("ram=64M", "*=ram"));
+    let folder = folder();
+    let reads = [
+        "cat DEVICE",
+        "cat < DEVICE",
+        "od DEVICE",
+        "od < DEVICE",
+        "sed p DEVICE",
+        "sort DEVICE",
+        "md5sum DEVICE",
+        "head DEVICE",
+        "tail DEVICE",
+        "wc DEVICE",
+        "grep x DEVICE",
+        "cut -c1 DEVICE",
+        "tr a b < DEVICE",
+        "cmp DEVICE in",
+        "dd if=DEVICE of=out",
+        "cp DEVICE out",
+        "cat /dev/stdin < DEVICE",
+        "bash -c 'read line < DEVICE'",
+        "awk 1 DEVICE",
+        "python3 -c 'open(\"DEVICE\", \"rb\").read()'",
+        "python3 -c 'open(\"DEVICE\").readline()'",
+        "perl -e 'open F, \"<\", \"DEVICE\" or die; $_ = <F>; die $! if $!'",
+    ];
+    let writes = [
+        "bash -c 'echo text > DEVICE'",
+        "bash -c 'printf text >> DEVICE'",
+        "cp in DEVICE",
+        "dd if=in of=DEVICE",
+        "tee DEVICE < in",
+        "sort -o DEVICE in",
+        "sed 'w DEVICE' in",
+        "truncate -s 0 DEVICE",
+        "awk '{ print > \"DEVICE\" }' in",
+        "python3 -c 'open(\"DEVICE\", \"wb\", buffering=0).write(b\"x\")'",
+        "python3 -c 'print(\"x\", file=open(\"DEVICE\", \"w\"), flush=True)'",
+        "perl -e 'open F, \">\", \"DEVICE\" or die; $| = 1; print F \"x\"; close F or die $!'",
+    ];
+    for line in reads.into_iter().chain(writes) {
+        if !has(line.split(' ').next().unwrap()) {
+            continue;
+        }
+        for device in ["/dev/cma", "link"] {
+            let line = line.replace("DEVICE", device);
+            let output = run(&line, folder.path(), &served.path);
+            let said = words(&output);
+            assert!(
+                !output.status.success() && said.contains("Invalid argument"),
+                "{line}: {} {said}",
+                output.status
+            );
+        }
+    }
+    assert!(!Path::new("/dev/cma").exists());
+    served.wait_until_free("camera", 64 * MIB);
+}
+
+#[test]
+fn ordinary_programs_see_a_device() {
+    let served = Served::new(with_map("ram=64M", "*=ram"));
+    let folder = folder();
+    for (line, says) in [
+        ("ls -l /dev/cma", "crw-rw-rw-"),
+        ("ls -lL link", "10, 255"),
+        ("stat -c %F /dev/cma", "character special file"),
+        ("stat -L -c %t,%T link", "a,ff"),
+        ("test -c link && test -r link && echo yes", "yes"),
+        ("file /dev/cma", "character special"),
+        ("readlink -f link", "/dev/cma"),
+        ("cp /dev/null /dev/cma && cp /dev/null link && echo copied", "copied"),
+        ("touch /dev/cma && echo touched", "touched"),
+        ("ls /dev/cma/", "Not a directory"),
+        ("cat /dev/cma/", "Not a directory"),
+        ("cat link/", "Not a directory"),
+        ("cat /dev/cma/x", "Not a directory"),
+        ("cat /dev/cm", "No such file or directory"),
+    ] {
+        if has(line.split(' ').next().unwrap()) {
+            let said = words(&run(line, folder.path(), &served.path));
+            assert!(said.contains(says), "{line}: {said}");
+        }
+    }
+}
+
+#[test]
+fn without_a_server_a_program_is_told_once_what_is_missing() {
+    let folder = folder();
+    let missing = folder.path().join("none");
+    let open = "cat /dev/cma in /dev/cma; ! test -e /dev/cma";
+    let output = run(open, folder.path(), &missing);
+    let said = words(&output);
+    assert!(output.status.success() && said.contains("some text"), "{said}");
+    // `cat` opens it twice; `test` only looks.
+    assert_eq!(said.matches("set CMA_SOCKET").count(), 1, "{said}");
+    assert_eq!(said.matches("cat: /dev/cma: No such device").count(), 2, "{said}");
+    assert!(said.contains(&format!("no server listens at {}; start", missing.display())), "{said}");
+    // Nothing is said where nobody reads it, or where standard error has become another file, and nothing ends or waits for it.
+    let other = "exec 2>&-; cat /dev/cma; exec 2>other; cat /dev/cma in > out; test $? = 1";
+    assert!(run(other, folder.path(), &missing).status.success());
+    let closed = "(sleep 0.3; cmp -s /dev/cma in; echo $? > status) 2>&1 | true; while ! test -s status; do sleep 0.1; done; cat status";
+    assert_eq!(words(&run(closed, folder.path(), &missing)), "2\n");
+}
