@@ -3,6 +3,7 @@
 mod askers;
 mod replace;
 mod serve;
+mod sharing;
 
 use crate::allocate::Reason;
 use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
@@ -19,6 +20,7 @@ use arc_swap::ArcSwap;
 use askers::Askers;
 use cma_api::{Asker, DmaAddr, PageRange, Pages};
 pub use replace::Replacement;
+pub use sharing::SharingRequest;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;

@@ -30,7 +30,7 @@ mod world;
 pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal};
 pub use attributes::Attributes;
 pub use clock::{Timekeeper, keep_time};
-pub use cma::{Attachments, Cma, Replacement};
+pub use cma::{Attachments, Cma, Replacement, SharingRequest};
 pub use device::Device;
 pub use early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use errno::Errno;

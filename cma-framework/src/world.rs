@@ -148,9 +148,8 @@ impl World {
     /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern` numbers the pair.
     #[cold]
     pub(crate) fn new_route(&self, device: &str, kind: &str, intern: impl FnOnce() -> Asker) -> Arc<Route> {
-        let stop = |name: &str| Stop { name: name.into(), region: self.region(name).cloned() };
         let stops: Option<Vec<Stop>> =
-            self.map.regions_for(device, kind).map(|names| names.map(stop).collect());
+            self.map.regions_for(device, kind).map(|names| names.map(|name| self.stop(name)).collect());
         // Made-up names must not fill memory: what nothing serves, or is longer than any name needs to be, is not kept.
         let keep = stops.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
         let asker = if keep { intern() } else { Asker::NOBODY };
@@ -160,6 +159,16 @@ impl World {
             self.routes.keep(&route);
         }
         route
+    }
+
+    /// The route of a request that names regions in place of a device. It is not kept.
+    pub(crate) fn route_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Route {
+        let stops = Some(names.map(|name| self.stop(name)).collect());
+        Route { device: "".into(), kind: "".into(), world: self.number, asker: Asker::NOBODY, stops }
+    }
+
+    fn stop(&self, name: &str) -> Stop {
+        Stop { name: name.into(), region: self.region(name).cloned() }
     }
 }
 

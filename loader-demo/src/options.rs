@@ -30,7 +30,7 @@ const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
 const MEMORY: &str = "What is behind the addresses: simulated (nothing), memfd, hugetlb, auto (the best of these), or by \
 region: fw=memfd,b1=hugetlb,auto. Without it simulated, and memfd for serve --socket";
 
-const LIMITS: &str = "How much others may have: chunks=64,bytes=1G for one process, user-chunks, user-bytes, user-connections, \
+const LIMITS: &str = "How much others may have: chunks=64,bytes=1G for the connections that one process opened, user-chunks, user-bytes, user-connections, \
 connections";
 
 const RULES: &str = "Who may ask for which device or name which region: camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; \

@@ -1,5 +1,6 @@
 //! The device interface: the calls of section 6 of the specification.
 
+use super::sharing::in_whole_pieces;
 use super::{Cma, Shared};
 use crate::allocate::{
     AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, Unmatched, normalise,
@@ -148,7 +149,7 @@ impl Shared {
         let world = self.world.load();
         let names = world.map.regions_for(&device, &kind)?;
         let mut others = names.filter_map(|name| world.region(name)).filter(|region| *region != besides);
-        others.find_map(|region| region.allocate(request, self).ok())
+        others.find_map(|region| region.allocate(&in_whole_pieces(request, region), self).ok())
     }
 
     /// A chunk by a route that was looked up.
@@ -210,7 +211,7 @@ impl Shared {
 }
 
 /// The names of a region list, which ends at its end or a `;`. None of them is empty.
-fn region_list(list: &str) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
+pub(super) fn region_list(list: &str) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
     let list = list.split(';').next().unwrap_or_default();
     if list.split(',').any(str::is_empty) {
         return Err(InvalidRequest::NoRegions);
@@ -224,7 +225,7 @@ fn sum(pages: impl Iterator<Item = Pages>) -> u64 {
 }
 
 /// The type of a request that may name none.
-fn type_of(kind: Option<&str>) -> &str {
+pub(super) fn type_of(kind: Option<&str>) -> &str {
     kind.filter(|kind| !kind.is_empty()).unwrap_or(COMMON)
 }
 

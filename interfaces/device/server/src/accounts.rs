@@ -38,10 +38,17 @@ struct Books {
 #[derive(Debug, Default)]
 struct User {
     seats: u64,
-    bytes: u64,
+    bytes: u128,
     chunks: BTreeMap<u64, Entry>,
-    /// What the processes have that are connected.
-    processes: HashMap<u32, Quota>,
+    /// What the connections have that each process opened.
+    processes: HashMap<u32, Has>,
+}
+
+/// What somebody has. It may be more than a 64-bit number of bytes while several requests are under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Has {
+    chunks: u64,
+    bytes: u128,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,23 +135,17 @@ impl Accounts {
     pub(crate) fn charge(self: &Arc<Self>, peer: &Peer, bytes: u64) -> Result<Charge, Refusal> {
         let books = &mut *self.books.lock();
         let user = books.users.entry(peer.uid).or_default();
-        let process = user.processes.get(&peer.pid).copied().unwrap_or(Quota { chunks: 0, bytes: 0 });
-        let together = Quota { chunks: user.chunks.len() as u64, bytes: user.bytes };
-        let limits = [
-            ("process", peer.pid, process, self.limits.process),
-            ("user", peer.uid, together, self.limits.user),
-        ];
-        let over = limits.iter().find_map(|(whose, id, has, limit)| exceeds(whose, *id, *has, *limit, bytes));
-        if let Some(words) = over {
+        let more = Has { chunks: 1, bytes: bytes.into() };
+        if let Some(words) = user.exceeds(peer.uid, peer.pid, more, &self.limits) {
             books.forget_if_gone(peer.uid);
             return Err(Refusal::new(Errno::DQUOT, words));
         }
         books.newest += 1;
         let number = books.newest;
-        user.bytes += bytes;
+        user.bytes += more.bytes;
         user.chunks.insert(number, Entry { pid: peer.pid, bytes, start: None, left_behind: false });
-        let process = Quota { chunks: process.chunks + 1, bytes: process.bytes + bytes };
-        user.processes.insert(peer.pid, process);
+        let process = user.processes.entry(peer.pid).or_default();
+        *process = Has { chunks: process.chunks + 1, bytes: process.bytes + more.bytes };
         Ok(Charge { accounts: self.clone(), uid: peer.uid, number })
     }
 
@@ -166,13 +167,14 @@ impl Accounts {
     }
 }
 
-/// Why somebody who has that much can't have a chunk of `bytes` more.
-fn exceeds(whose: &str, id: u32, has: Quota, limit: Quota, bytes: u64) -> Option<String> {
-    if has.chunks >= limit.chunks {
-        Some(format!("{whose} {id} has all {} chunks of one {whose}", limit.chunks))
-    } else if has.bytes.checked_add(bytes).is_none_or(|sum| sum > limit.bytes) {
-        let (asked, has, limit) = (Bytes(bytes), Bytes(has.bytes), Bytes(limit.bytes));
-        Some(format!("{asked} are too much for {whose} {id}, who has {has} of the {limit} of one {whose}"))
+/// Why somebody who has that much can't have so much more. There is no quota on bytes when it is the largest number.
+fn exceeds(who: &str, whose: &str, has: Has, limit: Quota, more: Has) -> Option<String> {
+    if has.chunks + more.chunks > limit.chunks {
+        Some(format!("{who} all {} chunks of one {whose}", limit.chunks))
+    } else if limit.bytes < u64::MAX && has.bytes + more.bytes > limit.bytes.into() {
+        let bytes = |bytes: u128| Bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let (asked, has, limit) = (bytes(more.bytes), bytes(has.bytes), Bytes(limit.bytes));
+        Some(format!("{asked} more are too much: {who} {has} of the {limit} of one {whose}"))
     } else {
         None
     }
@@ -202,11 +204,20 @@ impl Books {
 }
 
 impl User {
+    /// Why a user can't have so much more by a connection that process `pid` opened.
+    fn exceeds(&self, uid: u32, pid: u32, more: Has, limits: &Limits) -> Option<String> {
+        let process = self.processes.get(&pid).copied().unwrap_or_default();
+        let user = Has { chunks: self.chunks.len() as u64, bytes: self.bytes };
+        let opener = format!("the connections that process {pid} opened have");
+        exceeds(&opener, "process", process, limits.process, more)
+            .or_else(|| exceeds(&format!("user {uid} has"), "user", user, limits.user, more))
+    }
+
     /// Takes an entry off its process.
     fn leave_process(&mut self, entry: Entry) {
         if let Some(process) = self.processes.get_mut(&entry.pid) {
             process.chunks -= 1;
-            process.bytes -= entry.bytes;
+            process.bytes -= u128::from(entry.bytes);
             if process.chunks == 0 {
                 self.processes.remove(&entry.pid);
             }
@@ -224,9 +235,23 @@ impl Charge {
         Some(answer)
     }
 
-    /// From now on the chunk is listed.
-    pub(crate) fn placed(&self, start: u64) {
-        self.entry(|user, entry| user.chunks.insert(self.number, Entry { start: Some(start), ..entry }));
+    /// From now on the chunk is listed, and charged for as it is: its region may have rounded it up.
+    pub(crate) fn placed(&self, start: u64, size: u64) -> Result<(), Refusal> {
+        let placed = self.entry(|user, entry| {
+            let more = u128::from(size.saturating_sub(entry.bytes));
+            let more = Has { chunks: 0, bytes: more };
+            if let Some(words) = user.exceeds(self.uid, entry.pid, more, &self.accounts.limits) {
+                return Err(Refusal::new(Errno::DQUOT, words));
+            }
+            let settle = |bytes: u128| bytes + u128::from(size) - u128::from(entry.bytes);
+            user.bytes = settle(user.bytes);
+            if let Some(process) = user.processes.get_mut(&entry.pid) {
+                process.bytes = settle(process.bytes);
+            }
+            user.chunks.insert(self.number, Entry { start: Some(start), bytes: size, ..entry });
+            Ok(())
+        });
+        placed.unwrap_or(Ok(()))
     }
 
     /// Its connection is gone and somebody holds its memory: it no longer counts for the process, whose number may soon be another's.
@@ -242,7 +267,7 @@ impl Drop for Charge {
     fn drop(&mut self) {
         let entry = self.entry(|user, entry| {
             user.chunks.remove(&self.number);
-            user.bytes -= entry.bytes;
+            user.bytes -= u128::from(entry.bytes);
             if !entry.left_behind {
                 user.leave_process(entry);
             }

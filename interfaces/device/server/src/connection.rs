@@ -157,17 +157,17 @@ impl Desk {
         size: u64,
         alignment: u64,
     ) -> Result<Lease, Refusal> {
-        // Whatever is wrong with the names, allocating says so.
-        let granule = self.info(from).map_or(1, |info| info.granule_bytes);
-        let (size, alignment) = whole(granule, size, alignment);
         let place = || {
-            let charge = self.accounts.charge(peer, size)?;
-            let chunk = match from {
-                Source::Device { device, kind } => self.cma.alloc(device, Some(kind), size, alignment),
-                Source::Regions(list) => self.cma.alloc_from(list, size, alignment),
+            let request = match from {
+                Source::Device { device, kind } => self.cma.to_share(device, Some(kind), size, alignment),
+                Source::Regions(list) => self.cma.to_share_from(list, size, alignment),
             }?;
+            // What no region is large enough for is the framework's to refuse, whatever the user has.
+            let charge = request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;
+            let chunk = request.alloc()?;
+            let charge = charge.map_or_else(|| self.accounts.charge(peer, chunk.size()), Ok)?;
             let start = chunk.start();
-            let placed = Lease::new(chunk, charge);
+            let placed = Lease::new(chunk, charge)?;
             if !placed.as_ref().is_ok_and(|lease| lease.start() == start) {
                 self.behind.look_soon();
             }
@@ -197,32 +197,5 @@ impl Desk {
             self.behind.free_some(peer.uid);
             if self.accounts.given_back() == before { Err(refusal) } else { attempt() }
         })
-    }
-}
-
-/// A size and an alignment in whole granules, as a chunk has to be that is given to another process. What the framework refuses stays what
-/// it is.
-fn whole(granule: u64, size: u64, alignment: u64) -> (u64, u64) {
-    let size = size.checked_next_multiple_of(granule).unwrap_or(size);
-    let is_one = alignment == 0 || alignment.is_power_of_two();
-    (size, if is_one { alignment.max(granule) } else { alignment })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::whole;
-
-    #[test]
-    fn requests_are_rounded_to_whole_granules_and_wrong_ones_stay_wrong() {
-        for (granule, asked, rounded) in [
-            (4096, (1, 0), (4096, 4096)),
-            (4096, (4096, 8192), (4096, 8192)),
-            (2 << 20, (4097, 4096), (2 << 20, 2 << 20)),
-            (2 << 20, (5 << 20, 4 << 20), (6 << 20, 4 << 20)),
-            (4096, (0, 3), (0, 3)),
-            (2 << 20, (u64::MAX, 0), (u64::MAX, 2 << 20)),
-        ] {
-            assert_eq!(whole(granule, asked.0, asked.1), rounded);
-        }
     }
 }

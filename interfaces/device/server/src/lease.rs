@@ -29,17 +29,20 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// The chunk, when its memory can't be had at any place of its region.
-    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Self, NotMapped> {
-        let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
+    /// That the chunk is larger than what its user may have. Within, the chunk, when its memory can't be had at any place of its region.
+    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Result<Self, NotMapped>, Refusal> {
         let held = match chunk.share() {
             Ok(shared) => Held::Memory(shared),
             Err(NotMapped { chunk, error: MemoryError::Simulated { .. } }) => Held::Addresses(chunk),
-            Err(refused) => return Err(refused),
+            Err(refused) => return Ok(Err(refused)),
         };
-        let lease = Lease { held, granule, charge };
-        lease.charge.placed(lease.chunk().start().get());
-        Ok(lease)
+        let mut lease = Lease { held, granule: 0, charge };
+        // It may have moved to another region.
+        let chunk = lease.chunk();
+        let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
+        lease.charge.placed(chunk.start().get(), chunk.size())?;
+        lease.granule = granule;
+        Ok(Ok(lease))
     }
 
     /// Where the chunk is. It may have moved when it became memory.

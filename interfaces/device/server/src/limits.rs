@@ -3,7 +3,11 @@
 use crate::config::{ConfigError, Mistake, split};
 use cma_framework::config::parse_size;
 
-/// How much one client process, one user, and all of them together may have at once.
+/// How much the connections of one process, one user, and all of them together may have at once.
+///
+/// A connection counts for the process that *opened* it, whichever has it later: the kernel tells the server nothing else. So the limits
+/// of a process keep a program from taking too much by mistake. They stop nobody who has children open connections and hand them over;
+/// the limits of a user do.
 ///
 /// A chunk whose client is gone and whose memory somebody still holds counts for its user, as a chunk and as a connection.
 ///
@@ -18,7 +22,7 @@ use cma_framework::config::parse_size;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For one process: `chunks` and `bytes`. Processes that the server can't see, of another PID namespace, count as one for each user.
+    /// For the connections that one process opened: `chunks` and `bytes`. Processes that the server can't see, of another PID namespace, count as one for each user.
     pub process: Quota,
     /// For one user: `user-chunks` and `user-bytes`.
     pub user: Quota,

@@ -222,11 +222,14 @@ fn limits_hold_for_processes_and_are_told() {
     let first = client.alloc("camera", None, MIB, 0).unwrap();
     let refused = client.alloc("camera", None, 1, 0).unwrap_err();
     assert_eq!(refused.errno(), Errno::DQUOT.raw_os_error());
-    assert!(refused.to_string().starts_with("4K are too much for process"), "{refused}");
+    assert!(
+        refused.to_string().starts_with("4K more are too much: the connections that process"),
+        "{refused}"
+    );
     drop(first);
     let _two = [client.alloc("camera", None, 1, 0).unwrap(), client.alloc_from("ram", 1, 0).unwrap()];
     let refused = client.alloc("camera", None, 1, 0).unwrap_err();
-    assert!(refused.to_string().ends_with("has all 2 chunks of one process"), "{refused}");
+    assert!(refused.to_string().ends_with("opened have all 2 chunks of one process"), "{refused}");
 }
 
 #[test]

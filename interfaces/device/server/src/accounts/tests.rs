@@ -65,13 +65,19 @@ fn chunks_and_bytes_are_limited_for_each_process_and_each_user() {
     let (errno, why) = words(accounts.charge(&peer(1, 1), 61));
     assert_eq!(
         (errno, &*why),
-        (Errno::DQUOT, "61 are too much for process 1, who has 40 of the 100 of one process")
+        (
+            Errno::DQUOT,
+            "61 more are too much: the connections that process 1 opened have 40 of the 100 of one process"
+        )
     );
     let second = accounts.charge(&peer(1, 1), 60).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 1), 1)).1, "process 1 has all 2 chunks of one process");
+    assert_eq!(
+        words(accounts.charge(&peer(1, 1), 1)).1,
+        "the connections that process 1 opened have all 2 chunks of one process"
+    );
     assert_eq!(
         words(accounts.charge(&peer(1, 2), 51)).1,
-        "51 are too much for user 1, who has 100 of the 150 of one user"
+        "51 more are too much: user 1 has 100 of the 150 of one user"
     );
     let third = accounts.charge(&peer(1, 2), 50).unwrap();
     assert_eq!(words(accounts.charge(&peer(1, 3), 1)).1, "user 1 has all 3 chunks of one user");
@@ -83,11 +89,30 @@ fn chunks_and_bytes_are_limited_for_each_process_and_each_user() {
 }
 
 #[test]
-fn the_largest_size_is_too_much_and_nothing_overflows() {
+fn without_a_quota_no_size_is_too_much_and_nothing_overflows() {
     let accounts = Accounts::new(Limits { user_connections: 1, ..Limits::default() });
-    let first = accounts.charge(&peer(1, 1), u64::MAX).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 2), u64::MAX)).0, Errno::DQUOT);
-    drop(first);
+    let charges = [1, 1, 2].map(|pid| accounts.charge(&peer(1, pid), u64::MAX).unwrap());
+    charges[0].placed(0, u64::MAX).unwrap();
+    drop(charges);
+    assert!(accounts.books.lock().users.is_empty());
+    let quota = Quota { chunks: 9, bytes: u64::MAX - 1 };
+    let accounts = Accounts::new(Limits { process: quota, ..Limits::default() });
+    let _most = accounts.charge(&peer(1, 1), u64::MAX - 1).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 1), u64::MAX)).0, Errno::DQUOT);
+}
+
+#[test]
+fn a_chunk_that_its_region_rounded_up_is_charged_for_as_it_is() {
+    let accounts = accounts();
+    let chunk = accounts.charge(&peer(1, 1), 10).unwrap();
+    chunk.placed(0x1000, 90).unwrap();
+    assert_eq!(words(accounts.charge(&peer(1, 1), 11)).0, Errno::DQUOT);
+    let small = accounts.charge(&peer(1, 1), 10).unwrap();
+    let refused = words(small.placed(0x2000, 11));
+    assert_eq!(refused.0, Errno::DQUOT);
+    drop(small);
+    accounts.charge(&peer(1, 1), 10).unwrap().placed(0x2000, 10).unwrap();
+    drop(chunk);
     assert!(accounts.books.lock().users.is_empty());
 }
 
@@ -95,7 +120,7 @@ fn the_largest_size_is_too_much_and_nothing_overflows() {
 fn what_is_left_behind_counts_for_the_user_alone() {
     let accounts = accounts();
     let left = accounts.charge(&peer(1, 1), 100).unwrap();
-    left.placed(0x1000);
+    left.placed(0x1000, 100).unwrap();
     left.left_behind();
     let again = accounts.charge(&peer(1, 1), 50).unwrap();
     assert_eq!(words(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
@@ -112,7 +137,10 @@ fn a_user_sees_its_own_chunks_that_have_a_place() {
     let accounts = accounts();
     let charges = [(1, 1), (2, 2), (1, 3)].map(|(uid, pid)| accounts.charge(&peer(uid, pid), 10).unwrap());
     assert!(accounts.list(1, 0, 9).is_empty());
-    charges.iter().zip([0x1000, 0x2000, 0x3000]).for_each(|(charge, start)| charge.placed(start));
+    charges
+        .iter()
+        .zip([0x1000, 0x2000, 0x3000])
+        .for_each(|(charge, start)| charge.placed(start, 10).unwrap());
     let numbers =
         |after, most| accounts.list(1, after, most).iter().map(|listed| listed.number).collect::<Vec<_>>();
     assert_eq!(numbers(0, 9), [1, 3]);
