@@ -184,6 +184,7 @@ impl Cma {
     pub fn early_regions_reserve(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
+        reserver.announce(&all.iter().filter_map(EarlyHandle::wants).collect::<Vec<_>>());
         all.iter().for_each(|early| early.reserve(reserver));
         // What was replaced meanwhile and has memory by now stays.
         let mut setup = self.setup();
@@ -325,11 +326,12 @@ impl Cma {
         Ok(())
     }
 
-    /// Looks again at memory that was set aside ([`Chunk::share`](crate::Chunk::share)), as far as that is due, and frees what can be
-    /// had again. The answer is when to look the next time; `None` when nothing is set aside.
+    /// Looks again at memory that was set aside ([`Chunk::share`](crate::Chunk::share)), as far as
+    /// that is due, and frees what can be had again. The answer is when to look the next time;
+    /// `None` when nothing is set aside.
     ///
-    /// A region also looks by itself before it refuses a request, so a host need not call this. One that does has the memory back
-    /// sooner.
+    /// A region also looks by itself before it refuses a request, so a host need not call this. One
+    /// that does has the memory back sooner.
     pub fn recover_memory(&self) -> Option<Instant> {
         let regions = self.regions();
         regions.iter().filter_map(|region| region.look_aside(Look::Due).next).min()

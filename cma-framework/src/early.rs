@@ -196,6 +196,11 @@ impl EarlyHandle {
         *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
+    /// What it will ask for; `None` when it has memory.
+    pub(crate) fn wants(&self) -> Option<ReserveRequest> {
+        self.reserved().is_none().then(|| self.0.request.clone())
+    }
+
     /// Asks for memory, unless it has some.
     pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
         if self.reserved().is_none() {

@@ -20,8 +20,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 ///
 /// The framework lends [`Store::bytes`] as plain slices, on this word of the implementation:
 ///
-/// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is dropped: no other store has them, and nobody else
-///   reads or writes them before a [`Store::piece`] was asked for. A claim for a range that is not this memory's is refused.
+/// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is
+///   dropped: no other store has them, and nobody else reads or writes them before a
+///   [`Store::piece`] was asked for. A claim for a range that is not this memory's is refused.
 /// - A claim is good for one store, at once. One memory that stands before another passes claims on, neither keeps nor invents any, and
 ///   keeps neither the store nor a piece of it.
 pub unsafe trait Memory: fmt::Debug + Send + Sync {
@@ -58,8 +59,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
     fn pieces(&self) -> Result<usize, MemoryError>;
 
-    /// Opens piece number `index`, counted from the chunk's start: a new descriptor at each call, sealed against growing and
-    /// shrinking, that reaches no byte of another chunk. The framework asks for pieces below [`pieces`](Self::pieces) only.
+    /// Opens piece number `index`, counted from the chunk's start: a new descriptor at each call,
+    /// sealed against growing and shrinking, that reaches no byte of another chunk. The framework
+    /// asks for pieces below [`pieces`](Self::pieces) only.
     ///
     /// # Errors
     ///
@@ -81,8 +83,8 @@ impl Claim {
     }
 }
 
-/// A part of a chunk's memory, as a file for another process. It borrows the [`SharedChunk`], so the chunk stays live as long
-/// as the piece does.
+/// A part of a chunk's memory, as a file for another process. It borrows the [`SharedChunk`], so
+/// the chunk stays live as long as the piece does.
 #[derive(Debug)]
 pub struct Piece<'a> {
     file: OwnedFd,
@@ -99,8 +101,8 @@ impl Piece<'_> {
         Piece { file, offset, len, chunk: PhantomData }
     }
 
-    /// The descriptor alone. It no longer keeps the chunk: whoever takes it has to keep the [`SharedChunk`] as long as the
-    /// memory is to be nobody else's.
+    /// The descriptor alone. It no longer keeps the chunk: whoever takes it has to keep the
+    /// [`SharedChunk`] as long as the memory is to be nobody else's.
     pub fn into_file(self) -> OwnedFd {
         self.file
     }
@@ -112,8 +114,8 @@ impl AsFd for Piece<'_> {
     }
 }
 
-/// The pieces of a chunk in the order of their addresses. Each is opened when it is asked for; those that are skipped
-/// ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
+/// The pieces of a chunk in the order of their addresses. Each is opened when it is asked for;
+/// those that are skipped ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
 #[derive(Debug)]
 pub struct Pieces<'a> {
     store: &'a dyn Store,
@@ -311,14 +313,16 @@ impl Chunk {
 
     /// The chunk as bytes, all zero.
     ///
-    /// When a process still holds memory of its place that it was given before, or has given that memory up, the chunk moves to
-    /// another place of the same size and alignment: of its region, or, if a device asked for it by name, of another region that the map
-    /// has for that device. So look at the [start](MappedChunk::start) afterwards. What can't be had is set aside: its region
-    /// serves from elsewhere until that memory can be had again.
+    /// When a process still holds memory of its place that it was given before, or has given that
+    /// memory up, the chunk moves to another place of the same size and alignment: of its region,
+    /// or, if a device asked for it by name, of another region that the map has for that device. So
+    /// look at the [start](MappedChunk::start) afterwards. What can't be had is set aside: its
+    /// region serves from elsewhere until that memory can be had again.
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory, the system has no more, or there is no other place.
+    /// [`NotMapped`], with the chunk, when its region has no memory, the system has no more, or
+    /// there is no other place.
     pub fn map(self) -> Result<MappedChunk, NotMapped> {
         let (mut store, chunk) = self.store()?;
         match store.map() {
@@ -342,7 +346,8 @@ impl Chunk {
 }
 
 impl NotMapped {
-    /// Whether memory of the same size can be had from another region: it is the state of this region's memory that is in the way.
+    /// Whether memory of the same size can be had from another region: it is the state of this
+    /// region's memory that is in the way.
     pub fn may_be_elsewhere(&self) -> bool {
         Unusable::of(&self.error).is_some()
     }

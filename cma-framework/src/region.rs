@@ -59,7 +59,8 @@ struct State {
     account: Account,
     /// What is behind the addresses, as long as it is registered.
     memory: Option<Arc<dyn Memory>>,
-    /// Booked parts whose memory nobody can be given. Those that were looked at longest ago come first.
+    /// Booked parts whose memory nobody can be given. Those that were looked at longest ago come
+    /// first.
     aside: VecDeque<Aside>,
 }
 
@@ -226,7 +227,8 @@ impl Region {
         Ok(Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot))
     }
 
-    /// Places a request that was refused for `reason`, if memory that was set aside can be had again. The refusal was counted.
+    /// Places a request that was refused for `reason`, if memory that was set aside can be had
+    /// again. The refusal was counted.
     #[cold]
     fn place_once_more(
         &self,

@@ -50,6 +50,11 @@ impl From<PageRange> for Reserved {
 /// It is asked for one region after the other, and may look at the framework it works for and change it, but for what would wait for
 /// it: [`early_regions_reserve`](crate::Cma::early_regions_reserve) and [`initialise`](crate::Cma::initialise).
 pub trait Reserver {
+    /// Is told what it will be asked for next, in this order, before it is asked for the first of
+    /// them. A reserver whose memory is limited can say what all of them take together. Does
+    /// nothing by default.
+    fn announce(&mut self, _requests: &[ReserveRequest]) {}
+
     /// Sets `request.pages` pages aside: at `request.start` when that is given, else where the reserver likes.
     ///
     /// # Errors

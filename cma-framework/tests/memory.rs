@@ -116,7 +116,8 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     }
 }
 
-/// Memory of which somebody else holds some pages: those whose bit is set, by their number in the region.
+/// Memory of which somebody else holds some pages: those whose bit is set, by their number in the
+/// region.
 #[derive(Clone, Debug, Default)]
 struct PartlyHeld(Arc<Mutex<Vec<bool>>>);
 
@@ -426,7 +427,8 @@ fn a_region_ends_although_memory_of_it_is_set_aside() {
     assert_eq!((figures(&region), cma.recover_memory()), ((MIB, 0), None));
 }
 
-/// Whatever is held and let go meanwhile: chunks never overlap what is held or each other, and the books are right.
+/// Whatever is held and let go meanwhile: chunks never overlap what is held or each other, and the
+/// books are right.
 #[test]
 fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
     for (plugin, mut seed) in algorithms().into_iter().zip([1_u64, 2, 3, 4]) {

@@ -43,8 +43,8 @@ impl fmt::Display for Port {
 
 /// Which region gets memory from which port.
 ///
-/// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the rest, `simulated` if none is
-/// given.
+/// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the
+/// rest, `simulated` if none is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
     /// For regions that aren't named below.
@@ -184,7 +184,8 @@ pub enum Unfit {
         /// The name.
         region: String,
     },
-    /// A region can't have the memory that was chosen for it, on any machine with huge pages of this size.
+    /// A region can't have the memory that was chosen for it, on any machine with huge pages of
+    /// this size.
     #[error("region {region} gets no memory: {reason}")]
     NoMemory {
         /// The region's name.
@@ -203,7 +204,8 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    /// Whether a region gets no memory, or the choice is not what was meant. Else the system works without it.
+    /// Whether a region gets no memory, or the choice is not what was meant. Else the system works
+    /// without it.
     pub fn is_error(&self) -> bool {
         !matches!(self, Unfit::Ordinary { .. })
     }

@@ -22,8 +22,10 @@
 //!   processes a bound of their own (the `hugetlb` controller of cgroups).
 
 mod error;
+mod holders;
 mod pagemap;
 mod pin;
+mod plan;
 mod pool;
 mod run;
 
@@ -37,6 +39,7 @@ use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE, PageRange, Pages
 use error::HugetlbError;
 use pagemap::Pagemap;
 use pin::Pin;
+use plan::{Need, Plan};
 use pool::{Page, Pool, State};
 use run::Wanted;
 use std::ops::Range;
@@ -52,13 +55,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Hugetlb {
     addresses: Addresses,
     page_size: Option<u64>,
+    plan: Plan,
 }
 
 impl Hugetlb {
     /// Regions of huge pages of the machine's default size. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks),
     /// are for those whose own are hidden.
     pub fn new(addresses: impl Into<Addresses>) -> Self {
-        Hugetlb { addresses: addresses.into(), page_size: None }
+        Hugetlb { addresses: addresses.into(), page_size: None, plan: Plan::default() }
     }
 
     /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`. A size that the machine doesn't have is an error of each
@@ -67,13 +71,13 @@ impl Hugetlb {
         Hugetlb { page_size: Some(bytes), ..self }
     }
 
-    fn make(&self, request: &ReserveRequest) -> Result<Reserved, HugetlbError> {
+    fn make(&self, request: &ReserveRequest, need: &Need) -> Result<Reserved, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
         whole(pool.size, request.pages, request.start)?;
         let pagemap = Pagemap::open();
         let Chosen { range, pages, addresses } = match &pagemap {
-            Ok(pagemap) => self.side_by_side(pool, request, pagemap)?,
-            Err(_) => self.anywhere(pool, request)?,
+            Ok(pagemap) => self.side_by_side(pool, request, need, pagemap)?,
+            Err(_) => self.anywhere(pool, request, need)?,
         };
         let step = pool.size as usize;
         let mut mapping = Mapping::of_nothing(pages.len() * step, step)?;
@@ -103,6 +107,7 @@ impl Hugetlb {
         &self,
         pool: Pool,
         request: &ReserveRequest,
+        need: &Need,
         pagemap: &Pagemap,
     ) -> Result<Chosen, HugetlbError> {
         let wanted = Wanted {
@@ -128,7 +133,7 @@ impl Hugetlb {
                 }
             };
             if found.len() < wanted.count {
-                return Err(pool.too_small(wanted.count, found.len()));
+                return Err(pool.too_small(wanted.count, found.len(), need));
             }
             found.sort_unstable_by_key(|(frame, ..)| *frame);
             let frames: Vec<u64> = found.iter().map(|(frame, ..)| *frame).collect();
@@ -142,15 +147,8 @@ impl Hugetlb {
                 Err(_) if more => goal = found.len().saturating_mul(2),
                 Err(longest) => {
                     return Err(match request.start {
-                        Some(start) => HugetlbError::NotThere { start },
-                        None => HugetlbError::NoRun {
-                            wanted: wanted.count,
-                            alignment: request.alignment,
-                            free: found.len(),
-                            longest,
-                            page: pool.size,
-                            remedy: pool.remedy(request.pages.bytes()),
-                        },
+                        Some(start) => pool.not_there(start, found.len()),
+                        None => pool.no_run(wanted.count, request.alignment, found.len(), longest, need),
                     });
                 }
             }
@@ -158,7 +156,7 @@ impl Hugetlb {
     }
 
     /// Pages of which nobody may tell where they are, at addresses of a bank.
-    fn anywhere(&self, pool: Pool, request: &ReserveRequest) -> Result<Chosen, HugetlbError> {
+    fn anywhere(&self, pool: Pool, request: &ReserveRequest, need: &Need) -> Result<Chosen, HugetlbError> {
         let whole = Alignment::new(pool.size).unwrap_or(request.alignment);
         let alignment = request.alignment.max(whole);
         let taken = self.addresses.take(&ReserveRequest { alignment, ..request.clone() })?;
@@ -167,15 +165,30 @@ impl Hugetlb {
         let pages: Vec<Page> =
             (0..count).map_while(|_| pool.take(&label).transpose()).collect::<Result<_, _>>()?;
         if pages.len() < count {
-            return Err(pool.too_small(count, pages.len()));
+            return Err(pool.too_small(count, pages.len(), need));
         }
         Ok(Chosen { range: taken.range, pages, addresses: vec![taken] })
     }
 }
 
 impl Reserver for Hugetlb {
+    /// A refusal then has one remedy for all regions.
+    fn announce(&mut self, requests: &[ReserveRequest]) {
+        let fits = |request: &&ReserveRequest| {
+            Pool::of(self.page_size).is_ok_and(|pool| whole(pool.size, request.pages, request.start).is_ok())
+        };
+        self.plan = Plan::new(requests.iter().filter(fits).cloned().collect());
+    }
+
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        Ok(self.make(request)?)
+        let need = self.plan.need(request);
+        let made = self.make(request, &need);
+        if let Err(error) = &made
+            && let Some(lack) = error.lack()
+        {
+            self.plan.told(lack, request.name.as_deref());
+        }
+        Ok(made?)
     }
 }
 
@@ -184,7 +197,8 @@ pub fn default_page_size() -> Option<u64> {
     Pool::of(None).ok().map(|pool| pool.size)
 }
 
-/// Why no region of `pages` at `start` can be made of huge pages of `page` bytes, whatever the pool has.
+/// Why no region of `pages` at `start` can be made of huge pages of `page` bytes, whatever the pool
+/// has.
 pub(crate) fn why_not(page: Option<u64>, pages: Pages, start: Option<DmaAddr>) -> Option<String> {
     let whole = match page {
         Some(page) => whole(page, pages, start),

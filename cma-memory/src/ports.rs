@@ -84,6 +84,14 @@ impl Ports {
 }
 
 impl Reserver for Ports {
+    fn announce(&mut self, requests: &[ReserveRequest]) {
+        let of_huge_pages = |request: &&ReserveRequest| {
+            matches!(self.choice.port(request.name.as_deref()), Port::Hugetlb | Port::Auto)
+        };
+        let requests: Vec<_> = requests.iter().filter(of_huge_pages).cloned().collect();
+        self.hugetlb.announce(&requests);
+    }
+
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let taken = self.take(request);
         let (result, remark) = match &taken {

@@ -6,9 +6,10 @@ use cma_framework::config::{Bank, Growth};
 use cma_framework::memory::{Contiguity, Piece};
 use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
 use cma_framework::{
-    Alignment, Chunk, Cma, DmaAddr, MappedChunk, MemoryError, PageRange, Pages, Region, SharedChunk,
+    Alignment, Chunk, Cma, DmaAddr, EarlyState, MappedChunk, MemoryError, PageRange, Pages, Region,
+    SharedChunk,
 };
-use cma_memory::Hugetlb;
+use cma_memory::{Hugetlb, Port, Ports};
 use machine::{
     HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, follow, frame, free,
     open_files, part, refusal, region, say, skipped, total,
@@ -391,6 +392,72 @@ fn a_pool_that_is_too_small_says_by_how_much_and_what_to_do() {
     assert_eq!(free(POOL), 32);
 }
 
+/// Each region gave a command that set the pool to its own need, so that the last one undid the
+/// others.
+#[test]
+fn regions_that_the_pool_is_too_small_for_have_one_remedy_for_all() {
+    let Some(_machine) = Machine::with_huge_pages(3) else { return };
+    let taken = total(POOL) - 3;
+    let refused = |reserver: &mut dyn Reserver| {
+        let cma = Cma::new();
+        cma.command_line(Some("a=8M;odd=3M;b=16M;c=6M;d=64M"), None).unwrap();
+        let early = cma.early_regions_reserve(reserver);
+        early
+            .iter()
+            .map(|early| match early.state() {
+                EarlyState::NotReserved(error) => error.to_string(),
+                _ => String::new(),
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut ports = Ports::new(banks(), Port::Hugetlb);
+    for why in [refused(&mut hugetlb()), refused(&mut ports)] {
+        let [a, odd, b, c, d] = &why[..] else { panic!("{why:?}") };
+        let command = format!("as root: echo {} > {POOL} (room for this region and 3 more)", taken + 47);
+        assert!(a.ends_with(&command), "{a}");
+        assert!(odd.contains("make it 4M") && c.is_empty(), "{odd} {c}");
+        for (other, free) in [(b, 3), (d, 0)] {
+            let counted = format!("has {free} to give; the command given for region a makes room");
+            assert!(other.contains(&counted), "{other}");
+        }
+    }
+    follow(&refused(&mut hugetlb())[0]);
+    assert_eq!(total(POOL), taken + 47, "as many as all of them take");
+}
+
+/// A server with a pool of the exact size was refused after its end, until the last client had
+/// ended, and was not told of that one.
+#[test]
+fn who_has_the_pages_that_a_region_lacks_is_said() {
+    const NAME: &str = "who_has_the_pages_that_a_region_lacks_is_said";
+    match part().as_deref() {
+        Some("hold") => return hold_a_mapping(),
+        Some("keep") => {
+            say("has it");
+            loop {
+                std::thread::park();
+            }
+        }
+        _ => {}
+    }
+    let Some(_machine) = Machine::with_huge_pages(2) else { return };
+    for part in ["hold", "keep"] {
+        let (cma, _) = region("left=4M", &mut hugetlb());
+        let shared = alloc(&cma, HUGE).share().unwrap();
+        let mut other = Other::with(NAME, part, files(&shared).remove(0).into());
+        other.hear();
+        drop((shared, cma));
+        assert_eq!(free(POOL), 1, "the server has ended, its client has not");
+        let why = refusal("b=4M", &mut hugetlb());
+        let name = std::fs::read_to_string(format!("/proc/{}/comm", other.pid())).unwrap();
+        let held = format!("has 1 to give; process {} ({}) holds 2M of cma:left; ", other.pid(), name.trim());
+        assert!(why.contains(&held), "{why}");
+        assert!(why.contains("free when it lets go or ends; as root: echo "), "{why}");
+        other.end();
+        drop(region("b=4M", &mut hugetlb()));
+    }
+}
+
 #[test]
 fn a_pool_without_a_run_that_long_says_how_long_the_longest_is_and_what_to_do() {
     let Some(mut machine) = Machine::with_huge_pages(16) else { return };
@@ -400,7 +467,8 @@ fn a_pool_without_a_run_that_long_says_how_long_the_longest_is_and_what_to_do() 
     let why = refusal("b=6M", &mut hugetlb());
     let expected = "of the 11 huge pages of 2M that the pool has to give, 2 at most lie side by side, and it takes 3; as root: ";
     assert!(why.starts_with(expected), "{why}");
-    assert!(why.ends_with("hugepagesz=2M hugepages=11 on the kernel's command line"), "{why}");
+    let enough = format!("hugepagesz=2M hugepages={} on the kernel's command line", total(POOL));
+    assert!(why.ends_with(&enough), "{why}");
     assert_eq!(free(POOL), 11, "nothing is kept");
     let verified = |region: Region| region.backing().unwrap().contiguity == Contiguity::Verified;
     assert!(verified(region("b=4M", &mut hugetlb()).1));

@@ -143,7 +143,8 @@ impl Cma {
 }
 
 impl Shared {
-    /// A chunk for the device and type that asked before, by the map in force, from another region than `besides`.
+    /// A chunk for the device and type that asked before, by the map in force, from another region
+    /// than `besides`.
     pub(crate) fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
         let (device, kind) = self.askers.names()(request.asker())?;
         let world = self.world.load();

@@ -83,7 +83,8 @@ impl Account {
         self.served = self.served.wrapping_add(pages.get());
     }
 
-    /// Takes pages that stay in use after they were freed for a moment. No request is served by that.
+    /// Takes pages that stay in use after they were freed for a moment. No request is served by
+    /// that.
     pub(super) fn keeps(&mut self, pages: Pages) {
         self.free = Pages::new(self.free.get() - pages.get());
     }

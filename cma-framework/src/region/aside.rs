@@ -1,9 +1,11 @@
-//! Memory of a region that nobody can be given for a while, because of what a process did that had it before: a chunk whose
-//! memory is in that state moves to another place, and the part that can't be had is *set aside*.
+//! Memory of a region that nobody can be given for a while, because of what a process did that had
+//! it before: a chunk whose memory is in that state moves to another place, and the part that can't
+//! be had is *set aside*.
 //!
-//! What is set aside stays booked, as nobody's, so that the allocator hands it out to nobody. The region looks at it again when a
-//! request would be refused, and when the host calls [`Cma::recover_memory`](crate::Cma::recover_memory), less and less often.
-//! The memory port runs without the region's lock.
+//! What is set aside stays booked, as nobody's, so that the allocator hands it out to nobody. The
+//! region looks at it again when a request would be refused, and when the host calls
+//! [`Cma::recover_memory`](crate::Cma::recover_memory), less and less often. The memory port runs
+//! without the region's lock.
 
 use super::attach::Attached;
 use super::chunks::{Overlaps, Slot};
@@ -15,8 +17,8 @@ use cma_api::abi_stable::std_types::RResult;
 use cma_api::{Asker, PageRange, Placement, Request, Tag};
 use std::time::{Duration, Instant};
 
-/// How soon memory is looked at for the first time. A process that is killed closes its connection some microseconds before its
-/// memory is gone.
+/// How soon memory is looked at for the first time. A process that is killed closes its connection
+/// some microseconds before its memory is gone.
 const SOON: Duration = Duration::from_millis(2);
 
 /// The longest time between two looks at memory that somebody holds.
@@ -50,7 +52,8 @@ pub(super) struct Live {
 pub(crate) enum Look {
     /// It is time to.
     Due,
-    /// A request would be refused. To look at memory that somebody holds costs little and is always done.
+    /// A request would be refused. To look at memory that somebody holds costs little and is always
+    /// done.
     Needed,
 }
 
@@ -64,7 +67,8 @@ pub(crate) struct Looked {
 }
 
 impl Region {
-    /// Moves a chunk to another place of this region and sets aside the part of it that is `unusable`.
+    /// Moves a chunk to another place of this region and sets aside the part of it that is
+    /// `unusable`.
     ///
     /// # Errors
     ///
@@ -87,8 +91,8 @@ impl Region {
         moved
     }
 
-    /// Sets aside the part of a chunk that is `unusable` and frees the rest. All of it is set aside when the allocator can't have a
-    /// chunk there.
+    /// Sets aside the part of a chunk that is `unusable` and frees the rest. All of it is set aside
+    /// when the allocator can't have a chunk there.
     pub(super) fn set_aside(&self, chunk: Live, unusable: &Unusable) {
         let mut state = self.lock();
         let aside = state.narrow(self, chunk, unusable.range);
@@ -100,7 +104,8 @@ impl Region {
         }
     }
 
-    /// Looks again at memory that was set aside and frees what can be had again. Whoever is given it next has it zeroed.
+    /// Looks again at memory that was set aside and frees what can be had again. Whoever is given
+    /// it next has it zeroed.
     pub(crate) fn look_aside(&self, look: Look) -> Looked {
         let (memory, chosen) = {
             let state = &mut *self.lock();
@@ -201,8 +206,8 @@ impl State {
         moved
     }
 
-    /// Frees a chunk and books what is `unusable` there as nobody's: as much of that as is free, or all of the chunk if the allocator can't
-    /// adopt a part. The answer is what is booked.
+    /// Frees a chunk and books what is `unusable` there as nobody's: as much of that as is free, or
+    /// all of the chunk if the allocator can't adopt a part. The answer is what is booked.
     fn narrow(&mut self, region: &Region, chunk: Live, unusable: PageRange) -> Live {
         let Live { range, tag, slot } = chunk;
         region.free_slot(self, slot, range, tag);
@@ -219,7 +224,8 @@ impl State {
         stayed.unwrap_or_else(|| self.keep_without_allocator(region, range, asker))
     }
 
-    /// Books `range` and has the allocator adopt it. `None` when a part of it is taken, or the allocator can't.
+    /// Books `range` and has the allocator adopt it. `None` when a part of it is taken, or the
+    /// allocator can't.
     fn adopt_for(&mut self, region: &Region, range: PageRange, asker: Asker) -> Option<Live> {
         let slot = self.chunks.book(range, asker, Moment::now()).ok()?;
         match self.adopt(region, range) {
@@ -234,7 +240,8 @@ impl State {
         }
     }
 
-    /// Books `range`, which is free, although its allocator can't adopt it; then that is out of service.
+    /// Books `range`, which is free, although its allocator can't adopt it; then that is out of
+    /// service.
     fn keep_without_allocator(&mut self, region: &Region, range: PageRange, asker: Asker) -> Live {
         if matches!(self.attached, Attached::Allocator(_)) {
             self.end_service(region, &format!("it can't adopt {range}, which it had placed itself"));

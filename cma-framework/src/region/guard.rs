@@ -21,7 +21,8 @@ pub struct Chunk {
     slot: Slot,
 }
 
-/// The size and the alignment that were asked for: the number of pages, and above it log2 of the alignment in pages.
+/// The size and the alignment that were asked for: the number of pages, and above it log2 of the
+/// alignment in pages.
 #[derive(Clone, Copy)]
 struct Shape(u32);
 
@@ -89,8 +90,8 @@ impl Chunk {
         &self.region
     }
 
-    /// The chunk at another place, of the same region if possible, else of one that the map has for the device and type that asked
-    /// for it. What is `unusable` of its place is set aside.
+    /// The chunk at another place, of the same region if possible, else of one that the map has for
+    /// the device and type that asked for it. What is `unusable` of its place is set aside.
     ///
     /// # Errors
     ///

@@ -1,12 +1,14 @@
 //! Why huge pages make no region, each with what to do about it.
 
+use super::holders::Holders;
+use super::plan::Lack;
 use cma_framework::config::Bytes;
 use cma_framework::reserve::ReserveError;
 use cma_framework::{Alignment, DmaAddr, MemoryError};
 
 /// Why there is no region of huge pages.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum HugetlbError {
+pub(super) enum HugetlbError {
     /// The machine has no huge pages, or none of that size.
     #[error("this machine has no huge pages{}{}", size.map(|size| format!(" of {}", Bytes(size))).unwrap_or_default(),
         among(sizes))]
@@ -33,24 +35,22 @@ pub(crate) enum HugetlbError {
         page: u64,
     },
     /// The pool has too few to give.
-    #[error("it takes {wanted} huge pages of {} and the pool has {free} to give; as root: echo {} > {path}",
-        Bytes(*page), total + (wanted - free))]
+    #[error("it takes {wanted} huge pages of {} and the pool has {free} to give{holders}; {remedy}", Bytes(*page))]
     TooFew {
         /// How many it takes.
         wanted: usize,
         /// How many there were to be had.
         free: usize,
-        /// How many the pool has in all.
-        total: usize,
         /// The size of one in bytes.
         page: u64,
-        /// The file that sets the pool's size.
-        path: String,
+        /// Who has others.
+        holders: Holders,
+        /// The command that makes the pool large enough.
+        remedy: String,
     },
     /// No run of physically consecutive pages is that long.
-    #[error("of the {free} huge pages of {} that the pool has to give, {longest} at most lie side by side, and it takes {wanted}{}; \
-        as root: {remedy}; or have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
-        Bytes(*page), aligned(*alignment, *page), Bytes(*page), wanted.max(free))]
+    #[error("of the {free} huge pages of {} that the pool has to give, {longest} at most lie side by side, and it takes {wanted}{}{holders}; \
+        {remedy}", Bytes(*page), aligned(*alignment, *page))]
     NoRun {
         /// How many it takes.
         wanted: usize,
@@ -62,17 +62,21 @@ pub(crate) enum HugetlbError {
         longest: usize,
         /// The size of one in bytes.
         page: u64,
+        /// Who has others.
+        holders: Holders,
         /// What may put some side by side.
         remedy: String,
     },
     /// The wished place is not in the pool.
     #[error(
-        "no run of huge pages that is long enough can start at {start}: physical memory is where the kernel has put it; leave the \
-        start out, or take memfd, whose addresses are chosen"
+        "no run of huge pages that is long enough can start at {start}: physical memory is where the kernel has put it{holders}; leave \
+        the start out, or take memfd, whose addresses are chosen"
     )]
     NotThere {
         /// The wished start.
         start: DmaAddr,
+        /// Who has pages of the pool.
+        holders: Holders,
     },
     /// The pages were not where they had been once the region was made of them.
     #[error("the kernel moved huge page {index} of the region while it was made: from {expected} to {found}")]
@@ -92,6 +96,17 @@ pub(crate) enum HugetlbError {
     System(#[from] MemoryError),
 }
 
+impl HugetlbError {
+    /// What the pool lacks, if that is the reason.
+    pub(super) fn lack(&self) -> Option<Lack> {
+        match self {
+            HugetlbError::TooFew { .. } => Some(Lack::Pages),
+            HugetlbError::NoRun { .. } => Some(Lack::Runs),
+            _ => None,
+        }
+    }
+}
+
 impl From<HugetlbError> for ReserveError {
     fn from(error: HugetlbError) -> Self {
         match error {
@@ -101,7 +116,8 @@ impl From<HugetlbError> for ReserveError {
     }
 }
 
-/// The size to take instead of `size`: the next whole number of pages, or the last one in the address space.
+/// The size to take instead of `size`: the next whole number of pages, or the last one in the
+/// address space.
 fn whole(size: u64, page: u64) -> u64 {
     size.max(1).checked_next_multiple_of(page).unwrap_or(size / page * page)
 }

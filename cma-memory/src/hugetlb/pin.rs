@@ -14,8 +14,8 @@ use rustix::io_uring::{
 use std::os::fd::OwnedFd;
 use std::ptr;
 
-/// Pins a mapping's pages as long as it lives, but for those that are let go meanwhile. Each page is pinned by itself: letting go of
-/// one never concerns another.
+/// Pins a mapping's pages as long as it lives, but for those that are let go meanwhile. Each page
+/// is pinned by itself: letting go of one never concerns another.
 #[derive(Debug)]
 pub(super) struct Pin {
     /// As many as it takes for a buffer each; all but the last have [`MOST_BUFFERS`] pages.
@@ -130,7 +130,8 @@ mod tests {
         writeln!(std::io::stderr(), "skipped: {why}").unwrap();
     }
 
-    /// Above 16,384 pages several were let go together, so that an exchange that failed left neighbours unpinned.
+    /// Above 16,384 pages several were let go together, so that an exchange that failed left
+    /// neighbours unpinned.
     #[test]
     fn each_page_is_pinned_by_itself_however_many_there_are() {
         let pages = MOST_BUFFERS + 2;

@@ -1,11 +1,14 @@
 //! The machine's pool of huge pages: what sizes it has, and taking pages out of it.
 
 use super::HugetlbError;
+use super::holders::Holders;
 use super::pagemap::Pagemap;
+use super::plan::{Lack, Need};
 use crate::mapping::Mapping;
 use crate::refusal::refused;
 use crate::sealed::Sealed;
-use cma_framework::{MemoryError, PAGE_SIZE};
+use cma_framework::config::Bytes;
+use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use std::fs;
@@ -49,13 +52,75 @@ impl Pool {
     }
 
     /// The error for a pool that had `free` pages to give where `wanted` were needed.
-    pub(super) fn too_small(self, wanted: usize, free: usize) -> HugetlbError {
-        let total = self.read("nr_hugepages").and_then(|text| text.parse().ok()).unwrap_or(free);
-        HugetlbError::TooFew { wanted, free, total, page: self.size, path: self.path("nr_hugepages") }
+    pub(super) fn too_small(self, wanted: usize, free: usize, need: &Need) -> HugetlbError {
+        let path = self.path("nr_hugepages");
+        let command = || format!("as root: echo {} > {path}{}", self.enough(free, need), need.for_whom());
+        HugetlbError::TooFew {
+            wanted,
+            free,
+            page: self.size,
+            holders: self.holders(free),
+            remedy: need.remedy(Lack::Pages, command),
+        }
+    }
+
+    /// The error for a pool whose `free` pages have no run of `wanted` at that alignment, and none
+    /// longer than `longest` at any.
+    pub(super) fn no_run(
+        self,
+        wanted: usize,
+        alignment: Alignment,
+        free: usize,
+        longest: usize,
+        need: &Need,
+    ) -> HugetlbError {
+        let commands = || {
+            format!(
+                "as root: {}{}; or have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
+                self.side_by_side(need.pages.bytes()),
+                need.for_whom(),
+                Bytes(self.size),
+                self.enough(free, need)
+            )
+        };
+        HugetlbError::NoRun {
+            wanted,
+            alignment,
+            free,
+            longest,
+            page: self.size,
+            holders: self.holders(free),
+            remedy: need.remedy(Lack::Runs, commands),
+        }
+    }
+
+    /// The error for a pool that has no run at `start` among its `free` pages.
+    pub(super) fn not_there(self, start: DmaAddr, free: usize) -> HugetlbError {
+        HugetlbError::NotThere { start, holders: self.holders(free) }
+    }
+
+    /// How many pages the pool has in all, of which `free` were to be had.
+    fn total(self, free: usize) -> u64 {
+        let total = self.read("nr_hugepages").and_then(|text| text.parse().ok());
+        total.unwrap_or(free as u64)
+    }
+
+    /// How many pages the pool has to have in all for what is needed.
+    fn enough(self, free: usize, need: &Need) -> u64 {
+        let lacking = (need.pages.get() / self.frames()).saturating_sub(free as u64);
+        self.total(free).saturating_add(lacking)
+    }
+
+    /// Who has those that were not to be had.
+    fn holders(self, free: usize) -> Holders {
+        match self.total(free) {
+            total if total > free as u64 => Holders::of(self, total),
+            _ => Holders::default(),
+        }
     }
 
     /// Commands that put pages side by side, `bytes` in all.
-    pub(super) fn remedy(self, bytes: u64) -> String {
+    fn side_by_side(self, bytes: u64) -> String {
         let cut_into_these = |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
         match sizes().into_iter().map(|size| Pool { size }).find(cut_into_these) {
             Some(larger) => {

@@ -311,6 +311,10 @@ impl Other {
         }
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn end(self) {}
 
     pub(crate) fn wait(mut self) -> ExitStatus {

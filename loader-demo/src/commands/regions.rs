@@ -20,8 +20,8 @@ struct Row {
     largest_hole_bytes: Option<u64>,
     users: Option<u32>,
     allocator: Option<String>,
-    /// The port its memory is from.
-    memory: &'static str,
+    /// The port its memory is from; `None` for an early region that got none.
+    memory: Option<&'static str>,
     /// What is known of its contiguity; nothing where there is no memory.
     contiguity: Option<String>,
     /// Why it can't serve.
@@ -60,7 +60,7 @@ impl From<&Region> for Row {
             largest_hole_bytes,
             users: Some(status.users),
             allocator,
-            memory: backing.as_ref().map_or(Port::Simulated.name(), |backing| backing.kind),
+            memory: Some(backing.as_ref().map_or(Port::Simulated.name(), |backing| backing.kind)),
             contiguity: backing.map(|backing| backing.contiguity.to_string()),
             problem,
             problem_in_short,
@@ -78,7 +78,7 @@ impl From<(EarlyHandle, String)> for Row {
             largest_hole_bytes: None,
             users: None,
             allocator: None,
-            memory: Port::Simulated.name(),
+            memory: None,
             contiguity: None,
             problem: Some(reason),
             problem_in_short: None,
@@ -101,7 +101,7 @@ impl Row {
         ];
         if with_memory {
             let known = self.contiguity.map(|known| format!(", {known}")).unwrap_or_default();
-            cells.push(format!("{}{known}", self.memory));
+            cells.push(format!("{}{known}", or_dash(self.memory.map(String::from))));
         }
         cells
     }

@@ -80,6 +80,9 @@ fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
     assert_eq!(value(lines[0], "start"), "0x40000000");
     assert_eq!(value(lines[0], "allocator"), "best-fit");
     assert_eq!(value(lines[0], "problem"), serde_json::Value::Null);
+    assert_eq!(value(lines[0], "memory"), "simulated");
+    // A region that got no memory was "simulated", whatever had refused it.
+    assert_eq!(value(lines[1], "memory"), serde_json::Value::Null);
     assert_eq!(value(lines[1], "size_bytes"), 1 << 30);
     assert!(value(lines[1], "problem").is_string());
 }

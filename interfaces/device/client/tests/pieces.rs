@@ -52,7 +52,8 @@ fn many_pieces_are_one_slice() {
     }
 }
 
-/// The server opened all pieces of a chunk for each answer, and closed those that did not go with it.
+/// The server opened all pieces of a chunk for each answer, and closed those that did not go with
+/// it.
 #[test]
 fn each_piece_is_opened_once_however_many_answers_it_takes() {
     let mut memory = Pieced::new();

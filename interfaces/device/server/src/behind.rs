@@ -1,5 +1,5 @@
-//! Chunks whose connections are gone and whose memory somebody still holds. They are looked at again and again, less and less often;
-//! so is what the framework has set aside.
+//! Chunks whose connections are gone and whose memory somebody still holds. They are looked at
+//! again and again, less and less often; so is what the framework has set aside.
 
 use crate::accounts::Seat;
 use crate::alarm::Alarm;

@@ -174,7 +174,8 @@ impl Desk {
             Ok::<_, Refusal>(placed)
         };
         let attempt = || -> Result<Lease, Refusal> {
-            // Chunks whose memory somebody holds. They are kept meanwhile, so that another region of the list is tried.
+            // Chunks whose memory somebody holds. They are kept meanwhile, so that another region
+            // of the list is tried.
             let mut unusable = Vec::new();
             loop {
                 match (place(), unusable.len() < MOST_REGIONS) {

@@ -64,8 +64,8 @@ impl Lease {
         Answered { start, size, granule: self.granule, pieces: 0, first: 0, extents: Default::default() }
     }
 
-    /// What a client is told of it, and the files of its memory from piece number `first` on, as many as go with one message. No
-    /// other piece is opened. The client has to keep the lease.
+    /// What a client is told of it, and the files of its memory from piece number `first` on, as
+    /// many as go with one message. No other piece is opened. The client has to keep the lease.
     pub(crate) fn answer_with_memory(&self, first: u64) -> Result<(Answered, Vec<OwnedFd>), Refusal> {
         let mut answer = Answered { first, ..self.answer() };
         let Held::Memory(shared) = &self.held else { return Ok((answer, Vec::new())) };

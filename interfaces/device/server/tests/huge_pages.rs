@@ -85,7 +85,8 @@ fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
     eventually("the pool has them back", || free(POOL) == 4);
 }
 
-/// A restarted client asks by the names of regions, while another process holds the memory of the first of them.
+/// A restarted client asks by the names of regions, while another process holds the memory of the
+/// first of them.
 #[test]
 fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_the_first_is_held() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
