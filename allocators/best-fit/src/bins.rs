@@ -1,9 +1,15 @@
 //! All holes by size and address: bins, and two levels of bits that say which of them are not empty.
 
+mod aligned;
+
 use crate::block::Entry;
-use crate::hole::{Grid, Hole};
+use crate::hole::Hole;
 use crate::nodes::Nodes;
-use crate::trees::{Trees, Wanted};
+use crate::trees::Trees;
+use aligned::Aligned;
+
+#[cfg(test)]
+pub(crate) use aligned::VAIN;
 
 /// The most bins that an octave (the sizes from a power of two to the next) has if it is low, as a number of bits.
 const MOST_BIN_BITS: u32 = 10;
@@ -40,6 +46,13 @@ pub(crate) struct Bins {
     /// A low octave has 2^`bin_bits` bins.
     bin_bits: u32,
     trees: Trees,
+    /// One for each alignment that passed many bins in vain.
+    aligned: Vec<Aligned>,
+    /// How many bins were passed in vain, less [`VAIN`] for each search: so it stays low while the average is below that.
+    passed: u32,
+    /// How many bins aligned searches looked into.
+    #[cfg(test)]
+    pub(crate) looks: u64,
 }
 
 /// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of the holes of an octave.
@@ -78,6 +91,10 @@ impl Bins {
             page_bits,
             bin_bits,
             trees: Trees::new(),
+            aligned: Vec::new(),
+            passed: 0,
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -99,6 +116,9 @@ impl Bins {
     #[inline]
     pub(crate) fn insert(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
         let Place { bin, rank } = self.place_of(hole);
+        if !self.aligned.is_empty() {
+            self.note(bin, hole);
+        }
         let root = self.roots[bin as usize];
         if root == EMPTY {
             self.roots[bin as usize] = node;
@@ -160,30 +180,6 @@ impl Bins {
         }
     }
 
-    /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with its node.
-    pub(crate) fn take_aligned(&mut self, pages: u32, grid: Grid, nodes: &Nodes) -> Option<(Hole, u32)> {
-        let wanted = Wanted { pages, grid };
-        let mut least = self.place_of(Hole::least(pages));
-        loop {
-            let bin = self.first_from(least.bin)?;
-            let root = self.roots[bin as usize];
-            if root < TREE {
-                let hole = nodes.hole(root);
-                if wanted.fits(hole) {
-                    self.set_root(bin, None);
-                    return Some((hole, root));
-                }
-            } else {
-                let rank = if bin == least.bin { least.rank } else { 0 };
-                if let Some((entry, left)) = self.trees.take_aligned(root - TREE, rank, &wanted, nodes) {
-                    self.set_root(bin, left);
-                    return Some((nodes.hole(entry.number()), entry.number()));
-                }
-            }
-            least = Place { bin: bin + 1, rank: 0 };
-        }
-    }
-
     /// The pages of the largest hole, 0 if there is none.
     pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
         let Some(above) = self.words.iter().rposition(|&words| words != 0) else { return 0 };
@@ -232,7 +228,7 @@ impl Bins {
         self.trees.blocks()
     }
 
-    /// Asserts invariants 3 to 6 and visits every node that is in a bin.
+    /// Asserts invariants 3 to 7 and visits every node that is in a bin.
     pub(crate) fn check(&self, nodes: &Nodes, visit: &mut impl FnMut(u32)) -> Result<(), String> {
         let mut blocks = 0;
         for (bin, &root) in (0..).zip(&self.roots[..]) {
@@ -263,6 +259,7 @@ impl Bins {
             if let Some(node) = stray {
                 return Err(format!("invariant 3: node {node} in bin {bin} is no hole that belongs there"));
             }
+            self.check_noted(bin, nodes)?;
         }
         self.trees.check_pool(blocks)
     }

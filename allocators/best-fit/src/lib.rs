@@ -28,6 +28,8 @@
 //! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it. Trees of more than one block
 //!   keep the largest reach of each block, so that a search goes only where it succeeds; but only for those
 //!   alignments that a search in such a tree ever asked for in vain at its first leaf, and nobody pays for the others.
+//! - An upper bound on the reach of each bin, under a tree of maxima ([`Maxima`](cma_bits::Maxima)), is
+//!   kept for an alignment as soon as searches pass more than 128 bins in vain on average.
 //!
 //! # Invariants
 //!
@@ -42,6 +44,8 @@
 //!    covers: a child has the ranks from its bound to the bound before, and the lowest bound is the block's own.
 //! 5. All leaves of a tree are at one depth, and each block is in one tree or on the vacant list.
 //! 6. A kept reach is exactly the largest of the holes below.
+//! 7. A kept bound of a bin is not below the reach of any hole in it, and every number above is the
+//!    maximum of those below it.
 //!
 //! # Cost
 //!
@@ -51,25 +55,25 @@
 //! | operation | time | memory it touches |
 //! | --- | --- | --- |
 //! | allocate, page aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
-//! | allocate, aligned | O(log h) for each bin that is passed, at most b | the same for each |
+//! | allocate, aligned | O(log h) for each bin that is looked into: over a long run at most 128 on average; with bounds of bins the right one and outdated ones, at most as many as holes came before | the same for each |
 //! | free | O(log h) | its node, what its neighbours are, a bin; for each hole beside it a node and a bin more |
 //! | adopt | a few steps when in ascending order; else O(√n) expected | √n nodes |
 //! | largest hole | O(log h) | |
 //! | holes; check | O(n); O(n log n) | all |
 //! | an alignment's first search that needs reaches | O(h), once | all blocks and holes |
+//! | an alignment's first search that needs bounds of bins | O(b + h), once | the same and all bins |
 //! | growing an array | O(1) amortised | all of it |
 //!
-//! From then on reaches cost every change in a tree of more than one block O(log h) for each alignment they are kept for.
+//! From then on reaches cost every change in a tree of more than one block O(log h) for each alignment they are kept for,
+//! and bounds of bins cost every new hole O(log16 b), mostly one step.
 //!
 //! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 44 KiB at most and about half a
-//! byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment. Arrays grow by a quarter and don't shrink;
+//! byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment, bounds of bins 4.3 for each bin and alignment: 48 KiB at most. Arrays grow by a quarter and don't shrink;
 //! nothing else is allocated.
 //!
 //! # What it leaves out
 //!
 //! - An index by address. Only adopting could use one, and every other operation would pay for keeping it.
-//! - Reaches of bins. An aligned search looks into every bin that it passes. It passes few, unless someone asks for an
-//!   alignment that thousands of small holes fail; then it takes as long as there are bins, not holes.
 //! - Who asks. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]

@@ -4,6 +4,7 @@
 //! sizes that share a bin, beside the shadow model.
 
 use super::*;
+use crate::bins::VAIN;
 use cma_api::Asker;
 use cma_testkit::Model;
 
@@ -67,6 +68,14 @@ impl Pair {
             self.live.push(chunk);
         }
         got.is_some()
+    }
+
+    fn adopt(&mut self, first_page: u64, pages: u64) {
+        let range = PageRange::from_pages(first_page, pages);
+        if pages > 0 {
+            let tag = self.allocator.adopt(range).unwrap();
+            self.model.adopt(range, tag).unwrap();
+        }
     }
 
     fn free(&mut self, at: usize) {
@@ -159,6 +168,46 @@ fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
         pair.allocate(&request(1 + chance.below(3) as u64, 2 << chance.below(3)));
     }
     pair.check();
+}
+
+/// Pages and alignments in pages.
+type Requests = &'static [(u64, u64)];
+
+/// Thousands of holes, of many sizes and in many bins, that are large enough and hold no chunk with its alignment: every one
+/// of the bins was looked into for each request.
+#[test]
+fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
+    let cases: [(&[u64], Requests); 4] = [
+        (&[3], &[(2, 4), (3, 4), (1, 4), (2, 8)]),
+        (&[1], &[(1, 2), (1, 512)]),
+        (&[1, 2, 3, 7, 15, 31], &[(1, 32), (5, 32), (20, 64)]),
+        (&[62, 60, 33], &[(2, 64), (33, 64), (1, 128)]),
+    ];
+    for (holes, requests) in cases {
+        let grid = requests.iter().map(|(_, alignment)| *alignment).min().unwrap();
+        let mut pair = Pair::new(0x4_0000, (1 << 16) + 2048);
+        for (first, hole) in (0x4_0000..0x5_0000).step_by(grid as usize).zip(holes.iter().cycle()) {
+            // The page on the grid and what is behind the hole, up to the next page on the grid, are taken.
+            pair.adopt(first, 1);
+            pair.adopt(first + 1 + hole, grid - 1 - hole);
+        }
+        pair.check();
+        let mut total = 0;
+        for round in 0..40 {
+            for &(pages, alignment) in requests {
+                let before = pair.allocator.bins.looks;
+                assert!(pair.allocate(&request(pages, alignment)));
+                // The first rounds show that it is worth while to keep the reaches of bins.
+                if round >= 20 {
+                    total += pair.allocator.bins.looks - before;
+                }
+                pair.free(pair.live.len() - 1);
+            }
+        }
+        pair.check();
+        let average = total / (20 * requests.len() as u64);
+        assert!(average <= u64::from(VAIN), "holes of {holes:?}: {average} bins for each request");
+    }
 }
 
 #[test]

@@ -188,6 +188,20 @@ impl Trees {
         Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
+    /// The most pages that a chunk on `grid` can have in the holes of a tree. Takes a step for each hole, unless the tree's
+    /// reaches on `grid` are kept.
+    pub(crate) fn reach(&self, root: u32, grid: Grid, nodes: &Nodes) -> u32 {
+        let block = self.block(root);
+        let reaches = block.entries().iter().map(|entry| {
+            if block.is_leaf() {
+                grid.reach(nodes.hole(entry.number()))
+            } else {
+                self.reach_below(entry.number(), grid, nodes)
+            }
+        });
+        reaches.max().unwrap_or(0)
+    }
+
     /// The node of the last hole.
     pub(crate) fn last(&self, root: u32) -> u32 {
         let mut block = self.block(root);

@@ -197,6 +197,14 @@ impl Trees {
         self.reaches.len() - 1
     }
 
+    /// [`reach`](Self::reach) of a child.
+    pub(super) fn reach_below(&self, child: u32, grid: Grid, nodes: &Nodes) -> u32 {
+        match self.reaches.iter().find(|reach| reach.grid == grid) {
+            Some(reach) => reach.most[child as usize],
+            None => self.reach(child, grid, nodes),
+        }
+    }
+
     fn refresh(&mut self, index: u32, nodes: &Nodes) {
         for reach in &mut self.reaches {
             reach.most[index as usize] = reach.of(&self.blocks[index as usize], nodes);
