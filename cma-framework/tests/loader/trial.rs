@@ -103,7 +103,7 @@ fn every_process_that_a_constructor_leaves_behind_ends_with_the_trial() {
     let (listener, socket) = place(&folder);
     for deed in ["fork", "daemon"] {
         trial_with(&format!("{deed}:{socket}")).run(&fixture("constructor")).unwrap();
-        assert_eq!(until_closed(&mut listener.accept().unwrap().0), "", "{deed}");
+        assert_eq!(until_closed(&mut listener.accept().unwrap().0), "left", "{deed}");
     }
 }
 
@@ -114,7 +114,7 @@ fn what_a_constructor_leaves_behind_ends_also_when_the_trial_takes_too_long() {
     let trial = trial_with(&format!("linger:{socket}")).with_limit(Duration::from_secs(2));
     let error = refused(&trial, &fixture("constructor"));
     assert!(matches!(error.reason(), LoadFailure::Endless { .. }), "{error:?}");
-    assert_eq!(until_closed(&mut listener.accept().unwrap().0), "");
+    assert_eq!(until_closed(&mut listener.accept().unwrap().0), "left");
 }
 
 #[test]
@@ -125,6 +125,7 @@ fn what_a_constructor_leaves_behind_ends_also_with_the_host() {
     let host = host.args(["--exact", "trial::host", "--test-threads=1", "--ignored"]);
     let mut host = host.env("CMA_FIXTURE_CONSTRUCTOR", format!("linger:{socket}")).spawn().unwrap();
     let mut connection = listener.accept().unwrap().0;
+    connection.read_exact(&mut [0; "left".len()]).unwrap();
     host.kill().unwrap();
     host.wait().unwrap();
     assert_eq!(until_closed(&mut connection), "");
