@@ -87,8 +87,8 @@ pub(crate) enum Failure {
     Servers(Vec<PathBuf>),
     #[error("{}: no server shows its attributes there", .0.display())]
     NotServed(PathBuf),
-    #[error("{}: the server that showed its attributes there was killed", .0.display())]
-    Killed(PathBuf),
+    #[error("{}: the server that showed its attributes there is gone, and its mount is left", .0.display())]
+    ServerGone(PathBuf),
     #[error("\"{}\" is a folder", plain(path))]
     AttributeFolder { path: String },
     #[error("{}: {reason}", plain(path))]
@@ -140,7 +140,7 @@ impl Failure {
                 Some(format!("name one with --mount or CMA_MOUNT: {}", folders.join(", ")))
             }
             Failure::NotServed(_) => Some("name the folder that `cma serve --mount` was given".to_string()),
-            Failure::Killed(_) => Some("start it again; it clears what is left there".to_string()),
+            Failure::ServerGone(_) => Some("start it again; it removes the mount".to_string()),
             Failure::AttributeFolder { path } => Some(format!("`cma tree {path}` shows what is in it")),
             Failure::NoFigures { .. } => Some("plugins, regions, check and replay have it".to_string()),
             _ => None,

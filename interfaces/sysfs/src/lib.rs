@@ -31,6 +31,7 @@
 
 mod inodes;
 mod lanes;
+mod lock;
 mod mountpoint;
 mod open;
 mod tree;

@@ -1,9 +1,10 @@
 //! The folder to mount on: whether it can be, what a killed server left there, and which ones are mounted.
 
+use crate::lock::Lock;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::geteuid;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,9 @@ pub enum MountError {
     /// It has something in it, which would be hidden.
     #[error("{}: it is not empty, and what is in it would be hidden; name an empty folder", .0.display())]
     NotEmpty(PathBuf),
-    /// Attributes are mounted there, and their server is alive.
-    #[error("{}: another server shows its attributes there; stop it, or name another folder", .0.display())]
+    /// Attributes are mounted there whose server has not ended, or another server of this user starts or
+    /// ends there.
+    #[error("{}: another server shows its attributes there, or is about to; stop it, or name another folder", .0.display())]
     Served(PathBuf),
     /// Something else is mounted there.
     #[error("{}: {source_name} ({kind}) is mounted there; unmount it first, or name another folder", path.display())]
@@ -71,8 +73,7 @@ pub enum MountError {
 #[derive(Debug)]
 pub(crate) struct Mountpoint {
     path: PathBuf,
-    /// The folder under the mount, locked, so that of two servers that start at the same time one loses.
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Mountpoint {
@@ -87,12 +88,7 @@ impl Mountpoint {
         if !fs::metadata(&path).map_err(system)?.is_dir() {
             return Err(MountError::NotAFolder(folder.to_path_buf()));
         }
-        let lock = File::open(&path).map_err(system)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(MountError::Served(path)),
-            Err(TryLockError::Error(error)) => return Err(system(error)),
-        }
+        let lock = Lock::take(&path).map_err(system)?.ok_or_else(|| MountError::Served(path.clone()))?;
         // Whoever had the lock may have mounted meanwhile.
         clear(&path, system)?;
         if fs::read_dir(&path).map_err(system)?.next().is_some() {

@@ -102,7 +102,8 @@ impl Handles {
             }
         }
         while self.bytes > MOST {
-            let most = self.users.iter().max_by_key(|(_, user)| user.bytes).map(|(user, _)| *user);
+            let others = self.users.iter().filter(|(_, user)| user.kept.values().any(|kept| *kept != handle));
+            let most = others.max_by_key(|(_, user)| user.bytes).map(|(user, _)| *user);
             if !most.is_some_and(|user| self.drop_first(user, handle)) {
                 break;
             }

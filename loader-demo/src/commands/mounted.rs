@@ -6,22 +6,41 @@ use cma_framework::Errno;
 use std::env;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Names the folder when the command line doesn't.
 const VARIABLE: &str = "CMA_MOUNT";
 
-/// What the system says, with the name of the number if the specification has it.
-pub(crate) fn said(error: &io::Error) -> String {
+/// The name of the number that the system gave, if the specification has it.
+pub(crate) fn name(error: &io::Error) -> Option<String> {
     let known = [Errno::ENOENT, Errno::EACCES, Errno::EBUSY, Errno::EINVAL, Errno::EFBIG];
     let name = known.into_iter().find(|errno| error.raw_os_error() == Some(*errno as i32));
-    let reason = match name {
-        Some(Errno::EACCES) => {
-            "it is read-only, or only its owner may write it; `ls -l` shows which".to_string()
-        }
+    name.map(|name| format!("{name:?}"))
+}
+
+/// Why something can't be read.
+pub(crate) fn said(error: &io::Error) -> String {
+    named(error, "this user may not read it".to_string())
+}
+
+/// Why `file` can't be written.
+pub(crate) fn said_of_writing(file: &Path, error: &io::Error) -> String {
+    let denied = match fs::metadata(file) {
+        Ok(file) if file.mode() & 0o222 == 0 => "it is read-only".to_string(),
+        Ok(file) => format!("this user may not write it; its owner is user {}", file.uid()),
+        Err(_) => "this user may not write it".to_string(),
+    };
+    named(error, denied)
+}
+
+/// What the system says, and `denied` for a lack of permission.
+fn named(error: &io::Error, denied: String) -> String {
+    let reason = match error.kind() {
+        io::ErrorKind::PermissionDenied => denied,
         _ => error.to_string(),
     };
-    name.map_or(reason.clone(), |name| format!("{name:?}: {reason}"))
+    name(error).map_or(reason.clone(), |name| format!("{name}: {reason}"))
 }
 
 /// Where a server's attributes are mounted.
@@ -35,18 +54,29 @@ impl Mounted {
         if let Some(folder) = server.mount.clone().or_else(variable) {
             return Mounted::at(&folder);
         }
-        let mut all = cma_sysfs::mounts().map_err(Failure::Serve)?;
-        all.retain(|folder| fs::metadata(folder).is_ok());
-        match (all.pop(), all.is_empty()) {
-            (None, _) => Err(Failure::NoServer),
+        let all = cma_sysfs::mounts().map_err(Failure::Serve)?;
+        let (mut there, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|folder| fs::metadata(folder).is_ok());
+        match (there.pop(), there.is_empty()) {
+            // Of one that is not for this user, or whose server is gone, this says so.
+            (None, _) => others.first().map_or(Err(Failure::NoServer), |folder| Mounted::at(folder)),
             (Some(only), true) => Ok(Mounted(only)),
-            (Some(last), false) => Err(Failure::Servers(all.into_iter().chain([last]).collect())),
+            (Some(last), false) => Err(Failure::Servers(there.into_iter().chain([last]).collect())),
         }
     }
 
     fn at(folder: &Path) -> Result<Mounted, Failure> {
-        if fs::metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected) {
-            return Err(Failure::Killed(folder.to_path_buf()));
+        match fs::metadata(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                return Err(Failure::ServerGone(folder.to_path_buf()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Failure::Attribute {
+                    path: folder.display().to_string(),
+                    reason: named(&error, "this user may not look into it".to_string()),
+                });
+            }
+            _ => {}
         }
         let path = fs::canonicalize(folder).unwrap_or_default();
         if cma_sysfs::mounts().map_err(Failure::Serve)?.contains(&path) {
@@ -93,19 +123,17 @@ impl Mounted {
         Ok(file)
     }
 
-    /// The last refused write: its number, and how it ended if it was to `file`.
-    pub(crate) fn last_refusal(&self, file: &Path) -> Option<(u64, Option<String>)> {
-        let errors = fs::read_to_string(self.0.join("errors")).ok()?;
-        let file = fs::canonicalize(file).ok()?;
-        let path = file.strip_prefix(&self.0).ok()?.to_str()?;
+    /// The refused writes that the server remembers, the oldest first: the number of each, and why it was
+    /// refused if it was to `file`.
+    pub(crate) fn refusals(&self, file: &Path) -> Vec<(u64, Option<String>)> {
+        let errors = fs::read_to_string(self.0.join("errors")).unwrap_or_default();
+        let file = fs::canonicalize(file).unwrap_or_default();
+        let path = file.strip_prefix(&self.0).ok().and_then(Path::to_str);
         let refusal = |line: &str| {
             let (number, what) = line.split_once(' ')?;
-            let reason = what.strip_prefix(path).and_then(|rest| rest.strip_prefix(": "));
+            let reason = what.strip_prefix(path?).and_then(|rest| rest.strip_prefix(": "));
             Some((number.parse().ok()?, reason.map(str::to_string)))
         };
-        let mut refusals = errors.lines().rev().filter_map(refusal);
-        let last = refusals.next()?;
-        let ours = if last.1.is_some() { last.1 } else { refusals.find_map(|(_, reason)| reason) };
-        Some((last.0, ours))
+        errors.lines().filter_map(refusal).collect()
     }
 }

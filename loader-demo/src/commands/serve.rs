@@ -54,6 +54,8 @@ pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outco
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.name);
+    // Whoever waits for standard output finds what went wrong before it on standard error.
+    log::finish();
     match tell(&head, &doors, &folders, out) {
         // A server outlives whoever started it and reads no further.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

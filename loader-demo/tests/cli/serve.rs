@@ -5,7 +5,9 @@ use crate::{Run, cma, folder, run};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -94,7 +96,10 @@ fn a_server_that_was_killed_is_told_from_none_and_the_next_clears_what_it_left()
     let mount = server.path("");
     let folder = server.kill();
     let Run { code, err, .. } = run(&["tree", "--mount", &mount.display().to_string()]);
-    assert!(code == 2 && err.contains("was killed") && err.contains("start it again"), "{code}: {err}");
+    assert!(
+        code == 2 && err.contains("is gone, and its mount is left") && err.contains("start it again"),
+        "{code}: {err}"
+    );
     let server = Server::start_on(folder, &["--map", "*=b1"]).expect("there is a mount where there was one");
     assert_eq!(server.get("map"), "*=b1\n");
     let (code, folder) = server.end("INT");
@@ -132,14 +137,73 @@ fn a_server_without_a_way_in_does_not_start() {
     }
 }
 
+/// Takes the mount of `server` away as somebody else would.
+fn unmount(server: &Server, options: &[&str]) {
+    let ended = Command::new("umount").args(options).arg(server.path("")).status();
+    assert!(ended.is_ok_and(|ended| ended.success()), "whoever mounts may unmount");
+}
+
 #[test]
-fn a_server_whose_mount_somebody_else_ends_ends_too() {
-    let Some(mut server) = Server::start(&[]) else { return };
-    if !Command::new("umount").arg(server.path("")).status().is_ok_and(|ended| ended.success()) {
-        return;
+fn a_server_whose_mount_somebody_else_ends_says_what_is_gone_and_ends_too() {
+    for options in [&[][..], &["-l"]] {
+        let Some(mut server) = Server::start(&[]) else { return };
+        // What is open keeps a mount alive that was detached, but not in its folder.
+        let open = options.first().map(|_| fs::File::open(server.path("map")).expect("it is there"));
+        unmount(&server, options);
+        let folder = server.folder().join("mount").display().to_string();
+        server.until("it ends", |server| server.said().contains("so it ends"));
+        drop(open);
+        assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+        let said = server.said();
+        assert!(said.contains(&format!("the mount at {folder} is gone")), "{said}");
+        assert!(said.contains("nobody can reach this server any more"), "{said}");
     }
-    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
-    assert!(server.said().contains("the mount at "), "{}", server.said());
+}
+
+#[test]
+fn a_server_whose_mount_somebody_else_ends_goes_on_giving_chunks_and_says_so() {
+    let outer = folder();
+    let socket = outer.path().join("cma.sock").display().to_string();
+    let Some(server) = Server::start(&["--socket", &socket]) else { return };
+    unmount(&server, &["-l"]);
+    server.until("it is said", |server| server.said().contains("is gone"));
+    let said = server.said();
+    assert!(said.contains(&format!("chunks are still given through {socket}")), "{said}");
+    assert_eq!(run(&["shell", "--connect", &socket]).code, 0);
+    assert_eq!(server.said().matches("is gone").count(), 1);
+    assert_eq!(server.end("TERM").0, 0);
+    assert!(!Path::new(&socket).exists());
+}
+
+#[test]
+fn who_lacks_permission_is_told_so_and_what_is_read_only_is_called_that() {
+    let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
+    let err = server.ask(&["set", "regions/b1/size", "1"]).err;
+    assert!(err.contains("EACCES: it is read-only"), "{err}");
+    let as_nobody = |args: &[&str]| {
+        let mut command = cma(args);
+        command.env("CMA_MOUNT", server.path("")).uid(65534).output().map(Run::from)
+    };
+    let open_to = |mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(server.folder(), permissions).expect("it is this user's");
+    };
+    open_to(0o755);
+    match as_nobody(&["get", "map"]) {
+        Ok(Run { code, out, .. }) => assert_eq!((code, out.as_str()), (0, "*=b1\n")),
+        Err(error) => {
+            writeln!(std::io::stderr(), "skipped: no program can be run as another user: {error}")
+                .expect("somebody listens");
+            return;
+        }
+    }
+    let Run { code, err, .. } = as_nobody(&["set", "map", "*=b2"]).expect("the program starts");
+    assert!(code == 1 && err.contains("EACCES: this user may not write it; its owner is user 0"), "{err}");
+    open_to(0o700);
+    for command in [&["get", "map"][..], &["set", "map", "*=b2"], &["tree"]] {
+        let Run { code, err, .. } = as_nobody(command).expect("the program starts");
+        assert!(code == 2 && err.contains("EACCES: this user may not look into it"), "{code}: {err}");
+    }
 }
 
 #[test]

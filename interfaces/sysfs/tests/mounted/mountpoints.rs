@@ -79,6 +79,18 @@ fn of_many_servers_that_start_together_on_one_folder_one_wins() {
 }
 
 #[test]
+fn a_folder_that_somebody_has_locked_who_can_read_it_can_be_mounted_on() {
+    if !can_mount() {
+        return;
+    }
+    let folder = folder();
+    let locked = File::open(folder.path()).unwrap();
+    locked.lock().unwrap();
+    let mounted = Sysfs::mount(framework().attributes(), folder.path()).unwrap();
+    assert!(is_mounted(mounted.path()));
+}
+
+#[test]
 fn what_a_killed_server_left_is_cleared() {
     if !can_mount() {
         return;
