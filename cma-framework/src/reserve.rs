@@ -107,7 +107,8 @@ pub enum ReserveError {
 /// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
 ///
 /// A region without a start wish goes into the first bank that holds it, at its lowest or highest
-/// place that is free and aligned.
+/// place that is free and aligned. Banks that touch or overlap are one bank, which takes the place
+/// of the first of them; empty ones are none.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth};
@@ -121,7 +122,8 @@ pub enum ReserveError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Banks {
-    banks: Vec<Bank>,
+    /// In the order in which they are filled. None is empty, and no two touch.
+    banks: Vec<PageRange>,
     growth: Growth,
     /// Ascending, disjoint.
     reserved: Vec<PageRange>,
@@ -130,7 +132,17 @@ pub struct Banks {
 impl Banks {
     /// Banks with nothing reserved.
     pub fn new(banks: &[Bank], growth: Growth) -> Self {
-        Banks { banks: banks.to_vec(), growth, reserved: Vec::new() }
+        let mut apart: Vec<PageRange> = Vec::new();
+        for Bank(bank) in banks.iter().filter(|Bank(bank)| bank.pages() > Pages::ZERO) {
+            // Those that this one joins are one bank with it, where the first of them is.
+            let touches = |other: &PageRange| {
+                other.first_page() <= bank.end_page() && bank.first_page() <= other.end_page()
+            };
+            let at = apart.iter().position(touches).unwrap_or(apart.len());
+            let joined = apart.extract_if(.., |other| touches(other)).fold(*bank, hull);
+            apart.insert(at, joined);
+        }
+        Banks { banks: apart, growth, reserved: Vec::new() }
     }
 
     /// The memory of a board.
@@ -145,19 +157,43 @@ impl Banks {
     /// [`ReserveError`]; then nothing is set aside.
     pub fn set_aside(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
         let place = self.place(request)?;
-        let at = self.reserved.partition_point(|r| r.first_page() < place.first_page());
-        self.reserved.insert(at, place);
+        self.withhold(place)?;
         Ok(place)
     }
 
-    /// Gives back what was set aside.
+    /// Keeps `range` from being set aside for anything else, whether it lies in a bank, in none, or
+    /// in one with a part of it. [`give_back`](Self::give_back) ends that.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Taken`] when a page of it is reserved already; then nothing has changed.
+    pub fn withhold(&mut self, range: PageRange) -> Result<(), ReserveError> {
+        let at = self.behind(range.first_page());
+        match self.reserved.get(at) {
+            Some(taken) if taken.overlaps(range) => Err(ReserveError::Taken { wanted: range, taken: *taken }),
+            _ if range.pages() == Pages::ZERO => Ok(()),
+            _ => {
+                self.reserved.insert(at, range);
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives back what was set aside or withheld as this range.
     pub fn give_back(&mut self, range: PageRange) {
-        self.reserved.retain(|reserved| *reserved != range);
+        let at = self.behind(range.first_page());
+        if self.reserved.get(at) == Some(&range) {
+            self.reserved.remove(at);
+        }
+    }
+
+    /// The number of the first reserved range that ends behind page `first`.
+    fn behind(&self, first: u64) -> usize {
+        self.reserved.partition_point(|reserved| reserved.end_page() <= first)
     }
 
     /// The free ranges of `bank`, ascending.
-    fn free(&self, bank: Bank) -> impl Iterator<Item = PageRange> {
-        let bank = bank.0;
+    fn free(&self, bank: PageRange) -> impl Iterator<Item = PageRange> {
         let edges = self.reserved.iter().filter(move |r| r.overlaps(bank));
         let mut from = bank.first_page();
         edges.map(|r| (r.first_page(), r.end_page())).chain([(bank.end_page(), bank.end_page())]).filter_map(
@@ -175,10 +211,11 @@ impl Banks {
         }
         if let Some(start) = request.start {
             let wanted = PageRange::from_pages(start.page(), request.pages.get());
-            if let Some(taken) = self.reserved.iter().find(|r| r.overlaps(wanted)) {
+            let behind = self.reserved.get(self.behind(wanted.first_page()));
+            if let Some(taken) = behind.filter(|taken| taken.overlaps(wanted)) {
                 return Err(ReserveError::Taken { wanted, taken: *taken });
             }
-            let within = self.banks.iter().any(|bank| wanted.within(bank.0));
+            let within = self.banks.iter().any(|bank| wanted.within(*bank));
             return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
         }
         let mut largest = Pages::ZERO;
@@ -197,6 +234,12 @@ impl Banks {
         }
         Err(ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest })
     }
+}
+
+/// The smallest range that has both.
+fn hull(one: PageRange, other: PageRange) -> PageRange {
+    let first = one.first_page().min(other.first_page());
+    PageRange::from_pages(first, one.end_page().max(other.end_page()) - first)
 }
 
 /// The lowest or highest aligned place in `free`.

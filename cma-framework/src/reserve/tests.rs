@@ -50,6 +50,61 @@ fn what_is_missing_is_said() {
     );
 }
 
+fn banks_of(banks: &[(u64, u64)]) -> Banks {
+    let banks: Vec<_> =
+        banks.iter().map(|(first, pages)| Bank(PageRange::from_pages(*first, *pages))).collect();
+    Banks::new(&banks, Growth::Up)
+}
+
+fn ranges(ranges: &[(u64, u64)]) -> Vec<PageRange> {
+    ranges.iter().map(|(first, pages)| PageRange::from_pages(*first, *pages)).collect()
+}
+
+/// A board's two banks were one piece of addresses, and what crossed the seam or was larger than
+/// one of them was refused.
+#[test]
+fn banks_that_touch_or_overlap_are_one_bank() {
+    for (given, expected) in [
+        (vec![(16, 16), (32, 32)], vec![(16, 48)]),
+        (vec![(32, 32), (16, 16)], vec![(16, 48)]),
+        (vec![(16, 16), (24, 8), (20, 30)], vec![(16, 34)]),
+        // The one that comes last joins the others, in the place of the first.
+        (vec![(100, 4), (16, 16), (200, 4), (40, 8), (32, 8)], vec![(100, 4), (16, 32), (200, 4)]),
+        (vec![(16, 16), (33, 1)], vec![(16, 16), (33, 1)]),
+        // Empty ones join nothing.
+        (vec![(5, 0), (16, 16), (32, 0), (33, 1), (32, 0)], vec![(16, 16), (33, 1)]),
+        (vec![(0, 0)], vec![]),
+        (vec![(u64::MAX - 1, u64::MAX), (7, u64::MAX)], vec![(7, u64::MAX - 7)]),
+    ] {
+        assert_eq!(banks_of(&given).banks, ranges(&expected), "{given:?}");
+    }
+    let mut banks = banks_of(&[(16, 16), (32, 32)]);
+    assert_eq!(banks.set_aside(&request(4, 0, Some(30 << 12))).unwrap(), PageRange::from_pages(30, 4));
+    assert_eq!(banks.set_aside(&request(30, 0, None)).unwrap(), PageRange::from_pages(34, 30));
+    let none = banks_of(&[]).set_aside(&request(1, 0, None)).unwrap_err();
+    assert!(none.to_string().ends_with("the largest free piece is 0"), "{none}");
+}
+
+#[test]
+fn what_is_withheld_is_given_to_nobody_also_where_a_bank_has_a_part_of_it() {
+    let mut banks = banks_of(&[(16, 16)]);
+    banks.withhold(PageRange::from_pages(8, 12)).unwrap();
+    banks.withhold(PageRange::from_pages(30, 8)).unwrap();
+    banks.withhold(PageRange::from_pages(100, 8)).unwrap();
+    banks.withhold(PageRange::from_pages(22, 0)).unwrap();
+    assert_eq!(banks.set_aside(&request(10, 0, None)).unwrap(), PageRange::from_pages(20, 10));
+    let full = banks.set_aside(&request(1, 0, None)).unwrap_err();
+    assert!(matches!(full, ReserveError::NoSpace { largest: Pages::ZERO, .. }));
+    for overlapping in [(19, 2), (7, 2), (29, 1), (37, 1), (0, 200)] {
+        let refused = banks.withhold(PageRange::from_pages(overlapping.0, overlapping.1));
+        assert!(matches!(refused, Err(ReserveError::Taken { .. })), "{overlapping:?}");
+    }
+    banks.give_back(PageRange::from_pages(8, 11));
+    banks.give_back(PageRange::from_pages(8, 12));
+    banks.give_back(PageRange::from_pages(8, 12));
+    assert_eq!(banks.set_aside(&request(4, 0, None)).unwrap(), PageRange::from_pages(16, 4));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
