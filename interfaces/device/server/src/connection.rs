@@ -3,6 +3,7 @@
 use crate::accounts::{Accounts, Seat};
 use crate::behind::Behind;
 use crate::files::{Files, OpenFile};
+use crate::headroom::Headroom;
 use crate::lease::Lease;
 use crate::log::Refusals;
 use crate::peer::Peer;
@@ -27,6 +28,7 @@ pub(crate) struct Desk {
     pub(crate) behind: Behind,
     pub(crate) files: Arc<Files>,
     pub(crate) refusals: Refusals,
+    pub(crate) headroom: Headroom,
 }
 
 /// What one client has.
@@ -56,6 +58,11 @@ impl Desk {
     pub(crate) fn serve(&self, turn: &Turn, client: &mut Client, request: &Request<'_>) -> Reply {
         if !matches!(request, Request::Free) {
             turn.gives_nothing_back();
+        }
+        // Only these keep anything.
+        let keeps = matches!(request, Request::Alloc { .. } | Request::AllocFile { .. });
+        if keeps && !self.headroom.is_there() {
+            return Err(Refusal::no_memory());
         }
         match *request {
             Request::Alloc { from, size, alignment, memory } => {

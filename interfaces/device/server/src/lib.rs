@@ -34,6 +34,9 @@
 //! with most, the one that was silent for longest. A quarter of all is kept for the first four of each user, and root's first four from
 //! everybody (`accounts`).
 //!
+//! Where memory for serving a request can't be had (`RLIMIT_AS`, an address space that is full), the request is refused with `ENOMEM`
+//! (`headroom`). A memory cgroup refuses nothing: its kernel kills the process, so give the server one with room for its clients.
+//!
 //! A panic ends the connection that was being served, and no thread; a subscriber that panics ends nothing (`log`).
 //!
 //! Nothing is kept for a client but its chunk. An answer is sent or the connection ends: a client that asks again before it has read the
@@ -50,6 +53,7 @@ mod behind;
 mod config;
 mod connection;
 mod files;
+mod headroom;
 mod lease;
 mod limits;
 mod lines;

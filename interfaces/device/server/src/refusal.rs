@@ -38,6 +38,11 @@ impl Refusal {
         Refusal::new(Errno::BADFD, "there is a chunk here already; each connection, or open file, has one")
     }
 
+    /// The server's own memory is at its end.
+    pub(crate) fn no_memory() -> Self {
+        Refusal::new(Errno::NOMEM, "the server has no memory left to serve this; ask again later")
+    }
+
     /// By the rules.
     pub(crate) fn not_allowed(peer: &Peer, what: &str) -> Self {
         Refusal::new(

@@ -6,6 +6,7 @@ use crate::alarm::Alarm;
 use crate::behind::Behind;
 use crate::connection::{Client, Desk};
 use crate::files::OpenFile;
+use crate::headroom::Headroom;
 use crate::limits::Limits;
 use crate::lines::{Connection, Lines, polls};
 use crate::log::{self, Refusals};
@@ -145,6 +146,7 @@ impl Server {
                 accounts,
                 files: Arc::default(),
                 refusals: Refusals::default(),
+                headroom: Headroom::new(),
             },
             alarm,
             listener: address.listen()?,
@@ -177,6 +179,9 @@ impl Server {
         threads: &'scope Scope<'scope, '_>,
         shutdown: &'scope Shutdown,
     ) -> std::io::Result<()> {
+        if !self.desk.headroom.is_there() {
+            return Err(Errno::NOMEM.into());
+        }
         let thread = thread::Builder::new().name("cma-device".to_string());
         thread.spawn_scoped(threads, move || self.work(threads, shutdown)).map(|_| ())
     }
@@ -371,6 +376,10 @@ impl Server {
 
     /// Gives a client its place. Where there is none, it waits for what its own user gives back, with a thread of that user's share.
     fn welcome(&self, socket: OwnedFd, turn: Turn) -> Work {
+        if !self.desk.headroom.is_there() {
+            farewell(socket.as_fd(), 0, &Refusal::no_memory());
+            return Work::Nothing;
+        }
         let Ok(peer) = Peer::of(socket.as_fd()) else { return Work::Nothing };
         sys::refuse_descriptors(socket.as_fd());
         // The smallest there is: then a line can be written to again when all that was written is read.
@@ -440,6 +449,9 @@ impl Server {
         // a line, one that is killed may leave an answer unread, which the next one passes over.
         if !polls(socket, PollFlags::OUT) {
             turn.gives_nothing_back();
+            if !self.desk.headroom.is_there() {
+                return Line::Over;
+            }
             client.asked = Some(Box::new(message));
             return self.wait_for(connection, EventFlags::OUT | EventFlags::RDHUP);
         }

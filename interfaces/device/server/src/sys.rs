@@ -55,7 +55,9 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
     // More than a user ordinarily has; the kernel's limit is 65536.
     let mut room = 64;
     loop {
-        let mut words = vec![0; room];
+        let mut words = Vec::new();
+        words.try_reserve_exact(room).map_err(|_| Errno::NOMEM)?;
+        words.resize(room, 0);
         match read_words(socket, PEER_GROUPS, &mut words) {
             Err(Errno::RANGE) if room < 1 << 16 => room = 1 << 16,
             Err(error) => return Err(error),

@@ -1,0 +1,78 @@
+//! A server whose memory is at its end refuses requests, and serves again when there is some.
+
+#![allow(clippy::print_stdout, reason = "a test that skips says so")]
+
+mod common;
+
+use cma_client::Client;
+use cma_device_protocol::{Message, Request};
+use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+use common::{Raw, alloc, eventually, with_map};
+use rustix::net::{SendFlags, SocketAddrUnix, send};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+const SOCKET: &str = "CMA_TEST_SOCKET";
+const LINES: usize = 3000;
+
+/// What the process of the test below does: it serves with little memory. On its own it does nothing.
+#[test]
+fn part() {
+    let Some(socket) = std::env::var_os(SOCKET) else { return };
+    let limits = format!("connections={LINES},user-connections={LINES},chunks={LINES},user-chunks={LINES}");
+    let (cma, limits) = (with_map("ram=64M", "bare=bare;*=ram"), Limits::parse(&limits).unwrap());
+    let server = Server::bind(&Address::new(&socket), cma, limits, Rules::default()).unwrap();
+    let shutdown = Shutdown::new().unwrap();
+    std::thread::scope(|threads| {
+        let server = threads.spawn(|| server.run(&shutdown));
+        // Until it has the threads that it keeps.
+        let client = || Client::connect(&socket).and_then(|client| client.alloc("bare", None, 4096, 0));
+        eventually("it serves", || client().is_ok());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+        let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+        let little = Rlimit { current: Some((size + 1536) << 10), maximum: None };
+        setrlimit(Resource::As, little).unwrap();
+        std::fs::write(socket.to_str().unwrap().to_string() + ".ready", "").unwrap();
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        shutdown.begin();
+        server.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
+    let files = 2 * LINES as u64 + 200;
+    let more = Rlimit { current: Some(files), ..getrlimit(Resource::Nofile) };
+    if more.maximum.is_some_and(|most| most < files) || setrlimit(Resource::Nofile, more).is_err() {
+        return println!("skipped: this process can't have {files} descriptors");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cma.sock");
+    let mut server = Command::new(std::env::current_exe().unwrap());
+    server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).env("MALLOC_ARENA_MAX", "1");
+    let mut server = server.stdout(Stdio::null()).stdin(Stdio::piped()).spawn().unwrap();
+    eventually("the server has little memory", || dir.path().join("cma.sock.ready").exists());
+    let address = SocketAddrUnix::new(&socket).unwrap();
+    let request = Message::request(1, &alloc("bare", 4096)).unwrap();
+    let more = Message::request(2, &Request::List { after: 0 }).unwrap();
+    let mut lines = Vec::new();
+    for _ in 0..LINES - 20 {
+        let line = Raw(cma_client::line::open(&address).unwrap());
+        // A chunk, and a request that waits because its client doesn't read.
+        for message in [&request, &more, &more] {
+            let _ = send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL);
+        }
+        lines.push(line);
+    }
+    eventually("all are answered", || lines.iter().all(|line| line.is_spoken_to() || line.is_gone()));
+    let refused = lines.iter().filter(|line| line.is_gone()).count();
+    assert!(server.try_wait().unwrap().is_none());
+    assert!(refused > 0, "there was memory for all");
+    drop(lines);
+    let client = || Client::connect(&socket).and_then(|client| client.alloc("camera", None, 4096, 0)?.free());
+    eventually("the server serves again", || client().is_ok());
+    drop(server.stdin.take());
+    assert!(server.wait().unwrap().success());
+}
