@@ -101,7 +101,7 @@ fn until_closed(connection: &mut UnixStream) -> String {
 fn every_process_that_a_constructor_leaves_behind_ends_with_the_trial() {
     let folder = folder();
     let (listener, socket) = place(&folder);
-    for deed in ["fork", "daemon"] {
+    for deed in ["fork", "daemon", "chain"] {
         trial_with(&format!("{deed}:{socket}")).run(&fixture("constructor")).unwrap();
         assert_eq!(until_closed(&mut listener.accept().unwrap().0), "left", "{deed}");
     }
