@@ -5,7 +5,7 @@
 
 use crate::recording::{RecordError, Recording};
 use crate::trace::{Figures, Trace};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -59,6 +59,14 @@ pub enum ReadError {
         line: u64,
         /// What is wrong with it.
         source: io::Error,
+    },
+    /// Something else stands behind the compressed data.
+    #[error(
+        "behind the compressed data, which ends with line {line}, stand bytes that are not part of it; remove them"
+    )]
+    LeftOver {
+        /// The last line.
+        line: u64,
     },
     /// A line has something else where a field has to stand.
     #[error("line {line}, column {column}: expected {expected}, found \"{}\"", quoted(found))]
@@ -129,12 +137,50 @@ impl Trace {
         if !compressed {
             return read(&mut Lines::new(&mut BufReader::new(&mut input), false));
         }
-        let mut input = BufReader::new(MultiGzDecoder::new(input));
+        let mut input = BufReader::new(Unpacked::new(BufReader::new(input)));
         let mut lines = Lines::new(&mut input, true);
         read(&mut lines).map_err(|mistake| match mistake {
-            ReadError::Truncated { .. } | ReadError::Damaged { .. } | ReadError::Io { .. } => mistake,
+            ReadError::Truncated { .. }
+            | ReadError::Damaged { .. }
+            | ReadError::LeftOver { .. }
+            | ReadError::Io { .. } => mistake,
             mistake => lines.damage().unwrap_or(mistake),
         })
+    }
+}
+
+/// What gzip members hold, one behind the other. Another reader would call whatever else stands behind
+/// a member a damaged one.
+struct Unpacked<R: BufRead> {
+    member: Option<GzDecoder<R>>,
+}
+
+/// Bytes behind a member that don't start another one.
+#[derive(Debug, thiserror::Error)]
+#[error("the bytes are not compressed by gzip")]
+struct NotGzip;
+
+impl<R: BufRead> Unpacked<R> {
+    fn new(input: R) -> Self {
+        Unpacked { member: Some(GzDecoder::new(input)) }
+    }
+}
+
+impl<R: BufRead> Read for Unpacked<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let read = member.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some(mut input) = self.member.take().map(GzDecoder::into_inner) else { break };
+            match input.fill_buf()?.first() {
+                None => break,
+                Some(0x1f) => self.member = Some(GzDecoder::new(input)),
+                Some(_) => return Err(io::Error::other(NotGzip)),
+            }
+        }
+        Ok(0)
     }
 }
 
@@ -255,6 +301,7 @@ impl<'a> Lines<'a> {
     fn failed(&self, source: io::Error) -> ReadError {
         let line = self.line;
         match source.kind() {
+            _ if source.get_ref().is_some_and(|inner| inner.is::<NotGzip>()) => ReadError::LeftOver { line },
             io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
                 ReadError::Damaged { line, source }

@@ -4,9 +4,21 @@ use crate::read::quoted;
 use crate::trace::{Action, Asker, Figures, Operation, Trace};
 use cma_api::{PageRange, Pages};
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
-/// The most operations a trace holds, so that what isn't one can't fill memory: 512 MiB of them.
-pub(crate) const MAX_OPERATIONS: usize = 1 << 24;
+/// The most operations a trace holds, so that what isn't one can't fill memory. What one costs while it is read, in the worst
+/// case: 32 bytes of the trace, 8 of the table of chunks, and 51 of the table of ids as that grows. All of them together take
+/// less than 512 MiB.
+pub(crate) const MAX_OPERATIONS: usize = 1 << 22;
+
+/// Bytes of the table of ids for each operation while it doubles: 17 for each place, and at least 3/2 places that are in use
+/// when old and new are there.
+const ID: usize = 51;
+
+const _: () = assert!(
+    MAX_OPERATIONS * (size_of::<Operation>() + size_of::<Option<NonZeroU64>>() + ID) <= 512 << 20,
+    "a trace that is read takes more than its documentation says"
+);
 
 /// The longest `device/type`, in bytes.
 const MAX_NAME: usize = 255;
@@ -18,7 +30,7 @@ pub struct Recording {
     /// The index of each asker in the trace, by `device/type` as it is written.
     askers: HashMap<String, u16>,
     /// The size in bytes of each chunk that was allocated; `None` once it was freed.
-    chunks: Vec<Option<u64>>,
+    chunks: Vec<Option<NonZeroU64>>,
     live: Live,
 }
 
@@ -108,9 +120,8 @@ impl Recording {
         asker: &str,
     ) -> Result<u32, RecordError> {
         self.check_next(time_us)?;
-        if size == 0 {
-            return Err(RecordError::NoSize);
-        } else if !alignment.is_power_of_two() {
+        let asked = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
+        if !alignment.is_power_of_two() {
             return Err(RecordError::Alignment { bytes: alignment });
         }
         let pages = self.live.pages + Pages::covering(size).get();
@@ -120,7 +131,7 @@ impl Recording {
         let asker = self.asker(asker)?;
         #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
         let chunk = self.chunks.len() as u32;
-        self.chunks.push(Some(size));
+        self.chunks.push(Some(asked));
         self.live.pages = pages;
         self.live.bytes += size;
         self.live.chunks += 1;
@@ -140,6 +151,7 @@ impl Recording {
     pub fn free(&mut self, time_us: u64, chunk: u32) -> Result<(), RecordError> {
         self.check_next(time_us)?;
         let size = self.chunks.get_mut(chunk as usize).and_then(Option::take).ok_or(RecordError::NotLive)?;
+        let size = size.get();
         self.live.pages -= Pages::covering(size).get();
         self.live.bytes -= size;
         self.live.chunks -= 1;

@@ -1,7 +1,7 @@
 //! Running a trace through the framework, and measuring it.
 
 use crate::report::{Failure, Report};
-use crate::trace::{Action, Trace};
+use crate::trace::{Action, Operation, Trace};
 use cma_framework::config::Map;
 use cma_framework::register::RegisterError;
 use cma_framework::{AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
@@ -43,7 +43,7 @@ pub fn replay(
 ///
 /// `progress` is told how many operations are done, now and then and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
-    let steps = steps(trace);
+    let mut slots = Slots::default();
     let devices: Vec<Device> = trace
         .askers()
         .iter()
@@ -51,13 +51,16 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         .collect::<Result<_, _>>()
         .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
     let mut run = Run { devices, chunks: Vec::new(), live: 0, peak: 0, failed: 0, first_failure: None };
-    run.chunks.resize_with(steps.slots, || None);
+    // A slot is used again as soon as its chunk is freed, so there are as many as chunks are live at a time.
+    let live = usize::try_from(trace.figures().peak_live_chunks).unwrap_or(usize::MAX);
+    run.chunks.resize_with(live, || None);
 
     let mut elapsed = Duration::ZERO;
     let mut done = 0;
-    for block in steps.steps.chunks(BLOCK) {
+    for block in trace.operations().chunks(BLOCK) {
+        let steps: Vec<Step> = block.iter().map(|operation| slots.step(operation)).collect();
         let before = cpu_time();
-        run.steps(block, done);
+        run.steps(&steps, done);
         elapsed += cpu_time() - before;
         done += block.len();
         progress(done as u64);
@@ -116,33 +119,36 @@ enum Step {
     Free { slot: u32 },
 }
 
-struct Steps {
-    steps: Vec<Step>,
-    slots: usize,
-}
-
 /// Gives each chunk the slot that was left last, so that the table of live chunks stays as small as it can be: what
 /// is measured is the framework, not the replay's own cache misses.
-fn steps(trace: &Trace) -> Steps {
-    let mut free = Vec::new();
-    let mut slots = 0;
-    let mut slot_of = Vec::new();
-    let steps = trace.operations().iter().map(|operation| match operation.action {
-        Action::Allocate { size, alignment, asker } => {
-            let slot = free.pop().unwrap_or_else(|| {
-                slots += 1;
-                slots - 1
-            });
-            slot_of.push(slot);
-            Step::Allocate { slot, asker, size, alignment }
+#[derive(Default)]
+struct Slots {
+    /// Those that are left, the last one on top.
+    free: Vec<u32>,
+    used: u32,
+    /// By the chunk's number.
+    of: Vec<u32>,
+}
+
+impl Slots {
+    /// The next operation of a trace as a step.
+    fn step(&mut self, operation: &Operation) -> Step {
+        match operation.action {
+            Action::Allocate { size, alignment, asker } => {
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.used += 1;
+                    self.used - 1
+                });
+                self.of.push(slot);
+                Step::Allocate { slot, asker, size, alignment }
+            }
+            Action::Free { chunk } => {
+                let slot = self.of[chunk as usize];
+                self.free.push(slot);
+                Step::Free { slot }
+            }
         }
-        Action::Free { chunk } => {
-            let slot = slot_of[chunk as usize];
-            free.push(slot);
-            Step::Free { slot }
-        }
-    });
-    Steps { steps: steps.collect(), slots: slots as usize }
+    }
 }
 
 fn report(cma: &Cma, trace: &Trace, run: Run, elapsed: Duration) -> Report {

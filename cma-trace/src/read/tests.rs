@@ -166,6 +166,19 @@ fn a_trace_that_is_cut_off_anywhere_is_refused() {
 }
 
 #[test]
+fn too_much_behind_compressed_data_is_not_called_too_little() {
+    let packed = compressed(SMALL.as_bytes());
+    for behind in ["x", "x\n", "\0\0\0", SMALL] {
+        let error = Trace::read(&[&packed, behind.as_bytes()].concat()[..]).unwrap_err();
+        assert!(matches!(error, ReadError::LeftOver { .. }), "{behind:?}: {error}");
+    }
+    // Several members are one text.
+    let (start, end) = SMALL.split_at(SMALL.len() / 2);
+    let members = [compressed(start.as_bytes()), compressed(end.as_bytes())].concat();
+    assert_eq!(Trace::read(&members[..]).unwrap(), Trace::read(SMALL.as_bytes()).unwrap());
+}
+
+#[test]
 fn compressed_data_that_is_damaged_is_refused() {
     let packed = compressed(SMALL.as_bytes());
     for at in 10..packed.len() {

@@ -48,6 +48,17 @@ fn a_trace_holds_65536_askers_and_refuses_the_next() {
 }
 
 #[test]
+fn a_trace_that_would_take_too_much_memory_ends_where_it_would() {
+    let mut recording = Recording::new("");
+    for _ in 0..MAX_OPERATIONS {
+        recording.allocate(0, 1, 1, "a").unwrap();
+    }
+    assert_eq!(recording.allocate(0, 1, 1, "a"), Err(RecordError::TooManyOperations));
+    assert_eq!(recording.free(0, 0), Err(RecordError::TooManyOperations));
+    assert_eq!(recording.finish().operations().len(), MAX_OPERATIONS);
+}
+
+#[test]
 fn a_source_of_several_lines_becomes_one() {
     let trace = Recording::new(" two\nlines\r\n").finish();
     assert_eq!(trace.source(), "two lines");

@@ -118,9 +118,10 @@ fn progress_only_rises_and_ends_at_the_number_of_operations() {
 #[test]
 fn live_chunks_never_share_a_slot_and_slots_are_as_few_as_the_peak() {
     let trace = Trace::read(crate::DEMO).unwrap();
-    let Steps { steps, slots } = steps(&trace);
-    let mut taken = vec![false; slots];
-    for step in steps {
+    let mut slots = Slots::default();
+    let mut taken = vec![false; usize::try_from(trace.figures().peak_live_chunks).unwrap()];
+    for operation in trace.operations() {
+        let step = slots.step(operation);
         let (slot, free) = match step {
             Step::Allocate { slot, .. } => (slot, false),
             Step::Free { slot } => (slot, true),
@@ -128,7 +129,7 @@ fn live_chunks_never_share_a_slot_and_slots_are_as_few_as_the_peak() {
         assert_eq!(taken[slot as usize], free);
         taken[slot as usize] = !free;
     }
-    assert_eq!(slots as u64, trace.figures().peak_live_chunks);
+    assert_eq!(u64::from(slots.used), trace.figures().peak_live_chunks);
 }
 
 #[test]
