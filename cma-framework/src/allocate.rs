@@ -1,6 +1,6 @@
 //! What a request can be answered with: errors that say why, for every region that was tried.
 
-use crate::config::{Bytes, is_name};
+use crate::config::{Bytes, is_device_name};
 use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 use std::fmt;
 
@@ -38,7 +38,7 @@ impl fmt::Display for Unmatched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unmatched { device, kind } = self;
         write!(f, "no rule of the map matches {}/{}", device.escape_debug(), kind.escape_debug())?;
-        match (is_name(device), is_name(kind)) {
+        match (is_device_name(device), is_device_name(kind)) {
             (true, true) => write!(f, "; add one, such as {device}/{kind}=<region>, or *=<region>"),
             (true, false) => write!(f, "; add one, such as {device}=<region>, or *=<region>"),
             (false, _) => f.write_str("; only a pattern with '*' or '?' can match such a name"),

@@ -8,7 +8,7 @@ mod sharing;
 use crate::allocate::Reason;
 use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
-use crate::loader::{Plugin, name_fault};
+use crate::loader::Plugin;
 use crate::memory::Memory;
 use crate::region::{
     AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Look, Owner, Region, Registered,
@@ -143,10 +143,8 @@ impl Cma {
     pub fn command_line(&self, regions: Option<&str>, map: Option<&str>) -> Result<(), ConfigError> {
         let regions = regions.map(parse_regions).transpose()?;
         let map = map.map(Map::parse).transpose()?;
-        let early = regions.map(|regions| {
-            let handles = regions.iter().map(|r| EarlyHandle::new(r.spec.into()));
-            handles.collect::<Result<Vec<_>, _>>().unwrap_or_else(|e| unreachable!("the grammar has no {e}"))
-        });
+        let early: Option<Vec<_>> =
+            regions.map(|all| all.iter().map(|region| EarlyHandle::of(region.early())).collect());
         let mut setup = self.setup();
         if let Some(early) = early {
             let replaced = setup.command_line.take().or(setup.platform.as_mut().map(std::mem::take));
@@ -284,7 +282,7 @@ impl Cma {
         memory: &mut Option<Box<dyn Memory>>,
         choice: AllocatorChoice,
     ) -> Result<Region, RegisterError> {
-        if let Some(name) = name.as_ref().filter(|name| !crate::config::is_name(name)) {
+        if let Some(name) = name.as_ref().filter(|name| !crate::config::is_region_name(name)) {
             return Err(InvalidRegion::BadName { name: name.clone() }.into());
         }
         if let Some((name, fault)) = choice.fault() {
@@ -385,7 +383,9 @@ impl Cma {
         name: Option<&str>,
         plugin: Plugin,
     ) -> Result<Attachments, RegisterAllocatorError> {
-        if let Some((name, fault)) = name.and_then(|name| name_fault(name).map(|fault| (name, fault))) {
+        if let Some((name, fault)) =
+            name.and_then(|name| crate::config::allocator_name_fault(name).map(|fault| (name, fault)))
+        {
             return Err(RegisterAllocatorError::BadName { name: name.to_string(), fault });
         }
         let registered = Registered { name: name.map(Arc::from), plugin };
@@ -421,26 +421,9 @@ impl Cma {
         self.0.world_number.store(number, Ordering::Release);
     }
 
-    /// The number of a (device, type) pair that the host asks for, or a user of a front end; `None` when there is no room for
-    /// another pair.
-    pub(crate) fn intern(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
-        let number = || self.0.askers.number(device, kind, user);
-        number().or_else(|| {
-            self.drop_unused_askers();
-            number()
-        })
-    }
-
-    /// Makes room for further pairs by dropping those that no live chunk, refusal or recent request refers to.
-    fn drop_unused_askers(&self) {
-        // A request never waits for a change of the configuration. A later one drops them.
-        let Ok(turn) = self.0.setup.try_lock() else { return };
-        let Some(sweep) = self.0.askers.begin_sweep() else { return };
-        // Routes keep numbers. In a new picture each is looked up again and asks for its number.
-        self.change(World::with_no_routes);
-        drop(turn);
-        let used = self.regions().iter().flat_map(Region::askers).collect();
-        self.0.askers.end_sweep(sweep, &used);
+    /// The number of a (device, type) pair.
+    pub(crate) fn intern(&self, device: &str, kind: &str) -> Asker {
+        self.0.askers.number(device, kind)
     }
 
     /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.

@@ -41,7 +41,7 @@ impl EarlyRegion {
         if self.size == 0 {
             return Err(EarlyError::NoSize);
         }
-        if self.name.as_deref().is_some_and(|name| !crate::config::is_name(name)) {
+        if self.name.as_deref().is_some_and(|name| !crate::config::is_region_name(name)) {
             return Err(EarlyError::BadName { name: self.name.clone().unwrap_or_default() });
         }
         if let Some((name, fault)) = self.allocator.fault() {
@@ -71,7 +71,7 @@ pub enum EarlyError {
     #[error("a region of size 0")]
     NoSize,
     /// A name that can't be written in the map.
-    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / @ : ( )", name.escape_debug())]
+    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / | @ : ( )", name.escape_debug())]
     BadName {
         /// The name.
         name: String,
@@ -148,12 +148,12 @@ impl Eq for EarlyHandle {}
 impl EarlyHandle {
     pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
         let request = region.request()?;
-        Ok(EarlyHandle(Arc::new(Early {
-            region,
-            request,
-            state: Mutex::default(),
-            memory: Mutex::default(),
-        })))
+        Ok(EarlyHandle::of((region, request)))
+    }
+
+    /// The early region of a description that was looked over: it has a request.
+    pub(crate) fn of((region, request): (EarlyRegion, ReserveRequest)) -> Self {
+        EarlyHandle(Arc::new(Early { region, request, state: Mutex::default(), memory: Mutex::default() }))
     }
 
     /// What was described.

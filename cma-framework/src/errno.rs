@@ -156,9 +156,7 @@ impl AttributeError {
             AttributeError::TooLarge { .. } | AttributeError::TooLong { .. } => Errno::EFBIG,
             AttributeError::Change(error) => error.errno(),
             AttributeError::Config(error) => error.errno(),
-            AttributeError::NotUtf8 { .. }
-            | AttributeError::Nul { .. }
-            | AttributeError::AllocatorName { .. } => Errno::EINVAL,
+            AttributeError::NotUtf8 { .. } | AttributeError::Nul { .. } => Errno::EINVAL,
         }
     }
 }

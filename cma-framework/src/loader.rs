@@ -18,6 +18,7 @@ mod library;
 mod search;
 mod trial;
 
+use crate::config::allocator_name_fault;
 pub use arrivals::{Arrival, Arrivals};
 use cma_api::PageRange;
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
@@ -54,7 +55,7 @@ impl Plugin {
     /// for doesn't compile.
     pub fn built_in<A: cma_api::Allocator>() -> Plugin {
         const {
-            assert!(name_fault(A::INFO.name).is_none(), "unfit name in the allocator's INFO");
+            assert!(allocator_name_fault(A::INFO.name).is_none(), "unfit name in the allocator's INFO");
             assert!(text_fault(A::INFO.version).is_none(), "unfit version in the allocator's INFO");
             assert!(text_fault(A::INFO.description).is_none(), "unfit description in the allocator's INFO");
         }
@@ -127,7 +128,7 @@ impl Plugin {
 
     fn check_info(&self) -> Result<(), LoadFailure> {
         for (what, text, fault) in [
-            ("name", self.name(), name_fault(self.name())),
+            ("name", self.name(), allocator_name_fault(self.name())),
             ("version", self.version(), text_fault(self.version())),
             ("description", self.description(), text_fault(self.description())),
         ] {
@@ -177,33 +178,6 @@ pub fn load_all(search: &SearchPath, trial: Option<&Trial>) -> Vec<(PathBuf, Res
             Err(error) => (error.path().to_path_buf(), Err(error)),
         })
         .collect()
-}
-
-/// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text and the `alloc`
-/// attribute can hold.
-pub(crate) const fn name_fault(name: &str) -> Option<&'static str> {
-    const LIMIT: usize = 64;
-    let bytes = name.as_bytes();
-    if bytes.is_empty() {
-        return Some("is empty");
-    } else if bytes.len() > LIMIT {
-        return Some("is longer than 64 bytes");
-    } else if matches!(bytes, b"-") {
-        return Some("stands for an allocator without a name");
-    }
-    let mut at = 0;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_graphic() {
-            return Some("has a character that is white space, not printable or not ASCII");
-        } else if matches!(
-            bytes[at],
-            b'=' | b'@' | b'/' | b':' | b';' | b'(' | b')' | b',' | b'[' | b']' | b'*' | b'?'
-        ) {
-            return Some("has one of the characters =@/:;(),[]*? in it");
-        }
-        at += 1;
-    }
-    None
 }
 
 /// What makes a version or description unfit for one line of output, if anything does.

@@ -69,7 +69,7 @@ pub enum InvalidRegion {
         fault: &'static str,
     },
     /// A name that can't be written in the map.
-    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / @ : ( )", name.escape_debug())]
+    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / | @ : ( )", name.escape_debug())]
     BadName {
         /// The name.
         name: String,

@@ -206,20 +206,18 @@ fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
     let _three = cma.alloc_from("a", 4096, 0).unwrap();
     assert_eq!(
         tree.read("regions/a/owners").unwrap(),
-        "0x40000000 20480 cam/frame - - - -\n\
-         0x40005000 4096 two\\u{20}words\\u{a}/common - - - -\n\
-         0x40006000 4096 - - - - -\n"
+        "0x40000000 20480 cam/frame -\n0x40005000 4096 two\\u{20}words\\u{a}/common -\n0x40006000 4096 - -\n"
     );
     cma.alloc("cam", Some("frame"), 32 * MIB, 1 << 20).unwrap_err();
-    let failures = tree.read("regions/a/failures").unwrap();
-    let refused = " 33554432 1048576 cam/frame too small: 32M asked of a region of 16M\n";
-    let age = failures.strip_suffix(refused).unwrap_or_else(|| panic!("{failures}"));
-    assert!(age.parse::<f64>().is_ok(), "a refusal has an age although nothing keeps time: {failures}");
+    assert_eq!(
+        tree.read("regions/a/failures").unwrap(),
+        "- 33554432 1048576 cam/frame too small: 32M asked of a region of 16M\n"
+    );
     let _time = cma_framework::keep_time().unwrap();
     let _four = cma.alloc("mic", None, 4096, 0).unwrap();
     let owners = tree.read("regions/a/owners").unwrap();
     let (_, age) = owners.trim_end().rsplit_once(" mic/common ").unwrap();
-    assert!(age.strip_suffix(" - - -").unwrap().parse::<f64>().is_ok(), "{owners}");
+    assert!(age.parse::<f64>().is_ok(), "{owners}");
 }
 
 #[test]
@@ -312,7 +310,7 @@ fn what_can_name_no_allocator_is_refused_with_the_reason() {
         ("[buddy]", "has one of the characters"),
         ("büddy", "not ASCII"),
         ("best fit", "at column 1"),
-        ("buddy\nbuddy", "no white space"),
+        ("buddy\nbuddy", "is white space"),
         ("(x=1)", "parameters need the name"),
         ("buddy(x", "expected ')'"),
         ("buddy(x)y", "expected the end"),
@@ -387,7 +385,7 @@ fn the_last_refused_writes_are_kept_with_their_reasons() {
     assert_eq!(
         tree.read("errors").unwrap(),
         "1 map: EINVAL: a rule has one '=' at column 3: \"=\"\n\
-        2 regions/0x40000000/alloc: EINVAL: \"-\" can't be the name of an allocator: it stands for an allocator without a name\n"
+        2 regions/0x40000000/alloc: EINVAL: this can't be the name of an allocator: it stands for an allocator without a name at column 1: \"-\"\n"
     );
     for _ in 0..20 {
         refused(&tree, "map", "x".repeat(LONGEST_TEXT - 1) + "=");

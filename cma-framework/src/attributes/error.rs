@@ -54,14 +54,6 @@ pub enum AttributeError {
     /// A mistake in a map or in an allocator with parameters, with its place.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A name that no allocator can have.
-    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
-    AllocatorName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        fault: &'static str,
-    },
     /// The region keeps the allocator it has.
     #[error(transparent)]
     Change(#[from] ChangeError),

@@ -4,7 +4,6 @@
 use super::{Attribute, AttributeError, line_if_any, lists};
 use crate::Cma;
 use crate::config::parse_allocator;
-use crate::loader::name_fault;
 use crate::region::{AllocatorChoice, AllocatorState, Region};
 use std::fmt::Display;
 
@@ -62,15 +61,7 @@ fn problem(region: &Region) -> String {
 }
 
 fn set_alloc(cma: &Cma, region: &Region, text: &str) -> Result<(), AttributeError> {
-    let choice = match parse_allocator(text)? {
-        None => AllocatorChoice::Default,
-        Some(allocator) => {
-            if let Some(fault) = name_fault(allocator.name) {
-                return Err(AttributeError::AllocatorName { name: allocator.name.to_string(), fault });
-            }
-            allocator.into()
-        }
-    };
+    let choice = parse_allocator(text)?.map_or(AllocatorChoice::Default, AllocatorChoice::from);
     cma.set_region_allocator(region, choice)?;
     Ok(())
 }

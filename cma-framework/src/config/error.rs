@@ -51,9 +51,33 @@ pub enum Mistake {
     /// No name where one has to stand.
     #[error("expected a region's name")]
     NoRegionName,
-    /// A character that no name may have.
-    #[error("names take no white space, control characters or any of ; , = / @ : ( )")]
+    /// A character that no name of a region may have.
+    #[error("the name of a region takes no white space, control characters or any of ; , = / | @ : ( )")]
     BadName,
+    /// A character that no pattern for devices or types may have.
+    #[error("names of devices and types take no white space, control characters or any of ; , = / |")]
+    BadPattern,
+    /// A name that no allocator can have.
+    #[error("this can't be the name of an allocator: it {fault}")]
+    BadAllocatorName {
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// White space within a region, other than beside its `=`.
+    #[error(
+        "white space may stand only beside ';' and '=' and at both ends; a region is name=size[@start][/alignment][:allocator[(params)]]"
+    )]
+    Blank,
+    /// Several regions in one place of a list.
+    #[error(
+        "expected one region's name; a list of regions is separated by ',' and tried in its order, as in camera=b1,b2"
+    )]
+    Group,
+    /// A range in place of a start.
+    #[error(
+        "expected one address behind '@', where the region starts, as in name=64M@0x40000000; leave it out to have the region anywhere"
+    )]
+    Window,
     /// A wildcard in the name of a region.
     #[error("the name of a region takes no wildcard")]
     WildcardInName,
@@ -69,6 +93,11 @@ pub enum Mistake {
     /// Something behind a number that is no suffix.
     #[error("a number takes one suffix at most: K, M, G, T, P or E, for powers of 1024")]
     BadSuffix,
+    /// A suffix of powers of 1000.
+    #[error(
+        "KB, MB and so on mean powers of 1000 to some, so they are not taken; write K or KiB, M or MiB, G or GiB for powers of 1024"
+    )]
+    DecimalSuffix,
     /// A fraction.
     #[error("sizes are whole numbers; write 8704K for 8.5M")]
     Fraction,
@@ -79,8 +108,11 @@ pub enum Mistake {
     #[error("8 and 9 are no octal digits; a number that starts with 0 is octal")]
     BadOctal,
     /// The number is larger than 64 bits can say.
-    #[error("the number is larger than a 64-bit address space")]
+    #[error("the number is too large: it needs more than 64 bits")]
     NumberTooLarge,
+    /// The size is larger than the address space once it is rounded up to pages.
+    #[error("the size, rounded up to whole pages of 4K, is more than a 64-bit address space holds")]
+    SizeTooLarge,
     /// An explicit 0.
     #[error("a size, start or alignment of 0 is not allowed; leave it out to have none")]
     Zero,

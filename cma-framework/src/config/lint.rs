@@ -2,12 +2,13 @@
 //!
 //! Pure: text and board in, findings out. A program shows them with the place underlined.
 
-use super::map::Pattern;
+mod patterns;
+
 use super::{AllocatorSpec, Bank, Bytes, Growth, Map, ParsedRegion, Span};
-use crate::early::EarlyRegion;
 use crate::reserve::{Banks, ReserveError};
-use cma_api::{DmaAddr, PAGE_SIZE, PageRange, Pages};
-use std::collections::HashSet;
+use cma_api::{DmaAddr, PAGE_SIZE, Pages};
+use patterns::Patterns;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// Something worth a look in a configuration.
@@ -97,12 +98,16 @@ pub enum Problem {
         /// The size in bytes as written.
         size: u64,
     },
+    /// There are no regions.
+    NoRegions,
     /// There is no memory for a region.
     NoMemory {
         /// The region.
         region: String,
         /// Why.
         reason: ReserveError,
+        /// The board's memory.
+        banks: Vec<Bank>,
         /// The region in its way, if it is one.
         overlaps: Option<String>,
     },
@@ -139,14 +144,31 @@ impl Problem {
             Problem::UnknownAllocator { known, .. } => {
                 format!("load a plug-in of that name, or use one of: {}", known.join(", "))
             }
+            Problem::NoRegions => "name some, as in b1=32M;b2=16M".to_string(),
             Problem::NoMemory { overlaps: Some(_), .. } => "move or shrink one of the two".to_string(),
-            Problem::NoMemory { .. } => "make it smaller, or move it to a bank that holds it".to_string(),
+            Problem::NoMemory { reason: ReserveError::NoSpace { wanted, largest, .. }, .. }
+                if largest >= wanted =>
+            {
+                "give it a smaller alignment".to_string()
+            }
+            Problem::NoMemory { reason: ReserveError::NoMemoryThere { .. }, banks, .. } => {
+                format!("move it into a bank that holds it: {}", listed(banks))
+            }
+            Problem::NoMemory { banks, .. } => {
+                format!("make it smaller, or take regions out of its bank: {}", listed(banks))
+            }
         }
     }
 }
 
 /// As many regions as a message names.
 const LISTED: usize = 4;
+
+/// Banks as size@start.
+fn listed(banks: &[Bank]) -> String {
+    let bank = |bank: &Bank| format!("{}@{}", Bytes(bank.0.bytes()), bank.0.start());
+    banks.iter().map(bank).collect::<Vec<_>>().join(", ")
+}
 
 /// `size` bytes rounded up to pages.
 fn whole_pages(size: u64) -> Bytes {
@@ -198,7 +220,8 @@ impl fmt::Display for Problem {
             Problem::UnknownAllocator { name, .. } => {
                 write!(f, "no allocator \"{name}\" is known; the region would wait for it")
             }
-            Problem::NoMemory { region, overlaps: Some(other), reason } => {
+            Problem::NoRegions => f.write_str("no region is configured, so no request can be served"),
+            Problem::NoMemory { region, overlaps: Some(other), reason, .. } => {
                 write!(f, "region \"{region}\" overlaps region \"{other}\": {reason}")
             }
             Problem::NoMemory { region, reason, .. } => {
@@ -230,10 +253,14 @@ pub fn lint(
     allocators: &[&str],
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
+    if regions.is_empty() {
+        findings.push(Finding { problem: Problem::NoRegions, source: Source::Regions, span: 0..0 });
+    }
     no_memory(regions, banks, growth, &mut findings);
+    let named = map.rule_spans().iter().flat_map(|rule| &rule.regions).map(|span| map.part(span)).collect();
     for region in regions {
         rounded(region, &mut findings);
-        region_alone(region, map, allocators, &mut findings);
+        region_alone(region, &named, allocators, &mut findings);
     }
     findings.sort_by_key(|finding| finding.span.start);
     unknown_regions(regions, map, &mut findings);
@@ -244,21 +271,22 @@ pub fn lint(
 }
 
 fn no_memory(regions: &[ParsedRegion<'_>], banks: &[Bank], growth: Growth, findings: &mut Vec<Finding>) {
-    let mut banks = Banks::new(banks, growth);
-    let mut placed: Vec<(&str, PageRange)> = Vec::new();
+    let mut free = Banks::new(banks, growth);
+    let mut placed: HashMap<u64, &str> = HashMap::new();
     for region in regions {
-        let Ok(request) = EarlyRegion::from(region.spec).request() else { continue };
-        match banks.set_aside(&request) {
-            Ok(range) => placed.push((region.spec.name, range)),
+        match free.set_aside(region.request()) {
+            Ok(range) => {
+                placed.insert(range.first_page(), region.spec.name);
+            }
             Err(reason) => {
                 let overlaps = match &reason {
-                    ReserveError::Taken { taken, .. } => placed.iter().find(|(_, range)| range == taken),
+                    ReserveError::Taken { taken, .. } => placed.get(&taken.first_page()),
                     _ => None,
                 };
-                let overlaps = overlaps.map(|(name, _)| (*name).to_string());
+                let overlaps = overlaps.map(ToString::to_string);
                 let span = region.spans.start.clone().unwrap_or(region.spans.size.clone());
                 let region = region.spec.name.to_string();
-                let problem = Problem::NoMemory { region, reason, overlaps };
+                let problem = Problem::NoMemory { region, reason, banks: banks.to_vec(), overlaps };
                 findings.push(Finding { problem, source: Source::Regions, span });
             }
         }
@@ -273,8 +301,8 @@ fn rounded(region: &ParsedRegion<'_>, findings: &mut Vec<Finding>) {
         let problem = Problem::SizeRounded { region: name.clone(), size: spec.size };
         findings.push(Finding { problem, source: Source::Regions, span: spans.size.clone() });
     }
-    let request = EarlyRegion::from(*spec).request();
-    if let (Some(start), Ok(request), Some(span)) = (spec.start, request, &spans.start)
+    let request = region.request();
+    if let (Some(start), Some(span)) = (spec.start, &spans.start)
         && let Some(moved) = request.start
         && moved != start
     {
@@ -284,10 +312,15 @@ fn rounded(region: &ParsedRegion<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn region_alone(region: &ParsedRegion<'_>, map: &Map, allocators: &[&str], findings: &mut Vec<Finding>) {
+/// `named` are the regions that the map names.
+fn region_alone(
+    region: &ParsedRegion<'_>,
+    named: &HashSet<&str>,
+    allocators: &[&str],
+    findings: &mut Vec<Finding>,
+) {
     let name = region.spec.name;
-    let mut named = map.rule_spans().iter().flat_map(|rule| &rule.regions);
-    if !named.any(|span| map.part(span) == name) {
+    if !named.contains(name) {
         let problem = Problem::Unreached { region: name.to_string() };
         findings.push(Finding { problem, source: Source::Regions, span: region.spans.name.clone() });
     }
@@ -326,14 +359,19 @@ fn unknown_regions(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<F
 }
 
 fn covered_patterns(map: &Map, findings: &mut Vec<Finding>) {
-    let mut earlier: Vec<&Pattern> = Vec::new();
+    // By device and, under it, by type: the place of the first pattern that is written so.
+    let mut earlier: Patterns<Patterns<Span>> = Patterns::default();
     for rule in map.rule_spans() {
         let mut covered = Vec::new();
         for pattern in &rule.patterns {
-            if let Some(by) = earlier.iter().find(|by| covers_pattern(map, by, pattern)) {
-                covered.push((pattern.span.clone(), by.span.clone()));
+            let device = map.part(&pattern.device);
+            let kind = pattern.kind.as_ref().map_or("*", |span| map.part(span));
+            let by = earlier.covering(device).flat_map(|kinds| kinds.covering(kind));
+            if let Some(by) = by.min_by_key(|by| by.start) {
+                covered.push((pattern.span.clone(), by.clone()));
             }
-            earlier.push(pattern);
+            let known = earlier.at(device).get_or_insert_default().at(kind);
+            known.get_or_insert_with(|| pattern.span.clone());
         }
         // A pattern that repeats one of its own rule is harmless; only what earlier rules take away makes a rule dead.
         let whole_rule = covered.len() == rule.patterns.len();
@@ -346,21 +384,6 @@ fn covered_patterns(map: &Map, findings: &mut Vec<Finding>) {
             findings.push(Finding { problem, source: Source::Map, span });
         }
     }
-}
-
-/// Whether `by` matches every request that `pattern` matches.
-fn covers_pattern(map: &Map, by: &Pattern, pattern: &Pattern) -> bool {
-    let any = |kind: &Option<Span>| kind.as_ref().map_or("*".to_string(), |span| map.part(span).to_string());
-    covers(map.part(&by.device), map.part(&pattern.device)) && covers(&any(&by.kind), &any(&pattern.kind))
-}
-
-/// Whether `by` matches every name that `pattern` matches. Both may have `?` anywhere and a `*` at the end.
-fn covers(by: &str, pattern: &str) -> bool {
-    let (by_fixed, by_open) = by.strip_suffix('*').map_or((by, false), |fixed| (fixed, true));
-    let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
-    let mut rest = fixed.chars();
-    let prefix = by_fixed.chars().all(|b| rest.next().is_some_and(|p| b == '?' || b == p));
-    prefix && (by_open || (!open && rest.next().is_none()))
 }
 
 #[cfg(test)]

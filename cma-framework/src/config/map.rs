@@ -5,9 +5,11 @@
 //! rule    ::= pattern { ',' pattern } '=' region-name { ',' region-name }
 //! pattern ::= dev-pattern [ '/' type-pattern ] | '/' type-pattern
 //! ```
+//!
+//! White space beside `;`, `,` and `=` and at both ends means nothing.
 
 use super::error::{ConfigError, Mistake, Span};
-use super::{is_name, is_name_char};
+use super::names::{is_pattern_char, is_region_char, is_region_name};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -87,8 +89,8 @@ pub(super) struct Pattern {
 }
 
 impl Map {
-    /// Reads a map. White space around the whole of it is passed over; an empty text is the empty map, which
-    /// matches nothing.
+    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is passed over; an empty text
+    /// is the empty map, which matches nothing.
     ///
     /// # Errors
     ///
@@ -113,12 +115,13 @@ impl Map {
     /// A name or pattern in them that the grammar doesn't have, with its place in the text they write.
     pub fn from_rules(rules: &[RuleSpec<'_>]) -> Result<Map, ConfigError> {
         for rule in rules {
-            let patterns = rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
             // Each is one part of the text, or the text would say something else.
-            if let Some(part) =
-                patterns.chain(rule.regions.iter().copied()).find(|p| !p.chars().all(is_name_char))
-            {
-                return Err(ConfigError::new(part, 0..part.len(), Mistake::BadName));
+            let mut patterns = rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
+            if let Some(part) = patterns.find(|part| !part.chars().all(is_pattern_char)) {
+                return Err(ConfigError::new(part, 0..part.len(), Mistake::BadPattern));
+            }
+            if let Some(name) = rule.regions.iter().find(|name| !name.chars().all(is_region_char)) {
+                return Err(ConfigError::new(name, 0..name.len(), Mistake::BadName));
             }
         }
         Map::parse(&rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"))
@@ -189,9 +192,12 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule, ConfigError> {
     let fail = |span, mistake| Err(ConfigError::new(text, span, mistake));
+    let whole = span.clone();
+    let span = trimmed(text, span);
     let rule = &text[span.clone()];
     if rule.is_empty() {
-        return fail(span.start..span.start + 1, Mistake::Empty);
+        // The separator that ends it; the last rule is never empty.
+        return fail(whole.end..text.len().min(whole.end + 1), Mistake::Empty);
     }
     let Some(equals) = rule.find('=').map(|n| span.start + n) else {
         return fail(span.end..span.end, Mistake::NoRegions);
@@ -206,10 +212,12 @@ fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule,
     let mut regions = Vec::new();
     for part in split(text, equals + 1..span.end) {
         let name = &text[part.clone()];
-        if name.is_empty() {
+        if name.contains('|') {
+            return fail(part, Mistake::Group);
+        } else if name.is_empty() {
             return fail(part, if regions.is_empty() { Mistake::NoRegions } else { Mistake::NoRegionName });
-        } else if !is_name(name) {
-            let wild = name.chars().all(is_name_char);
+        } else if !is_region_name(name) {
+            let wild = name.chars().all(is_region_char);
             return fail(part, if wild { Mistake::WildcardInName } else { Mistake::BadName });
         }
         regions.push(part);
@@ -241,8 +249,8 @@ fn parse_pattern(text: &str, span: Span, device: &mut Option<Span>) -> Result<Pa
         {
             return fail(part.start + star..part.start + star + 1, Mistake::StarInside);
         }
-        if !written.chars().all(is_name_char) {
-            return fail(part.clone(), Mistake::BadName);
+        if !written.chars().all(is_pattern_char) {
+            return fail(part.clone(), Mistake::BadPattern);
         }
     }
     if !own_device.is_empty() {
@@ -254,13 +262,20 @@ fn parse_pattern(text: &str, span: Span, device: &mut Option<Span>) -> Result<Pa
     }
 }
 
-/// The comma-separated parts of `span`.
+/// `span` without the white space at both ends of it.
+fn trimmed(text: &str, span: Span) -> Span {
+    let part = &text[span.clone()];
+    let start = span.end - part.trim_start().len();
+    start..start + part.trim().len()
+}
+
+/// The comma-separated parts of `span`, without white space around them.
 fn split(text: &str, span: Span) -> impl Iterator<Item = Span> {
     let mut at = span.start;
     text[span].split(',').map(move |part| {
         let part = at..at + part.len();
         at = part.end + 1;
-        part
+        trimmed(text, part)
     })
 }
 

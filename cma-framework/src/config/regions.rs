@@ -4,11 +4,16 @@
 //! cma    ::= [ region { ';' region } [ ';' ] ]
 //! region ::= name '=' size [ '@' start ] [ '/' alignment ] [ ':' allocator [ '(' params ')' ] ]
 //! ```
+//!
+//! White space beside `;` and `=` and at both ends means nothing.
 
 use super::error::{ConfigError, Mistake, Span};
+use super::names::{allocator_name_fault, is_region_char, is_region_name};
 use super::size::{Bytes, parse_size};
-use super::{is_name, is_name_char};
-use cma_api::{Alignment, DmaAddr, Pages};
+use crate::early::{EarlyError, EarlyRegion};
+use crate::reserve::ReserveRequest;
+use cma_api::DmaAddr;
+use std::collections::HashSet;
 use std::fmt;
 
 /// A region as a board or a command line describes it, before it has memory.
@@ -78,6 +83,20 @@ pub struct ParsedRegion<'a> {
     pub spec: RegionSpec<'a>,
     /// Where its parts stand.
     pub spans: RegionSpans,
+    /// What it needs from a reserver: that there is one is what makes it a region.
+    request: ReserveRequest,
+}
+
+impl ParsedRegion<'_> {
+    /// The region to register, and what it needs from a reserver.
+    pub(crate) fn early(&self) -> (EarlyRegion, ReserveRequest) {
+        (self.spec.into(), self.request.clone())
+    }
+
+    /// What it needs from a reserver.
+    pub(super) fn request(&self) -> &ReserveRequest {
+        &self.request
+    }
 }
 
 /// Where the parts of a region stand in the text; `None` for those that are left out.
@@ -95,7 +114,7 @@ pub struct RegionSpans {
     pub allocator: Option<Span>,
 }
 
-/// Reads a `cma=` text. White space around the whole of it is passed over.
+/// Reads a `cma=` text. White space beside `;` and `=` and at both ends is passed over.
 ///
 /// # Errors
 ///
@@ -103,19 +122,28 @@ pub struct RegionSpans {
 pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
     let mut cursor = Cursor::over(text);
     let mut regions: Vec<ParsedRegion<'_>> = Vec::new();
+    let mut names = HashSet::new();
     while cursor.at < cursor.end {
         if !regions.is_empty() && cursor.rest().starts_with(';') {
             return Err(cursor.mistake(cursor.at..cursor.at + 1, Mistake::Empty));
         }
         let region = cursor.region()?;
-        if regions.iter().any(|other| other.spec.name == region.spec.name) {
+        if !names.insert(region.spec.name) {
             return Err(cursor.mistake(region.spans.name, Mistake::DuplicateName));
         }
         regions.push(region);
+        let behind = cursor.at;
+        cursor.skip_blanks();
         if cursor.at < cursor.end && !cursor.eat(';') {
-            let until = cursor.rest().find(';').map_or(cursor.end, |n| cursor.at + n);
-            return Err(cursor.mistake(cursor.at..until, Mistake::LeftOver));
+            let mistake = match cursor.rest().starts_with(['@', '/', ':', '(']) {
+                true if cursor.at > behind => Mistake::Blank,
+                _ => Mistake::LeftOver,
+            };
+            let until = cursor.until(&[';']).1.end;
+            let until = behind + cursor.text[behind..until].trim_end().len();
+            return Err(cursor.mistake(behind..until, mistake));
         }
+        cursor.skip_blanks();
     }
     Ok(regions)
 }
@@ -150,6 +178,10 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at..self.end).unwrap_or_default()
     }
 
+    fn skip_blanks(&mut self) {
+        self.at = self.end - self.rest().trim_start().len();
+    }
+
     fn eat(&mut self, expected: char) -> bool {
         let found = self.rest().starts_with(expected);
         if found {
@@ -172,46 +204,31 @@ impl<'a> Cursor<'a> {
     }
 
     fn region(&mut self) -> Result<ParsedRegion<'a>, ConfigError> {
-        let (name, name_span) = self.until(&[';', ',', '=', '/', '@', ':', '(', ')']);
-        if name.is_empty() {
-            return Err(self.mistake(name_span, Mistake::NoRegionName));
-        }
-        if !is_name(name) {
-            let wild = name.chars().all(is_name_char);
-            return Err(
-                self.mistake(name_span, if wild { Mistake::WildcardInName } else { Mistake::BadName })
-            );
-        }
-        if !self.eat('=') {
-            return Err(self.mistake(self.at..self.at, Mistake::NoEquals));
-        }
+        let (name, name_span) = self.name()?;
+        self.skip_blanks();
         let (size, size_span) = self.number()?;
-        let start = self.eat('@').then(|| self.number()).transpose()?;
+        let start = self.eat('@').then(|| self.start()).transpose()?;
         let alignment = self.eat('/').then(|| self.number()).transpose()?;
         if start.is_none() && alignment.is_some() && self.rest().starts_with('@') {
             return Err(self.mistake(self.at..self.at + 1, Mistake::StartAfterAlignment));
         }
-        if let Some((value, span)) = &alignment
-            && !value.is_power_of_two()
-        {
-            return Err(self.mistake(span.clone(), Mistake::NotPowerOfTwo));
-        }
-        if let Some((start, span)) = &start {
-            let alignment = Alignment::new(alignment.as_ref().map_or(0, |a| a.0)).unwrap_or_default();
-            let end = DmaAddr::new(*start)
-                .align_up(alignment)
-                .and_then(|s| s.page().checked_add(Pages::covering(size).get()));
-            if end.is_none_or(|end| end > cma_api::PageRange::ADDRESS_SPACE_PAGES) {
-                return Err(self.mistake(span.clone(), Mistake::PastTheTop));
-            }
-        } else if size > u64::MAX - (cma_api::PAGE_SIZE - 1) {
-            return Err(self.mistake(size_span, Mistake::NumberTooLarge));
-        }
-        let (allocator, allocator_span) = if self.eat(':') { self.allocator()? } else { (None, None) };
         let (start, start_span) = start.map_or((None, None), |(v, s)| (Some(DmaAddr::new(v)), Some(s)));
         let (alignment, alignment_span) = alignment.map_or((None, None), |(v, s)| (Some(v), Some(s)));
+        // What was read so far can be wrong as a whole; the allocator's name is looked at as it is read.
+        let plain = RegionSpec { name, size, start, alignment, allocator: None };
+        let request = EarlyRegion::from(plain).request().map_err(|error| {
+            let (span, mistake) = match error {
+                EarlyError::Alignment { .. } => (alignment_span.as_ref(), Mistake::NotPowerOfTwo),
+                EarlyError::PastTheTop { start: Some(_), .. } => (start_span.as_ref(), Mistake::PastTheTop),
+                EarlyError::PastTheTop { .. } => (None, Mistake::SizeTooLarge),
+                EarlyError::NoSize => (None, Mistake::Zero),
+                _ => (Some(&name_span), Mistake::BadName),
+            };
+            self.mistake(span.unwrap_or(&size_span).clone(), mistake)
+        })?;
+        let (allocator, allocator_span) = if self.eat(':') { self.allocator()? } else { (None, None) };
         Ok(ParsedRegion {
-            spec: RegionSpec { name, size, start, alignment, allocator },
+            spec: RegionSpec { allocator, ..plain },
             spans: RegionSpans {
                 name: name_span,
                 size: size_span,
@@ -219,7 +236,40 @@ impl<'a> Cursor<'a> {
                 alignment: alignment_span,
                 allocator: allocator_span,
             },
+            request,
         })
+    }
+
+    /// A region's name and the `=` behind it.
+    fn name(&mut self) -> Result<(&'a str, Span), ConfigError> {
+        let from = self.at;
+        let (name, span) = self.until(&[';', '=']);
+        let name = name.trim_end();
+        let span = span.start..span.start + name.len();
+        if !self.eat('=') {
+            let end = from + name.find(|c| !is_region_char(c)).unwrap_or(name.len());
+            let mistake = if end == from { Mistake::NoRegionName } else { Mistake::NoEquals };
+            return Err(self.mistake(end..end, mistake));
+        }
+        if name.is_empty() {
+            return Err(self.mistake(span, Mistake::NoRegionName));
+        }
+        if !is_region_name(name) {
+            let wild = name.chars().all(is_region_char);
+            return Err(self.mistake(span, if wild { Mistake::WildcardInName } else { Mistake::BadName }));
+        }
+        Ok((name, span))
+    }
+
+    /// Where a region starts: one address, and no range.
+    fn start(&mut self) -> Result<(u64, Span), ConfigError> {
+        if let Ok((_, len)) = parse_size(self.rest())
+            && self.rest()[len..].starts_with('-')
+        {
+            let (range, span) = self.until(&[';', '/', ':']);
+            return Err(self.mistake(span.start..span.start + range.trim_end().len(), Mistake::Window));
+        }
+        self.number()
     }
 
     /// A number that is not 0.
@@ -238,7 +288,9 @@ impl<'a> Cursor<'a> {
     /// What stands behind `:`. An empty name is the default allocator, which takes no parameters, since nobody
     /// knows which it will be.
     fn allocator(&mut self) -> Result<(Option<AllocatorSpec<'a>>, Option<Span>), ConfigError> {
-        let (name, span) = self.until(&[';', '(', ',', '=', '/', '@', ':', ')']);
+        let (name, span) = self.until(&[';', '(']);
+        let name = name.trim_end();
+        let span = span.start..span.start + name.len();
         if name.is_empty() {
             return if self.rest().starts_with('(') {
                 Err(self.mistake(self.at..self.at + 1, Mistake::ParamsOfNobody))
@@ -246,8 +298,11 @@ impl<'a> Cursor<'a> {
                 Ok((None, None))
             };
         }
-        if !is_name(name) {
-            return Err(self.mistake(span, Mistake::BadName));
+        if let Some(fault) = allocator_name_fault(name) {
+            return Err(self.mistake(span, Mistake::BadAllocatorName { fault }));
+        }
+        if span.end < self.at && self.rest().starts_with('(') {
+            return Err(self.mistake(span.end..self.at, Mistake::Blank));
         }
         let opened = self.at;
         let params = if self.eat('(') {

@@ -4,11 +4,12 @@ use super::error::Mistake;
 use std::fmt;
 
 /// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix K, M, G, T, P
-/// or E (powers of 1024, any case). Answers with the number and the bytes of text it took.
+/// or E (powers of 1024, any case), which may be written KiB, MiB and so on. Answers with the number and the bytes of text it took.
 ///
 /// # Errors
 ///
-/// [`Mistake::NoNumber`], [`Mistake::BadOctal`], [`Mistake::BadSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the length of
+/// [`Mistake::NoNumber`], [`Mistake::BadOctal`], [`Mistake::BadSuffix`],
+/// [`Mistake::DecimalSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the length of
 /// the text that is wrong.
 pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     let bytes = text.as_bytes();
@@ -32,7 +33,10 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
         Some(b'E') => 60,
         _ => 0,
     };
-    let taken = end + usize::from(shift != 0);
+    let mut taken = end + usize::from(shift != 0);
+    if shift != 0 && bytes.get(taken..taken + 2).is_some_and(|unit| unit.eq_ignore_ascii_case(b"iB")) {
+        taken += 2;
+    }
     let behind = &text[taken..];
     if let Some(fraction) = behind.strip_prefix('.')
         && shift == 0
@@ -42,7 +46,9 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     }
     let letters = behind.bytes().take_while(u8::is_ascii_alphanumeric).count();
     if letters > 0 {
-        return Err((Mistake::BadSuffix, taken + letters));
+        let decimal = shift != 0 && taken == end + 1 && behind[..letters].eq_ignore_ascii_case("B");
+        let mistake = if decimal { Mistake::DecimalSuffix } else { Mistake::BadSuffix };
+        return Err((mistake, taken + letters));
     }
     let mut value: u64 = 0;
     for digit in &bytes[prefix..end] {

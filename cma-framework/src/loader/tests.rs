@@ -5,19 +5,19 @@ use super::*;
 #[test]
 fn a_name_is_a_word_that_cma_text_can_hold() {
     for good in ["best-fit", "x", "tlsf.2", "a_b", "--", "#1"] {
-        assert_eq!(name_fault(good), None, "{good}");
+        assert_eq!(allocator_name_fault(good), None, "{good}");
     }
     for bad in "= @ / : ; ( ) , [ ]".split(' ') {
-        let fault = name_fault(&format!("a{bad}b")).unwrap_or_default();
+        let fault = allocator_name_fault(&format!("a{bad}b")).unwrap_or_default();
         assert!(fault.contains(bad), "{bad}: {fault}");
     }
     for bad in ["a b", " a", "a\n", "\u{a0}", "\u{e9}", "\0", "\x1b[1m"] {
-        assert!(name_fault(bad).is_some_and(|fault| fault.contains("white space")), "{bad:?}");
+        assert!(allocator_name_fault(bad).is_some_and(|fault| fault.contains("white space")), "{bad:?}");
     }
-    assert_eq!(name_fault(""), Some("is empty"));
-    assert_eq!(name_fault("-"), Some("stands for an allocator without a name"));
-    assert_eq!(name_fault(&"x".repeat(64)), None);
-    assert_eq!(name_fault(&"x".repeat(65)), Some("is longer than 64 bytes"));
+    assert_eq!(allocator_name_fault(""), Some("is empty"));
+    assert_eq!(allocator_name_fault("-"), Some("stands for an allocator without a name"));
+    assert_eq!(allocator_name_fault(&"x".repeat(64)), None);
+    assert_eq!(allocator_name_fault(&"x".repeat(65)), Some("is longer than 64 bytes"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::chunks::ChunkTable;
 use super::{Region, State};
 use crate::allocate::Reason;
 use crate::events;
-use crate::loader::{Plugin, name_fault};
+use crate::loader::Plugin;
 use cma_api::PageRange;
 use cma_api::v1::AllocatorBox;
 use spin::mutex::SpinMutexGuard;
@@ -62,7 +62,9 @@ impl AllocatorChoice {
     /// What is wrong with the name it asks for.
     pub(crate) fn fault(&self) -> Option<(&str, &'static str)> {
         match self {
-            AllocatorChoice::Named { name, .. } => name_fault(name).map(|fault| (name.as_str(), fault)),
+            AllocatorChoice::Named { name, .. } => {
+                crate::config::allocator_name_fault(name).map(|fault| (name.as_str(), fault))
+            }
             AllocatorChoice::Default | AllocatorChoice::Given { .. } => None,
         }
     }

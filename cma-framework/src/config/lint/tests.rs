@@ -80,7 +80,9 @@ fn covering_agrees_with_trying_every_name() {
         for pattern in &patterns {
             let all = names.iter().all(|name| !matches(pattern, name) || matches(by, name));
             let (by, pattern) = (str::from_utf8(by).unwrap(), str::from_utf8(pattern).unwrap());
-            assert_eq!(covers(by, pattern), all, "{by} covers {pattern}");
+            let mut earlier = Patterns::default();
+            earlier.at(by).get_or_insert(());
+            assert_eq!(earlier.covering(pattern).count() > 0, all, "{by} covers {pattern}");
         }
     }
 }
@@ -129,6 +131,27 @@ fn allocators_nobody_knows() {
     let found = found("a=1M:bestfit", "*=a");
     assert_eq!(found[0].0, "bestfit");
     assert!(found[0].1.remedy().contains("best-fit, buddy"));
+}
+
+#[test]
+fn no_region_at_all_is_found() {
+    assert_eq!(found("", ""), [(String::new(), Problem::NoRegions)]);
+}
+
+#[test]
+fn what_to_do_about_missing_memory_depends_on_what_is_missing() {
+    let remedy = |regions| found(regions, "*=a")[0].1.remedy();
+    assert_eq!(remedy("a=1M/4G"), "give it a smaller alignment");
+    assert!(remedy("a=1G").starts_with("make it smaller"));
+    assert!(remedy("a=1M@0x20000000").contains("a bank that holds it: 256M@0x40000000"));
+}
+
+#[test]
+fn the_first_of_the_patterns_that_cover_one_is_named() {
+    let found = found("a=1M", "ca*/x=a;cam?ra=a;c*/x=a;camera/x=a");
+    let (place, problem) = found.last().unwrap();
+    assert_eq!(place, "camera/x");
+    assert!(matches!(problem, Problem::NeverMatches { covered_by, .. } if covered_by == "ca*/x"));
 }
 
 #[test]

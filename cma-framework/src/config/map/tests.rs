@@ -67,13 +67,43 @@ fn every_mistake_is_named_at_its_place() {
         ("a*b=r", Mistake::StarInside, "*"),
         ("a**=r", Mistake::StarInside, "*"),
         ("a/*b=r", Mistake::StarInside, "*"),
-        ("a b=r", Mistake::BadName, "a b"),
+        ("a b=r", Mistake::BadPattern, "a b"),
+        ("a,b c=r", Mistake::BadPattern, "b c"),
+        ("a|b=r", Mistake::BadPattern, "a|b"),
+        ("a/x y=r", Mistake::BadPattern, "x y"),
+        ("a=r|s", Mistake::Group, "r|s"),
+        ("a=r | s,t", Mistake::Group, "r | s"),
+        ("a=soc:r", Mistake::BadName, "soc:r"),
+        ("a=r s", Mistake::BadName, "r s"),
+        (" a = r ; ; b = s", Mistake::Empty, ";"),
+        ("a=r; b", Mistake::NoRegions, ""),
         ("a=r*", Mistake::WildcardInName, "r*"),
         ("a=r/s", Mistake::BadName, "r/s"),
         ("a=r\nb=s", Mistake::SecondEquals, "="),
     ] {
         let error = Map::parse(text).expect_err(text);
         assert_eq!((&error.mistake, error.found()), (&mistake, found), "{text}");
+    }
+}
+
+#[test]
+fn devices_may_have_the_names_that_linux_gives_them() {
+    for name in ["soc:gpu", "0000:03:00.0", "amba_pl@0", "amba_pl@0:udmabuf@0x00", "gpu(0)", "日本"] {
+        assert_eq!(route(&format!("{name}=r"), name, COMMON).as_deref(), Some("r"), "{name}");
+        assert_eq!(route(&format!("x/{name}=r"), "x", name).as_deref(), Some("r"), "{name}");
+        let patterns = [PatternSpec::typed(name, name)];
+        let map = Map::from_rules(&[RuleSpec::new(&patterns, &["r"])]).unwrap();
+        assert_eq!(map.text(), format!("{name}/{name}=r"));
+    }
+}
+
+#[test]
+fn white_space_beside_separators_means_nothing() {
+    let plain = Map::parse("a/x,b=r,s;/y=t").unwrap();
+    for text in [" a/x , b = r , s ; /y = t ; ", "a/x,\n\tb=r,\ns;\r\n/y=t\n", "\u{2003}a/x,b=r,s ;/y=t;\n"] {
+        let map = Map::parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}"));
+        assert!(map.rules().eq(plain.rules()), "{text:?}");
+        assert_eq!(map.text(), text);
     }
 }
 

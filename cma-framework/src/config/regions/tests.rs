@@ -43,21 +43,74 @@ fn every_mistake_is_named_at_its_place() {
         ("a=1M/3", Mistake::NotPowerOfTwo, "3"),
         ("a=16E", Mistake::NumberTooLarge, "16E"),
         ("a=18446744073709551616", Mistake::NumberTooLarge, "18446744073709551616"),
-        ("a=0xffffffffffffffff", Mistake::NumberTooLarge, "0xffffffffffffffff"),
+        ("a=0xffffffffffffffff", Mistake::SizeTooLarge, "0xffffffffffffffff"),
         ("a=2@0xfffffffffffff001", Mistake::PastTheTop, "0xfffffffffffff001"),
         ("a=1M@15E/8E", Mistake::PastTheTop, "15E"),
         ("a=1M:b(c", Mistake::UnclosedParams, "(c"),
         ("a=1M:(c)", Mistake::ParamsOfNobody, "("),
-        ("a=1MB", Mistake::BadSuffix, "1MB"),
+        ("a=1MB", Mistake::DecimalSuffix, "1MB"),
+        ("a=1gb", Mistake::DecimalSuffix, "1gb"),
+        ("a=1B", Mistake::BadSuffix, "1B"),
+        ("a=1iB", Mistake::BadSuffix, "1iB"),
+        ("a=1MiBs", Mistake::BadSuffix, "1MiBs"),
         ("a=8X", Mistake::BadSuffix, "8X"),
-        ("a=8MiB@1M", Mistake::BadSuffix, "8MiB"),
         ("a=8.5M", Mistake::Fraction, "8.5M"),
         ("a=1M x;b=1", Mistake::LeftOver, " x"),
+        ("a=1M @1G;b=1", Mistake::Blank, " @1G"),
+        ("a=1M\n/4K", Mistake::Blank, "\n/4K"),
+        ("a=1M :buddy", Mistake::Blank, " :buddy"),
+        ("a=1M:buddy (x)", Mistake::Blank, " "),
+        ("a=1M@ 1G", Mistake::NoNumber, ""),
+        ("linux,cma=64M", Mistake::BadName, "linux,cma"),
+        ("a@1=64M", Mistake::BadName, "a@1"),
+        ("a|b=1M", Mistake::BadName, "a|b"),
+        ("a=1M;b,c", Mistake::NoEquals, ""),
+        ("cma=64M@0-4G", Mistake::Window, "0-4G"),
+        ("a=64M@1G-2G/1M:buddy", Mistake::Window, "1G-2G"),
+        ("a=1M@2G-", Mistake::Window, "2G-"),
+        ("a=1M ; ; b=1M", Mistake::Empty, ";"),
         ("a=1M/4K@1M", Mistake::StartAfterAlignment, "@"),
         ("a=1M:b(c)d", Mistake::LeftOver, "d"),
     ] {
         let error = parse_regions(text).expect_err(text);
         assert_eq!((&error.mistake, error.found()), (&mistake, found), "{text}");
+    }
+}
+
+#[test]
+fn white_space_beside_separators_means_nothing() {
+    let plain = parsed("b1=32M@1G/4K:buddy(max-order=9);b2=16M");
+    for text in [
+        "b1=32M@1G/4K:buddy(max-order=9);\nb2=16M",
+        " b1 = 32M@1G/4K:buddy(max-order=9) ; b2\t= 16M ;\n",
+        "b1=32M@1G/4K:buddy(max-order=9)\r\n;\r\nb2=16M\r\n;",
+    ] {
+        assert_eq!(parsed(text), plain, "{text:?}");
+    }
+    assert_eq!(
+        parsed("a=1M: ;b=1M:best-fit ;")[1].allocator,
+        Some(AllocatorSpec { name: "best-fit", params: "" })
+    );
+}
+
+#[test]
+fn suffixes_of_1024_may_be_written_out() {
+    for (written, bytes) in [("8KiB", 8 << 10), ("8mib", 8 << 20), ("0x8GIB", 8 << 30), ("1TiB", 1 << 40)] {
+        assert_eq!(parsed(&format!("a={written}")), [RegionSpec::new("a", bytes)], "{written}");
+    }
+    assert_eq!(parsed("a=8MiB@16MiB/2MiB"), [RegionSpec::new("a", 8 << 20).at(16 << 20).aligned(2 << 20)]);
+}
+
+#[test]
+fn the_name_of_an_allocator_is_refused_where_it_stands() {
+    let long = "x".repeat(65);
+    for name in ["-", "büddy", "[x", "x]", "b@x", "a:b", "x=y", "*", "a b", &long] {
+        let text = format!("a=1M;b=32M:{name};c=1M");
+        let error = parse_regions(&text).expect_err(name);
+        assert!(matches!(error.mistake, Mistake::BadAllocatorName { .. }), "{name}: {error}");
+        assert_eq!(error.found(), name);
+        let error = parse_allocator(name).expect_err(name);
+        assert!(matches!(error.mistake, Mistake::BadAllocatorName { .. }), "{name}: {error}");
     }
 }
 

@@ -55,7 +55,6 @@ mod connection;
 mod files;
 mod headroom;
 mod lease;
-mod leftover;
 mod limits;
 mod lines;
 mod log;
@@ -69,7 +68,7 @@ mod shutdown;
 mod sys;
 mod turns;
 
-pub use address::{Address, BindError, SocketFile};
+pub use address::{Address, BindError};
 pub use config::{ConfigError, Mistake};
 pub use limits::{Limits, Quota};
 pub use peer::Peer;

@@ -87,7 +87,7 @@ fn mistakes_have_their_place() {
         ("@b1/x=*", Mistake::RegionType, "/x"),
         ("@=*", Mistake::Pattern(MapMistake::NoPattern), ""),
         ("@b*1=*", Mistake::Pattern(MapMistake::StarInside), "*"),
-        ("vi deo=*", Mistake::Pattern(MapMistake::BadName), "vi deo"),
+        ("vi deo=*", Mistake::Pattern(MapMistake::BadPattern), "vi deo"),
     ] {
         let error = Rules::parse(text).unwrap_err();
         assert_eq!((&error.mistake, &text[error.span.clone()]), (&mistake, found), "{text}");
