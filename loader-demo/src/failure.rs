@@ -93,8 +93,8 @@ pub(crate) enum Failure {
     AttributeFolder { path: String },
     #[error("{}: {reason}", plain(path))]
     Attribute { path: String, reason: String },
-    #[error("`cma {command}` prints no figures, so it has no --json")]
-    NoFigures { command: &'static str },
+    #[error("`cma {command}` does not use {option}")]
+    Unused { option: String, command: &'static str },
 }
 
 impl Failure {
@@ -142,7 +142,15 @@ impl Failure {
             Failure::NotServed(_) => Some("name the folder that `cma serve --mount` was given".to_string()),
             Failure::ServerGone(_) => Some("start it again; it removes the mount".to_string()),
             Failure::AttributeFolder { path } => Some(format!("`cma tree {path}` shows what is in it")),
-            Failure::NoFigures { .. } => Some("plugins, regions, check and replay have it".to_string()),
+            Failure::Unused { command: "shell --connect", .. } => {
+                Some("leave it out: the server has regions, map and plug-ins of its own".to_string())
+            }
+            Failure::Unused { option, .. } if option == "--json" => {
+                Some("leave it out: plugins, regions, check and replay have it".to_string())
+            }
+            Failure::Unused { command, .. } => {
+                Some(format!("leave it out; `cma {command} --help` has its options"))
+            }
             _ => None,
         }
     }

@@ -3,10 +3,11 @@
 use crate::failure::{Failure, Outcome, name_a_folder};
 use crate::notice::{Notice, Place};
 use crate::options::Options;
-use cma_framework::config::{ConfigError, Platform};
+use cma_framework::config::lint::Problem;
+use cma_framework::config::{ConfigError, Platform, Span, parse_regions};
 use cma_framework::loader::{Origin, SearchPath, Trial, is_plugin_name, load_all};
 use cma_framework::reserve::Banks;
-use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, Plugin};
+use cma_framework::{Attachments, Cma, EarlyHandle, EarlyState, PAGE_SIZE, Plugin};
 use cma_memory::{Port, Ports};
 use std::env::consts::{DLL_EXTENSION, DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
@@ -27,7 +28,7 @@ impl Host {
 
     /// The same, with memory from `port` unless the options say otherwise.
     pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, Failure> {
-        let board = options.platform.platform();
+        let board = options.board();
         let cma = Cma::new();
         cma.set_platform(board)
             .map_err(|error| Failure::Board { board: board.name, reason: error.to_string() })?;
@@ -40,6 +41,7 @@ impl Host {
             return Err(Failure::NoSuchRegion { option: "--memory", name: name.to_string() });
         }
         tell(&ports);
+        warn_of_slips(options);
         Ok(Host { cma, board })
     }
 
@@ -87,6 +89,24 @@ impl Host {
         }
         let outcome = Outcome::refused_if(!attachments.failed.is_empty());
         (attachments, outcome)
+    }
+}
+
+/// Says on standard error what is allowed in `--cma` and hardly meant: no region at all, and a size
+/// below a page, where a suffix was forgotten.
+fn warn_of_slips(options: &Options) {
+    let Some(text) = &options.cma else { return };
+    let regions = parse_regions(text).unwrap_or_default();
+    let warn = |problem: Problem, span: &Span| {
+        let notice = Notice::warning(&problem.to_string()).with_help(Some(problem.remedy()));
+        notice.at(&Place("--cma".to_string()), text, span).report();
+    };
+    if regions.is_empty() {
+        warn(Problem::NoRegions, &(0..0));
+    }
+    for region in regions.iter().filter(|region| region.spec.size < PAGE_SIZE) {
+        let (name, size) = (region.spec.name.to_string(), region.spec.size);
+        warn(Problem::SizeRounded { region: name, size }, &region.spans.size);
     }
 }
 

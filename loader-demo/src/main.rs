@@ -11,7 +11,6 @@ mod notice;
 mod options;
 mod show;
 
-use clap::Parser;
 use failure::{Failure, Outcome};
 use options::{Cli, Command, Options};
 use show::Out;
@@ -24,8 +23,8 @@ fn main() -> ExitCode {
         return code;
     }
     let mut out = show::out();
-    let outcome = match Cli::try_parse() {
-        Ok(cli) => run(&cli.options, cli.command.unwrap_or(Command::Demo), &mut out),
+    let outcome = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli.checked().and_then(|(options, command)| run(&options, command, &mut out)),
         Err(usage) => tell(&usage, &mut out),
     };
     let written = outcome.and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::from));
@@ -54,8 +53,8 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Fa
         Command::Shell(how) => commands::shell::run(options, &how, out),
         Command::Replay(which) => commands::replay::run(options, &which, out),
         Command::Serve(how) => commands::serve::run(options, &how, out),
-        Command::Get(what) => commands::get::run(options, &what, out),
-        Command::Set(what) => commands::set::run(options, &what),
-        Command::Tree(what) => commands::tree::run(options, &what, out),
+        Command::Get(what) => commands::get::run(&what, out),
+        Command::Set(what) => commands::set::run(&what),
+        Command::Tree(what) => commands::tree::run(&what, out),
     }
 }

@@ -1,9 +1,11 @@
 //! The command line: what can be said, and what `--help` says about it.
 
+use crate::failure::Failure;
 use crate::show::quoted;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cma_framework::config::{Platform, parse_size};
 use cma_memory::Choice;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
@@ -36,13 +38,14 @@ connections";
 const RULES: &str = "Who may ask for which device or name which region: camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; \
 without it everyone may everything";
 
-/// What holds for every command.
+/// Options that several commands take, before or behind the command. Which takes which:
+/// [`Command::uses`].
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = "Options of several commands")]
 pub(crate) struct Options {
-    /// The board whose memory, regions and map are used
-    #[arg(long, global = true, value_enum, default_value_t = Board::Goni)]
-    pub(crate) platform: Board,
+    /// The board whose memory, regions and map are used; goni without it
+    #[arg(long, global = true, value_enum)]
+    platform: Option<Board>,
 
     #[arg(long, global = true, value_name = "REGIONS", help = REGIONS)]
     pub(crate) cma: Option<String>,
@@ -62,6 +65,137 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
+impl Options {
+    pub(crate) fn board(&self) -> &'static Platform {
+        self.platform.unwrap_or(Board::Goni).platform()
+    }
+
+    /// The options that were given.
+    fn given(&self) -> Vec<Shared> {
+        let Options { platform, cma, map, memory, plugin_dir, json } = self;
+        [
+            (platform.is_some(), Shared::Platform),
+            (cma.is_some(), Shared::Cma),
+            (map.is_some(), Shared::Map),
+            (memory.is_some(), Shared::Memory),
+            (!plugin_dir.is_empty(), Shared::PluginDir),
+            (*json, Shared::Json),
+        ]
+        .into_iter()
+        .filter_map(|(given, option)| given.then_some(option))
+        .collect()
+    }
+}
+
+/// One of the [`Options`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shared {
+    Platform,
+    Cma,
+    Map,
+    Memory,
+    PluginDir,
+    Json,
+}
+
+impl Shared {
+    const ALL: [Shared; 6] =
+        [Shared::Platform, Shared::Cma, Shared::Map, Shared::Memory, Shared::PluginDir, Shared::Json];
+
+    /// What clap calls it, which is the field's name.
+    fn id(self) -> &'static str {
+        match self {
+            Shared::Platform => "platform",
+            Shared::Cma => "cma",
+            Shared::Map => "map",
+            Shared::Memory => "memory",
+            Shared::PluginDir => "plugin_dir",
+            Shared::Json => "json",
+        }
+    }
+
+    /// As it is written.
+    pub(crate) fn written(self) -> String {
+        format!("--{}", self.id().replace('_', "-"))
+    }
+}
+
+/// What a command that boots a system uses.
+const SYSTEM: &[Shared] = &[Shared::Platform, Shared::Cma, Shared::Map, Shared::Memory, Shared::PluginDir];
+
+/// The options that the command of that name uses.
+fn used_by(command: &str) -> &'static [Shared] {
+    match command {
+        "demo" | "shell" | "serve" => SYSTEM,
+        "regions" | "check" => &Shared::ALL,
+        "plugins" | "replay" => &[Shared::PluginDir, Shared::Json],
+        _ => &[],
+    }
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// What clap says of it.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+        Cli::from_arg_matches(&Cli::described().try_get_matches_from(arguments)?)
+    }
+
+    /// The command line, where each command's help shows the options that the command uses.
+    fn described() -> clap::Command {
+        let mut all = Cli::command();
+        let commands: Vec<_> = all.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+        for name in commands {
+            let unused = Shared::ALL.into_iter().filter(|option| !used_by(&name).contains(option));
+            let hidden =
+                all.get_arguments().filter(|arg| unused.clone().any(|o| o.id() == arg.get_id().as_str()));
+            let hidden: Vec<_> = hidden.map(|arg| arg.clone().hide(true)).collect();
+            all = all.mut_subcommand(name, |sub| sub.args(hidden));
+        }
+        all
+    }
+
+    /// The command, unless options were given that it does not use.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unused`].
+    pub(crate) fn checked(self) -> Result<(Options, Command), Failure> {
+        let command = self.command.unwrap_or(Command::Demo);
+        let used = command.uses();
+        match self.options.given().into_iter().find(|option| !used.contains(option)) {
+            Some(option) => Err(Failure::Unused { option: option.written(), command: command.name() }),
+            None => Ok((self.options, command)),
+        }
+    }
+}
+
+impl Command {
+    /// As it is written, with what makes it use fewer options.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Demo => "demo",
+            Command::Plugins => "plugins",
+            Command::Regions => "regions",
+            Command::Check => "check",
+            Command::Shell(Shell { connect: Some(_) }) => "shell --connect",
+            Command::Shell(_) => "shell",
+            Command::Replay(_) => "replay",
+            Command::Serve(_) => "serve",
+            Command::Get(_) => "get",
+            Command::Set(_) => "set",
+            Command::Tree(_) => "tree",
+        }
+    }
+
+    /// The options that it uses.
+    fn uses(&self) -> &'static [Shared] {
+        used_by(self.name())
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show the framework at work; this is also what happens without a command
@@ -70,7 +204,7 @@ pub(crate) enum Command {
     Plugins,
     /// List the regions with their figures, also those that got no memory
     Regions,
-    /// Look regions and map over: exits 0 when clean, 1 with warnings, 2 with errors
+    /// Look regions, map and choice of memory over: exits 0 when clean, 1 with warnings, 2 with errors
     #[command(after_help = CHECK)]
     Check,
     /// Allocate and free by hand, with commands from standard input
@@ -100,7 +234,7 @@ clean configuration prints nothing.";
 
 pub(crate) const SHELL: &str = "\
 Commands, one a line:
-  l, list                                      the live chunks
+  l, list                                      the live chunks, who has each, and in which region
   a, alloc <device>[/<type>] <size>[/<align>]  a chunk for a device, by the map
   A, afrom <regions> <size>[/<align>]          a chunk from the first of these regions that has room
   f, free [<num>]                              free a chunk, the newest without a number
@@ -238,17 +372,31 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        Cli::described().debug_assert();
+    }
+
+    #[test]
+    fn every_option_is_used_by_a_command_and_known_to_clap() {
+        let all = Cli::command();
+        for option in Shared::ALL {
+            let known = all.get_arguments().find(|arg| arg.get_id().as_str() == option.id());
+            assert_eq!(
+                known.and_then(clap::Arg::get_long).map(|long| format!("--{long}")),
+                Some(option.written())
+            );
+            assert!(all.get_subcommands().any(|sub| used_by(sub.get_name()).contains(&option)), "{option:?}");
+        }
     }
 
     #[test]
     fn a_size_is_the_whole_argument() {
         assert_eq!(size("256M"), Ok(256 << 20));
-        for wrong in ["256MB", "8MiB", "8X", "8MM"] {
+        assert_eq!(size("8MiB"), Ok(8 << 20));
+        assert!(size("256MB").unwrap_err().contains("M or MiB"));
+        for wrong in ["8X", "8MM"] {
             assert!(size(wrong).unwrap_err().contains("K, M, G, T, P or E"), "{wrong}");
         }
         assert!(size("8M x").unwrap_err().contains("\" x\" is left over"));

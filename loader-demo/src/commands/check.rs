@@ -9,12 +9,14 @@ use crate::options::Options;
 use crate::show::{GOOD, Out, counted};
 use cma_framework::Plugin;
 use cma_framework::config::lint::{Finding, Severity, Source, lint};
-use cma_framework::config::{ConfigError, Map, Span, parse_regions};
+use cma_framework::config::{ConfigError, Map, ParsedRegion, Span, parse_regions};
+use cma_memory::Unfit;
+use cma_memory::hugetlb::default_page_size;
 use refusals::{Refusal, refusals};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// One of the two texts.
+/// One of the texts.
 struct Text {
     /// What JSON calls it.
     key: &'static str,
@@ -50,7 +52,7 @@ struct Row<'a> {
     severity: &'static str,
     message: &'a str,
     help: Option<&'a str>,
-    /// `cma` or `map`.
+    /// `cma`, `map` or `memory`.
     text: &'static str,
     /// In bytes of that text.
     start: usize,
@@ -59,9 +61,11 @@ struct Row<'a> {
 }
 
 pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
-    let board = options.platform.platform();
+    let board = options.board();
     let regions = Text::new("cma", options.cma.as_ref(), board.name, board.regions_text());
     let map = Text::new("map", options.map.as_ref(), board.name, board.map_text());
+    let choice = options.memory.clone().unwrap_or_default();
+    let memory = Text::new("memory", Some(&choice.to_string()), board.name, String::new());
     let found = Found::on_path(options);
     let refused = found.report();
     let remarks = match (parse_regions(&regions.text), Map::parse(&map.text)) {
@@ -78,6 +82,8 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
             } else {
                 remarks.extend(in_map.into_iter().map(|finding| remark(&map, finding)));
             }
+            let found = choice.check(parsed.iter().map(|region| region.spec), default_page_size());
+            remarks.extend(found.iter().map(|found| unfit(found, &memory, &regions, &parsed)));
             remarks
         }
         (parsed, parsed_map) => {
@@ -144,6 +150,22 @@ impl Refusal {
         let help = Some("give it what it takes, or another allocator".to_string());
         Remark { severity: Severity::Error, message, help, text, span: Some(span) }
     }
+}
+
+/// What `--memory` says of regions that can't have it.
+fn unfit<'a>(found: &Unfit, memory: &'a Text, regions: &'a Text, parsed: &[ParsedRegion<'_>]) -> Remark<'a> {
+    let severity = if found.is_error() { Severity::Error } else { Severity::Warning };
+    let (text, span) = match found {
+        Unfit::NoSuchRegion { region } => {
+            (memory, memory.text.find(region.as_str()).map(|at| at..at + region.len()))
+        }
+        Unfit::NoMemory { region, .. } | Unfit::Ordinary { region, .. } => {
+            let at = parsed.iter().find(|parsed| parsed.spec.name == *region);
+            (regions, at.map(|region| region.spans.size.clone()))
+        }
+        _ => (memory, None),
+    };
+    Remark { severity, message: found.to_string(), help: None, text, span }
 }
 
 fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {

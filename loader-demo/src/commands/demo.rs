@@ -23,9 +23,6 @@ const INDENT: usize = 3;
 const WIDTH: usize = 100;
 
 pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
-    if options.json {
-        return Err(Failure::NoFigures { command: "demo" });
-    }
     let host = Host::boot(options)?;
     board(&host, out)?;
     let (mut outcome, plugins) = late_allocators(&host, options, out)?;

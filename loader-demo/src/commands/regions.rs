@@ -111,7 +111,8 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     let host = Host::boot(options)?;
     let outcome = host.register(Found::on_path(options));
     let rows: Vec<Row> = host.cma.regions().iter().map(Row::from).collect();
-    let found = rows.iter().any(|row| row.problem.is_some()) || !host.left_out().is_empty();
+    let found =
+        rows.is_empty() || rows.iter().any(|row| row.problem.is_some()) || !host.left_out().is_empty();
     if options.json {
         for row in rows.into_iter().chain(host.left_out().into_iter().map(Row::from)) {
             writeln!(out, "{}", serde_json::to_string(&row).map_err(io::Error::from)?)?;

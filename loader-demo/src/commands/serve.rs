@@ -26,9 +26,6 @@ use tracing_subscriber::filter::LevelFilter;
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outcome, Failure> {
-    if options.json {
-        return Err(Failure::NoFigures { command: "serve" });
-    }
     if how.mount.is_none() && how.socket.is_none() {
         return Err(Failure::NoDoor);
     }

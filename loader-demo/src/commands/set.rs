@@ -3,14 +3,11 @@
 use super::mounted::{Mounted, name, said_of_writing};
 use crate::failure::{Failure, Outcome};
 use crate::notice::Notice;
-use crate::options::{Options, Set};
+use crate::options::Set;
 use std::fs::File;
 use std::io::{self, Write};
 
-pub(crate) fn run(options: &Options, what: &Set) -> Result<Outcome, Failure> {
-    if options.json {
-        return Err(Failure::NoFigures { command: "set" });
-    }
+pub(crate) fn run(what: &Set) -> Result<Outcome, Failure> {
     let mounted = Mounted::find(&what.server)?;
     let file = mounted.attribute(&what.path)?;
     let before = mounted.refusals(&file).last().map_or(0, |(number, _)| *number);

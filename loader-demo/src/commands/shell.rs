@@ -30,9 +30,6 @@ enum Refused {
 }
 
 pub(crate) fn run(options: &Options, how: &How, out: &mut Out) -> Result<Outcome, Failure> {
-    if options.json {
-        return Err(Failure::NoFigures { command: "shell" });
-    }
     if let Some(path) = &how.connect {
         return converse(Client::connect(path).map_err(Failure::NotConnected)?, out);
     }
@@ -95,10 +92,16 @@ enum Went {
     End,
 }
 
+/// A live chunk and who has it, as it was asked for.
+struct Live<C> {
+    chunk: C,
+    asked: String,
+}
+
 /// The chunks that are live, by number. Each new chunk gets the next number, and none is used twice.
 struct Shell<S: Source> {
     source: S,
-    chunks: BTreeMap<u64, S::Chunk>,
+    chunks: BTreeMap<u64, Live<S::Chunk>>,
     newest: u64,
     last: Option<Command>,
 }
@@ -120,11 +123,12 @@ impl<S: Source> Shell<S> {
             Ok(Line::Command(command)) => Some(command),
         };
         self.last.clone_from(&command);
+        let asked = command.as_ref().map_or_else(String::new, Command::asked);
         let chunk = match command {
             None => return Ok(Ok(Went::On)),
             Some(Command::List) => {
-                for (number, chunk) in &self.chunks {
-                    self.print(out, *number, chunk)?;
+                for (number, live) in &self.chunks {
+                    self.list(out, *number, live)?;
                 }
                 return Ok(Ok(Went::On));
             }
@@ -139,23 +143,32 @@ impl<S: Source> Shell<S> {
             Ok(chunk) => {
                 self.newest += 1;
                 self.print(out, self.newest, &chunk)?;
-                self.chunks.insert(self.newest, chunk);
+                self.chunks.insert(self.newest, Live { chunk, asked });
                 Ok(Ok(Went::On))
             }
         }
     }
 
     fn free(&mut self, number: Option<u64>) -> Result<(), Refused> {
-        let chunk = match number {
+        let live = match number {
             Some(number) => self.chunks.remove(&number).ok_or(Refused::UnknownChunk(number))?,
             None => self.chunks.pop_last().ok_or(Refused::Nothing)?.1,
         };
-        self.source.free(chunk).map_err(Refused::NotDone)
+        self.source.free(live.chunk).map_err(Refused::NotDone)
     }
 
     /// As C's `"%3d: %p@%p\n"`: number, size, start.
     fn print(&self, out: &mut impl Write, number: u64, chunk: &S::Chunk) -> io::Result<()> {
         let (size, start) = self.source.place(chunk);
         writeln!(out, "{number:3}: {size:#x}@{start}")
+    }
+
+    /// The same, with who has the chunk and the region it lies in.
+    fn list(&self, out: &mut impl Write, number: u64, live: &Live<S::Chunk>) -> io::Result<()> {
+        let (size, start) = self.source.place(&live.chunk);
+        let region =
+            self.source.region(&live.chunk).map(|region| format!(" in {region}")).unwrap_or_default();
+        let who = plain(&format!("{}{region}", live.asked));
+        writeln!(out, "{number:3}: {size:#x}@{start}  {who}")
     }
 }

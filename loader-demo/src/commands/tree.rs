@@ -2,7 +2,7 @@
 
 use super::mounted::{Mounted, said};
 use crate::failure::{Failure, Outcome};
-use crate::options::{Options, Tree};
+use crate::options::Tree;
 use crate::show::{BOLD, DIM, Out, plain, width};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -11,10 +11,7 @@ use std::path::Path;
 /// As much of a text is looked at, in bytes.
 const LOOKED_AT: u64 = 4096;
 
-pub(crate) fn run(options: &Options, what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
-    if options.json {
-        return Err(Failure::NoFigures { command: "tree" });
-    }
+pub(crate) fn run(what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
     let mounted = Mounted::find(&what.server)?;
     let file = mounted.file(&what.path)?;
     let root = if what.path.is_empty() { mounted.root().display().to_string() } else { what.path.clone() };

@@ -1,6 +1,6 @@
 //! Mistakes in regions and map: found, underlined, and counted in the exit status.
 
-use crate::{Run, TRACE, folder, keys, run, underlined, value, written};
+use crate::{Run, keys, run, underlined, value};
 
 #[test]
 fn check_ends_with_0_1_or_2_by_what_it_finds() {
@@ -72,8 +72,6 @@ fn check_as_json_names_text_and_place() {
 
 #[test]
 fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
-    let folder = folder();
-    let trace = written(&folder, "hand.trace", TRACE);
     for command in ["demo", "regions", "shell"] {
         let Run { code, out, err } = run(&["--map", "x=b1;a=b=c", command]);
         assert_eq!((code, out.as_str()), (2, ""), "{command}");
@@ -83,8 +81,6 @@ fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
         assert_eq!(code, 2);
         assert!(err.contains("expected a number") && err.contains("[--cma:1:6]"), "{err}");
     }
-    // It uses neither regions nor map.
-    assert_eq!(run(&["--map", "a==b", "replay", &trace]).code, 0);
 }
 
 #[test]

@@ -100,7 +100,9 @@ fn a_shell_has_chunks_of_a_server_and_lists_its_own_alone() {
     let Run { code, out, err } = server.shell("a codec/frame 3M/1M\nA r 100\nl\nf 1\nl\n");
     let (first, second) = ("  1: 0x300000@0x30400000\n", "  2: 0x1000@0x30700000\n");
     assert_eq!((code, err.as_str()), (0, ""));
-    assert_eq!(out, format!("{first}{second}{first}{second}{second}"));
+    let listed = |chunk: &str, who| chunk.replace('\n', &format!("  {who}\n"));
+    let (one, two) = (listed(first, "codec/frame"), listed(second, "from r"));
+    assert_eq!(out, format!("{first}{second}{one}{two}{two}"));
     // What that shell left is free again, and what the other has is not.
     let Run { out, .. } = server.shell("a codec 12M\n");
     assert_eq!(out, "  1: 0xc00000@0x30400000\n");

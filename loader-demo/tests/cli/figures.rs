@@ -224,15 +224,14 @@ fn regions_tells_a_long_refusal_once() {
 
 #[test]
 fn regions_without_any_has_no_head() {
-    let Run { code, out, .. } = run(&["--cma", "", "regions"]);
-    assert_eq!((code, out.as_str()), (0, "there is no region\n"));
+    let Run { code, out, err } = run(&["--cma", "", "regions"]);
+    assert_eq!((code, out.as_str()), (1, "there is no region\n"));
+    assert!(err.contains("no region is configured"), "{err}");
 }
 
 #[test]
 fn a_wrong_suffix_is_told_which_there_are() {
-    for (size, expected) in
-        [("8X", "K, M, G, T, P or E"), ("8MiB", "K, M, G, T, P or E"), ("8.5M", "whole numbers")]
-    {
+    for (size, expected) in [("8X", "K, M, G, T, P or E"), ("8MB", "M or MiB"), ("8.5M", "whole numbers")] {
         let Run { code, err, .. } = run(&["replay", "--region", size, "x"]);
         assert_eq!(code, 2);
         assert!(err.contains(expected), "{err}");

@@ -1,6 +1,7 @@
 //! The real program, as people and scripts meet it: what each command prints, where, and the exit status.
 
 mod check;
+mod configuration;
 mod demo;
 mod device;
 mod figures;

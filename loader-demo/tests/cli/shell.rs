@@ -15,7 +15,7 @@ fn a_shell_session_prints_chunks_as_number_size_and_start() {
     let Run { code, out, err } = shell(&[], session.as_bytes());
     assert_eq!((code, err.as_str()), (0, ""));
     let expected = "  1: 0x100000@0x30100000\n  2: 0x1000@0x30200000\n  3: 0x1000@0x30201000\n\
-        \x20 1: 0x100000@0x30100000\n  3: 0x1000@0x30201000\n";
+        \x20 1: 0x100000@0x30100000  s3c-mfc5/a in b1\n  3: 0x1000@0x30201000  camera in b1\n";
     assert_eq!(out, expected);
 }
 
@@ -23,7 +23,7 @@ fn a_shell_session_prints_chunks_as_number_size_and_start() {
 fn the_shell_frees_the_newest_and_never_uses_a_number_twice() {
     let Run { code, out, .. } = shell(&[], b"A b2,b1 16M\nA b2,b1 16M\nf\nf\nA b2 8K\nl");
     assert_eq!(code, 0);
-    let expected = "  1: 0x1000000@0x40000000\n  2: 0x1000000@0x30100000\n  3: 0x2000@0x40000000\n  3: 0x2000@0x40000000\n";
+    let expected = "  1: 0x1000000@0x40000000\n  2: 0x1000000@0x30100000\n  3: 0x2000@0x40000000\n  3: 0x2000@0x40000000  from b2 in b2\n";
     assert_eq!(out, expected);
 }
 

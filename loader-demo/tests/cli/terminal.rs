@@ -29,7 +29,7 @@ fn a_command_without_figures_has_no_json() {
     for command in ["demo", "shell"] {
         let Run { code, out, err } = run(&["--json", command]);
         assert_eq!((code, out.as_str()), (2, ""));
-        assert!(err.contains("no --json"), "{err}");
+        assert!(err.contains("does not use --json"), "{err}");
     }
 }
 

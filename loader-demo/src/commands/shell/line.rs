@@ -24,6 +24,18 @@ pub(super) enum Command {
     Free(Option<u64>),
 }
 
+impl Command {
+    /// Who gets the chunk that it asks for: device and type, or the regions that were named.
+    pub(super) fn asked(&self) -> String {
+        match self {
+            Command::Alloc { device, kind: Some(kind), .. } => format!("{device}/{kind}"),
+            Command::Alloc { device, kind: None, .. } => device.clone(),
+            Command::AllocFrom { regions, .. } => format!("from {regions}"),
+            Command::List | Command::Free(_) => String::new(),
+        }
+    }
+}
+
 /// `<size>[/<alignment>]` in bytes; an alignment of 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Amount {
@@ -78,12 +90,13 @@ impl Line {
                 Command::Alloc { device, kind, amount }
             }
             "A" | "afrom" => {
-                let (regions, rest) = word(rest);
+                let (regions, rest) = list(rest);
                 if regions.is_empty() {
                     return Err(Mistake::Missing("regions, as in: afrom b1,b2 2M"));
                 }
                 let amount = amount(rest, "a size, as in: afrom b1,b2 2M/64K")?;
-                Command::AllocFrom { regions: regions.to_string(), amount }
+                let regions: Vec<_> = regions.split(',').map(str::trim).collect();
+                Command::AllocFrom { regions: regions.join(","), amount }
             }
             _ => return Err(Mistake::Unknown(verb.to_string())),
         }))
@@ -108,8 +121,8 @@ fn name(name: &str, what: &'static str) -> Result<String, Mistake> {
         "there is one '/', between device and type"
     } else if name.contains(['*', '?']) {
         "wildcards are for the map's patterns"
-    } else if name.contains([';', ',', '=', '@', ':', '(', ')']) || name.contains(char::is_control) {
-        "names take no control characters or any of ; , = / @ : ( )"
+    } else if name.contains([';', ',', '=', '|']) || name.contains(char::is_control) {
+        "names take no control characters or any of ; , = / |"
     } else {
         return Ok(name.to_string());
     };
@@ -120,6 +133,20 @@ fn name(name: &str, what: &'static str) -> Result<String, Mistake> {
 fn word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim_start())
+}
+
+/// A list of words separated by commas, with white space beside them if one likes, and what follows it.
+fn list(text: &str) -> (&str, &str) {
+    let mut end = 0;
+    loop {
+        let (next, _) = word(&text[end..]);
+        end += next.len();
+        let rest = text[end..].trim_start();
+        if !(text[..end].ends_with(',') || rest.starts_with(',')) || rest.is_empty() {
+            return (&text[..end], rest);
+        }
+        end = text.len() - rest.len();
+    }
 }
 
 fn nothing_left(rest: &str) -> Result<(), Mistake> {

@@ -14,6 +14,8 @@ pub(super) trait Source {
     fn free(&self, chunk: Self::Chunk) -> Result<(), String>;
     /// Its size in bytes, and its start.
     fn place(&self, chunk: &Self::Chunk) -> (u64, DmaAddr);
+    /// The region that it lies in, where that is known.
+    fn region(&self, chunk: &Self::Chunk) -> Option<String>;
 }
 
 /// The framework in this process.
@@ -35,6 +37,10 @@ impl Source for Cma {
 
     fn place(&self, chunk: &Chunk) -> (u64, DmaAddr) {
         (chunk.size(), chunk.start())
+    }
+
+    fn region(&self, chunk: &Chunk) -> Option<String> {
+        Some(chunk.region().to_string())
     }
 }
 
@@ -60,6 +66,11 @@ impl Source for Client {
 
     fn place(&self, chunk: &RemoteChunk) -> (u64, DmaAddr) {
         (chunk.size(), DmaAddr::new(chunk.start()))
+    }
+
+    /// A server tells addresses and no names of regions.
+    fn region(&self, _: &RemoteChunk) -> Option<String> {
+        None
     }
 }
 

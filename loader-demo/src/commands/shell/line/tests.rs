@@ -49,6 +49,26 @@ fn a_name_that_no_map_could_have_is_a_mistake() {
 }
 
 #[test]
+fn devices_may_have_the_names_that_linux_gives_them() {
+    for name in ["soc:gpu", "0000:03:00.0", "amba_pl@0:udmabuf@0x00", "gpu(0)"] {
+        let line = format!("a {name}/{name} 1MiB");
+        assert_eq!(Line::parse(line.as_bytes()), Ok(alloc(name, Some(name), 1 << 20, 0)));
+    }
+}
+
+#[test]
+fn a_list_of_regions_may_have_blanks_beside_its_commas() {
+    for (list, rest) in [("b1,b2", "4K"), ("b1, b2", "4K"), ("b1 ,b2", " 4K"), ("b1 , b2,\tb3", "4K/8K")] {
+        let line = format!("A {list} {rest}");
+        let Ok(Line::Command(Command::AllocFrom { regions, amount })) = Line::parse(line.as_bytes()) else {
+            panic!("{line}");
+        };
+        assert_eq!((regions, amount.size), (list.replace([' ', '\t'], ""), 4096), "{line}");
+    }
+    assert!(matches!(Line::parse(b"A b1,"), Err(Mistake::Missing(_))));
+}
+
+#[test]
 fn an_empty_line_repeats_and_a_comment_does_nothing() {
     assert_eq!(Line::parse(b""), Ok(Line::Repeat));
     assert_eq!(Line::parse(b" \t\r\n"), Ok(Line::Repeat));
@@ -78,9 +98,10 @@ fn a_mistake_names_what_was_expected_or_found() {
     assert!(message("a cam 1M/x").contains("\"x\" is no alignment"));
     assert!(message("a cam 1M/").contains("\"\" is no alignment"));
     assert!(message("A b1").contains("as in: afrom b1,b2"));
-    for wrong in ["1MB", "1MiB", "1X", "1MM"] {
+    for wrong in ["1X", "1MM"] {
         assert!(message(&format!("a cam {wrong}")).contains("K, M, G, T, P or E"));
     }
+    assert!(message("a cam 1MB").contains("M or MiB"));
     assert!(message("A b1 8.5M").contains("\"8.5M\" is no size: sizes are whole numbers"));
     assert!(message("a cam 1M 2").contains("\"2\" is left over"));
     assert!(message("l all").contains("\"all\" is left over"));
