@@ -301,7 +301,9 @@ impl<'a> Lines<'a> {
     fn failed(&self, source: io::Error) -> ReadError {
         let line = self.line;
         match source.kind() {
-            _ if source.get_ref().is_some_and(|inner| inner.is::<NotGzip>()) => ReadError::LeftOver { line },
+            _ if matches!(source.get_ref(), Some(inner) if inner.is::<NotGzip>()) => {
+                ReadError::LeftOver { line }
+            }
             io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
                 ReadError::Damaged { line, source }
