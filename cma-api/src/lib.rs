@@ -86,6 +86,7 @@
 
 mod allocator;
 mod export;
+mod names;
 mod params;
 pub mod units;
 pub mod v1;
@@ -93,6 +94,7 @@ pub mod v1;
 pub use allocator::{
     Allocator, Asker, CannotAdopt, Info, InitError, NoRoom, NotMine, Placement, Request, Tag,
 };
+pub use names::{name_fault, text_fault};
 pub use params::Params;
 pub use units::{Alignment, DmaAddr, PAGE_SHIFT, PAGE_SIZE, PageRange, Pages};
 

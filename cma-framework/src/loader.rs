@@ -21,6 +21,7 @@ mod trial;
 use crate::config::allocator_name_fault;
 pub use arrivals::{Arrival, Arrivals};
 use cma_api::PageRange;
+use cma_api::text_fault;
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
 pub use failure::{LoadError, LoadFailure};
 use image::Image;
@@ -178,25 +179,6 @@ pub fn load_all(search: &SearchPath, trial: Option<&Trial>) -> Vec<(PathBuf, Res
             Err(error) => (error.path().to_path_buf(), Err(error)),
         })
         .collect()
-}
-
-/// What makes a version or description unfit for one line of output, if anything does.
-const fn text_fault(text: &str) -> Option<&'static str> {
-    const LIMIT: usize = 256;
-    let bytes = text.as_bytes();
-    if bytes.is_empty() {
-        return Some("is empty");
-    } else if bytes.len() > LIMIT {
-        return Some("is longer than 256 bytes");
-    }
-    let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at].is_ascii_control() {
-            return Some("has a control character or more than one line");
-        }
-        at += 1;
-    }
-    None
 }
 
 #[cfg(test)]

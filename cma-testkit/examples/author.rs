@@ -105,7 +105,7 @@ fn main() -> Result<(), cma_testkit::Failure> {
     let module = cma_api::v1::module_of::<FirstFit>();
     let subject = Subject { module, params: "", placing: Placing::FirstFit };
     for (name, guarantee) in guarantees::ALL {
-        guarantee(&subject)?;
+        guarantees::verdict(*guarantee, &subject)?;
         println!("{name}: kept");
     }
     Ok(())

@@ -9,6 +9,7 @@ mod exhaustive;
 mod instances;
 mod random;
 
+pub use crate::watch::{verdict, verdict_within};
 pub use adoption::{
     a_fresh_allocator_adopts_all_chunks_of_a_full_one, adopting_what_is_taken_or_outside_changes_nothing,
     chunks_are_adopted_in_any_order,
@@ -18,13 +19,15 @@ pub use edges::{
     a_region_fills_page_by_page_and_empties_in_any_order, a_region_may_end_at_the_top_of_the_address_space,
     a_region_of_64_gibibytes_is_served_or_refused_with_a_reason,
     a_request_larger_than_the_region_changes_nothing, a_whole_region_can_be_one_chunk,
-    huge_alignments_stay_inside_the_region,
+    huge_alignments_stay_inside_the_region, thousands_of_holes_are_kept_and_merged,
 };
 pub use exhaustive::every_short_sequence_matches_the_model;
 pub use instances::{
-    a_full_allocator_can_be_dropped, an_allocator_may_move_between_threads, regions_are_independent,
-    unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
+    a_full_allocator_can_be_dropped, an_allocator_may_move_between_threads,
+    hosts_accept_what_it_says_of_itself, regions_are_independent, unknown_parameters_are_refused_by_name,
+    who_asks_does_not_matter_for_validity,
 };
+pub(crate) use random::seed;
 pub use random::{random_operations_match_the_model, the_largest_hole_is_the_most_that_can_be_had};
 
 use crate::trial::{Subject, Trial, alignment, request};

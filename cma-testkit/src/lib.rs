@@ -27,6 +27,9 @@
 //! random tests longer than their 256 cases, `PROPTEST_RNG_SEED` makes them others: without it they are the
 //! same in every run, so that a verdict is about the allocator and not about luck.
 //!
+//! A call of the allocator that doesn't return within a minute is a failure that names the call, the seed
+//! and the operations before it.
+//!
 //! For tests of one's own there are the shadow model ([`Model`]), the generators of [`operations`], and [`Trial`], which
 //! judges every answer of an allocator against the model.
 
@@ -38,12 +41,15 @@ mod placing;
 mod plugin;
 mod trial;
 mod violation;
+mod watch;
 
 pub use model::Model;
 pub use placing::Placing;
 pub use plugin::{built_library, load};
+#[doc(hidden)]
+pub use plugin::{panics_stay_in_the_library, skipped, subject_of_plugin};
 pub use trial::{Subject, Trial, alignment, request, request_of};
-pub use violation::{Failure, Step, Violation};
+pub use violation::{Call, Failure, Step, Violation};
 
 // For the code that `conformance!` leaves in a test.
 #[doc(hidden)]

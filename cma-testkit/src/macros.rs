@@ -12,6 +12,7 @@ macro_rules! __guarantees {
             a_whole_region_can_be_one_chunk
             a_region_fills_page_by_page_and_empties_in_any_order
             a_region_filled_with_mixed_sizes_empties_in_any_order
+            thousands_of_holes_are_kept_and_merged
             huge_alignments_stay_inside_the_region
             a_region_may_end_at_the_top_of_the_address_space
             a_region_of_64_gibibytes_is_served_or_refused_with_a_reason
@@ -21,6 +22,7 @@ macro_rules! __guarantees {
             a_fresh_allocator_adopts_all_chunks_of_a_full_one
             chunks_are_adopted_in_any_order
             who_asks_does_not_matter_for_validity
+            hosts_accept_what_it_says_of_itself
             unknown_parameters_are_refused_by_name
             a_full_allocator_can_be_dropped
             regions_are_independent
@@ -29,7 +31,8 @@ macro_rules! __guarantees {
     };
 }
 
-/// One test for each guarantee, of what the function `subject` in its scope answers.
+/// One test for each guarantee, of what the function `subject` in its scope answers. Without a subject the tests are
+/// skipped: another test says why there is none.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
@@ -37,7 +40,10 @@ macro_rules! __tests {
         $(
             #[test]
             fn $guarantee() {
-                if let Err(failure) = $crate::guarantees::$guarantee(&subject()) {
+                let Some(subject) = subject() else { return $crate::skipped() };
+                if let Err(failure) =
+                    $crate::guarantees::verdict($crate::guarantees::$guarantee, &subject)
+                {
                     panic!("{failure}");
                 }
             }
@@ -72,12 +78,12 @@ macro_rules! conformance {
             #[allow(unused_imports, reason = "the allocator may be named from the outermost module")]
             use super::*;
 
-            fn subject() -> $crate::Subject {
-                $crate::Subject {
+            fn subject() -> Option<$crate::Subject> {
+                Some($crate::Subject {
                     module: $crate::cma_api::v1::module_of::<$allocator>(),
                     params: $params,
                     placing: $crate::Placing::$placing,
-                }
+                })
             }
 
             $crate::__guarantees! { $crate::__tests }
@@ -88,7 +94,9 @@ macro_rules! conformance {
 /// Tests the same of the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a dev-dependency of the package
 /// that tests; see [`built_library`](crate::built_library).
 ///
-/// It expands to a module `conformance_of_plugin`.
+/// It expands to a module `conformance_of_plugin`. A library that isn't there or can't be loaded is one failure. A further test
+/// starts the test program once more, to see that panics in the library are caught in it and that its allocator is dropped
+/// without one.
 #[macro_export]
 macro_rules! conformance_of_plugin {
     ($library:expr, $placing:ident) => {
@@ -97,11 +105,24 @@ macro_rules! conformance_of_plugin {
     ($library:expr, $placing:ident, $params:expr) => {
         #[cfg(test)]
         mod conformance_of_plugin {
-            fn subject() -> $crate::Subject {
-                $crate::Subject {
-                    module: $crate::load(&$crate::built_library($library)),
-                    params: $params,
-                    placing: $crate::Placing::$placing,
+            fn subject() -> Option<$crate::Subject> {
+                $crate::subject_of_plugin($library, $params, $crate::Placing::$placing).ok()
+            }
+
+            #[test]
+            fn the_library_is_there_and_can_be_loaded() {
+                let subject = $crate::subject_of_plugin($library, $params, $crate::Placing::$placing);
+                if let Err(reason) = subject {
+                    panic!("{reason}");
+                }
+            }
+
+            #[test]
+            fn panics_stay_in_the_library() {
+                let Some(subject) = subject() else { return $crate::skipped() };
+                let this = concat!(module_path!(), "::panics_stay_in_the_library");
+                if let Err(reason) = $crate::panics_stay_in_the_library(&subject, this) {
+                    panic!("{reason}");
                 }
             }
 

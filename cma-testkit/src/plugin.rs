@@ -1,9 +1,18 @@
-//! Finding and loading the plug-in that the same cargo run has built.
+//! Finding and loading the plug-in that the same cargo run has built, and letting it panic in another process.
 
+use crate::placing::Placing;
+use crate::trial::Subject;
+use cma_api::PageRange;
 use cma_api::abi_stable::library::{LibHeader, lib_header_from_path};
 use cma_api::v1::AllocatorModuleRef;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
+use std::env::{current_exe, var_os};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, exit};
+use std::thread;
+use std::time::Duration;
 
 /// The file of the plug-in library `name` (as `cma_best_fit_plugin`), built by the cargo run that built this test.
 ///
@@ -12,23 +21,42 @@ use std::path::{Path, PathBuf};
 ///
 /// # Panics
 ///
-/// It isn't there: the test's package has no (dev-)dependency on the plug-in's.
+/// It isn't there: the test's package has no (dev-)dependency on the plug-in's, or that is no cdylib.
 pub fn built_library(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a process can name its own file");
+    find(name).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+/// The same, or why it isn't there, in a sentence.
+fn find(name: &str) -> Result<PathBuf, String> {
+    let test = current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
     let file = format!("{DLL_PREFIX}{name}{DLL_SUFFIX}");
     let deps = test.ancestors().skip(1).find_map(|folder| {
         let deps = if folder.ends_with("deps") { folder.to_path_buf() } else { folder.join("deps") };
         deps.is_dir().then_some(deps)
     });
-    let deps = deps.unwrap_or_else(|| panic!("{} lies in no target folder of cargo", test.display()));
+    let deps = deps.ok_or_else(|| format!("{} lies in no target folder of cargo", test.display()))?;
     let library = deps.join(&file);
-    assert!(
-        library.is_file(),
-        "{file} is not in {}: the package of this test needs the package of the plug-in, which \
-         must be a cdylib, among its [dev-dependencies], by path",
-        deps.display()
-    );
-    library
+    if library.is_file() {
+        return Ok(library);
+    }
+    let prefix = format!("lib{name}");
+    let built = fs::read_dir(&deps).into_iter().flatten().flatten().any(|entry| {
+        let file = entry.file_name().into_string().unwrap_or_default();
+        let rest = file.strip_prefix(&prefix);
+        rest.is_some_and(|rest| rest.starts_with(['-', '.']) && rest.ends_with(".rlib"))
+    });
+    Err(if built {
+        format!(
+            "the package of {name} is built without a dynamic library: its Cargo.toml needs \
+             crate-type = [\"cdylib\", \"rlib\"] under [lib]"
+        )
+    } else {
+        format!(
+            "{file} is not in {}: the package of this test needs the package of the plug-in, which \
+             must be a cdylib, among its [dev-dependencies], by path",
+            deps.display()
+        )
+    })
 }
 
 /// Loads the plug-in library at `path`.
@@ -37,6 +65,106 @@ pub fn built_library(name: &str) -> PathBuf {
 ///
 /// It is no allocator plug-in, or one of another version of the interface.
 pub fn load(path: &Path) -> AllocatorModuleRef {
+    try_load(path).unwrap_or_else(|reason| panic!("{reason}"))
+}
+
+fn try_load(path: &Path) -> Result<AllocatorModuleRef, String> {
     let module = lib_header_from_path(path).and_then(LibHeader::init_root_module::<AllocatorModuleRef>);
-    module.unwrap_or_else(|error| panic!("{} can't be loaded: {error}", path.display()))
+    module.map_err(|error| format!("{} can't be loaded: {error}", path.display()))
+}
+
+/// What `conformance_of_plugin!` tests.
+///
+/// # Errors
+///
+/// The library isn't there or can't be loaded: why, in a sentence.
+#[doc(hidden)]
+pub fn subject_of_plugin(name: &str, params: &'static str, placing: Placing) -> Result<Subject, String> {
+    Ok(Subject { module: try_load(&find(name)?)?, params, placing })
+}
+
+/// What a test of `conformance_of_plugin!` says when there is nothing to test.
+#[doc(hidden)]
+#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+pub fn skipped() {
+    println!("skipped: the plug-in can't be loaded; the_library_is_there_and_can_be_loaded says why");
+}
+
+/// Tells the second process what it is.
+const VARIABLE: &str = "CMA_TESTKIT_PANIC";
+
+/// What the second process has reached, on its standard error.
+const PROVOKES: &str = "cma-testkit: provokes a panic";
+const DROPS: &str = "cma-testkit: drops an allocator with chunks";
+const DONE: &str = "cma-testkit: done";
+
+/// Starts the test `this`, which calls this function, in another process, and lets the library panic there.
+///
+/// # Errors
+///
+/// A panic isn't caught, or the allocator panics when it is dropped: in a sentence.
+#[doc(hidden)]
+pub fn panics_stay_in_the_library(subject: &Subject, this: &str) -> Result<(), String> {
+    if var_os(VARIABLE).is_some() {
+        panic_here(subject);
+    }
+    // The name of the test without that of its crate.
+    let this = this.split_once("::").map_or(this, |(_, this)| this);
+    let program = current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
+    let mut command = Command::new(program);
+    command.args([this, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, "1");
+    let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
+    let output = output.map_err(|error| format!("this test can't start itself: {error}"))?;
+    verdict(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// What the second process's standard error says.
+fn verdict(said: &str) -> Result<(), String> {
+    let Some((_, after)) = said.split_once(PROVOKES) else {
+        return Err(format!("this test, started once more, doesn't come to the library: {said}"));
+    };
+    let Some((_, after)) = after.split_once(DROPS) else {
+        return Err("a panic in the library ends the process instead of being caught, as with \
+                    panic = \"abort\": build it with panic = \"unwind\""
+            .to_string());
+    };
+    let (dropping, ended) = after.split_once(DONE).map_or((after, false), |(dropping, _)| (dropping, true));
+    match dropping.trim() {
+        "" if ended => Ok(()),
+        "" => Err("the process ends while the allocator is dropped".to_string()),
+        printed if printed.contains("panicked at") => {
+            Err(format!("the allocator panics when it is dropped: {printed}"))
+        }
+        _ if ended => Ok(()),
+        printed => Err(format!("the process ends while the allocator is dropped: {printed}")),
+    }
+}
+
+/// What the second process does.
+fn panic_here(subject: &Subject) -> ! {
+    let say = |what: &str| {
+        // Without its standard error this process has nothing to say.
+        let _ = writeln!(std::io::stderr(), "{what}");
+    };
+    // An allocator that doesn't return must not keep this process, and the test that waits for it, for ever.
+    thread::spawn(move || {
+        thread::sleep(Duration::from_secs(60));
+        say("not done after a minute");
+        exit(1);
+    });
+    let initialise = subject.module.initialise();
+    say(PROVOKES);
+    // A region without a page is no region, so the library's side of the border panics.
+    drop(initialise(PageRange::from_pages(16, 0), subject.params.into()));
+    let mut allocator = initialise(PageRange::from_pages(16, 64), subject.params.into()).into_result();
+    if let Ok(allocator) = &mut allocator {
+        for pages in [1, 2, 3] {
+            // Whether there is room is another test's matter.
+            let _ = allocator.allocate(&crate::request(pages, cma_api::Alignment::PAGE));
+        }
+    }
+    say(DROPS);
+    drop(allocator);
+    say(DONE);
+    exit(0)
 }

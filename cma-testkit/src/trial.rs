@@ -4,11 +4,13 @@
 use crate::model::Model;
 use crate::operations::Operation;
 use crate::placing::Placing;
-use crate::violation::{Failure, Step, Violation};
+use crate::violation::{Call, Failure, Step, Violation};
+use crate::watch::{Log, during, take_panic};
 use cma_api::abi_stable::std_types::{ROption, RResult};
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request};
 use std::fmt;
+use std::sync::Arc;
 
 /// What is put to the test: an algorithm, linked or loaded, with the parameters and the rule its author declares for it.
 #[derive(Clone, Copy)]
@@ -43,7 +45,32 @@ impl Subject {
             trial.verify()?;
             Ok(answer)
         });
-        outcome.map_err(|violation| trial.failure(violation))
+        match outcome {
+            Ok(answer) => trial.finish().map(|()| answer),
+            Err(violation) => {
+                let failure = trial.failure(violation);
+                // One failure is enough.
+                let _ = trial.finish();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Initialises an allocator on `region` with `params`; the reason is a violation when it doesn't start.
+    pub(crate) fn start(
+        &self,
+        log: &Arc<Log>,
+        region: PageRange,
+        params: &str,
+    ) -> Result<AllocatorBox, Violation> {
+        match during(log, Call::New, || self.module.initialise()(region, params.into())) {
+            RResult::ROk(allocator) => Ok(allocator),
+            RResult::RErr(reason) => Err(refusal(reason.into())),
+        }
+    }
+
+    pub(crate) fn log(&self, region: PageRange) -> Arc<Log> {
+        Log::new(self.module.name().as_str(), region)
     }
 }
 
@@ -53,7 +80,7 @@ pub struct Trial {
     allocator: AllocatorBox,
     model: Model,
     new: Pages,
-    steps: Vec<Step>,
+    log: Arc<Log>,
 }
 
 impl fmt::Debug for Trial {
@@ -61,7 +88,7 @@ impl fmt::Debug for Trial {
         f.debug_struct("Trial")
             .field("subject", &self.subject)
             .field("model", &self.model)
-            .field("steps", &self.steps)
+            .field("log", &self.log)
             .finish_non_exhaustive()
     }
 }
@@ -73,19 +100,27 @@ impl Trial {
     ///
     /// It refused the region, or panicked.
     pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
-        let mut allocator = match subject.module.initialise()(region, subject.params.into()) {
-            RResult::ROk(allocator) => allocator,
-            RResult::RErr(reason) => {
-                return Err(Failure {
-                    allocator: subject.module.name().as_str(),
-                    region,
-                    steps: Vec::new(),
-                    violation: Box::new(refusal(reason.into())),
-                });
-            }
-        };
-        let new = allocator.largest_hole();
-        Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, steps: Vec::new() })
+        let log = subject.log(region);
+        let mut allocator =
+            subject.start(&log, region, subject.params).map_err(|violation| log.failure(violation))?;
+        let new = during(&log, Call::LargestHole, || allocator.largest_hole());
+        Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, log })
+    }
+
+    /// Drops the allocator.
+    ///
+    /// # Errors
+    ///
+    /// It panicked. (That a *library's* allocator did can't be told here.)
+    pub fn finish(self) -> Result<(), Failure> {
+        let Trial { allocator, log, .. } = self;
+        // A panic that was caught before is not this one.
+        take_panic();
+        during(&log, Call::Drop, || drop(allocator));
+        match take_panic() {
+            Some(message) => Err(log.failure(Violation::PanickedInDrop { message })),
+            None => Ok(()),
+        }
     }
 
     /// The shadow.
@@ -95,12 +130,7 @@ impl Trial {
 
     /// `violation` with the steps that led to it.
     pub fn failure(&self, violation: Violation) -> Failure {
-        Failure {
-            allocator: self.subject.module.name().as_str(),
-            region: self.model.region(),
-            steps: self.steps.clone(),
-            violation: Box::new(violation),
-        }
+        self.log.failure(violation)
     }
 
     /// Asks for a chunk and judges where it went; `None` when the allocator rightly has no room.
@@ -109,12 +139,12 @@ impl Trial {
     ///
     /// The place is invalid or not the declared one, or there was room.
     pub fn allocate(&mut self, request: &Request) -> Result<Option<PageRange>, Violation> {
-        let answer = self.allocator.allocate(request);
+        let answer = during(&self.log, Call::Allocate(*request), || self.allocator.allocate(request));
         let place = match &answer {
             RResult::ROk(chunk) => Some(chunk.range),
             RResult::RErr(_) => None,
         };
-        self.steps.push(Step::Allocate(*request, place));
+        self.log.push(Step::Allocate(*request, place));
         let rule = match self.subject.placing {
             Placing::Any => None,
             Placing::Exact | Placing::FirstFit => self.model.first_fit(request),
@@ -163,8 +193,8 @@ impl Trial {
     /// There is no such chunk: the mistake is the test's.
     pub fn free(&mut self, first_page: u64) -> Result<(), Violation> {
         let chunk = self.model.free(first_page).expect("a test frees live chunks only");
-        self.steps.push(Step::Free(chunk.range));
-        match self.allocator.free(&chunk) {
+        self.log.push(Step::Free(chunk.range));
+        match during(&self.log, Call::Free(chunk.range), || self.allocator.free(&chunk)) {
             RResult::ROk(()) => Ok(()),
             RResult::RErr(Refused::No) => Err(Violation::FreeRefused { range: chunk.range }),
             RResult::RErr(Refused::Panicked) => Err(self.panic()),
@@ -177,8 +207,8 @@ impl Trial {
     ///
     /// It adopted what it must not, refused what it must adopt, or gave no reason.
     pub fn adopt(&mut self, range: PageRange) -> Result<bool, Violation> {
-        let answer = self.allocator.adopt(range);
-        self.steps.push(Step::Adopt(range, answer.is_ok()));
+        let answer = during(&self.log, Call::Adopt(range), || self.allocator.adopt(range));
+        self.log.push(Step::Adopt(range, answer.is_ok()));
         match answer {
             RResult::ROk(tag) => self.model.adopt(range, tag).map(|()| true),
             RResult::RErr(_) if self.allocator.fault().is_some() => Err(self.panic()),
@@ -192,7 +222,7 @@ impl Trial {
 
     /// The most pages that one page-aligned request could get, as the allocator tells.
     pub fn largest_hole(&mut self) -> Pages {
-        self.allocator.largest_hole()
+        during(&self.log, Call::LargestHole, || self.allocator.largest_hole())
     }
 
     /// What [`largest_hole`](Self::largest_hole) was before the first operation.
@@ -206,9 +236,9 @@ impl Trial {
     ///
     /// The first difference.
     pub fn verify(&mut self) -> Result<(), Violation> {
-        let checked = self.allocator.check();
-        let holes = self.allocator.holes();
-        let told = self.allocator.largest_hole();
+        let checked = during(&self.log, Call::Check, || self.allocator.check());
+        let holes = during(&self.log, Call::Holes, || self.allocator.holes());
+        let told = self.largest_hole();
         if self.allocator.fault().is_some() {
             return Err(self.panic());
         }
@@ -251,16 +281,18 @@ impl Trial {
     }
 
     fn panic(&self) -> Violation {
-        let message = match self.allocator.fault() {
-            ROption::RSome(message) => message.into(),
-            ROption::RNone => "it calls itself panicked, and has no message".to_string(),
+        // Of a linked allocator it is known where it panicked, too.
+        let message = match (take_panic(), self.allocator.fault()) {
+            (Some(message), _) => message,
+            (None, ROption::RSome(message)) => message.into(),
+            (None, ROption::RNone) => "it calls itself panicked, and has no message".to_string(),
         };
         Violation::Panicked { message }
     }
 }
 
 /// What it is that initialising was answered with `reason`: a panic comes over the border as a reason too.
-pub(crate) fn refusal(reason: String) -> Violation {
+fn refusal(reason: String) -> Violation {
     match reason.strip_prefix("it panicked: ") {
         Some(message) => Violation::Panicked { message: message.to_string() },
         None => Violation::RegionRefused { reason },

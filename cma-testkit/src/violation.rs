@@ -19,6 +19,32 @@ pub enum Violation {
         /// The panic's message.
         message: String,
     },
+    /// It panicked when it was dropped.
+    #[error("it panicked when it was dropped: {message}")]
+    PanickedInDrop {
+        /// The panic's message.
+        message: String,
+    },
+    /// A call doesn't return.
+    #[error("it has not returned from this call within {seconds} s: {call} (PROPTEST_RNG_SEED={seed})")]
+    Hangs {
+        /// What was asked of it.
+        call: Call,
+        /// How long the suite waited.
+        seconds: u64,
+        /// The seed of the random tests.
+        seed: u64,
+    },
+    /// Hosts refuse what it says of itself.
+    #[error("hosts refuse it, because its {what} \"{}\" {fault}", text.escape_debug())]
+    BadInfo {
+        /// `name`, `version` or `description`.
+        what: &'static str,
+        /// What stands in its `INFO`.
+        text: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// A chunk is not of the size that was asked for.
     #[error("{} pages were asked for, the chunk {range} has {}", asked.get(), range.pages().get())]
     WrongSize {
@@ -166,21 +192,55 @@ pub enum Step {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Step::Allocate(request, Some(range)) => write!(f, "{} -> {range}", Call::Allocate(request)),
+            Step::Allocate(request, None) => write!(f, "{} -> no room", Call::Allocate(request)),
+            Step::Free(range) => write!(f, "{}", Call::Free(range)),
+            Step::Adopt(range, true) => write!(f, "{}", Call::Adopt(range)),
+            Step::Adopt(range, false) => write!(f, "{} -> refused", Call::Adopt(range)),
+        }
+    }
+}
+
+/// A call of an allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `new`, on the failure's region.
+    New,
+    /// `allocate`.
+    Allocate(Request),
+    /// `free`, of a live chunk.
+    Free(PageRange),
+    /// `adopt`.
+    Adopt(PageRange),
+    /// `holes`.
+    Holes,
+    /// `largest_hole`.
+    LargestHole,
+    /// `check`.
+    Check,
+    /// `drop`.
+    Drop,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Allocate(request, answer) => {
+            Call::New => f.write_str("new"),
+            Call::Allocate(request) => {
                 let (size, alignment) = (request.pages().bytes(), request.alignment().bytes());
                 write!(f, "allocate {size:#x} aligned {alignment:#x}")?;
-                if request.asker().0 != 0 {
-                    write!(f, " for asker {}", request.asker().0)?;
-                }
-                match answer {
-                    Some(range) => write!(f, " -> {range}"),
-                    None => write!(f, " -> no room"),
+                match request.asker().0 {
+                    0 => Ok(()),
+                    asker => write!(f, " for asker {asker}"),
                 }
             }
-            Step::Free(range) => write!(f, "free {range}"),
-            Step::Adopt(range, true) => write!(f, "adopt {range}"),
-            Step::Adopt(range, false) => write!(f, "adopt {range} -> refused"),
+            Call::Free(range) => write!(f, "free {range}"),
+            Call::Adopt(range) => write!(f, "adopt {range}"),
+            Call::Holes => f.write_str("holes"),
+            Call::LargestHole => f.write_str("largest_hole"),
+            Call::Check => f.write_str("check"),
+            Call::Drop => f.write_str("drop"),
         }
     }
 }

@@ -1,7 +1,12 @@
 //! The suite over a loaded plug-in: it finds the library that the same cargo run built, and says through the binary
 //! interface what it says of a linked algorithm.
 
-use cma_testkit::{Placing, Subject, Violation, built_library, guarantees, load};
+use cma_testkit::{
+    Placing, Subject, Violation, built_library, guarantees, load, panics_stay_in_the_library,
+    subject_of_plugin,
+};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 cma_testkit::conformance_of_plugin!("cma_fixture_misbehaving", FirstFit);
 
@@ -48,4 +53,70 @@ fn a_library_that_is_not_built_is_asked_for() {
 #[should_panic(expected = "can't be loaded")]
 fn a_file_that_is_no_library_is_not_loaded() {
     load(std::path::Path::new(file!()));
+}
+
+#[test]
+fn a_package_without_a_crate_type_is_one_failure_of_one_sentence() {
+    // The suite itself is a package without a dynamic library.
+    let reason = subject_of_plugin("cma_testkit", "", Placing::Any).unwrap_err();
+    let sentence = "the package of cma_testkit is built without a dynamic library: its Cargo.toml needs \
+                    crate-type = [\"cdylib\", \"rlib\"] under [lib]";
+    assert_eq!(reason, sentence);
+}
+
+#[test]
+fn a_library_whose_allocator_panics_when_it_is_dropped_is_found_out() {
+    let module = load(&built_library("cma_fixture_misbehaving"));
+    let subject = Subject { module, params: "panic=drop", placing: Placing::Exact };
+    let this = concat!(module_path!(), "::a_library_whose_allocator_panics_when_it_is_dropped_is_found_out");
+    let reason = panics_stay_in_the_library(&subject, this).unwrap_err();
+    assert!(reason.starts_with("the allocator panics when it is dropped"), "{reason}");
+    assert!(reason.contains("drop panics, as its parameters say"), "{reason}");
+}
+
+/// Exported without the macro, which doesn't compile with `panic = "abort"`.
+const BY_HAND: &str = "tests/plugin/by_hand.rs";
+
+#[test]
+fn a_library_whose_panics_abort_is_found_out() {
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcma_by_hand_plugin.so");
+    // The test starts itself once more, with the library that is there then.
+    if std::env::var_os("CMA_TESTKIT_PANIC").is_none() {
+        let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
+        let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
+        rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin", "-Cpanic=abort"]);
+        rustc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(BY_HAND)).arg("-o").arg(&library);
+        rustc.arg("-L").arg(&deps);
+        for name in ["cma_api", "cma_fixture_first_fit"] {
+            rustc.arg("--extern").arg(format!("{name}={}", newest(&deps, name).display()));
+        }
+        match rustc.output() {
+            Ok(output) => {
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            }
+            Err(error) => {
+                println!("skipped: the compiler can't be started: {error}");
+                return;
+            }
+        }
+    }
+    let subject = Subject { module: load(&library), params: "", placing: Placing::FirstFit };
+    let this = concat!(module_path!(), "::a_library_whose_panics_abort_is_found_out");
+    assert_eq!(
+        panics_stay_in_the_library(&subject, this).unwrap_err(),
+        "a panic in the library ends the process instead of being caught, as with panic = \"abort\": \
+         build it with panic = \"unwind\""
+    );
+}
+
+/// The crate `name` of the newest build in `deps`.
+fn newest(deps: &Path, name: &str) -> PathBuf {
+    let prefix = format!("lib{name}");
+    let files = deps.read_dir().unwrap().map(|entry| entry.unwrap());
+    let files = files.filter(|entry| {
+        let file = entry.file_name().into_string().unwrap_or_default();
+        let rest = file.strip_prefix(&prefix);
+        rest.is_some_and(|rest| rest.starts_with(['-', '.']) && rest.ends_with(".rlib"))
+    });
+    files.max_by_key(|file| file.metadata().unwrap().modified().unwrap()).unwrap().path()
 }

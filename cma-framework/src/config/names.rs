@@ -26,29 +26,4 @@ pub(crate) fn is_device_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| is_pattern_char(c) && !is_wildcard(c))
 }
 
-/// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text
-/// and the `alloc` attribute can hold.
-pub(crate) const fn allocator_name_fault(name: &str) -> Option<&'static str> {
-    const LIMIT: usize = 64;
-    let bytes = name.as_bytes();
-    if bytes.is_empty() {
-        return Some("is empty");
-    } else if bytes.len() > LIMIT {
-        return Some("is longer than 64 bytes");
-    } else if matches!(bytes, b"-") {
-        return Some("stands for an allocator without a name");
-    }
-    let mut at = 0;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_graphic() {
-            return Some("has a character that is white space, not printable or not ASCII");
-        } else if matches!(
-            bytes[at],
-            b'=' | b'@' | b'/' | b':' | b';' | b'(' | b')' | b',' | b'[' | b']' | b'*' | b'?'
-        ) {
-            return Some("has one of the characters =@/:;(),[]*? in it");
-        }
-        at += 1;
-    }
-    None
-}
+pub(crate) use cma_api::name_fault as allocator_name_fault;

@@ -3,7 +3,7 @@
 use super::{ODD_REGIONS, ORDERS, TOP, empty, fill_mixed};
 use crate::trial::{Subject, alignment, request};
 use crate::violation::{Failure, Violation};
-use cma_api::{Alignment, PAGE_SHIFT, PageRange};
+use cma_api::{Alignment, PAGE_SHIFT, PageRange, Placement};
 
 /// A region of any size at any place can be one chunk; then nothing else fits, and freeing it gives one hole. (An
 /// allocator that isn't exact may have no room for it.)
@@ -169,4 +169,35 @@ pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Re
         })?;
     }
     Ok(())
+}
+
+/// More holes and chunks than an 8 or 12 bit number counts are kept apart, and merge again when all is freed.
+///
+/// # Errors
+///
+/// The number of chunks after which it doesn't hold.
+pub fn thousands_of_holes_are_kept_and_merged(subject: &Subject) -> Result<(), Failure> {
+    const HOLES: u64 = (1 << 12) + 3;
+    let region = PageRange::from_pages(0x4_0000, 2 * HOLES);
+    subject.on(region, |trial| {
+        // Adopting asks least of the model and of slow allocators. One that adopts no more has a limit that it states.
+        for page in region.first_page()..region.end_page() {
+            if !trial.adopt(PageRange::from_pages(page, 1))? {
+                break;
+            }
+        }
+        trial.verify()?;
+        let mut chunks: Vec<Placement> = trial.model().live().collect();
+        ORDERS[3](&mut chunks);
+        let (mut lower, upper): (Vec<_>, Vec<_>) =
+            chunks.iter().map(|chunk| chunk.range.first_page()).partition(|page| page % 2 == 0);
+        lower.extend(upper);
+        for (freed, page) in (1_u64..).zip(lower) {
+            trial.free(page)?;
+            if [1 << 8, 1 << 10, (1 << 11) + 1, HOLES, HOLES + 300].contains(&freed) {
+                trial.verify()?;
+            }
+        }
+        empty(trial, ORDERS[0])
+    })
 }

@@ -1,10 +1,10 @@
 //! What surrounds the placing: initialising, dropping, many allocators at once, threads, and who asks.
 
 use super::{ORDERS, empty, fill_mixed};
-use crate::trial::{Subject, Trial, refusal, request_of};
+use crate::trial::{Subject, Trial, request_of};
 use crate::violation::{Failure, Violation};
-use cma_api::abi_stable::std_types::RResult;
-use cma_api::{Alignment, Asker, PageRange};
+use crate::watch::Watch;
+use cma_api::{Alignment, Asker, PageRange, name_fault, text_fault};
 use std::panic::resume_unwind;
 use std::thread;
 
@@ -20,26 +20,43 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
             "" => unknown.to_string(),
             known => format!("{known},{unknown}"),
         };
-        let violation = match subject.module.initialise()(region, params.as_str().into()) {
-            RResult::ROk(_) => Violation::ParameterAccepted { params },
-            RResult::RErr(reason) => match refusal(reason.into()) {
-                Violation::RegionRefused { reason } if reason.contains("no-such-parameter") => continue,
-                Violation::RegionRefused { reason } => Violation::ParameterNotNamed { params, reason },
-                panicked => panicked,
-            },
+        let log = subject.log(region);
+        let violation = match subject.start(&log, region, &params) {
+            Ok(_) => Violation::ParameterAccepted { params },
+            Err(Violation::RegionRefused { reason }) if reason.contains("no-such-parameter") => continue,
+            Err(Violation::RegionRefused { reason }) => Violation::ParameterNotNamed { params, reason },
+            Err(panicked) => panicked,
         };
-        return Err(Failure {
-            allocator: subject.module.name().as_str(),
-            region,
-            steps: Vec::new(),
-            violation: Box::new(violation),
-        });
+        return Err(log.failure(violation));
     }
     Ok(())
 }
 
-/// An allocator with many live chunks can be dropped, also where the stack is small, and leaves nothing behind: the next
-/// one on the region starts with one hole.
+/// Hosts accept its name, its version and its description.
+///
+/// # Errors
+///
+/// The first that they refuse.
+pub fn hosts_accept_what_it_says_of_itself(subject: &Subject) -> Result<(), Failure> {
+    let module = subject.module;
+    let [name, version, description] =
+        [module.name(), module.version(), module.description()].map(|text| text.as_str());
+    let texts = [
+        ("name", name, name_fault(name)),
+        ("version", version, text_fault(version)),
+        ("description", description, text_fault(description)),
+    ];
+    for (what, text, fault) in texts {
+        if let Some(fault) = fault {
+            let violation = Violation::BadInfo { what, text: text.to_string(), fault };
+            return Err(subject.log(PageRange::from_pages(16, 64)).failure(violation));
+        }
+    }
+    Ok(())
+}
+
+/// An allocator with many live chunks can be dropped without a panic, also where the stack is small, and leaves nothing
+/// behind: the next one on the region starts with one hole.
 ///
 /// # Errors
 ///
@@ -54,7 +71,7 @@ pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure>
             Err(violation) => return Err(trial.failure(violation)),
         }
     }
-    on_another_thread(move || drop(trial));
+    on_another_thread(move || trial.finish())?;
     subject.on(region, |_| Ok(()))
 }
 
@@ -76,6 +93,7 @@ pub fn regions_are_independent(subject: &Subject) -> Result<(), Failure> {
     }
     while let Some(mut trial) = trials.pop() {
         empty(&mut trial, ORDERS[2]).map_err(|violation| trial.failure(violation))?;
+        trial.finish()?;
         for other in &mut trials {
             other.verify().map_err(|violation| other.failure(violation))?;
         }
@@ -111,13 +129,17 @@ pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Fa
             .map_err(|violation| trial.failure(violation))?;
         Ok(trial)
     })?;
-    on_another_thread(move || drop(trial));
-    Ok(())
+    on_another_thread(move || trial.finish())
 }
 
 /// Runs `body` on a thread of its own, with a small stack.
 fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     const STACK: usize = 256 << 10;
+    let watch = Watch::current();
+    let body = move || {
+        watch.make_current();
+        body()
+    };
     let thread = thread::Builder::new().stack_size(STACK).spawn(body).expect("the suite needs a thread");
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -126,7 +126,10 @@ impl Flawed {
     }
 
     fn is_free(&self, range: PageRange) -> bool {
-        self.gaps().into_iter().any(|gap| range.within(gap))
+        let taken = self.taken();
+        let above = taken.partition_point(|chunk| chunk.end_page() <= range.first_page());
+        range.within(self.region)
+            && taken.get(above).is_none_or(|chunk| range.end_page() <= chunk.first_page())
     }
 }
 
@@ -161,6 +164,7 @@ impl Allocator for Flawed {
         let pages = request.pages().get();
         match self.flaw.as_str() {
             "panics_at_sizes_beyond_the_region" => assert!(pages <= self.region.pages().get(), "too large"),
+            "panics_at_everything" => panic!("not yet written"),
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
             "has_room_for_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
             "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => return Err(NoRoom),
@@ -197,6 +201,12 @@ impl Allocator for Flawed {
         let at = self.taken.binary_search(&chunk.range).map_err(|_| NotMine)?;
         match self.flaw.as_str() {
             "never_gives_back_single_pages" if chunk.range.pages().get() == 1 => return Ok(()),
+            // Its table of holes is full, and nobody looks at what adding to it answers.
+            "loses_chunks_beyond_250_holes" if self.gaps().len() > 250 => return Ok(()),
+            "loops_at_the_third_hole" if self.gaps().len() == 2 => loop {
+                std::thread::park_timeout(std::time::Duration::from_secs(1));
+            },
+            "panics_at_everything" => panic!("not yet written"),
             "refuses_the_second_of_three" if self.taken.len() == 3 && at == 1 => return Err(NotMine),
             "leaks_between_two_neighbours" if at > 0 && at + 1 < self.taken.len() => {
                 let (below, above) = (self.taken[at - 1], self.taken[at + 1]);
@@ -209,9 +219,11 @@ impl Allocator for Flawed {
             _ => {}
         }
         self.taken.remove(at);
-        self.borders.extend([chunk.range.first_page(), chunk.range.end_page()]);
-        self.borders.sort_unstable();
-        self.borders.dedup();
+        if self.has("tells_unmerged_holes") || self.has("never_merges_and_hides_it") {
+            self.borders.extend([chunk.range.first_page(), chunk.range.end_page()]);
+            self.borders.sort_unstable();
+            self.borders.dedup();
+        }
         Ok(())
     }
 
@@ -283,6 +295,9 @@ impl Drop for Flawed {
             && let Ok(mut all) = LEFT_BEHIND.lock()
         {
             all.insert(self.region.first_page(), std::mem::take(&mut self.taken));
+        }
+        if self.has("panics_when_dropped_with_chunks") {
+            assert!(self.taken.is_empty(), "chunks are left");
         }
     }
 }

@@ -2,9 +2,13 @@
 
 mod flawed;
 
+use cma_api::Info;
 use cma_api::v1::module_of;
-use cma_testkit::{Failure, Placing, Subject, Violation, guarantees};
+use cma_fixture_first_fit::{FirstFit, Named};
+use cma_testkit::{Call, Failure, Placing, Subject, Violation, guarantees};
 use flawed::Flawed;
+use std::process::Command;
+use std::time::Duration;
 
 fn subject(flaw: &'static str, placing: Placing) -> Subject {
     Subject { module: module_of::<Flawed>(), params: flaw, placing }
@@ -88,14 +92,84 @@ caught! {
     panics_at_parameters, Any: unknown_parameters_are_refused_by_name says Panicked;
     hides_what_it_refuses, Any: unknown_parameters_are_refused_by_name says ParameterNotNamed;
     leaves_chunks_behind, Any: a_full_allocator_can_be_dropped says Holes;
+    panics_when_dropped_with_chunks, Any: a_full_allocator_can_be_dropped says PanickedInDrop;
+    loses_chunks_beyond_250_holes, Any: thousands_of_holes_are_kept_and_merged says Holes;
     shares_its_books, Exact: regions_are_independent says NoRoomThoughFree;
     keeps_its_books_in_the_thread, Any: an_allocator_may_move_between_threads says Holes;
 }
 
 #[test]
 fn every_guarantee_catches_some_flaw() {
+    // This one is about what stands in `INFO`, where no parameter can make a flaw.
+    let elsewhere = "hosts_accept_what_it_says_of_itself";
     for (name, _) in guarantees::ALL {
-        assert!(CAUGHT.contains(name), "no flaw shows that {name} can fail");
+        assert!(*name == elsewhere || CAUGHT.contains(name), "no flaw shows that {name} can fail");
+    }
+}
+
+struct Names;
+
+impl Named for Names {
+    const INFO: Info = Info { name: "first fit", version: "1.0.0", description: "a name of two words" };
+}
+
+struct Describes;
+
+impl Named for Describes {
+    const INFO: Info = Info { name: "first-fit", version: "1.0.0", description: "two\nlines" };
+}
+
+#[test]
+fn a_name_or_description_that_hosts_refuse() {
+    let cases = [
+        (module_of::<FirstFit<Names>>(), "hosts refuse it, because its name \"first fit\" has a character"),
+        (module_of::<FirstFit<Describes>>(), "its description \"two\\nlines\" has a control character"),
+    ];
+    for (module, says) in cases {
+        let subject = Subject { module, params: "", placing: Placing::FirstFit };
+        let failure = guarantees::hosts_accept_what_it_says_of_itself(&subject).unwrap_err().to_string();
+        assert!(failure.contains(says), "{failure}");
+    }
+}
+
+#[test]
+fn an_endless_loop_fails_with_the_call_the_seed_and_what_came_before() {
+    let subject = subject("loops_at_the_third_hole", Placing::Any);
+    let guarantee = guarantees::random_operations_match_the_model;
+    let verdict = guarantees::verdict_within(Duration::from_secs(2), guarantee, &subject);
+    let failure = verdict.expect_err("the flaw must be caught");
+    let Violation::Hangs { call: Call::Free(range), .. } = *failure.violation else { panic!("{failure}") };
+    let failure = failure.to_string();
+    let says = format!("has not returned from this call within 2 s: free {range} (PROPTEST_RNG_SEED=");
+    assert!(failure.contains(&says) && failure.contains("   1. "), "{failure}");
+}
+
+#[test]
+fn an_allocator_that_panics_at_everything_fails_in_a_few_lines() {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "every_failure_of_an_allocator_that_panics_at_everything",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("RUST_BACKTRACE", "1")
+        .output()
+        .unwrap();
+    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(output.status.success() && printed.contains("not yet written, at "), "{printed}");
+    assert!(printed.lines().count() < 10 * guarantees::ALL.len(), "{printed}");
+}
+
+#[test]
+#[ignore = "it prints, and another test counts the lines"]
+#[allow(clippy::print_stdout, reason = "another test counts the lines")]
+fn every_failure_of_an_allocator_that_panics_at_everything() {
+    for (_, guarantee) in guarantees::ALL {
+        if let Err(failure) = guarantees::verdict(*guarantee, &subject("panics_at_everything", Placing::Any))
+        {
+            println!("{failure}");
+        }
     }
 }
 
