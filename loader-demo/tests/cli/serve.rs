@@ -68,7 +68,11 @@ fn who_writes_what_is_refused_is_told_why_and_where() {
             "buddy(colour=red)",
             "regions/b1/alloc: EINVAL: allocator \"buddy\" can't serve this region",
         ),
-        ("regions/b1/alloc", "-x y", "regions/b1/alloc: EINVAL: names take no white space"),
+        (
+            "regions/b1/alloc",
+            "-x y",
+            "regions/b1/alloc: EINVAL: this can't be the name of an allocator: it has a character that is white space",
+        ),
     ] {
         let Run { code, out, err } = server.ask(&["set", path, value]);
         assert_eq!((code, out.as_str()), (1, ""), "{value}");
@@ -130,7 +134,7 @@ fn a_server_without_a_way_in_does_not_start() {
         (&["serve", "--mount", &full, "--log", "a=b=c"], "--log"),
         (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is no level"),
         (&["--cma", "r=1E", "serve", "--mount", &full], "nothing to serve"),
-        (&["--json", "serve", "--mount", &full], "no --json"),
+        (&["--json", "serve", "--mount", &full], "does not use --json"),
     ] {
         let Run { code, err, .. } = run(options);
         assert!(code == 2 && err.contains(says), "{options:?}: {code}: {err}");
