@@ -178,8 +178,9 @@ impl Map {
 }
 
 impl fmt::Display for Map {
+    /// The text in one line: line ends and tabs, which stand only beside separators, are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.text.trim())
+        f.write_str(&self.text.trim().replace(char::is_control, ""))
     }
 }
 

@@ -104,7 +104,9 @@ proptest! {
             }
             Ok(()) => {
                 let text = String::from_utf8(text).unwrap();
-                let expected = if text.trim().is_empty() { String::new() } else { format!("{}\n", text.trim()) };
+                // In one line: line ends and tabs beside separators mean nothing.
+                let line = text.trim().replace(char::is_control, "");
+                let expected = if line.is_empty() { String::new() } else { format!("{line}\n") };
                 prop_assert_eq!(tree.read("map").unwrap(), expected);
             }
         }

@@ -87,7 +87,7 @@ fn who_writes_what_is_refused_is_told_why_and_where() {
         (&["get", "map/x"], "map/x: there is no such attribute"),
         (&["get", "../said"], "there is no such attribute"),
         (&["tree", "regions/b9"], "regions/b9: there is no such attribute"),
-        (&["--json", "get", "map"], "no --json"),
+        (&["--json", "get", "map"], "does not use --json"),
     ] {
         let Run { code, out, err } = server.ask(command);
         assert!(code > 0 && out.is_empty() && err.contains(says), "{command:?}: {code}: {err}");
