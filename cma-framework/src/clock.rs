@@ -2,16 +2,18 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// The moment it is, as the last tick left it.
 static NOW: AtomicU32 = AtomicU32::new(0);
 
-/// How many keep it.
-static KEEPERS: AtomicUsize = AtomicUsize::new(0);
+/// How many timekeepers there are. Its lock is held while that changes and with it whether there is a time, so that the last one
+/// that ends can't take the time from one that begins.
+static KEEPERS: Mutex<usize> = Mutex::new(0);
 
 /// The time between two ticks.
 const TICK: Duration = Duration::from_millis(100);
@@ -25,6 +27,11 @@ impl Moment {
     #[inline]
     pub(crate) fn now() -> Self {
         Moment(NOW.load(Ordering::Relaxed))
+    }
+
+    /// The moment it is, read from the clock. For what is rare enough.
+    pub(crate) fn exactly() -> Self {
+        Moment(tenths())
     }
 
     /// How long ago it was, if time was kept then.
@@ -58,14 +65,19 @@ pub struct Timekeeper {
 /// Those of starting a thread.
 pub fn keep_time() -> io::Result<Timekeeper> {
     let (end, ended) = channel();
+    let keepers = &mut *keepers();
     let thread = thread::Builder::new().name("cma-time".to_string()).spawn(move || {
         while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
             NOW.store(tenths(), Ordering::Relaxed);
         }
     })?;
-    KEEPERS.fetch_add(1, Ordering::Relaxed);
+    *keepers += 1;
     NOW.store(tenths(), Ordering::Relaxed);
     Ok(Timekeeper { end: Some(end), thread: Some(thread) })
+}
+
+fn keepers() -> MutexGuard<'static, usize> {
+    KEEPERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Timekeeper {
@@ -75,7 +87,9 @@ impl Drop for Timekeeper {
             // It doesn't panic.
             let _ = thread.join();
         }
-        if KEEPERS.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let keepers = &mut *keepers();
+        *keepers -= 1;
+        if *keepers == 0 {
             NOW.store(0, Ordering::Relaxed);
         }
     }
@@ -94,5 +108,15 @@ mod tests {
         assert!(age >= Duration::from_secs(5) || tenths() < 60, "{age:?}");
         drop(time);
         assert_eq!(Moment::now().age(), None);
+
+        // In one test, because there is one time for the process.
+        for _ in 0..300 {
+            let old = keep_time().unwrap();
+            let ending = thread::spawn(move || drop(old));
+            let new = keep_time().unwrap();
+            ending.join().unwrap();
+            assert!(Moment::now().age().is_some(), "a timekeeper that ended took the time from a new one");
+            drop(new);
+        }
     }
 }

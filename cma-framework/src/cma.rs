@@ -421,9 +421,26 @@ impl Cma {
         self.0.world_number.store(number, Ordering::Release);
     }
 
-    /// The number of a (device, type) pair.
-    pub(crate) fn intern(&self, device: &str, kind: &str) -> Asker {
-        self.0.askers.number(device, kind)
+    /// The number of a (device, type) pair that the host asks for, or a user of a front end; `None` when there is no room for
+    /// another pair.
+    pub(crate) fn intern(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
+        let number = || self.0.askers.number(device, kind, user);
+        number().or_else(|| {
+            self.drop_unused_askers();
+            number()
+        })
+    }
+
+    /// Makes room for further pairs by dropping those that no live chunk, refusal or recent request refers to.
+    fn drop_unused_askers(&self) {
+        // A request never waits for a change of the configuration. A later one drops them.
+        let Ok(turn) = self.0.setup.try_lock() else { return };
+        let Some(sweep) = self.0.askers.begin_sweep() else { return };
+        // Routes keep numbers. In a new picture each is looked up again and asks for its number.
+        self.change(World::with_no_routes);
+        drop(turn);
+        let used = self.regions().iter().flat_map(Region::askers).collect();
+        self.0.askers.end_sweep(sweep, &used);
     }
 
     /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.

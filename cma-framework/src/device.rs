@@ -63,7 +63,7 @@ impl Device {
 fn route(cma: &Cma, device: &str, kind: &str) -> Arc<Route> {
     let world = cma.shared().world();
     let known = world.known_route(device, kind).cloned();
-    known.unwrap_or_else(|| world.new_route(device, kind, || cma.intern(device, kind)))
+    known.unwrap_or_else(|| world.new_route(device, kind, || cma.intern(device, kind, None)))
 }
 
 impl fmt::Debug for Device {

@@ -37,8 +37,8 @@ pub use errno::Errno;
 pub use loader::Plugin;
 pub use memory::{MappedChunk, MemoryError, SharedChunk};
 pub use region::{
-    AllocatorChoice, AllocatorState, ChangeError, Chunk, Failure, Owner, Region, RegionStatistics,
-    RegionStatus, Registered,
+    AllocatorChoice, AllocatorState, ChangeError, Chunk, Failure, Holder, Owner, Process, Region,
+    RegionStatistics, RegionStatus, Registered,
 };
 
 // The words a host shares with allocators.

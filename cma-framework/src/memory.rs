@@ -430,8 +430,9 @@ impl SharedChunk {
         Ok(Pieces { store: &*self.store, left })
     }
 
-    /// The chunk, if nobody else holds its memory any more. What is dropped while somebody does is free at once, and its
-    /// memory may be refused to the next chunk there until they let go.
+    /// The chunk, if nobody else holds its memory any more. A chunk that is dropped while somebody
+    /// does is free at once. If its memory can't be given to the next chunk there, that chunk moves
+    /// to another place ([`Chunk::share`]).
     ///
     /// # Errors
     ///

@@ -8,6 +8,7 @@ mod aside;
 mod attach;
 mod chunks;
 mod guard;
+mod holder;
 mod lock;
 mod occupancy;
 mod verify;
@@ -30,6 +31,7 @@ use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
+pub use holder::{Holder, Process};
 use spin::mutex::SpinMutex;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -174,13 +176,25 @@ impl Region {
 
     /// The live chunks in ascending order of address. `name` gives (device, type) pairs their names.
     pub(crate) fn owners(&self, mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>) -> Vec<Owner> {
-        let live = self.lock().chunks.ascending();
-        let owner = |(_, booked): (Slot, Booked)| Owner {
+        let live: Vec<_> = {
+            let chunks = &self.lock().chunks;
+            let holder = |(slot, booked): (Slot, Booked)| (booked, chunks.holder(slot).cloned());
+            chunks.ascending().into_iter().map(holder).collect()
+        };
+        let owner = |(booked, holder): (Booked, Option<Arc<Holder>>)| Owner {
             range: booked.range,
-            device: name(booked.asker),
+            device: holder.as_ref().and_then(|holder| holder.device.clone()).or_else(|| name(booked.asker)),
+            process: holder.map(|holder| holder.process.clone()),
             age: booked.since.age(),
         };
         live.into_iter().map(owner).collect()
+    }
+
+    /// The numbers of the pairs that its books refer to.
+    pub(crate) fn askers(&self) -> Vec<Asker> {
+        let state = self.lock();
+        let refused = state.account.failures().map(|refused| refused.request.asker());
+        state.chunks.askers().chain(refused).collect()
     }
 
     /// The last refusals, oldest first.
@@ -194,7 +208,7 @@ impl Region {
             alignment: request.alignment(),
             device: name(request.asker()),
             reason,
-            age: when.age(),
+            age: when.age().unwrap_or_default(),
         };
         refused.into_iter().map(failure).collect()
     }
@@ -346,6 +360,17 @@ impl Region {
         {
             self.not_taken_back(state, range, refused);
         }
+    }
+
+    /// Notes who has the live chunk in `slot`.
+    fn hold(&self, slot: Slot, holder: Arc<Holder>) {
+        self.lock().chunks.hold(slot, holder);
+    }
+
+    /// Who asked for the live chunk in `slot`, and who has it.
+    fn held_by(&self, slot: Slot) -> (Asker, Option<Arc<Holder>>) {
+        let chunks = &self.lock().chunks;
+        (chunks.asker(slot), chunks.holder(slot).cloned())
     }
 
     /// Makes a chunk known by its address, because its guard goes.

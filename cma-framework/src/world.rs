@@ -86,6 +86,11 @@ impl World {
         }
     }
 
+    /// The same configuration, in which every route is looked up again.
+    pub(crate) fn with_no_routes(&self) -> Self {
+        self.next()
+    }
+
     pub(crate) fn with_map(&self, map: Map) -> Self {
         World { map: Arc::new(map), ..self.next() }
     }
@@ -146,17 +151,29 @@ impl World {
         self.routes.get(device, kind)
     }
 
-    /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern` numbers the pair.
+    /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern` numbers the pair, if there is
+    /// room for another.
     #[cold]
-    pub(crate) fn new_route(&self, device: &str, kind: &str, intern: impl FnOnce() -> Asker) -> Arc<Route> {
+    pub(crate) fn new_route(
+        &self,
+        device: &str,
+        kind: &str,
+        intern: impl FnOnce() -> Option<Asker>,
+    ) -> Arc<Route> {
         let stops: Option<Vec<Stop>> =
             self.map.regions_for(device, kind).map(|names| names.map(|name| self.stop(name)).collect());
-        // Made-up names must not fill memory: what nothing serves, or is longer than any name needs to be, is not kept.
+        // Made-up names must not fill memory: a pair that nothing serves, or with a name that is longer than any name needs to
+        // be, is not kept.
         let keep = stops.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
-        let asker = if keep { intern() } else { Asker::NOBODY };
-        let route =
-            Arc::new(Route { device: device.into(), kind: kind.into(), world: self.number, asker, stops });
-        if keep {
+        let asker = if keep { intern() } else { None };
+        let route = Arc::new(Route {
+            device: device.into(),
+            kind: kind.into(),
+            world: self.number,
+            asker: asker.unwrap_or(Asker::NOBODY),
+            stops,
+        });
+        if asker.is_some() {
             self.routes.keep(&route);
         }
         route
@@ -173,52 +190,122 @@ impl World {
     }
 }
 
-/// The routes that were looked up in one world. Looking takes no lock and no atomic change, and what was found is never
-/// moved, so requests of any number of threads share it without slowing one another.
+/// The routes that were looked up in one world. A look-up takes no lock and no atomic change, and a route is never moved, so
+/// requests of any number of threads share it without slowing one another.
 ///
-/// It doesn't grow: pairs that find no place are looked up in the map each time, so that clients that make up names can't fill
-/// memory.
+/// Its size is bounded. A pair that finds no place is looked up in the map each time.
 #[derive(Debug)]
 struct Routes {
-    /// Open addressing with linear probing. A slot that is filled stays so. They are as many as a power of two known when this is
-    /// compiled, because dividing by another number takes longer than all the rest of looking up.
-    slots: Box<[OnceLock<Arc<Route>>; 512]>,
+    first: Slots,
+    /// For the pairs that find no place in the first table. Each of these tables is made when it is needed.
+    further: OnceLock<Box<[OnceLock<Box<Slots>>; FURTHER]>>,
     /// So that nobody can choose names that share their slots.
     seed: usize,
+}
+
+/// How many further tables there are, a power of two: with the first one room for some 65,000 routes.
+const FURTHER: usize = 128;
+
+/// Open addressing with linear probing. A slot that is filled stays so. The number of slots is a power of two that is known when
+/// this is compiled, because dividing by another number takes longer than all the rest of a look-up.
+#[derive(Debug)]
+struct Slots(Box<[OnceLock<Arc<Route>>; 512]>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Slots(Box::new([const { OnceLock::new() }; 512]))
+    }
+}
+
+impl Slots {
+    /// The slots in which a route of this hash may be, in order.
+    #[inline]
+    fn places(&self, hash: usize) -> impl Iterator<Item = &OnceLock<Arc<Route>>> {
+        (0..8).map(move |n| &self.0[hash.wrapping_add(n) % self.0.len()])
+    }
+
+    #[inline]
+    fn get(&self, hash: usize, device: &str, kind: &str) -> Option<&Arc<Route>> {
+        let mut filled = self.places(hash).map_while(OnceLock::get);
+        filled.find(|route| *route.device == *device && *route.kind == *kind)
+    }
+
+    /// Whether the route has a place here now.
+    fn keep(&self, hash: usize, route: &Arc<Route>) -> bool {
+        self.places(hash).any(|place| {
+            let there = place.get_or_init(|| route.clone());
+            there.device == route.device && there.kind == route.kind
+        })
+    }
 }
 
 impl Default for Routes {
     fn default() -> Self {
         Routes {
-            slots: Box::new([const { OnceLock::new() }; 512]),
+            first: Slots::default(),
+            further: OnceLock::new(),
             seed: RandomState::new().hash_one(0) as usize,
         }
     }
 }
 
 impl Routes {
-    /// The slots in which the route of a pair may be, in order.
     #[inline]
-    fn places(&self, device: &str, kind: &str) -> impl Iterator<Item = &OnceLock<Arc<Route>>> {
+    fn hash(&self, device: &str, kind: &str) -> usize {
         let mut hasher = FxHasher::with_seed(self.seed);
         (device, kind).hash(&mut hasher);
-        let hash = hasher.finish() as usize;
-        (0..8).map(move |n| &self.slots[hash.wrapping_add(n) % self.slots.len()])
+        hasher.finish() as usize
     }
 
     #[inline]
     fn get(&self, device: &str, kind: &str) -> Option<&Arc<Route>> {
-        self.places(device, kind)
-            .map_while(OnceLock::get)
-            .find(|route| *route.device == *device && *route.kind == *kind)
+        let hash = self.hash(device, kind);
+        self.first.get(hash, device, kind).or_else(|| self.get_further(hash, device, kind))
+    }
+
+    #[cold]
+    fn get_further(&self, hash: usize, device: &str, kind: &str) -> Option<&Arc<Route>> {
+        self.further.get()?[further(hash)].get()?.get(hash, device, kind)
     }
 
     fn keep(&self, route: &Arc<Route>) {
-        for place in self.places(&route.device, &route.kind) {
-            let there = place.get_or_init(|| route.clone());
-            if there.device == route.device && there.kind == route.kind {
-                return;
-            }
+        let hash = self.hash(&route.device, &route.kind);
+        if !self.first.keep(hash, route) {
+            let tables = self.further.get_or_init(|| Box::new([const { OnceLock::new() }; FURTHER]));
+            tables[further(hash)].get_or_init(Box::default).keep(hash, route);
         }
+    }
+}
+
+/// Which further table has routes of this hash. The bits are others than those that choose a slot.
+fn further(hash: usize) -> usize {
+    (hash >> 16) % FURTHER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_pairs_keep_their_routes() {
+        let world = World::new().with_map(Map::parse("*=a").unwrap());
+        let names: Vec<String> = (0..20_000).map(|n| format!("vm{n}")).collect();
+        for (name, number) in names.iter().zip(1..) {
+            world.new_route(name, "", || Some(Asker(number)));
+        }
+        let found = |(name, number): (&String, u32)| {
+            world.known_route(name, "").is_some_and(|route| route.asker == Asker(number))
+        };
+        let kept = names.iter().zip(1..).filter(|pair| found(*pair)).count();
+        // Tables of this many routes are less than a third full: hardly a pair finds eight slots taken.
+        assert!(kept > 19_900, "{kept}");
+        assert!(world.known_route("vm20000", "").is_none());
+    }
+
+    #[test]
+    fn a_pair_without_a_number_is_not_kept() {
+        let world = World::new().with_map(Map::parse("*=a").unwrap());
+        assert_eq!(world.new_route("invented", "", || None).asker, Asker::NOBODY);
+        assert!(world.known_route("invented", "").is_none());
     }
 }

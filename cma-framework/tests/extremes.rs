@@ -158,18 +158,6 @@ fn a_reserved_range_above_the_address_space_is_refused() {
 }
 
 #[test]
-fn more_pairs_of_names_than_are_numbered_are_served() {
-    let (cma, region) = framework(PageRange::from_pages(0, 1 << 18));
-    for n in 0..(1 << 16) + 10 {
-        drop(cma.alloc(&format!("d{n}"), None, PAGE_SIZE, 0).unwrap());
-    }
-    let _known = cma.alloc("d7", None, PAGE_SIZE, 0).unwrap();
-    let _unknown = cma.alloc("one-more", None, PAGE_SIZE, 0).unwrap();
-    let devices: Vec<_> = cma.owners(&region).into_iter().map(|owner| owner.device).collect();
-    assert_eq!(devices, [Some(("d7".into(), "common".into())), None]);
-}
-
-#[test]
 fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
     struct Hides(cma_best_fit::BestFit);
     impl Allocator for Hides {

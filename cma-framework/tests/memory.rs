@@ -8,7 +8,7 @@ use cma_framework::register::UnregisterError;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{
     AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange, Pages,
-    Plugin, Region,
+    Plugin, Process, Region,
 };
 use common::{BASE, MIB};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -315,12 +315,15 @@ fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
         region.check().unwrap();
         drop(refused);
         // Half of it is there in one piece.
-        let half = cma.alloc("camera", None, MIB / 2, MIB / 2).unwrap().share().unwrap();
+        let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
+        let half = cma.to_share(process.clone(), "camera", None, MIB / 2, MIB / 2).unwrap().alloc().unwrap();
+        let half = half.share().unwrap();
         assert!(!half.chunk().range().overlaps(HELD) && half.start().get() % (MIB / 2) == 0, "{name}");
         assert_eq!(figures(&region), (MIB / 2 - HELD.bytes(), 2));
         region.check().unwrap();
         let owners: Vec<_> = cma.owners(&region).iter().map(|owner| owner.device.is_some()).collect();
         assert_eq!(owners, [false, true], "{name}: the chunk is its device's, what is set aside nobody's");
+        assert_eq!(cma.owners(&region)[1].process.as_ref(), Some(&process), "{name}");
         drop(half);
         // It can be had again as soon as a request needs it, without anybody looking before.
         cma.alloc("camera", None, MIB, 0).unwrap_err();

@@ -7,8 +7,10 @@
 //!
 //! # What a process can do to a page that it was given, and what comes of it
 //!
-//! - *It keeps a descriptor or a mapping.* The page is given to nobody and mapped for nobody until it lets go:
-//!   [`MemoryError::Held`].
+//! - *It keeps a descriptor or a mapping.* The page is given to nobody and mapped for nobody until
+//!   it lets go ([`MemoryError::Held`]). A chunk that was to lie there moves to another place
+//!   ([`Chunk::share`](cma_framework::Chunk::share)). A page that is held outlives its region: the
+//!   pool lacks it until then, and a region that needs it is refused with the name of the process.
 //! - *It opens the page's file anew, truncates it, seals it.* It can't, but open it as the user who owns it; then that counts.
 //! - *It punches a hole into the file, so that the page goes back to the pool.* The page stays pinned: nobody else gets it while a
 //!   device may still write there. What it punched is put right when the page is next used.

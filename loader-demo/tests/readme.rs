@@ -1,6 +1,6 @@
 //! The sessions of shell that README.md shows: what is printed there is what the programs print today.
 //!
-//! Each block that starts with `$ cma` is typed into one shell, and what comes is compared line by line. A command with `&` behind it
+//! Each block with a line that starts with `$ cma` is typed into one shell, and what comes is compared line by line. A command with `&` behind it
 //! is a server, whose words come when they come. Paths of the README are replaced by ones in a temporary folder.
 
 use std::fmt::Write as _;
@@ -22,7 +22,8 @@ struct Step {
 fn sessions() -> Vec<Vec<Step>> {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
     let blocks = readme.split("\n```text\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
-    blocks.filter(|block| block.starts_with("$ cma ")).map(steps).collect()
+    let uses_cma = |block: &&str| block.lines().any(|line| line.starts_with("$ cma "));
+    blocks.filter(uses_cma).map(steps).collect()
 }
 
 fn steps(block: &str) -> Vec<Step> {
@@ -51,7 +52,7 @@ fn library(name: &str) -> PathBuf {
 /// The folder in which a session runs: `bin/cma`, and what the README says is there.
 fn place() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
-    for folder in ["bin", "plugins", "build", "run", "run/cma"] {
+    for folder in ["bin", "build", "run"] {
         fs::create_dir(place.path().join(folder)).unwrap();
     }
     symlink(env!("CARGO_BIN_EXE_cma"), place.path().join("bin/cma")).unwrap();

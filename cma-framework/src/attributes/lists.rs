@@ -2,7 +2,7 @@
 
 use super::AttributeError;
 use crate::Cma;
-use crate::region::Region;
+use crate::region::{Process, Region};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,18 @@ use std::time::Duration;
 /// A region of more pages (256 GiB) shows no bitmap: the text would have some twenty megabytes and more.
 const MOST_BITS: u64 = 1 << 26;
 
-/// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds. What is not known is a `-`.
+/// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds, and the process that has it as
+/// uid, pid and name. What is not known is a `-`.
 pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for owner in cma.owners(region) {
         let range = owner.range;
         let (asker, age) = (asker(owner.device.as_ref()), seconds(owner.age));
+        let process = owner.process.map_or("- - -".to_string(), |Process { uid, pid, name }| {
+            format!("{uid} {pid} {}", if name.is_empty() { "-".to_string() } else { word(&name) })
+        });
         // Writing to a text doesn't fail.
-        let _ = writeln!(text, "{} {} {asker} {age}", range.start(), range.bytes());
+        let _ = writeln!(text, "{} {} {asker} {age} {process}", range.start(), range.bytes());
     }
     Ok(text)
 }
@@ -27,7 +31,7 @@ pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeErro
 pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for failure in cma.failures(region) {
-        let (age, asker) = (seconds(failure.age), asker(failure.device.as_ref()));
+        let (age, asker) = (seconds(Some(failure.age)), asker(failure.device.as_ref()));
         let alignment = failure.alignment.bytes();
         let _ = writeln!(text, "{age} {} {alignment} {asker} {}", failure.bytes, failure.reason);
     }
@@ -59,18 +63,20 @@ fn seconds(age: Option<Duration>) -> String {
     age.map_or("-".to_string(), |age| format!("{:.1}", age.as_secs_f64()))
 }
 
-/// Device and type as one word: they are names that clients have made up.
+/// Device and type as one word.
 fn asker(pair: Option<&(Arc<str>, Arc<str>)>) -> String {
-    let word = |name: &str| {
-        let harmless = |c: char| !(c.is_whitespace() || c.is_control() || c == '\\');
-        name.chars().fold(String::new(), |mut word, c| {
-            if harmless(c) {
-                word.push(c);
-            } else {
-                word.extend(c.escape_unicode());
-            }
-            word
-        })
-    };
     pair.map_or("-".to_string(), |(device, kind)| format!("{}/{}", word(device), word(kind)))
+}
+
+/// A name as one word: clients make names up.
+fn word(name: &str) -> String {
+    let harmless = |c: char| !(c.is_whitespace() || c.is_control() || c == '\\');
+    name.chars().fold(String::new(), |mut word, c| {
+        if harmless(c) {
+            word.push(c);
+        } else {
+            word.extend(c.escape_unicode());
+        }
+        word
+    })
 }

@@ -37,7 +37,7 @@ impl Cma {
         match world.known_route(device, kind) {
             Some(route) => self.0.alloc_by(route, size, alignment),
             None => {
-                let route = world.new_route(device, kind, || self.intern(device, kind));
+                let route = world.new_route(device, kind, || self.intern(device, kind, None));
                 self.0.alloc_by(&route, size, alignment)
             }
         }

@@ -4,7 +4,7 @@ use super::Cma;
 use super::serve::{region_list, type_of};
 use crate::allocate::{AllocError, InvalidRequest, Reason, Refusal, Refusals, normalise};
 use crate::events;
-use crate::region::{Chunk, Region};
+use crate::region::{Chunk, Holder, Process, Region};
 use crate::world::Route;
 use cma_api::{Alignment, Asker, Pages, Request};
 use std::sync::Arc;
@@ -17,17 +17,21 @@ pub struct SharingRequest {
     cma: Cma,
     route: Arc<Route>,
     request: Request,
+    holder: Holder,
 }
 
 impl Cma {
     /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to another process: each region that is
     /// tried rounds size and alignment up to the granule of its memory ([`Backing`](crate::memory::Backing)).
     ///
+    /// `process` is who asks, for the books ([`Cma::owners`]). What one user can make the framework remember is bounded.
+    ///
     /// ```
-    /// # use cma_framework::Cma;
+    /// # use cma_framework::{Cma, Process};
     /// # fn charge(bytes: u64) {}
     /// # fn ask(cma: &Cma) -> Result<(), cma_framework::AllocError> {
-    /// let request = cma.to_share("camera", Some("frame"), 3_133_440, 64 << 10)?;
+    /// let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
+    /// let request = cma.to_share(process, "camera", Some("frame"), 3_133_440, 64 << 10)?;
     /// // What it takes at least; nothing when no region is large enough.
     /// charge(request.least_bytes().unwrap_or(0));
     /// let chunk = request.alloc()?;
@@ -40,6 +44,7 @@ impl Cma {
     /// [`AllocError::Invalid`].
     pub fn to_share(
         &self,
+        process: Process,
         device: &str,
         kind: Option<&str>,
         size: u64,
@@ -53,9 +58,12 @@ impl Cma {
         normalise(size, alignment, Asker::NOBODY)?;
         let world = self.0.world.load();
         let known = world.known_route(device, kind).cloned();
-        let route = known.unwrap_or_else(|| world.new_route(device, kind, || self.intern(device, kind)));
+        let user = Some(process.uid);
+        let route =
+            known.unwrap_or_else(|| world.new_route(device, kind, || self.intern(device, kind, user)));
         let request = normalise(size, alignment, route.asker)?;
-        Ok(SharingRequest { cma: self.clone(), route, request })
+        let holder = Holder { process, device: Some((device.into(), kind.into())) };
+        Ok(SharingRequest { cma: self.clone(), route, request, holder })
     }
 
     /// The same for a list of regions, as for [`alloc_from`](Self::alloc_from).
@@ -65,13 +73,15 @@ impl Cma {
     /// [`AllocError::Invalid`].
     pub fn to_share_from(
         &self,
+        process: Process,
         regions: &str,
         size: u64,
         alignment: u64,
     ) -> Result<SharingRequest, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let route = Arc::new(self.0.world.load().route_of(region_list(regions)?));
-        Ok(SharingRequest { cma: self.clone(), route, request })
+        let holder = Holder { process, device: None };
+        Ok(SharingRequest { cma: self.clone(), route, request, holder })
     }
 }
 
@@ -93,10 +103,12 @@ impl SharingRequest {
     ///
     /// [`AllocError`], which says why, for each region that was tried.
     pub fn alloc(&self) -> Result<Chunk, AllocError> {
-        if events::on() {
-            return events::around(self.route.pair(), &self.request, || self.place());
-        }
-        self.place()
+        let chunk = if events::on() {
+            events::around(self.route.pair(), &self.request, || self.place())
+        } else {
+            self.place()
+        };
+        chunk.inspect(|chunk| chunk.set_holder(self.holder.clone()))
     }
 
     fn place(&self) -> Result<Chunk, AllocError> {

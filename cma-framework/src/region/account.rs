@@ -1,5 +1,6 @@
 //! What a region tells of itself: pages free, served, refused; the most ever in use; who has its chunks; the last refusals.
 
+use super::holder::Process;
 use crate::allocate::Reason;
 use crate::clock::Moment;
 use cma_api::{Alignment, PageRange, Pages, Request};
@@ -30,10 +31,12 @@ pub struct RegionStatistics {
 pub struct Owner {
     /// Its place.
     pub range: PageRange,
-    /// Device and type that asked for it; `None` when regions were named in their place, for a name of more than 255 bytes, and when 65536
-    /// other pairs came first.
+    /// Device and type that asked for it. `None` when regions were named in their place. Of a chunk without a holder also
+    /// for a name of more than 255 bytes, and when 65,536 other pairs have live chunks or asked a short time before.
     pub device: Option<(Arc<str>, Arc<str>)>,
-    /// How long it has been live, in tenths of a second; `None` when nobody [kept time](crate::keep_time) as it was allocated.
+    /// The process that has it, if a front end [said so](crate::Chunk::set_holder).
+    pub process: Option<Process>,
+    /// How long it has been live, in tenths of a second; `None` when nothing [kept time](crate::keep_time) as it was allocated.
     pub age: Option<Duration>,
 }
 
@@ -49,8 +52,8 @@ pub struct Failure {
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// Why.
     pub reason: Reason,
-    /// How long ago; `None` when nobody [kept time](crate::keep_time) then.
-    pub age: Option<Duration>,
+    /// How long ago, in tenths of a second.
+    pub age: Duration,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,11 @@ impl Account {
         if self.failures.len() == REMEMBERED {
             self.failures.pop_front();
         }
-        self.failures.push_back(Refused { request: *request, reason: reason.clone(), when: Moment::now() });
+        self.failures.push_back(Refused {
+            request: *request,
+            reason: reason.clone(),
+            when: Moment::exactly(),
+        });
     }
 
     pub(super) fn statistics(&self) -> RegionStatistics {

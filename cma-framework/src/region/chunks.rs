@@ -3,10 +3,12 @@
 //! What it takes to free a chunk is with its guard, tag included, so freeing reads no record. Chunks whose owner keeps only
 //! the address are indexed by it, with their tags. Every chunk is checked against the others before it is booked.
 
+use super::holder::Holder;
 use super::occupancy::Occupancy;
 use crate::clock::Moment;
 use cma_api::{Asker, PageRange, Placement, Tag};
 use hashbrown::{HashMap, HashTable};
+use std::sync::Arc;
 
 /// Where a chunk's record is. Valid as long as the chunk lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +30,19 @@ pub(super) struct ChunkTable {
     occupancy: Occupancy,
     /// The slots and tags of the chunks that are known by address alone.
     by_address: HashTable<(u32, Tag)>,
-    /// The tags of chunks that another allocator than their first has adopted. Their guards don't know.
-    retagged: HashMap<u32, Tag>,
-    /// Chunks that don't fit into a record: of 16 TiB and more, or so far up their region.
-    huge: HashMap<u32, PageRange>,
+    /// What only some chunks have, by slot.
+    extras: HashMap<u32, Extra>,
+}
+
+/// What only some chunks have.
+#[derive(Debug, Default)]
+struct Extra {
+    /// The place of a chunk that doesn't fit into a record: of 16 TiB and more, or so far up its region.
+    huge: Option<PageRange>,
+    /// The tag of a chunk that another allocator than its first has adopted. Its guard doesn't know.
+    retagged: Option<Tag>,
+    /// Who has it, if a front end said so.
+    holder: Option<Arc<Holder>>,
 }
 
 /// 16 bytes, of which there are as many as chunks.
@@ -74,8 +85,7 @@ impl ChunkTable {
             live: 0,
             occupancy: Occupancy::new(region.pages().get()),
             by_address: HashTable::new(),
-            retagged: HashMap::new(),
-            huge: HashMap::new(),
+            extras: HashMap::new(),
         }
     }
 
@@ -102,7 +112,7 @@ impl ChunkTable {
             self.push(first, pages, asker, since)
         };
         if !fits {
-            self.huge.insert(slot, range);
+            self.extras.entry(slot).or_default().huge = Some(range);
         }
         self.live += 1;
         Ok(Slot(slot))
@@ -132,7 +142,7 @@ impl ChunkTable {
         self.vacant = slot.0;
         self.live -= 1;
         self.occupancy.release(self.offset(range), range.pages().get());
-        if self.huge.is_empty() && self.retagged.is_empty() { tag } else { self.unbook_rarities(slot, tag) }
+        if self.extras.is_empty() { tag } else { self.unbook_extra(slot, tag) }
     }
 
     /// How far up the region `range` begins, in pages.
@@ -142,16 +152,15 @@ impl ChunkTable {
     }
 
     #[cold]
-    fn unbook_rarities(&mut self, slot: Slot, tag: Tag) -> Tag {
-        self.huge.remove(&slot.0);
-        self.retagged.remove(&slot.0).unwrap_or(tag)
+    fn unbook_extra(&mut self, slot: Slot, tag: Tag) -> Tag {
+        self.extras.remove(&slot.0).and_then(|extra| extra.retagged).unwrap_or(tag)
     }
 
     fn booked(&self, slot: u32) -> Option<Booked> {
         let record = self.records[slot as usize];
         let range = match record.pages {
             VACANT => return None,
-            HUGE => self.huge[&slot],
+            HUGE => self.extras.get(&slot)?.huge?,
             pages => {
                 PageRange::from_pages(self.region.first_page() + u64::from(record.first), u64::from(pages))
             }
@@ -201,6 +210,11 @@ impl ChunkTable {
         slots.filter_map(|slot| Some((Slot(slot), self.booked(slot)?)))
     }
 
+    /// Who asked for each live chunk.
+    pub(super) fn askers(&self) -> impl Iterator<Item = Asker> {
+        self.iter().map(|(_, booked)| booked.asker)
+    }
+
     /// The live chunks in ascending order of address.
     pub(super) fn ascending(&self) -> Vec<(Slot, Booked)> {
         let mut all: Vec<_> = self.iter().collect();
@@ -210,7 +224,19 @@ impl ChunkTable {
 
     /// Gives live chunks other tags, because another allocator has adopted them all.
     pub(super) fn retag(&mut self, tags: impl IntoIterator<Item = (Slot, Tag)>) {
-        self.retagged.extend(tags.into_iter().map(|(Slot(slot), tag)| (slot, tag)));
+        for (Slot(slot), tag) in tags {
+            self.extras.entry(slot).or_default().retagged = Some(tag);
+        }
+    }
+
+    /// Notes who has the live chunk in `slot`.
+    pub(super) fn hold(&mut self, slot: Slot, holder: Arc<Holder>) {
+        self.extras.entry(slot.0).or_default().holder = Some(holder);
+    }
+
+    /// Who has the chunk in `slot`, if a front end said so.
+    pub(super) fn holder(&self, slot: Slot) -> Option<&Arc<Holder>> {
+        self.extras.get(&slot.0)?.holder.as_ref()
     }
 }
 

@@ -3,9 +3,11 @@
 use super::Region;
 use super::aside::Live;
 use super::chunks::Slot;
+use super::holder::Holder;
 use crate::memory::Unusable;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
+use std::sync::Arc;
 
 /// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain address.
 ///
@@ -97,7 +99,7 @@ impl Chunk {
     ///
     /// The chunk, when there is no other place. It is where it was.
     pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
-        let asker = self.region.lock().chunks.asker(self.slot);
+        let (asker, holder) = self.region.held_by(self.slot);
         let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker) else {
             return Err(self);
         };
@@ -105,20 +107,35 @@ impl Chunk {
         let (Ok(live) | Err(live)) = moved;
         (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
         if moved.is_ok() {
+            self.keep_holder(holder);
             return Ok(self);
         }
         let framework = self.region.framework();
         let Some(other) = framework.and_then(|all| all.alloc_elsewhere(&request, &self.region)) else {
+            self.keep_holder(holder);
             return Err(self);
         };
+        other.keep_holder(holder);
         let live = self.live();
         self.slot = Slot::NONE;
         self.region.set_aside(live, unusable);
         Ok(other)
     }
 
+    fn keep_holder(&self, holder: Option<Arc<Holder>>) {
+        if let Some(holder) = holder {
+            self.region.hold(self.slot, holder);
+        }
+    }
+
     fn live(&self) -> Live {
         Live { range: self.range(), tag: self.tag, slot: self.slot }
+    }
+
+    /// Notes for whom this chunk is, in place of the host itself: what [`Cma::owners`](crate::Cma::owners) tells of it. A front end
+    /// that serves other processes calls this.
+    pub fn set_holder(&self, holder: Holder) {
+        self.region.hold(self.slot, Arc::new(holder));
     }
 
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.

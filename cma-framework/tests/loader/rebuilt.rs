@@ -63,3 +63,29 @@ fn the_same_content_is_loaded_once() {
     }
     assert_eq!(mapped(), 1);
 }
+
+#[test]
+fn the_same_content_is_loaded_once_by_many_threads_at_a_time() {
+    let folder = folder();
+    let path = file(folder.path(), "crowd.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.4"));
+    let plugins: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Plugin::load(&path).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(plugins.iter().all(|plugin| *plugin == plugins[0]));
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    assert_eq!(maps.lines().filter(|line| line.contains("crowd.so") && line.contains("r-xp")).count(), 1);
+}
+
+#[test]
+fn of_a_library_that_can_not_be_linked_no_copy_is_kept() {
+    let folder = folder();
+    let content = patched(&content("revision-one"), b"libgcc_s.so.1", b"libgone.so.98");
+    let path = file(folder.path(), "unlinked.so", &content);
+    for _ in 0..3 {
+        assert_refused!(&path, LoadFailure::Unlinkable(_), "libgone.so.98");
+    }
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let copies = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    assert_eq!(copies.filter(|copy| copy.to_string_lossy().contains("unlinked.so")).count(), 0);
+}

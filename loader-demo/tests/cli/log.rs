@@ -5,6 +5,8 @@ use crate::server::Server;
 use crate::{Run, cma, folder, written};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -176,6 +178,29 @@ fn a_server_goes_on_although_nobody_reads_its_standard_output() {
     let server = Server::silent(folder, command.spawn().expect("the program starts"));
     server.until("it is mounted", |server| server.path("map").exists());
     serves_and_ends(server, None);
+}
+
+#[test]
+fn a_server_whose_standard_output_is_stuck_serves_and_can_be_told_to_end() {
+    if !can_mount() {
+        return;
+    }
+    let (mut out, reader) = UnixStream::pair().expect("sockets can be made");
+    out.set_nonblocking(true).expect("it is a socket");
+    while out.write(&[b'x'; 4096]).is_ok() {}
+    while out.write(b"x").is_ok() {}
+    out.set_nonblocking(false).expect("it is a socket");
+    let folder = folder_with_mount();
+    let mount = folder.path().join("mount").display().to_string();
+    let mut command = cma(&["serve", "--mount", &mount]);
+    command.args(OPTIONS).stdout(OwnedFd::from(out)).stderr(Stdio::null());
+    let server = Server::silent(folder, command.spawn().expect("the program starts"));
+    server.until("it is mounted", |server| server.path("map").exists());
+    assert_eq!(server.get("map"), "*=b1\n");
+    let (code, folder) = server.end("TERM");
+    assert_eq!(code, 1);
+    assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
+    drop(reader);
 }
 
 #[test]

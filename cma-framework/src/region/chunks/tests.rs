@@ -27,7 +27,7 @@ fn what_is_booked_is_there_with_its_asker_until_it_is_taken_off() {
     for (slot, range) in slots.into_iter().zip(all) {
         assert_eq!(table.unbook(slot, range, Tag(7)), Tag(7));
     }
-    assert_eq!((table.live(), table.ascending().len(), table.huge.len()), (0, 0, 0));
+    assert_eq!((table.live(), table.ascending().len(), table.extras.len()), (0, 0, 0));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 use std::path::{Path, PathBuf};
+use std::sync::Weak;
 use std::time::Duration;
 
 /// Where a server is to be found, and which users the file system lets through to it.
@@ -84,7 +85,8 @@ impl Address {
             bound => bound,
         }
         .map_err(system)?;
-        let listener = Listener { place: stat(&path).map_err(system)?, socket, path: path.clone() };
+        let place = stat(&path).map_err(system)?;
+        let listener = Listener { place, socket, address: Address { path: path.clone(), mode: self.mode } };
         listen(&listener.socket, BACKLOG).map_err(system)?;
         chmod(&path, Mode::from_raw_mode(self.mode)).map_err(system)?;
         Ok(listener)
@@ -140,16 +142,37 @@ fn is_socket(path: &Path) -> bool {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
-    path: PathBuf,
+    address: Address,
     place: Stat,
+}
+
+impl Listener {
+    /// Takes the file away, unless another one has come to stand in its place. No server that starts puts one there meanwhile, and as
+    /// long as the socket is open, no other file has its number.
+    fn remove(&self) {
+        let _turn = self.address.turn();
+        let ours = |there: &Stat| (there.st_dev, there.st_ino) == (self.place.st_dev, self.place.st_ino);
+        if stat(self.address.path()).as_ref().is_ok_and(ours) {
+            let _ = unlink(self.address.path());
+        }
+    }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Another server may have come to stand in this one's place.
-        let ours = |there: &Stat| (there.st_dev, there.st_ino) == (self.place.st_dev, self.place.st_ino);
-        if stat(&self.path).as_ref().is_ok_and(ours) {
-            let _ = unlink(&self.path);
+        self.remove();
+    }
+}
+
+/// The file of a server's socket, for who has to end the process while the server can't.
+#[derive(Clone, Debug)]
+pub struct SocketFile(pub(crate) Weak<Listener>);
+
+impl SocketFile {
+    /// Takes it away, if its server hasn't done that. The file of another server that has come to stand in its place stays.
+    pub fn remove(&self) {
+        if let Some(listener) = self.0.upgrade() {
+            listener.remove();
         }
     }
 }

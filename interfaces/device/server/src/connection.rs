@@ -164,10 +164,14 @@ impl Desk {
         size: u64,
         alignment: u64,
     ) -> Result<Lease, Refusal> {
+        let process = peer.as_process();
         let place = || {
+            let process = process.clone();
             let request = match from {
-                Source::Device { device, kind } => self.cma.to_share(device, Some(kind), size, alignment),
-                Source::Regions(list) => self.cma.to_share_from(list, size, alignment),
+                Source::Device { device, kind } => {
+                    self.cma.to_share(process, device, Some(kind), size, alignment)
+                }
+                Source::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
             }?;
             // What no region is large enough for is the framework's to refuse, whatever the user has.
             let charge = request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;

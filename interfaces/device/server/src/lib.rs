@@ -55,6 +55,7 @@ mod connection;
 mod files;
 mod headroom;
 mod lease;
+mod leftover;
 mod limits;
 mod lines;
 mod log;
@@ -68,7 +69,7 @@ mod shutdown;
 mod sys;
 mod turns;
 
-pub use address::{Address, BindError};
+pub use address::{Address, BindError, SocketFile};
 pub use config::{ConfigError, Mistake};
 pub use limits::{Limits, Quota};
 pub use peer::Peer;

@@ -1,6 +1,7 @@
 //! Who is at the other end of a connection.
 
 use crate::sys;
+use cma_framework::Process;
 use rustix::fd::BorrowedFd;
 use rustix::io;
 
@@ -23,10 +24,20 @@ impl Peer {
         Ok(Peer { uid, gid, groups: sys::peer_groups(socket)?, pid })
     }
 
-    /// The name of its process, if that still runs; else `-`.
+    /// The process as the framework's books name it.
+    pub(crate) fn as_process(&self) -> Process {
+        Process { uid: self.uid, pid: self.pid, name: self.name().into() }
+    }
+
+    /// The name of its process as one printable text; `-` when the process has ended.
     pub(crate) fn process(&self) -> String {
-        let name = std::fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        let name = String::from_utf8_lossy(name.trim_ascii_end());
+        let name = self.name();
         if name.is_empty() { "-".to_string() } else { name.escape_debug().to_string() }
+    }
+
+    /// The name of its process as it is now; empty when the process has ended.
+    fn name(&self) -> String {
+        let name = std::fs::read(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        String::from_utf8_lossy(name.trim_ascii_end()).into_owned()
     }
 }

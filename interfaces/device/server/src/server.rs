@@ -1,12 +1,13 @@
 //! The server: who waits, who is woken, and what then happens.
 
 use crate::accounts::{Accounts, NoSeat, Seat};
-use crate::address::{Address, BindError, Listener};
+use crate::address::{Address, BindError, Listener, SocketFile};
 use crate::alarm::Alarm;
 use crate::behind::Behind;
 use crate::connection::{Client, Desk};
 use crate::files::OpenFile;
 use crate::headroom::Headroom;
+use crate::leftover;
 use crate::limits::Limits;
 use crate::lines::{Connection, Lines, polls};
 use crate::log::{self, Refusals};
@@ -60,7 +61,7 @@ const FIRST_CONNECTION: u64 = 3;
 #[derive(Debug)]
 pub struct Server {
     // Goes first: nobody is to knock at a door that is being taken down.
-    listener: Listener,
+    listener: Arc<Listener>,
     epoll: OwnedFd,
     alarm: Arc<Alarm>,
     turns: Arc<Turns>,
@@ -149,12 +150,20 @@ impl Server {
                 headroom: Headroom::new(),
             },
             alarm,
-            listener: address.listen()?,
+            listener: Arc::new(address.listen()?),
         };
         log::emit(|| tracing::debug!(path = %address.path().display(), ?limits, "listening"));
+        let regions = server.desk.cma.regions();
+        let with_memory = regions.iter().filter(|region| region.backing().is_some());
+        leftover::report(with_memory.filter_map(|region| region.name()));
         server.again(&server.listener.socket, LISTENER, EventFlags::IN).map_err(system)?;
         server.again(&*server.alarm, ALARM, EventFlags::IN).map_err(system)?;
         Ok(server)
+    }
+
+    /// The file of its socket.
+    pub fn socket_file(&self) -> SocketFile {
+        SocketFile(Arc::downgrade(&self.listener))
     }
 
     /// Serves until `shutdown` begins, or until it can't. Then the socket is gone, every connection is over and every chunk is free, also those

@@ -105,3 +105,21 @@ fn a_shutdown_that_began_before_is_seen() {
     server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
     server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
 }
+
+#[test]
+fn who_ends_the_process_takes_away_the_socket_of_its_server_and_not_that_of_a_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cma.sock");
+    let first = server(&path).unwrap();
+    let file = first.socket_file();
+    file.remove();
+    assert!(!path.exists());
+    let second = server(&path).unwrap();
+    file.remove();
+    drop(first);
+    assert!(path.exists());
+    file.remove();
+    assert!(path.exists());
+    drop(second);
+    assert!(!path.exists());
+}

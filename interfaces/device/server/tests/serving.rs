@@ -150,3 +150,18 @@ fn without_a_server_there_is_no_client() {
     served.end().unwrap();
     assert_eq!(errno(&client.alloc("camera", None, 1, 0).unwrap_err()), Errno::NODEV);
 }
+
+#[test]
+fn the_books_name_the_process_that_has_a_chunk() {
+    let cma = with_memory();
+    let served = Served::new(cma.clone());
+    let chunk = served.client().alloc("camera", Some("frame"), MIB, 0).unwrap();
+    let owners = cma.owners(&cma.regions()[0]);
+    let [owner] = &owners[..] else { panic!("{owners:?}") };
+    let process = owner.process.as_ref().unwrap();
+    assert_eq!((process.uid, process.pid), (rustix::process::getuid().as_raw(), std::process::id()));
+    let name = std::fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(&*process.name, name.trim_end());
+    assert_eq!(owner.device, Some(("camera".into(), "frame".into())));
+    drop(chunk);
+}

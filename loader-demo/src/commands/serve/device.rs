@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::notice::{Notice, Place};
 use crate::options::Serve;
-use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+use cma_device_server::{Address, Limits, Rules, Server, Shutdown, SocketFile};
 use cma_framework::Cma;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 /// A server at work.
 pub(super) struct Device {
     path: PathBuf,
+    socket: SocketFile,
     shutdown: Shutdown,
     thread: JoinHandle<io::Result<()>>,
 }
@@ -32,6 +33,7 @@ impl Device {
         }
         let address = Address::new(path).mode(how.socket_mode);
         let server = Server::bind(&address, cma.clone(), limits, rules)?;
+        let socket = server.socket_file();
         let shutdown = Shutdown::new().map_err(Failure::Serve)?;
         let thread = thread::Builder::new()
             .name("device".to_string())
@@ -40,11 +42,16 @@ impl Device {
                 move || server.run(&shutdown)
             })
             .map_err(Failure::Serve)?;
-        Ok(Some(Device { path: address.path().to_path_buf(), shutdown, thread }))
+        Ok(Some(Device { path: address.path().to_path_buf(), socket, shutdown, thread }))
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The file of its socket, for who has to end the process without closing the door.
+    pub(super) fn socket(&self) -> SocketFile {
+        self.socket.clone()
     }
 
     pub(super) fn is_open(&self) -> bool {

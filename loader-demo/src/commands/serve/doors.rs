@@ -8,10 +8,7 @@ use crate::options::Serve;
 use crate::show::{Out, plain};
 use cma_framework::Cma;
 use cma_sysfs::Sysfs;
-use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::mpsc::Sender;
 
 /// Those that are open. Dropping it closes them, however the server comes to its end.
@@ -27,16 +24,8 @@ impl Doors {
         let mut doors = Doors { sysfs: None, device: None, ends: ending.begin() };
         // First what can be wrong without anybody else's doing.
         doors.device = Device::open(cma, how)?;
-        if let Some(path) = doors.device.as_ref().map(Device::path)
-            && let Some(socket) = identity(path)
-        {
-            let path = path.to_path_buf();
-            ending.remove_in_the_end(move || {
-                // Not the socket of a server that has taken the place.
-                if identity(&path) == Some(socket) {
-                    let _ = fs::remove_file(&path);
-                }
-            });
+        if let Some(socket) = doors.device.as_ref().map(Device::socket) {
+            ending.remove_in_the_end(move || socket.remove());
         }
         if let Some(folder) = how.mount.as_deref() {
             let sysfs = Sysfs::mount(cma.attributes(), folder)?;
@@ -107,9 +96,4 @@ impl Drop for Doors {
             Notice::warning(&format!("closing failed: {error}")).report();
         }
     }
-}
-
-/// Which file is at `path`: a path can lead to another one later.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

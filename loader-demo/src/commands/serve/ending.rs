@@ -85,8 +85,8 @@ impl Ending {
 /// Ends the process, whatever its other threads wait for.
 fn end_anyway(told_again: bool, leftovers: &Mutex<Vec<Remove>>) {
     let why = match told_again {
-        true => "it was told to end once more while it was closing".to_string(),
-        false => format!("closing took longer than {} s", PATIENCE.as_secs()),
+        true => "it was told to end once more".to_string(),
+        false => format!("ending took longer than {} s", PATIENCE.as_secs()),
     };
     let what = "requests that have no answer yet get none";
     Notice::warning(&format!("{why}: the process ends now; {what}")).report();

@@ -1,0 +1,84 @@
+//! What the log says of those who are refused something.
+
+mod common;
+
+use common::{MIB, Served, alloc, with_memory};
+use std::fmt::Write;
+use std::sync::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Keeps what an operator sees who has the log at its ordinary level.
+struct Keeps;
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        write!(self.0, "{field}={value:?} ").unwrap();
+    }
+}
+
+impl Subscriber for Keeps {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::INFO
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        LINES.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
+    let _ = tracing::subscriber::set_global_default(Keeps);
+    let served = Served::by(with_memory(), "user-bytes=1M,user-connections=2", "secret=uid:4000000000;*=*");
+    let line = served.line();
+    for device in ["secret", "camera", "camera"] {
+        line.ask(1, &alloc(device, if device == "secret" { 4096 } else { 2 * MIB }));
+        line.refusal();
+    }
+    line.ask(1, &alloc("camera", 65 * MIB));
+    line.refusal();
+    line.say(b"nonsense");
+    assert!(line.is_over());
+    let refused = || {
+        let lines = LINES.lock().unwrap();
+        lines.iter().filter(|line| line.contains("message=refused")).cloned().collect::<Vec<_>>()
+    };
+    let process = std::fs::read_to_string("/proc/self/comm").unwrap();
+    let who = format!(
+        "uid={} pid={} process={:?}",
+        rustix::process::geteuid().as_raw(),
+        std::process::id(),
+        process.trim_end()
+    );
+    let lines = refused();
+    assert!(lines.iter().all(|line| line.contains(&who)), "{lines:?} without {who}");
+    for words in ["have memory of secret", "2M more are too much", "too small", "a message has 512 bytes"] {
+        assert!(lines.iter().any(|line| line.contains(words)), "{lines:?} without {words}");
+    }
+    let line = served.line();
+    for _ in 0..200 {
+        line.ask(1, &alloc("secret", 4096));
+        line.refusal();
+    }
+    assert_eq!(refused().len(), 10);
+}
