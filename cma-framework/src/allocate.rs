@@ -3,6 +3,7 @@
 use crate::config::{Bytes, is_device_name};
 use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 use std::fmt;
+use std::time::Duration;
 
 /// Why a request got no chunk. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,6 +93,10 @@ impl Refusals {
         self.0.iter()
     }
 
+    pub(crate) fn stuck(&self) -> bool {
+        self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Stuck(_)))
+    }
+
     pub(crate) fn misplaced(&self) -> bool {
         self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Misplaced { .. }))
     }
@@ -113,6 +118,17 @@ impl fmt::Display for Refusals {
         }
         Ok(())
     }
+}
+
+/// A region whose allocator doesn't return from a call. The region goes on when it does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stuck: allocator \"{allocator}\" has kept the region busy for {:.1} s or longer", at_least.as_secs_f64())]
+#[non_exhaustive]
+pub struct Stuck {
+    /// The allocator's name.
+    pub allocator: String,
+    /// For how long, as far as known: since somebody began to wait for it.
+    pub at_least: Duration,
 }
 
 /// Why one region didn't serve a request.
@@ -147,6 +163,9 @@ pub enum Reason {
         /// What it did.
         reason: String,
     },
+    /// Its allocator doesn't return from an earlier call.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
     /// The whole region is smaller than what was asked for.
     #[error("too small: {} asked of a region of {}", Bytes(*asked_bytes), Bytes(*region_bytes))]
     TooSmall {
@@ -171,22 +190,27 @@ pub enum Reason {
     Fragmented {
         /// What is free.
         free_bytes: u64,
-        /// The largest hole.
+        /// The largest free range.
         largest_hole_bytes: u64,
     },
-    /// A hole is large enough, but not at that alignment.
+    /// A free range is large enough, but none at that alignment.
     #[error("alignment: no hole has room aligned to {}; the largest is {}", Bytes(*alignment_bytes), Bytes(*largest_hole_bytes))]
     Alignment {
         /// The alignment asked for.
         alignment_bytes: u64,
-        /// The largest hole.
+        /// The largest free range.
         largest_hole_bytes: u64,
     },
-    /// The allocator refuses, although it says that it has a hole of that size.
-    #[error("declined by its allocator, whose largest hole is {}", Bytes(*largest_hole_bytes))]
+    /// The allocator refuses, although a free range holds the request. Allocators may: some look at a part of the free ranges, or have a
+    /// limit of their own.
+    #[error("declined by {allocator}; a free range of {} exists{}", Bytes(free_range.bytes()), if *aligned { " that holds it at its alignment" } else { "" })]
     Declined {
-        /// The largest hole.
-        largest_hole_bytes: u64,
+        /// The allocator's name.
+        allocator: String,
+        /// The largest free range that holds the request.
+        free_range: PageRange,
+        /// Whether an alignment of more than a page was asked for.
+        aligned: bool,
     },
     /// The allocator answered with a place that it may not hand out. It is out of service now.
     #[error("allocator \"{allocator}\" answered with {fault}; it is out of service now")]
@@ -242,7 +266,7 @@ pub struct Info {
     pub span: PageRange,
     /// Their sizes in bytes, together.
     pub total_bytes: u64,
-    /// Their free space in bytes, together.
+    /// Their free space in bytes, together; without that of a region whose allocator doesn't return ([`Reason::Stuck`]).
     pub free_bytes: u64,
     /// How many they are.
     pub regions: usize,

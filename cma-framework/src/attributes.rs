@@ -19,6 +19,7 @@ mod refused;
 mod region;
 
 use crate::config::Map;
+use crate::events;
 use crate::region::Region;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
@@ -124,7 +125,9 @@ const TOP: &[Attribute<Attributes>] = &[
             let missing = named.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
             cma.set_map(map);
             for region in missing {
-                tracing::warn!(region, "the map names a region that is not there; requests pass it over");
+                events::quietly(|| {
+                    tracing::warn!(region, "the map names a region that is not there; requests pass it over");
+                });
             }
             Ok(())
         }),
@@ -244,13 +247,13 @@ impl Attributes {
                 return Err(AttributeError::Folder);
             }
         };
-        match &written {
-            Ok(()) => tracing::info!(path = node.path(), "attribute written"),
-            Err(error) => {
-                tracing::info!(path = node.path(), %error, "attribute not written");
-                self.refused.note(&node.path(), error);
-            }
+        if let Err(error) = &written {
+            self.refused.note(&node.path(), error);
         }
+        events::quietly(|| match &written {
+            Ok(()) => tracing::info!(path = node.path(), "attribute written"),
+            Err(error) => tracing::info!(path = node.path(), %error, "attribute not written"),
+        });
         written
     }
 

@@ -5,9 +5,10 @@ mod replace;
 mod serve;
 mod sharing;
 
-use crate::allocate::Reason;
+use crate::allocate::{Reason, Stuck};
 use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
+use crate::events;
 use crate::loader::Plugin;
 use crate::memory::Memory;
 use crate::region::{
@@ -31,8 +32,12 @@ use std::time::Instant;
 /// works, its region's lock is held and no other, so requests to other regions go on, and so does every change of the configuration
 /// that doesn't concern that region.
 ///
-/// What goes wrong is also reported as [`tracing`] events, some of them under a region's lock: a subscriber must not call back into
-/// the framework.
+/// What goes wrong is also reported as [`tracing`] events. None is emitted under a region's lock, and
+/// each after the change that it tells of is complete. A subscriber that panics harms nothing: the
+/// panic ends there.
+///
+/// A region whose allocator doesn't return from a call is *stuck*. After some seconds requests to it
+/// are refused ([`Reason::Stuck`], `EIO`), and what is freed in it is freed when the allocator returns.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth, Map};
@@ -180,6 +185,17 @@ impl Cma {
     ///
     /// One thread at a time does this or [`initialise`](Self::initialise)s, so the reserver must do neither.
     pub fn early_regions_reserve(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
+        let all = self.reserve_all(reserver);
+        for early in &all {
+            if let EarlyState::NotReserved(error) = early.state() {
+                let name = early.description().name.as_deref().unwrap_or("(private)");
+                events::quietly(|| tracing::warn!(region = name, %error, "early region not reserved"));
+            }
+        }
+        all
+    }
+
+    fn reserve_all(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
         reserver.announce(&all.iter().filter_map(EarlyHandle::wants).collect::<Vec<_>>());
@@ -197,8 +213,9 @@ impl Cma {
     /// Registers every early region that has memory and is not registered yet. One that fails keeps its memory, is
     /// reported, and doesn't stop the others; each handle of the answer says what became of it.
     pub fn initialise(&self) -> Vec<EarlyHandle> {
-        let _turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
+        let mut failed = Vec::new();
         for early in &all {
             let (EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _)) = early.state() else {
                 continue;
@@ -207,10 +224,14 @@ impl Cma {
             early.set(match self.register(name, range, &mut early.memory(), allocator) {
                 Ok(region) => EarlyState::Registered(region),
                 Err(error) => {
-                    tracing::warn!(%range, %error, "early region not registered");
+                    failed.push((range, error.clone()));
                     EarlyState::NotRegistered(range, error)
                 }
             });
+        }
+        drop(turn);
+        for (range, error) in failed {
+            events::quietly(|| tracing::warn!(%range, %error, "early region not registered"));
         }
         all
     }
@@ -293,7 +314,7 @@ impl Cma {
         if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_given() {
             return Err(RegisterError::Allocator { allocator, reason });
         }
-        let _turn = self.setup();
+        let turn = self.setup();
         let world = self.0.world.load_full();
         if let Some(other) = name.as_ref().and_then(|name| world.region(name)) {
             let name = name.unwrap_or_default();
@@ -303,8 +324,10 @@ impl Cma {
             let (region, other) = (other.to_string(), other.range());
             return Err(RegisterError::Overlaps { wanted: range, region, range: other });
         }
-        region.begin(memory.take());
+        region.give_memory(memory.take());
         self.change(|world| world.with_region(&region));
+        drop(turn);
+        region.tell_attached();
         Ok(region)
     }
 
@@ -401,7 +424,7 @@ impl Cma {
             self.change(|world| world.with_allocator(registered.clone()));
             (world.regions.clone(), world.allocators.is_empty())
         };
-        Ok(offer(&regions, &registered, first))
+        Ok(offer(&regions, &registered, first, &self.0))
     }
 
     /// The registered allocators in the order in which they came; the first is the default.
@@ -439,24 +462,36 @@ impl Cma {
         // Routes keep numbers. In a new picture each is looked up again and asks for its number.
         self.change(World::with_no_routes);
         drop(turn);
-        let used = self.regions().iter().flat_map(Region::askers).collect();
-        self.0.askers.end_sweep(sweep, &used);
+        let used: Result<Vec<_>, Stuck> = self.regions().iter().map(Region::askers).collect();
+        match used {
+            Ok(used) => self.0.askers.end_sweep(sweep, &used.into_iter().flatten().collect()),
+            // What the books of a stuck region refer to nobody knows.
+            Err(_) => self.0.askers.put_off_sweep(),
+        }
     }
 
     /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.
     /// None for a region of another framework.
-    pub fn owners(&self, region: &Region) -> Vec<Owner> {
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`]: nobody can look at the books while the region's allocator doesn't return.
+    pub fn owners(&self, region: &Region) -> Result<Vec<Owner>, Stuck> {
         if region.owner() != self.0.id {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         region.owners(self.0.askers.names())
     }
 
     /// The last refusals of `region`, oldest first, each with its reason.
     /// None for a region of another framework.
-    pub fn failures(&self, region: &Region) -> Vec<Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn failures(&self, region: &Region) -> Result<Vec<Failure>, Stuck> {
         if region.owner() != self.0.id {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         region.failures(self.0.askers.names())
     }
@@ -468,10 +503,10 @@ impl Cma {
 
 /// Attaches a newly registered allocator to those of `regions` that wait for it. Nobody waits for this: a region that is busy gets it
 /// when it is free, one that needs it before finds it for itself.
-fn offer(regions: &[Region], registered: &Registered, first: bool) -> Attachments {
+fn offer(regions: &[Region], registered: &Registered, first: bool, all: &Shared) -> Attachments {
     let mut attachments = Attachments::default();
     for region in regions {
-        match region.offer(registered, first) {
+        match region.offer(registered, first, all) {
             None => {}
             Some(Ok(())) => attachments.attached.push(region.clone()),
             Some(Err(reason)) => attachments.failed.push((region.clone(), reason)),

@@ -210,11 +210,7 @@ impl EarlyHandle {
                         *self.memory() = memory;
                         EarlyState::Reserved(range)
                     }
-                    Err(error) => {
-                        let name = self.0.region.name.as_deref().unwrap_or("(private)");
-                        tracing::warn!(region = name, %error, "early region not reserved");
-                        EarlyState::NotReserved(error)
-                    }
+                    Err(error) => EarlyState::NotReserved(error),
                 },
             );
         }

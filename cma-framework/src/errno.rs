@@ -16,6 +16,7 @@ use crate::reserve::ReserveError;
 #[repr(i32)]
 pub enum Errno {
     ENOENT = 2,
+    EIO = 5,
     ENOMEM = 12,
     EACCES = 13,
     EBUSY = 16,
@@ -52,6 +53,8 @@ impl AllocError {
             AllocError::Invalid(_) | AllocError::Unregistered => Errno::EINVAL,
             AllocError::NoRule { .. } => Errno::ENOENT,
             AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
+            // Another region might have had room, but whether this one has nobody knows.
+            AllocError::NoRegion(refusals) if refusals.stuck() => Errno::EIO,
             AllocError::NoRegion(_) => Errno::ENOMEM,
         }
     }
@@ -116,6 +119,7 @@ impl UnregisterError {
     pub fn errno(&self) -> Errno {
         match self {
             UnregisterError::Busy { .. } => Errno::EBUSY,
+            UnregisterError::Stuck(_) => Errno::EIO,
             UnregisterError::NotRegistered => Errno::EINVAL,
         }
     }
@@ -135,6 +139,7 @@ impl ChangeError {
     /// The errno of the specification, section 7.
     pub fn errno(&self) -> Errno {
         match self {
+            ChangeError::Stuck(_) => Errno::EIO,
             ChangeError::Unregistered
             | ChangeError::BadName { .. }
             | ChangeError::Initialise { live: 0, .. } => Errno::EINVAL,
@@ -154,6 +159,7 @@ impl AttributeError {
             AttributeError::NotFolder => Errno::ENOTDIR,
             AttributeError::ReadOnly => Errno::EACCES,
             AttributeError::TooLarge { .. } | AttributeError::TooLong { .. } => Errno::EFBIG,
+            AttributeError::Stuck(_) => Errno::EIO,
             AttributeError::Change(error) => error.errno(),
             AttributeError::Config(error) => error.errno(),
             AttributeError::NotUtf8 { .. } | AttributeError::Nul { .. } => Errno::EINVAL,

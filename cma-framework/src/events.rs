@@ -3,10 +3,108 @@
 //! `cma_alloc_start`, `cma_alloc_finish` and `cma_release` are on level `TRACE`, and a request looks once whether anybody listens;
 //! `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`. What goes wrong is said where it happens, on `WARN` and `ERROR`.
 
-use crate::allocate::{AllocError, Reason};
+use crate::allocate::{AllocError, Reason, Stuck};
 use crate::region::{Chunk, Region};
-use cma_api::{PageRange, Request};
+use cma_api::{DmaAddr, PageRange, Request};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use tracing::Level;
+
+/// Runs `tell`, which hands an event to the host's subscriber. A panic in the subscriber ends here:
+/// it must neither unwind through a change of the configuration nor end the process when a guard is
+/// dropped during another panic. The panic hook has reported it.
+pub(crate) fn quietly(tell: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
+        // Dropping what a subscriber threw could panic again.
+        mem::forget(payload);
+    }
+}
+
+/// Something that a region has to tell, without its lock.
+pub(crate) enum Event {
+    /// An allocator serves the region from now on.
+    Attached {
+        allocator: String,
+    },
+    /// An allocator serves the region no more.
+    Detached {
+        allocator: String,
+    },
+    /// The region didn't serve a request; perhaps another one will.
+    Refused {
+        request: Request,
+        reason: Reason,
+    },
+    /// An allocator lied or panicked.
+    OutOfService {
+        allocator: String,
+        reason: String,
+    },
+    NotAttached {
+        reason: Reason,
+    },
+    Released {
+        range: PageRange,
+    },
+    /// No chunk starts at an address that was to be freed.
+    NotFreed {
+        address: DmaAddr,
+    },
+    Stuck(Stuck),
+    /// A stuck region goes on; `left` frees were left for this moment.
+    Resumed {
+        left: usize,
+    },
+    /// Memory was set aside; `now` is where the chunk is that it was for.
+    Aside {
+        range: PageRange,
+        now: Option<PageRange>,
+    },
+    /// Memory that was set aside is free again.
+    Recovered {
+        range: PageRange,
+    },
+}
+
+impl Event {
+    #[cold]
+    pub(crate) fn tell(&self, region: &Region) {
+        quietly(|| match self {
+            Event::Attached { allocator } => {
+                tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
+            }
+            Event::Detached { allocator } => {
+                tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
+            }
+            Event::Refused { request, reason } => {
+                let (count, align) = (request.pages().get(), request.alignment().pages().get());
+                tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
+            }
+            Event::OutOfService { allocator, reason } => {
+                tracing::error!(%region, allocator, reason, "allocator taken out of service");
+            }
+            Event::NotAttached { reason } => tracing::warn!(%region, %reason, "no allocator attached"),
+            Event::Released { range } => {
+                let (start, count) = (range.start(), range.pages().get());
+                tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
+            }
+            Event::NotFreed { address } => {
+                tracing::warn!(%region, "no chunk known by its address starts at {address}; nothing was freed");
+            }
+            Event::Stuck(stuck) => tracing::error!(%region, "{stuck}"),
+            Event::Resumed { left } => {
+                tracing::warn!(%region, left, "the allocator has returned; the region goes on");
+            }
+            Event::Aside { range, now: Some(now) } => {
+                tracing::warn!(%region, %range, %now, "memory set aside, the chunk moved");
+            }
+            Event::Aside { range, now: None } => tracing::warn!(%region, %range, "memory set aside"),
+            Event::Recovered { range } => {
+                tracing::info!(%region, %range, "memory that was set aside is free again");
+            }
+        });
+    }
+}
 
 /// Whether anybody listens to events of single requests.
 #[inline]
@@ -22,9 +120,11 @@ pub(crate) fn around(
     call: impl FnOnce() -> Result<Chunk, AllocError>,
 ) -> Result<Chunk, AllocError> {
     let (count, align) = (request.pages().get(), request.alignment().pages().get());
-    tracing::trace!(name: "cma_alloc_start", device, r#type = kind, count, align, "cma_alloc_start");
+    quietly(
+        || tracing::trace!(name: "cma_alloc_start", device, r#type = kind, count, align, "cma_alloc_start"),
+    );
     let answer = call();
-    match &answer {
+    quietly(|| match &answer {
         Ok(chunk) => {
             let (region, start) = (chunk.region(), chunk.start());
             tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, %region, %start, count, align, errno = 0, "cma_alloc_finish");
@@ -33,29 +133,6 @@ pub(crate) fn around(
             let errno = error.errno() as i32;
             tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, count, align, errno, %error, "cma_alloc_finish");
         }
-    }
+    });
     answer
-}
-
-/// `cma_release`.
-#[cold]
-pub(crate) fn released(region: &Region, range: PageRange) {
-    let (start, count) = (range.start(), range.pages().get());
-    tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
-}
-
-/// `cma_attach`: an allocator serves a region from now on.
-pub(crate) fn attached(region: &Region, allocator: &str) {
-    tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
-}
-
-/// `cma_detach`: an allocator serves a region no more.
-pub(crate) fn detached(region: &Region, allocator: &str) {
-    tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
-}
-
-/// `cma_refuse`: a region didn't serve a request, perhaps another one will.
-pub(crate) fn refused(region: &Region, request: &Request, reason: &Reason) {
-    let (count, align) = (request.pages().get(), request.alignment().pages().get());
-    tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
 }

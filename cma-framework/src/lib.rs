@@ -27,7 +27,7 @@ pub mod register;
 pub mod reserve;
 mod world;
 
-pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal};
+pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal, Stuck};
 pub use attributes::Attributes;
 pub use clock::{Timekeeper, keep_time};
 pub use cma::{Attachments, Cma, Replacement, SharingRequest};

@@ -21,6 +21,7 @@ mod trial;
 use crate::config::allocator_name_fault;
 pub use arrivals::{Arrival, Arrivals};
 use cma_api::PageRange;
+use cma_api::abi_stable::std_types::RString;
 use cma_api::text_fault;
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
 pub use failure::{LoadError, LoadFailure};
@@ -124,7 +125,12 @@ impl Plugin {
     ///
     /// What the plug-in says against the region or the parameters, or the message of its panic.
     pub fn initialise(&self, range: PageRange, params: &str) -> Result<AllocatorBox, String> {
-        (self.module.initialise())(range, params.into()).into_result().map_err(String::from)
+        self.start(range, params).map_err(String::from)
+    }
+
+    /// The same; the error is the plug-in's own text, whose end is the plug-in's code.
+    pub(crate) fn start(&self, range: PageRange, params: &str) -> Result<AllocatorBox, RString> {
+        (self.module.initialise())(range, params.into()).into_result()
     }
 
     fn check_info(&self) -> Result<(), LoadFailure> {

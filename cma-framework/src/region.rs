@@ -1,7 +1,8 @@
 //! A registered region: its place, its allocator and its books, behind one lock.
 //!
 //! Nothing above takes this lock but through these methods, and nothing below takes another: requests to different
-//! regions never meet. A plug-in is called under the lock of its region alone.
+//! regions never meet. A plug-in is called under the lock of its region alone, and nothing else foreign is: see `lock`. What can be
+//! told without the lock, also while an allocator doesn't return, is in `Shown`.
 
 mod account;
 mod aside;
@@ -13,28 +14,32 @@ mod lock;
 mod occupancy;
 mod verify;
 
-use crate::allocate::{Misplacement, Reason};
+use crate::allocate::{Misplacement, Reason, Stuck};
 use crate::clock::Moment;
 use crate::cma::Shared as Framework;
-use crate::events;
+use crate::events::{self, Event};
 use crate::memory::{Backing, Memory};
 use crate::register::UnregisterError;
 use account::Account;
 pub use account::{Failure, Owner, RegionStatistics};
+use arc_swap::ArcSwap;
 use aside::Aside;
 pub(crate) use aside::Look;
 pub(crate) use attach::Allocators;
 use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
-use chunks::{Booked, ChunkTable, Slot};
+use chunks::{Booked, ChunkTable, Room, Slot};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, Refused};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 pub use holder::{Holder, Process};
+use lock::{After, Inside, Late, Left};
 use spin::mutex::SpinMutex;
-use std::collections::VecDeque;
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::ops::DerefMut;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::{fmt, mem};
 
 /// A handle to a registered region. Clones are handles to the same region.
@@ -49,7 +54,25 @@ struct Shared {
     framework: Weak<Framework>,
     name: Option<Arc<str>>,
     range: PageRange,
+    /// A request goes the short way while fewer chunks are live than this: [`ChunkTable::MOST`], or 0
+    /// while something is [`late`](Self::late).
+    most: AtomicU32,
     state: SpinMutex<State>,
+    shown: ArcSwap<Shown>,
+    late: Mutex<Late>,
+    /// The pages of chunks whose guards can't hold the number.
+    huge: Mutex<HashMap<Slot, Pages>>,
+}
+
+/// What anybody may know of a region without its lock. Changed under the lock.
+#[derive(Clone)]
+struct Shown {
+    registered: bool,
+    allocator: AllocatorState,
+    /// The name of the allocator that is at work, or was asked to start.
+    worker: String,
+    /// What is behind the addresses, as long as it is registered.
+    memory: Option<Arc<dyn Memory>>,
 }
 
 struct State {
@@ -59,8 +82,8 @@ struct State {
     attached: Attached,
     chunks: ChunkTable,
     account: Account,
-    /// What is behind the addresses, as long as it is registered.
-    memory: Option<Arc<dyn Memory>>,
+    /// What happens when the lock is free again.
+    after: Vec<After>,
     /// Booked parts whose memory nobody can be given. Those that were looked at longest ago come
     /// first.
     aside: VecDeque<Aside>,
@@ -74,12 +97,14 @@ pub struct RegionStatus {
     pub free_bytes: u64,
     /// Live chunks.
     pub users: u32,
-    /// The largest hole, as the allocator says; none without an allocator.
+    /// The largest free range by the books. An allocator may refuse a request that would fit there.
     pub largest_hole: Pages,
     /// The same in bytes.
     pub largest_hole_bytes: u64,
     /// Its allocator, or what it waits for.
     pub allocator: AllocatorState,
+    /// Why the figures are not known: then they are 0.
+    pub stuck: Option<Stuck>,
 }
 
 impl Region {
@@ -94,29 +119,43 @@ impl Region {
             framework: Arc::downgrade(framework),
             name,
             range,
+            most: AtomicU32::new(ChunkTable::MOST),
+            shown: ArcSwap::from_pointee(Shown {
+                registered: true,
+                allocator: Attached::Nothing { failure: None }.state(&choice),
+                worker: choice.name().unwrap_or_default().to_string(),
+                memory: None,
+            }),
+            late: Mutex::default(),
+            huge: Mutex::default(),
             state: SpinMutex::new(State {
                 registered: true,
                 choice,
                 attached: Attached::Nothing { failure: None },
                 chunks: ChunkTable::new(range),
                 account: Account::new(range.pages()),
-                memory: None,
+                after: Vec::new(),
                 aside: VecDeque::new(),
             }),
         }))
     }
 
-    /// A new region becomes one that is registered: it gets its memory, and the allocator that was given with it is at work.
-    pub(crate) fn begin(&self, memory: Option<Box<dyn Memory>>) {
-        let state = &mut *self.lock();
-        state.memory = memory.map(Arc::from);
-        if let Attached::Allocator(service) = &state.attached {
-            events::attached(self, service.name());
+    /// Gives a new region its memory.
+    pub(crate) fn give_memory(&self, memory: Option<Box<dyn Memory>>) {
+        let memory = memory.map(Arc::from);
+        self.0.shown.rcu(|shown| Shown { memory: memory.clone(), ..Shown::clone(shown) });
+    }
+
+    /// Says that the allocator that was given with a new region is at work.
+    pub(crate) fn tell_attached(&self) {
+        let shown = self.0.shown.load();
+        if let AllocatorState::Attached(_) = shown.allocator {
+            Event::Attached { allocator: shown.worker.clone() }.tell(self);
         }
     }
 
     pub(crate) fn memory(&self) -> Option<Arc<dyn Memory>> {
-        self.lock().memory.clone()
+        self.0.shown.load().memory.clone()
     }
 
     /// What memory is behind its addresses; `None` for addresses alone, and when it is not registered any more.
@@ -150,34 +189,59 @@ impl Region {
 
     /// Whether it still is registered.
     pub fn is_registered(&self) -> bool {
-        self.lock().registered
-    }
-
-    /// Its free space.
-    pub fn free(&self) -> Pages {
-        self.lock().account.free
-    }
-
-    /// How many chunks are live in it.
-    pub fn users(&self) -> u32 {
-        self.lock().chunks.live()
+        self.0.shown.load().registered
     }
 
     /// Its allocator, or what it waits for. The allocator is not asked.
     pub fn allocator(&self) -> AllocatorState {
-        let state = self.lock();
-        state.attached.state(&state.choice)
+        self.0.shown.load().allocator.clone()
+    }
+
+    /// Whether its allocator doesn't return from a call. When nobody has waited for it yet, this waits
+    /// some seconds; once that is known the answer comes at once.
+    pub fn stuck(&self) -> Option<Stuck> {
+        self.enter().err()
+    }
+
+    /// Its free space.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`]: nobody can look at the books while its allocator doesn't return.
+    pub fn free(&self) -> Result<Pages, Stuck> {
+        Ok(self.enter()?.account.free)
+    }
+
+    /// How many chunks are live in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn users(&self) -> Result<u32, Stuck> {
+        Ok(self.enter()?.chunks.live())
+    }
+
+    /// The largest free range by the books.
+    pub(crate) fn largest_hole(&self) -> Result<Pages, Stuck> {
+        Ok(self.enter()?.chunks.largest_hole())
     }
 
     /// What it has served and refused since it was registered.
-    pub fn statistics(&self) -> RegionStatistics {
-        self.lock().account.statistics()
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn statistics(&self) -> Result<RegionStatistics, Stuck> {
+        Ok(self.enter()?.account.statistics())
     }
 
     /// The live chunks in ascending order of address. `name` gives (device, type) pairs their names.
-    pub(crate) fn owners(&self, mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>) -> Vec<Owner> {
+    pub(crate) fn owners(
+        &self,
+        mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>,
+    ) -> Result<Vec<Owner>, Stuck> {
         let live: Vec<_> = {
-            let chunks = &self.lock().chunks;
+            let chunks = &self.enter()?.chunks;
             let holder = |(slot, booked): (Slot, Booked)| (booked, chunks.holder(slot).cloned());
             chunks.ascending().into_iter().map(holder).collect()
         };
@@ -187,22 +251,22 @@ impl Region {
             process: holder.map(|holder| holder.process.clone()),
             age: booked.since.age(),
         };
-        live.into_iter().map(owner).collect()
+        Ok(live.into_iter().map(owner).collect())
     }
 
     /// The numbers of the pairs that its books refer to.
-    pub(crate) fn askers(&self) -> Vec<Asker> {
-        let state = self.lock();
+    pub(crate) fn askers(&self) -> Result<Vec<Asker>, Stuck> {
+        let state = self.enter()?;
         let refused = state.account.failures().map(|refused| refused.request.asker());
-        state.chunks.askers().chain(refused).collect()
+        Ok(state.chunks.askers().chain(refused).collect())
     }
 
     /// The last refusals, oldest first.
     pub(crate) fn failures(
         &self,
         mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>,
-    ) -> Vec<Failure> {
-        let refused: Vec<_> = self.lock().account.failures().cloned().collect();
+    ) -> Result<Vec<Failure>, Stuck> {
+        let refused: Vec<_> = self.enter()?.account.failures().cloned().collect();
         let failure = |account::Refused { request, reason, when }| Failure {
             bytes: request.pages().bytes(),
             alignment: request.alignment(),
@@ -210,19 +274,32 @@ impl Region {
             reason,
             age: when.age().unwrap_or_default(),
         };
-        refused.into_iter().map(failure).collect()
+        Ok(refused.into_iter().map(failure).collect())
     }
 
-    /// Its figures, all of one moment. The largest hole is asked of the allocator.
+    /// Its figures, all of one moment. The allocator is not asked.
     pub fn status(&self) -> RegionStatus {
-        let state = &mut *self.lock();
-        let largest_hole = state.largest_hole(self).unwrap_or_default();
-        RegionStatus {
-            free_bytes: state.account.free.bytes(),
-            users: state.chunks.live(),
-            largest_hole,
-            largest_hole_bytes: largest_hole.bytes(),
-            allocator: state.attached.state(&state.choice),
+        let allocator = |region: &Region| region.allocator();
+        match self.enter() {
+            Ok(state) => {
+                let largest_hole = state.chunks.largest_hole();
+                RegionStatus {
+                    free_bytes: state.account.free.bytes(),
+                    users: state.chunks.live(),
+                    largest_hole,
+                    largest_hole_bytes: largest_hole.bytes(),
+                    allocator: allocator(self),
+                    stuck: None,
+                }
+            }
+            Err(stuck) => RegionStatus {
+                free_bytes: 0,
+                users: 0,
+                largest_hole: Pages::ZERO,
+                largest_hole_bytes: 0,
+                allocator: allocator(self),
+                stuck: Some(stuck),
+            },
         }
     }
 
@@ -250,7 +327,12 @@ impl Region {
         registered: &impl Allocators,
         reason: Box<Reason>,
     ) -> Result<(u64, Tag, Slot), Box<Reason>> {
-        if self.look_aside(Look::Needed).recovered { self.place(request, registered) } else { Err(reason) }
+        let stuck = matches!(*reason, Reason::Stuck(_));
+        if !stuck && self.look_aside(Look::Needed).recovered {
+            self.place(request, registered)
+        } else {
+            Err(reason)
+        }
     }
 
     /// Places and books a chunk. The answer is its first page, its tag and its slot.
@@ -261,24 +343,67 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<(u64, Tag, Slot), Box<Reason>> {
         let now = Moment::now();
-        let state = &mut *self.lock();
-        if state.chunks.live() == ChunkTable::MOST {
-            return Err(state.refuse(self, request, Reason::TooManyChunks));
+        match self.0.state.try_lock() {
+            Some(state)
+                if state.chunks.live() < self.0.most.load(Ordering::Relaxed)
+                    && matches!(state.attached, Attached::Allocator(_)) =>
+            {
+                self.ask_for(state, request, now, |state| Inside::new(self, state))
+            }
+            Some(state) => self.place_slowly(Ok(self.settled(state)), request, registered, now),
+            None => self.place_slowly(self.enter(), request, registered, now),
         }
-        let answer = match &mut state.attached {
-            Attached::Allocator(service) => service.object.allocate(request),
-            _ => match state.attach(self, registered) {
-                Ok(service) => service.object.allocate(request),
-                Err(reason) => return Err(state.refuse(self, request, *reason)),
+    }
+
+    /// The same when another thread is in the region, something was left for later, or no allocator
+    /// is attached.
+    #[cold]
+    #[inline(never)]
+    fn place_slowly(
+        &self,
+        inside: Result<Inside<'_>, Stuck>,
+        request: &Request,
+        registered: &impl Allocators,
+        now: Moment,
+    ) -> Result<(u64, Tag, Slot), Box<Reason>> {
+        let mut state = match inside {
+            Ok(state) => state,
+            Err(stuck) => {
+                let reason = Reason::Stuck(stuck);
+                self.note_refusal(request, &reason);
+                Event::Refused { request: *request, reason: reason.clone() }.tell(self);
+                return Err(Box::new(reason));
+            }
+        };
+        if state.chunks.live() == ChunkTable::MOST {
+            return Err(state.refuse(request, Reason::TooManyChunks));
+        }
+        if let Err(reason) = state.attach(self, registered) {
+            return Err(state.refuse(request, *reason));
+        }
+        self.ask_for(state, request, now, |state| state)
+    }
+
+    /// Asks the allocator, which there is, for a place and books it. `inside` makes of the lock what
+    /// the rare cases need.
+    #[inline(always)]
+    fn ask_for<'a, L: DerefMut<Target = State>>(
+        &'a self,
+        mut lock: L,
+        request: &Request,
+        now: Moment,
+        inside: impl FnOnce(L) -> Inside<'a>,
+    ) -> Result<(u64, Tag, Slot), Box<Reason>> {
+        let state = &mut *lock;
+        let Attached::Allocator(service) = &mut state.attached else {
+            return Err(Box::new(state.attached.absence()));
+        };
+        match service.object.allocate(request) {
+            RResult::ROk(placement) => match self.book(state, request, placement.range, now) {
+                Ok(slot) => Ok((placement.range.first_page(), placement.tag, slot)),
+                Err(fault) => Err(self.misplaced(&mut inside(lock), request, fault)),
             },
-        };
-        let placement = match answer {
-            RResult::ROk(placement) => placement,
-            RResult::RErr(refused) => return Err(self.refused(state, request, refused)),
-        };
-        match self.book(state, request, placement.range, now) {
-            Ok(slot) => Ok((placement.range.first_page(), placement.tag, slot)),
-            Err(fault) => Err(self.misplaced(state, request, fault)),
+            RResult::RErr(refused) => Err(self.refused(&mut inside(lock), request, refused)),
         }
     }
 
@@ -309,28 +434,31 @@ impl Region {
     fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Box<Reason> {
         let reason = match refused {
             Refused::Panicked => state.end_service(self, "it panicked while allocating"),
-            Refused::No => self.no_room(state, request).unwrap_or_else(|ended| ended),
+            Refused::No => self.no_room(state, request),
         };
-        state.refuse(self, request, reason)
+        state.refuse(request, reason)
     }
 
-    /// Works out why the allocator finds no place; or how it ended when it was asked.
-    fn no_room(&self, state: &mut State, request: &Request) -> Result<Reason, Reason> {
+    /// Works out from the books why the allocator finds no place. Only what is so is said: an
+    /// allocator may refuse what would fit.
+    fn no_room(&self, state: &State, request: &Request) -> Reason {
         let (pages, free, region) = (request.pages(), state.account.free, self.0.range.pages());
         if region < pages {
-            return Ok(Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes: region.bytes() });
+            return Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes: region.bytes() };
         } else if free < pages {
-            return Ok(Reason::Full { free_bytes: free.bytes(), region_bytes: region.bytes() });
+            return Reason::Full { free_bytes: free.bytes(), region_bytes: region.bytes() };
         }
-        let largest = state.largest_hole(self)?;
+        let Room { largest, holds } = state.chunks.room(pages, request.alignment());
         let largest_hole_bytes = largest.bytes();
-        Ok(if largest < pages {
-            Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes }
-        } else if request.alignment() > Alignment::PAGE {
-            Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes }
-        } else {
-            Reason::Declined { largest_hole_bytes }
-        })
+        match holds {
+            Some(free_range) => Reason::Declined {
+                allocator: state.attached.name().to_string(),
+                free_range,
+                aligned: request.alignment() > Alignment::PAGE,
+            },
+            None if largest < pages => Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes },
+            None => Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes },
+        }
     }
 
     /// Takes an allocator out of service whose placement was refused. It is not told: it would have to be trusted.
@@ -338,102 +466,93 @@ impl Region {
     fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Box<Reason> {
         let allocator = state.attached.name().to_string();
         state.end_service(self, &format!("it answered {} with {fault}", Asked(request)));
-        state.refuse(self, request, Reason::Misplaced { allocator, fault })
+        state.refuse(request, Reason::Misplaced { allocator, fault })
     }
 
     /// Frees the chunk in `slot`, which is `range` and was placed with `tag`.
     #[inline]
     fn take_back(&self, slot: Slot, range: PageRange, tag: Tag) {
-        self.free_slot(&mut self.lock(), slot, range, tag);
-        if events::on() {
-            events::released(self, range);
+        let Some(mut state) = self.0.state.try_lock() else {
+            return self.now_or_later(Left::Free { slot, range, tag });
+        };
+        if let Err(refused) = state.free_slot(slot, range, tag) {
+            return Inside::new(self, state).freed(self, range, Err(refused));
         }
-    }
-
-    /// The same, under the lock. The books lose the chunk whatever the allocator says.
-    #[inline]
-    fn free_slot(&self, state: &mut State, slot: Slot, range: PageRange, tag: Tag) {
-        let tag = state.chunks.unbook(slot, range, tag);
-        state.account.got_back(range.pages());
-        if let Attached::Allocator(service) = &mut state.attached
-            && let RResult::RErr(refused) = service.object.free(&Placement { range, tag })
-        {
-            self.not_taken_back(state, range, refused);
+        drop(state);
+        if events::on() {
+            Event::Released { range }.tell(self);
         }
     }
 
     /// Notes who has the live chunk in `slot`.
     fn hold(&self, slot: Slot, holder: Arc<Holder>) {
-        self.lock().chunks.hold(slot, holder);
+        self.now_or_later(Left::Hold { slot, holder });
     }
 
     /// Who asked for the live chunk in `slot`, and who has it.
-    fn held_by(&self, slot: Slot) -> (Asker, Option<Arc<Holder>>) {
-        let chunks = &self.lock().chunks;
-        (chunks.asker(slot), chunks.holder(slot).cloned())
+    fn held_by(&self, slot: Slot) -> Result<(Asker, Option<Arc<Holder>>), Stuck> {
+        let state = self.enter()?;
+        Ok((state.chunks.asker(slot), state.chunks.holder(slot).cloned()))
     }
 
     /// Makes a chunk known by its address, because its guard goes.
     fn release_guard(&self, slot: Slot, tag: Tag) {
-        self.lock().chunks.index(slot, tag);
+        self.now_or_later(Left::Index { slot, tag });
     }
 
-    /// The range of the live chunk in `slot`.
-    fn range_of(&self, slot: Slot) -> PageRange {
-        self.lock().chunks.range(slot)
+    fn huge_guards(&self) -> MutexGuard<'_, HashMap<Slot, Pages>> {
+        self.0.huge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cold]
-    fn not_taken_back(&self, state: &mut State, range: PageRange, refused: Refused) {
-        let what = match refused {
-            Refused::Panicked => format!("it panicked while freeing {range}"),
-            Refused::No => format!("it refused to take back {range}, a live chunk of its own"),
-        };
-        state.end_service(self, &what);
-    }
-
-    /// Frees the chunk that starts at page `first` and that no guard holds.
+    /// Frees the chunk that starts at page `first` and that no guard holds. In a stuck region that is
+    /// left for later, and what comes of it is only logged.
     pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
-        let mut state = self.lock();
+        if self.is_left_to_free(first) {
+            return Err(NotFreed::NoChunk);
+        }
+        let Some((mut state, _)) = self.enter_or_leave(Left::FreeAt { first }) else { return Ok(()) };
         let Some((slot, Placement { range, tag })) = state.chunks.unindex(first) else {
             return Err(if state.chunks.starts_at(first) { NotFreed::Held } else { NotFreed::NoChunk });
         };
-        self.free_slot(&mut state, slot, range, tag);
-        drop(state);
-        if events::on() {
-            events::released(self, range);
-        }
+        state.free(self, slot, range, tag);
         Ok(())
     }
 
     /// Attaches a newly registered allocator if the region waits for it. `first` says that it is the first ever
     /// registered.
-    pub(crate) fn offer(&self, registered: &Registered, first: bool) -> Option<Result<(), Reason>> {
-        let state = &mut *self.lock();
+    pub(crate) fn offer(
+        &self,
+        registered: &Registered,
+        first: bool,
+        all: &impl Allocators,
+    ) -> Option<Result<(), Reason>> {
+        if !matches!(self.allocator(), AllocatorState::Waiting { .. }) {
+            return None;
+        }
+        let mut state = match self.enter() {
+            Ok(state) => state,
+            Err(stuck) => return Some(Err(stuck.into())),
+        };
         let waits = state.registered && state.waits_for(registered, first);
-        waits.then(|| state.attach(self, &std::slice::from_ref(registered)).map(|_| ()).map_err(|why| *why))
+        // What is registered under the name by now, which may be another build than was offered.
+        waits.then(|| state.attach(self, all).map_err(|why| *why))
     }
 
-    /// Attaches the allocator that was given with the region.
+    /// Attaches the allocator that was given with the region, which nobody else knows yet.
     pub(crate) fn attach_given(&self) -> Result<(), Reason> {
-        self.lock().start_given(self.0.range)
+        self.enter()?.start_given(self)
     }
 
     /// Ends the region, if it is empty.
     pub(crate) fn unregister(&self) -> Result<(), UnregisterError> {
-        let mut state = self.lock();
+        let mut state = self.enter()?;
         let aside = state.aside.len() as u32;
         match (state.registered, state.chunks.live()) {
             (false, _) => Err(UnregisterError::NotRegistered),
             (true, live) if live == aside => {
                 state.free_aside(self);
                 state.registered = false;
-                let allocator = mem::replace(&mut state.attached, Attached::Nothing { failure: None });
-                let memory = state.memory.take();
-                allocator.detached(self);
-                // Both end without the lock.
-                drop(state);
-                drop((allocator, memory));
+                state.replace_attached(self, Attached::Nothing { failure: None });
                 Ok(())
             }
             (true, live) => Err(UnregisterError::Busy { users: live - aside }),
@@ -444,10 +563,47 @@ impl Region {
 impl State {
     /// Remembers a refusal.
     #[cold]
-    fn refuse(&mut self, region: &Region, request: &Request, reason: Reason) -> Box<Reason> {
-        events::refused(region, request, &reason);
+    fn refuse(&mut self, request: &Request, reason: Reason) -> Box<Reason> {
         self.account.refuse(request, &reason);
+        self.tell(Event::Refused { request: *request, reason: reason.clone() });
         Box::new(reason)
+    }
+
+    /// Frees a chunk. The books lose it whatever the allocator says.
+    #[inline]
+    fn free_slot(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Result<(), Refused> {
+        let tag = self.chunks.unbook(slot, range, tag);
+        self.account.got_back(range.pages());
+        match &mut self.attached {
+            Attached::Allocator(service) => service.object.free(&Placement { range, tag }).into_result(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Frees a chunk, and says so.
+    fn free(&mut self, region: &Region, slot: Slot, range: PageRange, tag: Tag) {
+        let freed = self.free_slot(slot, range, tag);
+        self.freed(region, range, freed);
+    }
+
+    /// Says that a chunk was freed, and ends the service of an allocator that didn't take it back.
+    #[cold]
+    fn freed(&mut self, region: &Region, range: PageRange, freed: Result<(), Refused>) {
+        self.took_back(region, range, freed);
+        if events::on() {
+            self.tell(Event::Released { range });
+        }
+    }
+
+    /// Ends the service of an allocator that didn't take a chunk back.
+    fn took_back(&mut self, region: &Region, range: PageRange, freed: Result<(), Refused>) {
+        if let Err(refused) = freed {
+            let what = match refused {
+                Refused::Panicked => format!("it panicked while freeing {range}"),
+                Refused::No => format!("it refused to take back {range}, a live chunk of its own"),
+            };
+            self.end_service(region, &what);
+        }
     }
 
     /// Asks the allocator something it can't refuse. The error is how it ended: `what` says where it panicked.
@@ -459,7 +615,9 @@ impl State {
     ) -> Result<T, Reason> {
         let Attached::Allocator(service) = &mut self.attached else { return Err(self.attached.absence()) };
         let answer = question(&mut service.object);
-        if service.object.fault().is_some() {
+        let fault = service.object.fault();
+        if fault.is_some() {
+            self.end_later(fault);
             return Err(self.end_service(region, what));
         }
         Ok(answer)
@@ -468,21 +626,13 @@ impl State {
     /// Has the allocator take `range`, which is free, for a chunk.
     fn adopt(&mut self, region: &Region, range: PageRange) -> Option<Tag> {
         let adopted = self.ask(region, "it panicked while adopting", |object| object.adopt(range));
-        adopted.ok()?.into_result().ok()
-    }
-
-    fn largest_hole(&mut self, region: &Region) -> Result<Pages, Reason> {
-        let asking = "it panicked while looking for its largest hole";
-        let largest = self.ask(region, asking, AllocatorBox::largest_hole)?;
-        if largest > self.account.free {
-            let what = format!(
-                "it says that {} pages are free in one piece, of {}",
-                largest.get(),
-                self.account.free.get()
-            );
-            return Err(self.end_service(region, &what));
+        match adopted.ok()? {
+            RResult::ROk(tag) => Some(tag),
+            RResult::RErr(reason) => {
+                self.end_later(reason);
+                None
+            }
         }
-        Ok(largest)
     }
 
     /// Takes the allocator out of service for good and says why. Its live chunks stay booked and can be freed.
@@ -491,17 +641,46 @@ impl State {
         self.attached = match mem::replace(&mut self.attached, Attached::Nothing { failure: None }) {
             Attached::Allocator(service) => {
                 let allocator = service.name().to_string();
-                let reason = match service.object.fault().into_option() {
-                    Some(message) => format!("{what}: {}", attach::one_line(&message)),
+                let fault = service.object.fault().into_option();
+                let reason = match &fault {
+                    Some(message) => format!("{what}: {}", attach::one_line(message)),
                     None => what.to_string(),
                 };
-                tracing::error!(region = %region, allocator, reason, "allocator taken out of service");
-                events::detached(region, &allocator);
+                self.end_later(fault);
+                self.tell(Event::OutOfService { allocator: allocator.clone(), reason: reason.clone() });
+                self.tell(Event::Detached { allocator: allocator.clone() });
                 Attached::OutOfService { allocator, reason, _ended: Box::new(service) }
             }
             absent => absent,
         };
+        self.show(region, self.attached.name());
         self.attached.absence()
+    }
+
+    /// Puts `next` in the place of what the region has. What it had ends without the lock.
+    fn replace_attached(&mut self, region: &Region, next: Attached) {
+        let old = mem::replace(&mut self.attached, next);
+        if let Attached::Allocator(service) = &old {
+            self.tell(Event::Detached { allocator: service.name().to_string() });
+        }
+        if let Attached::Allocator(service) = &self.attached {
+            let attached = Event::Attached { allocator: service.name().to_string() };
+            self.after.push(After::Tell(attached));
+        }
+        self.end_later(old);
+        self.show(region, self.attached.name());
+    }
+
+    /// Shows what the region is now to those who don't take its lock; `worker` is the name of its
+    /// allocator, if it has one.
+    fn show(&self, region: &Region, worker: &str) {
+        let shown = region.0.shown.load_full();
+        region.0.shown.store(Arc::new(Shown {
+            registered: self.registered,
+            allocator: self.attached.state(&self.choice),
+            worker: worker.to_string(),
+            memory: shown.memory.clone().filter(|_| self.registered),
+        }));
     }
 }
 

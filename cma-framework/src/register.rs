@@ -1,5 +1,6 @@
 //! Why registering or unregistering a region or an allocator fails.
 
+use crate::allocate::Stuck;
 use cma_api::{DmaAddr, PageRange};
 
 /// Why a region was not registered. Nothing has changed.
@@ -77,7 +78,7 @@ pub enum InvalidRegion {
 }
 
 /// Why a region was not unregistered. Nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnregisterError {
     /// Chunks are live.
@@ -86,6 +87,9 @@ pub enum UnregisterError {
         /// How many.
         users: u32,
     },
+    /// Its allocator doesn't return, so nobody knows what is live.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
     /// It was unregistered before, or belongs to another framework.
     #[error("the region is not registered here")]
     NotRegistered,

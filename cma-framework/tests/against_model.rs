@@ -41,7 +41,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => alloc.prop_map(|(device, kind, size, log2, as_address)| Step::Alloc { device, kind, size, log2, as_address }),
         5 => any::<usize>().prop_map(Step::Free),
-        1 => (0..3usize, prop::sample::select(vec!["best-fit", "buddy", "bitmap"]))
+        1 => (0..3usize, prop::sample::select(vec!["best-fit", "buddy", "bitmap", "tlsf"]))
             .prop_map(|(region, name)| Step::SetAllocator { region, name }),
         1 => (0..3usize).prop_map(Step::Reregister),
     ]
@@ -65,6 +65,50 @@ fn fits(region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> boo
     })
 }
 
+/// The maximal free ranges between the `live` ones of a region.
+fn free_ranges(region: usize, live: &[(PageRange, Live)]) -> Vec<PageRange> {
+    let range = region_range(region);
+    let mut taken: Vec<_> = live.iter().map(|(taken, _)| *taken).filter(|t| t.within(range)).collect();
+    taken.sort_unstable_by_key(|range| range.first_page());
+    taken.push(PageRange::from_pages(range.end_page(), 0));
+    let mut from = range.first_page();
+    let mut free = Vec::new();
+    for taken in taken {
+        if from < taken.first_page() {
+            free.push(PageRange::from_pages(from, taken.first_page() - from));
+        }
+        from = taken.end_page();
+    }
+    free
+}
+
+/// Whether all that `reason` says of a refusal is so.
+fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> bool {
+    let free = free_ranges(region, live);
+    let free_bytes: u64 = free.iter().map(|range| range.bytes()).sum();
+    let largest = free.iter().map(|range| range.bytes()).max().unwrap_or(0);
+    let holds = |range: &PageRange| range.first_page().next_multiple_of(step) + pages <= range.end_page();
+    match reason {
+        Reason::Full { free_bytes: said, region_bytes } => {
+            (*said, *region_bytes) == (free_bytes, REGION_PAGES * 4096) && free_bytes < pages * 4096
+        }
+        Reason::Fragmented { free_bytes: said, largest_hole_bytes } => {
+            (*said, *largest_hole_bytes) == (free_bytes, largest)
+                && free_bytes >= pages * 4096
+                && largest < pages * 4096
+        }
+        Reason::Alignment { alignment_bytes, largest_hole_bytes } => {
+            (*alignment_bytes, *largest_hole_bytes) == (step * 4096, largest)
+                && largest >= pages * 4096
+                && !free.iter().any(holds)
+        }
+        Reason::Declined { free_range, aligned, .. } => {
+            free.contains(free_range) && holds(free_range) && *aligned == (step > 1)
+        }
+        _ => false,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
@@ -74,13 +118,14 @@ proptest! {
         cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
         cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
         cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
+        cma.allocator_register(Plugin::built_in::<cma_tlsf::Tlsf>()).unwrap();
         let register = |region: usize| {
             let range = region_range(region);
             cma.region_register(Some(NAMES[region]), range.start(), range.bytes(), AllocatorChoice::Default).unwrap()
         };
         (0..3).for_each(|region| { register(region); });
         cma.set_map(Map::parse(MAP).unwrap());
-        // Best fit and bitmap refuse only what fits nowhere; buddy may refuse more.
+        // Best fit and bitmap refuse only what fits nowhere; buddy and tlsf may refuse more.
         let mut exact = [true; 3];
         let mut live: Vec<(PageRange, Live)> = Vec::new();
 
@@ -107,8 +152,7 @@ proptest! {
                             for refusal in &refusals {
                                 if let Some(region) = NAMES.iter().position(|name| *name == refusal.region) {
                                     prop_assert!(!exact[region] || !fits(region, &live, pages, step));
-                                    let free = cma.region(NAMES[region]).unwrap().status().free_bytes;
-                                    prop_assert_eq!(matches!(refusal.reason, Reason::Full { .. }), free < pages * 4096);
+                                    prop_assert!(is_true(&refusal.reason, region, &live, pages, step), "{}", refusal.reason);
                                 } else {
                                     prop_assert_eq!(&refusal.reason, &Reason::UnknownRegion);
                                 }
@@ -130,7 +174,7 @@ proptest! {
                 Step::Free(_) => prop_assert!(cma.free(DmaAddr::new(BASE)).is_err()),
                 Step::SetAllocator { region, name } => {
                     cma.set_region_allocator(&cma.region(NAMES[region]).unwrap(), AllocatorChoice::named(name)).unwrap();
-                    exact[region] = name != "buddy";
+                    exact[region] = !matches!(name, "buddy" | "tlsf");
                 }
                 Step::Reregister(region) => {
                     let busy = live.iter().any(|(range, _)| range.within(region_range(region)));
@@ -148,6 +192,8 @@ proptest! {
                 let used: u64 =
                     live.iter().filter(|(r, _)| r.within(region_range(region))).map(|(r, _)| r.bytes()).sum();
                 prop_assert_eq!(handle.status().free_bytes, REGION_PAGES * 4096 - used);
+                let largest = free_ranges(region, &live).iter().map(|range| range.bytes()).max().unwrap_or(0);
+                prop_assert_eq!(handle.status().largest_hole_bytes, largest);
             }
         }
     }

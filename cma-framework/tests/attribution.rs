@@ -55,7 +55,8 @@ fn devices_that_come_and_go_leave_names_for_later_ones() {
     let _later = cma.alloc("later", None, 4096, 0).unwrap();
     let _again = cma.alloc("vm7", None, 4096, 0).unwrap();
     let _driver = device.alloc(4096, 0).unwrap();
-    let names: Vec<_> = cma.owners(&region).into_iter().map(|owner| owner.device.unwrap().0).collect();
+    let names: Vec<_> =
+        cma.owners(&region).unwrap().into_iter().map(|owner| owner.device.unwrap().0).collect();
     assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["kept", "later", "vm7", "driver"]);
 }
 
@@ -64,7 +65,7 @@ fn more_pairs_of_names_with_live_chunks_than_are_numbered_are_served() {
     let (cma, region) = framework();
     let live: Vec<_> =
         (0..(1 << 16) + 10).map(|n| cma.alloc(&format!("d{n}"), None, 4096, 0).unwrap()).collect();
-    let named = || cma.owners(&region).iter().filter(|owner| owner.device.is_some()).count();
+    let named = || cma.owners(&region).unwrap().iter().filter(|owner| owner.device.is_some()).count();
     assert_eq!(named(), 1 << 16);
     drop(live);
     // Enough requests find no room that the table is swept.
@@ -90,6 +91,7 @@ fn a_user_that_invents_names_takes_none_from_others() {
     let _other = ask(1001, "other");
     let _host = cma.alloc("host", None, 4096, 0).unwrap();
     let _invented = ask(1000, "one-more");
-    let names: Vec<_> = cma.owners(&region).into_iter().map(|owner| owner.device.unwrap().0).collect();
+    let names: Vec<_> =
+        cma.owners(&region).unwrap().into_iter().map(|owner| owner.device.unwrap().0).collect();
     assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["known", "other", "host", "one-more"]);
 }

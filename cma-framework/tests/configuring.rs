@@ -374,7 +374,7 @@ fn who_has_chunks_in_a_region_of_another_framework_is_not_said() {
     let _other = two.alloc("modem", None, 4096, 0).unwrap();
     one.alloc("camera", None, 1 << 40, 0).unwrap_err();
     let region = one.region("a").unwrap();
-    assert!(two.owners(&region).is_empty() && two.failures(&region).is_empty());
-    assert_eq!(&*one.owners(&region)[0].device.as_ref().unwrap().0, "camera");
-    assert_eq!(&*one.failures(&region)[0].device.as_ref().unwrap().0, "camera");
+    assert!(two.owners(&region).unwrap().is_empty() && two.failures(&region).unwrap().is_empty());
+    assert_eq!(&*one.owners(&region).unwrap()[0].device.as_ref().unwrap().0, "camera");
+    assert_eq!(&*one.failures(&region).unwrap()[0].device.as_ref().unwrap().0, "camera");
 }

@@ -321,9 +321,10 @@ fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
         assert!(!half.chunk().range().overlaps(HELD) && half.start().get() % (MIB / 2) == 0, "{name}");
         assert_eq!(figures(&region), (MIB / 2 - HELD.bytes(), 2));
         region.check().unwrap();
-        let owners: Vec<_> = cma.owners(&region).iter().map(|owner| owner.device.is_some()).collect();
+        let owners: Vec<_> =
+            cma.owners(&region).unwrap().iter().map(|owner| owner.device.is_some()).collect();
         assert_eq!(owners, [false, true], "{name}: the chunk is its device's, what is set aside nobody's");
-        assert_eq!(cma.owners(&region)[1].process.as_ref(), Some(&process), "{name}");
+        assert_eq!(cma.owners(&region).unwrap()[1].process.as_ref(), Some(&process), "{name}");
         drop(half);
         // It can be had again as soon as a request needs it, without anybody looking before.
         cma.alloc("camera", None, MIB, 0).unwrap_err();

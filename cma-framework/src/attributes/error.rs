@@ -1,6 +1,7 @@
 //! Why an attribute was not read or written.
 
 use super::LONGEST_TEXT;
+use crate::allocate::Stuck;
 use crate::config::ConfigError;
 use crate::region::ChangeError;
 
@@ -54,6 +55,9 @@ pub enum AttributeError {
     /// A mistake in a map or in an allocator with parameters, with its place.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The region's allocator doesn't return, so nobody can look at the region's books.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
     /// The region keeps the allocator it has.
     #[error(transparent)]
     Change(#[from] ChangeError),

@@ -14,7 +14,7 @@ const MOST_BITS: u64 = 1 << 26;
 /// uid, pid and name. What is not known is a `-`.
 pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
-    for owner in cma.owners(region) {
+    for owner in cma.owners(region)? {
         let range = owner.range;
         let (asker, age) = (asker(owner.device.as_ref()), seconds(owner.age));
         let process = owner.process.map_or("- - -".to_string(), |Process { uid, pid, name }| {
@@ -30,7 +30,7 @@ pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeErro
 /// reason.
 pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
-    for failure in cma.failures(region) {
+    for failure in cma.failures(region)? {
         let (age, asker) = (seconds(Some(failure.age)), asker(failure.device.as_ref()));
         let alignment = failure.alignment.bytes();
         let _ = writeln!(text, "{age} {} {alignment} {asker} {}", failure.bytes, failure.reason);
@@ -45,7 +45,7 @@ pub(super) fn bitmap(cma: &Cma, region: &Region) -> Result<String, AttributeErro
         return Err(AttributeError::TooLarge { what: "the bitmap", pages, most: MOST_BITS });
     }
     let mut words = vec![0_u32; pages.div_ceil(32) as usize];
-    for owner in cma.owners(region) {
+    for owner in cma.owners(region)? {
         let first = owner.range.first_page() - region.range().first_page();
         for page in first..first + owner.range.pages().get() {
             words[(page / 32) as usize] |= 1 << (page % 32);

@@ -10,27 +10,27 @@ use std::fmt::Display;
 /// In the order in which they are listed. Each looks at the region once, so that what it says is of one moment.
 pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute { name: "alloc", read: |_, region| Ok(line_if_any(&alloc(region))), write: Some(set_alloc) },
-    Attribute::read_only("alloc_pages_fail", |_, region| line(region.statistics().alloc_pages_fail)),
-    Attribute::read_only("alloc_pages_success", |_, region| line(region.statistics().alloc_pages_success)),
-    Attribute::read_only("available_pages", |_, region| line(region.free().get())),
+    Attribute::read_only("alloc_pages_fail", |_, region| line(region.statistics()?.alloc_pages_fail)),
+    Attribute::read_only("alloc_pages_success", |_, region| line(region.statistics()?.alloc_pages_success)),
+    Attribute::read_only("available_pages", |_, region| line(region.free()?.get())),
     Attribute::read_only("base_pfn", |_, region| line(region.range().first_page())),
     Attribute::read_only("bitmap", lists::bitmap),
     Attribute::read_only("failures", lists::failures),
-    Attribute::read_only("free", |_, region| line(region.free().bytes())),
-    Attribute::read_only("high_water", |_, region| line(region.statistics().high_water_bytes)),
-    Attribute::read_only("maxchunk", |_, region| line(region.status().largest_hole.get())),
+    Attribute::read_only("free", |_, region| line(region.free()?.bytes())),
+    Attribute::read_only("high_water", |_, region| line(region.statistics()?.high_water_bytes)),
+    Attribute::read_only("maxchunk", |_, region| line(region.largest_hole()?.get())),
     Attribute::read_only("name", |_, region| Ok(line_if_any(region.name().unwrap_or_default()))),
     // Each bit of the bitmap stands for 2^0 pages.
     Attribute::read_only("order_per_bit", |_, _| line(0)),
     Attribute::read_only("owners", lists::owners),
     Attribute::read_only("problem", |_, region| Ok(line_if_any(&problem(region)))),
     Attribute::read_only("release_pages_success", |_, region| {
-        line(region.statistics().release_pages_success)
+        line(region.statistics()?.release_pages_success)
     }),
     Attribute::read_only("size", |_, region| line(region.range().bytes())),
     Attribute::read_only("start", |_, region| line(region.range().start())),
     Attribute::read_only("total_pages", |_, region| line(region.range().pages().get())),
-    Attribute::read_only("users", |_, region| line(region.users())),
+    Attribute::read_only("users", |_, region| line(region.users()?)),
 ];
 
 fn line(what: impl Display) -> Result<String, AttributeError> {
@@ -50,6 +50,9 @@ fn alloc(region: &Region) -> String {
 
 /// Why the region serves nothing; empty when it does.
 fn problem(region: &Region) -> String {
+    if let Some(stuck) = region.stuck() {
+        return stuck.to_string();
+    }
     match region.allocator() {
         AllocatorState::Attached(_) => String::new(),
         AllocatorState::Waiting { failure: Some(failure), .. } => failure,

@@ -135,6 +135,11 @@ impl Askers {
         *in_use = before - pairs.len() < self.room / 4;
     }
 
+    /// Ends a sweep that dropped nothing. Many requests have to find no room before the next.
+    pub(super) fn put_off_sweep(&self) {
+        self.table().in_use = true;
+    }
+
     /// The pairs of numbers; `None` for [`Asker::NOBODY`] and for numbers that are out of date.
     pub(super) fn names(&self) -> impl FnMut(Asker) -> Option<Pair> {
         |asker| self.table().pairs.get(&asker).cloned()

@@ -58,7 +58,7 @@ impl Cma {
                 Some(Err(error)) => replacement.kept.push((region.clone(), error)),
             }
         }
-        replacement.attachments = offer(&regions, &new, false);
+        replacement.attachments = offer(&regions, &new, false, &self.0);
         replacement.replaced = Some(old.plugin).filter(|old| *old != new.plugin);
         Ok(replacement)
     }

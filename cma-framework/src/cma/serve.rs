@@ -91,7 +91,8 @@ impl Cma {
         if events::on() { events::around(("", ""), &request, alloc) } else { alloc() }
     }
 
-    /// Frees the chunk that starts at `address`, whose guard was turned into that address.
+    /// Frees the chunk that starts at `address`, whose guard was turned into that address. In a region whose allocator doesn't return
+    /// from a call ([`Reason::Stuck`]) it is freed when the allocator returns; that no chunk starts there is only reported then.
     ///
     /// # Errors
     ///
@@ -107,7 +108,7 @@ impl Cma {
                 NotFreed::NoChunk => FreeError::NoChunk { address },
                 NotFreed::Held => FreeError::Held { address },
             };
-            tracing::warn!(%error, "free");
+            events::quietly(|| tracing::warn!(%error, "free"));
             error
         })
     }
@@ -242,7 +243,7 @@ fn info_of<'a>(regions: impl Iterator<Item = &'a Region>) -> Result<Info, InfoEr
     Ok(Info {
         span: PageRange::from_pages(first, end - first),
         total_bytes: sum(seen.iter().map(|r| r.range().pages())),
-        free_bytes: sum(seen.iter().map(|r| r.free())),
+        free_bytes: sum(seen.iter().filter_map(|r| r.free().ok())),
         regions: seen.len(),
         granule_bytes: seen
             .iter()

@@ -62,8 +62,28 @@ pub(super) struct Account {
     pub(super) free: Pages,
     least_free: Pages,
     served: u64,
-    refused: u64,
-    failures: VecDeque<Refused>,
+    pub(super) refusals: Refusals,
+}
+
+/// Refused requests: how many pages they were of, and the last of them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    pages: u64,
+    last: VecDeque<Refused>,
+}
+
+impl Refusals {
+    pub(super) fn note(&mut self, request: &Request, reason: &Reason) {
+        let refused = Refused { request: *request, reason: reason.clone(), when: Moment::exactly() };
+        self.append(Refusals { pages: request.pages().get(), last: [refused].into() });
+    }
+
+    pub(super) fn append(&mut self, later: Refusals) {
+        self.pages = self.pages.wrapping_add(later.pages);
+        self.last.extend(later.last);
+        let surplus = self.last.len().saturating_sub(REMEMBERED);
+        self.last.drain(..surplus);
+    }
 }
 
 /// A refused request.
@@ -76,7 +96,7 @@ pub(super) struct Refused {
 
 impl Account {
     pub(super) fn new(size: Pages) -> Self {
-        Account { size, free: size, least_free: size, served: 0, refused: 0, failures: VecDeque::new() }
+        Account { size, free: size, least_free: size, served: 0, refusals: Refusals::default() }
     }
 
     #[inline]
@@ -99,22 +119,14 @@ impl Account {
 
     #[cold]
     pub(super) fn refuse(&mut self, request: &Request, reason: &Reason) {
-        self.refused = self.refused.wrapping_add(request.pages().get());
-        if self.failures.len() == REMEMBERED {
-            self.failures.pop_front();
-        }
-        self.failures.push_back(Refused {
-            request: *request,
-            reason: reason.clone(),
-            when: Moment::exactly(),
-        });
+        self.refusals.note(request, reason);
     }
 
     pub(super) fn statistics(&self) -> RegionStatistics {
         let used = self.size.get() - self.free.get();
         RegionStatistics {
             alloc_pages_success: self.served,
-            alloc_pages_fail: self.refused,
+            alloc_pages_fail: self.refusals.pages,
             release_pages_success: self.served.wrapping_sub(used),
             high_water_bytes: Pages::new(self.size.get() - self.least_free.get()).bytes(),
         }
@@ -122,6 +134,6 @@ impl Account {
 
     /// Oldest first.
     pub(super) fn failures(&self) -> impl Iterator<Item = &Refused> {
-        self.failures.iter()
+        self.refusals.last.iter()
     }
 }

@@ -9,9 +9,10 @@
 
 use super::attach::Attached;
 use super::chunks::{Overlaps, Slot};
+use super::lock::Left;
 use super::{Region, State};
 use crate::clock::Moment;
-use crate::events;
+use crate::events::{self, Event};
 use crate::memory::{Memory, Unusable};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::{Asker, PageRange, Placement, Request, Tag};
@@ -79,13 +80,13 @@ impl Region {
         request: &Request,
         unusable: &Unusable,
     ) -> Result<Live, Live> {
-        let mut state = self.lock();
+        // In a stuck region the chunk stays where it is.
+        let mut state = self.enter().map_err(|_| chunk)?;
         let moved = state.move_away(self, chunk, request, unusable);
-        drop(state);
         if let Ok(moved) = moved {
-            tracing::warn!(region = %self, range = %unusable.range, now = %moved.range, "memory set aside, the chunk moved");
+            state.tell(Event::Aside { range: unusable.range, now: Some(moved.range) });
             if events::on() {
-                events::released(self, chunk.range);
+                state.tell(Event::Released { range: chunk.range });
             }
         }
         moved
@@ -94,46 +95,49 @@ impl Region {
     /// Sets aside the part of a chunk that is `unusable` and frees the rest. All of it is set aside
     /// when the allocator can't have a chunk there.
     pub(super) fn set_aside(&self, chunk: Live, unusable: &Unusable) {
-        let mut state = self.lock();
+        let Live { range, tag, slot } = chunk;
+        let Some((mut state, _)) = self.enter_or_leave(Left::Free { slot, range, tag }) else {
+            // All of it is freed when the region goes on; whoever gets it next finds its memory unusable.
+            return;
+        };
         let aside = state.narrow(self, chunk, unusable.range);
         state.keep_aside(aside, unusable);
-        drop(state);
-        tracing::warn!(region = %self, range = %aside.range, "memory set aside");
+        state.tell(Event::Aside { range: aside.range, now: None });
         if events::on() {
-            events::released(self, chunk.range);
+            state.tell(Event::Released { range: chunk.range });
         }
     }
 
     /// Looks again at memory that was set aside and frees what can be had again. Whoever is given
     /// it next has it zeroed.
     pub(crate) fn look_aside(&self, look: Look) -> Looked {
-        let (memory, chosen) = {
-            let state = &mut *self.lock();
-            let Some(memory) = state.memory.clone().filter(|_| !state.aside.is_empty()) else {
-                return Looked { recovered: false, next: None };
-            };
-            (memory, state.choose(look, Instant::now()))
+        const NOTHING: Looked = Looked { recovered: false, next: None };
+        let Some(memory) = self.memory() else { return NOTHING };
+        let chosen = match self.enter() {
+            Ok(mut state) => state.choose(look, Instant::now()),
+            Err(_) => return NOTHING,
         };
         let mut recovered = false;
         for aside in chosen {
             recovered |= self.look_at(aside, &*memory);
         }
-        Looked { recovered, next: self.lock().aside.iter().map(|aside| aside.due).min() }
+        let next = self.enter().ok().and_then(|state| state.aside.iter().map(|aside| aside.due).min());
+        Looked { recovered, next }
     }
 
     fn look_at(&self, mut aside: Aside, memory: &dyn Memory) -> bool {
         let Live { range, tag, slot } = aside.live;
         match Unusable::check(memory, range) {
             Ok(()) => {
-                self.free_slot(&mut self.lock(), slot, range, tag);
-                tracing::info!(region = %self, %range, "memory that was set aside is free again");
+                self.now_or_later(Left::Free { slot, range, tag });
+                Event::Recovered { range }.tell(self);
                 true
             }
             Err(unusable) => {
                 aside.lost = unusable.is_none_or(|unusable| unusable.lost);
                 aside.wait = (aside.wait * 2).min(if aside.lost { RARELY } else { SELDOM });
                 aside.due = Instant::now() + aside.wait;
-                self.lock().aside.push_back(aside);
+                self.now_or_later(Left::Aside(aside));
                 false
             }
         }
@@ -144,7 +148,8 @@ impl State {
     /// Frees all that is set aside, because the region ends.
     pub(super) fn free_aside(&mut self, region: &Region) {
         for Aside { live: Live { range, tag, slot }, .. } in std::mem::take(&mut self.aside) {
-            region.free_slot(self, slot, range, tag);
+            let freed = self.free_slot(slot, range, tag);
+            self.took_back(region, range, freed);
         }
     }
 
@@ -210,7 +215,8 @@ impl State {
     /// all of the chunk if the allocator can't adopt a part. The answer is what is booked.
     fn narrow(&mut self, region: &Region, chunk: Live, unusable: PageRange) -> Live {
         let Live { range, tag, slot } = chunk;
-        region.free_slot(self, slot, range, tag);
+        let freed = self.free_slot(slot, range, tag);
+        self.took_back(region, range, freed);
         let parts = [overlap(unusable, region.range()), overlap(unusable, range), Some(range)];
         let adopted =
             parts.into_iter().flatten().find_map(|part| self.adopt_for(region, part, Asker::NOBODY));
@@ -219,7 +225,8 @@ impl State {
 
     /// Undoes [`narrow`](Self::narrow): the chunk is `range` again, and `asker`'s.
     fn stay(&mut self, region: &Region, aside: Live, range: PageRange, asker: Asker) -> Live {
-        region.free_slot(self, aside.slot, aside.range, aside.tag);
+        let freed = self.free_slot(aside.slot, aside.range, aside.tag);
+        self.took_back(region, aside.range, freed);
         let stayed = self.adopt_for(region, range, asker);
         stayed.unwrap_or_else(|| self.keep_without_allocator(region, range, asker))
     }

@@ -1,13 +1,14 @@
 //! Attaching an allocator to a region, late, early, or in place of another one.
 
-use super::chunks::ChunkTable;
+use super::chunks::{Booked, ChunkTable, Slot};
+use super::lock::Inside;
 use super::{Region, State};
-use crate::allocate::Reason;
-use crate::events;
+use crate::allocate::{Reason, Stuck};
+use crate::events::{self, Event};
 use crate::loader::Plugin;
-use cma_api::PageRange;
+use cma_api::abi_stable::std_types::{RResult, RString};
 use cma_api::v1::AllocatorBox;
-use spin::mutex::SpinMutexGuard;
+use cma_api::{PageRange, Tag};
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
@@ -51,7 +52,7 @@ impl AllocatorChoice {
         AllocatorChoice::Named { name: name.into(), params: String::new() }
     }
 
-    fn name(&self) -> Option<&str> {
+    pub(super) fn name(&self) -> Option<&str> {
         match self {
             AllocatorChoice::Default => None,
             AllocatorChoice::Named { name, .. } => Some(name),
@@ -141,6 +142,9 @@ pub enum ChangeError {
         /// The name asked for.
         wanted: Option<String>,
     },
+    /// The old allocator doesn't return from a call.
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
     /// The new allocator refuses the region.
     #[error("{reason}")]
     Initialise {
@@ -212,21 +216,14 @@ impl Service {
         self.name.as_deref().unwrap_or(self.plugin.name())
     }
 
-    /// Takes over every live chunk of `chunks`; the answer is their new tags.
-    fn adopt_all(&mut self, chunks: &mut ChunkTable) -> Result<(), ChangeError> {
-        let mut tags = Vec::new();
-        for (slot, booked) in chunks.ascending() {
-            let chunk = booked.range;
-            match self.object.adopt(chunk).into_result() {
-                Ok(tag) => tags.push((slot, tag)),
-                Err(reason) => {
-                    let (allocator, reason) = (self.name().to_string(), one_line(&reason));
-                    return Err(ChangeError::Adopt { allocator, chunk, reason });
-                }
-            }
-        }
-        chunks.retag(tags);
-        Ok(())
+    /// Takes over every live chunk of `chunks`; the answer is their new tags. The error is the chunk
+    /// that it can't adopt, with its own words.
+    fn adopt_all(&mut self, chunks: &ChunkTable) -> Result<Vec<(Slot, Tag)>, (PageRange, RString)> {
+        let adopt = |(slot, booked): (Slot, Booked)| match self.object.adopt(booked.range) {
+            RResult::ROk(tag) => Ok((slot, tag)),
+            RResult::RErr(reason) => Err((booked.range, reason)),
+        };
+        chunks.ascending().into_iter().map(adopt).collect()
     }
 }
 
@@ -236,13 +233,6 @@ impl Attached {
             Attached::Nothing { .. } => "",
             Attached::Allocator(service) => service.name(),
             Attached::OutOfService { allocator, .. } => allocator,
-        }
-    }
-
-    /// Says that it serves `region` no more, if it did.
-    pub(super) fn detached(&self, region: &Region) {
-        if let Attached::Allocator(service) = self {
-            events::detached(region, service.name());
         }
     }
 
@@ -317,44 +307,57 @@ impl State {
         &mut self,
         region: &Region,
         registered: &impl Allocators,
-    ) -> Result<&mut Service, Box<Reason>> {
+    ) -> Result<(), Box<Reason>> {
         if !self.registered {
             return Err(Box::new(Reason::Unregistered));
         }
         if let Attached::Nothing { failure } = &self.attached
             && !matches!(failure, Some(Reason::AttachFailed { .. }))
         {
-            let attached = match find(&self.choice, registered) {
-                None => Err(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
-                Some((plugin, name)) => Service::start(&plugin, name, region.range(), self.choice.params()),
+            let known = failure.clone();
+            let reason = match find(&self.choice, registered) {
+                None => Some(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
+                Some(found) => self.start(region, found).err(),
             };
-            match attached {
-                Ok(service) => {
-                    events::attached(region, service.name());
-                    self.attached = Attached::Allocator(service);
+            if let Some(reason) = reason {
+                if known.as_ref() != Some(&reason) {
+                    self.tell(Event::NotAttached { reason: reason.clone() });
                 }
-                Err(reason) => {
-                    if failure.as_ref() != Some(&reason) {
-                        tracing::warn!(%region, %reason, "no allocator attached");
-                    }
-                    self.attached = Attached::Nothing { failure: Some(reason) };
-                }
+                self.attached = Attached::Nothing { failure: Some(reason) };
+                self.show(region, self.attached.name());
             }
         }
-        match &mut self.attached {
-            Attached::Allocator(service) => Ok(service),
+        match &self.attached {
+            Attached::Allocator(_) => Ok(()),
             absent => Err(Box::new(absent.absence())),
         }
     }
-}
 
-impl State {
-    /// Attaches the allocator that was given with the region, which nobody knows yet.
-    pub(super) fn start_given(&mut self, range: PageRange) -> Result<(), Reason> {
-        if let AllocatorChoice::Given { plugin, params } = &self.choice {
-            let service = Service::start(plugin, Some(plugin.name().into()), range, params)?;
-            self.attached = Attached::Allocator(service);
+    /// Starts `found` under the lock: requests wait for it as for any other call of the allocator.
+    fn start(&mut self, region: &Region, (plugin, name): Found) -> Result<(), Reason> {
+        self.show(region, name.as_deref().unwrap_or(plugin.name()));
+        match plugin.start(region.range(), self.choice.params()) {
+            Ok(object) => {
+                let service = Service { object, name, plugin };
+                self.replace_attached(region, Attached::Allocator(service));
+                Ok(())
+            }
+            Err(text) => {
+                let allocator = name.as_deref().unwrap_or(plugin.name()).to_string();
+                let reason = Reason::AttachFailed { allocator, reason: one_line(&text) };
+                self.end_later(text);
+                Err(reason)
+            }
         }
+    }
+
+    /// Attaches the allocator that was given with the region, which nobody knows yet.
+    pub(super) fn start_given(&mut self, region: &Region) -> Result<(), Reason> {
+        let AllocatorChoice::Given { plugin, .. } = &self.choice else { return Ok(()) };
+        let found = (plugin.clone(), Some(plugin.name().into()));
+        self.start(region, found)?;
+        // It is told when the region is registered.
+        self.after.clear();
         Ok(())
     }
 }
@@ -368,7 +371,7 @@ impl Region {
     ) -> Result<AllocatorState, ChangeError> {
         let changed = self.try_change(choice, registered);
         if let Err(error) = &changed {
-            tracing::warn!(region = %self, %error, "allocator not changed");
+            events::quietly(|| tracing::warn!(region = %self, %error, "allocator not changed"));
         }
         changed
     }
@@ -389,13 +392,14 @@ impl Region {
             let mut started = found
                 .as_ref()
                 .map(|(plugin, name)| Service::start(plugin, name.clone(), self.range(), choice.params()));
-            let mut state = self.lock();
+            let mut state = self.enter()?;
             if find(&choice, registered) != found {
                 // What is registered has changed meanwhile.
                 continue;
             }
             let next = state.successor(&mut started, &choice)?;
-            state.choice = choice;
+            let old = mem::replace(&mut state.choice, choice);
+            state.end_later(old);
             return Ok(self.succeed(state, next));
         }
     }
@@ -409,13 +413,19 @@ impl Region {
     ) -> Option<Result<AllocatorState, ChangeError>> {
         loop {
             let (choice, found) = {
-                let state = self.lock();
+                let state = match self.enter() {
+                    Ok(state) => state,
+                    Err(stuck) => return self.may_be_outdated(name).then(|| Err(stuck.into())),
+                };
                 let found = find(&state.choice, registered)?;
                 state.is_outdated(name, &found.0).then(|| (state.choice.clone(), found))?
             };
             let (plugin, as_name) = found.clone();
             let mut started = Some(Service::start(&plugin, as_name, self.range(), choice.params()));
-            let mut state = self.lock();
+            let mut state = match self.enter() {
+                Ok(state) => state,
+                Err(stuck) => return Some(Err(stuck.into())),
+            };
             if !state.is_outdated(name, &plugin) {
                 return None;
             } else if state.choice.params() != choice.params()
@@ -429,22 +439,27 @@ impl Region {
                 Err(error) => error,
             };
             drop(state);
-            tracing::warn!(region = %self, %error, "allocator not replaced by its other build");
+            events::quietly(|| {
+                tracing::warn!(region = %self, %error, "allocator not replaced by its other build");
+            });
             return Some(Err(error));
         }
     }
 
     /// Puts `next` in the place of what the region has.
-    fn succeed(&self, mut state: SpinMutexGuard<'_, State>, next: Attached) -> AllocatorState {
-        let old = mem::replace(&mut state.attached, next);
-        let now = state.attached.state(&state.choice);
-        old.detached(self);
-        if let Attached::Allocator(service) = &state.attached {
-            events::attached(self, service.name());
+    fn succeed(&self, mut state: Inside<'_>, next: Attached) -> AllocatorState {
+        state.replace_attached(self, next);
+        state.attached.state(&state.choice)
+    }
+
+    /// Whether a stuck region, whose books can't be looked at, may have another build of the
+    /// allocator registered as `name`.
+    fn may_be_outdated(&self, name: &Option<Arc<str>>) -> bool {
+        match self.allocator() {
+            AllocatorState::Attached(attached) => attached.as_deref() == name.as_deref(),
+            AllocatorState::Waiting { wanted, .. } => wanted.as_deref() == name.as_deref(),
+            AllocatorState::OutOfService { allocator, .. } => Some(allocator.as_str()) == name.as_deref(),
         }
-        drop(state);
-        drop(old);
-        now
     }
 }
 
@@ -459,7 +474,14 @@ impl State {
         if !self.registered {
             return Err(ChangeError::Unregistered);
         } else if let Some(Ok(service)) = started {
-            service.adopt_all(&mut self.chunks)?;
+            match service.adopt_all(&self.chunks) {
+                Ok(tags) => self.chunks.retag(tags),
+                Err((chunk, text)) => {
+                    let (allocator, reason) = (service.name().to_string(), one_line(&text));
+                    self.end_later(text);
+                    return Err(ChangeError::Adopt { allocator, chunk, reason });
+                }
+            }
         }
         match started.take() {
             Some(Ok(service)) => Ok(Attached::Allocator(service)),

@@ -6,12 +6,12 @@
 use super::holder::Holder;
 use super::occupancy::Occupancy;
 use crate::clock::Moment;
-use cma_api::{Asker, PageRange, Placement, Tag};
+use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Tag};
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;
 
 /// Where a chunk's record is. Valid as long as the chunk lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot(u32);
 
 impl Slot {
@@ -71,6 +71,15 @@ pub(super) struct Booked {
     pub(super) range: PageRange,
     pub(super) asker: Asker,
     pub(super) since: Moment,
+}
+
+/// What the free ranges of a region have for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// The largest free range.
+    pub(super) largest: Pages,
+    /// The largest free range that holds the request at its alignment.
+    pub(super) holds: Option<PageRange>,
 }
 
 impl ChunkTable {
@@ -168,11 +177,6 @@ impl ChunkTable {
         Some(Booked { range, asker: record.asker, since: record.since })
     }
 
-    /// The range of the live chunk in `slot`.
-    pub(super) fn range(&self, slot: Slot) -> PageRange {
-        self.booked(slot.0).map_or(PageRange::from_pages(0, 0), |booked| booked.range)
-    }
-
     /// Who asked for the live chunk in `slot`.
     pub(super) fn asker(&self, slot: Slot) -> Asker {
         self.booked(slot.0).map_or(Asker::NOBODY, |booked| booked.asker)
@@ -202,6 +206,33 @@ impl ChunkTable {
     pub(super) fn starts_at(&self, first: u64) -> bool {
         self.occupancy.is_taken(first - self.region.first_page())
             && self.iter().any(|(_, booked)| booked.range.first_page() == first)
+    }
+
+    /// The free ranges, as pages from the start of the region.
+    fn holes(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.occupancy.holes(self.region.pages().get())
+    }
+
+    /// The largest free range.
+    pub(super) fn largest_hole(&self) -> Pages {
+        Pages::new(self.holes().map(|(_, pages)| pages).max().unwrap_or(0))
+    }
+
+    /// What the free ranges have for `pages` at a multiple of `alignment`. Looks at all of them.
+    pub(super) fn room(&self, pages: Pages, alignment: Alignment) -> Room {
+        let mut room = Room { largest: Pages::ZERO, holds: None };
+        for (first, free) in self.holes() {
+            let hole = PageRange::from_pages(self.region.first_page() + first, free);
+            room.largest = room.largest.max(hole.pages());
+            let start = hole.first_page().checked_next_multiple_of(alignment.pages().get());
+            let fits = start
+                .and_then(|start| start.checked_add(pages.get()))
+                .is_some_and(|end| end <= hole.end_page());
+            if fits && room.holds.is_none_or(|known| known.pages() < hole.pages()) {
+                room.holds = Some(hole);
+            }
+        }
+        room
     }
 
     fn iter(&self) -> impl Iterator<Item = (Slot, Booked)> {

@@ -28,7 +28,8 @@ pub struct Chunk {
 #[derive(Clone, Copy)]
 struct Shape(u32);
 
-/// As many pages, or more: 256 GiB. The region's books know how many.
+/// As many pages, or more: 256 GiB. A table beside the region's books knows how many, so that asking
+/// for it takes no lock that an allocator is called under.
 const HUGE: u32 = (1 << 26) - 1;
 
 impl Shape {
@@ -60,7 +61,11 @@ impl Chunk {
         tag: Tag,
         slot: Slot,
     ) -> Self {
-        Chunk { region, first, tag, shape: Shape::new(pages, alignment), slot }
+        let shape = Shape::new(pages, alignment);
+        if shape.pages() == HUGE {
+            region.huge_guards().insert(slot, pages);
+        }
+        Chunk { region, first, tag, shape, slot }
     }
 
     /// The lowest address.
@@ -84,7 +89,24 @@ impl Chunk {
 
     #[cold]
     fn huge(&self) -> PageRange {
-        self.region.range_of(self.slot)
+        let pages = self.region.huge_guards().get(&self.slot).copied().unwrap_or_default();
+        PageRange::from_pages(self.first, pages.get())
+    }
+
+    /// Its range, when the guard gives its slot up.
+    #[inline]
+    fn leave(&self) -> PageRange {
+        match self.shape.pages() {
+            HUGE => self.leave_huge(),
+            pages => PageRange::from_pages(self.first, u64::from(pages)),
+        }
+    }
+
+    #[cold]
+    fn leave_huge(&self) -> PageRange {
+        // Before the slot is free for another chunk.
+        let pages = self.region.huge_guards().remove(&self.slot).unwrap_or_default();
+        PageRange::from_pages(self.first, pages.get())
     }
 
     /// The region it is in.
@@ -99,13 +121,17 @@ impl Chunk {
     ///
     /// The chunk, when there is no other place. It is where it was.
     pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
-        let (asker, holder) = self.region.held_by(self.slot);
+        let Ok((asker, holder)) = self.region.held_by(self.slot) else { return Err(self) };
         let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker) else {
             return Err(self);
         };
-        let moved = self.region.move_away(self.live(), &request, unusable);
+        let live = Live { range: self.leave(), tag: self.tag, slot: self.slot };
+        let moved = self.region.move_away(live, &request, unusable);
         let (Ok(live) | Err(live)) = moved;
         (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
+        if self.shape.pages() == HUGE {
+            self.region.huge_guards().insert(self.slot, live.range.pages());
+        }
         if moved.is_ok() {
             self.keep_holder(holder);
             return Ok(self);
@@ -116,7 +142,7 @@ impl Chunk {
             return Err(self);
         };
         other.keep_holder(holder);
-        let live = self.live();
+        let live = Live { range: self.leave(), tag: self.tag, slot: self.slot };
         self.slot = Slot::NONE;
         self.region.set_aside(live, unusable);
         Ok(other)
@@ -128,10 +154,6 @@ impl Chunk {
         }
     }
 
-    fn live(&self) -> Live {
-        Live { range: self.range(), tag: self.tag, slot: self.slot }
-    }
-
     /// Notes for whom this chunk is, in place of the host itself: what [`Cma::owners`](crate::Cma::owners) tells of it. A front end
     /// that serves other processes calls this.
     pub fn set_holder(&self, holder: Holder) {
@@ -140,6 +162,7 @@ impl Chunk {
 
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
     pub fn into_addr(mut self) -> DmaAddr {
+        self.leave();
         self.region.release_guard(self.slot, self.tag);
         self.slot = Slot::NONE;
         self.start()
@@ -149,7 +172,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if self.slot != Slot::NONE {
-            self.region.take_back(self.slot, self.range(), self.tag);
+            self.region.take_back(self.slot, self.leave(), self.tag);
         }
     }
 }

@@ -56,6 +56,34 @@ impl Occupancy {
         }
     }
 
+    /// The maximal ranges of pages below `pages` that are not marked, each as its first page and its
+    /// length, ascending. Takes as long as there are words, or marked ranges, and ranges found.
+    pub(super) fn holes(&self, pages: u64) -> impl Iterator<Item = (u64, u64)> {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let first = self.next(from, pages, false)?;
+            let end = self.next(first, pages, true).unwrap_or(pages);
+            from = end;
+            Some((first, end - first))
+        })
+    }
+
+    /// The first page from `from` on and below `pages` that is marked, or that isn't.
+    fn next(&self, from: u64, pages: u64, marked: bool) -> Option<u64> {
+        let found = match self {
+            Occupancy::Bits(bits) => bits.next(from, pages, marked)?,
+            Occupancy::Tree(tree) if marked => *tree.range(from..).next()?.0,
+            Occupancy::Tree(tree) => {
+                let mut free = tree.range(..=from).next_back().map_or(from, |(_, end)| from.max(*end));
+                while let Some(end) = tree.get(&free) {
+                    free = *end;
+                }
+                free
+            }
+        };
+        (found < pages).then_some(found)
+    }
+
     /// Unmarks what was marked at a time.
     #[inline]
     pub(super) fn release(&mut self, first: u64, pages: u64) {
@@ -101,6 +129,21 @@ static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
 pub(super) struct Bits(Vec<u8>);
 
 impl Bits {
+    /// The first page from `from` on that is marked, or that isn't, if it is below `pages`.
+    fn next(&self, from: u64, pages: u64, marked: bool) -> Option<u64> {
+        let (words, _) = self.0.as_chunks::<WORD>();
+        let wanted = |word: &[u8; WORD]| {
+            let word = u64::from_le_bytes(*word);
+            if marked { word } else { !word }
+        };
+        let at = (from / 64) as usize;
+        let first = wanted(words.get(at)?) & u64::MAX << (from % 64);
+        let rest = words[at + 1..].iter().map(wanted);
+        let (word, bits) = std::iter::once(first).chain(rest).enumerate().find(|(_, bits)| *bits != 0)?;
+        let found = (at + word) as u64 * 64 + u64::from(bits.trailing_zeros());
+        (found < pages).then_some(found)
+    }
+
     #[inline]
     fn take(&mut self, first: usize, pages: usize) -> bool {
         if pages > NEAR {

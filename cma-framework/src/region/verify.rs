@@ -13,7 +13,7 @@ impl Region {
     ///
     /// The first disagreement, with the evidence.
     pub fn check(&self) -> Result<(), String> {
-        let state = &mut *self.lock();
+        let mut state = self.enter().map_err(|stuck| stuck.to_string())?;
         let live = state.chunks.ascending();
         let used: u64 = live.iter().map(|(_, booked)| booked.range.pages().get()).sum();
         let free = self.0.range.pages().get() - used;
@@ -22,21 +22,6 @@ impl Region {
                 "{} pages are booked as free, but the chunks leave {free}",
                 state.account.free.get()
             ));
-        }
-        let name = state.attached.name().to_string();
-        if matches!(state.attached, Attached::Nothing { .. }) {
-            return Ok(());
-        }
-        let said = |reason: Reason| reason.to_string();
-        let verdict = state
-            .ask(self, "it panicked while checking itself", |object| object.check().into_result())
-            .map_err(said)?;
-        verdict.map_err(|broken| format!("allocator {name}: {broken}"))?;
-        let largest = state.largest_hole(self).map_err(said)?;
-        let holes =
-            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
-        if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
-            return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
         }
         let mut expected = Vec::new();
         let mut from = self.0.range.first_page();
@@ -47,12 +32,40 @@ impl Region {
             }
             from = end;
         }
-        if holes[..] != expected[..] {
-            return Err(format!(
-                "allocator {name} has the holes {:?}, the books leave {expected:?}",
-                &holes[..]
-            ));
+        let name = state.attached.name().to_string();
+        if matches!(state.attached, Attached::Nothing { .. }) {
+            return Ok(());
         }
-        Ok(())
+        let said = |reason: Reason| reason.to_string();
+        let verdict = state
+            .ask(self, "it panicked while checking itself", |object| object.check().into_result())
+            .map_err(said)?;
+        if let Err(broken) = verdict {
+            let text = format!("allocator {name}: {broken}");
+            state.end_later(broken);
+            return Err(text);
+        }
+        let asking = "it panicked while looking for its largest hole";
+        let largest = state.ask(self, asking, AllocatorBox::largest_hole).map_err(said)?;
+        if largest > state.account.free {
+            let (said, free) = (largest.get(), state.account.free.get());
+            let what = format!("it says that {said} pages are free in one piece, of {free}");
+            return Err(state.end_service(self, &what).to_string());
+        }
+        let holes =
+            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
+        let compared = compare(&name, &holes, largest, &expected);
+        state.end_later(holes);
+        compared
     }
+}
+
+fn compare(name: &str, holes: &[PageRange], largest: Pages, expected: &[PageRange]) -> Result<(), String> {
+    if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
+        return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
+    }
+    if *holes != *expected {
+        return Err(format!("allocator {name} has the holes {holes:?}, the books leave {expected:?}"));
+    }
+    Ok(())
 }

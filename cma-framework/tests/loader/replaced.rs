@@ -44,7 +44,7 @@ fn regions_of_the_old_build_have_the_new_one_with_every_chunk_in_place() {
     first.check().unwrap();
     assert!(cma.alloc("camera", None, 4096, 0).unwrap().range().first_page() > before[2].first_page());
     drop(chunks);
-    assert_eq!((first.status().users, first.free().bytes()), (0, MIB));
+    assert_eq!((first.status().users, first.free().unwrap().bytes()), (0, MIB));
     first.check().unwrap();
 }
 

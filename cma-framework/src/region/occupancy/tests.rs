@@ -35,6 +35,16 @@ proptest! {
                 marked.push((at, len));
             }
         }
+        let mut at = 0;
+        let mut expected = Vec::new();
+        for run in flags.chunk_by(|one, next| one == next) {
+            if !run[0] {
+                expected.push((at, run.len() as u64));
+            }
+            at += run.len() as u64;
+        }
+        prop_assert_eq!(bits.holes(pages).collect::<Vec<_>>(), &expected[..]);
+        prop_assert_eq!(tree.holes(pages).collect::<Vec<_>>(), &expected[..]);
     }
 }
 

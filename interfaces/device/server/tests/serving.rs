@@ -156,7 +156,7 @@ fn the_books_name_the_process_that_has_a_chunk() {
     let cma = with_memory();
     let served = Served::new(cma.clone());
     let chunk = served.client().alloc("camera", Some("frame"), MIB, 0).unwrap();
-    let owners = cma.owners(&cma.regions()[0]);
+    let owners = cma.owners(&cma.regions()[0]).unwrap();
     let [owner] = &owners[..] else { panic!("{owners:?}") };
     let process = owner.process.as_ref().unwrap();
     assert_eq!((process.uid, process.pid), (rustix::process::getuid().as_raw(), std::process::id()));

@@ -15,6 +15,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Condvar, Mutex};
+use std::thread;
 use tempfile::TempDir;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -119,10 +120,13 @@ fn obey(cma: &Cma, order: &str) -> String {
         ("stall", name) => {
             let plugin = Plugin::built_in::<Stalling>();
             let given = AllocatorChoice::Given { plugin, params: String::new() };
-            drop(cma.region_register(Some(name), start, MIB, given).unwrap());
+            let region = cma.region_register(Some(name), start, MIB, given).unwrap();
+            let cma = cma.clone();
+            thread::spawn(move || drop(cma.alloc_from_region(&region, 4096, 0)));
+            drop(GATE.1.wait_while(GATE.0.lock().unwrap(), |gate| *gate == Gate::Shut).unwrap());
         }
         ("go", "on") => {
-            *GATE.0.lock().unwrap() = true;
+            *GATE.0.lock().unwrap() = Gate::Open;
             GATE.1.notify_all();
         }
         ("panic", _) => tracing::subscriber::set_global_default(Panicking).unwrap(),
@@ -157,10 +161,18 @@ impl Subscriber for Panicking {
     fn exit(&self, _: &Id) {}
 }
 
-/// Opened when the stalling allocator may go on.
-static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+/// Where the stalling allocator waits.
+static GATE: (Mutex<Gate>, Condvar) = (Mutex::new(Gate::Shut), Condvar::new());
 
-/// Waits at the gate when it is asked for its largest hole.
+#[derive(PartialEq, Eq)]
+enum Gate {
+    Shut,
+    /// Shut, and a call waits.
+    Reached,
+    Open,
+}
+
+/// Waits at the gate when it is asked for a place, and has none.
 struct Stalling(PageRange);
 
 impl Allocator for Stalling {
@@ -171,6 +183,12 @@ impl Allocator for Stalling {
     }
 
     fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
+        let mut gate = GATE.0.lock().unwrap();
+        if *gate == Gate::Shut {
+            *gate = Gate::Reached;
+            GATE.1.notify_all();
+        }
+        drop(GATE.1.wait_while(gate, |gate| *gate != Gate::Open).unwrap());
         Err(NoRoom)
     }
 
@@ -185,10 +203,6 @@ impl Allocator for Stalling {
     fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
 
     fn largest_hole(&self) -> Pages {
-        let mut open = GATE.0.lock().unwrap();
-        while !*open {
-            open = GATE.1.wait(open).unwrap();
-        }
         self.0.pages()
     }
 

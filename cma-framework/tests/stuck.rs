@@ -1,0 +1,238 @@
+//! A region whose allocator doesn't return: its callers get an error, nothing is lost, and everybody
+//! else goes on.
+
+mod common;
+
+use cma_api::{
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+};
+use cma_framework::config::Map;
+use cma_framework::{
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, DmaAddr, Errno, Plugin, Reason,
+    Region,
+};
+use common::{BASE, MIB, region};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::thread::{self, JoinHandle};
+
+/// Where a call of an allocator waits, while the gate is shut.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Mutex::default);
+
+impl Gate {
+    fn new() -> (String, Arc<Gate>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let gate = Arc::default();
+        GATES.lock().unwrap().insert(name.clone(), Arc::clone(&gate));
+        (name, gate)
+    }
+
+    fn named(name: &str) -> Arc<Gate> {
+        GATES.lock().unwrap().get(name).cloned().unwrap_or_default()
+    }
+
+    fn set(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+
+    /// An allocator passes, or waits.
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| state.0).unwrap());
+        self.state.lock().unwrap().1 -= 1;
+    }
+
+    /// Waits until a call waits here.
+    fn wait_for_a_call(&self) {
+        drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 == 0).unwrap());
+    }
+}
+
+/// Best fit, with a gate before `allocate`.
+struct Gated(cma_best_fit::BestFit, Arc<Gate>);
+
+impl Allocator for Gated {
+    const INFO: Info = Info { name: "gated", version: "1", description: "waits before it allocates" };
+    fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
+        Ok(Gated(cma_best_fit::BestFit::new(region, "")?, Gate::named(params)))
+    }
+    fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        self.1.pass();
+        self.0.allocate(request)
+    }
+    fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
+        self.0.free(chunk)
+    }
+    fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
+        self.0.adopt(range)
+    }
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        self.0.holes(visit);
+    }
+    fn largest_hole(&self) -> Pages {
+        self.0.largest_hole()
+    }
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+}
+
+/// A framework with the regions `stuck`, which has live chunks, and `sound`; and a thread whose
+/// request is stuck.
+struct Scene {
+    cma: Cma,
+    region: Region,
+    gate: Arc<Gate>,
+    guards: Vec<Chunk>,
+    address: DmaAddr,
+    request: JoinHandle<Result<Chunk, AllocError>>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let cma = Cma::new();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        let (params, gate) = Gate::new();
+        let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
+        let region = region(&cma, "stuck", BASE, MIB, choice);
+        common::region(&cma, "sound", BASE + MIB, MIB, AllocatorChoice::Default);
+        cma.set_map(Map::parse("*=stuck,sound").unwrap());
+        let guards = (0..4).map(|_| cma.alloc_from("stuck", 4096, 0).unwrap()).collect();
+        let address = cma.alloc_from("stuck", 4096, 0).unwrap().into_addr();
+        gate.set(true);
+        let asking = cma.clone();
+        let request = thread::spawn(move || asking.alloc_from("stuck", 4096, 0));
+        gate.wait_for_a_call();
+        Scene { cma, region, gate, guards, address, request }
+    }
+
+    /// The allocator returns, and everything is as if it had never been away.
+    fn goes_on(self, live: u32) {
+        self.gate.set(false);
+        let chunk = self.request.join().unwrap().unwrap();
+        assert_eq!(self.region.users().unwrap(), live + 1);
+        self.region.check().unwrap();
+        assert_eq!(self.cma.attributes().read("regions/stuck/problem").unwrap(), "");
+        drop((chunk, self.guards));
+        drop(self.cma.alloc_from("stuck", MIB / 2, 0).unwrap());
+        self.region.check().unwrap();
+    }
+}
+
+#[test]
+fn a_request_to_a_stuck_region_is_refused_and_another_region_of_the_list_serves() {
+    let scene = Scene::new();
+    let error = scene.cma.alloc_from("stuck", 4096, 0).unwrap_err();
+    assert_eq!(error.errno(), Errno::EIO);
+    assert!(error.to_string().contains("stuck: allocator \"gated\" has kept the region busy"), "{error}");
+    let served = scene.cma.alloc("camera", None, 4096, 0).unwrap();
+    assert_eq!(served.region().name(), Some("sound"));
+    let error = scene.cma.alloc("camera", None, 2 * MIB, 0).unwrap_err();
+    let AllocError::NoRegion(refusals) = &error else { panic!("{error}") };
+    let reasons: Vec<_> = refusals.iter().map(|refusal| &refusal.reason).collect();
+    assert!(matches!(reasons[..], [Reason::Stuck(_), Reason::TooSmall { .. }]), "{error}");
+    assert_eq!(scene.cma.info("camera", None).unwrap().free_bytes, MIB - 4096);
+    let (cma, region) = (scene.cma.clone(), scene.region.clone());
+    scene.goes_on(5);
+    // What was refused meanwhile is in the books now.
+    assert_eq!(cma.failures(&region).unwrap().len(), 3);
+    assert_eq!(region.statistics().unwrap().alloc_pages_fail, 1 + 1 + 512);
+}
+
+#[test]
+fn what_is_freed_in_a_stuck_region_is_freed_when_it_goes_on() {
+    let mut scene = Scene::new();
+    let kept = scene.guards.pop().unwrap();
+    scene.guards.clear();
+    scene.cma.free(scene.address).unwrap();
+    assert_eq!(scene.cma.free(scene.address).unwrap_err().errno(), Errno::ENOENT, "freed twice");
+    // A guard becomes an address, and that is freed, all while nobody can look at the books.
+    let address = kept.into_addr();
+    scene.cma.free(address).unwrap();
+    let cma = scene.cma.clone();
+    scene.goes_on(0);
+    assert_eq!(cma.region("stuck").unwrap().free().unwrap().bytes(), MIB);
+}
+
+#[test]
+fn attributes_of_a_stuck_region_answer_and_those_of_others_are_as_ever() {
+    let scene = Scene::new();
+    let attributes = scene.cma.attributes();
+    let problem = attributes.read("regions/stuck/problem").unwrap();
+    assert!(problem.starts_with("stuck: allocator \"gated\""), "{problem}");
+    for name in ["free", "users", "owners", "maxchunk", "failures", "bitmap", "high_water"] {
+        let error = attributes.read(&format!("regions/stuck/{name}")).unwrap_err();
+        assert_eq!(error.errno(), Errno::EIO, "{name}");
+        assert!(error.to_string().starts_with("stuck: allocator \"gated\""), "{name}: {error}");
+        attributes.read(&format!("regions/sound/{name}")).unwrap();
+    }
+    assert_eq!(attributes.read("regions/stuck/alloc").unwrap(), "gated\n");
+    assert_eq!(attributes.read("regions/stuck/size").unwrap(), "1048576\n");
+    attributes.read("allocators").unwrap();
+    attributes.write("map", b"*=sound").unwrap();
+    assert_eq!(scene.region.status().stuck.unwrap().allocator, "gated");
+    scene.goes_on(5);
+}
+
+#[test]
+fn a_stuck_region_is_neither_changed_nor_ended_and_holds_up_no_change_of_others() {
+    let scene = Scene::new();
+    let error = scene.cma.set_region_allocator(&scene.region, AllocatorChoice::Default).unwrap_err();
+    assert!(matches!(error, ChangeError::Stuck(_)), "{error}");
+    assert_eq!(error.errno(), Errno::EIO);
+    assert_eq!(scene.cma.region_unregister(&scene.region).unwrap_err().errno(), Errno::EIO);
+    let error = scene.cma.attributes().write("regions/stuck/alloc", b"best-fit\n").unwrap_err();
+    assert_eq!(error.errno(), Errno::EIO);
+    scene.cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
+    let other = region(&scene.cma, "other", BASE + 2 * MIB, MIB, AllocatorChoice::named("buddy"));
+    drop(scene.cma.alloc_from("other", 4096, 0).unwrap());
+    scene.cma.region_unregister(&other).unwrap();
+    assert!(scene.region.is_registered());
+    scene.goes_on(5);
+}
+
+/// Best fit under one name, whose build 1 has a gate before it starts.
+struct First(cma_best_fit::BestFit);
+struct Second(cma_best_fit::BestFit);
+
+common::delegate!(First, "build", |this| this.0, |region, params| {
+    Gate::named(params).pass();
+    Ok(First(cma_best_fit::BestFit::new(region, "")?))
+});
+common::delegate!(Second, "build", |this| this.0, |region, _| Ok(Second(cma_best_fit::BestFit::new(
+    region, ""
+)?)));
+
+#[test]
+fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
+    let cma = Cma::new();
+    let (params, gate) = Gate::new();
+    let choice = AllocatorChoice::Named { name: "build".to_string(), params };
+    let waits = region(&cma, "waits", BASE, MIB, choice);
+    let default = region(&cma, "default", BASE + MIB, MIB, AllocatorChoice::Default);
+    gate.set(true);
+    let registering = cma.clone();
+    let registered = thread::spawn(move || registering.allocator_register(Plugin::built_in::<First>()));
+    gate.wait_for_a_call();
+    // It is published, and the first region hasn't got it yet.
+    let replacement = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
+    let [(kept, ChangeError::Stuck(_))] = &replacement.kept[..] else { panic!("{:?}", replacement.kept) };
+    assert_eq!(*kept, waits);
+    gate.set(false);
+    registered.join().unwrap().unwrap();
+    assert_eq!(default.allocator(), AllocatorState::Attached(Some("build".to_string())));
+    // All that is left to take over is what was said to keep the old build.
+    let again = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
+    assert_eq!(again.taken_over, [waits]);
+}
