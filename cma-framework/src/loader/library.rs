@@ -22,12 +22,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// What this process has loaded, or is loading.
 static LOADED: Mutex<Vec<Arc<Loaded>>> = Mutex::new(Vec::new());
 
-/// One content, which is loaded at most once. A failure is not kept.
+/// One content, which is loaded at most once. What the dynamic linker refuses is not kept.
 struct Loaded {
-    /// Kept open: the dynamic linker knows the library by a path that leads to this descriptor, and would take a later
+    /// Kept open as long as the library is loaded, whether it has a header or not: the dynamic
+    /// linker knows the library by a path that leads to this descriptor, and would take a later
     /// file under the same number for this one. Debuggers follow the path, too.
     image: Image,
-    header: OnceCell<AbiHeaderRef>,
+    header: OnceCell<Option<AbiHeaderRef>>,
 }
 
 /// The module that the library in `image` exports, and the version of the interface it is built for.
@@ -60,12 +61,13 @@ fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
         let is_mine = |loaded: &Arc<Loaded>| Arc::ptr_eq(loaded, &library) && Arc::strong_count(loaded) == 2;
         all().retain(|loaded| !is_mine(loaded));
     }
-    header
+    header?.ok_or(LoadFailure::NoHeader)
 }
 
 /// Lets the dynamic linker open the library, with every symbol bound now and none of them seen by
-/// other libraries, and looks up its header.
-fn open(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
+/// other libraries, and looks up its header. `None` is a library that is loaded and in which the
+/// dynamic linker doesn't find the header.
+fn open(image: &Image) -> Result<Option<AbiHeaderRef>, LoadFailure> {
     // By the number of the process, not as `self`, so that a debugger finds it too.
     let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
     // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the
@@ -78,7 +80,7 @@ fn open(image: &Image) -> Result<AbiHeaderRef, LoadFailure> {
     // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has seen that the
     // constant at its start is abi_stable's, and the library is never unloaded.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
-    header.map(|header| *header).map_err(|_| LoadFailure::NoHeader)
+    Ok(header.ok().map(|header| *header))
 }
 
 /// What the dynamic linker says.

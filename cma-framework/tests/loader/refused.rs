@@ -270,3 +270,36 @@ fn a_library_whose_dependency_is_missing_is_refused_in_the_words_of_the_dynamic_
         "install"
     );
 }
+
+/// The dynamic linker knows a library by the path of its copy's descriptor. The copy was closed when
+/// the library was loaded and then refused, so the next copy got the same path, and its file the
+/// refused library's code.
+#[test]
+fn a_library_that_is_refused_after_it_was_loaded_is_not_taken_for_the_next_file() {
+    let folder = folder();
+    let good = fs::read(fixture("revision-one")).unwrap();
+    let unsearchable = without_its_hash_table(&good);
+    // Other tests open files meanwhile, so one pair of files may get two numbers.
+    for number in 0..20 {
+        let other = |content: &[u8]| [content, &[number]].concat();
+        let path = file(folder.path(), "unsearchable.so", &other(&unsearchable));
+        for _ in 0..2 {
+            assert_refused!(path, LoadFailure::NoHeader, "exports no plug-in header");
+        }
+        let path = file(folder.path(), "good.so", &other(&good));
+        assert_eq!(Plugin::load(path).unwrap().version(), "1.0.0");
+    }
+}
+
+/// `library`, changed so that the dynamic linker finds no symbol in it, though its table of symbols
+/// has them all.
+fn without_its_hash_table(library: &[u8]) -> Vec<u8> {
+    use object::{Object as _, ObjectSection as _};
+    let parsed = object::File::parse(library).unwrap();
+    let table = parsed.section_by_name(".gnu.hash").unwrap();
+    let (start, size) = table.file_range().unwrap();
+    let mut changed = library.to_vec();
+    // Four numbers, then a Bloom filter of the symbols, then the symbols by their hashes.
+    changed[start as usize..][16..size as usize].fill(0);
+    changed
+}
