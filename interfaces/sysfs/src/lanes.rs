@@ -1,7 +1,8 @@
 //! Threads for what may take long, so that no request keeps a thread that serves the mount.
 //!
-//! Each attribute has two *lanes*, for reading and for writing, and one thread at most works in a lane.
-//! A region whose allocator doesn't answer holds up its own attributes and no others. A request that
+//! Each user has two *lanes* for each attribute, for reading and for writing, and one thread at most
+//! works in a lane. A region whose allocator doesn't answer holds up its own attributes and no others,
+//! and a user with many requests to an attribute holds up nobody else's. A request that
 //! gets no answer for [`PATIENCE`] is answered `EIO`, whether it waits in its lane or its thread is
 //! stuck: so a reader that was killed goes, which the kernel lets go no earlier than it has an answer.
 //! (The kernel tells of a signal by `FUSE_INTERRUPT`; `fuser` refuses that, and a thread inside an
@@ -44,6 +45,9 @@ impl Refuse for ReplyWrite {
 
 type Step = Box<dyn FnOnce() + Send>;
 
+/// What a lane is for, and the user whose it is.
+type Lane = (String, u32);
+
 /// The lanes of a mount. Dropping it ends the threads, each when it is through with its work.
 #[derive(Debug)]
 pub(crate) struct Lanes(Arc<Shared>);
@@ -58,9 +62,9 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The lanes in which a thread works, or is about to, each with what waits in it.
-    lanes: HashMap<String, VecDeque<Step>>,
+    lanes: HashMap<Lane, VecDeque<(u64, Step)>>,
     /// What a thread that is free begins with.
-    ready: VecDeque<(String, Step)>,
+    ready: VecDeque<(Lane, Step)>,
     idle: usize,
     /// The requests without an answer, the oldest first.
     waiting: BTreeMap<u64, Waiting>,
@@ -70,7 +74,7 @@ struct State {
 }
 
 struct Waiting {
-    user: u32,
+    lane: Lane,
     deadline: Instant,
     refuse: Step,
 }
@@ -86,7 +90,7 @@ impl Lanes {
     /// Has a thread do `work` in `lane` for `user`, and give `reply` to `answer`, or refuse it.
     pub(crate) fn submit<R: Refuse, T>(
         &self,
-        lane: &str,
+        lane: String,
         user: u32,
         reply: R,
         work: impl FnOnce() -> Result<T, Errno> + Send + 'static,
@@ -110,7 +114,7 @@ impl Lanes {
         let number = state.next;
         state.next += 1;
         let late: Step = {
-            let (refuse, lane) = (refuse.clone(), lane.to_string());
+            let (refuse, lane) = (refuse.clone(), lane.clone());
             Box::new(move || {
                 let seconds = PATIENCE.as_secs();
                 let _ = caught(|| {
@@ -120,8 +124,9 @@ impl Lanes {
                 refuse(Errno::EIO);
             })
         };
+        let lane = (lane, user);
         let deadline = Instant::now() + PATIENCE;
-        state.waiting.insert(number, Waiting { user, deadline, refuse: late });
+        state.waiting.insert(number, Waiting { lane: lane.clone(), deadline, refuse: late });
         let shared = self.0.clone();
         let step: Step = Box::new(move || {
             // Nobody waits any more for what was refused meanwhile.
@@ -140,12 +145,12 @@ impl Lanes {
                 });
             }
         });
-        if let Some(queue) = state.lanes.get_mut(lane) {
-            queue.push_back(step);
+        if let Some(queue) = state.lanes.get_mut(&lane) {
+            queue.push_back((number, step));
             return;
         }
-        state.lanes.insert(lane.to_string(), VecDeque::new());
-        state.ready.push_back((lane.to_string(), step));
+        state.lanes.insert(lane.clone(), VecDeque::new());
+        state.ready.push_back((lane.clone(), step));
         if state.idle >= state.ready.len() {
             self.0.work.notify_one();
             return;
@@ -155,7 +160,7 @@ impl Lanes {
         if spawned.is_err() {
             // No thread is to be had now.
             state.ready.pop_back();
-            state.lanes.remove(lane);
+            state.lanes.remove(&lane);
             state.answered(number);
             refuse(Errno::EAGAIN);
         }
@@ -198,7 +203,7 @@ impl Shared {
                 step();
                 state = self.state();
                 match state.lanes.get_mut(&lane).and_then(VecDeque::pop_front) {
-                    Some(next) => step = next,
+                    Some((_, next)) => step = next,
                     None => break,
                 }
             }
@@ -216,11 +221,12 @@ impl Shared {
             let (number, due) =
                 first.map_or((0, now + PATIENCE), |(number, first)| (*number, first.deadline));
             if due <= now {
-                let late = state.answered(number);
+                let (late, unbegun) = state.late(number);
                 drop(state);
                 if let Some(late) = late {
                     (late.refuse)();
                 }
+                drop(unbegun);
                 state = self.state();
                 continue;
             }
@@ -231,13 +237,24 @@ impl Shared {
 }
 
 impl State {
+    /// Takes out a request that has waited too long, and what was to be done for it if that has not
+    /// begun: a lane that is stuck for long keeps nothing for requests that are refused.
+    fn late(&mut self, number: u64) -> (Option<Waiting>, Option<Step>) {
+        let late = self.answered(number);
+        let queue = late.as_ref().and_then(|late| self.lanes.get_mut(&late.lane));
+        // Requests of one lane become late in the order in which they came.
+        let unbegun = queue.and_then(|queue| queue.pop_front_if(|(first, _)| *first == number));
+        (late, unbegun.map(|(_, step)| step))
+    }
+
     /// The request doesn't wait any more.
     fn answered(&mut self, number: u64) -> Option<Waiting> {
         let answered = self.waiting.remove(&number)?;
-        if let Some(requests) = self.of_user.get_mut(&answered.user) {
+        let (_, user) = &answered.lane;
+        if let Some(requests) = self.of_user.get_mut(user) {
             *requests -= 1;
             if *requests == 0 {
-                self.of_user.remove(&answered.user);
+                self.of_user.remove(user);
             }
         }
         Some(answered)
@@ -271,7 +288,7 @@ mod tests {
     ) -> Receiver<Result<u32, i32>> {
         let (tell, told) = channel();
         let answer = |reply: Told, number| reply.0.send(Ok(number)).unwrap();
-        lanes.submit(lane, user, Told(tell), move || Ok(work()), answer);
+        lanes.submit(lane.to_string(), user, Told(tell), move || Ok(work()), answer);
         told
     }
 
@@ -287,9 +304,24 @@ mod tests {
         // Though nobody opens the gate.
         assert_eq!(stuck.recv().unwrap(), Err(Errno::EIO.code()));
         queued.iter().for_each(|queued| assert_eq!(queued.recv().unwrap(), Err(Errno::EIO.code())));
+        // What was to be done for them is not kept until somebody opens it.
+        assert!(lanes.0.state().lanes.values().all(VecDeque::is_empty));
         drop(open);
         assert_eq!(submit(&lanes, "stuck", 1, || 3).recv().unwrap(), Ok(3));
         assert!(lanes.0.state().waiting.is_empty() && lanes.0.state().of_user.is_empty());
+    }
+
+    /// Many requests of one user to an attribute made the requests of all others to it late.
+    #[test]
+    fn requests_of_one_user_to_an_attribute_hold_up_nobody_else_there() {
+        let lanes = Lanes::start().unwrap();
+        let (open, gate) = channel::<()>();
+        let first = submit(&lanes, "owners", 1, move || gate.recv().map_or(1, |()| 2));
+        let queued = submit(&lanes, "owners", 1, || 3);
+        assert_eq!(submit(&lanes, "owners", 2, || 4).recv().unwrap(), Ok(4));
+        assert!(queued.try_recv().is_err());
+        drop(open);
+        assert_eq!((first.recv().unwrap(), queued.recv().unwrap()), (Ok(1), Ok(3)));
     }
 
     #[test]

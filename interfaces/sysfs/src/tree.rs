@@ -300,7 +300,7 @@ impl Filesystem for Tree {
             Ok(text)
         };
         let answer = move |reply, text: Arc<str>| answer_with(reply, &text, offset, size);
-        self.lanes.submit(&lane, who.uid(), reply, read, answer);
+        self.lanes.submit(lane, who.uid(), reply, read, answer);
     }
 
     fn write(
@@ -324,7 +324,7 @@ impl Filesystem for Tree {
         let (lane, length) = (format!("{path}, write"), text.len() as u32);
         let write = move || attributes.write(&path, &text).map_err(|error| errno(&error));
         let answer = move |reply: ReplyWrite, ()| reply.written(length);
-        self.lanes.submit(&lane, who.uid(), reply, write, answer);
+        self.lanes.submit(lane, who.uid(), reply, write, answer);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
