@@ -1,6 +1,6 @@
-//! What the program says on standard error. Saying something never fails and never panics, and a server
-//! never waits for whoever reads it: a log on a full disk, a closed pipe or a stuck terminal costs
-//! lines of the log and nothing else.
+//! What the program says on standard error. Saying something never fails and never panics, and no
+//! thread of a server waits longer than [`PATIENCE`] for whoever reads it: a log on a full disk, a
+//! closed pipe or a stuck terminal costs lines of the log and nothing else.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -33,8 +33,10 @@ pub(crate) fn say(text: &[u8]) {
 /// From now on a thread writes what is said, also what a panic has to say.
 pub(crate) fn serve() -> io::Result<()> {
     let queue = Arc::new(Queue::default());
-    if SERVER.set(queue.clone()).is_ok() {
-        thread::Builder::new().name("log".to_string()).spawn(move || queue.drain(io::stderr()))?;
+    let drained = queue.clone();
+    // First, because without the thread nothing that is said would be written.
+    thread::Builder::new().name("log".to_string()).spawn(move || drained.drain(io::stderr()))?;
+    if SERVER.set(queue).is_ok() {
         panic::set_hook(Box::new(|panicked| say(described(panicked).as_bytes())));
     }
     Ok(())
@@ -115,16 +117,10 @@ impl Queue {
             (state.is_stuck, state.is_writing) = (false, true);
             drop(state);
             self.changed.notify_all();
-            let mut written = Ok(());
-            if lost > 0 {
-                written = writeln!(out, "{lost} lines of this log could not be written");
-            }
-            let failed = written.and_then(|()| out.write_all(&text)).is_err();
+            let lost = write(&mut out, lost, &text);
             let mut state = self.state();
             state.is_writing = false;
-            if failed {
-                state.lost += lost + lines(&text);
-            }
+            state.lost += lost;
             drop(state);
             self.changed.notify_all();
         }
@@ -139,6 +135,27 @@ impl Queue {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Says that `lost` lines are missing, if any are, and writes `text`. Answers how many lines are
+/// missing that `out` was not told of.
+fn write(out: &mut impl Write, lost: u64, text: &[u8]) -> u64 {
+    if lost > 0 {
+        let said = format!("{lost} lines of this log could not be written\n");
+        if out.write_all(said.as_bytes()).is_err() {
+            return lost + lines(text);
+        }
+    }
+    let mut left = text;
+    while !left.is_empty() {
+        match out.write(left) {
+            Ok(0) => break,
+            Ok(count) => left = &left[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    lines(left)
 }
 
 fn lines(text: &[u8]) -> u64 {
@@ -198,6 +215,34 @@ mod tests {
             rest.extend(read.try_iter());
         }
         assert!(rest.contains(&said), "{said}");
+    }
+
+    /// All lines of a piece of which the disk took a part were counted, and lines that the log was
+    /// told of before were counted again.
+    #[test]
+    fn only_lines_that_the_disk_did_not_take_are_counted_and_only_once() {
+        /// Takes as many bytes.
+        struct Room(usize);
+
+        impl Write for Room {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                let count = text.len().min(self.0);
+                self.0 -= count;
+                if count > 0 { Ok(count) } else { Err(io::ErrorKind::StorageFull.into()) }
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let said = "7 lines of this log could not be written\n".len();
+        let text = b"one\ntwo\nthree\n";
+        assert_eq!(write(&mut Room(usize::MAX), 7, text), 0);
+        assert_eq!(write(&mut Room("one\ntw".len()), 0, text), 2);
+        assert_eq!(write(&mut Room(said + "one\n".len()), 7, text), 2);
+        assert_eq!(write(&mut Room(said), 7, text), 3);
+        assert_eq!(write(&mut Room(said - 1), 7, text), 10);
     }
 
     #[test]
