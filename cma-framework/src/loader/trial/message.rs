@@ -12,9 +12,10 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How every order starts. Nobody else's first message on a standard input does.
+/// How every order starts. No other program's first message on a standard input does.
 const MAGIC: [u8; 16] = *b"\0cma trial load\x01";
 
 /// The longest message.
@@ -81,12 +82,23 @@ impl Order {
     /// descriptors that come with it and the socket. `/dev/null` takes the place of the standard
     /// input then; otherwise nothing is changed.
     pub(super) fn take() -> Option<(Order, Vec<OwnedFd>, OwnedFd)> {
-        let mut bytes = [0; Self::BYTES + 1];
-        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let (_, length) = recv(stdio::stdin(), &mut bytes[..], look).ok()?;
-        let order = Order::from_bytes(&bytes[..length])?;
+        let order = Order::waiting(stdio::stdin())?;
         let (descriptors, socket) = Order::receive().ok()?;
         Some((order, descriptors, socket))
+    }
+
+    /// The order that waits at `socket`, which stays there. What somebody says who has connected
+    /// to this program is none, for who gives an order has this program run a library: a program
+    /// may be started with such a connection as its standard input. A socket that others can
+    /// connect to has a name, and so has each connection to it; a [`pair`] has none.
+    fn waiting(socket: impl AsFd) -> Option<Order> {
+        let mut bytes = [0; Self::BYTES + 1];
+        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (_, length) = recv(&socket, &mut bytes[..], look).ok()?;
+        let order = Order::from_bytes(&bytes[..length])?;
+        // An error for a socket of another family.
+        let name = UnixStream::from(socket.as_fd().try_clone_to_owned().ok()?).local_addr().ok()?;
+        name.is_unnamed().then_some(order)
     }
 
     /// The descriptors of the order that waits at the standard input, and the socket, which is no

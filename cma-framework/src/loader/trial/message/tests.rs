@@ -1,6 +1,8 @@
 //! Orders and verdicts come out as they went in.
 
 use super::*;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 
 #[test]
 fn an_order_is_read_back_and_nothing_else_is_one() {
@@ -14,6 +16,26 @@ fn an_order_is_read_back_and_nothing_else_is_one() {
         }
         assert_eq!(Order::from_bytes(&[&order.to_bytes()[..], b"!"].concat()), None);
         assert_eq!(Order::from_bytes(&[b"!", &order.to_bytes()[1..]].concat()), None);
+    }
+}
+
+/// Whoever could connect to a program that is started with the connection as its standard input
+/// could have it run a library.
+#[test]
+fn an_order_from_somebody_who_has_connected_to_this_program_is_none() {
+    let order = Order::TryOut { memory: 1 << 30, supervisor: 1 };
+    let (ours, theirs) = pair().unwrap();
+    order.send(&ours, &[ours.as_fd()]).unwrap();
+    assert_eq!(Order::waiting(&theirs), Some(order));
+    let folder = tempfile::tempdir().unwrap();
+    let by_path = SocketAddr::from_pathname(folder.path().join("socket")).unwrap();
+    let by_name = SocketAddr::from_abstract_name(folder.path().as_os_str().as_encoded_bytes()).unwrap();
+    for address in [by_path, by_name] {
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let stranger = UnixStream::connect_addr(&address).unwrap();
+        let (connection, _) = listener.accept().unwrap();
+        order.send(&stranger, &[stranger.as_fd()]).unwrap();
+        assert_eq!(Order::waiting(&connection), None, "{address:?}");
     }
 }
 
