@@ -7,14 +7,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// How long it is tried. What this process may not kill, because it runs for another user by now,
 /// is left.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Kills and reaps every descendant.
+/// Kills and reaps every descendant. It never sleeps: of a process that goes on as its own child,
+/// again and again, only few are met between two steps, and on a machine with much to do whoever
+/// sleeps comes back late.
 pub(super) fn end_descendants() {
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
@@ -23,8 +24,7 @@ pub(super) fn end_descendants() {
         }
         // Each one that ends may bring further ones.
         match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) => sleep(Duration::from_millis(1)),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(_) => return,
         }
     }
