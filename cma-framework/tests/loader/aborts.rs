@@ -14,9 +14,9 @@ fn compile(source: &str, panic: &str, library: &Path) -> std::io::Result<Output>
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin"]);
     rustc.arg(format!("-Cpanic={panic}")).arg(source).arg("-o").arg(library).arg("-L").arg(&deps);
-    for name in ["cma_api", "cma_fixture_first_fit"] {
-        rustc.arg("--extern").arg(format!("{name}={}", newest(&deps, name).display()));
-    }
+    // It brings the interface that it was built with. The newest build of that may be another.
+    let first_fit = newest(&deps, "cma_fixture_first_fit");
+    rustc.arg("--extern").arg(format!("cma_fixture_first_fit={}", first_fit.display()));
     rustc.output()
 }
 

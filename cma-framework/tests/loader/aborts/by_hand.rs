@@ -5,7 +5,7 @@ use cma_api::abi_stable::library::{
     __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
 };
 use cma_api::v1::{AllocatorModuleRef, module_of};
-use cma_fixture_first_fit::{FirstFit, Named};
+use cma_fixture_first_fit::{FirstFit, Named, cma_api};
 
 struct Me;
 

@@ -1,7 +1,7 @@
 //! A plug-in as its author writes it.
 
 use cma_api::Info;
-use cma_fixture_first_fit::{FirstFit, Named};
+use cma_fixture_first_fit::{FirstFit, Named, cma_api};
 
 struct Me;
 
