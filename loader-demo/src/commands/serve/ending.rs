@@ -85,7 +85,7 @@ impl Ending {
 /// Ends the process, whatever its other threads wait for.
 fn end_anyway(told_again: bool, leftovers: &Mutex<Vec<Remove>>) {
     let why = match told_again {
-        true => "it was told to end once more".to_string(),
+        true => "it was told to end while it was ending".to_string(),
         false => format!("ending took longer than {} s", PATIENCE.as_secs()),
     };
     let what = "requests that have no answer yet get none";
