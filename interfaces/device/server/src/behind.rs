@@ -106,7 +106,10 @@ impl Behind {
             if let Err(lease) = lease.reclaim() {
                 let wait = (wait * 2).min(SELDOM);
                 let looked = Instant::now();
-                self.left.lock().push(Left { lease, seat, due: looked + wait, wait, looked: Some(looked) });
+                let due = looked + wait;
+                self.left.lock().push(Left { lease, seat, due, wait, looked: Some(looked) });
+                // The alarm may have rung while the chunk was in hand, so that no other thread saw it.
+                self.set_alarm(due);
             }
         }
     }
@@ -139,5 +142,53 @@ struct InHand<'b> {
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
         self.behind.in_hand.lock().retain(|(number, ..)| *number != self.turn.number());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::Accounts;
+    use crate::limits::Limits;
+    use crate::peer::Peer;
+    use cma_framework::Plugin;
+    use cma_framework::config::{Bank, Growth};
+    use cma_framework::reserve::Banks;
+    use cma_memory::Memfd;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    fn framework() -> Cma {
+        let cma = Cma::new();
+        cma.command_line(Some("ram=1M"), Some("*=ram")).unwrap();
+        cma.early_regions_reserve(&mut Memfd::new(Banks::new(&[Bank::new(1 << 30, 1 << 32)], Growth::Up)));
+        cma.initialise();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        cma
+    }
+
+    #[test]
+    fn a_chunk_that_is_in_hand_when_the_alarm_rings_is_looked_at_again() {
+        let (cma, accounts) = (framework(), Accounts::new(Limits::default()));
+        let peer = Peer { uid: 1, gid: 1, groups: [].into(), pid: 1 };
+        let chunk = cma.alloc("camera", None, 4096, 0).unwrap();
+        let lease = Lease::new(chunk, accounts.charge(&peer, 4096).unwrap()).unwrap().unwrap();
+        let (_, memory) = lease.answer_with_memory(0).unwrap();
+        let alarm = Arc::new(Alarm::new().unwrap());
+        let behind = Behind::new(alarm.clone(), cma.clone());
+        behind.leave(lease, accounts.seat(&peer).unwrap());
+        let rings = || {
+            let watchdog = Timespec { tv_sec: 10, tv_nsec: 0 };
+            poll(&mut [PollFd::new(&*alarm, PollFlags::IN)], Some(&watchdog)) == Ok(1)
+        };
+        // A request has the chunk in hand when the alarm rings: the thread that hears it finds nothing.
+        assert!(rings());
+        alarm.rang();
+        behind.free_some(peer.uid);
+        drop(memory);
+        while cma.info("camera", None).unwrap().free_bytes < 1 << 20 {
+            assert!(rings(), "nobody looks at the chunk again");
+            alarm.rang();
+            behind.look();
+        }
     }
 }
