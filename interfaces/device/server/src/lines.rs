@@ -36,7 +36,7 @@ impl Connection {
         self.served.store(turn, Ordering::Relaxed);
     }
 
-    /// Whether it has no chunk, and its client asks for nothing.
+    /// Whether it has no chunk, and no thread serves it.
     fn is_idle(&self) -> bool {
         let client = self.client.try_lock();
         client.is_some_and(|client| client.as_ref().is_some_and(|client| !client.has_chunk()))
@@ -80,11 +80,15 @@ impl Lines {
         idle.retain(|connection| of(connection) > has);
         idle.sort_by_key(|connection| (Reverse(of(connection)), connection.served.load(Ordering::Relaxed)));
         idle.into_iter().find_map(|connection| {
-            // Something has come that nobody has looked at.
-            if polls(connection.socket.as_fd(), PollFlags::IN | PollFlags::RDHUP) {
-                return None;
-            }
-            let client = connection.client.try_lock()?.take_if(|client| !client.has_chunk())?;
+            let client = {
+                let mut client = connection.client.try_lock()?;
+                // A message that no thread has received yet is a request, unless the client doesn't read its answers.
+                let reads = client.as_ref()?.asked.is_none();
+                if reads && polls(connection.socket.as_fd(), PollFlags::IN | PollFlags::RDHUP) {
+                    return None;
+                }
+                client.take_if(|client| !client.has_chunk())?
+            };
             self.remove(connection.number);
             Some((connection, client))
         })

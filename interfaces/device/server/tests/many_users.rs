@@ -67,6 +67,27 @@ fn two_users_with_all_connections_and_no_chunk_lock_nobody_out() {
 }
 
 #[test]
+fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
+    if !is_root("two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out") {
+        return;
+    }
+    let served = Served::by(with_memory(), "user-connections=20,connections=40", "*=*");
+    // One that finds no place is closed already.
+    let say = |line: &Raw, request: &Request<'_>| {
+        let _ = send(&line.0, Message::request(1, request).unwrap().as_bytes(), SendFlags::NOSIGNAL);
+    };
+    let silent: Vec<Raw> = [1001, 1002].iter().flat_map(|uid| served.lines_of(*uid, 20)).collect();
+    // One request is answered, one waits until the answer is read, and others stay unread.
+    (0..4).for_each(|_| silent.iter().for_each(|line| say(line, &Request::List { after: 0 })));
+    eventually("another user is served", || {
+        let lines = served.lines_of(1003, 1);
+        say(&lines[0], &alloc("camera", 4096));
+        let answer = lines[0].hear_with();
+        answer.is_ok_and(|(answer, _)| matches!(answer.as_answer(), Ok((1, Answer::Chunk(_)))))
+    });
+}
+
+#[test]
 fn users_whose_connections_all_have_chunks_leave_some_to_others_and_to_root() {
     if !is_root("users_whose_connections_all_have_chunks_leave_some_to_others_and_to_root") {
         return;
