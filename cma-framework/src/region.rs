@@ -35,9 +35,8 @@ use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 pub use holder::{Holder, Process};
 use lock::{After, Inside, Late, Left};
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use std::collections::{HashMap, VecDeque};
-use std::ops::DerefMut;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::{fmt, mem};
@@ -343,16 +342,20 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<(u64, Tag, Slot), Box<Reason>> {
         let now = Moment::now();
-        match self.0.state.try_lock() {
-            Some(state)
-                if state.chunks.live() < self.0.most.load(Ordering::Relaxed)
-                    && matches!(state.attached, Attached::Allocator(_)) =>
-            {
-                self.ask_for(state, request, now, |state| Inside::new(self, state))
-            }
-            Some(state) => self.place_slowly(Ok(self.settled(state)), request, registered, now),
-            None => self.place_slowly(self.enter(), request, registered, now),
+        let Some(mut lock) = self.0.state.try_lock() else {
+            return self.place_slowly(None, request, registered, now);
+        };
+        let state = &mut *lock;
+        if state.chunks.live() < self.0.most.load(Ordering::Relaxed)
+            && let Attached::Allocator(service) = &mut state.attached
+        {
+            let answer = service.object.allocate(request);
+            return match self.book_answer(state, request, answer, now) {
+                Ok(placed) => Ok(placed),
+                Err(fault) => Err(self.not_placed(&mut Inside::new(self, lock), request, fault)),
+            };
         }
+        self.place_slowly(Some(lock), request, registered, now)
     }
 
     /// The same when another thread is in the region, something was left for later, or no allocator
@@ -361,12 +364,12 @@ impl Region {
     #[inline(never)]
     fn place_slowly(
         &self,
-        inside: Result<Inside<'_>, Stuck>,
+        lock: Option<SpinMutexGuard<'_, State>>,
         request: &Request,
         registered: &impl Allocators,
         now: Moment,
     ) -> Result<(u64, Tag, Slot), Box<Reason>> {
-        let mut state = match inside {
+        let mut state = match lock.map_or_else(|| self.enter(), |lock| Ok(self.settled(lock))) {
             Ok(state) => state,
             Err(stuck) => {
                 let reason = Reason::Stuck(stuck);
@@ -378,32 +381,29 @@ impl Region {
         if state.chunks.live() == ChunkTable::MOST {
             return Err(state.refuse(request, Reason::TooManyChunks));
         }
-        if let Err(reason) = state.attach(self, registered) {
-            return Err(state.refuse(request, *reason));
-        }
-        self.ask_for(state, request, now, |state| state)
+        let answer = match state.attach(self, registered) {
+            Ok(service) => service.object.allocate(request),
+            Err(reason) => return Err(state.refuse(request, *reason)),
+        };
+        let placed = self.book_answer(&mut state, request, answer, now);
+        placed.map_err(|fault| self.not_placed(&mut state, request, fault))
     }
 
-    /// Asks the allocator, which there is, for a place and books it. `inside` makes of the lock what
-    /// the rare cases need.
+    /// Books the place that an allocator answers with.
     #[inline(always)]
-    fn ask_for<'a, L: DerefMut<Target = State>>(
-        &'a self,
-        mut lock: L,
+    fn book_answer(
+        &self,
+        state: &mut State,
         request: &Request,
+        answer: RResult<Placement, Refused>,
         now: Moment,
-        inside: impl FnOnce(L) -> Inside<'a>,
-    ) -> Result<(u64, Tag, Slot), Box<Reason>> {
-        let state = &mut *lock;
-        let Attached::Allocator(service) = &mut state.attached else {
-            return Err(Box::new(state.attached.absence()));
-        };
-        match service.object.allocate(request) {
-            RResult::ROk(placement) => match self.book(state, request, placement.range, now) {
-                Ok(slot) => Ok((placement.range.first_page(), placement.tag, slot)),
-                Err(fault) => Err(self.misplaced(&mut inside(lock), request, fault)),
+    ) -> Result<(u64, Tag, Slot), NotPlaced> {
+        match answer {
+            RResult::ROk(Placement { range, tag }) => match self.book(state, request, range, now) {
+                Ok(slot) => Ok((range.first_page(), tag, slot)),
+                Err(fault) => Err(NotPlaced::Misplaced(fault)),
             },
-            RResult::RErr(refused) => Err(self.refused(&mut inside(lock), request, refused)),
+            RResult::RErr(refused) => Err(NotPlaced::Refused(refused)),
         }
     }
 
@@ -431,10 +431,11 @@ impl Region {
     }
 
     #[cold]
-    fn refused(&self, state: &mut State, request: &Request, refused: Refused) -> Box<Reason> {
-        let reason = match refused {
-            Refused::Panicked => state.end_service(self, "it panicked while allocating"),
-            Refused::No => self.no_room(state, request),
+    fn not_placed(&self, state: &mut State, request: &Request, fault: NotPlaced) -> Box<Reason> {
+        let reason = match fault {
+            NotPlaced::Misplaced(fault) => return self.misplaced(state, request, fault),
+            NotPlaced::Refused(Refused::Panicked) => state.end_service(self, "it panicked while allocating"),
+            NotPlaced::Refused(Refused::No) => self.no_room(state, request),
         };
         state.refuse(request, reason)
     }
@@ -535,7 +536,7 @@ impl Region {
         };
         let waits = state.registered && state.waits_for(registered, first);
         // What is registered under the name by now, which may be another build than was offered.
-        waits.then(|| state.attach(self, all).map_err(|why| *why))
+        waits.then(|| state.attach(self, all).map(drop).map_err(|why| *why))
     }
 
     /// Attaches the allocator that was given with the region, which nobody else knows yet.
@@ -682,6 +683,13 @@ impl State {
             memory: shown.memory.clone().filter(|_| self.registered),
         }));
     }
+}
+
+/// Why no chunk was booked for a request that an allocator was asked for.
+#[derive(Clone, Copy)]
+enum NotPlaced {
+    Refused(Refused),
+    Misplaced(Misplacement),
 }
 
 /// Why an address was not freed.

@@ -146,7 +146,7 @@ impl World {
     }
 
     /// The route of (`device`, `kind`), if it was looked up before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn known_route(&self, device: &str, kind: &str) -> Option<&Arc<Route>> {
         self.routes.get(device, kind)
     }
@@ -219,12 +219,12 @@ impl Default for Slots {
 
 impl Slots {
     /// The slots in which a route of this hash may be, in order.
-    #[inline]
+    #[inline(always)]
     fn places(&self, hash: usize) -> impl Iterator<Item = &OnceLock<Arc<Route>>> {
         (0..8).map(move |n| &self.0[hash.wrapping_add(n) % self.0.len()])
     }
 
-    #[inline]
+    #[inline(always)]
     fn get(&self, hash: usize, device: &str, kind: &str) -> Option<&Arc<Route>> {
         let mut filled = self.places(hash).map_while(OnceLock::get);
         filled.find(|route| *route.device == *device && *route.kind == *kind)
@@ -250,14 +250,14 @@ impl Default for Routes {
 }
 
 impl Routes {
-    #[inline]
+    #[inline(always)]
     fn hash(&self, device: &str, kind: &str) -> usize {
         let mut hasher = FxHasher::with_seed(self.seed);
         (device, kind).hash(&mut hasher);
         hasher.finish() as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn get(&self, device: &str, kind: &str) -> Option<&Arc<Route>> {
         let hash = self.hash(device, kind);
         self.first.get(hash, device, kind).or_else(|| self.get_further(hash, device, kind))

@@ -307,7 +307,7 @@ impl State {
         &mut self,
         region: &Region,
         registered: &impl Allocators,
-    ) -> Result<(), Box<Reason>> {
+    ) -> Result<&mut Service, Box<Reason>> {
         if !self.registered {
             return Err(Box::new(Reason::Unregistered));
         }
@@ -327,8 +327,8 @@ impl State {
                 self.show(region, self.attached.name());
             }
         }
-        match &self.attached {
-            Attached::Allocator(_) => Ok(()),
+        match &mut self.attached {
+            Attached::Allocator(service) => Ok(service),
             absent => Err(Box::new(absent.absence())),
         }
     }

@@ -52,7 +52,7 @@ impl Shape {
 }
 
 impl Chunk {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(
         region: Region,
         first: u64,
@@ -62,10 +62,11 @@ impl Chunk {
         slot: Slot,
     ) -> Self {
         let shape = Shape::new(pages, alignment);
+        let chunk = Chunk { region, first, tag, shape, slot };
         if shape.pages() == HUGE {
-            region.huge_guards().insert(slot, pages);
+            chunk.enter_huge(pages);
         }
-        Chunk { region, first, tag, shape, slot }
+        chunk
     }
 
     /// The lowest address.
@@ -91,6 +92,11 @@ impl Chunk {
     fn huge(&self) -> PageRange {
         let pages = self.region.huge_guards().get(&self.slot).copied().unwrap_or_default();
         PageRange::from_pages(self.first, pages.get())
+    }
+
+    #[cold]
+    fn enter_huge(&self, pages: Pages) {
+        self.region.huge_guards().insert(self.slot, pages);
     }
 
     /// Its range, when the guard gives its slot up.
@@ -130,7 +136,7 @@ impl Chunk {
         let (Ok(live) | Err(live)) = moved;
         (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
         if self.shape.pages() == HUGE {
-            self.region.huge_guards().insert(self.slot, live.range.pages());
+            self.enter_huge(live.range.pages());
         }
         if moved.is_ok() {
             self.keep_holder(holder);
