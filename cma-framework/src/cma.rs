@@ -22,6 +22,7 @@ use askers::Askers;
 use cma_api::{Asker, DmaAddr, PageRange, Pages};
 pub use replace::Replacement;
 pub use sharing::SharingRequest;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -202,11 +203,9 @@ impl Cma {
         all.iter().for_each(|early| early.reserve(reserver));
         // What was replaced meanwhile and has memory by now stays.
         let mut setup = self.setup();
-        for early in all.iter().filter(|early| early.reserved().is_some()) {
-            if !setup.early().any(|other| other == early) {
-                setup.single.push(early.clone());
-            }
-        }
+        let kept: HashSet<EarlyHandle> = setup.early().cloned().collect();
+        let replaced = all.iter().filter(|early| early.reserved().is_some() && !kept.contains(early));
+        setup.single.extend(replaced.cloned());
         all
     }
 
@@ -215,14 +214,24 @@ impl Cma {
     pub fn initialise(&self) -> Vec<EarlyHandle> {
         let turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
+        let reserved = all.iter().filter_map(|early| match early.state() {
+            EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _) => Some((early, range)),
+            _ => None,
+        });
+        let prepared: Vec<_> = reserved
+            .map(|(early, range)| {
+                let EarlyRegion { name, allocator, .. } = early.description().clone();
+                (early, range, self.prepare(name, range, allocator))
+            })
+            .collect();
+        let admitted = self.admit_all(&prepared);
         let mut failed = Vec::new();
-        for early in &all {
-            let (EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _)) = early.state() else {
-                continue;
-            };
-            let EarlyRegion { name, allocator, .. } = early.description().clone();
-            early.set(match self.register(name, range, &mut early.memory(), allocator) {
-                Ok(region) => EarlyState::Registered(region),
+        for ((early, range, region), admitted) in prepared.into_iter().zip(admitted) {
+            early.set(match admitted.and(region) {
+                Ok(region) => {
+                    region.tell_attached();
+                    EarlyState::Registered(region)
+                }
                 Err(error) => {
                     failed.push((range, error.clone()));
                     EarlyState::NotRegistered(range, error)
@@ -234,6 +243,28 @@ impl Cma {
             events::quietly(|| tracing::warn!(%range, %error, "early region not registered"));
         }
         all
+    }
+
+    /// Registers the regions that could be prepared, in one change: a change for each would copy all the others again and again.
+    fn admit_all(
+        &self,
+        prepared: &[(&EarlyHandle, PageRange, Result<Region, RegisterError>)],
+    ) -> Vec<Result<(), RegisterError>> {
+        let _turn = self.setup();
+        let mut world = self.0.world.load().next();
+        let admitted: Vec<_> = prepared
+            .iter()
+            .map(|(early, _, region)| {
+                let Ok(region) = region else { return Ok(()) };
+                world.admit(region)?;
+                region.give_memory(early.memory().take());
+                Ok(())
+            })
+            .collect();
+        if !prepared.is_empty() {
+            self.change(|_| world);
+        }
+        admitted
     }
 
     /// The map in force.
@@ -303,6 +334,24 @@ impl Cma {
         memory: &mut Option<Box<dyn Memory>>,
         choice: AllocatorChoice,
     ) -> Result<Region, RegisterError> {
+        let region = self.prepare(name, range, choice)?;
+        let turn = self.setup();
+        let mut world = self.0.world.load().next();
+        world.admit(&region)?;
+        region.give_memory(memory.take());
+        self.change(|_| world);
+        drop(turn);
+        region.tell_attached();
+        Ok(region)
+    }
+
+    /// A region that is to be registered. The allocator that is given with it is at work.
+    fn prepare(
+        &self,
+        name: Option<String>,
+        range: PageRange,
+        choice: AllocatorChoice,
+    ) -> Result<Region, RegisterError> {
         if let Some(name) = name.as_ref().filter(|name| !crate::config::is_region_name(name)) {
             return Err(InvalidRegion::BadName { name: name.clone() }.into());
         }
@@ -310,24 +359,10 @@ impl Cma {
             return Err(InvalidRegion::BadAllocatorName { name: name.to_string(), fault }.into());
         }
         let given = matches!(choice, AllocatorChoice::Given { .. });
-        let region = Region::new(&self.0, name.as_deref().map(Arc::from), range, choice);
+        let region = Region::new(&self.0, name.map(Arc::from), range, choice);
         if given && let Err(Reason::AttachFailed { allocator, reason }) = region.attach_given() {
             return Err(RegisterError::Allocator { allocator, reason });
         }
-        let turn = self.setup();
-        let world = self.0.world.load_full();
-        if let Some(other) = name.as_ref().and_then(|name| world.region(name)) {
-            let name = name.unwrap_or_default();
-            return Err(RegisterError::NameTaken { name, range: other.range() });
-        }
-        if let Some(other) = world.overlapping(range) {
-            let (region, other) = (other.to_string(), other.range());
-            return Err(RegisterError::Overlaps { wanted: range, region, range: other });
-        }
-        region.give_memory(memory.take());
-        self.change(|world| world.with_region(&region));
-        drop(turn);
-        region.tell_attached();
         Ok(region)
     }
 
@@ -460,7 +495,7 @@ impl Cma {
         let Ok(turn) = self.0.setup.try_lock() else { return };
         let Some(sweep) = self.0.askers.begin_sweep() else { return };
         // Routes keep numbers. In a new picture each is looked up again and asks for its number.
-        self.change(World::with_no_routes);
+        self.change(World::next);
         drop(turn);
         let used: Result<Vec<_>, Stuck> = self.regions().iter().map(Region::askers).collect();
         match used {

@@ -6,6 +6,7 @@ use crate::region::{AllocatorChoice, Region};
 use crate::register::RegisterError;
 use crate::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A region that still needs memory.
@@ -134,6 +135,12 @@ pub(crate) struct Early {
     state: Mutex<EarlyState>,
     /// What its reserver gave with the addresses, as long as it is no region.
     memory: Mutex<Option<Box<dyn Memory>>>,
+}
+
+impl Hash for EarlyHandle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
 }
 
 impl PartialEq for EarlyHandle {

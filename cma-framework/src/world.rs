@@ -6,6 +6,7 @@
 use crate::allocate::{AllocError, Unmatched};
 use crate::config::Map;
 use crate::region::{Region, Registered};
+use crate::register::RegisterError;
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
 use rustc_hash::FxHasher;
@@ -74,8 +75,8 @@ impl World {
         }
     }
 
-    /// The next picture, before its changes.
-    fn next(&self) -> Self {
+    /// The next picture, before its changes. Every route is looked up again.
+    pub(crate) fn next(&self) -> Self {
         World {
             number: self.number + 1,
             map: self.map.clone(),
@@ -86,23 +87,27 @@ impl World {
         }
     }
 
-    /// The same configuration, in which every route is looked up again.
-    pub(crate) fn with_no_routes(&self) -> Self {
-        self.next()
-    }
-
     pub(crate) fn with_map(&self, map: Map) -> Self {
         World { map: Arc::new(map), ..self.next() }
     }
 
-    pub(crate) fn with_region(&self, region: &Region) -> Self {
-        let mut next = self.next();
-        let at = next.regions.partition_point(|r| r.range().first_page() < region.range().first_page());
-        next.regions.insert(at, region.clone());
-        if let Some(name) = region.shared_name() {
-            next.by_name.insert(name.clone(), region.clone());
+    /// Adds a region, if its name and its place are free.
+    pub(crate) fn admit(&mut self, region: &Region) -> Result<(), RegisterError> {
+        let range = region.range();
+        if let Some(other) = region.name().and_then(|name| self.region(name)) {
+            let name = region.name().unwrap_or_default().to_string();
+            return Err(RegisterError::NameTaken { name, range: other.range() });
         }
-        next
+        if let Some(other) = self.overlapping(range) {
+            let (region, other) = (other.to_string(), other.range());
+            return Err(RegisterError::Overlaps { wanted: range, region, range: other });
+        }
+        let at = self.regions.partition_point(|r| r.range().first_page() < range.first_page());
+        self.regions.insert(at, region.clone());
+        if let Some(name) = region.shared_name() {
+            self.by_name.insert(name.clone(), region.clone());
+        }
+        Ok(())
     }
 
     pub(crate) fn without_region(&self, region: &Region) -> Self {
@@ -140,7 +145,7 @@ impl World {
     }
 
     /// The first region that overlaps `range`.
-    pub(crate) fn overlapping(&self, range: PageRange) -> Option<&Region> {
+    fn overlapping(&self, range: PageRange) -> Option<&Region> {
         let behind = self.regions.partition_point(|r| r.range().end_page() <= range.first_page());
         self.regions.get(behind).filter(|r| r.range().overlaps(range))
     }
