@@ -203,8 +203,9 @@ impl Cma {
         all.iter().for_each(|early| early.reserve(reserver));
         // What was replaced meanwhile and has memory by now stays.
         let mut setup = self.setup();
-        let kept: HashSet<EarlyHandle> = setup.early().cloned().collect();
-        let replaced = all.iter().filter(|early| early.reserved().is_some() && !kept.contains(early));
+        let kept: HashSet<usize> = setup.early().map(EarlyHandle::number).collect();
+        let replaced =
+            all.iter().filter(|early| early.reserved().is_some() && !kept.contains(&early.number()));
         setup.single.extend(replaced.cloned());
         all
     }

@@ -6,7 +6,6 @@ use crate::region::{AllocatorChoice, Region};
 use crate::register::RegisterError;
 use crate::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A region that still needs memory.
@@ -137,12 +136,6 @@ pub(crate) struct Early {
     memory: Mutex<Option<Box<dyn Memory>>>,
 }
 
-impl Hash for EarlyHandle {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.0).hash(state);
-    }
-}
-
 impl PartialEq for EarlyHandle {
     /// Whether both are handles to the same early region.
     fn eq(&self, other: &Self) -> bool {
@@ -153,6 +146,11 @@ impl PartialEq for EarlyHandle {
 impl Eq for EarlyHandle {}
 
 impl EarlyHandle {
+    /// A number that this early region has for itself as long as there is a handle to it.
+    pub(crate) fn number(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
         let request = region.request()?;
         Ok(EarlyHandle::of((region, request)))

@@ -3,6 +3,7 @@
 use crate::config::{Bank, Bytes, Growth, Platform};
 use crate::memory::Memory;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use std::ops::Range;
 
 /// What an early region needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +128,8 @@ pub struct Banks {
     growth: Growth,
     /// Ascending, disjoint.
     reserved: Vec<PageRange>,
+    /// What of the banks is not reserved: ascending, each within one bank, no two of one bank touch.
+    free: Vec<PageRange>,
 }
 
 impl Banks {
@@ -142,7 +145,9 @@ impl Banks {
             let joined = apart.extract_if(.., |other| touches(other)).fold(*bank, hull);
             apart.insert(at, joined);
         }
-        Banks { banks: apart, growth, reserved: Vec::new() }
+        let mut free = apart.clone();
+        free.sort_unstable_by_key(|bank| bank.first_page());
+        Banks { banks: apart, growth, reserved: Vec::new(), free }
     }
 
     /// The memory of a board.
@@ -174,6 +179,10 @@ impl Banks {
             _ if range.pages() == Pages::ZERO => Ok(()),
             _ => {
                 self.reserved.insert(at, range);
+                let cut = overlapping(&self.free, range);
+                let left: Vec<_> =
+                    self.free[cut.clone()].iter().flat_map(|free| without(*free, range)).collect();
+                self.free.splice(cut, left);
                 Ok(())
             }
         }
@@ -184,25 +193,21 @@ impl Banks {
         let at = self.behind(range.first_page());
         if self.reserved.get(at) == Some(&range) {
             self.reserved.remove(at);
+            for bank in &self.banks {
+                let Some(part) = common(*bank, range) else { continue };
+                // With the free ranges of the bank that it touches it is one.
+                let first = part.first_page().saturating_sub(1).max(bank.first_page());
+                let end = (part.end_page() + 1).min(bank.end_page());
+                let joined = overlapping(&self.free, PageRange::from_pages(first, end - first));
+                let whole = self.free[joined.clone()].iter().copied().fold(part, hull);
+                self.free.splice(joined, [whole]);
+            }
         }
     }
 
     /// The number of the first reserved range that ends behind page `first`.
     fn behind(&self, first: u64) -> usize {
         self.reserved.partition_point(|reserved| reserved.end_page() <= first)
-    }
-
-    /// The free ranges of `bank`, ascending.
-    fn free(&self, bank: PageRange) -> impl Iterator<Item = PageRange> {
-        let edges = self.reserved.iter().filter(move |r| r.overlaps(bank));
-        let mut from = bank.first_page();
-        edges.map(|r| (r.first_page(), r.end_page())).chain([(bank.end_page(), bank.end_page())]).filter_map(
-            move |(taken, end)| {
-                let free = (from < taken).then(|| PageRange::from_pages(from, taken - from));
-                from = from.max(end);
-                free
-            },
-        )
     }
 
     fn place(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
@@ -220,13 +225,13 @@ impl Banks {
         }
         let mut largest = Pages::ZERO;
         for bank in &self.banks {
-            let mut found = self.free(*bank).filter_map(|free| {
+            let mut found = self.free[overlapping(&self.free, *bank)].iter().filter_map(|free| {
                 largest = largest.max(free.pages());
-                place_in(free, request, self.growth)
+                place_in(*free, request, self.growth)
             });
             let place = match self.growth {
                 Growth::Up => found.next(),
-                Growth::Down => found.last(),
+                Growth::Down => found.next_back(),
             };
             if let Some(place) = place {
                 return Ok(place);
@@ -234,6 +239,28 @@ impl Banks {
         }
         Err(ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest })
     }
+}
+
+/// Which of `ranges`, ascending and disjoint, have a page of `range`.
+fn overlapping(ranges: &[PageRange], range: PageRange) -> Range<usize> {
+    let first = ranges.partition_point(|other| other.end_page() <= range.first_page());
+    let end = ranges.partition_point(|other| other.first_page() < range.end_page());
+    first..end.max(first)
+}
+
+/// The pages that both have.
+fn common(one: PageRange, other: PageRange) -> Option<PageRange> {
+    let first = one.first_page().max(other.first_page());
+    let end = one.end_page().min(other.end_page());
+    (first < end).then(|| PageRange::from_pages(first, end - first))
+}
+
+/// What is left of `whole` in front of `taken` and behind it.
+fn without(whole: PageRange, taken: PageRange) -> impl Iterator<Item = PageRange> {
+    let (first, end) = (whole.first_page(), whole.end_page());
+    let parts = [(first, end.min(taken.first_page())), (first.max(taken.end_page()), end)];
+    let parts = parts.into_iter().filter(|(first, end)| first < end);
+    parts.map(|(first, end)| PageRange::from_pages(first, end - first))
 }
 
 /// The smallest range that has both.

@@ -108,16 +108,26 @@ fn what_is_withheld_is_given_to_nobody_also_where_a_bank_has_a_part_of_it() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Against a bit for each page: what is placed is free, aligned and in one bank, and what is refused fits nowhere.
+    /// Against a bit for each page: what is placed is free, aligned and in one bank, what is refused fits nowhere, and what is
+    /// given back is free again.
     #[test]
     fn placing_is_right_and_exhaustive(
         down: bool,
-        asked in proptest::collection::vec((1..40u64, 0..7u32, proptest::option::of(0..0x60u64)), 1..30),
+        asked in proptest::collection::vec(
+            (1..40u64, 0..7u32, proptest::option::of(0..0x60u64), proptest::option::of(any::<prop::sample::Index>())),
+            1..60,
+        ),
     ) {
         let mut banks = Banks::new(&[Bank::new(0x3000, 0x21000), Bank::new(0x30000, 0x10000)], if down { Growth::Down } else { Growth::Up });
         let in_bank = |page: u64| match page { 3..0x24 => 1, 0x30..0x40 => 2, _ => 0 };
         let mut free: Vec<bool> = (0..0x100).map(|page| in_bank(page) > 0).collect();
-        for (pages, log2, wish) in asked {
+        let mut placed: Vec<PageRange> = Vec::new();
+        for (pages, log2, wish, back) in asked {
+            if let Some(back) = back.filter(|_| !placed.is_empty()) {
+                let range = placed.swap_remove(back.index(placed.len()));
+                banks.give_back(range);
+                (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = in_bank(p) > 0);
+            }
             let step = 1u64 << log2;
             let fits = |first: u64, free: &[bool]| first.is_multiple_of(step)
                 && (first..first + pages).all(|p| free[p as usize] && in_bank(p) == in_bank(first));
@@ -128,6 +138,7 @@ proptest! {
                     prop_assert!(wish.is_none_or(|page| page == range.first_page()));
                     prop_assert!(fits(range.first_page(), &free));
                     (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = false);
+                    placed.push(range);
                 }
                 Err(_) => match wish {
                     Some(page) => prop_assert!(!fits(page, &free)),
