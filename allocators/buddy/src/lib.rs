@@ -48,9 +48,10 @@
 //!
 //! # Parameters
 //!
-//! `max-order=N`: blocks of more than 2^N pages are not made. Where all chunks of a region are of one
-//! size, 2^N pages, that saves every split and every merge. The price is that larger requests and alignments
-//! are always looked for in runs, and that a run costs a step for each 64 of its blocks.
+//! `max-order=N`, with N from 0 to 52 ([`MAX_ORDER`]): blocks of more than 2^N pages are not made.
+//! Where all chunks of a region are of one size, 2^N pages, that saves every split and every merge.
+//! The price is that larger requests and alignments are always looked for in runs, and that a run
+//! costs a step for each 64 of its blocks.
 //!
 //! # What it leaves out
 //!
@@ -75,6 +76,9 @@ use cma_bits::BitTree;
 /// The most runs that one request looks at. In regions nearly full, four times as many save one refusal in ten at best, and
 /// double the time of the average request.
 pub const RUNS: usize = 16;
+
+/// The largest order that `max-order` takes: no region has more than 2^52 pages.
+pub const MAX_ORDER: u32 = PageRange::ADDRESS_SPACE_PAGES.ilog2();
 
 /// The buddy allocator. See the crate's documentation.
 #[derive(Debug)]
@@ -108,12 +112,19 @@ impl Allocator for Buddy {
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         let mut params = Params::parse(params)?;
-        let max_order = params.number("max-order")?;
+        let max_order = match params.number("max-order")? {
+            None => MAX_ORDER,
+            Some(order) => {
+                u32::try_from(order).ok().filter(|order| *order <= MAX_ORDER).ok_or_else(|| {
+                    let reason = format!("parameter \"max-order\" takes 0 to {MAX_ORDER}, found \"{order}\"");
+                    InitError::new(reason)
+                })?
+            }
+        };
         params.finish()?;
         if region.pages() == Pages::ZERO || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
             return Err(InitError::new(format!("the region {region} is no part of an address space")));
         }
-        let max_order = max_order.map_or(u32::MAX, |order| u32::try_from(order).unwrap_or(u32::MAX));
         let free = Blocks::new(region, max_order)
             .map_err(|reason| InitError::new(format!("the region {region} is too large: {reason}")))?;
         Ok(Buddy { free })

@@ -105,7 +105,12 @@ fn parameters_that_are_no_order_are_refused() {
     let refusal = |params| Buddy::new(PageRange::from_pages(0, 8), params).unwrap_err().to_string();
     assert!(refusal("max-order=x").contains("takes a number"));
     assert!(refusal("min-order=1").contains("max-order"));
-    let most = buddy(0, 8, "max-order=18446744073709551615");
+    for order in ["53", "99", "4294967296", "18446744073709551615"] {
+        let (params, found) = (format!("max-order={order}"), format!("found \"{order}\""));
+        let refused = Buddy::new(PageRange::from_pages(0, 8), &params).unwrap_err().to_string();
+        assert_eq!(refused, format!("parameter \"max-order\" takes 0 to 52, {found}"));
+    }
+    let most = buddy(0, 8, "max-order=52");
     assert_eq!(most.free.largest_order(), Some(3));
 }
 
