@@ -46,11 +46,15 @@
 //! word or the one after it, whose bound is raised if need be. *Free* finds the ends of the hole that
 //! arises and raises the bound where it begins.
 //!
-//! A class says nothing about alignment, and little about the lengths within it. A search that has
-//! looked into [`VAIN`] words in vain therefore makes the tree of `reaches` for its alignment,
-//! which may be one page, and asks that from then on. It counts pages and looks only at aligned
-//! places, so it is wrong only where it is outdated. Only alignments with more than [`VAIN`] cells
-//! in the region need a tree. For the others each cell is looked at.
+//! A class says nothing about alignment, and little about the lengths within it. A search can look
+//! into a word with a true bound in vain, and the next search looks into it again. The allocator
+//! counts such looks, and takes off [`USUAL`] for each search. When the count reaches [`VAIN`], the
+//! search that is under way makes the tree of `reaches` for its alignment, which may be one page.
+//! Searches with this alignment then ask the tree. It counts pages and looks only at aligned
+//! places, so it is wrong only where it is outdated. Ordinary loads stay below the count and pay
+//! for no tree. As loads change, a tree is dropped when as many holes arose as the region has
+//! pages. If it is still needed, the count soon makes it again. Only alignments with more than
+//! [`FEW`] cells in the region need a tree. For the others each cell is looked at.
 //!
 //! # Cost
 //!
@@ -58,16 +62,19 @@
 //! steps. Any other request, of whatever size and alignment and however the holes lie, takes
 //! O(log16 n) for each place that it looks at:
 //!
-//! - at most twice [`VAIN`] places, as long as its alignment has no tree;
-//! - then the right one, and outdated ones before it, which are corrected at once. Each chunk that
-//!   is placed or freed makes at most two bounds outdated in each tree, so there are no more of
-//!   them than chunks were placed and freed before.
+//! - the right one;
+//! - outdated ones before it, which are corrected at once. Each chunk that is placed or freed makes
+//!   at most two bounds outdated in `longest` and in each tree, so there are no more of them than
+//!   chunks were placed and freed before;
+//! - without a tree for its alignment, others in vain: at most [`VAIN`], and [`USUAL`] for each
+//!   request over a long run; or [`USUAL`] and [`FEW`], if the alignment has few cells.
 //!
 //! So the cost of a long run grows with the logarithm, and a single request can have to correct
 //! what many before it left behind. Making a tree takes a step for each 64 pages and O(log n) for
-//! each hole, once for each alignment in an allocator's life. From then on every placing and
-//! freeing takes O(log16 n) more, mostly one step, for each tree; there are at most log2 n of
-//! them. A chunk of `m` pages takes m / 4096 more. Nothing depends on the number of chunks.
+//! each hole, at most once for each alignment while as many holes arise as the region has pages.
+//! As long as there is a tree, every placing and freeing takes O(log16 n) more, mostly one step;
+//! there are at most log2 n trees. A chunk of `m` pages takes m / 4096 more. Nothing depends on the
+//! number of chunks.
 //! [`largest_hole`](Allocator::largest_hole) looks at the words whose bound is not below the
 //! largest hole so far: in the worst case, all holes alike, at every word.
 //!
@@ -75,7 +82,7 @@
 //! from the system, which costs nothing until it is touched, but for a bit a word. The tree of an
 //! alignment takes 0.53 bits a page more, 17 KiB for a gigabyte; above 256 KiB half as much for
 //! each doubling; all trees that there can be together 4.3 bits a page. A tree for which there is
-//! no memory is not made, and the search goes on word by word.
+//! no memory is not made, and the search looks at all cells.
 //!
 //! # What it leaves out
 //!
@@ -98,8 +105,15 @@ use pages::Pages;
 use peaks::{Peaks, class_of};
 use reaches::Reach;
 
-/// How many words a search looks into in vain before it makes a tree for its alignment.
-pub const VAIN: u64 = 64;
+/// How many words searches look into in vain, beyond [`USUAL`] for each, before one of them makes
+/// the tree of its alignment.
+pub const VAIN: u64 = 512;
+
+/// How many words a search may look into in vain: the upkeep of a tree would cost about as much.
+pub const USUAL: u64 = 8;
+
+/// How many cells an alignment may have to do without a tree.
+pub const FEW: u64 = 64;
 
 /// The bitmap allocator. See the crate's documentation.
 #[derive(Debug)]
@@ -108,6 +122,9 @@ pub struct Bitmap {
     pages: Pages,
     longest: Peaks,
     reaches: Vec<Reach>,
+    /// How many words with a true bound searches looked into in vain, less [`USUAL`] for each
+    /// search, but not below 0.
+    vain: u64,
     /// How many words were looked into for a place.
     #[cfg(test)]
     looks: std::cell::Cell<u64>,
@@ -136,6 +153,7 @@ impl Bitmap {
             pages,
             longest,
             reaches: Vec::new(),
+            vain: 0,
             #[cfg(test)]
             looks: std::cell::Cell::new(0),
         })
@@ -215,9 +233,9 @@ impl Bitmap {
         self.last_hole(word, begun).map_or(0, Span::pages).max(word::longest_run(!0, begun))
     }
 
-    /// Lowers the bound of `word` to what is true.
-    fn settle(&mut self, word: u64) {
-        self.longest.lower(word, class_of(self.longest_in(word)));
+    /// Lowers the bound of `word` to what is true, and answers whether it was higher.
+    fn settle(&mut self, word: u64) -> bool {
+        self.longest.lower(word, class_of(self.longest_in(word)))
     }
 
     /// Takes `place`, which is free and part of a hole that begins in `word`.
@@ -241,9 +259,15 @@ impl Bitmap {
     #[inline]
     fn note(&mut self, hole: Span) {
         self.longest.raise(hole.first / 64, class_of(hole.pages()));
-        for reach in &mut self.reaches {
-            reach.note(hole);
+        if !self.reaches.is_empty() {
+            self.note_reaches(hole);
         }
+    }
+
+    /// The same in the trees of alignments. A tree that is old enough is dropped.
+    #[inline(never)]
+    fn note_reaches(&mut self, hole: Span) {
+        self.reaches.retain_mut(|reach| reach.note(hole));
     }
 }
 

@@ -136,23 +136,24 @@ impl Peaks {
         }
     }
 
-    /// Lowers the bound of `word` to `class`, if it is higher.
+    /// Lowers the bound of `word` to `class`, and answers whether it was higher.
     #[inline]
-    pub(crate) fn lower(&mut self, mut word: u64, mut class: u8) {
-        for start in &self.starts[..self.starts.len() - 1] {
+    pub(crate) fn lower(&mut self, mut word: u64, mut class: u8) -> bool {
+        for (level, start) in self.starts[..self.starts.len() - 1].iter().enumerate() {
             let node = &mut self.nodes[start + at(word >> 4)];
             let before = node.get(word);
             if before <= class {
-                return;
+                return level > 0;
             }
             node.set(word, class);
             // Mostly another byte is as high as this one was, and the levels above stay.
             if node.first(before) < 16 {
-                return;
+                return true;
             }
             class = node.maximum();
             word >>= 4;
         }
+        true
     }
 
     /// The lowest word from `from` on with a bound of at least `class`, which is not 0.

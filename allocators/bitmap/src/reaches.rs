@@ -56,6 +56,8 @@ pub(crate) struct Reach {
     pub(crate) grid: Grid,
     /// By cell. An upper bound.
     most: Maxima,
+    /// How many more holes are noted before the tree is dropped.
+    left: u64,
 }
 
 /// `pages` as it is noted. What is above stands for itself and everything larger: 16 TiB.
@@ -67,7 +69,7 @@ fn noted(pages: u64) -> u32 {
 impl Reach {
     /// No hole in a region of `pages` pages.
     pub(crate) fn new(grid: Grid, pages: u64) -> Result<Self, TooLarge> {
-        Ok(Reach { grid, most: Maxima::new(grid.cells(pages))? })
+        Ok(Reach { grid, most: Maxima::new(grid.cells(pages))?, left: pages })
     }
 
     /// The cell of the first aligned place in `hole`, and what can be had there.
@@ -80,10 +82,19 @@ impl Reach {
 
     /// Takes note that there is `hole`.
     #[inline]
-    pub(crate) fn note(&mut self, hole: Span) {
+    pub(crate) fn raise(&mut self, hole: Span) {
         if let Some((cell, pages)) = self.first_in(hole) {
             self.most.raise(cell, noted(pages));
         }
+    }
+
+    /// The same for a hole that arose since the tree was made, and answers whether to keep the
+    /// tree: it is kept until as many holes arose as the region has pages.
+    #[inline]
+    pub(crate) fn note(&mut self, hole: Span) -> bool {
+        self.raise(hole);
+        self.left -= 1;
+        self.left > 0
     }
 
     /// Lowers the bound of `cell` to what is true.

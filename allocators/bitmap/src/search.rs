@@ -2,45 +2,57 @@
 
 use crate::peaks::class_of;
 use crate::reaches::{Grid, Reach};
-use crate::{Bitmap, Span, VAIN, word};
+use crate::{Bitmap, FEW, Span, USUAL, VAIN, word};
 use cma_bits::TooLarge;
 
 impl Bitmap {
     /// The lowest place for `pages` pages, aligned, and the word that its hole begins in.
     pub(crate) fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
         if let Some(reach) = self.reaches.iter().position(|reach| reach.grid.alignment == alignment) {
-            let place = self.find_reaching(reach, pages)?;
-            return Some((place, self.pages.free_from(place.first) / 64));
+            return self.find_reaching(reach, pages);
         }
-        let (class, mut from, mut vain) = (class_of(pages), 0, 0);
+        self.vain = self.vain.saturating_sub(USUAL);
+        let (class, mut from) = (class_of(pages), 0);
         while let Some(word) = self.longest.next(from, class) {
             if let Some(place) = self.place_in(word, pages, alignment) {
                 return Some((place, word));
             }
-            self.settle(word);
-            from = word + 1;
-            vain += 1;
-            if vain == VAIN {
-                let grid = Grid::new(self.region.first_page(), alignment);
-                let cells = grid.cells(self.pages.count());
-                if cells <= VAIN {
-                    let place = (0..cells).find_map(|cell| self.place_in_cell(grid, cell, pages))?;
-                    return Some((place, self.pages.free_from(place.first) / 64));
-                }
-                if self.keep_reach(grid).is_ok() {
-                    return self.find(pages, alignment);
+            // Lowering an outdated bound is work that an earlier request left. Only a look at a
+            // word with a true bound repeats in the next search.
+            if !self.settle(word) {
+                self.vain += 1;
+                if self.vain >= VAIN {
+                    return self.find_exactly(pages, alignment);
                 }
             }
+            from = word + 1;
         }
         None
     }
 
-    /// The lowest place for `pages` pages by the tree number `reach`.
-    fn find_reaching(&mut self, reach: usize, pages: u64) -> Option<Span> {
+    /// The same without regard to classes, by the tree for the alignment, which it makes. Where
+    /// there are few cells, or there is no memory for a tree, it looks at every cell.
+    #[cold]
+    fn find_exactly(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
+        let grid = Grid::new(self.region.first_page(), alignment);
+        let cells = grid.cells(self.pages.count());
+        if cells > FEW {
+            self.vain = 0;
+            if self.keep_reach(grid).is_ok() {
+                return self.find(pages, alignment);
+            }
+        }
+        let place = (0..cells).find_map(|cell| self.place_in_cell(grid, cell, pages))?;
+        Some((place, self.pages.free_from(place.first) / 64))
+    }
+
+    /// The same by the tree number `reach`.
+    #[inline(never)]
+    fn find_reaching(&mut self, reach: usize, pages: u64) -> Option<(Span, u64)> {
         let (grid, mut from) = (self.reaches[reach].grid, 0);
         while let Some(cell) = self.reaches[reach].next(from, pages) {
             if let Some(place) = self.place_in_cell(grid, cell, pages) {
-                return Some(place);
+                return Some((place, self.pages.free_from(place.first) / 64));
             }
             let most = self.reach_in(grid.word_of(cell), grid.alignment);
             self.reaches[reach].settle(cell, most);
@@ -71,10 +83,9 @@ impl Bitmap {
     }
 
     /// Makes the tree for an alignment.
-    #[cold]
     pub(crate) fn keep_reach(&mut self, grid: Grid) -> Result<(), TooLarge> {
         let mut reach = Reach::new(grid, self.pages.count())?;
-        self.each_hole(|hole| reach.note(hole));
+        self.each_hole(|hole| reach.raise(hole));
         self.reaches.push(reach);
         Ok(())
     }
