@@ -108,8 +108,8 @@ pub enum ReserveError {
 /// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
 ///
 /// A region without a start wish goes into the first bank that holds it, at its lowest or highest
-/// place that is free and aligned. Banks that touch or overlap are one bank, which takes the place
-/// of the first of them; empty ones are none.
+/// place that is free and aligned. Banks that touch or overlap are one bank: a region may cross from
+/// one to the other, and does if neither holds it alone. Empty ones are none.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth};
@@ -123,7 +123,9 @@ pub enum ReserveError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Banks {
-    /// In the order in which they are filled. None is empty, and no two touch.
+    /// As they were given, in the order in which they are filled.
+    given: Vec<PageRange>,
+    /// The same, with those that touch joined. None is empty, and no two touch.
     banks: Vec<PageRange>,
     growth: Growth,
     /// Ascending, disjoint.
@@ -145,9 +147,10 @@ impl Banks {
             let joined = apart.extract_if(.., |other| touches(other)).fold(*bank, hull);
             apart.insert(at, joined);
         }
+        let given = banks.iter().map(|Bank(bank)| *bank).collect();
         let mut free = apart.clone();
         free.sort_unstable_by_key(|bank| bank.first_page());
-        Banks { banks: apart, growth, reserved: Vec::new(), free }
+        Banks { given, banks: apart, growth, reserved: Vec::new(), free }
     }
 
     /// The memory of a board.
@@ -223,21 +226,21 @@ impl Banks {
             let within = self.banks.iter().any(|bank| wanted.within(*bank));
             return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
         }
-        let mut largest = Pages::ZERO;
-        for bank in &self.banks {
-            let mut found = self.free[overlapping(&self.free, *bank)].iter().filter_map(|free| {
-                largest = largest.max(free.pages());
-                place_in(*free, request, self.growth)
-            });
-            let place = match self.growth {
-                Growth::Up => found.next(),
-                Growth::Down => found.next_back(),
-            };
-            if let Some(place) = place {
-                return Ok(place);
-            }
+        let place = self.given.iter().chain(&self.banks).find_map(|bank| self.place_within(*bank, request));
+        place.ok_or_else(|| {
+            let largest = self.free.iter().map(|free| free.pages()).max().unwrap_or_default();
+            ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest }
+        })
+    }
+
+    /// The lowest or highest place within `bank`.
+    fn place_within(&self, bank: PageRange, request: &ReserveRequest) -> Option<PageRange> {
+        let mut free = self.free[overlapping(&self.free, bank)].iter();
+        let place = |free: &PageRange| place_in(common(*free, bank)?, request, self.growth);
+        match self.growth {
+            Growth::Up => free.find_map(place),
+            Growth::Down => free.rev().find_map(place),
         }
-        Err(ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest })
     }
 }
 

@@ -81,6 +81,13 @@ fn banks_that_touch_or_overlap_are_one_bank() {
     let mut banks = banks_of(&[(16, 16), (32, 32)]);
     assert_eq!(banks.set_aside(&request(4, 0, Some(30 << 12))).unwrap(), PageRange::from_pages(30, 4));
     assert_eq!(banks.set_aside(&request(30, 0, None)).unwrap(), PageRange::from_pages(34, 30));
+    // What one of them holds alone is within the first that does; what none holds crosses the seam.
+    for growth in [Growth::Up, Growth::Down] {
+        let two = Banks::new(&[Bank::new(0x10000, 0x10000), Bank::new(0x20000, 0x20000)], growth);
+        let place = |pages| two.clone().set_aside(&request(pages, 0, None)).unwrap();
+        assert!(place(3).end_page() <= 32 && place(17).first_page() >= 32, "{growth:?}");
+        assert!(place(33).first_page() < 32 && place(33).end_page() > 32, "{growth:?}");
+    }
     let none = banks_of(&[]).set_aside(&request(1, 0, None)).unwrap_err();
     assert!(none.to_string().ends_with("the largest free piece is 0"), "{none}");
 }
