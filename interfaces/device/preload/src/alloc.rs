@@ -39,8 +39,10 @@ pub(crate) fn control(file: OpenFile, request: u32, argument: *mut c_void) -> Re
     let chunk = loop {
         match connection.chunk(&request)? {
             Ok((chunk, _)) => break chunk,
+            // Another thread or process has given the file a chunk since.
+            Err(Errno::BADFD | Errno::BUSY) if file.had_chunk() => return Err(Errno::BADFD),
             // Another thread or process is about to keep the chunk in the file, or was killed before it could.
-            Err(Errno::BADFD | Errno::BUSY) if !file.had_chunk() && Instant::now() < until => pause(),
+            Err(Errno::BADFD | Errno::BUSY) if Instant::now() < until => pause(),
             Err(errno) => return Err(errno),
         }
     };
