@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// How long it is tried. What this process may not kill, because it runs for another user by now,
 /// is left.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kills and reaps every descendant. It never sleeps: of a process that goes on as its own child,
 /// again and again, only few are met between two steps, and on a machine with much to do whoever
@@ -22,10 +22,14 @@ pub(super) fn end_descendants() {
         for child in children() {
             let _ = kill_process(child, Signal::KILL);
         }
-        // Each one that ends may bring further ones.
-        match wait(WaitOptions::NOHANG) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return,
+        // All that have ended are reaped before the next look: they are children, too, and a look at
+        // thousands of them takes longer than the living one needs to fork and exit.
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => break,
+                Err(_) => return,
+            }
         }
     }
 }
