@@ -1,5 +1,5 @@
-//! What the framework's events cost a request: when nobody listens, when somebody listens to what changes and to refusals alone, and
-//! when every request is told.
+//! What the framework's events cost a request: when nobody listens, when somebody listens to what
+//! changes and to refusals alone, and when every request is told.
 //!
 //! ```text
 //! cargo bench -p cma-benches --bench events --features without-events   # compiled out
@@ -44,7 +44,10 @@ fn events(criterion: &mut Criterion) {
     let mut workload = Workload::mixed();
     workload.measured.truncate(400_000);
     let mut group = criterion.benchmark_group("events");
-    group.sample_size(20).warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(3));
+    group
+        .sample_size(20)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3));
     group.throughput(Throughput::Elements(workload.measured.len() as u64 / 2));
     let mut run = |name: &str| {
         group.bench_function(name, |bencher| {

@@ -1,6 +1,6 @@
-//! Criterion's view of the contestants: the first hundred thousand operations of each workload, from a fresh setup; and how
-//! their time grows with the number of live chunks, of which criterion draws a chart in
-//! `target/criterion/growth/report/lines.svg`.
+//! Criterion's view of the contestants: the first hundred thousand operations of each workload,
+//! from a fresh setup; and how their time grows with the number of live chunks, of which criterion
+//! draws a chart in `target/criterion/growth/report/lines.svg`.
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use cma_benches::framework::{self, ByDevice, ByNames};
@@ -46,8 +46,9 @@ fn placing(criterion: &mut Criterion) {
     }
 }
 
-/// No throughput is given: criterion would draw the chart over it instead of over the number of chunks.
-/// A region at 93 % is too full for buddies and bitmaps to serve everything: part of their time is refusals.
+/// No throughput is given: criterion would draw the chart over it instead of over the number of
+/// chunks. A region at 93 % is too full for buddies and bitmaps to serve everything: part of their
+/// time is refusals.
 fn growth(criterion: &mut Criterion) {
     let mut group = short_group(criterion, "growth");
     for live in [1_000, 4_000, 16_000, 64_000] {
@@ -64,7 +65,10 @@ fn growth(criterion: &mut Criterion) {
 /// A sample is a whole replay, so a few of them say enough.
 fn short_group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(1));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(1));
     group
 }
 

@@ -1,9 +1,14 @@
-//! Every figure that is quoted, in one run: what the workloads take, ours beside the peers', and the aims beside what was
-//! reached, as Markdown on standard output.
+//! Every figure that is quoted, in one run: what the workloads take, ours beside the peers', and
+//! the aims beside what was reached, as Markdown on standard output.
 //!
-//! All contestants take a turn in each of several rounds, each time in another order, so that the machine's moods hit all
-//! alike. Times are medians of the rounds; a ratio is taken in each round, and the median of the ratios is given.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program whose purpose is to print a table")]
+//! All contestants take a turn in each of several rounds, each time in another order, so that the
+//! machine's moods hit all alike. Times are medians of the rounds; a ratio is taken in each round,
+//! and the median of the ratios is given.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program whose purpose is to print a table"
+)]
 
 use clap::Parser;
 use cma_benches::contestant::CONTESTANTS;
@@ -23,7 +28,8 @@ struct Arguments {
     /// How often each contestant takes its turn; an odd number.
     #[arg(long, short, default_value_t = 7)]
     rounds: usize,
-    /// Minutes more: W4 with a million chunks, and peers on workloads on which they take microseconds.
+    /// Minutes more: W4 with a million chunks, and peers on workloads on which they take
+    /// microseconds.
     #[arg(long)]
     heavy: bool,
     /// Cargo says so to every bench.
@@ -120,7 +126,8 @@ fn measure(arguments: &Arguments) -> Measured {
             order.rotate_left(round % CONTESTANTS.len());
             for entry in order {
                 if (entry.serves)(workload) && (arguments.heavy || !(entry.is_heavy)(workload)) {
-                    let place = measured.placing.entry((workload.name.clone(), entry.name)).or_default();
+                    let place =
+                        measured.placing.entry((workload.name.clone(), entry.name)).or_default();
                     place.push((entry.replay)(workload));
                 }
             }
@@ -140,7 +147,8 @@ fn measure(arguments: &Arguments) -> Measured {
 
 /// Asks the program `memory`, in which the heap is counted: counting would cost time here.
 fn memory() -> Vec<(String, [f64; 2])> {
-    let output = Command::new(env!("CARGO_BIN_EXE_memory")).output().expect("cargo builds the program");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_memory")).output().expect("cargo builds the program");
     let text = String::from_utf8(output.stdout).expect("the program writes text");
     let line = |line: &str| {
         let mut fields = line.split('\t');
@@ -177,7 +185,8 @@ fn head(cells: &[&str]) {
     row(cells.iter().map(|_| String::from("---")));
 }
 
-/// Time and its ratio for each workload, then refusals and packing where they are hardest to avoid: what a reader looks for first.
+/// Time and its ratio for each workload, then refusals and packing where they are hardest to avoid:
+/// what a reader looks for first.
 fn side_by_side(measured: &Measured) {
     println!(
         "\n## Side by side: nanoseconds per allocation and free, and in brackets the ratio to offset-allocator, or to range-alloc"
@@ -185,12 +194,15 @@ fn side_by_side(measured: &Measured) {
     let names = CONTESTANTS.map(|entry| entry.name);
     head(&[&[""], &names[..]].concat());
     for (workload, title) in ROWS {
-        let peer = [OFFSET, RANGES].into_iter().find(|peer| measured.outcomes(workload, peer).is_some());
+        let peer =
+            [OFFSET, RANGES].into_iter().find(|peer| measured.outcomes(workload, peer).is_some());
         let cells = names.map(|name| {
             let times = measured.times(workload, name);
             match peer {
                 _ if times.is_empty() => String::new(),
-                Some(peer) => format!("{:.0} ({:.2})", median(&times), measured.ratio(workload, name, peer)),
+                Some(peer) => {
+                    format!("{:.0} ({:.2})", median(&times), measured.ratio(workload, name, peer))
+                }
                 None => format!("{:.0}", median(&times)),
             }
         });
@@ -222,7 +234,8 @@ fn per_contestant(measured: &Measured, cell: impl Fn(&[Outcome]) -> String) {
     let names = CONTESTANTS.map(|entry| entry.name);
     head(&[&[""], &names[..]].concat());
     for (workload, title) in ROWS {
-        let cells = names.map(|name| measured.outcomes(workload, name).map(&cell).unwrap_or_default());
+        let cells =
+            names.map(|name| measured.outcomes(workload, name).map(&cell).unwrap_or_default());
         if cells.iter().any(|cell| !cell.is_empty()) {
             row([title.to_owned()].into_iter().chain(cells));
         }
@@ -271,9 +284,11 @@ fn aims(measured: &Measured) {
 fn list(measured: &Measured) -> Vec<Aim> {
     let aim = |what, wanted, reached| Aim { what, wanted, reached };
     let ratio = |workload, of, to| measured.ratio(workload, of, to);
-    let refused =
-        measured.outcomes("mixed", BEST_FIT).map_or(f64::NAN, |outcomes| outcomes[0].failures as f64);
-    let growth = median_ratio(&measured.times("live-100k", BEST_FIT), &measured.times("live-1k", BEST_FIT));
+    let refused = measured
+        .outcomes("mixed", BEST_FIT)
+        .map_or(f64::NAN, |outcomes| outcomes[0].failures as f64);
+    let growth =
+        median_ratio(&measured.times("live-100k", BEST_FIT), &measured.times("live-1k", BEST_FIT));
     let latency = median_ratio(&measured.latency[DEVICE], &measured.latency[OFFSET]);
     let memory = |at: usize| {
         let line = measured.memory.iter().find(|(name, _)| name == DEVICE);
@@ -282,8 +297,16 @@ fn list(measured: &Measured) -> Vec<Aim> {
     vec![
         aim("W1: best fit / offset-allocator", AtMost(1.0), ratio("mixed", BEST_FIT, OFFSET)),
         aim("W1: best fit's refusals", AtMost(0.0), refused),
-        aim("W1: framework by device / offset-allocator", AtMost(1.5), ratio("mixed", DEVICE, OFFSET)),
-        aim("W1: framework by names / offset-allocator", AtMost(2.0), ratio("mixed", NAMES, OFFSET)),
+        aim(
+            "W1: framework by device / offset-allocator",
+            AtMost(1.5),
+            ratio("mixed", DEVICE, OFFSET),
+        ),
+        aim(
+            "W1: framework by names / offset-allocator",
+            AtMost(2.0),
+            ratio("mixed", NAMES, OFFSET),
+        ),
         aim("W1: p99.9 of framework by device / offset-allocator", AtMost(2.0), latency),
         aim(
             "W1 powers of two: buddy / buddy_system_allocator",
@@ -291,13 +314,33 @@ fn list(measured: &Measured) -> Vec<Aim> {
             ratio("mixed-pow2", BUDDY, PEER_BUDDY),
         ),
         aim("W2: best fit / range-alloc", AtMost(0.45), ratio("video", BEST_FIT, RANGES)),
-        aim("W3: bitmap / bitmap-allocator", AtMost(0.5), ratio("pages", BITMAP, "bitmap-allocator")),
+        aim(
+            "W3: bitmap / bitmap-allocator",
+            AtMost(0.5),
+            ratio("pages", BITMAP, "bitmap-allocator"),
+        ),
         aim("W3: best fit / offset-allocator", AtMost(1.0), ratio("pages", BEST_FIT, OFFSET)),
         aim("W4: best fit, 100k / 1k live", AtMost(2.0), growth),
-        aim("W5: two threads on two regions / one thread", AtLeast(1.9), median(&measured.threads[0])),
-        aim("W5: two threads on one region / one thread", AtLeast(1.0), median(&measured.threads[1])),
-        aim("W6: bitmap / buddy_system_allocator", AtMost(1.0), ratio("huge-pages", BITMAP, PEER_BUDDY)),
-        aim("W6: buddy / buddy_system_allocator", AtMost(1.0), ratio("huge-pages", BUDDY, PEER_BUDDY)),
+        aim(
+            "W5: two threads on two regions / one thread",
+            AtLeast(1.9),
+            median(&measured.threads[0]),
+        ),
+        aim(
+            "W5: two threads on one region / one thread",
+            AtLeast(1.0),
+            median(&measured.threads[1]),
+        ),
+        aim(
+            "W6: bitmap / buddy_system_allocator",
+            AtMost(1.0),
+            ratio("huge-pages", BITMAP, PEER_BUDDY),
+        ),
+        aim(
+            "W6: buddy / buddy_system_allocator",
+            AtMost(1.0),
+            ratio("huge-pages", BUDDY, PEER_BUDDY),
+        ),
         aim("Bytes per live chunk, framework and best fit, W1", AtMost(64.0), memory(0)),
         aim("Bytes per live chunk, framework and best fit, W4 100k", AtMost(64.0), memory(1)),
     ]

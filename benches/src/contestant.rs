@@ -7,7 +7,8 @@ use crate::replay::{self, Outcome};
 use crate::workload::Workload;
 use cma_api::{Alignment, PageRange};
 
-/// An allocator under measurement. Calls are resolved at compile time, so that none pays for the comparison.
+/// An allocator under measurement. Calls are resolved at compile time, so that none pays for the
+/// comparison.
 pub trait Contestant: Sized {
     /// Its name in tables.
     const NAME: &'static str;
@@ -56,7 +57,12 @@ pub struct Entry {
 impl Entry {
     /// The entry of `C`.
     pub const fn of<C: Contestant>() -> Self {
-        Entry { name: C::NAME, serves: C::serves, is_heavy: C::is_heavy, replay: replay::replay::<C> }
+        Entry {
+            name: C::NAME,
+            serves: C::serves,
+            is_heavy: C::is_heavy,
+            replay: replay::replay::<C>,
+        }
     }
 }
 

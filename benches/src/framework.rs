@@ -1,5 +1,5 @@
-//! The whole path as a contestant: the map, the regions' locks and books, the border to a plug-in that was loaded from a
-//! library, and the algorithm behind it.
+//! The whole path as a contestant: the map, the regions' locks and books, the border to a plug-in
+//! that was loaded from a library, and the algorithm behind it.
 
 use crate::contestant::Contestant;
 use cma_api::{Alignment, PAGE_SIZE, PageRange};
@@ -57,8 +57,8 @@ fn from_library(name: &str) -> Plugin {
     Plugin::load(path).expect("a plug-in for this framework")
 }
 
-/// A framework with the plug-in of `S`, in which `region<n>` is the n-th of `regions`, and the device `camera<n>` may use it by
-/// the last of nine rules or more.
+/// A framework with the plug-in of `S`, in which `region<n>` is the n-th of `regions`, and the
+/// device `camera<n>` may use it by the last of nine rules or more.
 ///
 /// # Panics
 ///

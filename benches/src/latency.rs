@@ -6,7 +6,8 @@ use crate::workload::Workload;
 use cma_api::{Alignment, PageRange};
 use std::time::Instant;
 
-/// A contestant with a stop-watch. What looking at the clock takes, some 20 ns, is part of each time.
+/// A contestant with a stop-watch. What looking at the clock takes, some 20 ns, is part of each
+/// time.
 struct Timed<C> {
     contestant: C,
     nanoseconds: Vec<u32>,
@@ -39,10 +40,12 @@ impl<C: Contestant> Contestant for Timed<C> {
     }
 }
 
-/// What one of a thousand allocations of `workload`'s measured part takes at least, in nanoseconds of wall-clock time.
+/// What one of a thousand allocations of `workload`'s measured part takes at least, in nanoseconds
+/// of wall-clock time.
 pub fn one_in_a_thousand<C: Contestant>(workload: &Workload) -> f64 {
     let mut replay = Replay::<Timed<C>>::set_up(workload);
-    // The room is kept, and the measured part is given enough of it: a growing list would be timed otherwise.
+    // The room is kept, and the measured part is given enough of it: a growing list would be timed
+    // otherwise.
     replay.contestant_mut().nanoseconds = Vec::with_capacity(workload.measured.len());
     replay.run_measured();
     let times = &mut replay.contestant_mut().nanoseconds;

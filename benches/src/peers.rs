@@ -1,5 +1,5 @@
-//! Published crates as contestants. None of them knows addresses: they count pages from 0, which every workload's region
-//! allows because it starts at a multiple of every alignment.
+//! Published crates as contestants. None of them knows addresses: they count pages from 0, which
+//! every workload's region allows because it starts at a multiple of every alignment.
 
 use crate::contestant::Contestant;
 use crate::workload::{Op, Workload};
@@ -8,8 +8,8 @@ use buddy_system_allocator::FrameAllocator;
 use cma_api::{Alignment, PageRange};
 use std::ops::Range;
 
-/// Whether chunks lie aligned although nobody cares: only pages are asked for, or all are of one size and that is a
-/// multiple of their alignment.
+/// Whether chunks lie aligned although nobody cares: only pages are asked for, or all are of one
+/// size and that is a multiple of their alignment.
 fn is_aligned_by_itself(workload: &Workload) -> bool {
     let asked = || {
         workload.setup.iter().chain(&workload.measured).filter_map(|op| match *op {
@@ -19,14 +19,17 @@ fn is_aligned_by_itself(workload: &Workload) -> bool {
     };
     let size = asked().next().map_or(0, |(pages, _)| pages);
     asked().all(|(_, alignment)| alignment == Alignment::PAGE)
-        || asked().all(|(pages, alignment)| pages == size && pages.is_multiple_of(alignment.pages().get()))
+        || asked().all(|(pages, alignment)| {
+            pages == size && pages.is_multiple_of(alignment.pages().get())
+        })
 }
 
 fn size_of(region: PageRange) -> u32 {
     region.pages().get() as u32
 }
 
-/// `offset-allocator`: 256 bins over holes, no alignment. Refuses some requests that would fit, as it rounds up to a bin.
+/// `offset-allocator`: 256 bins over holes, no alignment. Refuses some requests that would fit, as
+/// it rounds up to a bin.
 #[allow(missing_debug_implementations, reason = "the crate's own prints the whole state")]
 pub struct Offset(offset_allocator::Allocator, u64);
 
@@ -35,9 +38,13 @@ impl Contestant for Offset {
     type Chunk = offset_allocator::Allocation;
 
     fn new(region: PageRange, most_live: u32) -> Self {
-        // A node for each chunk and for the hole in front of each, and two that it keeps in reserve.
+        // A node for each chunk and for the hole in front of each, and two that it keeps in
+        // reserve.
         let nodes = 2 * most_live + 3;
-        Offset(offset_allocator::Allocator::with_max_allocs(size_of(region), nodes), region.first_page())
+        Offset(
+            offset_allocator::Allocator::with_max_allocs(size_of(region), nodes),
+            region.first_page(),
+        )
     }
 
     fn serves(workload: &Workload) -> bool {
@@ -128,8 +135,8 @@ impl Contestant for Buddy {
     }
 }
 
-/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. It is the smallest one that holds a GiB of
-/// pages, as each level costs time.
+/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. It is the smallest one
+/// that holds a GiB of pages, as each level costs time.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
 pub struct Bitmap(Box<BitAlloc1M>, u64);
 

@@ -1,7 +1,8 @@
-//! Where the workloads' chance comes from: splitmix64, because its sequence is fixed by its definition and not by
-//! the version of a crate.
+//! Where the workloads' chance comes from: splitmix64, because its sequence is fixed by its
+//! definition and not by the version of a crate.
 
-/// Sebastiano Vigna's splitmix64 (after Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Sebastiano Vigna's splitmix64 (after Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", 2014).
 #[derive(Debug)]
 pub(crate) struct SplitMix64(u64);
 
@@ -18,13 +19,14 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, by the upper half of a product (the bias of 2^-32 is no concern here).
+    /// A number below `bound`, by the upper half of a product (the bias of 2^-32 is no concern
+    /// here).
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
-    /// A number of pages of which the logarithm is evenly spread from one page to `most` pages: bytes are drawn
-    /// and rounded up to a page.
+    /// A number of pages of which the logarithm is evenly spread from one page to `most` pages:
+    /// bytes are drawn and rounded up to a page.
     pub(crate) fn log_uniform_pages(&mut self, most: u32) -> u32 {
         let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         f64::from(most).powf(unit).ceil() as u32
@@ -38,7 +40,8 @@ mod tests {
     #[test]
     fn the_sequence_is_the_published_one() {
         let mut random = SplitMix64::new(1_234_567);
-        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
+        let expected =
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
         assert_eq!([random.next(), random.next(), random.next()], expected);
     }
 
@@ -51,7 +54,8 @@ mod tests {
             assert!((1..=256).contains(&pages));
             octaves[(pages.next_power_of_two().trailing_zeros().max(1) - 1) as usize] += 1;
         }
-        // (1, 2] and below come together, as one page is only drawn for nothing but the lowest bound.
+        // (1, 2] and below come together, as one page is only drawn for nothing but the lowest
+        // bound.
         assert!(octaves.iter().all(|&count| (9_500..10_500).contains(&count)), "{octaves:?}");
     }
 }

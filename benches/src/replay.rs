@@ -9,7 +9,8 @@ use std::time::Duration;
 /// What came of one replay.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// CPU time of the measured part per pair of operations (an allocation and a free), in nanoseconds.
+    /// CPU time of the measured part per pair of operations (an allocation and a free), in
+    /// nanoseconds.
     pub nanoseconds_per_pair: f64,
     /// Measured allocations that found no place.
     pub failures: u64,
@@ -32,7 +33,8 @@ impl<'a, C: Contestant> Replay<'a, C> {
         Self::set_up_on(C::new(workload.region, workload.slots), workload)
     }
 
-    /// `contestant`, which has a region for the workload to itself or shares it, with the workload's setup behind it.
+    /// `contestant`, which has a region for the workload to itself or shares it, with the
+    /// workload's setup behind it.
     pub fn set_up_on(contestant: C, workload: &'a Workload) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(workload.slots as usize, || None);
@@ -52,7 +54,8 @@ impl<'a, C: Contestant> Replay<'a, C> {
         size_of_val(&self.chunks[..])
     }
 
-    /// Runs the measured part. A function of its own wherever it is called, so that a profiler can be told its name.
+    /// Runs the measured part. A function of its own wherever it is called, so that a profiler can
+    /// be told its name.
     #[inline(never)]
     pub fn run_measured(&mut self) {
         self.run(&self.workload.measured);
@@ -121,7 +124,8 @@ pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
     }
 }
 
-/// CPU time of this thread, which other programs on the machine disturb less than they do the wall clock.
+/// CPU time of this thread, which other programs on the machine disturb less than they do the wall
+/// clock.
 fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(now).expect("CPU time is not negative")
@@ -138,8 +142,8 @@ pub fn median(figures: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// The median of `these` over `those`, round by round: the two of a round ran one after the other, so what
-/// disturbed one probably disturbed the other.
+/// The median of `these` over `those`, round by round: the two of a round ran one after the other,
+/// so what disturbed one probably disturbed the other.
 ///
 /// # Panics
 ///

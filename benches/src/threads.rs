@@ -17,8 +17,9 @@ pub enum Regions {
     Shared,
 }
 
-/// Operations per second of two threads over those of one, in wall-clock time. Each thread is a device of the framework with a
-/// handle of its own, and has the same number of operations as the one.
+/// Operations per second of two threads over those of one, in wall-clock time. Each thread is a
+/// device of the framework with a handle of its own, and has the same number of operations as the
+/// one.
 pub fn speedup<S: Source>(workloads: &[Workload; 2], regions: Regions) -> f64 {
     let alone = wall_time::<S>(&workloads[..1], regions);
     let together = wall_time::<S>(workloads, regions);

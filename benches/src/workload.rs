@@ -1,4 +1,5 @@
-//! What is asked of every contestant: the workloads W1 to W6 and recorded traces, as lists of operations on slots.
+//! What is asked of every contestant: the workloads W1 to W6 and recorded traces, as lists of
+//! operations on slots.
 //!
 //! | workload | region | what happens |
 //! | --- | --- | --- |
@@ -11,8 +12,8 @@
 //! | W6 `huge-pages` | 16 GiB | chunks of 2 MiB aligned 2 MiB, half full, a random one toggled |
 //! | `ffmpeg`, `gstreamer` | twice the most that is live | two of the recorded traces of `cma-trace`, over and over |
 //!
-//! A slot stands for one chunk at a time. Every contestant gets the same operations whether or not it could serve the
-//! ones before; freeing a slot whose allocation failed does nothing.
+//! A slot stands for one chunk at a time. Every contestant gets the same operations whether or not
+//! it could serve the ones before; freeing a slot whose allocation failed does nothing.
 
 mod recorded;
 mod video;
@@ -46,7 +47,8 @@ pub struct Workload {
     pub name: String,
     /// Where the chunks go.
     pub region: PageRange,
-    /// One more than the highest slot that an operation names, so the most chunks that are ever live.
+    /// One more than the highest slot that an operation names, so the most chunks that are ever
+    /// live.
     pub slots: u32,
     /// What comes before, unmeasured.
     pub setup: Vec<Op>,
@@ -54,7 +56,8 @@ pub struct Workload {
     pub measured: Vec<Op>,
 }
 
-/// Every region starts here, at 1 TiB, so that peers that count from 0 see the same alignments as those that know addresses.
+/// Every region starts here, at 1 TiB, so that peers that count from 0 see the same alignments as
+/// those that know addresses.
 const FIRST_PAGE: u64 = 1 << 28;
 
 /// The pages of a GiB.
@@ -81,7 +84,8 @@ impl Workload {
         Self::toggling("pages", 3, GIB, 1, Alignment::PAGE)
     }
 
-    /// W4: `live` chunks; the region is sized so that they fill 93 % of it on average. A million is heavy.
+    /// W4: `live` chunks; the region is sized so that they fill 93 % of it on average. A million is
+    /// heavy.
     pub fn live(live: u32) -> Self {
         let name = match live {
             1_000_000 => String::from("live-1m"),
@@ -89,16 +93,23 @@ impl Workload {
         };
         let mut random = SplitMix64::new(4);
         let mut size = |random: &mut SplitMix64| random.log_uniform_pages(64);
-        // The average of ceil(64^u) for u from 0 to 1 is 64 less the sum of log64(k) for k from 1 to 63.
+        // The average of ceil(64^u) for u from 0 to 1 is 64 less the sum of log64(k) for k from 1
+        // to 63.
         let average = 64.0 - (1..64).map(|k| f64::from(k).log(64.0)).sum::<f64>();
         let region = (f64::from(live) * average / 0.93) as u64;
         let setup: Vec<Op> = (0..live).map(|slot| page_aligned(slot, size(&mut random))).collect();
         let measured = replacements(&mut random, live, 500_000, &mut size);
-        Workload { name, region: PageRange::from_pages(FIRST_PAGE, region), slots: live, setup, measured }
+        Workload {
+            name,
+            region: PageRange::from_pages(FIRST_PAGE, region),
+            slots: live,
+            setup,
+            measured,
+        }
     }
 
-    /// W5: W1 for thread number `thread` of two. Both streams fit one region of 1 GiB together, and each fits one
-    /// of its own.
+    /// W5: W1 for thread number `thread` of two. Both streams fit one region of 1 GiB together, and
+    /// each fits one of its own.
     pub fn threads(thread: u64) -> Self {
         let mut random_sizes = |random: &mut SplitMix64| random.log_uniform_pages(256);
         let half = Self::filling("threads", 0x50 + thread, 35, 100, 1_000_000, &mut random_sizes);
@@ -110,7 +121,8 @@ impl Workload {
         recorded::trace("ffmpeg", cma_trace::DEMO)
     }
 
-    /// A recorded trace: the pipelines of a phone's cameras and films, started and stopped at random by GStreamer.
+    /// A recorded trace: the pipelines of a phone's cameras and films, started and stopped at
+    /// random by GStreamer.
     pub fn gstreamer() -> Self {
         const TRACE: &[u8] = include_bytes!("../../cma-trace/traces/gstreamer-phone.trace.gz");
         recorded::trace("gstreamer", TRACE)
@@ -132,7 +144,8 @@ impl Workload {
         Self::filling(name, seed, tenths, 10, pairs, &mut size)
     }
 
-    /// Fills `numerator / denominator` of a GiB, then frees a random chunk and allocates another, `pairs` times.
+    /// Fills `numerator / denominator` of a GiB, then frees a random chunk and allocates another,
+    /// `pairs` times.
     fn filling(
         name: &str,
         seed: u64,
@@ -151,10 +164,17 @@ impl Workload {
             slots += 1;
         }
         let measured = replacements(&mut random, slots, pairs, size);
-        Workload { name: name.into(), region: PageRange::from_pages(FIRST_PAGE, GIB), slots, setup, measured }
+        Workload {
+            name: name.into(),
+            region: PageRange::from_pages(FIRST_PAGE, GIB),
+            slots,
+            setup,
+            measured,
+        }
     }
 
-    /// Fills the region with equal chunks, frees a random half of them, then toggles random slots two million times.
+    /// Fills the region with equal chunks, frees a random half of them, then toggles random slots
+    /// two million times.
     fn toggling(name: &str, seed: u64, region: u64, pages: u32, alignment: Alignment) -> Self {
         let mut random = SplitMix64::new(seed);
         let slots = u32::try_from(region / u64::from(pages)).expect("a region of the table above");
@@ -164,7 +184,8 @@ impl Workload {
             *is_live = !*is_live;
             if *is_live { Op::Allocate { slot, pages, alignment } } else { Op::Free { slot } }
         };
-        let mut setup: Vec<Op> = (0..slots).map(|slot| Op::Allocate { slot, pages, alignment }).collect();
+        let mut setup: Vec<Op> =
+            (0..slots).map(|slot| Op::Allocate { slot, pages, alignment }).collect();
         setup.extend((0..slots).filter(|_| random.below(2) == 0).map(&mut toggle));
         let measured = (0..2_000_000).map(|_| toggle(random.below(slots))).collect();
         let region = PageRange::from_pages(FIRST_PAGE, region);

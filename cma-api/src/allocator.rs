@@ -21,16 +21,16 @@ pub struct Info {
 ///
 /// The framework guarantees: requests are whole pages and not 0; alignments are powers of two of at
 /// least a page; there is one call at a time; [`free`](Self::free) gets exactly what
-/// [`allocate`](Self::allocate) or [`adopt`](Self::adopt) answered and was not freed yet. So an algorithm needs neither locks nor
-/// argument checks. It never touches the memory it manages.
+/// [`allocate`](Self::allocate) or [`adopt`](Self::adopt) answered and was not freed yet. So an
+/// algorithm needs neither locks nor argument checks. It never touches the memory it manages.
 ///
 /// Alignment is of the chunk's *address*, not of its offset in the region.
 pub trait Allocator: Sized + Send + 'static {
     /// Name, version and description.
     const INFO: Info;
 
-    /// An allocator for an empty `region`. `params` is what the region's owner wrote in parentheses behind
-    /// the name, unchanged, or nothing; see [`Params`](crate::Params).
+    /// An allocator for an empty `region`. `params` is what the region's owner wrote in parentheses
+    /// behind the name, unchanged, or nothing; see [`Params`](crate::Params).
     ///
     /// # Errors
     ///
@@ -41,32 +41,33 @@ pub trait Allocator: Sized + Send + 'static {
     ///
     /// # Errors
     ///
-    /// [`NoRoom`] when the algorithm finds no place. Why (full, fragmented, alignment) is worked out by the
-    /// framework.
+    /// [`NoRoom`] when the algorithm finds no place. Why (full, fragmented, alignment) is worked
+    /// out by the framework.
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom>;
 
     /// Takes a chunk back.
     ///
     /// # Errors
     ///
-    /// [`NotMine`] when it can tell that the chunk is none of its live ones. Then nothing has changed.
+    /// [`NotMine`] when it can tell that the chunk is none of its live ones. Then nothing has
+    /// changed.
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine>;
 
-    /// Takes note that `range` is in use, as if `allocate` had placed a chunk there. Changing a region's
-    /// allocator under live chunks and reserving fixed addresses are made of this. The framework
-    /// adopts in ascending order of address when it adopts many.
+    /// Takes note that `range` is in use, as if `allocate` had placed a chunk there. Changing a
+    /// region's allocator under live chunks and reserving fixed addresses are made of this. The
+    /// framework adopts in ascending order of address when it adopts many.
     ///
     /// # Errors
     ///
-    /// [`CannotAdopt`] when part of it is taken, lies outside the region, or can't be expressed in the
-    /// algorithm's structures. Then nothing has changed. The text reaches the user.
+    /// [`CannotAdopt`] when part of it is taken, lies outside the region, or can't be expressed in
+    /// the algorithm's structures. Then nothing has changed. The text reaches the user.
     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt>;
 
     /// Visits every hole (maximal free range) in ascending order of address.
     fn holes(&self, visit: &mut dyn FnMut(PageRange));
 
-    /// The most pages that one page-aligned request could get now. For an algorithm that finds every
-    /// place there is, that is the size of the largest hole.
+    /// The most pages that one page-aligned request could get now. For an algorithm that finds
+    /// every place there is, that is the size of the largest hole.
     fn largest_hole(&self) -> Pages;
 
     /// Verifies the algorithm's invariants. May be slow: it is for tests and for diagnosis.
@@ -77,8 +78,9 @@ pub trait Allocator: Sized + Send + 'static {
     fn check(&self) -> Result<(), String>;
 }
 
-/// A small number that stands for the (device, type) pair that asks. Equal pairs have equal numbers for as
-/// long as the framework runs; an algorithm may use it to keep apart what lives long and what doesn't.
+/// A small number that stands for the (device, type) pair that asks. Equal pairs have equal numbers
+/// for as long as the framework runs; an algorithm may use it to keep apart what lives long and
+/// what doesn't.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asker(pub u32);
@@ -98,8 +100,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `pages` pages at a multiple of `alignment`; `None` for no pages or for more than a 64-bit
-    /// address space has.
+    /// A request for `pages` pages at a multiple of `alignment`; `None` for no pages or for more
+    /// than a 64-bit address space has.
     pub const fn new(pages: Pages, alignment: Alignment, asker: Asker) -> Option<Self> {
         if pages.get() == 0 || pages.get() >= PageRange::ADDRESS_SPACE_PAGES {
             None
@@ -127,8 +129,8 @@ impl Request {
     }
 }
 
-/// A word of the allocator's own that comes back with the chunk when it is freed, so that freeing needs no
-/// search.
+/// A word of the allocator's own that comes back with the chunk when it is freed, so that freeing
+/// needs no search.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Tag(pub u64);

@@ -1,6 +1,7 @@
 //! The macro that makes a library a plug-in.
 
-/// Exports `$allocator`, a type that implements [`Allocator`](crate::Allocator), as this library's allocator plug-in.
+/// Exports `$allocator`, a type that implements [`Allocator`](crate::Allocator), as this library's
+/// allocator plug-in.
 ///
 /// For a crate with `crate-type = ["cdylib"]` whose library is named `cma_<name>_plugin`: hosts
 /// look for files called `libcma_<name>_plugin.so`. Panics in the allocator are caught inside the
@@ -20,8 +21,9 @@ macro_rules! export_allocator {
              Remove `panic = \"abort\"` from the profile, or `-C panic=abort` from the flags, that this plug-in is built with"
         );
 
-        // What abi_stable's `#[export_root_module]` writes, which can't be used: its `#[no_mangle]` is no longer
-        // accepted in edition 2024, and it makes every plug-in name abi_stable as a dependency of its own.
+        // What abi_stable's `#[export_root_module]` writes, which can't be used: its `#[no_mangle]`
+        // is no longer accepted in edition 2024, and it makes every plug-in name abi_stable as a
+        // dependency of its own.
         const _: () = {
             extern "C" fn root_module() -> $crate::abi_stable::library::RootModuleResult {
                 $crate::abi_stable::library::__call_root_module_loader(
@@ -32,7 +34,8 @@ macro_rules! export_allocator {
             // SAFETY: no other symbol of a plug-in has this name, which is abi_stable's own.
             #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
             static LIB_HEADER: $crate::abi_stable::library::LibHeader = {
-                // SAFETY: `root_module` answers with the prefix of an `AllocatorModuleRef`, by its return type.
+                // SAFETY: `root_module` answers with the prefix of an `AllocatorModuleRef`, by its
+                // return type.
                 unsafe {
                     $crate::abi_stable::library::LibHeader::from_constructor::<
                         $crate::v1::AllocatorModuleRef,

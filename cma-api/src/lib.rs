@@ -1,10 +1,10 @@
 //! What an allocator plug-in for the contiguous memory framework is made of.
 //!
-//! An *allocator* decides where in a region a chunk goes. It works on addresses and never touches the
-//! memory itself. This crate holds the words it shares with the framework ([`units`]), what is
+//! An *allocator* decides where in a region a chunk goes. It works on addresses and never touches
+//! the memory itself. This crate holds the words it shares with the framework ([`units`]), what is
 //! asked of it and what it answers ([`Request`], [`Placement`]), the trait it implements
-//! ([`Allocator`]), and the binary interface through which a host loads it at run time
-//! ([`v1`], [`export_allocator!`]).
+//! ([`Allocator`]), and the binary interface through which a host loads it at run time ([`v1`],
+//! [`export_allocator!`]).
 //!
 //! The contract in prose, who promises what to whom and what may change, is in `ABI.md` beside this
 //! crate's manifest.

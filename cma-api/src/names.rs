@@ -1,7 +1,7 @@
 //! What an allocator may call itself.
 
-/// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text and
-/// the `alloc` attribute can hold. Hosts refuse an allocator with an unfit name.
+/// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text
+/// and the `alloc` attribute can hold. Hosts refuse an allocator with an unfit name.
 pub const fn name_fault(name: &str) -> Option<&'static str> {
     const LIMIT: usize = 64;
     let bytes = name.as_bytes();

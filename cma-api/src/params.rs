@@ -2,10 +2,12 @@
 
 use crate::InitError;
 
-/// The parameters a region's owner wrote behind an allocator's name: `key` or `key=value`, separated by commas.
+/// The parameters a region's owner wrote behind an allocator's name: `key` or `key=value`,
+/// separated by commas.
 ///
-/// The framework hands them over unchanged and any other form is an algorithm's own affair; this is the form
-/// that ours share. Take what is known, then [`finish`](Self::finish), which refuses the rest.
+/// The framework hands them over unchanged and any other form is an algorithm's own affair; this is
+/// the form that ours share. Take what is known, then [`finish`](Self::finish), which refuses the
+/// rest.
 ///
 /// ```
 /// use cma_api::Params;
@@ -63,9 +65,9 @@ impl<'a> Params<'a> {
         match self.take(key) {
             None => Ok(false),
             Some(None) => Ok(true),
-            Some(Some(value)) => {
-                Err(InitError::new(format!("parameter \"{key}\" takes no value, found \"{value}\"")))
-            }
+            Some(Some(value)) => Err(InitError::new(format!(
+                "parameter \"{key}\" takes no value, found \"{value}\""
+            ))),
         }
     }
 

@@ -1,7 +1,8 @@
-//! Addresses, page counts, page ranges and alignments: the words that framework and allocators share.
+//! Addresses, page counts, page ranges and alignments: the words that framework and allocators
+//! share.
 //!
-//! Everything an allocator sees is a whole number of pages, and these types make that so. A range is
-//! half-open and counted in pages, because a region may end exactly at the top of the address
+//! Everything an allocator sees is a whole number of pages, and these types make that so. A range
+//! is half-open and counted in pages, because a region may end exactly at the top of the address
 //! space, where "one past the end" is no longer an address.
 
 use abi_stable::StableAbi;
@@ -50,7 +51,8 @@ impl DmaAddr {
         self.0 & (alignment.bytes() - 1) == 0
     }
 
-    /// The lowest multiple of `alignment` that is not below this address; `None` when there is none.
+    /// The lowest multiple of `alignment` that is not below this address; `None` when there is
+    /// none.
     pub const fn align_up(self, alignment: Alignment) -> Option<Self> {
         let mask = alignment.bytes() - 1;
         match self.0.checked_add(mask) {
@@ -156,7 +158,8 @@ impl PageRange {
         self.first
     }
 
-    /// One past the number of the highest page. (Saturating: a faulty allocator may answer with anything.)
+    /// One past the number of the highest page. (Saturating: a faulty allocator may answer with
+    /// anything.)
     pub const fn end_page(self) -> u64 {
         self.first.saturating_add(self.pages.0)
     }
@@ -182,7 +185,12 @@ impl PageRange {
 impl fmt::Display for PageRange {
     /// `0x40000000+0x1000000`, start and size, as boards are written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}+{:#x}", u128::from(self.first) << PAGE_SHIFT, u128::from(self.pages.0) << PAGE_SHIFT)
+        write!(
+            f,
+            "{:#x}+{:#x}",
+            u128::from(self.first) << PAGE_SHIFT,
+            u128::from(self.pages.0) << PAGE_SHIFT
+        )
     }
 }
 

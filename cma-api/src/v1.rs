@@ -1,11 +1,12 @@
 //! Version 1 of the binary interface between a host and its allocator plug-ins.
 //!
-//! A plug-in exports one [`AllocatorModule`]. Its `initialise` answers with an [`AllocatorBox`], an object of the
-//! [`AllocatorAbi`] trait. Plug-in authors see none of this: they implement
+//! A plug-in exports one [`AllocatorModule`]. Its `initialise` answers with an [`AllocatorBox`], an
+//! object of the [`AllocatorAbi`] trait. Plug-in authors see none of this: they implement
 //! [`Allocator`] and write [`export_allocator!`](crate::export_allocator). A host that links an
 //! algorithm statically gets the same module from [`module_of`], so there is one way in.
 //!
-//! This layout is frozen. What may still change, and how a later version lives beside it, is in `ABI.md`.
+//! This layout is frozen. What may still change, and how a later version lives beside it, is in
+//! `ABI.md`.
 
 #![allow(non_local_definitions, reason = "abi_stable's own macros write them")]
 
@@ -37,14 +38,16 @@ pub struct AllocatorModule {
     /// Attaches a new allocator to an empty region. The error's text is for the user. Panics, and
     /// catches that, when the region has no page.
     #[sabi(last_prefix_field)]
-    pub initialise: extern "C" fn(region: PageRange, params: RStr<'_>) -> RResult<AllocatorBox, RString>,
+    pub initialise:
+        extern "C" fn(region: PageRange, params: RStr<'_>) -> RResult<AllocatorBox, RString>,
 }
 
 impl RootModule for AllocatorModuleRef {
     abi_stable::declare_root_module_statics! {AllocatorModuleRef}
     const BASE_NAME: &'static str = "cma_allocator";
     const NAME: &'static str = "cma_allocator";
-    // Not this crate's version: when that is 2.0.0, this still is what plug-ins built with 1.x were built for.
+    // Not this crate's version: when that is 2.0.0, this still is what plug-ins built with 1.x were
+    // built for.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
@@ -57,12 +60,13 @@ pub type AllocatorBox = AllocatorAbi_TO<'static, RBox<()>>;
 pub enum Refused {
     /// The algorithm's answer is no: no room, not its chunk, can't be adopted.
     No,
-    /// It panicked, now or before. [`AllocatorAbi::fault`] has the message. Every later call answers the same.
+    /// It panicked, now or before. [`AllocatorAbi::fault`] has the message. Every later call
+    /// answers the same.
     Panicked,
 }
 
-/// [`Allocator`] as it crosses the border. No method unwinds. All are exclusive, because a panic in any of them
-/// ends the allocator.
+/// [`Allocator`] as it crosses the border. No method unwinds. All are exclusive, because a panic in
+/// any of them ends the allocator.
 #[sabi_trait]
 pub trait AllocatorAbi: Send {
     /// See [`Allocator::allocate`].
@@ -117,8 +121,9 @@ extern "C" fn initialise<A: Allocator>(
     }
 }
 
-/// Keeps a panic on the algorithm's side of the border: one that left an `extern "C"` function would end the
-/// process. What panicked is forgotten, not dropped, because its state can't be trusted to drop.
+/// Keeps a panic on the algorithm's side of the border: one that left an `extern "C"` function
+/// would end the process. What panicked is forgotten, not dropped, because its state can't be
+/// trusted to drop.
 struct Guarded<A>(State<A>);
 
 enum State<A> {
@@ -130,7 +135,8 @@ impl<A: Allocator> Guarded<A> {
     /// Runs `call` on the allocator; `None` when that panics, or did before.
     #[inline]
     fn run<T>(&mut self, call: impl FnOnce(&mut A) -> T) -> Option<T> {
-        // After a panic nobody sees the allocator again, so a broken invariant of its can't be observed.
+        // After a panic nobody sees the allocator again, so a broken invariant of its can't be
+        // observed.
         let State::Sound(allocator) = &mut self.0 else { return None };
         match catch_unwind(AssertUnwindSafe(|| call(allocator))) {
             Ok(answer) => Some(answer),
@@ -220,8 +226,8 @@ impl<A> Drop for Guarded<A> {
     }
 }
 
-/// The text of a panic. The payload itself is forgotten unless it is a plain message: dropping what a
-/// plug-in threw could panic again.
+/// The text of a panic. The payload itself is forgotten unless it is a plain message: dropping what
+/// a plug-in threw could panic again.
 fn message_of(payload: Box<dyn Any + Send>) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_string()

@@ -1,4 +1,5 @@
-//! A host: it describes its regions, loads allocator plug-ins while it runs, and serves two devices.
+//! A host: it describes its regions, loads allocator plug-ins while it runs, and serves two
+//! devices.
 //!
 //! ```sh
 //! cargo build --release   # builds the plug-ins that come with the framework
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A plug-in that crashes while it is loaded crashes a copy of this process, not this one. The copy starts here.
+    // A plug-in that crashes while it is loaded crashes a copy of this process, not this one. The
+    // copy starts here.
     if let Some(code) = trial_child() {
         return code;
     }
@@ -52,7 +54,12 @@ fn serve() -> Result<(), Box<dyn Error>> {
             Ok(plugin) => {
                 let bound = cma.allocator_register(plugin.clone())?.attached;
                 let bound: Vec<_> = bound.iter().map(ToString::to_string).collect();
-                println!("allocator {} {} serves [{}]", plugin.name(), plugin.version(), bound.join(", "));
+                println!(
+                    "allocator {} {} serves [{}]",
+                    plugin.name(),
+                    plugin.version(),
+                    bound.join(", ")
+                );
             }
             Err(error) => println!("passed over: {error}"),
         }
@@ -60,7 +67,8 @@ fn serve() -> Result<(), Box<dyn Error>> {
 
     // A driver that asks often holds a device; a frame is a guard that frees itself.
     let decoder = cma.device("vdec", None)?;
-    let frames = (0..4).map(|_| decoder.alloc(3_133_440, 64 << 10)).collect::<Result<Vec<_>, _>>()?;
+    let frames =
+        (0..4).map(|_| decoder.alloc(3_133_440, 64 << 10)).collect::<Result<Vec<_>, _>>()?;
     for frame in &frames {
         println!("frame at {} in region {}", frame.start(), frame.region());
     }

@@ -74,7 +74,8 @@ pub enum InvalidRequest {
     },
 }
 
-/// The regions that were tried for a request, in order, each with the reason why it didn't serve it.
+/// The regions that were tried for a request, in order, each with the reason why it didn't serve
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals(pub(crate) Box<[Refusal]>);
 
@@ -201,8 +202,8 @@ pub enum Reason {
         /// The largest free range.
         largest_hole_bytes: u64,
     },
-    /// The allocator refuses, although a free range holds the request. Allocators may: some look at a part of the free ranges, or have a
-    /// limit of their own.
+    /// The allocator refuses, although a free range holds the request. Allocators may: some look at
+    /// a part of the free ranges, or have a limit of their own.
     #[error("declined by {allocator}; a free range of {} exists{}", Bytes(free_range.bytes()), if *aligned { " that holds it at its alignment" } else { "" })]
     Declined {
         /// The allocator's name.
@@ -250,8 +251,11 @@ pub enum FreeError {
         /// The address.
         address: DmaAddr,
     },
-    /// The chunk that starts there belongs to a [`Chunk`](crate::Chunk), which frees it when it is dropped.
-    #[error("the chunk at {address} is held by a guard; drop that, or take the address out of it first")]
+    /// The chunk that starts there belongs to a [`Chunk`](crate::Chunk), which frees it when it is
+    /// dropped.
+    #[error(
+        "the chunk at {address} is held by a guard; drop that, or take the address out of it first"
+    )]
     Held {
         /// The address.
         address: DmaAddr,
@@ -266,11 +270,13 @@ pub struct Info {
     pub span: PageRange,
     /// Their sizes in bytes, together.
     pub total_bytes: u64,
-    /// Their free space in bytes, together; without that of a region whose allocator doesn't return ([`Reason::Stuck`]).
+    /// Their free space in bytes, together; without that of a region whose allocator doesn't return
+    /// ([`Reason::Stuck`]).
     pub free_bytes: u64,
     /// How many they are.
     pub regions: usize,
-    /// What start and size of a chunk have to be multiples of, in bytes, so that it can be given to another process from any of them.
+    /// What start and size of a chunk have to be multiples of, in bytes, so that it can be given to
+    /// another process from any of them.
     pub granule_bytes: u64,
 }
 
@@ -289,15 +295,22 @@ pub enum InfoError {
     NoRegion,
 }
 
-/// Rounds a request to what allocators are promised. Nothing behind this looks at size or alignment again.
+/// Rounds a request to what allocators are promised. Nothing behind this looks at size or alignment
+/// again.
 #[inline]
-pub(crate) fn normalise(size: u64, alignment: u64, asker: cma_api::Asker) -> Result<Request, InvalidRequest> {
+pub(crate) fn normalise(
+    size: u64,
+    alignment: u64,
+    asker: cma_api::Asker,
+) -> Result<Request, InvalidRequest> {
     if size == 0 {
         return Err(InvalidRequest::NoSize);
     }
-    let alignment = Alignment::new(alignment).ok_or(InvalidRequest::Alignment { bytes: alignment })?;
+    let alignment =
+        Alignment::new(alignment).ok_or(InvalidRequest::Alignment { bytes: alignment })?;
     if size > u64::MAX - (PAGE_SIZE - 1) {
         return Err(InvalidRequest::TooLarge { bytes: size });
     }
-    Request::new(Pages::covering(size), alignment, asker).ok_or(InvalidRequest::TooLarge { bytes: size })
+    Request::new(Pages::covering(size), alignment, asker)
+        .ok_or(InvalidRequest::TooLarge { bytes: size })
 }

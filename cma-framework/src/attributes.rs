@@ -1,8 +1,8 @@
-//! What a running framework shows of itself as a tree of small texts, and what may be written to it (specification
-//! section 7).
+//! What a running framework shows of itself as a tree of small texts, and what may be written to it
+//! (specification section 7).
 //!
-//! Path in, text out; text in, error out. No file system is in here: a door mounts the tree, or speaks of it in
-//! another way.
+//! Path in, text out; text in, error out. No file system is in here: a door mounts the tree, or
+//! speaks of it in another way.
 //!
 //! ```text
 //! allocators                 the registered allocators
@@ -32,8 +32,8 @@ pub const LONGEST_TEXT: usize = 64 << 10;
 
 /// The attributes of a framework. Clones share the log of refused writes.
 ///
-/// Paths are relative to the root of the tree, which is the empty path, without `/` at either end. A path may lead through
-/// the link of a region. Each text that is read is of one moment.
+/// Paths are relative to the root of the tree, which is the empty path, without `/` at either end.
+/// A path may lead through the link of a region. Each text that is read is of one moment.
 ///
 /// ```
 /// use cma_framework::{AllocatorChoice, Cma, DmaAddr};
@@ -111,7 +111,8 @@ impl<T> Attribute<T> {
 const TOP: &[Attribute<Attributes>] = &[
     Attribute::read_only("allocators", |cma, _| {
         let allocators = cma.allocators();
-        let names: Vec<&str> = allocators.iter().map(|r| r.name.as_deref().unwrap_or("-")).collect();
+        let names: Vec<&str> =
+            allocators.iter().map(|r| r.name.as_deref().unwrap_or("-")).collect();
         Ok(names.join(" ") + "\n")
     }),
     Attribute::read_only("errors", |_, tree| Ok(tree.refused.to_string())),
@@ -120,13 +121,17 @@ const TOP: &[Attribute<Attributes>] = &[
         read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
         write: Some(|cma, _, text| {
             let map = Map::parse(text)?;
-            let named =
-                map.rules().flat_map(|rule| rule.regions.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let named = map
+                .rules()
+                .flat_map(|rule| rule.regions.iter().map(ToString::to_string).collect::<Vec<_>>());
             let missing = named.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
             cma.set_map(map);
             for region in missing {
                 events::quietly(|| {
-                    tracing::warn!(region, "the map names a region that is not there; requests pass it over");
+                    tracing::warn!(
+                        region,
+                        "the map names a region that is not there; requests pass it over"
+                    );
                 });
             }
             Ok(())
@@ -163,7 +168,9 @@ impl Node {
             Node::Top(attribute) => attribute.name.to_string(),
             Node::Regions => REGIONS.to_string(),
             Node::Region(region) | Node::Link(region) => format!("{REGIONS}/{}", folder(region)),
-            Node::Of(region, attribute) => format!("{REGIONS}/{}/{}", folder(region), attribute.name),
+            Node::Of(region, attribute) => {
+                format!("{REGIONS}/{}/{}", folder(region), attribute.name)
+            }
         }
     }
 }
@@ -180,12 +187,14 @@ impl Attributes {
     ///
     /// # Errors
     ///
-    /// [`AttributeError::Missing`] when there is nothing, [`AttributeError::NotFolder`] when the path leads through an attribute.
+    /// [`AttributeError::Missing`] when there is nothing, [`AttributeError::NotFolder`] when the
+    /// path leads through an attribute.
     pub fn entry(&self, path: &str) -> Result<Entry, AttributeError> {
         Ok(self.node(path)?.entry())
     }
 
-    /// What is in the folder at `path`, each with its name. Regions come in ascending order of address, their links behind them.
+    /// What is in the folder at `path`, each with its name. Regions come in ascending order of
+    /// address, their links behind them.
     ///
     /// # Errors
     ///
@@ -193,7 +202,8 @@ impl Attributes {
     pub fn list(&self, path: &str) -> Result<Vec<(String, Entry)>, AttributeError> {
         match self.node(path)? {
             Node::Root => {
-                let top = TOP.iter().map(|attribute| (attribute.name.to_string(), attribute.entry()));
+                let top =
+                    TOP.iter().map(|attribute| (attribute.name.to_string(), attribute.entry()));
                 Ok(top.chain([(REGIONS.to_string(), Entry::Folder)]).collect())
             }
             Node::Regions => {
@@ -207,7 +217,9 @@ impl Attributes {
             }
             Node::Region(_) | Node::Link(_) => {
                 let attributes = region::ATTRIBUTES.iter();
-                Ok(attributes.map(|attribute| (attribute.name.to_string(), attribute.entry())).collect())
+                Ok(attributes
+                    .map(|attribute| (attribute.name.to_string(), attribute.entry()))
+                    .collect())
             }
             Node::Top(_) | Node::Of(..) => Err(AttributeError::NotFolder),
         }
@@ -217,22 +229,26 @@ impl Attributes {
     ///
     /// # Errors
     ///
-    /// Those of [`entry`](Self::entry), [`AttributeError::Folder`] for a folder or the link to one, and
-    /// [`AttributeError::TooLarge`] for the `bitmap` of a huge region.
+    /// Those of [`entry`](Self::entry), [`AttributeError::Folder`] for a folder or the link to one,
+    /// and [`AttributeError::TooLarge`] for the `bitmap` of a huge region.
     pub fn read(&self, path: &str) -> Result<String, AttributeError> {
         match self.node(path)? {
             Node::Top(attribute) => (attribute.read)(&self.cma, self),
             Node::Of(region, attribute) => (attribute.read)(&self.cma, &region),
-            Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => Err(AttributeError::Folder),
+            Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => {
+                Err(AttributeError::Folder)
+            }
         }
     }
 
-    /// Writes `text` to the attribute at `path`. White space around it, such as the newline at its end, is passed over.
+    /// Writes `text` to the attribute at `path`. White space around it, such as the newline at its
+    /// end, is passed over.
     ///
     /// # Errors
     ///
-    /// Those of [`entry`](Self::entry); [`AttributeError::ReadOnly`]; what is wrong with the text, or why it can't be put in force. Then
-    /// nothing has changed. What an attribute that may be written refuses is kept for a while in the attribute `errors`.
+    /// Those of [`entry`](Self::entry); [`AttributeError::ReadOnly`]; what is wrong with the text,
+    /// or why it can't be put in force. Then nothing has changed. What an attribute that may be
+    /// written refuses is kept for a while in the attribute `errors`.
     pub fn write(&self, path: &str, text: &[u8]) -> Result<(), AttributeError> {
         let node = self.node(path)?;
         let written = match &node {
@@ -274,9 +290,10 @@ impl Attributes {
                 self.cma.shared().world().region(name).cloned().map(Node::Link)
             }
             Node::Regions => {
-                let start = name.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-                let region =
-                    start.and_then(|at| self.cma.shared().world().region_of(DmaAddr::new(at)).cloned());
+                let start =
+                    name.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+                let region = start
+                    .and_then(|at| self.cma.shared().world().region_of(DmaAddr::new(at)).cloned());
                 region.filter(|region| folder(region) == name).map(Node::Region)
             }
             Node::Region(region) | Node::Link(region) => {
@@ -293,8 +310,8 @@ fn folder(region: &Region) -> String {
     region.range().start().to_string()
 }
 
-/// Whether a region of this name has a link. One that is written like an address has none: such a name is that of the
-/// folder of whichever region starts there. Nor has one that no file can have.
+/// Whether a region of this name has a link. One that is written like an address has none: such a
+/// name is that of the folder of whichever region starts there. Nor has one that no file can have.
 fn can_be_link(name: &str) -> bool {
     const LONGEST_FILE_NAME: usize = 255;
     let is_address =
@@ -309,8 +326,10 @@ fn checked(text: &[u8]) -> Result<&str, AttributeError> {
     if let Some(at) = text.iter().position(|byte| *byte == 0) {
         return Err(AttributeError::Nul { at });
     }
-    let text = str::from_utf8(text).map_err(|error| AttributeError::NotUtf8 { at: error.valid_up_to() })?;
-    // What else there is of white space the grammars pass over, and places in the text stay what they are.
+    let text = str::from_utf8(text)
+        .map_err(|error| AttributeError::NotUtf8 { at: error.valid_up_to() })?;
+    // What else there is of white space the grammars pass over, and places in the text stay what
+    // they are.
     Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 

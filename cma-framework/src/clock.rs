@@ -1,4 +1,5 @@
-//! When a chunk was allocated, at no cost to a request: what it reads is a number that somebody else keeps.
+//! When a chunk was allocated, at no cost to a request: what it reads is a number that somebody
+//! else keeps.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -11,8 +12,8 @@ use std::time::Duration;
 /// The moment it is, as the last tick left it.
 static NOW: AtomicU32 = AtomicU32::new(0);
 
-/// How many timekeepers there are. Its lock is held while that changes and with it whether there is a time, so that the last one
-/// that ends can't take the time from one that begins.
+/// How many timekeepers there are. Its lock is held while that changes and with it whether there is
+/// a time, so that the last one that ends can't take the time from one that begins.
 static KEEPERS: Mutex<usize> = Mutex::new(0);
 
 /// The time between two ticks.
@@ -44,12 +45,14 @@ impl Moment {
 /// Tenths of a second since the system started, from 1.
 fn tenths() -> u32 {
     let now = clock_gettime(ClockId::Monotonic);
-    let tenths = now.tv_sec.saturating_mul(10).saturating_add(now.tv_nsec / 100_000_000).saturating_add(1);
+    let tenths =
+        now.tv_sec.saturating_mul(10).saturating_add(now.tv_nsec / 100_000_000).saturating_add(1);
     // Some thirteen years of them fit.
     u32::try_from(tenths).unwrap_or(u32::MAX)
 }
 
-/// Keeps the time by which the ages of chunks and refusals are told, in tenths of a second, until it is dropped. Made by [`keep_time`].
+/// Keeps the time by which the ages of chunks and refusals are told, in tenths of a second, until
+/// it is dropped. Made by [`keep_time`].
 #[derive(Debug)]
 pub struct Timekeeper {
     /// Dropping it tells the thread to end.
@@ -57,8 +60,9 @@ pub struct Timekeeper {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts keeping time, for every framework in the process. A request doesn't look at a clock, which would cost it some
-/// 6 ns; a thread does, ten times a second. What is allocated while nobody keeps time has no age.
+/// Starts keeping time, for every framework in the process. A request doesn't look at a clock,
+/// which would cost it some 6 ns; a thread does, ten times a second. What is allocated while nobody
+/// keeps time has no age.
 ///
 /// # Errors
 ///
@@ -115,7 +119,10 @@ mod tests {
             let ending = thread::spawn(move || drop(old));
             let new = keep_time().unwrap();
             ending.join().unwrap();
-            assert!(Moment::now().age().is_some(), "a timekeeper that ended took the time from a new one");
+            assert!(
+                Moment::now().age().is_some(),
+                "a timekeeper that ended took the time from a new one"
+            );
             drop(new);
         }
     }

@@ -12,7 +12,8 @@ use crate::events;
 use crate::loader::Plugin;
 use crate::memory::Memory;
 use crate::region::{
-    AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Look, Owner, Region, Registered,
+    AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Look, Owner, Region,
+    Registered,
 };
 use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
 use crate::reserve::{Reserved, Reserver};
@@ -27,18 +28,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The contiguous memory framework: regions, the map, and allocators bound late. Clones are handles to the same one.
+/// The contiguous memory framework: regions, the map, and allocators bound late. Clones are handles
+/// to the same one.
 ///
-/// It allocates nothing itself: it stands between devices and allocators. All calls may come from any thread. While an allocator
-/// works, its region's lock is held and no other, so requests to other regions go on, and so does every change of the configuration
-/// that doesn't concern that region.
+/// It allocates nothing itself: it stands between devices and allocators. All calls may come from
+/// any thread. While an allocator works, its region's lock is held and no other, so requests to
+/// other regions go on, and so does every change of the configuration that doesn't concern that
+/// region.
 ///
-/// What goes wrong is also reported as [`tracing`] events. None is emitted under a region's lock, and
-/// each after the change that it tells of is complete. A subscriber that panics harms nothing: the
-/// panic ends there.
+/// What goes wrong is also reported as [`tracing`] events. None is emitted under a region's lock,
+/// and each after the change that it tells of is complete. A subscriber that panics harms nothing:
+/// the panic ends there.
 ///
-/// A region whose allocator doesn't return from a call is *stuck*. After some seconds requests to it
-/// are refused ([`Reason::Stuck`], `EIO`), and what is freed in it is freed when the allocator returns.
+/// A region whose allocator doesn't return from a call is *stuck*. After some seconds requests to
+/// it are refused ([`Reason::Stuck`], `EIO`), and what is freed in it is freed when the allocator
+/// returns.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth, Map};
@@ -66,7 +70,8 @@ pub(crate) struct Shared {
     /// The number of the world above, to be looked at without loading it.
     world_number: AtomicU64,
     setup: Mutex<Setup>,
-    /// Held while early regions are reserved and registered, one after the other; the host's reserver runs meanwhile.
+    /// Held while early regions are reserved and registered, one after the other; the host's
+    /// reserver runs meanwhile.
     reserving: Mutex<()>,
     /// Numbers of the (device, type) pairs that ever found a rule.
     askers: Askers,
@@ -112,14 +117,17 @@ impl Cma {
         }))
     }
 
-    /// Takes a board's defaults: early regions, and the map. What the command line says comes before them, in whichever
-    /// order the two are called.
+    /// Takes a board's defaults: early regions, and the map. What the command line says comes
+    /// before them, in whichever order the two are called.
     ///
     /// # Errors
     ///
     /// [`EarlyError`] when a region's description is wrong, or defaults are set already.
     pub fn set_defaults(&self, regions: &[RegionSpec<'_>], map: Map) -> Result<(), EarlyError> {
-        let early = regions.iter().map(|spec| EarlyHandle::new((*spec).into())).collect::<Result<_, _>>()?;
+        let early = regions
+            .iter()
+            .map(|spec| EarlyHandle::new((*spec).into()))
+            .collect::<Result<_, _>>()?;
         let mut setup = self.setup();
         if setup.platform.is_some() {
             return Err(EarlyError::DefaultsSet);
@@ -140,20 +148,25 @@ impl Cma {
         self.set_defaults(platform.regions, platform.parsed_map().map_err(EarlyError::Map)?)
     }
 
-    /// Takes what the user says: `cma=` text replaces the platform's regions, `cma.map=` text its map. Regions that have memory
-    /// already keep it and stay.
+    /// Takes what the user says: `cma=` text replaces the platform's regions, `cma.map=` text its
+    /// map. Regions that have memory already keep it and stay.
     ///
     /// # Errors
     ///
     /// The first mistake with its place. Then neither has taken effect.
-    pub fn command_line(&self, regions: Option<&str>, map: Option<&str>) -> Result<(), ConfigError> {
+    pub fn command_line(
+        &self,
+        regions: Option<&str>,
+        map: Option<&str>,
+    ) -> Result<(), ConfigError> {
         let regions = regions.map(parse_regions).transpose()?;
         let map = map.map(Map::parse).transpose()?;
         let early: Option<Vec<_>> =
             regions.map(|all| all.iter().map(|region| EarlyHandle::of(region.early())).collect());
         let mut setup = self.setup();
         if let Some(early) = early {
-            let replaced = setup.command_line.take().or(setup.platform.as_mut().map(std::mem::take));
+            let replaced =
+                setup.command_line.take().or(setup.platform.as_mut().map(std::mem::take));
             let kept = replaced.into_iter().flatten().filter(|early| early.reserved().is_some());
             setup.single.extend(kept);
             setup.command_line = Some(early);
@@ -165,7 +178,8 @@ impl Cma {
         Ok(())
     }
 
-    /// Adds one early region beside those of platform and command line; the way to a private one that still needs memory.
+    /// Adds one early region beside those of platform and command line; the way to a private one
+    /// that still needs memory.
     ///
     /// # Errors
     ///
@@ -181,16 +195,19 @@ impl Cma {
         self.setup().early().cloned().collect()
     }
 
-    /// Asks `reserver` for memory for each early region that has none yet, in order. One that gets none is reported
-    /// and the rest goes on; each handle of the answer says what became of it.
+    /// Asks `reserver` for memory for each early region that has none yet, in order. One that gets
+    /// none is reported and the rest goes on; each handle of the answer says what became of it.
     ///
-    /// One thread at a time does this or [`initialise`](Self::initialise)s, so the reserver must do neither.
+    /// One thread at a time does this or [`initialise`](Self::initialise)s, so the reserver must do
+    /// neither.
     pub fn early_regions_reserve(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let all = self.reserve_all(reserver);
         for early in &all {
             if let EarlyState::NotReserved(error) = early.state() {
                 let name = early.description().name.as_deref().unwrap_or("(private)");
-                events::quietly(|| tracing::warn!(region = name, %error, "early region not reserved"));
+                events::quietly(
+                    || tracing::warn!(region = name, %error, "early region not reserved"),
+                );
             }
         }
         all
@@ -204,19 +221,23 @@ impl Cma {
         // What was replaced meanwhile and has memory by now stays.
         let mut setup = self.setup();
         let kept: HashSet<usize> = setup.early().map(EarlyHandle::number).collect();
-        let replaced =
-            all.iter().filter(|early| early.reserved().is_some() && !kept.contains(&early.number()));
+        let replaced = all
+            .iter()
+            .filter(|early| early.reserved().is_some() && !kept.contains(&early.number()));
         setup.single.extend(replaced.cloned());
         all
     }
 
-    /// Registers every early region that has memory and is not registered yet. One that fails keeps its memory, is
-    /// reported, and doesn't stop the others; each handle of the answer says what became of it.
+    /// Registers every early region that has memory and is not registered yet. One that fails keeps
+    /// its memory, is reported, and doesn't stop the others; each handle of the answer says what
+    /// became of it.
     pub fn initialise(&self) -> Vec<EarlyHandle> {
         let turn = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
         let reserved = all.iter().filter_map(|early| match early.state() {
-            EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _) => Some((early, range)),
+            EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _) => {
+                Some((early, range))
+            }
             _ => None,
         });
         let prepared: Vec<_> = reserved
@@ -246,7 +267,8 @@ impl Cma {
         all
     }
 
-    /// Registers the regions that could be prepared, in one change: a change for each would copy all the others again and again.
+    /// Registers the regions that could be prepared, in one change: a change for each would copy
+    /// all the others again and again.
     fn admit_all(
         &self,
         prepared: &[(&EarlyHandle, PageRange, Result<Region, RegisterError>)],
@@ -273,15 +295,17 @@ impl Cma {
         self.0.world.load().map.clone()
     }
 
-    /// Puts `map` in force, at once and whole. Requests under way finish by the old one. Names of regions that don't exist
-    /// are passed over when a request comes; [`lint`](crate::config::lint) finds them beforehand.
+    /// Puts `map` in force, at once and whole. Requests under way finish by the old one. Names of
+    /// regions that don't exist are passed over when a request comes; [`lint`](crate::config::lint)
+    /// finds them beforehand.
     pub fn set_map(&self, map: Map) {
         let _turn = self.setup();
         self.change(|world| world.with_map(map));
     }
 
-    /// Registers the region of `size` bytes at `start`, both whole pages; without a name it is private, and the handle is the
-    /// only way to it. An allocator that is given directly is attached at once; any other when it is there.
+    /// Registers the region of `size` bytes at `start`, both whole pages; without a name it is
+    /// private, and the handle is the only way to it. An allocator that is given directly is
+    /// attached at once; any other when it is there.
     ///
     /// # Errors
     ///
@@ -367,7 +391,8 @@ impl Cma {
         Ok(region)
     }
 
-    /// Ends a region that has no live chunk. Its addresses are the caller's again; memory that it was given is released.
+    /// Ends a region that has no live chunk. Its addresses are the caller's again; memory that it
+    /// was given is released.
     ///
     /// # Errors
     ///
@@ -404,8 +429,9 @@ impl Cma {
         self.0.world.load().region(name).cloned()
     }
 
-    /// Gives a region another allocator. With live chunks that happens only if the new one can adopt every chunk where it
-    /// is; without any it may also be one that is still to be registered.
+    /// Gives a region another allocator. With live chunks that happens only if the new one can
+    /// adopt every chunk where it is; without any it may also be one that is still to be
+    /// registered.
     ///
     /// # Errors
     ///
@@ -421,18 +447,22 @@ impl Cma {
         region.change_allocator(choice, &*self.0)
     }
 
-    /// Registers an allocator under the name its plug-in gives itself, and attaches it to the regions that wait for it.
-    /// The first one registered is the default.
+    /// Registers an allocator under the name its plug-in gives itself, and attaches it to the
+    /// regions that wait for it. The first one registered is the default.
     ///
     /// # Errors
     ///
     /// [`RegisterAllocatorError::NameTaken`] when there is one of that name.
-    pub fn allocator_register(&self, plugin: Plugin) -> Result<Attachments, RegisterAllocatorError> {
+    pub fn allocator_register(
+        &self,
+        plugin: Plugin,
+    ) -> Result<Attachments, RegisterAllocatorError> {
         let name = plugin.name().to_string();
         self.allocator_register_as(Some(&name), plugin)
     }
 
-    /// Registers an allocator under another name, or without one: then only as the default one it can be had.
+    /// Registers an allocator under another name, or without one: then only as the default one it
+    /// can be had.
     ///
     /// # Errors
     ///
@@ -442,8 +472,8 @@ impl Cma {
         name: Option<&str>,
         plugin: Plugin,
     ) -> Result<Attachments, RegisterAllocatorError> {
-        if let Some((name, fault)) =
-            name.and_then(|name| crate::config::allocator_name_fault(name).map(|fault| (name, fault)))
+        if let Some((name, fault)) = name
+            .and_then(|name| crate::config::allocator_name_fault(name).map(|fault| (name, fault)))
         {
             return Err(RegisterAllocatorError::BadName { name: name.to_string(), fault });
         }
@@ -480,8 +510,8 @@ impl Cma {
         self.0.world_number.store(number, Ordering::Release);
     }
 
-    /// The number of a (device, type) pair that the host asks for, or a user of a front end; `None` when there is no room for
-    /// another pair.
+    /// The number of a (device, type) pair that the host asks for, or a user of a front end; `None`
+    /// when there is no room for another pair.
     pub(crate) fn intern(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
         let number = || self.0.askers.number(device, kind, user);
         number().or_else(|| {
@@ -490,7 +520,8 @@ impl Cma {
         })
     }
 
-    /// Makes room for further pairs by dropping those that no live chunk, refusal or recent request refers to.
+    /// Makes room for further pairs by dropping those that no live chunk, refusal or recent request
+    /// refers to.
     fn drop_unused_askers(&self) {
         // A request never waits for a change of the configuration. A later one drops them.
         let Ok(turn) = self.0.setup.try_lock() else { return };
@@ -506,8 +537,8 @@ impl Cma {
         }
     }
 
-    /// The live chunks of `region` in ascending order of address: where each is, whose, and for how long.
-    /// None for a region of another framework.
+    /// The live chunks of `region` in ascending order of address: where each is, whose, and for how
+    /// long. None for a region of another framework.
     ///
     /// # Errors
     ///
@@ -537,8 +568,9 @@ impl Cma {
     }
 }
 
-/// Attaches a newly registered allocator to those of `regions` that wait for it. Nobody waits for this: a region that is busy gets it
-/// when it is free, one that needs it before finds it for itself.
+/// Attaches a newly registered allocator to those of `regions` that wait for it. Nobody waits for
+/// this: a region that is busy gets it when it is free, one that needs it before finds it for
+/// itself.
 fn offer(regions: &[Region], registered: &Registered, first: bool, all: &Shared) -> Attachments {
     let mut attachments = Attachments::default();
     for region in regions {

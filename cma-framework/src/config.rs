@@ -1,7 +1,7 @@
 //! Configuration: the text of `cma=` and `cma.map=`, and the typed constants of boards.
 //!
-//! Text becomes types here, once, with the place of every mistake. Nothing behind this module looks at text
-//! again. Specification sections 5 and 7.
+//! Text becomes types here, once, with the place of every mistake. Nothing behind this module looks
+//! at text again. Specification sections 5 and 7.
 
 mod error;
 pub mod lint;
@@ -14,7 +14,9 @@ mod size;
 pub use error::{ConfigError, Mistake, Span};
 pub use map::{COMMON, Map, PatternSpec, RuleSpec};
 pub use platform::{Bank, Growth, Platform};
-pub use regions::{AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions};
+pub use regions::{
+    AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
+};
 pub use size::{Bytes, parse_size};
 
 pub(crate) use names::{allocator_name_fault, is_device_name, is_region_name};

@@ -1,4 +1,5 @@
-//! A device's own way in: its route is looked up once, and again when the configuration has changed.
+//! A device's own way in: its route is looked up once, and again when the configuration has
+//! changed.
 
 use crate::allocate::AllocError;
 use crate::cma::Cma;
@@ -10,8 +11,9 @@ use std::sync::Arc;
 
 /// A device that asks for memory of one type. Made by [`Cma::device`].
 ///
-/// It does what [`Cma::alloc`] does, without looking the names up each time. It is for one thread at a time, so that looking at
-/// what it knows takes no atomic operation; another thread has a clone of its own.
+/// It does what [`Cma::alloc`] does, without looking the names up each time. It is for one thread
+/// at a time, so that looking at what it knows takes no atomic operation; another thread has a
+/// clone of its own.
 #[derive(Clone)]
 pub struct Device {
     cma: Cma,
@@ -36,7 +38,8 @@ impl Device {
         &self.kind
     }
 
-    /// A chunk of `size` bytes at a multiple of `alignment` bytes (0 for a page). See [`Cma::alloc`].
+    /// A chunk of `size` bytes at a multiple of `alignment` bytes (0 for a page). See
+    /// [`Cma::alloc`].
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! Early regions: described, not registered yet, still to be given memory (specification section 3).
+//! Early regions: described, not registered yet, still to be given memory (specification section
+//! 3).
 
 use crate::config::RegionSpec;
 use crate::memory::Memory;
@@ -47,8 +48,8 @@ impl EarlyRegion {
         if let Some((name, fault)) = self.allocator.fault() {
             return Err(EarlyError::BadAllocatorName { name: name.to_string(), fault });
         }
-        let alignment =
-            Alignment::new(self.alignment).ok_or(EarlyError::Alignment { bytes: self.alignment })?;
+        let alignment = Alignment::new(self.alignment)
+            .ok_or(EarlyError::Alignment { bytes: self.alignment })?;
         let pages = Pages::covering(self.size);
         let too_large = EarlyError::PastTheTop { start: self.start, size: self.size };
         let start = match self.start {
@@ -158,7 +159,12 @@ impl EarlyHandle {
 
     /// The early region of a description that was looked over: it has a request.
     pub(crate) fn of((region, request): (EarlyRegion, ReserveRequest)) -> Self {
-        EarlyHandle(Arc::new(Early { region, request, state: Mutex::default(), memory: Mutex::default() }))
+        EarlyHandle(Arc::new(Early {
+            region,
+            request,
+            state: Mutex::default(),
+            memory: Mutex::default(),
+        }))
     }
 
     /// What was described.
@@ -210,7 +216,10 @@ impl EarlyHandle {
     pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
         if self.reserved().is_none() {
             self.set(
-                match reserver.reserve(&self.0.request).and_then(|answer| self.0.request.accept(answer)) {
+                match reserver
+                    .reserve(&self.0.request)
+                    .and_then(|answer| self.0.request.accept(answer))
+                {
                     Ok(Reserved { range, memory }) => {
                         *self.memory() = memory;
                         EarlyState::Reserved(range)

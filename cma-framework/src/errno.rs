@@ -64,9 +64,9 @@ impl MemoryError {
     /// The errno that a client is told.
     pub fn errno(&self) -> Errno {
         match self {
-            MemoryError::Simulated { .. } | MemoryError::Granule { .. } | MemoryError::Elsewhere { .. } => {
-                Errno::EINVAL
-            }
+            MemoryError::Simulated { .. }
+            | MemoryError::Granule { .. }
+            | MemoryError::Elsewhere { .. } => Errno::EINVAL,
             MemoryError::Held { .. } => Errno::EBUSY,
             MemoryError::Lost { .. } | MemoryError::System { .. } => Errno::ENOMEM,
         }
@@ -143,9 +143,9 @@ impl ChangeError {
             ChangeError::Unregistered
             | ChangeError::BadName { .. }
             | ChangeError::Initialise { live: 0, .. } => Errno::EINVAL,
-            ChangeError::Initialise { .. } | ChangeError::NobodyAdopts { .. } | ChangeError::Adopt { .. } => {
-                Errno::EBUSY
-            }
+            ChangeError::Initialise { .. }
+            | ChangeError::NobodyAdopts { .. }
+            | ChangeError::Adopt { .. } => Errno::EBUSY,
         }
     }
 }

@@ -1,7 +1,9 @@
-//! What a running framework says of single requests: `tracing` events named after mainline's tracepoints.
+//! What a running framework says of single requests: `tracing` events named after mainline's
+//! tracepoints.
 //!
-//! `cma_alloc_start`, `cma_alloc_finish` and `cma_release` are on level `TRACE`, and a request looks once whether anybody listens;
-//! `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`. What goes wrong is said where it happens, on `WARN` and `ERROR`.
+//! `cma_alloc_start`, `cma_alloc_finish` and `cma_release` are on level `TRACE`, and a request
+//! looks once whether anybody listens; `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`.
+//! What goes wrong is said where it happens, on `WARN` and `ERROR`.
 
 use crate::allocate::{AllocError, Reason, Stuck};
 use crate::region::{Chunk, Region};
@@ -83,7 +85,9 @@ impl Event {
             Event::OutOfService { allocator, reason } => {
                 tracing::error!(%region, allocator, reason, "allocator taken out of service");
             }
-            Event::NotAttached { reason } => tracing::warn!(%region, %reason, "no allocator attached"),
+            Event::NotAttached { reason } => {
+                tracing::warn!(%region, %reason, "no allocator attached")
+            }
             Event::Released { range } => {
                 let (start, count) = (range.start(), range.pages().get());
                 tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
@@ -98,7 +102,9 @@ impl Event {
             Event::Aside { range, now: Some(now) } => {
                 tracing::warn!(%region, %range, %now, "memory set aside, the chunk moved");
             }
-            Event::Aside { range, now: None } => tracing::warn!(%region, %range, "memory set aside"),
+            Event::Aside { range, now: None } => {
+                tracing::warn!(%region, %range, "memory set aside")
+            }
             Event::Recovered { range } => {
                 tracing::info!(%region, %range, "memory that was set aside is free again");
             }

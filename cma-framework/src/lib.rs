@@ -1,15 +1,19 @@
 //! The contiguous memory framework.
 //!
-//! Devices without scatter-gather or an IOMMU need big physically contiguous buffers. Instead of every driver setting memory
-//! aside for itself, one framework owns the machine's reserved *regions*, a *map* says which regions a device may use for which
-//! *type* of memory, and an *allocator*, a plug-in that may be loaded at any time, finds the place in each region. The
-//! framework itself allocates nothing: it stands between devices and allocators, checks what they answer, and keeps the books.
+//! Devices without scatter-gather or an IOMMU need big physically contiguous buffers. Instead of
+//! every driver setting memory aside for itself, one framework owns the machine's reserved
+//! *regions*, a *map* says which regions a device may use for which *type* of memory, and an
+//! *allocator*, a plug-in that may be loaded at any time, finds the place in each region. The
+//! framework itself allocates nothing: it stands between devices and allocators, checks what they
+//! answer, and keeps the books.
 //!
-//! A host makes a [`Cma`], describes regions ([`config`], [`early`]), gives them memory ([`reserve`]), loads allocators
-//! ([`loader`]) and serves devices ([`Cma::alloc`], [`Device`]). Everything it can be answered with is in [`allocate`].
+//! A host makes a [`Cma`], describes regions ([`config`], [`early`]), gives them memory
+//! ([`reserve`]), loads allocators ([`loader`]) and serves devices ([`Cma::alloc`], [`Device`]).
+//! Everything it can be answered with is in [`allocate`].
 //!
-//! The rooms that are pure (configuration, placement of early regions, the chunk table) know no lock, no I/O and no
-//! plug-in. [`Cma`] is where locks are taken and [`Region`] where allocators are called.
+//! The rooms that are pure (configuration, placement of early regions, the chunk table) know no
+//! lock, no I/O and no plug-in. [`Cma`] is where locks are taken and [`Region`] where allocators
+//! are called.
 
 pub mod allocate;
 pub mod attributes;

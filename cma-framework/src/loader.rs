@@ -6,9 +6,9 @@
 //! be found out in another process with a [`Trial`]. The file is read once, into a sealed copy in
 //! memory, and that copy is what is checked, tried and run.
 //!
-//! The contract that a plug-in was built for is checked by abi_stable: the version of `cma-api`, and the layout of
-//! every type that crosses the border. Nothing can check that a library does what its types promise: a plug-in
-//! is trusted like any other native code that a program links to.
+//! The contract that a plug-in was built for is checked by abi_stable: the version of `cma-api`,
+//! and the layout of every type that crosses the border. Nothing can check that a library does what
+//! its types promise: a plug-in is trusted like any other native code that a program links to.
 
 mod arrivals;
 mod elf;
@@ -33,8 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use trial::{Trial, Tried, trial_child};
 
-/// An allocator algorithm that regions can be given to: loaded from a library or linked into the program. Clones are the
-/// same plug-in.
+/// An allocator algorithm that regions can be given to: loaded from a library or linked into the
+/// program. Clones are the same plug-in.
 #[derive(Clone)]
 pub struct Plugin {
     module: AllocatorModuleRef,
@@ -43,8 +43,8 @@ pub struct Plugin {
     path: Option<Arc<Path>>,
 }
 
-/// What tells one algorithm's code from another's. (Addresses of functions and constants don't, where the compiler is free to have several
-/// of one, or one for several.)
+/// What tells one algorithm's code from another's. (Addresses of functions and constants don't,
+/// where the compiler is free to have several of one, or one for several.)
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Code {
     BuiltIn(TypeId),
@@ -53,25 +53,37 @@ enum Code {
 }
 
 impl Plugin {
-    /// The algorithm `A`, which is linked into the program. A name, version or description that a library would be refused
-    /// for doesn't compile.
+    /// The algorithm `A`, which is linked into the program. A name, version or description that a
+    /// library would be refused for doesn't compile.
     pub fn built_in<A: cma_api::Allocator>() -> Plugin {
         const {
-            assert!(allocator_name_fault(A::INFO.name).is_none(), "unfit name in the allocator's INFO");
+            assert!(
+                allocator_name_fault(A::INFO.name).is_none(),
+                "unfit name in the allocator's INFO"
+            );
             assert!(text_fault(A::INFO.version).is_none(), "unfit version in the allocator's INFO");
-            assert!(text_fault(A::INFO.description).is_none(), "unfit description in the allocator's INFO");
+            assert!(
+                text_fault(A::INFO.description).is_none(),
+                "unfit description in the allocator's INFO"
+            );
         }
         let code = Code::BuiltIn(TypeId::of::<A>());
-        Plugin { module: module_of::<A>(), code, interface_version: library::interface(), path: None }
+        Plugin {
+            module: module_of::<A>(),
+            code,
+            interface_version: library::interface(),
+            path: None,
+        }
     }
 
-    /// Loads the library at `path`. Loading the same content again, from there or from elsewhere, gives the same plug-in;
-    /// when the file was rebuilt meanwhile, the new code is loaded beside the old, which stays in use where
-    /// it is in use. Libraries are never unloaded.
+    /// Loads the library at `path`. Loading the same content again, from there or from elsewhere,
+    /// gives the same plug-in; when the file was rebuilt meanwhile, the new code is loaded beside
+    /// the old, which stays in use where it is in use. Libraries are never unloaded.
     ///
-    /// The library runs from a copy in memory, so the file may be replaced, written over or removed at any time. Two things
-    /// follow: a library that it depends on is not found through `$ORIGIN`, and a profiler that looks for symbols by the
-    /// path of a mapping (`/memfd:<file name>`) has to be told the file.
+    /// The library runs from a copy in memory, so the file may be replaced, written over or removed
+    /// at any time. Two things follow: a library that it depends on is not found through `$ORIGIN`,
+    /// and a profiler that looks for symbols by the path of a mapping (`/memfd:<file name>`) has to
+    /// be told the file.
     ///
     /// # Errors
     ///
@@ -114,7 +126,8 @@ impl Plugin {
         self.interface_version
     }
 
-    /// The library, as it was named when it was loaded; `None` for one that is linked into the program.
+    /// The library, as it was named when it was loaded; `None` for one that is linked into the
+    /// program.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -149,7 +162,8 @@ impl Plugin {
 }
 
 impl PartialEq for Plugin {
-    /// Whether both are the same code: the same library's, or the same algorithm linked into the program.
+    /// Whether both are the same code: the same library's, or the same algorithm linked into the
+    /// program.
     fn eq(&self, other: &Self) -> bool {
         self.code == other.code
     }
@@ -168,9 +182,13 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Loads every plug-in on `search`, each after a `trial` if one is given. What can't be loaded is reported in its
-/// place and the rest goes on. Two libraries that call themselves the same are both loaded.
-pub fn load_all(search: &SearchPath, trial: Option<&Trial>) -> Vec<(PathBuf, Result<Plugin, LoadError>)> {
+/// Loads every plug-in on `search`, each after a `trial` if one is given. What can't be loaded is
+/// reported in its place and the rest goes on. Two libraries that call themselves the same are both
+/// loaded.
+pub fn load_all(
+    search: &SearchPath,
+    trial: Option<&Trial>,
+) -> Vec<(PathBuf, Result<Plugin, LoadError>)> {
     let load = |path: &Path| match trial {
         Some(trial) => trial.run(path)?.load(),
         None => Plugin::load(path),

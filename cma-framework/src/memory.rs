@@ -1,9 +1,10 @@
 //! Memory behind a region: the port that makes addresses touchable, and chunks as memory.
 //!
-//! A [`Reserver`](crate::reserve::Reserver) may hand out memory with a range of addresses; the region owns it from then on. What the
-//! memory is (files in memory, huge pages) is the port's: the framework maps nothing. A chunk becomes bytes with [`Chunk::map`], which is
-//! for this process alone, or descriptors with [`Chunk::share`], which is for others. It is one or the other: bytes that
-//! somebody else can change are no Rust slice.
+//! A [`Reserver`](crate::reserve::Reserver) may hand out memory with a range of addresses; the
+//! region owns it from then on. What the memory is (files in memory, huge pages) is the port's: the
+//! framework maps nothing. A chunk becomes bytes with [`Chunk::map`], which is for this process
+//! alone, or descriptors with [`Chunk::share`], which is for others. It is one or the other: bytes
+//! that somebody else can change are no Rust slice.
 
 use crate::region::Chunk;
 use cma_api::{DmaAddr, PageRange, Pages};
@@ -23,8 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is
 ///   dropped: no other store has them, and nobody else reads or writes them before a
 ///   [`Store::piece`] was asked for. A claim for a range that is not this memory's is refused.
-/// - A claim is good for one store, at once. One memory that stands before another passes claims on, neither keeps nor invents any, and
-///   keeps neither the store nor a piece of it.
+/// - A claim is good for one store, at once. One memory that stands before another passes claims
+///   on, neither keeps nor invents any, and keeps neither the store nor a piece of it.
 pub unsafe trait Memory: fmt::Debug + Send + Sync {
     /// What it is, and what is known of it.
     fn backing(&self) -> Backing;
@@ -56,7 +57,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
+    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be
+    /// divided.
     fn pieces(&self) -> Result<usize, MemoryError>;
 
     /// Opens piece number `index`, counted from the chunk's start: a new descriptor at each call,
@@ -72,7 +74,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn held(&self) -> bool;
 }
 
-/// The word of the framework that a range is a live chunk, and that whoever asks is the only one to have its memory.
+/// The word of the framework that a range is a live chunk, and that whoever asks is the only one to
+/// have its memory.
 #[derive(Debug)]
 pub struct Claim(PageRange);
 
@@ -149,7 +152,8 @@ pub struct Backing {
     pub kind: &'static str,
     /// Whether the region's addresses are physical ones in one run.
     pub contiguity: Contiguity,
-    /// What a chunk's start and size have to be multiples of so that it can be given to another process.
+    /// What a chunk's start and size have to be multiples of so that it can be given to another
+    /// process.
     pub granule: Pages,
 }
 
@@ -172,7 +176,10 @@ impl fmt::Display for Contiguity {
         match self {
             Contiguity::Verified => f.write_str("physically contiguous, verified"),
             Contiguity::Movable(why) => {
-                write!(f, "physically contiguous when it was made, but the kernel may move it: {why}")
+                write!(
+                    f,
+                    "physically contiguous when it was made, but the kernel may move it: {why}"
+                )
             }
             Contiguity::Unknown(why) => write!(f, "contiguity unknown: {why}"),
             Contiguity::No => f.write_str("not physically contiguous"),
@@ -205,7 +212,9 @@ pub enum MemoryError {
         range: PageRange,
     },
     /// Somebody who had the memory before gave it up, and it went elsewhere.
-    #[error("memory of {range} is lost: a process that was given it has given it back to the system")]
+    #[error(
+        "memory of {range} is lost: a process that was given it has given it back to the system"
+    )]
     Lost {
         /// The part that is lost.
         range: PageRange,
@@ -240,8 +249,8 @@ pub struct NotMapped {
 
 /// A chunk whose bytes are this process's to read and write. Dropping it unmaps and frees it.
 ///
-/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the chunk to it and look at the bytes when it is
-/// done, as with every DMA buffer.
+/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the
+/// chunk to it and look at the bytes when it is done, as with every DMA buffer.
 #[derive(Debug)]
 pub struct MappedChunk {
     // Goes before the chunk whose memory it is.
@@ -354,7 +363,8 @@ impl NotMapped {
 }
 
 impl MappedChunk {
-    /// Its address as the device sees it. It is physical memory's if the region's [`Backing`] says so.
+    /// Its address as the device sees it. It is physical memory's if the region's [`Backing`] says
+    /// so.
     pub fn start(&self) -> DmaAddr {
         self.chunk.start()
     }
@@ -424,7 +434,8 @@ impl SharedChunk {
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be divided.
+    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be
+    /// divided.
     pub fn pieces(&self) -> Result<Pieces<'_>, MemoryError> {
         let left = 0..self.store.pieces()?;
         Ok(Pieces { store: &*self.store, left })

@@ -1,8 +1,9 @@
 //! A registered region: its place, its allocator and its books, behind one lock.
 //!
-//! Nothing above takes this lock but through these methods, and nothing below takes another: requests to different
-//! regions never meet. A plug-in is called under the lock of its region alone, and nothing else foreign is: see `lock`. What can be
-//! told without the lock, also while an allocator doesn't return, is in `Shown`.
+//! Nothing above takes this lock but through these methods, and nothing below takes another:
+//! requests to different regions never meet. A plug-in is called under the lock of its region
+//! alone, and nothing else foreign is: see `lock`. What can be told without the lock, also while an
+//! allocator doesn't return, is in `Shown`.
 
 mod account;
 mod aside;
@@ -53,8 +54,8 @@ struct Shared {
     framework: Weak<Framework>,
     name: Option<Arc<str>>,
     range: PageRange,
-    /// A request goes the short way while fewer chunks are live than this: [`ChunkTable::MOST`], or 0
-    /// while something is [`late`](Self::late).
+    /// A request goes the short way while fewer chunks are live than this: [`ChunkTable::MOST`], or
+    /// 0 while something is [`late`](Self::late).
     most: AtomicU32,
     state: SpinMutex<State>,
     shown: ArcSwap<Shown>,
@@ -157,7 +158,8 @@ impl Region {
         self.0.shown.load().memory.clone()
     }
 
-    /// What memory is behind its addresses; `None` for addresses alone, and when it is not registered any more.
+    /// What memory is behind its addresses; `None` for addresses alone, and when it is not
+    /// registered any more.
     pub fn backing(&self) -> Option<Backing> {
         self.memory().map(|memory| memory.backing())
     }
@@ -196,8 +198,8 @@ impl Region {
         self.0.shown.load().allocator.clone()
     }
 
-    /// Whether its allocator doesn't return from a call. When nobody has waited for it yet, this waits
-    /// some seconds; once that is known the answer comes at once.
+    /// Whether its allocator doesn't return from a call. When nobody has waited for it yet, this
+    /// waits some seconds; once that is known the answer comes at once.
     pub fn stuck(&self) -> Option<Stuck> {
         self.enter().err()
     }
@@ -234,7 +236,8 @@ impl Region {
         Ok(self.enter()?.account.statistics())
     }
 
-    /// The live chunks in ascending order of address. `name` gives (device, type) pairs their names.
+    /// The live chunks in ascending order of address. `name` gives (device, type) pairs their
+    /// names.
     pub(crate) fn owners(
         &self,
         mut name: impl FnMut(Asker) -> Option<(Arc<str>, Arc<str>)>,
@@ -246,7 +249,10 @@ impl Region {
         };
         let owner = |(booked, holder): (Booked, Option<Arc<Holder>>)| Owner {
             range: booked.range,
-            device: holder.as_ref().and_then(|holder| holder.device.clone()).or_else(|| name(booked.asker)),
+            device: holder
+                .as_ref()
+                .and_then(|holder| holder.device.clone())
+                .or_else(|| name(booked.asker)),
             process: holder.map(|holder| holder.process.clone()),
             age: booked.since.age(),
         };
@@ -309,7 +315,8 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
-        // The chunk is put together when the lock is free again: it would only be moved about meanwhile.
+        // The chunk is put together when the lock is free again: it would only be moved about
+        // meanwhile.
         let (first, tag, slot) = match self.place(request, registered) {
             Ok(placed) => placed,
             Err(reason) => self.place_once_more(request, registered, reason)?,
@@ -434,7 +441,9 @@ impl Region {
     fn not_placed(&self, state: &mut State, request: &Request, fault: NotPlaced) -> Box<Reason> {
         let reason = match fault {
             NotPlaced::Misplaced(fault) => return self.misplaced(state, request, fault),
-            NotPlaced::Refused(Refused::Panicked) => state.end_service(self, "it panicked while allocating"),
+            NotPlaced::Refused(Refused::Panicked) => {
+                state.end_service(self, "it panicked while allocating")
+            }
             NotPlaced::Refused(Refused::No) => self.no_room(state, request),
         };
         state.refuse(request, reason)
@@ -457,12 +466,18 @@ impl Region {
                 free_range,
                 aligned: request.alignment() > Alignment::PAGE,
             },
-            None if largest < pages => Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes },
-            None => Reason::Alignment { alignment_bytes: request.alignment().bytes(), largest_hole_bytes },
+            None if largest < pages => {
+                Reason::Fragmented { free_bytes: free.bytes(), largest_hole_bytes }
+            }
+            None => Reason::Alignment {
+                alignment_bytes: request.alignment().bytes(),
+                largest_hole_bytes,
+            },
         }
     }
 
-    /// Takes an allocator out of service whose placement was refused. It is not told: it would have to be trusted.
+    /// Takes an allocator out of service whose placement was refused. It is not told: it would have
+    /// to be trusted.
     #[cold]
     fn misplaced(&self, state: &mut State, request: &Request, fault: Misplacement) -> Box<Reason> {
         let allocator = state.attached.name().to_string();
@@ -505,22 +520,28 @@ impl Region {
         self.0.huge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Frees the chunk that starts at page `first` and that no guard holds. In a stuck region that is
-    /// left for later, and what comes of it is only logged.
+    /// Frees the chunk that starts at page `first` and that no guard holds. In a stuck region that
+    /// is left for later, and what comes of it is only logged.
     pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
         if self.is_left_to_free(first) {
             return Err(NotFreed::NoChunk);
         }
-        let Some((mut state, _)) = self.enter_or_leave(Left::FreeAt { first }) else { return Ok(()) };
+        let Some((mut state, _)) = self.enter_or_leave(Left::FreeAt { first }) else {
+            return Ok(());
+        };
         let Some((slot, Placement { range, tag })) = state.chunks.unindex(first) else {
-            return Err(if state.chunks.starts_at(first) { NotFreed::Held } else { NotFreed::NoChunk });
+            return Err(if state.chunks.starts_at(first) {
+                NotFreed::Held
+            } else {
+                NotFreed::NoChunk
+            });
         };
         state.free(self, slot, range, tag);
         Ok(())
     }
 
-    /// Attaches a newly registered allocator if the region waits for it. `first` says that it is the first ever
-    /// registered.
+    /// Attaches a newly registered allocator if the region waits for it. `first` says that it is
+    /// the first ever registered.
     pub(crate) fn offer(
         &self,
         registered: &Registered,
@@ -576,7 +597,9 @@ impl State {
         let tag = self.chunks.unbook(slot, range, tag);
         self.account.got_back(range.pages());
         match &mut self.attached {
-            Attached::Allocator(service) => service.object.free(&Placement { range, tag }).into_result(),
+            Attached::Allocator(service) => {
+                service.object.free(&Placement { range, tag }).into_result()
+            }
             _ => Ok(()),
         }
     }
@@ -607,14 +630,17 @@ impl State {
         }
     }
 
-    /// Asks the allocator something it can't refuse. The error is how it ended: `what` says where it panicked.
+    /// Asks the allocator something it can't refuse. The error is how it ended: `what` says where
+    /// it panicked.
     fn ask<T>(
         &mut self,
         region: &Region,
         what: &str,
         question: impl FnOnce(&mut AllocatorBox) -> T,
     ) -> Result<T, Reason> {
-        let Attached::Allocator(service) = &mut self.attached else { return Err(self.attached.absence()) };
+        let Attached::Allocator(service) = &mut self.attached else {
+            return Err(self.attached.absence());
+        };
         let answer = question(&mut service.object);
         let fault = service.object.fault();
         if fault.is_some() {
@@ -636,10 +662,12 @@ impl State {
         }
     }
 
-    /// Takes the allocator out of service for good and says why. Its live chunks stay booked and can be freed.
+    /// Takes the allocator out of service for good and says why. Its live chunks stay booked and
+    /// can be freed.
     #[cold]
     fn end_service(&mut self, region: &Region, what: &str) -> Reason {
-        self.attached = match mem::replace(&mut self.attached, Attached::Nothing { failure: None }) {
+        self.attached = match mem::replace(&mut self.attached, Attached::Nothing { failure: None })
+        {
             Attached::Allocator(service) => {
                 let allocator = service.name().to_string();
                 let fault = service.object.fault().into_option();
@@ -648,7 +676,10 @@ impl State {
                     None => what.to_string(),
                 };
                 self.end_later(fault);
-                self.tell(Event::OutOfService { allocator: allocator.clone(), reason: reason.clone() });
+                self.tell(Event::OutOfService {
+                    allocator: allocator.clone(),
+                    reason: reason.clone(),
+                });
                 self.tell(Event::Detached { allocator: allocator.clone() });
                 Attached::OutOfService { allocator, reason, _ended: Box::new(service) }
             }

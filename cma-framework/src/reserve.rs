@@ -1,4 +1,5 @@
-//! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's memory.
+//! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's
+//! memory.
 
 use crate::config::{Bank, Bytes, Growth, Platform};
 use crate::memory::Memory;
@@ -19,7 +20,8 @@ pub struct ReserveRequest {
 }
 
 impl ReserveRequest {
-    /// Whether `range` is what was asked for: a reserver is the host's, and the framework relies on what it answers.
+    /// Whether `range` is what was asked for: a reserver is the host's, and the framework relies on
+    /// what it answers.
     pub(crate) fn accept(&self, reserved: Reserved) -> Result<Reserved, ReserveError> {
         let range = reserved.range;
         let fits = range.pages() == self.pages
@@ -48,15 +50,18 @@ impl From<PageRange> for Reserved {
 
 /// Gives memory to early regions.
 ///
-/// It is asked for one region after the other, and may look at the framework it works for and change it, but for what would wait for
-/// it: [`early_regions_reserve`](crate::Cma::early_regions_reserve) and [`initialise`](crate::Cma::initialise).
+/// It is asked for one region after the other, and may look at the framework it works for and
+/// change it, but for what would wait for it:
+/// [`early_regions_reserve`](crate::Cma::early_regions_reserve) and
+/// [`initialise`](crate::Cma::initialise).
 pub trait Reserver {
     /// Is told what it will be asked for next, in this order, before it is asked for the first of
     /// them. A reserver whose memory is limited can say what all of them take together. Does
     /// nothing by default.
     fn announce(&mut self, _requests: &[ReserveRequest]) {}
 
-    /// Sets `request.pages` pages aside: at `request.start` when that is given, else where the reserver likes.
+    /// Sets `request.pages` pages aside: at `request.start` when that is given, else where the
+    /// reserver likes.
     ///
     /// # Errors
     ///
@@ -108,8 +113,8 @@ pub enum ReserveError {
 /// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
 ///
 /// A region without a start wish goes into the first bank that holds it, at its lowest or highest
-/// place that is free and aligned. Banks that touch or overlap are one bank: a region may cross from
-/// one to the other, and does if neither holds it alone. Empty ones are none.
+/// place that is free and aligned. Banks that touch or overlap are one bank: a region may cross
+/// from one to the other, and does if neither holds it alone. Empty ones are none.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth};
@@ -130,7 +135,8 @@ pub struct Banks {
     growth: Growth,
     /// Ascending, disjoint.
     reserved: Vec<PageRange>,
-    /// What of the banks is not reserved: ascending, each within one bank, no two of one bank touch.
+    /// What of the banks is not reserved: ascending, each within one bank, no two of one bank
+    /// touch.
     free: Vec<PageRange>,
 }
 
@@ -178,7 +184,9 @@ impl Banks {
     pub fn withhold(&mut self, range: PageRange) -> Result<(), ReserveError> {
         let at = self.behind(range.first_page());
         match self.reserved.get(at) {
-            Some(taken) if taken.overlaps(range) => Err(ReserveError::Taken { wanted: range, taken: *taken }),
+            Some(taken) if taken.overlaps(range) => {
+                Err(ReserveError::Taken { wanted: range, taken: *taken })
+            }
             _ if range.pages() == Pages::ZERO => Ok(()),
             _ => {
                 self.reserved.insert(at, range);
@@ -226,7 +234,8 @@ impl Banks {
             let within = self.banks.iter().any(|bank| wanted.within(*bank));
             return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
         }
-        let place = self.given.iter().chain(&self.banks).find_map(|bank| self.place_within(*bank, request));
+        let place =
+            self.given.iter().chain(&self.banks).find_map(|bank| self.place_within(*bank, request));
         place.ok_or_else(|| {
             let largest = self.free.iter().map(|free| free.pages()).max().unwrap_or_default();
             ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest }

@@ -1,7 +1,7 @@
 //! The immutable picture of regions, map and allocators that requests are routed by.
 //!
-//! A change makes a new picture and swaps it in whole, so a request sees the configuration of one moment and
-//! never waits for a change. Routing takes no lock.
+//! A change makes a new picture and swaps it in whole, so a request sees the configuration of one
+//! moment and never waits for a change. Routing takes no lock.
 
 use crate::allocate::{AllocError, Unmatched};
 use crate::config::Map;
@@ -128,7 +128,9 @@ impl World {
     /// With `registered` in the place of the allocator of its name.
     pub(crate) fn with_allocator_replaced(&self, registered: &Registered) -> Self {
         let mut next = self.next();
-        for allocator in next.allocators.iter_mut().filter(|allocator| allocator.name == registered.name) {
+        for allocator in
+            next.allocators.iter_mut().filter(|allocator| allocator.name == registered.name)
+        {
             allocator.clone_from(registered);
         }
         next
@@ -156,8 +158,8 @@ impl World {
         self.routes.get(device, kind)
     }
 
-    /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern` numbers the pair, if there is
-    /// room for another.
+    /// Looks the route of (`device`, `kind`) up in the map and keeps it for the next time. `intern`
+    /// numbers the pair, if there is room for another.
     #[cold]
     pub(crate) fn new_route(
         &self,
@@ -165,10 +167,12 @@ impl World {
         kind: &str,
         intern: impl FnOnce() -> Option<Asker>,
     ) -> Arc<Route> {
-        let stops: Option<Vec<Stop>> =
-            self.map.regions_for(device, kind).map(|names| names.map(|name| self.stop(name)).collect());
-        // Made-up names must not fill memory: a pair that nothing serves, or with a name that is longer than any name needs to
-        // be, is not kept.
+        let stops: Option<Vec<Stop>> = self
+            .map
+            .regions_for(device, kind)
+            .map(|names| names.map(|name| self.stop(name)).collect());
+        // Made-up names must not fill memory: a pair that nothing serves, or with a name that is
+        // longer than any name needs to be, is not kept.
         let keep = stops.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
         let asker = if keep { intern() } else { None };
         let route = Arc::new(Route {
@@ -187,7 +191,13 @@ impl World {
     /// The route of a request that names regions in place of a device. It is not kept.
     pub(crate) fn route_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Route {
         let stops = Some(names.map(|name| self.stop(name)).collect());
-        Route { device: "".into(), kind: "".into(), world: self.number, asker: Asker::NOBODY, stops }
+        Route {
+            device: "".into(),
+            kind: "".into(),
+            world: self.number,
+            asker: Asker::NOBODY,
+            stops,
+        }
     }
 
     fn stop(&self, name: &str) -> Stop {
@@ -195,24 +205,27 @@ impl World {
     }
 }
 
-/// The routes that were looked up in one world. A look-up takes no lock and no atomic change, and a route is never moved, so
-/// requests of any number of threads share it without slowing one another.
+/// The routes that were looked up in one world. A look-up takes no lock and no atomic change, and a
+/// route is never moved, so requests of any number of threads share it without slowing one another.
 ///
 /// Its size is bounded. A pair that finds no place is looked up in the map each time.
 #[derive(Debug)]
 struct Routes {
     first: Slots,
-    /// For the pairs that find no place in the first table. Each of these tables is made when it is needed.
+    /// For the pairs that find no place in the first table. Each of these tables is made when it is
+    /// needed.
     further: OnceLock<Box<[OnceLock<Box<Slots>>; FURTHER]>>,
     /// So that nobody can choose names that share their slots.
     seed: usize,
 }
 
-/// How many further tables there are, a power of two: with the first one room for some 65,000 routes.
+/// How many further tables there are, a power of two: with the first one room for some 65,000
+/// routes.
 const FURTHER: usize = 128;
 
-/// Open addressing with linear probing. A slot that is filled stays so. The number of slots is a power of two that is known when
-/// this is compiled, because dividing by another number takes longer than all the rest of a look-up.
+/// Open addressing with linear probing. A slot that is filled stays so. The number of slots is a
+/// power of two that is known when this is compiled, because dividing by another number takes
+/// longer than all the rest of a look-up.
 #[derive(Debug)]
 struct Slots(Box<[OnceLock<Arc<Route>>; 512]>);
 
@@ -276,7 +289,8 @@ impl Routes {
     fn keep(&self, route: &Arc<Route>) {
         let hash = self.hash(&route.device, &route.kind);
         if !self.first.keep(hash, route) {
-            let tables = self.further.get_or_init(|| Box::new([const { OnceLock::new() }; FURTHER]));
+            let tables =
+                self.further.get_or_init(|| Box::new([const { OnceLock::new() }; FURTHER]));
             tables[further(hash)].get_or_init(Box::default).keep(hash, route);
         }
     }
@@ -302,7 +316,8 @@ mod tests {
             world.known_route(name, "").is_some_and(|route| route.asker == Asker(number))
         };
         let kept = names.iter().zip(1..).filter(|pair| found(*pair)).count();
-        // Tables of this many routes are less than a third full: hardly a pair finds eight slots taken.
+        // Tables of this many routes are less than a third full: hardly a pair finds eight slots
+        // taken.
         assert!(kept > 19_900, "{kept}");
         assert!(world.known_route("vm20000", "").is_none());
     }

@@ -1,5 +1,6 @@
-//! Random use of the whole framework against plain bookkeeping: several regions, a map, guards and addresses, changes of
-//! allocators and regions, with the books and the allocators compared after each step.
+//! Random use of the whole framework against plain bookkeeping: several regions, a map, guards and
+//! addresses, changes of allocators and regions, with the books and the allocators compared after
+//! each step.
 
 mod common;
 
@@ -68,7 +69,8 @@ fn fits(region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> boo
 /// The maximal free ranges between the `live` ones of a region.
 fn free_ranges(region: usize, live: &[(PageRange, Live)]) -> Vec<PageRange> {
     let range = region_range(region);
-    let mut taken: Vec<_> = live.iter().map(|(taken, _)| *taken).filter(|t| t.within(range)).collect();
+    let mut taken: Vec<_> =
+        live.iter().map(|(taken, _)| *taken).filter(|t| t.within(range)).collect();
     taken.sort_unstable_by_key(|range| range.first_page());
     taken.push(PageRange::from_pages(range.end_page(), 0));
     let mut from = range.first_page();
@@ -83,11 +85,18 @@ fn free_ranges(region: usize, live: &[(PageRange, Live)]) -> Vec<PageRange> {
 }
 
 /// Whether all that `reason` says of a refusal is so.
-fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> bool {
+fn is_true(
+    reason: &Reason,
+    region: usize,
+    live: &[(PageRange, Live)],
+    pages: u64,
+    step: u64,
+) -> bool {
     let free = free_ranges(region, live);
     let free_bytes: u64 = free.iter().map(|range| range.bytes()).sum();
     let largest = free.iter().map(|range| range.bytes()).max().unwrap_or(0);
-    let holds = |range: &PageRange| range.first_page().next_multiple_of(step) + pages <= range.end_page();
+    let holds =
+        |range: &PageRange| range.first_page().next_multiple_of(step) + pages <= range.end_page();
     match reason {
         Reason::Full { free_bytes: said, region_bytes } => {
             (*said, *region_bytes) == (free_bytes, REGION_PAGES * 4096) && free_bytes < pages * 4096

@@ -1,4 +1,5 @@
-//! What the attribute tree guarantees: each row of the table in section 7 of the specification, and that no text and no path does harm.
+//! What the attribute tree guarantees: each row of the table in section 7 of the specification, and
+//! that no text and no path does harm.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -65,9 +66,12 @@ fn the_map_is_a_line_or_nothing_and_writing_replaces_it() {
 fn a_malformed_map_is_refused_with_its_place_and_the_old_one_stays() {
     let cma = with_regions(&["a"], "cam=a");
     let tree = cma.attributes();
-    for (text, place) in
-        [("cam=a;mic", "column 10"), ("  cam==a", "column 7"), ("a=b\nc=d", "column 6"), ("cam=", "column 5")]
-    {
+    for (text, place) in [
+        ("cam=a;mic", "column 10"),
+        ("  cam==a", "column 7"),
+        ("a=b\nc=d", "column 6"),
+        ("cam=", "column 5"),
+    ] {
         let error = refused(&tree, "map", format!("{text}\n"));
         assert_eq!(error.errno(), Errno::EINVAL);
         assert!(error.to_string().contains(place), "{text}: {error}");
@@ -121,7 +125,9 @@ fn a_region_has_a_folder_named_by_its_start_and_a_named_one_a_link_to_it() {
     assert_eq!(names(&tree, "regions/video"), names(&tree, "regions/0x40000000"));
     assert_eq!(tree.read("regions/video/start").unwrap(), "0x40000000\n");
     assert_eq!(tree.read("regions/0x0/name").unwrap(), "");
-    for other in ["regions/0x40000001", "regions/0X40000000", "regions/0x040000000", "regions/0x1000"] {
+    for other in
+        ["regions/0x40000001", "regions/0X40000000", "regions/0x040000000", "regions/0x1000"]
+    {
         assert_eq!(tree.entry(other).unwrap_err().errno(), Errno::ENOENT, "{other}");
     }
 }
@@ -151,11 +157,17 @@ fn the_figures_of_a_region_follow_its_chunks() {
     let tree = cma.attributes();
     let read = |name: &str| tree.read(&format!("regions/a/{name}")).unwrap();
     assert_eq!([read("name"), read("start"), read("size")], ["a\n", "0x40000000\n", "16777216\n"]);
-    assert_eq!([read("total_pages"), read("base_pfn"), read("order_per_bit")], ["4096\n", "262144\n", "0\n"]);
+    assert_eq!(
+        [read("total_pages"), read("base_pfn"), read("order_per_bit")],
+        ["4096\n", "262144\n", "0\n"]
+    );
     let first = cma.alloc("cam", None, 4 * MIB, 0).unwrap();
     let second = cma.alloc("cam", None, MIB, 0).unwrap();
     drop(first);
-    assert_eq!([read("users"), read("free"), read("available_pages")], ["1\n", "15728640\n", "3840\n"]);
+    assert_eq!(
+        [read("users"), read("free"), read("available_pages")],
+        ["1\n", "15728640\n", "3840\n"]
+    );
     assert_eq!(read("maxchunk"), "2816\n");
     drop(second);
     assert_eq!([read("users"), read("free"), read("maxchunk")], ["0\n", "16777216\n", "4096\n"]);
@@ -165,7 +177,9 @@ fn the_figures_of_a_region_follow_its_chunks() {
 fn the_counters_of_a_region_count_pages_as_mainline_does() {
     let cma = with_regions(&["a"], "*=a");
     let tree = cma.attributes();
-    let read = |name: &str| tree.read(&format!("regions/a/{name}")).unwrap().trim().parse::<u64>().unwrap();
+    let read = |name: &str| {
+        tree.read(&format!("regions/a/{name}")).unwrap().trim().parse::<u64>().unwrap()
+    };
     let first = cma.alloc("cam", None, 5 * 4096, 0).unwrap();
     let second = cma.alloc("cam", None, 2 * 4096, 0).unwrap();
     drop(first);
@@ -180,14 +194,18 @@ fn the_counters_of_a_region_count_pages_as_mainline_does() {
 #[test]
 fn the_bitmap_has_a_bit_for_each_page_that_is_taken() {
     let (cma, video, tree) = waiting(scripted("0+1 31+2 95+1 64+3"));
-    let chunks: Vec<_> =
-        [1, 2, 1, 3].iter().map(|pages| cma.alloc_from_region(&video, pages * 4096, 0).unwrap()).collect();
+    let chunks: Vec<_> = [1, 2, 1, 3]
+        .iter()
+        .map(|pages| cma.alloc_from_region(&video, pages * 4096, 0).unwrap())
+        .collect();
     let bitmap = tree.read("regions/video/bitmap").unwrap();
     let words: Vec<u32> = bitmap.trim_end().split(' ').map(|word| word.parse().unwrap()).collect();
     assert_eq!(words[..4], [1 << 31 | 1, 1, 1 << 31 | 0b111, 0]);
     assert_eq!((words.len(), bitmap.ends_with(" 0\n")), (16 * 256 / 32, true));
     drop(chunks);
-    assert!(tree.read("regions/video/bitmap").unwrap().trim_end().split(' ').all(|word| word == "0"));
+    assert!(
+        tree.read("regions/video/bitmap").unwrap().trim_end().split(' ').all(|word| word == "0")
+    );
 
     region(&cma, "huge", 0x100_0000_0000, 1 << 39, AllocatorChoice::Default);
     assert_eq!(tree.read("regions/huge/bitmap").unwrap_err().errno(), Errno::EFBIG);
@@ -214,7 +232,10 @@ fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
     let failures = tree.read("regions/a/failures").unwrap();
     let refused = " 33554432 1048576 cam/frame too small: 32M asked of a region of 16M\n";
     let age = failures.strip_suffix(refused).unwrap_or_else(|| panic!("{failures}"));
-    assert!(age.parse::<f64>().is_ok(), "a refusal has an age although nothing keeps time: {failures}");
+    assert!(
+        age.parse::<f64>().is_ok(),
+        "a refusal has an age although nothing keeps time: {failures}"
+    );
     let _time = cma_framework::keep_time().unwrap();
     let _four = cma.alloc("mic", None, 4096, 0).unwrap();
     let owners = tree.read("regions/a/owners").unwrap();
@@ -243,7 +264,10 @@ fn alloc_says_what_serves_a_region_or_what_it_waits_for() {
     cma.alloc_from_region(&video, 4096, 0).unwrap_err();
     assert_eq!(tree.read("regions/video/alloc").unwrap(), "(scripted)\n");
     let problem = tree.read("regions/video/problem").unwrap();
-    assert!(problem.contains("out of service") && problem.contains("outside the region"), "{problem}");
+    assert!(
+        problem.contains("out of service") && problem.contains("outside the region"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -330,7 +354,8 @@ fn only_map_and_alloc_may_be_written() {
     let tree = with_regions(&["a"], "*=a").attributes();
     let before = everything(&tree);
     let (mut writable, mut modes) = (Vec::new(), Vec::new());
-    let paths = before.iter().map(|(path, _)| path.as_str()).chain(["errors", "", "regions", "regions/a"]);
+    let paths =
+        before.iter().map(|(path, _)| path.as_str()).chain(["errors", "", "regions", "regions/a"]);
     for path in paths {
         let entry = tree.entry(path).unwrap();
         modes.push(entry.mode());

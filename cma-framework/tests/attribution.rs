@@ -18,7 +18,8 @@ fn owners_name_the_process_that_a_front_end_has_a_chunk_for() {
     let cma = framework().0;
     let tree = cma.attributes();
     let process = |name: &str| Process { uid: 1000, pid: 4711, name: name.into() };
-    // Names are the client's to choose, and those of the holder are not bounded by the table of pairs.
+    // Names are the client's to choose, and those of the holder are not bounded by the table of
+    // pairs.
     let long = "d".repeat(300);
     let devices = [("cam", "ffmpeg"), (&long, "two words"), ("mic", "")];
     let chunks: Vec<_> = devices
@@ -43,7 +44,8 @@ fn owners_name_the_process_that_a_front_end_has_a_chunk_for() {
     assert_eq!(tree.read("regions/a/owners").unwrap(), "0x40000000 4096 cam/common - - - -\n");
 }
 
-/// 65,536 (device, type) pairs have a number. Devices that were there once do not keep later ones from having a name in `owners`.
+/// 65,536 (device, type) pairs have a number. Devices that were there once do not keep later ones
+/// from having a name in `owners`.
 #[test]
 fn devices_that_come_and_go_leave_names_for_later_ones() {
     let (cma, region) = framework();
@@ -57,7 +59,10 @@ fn devices_that_come_and_go_leave_names_for_later_ones() {
     let _driver = device.alloc(4096, 0).unwrap();
     let names: Vec<_> =
         cma.owners(&region).unwrap().into_iter().map(|owner| owner.device.unwrap().0).collect();
-    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["kept", "later", "vm7", "driver"]);
+    assert_eq!(
+        names.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["kept", "later", "vm7", "driver"]
+    );
 }
 
 #[test]
@@ -65,7 +70,8 @@ fn more_pairs_of_names_with_live_chunks_than_are_numbered_are_served() {
     let (cma, region) = framework();
     let live: Vec<_> =
         (0..(1 << 16) + 10).map(|n| cma.alloc(&format!("d{n}"), None, 4096, 0).unwrap()).collect();
-    let named = || cma.owners(&region).unwrap().iter().filter(|owner| owner.device.is_some()).count();
+    let named =
+        || cma.owners(&region).unwrap().iter().filter(|owner| owner.device.is_some()).count();
     assert_eq!(named(), 1 << 16);
     drop(live);
     // Enough requests find no room that the table is swept.
@@ -76,7 +82,8 @@ fn more_pairs_of_names_with_live_chunks_than_are_numbered_are_served() {
     assert_eq!(named(), 1);
 }
 
-/// The names that clients of a front end invent do not push out those of other users and of the host.
+/// The names that clients of a front end invent do not push out those of other users and of the
+/// host.
 #[test]
 fn a_user_that_invents_names_takes_none_from_others() {
     let (cma, region) = framework();
@@ -93,5 +100,8 @@ fn a_user_that_invents_names_takes_none_from_others() {
     let _invented = ask(1000, "one-more");
     let names: Vec<_> =
         cma.owners(&region).unwrap().into_iter().map(|owner| owner.device.unwrap().0).collect();
-    assert_eq!(names.iter().map(|name| &**name).collect::<Vec<_>>(), ["known", "other", "host", "one-more"]);
+    assert_eq!(
+        names.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["known", "other", "host", "one-more"]
+    );
 }

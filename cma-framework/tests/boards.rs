@@ -1,7 +1,8 @@
-//! Configurations that other people wrote for real boards: every one is read, boots, and routes as its board needs.
+//! Configurations that other people wrote for real boards: every one is read, boots, and routes as
+//! its board needs.
 //!
-//! The texts are facts from published board files and device trees. The boards that the project ships as platforms have
-//! tests of their own there.
+//! The texts are facts from published board files and device trees. The boards that the project
+//! ships as platforms have tests of their own there.
 
 use cma_framework::config::{Bank, COMMON, Growth, Map, RegionSpec, parse_regions};
 use cma_framework::reserve::{Banks, ReserveError};
@@ -33,7 +34,8 @@ const MEIZU_MAP: &str = "ram_console=ram_console;android_pmem.0=pmem;android_pme
     ion-exynos=ion,fimd,fimc0,fimc1,fimc2,fimc3,fw,b1,b2;s5p-smem/mfc=mfc0,mfc-secure;s5p-smem/fimc=fimc3;\
     s5p-smem/mfc-shm=mfc1,mfc-normal;";
 
-/// A framework with these texts on its command line, and its regions registered in an Exynos board's memory, stacked downwards.
+/// A framework with these texts on its command line, and its regions registered in an Exynos
+/// board's memory, stacked downwards.
 fn booted(regions: &str, map: &str) -> Cma {
     let cma = Cma::new();
     cma.command_line(Some(regions), Some(map)).unwrap();
@@ -44,11 +46,13 @@ fn booted(regions: &str, map: &str) -> Cma {
     cma
 }
 
-/// The board's regions are placed as described: of their size, aligned, inside a bank, over none of the others.
+/// The board's regions are placed as described: of their size, aligned, inside a bank, over none of
+/// the others.
 fn assert_placed_as_described(cma: &Cma, text: &str) {
     let described = parse_regions(text).unwrap();
     assert_eq!(cma.regions().len(), described.len());
-    for RegionSpec { name, size, alignment, .. } in described.into_iter().map(|region| region.spec) {
+    for RegionSpec { name, size, alignment, .. } in described.into_iter().map(|region| region.spec)
+    {
         let range = cma.region(name).unwrap().range();
         assert_eq!(range.bytes(), size, "{name}");
         assert_eq!(range.start().get() % alignment.unwrap_or(1), 0, "{name}");
@@ -59,7 +63,8 @@ fn assert_placed_as_described(cma: &Cma, text: &str) {
     }
 }
 
-/// The regions a device is sent to, separated by commas; `None` without a rule. Regions that don't exist are in parentheses.
+/// The regions a device is sent to, separated by commas; `None` without a rule. Regions that don't
+/// exist are in parentheses.
 fn route(cma: &Cma, device: &str, kind: Option<&str>) -> Option<String> {
     // No allocator is there, so the error names every region that was tried.
     match cma.alloc(device, kind, 4096, 0).unwrap_err() {
@@ -179,8 +184,8 @@ fn pool(text: &str, banks: &[Bank], growth: Growth) -> EarlyState {
     cma.initialise().remove(0).state()
 }
 
-/// The default pools of boards of today, as their device trees have them. The grammar has no window; a window is
-/// what the reserver may use, so it stands here as the bank.
+/// The default pools of boards of today, as their device trees have them. The grammar has no
+/// window; a window is what the reserver may use, so it stands here as the bank.
 #[test]
 fn default_pools_of_device_trees_are_placed_within_their_windows() {
     let anywhere = Bank::new(0x8000_0000, 2048 * MIB);
@@ -188,9 +193,27 @@ fn default_pools_of_device_trees_are_placed_within_their_windows() {
         ("Raspberry Pi 5", "default=64M", Bank::new(0, 0x4000_0000), 64 * MIB, 1),
         ("Raspberry Pi 5, overlay", "default=64M/4M", Bank::new(0, 0x4000_0000), 64 * MIB, 4 * MIB),
         ("Raspberry Pi 5, overlay", "default=96M/4M", Bank::new(0, 0x4000_0000), 96 * MIB, 4 * MIB),
-        ("Raspberry Pi 5, overlay", "default=128M/4M", Bank::new(0, 0x4000_0000), 128 * MIB, 4 * MIB),
-        ("Raspberry Pi 5, overlay", "default=192M/4M", Bank::new(0, 0x4000_0000), 192 * MIB, 4 * MIB),
-        ("Raspberry Pi 5, overlay", "default=256M/4M", Bank::new(0, 0x4000_0000), 256 * MIB, 4 * MIB),
+        (
+            "Raspberry Pi 5, overlay",
+            "default=128M/4M",
+            Bank::new(0, 0x4000_0000),
+            128 * MIB,
+            4 * MIB,
+        ),
+        (
+            "Raspberry Pi 5, overlay",
+            "default=192M/4M",
+            Bank::new(0, 0x4000_0000),
+            192 * MIB,
+            4 * MIB,
+        ),
+        (
+            "Raspberry Pi 5, overlay",
+            "default=256M/4M",
+            Bank::new(0, 0x4000_0000),
+            256 * MIB,
+            4 * MIB,
+        ),
         ("i.MX 8ULP EVK", "default=640M", anywhere, 640 * MIB, 1),
         ("i.MX 93 11x11 EVK", "default=256M", Bank::new(0x8000_0000, 0x4000_0000), 256 * MIB, 1),
         ("i.MX 8QXP MEK", "default=960M", Bank::new(0xc000_0000, 0x3c00_0000), 960 * MIB, 1),
@@ -216,10 +239,15 @@ fn a_pool_as_large_as_its_window_fills_it_and_one_page_more_is_refused() {
         (Bank::new(0xc000_0000, 0x3c00_0000), "default=960M", "default=983044K"),
         (Bank::new(0x4a00_0000, 0x600_0000), "default=96M", "default=98308K"),
     ] {
-        let EarlyState::Registered(region) = pool(fits, &[window], Growth::Up) else { panic!("{fits}") };
+        let EarlyState::Registered(region) = pool(fits, &[window], Growth::Up) else {
+            panic!("{fits}")
+        };
         assert_eq!(region.range(), window.0);
         let state = pool(exceeds, &[window], Growth::Up);
-        assert!(matches!(state, EarlyState::NotReserved(ReserveError::NoSpace { .. })), "{state:?}");
+        assert!(
+            matches!(state, EarlyState::NotReserved(ReserveError::NoSpace { .. })),
+            "{state:?}"
+        );
     }
 }
 
@@ -228,7 +256,10 @@ fn the_8qxp_pool_outside_its_own_memory_node_is_refused_until_a_boot_loader_exte
     let text = "default=960M@0xc0000000";
     let node = Bank::new(0x8000_0000, 0x4000_0000);
     let state = pool(text, &[node], Growth::Up);
-    assert!(matches!(state, EarlyState::NotReserved(ReserveError::NoMemoryThere { .. })), "{state:?}");
+    assert!(
+        matches!(state, EarlyState::NotReserved(ReserveError::NoMemoryThere { .. })),
+        "{state:?}"
+    );
     let extended = Bank::new(0x8000_0000, 0x8000_0000);
     let state = pool(text, &[extended], Growth::Up);
     assert!(

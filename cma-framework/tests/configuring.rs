@@ -1,4 +1,5 @@
-//! Regions, allocators, devices and the map, from registering them to changing them while chunks live.
+//! Regions, allocators, devices and the map, from registering them to changing them while chunks
+//! live.
 
 mod common;
 
@@ -18,8 +19,9 @@ fn best_fit() -> Plugin {
 #[test]
 fn a_private_region_is_reached_through_its_handle_alone() {
     let cma = with_regions(&["r"], "*=r");
-    let private =
-        cma.region_register(None, DmaAddr::new(BASE + 64 * MIB), MIB, AllocatorChoice::Default).unwrap();
+    let private = cma
+        .region_register(None, DmaAddr::new(BASE + 64 * MIB), MIB, AllocatorChoice::Default)
+        .unwrap();
     let all: Vec<Chunk> = std::iter::from_fn(|| cma.alloc("x", None, MIB, 0).ok()).collect();
     assert_eq!((all.len(), private.status().users), (16, 0));
     let chunk = cma.alloc_from_region(&private, MIB, 0).unwrap();
@@ -50,7 +52,10 @@ fn an_allocator_without_a_name_serves_as_the_default_and_names_are_unique() {
     assert_eq!(r.status().allocator, AllocatorState::Attached(None));
     cma.allocator_register(best_fit()).unwrap();
     assert_eq!(cma.allocator_register(best_fit()).unwrap_err().errno(), Errno::EEXIST);
-    assert_eq!(cma.allocator_register_as(Some("a b"), best_fit()).unwrap_err().errno(), Errno::EINVAL);
+    assert_eq!(
+        cma.allocator_register_as(Some("a b"), best_fit()).unwrap_err().errno(),
+        Errno::EINVAL
+    );
     cma.allocator_register_as(Some("other"), best_fit()).unwrap();
     assert_eq!(cma.allocators().len(), 3);
 }
@@ -155,7 +160,10 @@ fn an_allocator_is_changed_under_live_chunks_if_it_can_adopt_them_all() {
     drop(live);
     r.check().unwrap();
     let waits = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap();
-    assert_eq!(waits, AllocatorState::Waiting { wanted: Some("nobody".to_string()), failure: None });
+    assert_eq!(
+        waits,
+        AllocatorState::Waiting { wanted: Some("nobody".to_string()), failure: None }
+    );
 }
 
 #[test]
@@ -173,12 +181,16 @@ fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books
                     let mut live: Vec<Chunk> = Vec::new();
                     let mut state = seed;
                     for _ in 0..20_000 {
-                        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                        state = state
+                            .wrapping_mul(6364136223846793005)
+                            .wrapping_add(1442695040888963407);
                         let random = (state >> 33) as usize;
                         if live.len() > 50 || (random.is_multiple_of(2) && !live.is_empty()) {
                             drop(live.swap_remove(random % live.len()));
                         } else if let Ok(chunk) = device.alloc(random as u64 % 100_000 + 1, 0) {
-                            assert!(live.iter().all(|other| !other.range().overlaps(chunk.range())));
+                            assert!(
+                                live.iter().all(|other| !other.range().overlaps(chunk.range()))
+                            );
                             live.push(chunk);
                         }
                     }
@@ -192,7 +204,8 @@ fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books
                 }
                 cma.set_map(Map::parse(["x=a,b", "x=b,a"][round % 2]).unwrap());
                 let name = ["best-fit", "buddy", "bitmap"][round % 3];
-                cma.set_region_allocator(&cma.region("a").unwrap(), AllocatorChoice::named(name)).unwrap();
+                cma.set_region_allocator(&cma.region("a").unwrap(), AllocatorChoice::named(name))
+                    .unwrap();
             }
         });
         workers.into_iter().for_each(|worker| worker.join().unwrap());
@@ -208,10 +221,14 @@ fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books
 fn regions_that_fill_the_address_space_add_up() {
     let cma = Cma::new();
     for (name, start) in [("a", 0), ("b", 1 << 63)] {
-        cma.region_register(Some(name), DmaAddr::new(start), 1 << 63, AllocatorChoice::Default).unwrap();
+        cma.region_register(Some(name), DmaAddr::new(start), 1 << 63, AllocatorChoice::Default)
+            .unwrap();
     }
     let info = cma.info_about("a,b").unwrap();
-    assert_eq!((info.span.end_page(), info.total_bytes, info.free_bytes), (1 << 52, u64::MAX, u64::MAX));
+    assert_eq!(
+        (info.span.end_page(), info.total_bytes, info.free_bytes),
+        (1 << 52, u64::MAX, u64::MAX)
+    );
 }
 
 #[test]
@@ -220,7 +237,10 @@ fn a_region_of_another_framework_is_none_of_this_one() {
     let foreign = other.region("r").unwrap();
     assert_eq!(one.alloc_from_region(&foreign, 4096, 0).unwrap_err().errno(), Errno::EINVAL);
     assert_eq!(one.region_unregister(&foreign).unwrap_err().errno(), Errno::EINVAL);
-    assert_eq!(one.set_region_allocator(&foreign, AllocatorChoice::Default), Err(ChangeError::Unregistered));
+    assert_eq!(
+        one.set_region_allocator(&foreign, AllocatorChoice::Default),
+        Err(ChangeError::Unregistered)
+    );
     assert!(foreign.is_registered());
 }
 
@@ -233,7 +253,10 @@ fn an_unregistered_region_is_gone_for_all_its_handles() {
     let region = early.registered().unwrap();
     cma.region_unregister(&region).unwrap();
     assert_eq!((early.registered(), region.is_registered()), (None, false));
-    assert_eq!(cma.set_region_allocator(&region, AllocatorChoice::Default), Err(ChangeError::Unregistered));
+    assert_eq!(
+        cma.set_region_allocator(&region, AllocatorChoice::Default),
+        Err(ChangeError::Unregistered)
+    );
 }
 
 #[test]
@@ -256,7 +279,8 @@ fn an_allocator_that_refused_a_region_is_not_asked_again_until_the_choice_change
 
 static ASKED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
-/// Best fit, which serves a region only if its parameter is `yes`, and counts how often it was asked.
+/// Best fit, which serves a region only if its parameter is `yes`, and counts how often it was
+/// asked.
 struct Choosy(cma_best_fit::BestFit);
 
 common::delegate!(Choosy, |this| this.0, |region, params| {
@@ -279,7 +303,10 @@ impl cma_api::Allocator for Nosy {
     fn new(region: PageRange, _: &str) -> Result<Self, cma_api::InitError> {
         Ok(Nosy(cma_api::Allocator::new(region, "")?))
     }
-    fn allocate(&mut self, request: &cma_api::Request) -> Result<cma_api::Placement, cma_api::NoRoom> {
+    fn allocate(
+        &mut self,
+        request: &cma_api::Request,
+    ) -> Result<cma_api::Placement, cma_api::NoRoom> {
         ASKERS.lock().unwrap().push(request.asker());
         self.0.allocate(request)
     }
@@ -328,7 +355,10 @@ fn names_that_nothing_serves_or_nobody_needs_are_not_remembered() {
     let cma = with_regions(&["r"], "good=r;long*=r");
     let long = format!("long{}", "g".repeat(1 << 20));
     for i in 0..3000 {
-        assert_eq!(cma.alloc(&format!("bad{i}"), None, 4096, 0).unwrap_err().errno(), Errno::ENOENT);
+        assert_eq!(
+            cma.alloc(&format!("bad{i}"), None, 4096, 0).unwrap_err().errno(),
+            Errno::ENOENT
+        );
     }
     assert!(cma.alloc(&long, None, 4096, 0).is_ok());
     assert!(cma.alloc("good", Some(""), 4096, 0).is_ok(), "an empty type is none");
@@ -352,12 +382,15 @@ fn a_rule_of_constants_writes_itself_and_nothing_else() {
 fn a_region_whose_chunks_a_newer_build_cannot_adopt_keeps_the_old_one() {
     let cma = Cma::new();
     let newer = Plugin::built_in::<common::Scripted>();
-    cma.allocator_register_as(Some(newer.name()), Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    cma.allocator_register_as(Some(newer.name()), Plugin::built_in::<cma_best_fit::BestFit>())
+        .unwrap();
     let region = region(&cma, "r", 0x4000_0000, 0x10_0000, AllocatorChoice::named(newer.name()));
     let chunk = cma.alloc_from_region(&region, 4096, 0).unwrap();
     let replacement = cma.allocator_replace(newer.clone()).unwrap();
     assert!(replacement.taken_over.is_empty());
-    let [(kept, ChangeError::Adopt { .. })] = &replacement.kept[..] else { panic!("{:?}", replacement.kept) };
+    let [(kept, ChangeError::Adopt { .. })] = &replacement.kept[..] else {
+        panic!("{:?}", replacement.kept)
+    };
     assert_eq!(*kept, region);
     drop(cma.alloc_from_region(&region, 4096, 0).unwrap());
     region.check().unwrap();

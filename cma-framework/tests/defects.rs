@@ -1,4 +1,5 @@
-//! The defects of the code posted in 2010 (specification section 9), each with a test that fails on its behaviour.
+//! The defects of the code posted in 2010 (specification section 9), each with a test that fails on
+//! its behaviour.
 
 mod common;
 
@@ -6,7 +7,9 @@ use cma_api::Allocator;
 use cma_framework::config::{Map, Mistake, lint, parse_regions};
 use cma_framework::register::{InvalidRegion, RegisterError, UnregisterError};
 use cma_framework::reserve::Banks;
-use cma_framework::{AllocError, AllocatorChoice, AllocatorState, Cma, DmaAddr, Errno, Plugin, Reason};
+use cma_framework::{
+    AllocError, AllocatorChoice, AllocatorState, Cma, DmaAddr, Errno, Plugin, Reason,
+};
 use common::{BASE, MIB, region, scripted, with_regions};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
@@ -60,7 +63,9 @@ fn defect_02_the_second_region_of_a_list_is_tried_and_the_list_ends_at_its_end()
     let third = cma.alloc_from("b1,b2;nonsense", MIB, 0).unwrap();
     assert_eq!(third.region().name(), Some("b2"));
     // Neither can serve it: the request ends with an error that names both, and no lock is held.
-    let AllocError::NoRegion(refusals) = cma.alloc("codec", None, 16 * MIB, 0).unwrap_err() else { panic!() };
+    let AllocError::NoRegion(refusals) = cma.alloc("codec", None, 16 * MIB, 0).unwrap_err() else {
+        panic!()
+    };
     assert_eq!(refusals.iter().map(|r| r.region.as_str()).collect::<Vec<_>>(), ["b1", "b2"]);
     drop(full);
     assert!(cma.alloc("codec", None, 16 * MIB, 0).is_ok());
@@ -89,7 +94,10 @@ fn defect_04_a_region_whose_allocator_was_changed_attaches_again() {
     cma.set_region_allocator(&r, AllocatorChoice::named("buddy")).unwrap();
     drop(cma.alloc("x", None, MIB, 0).unwrap());
     cma.set_region_allocator(&r, AllocatorChoice::named("bitmap")).unwrap();
-    assert!(matches!(reason(cma.alloc("x", None, MIB, 0).unwrap_err()), Reason::NoAllocator { .. }));
+    assert!(matches!(
+        reason(cma.alloc("x", None, MIB, 0).unwrap_err()),
+        Reason::NoAllocator { .. }
+    ));
     cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
     drop(cma.alloc("x", None, MIB, 0).unwrap());
     cma.set_region_allocator(&r, AllocatorChoice::Default).unwrap();
@@ -146,8 +154,11 @@ fn defect_08_nonsense_in_the_map_is_not_accepted_silently() {
     assert_eq!(mistake("a==b"), Mistake::SecondEquals);
     // A region that isn't there is legal, and both the linter and the failed request say so.
     let regions = parse_regions("r=1M").unwrap();
-    let found = lint::lint(&regions, &Map::parse("*=r;x=q,r").unwrap(), &[], Default::default(), &[]);
-    assert!(found.iter().any(|f| f.problem == lint::Problem::UnknownRegion { name: "q".to_string() }));
+    let found =
+        lint::lint(&regions, &Map::parse("*=r;x=q,r").unwrap(), &[], Default::default(), &[]);
+    assert!(
+        found.iter().any(|f| f.problem == lint::Problem::UnknownRegion { name: "q".to_string() })
+    );
     let cma = with_regions(&[], "*=q");
     assert_eq!(reason(cma.alloc("x", None, MIB, 0).unwrap_err()), Reason::UnknownRegion);
 }
@@ -217,8 +228,9 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
         let release = release;
         let slow = scope.spawn(|| cma.alloc("slow", None, 4096, 0).unwrap().size());
         entered.recv().unwrap();
-        // One region's allocator is inside a call, with that region's lock. Everything else goes on: new devices, guards and
-        // addresses, other regions' figures, and changes of the configuration.
+        // One region's allocator is inside a call, with that region's lock. Everything else goes
+        // on: new devices, guards and addresses, other regions' figures, and changes of the
+        // configuration.
         let chunk = cma.alloc("fast", None, 4096, 0).unwrap();
         cma.free(cma.alloc_from("fast", 4096, 0).unwrap().into_addr()).unwrap();
         assert_eq!(cma.info("fast", None).unwrap().free_bytes, MIB - 4096);
@@ -226,8 +238,10 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
         region(&cma, "more", BASE + 2 * MIB, MIB, stop(""));
         assert!(cma.early_regions().is_empty());
         drop(cma.device("new", Some("type")).unwrap().alloc(4096, 0).unwrap());
-        // An allocator that is registered now is offered to every region. That waits for the busy one, and nothing waits for that.
-        let registering = scope.spawn(|| cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap());
+        // An allocator that is registered now is offered to every region. That waits for the busy
+        // one, and nothing waits for that.
+        let registering =
+            scope.spawn(|| cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap());
         while cma.allocators().is_empty() {
             std::thread::yield_now();
         }
@@ -272,21 +286,31 @@ fn defect_13_a_region_may_end_at_the_top_of_the_address_space_and_must_be_whole_
         let cma = Cma::new();
         cma.allocator_register(plugin).unwrap();
         let top = cma
-            .region_register(None, DmaAddr::new(u64::MAX - 0xffff), 0x10000, AllocatorChoice::Default)
+            .region_register(
+                None,
+                DmaAddr::new(u64::MAX - 0xffff),
+                0x10000,
+                AllocatorChoice::Default,
+            )
             .unwrap();
         let whole = cma.alloc_from_region(&top, 0x10000, 0).unwrap();
         assert_eq!(whole.start(), DmaAddr::new(u64::MAX - 0xffff));
         drop(whole);
-        let last = (0..16).map(|_| cma.alloc_from_region(&top, 4096, 0).unwrap()).collect::<Vec<_>>();
+        let last =
+            (0..16).map(|_| cma.alloc_from_region(&top, 4096, 0).unwrap()).collect::<Vec<_>>();
         assert_eq!(last.iter().map(|c| c.start().get()).max(), Some(u64::MAX - 0xfff));
     }
     let cma = Cma::new();
     let register = |start, size| {
-        cma.region_register(Some("r"), DmaAddr::new(start), size, AllocatorChoice::Default).unwrap_err()
+        cma.region_register(Some("r"), DmaAddr::new(start), size, AllocatorChoice::Default)
+            .unwrap_err()
     };
     for (start, size) in [(0x1001, 0x1000), (0x1000, 0x1001), (0x1800, 0x800)] {
         let error = register(start, size);
-        assert!(matches!(error, RegisterError::Invalid(InvalidRegion::Unaligned { .. })), "{error}");
+        assert!(
+            matches!(error, RegisterError::Invalid(InvalidRegion::Unaligned { .. })),
+            "{error}"
+        );
         assert_eq!(error.errno(), Errno::EINVAL);
     }
     assert!(matches!(
@@ -346,16 +370,21 @@ fn defect_14_a_full_regions_allocator_can_be_cleaned_up_and_regions_can_be_unreg
 fn defect_15_a_failed_registration_leaves_nothing_behind() {
     let cma = Cma::new();
     let name = String::from("copied");
-    let error =
-        cma.region_register(Some(&name), DmaAddr::new(BASE), MIB, scripted("not a script")).unwrap_err();
-    assert!(matches!(&error, RegisterError::Allocator { reason, .. } if reason.contains("not a script")));
+    let error = cma
+        .region_register(Some(&name), DmaAddr::new(BASE), MIB, scripted("not a script"))
+        .unwrap_err();
+    assert!(
+        matches!(&error, RegisterError::Allocator { reason, .. } if reason.contains("not a script"))
+    );
     assert_eq!(error.errno(), Errno::EINVAL);
     assert!(cma.regions().is_empty() && cma.region(&name).is_none());
     region(&cma, &name, BASE, MIB, AllocatorChoice::Default);
     // The name is taken, the place is taken: each is said, and the first region is as it was.
-    let twice = cma.region_register(Some(&name), DmaAddr::new(BASE + MIB), MIB, AllocatorChoice::Default);
+    let twice =
+        cma.region_register(Some(&name), DmaAddr::new(BASE + MIB), MIB, AllocatorChoice::Default);
     assert_eq!(twice.unwrap_err().errno(), Errno::EEXIST);
-    let over = cma.region_register(Some("b"), DmaAddr::new(BASE + MIB / 2), MIB, AllocatorChoice::Default);
+    let over =
+        cma.region_register(Some("b"), DmaAddr::new(BASE + MIB / 2), MIB, AllocatorChoice::Default);
     assert_eq!(over.unwrap_err().errno(), Errno::EADDRINUSE);
     assert_eq!(cma.regions().len(), 1);
 }
@@ -374,7 +403,8 @@ fn defect_16_a_failed_call_says_why_for_each_region_it_tried() {
     let _low = cma.alloc_from("misaligned", 4096, 0).unwrap();
     let _high = cma.alloc_from("misaligned", 12 * MIB, 0).unwrap();
 
-    let AllocError::NoRegion(refusals) = cma.alloc("x", None, 4 * MIB - 4096, 2 * MIB).unwrap_err() else {
+    let AllocError::NoRegion(refusals) = cma.alloc("x", None, 4 * MIB - 4096, 2 * MIB).unwrap_err()
+    else {
         panic!()
     };
     let said: Vec<_> = refusals.iter().map(|r| r.reason.clone()).collect();
@@ -383,7 +413,10 @@ fn defect_16_a_failed_call_says_why_for_each_region_it_tried() {
     assert!(matches!(&said[2], Reason::Misplaced { allocator, .. } if allocator == "scripted"));
     assert_eq!(said[3], Reason::Full { free_bytes: 0, region_bytes: 16 * MIB });
     assert_eq!(said[4], Reason::Fragmented { free_bytes: 8 * MIB, largest_hole_bytes: MIB });
-    assert_eq!(said[5], Reason::Alignment { alignment_bytes: 2 * MIB, largest_hole_bytes: 4 * MIB - 4096 });
+    assert_eq!(
+        said[5],
+        Reason::Alignment { alignment_bytes: 2 * MIB, largest_hole_bytes: 4 * MIB - 4096 }
+    );
     let again = cma.alloc_from("broken", 4096, 0).unwrap_err();
     assert!(matches!(reason(again), Reason::OutOfService { .. }));
     let AllocError::NoRule(pair) = with_regions(&[], "").alloc("x", None, 1, 0).unwrap_err() else {
@@ -393,5 +426,9 @@ fn defect_16_a_failed_call_says_why_for_each_region_it_tried() {
 }
 
 fn plugins() -> [Plugin; 3] {
-    [Plugin::built_in::<BestFit>(), Plugin::built_in::<Buddy>(), Plugin::built_in::<cma_bitmap::Bitmap>()]
+    [
+        Plugin::built_in::<BestFit>(),
+        Plugin::built_in::<Buddy>(),
+        Plugin::built_in::<cma_bitmap::Bitmap>(),
+    ]
 }

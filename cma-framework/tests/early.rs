@@ -28,7 +28,8 @@ fn a_failed_reservation_is_reported_and_the_rest_goes_on() {
     assert!(matches!(states[1].1, EarlyState::NotReserved(ReserveError::Taken { .. })));
     assert!(matches!(states[2].1, EarlyState::NotReserved(ReserveError::NoSpace { .. })));
     assert!(matches!(states[3].1, EarlyState::Reserved(_)));
-    let registered: Vec<_> = cma.initialise().iter().map(|early| early.registered().is_some()).collect();
+    let registered: Vec<_> =
+        cma.initialise().iter().map(|early| early.registered().is_some()).collect();
     assert_eq!(registered, [true, false, false, true]);
 
     // What failed may be asked for again, elsewhere; what has its memory keeps it.
@@ -54,7 +55,10 @@ fn one_that_cannot_be_registered_keeps_its_memory_and_does_not_stop_the_others()
     assert_eq!(first.state(), EarlyState::Described);
     cma.early_regions_reserve(&mut Same);
     cma.initialise();
-    assert!(matches!(broken.state(), EarlyState::NotRegistered(_, RegisterError::Allocator { .. })));
+    assert!(matches!(
+        broken.state(),
+        EarlyState::NotRegistered(_, RegisterError::Allocator { .. })
+    ));
     assert!(matches!(second.state(), EarlyState::NotRegistered(_, RegisterError::Overlaps { .. })));
     assert_eq!((first.registered().is_some(), second.reserved()), (true, first.reserved()));
     // Once the place is free, it becomes a region at the next initialise.
@@ -99,7 +103,8 @@ fn the_command_line_comes_before_the_platform_in_either_order() {
         if !command_line_first {
             say();
         }
-        let names: Vec<_> = cma.early_regions().iter().map(|e| e.description().name.clone()).collect();
+        let names: Vec<_> =
+            cma.early_regions().iter().map(|e| e.description().name.clone()).collect();
         assert_eq!(names, [Some("c".to_string())]);
         assert_eq!(cma.map().text(), "*=c");
         let again = cma.set_defaults(&platform, Map::default()).unwrap_err();
@@ -122,9 +127,14 @@ fn a_reserver_that_answers_with_something_else_gets_no_region() {
             Ok(self.0.into())
         }
     }
-    for (first, pages) in
-        [(u64::MAX, 5), (0x40000, 0), ((1 << 52) - 1, 2), (0x40000, 1 << 63), (3, 256), (0x40100, 256)]
-    {
+    for (first, pages) in [
+        (u64::MAX, 5),
+        (0x40000, 0),
+        ((1 << 52) - 1, 2),
+        (0x40000, 1 << 63),
+        (3, 256),
+        (0x40100, 256),
+    ] {
         let cma = Cma::new();
         let early = cma.early_region_register(early(MIB, MIB, Some(0x4000_0000))).unwrap();
         cma.early_regions_reserve(&mut Answers(PageRange::from_pages(first, pages)));
@@ -143,8 +153,11 @@ fn a_reserver_may_look_at_the_framework_it_works_for() {
     impl Reserver for Looks<'_> {
         fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
             self.0.set_map(Map::parse("*=r").unwrap());
-            Ok(PageRange::from_pages(self.0.early_regions().len() as u64 * 0x1000, request.pages.get())
-                .into())
+            Ok(PageRange::from_pages(
+                self.0.early_regions().len() as u64 * 0x1000,
+                request.pages.get(),
+            )
+            .into())
         }
     }
     let cma = Cma::new();

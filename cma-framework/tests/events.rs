@@ -1,4 +1,5 @@
-//! Events of single requests: named after mainline's tracepoints, with what it takes to follow a chunk, for who asks for them.
+//! Events of single requests: named after mainline's tracepoints, with what it takes to follow a
+//! chunk, for who asks for them.
 
 mod common;
 
@@ -108,8 +109,10 @@ fn attaching_changing_and_refusing_are_events_of_a_lower_level() {
 
 #[test]
 fn whatever_is_attached_is_detached_once() {
-    let given =
-        || AllocatorChoice::Given { plugin: Plugin::built_in::<cma_buddy::Buddy>(), params: String::new() };
+    let given = || AllocatorChoice::Given {
+        plugin: Plugin::built_in::<cma_buddy::Buddy>(),
+        params: String::new(),
+    };
     let seen = events(Level::DEBUG, || {
         let cma = Cma::new();
         let region = common::region(&cma, "r", common::BASE, common::MIB, given());

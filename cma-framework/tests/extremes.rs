@@ -1,4 +1,5 @@
-//! Books at the ends of what can be: regions of a whole address space, chunks that fit into no record.
+//! Books at the ends of what can be: regions of a whole address space, chunks that fit into no
+//! record.
 
 mod common;
 
@@ -39,7 +40,8 @@ impl FirstFit {
 }
 
 impl Allocator for FirstFit {
-    const INFO: Info = Info { name: "any-size", version: "1", description: "first fit for any region" };
+    const INFO: Info =
+        Info { name: "any-size", version: "1", description: "first fit for any region" };
 
     fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
         static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -88,7 +90,8 @@ fn framework(range: PageRange) -> (Cma, Region) {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<FirstFit>()).unwrap();
     let reserved = Reserved::from(range);
-    let region = cma.region_register_reserved(Some("r"), reserved, AllocatorChoice::Default).unwrap();
+    let region =
+        cma.region_register_reserved(Some("r"), reserved, AllocatorChoice::Default).unwrap();
     cma.set_map(Map::parse("*=r").unwrap());
     (cma, region)
 }
@@ -104,9 +107,19 @@ fn chunks_of_any_size_are_booked_adopted_and_freed() {
         PageRange::from_pages(5, 1 << 33),
     ] {
         let (cma, region) = framework(range);
-        let adopt = || cma.set_region_allocator(&region, AllocatorChoice::named("any-size")).unwrap();
-        // Below, at and above what fits into a guard and a record, and chunks so far up that they don't.
-        let sizes = [PAGE_SIZE, 16 * TIB, 16 * TIB - PAGE_SIZE, 16 * TIB + PAGE_SIZE, 1 << 50, 8192, 1 << 63];
+        let adopt =
+            || cma.set_region_allocator(&region, AllocatorChoice::named("any-size")).unwrap();
+        // Below, at and above what fits into a guard and a record, and chunks so far up that they
+        // don't.
+        let sizes = [
+            PAGE_SIZE,
+            16 * TIB,
+            16 * TIB - PAGE_SIZE,
+            16 * TIB + PAGE_SIZE,
+            1 << 50,
+            8192,
+            1 << 63,
+        ];
         let served = sizes.map(|size| (size, cma.alloc("x", None, size, 0)));
         let chunks: Vec<(u64, Chunk)> =
             served.into_iter().filter_map(|(size, chunk)| Some((size, chunk.ok()?))).collect();
@@ -140,7 +153,8 @@ fn every_page_of_small_regions_at_both_ends_of_the_address_space_is_booked_once(
             let whole = cma.alloc("x", None, pages * PAGE_SIZE, 0).unwrap();
             region.check().unwrap();
             cma.free(whole.into_addr()).unwrap();
-            let all: Vec<_> = (0..pages).map(|_| cma.alloc("x", None, PAGE_SIZE, 0).unwrap()).collect();
+            let all: Vec<_> =
+                (0..pages).map(|_| cma.alloc("x", None, PAGE_SIZE, 0).unwrap()).collect();
             region.check().unwrap();
             drop(all);
             region.check().unwrap();
@@ -161,7 +175,8 @@ fn a_reserved_range_above_the_address_space_is_refused() {
 fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
     struct Hides(cma_best_fit::BestFit);
     impl Allocator for Hides {
-        const INFO: Info = Info { name: "hides", version: "1", description: "shows no hole but the largest" };
+        const INFO: Info =
+            Info { name: "hides", version: "1", description: "shows no hole but the largest" };
         fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
             Ok(Hides(Allocator::new(region, "")?))
         }

@@ -1,10 +1,12 @@
-//! Whatever a plug-in does, the host lives, its books stay true, other regions and live chunks are untouched, and the
-//! error says what happened. The plug-in is a real library that breaks the contract in the way its parameters say.
+//! Whatever a plug-in does, the host lives, its books stay true, other regions and live chunks are
+//! untouched, and the error says what happened. The plug-in is a real library that breaks the
+//! contract in the way its parameters say.
 
 mod common;
 
 use cma_framework::{
-    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, Errno, Plugin, Reason, Region,
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, Errno, Plugin, Reason,
+    Region,
 };
 use common::{BASE, MIB, region};
 
@@ -12,7 +14,8 @@ fn misbehaving() -> Plugin {
     Plugin::load(cma_testkit::built_library("cma_fixture_misbehaving")).unwrap()
 }
 
-/// A framework with a sound region and one that misbehaves as `params` say, after two calls that are sound.
+/// A framework with a sound region and one that misbehaves as `params` say, after two calls that
+/// are sound.
 struct Scene {
     cma: Cma,
     sound: Region,
@@ -26,7 +29,8 @@ impl Scene {
         cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
         cma.allocator_register(misbehaving()).unwrap();
         let sound = region(&cma, "sound", BASE, MIB, AllocatorChoice::Default);
-        let choice = AllocatorChoice::Named { name: "misbehaving".to_string(), params: params.to_string() };
+        let choice =
+            AllocatorChoice::Named { name: "misbehaving".to_string(), params: params.to_string() };
         let bad = region(&cma, "bad", BASE + MIB, MIB, choice);
         let neighbour = cma.alloc_from("sound", 8192, 0).unwrap();
         Scene { cma, sound, bad, neighbour }
@@ -134,12 +138,18 @@ fn freeing_the_wrong_chunk_is_noticed_when_its_place_is_handed_out_again() {
 
 #[test]
 fn a_panic_while_initialising_or_a_refusal_leaves_the_region_without_an_allocator() {
-    for (params, what) in [("panic=initialise", "panicked"), ("init=refuse", "refuse"), ("no=such", "no")] {
+    for (params, what) in
+        [("panic=initialise", "panicked"), ("init=refuse", "refuse"), ("no=such", "no")]
+    {
         let scene = Scene::new(params);
-        let Err(Reason::AttachFailed { allocator, reason }) = scene.alloc() else { panic!("{params}") };
+        let Err(Reason::AttachFailed { allocator, reason }) = scene.alloc() else {
+            panic!("{params}")
+        };
         assert_eq!(allocator, "misbehaving");
         assert!(reason.contains(what), "{params}: {reason}");
-        let AllocatorState::Waiting { wanted, failure } = scene.bad.status().allocator else { panic!() };
+        let AllocatorState::Waiting { wanted, failure } = scene.bad.status().allocator else {
+            panic!()
+        };
         assert_eq!(wanted.as_deref(), Some("misbehaving"));
         assert!(failure.unwrap().contains(what));
         scene.heals(&[]);
@@ -164,7 +174,10 @@ fn figures_and_refusals_are_the_books_and_ask_no_allocator() {
     let hole = scene.cma.alloc_from("bad", MIB / 4, 0).unwrap();
     assert_eq!(scene.bad.status().largest_hole_bytes, MIB / 4);
     let error = scene.cma.alloc_from("bad", MIB / 8, MIB).unwrap_err();
-    assert!(error.to_string().contains("no hole has room aligned to 1M; the largest is 256K"), "{error}");
+    assert!(
+        error.to_string().contains("no hole has room aligned to 1M; the largest is 256K"),
+        "{error}"
+    );
     scene.heals(&[whole, hole]);
 }
 
@@ -185,7 +198,9 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
         let error = scene.cma.set_region_allocator(&scene.bad, choice).unwrap_err();
         match params {
             "panic=adopt,after=1" => {
-                assert!(matches!(error, ChangeError::Adopt { chunk, .. } if chunk == live[1].range()));
+                assert!(
+                    matches!(error, ChangeError::Adopt { chunk, .. } if chunk == live[1].range())
+                );
             }
             _ => assert!(matches!(error, ChangeError::Initialise { .. })),
         }
@@ -193,11 +208,13 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
         drop(scene.alloc().unwrap());
         scene.heals(&live);
     }
-    // One that only says that it adopted is found out when it hands an adopted place out again, or when the books are compared.
+    // One that only says that it adopted is found out when it hands an adopted place out again, or
+    // when the books are compared.
     for hands_out in [true, false] {
         let scene = Scene::new("");
         let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
-        let choice = AllocatorChoice::Given { plugin: misbehaving(), params: "adopt=lie".to_string() };
+        let choice =
+            AllocatorChoice::Given { plugin: misbehaving(), params: "adopt=lie".to_string() };
         scene.cma.set_region_allocator(&scene.bad, choice).unwrap();
         if hands_out {
             assert!(matches!(scene.alloc(), Err(Reason::Misplaced { .. })));

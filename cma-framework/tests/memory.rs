@@ -7,8 +7,8 @@ use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::register::UnregisterError;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{
-    AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange, Pages,
-    Plugin, Process, Region,
+    AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange,
+    Pages, Plugin, Process, Region,
 };
 use common::{BASE, MIB};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,8 +90,10 @@ fn a_region_that_could_not_be_registered_keeps_its_memory_for_the_next_time() {
 fn memory_of_a_region_that_is_refused_is_released() {
     let cma = Cma::new();
     let ended = Arc::new(AtomicUsize::new(0));
-    let reserved =
-        Reserved { range: PageRange::from_pages(1, 0), memory: Some(Box::new(Counted(ended.clone()))) };
+    let reserved = Reserved {
+        range: PageRange::from_pages(1, 0),
+        memory: Some(Box::new(Counted(ended.clone()))),
+    };
     cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap_err();
     assert_eq!(ended.load(Ordering::SeqCst), 1);
 }
@@ -104,7 +106,9 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     let reserved = Reserved { range, memory: Some(Box::new(Counted(Arc::default()))) };
     let backed = cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap();
     let addresses = common::region(&cma, "addresses", BASE + MIB, MIB, AllocatorChoice::Default);
-    for (region, said) in [(backed, "still held"), (addresses, "region addresses is addresses alone")] {
+    for (region, said) in
+        [(backed, "still held"), (addresses, "region addresses is addresses alone")]
+    {
         // All of the region: there is no other place.
         let chunk = cma.alloc_from_region(&region, MIB, 0).unwrap();
         let refused = chunk.map().unwrap_err();
@@ -134,7 +138,8 @@ impl PartlyHeld {
     fn hold(&self, range: PageRange) {
         let held = &mut *self.0.lock().unwrap();
         held.resize(256, false);
-        held[(range.first_page() - (BASE >> 12)) as usize..][..range.pages().get() as usize].fill(true);
+        held[(range.first_page() - (BASE >> 12)) as usize..][..range.pages().get() as usize]
+            .fill(true);
     }
 
     fn let_go(&self) {
@@ -144,7 +149,8 @@ impl PartlyHeld {
     /// The first pages of `range` that somebody holds, and those behind them.
     fn held_in(&self, range: PageRange) -> Option<PageRange> {
         let held = self.0.lock().unwrap();
-        let is_held = |page: &u64| held.get((page - (BASE >> 12)) as usize).is_some_and(|held| *held);
+        let is_held =
+            |page: &u64| held.get((page - (BASE >> 12)) as usize).is_some_and(|held| *held);
         let first = (range.first_page()..range.end_page()).find(is_held)?;
         let pages = (first..).take_while(is_held).count();
         Some(PageRange::from_pages(first, pages as u64))
@@ -213,7 +219,10 @@ unsafe impl Memory for Pieced {
     }
 
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
-        Ok(Box::new(Counting { pieces: claim.range().pages().get() as usize, opened: self.0.clone() }))
+        Ok(Box::new(Counting {
+            pieces: claim.range().pages().get() as usize,
+            opened: self.0.clone(),
+        }))
     }
 }
 
@@ -316,14 +325,25 @@ fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
         drop(refused);
         // Half of it is there in one piece.
         let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
-        let half = cma.to_share(process.clone(), "camera", None, MIB / 2, MIB / 2).unwrap().alloc().unwrap();
+        let half = cma
+            .to_share(process.clone(), "camera", None, MIB / 2, MIB / 2)
+            .unwrap()
+            .alloc()
+            .unwrap();
         let half = half.share().unwrap();
-        assert!(!half.chunk().range().overlaps(HELD) && half.start().get() % (MIB / 2) == 0, "{name}");
+        assert!(
+            !half.chunk().range().overlaps(HELD) && half.start().get() % (MIB / 2) == 0,
+            "{name}"
+        );
         assert_eq!(figures(&region), (MIB / 2 - HELD.bytes(), 2));
         region.check().unwrap();
         let owners: Vec<_> =
             cma.owners(&region).unwrap().iter().map(|owner| owner.device.is_some()).collect();
-        assert_eq!(owners, [false, true], "{name}: the chunk is its device's, what is set aside nobody's");
+        assert_eq!(
+            owners,
+            [false, true],
+            "{name}: the chunk is its device's, what is set aside nobody's"
+        );
         assert_eq!(cma.owners(&region).unwrap()[1].process.as_ref(), Some(&process), "{name}");
         drop(half);
         // It can be had again as soon as a request needs it, without anybody looking before.
@@ -403,7 +423,8 @@ fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_plac
         range: PageRange::from_pages((BASE >> 12) + 256, 256),
         memory: Some(Box::new(Pieced::default())),
     };
-    let other = cma.region_register_reserved(Some("other"), other, AllocatorChoice::Default).unwrap();
+    let other =
+        cma.region_register_reserved(Some("other"), other, AllocatorChoice::Default).unwrap();
     cma.set_map(Map::parse("*=r,other").unwrap());
     let moved = cma.alloc("camera", Some("frame"), MIB, 0).unwrap().share().unwrap();
     assert_eq!((moved.chunk().region(), figures(&other)), (&other, (0, 1)));
@@ -411,7 +432,10 @@ fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_plac
     drop(moved);
     memory.let_go();
     // Who names the region stays in it.
-    assert_eq!(cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap().chunk().region(), &region);
+    assert_eq!(
+        cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap().chunk().region(),
+        &region
+    );
     memory.hold(HELD);
     let refused = cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap_err();
     assert!(refused.may_be_elsewhere() && *refused.chunk.region() == region);
@@ -450,12 +474,16 @@ fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
                 0 => memory.hold(PageRange::from_pages((BASE >> 12) + random(254), 1 + random(2))),
                 1..=4 => {
                     let (pages, alignment) = (1 + random(40), 4096 << random(4));
-                    let Ok(chunk) = cma.alloc("camera", None, pages << 12, alignment) else { continue };
+                    let Ok(chunk) = cma.alloc("camera", None, pages << 12, alignment) else {
+                        continue;
+                    };
                     let place = chunk.range();
                     match chunk.share() {
                         Ok(shared) => {
                             let now = shared.chunk().range();
-                            assert!(memory.held_in(now).is_none() && now.start().get() % alignment == 0);
+                            assert!(
+                                memory.held_in(now).is_none() && now.start().get() % alignment == 0
+                            );
                             assert_eq!(now.pages().get(), pages);
                             moved += usize::from(now != place);
                             live.push(shared);
@@ -499,7 +527,8 @@ fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_where_
     assert!(matches!(region.status().allocator, AllocatorState::OutOfService { .. }));
     // It heals like any other, with the chunk in its place.
     let plugin = Plugin::built_in::<cma_buddy::Buddy>();
-    cma.set_region_allocator(&region, AllocatorChoice::Given { plugin, params: String::new() }).unwrap();
+    cma.set_region_allocator(&region, AllocatorChoice::Given { plugin, params: String::new() })
+        .unwrap();
     region.check().unwrap();
     drop(stayed);
     assert_eq!(region.status().free_bytes, MIB);
@@ -510,8 +539,11 @@ fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_where_
 fn a_region_without_memory_moves_no_chunk() {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
-    let region = cma.region_register(Some("r"), DmaAddr::new(BASE), MIB, AllocatorChoice::Default).unwrap();
+    let region =
+        cma.region_register(Some("r"), DmaAddr::new(BASE), MIB, AllocatorChoice::Default).unwrap();
     let simulated = cma.alloc_from("r", 4096, 0).unwrap().share().unwrap_err();
-    assert!(matches!(simulated.error, MemoryError::Simulated { .. }) && !simulated.may_be_elsewhere());
+    assert!(
+        matches!(simulated.error, MemoryError::Simulated { .. }) && !simulated.may_be_elsewhere()
+    );
     assert_eq!(figures(&region), (MIB - 4096, 1));
 }

@@ -1,4 +1,5 @@
-//! A newer build of an allocator takes over from the one it replaces, whatever else happens at the time.
+//! A newer build of an allocator takes over from the one it replaces, whatever else happens at the
+//! time.
 
 mod common;
 
@@ -15,7 +16,8 @@ macro_rules! build {
     ($name:ident, $version:literal, |$params:ident| $new:expr, $adopts:expr) => {
         struct $name(cma_best_fit::BestFit);
         impl Allocator for $name {
-            const INFO: Info = Info { name: "revised", version: $version, description: "one of many builds" };
+            const INFO: Info =
+                Info { name: "revised", version: $version, description: "one of many builds" };
             fn new(region: PageRange, $params: &str) -> Result<Self, InitError> {
                 $new?;
                 Ok($name(Allocator::new(region, "")?))
@@ -111,9 +113,13 @@ fn a_region_that_kept_the_old_build_is_taken_over_when_it_can_be() {
     let chunk = cma.alloc_from("r", 4096, 0).unwrap();
     let kept = cma.allocator_replace(built::<AdoptsNothing>()).unwrap().kept;
     assert!(matches!(&kept[..], [(kept, ChangeError::Adopt { .. })] if *kept == region));
-    // Not by the same build while the chunk lives, by another one at once, and by the same again when it is empty.
+    // Not by the same build while the chunk lives, by another one at once, and by the same again
+    // when it is empty.
     assert_eq!(cma.allocator_replace(built::<AdoptsNothing>()).unwrap().kept.len(), 1);
-    assert_eq!(cma.allocator_replace(built::<Third>()).unwrap().taken_over, std::slice::from_ref(&region));
+    assert_eq!(
+        cma.allocator_replace(built::<Third>()).unwrap().taken_over,
+        std::slice::from_ref(&region)
+    );
     assert_eq!(cma.allocator_replace(built::<AdoptsNothing>()).unwrap().kept.len(), 1);
     drop(chunk);
     assert_eq!(cma.allocator_replace(built::<AdoptsNothing>()).unwrap().taken_over, [region]);
@@ -133,7 +139,8 @@ fn of_two_replacements_at_once_the_registered_one_serves() {
         let second = cma.allocator_replace(built::<Third>()).unwrap();
         GATE.open.store(true, Ordering::SeqCst);
         let first = first.join().unwrap();
-        // Whichever call did it: the region has what is registered, and so is left alone by the next that registers it.
+        // Whichever call did it: the region has what is registered, and so is left alone by the
+        // next that registers it.
         assert_eq!(first.taken_over.len() + second.taken_over.len(), 1);
     });
     assert!(cma.allocator_replace(built::<Third>()).unwrap().taken_over.is_empty());
@@ -148,7 +155,8 @@ fn a_change_of_allocator_during_a_replacement_ends_with_the_new_build() {
     cma.allocator_register(built::<Slow>()).unwrap();
     let region = region(&cma, "r", BASE, MIB, AllocatorChoice::Default);
     thread::scope(|scope| {
-        let change = scope.spawn(|| cma.set_region_allocator(&region, with_params("gate")).unwrap());
+        let change =
+            scope.spawn(|| cma.set_region_allocator(&region, with_params("gate")).unwrap());
         GATE.wait();
         cma.allocator_replace(built::<Second>()).unwrap();
         GATE.open.store(true, Ordering::SeqCst);
@@ -161,7 +169,12 @@ fn a_change_of_allocator_during_a_replacement_ends_with_the_new_build() {
 #[test]
 fn the_new_build_is_given_the_regions_parameters() {
     static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    build!(Listens, "2l", |params| Ok::<_, InitError>(SEEN.lock().unwrap().push(params.to_string())), true);
+    build!(
+        Listens,
+        "2l",
+        |params| Ok::<_, InitError>(SEEN.lock().unwrap().push(params.to_string())),
+        true
+    );
     let cma = Cma::new();
     cma.allocator_register(built::<First>()).unwrap();
     region(&cma, "r", BASE, MIB, with_params("colour=blue"));
@@ -191,15 +204,21 @@ fn a_newer_build_heals_a_region_whose_allocator_is_out_of_service() {
     use common::Scripted;
     let cma = Cma::new();
     cma.allocator_register(built::<Scripted>()).unwrap();
-    let scripted = AllocatorChoice::Named { name: "scripted".to_string(), params: "3+1 -1+1".to_string() };
+    let scripted =
+        AllocatorChoice::Named { name: "scripted".to_string(), params: "3+1 -1+1".to_string() };
     let region = region(&cma, "r", BASE, MIB, scripted);
     let chunk = cma.alloc_from("r", 4096, 0).unwrap();
     cma.alloc_from("r", 4096, 0).unwrap_err();
     assert!(matches!(region.status().allocator, AllocatorState::OutOfService { .. }));
 
     struct Mended(cma_buddy::Buddy);
-    common::delegate!(Mended, "scripted", |this| this.0, |region, _| Ok(Mended(Allocator::new(region, "")?)));
-    assert_eq!(cma.allocator_replace(built::<Mended>()).unwrap().taken_over, std::slice::from_ref(&region));
+    common::delegate!(Mended, "scripted", |this| this.0, |region, _| Ok(Mended(Allocator::new(
+        region, ""
+    )?)));
+    assert_eq!(
+        cma.allocator_replace(built::<Mended>()).unwrap().taken_over,
+        std::slice::from_ref(&region)
+    );
     drop(cma.alloc_from("r", 4096, 0).unwrap());
     drop(chunk);
     region.check().unwrap();
@@ -236,7 +255,8 @@ fn a_plugin_ends_without_its_regions_lock() {
     *WATCHED.lock().unwrap() = Some(cma.clone());
     cma.allocator_register(built::<cma_best_fit::BestFit>()).unwrap();
     cma.allocator_register(built::<Dropper>()).unwrap();
-    let watched = || AllocatorChoice::Named { name: "dropper".to_string(), params: "watch".to_string() };
+    let watched =
+        || AllocatorChoice::Named { name: "dropper".to_string(), params: "watch".to_string() };
     let region = region(&cma, "r", BASE, MIB, watched());
     drop(cma.alloc_from("r", 4096, 0).unwrap());
     cma.set_region_allocator(&region, watched()).unwrap();
@@ -268,7 +288,10 @@ fn a_name_that_no_allocator_can_have_is_refused_wherever_it_is_asked_for() {
     let region = cma.region("r").unwrap();
     assert!(matches!(cma.set_region_allocator(&region, bad()), Err(ChangeError::BadName { .. })));
     let start = cma_framework::DmaAddr::new(BASE + 64 * MIB);
-    assert!(matches!(cma.region_register(Some("q"), start, MIB, bad()), Err(RegisterError::Invalid(_))));
+    assert!(matches!(
+        cma.region_register(Some("q"), start, MIB, bad()),
+        Err(RegisterError::Invalid(_))
+    ));
     let early = cma_framework::EarlyRegion { size: MIB, allocator: bad(), ..Default::default() };
     assert!(cma.early_region_register(early).is_err());
 }

@@ -1,15 +1,16 @@
-//! A region whose allocator doesn't return: its callers get an error, nothing is lost, and everybody
-//! else goes on.
+//! A region whose allocator doesn't return: its callers get an error, nothing is lost, and
+//! everybody else goes on.
 
 mod common;
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
+    Tag,
 };
 use cma_framework::config::Map;
 use cma_framework::{
-    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, DmaAddr, Errno, Plugin, Reason,
-    Region,
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, DmaAddr, Errno, Plugin,
+    Reason, Region,
 };
 use common::{BASE, MIB, region};
 use std::collections::HashMap;
@@ -63,7 +64,8 @@ impl Gate {
 struct Gated(cma_best_fit::BestFit, Arc<Gate>);
 
 impl Allocator for Gated {
-    const INFO: Info = Info { name: "gated", version: "1", description: "waits before it allocates" };
+    const INFO: Info =
+        Info { name: "gated", version: "1", description: "waits before it allocates" };
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         Ok(Gated(cma_best_fit::BestFit::new(region, "")?, Gate::named(params)))
     }
@@ -135,7 +137,10 @@ fn a_request_to_a_stuck_region_is_refused_and_another_region_of_the_list_serves(
     let scene = Scene::new();
     let error = scene.cma.alloc_from("stuck", 4096, 0).unwrap_err();
     assert_eq!(error.errno(), Errno::EIO);
-    assert!(error.to_string().contains("stuck: allocator \"gated\" has kept the region busy"), "{error}");
+    assert!(
+        error.to_string().contains("stuck: allocator \"gated\" has kept the region busy"),
+        "{error}"
+    );
     let served = scene.cma.alloc("camera", None, 4096, 0).unwrap();
     assert_eq!(served.region().name(), Some("sound"));
     let error = scene.cma.alloc("camera", None, 2 * MIB, 0).unwrap_err();
@@ -188,7 +193,8 @@ fn attributes_of_a_stuck_region_answer_and_those_of_others_are_as_ever() {
 #[test]
 fn a_stuck_region_is_neither_changed_nor_ended_and_holds_up_no_change_of_others() {
     let scene = Scene::new();
-    let error = scene.cma.set_region_allocator(&scene.region, AllocatorChoice::Default).unwrap_err();
+    let error =
+        scene.cma.set_region_allocator(&scene.region, AllocatorChoice::Default).unwrap_err();
     assert!(matches!(error, ChangeError::Stuck(_)), "{error}");
     assert_eq!(error.errno(), Errno::EIO);
     assert_eq!(scene.cma.region_unregister(&scene.region).unwrap_err().errno(), Errno::EIO);
@@ -210,9 +216,9 @@ common::delegate!(First, "build", |this| this.0, |region, params| {
     Gate::named(params).pass();
     Ok(First(cma_best_fit::BestFit::new(region, "")?))
 });
-common::delegate!(Second, "build", |this| this.0, |region, _| Ok(Second(cma_best_fit::BestFit::new(
-    region, ""
-)?)));
+common::delegate!(Second, "build", |this| this.0, |region, _| Ok(Second(
+    cma_best_fit::BestFit::new(region, "")?
+)));
 
 #[test]
 fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
@@ -223,11 +229,14 @@ fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
     let default = region(&cma, "default", BASE + MIB, MIB, AllocatorChoice::Default);
     gate.set(true);
     let registering = cma.clone();
-    let registered = thread::spawn(move || registering.allocator_register(Plugin::built_in::<First>()));
+    let registered =
+        thread::spawn(move || registering.allocator_register(Plugin::built_in::<First>()));
     gate.wait_for_a_call();
     // It is published, and the first region hasn't got it yet.
     let replacement = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
-    let [(kept, ChangeError::Stuck(_))] = &replacement.kept[..] else { panic!("{:?}", replacement.kept) };
+    let [(kept, ChangeError::Stuck(_))] = &replacement.kept[..] else {
+        panic!("{:?}", replacement.kept)
+    };
     assert_eq!(*kept, waits);
     gate.set(false);
     registered.join().unwrap().unwrap();

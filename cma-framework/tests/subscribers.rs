@@ -1,5 +1,5 @@
-//! The host's subscriber is foreign code: whether it blocks or panics, at whichever event, the books
-//! are true, no chunk is lost, and no region waits for it.
+//! The host's subscriber is foreign code: whether it blocks or panics, at whichever event, the
+//! books are true, no chunk is lost, and no region waits for it.
 
 mod common;
 

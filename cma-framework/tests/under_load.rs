@@ -1,4 +1,5 @@
-//! A running system is changed while it is used: the map, and the allocator of a region with live chunks in it.
+//! A running system is changed while it is used: the map, and the allocator of a region with live
+//! chunks in it.
 
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Chunk, Cma, DmaAddr, PAGE_SIZE, Plugin};
@@ -54,7 +55,8 @@ struct Asked {
     refused: AtomicU64,
 }
 
-/// Allocates and frees as fast as it can, by every way in and out, until `stop`; then frees everything.
+/// Allocates and frees as fast as it can, by every way in and out, until `stop`; then frees
+/// everything.
 fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBool) {
     let device = cma.device("camera", Some("frame")).unwrap();
     let region = cma.region("r").unwrap();
@@ -124,7 +126,8 @@ fn replaced_under_load() {
     cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
     cma.allocator_register(Plugin::built_in::<cma_tlsf::Tlsf>()).unwrap();
     let choice = AllocatorChoice::Default;
-    let region = cma.region_register(Some("r"), DmaAddr::new(START), PAGES * PAGE_SIZE, choice).unwrap();
+    let region =
+        cma.region_register(Some("r"), DmaAddr::new(START), PAGES * PAGE_SIZE, choice).unwrap();
     cma.set_map(Map::parse("*=r").unwrap());
 
     let owners = Pages((0..PAGES).map(|_| AtomicU32::new(0)).collect());

@@ -1,4 +1,5 @@
-//! A frame of video in memory that a device could be given: physically contiguous where this machine grants that.
+//! A frame of video in memory that a device could be given: physically contiguous where this
+//! machine grants that.
 //!
 //! ```sh
 //! cargo run -p cma-memory --example frame                     # ordinary memory, and why
@@ -51,7 +52,8 @@ fn show() -> Result<(), Box<dyn Error>> {
     let camera = cma.device("camera", Some("frame"))?;
     // To be given to another process later, it has to have its huge pages to itself.
     let whole = region.backing().map_or(4096, |backing| backing.granule.bytes());
-    let mut frame = camera.alloc((SIZE as u64).next_multiple_of(whole), whole.max(64 << 10))?.map()?;
+    let mut frame =
+        camera.alloc((SIZE as u64).next_multiple_of(whole), whole.max(64 << 10))?.map()?;
     draw(&mut frame[..SIZE]);
     println!("frame at {}, in {} bytes", frame.start(), frame.len());
 
@@ -67,7 +69,8 @@ fn show() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A picture in NV12: a plane of luma with a ramp and a disc, and one of chroma, a pair of bytes for each four dots, without colour.
+/// A picture in NV12: a plane of luma with a ramp and a disc, and one of chroma, a pair of bytes
+/// for each four dots, without colour.
 fn draw(frame: &mut [u8]) {
     let (luma, chroma) = frame.split_at_mut(WIDTH * LINES);
     for (y, line) in luma.chunks_mut(WIDTH).enumerate() {
@@ -81,5 +84,7 @@ fn draw(frame: &mut [u8]) {
 
 /// A line of the picture for a terminal.
 fn shades(line: &[u8]) -> String {
-    line.chunks(WIDTH / 64).map(|dots| [' ', '.', ':', '+', '#'][usize::from(dots[0]) * 5 / 256]).collect()
+    line.chunks(WIDTH / 64)
+        .map(|dots| [' ', '.', ':', '+', '#'][usize::from(dots[0]) * 5 / 256])
+        .collect()
 }

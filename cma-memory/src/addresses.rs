@@ -4,7 +4,8 @@ use cma_framework::PageRange;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A board's banks, which ports take addresses from. Clones share the same banks, so that no two regions meet.
+/// A board's banks, which ports take addresses from. Clones share the same banks, so that no two
+/// regions meet.
 #[derive(Clone, Debug)]
 pub struct Addresses(Arc<Mutex<Banks>>);
 
@@ -26,9 +27,9 @@ impl Addresses {
         Ok(Taken { range, banks: self.clone() })
     }
 
-    /// Keeps physical addresses from being given to other memory, also where a bank has only a part of
-    /// them. `None` when they are already: then the board's region and the physical memory would be
-    /// taken for one another.
+    /// Keeps physical addresses from being given to other memory, also where a bank has only a part
+    /// of them. `None` when they are already: then the board's region and the physical memory would
+    /// be taken for one another.
     pub(crate) fn withhold(&self, range: PageRange) -> Option<Taken> {
         self.banks().withhold(range).ok()?;
         Some(Taken { range, banks: self.clone() })
@@ -58,11 +59,12 @@ mod tests {
     use cma_framework::config::{Bank, Growth};
     use cma_framework::{Alignment, Pages};
 
-    /// A huge page that lies in a bank with a part of it was taken for one that lies in none, so that
-    /// its addresses were given to other memory, too.
+    /// A huge page that lies in a bank with a part of it was taken for one that lies in none, so
+    /// that its addresses were given to other memory, too.
     #[test]
     fn addresses_of_which_a_bank_has_only_a_part_are_withheld() {
-        let addresses = Addresses::from(Banks::new(&[Bank::new(0x4010_0000, 0x40_0000)], Growth::Up));
+        let addresses =
+            Addresses::from(Banks::new(&[Bank::new(0x4010_0000, 0x40_0000)], Growth::Up));
         let page = PageRange::from_pages(0x40000, 512);
         let withheld = addresses.withhold(page).unwrap();
         assert!(addresses.withhold(page).is_none());

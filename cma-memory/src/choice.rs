@@ -86,7 +86,9 @@ impl FromStr for Choice {
                     return Err(ChoiceError::Twice { what: format!("region {region}") });
                 }
                 Some(region) => named.push((region.to_string(), port)),
-                None if rest.is_some() => return Err(ChoiceError::Twice { what: "the rest".to_string() }),
+                None if rest.is_some() => {
+                    return Err(ChoiceError::Twice { what: "the rest".to_string() });
+                }
                 None => rest = Some(port),
             }
         }
@@ -155,7 +157,9 @@ impl Choice {
         let configured = |name: &str| regions.iter().any(|region| region.name == name);
         let unknown = self.named.iter().filter(|(name, _)| !configured(name));
         let unknown = unknown.map(|(name, _)| Unfit::NoSuchRegion { region: name.clone() });
-        unknown.chain(regions.iter().filter_map(|region| self.check_one(region, huge_page))).collect()
+        unknown
+            .chain(regions.iter().filter_map(|region| self.check_one(region, huge_page)))
+            .collect()
     }
 
     fn check_one(&self, spec: &RegionSpec<'_>, huge_page: Option<u64>) -> Option<Unfit> {

@@ -1,8 +1,9 @@
 //! Huge pages: memory that can be physically contiguous, and proven to be.
 //!
-//! Every page is a file of its own, so that a chunk can be given away without its neighbours. Pages are taken out of the
-//! machine's pool, sorted by where they physically are, and those that lie side by side are mapped in that order, pinned, and
-//! looked up once more. The others go back. Where the kernel can't pin them (it takes `io_uring`), they may be moved later;
+//! Every page is a file of its own, so that a chunk can be given away without its neighbours. Pages
+//! are taken out of the machine's pool, sorted by where they physically are, and those that lie
+//! side by side are mapped in that order, pinned, and looked up once more. The others go back.
+//! Where the kernel can't pin them (it takes `io_uring`), they may be moved later;
 //! [`Ports`](crate::Ports) says so.
 //!
 //! # What a process can do to a page that it was given, and what comes of it
@@ -11,17 +12,22 @@
 //!   it lets go ([`MemoryError::Held`]). A chunk that was to lie there moves to another place
 //!   ([`Chunk::share`](cma_framework::Chunk::share)). A page that is held outlives its region: the
 //!   pool lacks it until then, and a region that needs it is refused with the name of the process.
-//! - *It opens the page's file anew, truncates it, seals it.* It can't, but open it as the user who owns it; then that counts.
-//! - *It punches a hole into the file, so that the page goes back to the pool.* The page stays pinned: nobody else gets it while a
-//!   device may still write there. What it punched is put right when the page is next used.
-//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and lets go of the rest*, to read or write what is put there
-//!   next. The kernel tells nobody of that; but a page that somebody has pinned doesn't go back to the pool. So before it is used
-//!   again a page is given back and taken anew: what comes out of the pool is nobody's. When it isn't the same page, the address has none
-//!   until it comes out of the pool again: [`MemoryError::Lost`].
-//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals. Nobody else's memory is reached.
-//!   What it touched goes back as soon as it has let go and somebody looks ([`SharedChunk::reclaim`](cma_framework::SharedChunk::reclaim)), what it
-//!   only reserved when the page is next used. Nothing else bounds it but what the pool has to spare: leave it none, or give such
-//!   processes a bound of their own (the `hugetlb` controller of cgroups).
+//! - *It opens the page's file anew, truncates it, seals it.* It can't, but open it as the user who
+//!   owns it; then that counts.
+//! - *It punches a hole into the file, so that the page goes back to the pool.* The page stays
+//!   pinned: nobody else gets it while a device may still write there. What it punched is put right
+//!   when the page is next used.
+//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and lets go of the
+//!   rest*, to read or write what is put there next. The kernel tells nobody of that; but a page
+//!   that somebody has pinned doesn't go back to the pool. So before it is used again a page is
+//!   given back and taken anew: what comes out of the pool is nobody's. When it isn't the same
+//!   page, the address has none until it comes out of the pool again: [`MemoryError::Lost`].
+//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals.
+//!   Nobody else's memory is reached. What it touched goes back as soon as it has let go and
+//!   somebody looks ([`SharedChunk::reclaim`](cma_framework::SharedChunk::reclaim)), what it only
+//!   reserved when the page is next used. Nothing else bounds it but what the pool has to spare:
+//!   leave it none, or give such processes a bound of their own (the `hugetlb` controller of
+//!   cgroups).
 
 mod error;
 mod holders;
@@ -49,10 +55,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
 ///
-/// Where this process may know physical addresses (it has `CAP_SYS_ADMIN`), a region is one physically contiguous run and its
-/// addresses are the physical ones. Elsewhere it has addresses of a board's banks, and is contiguous within each huge page. In a
-/// virtual machine, physical means what the machine takes for it. What processes can do that are given such memory:
-/// [module documentation](self).
+/// Where this process may know physical addresses (it has `CAP_SYS_ADMIN`), a region is one
+/// physically contiguous run and its addresses are the physical ones. Elsewhere it has addresses of
+/// a board's banks, and is contiguous within each huge page. In a virtual machine, physical means
+/// what the machine takes for it. What processes can do that are given such memory: [module
+/// documentation](self).
 #[derive(Clone, Debug)]
 pub struct Hugetlb {
     addresses: Addresses,
@@ -61,14 +68,14 @@ pub struct Hugetlb {
 }
 
 impl Hugetlb {
-    /// Regions of huge pages of the machine's default size. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks),
-    /// are for those whose own are hidden.
+    /// Regions of huge pages of the machine's default size. `addresses`, which may be
+    /// [`Banks`](cma_framework::reserve::Banks), are for those whose own are hidden.
     pub fn new(addresses: impl Into<Addresses>) -> Self {
         Hugetlb { addresses: addresses.into(), page_size: None, plan: Plan::default() }
     }
 
-    /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`. A size that the machine doesn't have is an error of each
-    /// region.
+    /// The same of huge pages of `bytes` bytes, as `2 << 20` or `1 << 30`. A size that the machine
+    /// doesn't have is an error of each region.
     pub fn with_page_size(self, bytes: u64) -> Self {
         Hugetlb { page_size: Some(bytes), ..self }
     }
@@ -87,13 +94,24 @@ impl Hugetlb {
             mapping.place(index * step..(index + 1) * step, &page.lock().file)?;
         }
         mapping.populate(0..mapping.len())?;
-        // Before the pages are looked up: pinning moves those that lie where memory has to stay movable.
+        // Before the pages are looked up: pinning moves those that lie where memory has to stay
+        // movable.
         let pin = match &pagemap {
             Ok(_) => Pin::new(&mapping, step).map_err(|error| error.to_string()),
             Err(why) => Err(why.clone()),
         };
         let label = label(request.name.as_deref());
-        let region = Region { range, pool, label, step, pagemap, pin, mapping, pages, _addresses: addresses };
+        let region = Region {
+            range,
+            pool,
+            label,
+            step,
+            pagemap,
+            pin,
+            mapping,
+            pages,
+            _addresses: addresses,
+        };
         for index in 0..region.pages.len() {
             region.is_in_place(index).map_err(|found| HugetlbError::Moved {
                 index,
@@ -104,7 +122,8 @@ impl Hugetlb {
         Ok(Reserved { range, memory: Some(Box::new(Shared(Arc::new(region)))) })
     }
 
-    /// Pages that lie side by side as physical memory. As few as will do are taken out of the pool to find them.
+    /// Pages that lie side by side as physical memory. As few as will do are taken out of the pool
+    /// to find them.
     fn side_by_side(
         &self,
         pool: Pool,
@@ -150,7 +169,9 @@ impl Hugetlb {
                 Err(longest) => {
                     return Err(match request.start {
                         Some(start) => pool.not_there(start, found.len()),
-                        None => pool.no_run(wanted.count, request.alignment, found.len(), longest, need),
+                        None => {
+                            pool.no_run(wanted.count, request.alignment, found.len(), longest, need)
+                        }
                     });
                 }
             }
@@ -158,7 +179,12 @@ impl Hugetlb {
     }
 
     /// Pages of which nobody may tell where they are, at addresses of a bank.
-    fn anywhere(&self, pool: Pool, request: &ReserveRequest, need: &Need) -> Result<Chosen, HugetlbError> {
+    fn anywhere(
+        &self,
+        pool: Pool,
+        request: &ReserveRequest,
+        need: &Need,
+    ) -> Result<Chosen, HugetlbError> {
         let whole = Alignment::new(pool.size).unwrap_or(request.alignment);
         let alignment = request.alignment.max(whole);
         let taken = self.addresses.take(&ReserveRequest { alignment, ..request.clone() })?;
@@ -177,7 +203,8 @@ impl Reserver for Hugetlb {
     /// A refusal then has one remedy for all regions.
     fn announce(&mut self, requests: &[ReserveRequest]) {
         let fits = |request: &&ReserveRequest| {
-            Pool::of(self.page_size).is_ok_and(|pool| whole(pool.size, request.pages, request.start).is_ok())
+            Pool::of(self.page_size)
+                .is_ok_and(|pool| whole(pool.size, request.pages, request.start).is_ok())
         };
         self.plan = Plan::new(requests.iter().filter(fits).cloned().collect());
     }
@@ -247,15 +274,17 @@ struct Region {
     _addresses: Vec<Taken>,
 }
 
-/// Held from when a page goes back to the pool until it has come out again: what went in last comes out first, unless somebody is in
-/// between, and that shall not be this process itself.
+/// Held from when a page goes back to the pool until it has come out again: what went in last comes
+/// out first, unless somebody is in between, and that shall not be this process itself.
 static EXCHANGING: Mutex<()> = Mutex::new(());
 
-/// How much of the pool is looked at for a page that went back to it, in bytes: taking pages out has the kernel clear them.
+/// How much of the pool is looked at for a page that went back to it, in bytes: taking pages out
+/// has the kernel clear them.
 const MOST_LOOKED_AT: u64 = 32 << 20;
 
 impl Region {
-    /// Whether page `index` is where its address says, as far as that can be known; else where it is.
+    /// Whether page `index` is where its address says, as far as that can be known; else where it
+    /// is.
     fn is_in_place(&self, index: usize) -> Result<(), DmaAddr> {
         let Ok(pagemap) = &self.pagemap else { return Ok(()) };
         let expected = self.page_range(index).first_page();
@@ -276,7 +305,8 @@ impl Region {
         index * self.step..(index + 1) * self.step
     }
 
-    /// Makes sure that page `index`, of which no byte is borrowed, is nobody else's any more. The answer is whether it is all zero.
+    /// Makes sure that page `index`, of which no byte is borrowed, is nobody else's any more. The
+    /// answer is whether it is all zero.
     fn take_back(&self, index: usize) -> Result<bool, MemoryError> {
         let mut page = self.pages[index].lock();
         if !page.given {
@@ -289,15 +319,16 @@ impl Region {
         Ok(true)
     }
 
-    /// Gives page `index` back to the pool and takes it, or where nobody may tell which it is another one, out of it again: that is nobody
-    /// else's, and zero.
+    /// Gives page `index` back to the pool and takes it, or where nobody may tell which it is
+    /// another one, out of it again: that is nobody else's, and zero.
     fn exchange(&self, index: usize, page: &mut State) -> Result<(), MemoryError> {
         let _alone = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(pin) = &self.pin {
             pin.let_go(self.place(index).start)?;
         }
         page.file.empty().map_err(refused("fallocate"))?;
-        let has_come = self.mapping.populate(self.place(index)).is_ok() && self.is_in_place(index).is_ok();
+        let has_come =
+            self.mapping.populate(self.place(index)).is_ok() && self.is_in_place(index).is_ok();
         if !has_come && let Err(error) = self.find(index, page) {
             // The pool has more use for whatever came in its place.
             page.file.empty().map_err(refused("fallocate"))?;
@@ -335,8 +366,9 @@ impl Region {
 #[derive(Debug)]
 struct Shared(Arc<Region>);
 
-// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of it: what was given away before has come
-// out of the pool anew. It passes nothing on but descriptors, when it is asked for them. Claims for other addresses are refused.
+// SAFETY: a store has the claim's part of the region's one mapping, once nobody else has a page of
+// it: what was given away before has come out of the pool anew. It passes nothing on but
+// descriptors, when it is asked for them. Claims for other addresses are refused.
 unsafe impl Memory for Shared {
     fn backing(&self) -> Backing {
         let contiguity = match (&self.0.pagemap, &self.0.pin) {
@@ -356,10 +388,12 @@ unsafe impl Memory for Shared {
         let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
         let place = start..start + range.bytes() as usize;
         let slice = Slice { region: region.clone(), range, place, mapped: false };
-        let is_zero = slice.pages().try_fold(true, |all, index| Ok(region.take_back(index)? && all))?;
+        let is_zero =
+            slice.pages().try_fold(true, |all, index| Ok(region.take_back(index)? && all))?;
         if !is_zero {
-            // SAFETY: the framework's claim says that this is the only one to have the chunk's bytes. Every file is there to the
-            // region's end, and of pages that were given away nobody else has one.
+            // SAFETY: the framework's claim says that this is the only one to have the chunk's
+            // bytes. Every file is there to the region's end, and of pages that were given away
+            // nobody else has one.
             unsafe { region.mapping.bytes_mut(slice.place.clone()) }.fill(0);
         }
         Ok(Box::new(slice))
@@ -391,8 +425,8 @@ impl Store for Slice {
 
     fn bytes(&self) -> &[u8] {
         let place = if self.mapped { self.place.clone() } else { 0..0 };
-        // SAFETY: the bytes are this chunk's, as `store` made sure, and the framework asks for them only of chunks that were given
-        // to nobody since.
+        // SAFETY: the bytes are this chunk's, as `store` made sure, and the framework asks for them
+        // only of chunks that were given to nobody since.
         unsafe { self.region.mapping.bytes(place) }
     }
 
@@ -423,7 +457,8 @@ impl Store for Slice {
             let page = self.region.pages[index].lock();
             let held = page.given && !page.file.is_ours_alone();
             if !held {
-                // What it added to the file is of use to the pool meanwhile. What can't be cut off now goes when the page is next used.
+                // What it added to the file is of use to the pool meanwhile. What can't be cut off
+                // now goes when the page is next used.
                 let _ = page.file.cut();
             }
             held

@@ -1,8 +1,9 @@
-//! Memory behind regions: ports that give a region bytes that a program can touch, and, where the machine grants it, memory that really
-//! is physically contiguous.
+//! Memory behind regions: ports that give a region bytes that a program can touch, and, where the
+//! machine grants it, memory that really is physically contiguous.
 //!
-//! A port is a [`Reserver`](cma_framework::reserve::Reserver). What it gives goes with the region; a chunk becomes bytes with
-//! [`Chunk::map`](cma_framework::Chunk::map), or descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share).
+//! A port is a [`Reserver`](cma_framework::reserve::Reserver). What it gives goes with the region;
+//! a chunk becomes bytes with [`Chunk::map`](cma_framework::Chunk::map), or descriptors for another
+//! process with [`Chunk::share`](cma_framework::Chunk::share).
 //!
 //! | port | memory | physically contiguous | addresses | a chunk for others | needs |
 //! | --- | --- | --- | --- | --- | --- |

@@ -14,8 +14,8 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: it owns its range of addresses, which every thread sees alike. Reaching the bytes is `bytes`' and `bytes_mut`'s, which
-// leave it to their callers to keep threads apart.
+// SAFETY: it owns its range of addresses, which every thread sees alike. Reaching the bytes is
+// `bytes`' and `bytes_mut`'s, which leave it to their callers to keep threads apart.
 unsafe impl Send for Mapping {}
 
 // SAFETY: as above.
@@ -29,11 +29,13 @@ impl Mapping {
         Ok(Mapping::owning(start.map_err(refused("mmap"))?, len))
     }
 
-    /// `len` addresses from a multiple of `step` on, with nothing behind them. Both are multiples of the machine's page.
+    /// `len` addresses from a multiple of `step` on, with nothing behind them. Both are multiples
+    /// of the machine's page.
     pub(crate) fn of_nothing(len: usize, step: usize) -> Result<Self, MemoryError> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: the kernel chooses addresses where nothing is.
-        let wide = unsafe { mmap_anonymous(ptr::null_mut(), len + step, ProtFlags::empty(), flags) };
+        let wide =
+            unsafe { mmap_anonymous(ptr::null_mut(), len + step, ProtFlags::empty(), flags) };
         let wide = Mapping::owning(wide.map_err(refused("mmap"))?, len + step);
         let before = wide.address().next_multiple_of(step) - wide.address();
         let (before, rest) = wide.split(before);
@@ -42,8 +44,13 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Puts the first bytes of `file` at `place`, which is a part of this mapping made of whole pages of that file.
-    pub(crate) fn place(&mut self, place: Range<usize>, file: impl AsFd) -> Result<(), MemoryError> {
+    /// Puts the first bytes of `file` at `place`, which is a part of this mapping made of whole
+    /// pages of that file.
+    pub(crate) fn place(
+        &mut self,
+        place: Range<usize>,
+        file: impl AsFd,
+    ) -> Result<(), MemoryError> {
         // SAFETY: no reference into it exists, as `self` is borrowed exclusively.
         unsafe { self.replace(place, file) }
     }
@@ -53,11 +60,17 @@ impl Mapping {
     /// # Safety
     ///
     /// No byte of `place` is borrowed.
-    pub(crate) unsafe fn replace(&self, place: Range<usize>, file: impl AsFd) -> Result<(), MemoryError> {
+    pub(crate) unsafe fn replace(
+        &self,
+        place: Range<usize>,
+        file: impl AsFd,
+    ) -> Result<(), MemoryError> {
         let at = self.pointer(&place).as_ptr();
-        // SAFETY: what is replaced is this mapping's own; that no reference into it exists is the caller's word.
-        let placed =
-            unsafe { mmap(at.cast(), place.len(), READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, file, 0) };
+        // SAFETY: what is replaced is this mapping's own; that no reference into it exists is the
+        // caller's word.
+        let placed = unsafe {
+            mmap(at.cast(), place.len(), READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, file, 0)
+        };
         placed.map(|_| ()).map_err(refused("mmap"))
     }
 
@@ -65,7 +78,8 @@ impl Mapping {
     pub(crate) fn populate(&self, part: Range<usize>) -> Result<(), MemoryError> {
         let at = self.pointer(&part).as_ptr();
         // SAFETY: it changes no byte: pages that are there stay as they are.
-        unsafe { madvise(at.cast(), part.len(), Advice::LinuxPopulateWrite) }.map_err(refused("madvise"))
+        unsafe { madvise(at.cast(), part.len(), Advice::LinuxPopulateWrite) }
+            .map_err(refused("madvise"))
     }
 
     /// Where it starts in this process's address space.
@@ -81,9 +95,11 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nobody writes to it, as long as the bytes are borrowed.
+    /// Files are mapped throughout `part` and keep their pages, and nobody writes to it, as long as
+    /// the bytes are borrowed.
     pub(crate) unsafe fn bytes(&self, part: Range<usize>) -> &[u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the caller's word.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the
+        // caller's word.
         unsafe { std::slice::from_raw_parts(self.pointer(&part).as_ptr(), part.len()) }
     }
 
@@ -91,26 +107,32 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nobody else reads or writes it, as long as the bytes are
-    /// borrowed.
+    /// Files are mapped throughout `part` and keep their pages, and nobody else reads or writes it,
+    /// as long as the bytes are borrowed.
     #[allow(
         clippy::mut_from_ref,
         reason = "the owners of different parts share the mapping; that they are different is the caller's word"
     )]
     pub(crate) unsafe fn bytes_mut(&self, part: Range<usize>) -> &mut [u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the caller's word.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the
+        // caller's word.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(&part).as_ptr(), part.len()) }
     }
 
     /// Where `part` starts.
     fn pointer(&self, part: &Range<usize>) -> NonNull<u8> {
-        assert!(part.start <= part.end && part.end <= self.len, "{part:?} is no part of {} bytes", self.len);
+        assert!(
+            part.start <= part.end && part.end <= self.len,
+            "{part:?} is no part of {} bytes",
+            self.len
+        );
         // SAFETY: the start of a part of the mapping is in it or one past its end.
         unsafe { self.start.add(part.start) }
     }
 
     fn owning(start: *mut std::ffi::c_void, len: usize) -> Self {
-        let start = NonNull::new(start.cast()).unwrap_or_else(|| unreachable!("page 0 is never chosen"));
+        let start =
+            NonNull::new(start.cast()).unwrap_or_else(|| unreachable!("page 0 is never chosen"));
         Mapping { start, len }
     }
 

@@ -11,8 +11,9 @@ use rustix::fs::MemfdFlags;
 
 /// Gives regions ordinary memory, at addresses of a board's banks.
 ///
-/// A region takes no memory until a chunk of it is mapped or shared and written to. Each chunk then is a sealed file in memory of
-/// its own, so it is zero whoever had its place before, and a process that is given it reaches nothing else.
+/// A region takes no memory until a chunk of it is mapped or shared and written to. Each chunk then
+/// is a sealed file in memory of its own, so it is zero whoever had its place before, and a process
+/// that is given it reaches nothing else.
 ///
 /// ```
 /// use cma_framework::Cma;
@@ -93,8 +94,8 @@ impl Store for File {
 
     fn bytes(&self) -> &[u8] {
         match &self.mapping {
-            // SAFETY: the file has the mapping's size for good. It is this chunk's alone, and the framework asks for bytes only of
-            // chunks that were given to nobody else.
+            // SAFETY: the file has the mapping's size for good. It is this chunk's alone, and the
+            // framework asks for bytes only of chunks that were given to nobody else.
             Some(mapping) => unsafe { mapping.bytes(0..mapping.len()) },
             None => &[],
         }

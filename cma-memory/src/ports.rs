@@ -47,7 +47,8 @@ pub struct Outcome {
 }
 
 impl Ports {
-    /// Regions by `choice`. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are for those whose memory has none.
+    /// Regions by `choice`. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are
+    /// for those whose memory has none.
     pub fn new(addresses: impl Into<Addresses>, choice: impl Into<Choice>) -> Self {
         let addresses = addresses.into();
         Ports {
@@ -66,18 +67,25 @@ impl Ports {
 
     /// The regions that are named in the choice and didn't ask: misspelt, most likely.
     pub fn not_asked(&self) -> impl Iterator<Item = &str> {
-        let asked = |name: &str| self.outcomes.iter().any(|outcome| outcome.region.as_deref() == Some(name));
+        let asked = |name: &str| {
+            self.outcomes.iter().any(|outcome| outcome.region.as_deref() == Some(name))
+        };
         self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !asked(name))
     }
 
-    fn take(&mut self, request: &ReserveRequest) -> Result<(Reserved, Option<String>), ReserveError> {
+    fn take(
+        &mut self,
+        request: &ReserveRequest,
+    ) -> Result<(Reserved, Option<String>), ReserveError> {
         match self.choice.port(request.name.as_deref()) {
             Port::Simulated => Ok((self.addresses.give_away(request)?.into(), None)),
             Port::Memfd => Ok((self.memfd.reserve(request)?, None)),
             Port::Hugetlb => Ok((self.hugetlb.reserve(request)?, None)),
             Port::Auto => match self.hugetlb.reserve(request) {
                 Ok(reserved) => Ok((reserved, None)),
-                Err(error) => Ok((self.memfd.reserve(request)?, Some(format!("no huge pages: {error}")))),
+                Err(error) => {
+                    Ok((self.memfd.reserve(request)?, Some(format!("no huge pages: {error}"))))
+                }
             },
         }
     }
@@ -110,7 +118,9 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.region.as_deref().unwrap_or("(private)"))?;
         match &self.result {
-            Ok((range, Some(backing))) => write!(f, "{range}, {}, {}", backing.kind, backing.contiguity)?,
+            Ok((range, Some(backing))) => {
+                write!(f, "{range}, {}, {}", backing.kind, backing.contiguity)?
+            }
             Ok((range, None)) => write!(f, "{range}, addresses alone")?,
             Err(error) => write!(f, "no memory: {error}")?,
         }

@@ -41,7 +41,8 @@ fn remedy(call: &str, errno: Errno) -> Option<&'static str> {
     })
 }
 
-/// Calls what makes a descriptor; once more, with the soft limit on open files raised to the hard one, if that was in its way.
+/// Calls what makes a descriptor; once more, with the soft limit on open files raised to the hard
+/// one, if that was in its way.
 pub(crate) fn with_room<T>(make: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
     match make() {
         Err(Errno::MFILE) => {

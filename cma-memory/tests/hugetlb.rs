@@ -1,4 +1,5 @@
-//! What huge pages guarantee. These tests set the size of the machine's pool, one at a time, and put it back.
+//! What huge pages guarantee. These tests set the size of the machine's pool, one at a time, and
+//! put it back.
 
 mod machine;
 
@@ -11,8 +12,8 @@ use cma_framework::{
 };
 use cma_memory::{Hugetlb, Port, Ports};
 use machine::{
-    HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, follow, frame, free,
-    open_files, part, refusal, region, say, skipped, total,
+    HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, follow, frame,
+    free, open_files, part, refusal, region, say, skipped, total,
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, open};
 use rustix::io::Errno;
@@ -46,7 +47,11 @@ fn files(shared: &SharedChunk) -> Vec<File> {
 }
 
 fn reopened(file: impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    open(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()), flags | OFlags::CLOEXEC, Mode::empty())
+    open(
+        format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()),
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 fn error(chunk: Chunk) -> MemoryError {
@@ -69,8 +74,9 @@ fn sixty_four_mib_lie_as_physical_memory_where_their_addresses_say() {
     let all = alloc(&cma, 64 << 20).map().unwrap();
     assert_contiguous(&all);
     drop(all);
-    let frames: Vec<_> =
-        (0..8).map(|_| cma.alloc("camera", None, 3_133_440, 64 << 10).unwrap().map().unwrap()).collect();
+    let frames: Vec<_> = (0..8)
+        .map(|_| cma.alloc("camera", None, 3_133_440, 64 << 10).unwrap().map().unwrap())
+        .collect();
     frames.iter().for_each(assert_contiguous);
 }
 
@@ -109,7 +115,10 @@ fn pieces_are_the_chunks_own_pages_in_order_and_no_others() {
     let start = right.start();
     let right = right.share();
     let pages = files(&right);
-    assert_eq!(pages.iter().map(|file| Window::onto(file, HUGE).read(0)).collect::<Vec<_>>(), [7, 8]);
+    assert_eq!(
+        pages.iter().map(|file| Window::onto(file, HUGE).read(0)).collect::<Vec<_>>(),
+        [7, 8]
+    );
     Window::onto(&pages[0], HUGE).write(5, 9);
     for file in files(&left) {
         assert_eq!((Window::onto(&file, HUGE).read(0), Window::onto(&file, HUGE).read(5)), (0, 0));
@@ -139,7 +148,10 @@ fn a_chunk_that_shares_a_huge_page_is_given_to_nobody() {
     let (cma, _) = region("b=8M", &mut hugetlb());
     let small = alloc(&cma, 64 << 10).share().unwrap();
     let error = small.pieces().unwrap_err();
-    assert!(matches!(error, MemoryError::Granule { granule, .. } if granule.bytes() == HUGE), "{error}");
+    assert!(
+        matches!(error, MemoryError::Granule { granule, .. } if granule.bytes() == HUGE),
+        "{error}"
+    );
     let rest = alloc(&cma, HUGE - (64 << 10)).share().unwrap();
     assert_eq!((rest.chunk().range().end_page() % 512, rest.start().get() % HUGE), (0, 64 << 10));
     assert!(matches!(rest.pieces(), Err(MemoryError::Granule { .. })));
@@ -171,7 +183,11 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
     assert_eq!(chunk.start(), start);
     let refused = chunk.map().unwrap_err();
     let second = PageRange::from_bytes(start.checked_add(HUGE).unwrap(), HUGE).unwrap();
-    assert!(matches!(refused.error, MemoryError::Held { range } if range == second), "{}", refused.error);
+    assert!(
+        matches!(refused.error, MemoryError::Held { range } if range == second),
+        "{}",
+        refused.error
+    );
     // The first page is free for others meanwhile.
     drop(refused.chunk);
     let first = alloc(&cma, 2 << 20).map().unwrap();
@@ -183,7 +199,8 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
     assert_contiguous(&chunk);
 }
 
-/// The other process: it maps its standard input and writes to it, closes it, and waits to be killed.
+/// The other process: it maps its standard input and writes to it, closes it, and waits to be
+/// killed.
 fn hold_a_mapping() {
     let window = Window::onto(rustix::stdio::stdin(), HUGE);
     window.write(17, 17);
@@ -219,7 +236,11 @@ fn without_leases_what_was_given_away_once_is_never_given_again() {
     drop(files(&shared));
     drop(shared.reclaim().unwrap_err());
     assert!(matches!(error(alloc(&cma, 2 * HUGE)), MemoryError::Held { .. }));
-    assert_ne!(alloc(&cma, HUGE).map().unwrap().start(), start, "the other page was never given away");
+    assert_ne!(
+        alloc(&cma, HUGE).map().unwrap().start(),
+        start,
+        "the other page was never given away"
+    );
 }
 
 #[test]
@@ -276,7 +297,8 @@ fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
     assert_eq!(free(POOL), 4);
 }
 
-/// A process that let go of everything but a page in a pipe was shown what the next one wrote there.
+/// A process that let go of everything but a page in a pipe was shown what the next one wrote
+/// there.
 #[test]
 fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
@@ -413,7 +435,8 @@ fn regions_that_the_pool_is_too_small_for_have_one_remedy_for_all() {
     let mut ports = Ports::new(banks(), Port::Hugetlb);
     for why in [refused(&mut hugetlb()), refused(&mut ports)] {
         let [a, odd, b, c, d] = &why[..] else { panic!("{why:?}") };
-        let command = format!("as root: echo {} > {POOL} (room for this region and 3 more)", taken + 47);
+        let command =
+            format!("as root: echo {} > {POOL} (room for this region and 3 more)", taken + 47);
         assert!(a.ends_with(&command), "{a}");
         assert!(odd.contains("make it 4M") && c.is_empty(), "{odd} {c}");
         for (other, free) in [(b, 3), (d, 0)] {
@@ -450,7 +473,11 @@ fn who_has_the_pages_that_a_region_lacks_is_said() {
         assert_eq!(free(POOL), 1, "the server has ended, its client has not");
         let why = refusal("b=4M", &mut hugetlb());
         let name = std::fs::read_to_string(format!("/proc/{}/comm", other.pid())).unwrap();
-        let held = format!("has 1 to give; process {} ({}) holds 2M of cma:left; ", other.pid(), name.trim());
+        let held = format!(
+            "has 1 to give; process {} ({}) holds 2M of cma:left; ",
+            other.pid(),
+            name.trim()
+        );
         assert!(why.contains(&held), "{why}");
         assert!(why.contains("free when it lets go or ends; as root: echo "), "{why}");
         other.end();
@@ -462,7 +489,8 @@ fn who_has_the_pages_that_a_region_lacks_is_said() {
 fn a_pool_without_a_run_that_long_says_how_long_the_longest_is_and_what_to_do() {
     let Some(mut machine) = Machine::with_huge_pages(16) else { return };
     // Every third page stays taken: no more than two lie side by side.
-    let taken: Vec<_> = all_pages().into_iter().enumerate().filter(|(index, _)| index % 3 == 2).collect();
+    let taken: Vec<_> =
+        all_pages().into_iter().enumerate().filter(|(index, _)| index % 3 == 2).collect();
     assert_eq!((taken.len(), free(POOL)), (5, 11));
     let why = refusal("b=6M", &mut hugetlb());
     let expected = "of the 11 huge pages of 2M that the pool has to give, 2 at most lie side by side, and it takes 3; as root: ";
@@ -486,9 +514,19 @@ fn what_is_not_whole_huge_pages_is_refused_with_the_size_to_take() {
     if !Path::new(POOL).exists() {
         return skipped("the machine has no huge pages of 2M");
     }
-    assert_eq!(refusal("fw=1M/128K", &mut hugetlb()), "1M is not whole huge pages of 2M: make it 2M");
-    let nothing = ReserveRequest { name: None, pages: Pages::ZERO, alignment: Alignment::PAGE, start: None };
-    assert!(hugetlb().reserve(&nothing).unwrap_err().to_string().starts_with("0 is not whole huge pages"));
+    assert_eq!(
+        refusal("fw=1M/128K", &mut hugetlb()),
+        "1M is not whole huge pages of 2M: make it 2M"
+    );
+    let nothing =
+        ReserveRequest { name: None, pages: Pages::ZERO, alignment: Alignment::PAGE, start: None };
+    assert!(
+        hugetlb()
+            .reserve(&nothing)
+            .unwrap_err()
+            .to_string()
+            .starts_with("0 is not whole huge pages")
+    );
     assert!(
         refusal("b=2M@0x40100000", &mut hugetlb())
             .contains("starts at 0x40100000 is not whole huge pages of 2M")
@@ -530,12 +568,19 @@ fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
     let (lowest, highest) = (pages[0].0, pages[3].0 + 512);
     drop(pages);
     // A board whose memory is just where the pool's is.
-    let mut addresses = Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Down);
-    let request =
-        |start| ReserveRequest { name: None, pages: Pages::new(1), alignment: Alignment::PAGE, start };
+    let mut addresses =
+        Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Down);
+    let request = |start| ReserveRequest {
+        name: None,
+        pages: Pages::new(1),
+        alignment: Alignment::PAGE,
+        start,
+    };
     let board = addresses.set_aside(&request(None)).unwrap();
-    let mut ports =
-        cma_memory::Ports::new(addresses, "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap());
+    let mut ports = cma_memory::Ports::new(
+        addresses,
+        "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap(),
+    );
     // The pool has four pages, of which one lies where the board has a region already.
     assert!(refusal("b=8M", &mut ports).contains("the pool has 3 to give"));
     let (_cma, region) = region("b=6M", &mut ports);
@@ -563,7 +608,11 @@ fn who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous() {
 /// The other process, as nobody.
 fn unprivileged() {
     let local = 0_u8;
-    assert_eq!(frame((&raw const local).addr()), Some(0), "this process is told physical addresses");
+    assert_eq!(
+        frame((&raw const local).addr()),
+        Some(0),
+        "this process is told physical addresses"
+    );
     let odd = Banks::new(&[Bank::new(0x4000_1000, 1 << 30)], Growth::Up);
     let (cma, region) = region("b=8M", &mut Hugetlb::new(odd).with_page_size(HUGE));
     let Contiguity::Unknown(why) = region.backing().unwrap().contiguity else {

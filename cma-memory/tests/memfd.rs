@@ -4,7 +4,9 @@ mod machine;
 
 use cma_framework::memory::{Backing, Contiguity};
 use cma_framework::reserve::{ReserveRequest, Reserved, Reserver};
-use cma_framework::{Alignment, AllocatorChoice, Cma, MemoryError, PageRange, Pages, Plugin, SharedChunk};
+use cma_framework::{
+    Alignment, AllocatorChoice, Cma, MemoryError, PageRange, Pages, Plugin, SharedChunk,
+};
 use cma_memory::Memfd;
 use machine::{Machine, Other, Window, banks, boot, mappings, open_files, part, region, say};
 use rustix::fs::{Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, open};
@@ -37,7 +39,10 @@ fn reopened(file: &File, flags: OFlags) -> rustix::io::Result<OwnedFd> {
 fn it_says_what_it_is() {
     let (_cma, region) = region("says=64M", &mut Memfd::new(banks()));
     let granule = Pages::new(1);
-    assert_eq!(region.backing(), Some(Backing { kind: "memfd", contiguity: Contiguity::No, granule }));
+    assert_eq!(
+        region.backing(),
+        Some(Backing { kind: "memfd", contiguity: Contiguity::No, granule })
+    );
 }
 
 #[test]
@@ -211,8 +216,12 @@ fn a_region_that_ends_gives_its_addresses_back() {
 /// Memory that is registered for other addresses than it was reserved for gives no chunk of them.
 #[test]
 fn claims_outside_of_the_regions_own_range_are_refused() {
-    let request =
-        ReserveRequest { name: None, pages: Pages::new(64), alignment: Alignment::PAGE, start: None };
+    let request = ReserveRequest {
+        name: None,
+        pages: Pages::new(64),
+        alignment: Alignment::PAGE,
+        start: None,
+    };
     let Reserved { range, memory } = Memfd::new(banks()).reserve(&request).unwrap();
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
@@ -227,7 +236,8 @@ fn claims_outside_of_the_regions_own_range_are_refused() {
             Ok(shared) => assert!(!outside && shared.chunk().range() == range),
             Err(refused) => {
                 assert!(
-                    outside && matches!(refused.error, MemoryError::Elsewhere { range: of } if of == range)
+                    outside
+                        && matches!(refused.error, MemoryError::Elsewhere { range: of } if of == range)
                 );
                 let _ = refused.chunk.into_addr();
             }

@@ -95,7 +95,10 @@ fn without_huge_pages_auto_takes_ordinary_memory_and_says_why_and_hugetlb_takes_
         "{remark}"
     );
     let why = refusal("b2=64M", &mut ports);
-    assert!(ports.outcomes()[1].to_string().starts_with("b2: no memory: it takes 32 huge pages"), "{why}");
+    assert!(
+        ports.outcomes()[1].to_string().starts_with("b2: no memory: it takes 32 huge pages"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -115,21 +118,35 @@ fn regions_of_one_choice_never_meet() {
 fn a_choice_that_regions_cant_have_is_found_without_reserving_anything() {
     let check = |choice: &str, regions: &str, page| {
         let parsed = parse_regions(regions).unwrap();
-        let found = choice.parse::<Choice>().unwrap().check(parsed.iter().map(|region| region.spec), page);
+        let found =
+            choice.parse::<Choice>().unwrap().check(parsed.iter().map(|region| region.spec), page);
         found.iter().map(|unfit| (unfit.is_error(), unfit.to_string())).collect::<Vec<_>>()
     };
     let page = Some(2 << 20);
-    let unknown = (true, "memory is chosen for region \"nosuch\", which is not configured".to_string());
+    let unknown =
+        (true, "memory is chosen for region \"nosuch\", which is not configured".to_string());
     assert_eq!(check("nosuch=memfd,auto", "r=4M", page), [unknown]);
     let three = "3M is not whole huge pages of 2M: make it 4M";
-    assert_eq!(check("hugetlb", "r=3M;s=4M", page), [(true, format!("region r gets no memory: {three}"))]);
-    assert_eq!(check("auto", "r=3M", page), [(false, format!("region r gets ordinary memory: {three}"))]);
+    assert_eq!(
+        check("hugetlb", "r=3M;s=4M", page),
+        [(true, format!("region r gets no memory: {three}"))]
+    );
+    assert_eq!(
+        check("auto", "r=3M", page),
+        [(false, format!("region r gets ordinary memory: {three}"))]
+    );
     let start = &check("hugetlb", "r=4M@0x40001000", page)[0].1;
-    assert!(start.contains("0x40001000 is not whole huge pages of 2M: align it to that"), "{start}");
+    assert!(
+        start.contains("0x40001000 is not whole huge pages of 2M: align it to that"),
+        "{start}"
+    );
     let none = &check("hugetlb", "r=4M", None)[0].1;
     assert!(none.contains("this machine has no huge pages"), "{none}");
     let largest = &check("hugetlb", "r=17592186044415M", page)[0].1;
-    assert!(largest.ends_with("is not whole huge pages of 2M: make it 17592186044414M"), "{largest}");
+    assert!(
+        largest.ends_with("is not whole huge pages of 2M: make it 17592186044414M"),
+        "{largest}"
+    );
     // What is rounded up is looked at as it will be.
     for (choice, regions) in [
         ("hugetlb", "r=4M@0x40001000/2M"),

@@ -1,17 +1,18 @@
 //! What the author of an allocator writes: the algorithm, and one line that tests it.
 //!
-//! The algorithm is first fit over a sorted list of holes, in its simplest form. `cargo run --example author` runs the suite as a
-//! program; in a crate of one's own the line at the end makes `cargo test` run each guarantee by name.
+//! The algorithm is first fit over a sorted list of holes, in its simplest form. `cargo run
+//! --example author` runs the suite as a program; in a crate of one's own the line at the end makes
+//! `cargo test` run each guarantee by name.
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement, Request,
-    Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
+    Request, Tag,
 };
 use cma_testkit::{Placing, Subject, guarantees};
 use std::collections::BTreeMap;
 
-/// Keeps the holes by their first page and takes the lowest place there is. Every operation but freeing is linear in the
-/// number of holes.
+/// Keeps the holes by their first page and takes the lowest place there is. Every operation but
+/// freeing is linear in the number of holes.
 struct FirstFit {
     region: PageRange,
     /// First page to end page, apart from each other: two that touch are one.
@@ -74,11 +75,15 @@ impl Allocator for FirstFit {
     }
 
     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
-        self.take(range).map(|()| Tag(0)).ok_or_else(|| CannotAdopt::new(format!("{range} is not free")))
+        self.take(range)
+            .map(|()| Tag(0))
+            .ok_or_else(|| CannotAdopt::new(format!("{range} is not free")))
     }
 
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-        self.holes.iter().for_each(|(&first, &end)| visit(PageRange::from_pages(first, end - first)));
+        self.holes
+            .iter()
+            .for_each(|(&first, &end)| visit(PageRange::from_pages(first, end - first)));
     }
 
     fn largest_hole(&self) -> Pages {
@@ -92,7 +97,10 @@ impl Allocator for FirstFit {
                 return Err(format!("the hole {first}..{end} is empty or touches the one below"));
             }
             if first < self.region.first_page() || end > self.region.end_page() {
-                return Err(format!("the hole {first}..{end} is not inside the region {}", self.region));
+                return Err(format!(
+                    "the hole {first}..{end} is not inside the region {}",
+                    self.region
+                ));
             }
             below = Some(end);
         }

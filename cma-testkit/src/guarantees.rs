@@ -1,7 +1,7 @@
 //! The conformance suite: what every allocator must keep, one function for each guarantee.
 //!
-//! Each runs over a [`Subject`], so it doesn't know whether the algorithm is linked or loaded. What a single answer must be is
-//! judged by [`Trial`]; these functions say what to ask.
+//! Each runs over a [`Subject`], so it doesn't know whether the algorithm is linked or loaded. What
+//! a single answer must be is judged by [`Trial`]; these functions say what to ask.
 
 mod adoption;
 mod edges;
@@ -11,12 +11,13 @@ mod random;
 
 pub use crate::watch::{verdict, verdict_within};
 pub use adoption::{
-    a_fresh_allocator_adopts_all_chunks_of_a_full_one, adopting_what_is_taken_or_outside_changes_nothing,
-    chunks_are_adopted_in_any_order,
+    a_fresh_allocator_adopts_all_chunks_of_a_full_one,
+    adopting_what_is_taken_or_outside_changes_nothing, chunks_are_adopted_in_any_order,
 };
 pub use edges::{
     a_region_filled_with_mixed_sizes_empties_in_any_order,
-    a_region_fills_page_by_page_and_empties_in_any_order, a_region_may_end_at_the_top_of_the_address_space,
+    a_region_fills_page_by_page_and_empties_in_any_order,
+    a_region_may_end_at_the_top_of_the_address_space,
     a_region_of_64_gibibytes_is_served_or_refused_with_a_reason,
     a_request_larger_than_the_region_changes_nothing, a_whole_region_can_be_one_chunk,
     huge_alignments_stay_inside_the_region, thousands_of_holes_are_kept_and_merged,
@@ -24,8 +25,8 @@ pub use edges::{
 pub use exhaustive::every_short_sequence_matches_the_model;
 pub use instances::{
     a_full_allocator_can_be_dropped, an_allocator_may_move_between_threads,
-    hosts_accept_what_it_says_of_itself, regions_are_independent, unknown_parameters_are_refused_by_name,
-    who_asks_does_not_matter_for_validity,
+    hosts_accept_what_it_says_of_itself, regions_are_independent,
+    unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
 };
 pub(crate) use random::seed;
 pub use random::{random_operations_match_the_model, the_largest_hole_is_the_most_that_can_be_had};
@@ -67,7 +68,8 @@ const ODD_REGIONS: [PageRange; 12] = [
 const ORDERS: [fn(&mut Vec<Placement>); 4] = [
     |_| {},
     |chunks| chunks.reverse(),
-    // Every second one first: each hole that appears has two live neighbours, each that goes merges three.
+    // Every second one first: each hole that appears has two live neighbours, each that goes merges
+    // three.
     |chunks| chunks.sort_by_key(|chunk| chunk.range.first_page() % 2),
     |chunks| {
         chunks.sort_by_key(|chunk| {
@@ -76,7 +78,8 @@ const ORDERS: [fn(&mut Vec<Placement>); 4] = [
     },
 ];
 
-/// Allocates sizes and alignments that are all different until the region takes no more, and verifies that.
+/// Allocates sizes and alignments that are all different until the region takes no more, and
+/// verifies that.
 fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
     let region = trial.model().region().pages().get();
     for n in 0_u32.. {
@@ -90,7 +93,8 @@ fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
     trial.verify()
 }
 
-/// Hands everything back and verifies that one hole stays and that as much can be had as from a new allocator.
+/// Hands everything back and verifies that one hole stays and that as much can be had as from a new
+/// allocator.
 fn empty(trial: &mut Trial, arrange: fn(&mut Vec<Placement>)) -> Result<(), Violation> {
     trial.free_all(arrange)?;
     trial.verify()?;

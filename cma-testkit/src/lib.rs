@@ -1,7 +1,7 @@
 //! Shadow model and conformance suite for allocators, in process and as plug-ins.
 //!
-//! The author of an allocator declares where it puts chunks ([`Placing`]) and gets every guarantee of
-//! [`guarantees`] as a test of its own, from one line:
+//! The author of an allocator declares where it puts chunks ([`Placing`]) and gets every guarantee
+//! of [`guarantees`] as a test of its own, from one line:
 //!
 //! ```ignore
 //! // tests/conformance.rs of the algorithm's crate
@@ -20,18 +20,20 @@
 //! | [`Exact`](Placing::Exact) | finds any place, and says "no room" only when there is none | a rule of its own, such as next fit |
 //! | [`Any`](Placing::Any) | may have no room for what would fit | buddy blocks, size classes |
 //!
-//! With too strict a word the suite says what was not kept: `Misplaced` means [`Exact`](Placing::Exact) or less, `NoRoomThoughFree`
-//! means [`Any`](Placing::Any), unless the word is right and the allocator isn't.
+//! With too strict a word the suite says what was not kept: `Misplaced` means
+//! [`Exact`](Placing::Exact) or less, `NoRoomThoughFree` means [`Any`](Placing::Any), unless the
+//! word is right and the allocator isn't.
 //!
-//! A violation is reported with the region and the operations that lead to it, shrunk to few. `PROPTEST_CASES` makes the
-//! random tests longer than their 256 cases, `PROPTEST_RNG_SEED` makes them others: without it they are the
-//! same in every run, so that a verdict is about the allocator and not about luck.
+//! A violation is reported with the region and the operations that lead to it, shrunk to few.
+//! `PROPTEST_CASES` makes the random tests longer than their 256 cases, `PROPTEST_RNG_SEED` makes
+//! them others: without it they are the same in every run, so that a verdict is about the allocator
+//! and not about luck.
 //!
-//! A call of the allocator that doesn't return within a minute is a failure that names the call, the seed
-//! and the operations before it.
+//! A call of the allocator that doesn't return within a minute is a failure that names the call,
+//! the seed and the operations before it.
 //!
-//! For tests of one's own there are the shadow model ([`Model`]), the generators of [`operations`], and [`Trial`], which
-//! judges every answer of an allocator against the model.
+//! For tests of one's own there are the shadow model ([`Model`]), the generators of [`operations`],
+//! and [`Trial`], which judges every answer of an allocator against the model.
 
 pub mod guarantees;
 mod macros;

@@ -1,5 +1,5 @@
-//! The macros that stamp the suite over an allocator. The list of guarantees stands here once; what is a test and what is
-//! in [`ALL`](crate::guarantees::ALL) both come from it.
+//! The macros that stamp the suite over an allocator. The list of guarantees stands here once; what
+//! is a test and what is in [`ALL`](crate::guarantees::ALL) both come from it.
 
 /// Calls the macro `$then` with the names of all guarantees.
 #[doc(hidden)]
@@ -31,8 +31,8 @@ macro_rules! __guarantees {
     };
 }
 
-/// One test for each guarantee, of what the function `subject` in its scope answers. Without a subject the tests are
-/// skipped: another test says why there is none.
+/// One test for each guarantee, of what the function `subject` in its scope answers. Without a
+/// subject the tests are skipped: another test says why there is none.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
@@ -51,15 +51,17 @@ macro_rules! __tests {
     };
 }
 
-/// Tests that the allocator `$allocator`, a type that implements [`Allocator`](cma_api::Allocator), keeps every guarantee of
-/// [`guarantees`](crate::guarantees), placing chunks as the variant `$placing` of [`Placing`](crate::Placing) says. Parameters to
-/// initialise it with may follow.
+/// Tests that the allocator `$allocator`, a type that implements [`Allocator`](cma_api::Allocator),
+/// keeps every guarantee of [`guarantees`](crate::guarantees), placing chunks as the variant
+/// `$placing` of [`Placing`](crate::Placing) says. Parameters to initialise it with may follow.
 ///
-/// `$placing` is the strictest of these that is true: `FirstFit` (the lowest place there is), `BestFit` (in the smallest hole that holds
-/// the request with its alignment), `Exact` (any place, and no room only when there is none), `Any` (may have no room for what would
-/// fit). The [crate](crate) has the same with examples.
+/// `$placing` is the strictest of these that is true: `FirstFit` (the lowest place there is),
+/// `BestFit` (in the smallest hole that holds the request with its alignment), `Exact` (any place,
+/// and no room only when there is none), `Any` (may have no room for what would fit). The
+/// [crate](crate) has the same with examples.
 ///
-/// It expands to a module `conformance` with a test for each guarantee. For several in one file, wrap each in a module.
+/// It expands to a module `conformance` with a test for each guarantee. For several in one file,
+/// wrap each in a module.
 ///
 /// ```ignore
 /// cma_testkit::conformance!(my_crate::MyAllocator, Exact);
@@ -75,7 +77,10 @@ macro_rules! conformance {
     ($allocator:ty, $placing:ident, $params:expr) => {
         #[cfg(test)]
         mod conformance {
-            #[allow(unused_imports, reason = "the allocator may be named from the outermost module")]
+            #[allow(
+                unused_imports,
+                reason = "the allocator may be named from the outermost module"
+            )]
             use super::*;
 
             fn subject() -> Option<$crate::Subject> {
@@ -91,12 +96,12 @@ macro_rules! conformance {
     };
 }
 
-/// Tests the same of the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a dev-dependency of the package
-/// that tests; see [`built_library`](crate::built_library).
+/// Tests the same of the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a
+/// dev-dependency of the package that tests; see [`built_library`](crate::built_library).
 ///
-/// It expands to a module `conformance_of_plugin`. A library that isn't there or can't be loaded is one failure. A further test
-/// starts the test program once more, to see that panics in the library are caught in it and that its allocator is dropped
-/// without one.
+/// It expands to a module `conformance_of_plugin`. A library that isn't there or can't be loaded is
+/// one failure. A further test starts the test program once more, to see that panics in the library
+/// are caught in it and that its allocator is dropped without one.
 #[macro_export]
 macro_rules! conformance_of_plugin {
     ($library:expr, $placing:ident) => {
@@ -111,7 +116,8 @@ macro_rules! conformance_of_plugin {
 
             #[test]
             fn the_library_is_there_and_can_be_loaded() {
-                let subject = $crate::subject_of_plugin($library, $params, $crate::Placing::$placing);
+                let subject =
+                    $crate::subject_of_plugin($library, $params, $crate::Placing::$placing);
                 if let Err(reason) = subject {
                     panic!("{reason}");
                 }

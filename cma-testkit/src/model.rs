@@ -1,7 +1,7 @@
 //! The shadow model: what a region looks like, kept so plainly that it can be believed.
 //!
-//! It stores the live chunks and derives everything else from them each time it is asked, so it can't
-//! forget to merge, split or count. An allocator's answers are judged against it.
+//! It stores the live chunks and derives everything else from them each time it is asked, so it
+//! can't forget to merge, split or count. An allocator's answers are judged against it.
 
 use crate::violation::Violation;
 use cma_api::{PageRange, Pages, Placement, Request, Tag};
@@ -35,7 +35,8 @@ impl Model {
         self.live.len()
     }
 
-    /// The `n`th live chunk in ascending order of address, counting round; `None` when none is live.
+    /// The `n`th live chunk in ascending order of address, counting round; `None` when none is
+    /// live.
     pub fn nth(&self, n: usize) -> Option<Placement> {
         self.live().nth(n.checked_rem(self.users())?)
     }
@@ -66,10 +67,10 @@ impl Model {
         self.holes().find_map(|hole| lowest_place(hole, request))
     }
 
-    /// Where best fit (section 4 of the specification) puts the request: in the smallest hole that can hold it
-    /// with its alignment, of equal ones the lowest. There it is the lowest aligned place, except
-    /// when that leaves a gap in front and a multiple of the alignment behind: then it is the hole's end, so that
-    /// one hole stays instead of two.
+    /// Where best fit (section 4 of the specification) puts the request: in the smallest hole that
+    /// can hold it with its alignment, of equal ones the lowest. There it is the lowest aligned
+    /// place, except when that leaves a gap in front and a multiple of the alignment behind: then
+    /// it is the hole's end, so that one hole stays instead of two.
     pub fn best_fit(&self, request: &Request) -> Option<PageRange> {
         let (hole, lowest) = self
             .holes()
@@ -93,7 +94,8 @@ impl Model {
         if !range.within(self.region) {
             return Err(Violation::Outside { range, region: self.region });
         }
-        // The chunks lie apart, so the highest one that starts below the range's end is the only one to ask first.
+        // The chunks lie apart, so the highest one that starts below the range's end is the only
+        // one to ask first.
         match self.live.range(..range.end_page()).next_back() {
             Some((_, chunk)) if chunk.range.overlaps(range) => {
                 Err(Violation::Overlap { range, live: chunk.range })
@@ -106,7 +108,8 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// [`Violation::WrongSize`], [`Violation::Misaligned`], [`Violation::Outside`] or [`Violation::Overlap`]; then nothing is booked.
+    /// [`Violation::WrongSize`], [`Violation::Misaligned`], [`Violation::Outside`] or
+    /// [`Violation::Overlap`]; then nothing is booked.
     pub fn allocate(&mut self, request: &Request, chunk: Placement) -> Result<(), Violation> {
         let range = chunk.range;
         if range.pages() != request.pages() {
@@ -131,7 +134,8 @@ impl Model {
         Ok(())
     }
 
-    /// Strikes the chunk that starts at `first_page` out of the books and answers what it was; `None` when there is none.
+    /// Strikes the chunk that starts at `first_page` out of the books and answers what it was;
+    /// `None` when there is none.
     pub fn free(&mut self, first_page: u64) -> Option<Placement> {
         self.live.remove(&first_page)
     }
@@ -145,15 +149,17 @@ impl Model {
         let holes: Vec<PageRange> = self.holes().collect();
         match (0..holes.len().max(told.len())).find(|&i| holes.get(i) != told.get(i)) {
             None => Ok(()),
-            Some(i) => {
-                Err(Violation::Holes { position: i, told: told.get(i).copied(), is: holes.get(i).copied() })
-            }
+            Some(i) => Err(Violation::Holes {
+                position: i,
+                told: told.get(i).copied(),
+                is: holes.get(i).copied(),
+            }),
         }
     }
 }
 
-/// The lowest aligned place for `request` in `hole`. Nothing here can overflow: pages are counted, of which an address
-/// space has 2^52, and neither a request nor an alignment has more.
+/// The lowest aligned place for `request` in `hole`. Nothing here can overflow: pages are counted,
+/// of which an address space has 2^52, and neither a request nor an alignment has more.
 fn lowest_place(hole: PageRange, request: &Request) -> Option<PageRange> {
     let first = hole.first_page().next_multiple_of(request.alignment().pages().get());
     let place = PageRange::from_pages(first, request.pages().get());

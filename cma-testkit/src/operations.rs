@@ -1,8 +1,9 @@
-//! What the random tests ask of an allocator, and where: sizes around powers of two, alignments far beyond the region, and
-//! regions in the odd places of the address space.
+//! What the random tests ask of an allocator, and where: sizes around powers of two, alignments far
+//! beyond the region, and regions in the odd places of the address space.
 //!
-//! Everything shrinks to the small and the simple. To that end no strategy is made from another's value: what
-//! depends on the region is drawn as plain numbers and brought into the region afterwards.
+//! Everything shrinks to the small and the simple. To that end no strategy is made from another's
+//! value: what depends on the region is drawn as plain numbers and brought into the region
+//! afterwards.
 
 use crate::trial::{alignment, request_of};
 use cma_api::{Alignment, Asker, PAGE_SHIFT, PageRange, Request};
@@ -14,7 +15,8 @@ use proptest::prelude::*;
 pub enum Operation {
     /// Place a chunk.
     Allocate(Request),
-    /// Take back the `n`th live chunk in ascending order of address, counting round; nothing when none is live.
+    /// Take back the `n`th live chunk in ascending order of address, counting round; nothing when
+    /// none is live.
     Free(usize),
     /// Adopt a range.
     Adopt(PageRange),
@@ -37,13 +39,14 @@ pub fn scripts(most: usize) -> impl Strategy<Value = Script> {
     })
 }
 
-/// Operations on `region`: mostly allocating and freeing, now and then a request larger than the region, and ranges to
-/// adopt that are free, taken, or partly outside.
+/// Operations on `region`: mostly allocating and freeing, now and then a request larger than the
+/// region, and ranges to adopt that are free, taken, or partly outside.
 pub fn operations(region: PageRange) -> impl Strategy<Value = Operation> {
     drafts().prop_map(move |draft| draft.within(region))
 }
 
-/// Regions of up to 2^12 pages: at page 0, anywhere, across 2^63, ending at the top of the address space.
+/// Regions of up to 2^12 pages: at page 0, anywhere, across 2^63, ending at the top of the address
+/// space.
 pub fn regions() -> impl Strategy<Value = PageRange> {
     const TOP: u64 = PageRange::ADDRESS_SPACE_PAGES;
     (prop_oneof![1 => 1_u64..=16, 3 => sizes(1 << 11)], 0..6_u32, any::<u64>()).prop_map(
@@ -66,7 +69,8 @@ pub fn alignments() -> impl Strategy<Value = Alignment> {
     prop_oneof![3 => Just(PAGE_SHIFT), 2 => PAGE_SHIFT..20, 1 => PAGE_SHIFT..64].prop_map(alignment)
 }
 
-/// Sizes in pages from 1 to under `2 * most + 2`: uniform in their logarithm, and exactly at powers of two and one beside them.
+/// Sizes in pages from 1 to under `2 * most + 2`: uniform in their logarithm, and exactly at powers
+/// of two and one beside them.
 pub fn sizes(most: u64) -> impl Strategy<Value = u64> {
     size_drafts().prop_map(move |size| size.pages(most))
 }
@@ -124,7 +128,9 @@ impl SizeDraft {
     fn pages(self, most: u64) -> u64 {
         let bits = u64::BITS - most.leading_zeros();
         match self {
-            SizeDraft::Beside(bit, beside) => ((1 << (bit % (bits + 1))) + beside).saturating_sub(1).max(1),
+            SizeDraft::Beside(bit, beside) => {
+                ((1 << (bit % (bits + 1))) + beside).saturating_sub(1).max(1)
+            }
             SizeDraft::Between(bit, more) => {
                 let power = 1 << (bit % bits);
                 power + more % power

@@ -1,4 +1,5 @@
-//! Finding and loading the plug-in that the same cargo run has built, and letting it panic in another process.
+//! Finding and loading the plug-in that the same cargo run has built, and letting it panic in
+//! another process.
 
 use crate::placing::Placing;
 use crate::trial::Subject;
@@ -14,27 +15,33 @@ use std::process::{Command, Stdio, exit};
 use std::thread;
 use std::time::Duration;
 
-/// The file of the plug-in library `name` (as `cma_best_fit_plugin`), built by the cargo run that built this test.
+/// The file of the plug-in library `name` (as `cma_best_fit_plugin`), built by the cargo run that
+/// built this test.
 ///
-/// Cargo puts the library of a path dependency, also a dev-dependency, into the `deps` folder of the profile, where
-/// tests lie too. Copies elsewhere may be of an older build and are not considered.
+/// Cargo puts the library of a path dependency, also a dev-dependency, into the `deps` folder of
+/// the profile, where tests lie too. Copies elsewhere may be of an older build and are not
+/// considered.
 ///
 /// # Panics
 ///
-/// It isn't there: the test's package has no (dev-)dependency on the plug-in's, or that is no cdylib.
+/// It isn't there: the test's package has no (dev-)dependency on the plug-in's, or that is no
+/// cdylib.
 pub fn built_library(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
 /// The same, or why it isn't there, in a sentence.
 fn find(name: &str) -> Result<PathBuf, String> {
-    let test = current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
+    let test =
+        current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
     let file = format!("{DLL_PREFIX}{name}{DLL_SUFFIX}");
     let deps = test.ancestors().skip(1).find_map(|folder| {
-        let deps = if folder.ends_with("deps") { folder.to_path_buf() } else { folder.join("deps") };
+        let deps =
+            if folder.ends_with("deps") { folder.to_path_buf() } else { folder.join("deps") };
         deps.is_dir().then_some(deps)
     });
-    let deps = deps.ok_or_else(|| format!("{} lies in no target folder of cargo", test.display()))?;
+    let deps =
+        deps.ok_or_else(|| format!("{} lies in no target folder of cargo", test.display()))?;
     let library = deps.join(&file);
     if library.is_file() {
         return Ok(library);
@@ -69,7 +76,8 @@ pub fn load(path: &Path) -> AllocatorModuleRef {
 }
 
 fn try_load(path: &Path) -> Result<AllocatorModuleRef, String> {
-    let module = lib_header_from_path(path).and_then(LibHeader::init_root_module::<AllocatorModuleRef>);
+    let module =
+        lib_header_from_path(path).and_then(LibHeader::init_root_module::<AllocatorModuleRef>);
     module.map_err(|error| format!("{} can't be loaded: {error}", path.display()))
 }
 
@@ -79,7 +87,11 @@ fn try_load(path: &Path) -> Result<AllocatorModuleRef, String> {
 ///
 /// The library isn't there or can't be loaded: why, in a sentence.
 #[doc(hidden)]
-pub fn subject_of_plugin(name: &str, params: &'static str, placing: Placing) -> Result<Subject, String> {
+pub fn subject_of_plugin(
+    name: &str,
+    params: &'static str,
+    placing: Placing,
+) -> Result<Subject, String> {
     Ok(Subject { module: try_load(&find(name)?)?, params, placing })
 }
 
@@ -87,7 +99,9 @@ pub fn subject_of_plugin(name: &str, params: &'static str, placing: Placing) -> 
 #[doc(hidden)]
 #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub fn skipped() {
-    println!("skipped: the plug-in can't be loaded; the_library_is_there_and_can_be_loaded says why");
+    println!(
+        "skipped: the plug-in can't be loaded; the_library_is_there_and_can_be_loaded says why"
+    );
 }
 
 /// Tells the second process what it is.
@@ -98,7 +112,8 @@ const PROVOKES: &str = "cma-testkit: provokes a panic";
 const DROPS: &str = "cma-testkit: drops an allocator with chunks";
 const DONE: &str = "cma-testkit: done";
 
-/// Starts the test `this`, which calls this function, in another process, and lets the library panic there.
+/// Starts the test `this`, which calls this function, in another process, and lets the library
+/// panic there.
 ///
 /// # Errors
 ///
@@ -110,7 +125,8 @@ pub fn panics_stay_in_the_library(subject: &Subject, this: &str) -> Result<(), S
     }
     // The name of the test without that of its crate.
     let this = this.split_once("::").map_or(this, |(_, this)| this);
-    let program = current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
+    let program =
+        current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
     let mut command = Command::new(program);
     command.args([this, "--exact", "--nocapture", "--test-threads=1"]).env(VARIABLE, "1");
     let output = command.stdin(Stdio::null()).stdout(Stdio::null()).output();
@@ -128,7 +144,8 @@ fn verdict(said: &str) -> Result<(), String> {
                     panic = \"abort\": build it with panic = \"unwind\""
             .to_string());
     };
-    let (dropping, ended) = after.split_once(DONE).map_or((after, false), |(dropping, _)| (dropping, true));
+    let (dropping, ended) =
+        after.split_once(DONE).map_or((after, false), |(dropping, _)| (dropping, true));
     match dropping.trim() {
         "" if ended => Ok(()),
         "" => Err("the process ends while the allocator is dropped".to_string()),
@@ -146,7 +163,8 @@ fn panic_here(subject: &Subject) -> ! {
         // Without its standard error this process has nothing to say.
         let _ = writeln!(std::io::stderr(), "{what}");
     };
-    // An allocator that doesn't return must not keep this process, and the test that waits for it, for ever.
+    // An allocator that doesn't return must not keep this process, and the test that waits for it,
+    // for ever.
     thread::spawn(move || {
         thread::sleep(Duration::from_secs(60));
         say("not done after a minute");
@@ -156,7 +174,8 @@ fn panic_here(subject: &Subject) -> ! {
     say(PROVOKES);
     // A region without a page is no region, so the library's side of the border panics.
     drop(initialise(PageRange::from_pages(16, 0), subject.params.into()));
-    let mut allocator = initialise(PageRange::from_pages(16, 64), subject.params.into()).into_result();
+    let mut allocator =
+        initialise(PageRange::from_pages(16, 64), subject.params.into()).into_result();
     if let Ok(allocator) = &mut allocator {
         for pages in [1, 2, 3] {
             // Whether there is room is another test's matter.

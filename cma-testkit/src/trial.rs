@@ -1,5 +1,5 @@
-//! One allocator at work on one region with the shadow model beside it: everything that is asked of the allocator goes
-//! through here and is judged on the way back.
+//! One allocator at work on one region with the shadow model beside it: everything that is asked of
+//! the allocator goes through here and is judged on the way back.
 
 use crate::model::Model;
 use crate::operations::Operation;
@@ -12,7 +12,8 @@ use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request};
 use std::fmt;
 use std::sync::Arc;
 
-/// What is put to the test: an algorithm, linked or loaded, with the parameters and the rule its author declares for it.
+/// What is put to the test: an algorithm, linked or loaded, with the parameters and the rule its
+/// author declares for it.
 #[derive(Clone, Copy)]
 pub struct Subject {
     /// The algorithm.
@@ -56,7 +57,8 @@ impl Subject {
         }
     }
 
-    /// Initialises an allocator on `region` with `params`; the reason is a violation when it doesn't start.
+    /// Initialises an allocator on `region` with `params`; the reason is a violation when it
+    /// doesn't start.
     pub(crate) fn start(
         &self,
         log: &Arc<Log>,
@@ -101,8 +103,9 @@ impl Trial {
     /// It refused the region, or panicked.
     pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
         let log = subject.log(region);
-        let mut allocator =
-            subject.start(&log, region, subject.params).map_err(|violation| log.failure(violation))?;
+        let mut allocator = subject
+            .start(&log, region, subject.params)
+            .map_err(|violation| log.failure(violation))?;
         let new = during(&log, Call::LargestHole, || allocator.largest_hole());
         Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, log })
     }
@@ -139,7 +142,8 @@ impl Trial {
     ///
     /// The place is invalid or not the declared one, or there was room.
     pub fn allocate(&mut self, request: &Request) -> Result<Option<PageRange>, Violation> {
-        let answer = during(&self.log, Call::Allocate(*request), || self.allocator.allocate(request));
+        let answer =
+            during(&self.log, Call::Allocate(*request), || self.allocator.allocate(request));
         let place = match &answer {
             RResult::ROk(chunk) => Some(chunk.range),
             RResult::RErr(_) => None,
@@ -213,7 +217,9 @@ impl Trial {
             RResult::ROk(tag) => self.model.adopt(range, tag).map(|()| true),
             RResult::RErr(_) if self.allocator.fault().is_some() => Err(self.panic()),
             RResult::RErr(reason) if reason.trim().is_empty() => Err(Violation::NoReason),
-            RResult::RErr(reason) if self.subject.placing.is_exact() && self.model.judge(range).is_ok() => {
+            RResult::RErr(reason)
+                if self.subject.placing.is_exact() && self.model.judge(range).is_ok() =>
+            {
                 Err(Violation::AdoptRefused { range, reason: reason.into() })
             }
             RResult::RErr(_) => Ok(false),
@@ -269,7 +275,8 @@ impl Trial {
         }
     }
 
-    /// Hands back every live chunk, in the order that `arrange` brings them from ascending addresses into.
+    /// Hands back every live chunk, in the order that `arrange` brings them from ascending
+    /// addresses into.
     ///
     /// # Errors
     ///
@@ -291,7 +298,8 @@ impl Trial {
     }
 }
 
-/// What it is that initialising was answered with `reason`: a panic comes over the border as a reason too.
+/// What it is that initialising was answered with `reason`: a panic comes over the border as a
+/// reason too.
 fn refusal(reason: String) -> Violation {
     match reason.strip_prefix("it panicked: ") {
         Some(message) => Violation::Panicked { message: message.to_string() },

@@ -26,7 +26,9 @@ pub enum Violation {
         message: String,
     },
     /// A call doesn't return.
-    #[error("it has not returned from this call within {seconds} s: {call} (PROPTEST_RNG_SEED={seed})")]
+    #[error(
+        "it has not returned from this call within {seconds} s: {call} (PROPTEST_RNG_SEED={seed})"
+    )]
     Hangs {
         /// What was asked of it.
         call: Call,
@@ -193,7 +195,9 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Step::Allocate(request, Some(range)) => write!(f, "{} -> {range}", Call::Allocate(request)),
+            Step::Allocate(request, Some(range)) => {
+                write!(f, "{} -> {range}", Call::Allocate(request))
+            }
             Step::Allocate(request, None) => write!(f, "{} -> no room", Call::Allocate(request)),
             Step::Free(range) => write!(f, "{}", Call::Free(range)),
             Step::Adopt(range, true) => write!(f, "{}", Call::Adopt(range)),

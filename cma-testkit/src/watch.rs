@@ -1,4 +1,5 @@
-//! Looks on while an allocator works: which call it is in and since when, and what it says when it panics.
+//! Looks on while an allocator works: which call it is in and since when, and what it says when it
+//! panics.
 
 use crate::guarantees::{Guarantee, seed};
 use crate::trial::Subject;
@@ -86,8 +87,8 @@ pub(crate) fn during<T>(log: &Arc<Log>, call: Call, work: impl FnOnce() -> T) ->
     answer
 }
 
-/// The message of the last panic of an allocator in this thread, and where it was. It is told once. A library's panics are its
-/// own and not told here.
+/// The message of the last panic of an allocator in this thread, and where it was. It is told once.
+/// A library's panics are its own and not told here.
 pub(crate) fn take_panic() -> Option<String> {
     PANIC.take()
 }
@@ -108,8 +109,8 @@ fn keep_panics_quiet() {
     });
 }
 
-/// Whether `subject` keeps `guarantee`, with every call of the allocator returning within `limit`. One that doesn't is left
-/// alone: its thread goes on until the process ends.
+/// Whether `subject` keeps `guarantee`, with every call of the allocator returning within `limit`.
+/// One that doesn't is left alone: its thread goes on until the process ends.
 ///
 /// # Errors
 ///
@@ -118,7 +119,11 @@ fn keep_panics_quiet() {
 /// # Panics
 ///
 /// The guarantee panicked, or no thread can be had.
-pub fn verdict_within(limit: Duration, guarantee: Guarantee, subject: &Subject) -> Result<(), Failure> {
+pub fn verdict_within(
+    limit: Duration,
+    guarantee: Guarantee,
+    subject: &Subject,
+) -> Result<(), Failure> {
     let (watch, subject) = (Watch::default(), *subject);
     let (sender, receiver) = channel();
     let theirs = watch.clone();

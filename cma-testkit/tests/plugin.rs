@@ -1,5 +1,5 @@
-//! The suite over a loaded plug-in: it finds the library that the same cargo run built, and says through the binary
-//! interface what it says of a linked algorithm.
+//! The suite over a loaded plug-in: it finds the library that the same cargo run built, and says
+//! through the binary interface what it says of a linked algorithm.
 
 use cma_testkit::{
     Placing, Subject, Violation, built_library, guarantees, load, panics_stay_in_the_library,
@@ -68,7 +68,10 @@ fn a_package_without_a_crate_type_is_one_failure_of_one_sentence() {
 fn a_library_whose_allocator_panics_when_it_is_dropped_is_found_out() {
     let module = load(&built_library("cma_fixture_misbehaving"));
     let subject = Subject { module, params: "panic=drop", placing: Placing::Exact };
-    let this = concat!(module_path!(), "::a_library_whose_allocator_panics_when_it_is_dropped_is_found_out");
+    let this = concat!(
+        module_path!(),
+        "::a_library_whose_allocator_panics_when_it_is_dropped_is_found_out"
+    );
     let reason = panics_stay_in_the_library(&subject, this).unwrap_err();
     assert!(reason.starts_with("the allocator panics when it is dropped"), "{reason}");
     assert!(reason.contains("drop panics, as its parameters say"), "{reason}");
@@ -84,7 +87,12 @@ fn a_library_whose_panics_abort_is_found_out() {
     if std::env::var_os("CMA_TESTKIT_PANIC").is_none() {
         let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
-        rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin", "-Cpanic=abort"]);
+        rustc.args([
+            "--edition=2024",
+            "--crate-type=cdylib",
+            "--crate-name=plugin",
+            "-Cpanic=abort",
+        ]);
         rustc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(BY_HAND)).arg("-o").arg(&library);
         rustc.arg("-L").arg(&deps);
         for name in ["cma_api", "cma_fixture_first_fit"] {

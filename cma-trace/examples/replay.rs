@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let pages = trace.peak_live().get() * percent / 100;
         let report = replay(&trace, &best_fit, "", pages * cma_framework::PAGE_SIZE, |_| {})?;
         let size = Bytes(report.region_bytes);
-        println!("{percent} % of the peak, {size}: {} failed, {:.0} ns/op", report.failed, report.ns_per_op);
+        println!(
+            "{percent} % of the peak, {size}: {} failed, {:.0} ns/op",
+            report.failed, report.ns_per_op
+        );
         if let Some(failure) = report.first_failure {
             println!("    {failure}");
         }

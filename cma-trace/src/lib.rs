@@ -1,9 +1,11 @@
-//! Recorded buffer traces: what real programs asked for and gave back, to be read, written, recorded and replayed.
+//! Recorded buffer traces: what real programs asked for and gave back, to be read, written,
+//! recorded and replayed.
 //!
-//! A [`Trace`] is sound by construction: [`Recording`] is the one way to make one, and [`Trace::read`] goes through it, so
-//! nothing behind it checks an operation again. [`replay`] runs a trace through the whole framework in one region that one
-//! allocator serves, [`replay_on`] on a framework that has its regions and map already. Neither knows of files or terminals:
-//! a host brings its bytes, and a callback if it wants to show how far things are.
+//! A [`Trace`] is sound by construction: [`Recording`] is the one way to make one, and
+//! [`Trace::read`] goes through it, so nothing behind it checks an operation again. [`replay`] runs
+//! a trace through the whole framework in one region that one allocator serves, [`replay_on`] on a
+//! framework that has its regions and map already. Neither knows of files or terminals: a host
+//! brings its bytes, and a callback if it wants to show how far things are.
 //!
 //! The format is described beside the recorded traces, in `traces/README.md`.
 //!
@@ -37,5 +39,6 @@ pub use replay::{replay, replay_on};
 pub use report::{Failure, NamedReport, Report};
 pub use trace::{Action, Asker, Figures, Operation, Trace};
 
-/// A recorded trace to show things with, compressed: a 1080p film is decoded, scaled to 720p and encoded again by ffmpeg.
+/// A recorded trace to show things with, compressed: a 1080p film is decoded, scaled to 720p and
+/// encoded again by ffmpeg.
 pub const DEMO: &[u8] = include_bytes!("../traces/ffmpeg-transcode-1080p.trace.gz");

@@ -1,7 +1,7 @@
 //! Reading a trace from bytes, compressed or not, with the place of every mistake.
 //!
-//! Input is read line by line and its lines are short, so what isn't a trace is refused before it has used any memory
-//! to speak of.
+//! Input is read line by line and its lines are short, so what isn't a trace is refused before it
+//! has used any memory to speak of.
 
 use crate::recording::{RecordError, Recording};
 use crate::trace::{Figures, Trace};
@@ -22,7 +22,8 @@ const MAX_REST: u64 = 64 << 20;
 /// How much of what was found an error quotes, in characters.
 const MAX_QUOTE: usize = 40;
 
-/// Why bytes are no trace. Lines are those of the uncompressed text, and they and columns (in bytes) count from 1.
+/// Why bytes are no trace. Lines are those of the uncompressed text, and they and columns (in
+/// bytes) count from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -35,7 +36,10 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Its first line is not that of a trace.
-    #[error("not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"", quoted(found))]
+    #[error(
+        "not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"",
+        quoted(found)
+    )]
     NotATrace {
         /// How it starts.
         found: String,
@@ -123,15 +127,19 @@ pub enum ReadError {
 }
 
 impl Trace {
-    /// Reads a trace, as text or compressed by gzip, whichever the bytes are. Ids may be any numbers; the trace numbers its chunks
-    /// in the order of allocation.
+    /// Reads a trace, as text or compressed by gzip, whichever the bytes are. Ids may be any
+    /// numbers; the trace numbers its chunks in the order of allocation.
     ///
     /// # Errors
     ///
     /// The first mistake with its place.
     pub fn read(mut input: impl Read) -> Result<Trace, ReadError> {
         let mut start = Vec::new();
-        input.by_ref().take(2).read_to_end(&mut start).map_err(|source| ReadError::Io { line: 0, source })?;
+        input
+            .by_ref()
+            .take(2)
+            .read_to_end(&mut start)
+            .map_err(|source| ReadError::Io { line: 0, source })?;
         let compressed = start == [0x1f, 0x8b];
         let mut input = start.chain(input);
         if !compressed {
@@ -149,8 +157,8 @@ impl Trace {
     }
 }
 
-/// What gzip members hold, one behind the other. Another reader would call whatever else stands behind
-/// a member a damaged one.
+/// What gzip members hold, one behind the other. Another reader would call whatever else stands
+/// behind a member a damaged one.
 struct Unpacked<R: BufRead> {
     member: Option<GzDecoder<R>>,
 }
@@ -312,8 +320,9 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Whether the rest of compressed input is damaged, which is what its checksum says at the end: then a mistake in its text
-    /// is no mistake of its writer. Of a text that is very long only the start is looked at.
+    /// Whether the rest of compressed input is damaged, which is what its checksum says at the end:
+    /// then a mistake in its text is no mistake of its writer. Of a text that is very long only the
+    /// start is looked at.
     fn damage(&mut self) -> Option<ReadError> {
         let rest = io::copy(&mut (&mut *self.input).take(MAX_REST), &mut io::sink());
         rest.err().map(|source| self.failed(source))
@@ -381,7 +390,10 @@ pub(crate) fn quoted(found: &str) -> String {
 
 /// The start of what was found, for people to read.
 fn quote(found: &[u8]) -> String {
-    String::from_utf8_lossy(&found[..found.len().min(4 * MAX_QUOTE)]).chars().take(MAX_QUOTE).collect()
+    String::from_utf8_lossy(&found[..found.len().min(4 * MAX_QUOTE)])
+        .chars()
+        .take(MAX_QUOTE)
+        .collect()
 }
 
 #[cfg(test)]

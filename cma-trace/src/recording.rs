@@ -6,13 +6,13 @@ use cma_api::{PageRange, Pages};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-/// The most operations a trace holds, so that what isn't one can't fill memory. What one costs while it is read, in the worst
-/// case: 32 bytes of the trace, 8 of the table of chunks, and 51 of the table of ids as that grows. All of them together take
-/// less than 512 MiB.
+/// The most operations a trace holds, so that what isn't one can't fill memory. What one costs
+/// while it is read, in the worst case: 32 bytes of the trace, 8 of the table of chunks, and 51 of
+/// the table of ids as that grows. All of them together take less than 512 MiB.
 pub(crate) const MAX_OPERATIONS: usize = 1 << 22;
 
-/// Bytes of the table of ids for each operation while it doubles: 17 for each place, and at least 3/2 places that are in use
-/// when old and new are there.
+/// Bytes of the table of ids for each operation while it doubles: 17 for each place, and at least
+/// 3/2 places that are in use when old and new are there.
 const ID: usize = 51;
 
 const _: () = assert!(
@@ -46,7 +46,9 @@ struct Live {
 #[non_exhaustive]
 pub enum RecordError {
     /// It lies before the last one.
-    #[error("expected a time of {last_us} us or later, found {time_us}: operations are in order of time")]
+    #[error(
+        "expected a time of {last_us} us or later, found {time_us}: operations are in order of time"
+    )]
     BackInTime {
         /// Its time in microseconds.
         time_us: u64,
@@ -89,7 +91,8 @@ pub enum RecordError {
 }
 
 impl Recording {
-    /// An empty recording of `source`, one line that says what is recorded. Control characters in it become spaces.
+    /// An empty recording of `source`, one line that says what is recorded. Control characters in
+    /// it become spaces.
     pub fn new(source: &str) -> Self {
         let source = source.replace(char::is_control, " ").trim().to_string();
         Recording {
@@ -106,8 +109,8 @@ impl Recording {
         }
     }
 
-    /// `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of `alignment` bytes, at `time_us`.
-    /// Answers with the chunk's number, counted from 0.
+    /// `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of `alignment`
+    /// bytes, at `time_us`. Answers with the chunk's number, counted from 0.
     ///
     /// # Errors
     ///
@@ -150,7 +153,11 @@ impl Recording {
     /// [`RecordError::NotLive`] and others.
     pub fn free(&mut self, time_us: u64, chunk: u32) -> Result<(), RecordError> {
         self.check_next(time_us)?;
-        let size = self.chunks.get_mut(chunk as usize).and_then(Option::take).ok_or(RecordError::NotLive)?;
+        let size = self
+            .chunks
+            .get_mut(chunk as usize)
+            .and_then(Option::take)
+            .ok_or(RecordError::NotLive)?;
         let size = size.get();
         self.live.pages -= Pages::covering(size).get();
         self.live.bytes -= size;
@@ -187,12 +194,14 @@ impl Recording {
         }
         let (device, kind) = written.split_once('/').map_or((written, None), |(d, k)| (d, Some(k)));
         let is_name = |name: &str| {
-            !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+            !name.is_empty()
+                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
         };
         if written.len() > MAX_NAME || !is_name(device) || !kind.is_none_or(is_name) {
             return Err(RecordError::BadAsker { found: written.chars().take(40).collect() });
         }
-        let index = u16::try_from(self.trace.askers.len()).map_err(|_| RecordError::TooManyAskers)?;
+        let index =
+            u16::try_from(self.trace.askers.len()).map_err(|_| RecordError::TooManyAskers)?;
         self.trace.askers.push(Asker { device: device.to_string(), kind: kind.map(String::from) });
         self.askers.insert(written.to_string(), index);
         Ok(index)

@@ -11,19 +11,20 @@ use std::time::Duration;
 /// Where the region of a replay starts: no alignment that a trace asks for is ruled out by it.
 const START: DmaAddr = DmaAddr::new(1 << 32);
 
-/// Operations between two calls of `progress`. Reading the clock around so many costs nothing that shows.
+/// Operations between two calls of `progress`. Reading the clock around so many costs nothing that
+/// shows.
 const BLOCK: usize = 4096;
 
-/// Replays `trace` in one region of `region_bytes` bytes, whole pages, that a fresh allocator of `plugin` serves with
-/// `params`. Requests go the whole way: every device has a rule of the map that leads to the region, so that the allocator
-/// learns who asks.
+/// Replays `trace` in one region of `region_bytes` bytes, whole pages, that a fresh allocator of
+/// `plugin` serves with `params`. Requests go the whole way: every device has a rule of the map
+/// that leads to the region, so that the allocator learns who asks.
 ///
 /// `progress` is told how many operations are done, now and then and at the end.
 ///
 /// # Errors
 ///
-/// [`RegisterError`] when the size is none, or the allocator refuses region or parameters. Failed allocations are no
-/// error: the report counts them.
+/// [`RegisterError`] when the size is none, or the allocator refuses region or parameters. Failed
+/// allocations are no error: the report counts them.
 pub fn replay(
     trace: &Trace,
     plugin: &Plugin,
@@ -38,8 +39,8 @@ pub fn replay(
     Ok(replay_on(&cma, trace, progress))
 }
 
-/// Replays `trace` on a framework that is set up already: its map says which regions serve the trace's devices.
-/// What the trace leaves live is freed at the end.
+/// Replays `trace` on a framework that is set up already: its map says which regions serve the
+/// trace's devices. What the trace leaves live is freed at the end.
 ///
 /// `progress` is told how many operations are done, now and then and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
@@ -50,8 +51,10 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         .map(|asker| cma.device(&asker.device, asker.kind.as_deref()))
         .collect::<Result<_, _>>()
         .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
-    let mut run = Run { devices, chunks: Vec::new(), live: 0, peak: 0, failed: 0, first_failure: None };
-    // A slot is used again as soon as its chunk is freed, so there are as many as chunks are live at a time.
+    let mut run =
+        Run { devices, chunks: Vec::new(), live: 0, peak: 0, failed: 0, first_failure: None };
+    // A slot is used again as soon as its chunk is freed, so there are as many as chunks are live
+    // at a time.
     let live = usize::try_from(trace.figures().peak_live_chunks).unwrap_or(usize::MAX);
     run.chunks.resize_with(live, || None);
 
@@ -68,7 +71,8 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
     report(cma, trace, run, elapsed)
 }
 
-/// CPU time of this thread: nothing here waits, and a replay is so short that another program's turn would drown it.
+/// CPU time of this thread: nothing here waits, and a replay is so short that another program's
+/// turn would drown it.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
@@ -85,7 +89,8 @@ struct Run {
 }
 
 impl Run {
-    /// Takes some steps, the first of which is the trace's operation number `first`. This is the code that is timed.
+    /// Takes some steps, the first of which is the trace's operation number `first`. This is the
+    /// code that is timed.
     fn steps(&mut self, steps: &[Step], first: usize) {
         for (n, step) in steps.iter().enumerate() {
             match *step {
@@ -119,8 +124,8 @@ enum Step {
     Free { slot: u32 },
 }
 
-/// Gives each chunk the slot that was left last, so that the table of live chunks stays as small as it can be: what
-/// is measured is the framework, not the replay's own cache misses.
+/// Gives each chunk the slot that was left last, so that the table of live chunks stays as small as
+/// it can be: what is measured is the framework, not the replay's own cache misses.
 #[derive(Default)]
 struct Slots {
     /// Those that are left, the last one on top.
@@ -164,7 +169,11 @@ fn report(cma: &Cma, trace: &Trace, run: Run, elapsed: Duration) -> Report {
         peak_live_bytes: run.peak,
         live_bytes: run.live,
         free_bytes: statuses.iter().map(|status| status.free_bytes).sum(),
-        largest_hole_bytes: statuses.iter().map(|status| status.largest_hole_bytes).max().unwrap_or(0),
+        largest_hole_bytes: statuses
+            .iter()
+            .map(|status| status.largest_hole_bytes)
+            .max()
+            .unwrap_or(0),
         ns_per_op,
         first_failure: run.first_failure.and_then(|(at, error)| failure(trace, at, error)),
     }
@@ -175,7 +184,14 @@ fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option
     let operation = trace.operations()[at];
     let Action::Allocate { size, alignment, asker } = operation.action else { return None };
     let asker = trace.askers()[usize::from(asker)].clone();
-    Some(Failure { operation: at as u64 + 1, time_us: operation.time_us, asker, size, alignment, error })
+    Some(Failure {
+        operation: at as u64 + 1,
+        time_us: operation.time_us,
+        asker,
+        size,
+        alignment,
+        error,
+    })
 }
 
 #[cfg(test)]

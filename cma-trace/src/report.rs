@@ -24,8 +24,9 @@ pub struct Report {
     pub free_bytes: u64,
     /// The largest hole in any region then, in bytes.
     pub largest_hole_bytes: u64,
-    /// Nanoseconds of CPU time an operation took, on average: the framework's calls, the allocator behind them, and
-    /// a table of the live chunks, which is a nanosecond or two. Written with one decimal.
+    /// Nanoseconds of CPU time an operation took, on average: the framework's calls, the allocator
+    /// behind them, and a table of the live chunks, which is a nanosecond or two. Written with one
+    /// decimal.
     #[serde(serialize_with = "tenths")]
     pub ns_per_op: f64,
     /// The first allocation that failed.

@@ -5,7 +5,8 @@ use std::fmt;
 
 /// What programs asked for and gave back, in the order of time.
 ///
-/// Made by [`Recording`](crate::Recording) and [`Trace::read`](Trace::read), which let nothing unsound in:
+/// Made by [`Recording`](crate::Recording) and [`Trace::read`](Trace::read), which let nothing
+/// unsound in:
 ///
 /// 1. Time never goes back.
 /// 2. Chunks are numbered from 0 in the order in which they were allocated.
@@ -36,7 +37,8 @@ pub enum Action {
     Allocate {
         /// Its size in bytes, as it was asked for; not 0.
         size: u64,
-        /// What its start had to be a multiple of, in bytes: a power of two, 1 when nothing was asked for.
+        /// What its start had to be a multiple of, in bytes: a power of two, 1 when nothing was
+        /// asked for.
         alignment: u64,
         /// Who asked: an index into [`Trace::askers`].
         asker: u16,
@@ -109,8 +111,8 @@ impl Trace {
         self.figures
     }
 
-    /// The most memory that was live at a time, every chunk rounded up to pages: no region smaller than this can
-    /// serve the trace.
+    /// The most memory that was live at a time, every chunk rounded up to pages: no region smaller
+    /// than this can serve the trace.
     pub fn peak_live(&self) -> Pages {
         self.peak_live
     }

@@ -1,4 +1,5 @@
-//! What the recorded traces promise, and what every allocator promises on them: in a region twice the peak, nothing fails.
+//! What the recorded traces promise, and what every allocator promises on them: in a region twice
+//! the peak, nothing fails.
 
 use cma_framework::Plugin;
 use cma_trace::{DEMO, Trace, replay};

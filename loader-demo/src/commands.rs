@@ -1,4 +1,5 @@
-//! One module for each command. Each takes the options, writes to standard output and says how it went.
+//! One module for each command. Each takes the options, writes to standard output and says how it
+//! went.
 
 pub(crate) mod check;
 pub(crate) mod demo;

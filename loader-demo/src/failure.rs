@@ -1,4 +1,5 @@
-//! How a command ends: what it was refused, what kept it from its work, and the exit status of both.
+//! How a command ends: what it was refused, what kept it from its work, and the exit status of
+//! both.
 
 use crate::notice::{Notice, Place};
 use crate::show::plain;
@@ -77,7 +78,9 @@ pub(crate) enum Failure {
     Mount(#[from] cma_sysfs::MountError),
     #[error("--log: {0}")]
     Log(tracing_subscriber::filter::ParseError),
-    #[error("--log: \"{word}\" is no level: error, warn, info, debug, trace or off, or module=level")]
+    #[error(
+        "--log: \"{word}\" is no level: error, warn, info, debug, trace or off, or module=level"
+    )]
     LogLevel { word: String },
     #[error("it can't be served: {0}")]
     Serve(io::Error),
@@ -98,8 +101,8 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Says on standard error what happened, and how the program ends. Somebody who reads no further (`cma demo | head`)
-    /// needs no explanation.
+    /// Says on standard error what happened, and how the program ends. Somebody who reads no
+    /// further (`cma demo | head`) needs no explanation.
     pub(crate) fn report(self) -> Outcome {
         if matches!(&self, Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
             return Outcome::Done;
@@ -158,7 +161,8 @@ impl Failure {
 
 /// What to do when no plug-in is found.
 pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
-    let folders: Vec<_> = searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
+    let folders: Vec<_> =
+        searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
     format!("name a folder that holds some with --plugin-dir; searched: {}", folders.join(", "))
 }
 

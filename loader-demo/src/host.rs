@@ -1,4 +1,5 @@
-//! From options to a running framework: the board's regions with what memory they get, and the plug-ins.
+//! From options to a running framework: the board's regions with what memory they get, and the
+//! plug-ins.
 
 use crate::failure::{Failure, Outcome, name_a_folder};
 use crate::notice::{Notice, Place};
@@ -34,7 +35,8 @@ impl Host {
             .map_err(|error| Failure::Board { board: board.name, reason: error.to_string() })?;
         cma.command_line(options.cma.as_deref(), None).map_err(|error| misread("--cma", error))?;
         cma.command_line(None, options.map.as_deref()).map_err(|error| misread("--map", error))?;
-        let mut ports = Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
+        let mut ports =
+            Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
         if let Some(name) = ports.not_asked().next() {
@@ -168,7 +170,8 @@ impl Found {
         Ok(found)
     }
 
-    /// The file that `plugin` stands in for: of the same name, in a folder that is searched later than one the user named.
+    /// The file that `plugin` stands in for: of the same name, in a folder that is searched later
+    /// than one the user named.
     pub(crate) fn replaced(&self, plugin: &Plugin) -> Option<PathBuf> {
         let (folder, name) = (plugin.path()?.parent()?, plugin.path()?.file_name()?);
         let mut folders = self.searched.folders().skip_while(|(searched, _)| *searched != folder);
@@ -195,7 +198,8 @@ pub(crate) fn trial() -> Trial {
 
 /// What to say of a plug-in whose name an earlier one has.
 fn second(plugin: &Plugin, first: &Plugin) -> Notice {
-    let path = |plugin: &Plugin| plugin.path().map(|path| path.display().to_string()).unwrap_or_default();
+    let path =
+        |plugin: &Plugin| plugin.path().map(|path| path.display().to_string()).unwrap_or_default();
     let message = format!(
         "{}: not used: it calls itself \"{}\", as does {}, which is found first",
         path(plugin),
@@ -207,16 +211,20 @@ fn second(plugin: &Plugin, first: &Plugin) -> Notice {
     Notice::warning(&message).with_help(Some(help.to_string()))
 }
 
-/// What to say of a folder that the user named and that holds no plug-in. One that can't be listed is reported elsewhere.
+/// What to say of a folder that the user named and that holds no plug-in. One that can't be listed
+/// is reported elsewhere.
 fn without_plugins(folder: &Path) -> Option<Notice> {
-    let mut names: Vec<_> = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name()).collect();
+    let mut names: Vec<_> =
+        fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name()).collect();
     if names.iter().any(|name| is_plugin_name(name)) {
         return None;
     }
     names.sort();
     let message = format!("{}: no plug-in is in this folder", folder.display());
-    let library = names.iter().find(|name| Path::new(name).extension() == Some(DLL_EXTENSION.as_ref()));
+    let library =
+        names.iter().find(|name| Path::new(name).extension() == Some(DLL_EXTENSION.as_ref()));
     let there = library.map(|name| format!("there is {}; ", name.display())).unwrap_or_default();
-    let help = format!("{there}a plug-in's file is called {DLL_PREFIX}cma_<name>_plugin{DLL_SUFFIX}");
+    let help =
+        format!("{there}a plug-in's file is called {DLL_PREFIX}cma_<name>_plugin{DLL_SUFFIX}");
     Some(Notice::warning(&message).with_help(Some(help)))
 }

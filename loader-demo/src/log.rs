@@ -64,7 +64,8 @@ impl Write for Line {
     }
 }
 
-/// What the standard library's own hook prints, with its backtrace if `RUST_BACKTRACE` asks for one.
+/// What the standard library's own hook prints, with its backtrace if `RUST_BACKTRACE` asks for
+/// one.
 fn described(panicked: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
     let mut text = format!("thread '{}' {panicked}\n", thread.name().unwrap_or("<unnamed>"));
@@ -94,7 +95,8 @@ struct State {
 
 impl Queue {
     fn push(&self, text: &[u8]) {
-        let is_full = |state: &mut State| state.pending.len() + text.len() > MOST_PENDING && !state.is_stuck;
+        let is_full =
+            |state: &mut State| state.pending.len() + text.len() > MOST_PENDING && !state.is_stuck;
         let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, is_full);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.pending.len() + text.len() > MOST_PENDING {

@@ -1,7 +1,8 @@
-//! `cma`, the host program: it describes a board's memory, loads allocator plug-ins while it runs, and serves requests.
+//! `cma`, the host program: it describes a board's memory, loads allocator plug-ins while it runs,
+//! and serves requests.
 //!
-//! Everything that another host would want too is in `cma-framework` and `cma-trace`; here is what a command line and a
-//! terminal need.
+//! Everything that another host would want too is in `cma-framework` and `cma-trace`; here is what
+//! a command line and a terminal need.
 
 mod commands;
 mod failure;

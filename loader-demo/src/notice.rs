@@ -1,5 +1,5 @@
-//! What is said to the user beside the results: errors and warnings with their remedy, and with the place in the configuration
-//! text underlined.
+//! What is said to the user beside the results: errors and warnings with their remedy, and with the
+//! place in the configuration text underlined.
 
 mod excerpt;
 
@@ -9,7 +9,9 @@ use anstream::AutoStream;
 use cma_framework::config::Span;
 use cma_framework::loader::LoadError;
 use excerpt::Excerpt;
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Severity, SourceCode,
+};
 use std::fmt;
 use std::io::{self, Write};
 use terminal_size::terminal_size_of;
@@ -61,7 +63,8 @@ impl Notice {
         log::say(&picture.into_inner());
     }
 
-    /// The picture, in colour, for a terminal that is `width` columns wide; for a file or a pipe no line is broken.
+    /// The picture, in colour, for a terminal that is `width` columns wide; for a file or a pipe no
+    /// line is broken.
     pub(crate) fn drawn(&self, width: Option<u16>) -> String {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode())
             .with_links(false)
@@ -114,6 +117,8 @@ impl Diagnostic for Notice {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.text.as_ref().map(|text| Box::new(std::iter::once(text.label())) as Box<dyn Iterator<Item = _>>)
+        self.text
+            .as_ref()
+            .map(|text| Box::new(std::iter::once(text.label())) as Box<dyn Iterator<Item = _>>)
     }
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
 ///
-/// Without a command it shows itself at work. Unless --memory says otherwise the board's memory is simulated: addresses only, so every board runs on any machine.
+/// Without a command it shows itself at work. Unless --memory says otherwise the board's memory is
+/// simulated: addresses only, so every board runs on any machine.
 #[derive(Debug, Parser)]
 #[command(name = "cma", version, max_term_width = 100, after_help = AFTER)]
 pub(crate) struct Cli {
@@ -26,7 +27,8 @@ the program lies: its deps, ../lib/cma and its own folder.
 
 Exit status: 0 done, 1 done but something was refused or found, 2 it could not be done.";
 
-const REGIONS: &str = "Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...";
+const REGIONS: &str =
+    "Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...";
 const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
 
 const MEMORY: &str = "What is behind the addresses: simulated (nothing), memfd, hugetlb, auto (the best of these), or by \
@@ -99,8 +101,14 @@ pub(crate) enum Shared {
 }
 
 impl Shared {
-    const ALL: [Shared; 6] =
-        [Shared::Platform, Shared::Cma, Shared::Map, Shared::Memory, Shared::PluginDir, Shared::Json];
+    const ALL: [Shared; 6] = [
+        Shared::Platform,
+        Shared::Cma,
+        Shared::Map,
+        Shared::Memory,
+        Shared::PluginDir,
+        Shared::Json,
+    ];
 
     /// What clap calls it, which is the field's name.
     fn id(self) -> &'static str {
@@ -121,7 +129,8 @@ impl Shared {
 }
 
 /// What a command that boots a system uses.
-const SYSTEM: &[Shared] = &[Shared::Platform, Shared::Cma, Shared::Map, Shared::Memory, Shared::PluginDir];
+const SYSTEM: &[Shared] =
+    &[Shared::Platform, Shared::Cma, Shared::Map, Shared::Memory, Shared::PluginDir];
 
 /// The options that the command of that name uses.
 fn used_by(command: &str) -> &'static [Shared] {
@@ -146,11 +155,13 @@ impl Cli {
     /// The command line, where each command's help shows the options that the command uses.
     fn described() -> clap::Command {
         let mut all = Cli::command();
-        let commands: Vec<_> = all.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
+        let commands: Vec<_> =
+            all.get_subcommands().map(|sub| sub.get_name().to_string()).collect();
         for name in commands {
             let unused = Shared::ALL.into_iter().filter(|option| !used_by(&name).contains(option));
-            let hidden =
-                all.get_arguments().filter(|arg| unused.clone().any(|o| o.id() == arg.get_id().as_str()));
+            let hidden = all
+                .get_arguments()
+                .filter(|arg| unused.clone().any(|o| o.id() == arg.get_id().as_str()));
             let hidden: Vec<_> = hidden.map(|arg| arg.clone().hide(true)).collect();
             all = all.mut_subcommand(name, |sub| sub.args(hidden));
         }
@@ -166,7 +177,9 @@ impl Cli {
         let command = self.command.unwrap_or(Command::Demo);
         let used = command.uses();
         match self.options.given().into_iter().find(|option| !used.contains(option)) {
-            Some(option) => Err(Failure::Unused { option: option.written(), command: command.name() }),
+            Some(option) => {
+                Err(Failure::Unused { option: option.written(), command: command.name() })
+            }
             None => Ok((self.options, command)),
         }
     }
@@ -204,7 +217,8 @@ pub(crate) enum Command {
     Plugins,
     /// List the regions with their figures, also those that got no memory
     Regions,
-    /// Look regions, map and choice of memory over: exits 0 when clean, 1 with warnings, 2 with errors
+    /// Look regions, map and choice of memory over: exits 0 when clean, 1 with warnings, 2 with
+    /// errors
     #[command(after_help = CHECK)]
     Check,
     /// Allocate and free by hand, with commands from standard input
@@ -248,7 +262,8 @@ Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 
 
 #[derive(Args, Debug)]
 pub(crate) struct Shell {
-    /// Ask the server that listens on this socket (`cma serve --socket`), in place of a system of one's own
+    /// Ask the server that listens on this socket (`cma serve --socket`), in place of a system of
+    /// one's own
     #[arg(long, value_name = "PATH")]
     pub(crate) connect: Option<PathBuf>,
 }
@@ -263,7 +278,8 @@ pub(crate) struct Replay {
     #[arg(long, value_name = "NAME")]
     pub(crate) allocator: Option<String>,
 
-    /// The size of the region to replay in, as 256M; without it twice what is live at the trace's peak
+    /// The size of the region to replay in, as 256M; without it twice what is live at the trace's
+    /// peak
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) region: Option<u64>,
 }
@@ -288,7 +304,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "RULES", help = RULES, requires = "socket")]
     pub(crate) rules: Option<String>,
 
-    /// What to say on standard error: error, warn, info, debug, trace, or by module; without it RUST_LOG, or else info
+    /// What to say on standard error: error, warn, info, debug, trace, or by module; without it
+    /// RUST_LOG, or else info
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
 }
@@ -340,7 +357,9 @@ fn size(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok((0, _)) => Err("a region of size 0".to_string()),
         Ok((size, taken)) if taken == text.len() => Ok(size),
-        Ok((_, taken)) => Err(format!("\"{}\" is left over behind the size", quoted(&text[taken..]))),
+        Ok((_, taken)) => {
+            Err(format!("\"{}\" is left over behind the size", quoted(&text[taken..])))
+        }
         Err((mistake, _)) => Err(mistake.to_string()),
     }
 }
@@ -387,7 +406,10 @@ mod tests {
                 known.and_then(clap::Arg::get_long).map(|long| format!("--{long}")),
                 Some(option.written())
             );
-            assert!(all.get_subcommands().any(|sub| used_by(sub.get_name()).contains(&option)), "{option:?}");
+            assert!(
+                all.get_subcommands().any(|sub| used_by(sub.get_name()).contains(&option)),
+                "{option:?}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! How results look: columns, and a little colour that vanishes when nobody is looking at a terminal.
+//! How results look: columns, and a little colour that vanishes when nobody is looking at a
+//! terminal.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
@@ -89,7 +90,8 @@ pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, what: 
 
 /// Where lines of words end on standard output: at the terminal's edge, if it is one.
 pub(crate) fn width() -> usize {
-    terminal_size::terminal_size_of(io::stdout()).map_or(100, |(width, _)| usize::from(width.0).max(20))
+    terminal_size::terminal_size_of(io::stdout())
+        .map_or(100, |(width, _)| usize::from(width.0).max(20))
 }
 
 /// `text` in lines of at most `width` characters, broken between words.
@@ -140,8 +142,8 @@ mod tests {
     #[test]
     fn figures_lean_right_and_words_left() {
         let mut out = Vec::new();
-        let rows =
-            [["a".to_string(), "1".to_string()], ["bbbb".to_string(), "100".to_string()]].map(Vec::from);
+        let rows = [["a".to_string(), "1".to_string()], ["bbbb".to_string(), "100".to_string()]]
+            .map(Vec::from);
         table(&mut out, 2, &[Column::Left("name"), Column::Right("size")], rows).unwrap();
         let plain = anstream::adapter::strip_bytes(&out).into_vec();
         assert_eq!(String::from_utf8(plain).unwrap(), "  name  size\n  a        1\n  bbbb   100\n");

@@ -1,7 +1,9 @@
-//! The sessions of shell that README.md shows: what is printed there is what the programs print today.
+//! The sessions of shell that README.md shows: what is printed there is what the programs print
+//! today.
 //!
-//! Each block with a line that starts with `$ cma` is typed into one shell, and what comes is compared line by line. A command with `&` behind it
-//! is a server, whose words come when they come. Paths of the README are replaced by ones in a temporary folder.
+//! Each block with a line that starts with `$ cma` is typed into one shell, and what comes is
+//! compared line by line. A command with `&` behind it is a server, whose words come when they
+//! come. Paths of the README are replaced by ones in a temporary folder.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,8 +22,10 @@ struct Step {
 
 /// The sessions of the README.
 fn sessions() -> Vec<Vec<Step>> {
-    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
-    let blocks = readme.split("\n```text\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
+    let readme =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let blocks =
+        readme.split("\n```text\n").skip(1).map(|rest| rest.split("\n```").next().unwrap());
     let uses_cma = |block: &&str| block.lines().any(|line| line.starts_with("$ cma "));
     blocks.filter(uses_cma).map(steps).collect()
 }
@@ -68,7 +72,8 @@ fn run(session: &[Step], place: &Path) -> Vec<String> {
         let command = command.replace("/run/", &format!("{}/run/", place.display()));
         fs::write(place.join(format!("in{number}")), input).unwrap();
         if let Some(server) = command.strip_suffix(" &") {
-            // It is ready when it has said all that the README says, and its socket or mount is there.
+            // It is ready when it has said all that the README says, and its socket or mount is
+            // there.
             let lines = session[number].prints.lines().count();
             writeln!(script, "{server} > out{number} &\nserver=$!").unwrap();
             writeln!(
@@ -95,7 +100,8 @@ fn run(session: &[Step], place: &Path) -> Vec<String> {
     shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let status = shell.wait().unwrap();
     assert_ne!(status.code(), Some(124), "the session hangs:\n{script}");
-    let printed = |number| fs::read_to_string(place.join(format!("out{number}"))).unwrap_or_default();
+    let printed =
+        |number| fs::read_to_string(place.join(format!("out{number}"))).unwrap_or_default();
     (0..session.len()).map(|number| as_shown(&printed(number), place)).collect()
 }
 
@@ -113,7 +119,8 @@ fn as_shown(printed: &str, place: &Path) -> String {
     lines
 }
 
-/// Why sessions with `word` can't be run on this machine; said where the test harness doesn't keep it.
+/// Why sessions with `word` can't be run on this machine; said where the test harness doesn't keep
+/// it.
 fn skipped(session: &[Step]) -> bool {
     let serves = |option: &str| session.iter().any(|step| step.command.contains(option));
     let is_root = rustix::process::geteuid().is_root();

@@ -1,4 +1,5 @@
-//! All holes by size and address: bins, and two levels of bits that say which of them are not empty.
+//! All holes by size and address: bins, and two levels of bits that say which of them are not
+//! empty.
 
 mod aligned;
 
@@ -11,7 +12,8 @@ use aligned::Aligned;
 #[cfg(test)]
 pub(crate) use aligned::VAIN;
 
-/// The most bins that an octave (the sizes from a power of two to the next) has if it is low, as a number of bits.
+/// The most bins that an octave (the sizes from a power of two to the next) has if it is low, as a
+/// number of bits.
 const MOST_BIN_BITS: u32 = 10;
 
 /// Octaves from this one on are high: holes of a MiB and more.
@@ -48,14 +50,16 @@ pub(crate) struct Bins {
     trees: Trees,
     /// One for each alignment that passed many bins in vain.
     aligned: Vec<Aligned>,
-    /// How many bins were passed in vain, less [`VAIN`] for each search: so it stays low while the average is below that.
+    /// How many bins were passed in vain, less [`VAIN`] for each search: so it stays low while the
+    /// average is below that.
     passed: u32,
     /// How many bins aligned searches looked into.
     #[cfg(test)]
     pub(crate) looks: u64,
 }
 
-/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of the holes of an octave.
+/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of
+/// the holes of an octave.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Place {
     bin: u32,
@@ -68,7 +72,8 @@ const fn bin_of(even: u32, bin_bits: u32) -> u32 {
     if even >> bin_bits < HIGH { even } else { high_bin(even, bin_bits) }
 }
 
-/// The same in a high octave. Apart, so that this stays a branch, which is foreseen: nearly all holes are small, or nearly none.
+/// The same in a high octave. Apart, so that this stays a branch, which is foreseen: nearly all
+/// holes are small, or nearly none.
 #[cold]
 const fn high_bin(even: u32, bin_bits: u32) -> u32 {
     let high = HIGH << bin_bits;
@@ -100,10 +105,11 @@ impl Bins {
 
     /// Where `hole`, which is not larger than the region, is kept.
     ///
-    /// In octave k sizes differ in k bits, and a hole has at least 2^k pages; so of two holes of one size the starts differ
-    /// still, and in the same way, without their lower k bits. Both together are as many bits as a page's number has, and
-    /// make the rank. Its upper bits are the bin: small sizes, of which there are many holes, are told apart by size and
-    /// then by parts of the region, large ones by the upper bits of the size.
+    /// In octave k sizes differ in k bits, and a hole has at least 2^k pages; so of two holes of
+    /// one size the starts differ still, and in the same way, without their lower k bits. Both
+    /// together are as many bits as a page's number has, and make the rank. Its upper bits are the
+    /// bin: small sizes, of which there are many holes, are told apart by size and then by parts of
+    /// the region, large ones by the upper bits of the size.
     #[inline]
     fn place_of(&self, hole: Hole) -> Place {
         let octave = hole.pages().ilog2();
@@ -130,7 +136,8 @@ impl Bins {
         }
     }
 
-    /// Adds a hole to a bin that has others. Apart, so that the usual way keeps nothing ready for this.
+    /// Adds a hole to a bin that has others. Apart, so that the usual way keeps nothing ready for
+    /// this.
     #[inline(never)]
     fn insert_beside(&mut self, Place { bin, rank }: Place, node: u32, nodes: &Nodes) {
         let root = self.roots[bin as usize];
@@ -148,7 +155,8 @@ impl Bins {
     pub(crate) fn remove(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
         let Place { bin, rank } = self.place_of(hole);
         let root = self.roots[bin as usize];
-        let left = if root < TREE { None } else { self.trees.remove(root - TREE, rank, node, nodes) };
+        let left =
+            if root < TREE { None } else { self.trees.remove(root - TREE, rank, node, nodes) };
         self.set_root(bin, left);
     }
 
@@ -170,9 +178,14 @@ impl Bins {
                 let rank = if bin == least.bin { least.rank } else { 0 };
                 if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
                     self.set_root(bin, left);
-                    // A single page's rank is its start, which spares a look at a node that may be far away.
+                    // A single page's rank is its start, which spares a look at a node that may be
+                    // far away.
                     let is_page = bin >> self.bin_bits == 0;
-                    let hole = if is_page { Hole::new(1, entry.rank()) } else { nodes.hole(entry.number()) };
+                    let hole = if is_page {
+                        Hole::new(1, entry.rank())
+                    } else {
+                        nodes.hole(entry.number())
+                    };
                     return Some((hole, entry.number()));
                 }
             }
@@ -237,13 +250,16 @@ impl Bins {
             let is_set = bits >> (bin % 64) & 1 != 0;
             let has_word = self.words[word as usize / 64] >> (word % 64) & 1 != 0;
             if is_set != (root != EMPTY) || has_word != (bits != 0) {
-                return Err(format!("invariant 3: the bits of bin {bin} say otherwise than its root"));
+                return Err(format!(
+                    "invariant 3: the bits of bin {bin} say otherwise than its root"
+                ));
             }
             let mut stray = None;
             let mut look = |node: u32, rank: Option<u32>| {
                 let place = nodes.get_hole(node).map(|hole| self.place_of(hole));
-                if !place.is_some_and(|place| place.bin == bin && rank.is_none_or(|rank| rank == place.rank))
-                {
+                if !place.is_some_and(|place| {
+                    place.bin == bin && rank.is_none_or(|rank| rank == place.rank)
+                }) {
                     stray = Some(node);
                 }
                 visit(node);
@@ -257,7 +273,9 @@ impl Bins {
                 node => look(node, None),
             }
             if let Some(node) = stray {
-                return Err(format!("invariant 3: node {node} in bin {bin} is no hole that belongs there"));
+                return Err(format!(
+                    "invariant 3: node {node} in bin {bin} is no hole that belongs there"
+                ));
             }
             self.check_noted(bin, nodes)?;
         }
@@ -273,16 +291,21 @@ mod tests {
     #[test]
     fn places_are_in_the_order_of_holes_and_tell_them_apart() {
         for pages in [1, 40, 1 << 12, (1 << 20) + 1, u32::MAX >> 1] {
-            let powers = (0..31).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
+            let powers =
+                (0..31).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
             let sizes = powers.flat_map(|size| [size - 1, size, size + 1]).map(|size| size as u32);
             let sizes: BTreeSet<u32> =
                 sizes.chain([pages]).filter(|size| (1..=pages).contains(size)).collect();
             let bins = Bins::new(pages);
             let mut before = Place { bin: 0, rank: 0 };
             for size in sizes {
-                // Holes of one size as close to each other as they can be, from the lowest place to the highest.
+                // Holes of one size as close to each other as they can be, from the lowest place to
+                // the highest.
                 let most = (pages + 1) / (size + 1);
-                for n in BTreeSet::from([0, 1, 2, 3, most / 2, most - 1]).into_iter().filter(|&n| n < most) {
+                for n in BTreeSet::from([0, 1, 2, 3, most / 2, most - 1])
+                    .into_iter()
+                    .filter(|&n| n < most)
+                {
                     let place = bins.place_of(Hole::new(size, n * (size + 1)));
                     let is_first = size == 1 && n == 0;
                     assert!(

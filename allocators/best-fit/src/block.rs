@@ -5,8 +5,9 @@ pub(crate) const CAPACITY: usize = 7;
 
 /// A rank and a number, ordered by rank.
 ///
-/// In a leaf the number is a hole's node and the rank its place in the order of the tree's holes. In an inner block the number is
-/// a child and the rank its bound: the child has the holes from there to the next bound.
+/// In a leaf the number is a hole's node and the rank its place in the order of the tree's holes.
+/// In an inner block the number is a child and the rank its bound: the child has the holes from
+/// there to the next bound.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Entry(u64);
 
@@ -30,9 +31,9 @@ impl Entry {
     }
 }
 
-/// Entries in descending order, so that the first of a tree is the last of a block and taking it moves nothing. What is
-/// sought is found, and room made for what is added, by passing over all places, used or not: so few are sooner passed over
-/// than branched upon.
+/// Entries in descending order, so that the first of a tree is the last of a block and taking it
+/// moves nothing. What is sought is found, and room made for what is added, by passing over all
+/// places, used or not: so few are sooner passed over than branched upon.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(crate) struct Block {
@@ -97,7 +98,8 @@ impl Block {
         self.above(Entry::new(rank, 0)).checked_sub(1)
     }
 
-    /// Where the highest entry of at most `rank` is: in an inner block, the child in which that rank belongs. There is one.
+    /// Where the highest entry of at most `rank` is: in an inner block, the child in which that
+    /// rank belongs. There is one.
     #[inline]
     pub(crate) fn floor(&self, rank: u32) -> usize {
         self.above(Entry::new(rank, u32::MAX))

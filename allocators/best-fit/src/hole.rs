@@ -1,10 +1,11 @@
-//! A hole as it is ordered and searched, and where in it a chunk goes: the rule itself, as pure functions.
+//! A hole as it is ordered and searched, and where in it a chunk goes: the rule itself, as pure
+//! functions.
 
-/// A free range of the region that lies between two chunks (or the region's ends). Pages are counted from the
-/// region's start.
+/// A free range of the region that lies between two chunks (or the region's ends). Pages are
+/// counted from the region's start.
 ///
-/// Size and start are packed so that the order of the numbers is the order of the rule: smallest first, lowest address
-/// first among equals. No hole is 0, for none is empty.
+/// Size and start are packed so that the order of the numbers is the order of the rule: smallest
+/// first, lowest address first among equals. No hole is 0, for none is empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Hole(u64);
 
@@ -51,8 +52,9 @@ impl Grid {
         Grid { base, mask: alignment.pages().get() - 1 }
     }
 
-    /// How far the next page on the grid is from `start`. No sum here can wrap: page numbers have 52 bits, and the
-    /// distance is found without the sum that could pass the top of the address space (defect 12 of section 9).
+    /// How far the next page on the grid is from `start`. No sum here can wrap: page numbers have
+    /// 52 bits, and the distance is found without the sum that could pass the top of the address
+    /// space (defect 12 of section 9).
     #[inline]
     fn gap(self, start: u32) -> u64 {
         (self.base + u64::from(start)).wrapping_neg() & self.mask
@@ -64,8 +66,9 @@ impl Grid {
         u64::from(hole.pages()).saturating_sub(self.gap(hole.start())) as u32
     }
 
-    /// Where in `hole` a chunk of `pages` pages goes; the hole's reach is at least that. The lowest place on the grid,
-    /// or the highest when the lowest would leave two holes and the highest leaves one (section 4).
+    /// Where in `hole` a chunk of `pages` pages goes; the hole's reach is at least that. The lowest
+    /// place on the grid, or the highest when the lowest would leave two holes and the highest
+    /// leaves one (section 4).
     #[inline]
     pub(crate) fn place(self, hole: Hole, pages: u32) -> u32 {
         let gap = self.gap(hole.start());
@@ -100,7 +103,11 @@ mod tests {
 
     #[test]
     fn a_chunk_goes_to_the_end_when_that_leaves_one_hole_instead_of_two() {
-        assert_eq!(grid(0, 4).place(Hole::new(13, 1), 2), 12, "8 pages behind are two steps of the grid");
+        assert_eq!(
+            grid(0, 4).place(Hole::new(13, 1), 2),
+            12,
+            "8 pages behind are two steps of the grid"
+        );
         assert_eq!(grid(0, 4).place(Hole::new(12, 4), 4), 4, "but not when nothing is in front");
     }
 
@@ -119,17 +126,24 @@ mod tests {
                 for pages in 1..40 {
                     let hole = Hole::new(pages, start);
                     let fits = |first: u32, size: u32| {
-                        (base + u64::from(first)).is_multiple_of(alignment) && first + size <= start + pages
+                        (base + u64::from(first)).is_multiple_of(alignment)
+                            && first + size <= start + pages
                     };
                     for size in 1..=40 {
-                        let places: Vec<u32> = (start..start + pages).filter(|&at| fits(at, size)).collect();
+                        let places: Vec<u32> =
+                            (start..start + pages).filter(|&at| fits(at, size)).collect();
                         assert_eq!(grid.reach(hole) >= size, !places.is_empty());
-                        let (Some(&lowest), Some(&highest)) = (places.first(), places.last()) else {
+                        let (Some(&lowest), Some(&highest)) = (places.first(), places.last())
+                        else {
                             continue;
                         };
                         let highest_is_the_end = lowest > start && highest + size == start + pages;
                         let expected = if highest_is_the_end { highest } else { lowest };
-                        assert_eq!(grid.place(hole, size), expected, "{size} pages in {hole:?} on {grid:?}");
+                        assert_eq!(
+                            grid.place(hole, size),
+                            expected,
+                            "{size} pages in {hole:?} on {grid:?}"
+                        );
                     }
                 }
             }

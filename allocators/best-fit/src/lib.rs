@@ -2,46 +2,52 @@
 //!
 //! # The rule
 //!
-//! Of all holes in which the chunk has a place the smallest is taken, and of equal ones the lowest. In the hole the chunk
-//! goes to the lowest aligned place; but when that leaves a gap in front, and the space behind the chunk is
-//! a multiple of the alignment, it goes to the end, so that one hole stays instead of two. Freeing merges a chunk
-//! with the holes beside it. (Section 4 of the specification; lowest address on ties is ours, because it packs
-//! better.) The rule is exact: a request is refused only if no hole can hold it.
+//! Of all holes in which the chunk has a place the smallest is taken, and of equal ones the lowest.
+//! In the hole the chunk goes to the lowest aligned place; but when that leaves a gap in front, and
+//! the space behind the chunk is a multiple of the alignment, it goes to the end, so that one hole
+//! stays instead of two. Freeing merges a chunk with the holes beside it. (Section 4 of the
+//! specification; lowest address on ties is ours, because it packs better.) The rule is exact: a
+//! request is refused only if no hole can hold it.
 //!
 //! # Words and structures
 //!
 //! Pages are counted from the region's start, so 31 bits are enough for regions of less than 8 TiB.
 //!
-//! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes lie in one flat array and a
-//!   chunk's tag is its node's number, so freeing searches nothing. A ring through a sentinel makes them a list. Whether
-//!   a node is a chunk stands in an array of its own: chunks mostly have chunks beside them, and that is found out without
-//!   fetching the neighbours.
-//! - An *octave* has the holes of the sizes from a power of two to the next. What is left of size and start, put together,
-//!   is a hole's *rank*, which is unique in the octave and in the order of the rule. The rank's upper bits are the *bin*: so
-//!   of small holes, which are many, a bin has those of one size in one part of the region, and of large ones those of a few
-//!   sizes. Holes of a MiB and more are few and have fewer bins. Two levels of bits say which bins are not empty; the first
-//!   that matters is found by counting trailing zeros.
-//! - Best fit leaves few holes, because most requests find one of exactly their size, which then is a hole no more.
-//!   Bins are so many that most holes are alone in theirs, which is all that a bin notes then (and which is foreseen where it
-//!   is branched on). The others are a *tree* of one *block*: a cache line of up to seven ranks with their nodes, in
-//!   descending order, so that taking the first hole is taking the last entry. A tree of more blocks is a B+ tree.
-//! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it. Trees of more than one block
-//!   keep the largest reach of each block, so that a search goes only where it succeeds; but only for those
-//!   alignments that a search in such a tree ever asked for in vain at its first leaf, and nobody pays for the others.
-//! - An upper bound on the reach of each bin, under a tree of maxima ([`Maxima`](cma_bits::Maxima)), is
-//!   kept for an alignment as soon as searches pass more than 128 bins in vain on average.
+//! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes lie in
+//!   one flat array and a chunk's tag is its node's number, so freeing searches nothing. A ring
+//!   through a sentinel makes them a list. Whether a node is a chunk stands in an array of its own:
+//!   chunks mostly have chunks beside them, and that is found out without fetching the neighbours.
+//! - An *octave* has the holes of the sizes from a power of two to the next. What is left of size
+//!   and start, put together, is a hole's *rank*, which is unique in the octave and in the order of
+//!   the rule. The rank's upper bits are the *bin*: so of small holes, which are many, a bin has
+//!   those of one size in one part of the region, and of large ones those of a few sizes. Holes of
+//!   a MiB and more are few and have fewer bins. Two levels of bits say which bins are not empty;
+//!   the first that matters is found by counting trailing zeros.
+//! - Best fit leaves few holes, because most requests find one of exactly their size, which then is
+//!   a hole no more. Bins are so many that most holes are alone in theirs, which is all that a bin
+//!   notes then (and which is foreseen where it is branched on). The others are a *tree* of one
+//!   *block*: a cache line of up to seven ranks with their nodes, in descending order, so that
+//!   taking the first hole is taking the last entry. A tree of more blocks is a B+ tree.
+//! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it.
+//!   Trees of more than one block keep the largest reach of each block, so that a search goes only
+//!   where it succeeds; but only for those alignments that a search in such a tree ever asked for
+//!   in vain at its first leaf, and nobody pays for the others.
+//! - An upper bound on the reach of each bin, under a tree of maxima
+//!   ([`Maxima`](cma_bits::Maxima)), is kept for an alignment as soon as searches pass more than
+//!   128 bins in vain on average.
 //!
 //! # Invariants
 //!
 //! [`check`](Allocator::check) asserts them, by these numbers.
 //!
-//! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or overlap, and each knows its
-//!    neighbours. All others are on the vacant list.
+//! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or
+//!    overlap, and each knows its neighbours. All others are on the vacant list.
 //! 2. No two neighbours are holes.
-//! 3. Each hole is in its bin, once, with its rank and its node's number, and nothing else is. A bin's bit is set iff it
-//!    is not empty, a word's bit iff the word is not 0.
-//! 4. A block is in descending order and not empty, and what is unused is 0. The bounds of an inner block divide what it
-//!    covers: a child has the ranks from its bound to the bound before, and the lowest bound is the block's own.
+//! 3. Each hole is in its bin, once, with its rank and its node's number, and nothing else is. A
+//!    bin's bit is set iff it is not empty, a word's bit iff the word is not 0.
+//! 4. A block is in descending order and not empty, and what is unused is 0. The bounds of an inner
+//!    block divide what it covers: a child has the ranks from its bound to the bound before, and
+//!    the lowest bound is the block's own.
 //! 5. All leaves of a tree are at one depth, and each block is in one tree or on the vacant list.
 //! 6. A kept reach is exactly the largest of the holes below.
 //! 7. A kept bound of a bin is not below the reach of any hole in it, and every number above is the
@@ -49,8 +55,8 @@
 //!
 //! # Cost
 //!
-//! With n chunks, h holes (at most n + 1; a twentieth to a seventh of n where sizes are mixed), and b bins, of which a
-//! region has at most 11136 (two for three pages in a small one):
+//! With n chunks, h holes (at most n + 1; a twentieth to a seventh of n where sizes are mixed), and
+//! b bins, of which a region has at most 11136 (two for three pages in a small one):
 //!
 //! | operation | time | memory it touches |
 //! | --- | --- | --- |
@@ -64,16 +70,18 @@
 //! | an alignment's first search that needs bounds of bins | O(b + h), once | the same and all bins |
 //! | growing an array | O(1) amortised | all of it |
 //!
-//! From then on reaches cost every change in a tree of more than one block O(log h) for each alignment they are kept for,
-//! and bounds of bins cost every new hole O(log16 b), mostly one step.
+//! From then on reaches cost every change in a tree of more than one block O(log h) for each
+//! alignment they are kept for, and bounds of bins cost every new hole O(log16 b), mostly one step.
 //!
-//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 44 KiB at most and about half a
-//! byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk. Reaches take 4 for each block and alignment, bounds of bins 4.3 for each bin and alignment: 48 KiB at most. Arrays grow by a quarter and don't shrink;
-//! nothing else is allocated.
+//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 44 KiB at most
+//! and about half a byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk.
+//! Reaches take 4 for each block and alignment, bounds of bins 4.3 for each bin and alignment: 48
+//! KiB at most. Arrays grow by a quarter and don't shrink; nothing else is allocated.
 //!
 //! # What it leaves out
 //!
-//! - An index by address. Only adopting could use one, and every other operation would pay for keeping it.
+//! - An index by address. Only adopting could use one, and every other operation would pay for
+//!   keeping it.
 //! - Who asks. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]
@@ -86,8 +94,8 @@ mod trees;
 
 use bins::Bins;
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
-    Request, Tag,
+    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+    Placement, Request, Tag,
 };
 use hole::{Grid, Hole};
 use nodes::{Nodes, SENTINEL};
@@ -117,8 +125,9 @@ impl Allocator for BestFit {
         let pages = match u32::try_from(region.pages().get()) {
             Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
             _ => {
-                let reason =
-                    format!("best-fit serves regions of a page or more and less than 8 TiB, not {region}");
+                let reason = format!(
+                    "best-fit serves regions of a page or more and less than 8 TiB, not {region}"
+                );
                 return Err(InitError::new(reason));
             }
         };
@@ -220,7 +229,8 @@ impl Allocator for BestFit {
 }
 
 impl BestFit {
-    /// Makes `pages` pages from `start` on a chunk, and holes of what `hole` has besides. The hole is in no bin any more.
+    /// Makes `pages` pages from `start` on a chunk, and holes of what `hole` has besides. The hole
+    /// is in no bin any more.
     #[inline]
     fn carve(&mut self, hole: Hole, node: u32, start: u32, pages: u32) -> u32 {
         let gap = start - hole.start();

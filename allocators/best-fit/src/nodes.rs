@@ -13,12 +13,12 @@ pub(crate) struct Node {
     pub(crate) next: u32,
 }
 
-/// The node that closes the list to a ring. It counts as a chunk, so that no hole looks for neighbours past the
-/// region's ends.
+/// The node that closes the list to a ring. It counts as a chunk, so that no hole looks for
+/// neighbours past the region's ends.
 pub(crate) const SENTINEL: u32 = 0;
 
-/// Adds to a flat array. One that is full grows by a quarter instead of doubling: growing is rare, and what is
-/// reserved and not used is memory for nothing.
+/// Adds to a flat array. One that is full grows by a quarter instead of doubling: growing is rare,
+/// and what is reserved and not used is memory for nothing.
 #[inline]
 pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
     if array.len() == array.capacity() {
@@ -31,9 +31,10 @@ pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// Of each node: whether it is a chunk or the sentinel, not a hole or vacant. Apart from the nodes, because what is
-    /// asked of a neighbour is mostly this, and sixteen times as many bytes are in a near cache as nodes. (Eight times
-    /// more bits would be, but each change of one would have to wait for the change before.)
+    /// Of each node: whether it is a chunk or the sentinel, not a hole or vacant. Apart from the
+    /// nodes, because what is asked of a neighbour is mostly this, and sixteen times as many bytes
+    /// are in a near cache as nodes. (Eight times more bits would be, but each change of one would
+    /// have to wait for the change before.)
     taken: Vec<bool>,
     /// The first of the vacant nodes, or [`SENTINEL`].
     vacant: u32,
@@ -140,13 +141,15 @@ impl Nodes {
 
     /// The node that holds page `page` of the region.
     ///
-    /// There is no index by address, because nothing but adopting needs one. `near` is tried first, a few nodes far.
-    /// Then comes jump and walk (Devroye, Mücke and Zhu, "A note on point location in Delaunay triangulations of
-    /// random points", 1998): of about √n nodes drawn by `chance` the nearest one below is where walking begins, which is
-    /// then about √n steps from the goal on average, wherever the goal is.
+    /// There is no index by address, because nothing but adopting needs one. `near` is tried first,
+    /// a few nodes far. Then comes jump and walk (Devroye, Mücke and Zhu, "A note on point location
+    /// in Delaunay triangulations of random points", 1998): of about √n nodes drawn by `chance` the
+    /// nearest one below is where walking begins, which is then about √n steps from the goal on
+    /// average, wherever the goal is.
     pub(crate) fn holding(&self, page: u32, near: u32, chance: &mut u64) -> u32 {
         const STEPS: usize = 8;
-        let from = |begin: u32| std::iter::successors(Some(begin), |&index| Some(self.get(index).next));
+        let from =
+            |begin: u32| std::iter::successors(Some(begin), |&index| Some(self.get(index).next));
         let holds = |index: &u32| {
             let node = self.get(*index);
             page.wrapping_sub(node.start) < node.pages
@@ -156,7 +159,8 @@ impl Nodes {
         }
         let mut best = self.get(SENTINEL).next;
         for _ in 0..=self.nodes.len().isqrt() {
-            // Knuth's linear congruential generator; the upper half of the product is spread over the nodes.
+            // Knuth's linear congruential generator; the upper half of the product is spread over
+            // the nodes.
             *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let drawn = (((*chance >> 32) * self.nodes.len() as u64) >> 32) as u32;
             let node = self.get(drawn);
@@ -174,19 +178,24 @@ impl Nodes {
         let (mut end, mut prev, mut prev_is_taken) = (0, SENTINEL, true);
         for (index, node) in self.iter() {
             let is_taken = self.is_taken(index);
-            if node.start != end || node.pages == 0 || node.prev != prev || node.pages > pages - end {
+            if node.start != end || node.pages == 0 || node.prev != prev || node.pages > pages - end
+            {
                 return Err(format!(
                     "invariant 1: node {index}, {node:?}, doesn't continue node {prev} at {end}"
                 ));
             }
             if !is_taken && !prev_is_taken {
-                return Err(format!("invariant 2: nodes {prev} and {index} are neighbouring holes"));
+                return Err(format!(
+                    "invariant 2: nodes {prev} and {index} are neighbouring holes"
+                ));
             }
             (end, prev, prev_is_taken) = (end + node.pages, index, is_taken);
             linked += 1;
         }
         if end != pages || self.get(SENTINEL).prev != prev || !self.is_taken(SENTINEL) {
-            return Err(format!("invariant 1: the nodes end at {end} of {pages} pages, with node {prev}"));
+            return Err(format!(
+                "invariant 1: the nodes end at {end} of {pages} pages, with node {prev}"
+            ));
         }
         let mut vacant = self.vacant;
         while vacant != SENTINEL {
@@ -197,7 +206,10 @@ impl Nodes {
             vacant = self.get(vacant).next;
         }
         if linked != self.nodes.len() {
-            return Err(format!("invariant 1: {linked} of {} nodes are in a list", self.nodes.len()));
+            return Err(format!(
+                "invariant 1: {linked} of {} nodes are in a list",
+                self.nodes.len()
+            ));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What the conformance suite can't know: trees that are deep, and the numbers of section 9.
 //!
-//! The suite's regions are small, so its trees are single blocks. Here the region has thousands of holes of one size and of
-//! sizes that share a bin, beside the shadow model.
+//! The suite's regions are small, so its trees are single blocks. Here the region has thousands of
+//! holes of one size and of sizes that share a bin, beside the shadow model.
 
 use super::*;
 use crate::bins::VAIN;
@@ -31,7 +31,8 @@ struct Chance(u64);
 
 impl Chance {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % bound
     }
 }
@@ -119,7 +120,8 @@ fn trees_grow_and_shrink_through_all_heights() {
 
 #[test]
 fn the_rule_holds_when_trees_are_deep() {
-    // Sizes 1024 to 1027 share a bin, so the first hole that is large enough is in the midst of a tree.
+    // Sizes 1024 to 1027 share a bin, so the first hole that is large enough is in the midst of a
+    // tree.
     for sizes in [&[1_024, 1_025, 1, 1_026, 1, 1_027][..], &[1, 1], &[3, 1], &[2, 3, 5, 1]] {
         let pages: u64 = sizes.iter().sum::<u64>() * 300;
         let mut pair = Pair::new(1, pages);
@@ -149,9 +151,11 @@ fn the_rule_holds_when_trees_are_deep() {
 fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
     let mut pair = Pair::new(0, 8_000);
     pair.fill(&[1]);
-    // Holes of 3 pages at 1 mod 4, where an alignment of 4 leaves none, and one at 2 mod 4, where it leaves one.
+    // Holes of 3 pages at 1 mod 4, where an alignment of 4 leaves none, and one at 2 mod 4, where
+    // it leaves one.
     pair.live.sort_unstable_by_key(|chunk| chunk.range.first_page());
-    let is_freed = |page: u64| if page / 4 == 1_777 { page % 4 != 1 } else { !page.is_multiple_of(4) };
+    let is_freed =
+        |page: u64| if page / 4 == 1_777 { page % 4 != 1 } else { !page.is_multiple_of(4) };
     for at in (0..pair.live.len()).rev() {
         if is_freed(pair.live[at].range.first_page()) {
             pair.free(at);
@@ -173,8 +177,8 @@ fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
 /// Pages and alignments in pages.
 type Requests = &'static [(u64, u64)];
 
-/// Thousands of holes, of many sizes and in many bins, that are large enough and hold no chunk with its alignment: every one
-/// of the bins was looked into for each request.
+/// Thousands of holes, of many sizes and in many bins, that are large enough and hold no chunk with
+/// its alignment: every one of the bins was looked into for each request.
 #[test]
 fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
     let cases: [(&[u64], Requests); 4] = [
@@ -187,7 +191,8 @@ fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
         let grid = requests.iter().map(|(_, alignment)| *alignment).min().unwrap();
         let mut pair = Pair::new(0x4_0000, (1 << 16) + 2048);
         for (first, hole) in (0x4_0000..0x5_0000).step_by(grid as usize).zip(holes.iter().cycle()) {
-            // The page on the grid and what is behind the hole, up to the next page on the grid, are taken.
+            // The page on the grid and what is behind the hole, up to the next page on the grid,
+            // are taken.
             pair.adopt(first, 1);
             pair.adopt(first + 1 + hole, grid - 1 - hole);
         }
@@ -238,7 +243,8 @@ fn what_is_no_live_chunk_is_not_freed() {
     let chunk = allocator.allocate(&request(4, 1)).unwrap();
     let other = allocator.allocate(&request(4, 1)).unwrap();
     let before = holes(&allocator);
-    let [shorter, moved] = [(16, 3), (17, 4)].map(|(first, pages)| PageRange::from_pages(first, pages));
+    let [shorter, moved] =
+        [(16, 3), (17, 4)].map(|(first, pages)| PageRange::from_pages(first, pages));
     for false_one in [
         Placement { tag: other.tag, ..chunk },
         Placement { tag: Tag(u64::MAX), ..chunk },
@@ -278,13 +284,18 @@ fn memory_comes_back_to_what_was_there() {
     let sizes = |allocator: &BestFit| (allocator.nodes.len(), allocator.bins.blocks());
     let mut peak = None;
     for _ in 0..3 {
-        let chunks: Vec<_> = (0..4_096).map(|_| allocator.allocate(&request(1, 1)).unwrap()).collect();
+        let chunks: Vec<_> =
+            (0..4_096).map(|_| allocator.allocate(&request(1, 1)).unwrap()).collect();
         for parity in [0, 1] {
             for chunk in chunks.iter().filter(|chunk| chunk.range.first_page() % 2 == parity) {
                 allocator.free(*chunk).unwrap();
             }
         }
-        assert_eq!(*peak.get_or_insert(sizes(&allocator)), sizes(&allocator), "nodes or blocks are lost");
+        assert_eq!(
+            *peak.get_or_insert(sizes(&allocator)),
+            sizes(&allocator),
+            "nodes or blocks are lost"
+        );
     }
 }
 
@@ -295,7 +306,8 @@ fn defect_3_the_first_big_enough_hole_may_fail_the_alignment() {
         [1, 4, 3, 8, 48].map(|pages| allocator.allocate(&request(pages, 1)).unwrap()).to_vec();
     allocator.free(chunks[1]).unwrap();
     allocator.free(chunks[3]).unwrap();
-    // 4 pages from page 1 and 8 from page 8: only the second has a multiple of 4 with 4 pages behind.
+    // 4 pages from page 1 and 8 from page 8: only the second has a multiple of 4 with 4 pages
+    // behind.
     assert_eq!(allocator.allocate(&request(4, 4)).unwrap().range, PageRange::from_pages(8, 4));
     assert_eq!(allocator.allocate(&request(4, 8)), Err(NoRoom));
     allocator.check().unwrap();
@@ -306,10 +318,17 @@ fn defect_12_rounding_up_to_a_huge_alignment_never_wraps() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for first_page in [top - 64, top - 65, top / 2 + 1, 1] {
         let mut allocator = best_fit(first_page, 64);
-        assert_eq!(allocator.allocate(&request(1, 1 << 51)), Err(NoRoom), "from page {first_page:#x}");
+        assert_eq!(
+            allocator.allocate(&request(1, 1 << 51)),
+            Err(NoRoom),
+            "from page {first_page:#x}"
+        );
     }
     let mut allocator = best_fit(top / 2 - 1, 64);
-    assert_eq!(allocator.allocate(&request(1, 1 << 51)).unwrap().range, PageRange::from_pages(top / 2, 1));
+    assert_eq!(
+        allocator.allocate(&request(1, 1 << 51)).unwrap().range,
+        PageRange::from_pages(top / 2, 1)
+    );
 }
 
 #[test]

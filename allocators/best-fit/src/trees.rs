@@ -1,7 +1,8 @@
 //! Ordered sets of holes: B+ trees over a common pool of blocks.
 //!
-//! Most trees are one leaf, for which every operation is a step in one block; what a tree does once it has inner
-//! blocks is in [`deep`]. Of a hole a tree knows the rank, which is its place in the order, and the node.
+//! Most trees are one leaf, for which every operation is a step in one block; what a tree does once
+//! it has inner blocks is in [`deep`]. Of a hole a tree knows the rank, which is its place in the
+//! order, and the node.
 
 mod deep;
 
@@ -111,7 +112,8 @@ impl Trees {
         root
     }
 
-    /// Takes a hole, which must be there, out of a tree and returns its root, if it isn't empty then.
+    /// Takes a hole, which must be there, out of a tree and returns its root, if it isn't empty
+    /// then.
     #[inline]
     pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> Option<u32> {
         let leaf = self.leaf_for(root, rank);
@@ -146,7 +148,12 @@ impl Trees {
 
     /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
     #[inline]
-    pub(crate) fn take_from(&mut self, root: u32, least: u32, nodes: &Nodes) -> Option<(Entry, Option<u32>)> {
+    pub(crate) fn take_from(
+        &mut self,
+        root: u32,
+        least: u32,
+        nodes: &Nodes,
+    ) -> Option<(Entry, Option<u32>)> {
         let block = self.block_mut(root);
         if block.is_leaf() && block.last().rank() >= least {
             // The common case: nothing is passed over.
@@ -165,8 +172,8 @@ impl Trees {
         Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
-    /// Takes out the first hole with a place for what is wanted and returns its entry and the root. None with a rank below
-    /// `least` has one.
+    /// Takes out the first hole with a place for what is wanted and returns its entry and the root.
+    /// None with a rank below `least` has one.
     #[inline]
     pub(crate) fn take_aligned(
         &mut self,
@@ -188,8 +195,8 @@ impl Trees {
         Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
-    /// The most pages that a chunk on `grid` can have in the holes of a tree. Takes a step for each hole, unless the tree's
-    /// reaches on `grid` are kept.
+    /// The most pages that a chunk on `grid` can have in the holes of a tree. Takes a step for each
+    /// hole, unless the tree's reaches on `grid` are kept.
     pub(crate) fn reach(&self, root: u32, grid: Grid, nodes: &Nodes) -> u32 {
         let block = self.block(root);
         let reaches = block.entries().iter().map(|entry| {

@@ -1,23 +1,24 @@
 //! Bitmap: first fit over a hierarchy of bits.
 //!
-//! A bit a page says what is taken. Everything else is an index over words of 64 such bits that leads to the lowest
-//! hole that can hold a request without looking at what lies before it.
+//! A bit a page says what is taken. Everything else is an index over words of 64 such bits that
+//! leads to the lowest hole that can hold a request without looking at what lies before it.
 //!
 //! # Words
 //!
-//! Pages are counted from the region's start; only alignment looks at absolute page numbers. A *word* is 64
-//! pages that begin at a multiple of 64. A hole *begins in* the word that its first page lies in, however far it
-//! reaches. The *class* of a length rounds it down to three significant bits: 1 to 7 pages are a class each, and
-//! from there on four classes make an octave.
+//! Pages are counted from the region's start; only alignment looks at absolute page numbers. A
+//! *word* is 64 pages that begin at a multiple of 64. A hole *begins in* the word that its first
+//! page lies in, however far it reaches. The *class* of a length rounds it down to three
+//! significant bits: 1 to 7 pages are a class each, and from there on four classes make an octave.
 //!
 //! # Structures
 //!
-//! - `bits`, a bit a page: set for a taken one. It holds for words that have both taken and free pages. Of the others it
-//!   isn't looked at, so that a large chunk touches no more than the two words at its ends.
-//! - `used` and `open`, trees of bits over words ([`BitTree`]): those with a taken page and those with a free one. They
-//!   lead to the ends of a hole, however long, and to the first free page.
-//! - `longest`, a byte a word under a tree of maxima: a bound on the class of the holes that begin in the word. It leads to
-//!   the next word that may hold a request.
+//! - `bits`, a bit a page: set for a taken one. It holds for words that have both taken and free
+//!   pages. Of the others it isn't looked at, so that a large chunk touches no more than the two
+//!   words at its ends.
+//! - `used` and `open`, trees of bits over words ([`BitTree`]): those with a taken page and those
+//!   with a free one. They lead to the ends of a hole, however long, and to the first free page.
+//! - `longest`, a byte a word under a tree of maxima: a bound on the class of the holes that begin
+//!   in the word. It leads to the next word that may hold a request.
 //! - `reaches`, for each alignment that needs one, a number for each word, or for each aligned
 //!   place where these are further apart, under a tree of maxima ([`Maxima`]): a bound on the
 //!   pages that a chunk so aligned can have. A hole counts where its first aligned place is. The
@@ -30,8 +31,8 @@
 //! 1. The summaries of both trees of bits agree with their bits.
 //! 2. Every word is in `used` or in `open`; one in both has both taken and free pages in `bits`.
 //! 3. The bits of the last word that lie past the region's end are taken.
-//! 4. No hole that begins in a word has a class above the word's in `longest`. (It may be below: then the next
-//!    search that believes the bound puts it right.)
+//! 4. No hole that begins in a word has a class above the word's in `longest`. (It may be below:
+//!    then the next search that believes the bound puts it right.)
 //! 5. Every node of `longest` holds the maxima of the nodes below, and so does every node of
 //!    `reaches`.
 //! 6. In each tree of `reaches` the bound where a hole's first aligned place lies is not below the
@@ -39,12 +40,13 @@
 //!
 //! # How it works
 //!
-//! *Allocate* first looks at the holes that begin in the first open word: where all chunks are of one size, the place is there.
-//! If not, it asks `longest` for the words from the lowest up in which a hole of the request's class or above may
-//! begin. The first such hole that holds the aligned request is the place: first fit, exactly. Words that are
-//! found without one get their true class. What remains behind the chunk is a hole that begins in the chunk's last
-//! word or the one after it, whose bound is raised if need be. *Free* finds the ends of the hole that
-//! arises and raises the bound where it begins.
+//! *Allocate* first looks at the holes that begin in the first open word: where all chunks are of
+//! one size, the place is there. If not, it asks `longest` for the words from the lowest up in
+//! which a hole of the request's class or above may begin. The first such hole that holds the
+//! aligned request is the place: first fit, exactly. Words that are found without one get their
+//! true class. What remains behind the chunk is a hole that begins in the chunk's last word or the
+//! one after it, whose bound is raised if need be. *Free* finds the ends of the hole that arises
+//! and raises the bound where it begins.
 //!
 //! A class says nothing about alignment, and little about the lengths within it. A search can look
 //! into a word with a true bound in vain, and the next search looks into it again. The allocator
@@ -86,7 +88,8 @@
 //!
 //! # What it leaves out
 //!
-//! Best fit, and records of chunks: freeing half a chunk, or two neighbours at once, is not noticed.
+//! Best fit, and records of chunks: freeing half a chunk, or two neighbours at once, is not
+//! noticed.
 #![forbid(unsafe_code)]
 
 mod pages;
@@ -96,7 +99,8 @@ mod search;
 mod word;
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement, Request, Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement,
+    Request, Tag,
 };
 use cma_bits::TooLarge;
 #[cfg(doc)]
@@ -174,14 +178,18 @@ impl Bitmap {
     fn begun_in(&self, word: u64) -> u64 {
         let free = !self.pages.word(word);
         let goes_on = word > 0 && self.pages.word(word - 1) >> 63 == 0;
-        // Adding 1 changes the lowest run of set bits that begins at bit 0, and no other bit that is set.
+        // Adding 1 changes the lowest run of set bits that begins at bit 0, and no other bit that
+        // is set.
         free & free.wrapping_add(u64::from(goes_on))
     }
 
     /// The hole that begins in `word`, of which `begun` are the pages that do, and reaches its end.
     fn last_hole(&self, word: u64, begun: u64) -> Option<Span> {
         let pages = u64::from(begun.leading_ones());
-        (pages > 0).then(|| Span { first: word * 64 + 64 - pages, end: self.pages.free_to(word * 64 + 64) })
+        (pages > 0).then(|| Span {
+            first: word * 64 + 64 - pages,
+            end: self.pages.free_to(word * 64 + 64),
+        })
     }
 
     /// The lowest place for `pages` pages, aligned, in the holes that begin in `word`.
@@ -281,7 +289,9 @@ impl Allocator for Bitmap {
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         Params::parse(params)?.finish()?;
         if region.pages().get() == 0 || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
-            return Err(InitError::new(format!("the region {region} is no part of an address space")));
+            return Err(InitError::new(format!(
+                "the region {region} is no part of an address space"
+            )));
         }
         Bitmap::empty(region)
             .map_err(|reason| InitError::new(format!("the region {region} is too large: {reason}")))

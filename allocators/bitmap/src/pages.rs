@@ -1,4 +1,5 @@
-//! Which pages of a region are taken: a bit a page, and over it which words of 64 have taken and which have free pages.
+//! Which pages of a region are taken: a bit a page, and over it which words of 64 have taken and
+//! which have free pages.
 //!
 //! Pages are counted from the region's start. The invariants are the crate's.
 
@@ -8,8 +9,8 @@ use cma_bits::{BitTree, TooLarge, zeroed};
 #[derive(Debug)]
 pub(crate) struct Pages {
     count: u64,
-    /// Set for a taken page; only of words that are both in `used` and in `open`. What stands in the others is stale: so a
-    /// large chunk doesn't touch the words that it covers.
+    /// Set for a taken page; only of words that are both in `used` and in `open`. What stands in
+    /// the others is stale: so a large chunk doesn't touch the words that it covers.
     bits: Vec<u64>,
     /// The words with a taken page.
     used: BitTree,
@@ -17,7 +18,8 @@ pub(crate) struct Pages {
     open: BitTree,
 }
 
-/// The bits of a word from page `from` of it to page `to`, both under 64, without the latter; all if that is 0.
+/// The bits of a word from page `from` of it to page `to`, both under 64, without the latter; all
+/// if that is 0.
 #[inline]
 const fn mask(from: u64, to: u64) -> u64 {
     (!0 << from) & (!0 >> (to.wrapping_neg() & 63))
@@ -125,8 +127,8 @@ impl Pages {
         }
     }
 
-    /// Makes the pages from `from` to `to - 1` free, which are at least one, and answers where the hole that they are part of
-    /// begins and ends; unless one of them is free already.
+    /// Makes the pages from `from` to `to - 1` free, which are at least one, and answers where the
+    /// hole that they are part of begins and ends; unless one of them is free already.
     #[inline]
     pub(crate) fn give(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
         let (index, first_bit, last_bit) = (from / 64, from & 63, (to - 1) & 63);
@@ -140,8 +142,11 @@ impl Pages {
         let left = word & !mask;
         self.change(index, word, left);
         let (below, above) = (left & !(!0 << first_bit), left & (!1 << last_bit));
-        let first =
-            if below == 0 { self.free_from(index * 64) } else { index * 64 + u64::from(below.ilog2()) + 1 };
+        let first = if below == 0 {
+            self.free_from(index * 64)
+        } else {
+            index * 64 + u64::from(below.ilog2()) + 1
+        };
         let end = if above == 0 {
             self.free_to(index * 64 + 64)
         } else {
@@ -217,7 +222,9 @@ impl Pages {
             let stands = (self.used.contains(index), self.open.contains(index));
             let bits = self.bits[at(index)];
             if stands == (false, false) || stands == (true, true) && (bits == 0 || bits == !0) {
-                return Err(format!("invariant 2: word {index}, {bits:#x}, is in (used, open): {stands:?}"));
+                return Err(format!(
+                    "invariant 2: word {index}, {bits:#x}, is in (used, open): {stands:?}"
+                ));
             }
         }
         let past = self.words() * 64 - self.count;

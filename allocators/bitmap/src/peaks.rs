@@ -1,13 +1,15 @@
-//! A bound for each word of the bitmap, under a tree of maxima: leads to the next word whose bound is high enough.
+//! A bound for each word of the bitmap, under a tree of maxima: leads to the next word whose bound
+//! is high enough.
 
 use cma_bits::{TooLarge, zeroed};
 
-/// The highest class. All bytes are below 128, which leaves each a bit for comparing a node's at once.
+/// The highest class. All bytes are below 128, which leaves each a bit for comparing a node's at
+/// once.
 const HIGHEST: u64 = 127;
 
-/// The class of a length in pages: the number of lengths with up to three significant bits that are not above it.
-/// 0 to 7 are classes themselves, then begin classes at 8, 10, 12, 14, 16, 20 and so on, four to an octave. All
-/// lengths from 7 * 2^30 pages (28 TiB) on are of the highest one.
+/// The class of a length in pages: the number of lengths with up to three significant bits that are
+/// not above it. 0 to 7 are classes themselves, then begin classes at 8, 10, 12, 14, 16, 20 and so
+/// on, four to an octave. All lengths from 7 * 2^30 pages (28 TiB) on are of the highest one.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "no class is above 127")]
 pub(crate) fn class_of(pages: u64) -> u8 {
@@ -24,8 +26,9 @@ const TOPS: u64 = ONES << 7;
 /// The lowest bit of each of eight bytes.
 const ONES: u64 = u64::MAX / 0xff;
 
-/// The top bit of each byte of `a` that is not below that of `b`: the bit is set for the subtraction, which so borrows
-/// nothing from the neighbour, and stays set where nothing is borrowed from it.
+/// The top bit of each byte of `a` that is not below that of `b`: the bit is set for the
+/// subtraction, which so borrows nothing from the neighbour, and stays set where nothing is
+/// borrowed from it.
 #[inline]
 const fn not_below(a: u64, b: u64) -> u64 {
     ((a | TOPS) - b) & TOPS
@@ -99,8 +102,8 @@ impl Node {
 /// A class for each of a fixed number of words, all 0 at first.
 #[derive(Debug)]
 pub(crate) struct Peaks {
-    /// Level 0 holds the bounds; byte `i` of a further level is the maximum of node `i` of the level below; the last level
-    /// is one node.
+    /// Level 0 holds the bounds; byte `i` of a further level is the maximum of node `i` of the
+    /// level below; the last level is one node.
     nodes: Vec<Node>,
     /// Where each level begins in `nodes`, and where the last one ends.
     starts: Vec<usize>,
@@ -196,7 +199,9 @@ impl Peaks {
                 let above = self.nodes[self.starts[level - 1] + at(index >> 4)].get(index);
                 if above != node.maximum() {
                     let level = level - 2;
-                    return Err(format!("above node {index} of level {level}, {node:x?}, stands {above}"));
+                    return Err(format!(
+                        "above node {index} of level {level}, {node:x?}, stands {above}"
+                    ));
                 }
             }
         }

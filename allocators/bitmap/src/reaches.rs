@@ -1,10 +1,11 @@
-//! How far a chunk can reach from the aligned places: for each alignment that needs it, an index that leads to the lowest
-//! place for a request.
+//! How far a chunk can reach from the aligned places: for each alignment that needs it, an index
+//! that leads to the lowest place for a request.
 
 use crate::Span;
 use cma_bits::{Maxima, TooLarge};
 
-/// The aligned places of a region, cut into *cells*: a cell is one place, or the places of one word if there are several in it.
+/// The aligned places of a region, cut into *cells*: a cell is one place, or the places of one word
+/// if there are several in it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     /// The absolute number of the region's first page.
@@ -49,8 +50,8 @@ impl Grid {
 
 /// For one alignment: the most pages that a chunk so aligned can have.
 ///
-/// A chunk fits a hole if it fits at the first aligned place in the hole. So only this place counts, and a hole is noted once,
-/// in the cell of this place.
+/// A chunk fits a hole if it fits at the first aligned place in the hole. So only this place
+/// counts, and a hole is noted once, in the cell of this place.
 #[derive(Debug)]
 pub(crate) struct Reach {
     pub(crate) grid: Grid,

@@ -8,7 +8,8 @@ use cma_bits::TooLarge;
 impl Bitmap {
     /// The lowest place for `pages` pages, aligned, and the word that its hole begins in.
     pub(crate) fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
-        if let Some(reach) = self.reaches.iter().position(|reach| reach.grid.alignment == alignment) {
+        if let Some(reach) = self.reaches.iter().position(|reach| reach.grid.alignment == alignment)
+        {
             return self.find_reaching(reach, pages);
         }
         self.vain = self.vain.saturating_sub(USUAL);

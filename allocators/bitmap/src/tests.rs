@@ -1,4 +1,5 @@
-//! What the conformance suite can't say: bounds, what `check` finds, and regions no books can be kept for.
+//! What the conformance suite can't say: bounds, what `check` finds, and regions no books can be
+//! kept for.
 
 mod steps;
 
@@ -13,13 +14,15 @@ fn bitmap(first: u64, pages: u64) -> Bitmap {
 /// Allocates and checks; the chunk's first page.
 fn allocate(bitmap: &mut Bitmap, pages: u64, alignment_in_pages: u64) -> Option<u64> {
     let alignment = Alignment::new(alignment_in_pages << 12).unwrap();
-    let placement = bitmap.allocate(&Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap());
+    let placement =
+        bitmap.allocate(&Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap());
     bitmap.check().unwrap();
     placement.ok().map(|placement| placement.range.first_page())
 }
 
 fn free(bitmap: &mut Bitmap, first: u64, pages: u64) -> Result<(), NotMine> {
-    let answer = bitmap.free(Placement { range: PageRange::from_pages(first, pages), tag: Tag::default() });
+    let answer =
+        bitmap.free(Placement { range: PageRange::from_pages(first, pages), tag: Tag::default() });
     bitmap.check().unwrap();
     answer
 }
@@ -40,7 +43,10 @@ fn a_search_puts_right_what_it_believed_in_vain() {
         assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
     }
     assert_eq!(free(&mut bitmap, 3, 1), Ok(()));
-    assert!(bitmap.longest.get(0) > 1, "what is taken from the first holes leaves the bound where it was");
+    assert!(
+        bitmap.longest.get(0) > 1,
+        "what is taken from the first holes leaves the bound where it was"
+    );
     assert_eq!(allocate(&mut bitmap, 2, 1), Some(65));
     assert_eq!(bitmap.longest.get(0), 1);
 }
@@ -88,7 +94,9 @@ fn a_hole_of_many_words_is_found_from_both_ends() {
 fn a_region_too_large_for_the_books_is_refused() {
     let whole = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
     assert!(Bitmap::new(whole, "").unwrap_err().to_string().contains("too large"));
-    for region in [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)] {
+    for region in
+        [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)]
+    {
         assert!(Bitmap::new(region, "").unwrap_err().to_string().contains("no part"));
     }
 }
@@ -104,14 +112,19 @@ fn what_is_free_or_outside_is_not_mine() {
     assert_eq!(bitmap.largest_hole(), Pages::new(100));
 }
 
-/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
+/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
+/// address outside.
 #[test]
 fn defect_12_a_huge_alignment_wraps_to_no_place() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         let mut bitmap = bitmap(first, pages);
         for log2 in [26, 50, 51] {
-            assert_eq!(allocate(&mut bitmap, 1, 1 << log2), None, "{first:#x}, alignment 2^{log2} pages");
+            assert_eq!(
+                allocate(&mut bitmap, 1, 1 << log2),
+                None,
+                "{first:#x}, alignment 2^{log2} pages"
+            );
         }
     }
     assert_eq!(allocate(&mut bitmap(top / 2, 8), 1, 1 << 51), Some(top / 2));
@@ -134,7 +147,10 @@ fn books_that_disagree_are_found_by_check() {
         harm(&mut bitmap);
         bitmap.check().unwrap_err()
     };
-    assert!(broken(|bitmap| assert!(bitmap.pages.give(1000, 1001).is_some())).starts_with("invariant 3"));
+    assert!(
+        broken(|bitmap| assert!(bitmap.pages.give(1000, 1001).is_some()))
+            .starts_with("invariant 3")
+    );
     assert!(broken(|bitmap| assert!(bitmap.longest.lower(0, 1))).starts_with("invariant 4"));
     let forgotten = broken(|bitmap| {
         bitmap.keep_reach(Grid::new(0, 4)).unwrap();

@@ -1,12 +1,13 @@
-//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is, also
-//! from certain pages on.
+//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is,
+//! also from certain pages on.
 //!
 //! In all masks bit `i` is the word's page `i`, and is set for a free page.
 
 /// The first bits of all runs of `length` set bits, 1 to 64. (Bits from the top on come in as 0.)
 #[inline]
 pub(crate) fn runs_of(length: u64, bits: u64) -> u64 {
-    // While `runs` has the first bits of all runs of `done`, where one of those follows another begins one of their sum.
+    // While `runs` has the first bits of all runs of `done`, where one of those follows another
+    // begins one of their sum.
     let (mut runs, mut done) = (bits, 1);
     while done < length {
         let step = done.min(length - done);
@@ -24,7 +25,8 @@ pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     let eights = fours & fours >> 4;
     let sixteens = eights & eights >> 8;
     let halves = sixteens & sixteens >> 16;
-    // The length in binary: `runs` has those of `starts` from which a run of `length` goes on, which grows as far as one remains.
+    // The length in binary: `runs` has those of `starts` from which a run of `length` goes on,
+    // which grows as far as one remains.
     let (mut runs, mut length) = (starts, 0);
     for (step, more) in
         [(32, halves), (16, sixteens), (8, eights), (4, fours), (2, twos), (1, bits), (1, bits)]
@@ -37,10 +39,12 @@ pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     length
 }
 
-/// The bits that are multiples of 1, 2, 4 and so on: all ones, divided by as many as the power of two.
+/// The bits that are multiples of 1, 2, 4 and so on: all ones, divided by as many as the power of
+/// two.
 const MULTIPLES: [u64; 7] = [!0, !0 / 0x3, !0 / 0xf, !0 / 0xff, !0 / 0xffff, !0 / 0xffff_ffff, 1];
 
-/// The bits of the pages that are multiples of `alignment`, a power of two, in a word that begins at absolute page `first`.
+/// The bits of the pages that are multiples of `alignment`, a power of two, in a word that begins
+/// at absolute page `first`.
 #[inline]
 pub(crate) fn aligned(first: u64, alignment: u64) -> u64 {
     let offset = first.wrapping_neg() & (alignment - 1);
@@ -57,7 +61,8 @@ mod tests {
             let random = (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             random | random.rotate_left(i as u32 % 23) | random.rotate_left(7)
         });
-        let runs = (0..64).flat_map(|from| (from..64).map(move |to| (!0 << from) & (!0 >> (63 - to))));
+        let runs =
+            (0..64).flat_map(|from| (from..64).map(move |to| (!0 << from) & (!0 >> (63 - to))));
         scattered.chain(runs).flat_map(|word| [word, !word])
     }
 
@@ -69,8 +74,9 @@ mod tests {
     fn runs_of_a_length_begin_where_so_many_bits_follow() {
         for word in words() {
             for length in [1, 2, 3, 5, 8, 31, 32, 33, 63, 64] {
-                let expected =
-                    (0..64).filter(|bit| run_at(word, *bit) >= length).fold(0, |all, bit| all | 1 << bit);
+                let expected = (0..64)
+                    .filter(|bit| run_at(word, *bit) >= length)
+                    .fold(0, |all, bit| all | 1 << bit);
                 assert_eq!(runs_of(length, word), expected, "{length} in {word:#b}");
             }
         }
@@ -80,8 +86,13 @@ mod tests {
     fn the_longest_run_is_as_long_as_any() {
         for word in words() {
             for starts in [!0, 1, 1 << 63, aligned(0, 4), aligned(3, 8), aligned(0, 64)] {
-                let lengths = (0..64).filter(|bit| starts >> bit & 1 != 0).map(|bit| run_at(word, bit));
-                assert_eq!(Some(longest_run(starts, word)), lengths.max(), "{starts:#b} in {word:#b}");
+                let lengths =
+                    (0..64).filter(|bit| starts >> bit & 1 != 0).map(|bit| run_at(word, bit));
+                assert_eq!(
+                    Some(longest_run(starts, word)),
+                    lengths.max(),
+                    "{starts:#b} in {word:#b}"
+                );
             }
         }
     }

@@ -1,15 +1,15 @@
-//! What the allocators are built on: a set of numbers below a fixed limit, as a tree of bits ([`BitTree`]), and a number for
-//! each of many places, under a tree of maxima ([`Maxima`]).
+//! What the allocators are built on: a set of numbers below a fixed limit, as a tree of bits
+//! ([`BitTree`]), and a number for each of many places, under a tree of maxima ([`Maxima`]).
 //!
 //! The rest of this text is about the set.
 //!
 //! # Structure
 //!
-//! Level 0 has a bit for each number, in words of 64. Every further level has a bit for each word of the level
-//! below it, up to a level of one word. The levels lie one behind the other in one vector, level 0 first,
-//! so that asking for a number needs no offset. This is the 64-ary form of the tree of van Emde Boas,
-//! *Preserving order in a forest in less than logarithmic time* (1975), cut down to the operations
-//! that machines have instructions for.
+//! Level 0 has a bit for each number, in words of 64. Every further level has a bit for each word
+//! of the level below it, up to a level of one word. The levels lie one behind the other in one
+//! vector, level 0 first, so that asking for a number needs no offset. This is the 64-ary form of
+//! the tree of van Emde Boas, *Preserving order in a forest in less than logarithmic time* (1975),
+//! cut down to the operations that machines have instructions for.
 //!
 //! # Invariants
 //!
@@ -20,10 +20,10 @@
 //!
 //! # Cost
 //!
-//! A bit and 1/63 for each number. Every operation on one number, and every search, takes at most one word a level:
-//! 3 of them for 2^18 numbers (a gigabyte of pages), 6 for 2^36, which is the largest limit. An operation on
-//! a range takes 1/64 of the range's length more. A new set is zeroed memory from the system,
-//! so a large set costs memory only where it was touched.
+//! A bit and 1/63 for each number. Every operation on one number, and every search, takes at most
+//! one word a level: 3 of them for 2^18 numbers (a gigabyte of pages), 6 for 2^36, which is the
+//! largest limit. An operation on a range takes 1/64 of the range's length more. A new set is
+//! zeroed memory from the system, so a large set costs memory only where it was touched.
 #![forbid(unsafe_code)]
 
 mod maxima;
@@ -48,8 +48,8 @@ pub struct BitTree {
 #[error("{0} bits of bookkeeping are more than this host can hold")]
 pub struct TooLarge(pub u64);
 
-/// A vector of `count` numbers, all 0. Where it is large it is the system's own zeroed pages: what isn't touched costs no
-/// memory.
+/// A vector of `count` numbers, all 0. Where it is large it is the system's own zeroed pages: what
+/// isn't touched costs no memory.
 ///
 /// # Errors
 ///
@@ -57,8 +57,8 @@ pub struct TooLarge(pub u64);
 pub fn zeroed<T: Copy + Default>(count: u64) -> Result<Vec<T>, TooLarge> {
     let too_large = TooLarge(count.saturating_mul(size_of::<T>() as u64 * 8));
     let count = usize::try_from(count).map_err(|_| too_large)?;
-    // `vec!` is the only safe way to the system's zeroed pages and ends the process when it gets none: so
-    // ask first in the way that can be refused.
+    // `vec!` is the only safe way to the system's zeroed pages and ends the process when it gets
+    // none: so ask first in the way that can be refused.
     Vec::<T>::new().try_reserve_exact(count).map_err(|_| too_large)?;
     Ok(vec![T::default(); count])
 }
@@ -170,7 +170,8 @@ impl BitTree {
         }
     }
 
-    /// Adds the numbers of word `index` that are in `mask`, which is not 0. Answers whether the set was empty before.
+    /// Adds the numbers of word `index` that are in `mask`, which is not 0. Answers whether the set
+    /// was empty before.
     #[inline]
     fn insert_in_word(&mut self, index: u64, mask: u64) -> bool {
         let word = &mut self.words[at(index)];
@@ -193,8 +194,8 @@ impl BitTree {
         true
     }
 
-    /// Takes the numbers of word `index` away that are in `mask`. If one of them was in the set, this answers whether the
-    /// set is empty now.
+    /// Takes the numbers of word `index` away that are in `mask`. If one of them was in the set,
+    /// this answers whether the set is empty now.
     #[inline]
     fn remove_in_word(&mut self, index: u64, mask: u64) -> bool {
         let word = &mut self.words[at(index)];
@@ -245,7 +246,8 @@ impl BitTree {
         }
     }
 
-    /// Where the numbers in the set that follow each other from `from` on end: at `to` or before. Takes a step for 64.
+    /// Where the numbers in the set that follow each other from `from` on end: at `to` or before.
+    /// Takes a step for 64.
     #[inline]
     pub fn run_end(&self, from: u64, to: u64) -> u64 {
         let mut number = from;
@@ -259,7 +261,8 @@ impl BitTree {
         to
     }
 
-    /// Where the numbers in the set that follow each other up to `to - 1` begin: at `from` or above. Takes a step for 64.
+    /// Where the numbers in the set that follow each other up to `to - 1` begin: at `from` or
+    /// above. Takes a step for 64.
     #[inline]
     pub fn run_start(&self, from: u64, to: u64) -> u64 {
         let mut end = to;
@@ -355,7 +358,9 @@ impl BitTree {
         for level in 1..self.levels {
             let below = &self.words[self.starts[level - 1]..self.starts[level]];
             let summary = &self.words[self.starts[level]..self.starts[level + 1]];
-            for (index, bit) in (0..summary.len() * 64).map(|i| (i, summary[i / 64] >> (i % 64) & 1 != 0)) {
+            for (index, bit) in
+                (0..summary.len() * 64).map(|i| (i, summary[i / 64] >> (i % 64) & 1 != 0))
+            {
                 if bit != below.get(index).is_some_and(|word| *word != 0) {
                     return Err(format!("invariant 1: bit {index} of level {level} is {bit}"));
                 }
@@ -365,7 +370,10 @@ impl BitTree {
             0 => Ok(()),
             used => match self.word(self.limit >> 6) >> used {
                 0 => Ok(()),
-                _ => Err(format!("invariant 2: a number from the limit {} on is in the set", self.limit)),
+                _ => Err(format!(
+                    "invariant 2: a number from the limit {} on is in the set",
+                    self.limit
+                )),
             },
         }
     }

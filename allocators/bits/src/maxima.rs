@@ -1,4 +1,5 @@
-//! A number for each of many places, under a tree of maxima: leads to the next place whose number is large enough.
+//! A number for each of many places, under a tree of maxima: leads to the next place whose number
+//! is large enough.
 
 use crate::{TooLarge, at, zeroed};
 
@@ -13,12 +14,12 @@ type Node = [u32; WIDTH as usize];
 
 /// A number for each place from 0 to a fixed limit, all 0 at first.
 ///
-/// Every operation takes at most one node for each level: 5 of them for 2^20 places. The numbers take 4 bytes for each place,
-/// and a fifteenth more for the levels above.
+/// Every operation takes at most one node for each level: 5 of them for 2^20 places. The numbers
+/// take 4 bytes for each place, and a fifteenth more for the levels above.
 #[derive(Clone, Debug)]
 pub struct Maxima {
-    /// Level 0 holds the numbers; number `i` of a further level is the maximum of node `i` of the level below; the last level
-    /// is one node.
+    /// Level 0 holds the numbers; number `i` of a further level is the maximum of node `i` of the
+    /// level below; the last level is one node.
     nodes: Vec<Node>,
     /// Where each level begins in `nodes`, and where the last one ends.
     starts: Vec<usize>,
@@ -94,7 +95,8 @@ impl Maxima {
         }
     }
 
-    /// The lowest place from `from` on, which may be anything, with a number of at least `least`, which is not 0.
+    /// The lowest place from `from` on, which may be anything, with a number of at least `least`,
+    /// which is not 0.
     pub fn next(&self, from: u64, least: u32) -> Option<u64> {
         let mut place = from;
         for (level, pair) in self.starts.windows(2).enumerate() {
@@ -118,7 +120,8 @@ impl Maxima {
         Some(index)
     }
 
-    /// Verifies that every number above level 0 is the maximum of the node below it; takes a step for each number.
+    /// Verifies that every number above level 0 is the maximum of the node below it; takes a step
+    /// for each number.
     ///
     /// # Errors
     ///
@@ -130,7 +133,9 @@ impl Maxima {
                 let above = self.nodes[self.starts[level] + at(index >> SHIFT)][within(index)];
                 if above != maximum(node) {
                     let level = level - 1;
-                    return Err(format!("above node {index} of level {level}, {node:?}, stands {above}"));
+                    return Err(format!(
+                        "above node {index} of level {level}, {node:?}, stands {above}"
+                    ));
                 }
             }
         }
@@ -161,10 +166,15 @@ mod tests {
                 }
                 maxima.check().unwrap();
                 assert_eq!(maxima.get(place), *kept);
-                let (from, least) = ((random >> 40) % (places + 9), (random >> 20) as u32 % 255 + 1);
+                let (from, least) =
+                    ((random >> 40) % (places + 9), (random >> 20) as u32 % 255 + 1);
                 let expected =
                     (0..).zip(&numbers).find(|(place, number)| *place >= from && **number >= least);
-                assert_eq!(maxima.next(from, least), expected.map(|(place, _)| place), "{places} places");
+                assert_eq!(
+                    maxima.next(from, least),
+                    expected.map(|(place, _)| place),
+                    "{places} places"
+                );
             }
             assert_eq!(maxima.next(u64::MAX, 1), None);
         }

@@ -1,4 +1,5 @@
-//! The free blocks of a region: which there are, how they split, how they merge, and what runs they form.
+//! The free blocks of a region: which there are, how they split, how they merge, and what runs they
+//! form.
 //!
 //! All page numbers are absolute. The invariants are the crate's.
 
@@ -32,8 +33,8 @@ impl Block {
 struct Order {
     /// Each by its number among all blocks of this order, less `base`.
     blocks: BitTree,
-    /// Even, and with room for an even count, so that the buddy of every block that lies in the region has a
-    /// number in the set: the same but for the last bit.
+    /// Even, and with room for an even count, so that the buddy of every block that lies in the
+    /// region has a number in the set: the same but for the last bit.
     base: u64,
 }
 
@@ -58,7 +59,8 @@ impl Blocks {
         };
         let orders = (0..=max_order).map(order).collect::<Result<Vec<_>, _>>()?;
         let mut all = Blocks { region, orders, max_order, nonempty: 0 };
-        // Of the largest order there may be many, if it was limited; of the others there are two at most.
+        // Of the largest order there may be many, if it was limited; of the others there are two at
+        // most.
         let (from, to) = (first.next_multiple_of(1 << max_order), end >> max_order << max_order);
         all.insert_parts(first, from);
         all.insert_parts(to, end);
@@ -98,7 +100,8 @@ impl Blocks {
         }
     }
 
-    /// Makes the pages from `first` to `end` free that are known to have no free buddy outside of them.
+    /// Makes the pages from `first` to `end` free that are known to have no free buddy outside of
+    /// them.
     pub(crate) fn insert_parts(&mut self, mut first: u64, end: u64) {
         while first < end {
             let block = Block::between(first, end, self.max_order);
@@ -152,7 +155,8 @@ impl Blocks {
 
     /// Whether the first part of `range` is one of the free blocks.
     pub(crate) fn has_part_of(&self, range: PageRange) -> bool {
-        let Block { first, order } = Block::between(range.first_page(), range.end_page(), self.max_order);
+        let Block { first, order } =
+            Block::between(range.first_page(), range.end_page(), self.max_order);
         self.contains(first, order)
     }
 
@@ -189,12 +193,14 @@ impl Blocks {
     /// The lowest free block of `order` that begins at `page` or above.
     fn next_block(&self, page: u64, order: u32) -> Option<Block> {
         let Order { blocks, base } = &self.orders[order as usize];
-        let number = blocks.next((page >> order) + u64::from(page.trailing_zeros() < order) - base)?;
+        let number =
+            blocks.next((page >> order) + u64::from(page.trailing_zeros() < order) - base)?;
         Some(Block { first: (number + base) << order, order })
     }
 
-    /// The runs that have a block of order `lowest_order` or above; first those with blocks of the largest order, from
-    /// the lowest address up. A run with blocks of several orders comes once for each.
+    /// The runs that have a block of order `lowest_order` or above; first those with blocks of the
+    /// largest order, from the lowest address up. A run with blocks of several orders comes once
+    /// for each.
     pub(crate) fn runs(&self, lowest_order: u32) -> impl Iterator<Item = PageRange> {
         let orders = (lowest_order.min(self.max_order)..=self.max_order).rev();
         let nonempty = orders.filter(|order| self.nonempty >> order & 1 != 0);
@@ -212,7 +218,8 @@ impl Blocks {
     /// Visits all runs in ascending order of address.
     pub(crate) fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
         let first_page = self.region.first_page();
-        let mut upcoming: Vec<_> = (0..=self.max_order).map(|k| self.next_block(first_page, k)).collect();
+        let mut upcoming: Vec<_> =
+            (0..=self.max_order).map(|k| self.next_block(first_page, k)).collect();
         while let Some(block) = upcoming.iter().flatten().min_by_key(|block| block.first) {
             let (first, end) = (block.first, self.free_to(block.first));
             visit(PageRange::from_pages(first, end - first));
@@ -240,7 +247,10 @@ impl Blocks {
                 let end = blocks.run_end(first, blocks.limit());
                 let span = PageRange::from_pages((first + base) << order, (end - first) << order);
                 if !span.within(self.region) {
-                    return Err(format!("invariant 3: {span}, order {order}, is not in {}", self.region));
+                    return Err(format!(
+                        "invariant 3: {span}, order {order}, is not in {}",
+                        self.region
+                    ));
                 }
                 if order < self.max_order && end - first > 1 + first % 2 {
                     return Err(format!(

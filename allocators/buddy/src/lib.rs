@@ -1,19 +1,21 @@
 //! Buddy: power-of-two blocks that split and merge.
 //!
-//! Knowlton's buddy system (*A fast storage allocator*, 1965), over addresses instead of memory, and without its
-//! waste: a chunk takes exactly its pages, whatever their number.
+//! Knowlton's buddy system (*A fast storage allocator*, 1965), over addresses instead of memory,
+//! and without its waste: a chunk takes exactly its pages, whatever their number.
 //!
 //! # Words
 //!
-//! A *block* of order `k` is 2^k pages that begin at a multiple of 2^k, counted in absolute page numbers, so
-//! that a block's alignment is its address's. Its *buddy* is the other half of the block of order `k + 1`
-//! that it lies in. A *run* is free blocks one behind the other, as many as there are: a hole. The *parts* of a range
-//! are the fewest blocks that make it up; any range of `n` pages has at most two of each order.
+//! A *block* of order `k` is 2^k pages that begin at a multiple of 2^k, counted in absolute page
+//! numbers, so that a block's alignment is its address's. Its *buddy* is the other half of the
+//! block of order `k + 1` that it lies in. A *run* is free blocks one behind the other, as many as
+//! there are: a hole. The *parts* of a range are the fewest blocks that make it up; any range of
+//! `n` pages has at most two of each order.
 //!
 //! # Structures
 //!
-//! For each order one set of numbers, a tree of bits ([`BitTree`]): the free blocks of that order, each by its place
-//! in the region. A word has a bit for each order that has a free block. Nothing is kept of live chunks.
+//! For each order one set of numbers, a tree of bits ([`BitTree`]): the free blocks of that order,
+//! each by its place in the region. A word has a bit for each order that has a free block. Nothing
+//! is kept of live chunks.
 //!
 //! # Invariants
 //!
@@ -23,28 +25,29 @@
 //! 2. Bit `k` of the word is set iff there is a free block of order `k`.
 //! 3. Every free block lies in the region.
 //! 4. No two free blocks share a page.
-//! 5. No two free blocks are buddies, below the largest order: they would have merged. So every run is as
-//!    few blocks as it can be, its parts.
+//! 5. No two free blocks are buddies, below the largest order: they would have merged. So every run
+//!    is as few blocks as it can be, its parts.
 //!
 //! # How it works
 //!
-//! *Allocate* takes the lowest order of which any one block holds request and alignment, of that order the
-//! block at the lowest address, of that block the first pages; the rest goes back as its parts. If there is
-//! no such block, the place must be in a run of several. A run of `n` pages has a block of more
-//! than `n / 4`, so runs are looked up by their blocks of the few orders that come into question, from
-//! the largest order down and the lowest address up. No more than [`RUNS`] are looked at, so a request may be
-//! refused though a run further on would hold it; [`largest_hole`](Allocator::largest_hole) looks at the same
-//! runs, and what it names is what can be had.
+//! *Allocate* takes the lowest order of which any one block holds request and alignment, of that
+//! order the block at the lowest address, of that block the first pages; the rest goes back as its
+//! parts. If there is no such block, the place must be in a run of several. A run of `n` pages has
+//! a block of more than `n / 4`, so runs are looked up by their blocks of the few orders that come
+//! into question, from the largest order down and the lowest address up. No more than [`RUNS`] are
+//! looked at, so a request may be refused though a run further on would hold it;
+//! [`largest_hole`](Allocator::largest_hole) looks at the same runs, and what it names is what can
+//! be had.
 //!
-//! *Free* gives the chunk's parts back, each of which merges with its buddy as far up as that is free. *Adopt*
-//! takes any free range out of its blocks.
+//! *Free* gives the chunk's parts back, each of which merges with its buddy as far up as that is
+//! free. *Adopt* takes any free range out of its blocks.
 //!
 //! # Cost
 //!
-//! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6 words): allocate
-//! and free take O(o + h) steps where a request is a power of two, O(o h) else; with runs to look at,
-//! up to [`RUNS`] times O(o^2) more. None of it depends on the number of chunks. Memory is about 2 bits
-//! a page, and of that only what was touched.
+//! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6
+//! words): allocate and free take O(o + h) steps where a request is a power of two, O(o h) else;
+//! with runs to look at, up to [`RUNS`] times O(o^2) more. None of it depends on the number of
+//! chunks. Memory is about 2 bits a page, and of that only what was touched.
 //!
 //! # Parameters
 //!
@@ -55,26 +58,26 @@
 //!
 //! # What it leaves out
 //!
-//! Records of chunks: one that is freed twice is noticed as long as the first of its parts has not merged. Whoever may
-//! free twice keeps such records anyway.
+//! Records of chunks: one that is freed twice is noticed as long as the first of its parts has not
+//! merged. Whoever may free twice keeps such records anyway.
 //!
-//! Packing: a chunk is put where a block has to be split the least, not where a hole fits best, and free
-//! neighbours that aren't buddies stay apart. Where that matters best fit serves better. There is no lazy merging:
-//! with bits, a merge costs about as much as deciding against it.
+//! Packing: a chunk is put where a block has to be split the least, not where a hole fits best, and
+//! free neighbours that aren't buddies stay apart. Where that matters best fit serves better. There
+//! is no lazy merging: with bits, a merge costs about as much as deciding against it.
 #![forbid(unsafe_code)]
 
 mod blocks;
 
 use blocks::Blocks;
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
-    Request, Tag,
+    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+    Placement, Request, Tag,
 };
 #[cfg(doc)]
 use cma_bits::BitTree;
 
-/// The most runs that one request looks at. In regions nearly full, four times as many save one refusal in ten at best, and
-/// double the time of the average request.
+/// The most runs that one request looks at. In regions nearly full, four times as many save one
+/// refusal in ten at best, and double the time of the average request.
 pub const RUNS: usize = 16;
 
 /// The largest order that `max-order` takes: no region has more than 2^52 pages.
@@ -97,7 +100,8 @@ impl Buddy {
     }
 }
 
-/// The lowest multiple of `alignment` from page `page` on. Both are at most 2^52, so this can't wrap.
+/// The lowest multiple of `alignment` from page `page` on. Both are at most 2^52, so this can't
+/// wrap.
 fn align_up(page: u64, alignment: Alignment) -> u64 {
     let mask = alignment.pages().get() - 1;
     (page + mask) & !mask
@@ -116,17 +120,22 @@ impl Allocator for Buddy {
             None => MAX_ORDER,
             Some(order) => {
                 u32::try_from(order).ok().filter(|order| *order <= MAX_ORDER).ok_or_else(|| {
-                    let reason = format!("parameter \"max-order\" takes 0 to {MAX_ORDER}, found \"{order}\"");
+                    let reason = format!(
+                        "parameter \"max-order\" takes 0 to {MAX_ORDER}, found \"{order}\""
+                    );
                     InitError::new(reason)
                 })?
             }
         };
         params.finish()?;
         if region.pages() == Pages::ZERO || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
-            return Err(InitError::new(format!("the region {region} is no part of an address space")));
+            return Err(InitError::new(format!(
+                "the region {region} is no part of an address space"
+            )));
         }
-        let free = Blocks::new(region, max_order)
-            .map_err(|reason| InitError::new(format!("the region {region} is too large: {reason}")))?;
+        let free = Blocks::new(region, max_order).map_err(|reason| {
+            InitError::new(format!("the region {region} is too large: {reason}"))
+        })?;
         Ok(Buddy { free })
     }
 
@@ -148,7 +157,10 @@ impl Allocator for Buddy {
     #[inline]
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let range = chunk.range;
-        if range.pages() == Pages::ZERO || !range.within(self.free.region()) || self.free.has_part_of(range) {
+        if range.pages() == Pages::ZERO
+            || !range.within(self.free.region())
+            || self.free.has_part_of(range)
+        {
             return Err(NotMine);
         }
         self.free.give(range);
@@ -160,7 +172,10 @@ impl Allocator for Buddy {
             return Err(CannotAdopt::new("there is no page in the range"));
         }
         if !range.within(self.free.region()) {
-            return Err(CannotAdopt::new(format!("{range} is not inside the region {}", self.free.region())));
+            return Err(CannotAdopt::new(format!(
+                "{range} is not inside the region {}",
+                self.free.region()
+            )));
         }
         let free_to = self.free.free_to(range.first_page());
         if free_to < range.end_page() {
@@ -175,8 +190,8 @@ impl Allocator for Buddy {
     }
 
     fn largest_hole(&self) -> Pages {
-        // The run with the largest block has at least its pages, and a run whose largest block is two orders
-        // below has fewer.
+        // The run with the largest block has at least its pages, and a run whose largest block is
+        // two orders below has fewer.
         let Some(order) = self.free.largest_order() else { return Pages::ZERO };
         let runs = self.free.runs(order.saturating_sub(1)).take(RUNS);
         runs.map(PageRange::pages).max().unwrap_or(Pages::ZERO)

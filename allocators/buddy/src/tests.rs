@@ -1,4 +1,5 @@
-//! What the conformance suite can't say: where exactly blocks are split and merged, and what `check` finds.
+//! What the conformance suite can't say: where exactly blocks are split and merged, and what
+//! `check` finds.
 
 use super::{Buddy, RUNS};
 use cma_api::{Alignment, Allocator, Asker, NotMine, PageRange, Pages, Placement, Request, Tag};
@@ -20,7 +21,8 @@ fn allocate(buddy: &mut Buddy, pages: u64, alignment_in_pages: u64) -> Option<u6
 }
 
 fn free(buddy: &mut Buddy, first: u64, pages: u64) -> Result<(), NotMine> {
-    let answer = buddy.free(Placement { range: PageRange::from_pages(first, pages), tag: Tag::default() });
+    let answer =
+        buddy.free(Placement { range: PageRange::from_pages(first, pages), tag: Tag::default() });
     buddy.check().unwrap();
     answer
 }
@@ -56,7 +58,8 @@ fn a_region_that_is_no_power_of_two_can_be_filled_by_one_chunk() {
 fn a_request_goes_where_least_is_split() {
     let mut buddy = buddy(0, 64, "");
     buddy.adopt(PageRange::from_pages(18, 2)).unwrap();
-    // Free are now a block of 16, one of 2, one of 4 and one of 8 about the two pages, and one of 32.
+    // Free are now a block of 16, one of 2, one of 4 and one of 8 about the two pages, and one
+    // of 32.
     assert_eq!(allocate(&mut buddy, 3, 1), Some(20));
     assert_eq!(allocate(&mut buddy, 1, 1), Some(23));
     assert_eq!(allocate(&mut buddy, 16, 16), Some(0));
@@ -118,7 +121,9 @@ fn parameters_that_are_no_order_are_refused() {
 fn a_region_too_large_for_the_books_is_refused() {
     let whole = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
     assert!(Buddy::new(whole, "").unwrap_err().to_string().contains("too large"));
-    for region in [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)] {
+    for region in
+        [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)]
+    {
         assert!(Buddy::new(region, "").unwrap_err().to_string().contains("no part"));
     }
 }
@@ -136,14 +141,19 @@ fn what_is_free_or_outside_is_not_mine() {
     assert_eq!(holes(&buddy), [(16, 3), (20, 12)]);
 }
 
-/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
+/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
+/// address outside.
 #[test]
 fn defect_12_a_huge_alignment_wraps_to_no_place() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         let mut buddy = buddy(first, pages, "");
         for log2 in [26, 50, 51] {
-            assert_eq!(allocate(&mut buddy, 1, 1 << log2), None, "{first:#x}, alignment 2^{log2} pages");
+            assert_eq!(
+                allocate(&mut buddy, 1, 1 << log2),
+                None,
+                "{first:#x}, alignment 2^{log2} pages"
+            );
         }
     }
     assert_eq!(allocate(&mut buddy(top / 2, 8, ""), 1, 1 << 51), Some(top / 2));

@@ -7,12 +7,12 @@ use crate::nodes::{Node, Nodes, SENTINEL};
 /// log2 of the classes that a power of two of sizes is divided into: one word of bits.
 const DIVISION: u32 = 6;
 
-/// Words of bits: one for each power of two from 2^6 up to 2^30, one for the sizes below, and one that stays
-/// empty, so that a search may begin above the largest class.
+/// Words of bits: one for each power of two from 2^6 up to 2^30, one for the sizes below, and one
+/// that stays empty, so that a search may begin above the largest class.
 const WORDS: usize = 27;
 
-/// Sizes of holes that are treated alike: up to 127 pages one size, from there on a 64th of a power of two of them. Numbered
-/// in ascending order, so that the lowest class is the first.
+/// Sizes of holes that are treated alike: up to 127 pages one size, from there on a 64th of a power
+/// of two of them. Numbered in ascending order, so that the lowest class is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Class(u32);
 
@@ -28,7 +28,8 @@ impl Class {
     #[inline]
     pub(crate) fn of_at_least(pages: u32) -> Self {
         let shift = Self::shift(pages);
-        // Rounded up to the next power of two the quotient is 2^7, and the sum is the next power's first class.
+        // Rounded up to the next power of two the quotient is 2^7, and the sum is the next power's
+        // first class.
         Class((shift << DIVISION) + ((pages + (1 << shift) - 1) >> shift))
     }
 
@@ -144,17 +145,24 @@ impl Classes {
             while index != SENTINEL {
                 let node = nodes.get(index);
                 if nodes.is_taken(index) || Class::of(node.pages) != class || listed == holes {
-                    return Err(format!("invariant 4: node {index}, {node:?}, is in the list of {class:?}"));
+                    return Err(format!(
+                        "invariant 4: node {index}, {node:?}, is in the list of {class:?}"
+                    ));
                 }
                 if prev != SENTINEL && node.prev != prev {
-                    return Err(format!("invariant 4: node {index} is behind {prev} and says {}", node.prev));
+                    return Err(format!(
+                        "invariant 4: node {index} is behind {prev} and says {}",
+                        node.prev
+                    ));
                 }
                 listed += 1;
                 (prev, index) = (index, node.next);
             }
             let bit = self.words[class.word()] >> class.bit() & 1 != 0;
             if bit != (first != SENTINEL) {
-                return Err(format!("invariant 5: the bit of {class:?} is {bit}, its first hole {first}"));
+                return Err(format!(
+                    "invariant 5: the bit of {class:?} is {bit}, its first hole {first}"
+                ));
             }
         }
         if listed != holes {
@@ -163,7 +171,9 @@ impl Classes {
         for (word, bits) in self.words.iter().enumerate() {
             let bit = self.summary >> word & 1 != 0;
             if bit != (*bits != 0) {
-                return Err(format!("invariant 5: the bit of word {word} is {bit}, the word {bits:#x}"));
+                return Err(format!(
+                    "invariant 5: the bit of word {word} is {bit}, the word {bits:#x}"
+                ));
             }
         }
         Ok(())
@@ -193,9 +203,13 @@ mod tests {
     fn every_hole_of_a_class_that_is_high_enough_is_large_enough() {
         for pages in sizes() {
             let enough = Class::of_at_least(pages);
-            // The class of what is a page less: only if a whole class fits between is the answer higher than need be.
+            // The class of what is a page less: only if a whole class fits between is the answer
+            // higher than need be.
             let below = Class::of(pages - 1);
-            assert!(Class::of(pages) <= enough && below < enough && enough.0 - below.0 <= 1, "{pages} pages");
+            assert!(
+                Class::of(pages) <= enough && below < enough && enough.0 - below.0 <= 1,
+                "{pages} pages"
+            );
             assert!(enough.word() < WORDS);
         }
     }

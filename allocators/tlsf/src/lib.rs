@@ -1,61 +1,69 @@
 //! TLSF: two-level segregated fit, where every request takes a bounded number of steps.
 //!
-//! The allocator of Masmano, Ripoll, Crespo and Real (*TLSF: a new dynamic memory allocator for real-time systems*, ECRTS 2004),
-//! with its books beside the memory instead of in it, and with alignment. It is for those who have to say beforehand how
-//! long a request takes: no operation that serves one depends on how many chunks or holes there are, and after
-//! initialising none takes memory from the heap or gives any back.
+//! The allocator of Masmano, Ripoll, Crespo and Real (*TLSF: a new dynamic memory allocator for
+//! real-time systems*, ECRTS 2004), with its books beside the memory instead of in it, and with
+//! alignment. It is for those who have to say beforehand how long a request takes: no operation
+//! that serves one depends on how many chunks or holes there are, and after initialising none takes
+//! memory from the heap or gives any back.
 //!
 //! # Words
 //!
 //! Pages are counted from the region's start, so 32 bits are enough for regions of less than 8 TiB.
 //!
-//! A *node* is a chunk or a hole: where it starts, its pages, its neighbours in address order. A *class* is a range of sizes
-//! that are treated alike: one size up to 127 pages, from there on a 64th of a power of two of them. A class is
-//! *sure* for a request if every hole in it holds the request.
+//! A *node* is a chunk or a hole: where it starts, its pages, its neighbours in address order. A
+//! *class* is a range of sizes that are treated alike: one size up to 127 pages, from there on a
+//! 64th of a power of two of them. A class is *sure* for a request if every hole in it holds the
+//! request.
 //!
 //! # Structures
 //!
-//! - The nodes lie in one flat array and a chunk's tag is its node's number, so freeing searches nothing. A ring through
-//!   a sentinel links neighbours. Whether a node is a chunk is one bit in an array of its own: chunks mostly have
-//!   chunks beside them, and that is found out without fetching the neighbours.
-//! - Each class has a list of its holes, doubly linked through the nodes, the hole that was freed last in front.
-//! - Two levels of bits say which classes have holes: a word for each power of two, and a word of those. The lowest or
-//!   highest class with a hole is found with two counts of zeros.
+//! - The nodes lie in one flat array and a chunk's tag is its node's number, so freeing searches
+//!   nothing. A ring through a sentinel links neighbours. Whether a node is a chunk is one bit in
+//!   an array of its own: chunks mostly have chunks beside them, and that is found out without
+//!   fetching the neighbours.
+//! - Each class has a list of its holes, doubly linked through the nodes, the hole that was freed
+//!   last in front.
+//! - Two levels of bits say which classes have holes: a word for each power of two, and a word of
+//!   those. The lowest or highest class with a hole is found with two counts of zeros.
 //!
 //! # Invariants
 //!
 //! [`check`](Allocator::check) asserts them, by these numbers.
 //!
-//! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or overlap, and each knows
-//!    its neighbours.
+//! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or
+//!    overlap, and each knows its neighbours.
 //! 2. No two neighbours are holes.
 //! 3. Every other node that was ever in use is on the vacant list, has no pages and is not taken.
-//! 4. Each hole is in the list of its class, once, and nothing else is; each but the first of a list knows the one
-//!    before it.
+//! 4. Each hole is in the list of its class, once, and nothing else is; each but the first of a
+//!    list knows the one before it.
 //! 5. A class's bit is set iff its list is not empty, a word's bit iff the word is not 0.
-//! 6. As many nodes are taken as chunks are counted, never more than [the most](#parameters), and so never more nodes
-//!    in use than were reserved: between `n` chunks there are at most `n + 1` holes.
+//! 6. As many nodes are taken as chunks are counted, never more than [the most](#parameters), and
+//!    so never more nodes in use than were reserved: between `n` chunks there are at most `n + 1`
+//!    holes.
 //!
 //! # How it works
 //!
-//! *Allocate* looks at the first hole of a class and never at a second. First that of the class of the plain size,
-//! if it holds the chunk: so exact fits are found, also of a whole region. Then that of the lowest sure class, which does
-//! hold it: good fit, as the paper has it. What is left over in front or behind becomes holes.
+//! *Allocate* looks at the first hole of a class and never at a second. First that of the class of
+//! the plain size, if it holds the chunk: so exact fits are found, also of a whole region. Then
+//! that of the lowest sure class, which does hold it: good fit, as the paper has it. What is left
+//! over in front or behind becomes holes.
 //!
-//! With an alignment, the first hole of the lowest class that may hold the chunk comes first, because chunks of one kind leave
-//! holes that are aligned for their kind. Then that of the lowest class that is sure however its holes lie, for
-//! the size and the alignment together, less a page; if there is none, that of the highest. In the hole the chunk goes to
-//! the lowest aligned place; but when that leaves a gap in front, and the space behind the chunk is a multiple
-//! of the alignment, it goes to the end, so that one hole stays instead of two (section 4 of the specification).
+//! With an alignment, the first hole of the lowest class that may hold the chunk comes first,
+//! because chunks of one kind leave holes that are aligned for their kind. Then that of the lowest
+//! class that is sure however its holes lie, for the size and the alignment together, less a page;
+//! if there is none, that of the highest. In the hole the chunk goes to the lowest aligned place;
+//! but when that leaves a gap in front, and the space behind the chunk is a multiple of the
+//! alignment, it goes to the end, so that one hole stays instead of two (section 4 of the
+//! specification).
 //!
-//! So a request may be refused though a hole behind the first of its class, or one aligned by chance, would
-//! hold it. Looking at 4 or at 16 holes of each class instead of one made no difference that could be told
-//! from chance in how many are refused. For a page-aligned request the two rules leave one way to
-//! the truth: the most that can be had is the first hole of the highest class, and that is what
-//! [`largest_hole`](Allocator::largest_hole) says.
+//! So a request may be refused though a hole behind the first of its class, or one aligned by
+//! chance, would hold it. Looking at 4 or at 16 holes of each class instead of one made no
+//! difference that could be told from chance in how many are refused. For a page-aligned request
+//! the two rules leave one way to the truth: the most that can be had is the first hole of the
+//! highest class, and that is what [`largest_hole`](Allocator::largest_hole) says.
 //!
-//! *Free* merges a chunk with the holes beside it at once. *Adopt* is allocate without a choice; it walks to its hole
-//! from the chunk adopted last.
+//! *Free* merges a chunk with the holes beside it at once. *Adopt* is allocate without a choice; it
+//! walks to its hole from the chunk adopted last.
 //!
 //! # Cost
 //!
@@ -72,17 +80,18 @@
 //! | initialise | no node but the first, but the lists are cleared and the system is asked for memory |
 //! | holes, check | no bound: all nodes |
 //!
-//! Memory is 24 bytes and a bit for each node, of which there are twice the most chunks and one, or one for each page of
-//! the region if that is fewer; and 7 KiB of lists and bits. All of it is reserved when initialising; an adoption that
-//! is refused allocates the text of the reason. Nodes are written when they are needed first, so that a generous
-//! number costs address space and not memory. Who can't afford a page fault then locks the process's memory, the
-//! future's too, before initialising (`mlockall`), as such a process does anyway, and says how many chunks
-//! it needs.
+//! Memory is 24 bytes and a bit for each node, of which there are twice the most chunks and one, or
+//! one for each page of the region if that is fewer; and 7 KiB of lists and bits. All of it is
+//! reserved when initialising; an adoption that is refused allocates the text of the reason. Nodes
+//! are written when they are needed first, so that a generous number costs address space and not
+//! memory. Who can't afford a page fault then locks the process's memory, the future's too, before
+//! initialising (`mlockall`), as such a process does anyway, and says how many chunks it needs.
 //!
 //! # Parameters
 //!
-//! `chunks=N`: at most N chunks are live at a time, adopted ones included; with N live every request is refused, and there is no
-//! largest hole. Without it there may be one for each page, up to [`DEFAULT_CHUNKS`].
+//! `chunks=N`: at most N chunks are live at a time, adopted ones included; with N live every
+//! request is refused, and there is no largest hole. Without it there may be one for each page, up
+//! to [`DEFAULT_CHUNKS`].
 //!
 //! # What it leaves out
 //!
@@ -96,12 +105,13 @@ mod nodes;
 
 use classes::{Class, Classes};
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
-    Request, Tag,
+    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+    Placement, Request, Tag,
 };
 use nodes::{Node, Nodes, SENTINEL};
 
-/// The most chunks in regions of at least as many pages, where the parameter `chunks` says nothing else.
+/// The most chunks in regions of at least as many pages, where the parameter `chunks` says nothing
+/// else.
 pub const DEFAULT_CHUNKS: u64 = 1 << 20;
 
 /// The most accesses to nodes that a page-aligned request takes.
@@ -113,7 +123,8 @@ pub const ALLOCATE_ALIGNED: u64 = 19;
 /// The most accesses to nodes that freeing a chunk takes.
 pub const FREE: u64 = 20;
 
-/// The most accesses to nodes that adopting takes, when chunks are adopted in ascending order in an empty region.
+/// The most accesses to nodes that adopting takes, when chunks are adopted in ascending order in an
+/// empty region.
 pub const ADOPT: u64 = 19;
 
 /// The TLSF allocator. See the [crate's text](crate) for how it works.
@@ -145,15 +156,19 @@ impl Allocator for Tlsf {
         let pages = match u32::try_from(region.pages().get()) {
             Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
             _ => {
-                let reason =
-                    format!("tlsf serves regions of a page or more and less than 8 TiB, not {region}");
+                let reason = format!(
+                    "tlsf serves regions of a page or more and less than 8 TiB, not {region}"
+                );
                 return Err(InitError::new(reason));
             }
         };
         if chunks == Some(0) {
-            return Err(InitError::new("parameter \"chunks\" takes a number from 1 up, found \"0\""));
+            return Err(InitError::new(
+                "parameter \"chunks\" takes a number from 1 up, found \"0\"",
+            ));
         }
-        let most = u32::try_from(chunks.unwrap_or(DEFAULT_CHUNKS)).map_or(pages, |most| most.min(pages));
+        let most =
+            u32::try_from(chunks.unwrap_or(DEFAULT_CHUNKS)).map_or(pages, |most| most.min(pages));
         let (mut nodes, hole) = Nodes::new(pages, Self::nodes_for(most, pages))
             .map_err(|_| InitError::new(format!("no memory for the books of {most} chunks")))?;
         let mut classes = Classes::new();
@@ -172,7 +187,8 @@ impl Allocator for Tlsf {
             let (index, hole) = self.find(pages).ok_or(NoRoom)?;
             (hole.start, self.carve(index, hole, hole.start, pages))
         } else {
-            let (index, hole, start) = self.find_aligned(pages, request.alignment()).ok_or(NoRoom)?;
+            let (index, hole, start) =
+                self.find_aligned(pages, request.alignment()).ok_or(NoRoom)?;
             (start, self.carve(index, hole, start, pages))
         };
         self.live += 1;
@@ -242,7 +258,8 @@ impl Allocator for Tlsf {
         if self.live == self.most {
             return Pages::ZERO;
         }
-        let highest = self.classes.highest().and_then(|class| self.classes.first(class, &self.nodes));
+        let highest =
+            self.classes.highest().and_then(|class| self.classes.first(class, &self.nodes));
         Pages::new(highest.map_or(0, |(_, hole)| u64::from(hole.pages)))
     }
 
@@ -253,7 +270,10 @@ impl Allocator for Tlsf {
             self.nodes.iter().partition(|&(index, _)| self.nodes.is_taken(index));
         self.classes.check(&self.nodes, holes.len())?;
         let reserved = Self::nodes_for(self.most, pages) as usize;
-        if chunks.len() != self.live as usize || self.live > self.most || self.nodes.used() > reserved {
+        if chunks.len() != self.live as usize
+            || self.live > self.most
+            || self.nodes.used() > reserved
+        {
             return Err(format!(
                 "invariant 6: {} chunks, {} counted, {} allowed; {} nodes, {reserved} reserved",
                 chunks.len(),
@@ -267,7 +287,8 @@ impl Allocator for Tlsf {
 }
 
 impl Tlsf {
-    /// As many nodes as `chunks` chunks and the holes between them can be, in a region of `pages` pages.
+    /// As many nodes as `chunks` chunks and the holes between them can be, in a region of `pages`
+    /// pages.
     fn nodes_for(chunks: u32, pages: u32) -> u32 {
         (2 * chunks + 1).min(pages)
     }
@@ -293,11 +314,17 @@ impl Tlsf {
             Some((index, hole, self.place(hole, pages, alignment)?))
         };
         first_of(self.classes.next(Class::of(pages))?).or_else(|| {
-            // No hole is larger than the region: what only a larger one were sure to hold is tried in the highest class.
+            // No hole is larger than the region: what only a larger one were sure to hold is tried
+            // in the highest class.
             let padded = u64::from(pages) + alignment.pages().get() - 1;
-            #[allow(clippy::cast_possible_truncation, reason = "a region has fewer than 2^31 pages")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "a region has fewer than 2^31 pages"
+            )]
             let padded = padded.min(self.region.pages().get()) as u32;
-            first_of(self.classes.next(Class::of_at_least(padded)).or_else(|| self.classes.highest())?)
+            first_of(
+                self.classes.next(Class::of_at_least(padded)).or_else(|| self.classes.highest())?,
+            )
         })
     }
 

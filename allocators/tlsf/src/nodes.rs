@@ -26,17 +26,19 @@ impl Node {
     }
 }
 
-/// The node that closes the neighbours to a ring. It counts as a chunk, so that no hole looks for neighbours past the
-/// region's ends. As a link in the list of a class it is none.
+/// The node that closes the neighbours to a ring. It counts as a chunk, so that no hole looks for
+/// neighbours past the region's ends. As a link in the list of a class it is none.
 pub(crate) const SENTINEL: u32 = 0;
 
 /// All nodes of a region, in one flat array whose memory is reserved at the start.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    /// Those that were ever in use. Invariant 6 keeps this, and `taken` with it, within its capacity.
+    /// Those that were ever in use. Invariant 6 keeps this, and `taken` with it, within its
+    /// capacity.
     nodes: Vec<Node>,
-    /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes. Apart from the nodes,
-    /// because a neighbour's bit is then most often in the nearest cache where the neighbour itself is not.
+    /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes.
+    /// Apart from the nodes, because a neighbour's bit is then most often in the nearest cache
+    /// where the neighbour itself is not.
     taken: Vec<u64>,
     /// The first of the vacant nodes, or [`SENTINEL`].
     vacant: u32,
@@ -46,13 +48,21 @@ pub(crate) struct Nodes {
 }
 
 impl Nodes {
-    /// One hole of `pages` pages, which is the node returned, and memory for `most` nodes besides the sentinel.
+    /// One hole of `pages` pages, which is the node returned, and memory for `most` nodes besides
+    /// the sentinel.
     pub(crate) fn new(pages: u32, most: u32) -> Result<(Self, u32), TryReserveError> {
         let count = most as usize + 1;
         let (mut nodes, mut taken) = (Vec::new(), Vec::new());
         nodes.try_reserve_exact(count)?;
         taken.try_reserve_exact(count.div_ceil(64))?;
-        nodes.push(Node { start: pages, pages: 0, below: SENTINEL, above: SENTINEL, prev: 0, next: 0 });
+        nodes.push(Node {
+            start: pages,
+            pages: 0,
+            below: SENTINEL,
+            above: SENTINEL,
+            prev: 0,
+            next: 0,
+        });
         taken.push(1);
         let mut nodes = Nodes {
             nodes,
@@ -93,7 +103,8 @@ impl Nodes {
     #[inline]
     pub(crate) fn chunk(&self, number: u64) -> Option<(u32, Node)> {
         let index = u32::try_from(number).ok()?;
-        let is_chunk = index != SENTINEL && (index as usize) < self.nodes.len() && self.is_taken(index);
+        let is_chunk =
+            index != SENTINEL && (index as usize) < self.nodes.len() && self.is_taken(index);
         is_chunk.then(|| (index, self.get(index)))
     }
 
@@ -161,8 +172,8 @@ impl Nodes {
         std::iter::successors(from(self.get(SENTINEL).above), move |(_, node)| from(node.above))
     }
 
-    /// The node that holds page `page` of the region, looked for from node `near` on, up or down. `near` may have become
-    /// vacant; then from the lowest on.
+    /// The node that holds page `page` of the region, looked for from node `near` on, up or down.
+    /// `near` may have become vacant; then from the lowest on.
     pub(crate) fn holding(&self, page: u32, near: u32) -> (u32, Node) {
         let (mut index, mut node) = (near, self.get(near));
         if node.pages == 0 {
@@ -182,19 +193,27 @@ impl Nodes {
         let (mut end, mut below, mut below_is_taken) = (0, SENTINEL, true);
         for (index, node) in self.iter() {
             let is_taken = self.is_taken(index);
-            if node.start != end || node.pages == 0 || node.below != below || node.pages > pages - end {
+            if node.start != end
+                || node.pages == 0
+                || node.below != below
+                || node.pages > pages - end
+            {
                 return Err(format!(
                     "invariant 1: node {index}, {node:?}, is not above node {below} at {end}"
                 ));
             }
             if !is_taken && !below_is_taken {
-                return Err(format!("invariant 2: nodes {below} and {index} are neighbouring holes"));
+                return Err(format!(
+                    "invariant 2: nodes {below} and {index} are neighbouring holes"
+                ));
             }
             (end, below, below_is_taken) = (node.end(), index, is_taken);
             linked += 1;
         }
         if end != pages || self.get(SENTINEL).below != below || !self.is_taken(SENTINEL) {
-            return Err(format!("invariant 1: the nodes end at {end} of {pages} pages, with node {below}"));
+            return Err(format!(
+                "invariant 1: the nodes end at {end} of {pages} pages, with node {below}"
+            ));
         }
         let mut vacant = self.vacant;
         while vacant != SENTINEL {
@@ -206,7 +225,10 @@ impl Nodes {
             vacant = above;
         }
         if linked != self.nodes.len() {
-            return Err(format!("invariant 3: {linked} of {} nodes are linked or vacant", self.nodes.len()));
+            return Err(format!(
+                "invariant 3: {linked} of {} nodes are linked or vacant",
+                self.nodes.len()
+            ));
         }
         Ok(())
     }

@@ -1,10 +1,12 @@
-//! What the conformance suite can't say: where chunks go, how many there may be, what an operation costs at most, and
-//! what `check` finds.
+//! What the conformance suite can't say: where chunks go, how many there may be, what an operation
+//! costs at most, and what `check` finds.
 
 mod bounds;
 
 use super::{DEFAULT_CHUNKS, Tlsf};
-use cma_api::{Alignment, Allocator, Asker, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag};
+use cma_api::{
+    Alignment, Allocator, Asker, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+};
 
 fn tlsf(first: u64, pages: u64, params: &str) -> Tlsf {
     Tlsf::new(PageRange::from_pages(first, pages), params).unwrap()
@@ -22,7 +24,8 @@ fn allocate(tlsf: &mut Tlsf, pages: u64, alignment_in_pages: u64) -> Option<u64>
     placement.ok().map(|placement| placement.range.first_page())
 }
 
-/// Takes all of `region` but `holes`, which are freed in their order: the last is the first of its class.
+/// Takes all of `region` but `holes`, which are freed in their order: the last is the first of its
+/// class.
 fn with_holes(region: (u64, u64), holes: &[(u64, u64)], params: &str) -> Tlsf {
     let mut tlsf = tlsf(region.0, region.1, params);
     let mut ranges: Vec<PageRange> =
@@ -36,8 +39,10 @@ fn with_holes(region: (u64, u64), holes: &[(u64, u64)], params: &str) -> Tlsf {
         }
         end = hole.end_page();
     }
-    let tags: Vec<Tag> =
-        holes.iter().map(|&(first, n)| tlsf.adopt(PageRange::from_pages(first, n)).unwrap()).collect();
+    let tags: Vec<Tag> = holes
+        .iter()
+        .map(|&(first, n)| tlsf.adopt(PageRange::from_pages(first, n)).unwrap())
+        .collect();
     for (&(first, pages), tag) in holes.iter().zip(tags) {
         tlsf.free(Placement { range: PageRange::from_pages(first, pages), tag }).unwrap();
     }
@@ -99,7 +104,8 @@ fn a_request_finds_an_aligned_place_in_the_first_hole_that_is_sure_to_have_one()
 
 #[test]
 fn without_a_sure_class_the_first_hole_of_the_highest_is_looked_at() {
-    // The hole of 16 pages is misaligned, no hole has 16 + 31, and that of 40 pages holds the chunk by chance.
+    // The hole of 16 pages is misaligned, no hole has 16 + 31, and that of 40 pages holds the chunk
+    // by chance.
     let mut tlsf = with_holes((0, 4000), &[(1, 16), (63, 40)], "");
     assert_eq!(allocate(&mut tlsf, 16, 32), Some(64));
 }
@@ -205,13 +211,18 @@ fn adopting_finds_its_hole_though_the_chunk_adopted_last_is_gone() {
     assert_eq!(holes(&tlsf), [(20, 40), (70, 10)]);
 }
 
-/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an address outside.
+/// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
+/// address outside.
 #[test]
 fn defect_12_a_huge_alignment_wraps_to_no_place() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         for log2 in [26, 50, 51] {
-            assert_eq!(allocate(&mut tlsf(first, pages, ""), 1, 1 << log2), None, "2^{log2} from {first:#x}");
+            assert_eq!(
+                allocate(&mut tlsf(first, pages, ""), 1, 1 << log2),
+                None,
+                "2^{log2} from {first:#x}"
+            );
         }
     }
     assert_eq!(allocate(&mut tlsf(top / 2 - 3, 8, ""), 5, 1 << 51), Some(top / 2));

@@ -13,7 +13,8 @@ thread_local! {
 /// The system's heap, with every call counted.
 struct Counting;
 
-// SAFETY: every call goes to the system's heap unchanged, and counting neither allocates nor panics.
+// SAFETY: every call goes to the system's heap unchanged, and counting neither allocates nor
+// panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);

@@ -1,9 +1,11 @@
-//! What a live chunk costs in memory: the bytes that a contestant holds on the heap when a workload has run, over the number of
-//! live chunks. One line a contestant: its name, the bytes after W1 and after W4 with 100 k chunks, separated by tabs.
+//! What a live chunk costs in memory: the bytes that a contestant holds on the heap when a workload
+//! has run, over the number of live chunks. One line a contestant: its name, the bytes after W1 and
+//! after W4 with 100 k chunks, separated by tabs.
 //!
-//! Counted is what was asked of the heap and not given back: everything that the contestant made since it was born,
-//! with what it holds in reserve. Not counted are the handles that the caller keeps. A library has a heap of its
-//! own as far as a count is concerned, so best fit is linked into the program here.
+//! Counted is what was asked of the heap and not given back: everything that the contestant made
+//! since it was born, with what it holds in reserve. Not counted are the handles that the caller
+//! keeps. A library has a heap of its own as far as a count is concerned, so best fit is linked
+//! into the program here.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use cma_benches::framework::{ByDevice, Source};

@@ -1,5 +1,6 @@
-//! Replays workloads on all contestants, round after round, and prints medians and ratios: the time of the first contestant
-//! over that of each, by round. For the development of an allocator: pick a workload and two contestants.
+//! Replays workloads on all contestants, round after round, and prints medians and ratios: the time
+//! of the first contestant over that of each, by round. For the development of an allocator: pick a
+//! workload and two contestants.
 //!
 //! Instructions can be counted instead, which no other program on the machine disturbs:
 //!
@@ -20,8 +21,8 @@ use cma_benches::{Entry, Workload};
 /// Medians per pair of operations, ours beside the peers'.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, ffmpeg, gstreamer, live-1k, live-10k, live-100k or any
-    /// other number of thousands, live-1m (heavy).
+    /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, ffmpeg, gstreamer, live-1k,
+    /// live-10k, live-100k or any other number of thousands, live-1m (heavy).
     #[arg(default_values = ["mixed", "video", "pages", "huge-pages", "live-1k", "live-10k", "live-100k"])]
     workloads: Vec<String>,
     /// How often each contestant is replayed; an odd number.
@@ -39,7 +40,9 @@ fn main() -> Result<(), String> {
         let workload = workload(name)?;
         let asked_for = !arguments.contestants.is_empty();
         let mut taking_part = contestants.clone();
-        taking_part.retain(|entry| (entry.serves)(&workload) && (asked_for || !(entry.is_heavy)(&workload)));
+        taking_part.retain(|entry| {
+            (entry.serves)(&workload) && (asked_for || !(entry.is_heavy)(&workload))
+        });
         compare(&workload, &taking_part, arguments.rounds.max(1));
     }
     Ok(())
@@ -69,8 +72,10 @@ fn workload(name: &str) -> Result<Workload, String> {
         "huge-pages" => Workload::huge_pages(),
         "live-1m" => Workload::live(1_000_000),
         other => {
-            let thousands = other.strip_prefix("live-").and_then(|rest| rest.strip_suffix('k')?.parse().ok());
-            let live = thousands.filter(|thousands| (1..=1000).contains(thousands)).map(|n: u32| n * 1000);
+            let thousands =
+                other.strip_prefix("live-").and_then(|rest| rest.strip_suffix('k')?.parse().ok());
+            let live =
+                thousands.filter(|thousands| (1..=1000).contains(thousands)).map(|n: u32| n * 1000);
             Workload::live(live.ok_or_else(|| format!("no workload is called \"{other}\""))?)
         }
     })
@@ -84,8 +89,13 @@ fn compare(workload: &Workload, taking_part: &[Entry], rounds: usize) {
         }
     }
     println!("{}", workload.name);
-    println!("  {:24} {:>8} {:>8} {:>8} {:>9} {:>8}", "", "ns/pair", "least", "ratio", "failures", "packing");
-    let times = |outcomes: &[Outcome]| outcomes.iter().map(|o| o.nanoseconds_per_pair).collect::<Vec<f64>>();
+    println!(
+        "  {:24} {:>8} {:>8} {:>8} {:>9} {:>8}",
+        "", "ns/pair", "least", "ratio", "failures", "packing"
+    );
+    let times = |outcomes: &[Outcome]| {
+        outcomes.iter().map(|o| o.nanoseconds_per_pair).collect::<Vec<f64>>()
+    };
     let first = outcomes.first().map(|outcomes| times(outcomes)).unwrap_or_default();
     for (entry, outcomes) in taking_part.iter().zip(&outcomes) {
         let times = times(outcomes);

@@ -7,8 +7,8 @@ use cma_trace::{Action, Trace};
 /// A single pass over a trace takes milliseconds, which is too short to be measured.
 const OPERATIONS: usize = 1_000_000;
 
-/// The trace in `bytes` over and over, in a region of twice the most that is ever live. What is live at the end of a pass is
-/// freed before the next.
+/// The trace in `bytes` over and over, in a region of twice the most that is ever live. What is
+/// live at the end of a pass is freed before the next.
 pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
     let trace = Trace::read(bytes).expect("a trace that cma-trace ships");
     let mut slots = 0;
@@ -22,14 +22,16 @@ pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
                     slots += 1;
                     slots - 1
                 });
-                let pages = u32::try_from(Pages::covering(size).get()).expect("a buffer of less than 16 TiB");
-                let alignment =
-                    Alignment::new(alignment).map_or(Alignment::PAGE, |asked| asked.max(Alignment::PAGE));
+                let pages = u32::try_from(Pages::covering(size).get())
+                    .expect("a buffer of less than 16 TiB");
+                let alignment = Alignment::new(alignment)
+                    .map_or(Alignment::PAGE, |asked| asked.max(Alignment::PAGE));
                 pass.push(Op::Allocate { slot, pages, alignment });
                 slot_of_chunk.push(Some(slot));
             }
             Action::Free { chunk } => {
-                let slot = slot_of_chunk[chunk as usize].take().expect("a trace frees what is live");
+                let slot =
+                    slot_of_chunk[chunk as usize].take().expect("a trace frees what is live");
                 pass.push(Op::Free { slot });
                 empty.push(slot);
             }

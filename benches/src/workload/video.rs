@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 /// Buffers of one kind: bytes, alignment in bytes, and how many of them a ring may have.
 struct Kind(u64, u64, RangeInclusive<u32>);
 
-/// NV12 takes one and a half bytes a pixel; decoders write whole macroblocks, so 1080 lines are 1088.
+/// NV12 takes one and a half bytes a pixel; decoders write whole macroblocks, so 1080 lines
+/// are 1088.
 const KINDS: [Kind; 8] = [
     Kind(3_133_440, 64 << 10, 6..=14),
     Kind(3_133_440, 4 << 10, 4..=10),
@@ -35,7 +36,8 @@ struct Ring {
 
 impl Ring {
     fn allocate(&mut self, ops: &mut Vec<Op>) {
-        let slot = self.empty.pop().expect("a ring has a slot for each buffer of its largest depth");
+        let slot =
+            self.empty.pop().expect("a ring has a slot for each buffer of its largest depth");
         self.live.push_back(slot);
         ops.push(Op::Allocate { slot, pages: self.pages, alignment: self.alignment });
     }
@@ -57,8 +59,8 @@ impl Ring {
     }
 }
 
-/// Builds all rings; then a random ring's oldest buffer is freed and a new one allocated, and every 500 steps a random
-/// ring is torn down and rebuilt.
+/// Builds all rings; then a random ring's oldest buffer is freed and a new one allocated, and every
+/// 500 steps a random ring is torn down and rebuilt.
 pub(super) fn rings() -> Workload {
     let mut random = SplitMix64::new(2);
     let mut slots = 0;
@@ -68,7 +70,8 @@ pub(super) fn rings() -> Workload {
             let first = slots;
             slots += depths.end();
             Ring {
-                pages: u32::try_from(Pages::covering(bytes).get()).expect("a buffer of the table above"),
+                pages: u32::try_from(Pages::covering(bytes).get())
+                    .expect("a buffer of the table above"),
                 alignment: Alignment::new(alignment).expect("a power of two"),
                 depths,
                 live: VecDeque::new(),

@@ -1,4 +1,5 @@
-//! The attributes of a region that are lists: its chunks, as owners and as bits, and its last refusals.
+//! The attributes of a region that are lists: its chunks, as owners and as bits, and its last
+//! refusals.
 
 use super::AttributeError;
 use crate::Cma;
@@ -7,11 +8,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A region of more pages (256 GiB) shows no bitmap: the text would have some twenty megabytes and more.
+/// A region of more pages (256 GiB) shows no bitmap: the text would have some twenty megabytes and
+/// more.
 const MOST_BITS: u64 = 1 << 26;
 
-/// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds, and the process that has it as
-/// uid, pid and name. What is not known is a `-`.
+/// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds,
+/// and the process that has it as uid, pid and name. What is not known is a `-`.
 pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for owner in cma.owners(region)? {
@@ -26,8 +28,8 @@ pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeErro
     Ok(text)
 }
 
-/// A line for each of the last refused requests, the newest last: age in seconds, size and alignment in bytes, device and type,
-/// reason.
+/// A line for each of the last refused requests, the newest last: age in seconds, size and
+/// alignment in bytes, device and type, reason.
 pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for failure in cma.failures(region)? {
@@ -38,7 +40,8 @@ pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeEr
     Ok(text)
 }
 
-/// A bit for each page, set when it is taken, in words of 32 bits as decimal numbers: the lowest bit of the first word is the first page.
+/// A bit for each page, set when it is taken, in words of 32 bits as decimal numbers: the lowest
+/// bit of the first word is the first page.
 pub(super) fn bitmap(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let pages = region.range().pages().get();
     if pages > MOST_BITS {

@@ -1,4 +1,5 @@
-//! The last writes that were refused. Whoever writes to a file learns a number; here is what it means.
+//! The last writes that were refused. Whoever writes to a file learns a number; here is what it
+//! means.
 
 use super::AttributeError;
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! The attributes of a region: those of specification section 7, and beside them those by which mainline Linux shows a
-//! CMA area.
+//! The attributes of a region: those of specification section 7, and beside them those by which
+//! mainline Linux shows a CMA area.
 
 use super::{Attribute, AttributeError, line_if_any, lists};
 use crate::Cma;
@@ -7,11 +7,20 @@ use crate::config::parse_allocator;
 use crate::region::{AllocatorChoice, AllocatorState, Region};
 use std::fmt::Display;
 
-/// In the order in which they are listed. Each looks at the region once, so that what it says is of one moment.
+/// In the order in which they are listed. Each looks at the region once, so that what it says is of
+/// one moment.
 pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
-    Attribute { name: "alloc", read: |_, region| Ok(line_if_any(&alloc(region))), write: Some(set_alloc) },
-    Attribute::read_only("alloc_pages_fail", |_, region| line(region.statistics()?.alloc_pages_fail)),
-    Attribute::read_only("alloc_pages_success", |_, region| line(region.statistics()?.alloc_pages_success)),
+    Attribute {
+        name: "alloc",
+        read: |_, region| Ok(line_if_any(&alloc(region))),
+        write: Some(set_alloc),
+    },
+    Attribute::read_only("alloc_pages_fail", |_, region| {
+        line(region.statistics()?.alloc_pages_fail)
+    }),
+    Attribute::read_only("alloc_pages_success", |_, region| {
+        line(region.statistics()?.alloc_pages_success)
+    }),
     Attribute::read_only("available_pages", |_, region| line(region.free()?.get())),
     Attribute::read_only("base_pfn", |_, region| line(region.range().first_page())),
     Attribute::read_only("bitmap", lists::bitmap),
@@ -37,8 +46,8 @@ fn line(what: impl Display) -> Result<String, AttributeError> {
     Ok(format!("{what}\n"))
 }
 
-/// The allocator in a word. What the specification doesn't have is one that is out of service: no name has parentheses, so
-/// that it can't be taken for one at work.
+/// The allocator in a word. What the specification doesn't have is one that is out of service: no
+/// name has parentheses, so that it can't be taken for one at work.
 fn alloc(region: &Region) -> String {
     match region.allocator() {
         AllocatorState::Attached(name) => name.unwrap_or_else(|| "-".to_string()),

@@ -1,7 +1,8 @@
 //! Numbers for (device, type) pairs, so that books and requests carry a word instead of two names.
 //!
-//! Clients make names up, so the table is bounded. When it is full, the pairs that nothing refers to are dropped; a pair that asks
-//! again gets a new number. No number is given twice, so a number that is out of date names nobody and never somebody else.
+//! Clients make names up, so the table is bounded. When it is full, the pairs that nothing refers
+//! to are dropped; a pair that asks again gets a new number. No number is given twice, so a number
+//! that is out of date names nobody and never somebody else.
 
 use cma_api::Asker;
 use hashbrown::{Equivalent, HashMap, HashSet};
@@ -17,7 +18,8 @@ const ROOM: usize = 1 << 16;
 /// The most pairs of one user of a front end.
 const ROOM_OF_USER: usize = 1 << 10;
 
-/// The pairs that found a rule. Its lock is its own: a request of a new pair must not wait for a change of the configuration.
+/// The pairs that found a rule. Its lock is its own: a request of a new pair must not wait for a
+/// change of the configuration.
 #[derive(Debug)]
 pub(super) struct Askers {
     table: Mutex<Table>,
@@ -82,7 +84,8 @@ impl Askers {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a pair that `user` of a front end asks for, or the host itself; `None` when there is no room for another pair.
+    /// The number of a pair that `user` of a front end asks for, or the host itself; `None` when
+    /// there is no room for another pair.
     pub(super) fn number(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
         let table = &mut *self.table();
         if let Some(known) = table.numbers.get_mut(&(device, kind)) {
@@ -105,8 +108,8 @@ impl Askers {
         Some(asker)
     }
 
-    /// Begins a sweep, if it is worth it: a sweep looks at every live chunk. After one that found little to drop, many requests
-    /// have to find no room before the next.
+    /// Begins a sweep, if it is worth it: a sweep looks at every live chunk. After one that found
+    /// little to drop, many requests have to find no room before the next.
     pub(super) fn begin_sweep(&self) -> Option<Sweep> {
         let table = &mut *self.table();
         let is_worth_it = !table.in_use || table.turned_away > self.room / 4;
@@ -159,8 +162,8 @@ mod tests {
     #[test]
     fn a_pair_has_one_number_and_a_number_one_pair() {
         let askers = Askers::default();
-        let [a, b, again] =
-            [("a", "x"), ("a", "y"), ("a", "x")].map(|(device, kind)| askers.number(device, kind, None));
+        let [a, b, again] = [("a", "x"), ("a", "y"), ("a", "x")]
+            .map(|(device, kind)| askers.number(device, kind, None));
         assert_eq!(a, again);
         assert_ne!(a, b);
         let name = |asker: Option<Asker>| askers.names()(asker.unwrap()).unwrap();
@@ -171,7 +174,8 @@ mod tests {
     #[test]
     fn invented_names_fill_the_table_only_until_it_is_swept() {
         let askers = Askers::with_room(8, 8);
-        let first: Vec<_> = (0..8).map(|n| askers.number(&format!("old{n}"), "", None).unwrap()).collect();
+        let first: Vec<_> =
+            (0..8).map(|n| askers.number(&format!("old{n}"), "", None).unwrap()).collect();
         assert_eq!(askers.number("new", "", None), None);
         assert!(sweep(&askers, &first[..2]));
         let new = askers.number("new", "", None).unwrap();
@@ -195,9 +199,13 @@ mod tests {
     #[test]
     fn sweeps_that_find_nothing_are_few() {
         let askers = Askers::with_room(8, 8);
-        let used: Vec<_> = (0..8).map(|n| askers.number(&format!("{n}"), "", None).unwrap()).collect();
-        let turned_away =
-            |n| (0..n).filter(|_| askers.number("new", "", None).is_none() && sweep(&askers, &used)).count();
+        let used: Vec<_> =
+            (0..8).map(|n| askers.number(&format!("{n}"), "", None).unwrap()).collect();
+        let turned_away = |n| {
+            (0..n)
+                .filter(|_| askers.number("new", "", None).is_none() && sweep(&askers, &used))
+                .count()
+        };
         assert_eq!((turned_away(1), turned_away(2), turned_away(30)), (1, 0, 10));
     }
 

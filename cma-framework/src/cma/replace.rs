@@ -20,11 +20,14 @@ pub struct Replacement {
 }
 
 impl Cma {
-    /// Registers `plugin` under the name it gives itself, in the place of the allocator that has the name, if there is one: from
-    /// now on whoever asks for the name gets the new build. Regions that the old one serves are taken over chunk by chunk where they
-    /// are; one whose chunks the new build can't adopt goes on with the old. Two builds live side by side as long as it takes.
+    /// Registers `plugin` under the name it gives itself, in the place of the allocator that has
+    /// the name, if there is one: from now on whoever asks for the name gets the new build. Regions
+    /// that the old one serves are taken over chunk by chunk where they are; one whose chunks the
+    /// new build can't adopt goes on with the old. Two builds live side by side as long as it
+    /// takes.
     ///
-    /// When this very build is registered already, regions that kept another one when it came are tried again.
+    /// When this very build is registered already, regions that kept another one when it came are
+    /// tried again.
     ///
     /// # Errors
     ///
@@ -34,7 +37,8 @@ impl Cma {
         let (old, regions) = {
             let _turn = self.setup();
             let world = self.0.world.load_full();
-            let old = world.allocators.iter().find(|registered| registered.name == new.name).cloned();
+            let old =
+                world.allocators.iter().find(|registered| registered.name == new.name).cloned();
             match &old {
                 Some(old) if old.plugin == new.plugin => {}
                 Some(_) => self.change(|world| world.with_allocator_replaced(&new)),

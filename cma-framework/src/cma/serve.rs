@@ -3,7 +3,8 @@
 use super::sharing::in_whole_pieces;
 use super::{Cma, Shared};
 use crate::allocate::{
-    AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, Unmatched, normalise,
+    AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, Unmatched,
+    normalise,
 };
 use crate::config::COMMON;
 use crate::device::Device;
@@ -13,9 +14,9 @@ use crate::world::Route;
 use cma_api::{Alignment, Asker, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 
 impl Cma {
-    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of
-    /// `alignment` bytes (0 for a page). The size is rounded up to a page. The regions of the map's first matching rule are
-    /// tried in order.
+    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`),
+    /// at a multiple of `alignment` bytes (0 for a page). The size is rounded up to a page. The
+    /// regions of the map's first matching rule are tried in order.
     ///
     /// A driver that asks often holds a [`Device`], which finds its regions once.
     ///
@@ -47,7 +48,8 @@ impl Cma {
     ///
     /// # Errors
     ///
-    /// [`InvalidRequest::NoDevice`] for a device without a name. Whether the map has a rule for it is looked up when it asks.
+    /// [`InvalidRequest::NoDevice`] for a device without a name. Whether the map has a rule for it
+    /// is looked up when it asks.
     pub fn device(&self, device: &str, kind: Option<&str>) -> Result<Device, InvalidRequest> {
         if device.is_empty() {
             return Err(InvalidRequest::NoDevice);
@@ -55,12 +57,18 @@ impl Cma {
         Ok(Device::new(self.clone(), device, type_of(kind)))
     }
 
-    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up to the end or a `;`.
+    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up
+    /// to the end or a `;`.
     ///
     /// # Errors
     ///
     /// [`AllocError`], which says why, for each region of the list.
-    pub fn alloc_from(&self, regions: &str, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+    pub fn alloc_from(
+        &self,
+        regions: &str,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let world = self.0.world.load();
         let stops = region_list(regions)?.map(|name| (name, world.region(name)));
@@ -75,7 +83,12 @@ impl Cma {
     /// # Errors
     ///
     /// [`AllocError`]. A region that is not registered (any more) is [`AllocError::Unregistered`].
-    pub fn alloc_from_region(&self, region: &Region, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+    pub fn alloc_from_region(
+        &self,
+        region: &Region,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         if region.owner() != self.0.id {
             return Err(AllocError::Unregistered);
@@ -83,20 +96,23 @@ impl Cma {
         let alloc = || {
             region.allocate(&request, &*self.0).map_err(|reason| match *reason {
                 Reason::Unregistered => AllocError::Unregistered,
-                reason => {
-                    AllocError::NoRegion(Refusals(Box::new([Refusal { region: region.to_string(), reason }])))
-                }
+                reason => AllocError::NoRegion(Refusals(Box::new([Refusal {
+                    region: region.to_string(),
+                    reason,
+                }]))),
             })
         };
         if events::on() { events::around(("", ""), &request, alloc) } else { alloc() }
     }
 
-    /// Frees the chunk that starts at `address`, whose guard was turned into that address. In a region whose allocator doesn't return
-    /// from a call ([`Reason::Stuck`]) it is freed when the allocator returns; that no chunk starts there is only reported then.
+    /// Frees the chunk that starts at `address`, whose guard was turned into that address. In a
+    /// region whose allocator doesn't return from a call ([`Reason::Stuck`]) it is freed when the
+    /// allocator returns; that no chunk starts there is only reported then.
     ///
     /// # Errors
     ///
-    /// [`FreeError::NoChunk`] when no chunk starts there, also reported as a warning: somebody's books are wrong.
+    /// [`FreeError::NoChunk`] when no chunk starts there, also reported as a warning: somebody's
+    /// books are wrong.
     pub fn free(&self, address: DmaAddr) -> Result<(), FreeError> {
         let region = self.0.world.load().region_of(address).cloned();
         let freed = match &region {
@@ -150,13 +166,19 @@ impl Shared {
         let (device, kind) = self.askers.names()(request.asker())?;
         let world = self.world.load();
         let names = world.map.regions_for(&device, &kind)?;
-        let mut others = names.filter_map(|name| world.region(name)).filter(|region| *region != besides);
+        let mut others =
+            names.filter_map(|name| world.region(name)).filter(|region| *region != besides);
         others.find_map(|region| region.allocate(&in_whole_pieces(request, region), self).ok())
     }
 
     /// A chunk by a route that was looked up.
     #[inline(always)]
-    pub(crate) fn alloc_by(&self, route: &Route, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+    pub(crate) fn alloc_by(
+        &self,
+        route: &Route,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
         if events::on() {
             return events::around(route.pair(), &request, || self.alloc_on(route, &request));
@@ -167,7 +189,9 @@ impl Shared {
     #[inline(always)]
     fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
         match &route.stops {
-            Some(stops) => self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), request),
+            Some(stops) => {
+                self.alloc_in(stops.iter().map(|s| (&*s.name, s.region.as_ref())), request)
+            }
             None => Err(route.no_rule()),
         }
     }
@@ -199,7 +223,8 @@ impl Shared {
         request: &Request,
     ) -> Result<Chunk, AllocError> {
         let refusal = |name: &str, reason| Refusal { region: name.to_string(), reason };
-        let mut refusals: Vec<_> = stops.next().map(|(name, _)| refusal(name, reason)).into_iter().collect();
+        let mut refusals: Vec<_> =
+            stops.next().map(|(name, _)| refusal(name, reason)).into_iter().collect();
         for (name, region) in stops {
             let reason = match region.map(|region| region.allocate(request, self)) {
                 Some(Ok(chunk)) => return Ok(chunk),
@@ -213,7 +238,9 @@ impl Shared {
 }
 
 /// The names of a region list, which ends at its end or a `;`. None of them is empty.
-pub(super) fn region_list(list: &str) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
+pub(super) fn region_list(
+    list: &str,
+) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
     let list = list.split(';').next().unwrap_or_default();
     if list.split(',').any(str::is_empty) {
         return Err(InvalidRequest::NoRegions);

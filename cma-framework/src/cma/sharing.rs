@@ -1,4 +1,5 @@
-//! Requests for chunks that other processes are to have: in whole pieces of the memory of whichever region serves them.
+//! Requests for chunks that other processes are to have: in whole pieces of the memory of whichever
+//! region serves them.
 
 use super::Cma;
 use super::serve::{region_list, type_of};
@@ -21,10 +22,12 @@ pub struct SharingRequest {
 }
 
 impl Cma {
-    /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to another process: each region that is
-    /// tried rounds size and alignment up to the granule of its memory ([`Backing`](crate::memory::Backing)).
+    /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to
+    /// another process: each region that is tried rounds size and alignment up to the granule of
+    /// its memory ([`Backing`](crate::memory::Backing)).
     ///
-    /// `process` is who asks, for the books ([`Cma::owners`]). What one user can make the framework remember is bounded.
+    /// `process` is who asks, for the books ([`Cma::owners`]). What one user can make the framework
+    /// remember is bounded.
     ///
     /// ```
     /// # use cma_framework::{Cma, Process};
@@ -59,8 +62,8 @@ impl Cma {
         let world = self.0.world.load();
         let known = world.known_route(device, kind).cloned();
         let user = Some(process.uid);
-        let route =
-            known.unwrap_or_else(|| world.new_route(device, kind, || self.intern(device, kind, user)));
+        let route = known
+            .unwrap_or_else(|| world.new_route(device, kind, || self.intern(device, kind, user)));
         let request = normalise(size, alignment, route.asker)?;
         let holder = Holder { process, device: Some((device.into(), kind.into())) };
         Ok(SharingRequest { cma: self.clone(), route, request, holder })
@@ -86,8 +89,8 @@ impl Cma {
 }
 
 impl SharingRequest {
-    /// The smallest size in bytes that a chunk for it can have, over the regions that are large enough; `None` when no region is,
-    /// so that [`alloc`](Self::alloc) will be refused.
+    /// The smallest size in bytes that a chunk for it can have, over the regions that are large
+    /// enough; `None` when no region is, so that [`alloc`](Self::alloc) will be refused.
     pub fn least_bytes(&self) -> Option<u64> {
         let regions = self.route.stops.iter().flatten().filter_map(|stop| stop.region.as_ref());
         let sizes = regions.filter_map(|region| {
@@ -115,8 +118,9 @@ impl SharingRequest {
         let Some(stops) = &self.route.stops else { return Err(self.route.no_rule()) };
         let mut refusals = Vec::new();
         for stop in stops {
-            let place =
-                |region: &Region| region.allocate(&in_whole_pieces(&self.request, region), &*self.cma.0);
+            let place = |region: &Region| {
+                region.allocate(&in_whole_pieces(&self.request, region), &*self.cma.0)
+            };
             let reason = match stop.region.as_ref().map(place) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
@@ -128,15 +132,16 @@ impl SharingRequest {
     }
 }
 
-/// The request in whole pieces of a region's memory, as a chunk has to be that is given to another process. What is larger than
-/// any region stays so.
+/// The request in whole pieces of a region's memory, as a chunk has to be that is given to another
+/// process. What is larger than any region stays so.
 pub(super) fn in_whole_pieces(request: &Request, region: &Region) -> Request {
     region.backing().map_or(*request, |backing| rounded(request, backing.granule))
 }
 
 fn rounded(request: &Request, granule: Pages) -> Request {
     let pages = request.pages().get().checked_next_multiple_of(granule.get()).map(Pages::new);
-    let alignment = Alignment::new(granule.bytes()).unwrap_or(Alignment::PAGE).max(request.alignment());
+    let alignment =
+        Alignment::new(granule.bytes()).unwrap_or(Alignment::PAGE).max(request.alignment());
     pages.and_then(|pages| Request::new(pages, alignment, request.asker())).unwrap_or(*request)
 }
 
@@ -155,7 +160,8 @@ mod tests {
             (512, ((1 << 52) - 2, 4096), ((1 << 52) - 2, 4096)),
         ] {
             let request = |(pages, alignment)| {
-                Request::new(Pages::new(pages), Alignment::new(alignment).unwrap(), Asker::NOBODY).unwrap()
+                Request::new(Pages::new(pages), Alignment::new(alignment).unwrap(), Asker::NOBODY)
+                    .unwrap()
             };
             let found = rounded(&request(asked), Pages::new(granule));
             assert_eq!(

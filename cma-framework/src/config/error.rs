@@ -33,8 +33,11 @@ impl std::error::Error for ConfigError {}
 impl fmt::Display for ConfigError {
     /// What, where (column, counted in characters from 1) and what was found there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let column =
-            self.text.get(..self.span.start).map_or(self.span.start, |before| before.chars().count()) + 1;
+        let column = self
+            .text
+            .get(..self.span.start)
+            .map_or(self.span.start, |before| before.chars().count())
+            + 1;
         write!(f, "{} at column {column}", self.mistake)?;
         match self.found() {
             "" if self.span.start >= self.text.len() => write!(f, ", where the text ends"),
@@ -52,10 +55,14 @@ pub enum Mistake {
     #[error("expected a region's name")]
     NoRegionName,
     /// A character that no name of a region may have.
-    #[error("the name of a region takes no white space, control characters or any of ; , = / | @ : ( )")]
+    #[error(
+        "the name of a region takes no white space, control characters or any of ; , = / | @ : ( )"
+    )]
     BadName,
     /// A character that no pattern for devices or types may have.
-    #[error("names of devices and types take no white space, control characters or any of ; , = / |")]
+    #[error(
+        "names of devices and types take no white space, control characters or any of ; , = / |"
+    )]
     BadPattern,
     /// A name that no allocator can have.
     #[error("this can't be the name of an allocator: it {fault}")]
@@ -88,7 +95,9 @@ pub enum Mistake {
     #[error("expected '=' and a size, as in name=16M")]
     NoEquals,
     /// Something else where a number has to stand.
-    #[error("expected a number: decimal, 0x hex or 0 octal, with an optional suffix K, M, G, T, P or E")]
+    #[error(
+        "expected a number: decimal, 0x hex or 0 octal, with an optional suffix K, M, G, T, P or E"
+    )]
     NoNumber,
     /// Something behind a number that is no suffix.
     #[error("a number takes one suffix at most: K, M, G, T, P or E, for powers of 1024")]
@@ -132,7 +141,9 @@ pub enum Mistake {
     #[error("expected the end; an allocator is name[(params)]")]
     LeftOverAllocator,
     /// Something left over behind a region.
-    #[error("expected ';' or the end; a region is name=size[@start][/alignment][:allocator[(params)]]")]
+    #[error(
+        "expected ';' or the end; a region is name=size[@start][/alignment][:allocator[(params)]]"
+    )]
     LeftOver,
     /// An empty rule or region between two `;`.
     #[error("nothing stands between these separators")]
@@ -147,7 +158,9 @@ pub enum Mistake {
     #[error("expected a pattern: device, device/type or /type")]
     NoPattern,
     /// A first pattern without a device.
-    #[error("a pattern that starts with '/' takes the device of the pattern before it; there is none")]
+    #[error(
+        "a pattern that starts with '/' takes the device of the pattern before it; there is none"
+    )]
     NoDeviceBefore,
     /// A `/` with nothing behind it.
     #[error("expected a type behind '/'; leave the '/' out to match any type")]

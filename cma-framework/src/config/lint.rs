@@ -1,4 +1,5 @@
-//! Finds what the grammar allows and nobody means: rules that can't match, regions nobody reaches, regions that don't fit.
+//! Finds what the grammar allows and nobody means: rules that can't match, regions nobody reaches,
+//! regions that don't fit.
 //!
 //! Pure: text and board in, findings out. A program shows them with the place underlined.
 
@@ -127,7 +128,9 @@ impl Problem {
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self {
-            Problem::UnknownRegion { name } => format!("configure \"{name}\", or take it out of the rule"),
+            Problem::UnknownRegion { name } => {
+                format!("configure \"{name}\", or take it out of the rule")
+            }
             Problem::LeadsNowhere { .. } => "name a region that is configured".to_string(),
             Problem::NamedTwice { .. } => "take it out; it is tried once all the same".to_string(),
             Problem::StartMoved { moved, .. } => format!("write @{moved}, or a smaller alignment"),
@@ -136,7 +139,9 @@ impl Problem {
                 "put it before the one that covers it, or take it out".to_string()
             }
             Problem::Unreached { region } => {
-                format!("name it in a rule, such as *={region}; only a region's own handle reaches it now")
+                format!(
+                    "name it in a rule, such as *={region}; only a region's own handle reaches it now"
+                )
             }
             Problem::UnknownAllocator { known, .. } if known.is_empty() => {
                 "no plug-in was found; name a folder that holds some".to_string()
@@ -145,7 +150,9 @@ impl Problem {
                 format!("load a plug-in of that name, or use one of: {}", known.join(", "))
             }
             Problem::NoRegions => "name some, as in b1=32M;b2=16M".to_string(),
-            Problem::NoMemory { overlaps: Some(_), .. } => "move or shrink one of the two".to_string(),
+            Problem::NoMemory { overlaps: Some(_), .. } => {
+                "move or shrink one of the two".to_string()
+            }
             Problem::NoMemory { reason: ReserveError::NoSpace { wanted, largest, .. }, .. }
                 if largest >= wanted =>
             {
@@ -193,7 +200,9 @@ impl fmt::Display for Problem {
                     more => write!(f, ", nor {more} more"),
                 }
             }
-            Problem::NamedTwice { region } => write!(f, "this rule names region \"{region}\" a second time"),
+            Problem::NamedTwice { region } => {
+                write!(f, "this rule names region \"{region}\" a second time")
+            }
             Problem::StartMoved { region, start, moved, alignment } => write!(
                 f,
                 "region \"{region}\" will start at {moved}: {start} is no multiple of its alignment, {}",
@@ -216,11 +225,15 @@ impl fmt::Display for Problem {
                     )
                 }
             }
-            Problem::Unreached { region } => write!(f, "no rule of the map leads to region \"{region}\""),
+            Problem::Unreached { region } => {
+                write!(f, "no rule of the map leads to region \"{region}\"")
+            }
             Problem::UnknownAllocator { name, .. } => {
                 write!(f, "no allocator \"{name}\" is known; the region would wait for it")
             }
-            Problem::NoRegions => f.write_str("no region is configured, so no request can be served"),
+            Problem::NoRegions => {
+                f.write_str("no region is configured, so no request can be served")
+            }
             Problem::NoMemory { region, overlaps: Some(other), reason, .. } => {
                 write!(f, "region \"{region}\" overlaps region \"{other}\": {reason}")
             }
@@ -231,8 +244,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Looks a whole configuration over: `regions` and `map` on a board's `banks`, with the allocators of the names `allocators`. Findings
-/// come in the order of the texts, those of the regions first.
+/// Looks a whole configuration over: `regions` and `map` on a board's `banks`, with the allocators
+/// of the names `allocators`. Findings come in the order of the texts, those of the regions first.
 ///
 /// ```
 /// use cma_framework::config::lint::{Problem, lint};
@@ -257,7 +270,8 @@ pub fn lint(
         findings.push(Finding { problem: Problem::NoRegions, source: Source::Regions, span: 0..0 });
     }
     no_memory(regions, banks, growth, &mut findings);
-    let named = map.rule_spans().iter().flat_map(|rule| &rule.regions).map(|span| map.part(span)).collect();
+    let named =
+        map.rule_spans().iter().flat_map(|rule| &rule.regions).map(|span| map.part(span)).collect();
     for region in regions {
         rounded(region, &mut findings);
         region_alone(region, &named, allocators, &mut findings);
@@ -270,7 +284,12 @@ pub fn lint(
     findings
 }
 
-fn no_memory(regions: &[ParsedRegion<'_>], banks: &[Bank], growth: Growth, findings: &mut Vec<Finding>) {
+fn no_memory(
+    regions: &[ParsedRegion<'_>],
+    banks: &[Bank],
+    growth: Growth,
+    findings: &mut Vec<Finding>,
+) {
     let mut free = Banks::new(banks, growth);
     let mut placed: HashMap<u64, &str> = HashMap::new();
     for region in regions {
@@ -322,9 +341,14 @@ fn region_alone(
     let name = region.spec.name;
     if !named.contains(name) {
         let problem = Problem::Unreached { region: name.to_string() };
-        findings.push(Finding { problem, source: Source::Regions, span: region.spans.name.clone() });
+        findings.push(Finding {
+            problem,
+            source: Source::Regions,
+            span: region.spans.name.clone(),
+        });
     }
-    if let (Some(AllocatorSpec { name, .. }), Some(span)) = (region.spec.allocator, &region.spans.allocator)
+    if let (Some(AllocatorSpec { name, .. }), Some(span)) =
+        (region.spec.allocator, &region.spans.allocator)
         && !allocators.contains(&name)
     {
         let known = allocators.iter().map(ToString::to_string).collect();
@@ -336,7 +360,8 @@ fn region_alone(
 fn unknown_regions(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<Finding>) {
     let configured: HashSet<&str> = regions.iter().map(|region| region.spec.name).collect();
     for rule in map.rule_spans() {
-        let mut found = |problem, span| findings.push(Finding { problem, source: Source::Map, span });
+        let mut found =
+            |problem, span| findings.push(Finding { problem, source: Source::Map, span });
         let mut named = HashSet::new();
         let (again, once): (Vec<&Span>, Vec<&Span>) =
             rule.regions.iter().partition(|span| !named.insert(map.part(span)));
@@ -373,7 +398,8 @@ fn covered_patterns(map: &Map, findings: &mut Vec<Finding>) {
             let known = earlier.at(device).get_or_insert_default().at(kind);
             known.get_or_insert_with(|| pattern.span.clone());
         }
-        // A pattern that repeats one of its own rule is harmless; only what earlier rules take away makes a rule dead.
+        // A pattern that repeats one of its own rule is harmless; only what earlier rules take away
+        // makes a rule dead.
         let whole_rule = covered.len() == rule.patterns.len();
         for (span, by) in covered {
             let problem = Problem::NeverMatches {

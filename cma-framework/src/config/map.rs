@@ -32,7 +32,8 @@ impl<'a> RuleSpec<'a> {
     }
 }
 
-/// One pattern as a board writes it. `?` matches any one character; a `*` at the end matches the rest, also nothing.
+/// One pattern as a board writes it. `?` matches any one character; a `*` at the end matches the
+/// rest, also nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternSpec<'a> {
     /// What the device's name must match; `None` takes it from the pattern before.
@@ -89,8 +90,8 @@ pub(super) struct Pattern {
 }
 
 impl Map {
-    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is passed over; an empty text
-    /// is the empty map, which matches nothing.
+    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is passed over; an empty
+    /// text is the empty map, which matches nothing.
     ///
     /// # Errors
     ///
@@ -112,11 +113,13 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// A name or pattern in them that the grammar doesn't have, with its place in the text they write.
+    /// A name or pattern in them that the grammar doesn't have, with its place in the text they
+    /// write.
     pub fn from_rules(rules: &[RuleSpec<'_>]) -> Result<Map, ConfigError> {
         for rule in rules {
             // Each is one part of the text, or the text would say something else.
-            let mut patterns = rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
+            let mut patterns =
+                rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
             if let Some(part) = patterns.find(|part| !part.chars().all(is_pattern_char)) {
                 return Err(ConfigError::new(part, 0..part.len(), Mistake::BadPattern));
             }
@@ -152,8 +155,8 @@ impl Map {
         })
     }
 
-    /// The names of the regions that may serve `device` with memory of type `kind`, in the order in which they
-    /// are tried; `None` when no rule matches.
+    /// The names of the regions that may serve `device` with memory of type `kind`, in the order in
+    /// which they are tried; `None` when no rule matches.
     pub fn regions_for<'m>(
         &'m self,
         device: &str,
@@ -188,7 +191,8 @@ impl fmt::Display for Map {
 fn matches(pattern: &str, name: &str) -> bool {
     let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
     let mut rest = name.chars();
-    fixed.chars().all(|p| rest.next().is_some_and(|c| p == '?' || p == c)) && (open || rest.next().is_none())
+    fixed.chars().all(|p| rest.next().is_some_and(|c| p == '?' || p == c))
+        && (open || rest.next().is_none())
 }
 
 fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule, ConfigError> {
@@ -216,7 +220,10 @@ fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule,
         if name.contains('|') {
             return fail(part, Mistake::Group);
         } else if name.is_empty() {
-            return fail(part, if regions.is_empty() { Mistake::NoRegions } else { Mistake::NoRegionName });
+            return fail(
+                part,
+                if regions.is_empty() { Mistake::NoRegions } else { Mistake::NoRegionName },
+            );
         } else if !is_region_name(name) {
             let wild = name.chars().all(is_region_char);
             return fail(part, if wild { Mistake::WildcardInName } else { Mistake::BadName });
@@ -226,7 +233,11 @@ fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule,
     Ok(Rule { patterns, regions })
 }
 
-fn parse_pattern(text: &str, span: Span, device: &mut Option<Span>) -> Result<Pattern, ConfigError> {
+fn parse_pattern(
+    text: &str,
+    span: Span,
+    device: &mut Option<Span>,
+) -> Result<Pattern, ConfigError> {
     let fail = |span, mistake| Err(ConfigError::new(text, span, mistake));
     let pattern = &text[span.clone()];
     if pattern.is_empty() {

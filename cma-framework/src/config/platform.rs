@@ -52,7 +52,8 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// When it is not whole pages in the address space. In a constant, that is an error at compile time.
+    /// When it is not whole pages in the address space. In a constant, that is an error at compile
+    /// time.
     pub const fn new(start: u64, size: u64) -> Bank {
         match PageRange::from_bytes(cma_api::DmaAddr::new(start), size) {
             Some(range) => Bank(range),

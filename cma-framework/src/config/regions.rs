@@ -148,8 +148,8 @@ pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
     Ok(regions)
 }
 
-/// Reads an allocator as it may stand behind a region's `:`, that is `name` or `name(params)`; nothing is the default one.
-/// White space around the whole of it is passed over.
+/// Reads an allocator as it may stand behind a region's `:`, that is `name` or `name(params)`;
+/// nothing is the default one. White space around the whole of it is passed over.
 ///
 /// # Errors
 ///
@@ -212,21 +212,27 @@ impl<'a> Cursor<'a> {
         if start.is_none() && alignment.is_some() && self.rest().starts_with('@') {
             return Err(self.mistake(self.at..self.at + 1, Mistake::StartAfterAlignment));
         }
-        let (start, start_span) = start.map_or((None, None), |(v, s)| (Some(DmaAddr::new(v)), Some(s)));
-        let (alignment, alignment_span) = alignment.map_or((None, None), |(v, s)| (Some(v), Some(s)));
-        // What was read so far can be wrong as a whole; the allocator's name is looked at as it is read.
+        let (start, start_span) =
+            start.map_or((None, None), |(v, s)| (Some(DmaAddr::new(v)), Some(s)));
+        let (alignment, alignment_span) =
+            alignment.map_or((None, None), |(v, s)| (Some(v), Some(s)));
+        // What was read so far can be wrong as a whole; the allocator's name is looked at as it is
+        // read.
         let plain = RegionSpec { name, size, start, alignment, allocator: None };
         let request = EarlyRegion::from(plain).request().map_err(|error| {
             let (span, mistake) = match error {
                 EarlyError::Alignment { .. } => (alignment_span.as_ref(), Mistake::NotPowerOfTwo),
-                EarlyError::PastTheTop { start: Some(_), .. } => (start_span.as_ref(), Mistake::PastTheTop),
+                EarlyError::PastTheTop { start: Some(_), .. } => {
+                    (start_span.as_ref(), Mistake::PastTheTop)
+                }
                 EarlyError::PastTheTop { .. } => (None, Mistake::SizeTooLarge),
                 EarlyError::NoSize => (None, Mistake::Zero),
                 _ => (Some(&name_span), Mistake::BadName),
             };
             self.mistake(span.unwrap_or(&size_span).clone(), mistake)
         })?;
-        let (allocator, allocator_span) = if self.eat(':') { self.allocator()? } else { (None, None) };
+        let (allocator, allocator_span) =
+            if self.eat(':') { self.allocator()? } else { (None, None) };
         Ok(ParsedRegion {
             spec: RegionSpec { allocator, ..plain },
             spans: RegionSpans {
@@ -256,7 +262,9 @@ impl<'a> Cursor<'a> {
         }
         if !is_region_name(name) {
             let wild = name.chars().all(is_region_char);
-            return Err(self.mistake(span, if wild { Mistake::WildcardInName } else { Mistake::BadName }));
+            return Err(
+                self.mistake(span, if wild { Mistake::WildcardInName } else { Mistake::BadName })
+            );
         }
         Ok((name, span))
     }
@@ -267,7 +275,9 @@ impl<'a> Cursor<'a> {
             && self.rest()[len..].starts_with('-')
         {
             let (range, span) = self.until(&[';', '/', ':']);
-            return Err(self.mistake(span.start..span.start + range.trim_end().len(), Mistake::Window));
+            return Err(
+                self.mistake(span.start..span.start + range.trim_end().len(), Mistake::Window)
+            );
         }
         self.number()
     }
@@ -285,8 +295,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What stands behind `:`. An empty name is the default allocator, which takes no parameters, since nobody
-    /// knows which it will be.
+    /// What stands behind `:`. An empty name is the default allocator, which takes no parameters,
+    /// since nobody knows which it will be.
     fn allocator(&mut self) -> Result<(Option<AllocatorSpec<'a>>, Option<Span>), ConfigError> {
         let (name, span) = self.until(&[';', '(']);
         let name = name.trim_end();

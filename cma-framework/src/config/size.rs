@@ -3,14 +3,15 @@
 use super::error::Mistake;
 use std::fmt;
 
-/// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix K, M, G, T, P
-/// or E (powers of 1024, any case), which may be written KiB, MiB and so on. Answers with the number and the bytes of text it took.
+/// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix
+/// K, M, G, T, P or E (powers of 1024, any case), which may be written KiB, MiB and so on. Answers
+/// with the number and the bytes of text it took.
 ///
 /// # Errors
 ///
 /// [`Mistake::NoNumber`], [`Mistake::BadOctal`], [`Mistake::BadSuffix`],
-/// [`Mistake::DecimalSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the length of
-/// the text that is wrong.
+/// [`Mistake::DecimalSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the
+/// length of the text that is wrong.
 pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     let bytes = text.as_bytes();
     let (radix, prefix) = match bytes {
@@ -34,7 +35,9 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
         _ => 0,
     };
     let mut taken = end + usize::from(shift != 0);
-    if shift != 0 && bytes.get(taken..taken + 2).is_some_and(|unit| unit.eq_ignore_ascii_case(b"iB")) {
+    if shift != 0
+        && bytes.get(taken..taken + 2).is_some_and(|unit| unit.eq_ignore_ascii_case(b"iB"))
+    {
         taken += 2;
     }
     let behind = &text[taken..];
@@ -64,7 +67,8 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     Ok((value << shift, taken))
 }
 
-/// A number of bytes that prints as `36864K`, `1M` or `123`: the largest suffix that says it exactly.
+/// A number of bytes that prints as `36864K`, `1M` or `123`: the largest suffix that says it
+/// exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 

@@ -1,7 +1,8 @@
 //! Plug-ins that arrive in a folder while the program runs: which files, and when they are whole.
 //!
-//! A file that is being copied is not loaded half: the system tells when whoever writes it closes it. One that is renamed or
-//! linked into the folder is whole at once. What is written to a file that has come to rest makes it arrive again.
+//! A file that is being copied is not loaded half: the system tells when whoever writes it closes
+//! it. One that is renamed or linked into the folder is whole at once. What is written to a file
+//! that has come to rest makes it arrive again.
 
 use super::is_plugin_name;
 use super::search::plugins_in;
@@ -15,11 +16,12 @@ use std::path::{self, Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How long nothing may happen to a file before it is at rest: a build that writes it in several goes is done by then.
+/// How long nothing may happen to a file before it is at rest: a build that writes it in several
+/// goes is done by then.
 const REST: Duration = Duration::from_millis(200);
 
-/// How often is looked whether the folders are there, and the same: nobody tells that one has come, was unmounted, or went
-/// with the folder it lies in.
+/// How often is looked whether the folders are there, and the same: nobody tells that one has come,
+/// was unmounted, or went with the folder it lies in.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches folders for plug-ins. Made by [`watch`](Self::watch).
@@ -56,17 +58,19 @@ type Identity = (u64, u64);
 /// What happened in a watched folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// A file with the [name of a plug-in](is_plugin_name) is there and whole, new or with new content.
+    /// A file with the [name of a plug-in](is_plugin_name) is there and whole, new or with new
+    /// content.
     File(PathBuf),
-    /// The folder is gone: removed, renamed, unmounted, or another one is in its place. It is waited for.
+    /// The folder is gone: removed, renamed, unmounted, or another one is in its place. It is
+    /// waited for.
     FolderGone(PathBuf),
     /// A folder that was not there is. The plug-ins in it follow.
     FolderBack(PathBuf),
 }
 
 impl Arrivals {
-    /// Watches `folders` from now on. One that is not there is waited for. What arrives is named by absolute paths; a relative
-    /// folder begins at the working directory of now.
+    /// Watches `folders` from now on. One that is not there is waited for. What arrives is named by
+    /// absolute paths; a relative folder begins at the working directory of now.
     ///
     /// # Errors
     ///
@@ -135,7 +139,8 @@ impl Arrivals {
             _ => return,
         };
         let is_watched = |folder| self.folders.get(folder).is_some_and(Option::is_some);
-        let is_plugin = path.file_name().is_some_and(is_plugin_name) && path.parent().is_some_and(is_watched);
+        let is_plugin =
+            path.file_name().is_some_and(is_plugin_name) && path.parent().is_some_and(is_watched);
         if is_whole && is_plugin {
             self.files.insert(path.clone(), Instant::now() + REST);
         } else if !is_whole {
@@ -155,8 +160,8 @@ impl Arrivals {
             if there.is_none() {
                 continue;
             }
-            // Again if it was watched: that ends when a file system is unmounted, even if it is back, and when the same
-            // folder is lost under another path.
+            // Again if it was watched: that ends when a file system is unmounted, even if it is
+            // back, and when the same folder is lost under another path.
             match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) if watched != there => {
                     self.folders.insert(folder.clone(), there);
@@ -186,11 +191,13 @@ impl Arrivals {
     /// All plug-ins in `folder` have arrived.
     fn all_in(&mut self, folder: &Path) {
         let rest = Instant::now() + REST;
-        self.files.extend(plugins_in(folder).unwrap_or_default().into_iter().map(|file| (file, rest)));
+        self.files
+            .extend(plugins_in(folder).unwrap_or_default().into_iter().map(|file| (file, rest)));
     }
 }
 
-/// Whether `file`, which was just created, is a link to one that is there: nobody will write to it and close it.
+/// Whether `file`, which was just created, is a link to one that is there: nobody will write to it
+/// and close it.
 fn is_link(file: &Path) -> bool {
     fs::symlink_metadata(file).is_ok_and(|about| about.is_symlink() || about.nlink() > 1)
 }

@@ -34,14 +34,26 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), LoadFailure> {
 /// [`check`] with the width of `Elf`, so that 32-bit and 64-bit machines share it.
 fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFailure> {
     let header = header_of::<Elf>(bytes)?;
-    table_reaches(bytes, header.e_phoff(Native), header.e_phnum(Native), header.e_phentsize(Native))?;
+    table_reaches(
+        bytes,
+        header.e_phoff(Native),
+        header.e_phnum(Native),
+        header.e_phentsize(Native),
+    )?;
     // Section headers are not loaded, but they stand at the end of the file: missing, the file is
     // cut off.
-    table_reaches(bytes, header.e_shoff(Native), header.e_shnum(Native), header.e_shentsize(Native))?;
-    let segments =
-        header.program_headers(Native, bytes).map_err(|_| LoadFailure::Damaged("its program headers"))?;
+    table_reaches(
+        bytes,
+        header.e_shoff(Native),
+        header.e_shnum(Native),
+        header.e_shentsize(Native),
+    )?;
+    let segments = header
+        .program_headers(Native, bytes)
+        .map_err(|_| LoadFailure::Damaged("its program headers"))?;
     for segment in segments {
-        let (in_file, in_memory) = (segment.p_filesz(Native).into(), segment.p_memsz(Native).into());
+        let (in_file, in_memory) =
+            (segment.p_filesz(Native).into(), segment.p_memsz(Native).into());
         let address: u64 = segment.p_vaddr(Native).into();
         reaches(bytes, segment.p_offset(Native).into(), in_file)?;
         if segment.p_type(Native) == elf::PT_LOAD
@@ -50,7 +62,8 @@ fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFa
             return Err(LoadFailure::Damaged("a segment doesn't fit into its place in memory"));
         }
     }
-    let file = ElfFile::<Elf>::parse(bytes).map_err(|_| LoadFailure::Damaged("its section headers"))?;
+    let file =
+        ElfFile::<Elf>::parse(bytes).map_err(|_| LoadFailure::Damaged("its section headers"))?;
     if is_executable(&file)? {
         return Err(LoadFailure::NotALibrary { what: "an executable" });
     }
@@ -69,7 +82,10 @@ fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, Loa
     reaches(bytes, 0, size_of::<Elf>() as u64)?;
     let theirs = Machine::of(bytes);
     if theirs != Machine::NATIVE {
-        return Err(LoadFailure::Machine { theirs: theirs.to_string(), ours: Machine::NATIVE.to_string() });
+        return Err(LoadFailure::Machine {
+            theirs: theirs.to_string(),
+            ours: Machine::NATIVE.to_string(),
+        });
     }
     let header = Elf::parse(bytes).map_err(|_| LoadFailure::Damaged("its ELF header"))?;
     match header.e_type(Native) {
@@ -113,8 +129,11 @@ impl Machine {
     fn of(header: &[u8]) -> Machine {
         let endian = elf::DataEncoding(header[5]);
         let number = [header[18], header[19]];
-        let number =
-            if endian == elf::ELFDATA2MSB { u16::from_be_bytes(number) } else { u16::from_le_bytes(number) };
+        let number = if endian == elf::ELFDATA2MSB {
+            u16::from_be_bytes(number)
+        } else {
+            u16::from_le_bytes(number)
+        };
         Machine { class: elf::FileClass(header[4]), endian, number: elf::Machine(number) }
     }
 
@@ -149,13 +168,21 @@ fn reaches(bytes: &[u8], offset: u64, size: u64) -> Result<(), LoadFailure> {
     if needs > has { Err(LoadFailure::Truncated { needs, has }) } else { Ok(()) }
 }
 
-fn table_reaches(bytes: &[u8], offset: impl Into<u64>, entries: u16, size: u16) -> Result<(), LoadFailure> {
+fn table_reaches(
+    bytes: &[u8],
+    offset: impl Into<u64>,
+    entries: u16,
+    size: u16,
+) -> Result<(), LoadFailure> {
     reaches(bytes, offset.into(), u64::from(entries) * u64::from(size))
 }
 
 /// Whether it is a position-independent executable, which ELF gives the type of a library.
-fn is_executable<Elf: FileHeader<Endian = Native>>(file: &ElfFile<'_, Elf>) -> Result<bool, LoadFailure> {
-    let table = file.elf_dynamic_table().map_err(|_| LoadFailure::Damaged("its dynamic section"))?;
+fn is_executable<Elf: FileHeader<Endian = Native>>(
+    file: &ElfFile<'_, Elf>,
+) -> Result<bool, LoadFailure> {
+    let table =
+        file.elf_dynamic_table().map_err(|_| LoadFailure::Damaged("its dynamic section"))?;
     Ok(table.iter().any(|entry| entry.tag == elf::DT_FLAGS_1 && entry.val & elf::DF_1_PIE.0 != 0))
 }
 
@@ -176,14 +203,18 @@ fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
     let header = segments
         .iter()
         .filter(|segment| segment.p_type(Native) == elf::PT_LOAD)
-        .find_map(|segment| segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?)
+        .find_map(|segment| {
+            segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?
+        })
         .filter(|header| header.len() >= size_of::<AbiHeader>())
         .ok_or(LoadFailure::Damaged("its plug-in header lies outside its contents"))?;
     let ours = AbiHeader::VALUE;
     if !header.starts_with(&ours.magic_string) {
         return Err(other_abi_stable("of unknown version".to_string()));
     }
-    let word = |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let word = |at: usize| {
+        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     match (word(offset_of!(AbiHeader, abi_major)), word(offset_of!(AbiHeader, abi_minor))) {
         theirs if theirs == (ours.abi_major, ours.abi_minor) => Ok(()),
         (major, minor) => Err(other_abi_stable(format!("{major}.{minor}"))),

@@ -1,4 +1,5 @@
-//! Why a file can't be loaded as a plug-in: for each reason what was found, what was expected, and what to do about it.
+//! Why a file can't be loaded as a plug-in: for each reason what was found, what was expected, and
+//! what to do about it.
 
 use std::fmt;
 use std::io;
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 /// A file or folder that gave no plug-in: which, why, and the remedy.
 ///
-/// Displayed as `path: reason; remedy` on one line. A program that prints help apart from the error takes
-/// [`reason`](Self::reason) and [`remedy`](LoadFailure::remedy) separately.
+/// Displayed as `path: reason; remedy` on one line. A program that prints help apart from the error
+/// takes [`reason`](Self::reason) and [`remedy`](LoadFailure::remedy) separately.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}; {}", path.display(), reason.remedy())]
 pub struct LoadError {
@@ -260,19 +261,25 @@ impl LoadFailure {
         match self {
             LoadFailure::Missing => "check the spelling, or build the plug-in first",
             LoadFailure::Folder => "name a library in it, or search the folder",
-            LoadFailure::NotRegular { .. } | LoadFailure::NotElf { .. } | LoadFailure::NotALibrary { .. } => {
-                "name a plug-in library (libcma_<name>_plugin.so)"
+            LoadFailure::NotRegular { .. }
+            | LoadFailure::NotElf { .. }
+            | LoadFailure::NotALibrary { .. } => "name a plug-in library (libcma_<name>_plugin.so)",
+            LoadFailure::Unreadable(error) if is_forbidden(error) => {
+                "give this user permission to read it"
             }
-            LoadFailure::Unreadable(error) if is_forbidden(error) => "give this user permission to read it",
             LoadFailure::Unreadable(_) => "let the system read it, or copy it again",
             LoadFailure::LinkLoop => "let the link lead to a plug-in library, or remove it",
-            LoadFailure::TooLarge { .. } => "name a plug-in library, or build it with less debug information",
+            LoadFailure::TooLarge { .. } => {
+                "name a plug-in library, or build it with less debug information"
+            }
             LoadFailure::Empty | LoadFailure::Truncated { .. } | LoadFailure::Damaged(_) => {
                 "build or copy it again"
             }
             LoadFailure::Machine { .. } => "build it for this machine",
             LoadFailure::NoHeader => "let it export an allocator with `cma_api::export_allocator!`",
-            LoadFailure::AbiStable { .. } | LoadFailure::Interface { .. } | LoadFailure::Layout { .. } => {
+            LoadFailure::AbiStable { .. }
+            | LoadFailure::Interface { .. }
+            | LoadFailure::Layout { .. } => {
                 "build plug-in and program with the same version of cma-api"
             }
             LoadFailure::Application { .. } | LoadFailure::Unchecked => {

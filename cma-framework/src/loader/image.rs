@@ -38,7 +38,8 @@ impl Image {
         // Without waiting: a FIFO may have taken the file's place meanwhile, and waits for a
         // writer.
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-        let file = File::options().read(true).custom_flags(flags).open(path).map_err(inaccessible)?;
+        let file =
+            File::options().read(true).custom_flags(flags).open(path).map_err(inaccessible)?;
         let about = file.metadata().map_err(inaccessible)?;
         check_kind(about.file_type())?;
         let mut start = [0; elf::START];

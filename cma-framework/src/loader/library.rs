@@ -8,7 +8,8 @@ use super::LoadFailure;
 use super::elf::other_abi_stable;
 use super::image::Image;
 use cma_api::abi_stable::library::{
-    AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule, RootModuleError,
+    AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule,
+    RootModuleError,
 };
 use cma_api::v1::AllocatorModuleRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
@@ -31,7 +32,8 @@ struct Loaded {
     header: OnceCell<Option<AbiHeaderRef>>,
 }
 
-/// The module that the library in `image` exports, and the version of the interface it is built for.
+/// The module that the library in `image` exports, and the version of the interface it is built
+/// for.
 pub(super) fn module(image: Image) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
     bind(link(image)?.upgrade().map_err(failure)?)
 }
@@ -58,7 +60,8 @@ fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
     let header = library.header.get_or_try_init(|| open(&library.image)).copied();
     if header.is_err() {
         // Unless somebody else is trying it now.
-        let is_mine = |loaded: &Arc<Loaded>| Arc::ptr_eq(loaded, &library) && Arc::strong_count(loaded) == 2;
+        let is_mine =
+            |loaded: &Arc<Loaded>| Arc::ptr_eq(loaded, &library) && Arc::strong_count(loaded) == 2;
         all().retain(|loaded| !is_mine(loaded));
     }
     header?.ok_or(LoadFailure::NoHeader)
@@ -91,12 +94,15 @@ fn unlinkable(error: &libloading::Error) -> LoadFailure {
 
 /// Starts the library, when its interface is ours.
 ///
-/// A later version of the interface is tried here before this one: both questions go to the same header, and
-/// the answer of the older is converted into the newer.
+/// A later version of the interface is tried here before this one: both questions go to the same
+/// header, and the answer of the older is converted into the newer.
 fn bind(header: &'static LibHeader) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
     let theirs = header.root_mod_consts().name();
     if theirs != AllocatorModuleRef::NAME {
-        return Err(LoadFailure::Application { theirs: theirs.into(), ours: AllocatorModuleRef::NAME });
+        return Err(LoadFailure::Application {
+            theirs: theirs.into(),
+            ours: AllocatorModuleRef::NAME,
+        });
     }
     // Without a layout abi_stable takes a library on trust.
     if header.layout().is_none() {
@@ -105,9 +111,9 @@ fn bind(header: &'static LibHeader) -> Result<(AllocatorModuleRef, &'static str)
     let version = header.version_strings().version.as_str();
     match header.init_root_module::<AllocatorModuleRef>() {
         Ok(module) => Ok((module, version)),
-        Err(LibraryError::IncompatibleVersionNumber { .. } | LibraryError::ParseVersionError(_)) => {
-            Err(LoadFailure::Interface { theirs: one_line(version), ours: interface() })
-        }
+        Err(
+            LibraryError::IncompatibleVersionNumber { .. } | LibraryError::ParseVersionError(_),
+        ) => Err(LoadFailure::Interface { theirs: one_line(version), ours: interface() }),
         Err(error) => Err(failure(error)),
     }
 }
@@ -127,29 +133,34 @@ fn failure(error: LibraryError) -> LoadFailure {
         LibraryError::RootModule { err: RootModuleError::Returned(reason), .. } => {
             LoadFailure::Declined(one_line(&reason.to_string()))
         }
-        LibraryError::AbiInstability(report) => {
-            LoadFailure::Layout { version: interface(), differences: differences(&report.to_string()) }
-        }
-        other => {
-            LoadFailure::Layout { version: interface(), differences: vec![one_line(&other.to_string())] }
-        }
+        LibraryError::AbiInstability(report) => LoadFailure::Layout {
+            version: interface(),
+            differences: differences(&report.to_string()),
+        },
+        other => LoadFailure::Layout {
+            version: interface(),
+            differences: vec![one_line(&other.to_string())],
+        },
     }
 }
 
-/// The essence of abi_stable's layout report, which prints both layouts of every type on the way to a difference and
-/// so has hundreds of lines: for each difference the innermost type, what differs, and both values.
+/// The essence of abi_stable's layout report, which prints both layouts of every type on the way to
+/// a difference and so has hundreds of lines: for each difference the innermost type, what differs,
+/// and both values.
 fn differences(report: &str) -> Vec<String> {
     const ENOUGH: usize = 4;
     let mut found = Vec::new();
-    // "N error(s)inside:", the types from the outermost on, "Layout of ...", then "Error:", "Expected:" and "Found:".
+    // "N error(s)inside:", the types from the outermost on, "Layout of ...", then "Error:",
+    // "Expected:" and "Found:".
     for part in report.split("error(s)inside:") {
         let place = part.split("Layout of expected type:").next().unwrap_or_default();
         let within = place.lines().filter_map(|line| line.trim().strip_prefix("type:")).next_back();
         for error in part.split("\nError:").skip(1) {
             let mut lines = error.lines().map(str::trim);
             let what = lines.next().unwrap_or_default();
-            let mut after =
-                |label| lines.by_ref().skip_while(|line| *line != label).nth(1).unwrap_or("nothing");
+            let mut after = |label| {
+                lines.by_ref().skip_while(|line| *line != label).nth(1).unwrap_or("nothing")
+            };
             let (expected, theirs) = (after("Expected:"), after("Found:"));
             let within = within.map(|name| format!("in {name}, ")).unwrap_or_default();
             found.push(one_line(&format!("{within}{what}: expected {expected}, found {theirs}")));
@@ -166,7 +177,8 @@ fn differences(report: &str) -> Vec<String> {
 /// Other people's text, fit for the middle of a line.
 pub(super) fn one_line(text: &str) -> String {
     const LIMIT: usize = 300;
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let mut line = words.collect::<Vec<_>>().join(" ");
     if let Some((end, _)) = line.char_indices().nth(LIMIT) {
         line.truncate(end);

@@ -17,13 +17,14 @@ pub const SEARCH_VARIABLE: &str = "CMA_PLUGIN_PATH";
 ///
 /// 1. those the user names,
 /// 2. those in the environment variable [`SEARCH_VARIABLE`],
-/// 3. the executable's folder when it is called `deps`, where cargo puts a test and the libraries it depends on,
+/// 3. the executable's folder when it is called `deps`, where cargo puts a test and the libraries
+///    it depends on,
 /// 4. its subfolder `deps`, where cargo puts the libraries a program depends on,
 /// 5. `../lib/cma` from there, where an installation puts them,
 /// 6. the executable's folder.
 ///
-/// The first two are the user's word: one that is missing is an error. The others are searched if they are
-/// there.
+/// The first two are the user's word: one that is missing is an error. The others are searched if
+/// they are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPath {
     folders: Vec<(PathBuf, Origin)>,
@@ -60,16 +61,22 @@ pub struct Candidate {
 }
 
 impl SearchPath {
-    /// The search path of the executable at `executable`, when the user named the folders `named` and
-    /// [`SEARCH_VARIABLE`] has the value `variable`. Looks at nothing.
-    pub fn new(named: &[PathBuf], variable: Option<&OsStr>, executable: Option<&Path>) -> SearchPath {
+    /// The search path of the executable at `executable`, when the user named the folders `named`
+    /// and [`SEARCH_VARIABLE`] has the value `variable`. Looks at nothing.
+    pub fn new(
+        named: &[PathBuf],
+        variable: Option<&OsStr>,
+        executable: Option<&Path>,
+    ) -> SearchPath {
         let variable = variable.map(env::split_paths).into_iter().flatten();
         let home = executable.and_then(Path::parent);
         let cargo = home.filter(|home| home.ends_with("deps")).map(Path::to_path_buf);
-        let places = home.map(|home| [home.join("deps"), home.join("../lib/cma"), home.to_path_buf()]);
+        let places =
+            home.map(|home| [home.join("deps"), home.join("../lib/cma"), home.to_path_buf()]);
         let mut folders: Vec<(PathBuf, Origin)> = Vec::new();
         folders.extend(named.iter().map(|folder| (folder.clone(), Origin::User)));
-        // An empty entry is a slip, as in `CMA_PLUGIN_PATH=$OTHER:here`, and not the working directory.
+        // An empty entry is a slip, as in `CMA_PLUGIN_PATH=$OTHER:here`, and not the working
+        // directory.
         let entries = variable.filter(|folder| !folder.as_os_str().is_empty());
         folders.extend(entries.map(|folder| (folder, Origin::Environment)));
         let places = cargo.into_iter().chain(places.into_iter().flatten());
@@ -88,9 +95,10 @@ impl SearchPath {
         self.folders.iter().map(|(folder, origin)| (folder.as_path(), *origin))
     }
 
-    /// Every file that has a plug-in's name (see [`is_plugin_name`]), folder by folder and sorted in each. Of files with
-    /// the same name the first is taken. In place of a folder that the user or the environment names and that
-    /// can't be listed stands the error; the other folders are searched all the same.
+    /// Every file that has a plug-in's name (see [`is_plugin_name`]), folder by folder and sorted
+    /// in each. Of files with the same name the first is taken. In place of a folder that the user
+    /// or the environment names and that can't be listed stands the error; the other folders are
+    /// searched all the same.
     pub fn candidates(&self) -> Vec<Result<Candidate, LoadError>> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
@@ -110,7 +118,8 @@ impl SearchPath {
     }
 }
 
-/// Whether a file of this name is taken for an allocator plug-in: `libcma_<name>_plugin.so` on Linux.
+/// Whether a file of this name is taken for an allocator plug-in: `libcma_<name>_plugin.so` on
+/// Linux.
 ///
 /// ```
 /// use cma_framework::loader::is_plugin_name;
@@ -118,7 +127,8 @@ impl SearchPath {
 /// assert!(!is_plugin_name("libcma_best_fit.so".as_ref()));
 /// ```
 pub fn is_plugin_name(name: &OsStr) -> bool {
-    let stem = name.to_str().and_then(|name| name.strip_prefix(DLL_PREFIX)?.strip_suffix(DLL_SUFFIX));
+    let stem =
+        name.to_str().and_then(|name| name.strip_prefix(DLL_PREFIX)?.strip_suffix(DLL_SUFFIX));
     let name = stem.and_then(|stem| stem.strip_prefix("cma_")?.strip_suffix("_plugin"));
     name.is_some_and(|name| !name.is_empty())
 }

@@ -12,7 +12,10 @@ fn a_name_is_a_word_that_cma_text_can_hold() {
         assert!(fault.contains(bad), "{bad}: {fault}");
     }
     for bad in ["a b", " a", "a\n", "\u{a0}", "\u{e9}", "\0", "\x1b[1m"] {
-        assert!(allocator_name_fault(bad).is_some_and(|fault| fault.contains("white space")), "{bad:?}");
+        assert!(
+            allocator_name_fault(bad).is_some_and(|fault| fault.contains("white space")),
+            "{bad:?}"
+        );
     }
     assert_eq!(allocator_name_fault(""), Some("is empty"));
     assert_eq!(allocator_name_fault("-"), Some("stands for an allocator without a name"));
@@ -25,7 +28,10 @@ fn a_version_or_description_is_one_line() {
     assert_eq!(text_fault("two \u{e9}lan vital"), None);
     assert_eq!(text_fault(""), Some("is empty"));
     for bad in ["one\ntwo", "\x07", "a\tb"] {
-        assert!(text_fault(bad).is_some_and(|fault| fault.contains("more than one line")), "{bad:?}");
+        assert!(
+            text_fault(bad).is_some_and(|fault| fault.contains("more than one line")),
+            "{bad:?}"
+        );
     }
     assert!(text_fault(&"x".repeat(257)).is_some());
 }

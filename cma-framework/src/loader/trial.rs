@@ -90,8 +90,9 @@ impl Trial {
     ///
     /// # Errors
     ///
-    /// Whatever [`Plugin::load`] would answer with, as [`LoadFailure::InTrial`] when it took running the library to find out;
-    /// a crash, an exit, no end in time; [`LoadFailure::NoTrial`] when no trial could be made.
+    /// Whatever [`Plugin::load`] would answer with, as [`LoadFailure::InTrial`] when it took
+    /// running the library to find out; a crash, an exit, no end in time; [`LoadFailure::NoTrial`]
+    /// when no trial could be made.
     pub fn run(&self, path: &Path) -> Result<Tried, LoadError> {
         let refused = |reason| LoadError::new(path, reason);
         let image = Image::read(path).map_err(refused)?;
@@ -122,7 +123,9 @@ impl Trial {
         }
         let status = supervisor.wait()?;
         answer?.ok_or_else(|| {
-            io::Error::other(format!("the process that was to make it ended with no answer ({status})"))
+            io::Error::other(format!(
+                "the process that was to make it ended with no answer ({status})"
+            ))
         })
     }
 }

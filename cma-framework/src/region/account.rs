@@ -1,4 +1,5 @@
-//! What a region tells of itself: pages free, served, refused; the most ever in use; who has its chunks; the last refusals.
+//! What a region tells of itself: pages free, served, refused; the most ever in use; who has its
+//! chunks; the last refusals.
 
 use super::holder::Process;
 use crate::allocate::Reason;
@@ -31,12 +32,14 @@ pub struct RegionStatistics {
 pub struct Owner {
     /// Its place.
     pub range: PageRange,
-    /// Device and type that asked for it. `None` when regions were named in their place. Of a chunk without a holder also
-    /// for a name of more than 255 bytes, and when 65,536 other pairs have live chunks or asked a short time before.
+    /// Device and type that asked for it. `None` when regions were named in their place. Of a chunk
+    /// without a holder also for a name of more than 255 bytes, and when 65,536 other pairs have
+    /// live chunks or asked a short time before.
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// The process that has it, if a front end [said so](crate::Chunk::set_holder).
     pub process: Option<Process>,
-    /// How long it has been live, in tenths of a second; `None` when nothing [kept time](crate::keep_time) as it was allocated.
+    /// How long it has been live, in tenths of a second; `None` when nothing [kept
+    /// time](crate::keep_time) as it was allocated.
     pub age: Option<Duration>,
 }
 
@@ -74,7 +77,8 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub(super) fn note(&mut self, request: &Request, reason: &Reason) {
-        let refused = Refused { request: *request, reason: reason.clone(), when: Moment::exactly() };
+        let refused =
+            Refused { request: *request, reason: reason.clone(), when: Moment::exactly() };
         self.append(Refusals { pages: request.pages().get(), last: [refused].into() });
     }
 

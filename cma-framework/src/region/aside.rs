@@ -97,7 +97,8 @@ impl Region {
     pub(super) fn set_aside(&self, chunk: Live, unusable: &Unusable) {
         let Live { range, tag, slot } = chunk;
         let Some((mut state, _)) = self.enter_or_leave(Left::Free { slot, range, tag }) else {
-            // All of it is freed when the region goes on; whoever gets it next finds its memory unusable.
+            // All of it is freed when the region goes on; whoever gets it next finds its memory
+            // unusable.
             return;
         };
         let aside = state.narrow(self, chunk, unusable.range);
@@ -121,7 +122,8 @@ impl Region {
         for aside in chosen {
             recovered |= self.look_at(aside, &*memory);
         }
-        let next = self.enter().ok().and_then(|state| state.aside.iter().map(|aside| aside.due).min());
+        let next =
+            self.enter().ok().and_then(|state| state.aside.iter().map(|aside| aside.due).min());
         Looked { recovered, next }
     }
 
@@ -218,8 +220,10 @@ impl State {
         let freed = self.free_slot(slot, range, tag);
         self.took_back(region, range, freed);
         let parts = [overlap(unusable, region.range()), overlap(unusable, range), Some(range)];
-        let adopted =
-            parts.into_iter().flatten().find_map(|part| self.adopt_for(region, part, Asker::NOBODY));
+        let adopted = parts
+            .into_iter()
+            .flatten()
+            .find_map(|part| self.adopt_for(region, part, Asker::NOBODY));
         adopted.unwrap_or_else(|| self.keep_without_allocator(region, range, Asker::NOBODY))
     }
 
@@ -251,10 +255,14 @@ impl State {
     /// service.
     fn keep_without_allocator(&mut self, region: &Region, range: PageRange, asker: Asker) -> Live {
         if matches!(self.attached, Attached::Allocator(_)) {
-            self.end_service(region, &format!("it can't adopt {range}, which it had placed itself"));
+            self.end_service(
+                region,
+                &format!("it can't adopt {range}, which it had placed itself"),
+            );
         }
         let booked = self.chunks.book(range, asker, Moment::now());
-        let slot = booked.unwrap_or_else(|Overlaps| unreachable!("its pages were free under this lock"));
+        let slot =
+            booked.unwrap_or_else(|Overlaps| unreachable!("its pages were free under this lock"));
         self.account.keeps(range.pages());
         // Nobody looks at the tag before another allocator has adopted the chunk.
         Live { range, tag: Tag(0), slot }

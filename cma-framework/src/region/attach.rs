@@ -90,8 +90,8 @@ impl From<crate::config::AllocatorSpec<'_>> for AllocatorChoice {
 pub enum AllocatorState {
     /// It has this allocator; `None` for one that was registered without a name.
     Attached(Option<String>),
-    /// It waits for the allocator of this name, or for the default one. `failure` says why attaching failed, if it
-    /// was tried.
+    /// It waits for the allocator of this name, or for the default one. `failure` says why
+    /// attaching failed, if it was tried.
     Waiting {
         /// The name it asks for; `None` for the default.
         wanted: Option<String>,
@@ -113,7 +113,9 @@ impl fmt::Display for AllocatorState {
             AllocatorState::Attached(name) => f.write_str(name.as_deref().unwrap_or("-")),
             AllocatorState::Waiting { wanted: Some(name), .. } => write!(f, "waits for {name}"),
             AllocatorState::Waiting { wanted: None, .. } => f.write_str("waits for the default"),
-            AllocatorState::OutOfService { allocator, .. } => write!(f, "{allocator} (out of service)"),
+            AllocatorState::OutOfService { allocator, .. } => {
+                write!(f, "{allocator} (out of service)")
+            }
         }
     }
 }
@@ -165,7 +167,8 @@ pub enum ChangeError {
     },
 }
 
-/// The registered allocators, looked at when a region needs one: under its lock, so that what is registered meanwhile is seen.
+/// The registered allocators, looked at when a region needs one: under its lock, so that what is
+/// registered meanwhile is seen.
 pub(crate) trait Allocators {
     fn look<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T;
 }
@@ -182,8 +185,8 @@ pub(super) enum Attached {
     Nothing { failure: Option<Reason> },
     /// One at work.
     Allocator(Service),
-    /// One that lied or panicked. The region serves nothing until its allocator is changed. What it was goes then, too, and not under the region's
-    /// lock.
+    /// One that lied or panicked. The region serves nothing until its allocator is changed. What it
+    /// was goes then, too, and not under the region's lock.
     OutOfService { allocator: String, reason: String, _ended: Box<Service> },
 }
 
@@ -216,8 +219,8 @@ impl Service {
         self.name.as_deref().unwrap_or(self.plugin.name())
     }
 
-    /// Takes over every live chunk of `chunks`; the answer is their new tags. The error is the chunk
-    /// that it can't adopt, with its own words.
+    /// Takes over every live chunk of `chunks`; the answer is their new tags. The error is the
+    /// chunk that it can't adopt, with its own words.
     fn adopt_all(&mut self, chunks: &ChunkTable) -> Result<Vec<(Slot, Tag)>, (PageRange, RString)> {
         let adopt = |(slot, booked): (Slot, Booked)| match self.object.adopt(booked.range) {
             RResult::ROk(tag) => Ok((slot, tag)),
@@ -259,14 +262,16 @@ impl Attached {
                 wanted: choice.name().map(String::from),
                 failure: failure.as_ref().map(ToString::to_string),
             },
-            Attached::OutOfService { allocator, reason, .. } => {
-                AllocatorState::OutOfService { allocator: allocator.clone(), reason: reason.clone() }
-            }
+            Attached::OutOfService { allocator, reason, .. } => AllocatorState::OutOfService {
+                allocator: allocator.clone(),
+                reason: reason.clone(),
+            },
         }
     }
 }
 
-/// The start of a plug-in's text without line breaks and escape codes: it reaches logs and terminals, and is kept with what was refused.
+/// The start of a plug-in's text without line breaks and escape codes: it reaches logs and
+/// terminals, and is kept with what was refused.
 pub(super) fn one_line(text: &str) -> String {
     const LONGEST: usize = 400;
     text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -288,8 +293,9 @@ fn find(choice: &AllocatorChoice, registered: &impl Allocators) -> Option<Found>
 }
 
 impl State {
-    /// Whether a newly registered allocator is to be attached at once: the region has none, and it asked for this one by
-    /// name, or for none by name, was never tried, and this is the first ever (specification section 4).
+    /// Whether a newly registered allocator is to be attached at once: the region has none, and it
+    /// asked for this one by name, or for none by name, was never tried, and this is the first ever
+    /// (specification section 4).
     pub(super) fn waits_for(&self, registered: &Registered, first: bool) -> bool {
         match (&self.attached, &self.choice) {
             (Attached::Nothing { .. }, AllocatorChoice::Named { name, .. }) => {
@@ -300,8 +306,8 @@ impl State {
         }
     }
 
-    /// Attaches what the region wants, if that is registered. An allocator that refused the region is not asked again: its answer
-    /// would be the same.
+    /// Attaches what the region wants, if that is registered. An allocator that refused the region
+    /// is not asked again: its answer would be the same.
     #[cold]
     pub(super) fn attach(
         &mut self,
@@ -363,7 +369,8 @@ impl State {
 }
 
 impl Region {
-    /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it can adopt them.
+    /// Detaches the allocator and asks for `choice` instead; live chunks stay where they are if it
+    /// can adopt them.
     pub(crate) fn change_allocator(
         &self,
         choice: AllocatorChoice,
@@ -387,11 +394,12 @@ impl Region {
             return Err(ChangeError::Unregistered);
         }
         loop {
-            // The new one starts, and whichever is not needed ends, without the lock: requests wait for the adoption alone.
+            // The new one starts, and whichever is not needed ends, without the lock: requests wait
+            // for the adoption alone.
             let found = find(&choice, registered);
-            let mut started = found
-                .as_ref()
-                .map(|(plugin, name)| Service::start(plugin, name.clone(), self.range(), choice.params()));
+            let mut started = found.as_ref().map(|(plugin, name)| {
+                Service::start(plugin, name.clone(), self.range(), choice.params())
+            });
             let mut state = self.enter()?;
             if find(&choice, registered) != found {
                 // What is registered has changed meanwhile.
@@ -404,8 +412,8 @@ impl Region {
         }
     }
 
-    /// Gives the region the build that is registered as `name` now, if it has another one, or had one that refused it or was taken out of
-    /// service. The choice stays, and so does every chunk.
+    /// Gives the region the build that is registered as `name` now, if it has another one, or had
+    /// one that refused it or was taken out of service. The choice stays, and so does every chunk.
     pub(crate) fn take_over(
         &self,
         name: &Option<Arc<str>>,
@@ -458,13 +466,16 @@ impl Region {
         match self.allocator() {
             AllocatorState::Attached(attached) => attached.as_deref() == name.as_deref(),
             AllocatorState::Waiting { wanted, .. } => wanted.as_deref() == name.as_deref(),
-            AllocatorState::OutOfService { allocator, .. } => Some(allocator.as_str()) == name.as_deref(),
+            AllocatorState::OutOfService { allocator, .. } => {
+                Some(allocator.as_str()) == name.as_deref()
+            }
         }
     }
 }
 
 impl State {
-    /// What is to serve the region next: what has `started`, which adopts every live chunk, or nothing. What can't stays where it is.
+    /// What is to serve the region next: what has `started`, which adopts every live chunk, or
+    /// nothing. What can't stays where it is.
     fn successor(
         &mut self,
         started: &mut Option<Result<Service, Reason>>,
@@ -493,8 +504,8 @@ impl State {
         }
     }
 
-    /// Whether the region has, or had until it was taken out of service or refused, another build than `plugin` of the
-    /// allocator registered as `name`.
+    /// Whether the region has, or had until it was taken out of service or refused, another build
+    /// than `plugin` of the allocator registered as `name`.
     fn is_outdated(&self, name: &Option<Arc<str>>, plugin: &Plugin) -> bool {
         // One that was given with the region is not the registered one, whatever it is called.
         !matches!(self.choice, AllocatorChoice::Given { .. })

@@ -1,7 +1,8 @@
 //! The books of one region: every live chunk, where it is, who asked, and when.
 //!
-//! What it takes to free a chunk is with its guard, tag included, so freeing reads no record. Chunks whose owner keeps only
-//! the address are indexed by it, with their tags. Every chunk is checked against the others before it is booked.
+//! What it takes to free a chunk is with its guard, tag included, so freeing reads no record.
+//! Chunks whose owner keeps only the address are indexed by it, with their tags. Every chunk is
+//! checked against the others before it is booked.
 
 use super::holder::Holder;
 use super::occupancy::Occupancy;
@@ -37,9 +38,11 @@ pub(super) struct ChunkTable {
 /// What only some chunks have.
 #[derive(Debug, Default)]
 struct Extra {
-    /// The place of a chunk that doesn't fit into a record: of 16 TiB and more, or so far up its region.
+    /// The place of a chunk that doesn't fit into a record: of 16 TiB and more, or so far up its
+    /// region.
     huge: Option<PageRange>,
-    /// The tag of a chunk that another allocator than its first has adopted. Its guard doesn't know.
+    /// The tag of a chunk that another allocator than its first has adopted. Its guard doesn't
+    /// know.
     retagged: Option<Tag>,
     /// Who has it, if a front end said so.
     holder: Option<Arc<Holder>>,
@@ -104,7 +107,12 @@ impl ChunkTable {
 
     /// Books a chunk, which must lie in the region. Fewer than [`MOST`](Self::MOST) are live.
     #[inline]
-    pub(super) fn book(&mut self, range: PageRange, asker: Asker, since: Moment) -> Result<Slot, Overlaps> {
+    pub(super) fn book(
+        &mut self,
+        range: PageRange,
+        asker: Asker,
+        since: Moment,
+    ) -> Result<Slot, Overlaps> {
         let (first, pages) = (self.offset(range), range.pages().get());
         if !self.occupancy.take(first, pages) {
             return Err(Overlaps);
@@ -127,8 +135,8 @@ impl ChunkTable {
         Ok(Slot(slot))
     }
 
-    /// Takes the record in parts: one that is put together in memory first is read from there before its parts have arrived, which
-    /// stalls.
+    /// Takes the record in parts: one that is put together in memory first is read from there
+    /// before its parts have arrived, which stalls.
     #[cold]
     #[inline(never)]
     fn push(&mut self, first: u32, pages: u32, asker: Asker, since: Moment) -> u32 {
@@ -141,8 +149,8 @@ impl ChunkTable {
         (self.records.len() - 1) as u32
     }
 
-    /// Takes the chunk in `slot`, which is live, off the books. It was booked as `range`, and placed with `tag`. The answer is the tag
-    /// that its present allocator knows it by.
+    /// Takes the chunk in `slot`, which is live, off the books. It was booked as `range`, and
+    /// placed with `tag`. The answer is the tag that its present allocator knows it by.
     #[inline]
     pub(super) fn unbook(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Tag {
         let record = &mut self.records[slot.0 as usize];
@@ -170,9 +178,10 @@ impl ChunkTable {
         let range = match record.pages {
             VACANT => return None,
             HUGE => self.extras.get(&slot)?.huge?,
-            pages => {
-                PageRange::from_pages(self.region.first_page() + u64::from(record.first), u64::from(pages))
-            }
+            pages => PageRange::from_pages(
+                self.region.first_page() + u64::from(record.first),
+                u64::from(pages),
+            ),
         };
         Some(Booked { range, asker: record.asker, since: record.since })
     }
@@ -185,16 +194,21 @@ impl ChunkTable {
     /// Makes the chunk in `slot` known by its address, because its guard goes.
     pub(super) fn index(&mut self, slot: Slot, tag: Tag) {
         let records = &self.records;
-        self.by_address.insert_unique(hash(records[slot.0 as usize].first), (slot.0, tag), |(slot, _)| {
-            hash(records[*slot as usize].first)
-        });
+        self.by_address.insert_unique(
+            hash(records[slot.0 as usize].first),
+            (slot.0, tag),
+            |(slot, _)| hash(records[*slot as usize].first),
+        );
     }
 
-    /// Takes the chunk that starts at page `first` of the address space out of the index, so that whoever asked holds it.
+    /// Takes the chunk that starts at page `first` of the address space out of the index, so that
+    /// whoever asked holds it.
     pub(super) fn unindex(&mut self, first: u64) -> Option<(Slot, Placement)> {
-        // Of pages that don't fit into a record the lower half is compared here, and all of it below.
+        // Of pages that don't fit into a record the lower half is compared here, and all of it
+        // below.
         let low = first.wrapping_sub(self.region.first_page()) as u32;
-        let starts = |slot: u32| self.booked(slot).is_some_and(|booked| booked.range.first_page() == first);
+        let starts =
+            |slot: u32| self.booked(slot).is_some_and(|booked| booked.range.first_page() == first);
         let found = self.by_address.find(hash(low), |(slot, _)| starts(*slot)).copied();
         let (slot, tag) = found?;
         let range = self.booked(slot)?.range;
@@ -202,7 +216,8 @@ impl ChunkTable {
         Some((Slot(slot), Placement { range, tag }))
     }
 
-    /// Whether a live chunk starts at page `first` of the region. Looks at all of them, if the page is taken.
+    /// Whether a live chunk starts at page `first` of the region. Looks at all of them, if the page
+    /// is taken.
     pub(super) fn starts_at(&self, first: u64) -> bool {
         self.occupancy.is_taken(first - self.region.first_page())
             && self.iter().any(|(_, booked)| booked.range.first_page() == first)
@@ -271,7 +286,8 @@ impl ChunkTable {
     }
 }
 
-/// Fibonacci hashing: consecutive pages fall far apart, also in the upper bits that the table looks at first.
+/// Fibonacci hashing: consecutive pages fall far apart, also in the upper bits that the table looks
+/// at first.
 fn hash(first: u32) -> u64 {
     let product = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32

@@ -9,7 +9,8 @@ use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 use std::sync::Arc;
 
-/// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain address.
+/// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain
+/// address.
 ///
 /// It has all that it takes to free it, in half a cache line.
 #[must_use = "a chunk that is dropped is freed"]
@@ -28,8 +29,8 @@ pub struct Chunk {
 #[derive(Clone, Copy)]
 struct Shape(u32);
 
-/// As many pages, or more: 256 GiB. A table beside the region's books knows how many, so that asking
-/// for it takes no lock that an allocator is called under.
+/// As many pages, or more: 256 GiB. A table beside the region's books knows how many, so that
+/// asking for it takes no lock that an allocator is called under.
 const HUGE: u32 = (1 << 26) - 1;
 
 impl Shape {
@@ -128,7 +129,8 @@ impl Chunk {
     /// The chunk, when there is no other place. It is where it was.
     pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
         let Ok((asker, holder)) = self.region.held_by(self.slot) else { return Err(self) };
-        let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker) else {
+        let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker)
+        else {
             return Err(self);
         };
         let live = Live { range: self.leave(), tag: self.tag, slot: self.slot };
@@ -143,7 +145,8 @@ impl Chunk {
             return Ok(self);
         }
         let framework = self.region.framework();
-        let Some(other) = framework.and_then(|all| all.alloc_elsewhere(&request, &self.region)) else {
+        let Some(other) = framework.and_then(|all| all.alloc_elsewhere(&request, &self.region))
+        else {
             self.keep_holder(holder);
             return Err(self);
         };
@@ -160,13 +163,15 @@ impl Chunk {
         }
     }
 
-    /// Notes for whom this chunk is, in place of the host itself: what [`Cma::owners`](crate::Cma::owners) tells of it. A front end
-    /// that serves other processes calls this.
+    /// Notes for whom this chunk is, in place of the host itself: what
+    /// [`Cma::owners`](crate::Cma::owners) tells of it. A front end that serves other processes
+    /// calls this.
     pub fn set_holder(&self, holder: Holder) {
         self.region.hold(self.slot, Arc::new(holder));
     }
 
-    /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address frees it.
+    /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address
+    /// frees it.
     pub fn into_addr(mut self) -> DmaAddr {
         self.leave();
         self.region.release_guard(self.slot, self.tag);

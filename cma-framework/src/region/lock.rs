@@ -67,7 +67,8 @@ pub(super) enum Left {
     Aside(Aside),
 }
 
-/// The state of a region, for this thread alone. When it goes, what the state has collected happens.
+/// The state of a region, for this thread alone. When it goes, what the state has collected
+/// happens.
 pub(super) struct Inside<'a> {
     region: &'a Region,
     /// `None` only while it goes.
@@ -146,10 +147,11 @@ impl Region {
     /// Waits for a region that another thread is in; if it is known to be stuck, for no longer than
     /// `when_stuck`.
     ///
-    /// A request is over in a tenth of a microsecond, less than it takes to bring the region's books from one core to another. So
-    /// whoever finds the region taken leaves it alone for the time of some ten requests, which the other thread does with the
-    /// books in its own cache, and then it is this one's turn. An allocator that takes long is waited for in naps: nobody is woken,
-    /// so that giving a region back is one plain store, without a look at who waits.
+    /// A request is over in a tenth of a microsecond, less than it takes to bring the region's
+    /// books from one core to another. So whoever finds the region taken leaves it alone for the
+    /// time of some ten requests, which the other thread does with the books in its own cache, and
+    /// then it is this one's turn. An allocator that takes long is waited for in naps: nobody is
+    /// woken, so that giving a region back is one plain store, without a look at who waits.
     #[cold]
     fn wait(&self, when_stuck: Duration) -> Result<SpinMutexGuard<'_, State>, Stuck> {
         for round in 0..64 {
@@ -182,7 +184,8 @@ impl Region {
         let since = *late.since.get_or_insert(began);
         self.0.most.store(0, Ordering::Relaxed);
         drop(late);
-        let stuck = Stuck { allocator: self.0.shown.load().worker.clone(), at_least: since.elapsed() };
+        let stuck =
+            Stuck { allocator: self.0.shown.load().worker.clone(), at_least: since.elapsed() };
         if is_news {
             Event::Stuck(stuck.clone()).tell(self);
         }
@@ -261,7 +264,9 @@ impl Region {
             Left::Hold { slot, holder } => state.chunks.hold(slot, holder),
             Left::FreeAt { first } => match state.chunks.unindex(first) {
                 Some((slot, Placement { range, tag })) => state.free(self, slot, range, tag),
-                None => state.tell(Event::NotFreed { address: PageRange::from_pages(first, 1).start() }),
+                None => {
+                    state.tell(Event::NotFreed { address: PageRange::from_pages(first, 1).start() })
+                }
             },
             Left::Aside(aside) => state.aside.push_back(aside),
         }

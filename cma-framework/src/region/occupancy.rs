@@ -1,11 +1,13 @@
-//! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is booked.
+//! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is
+//! booked.
 //!
-//! One bit a page says whether a chunk covers it. A chunk of up to 57 pages lies within eight bytes, wherever it starts, so looking at
-//! it is looking at one word; one of up to 313 pages within five words, which are looked at together; a larger one is a pass over its
-//! words. The memory is zeroed lazily by the system: what no chunk ever touched costs nothing.
+//! One bit a page says whether a chunk covers it. A chunk of up to 57 pages lies within eight
+//! bytes, wherever it starts, so looking at it is looking at one word; one of up to 313 pages
+//! within five words, which are looked at together; a larger one is a pass over its words. The
+//! memory is zeroed lazily by the system: what no chunk ever touched costs nothing.
 //!
-//! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead: its chunks are few, or large enough for the pass to
-//! be felt.
+//! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead: its chunks are few, or
+//! large enough for the pass to be felt.
 
 use std::collections::BTreeMap;
 
@@ -52,12 +54,14 @@ impl Occupancy {
     pub(super) fn is_taken(&self, page: u64) -> bool {
         match self {
             Occupancy::Bits(Bits(bytes)) => bytes[page as usize / 8] >> (page % 8) & 1 == 1,
-            Occupancy::Tree(tree) => tree.range(..=page).next_back().is_some_and(|(_, end)| page < *end),
+            Occupancy::Tree(tree) => {
+                tree.range(..=page).next_back().is_some_and(|(_, end)| page < *end)
+            }
         }
     }
 
-    /// The maximal ranges of pages below `pages` that are not marked, each as its first page and its
-    /// length, ascending. Takes as long as there are words, or marked ranges, and ranges found.
+    /// The maximal ranges of pages below `pages` that are not marked, each as its first page and
+    /// its length, ascending. Takes as long as there are words, or marked ranges, and ranges found.
     pub(super) fn holes(&self, pages: u64) -> impl Iterator<Item = (u64, u64)> {
         let mut from = 0;
         std::iter::from_fn(move || {
@@ -74,7 +78,8 @@ impl Occupancy {
             Occupancy::Bits(bits) => bits.next(from, pages, marked)?,
             Occupancy::Tree(tree) if marked => *tree.range(from..).next()?.0,
             Occupancy::Tree(tree) => {
-                let mut free = tree.range(..=from).next_back().map_or(from, |(_, end)| from.max(*end));
+                let mut free =
+                    tree.range(..=from).next_back().map_or(from, |(_, end)| from.max(*end));
                 while let Some(end) = tree.get(&free) {
                     free = *end;
                 }
@@ -108,7 +113,8 @@ const WINDOW: usize = 5 * WORD;
 /// The same of a window: a MiB and some.
 const MIDDLE: usize = 8 * WINDOW - 7;
 
-/// Row r has a window of ones, r more ones, and zeros: what begins n bytes before the window's end begins with 8n + r ones.
+/// Row r has a window of ones, r more ones, and zeros: what begins n bytes before the window's end
+/// begins with 8n + r ones.
 static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     let mut rows = [[0; 2 * WINDOW + 1]; 8];
     let mut row = 0;
@@ -124,7 +130,8 @@ static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     rows
 };
 
-/// Bit p, counted from the lowest of the first byte, is set exactly when a chunk covers page p of the region.
+/// Bit p, counted from the lowest of the first byte, is set exactly when a chunk covers page p of
+/// the region.
 #[derive(Debug)]
 pub(super) struct Bits(Vec<u8>);
 
@@ -139,7 +146,8 @@ impl Bits {
         let at = (from / 64) as usize;
         let first = wanted(words.get(at)?) & u64::MAX << (from % 64);
         let rest = words[at + 1..].iter().map(wanted);
-        let (word, bits) = std::iter::once(first).chain(rest).enumerate().find(|(_, bits)| *bits != 0)?;
+        let (word, bits) =
+            std::iter::once(first).chain(rest).enumerate().find(|(_, bits)| *bits != 0)?;
         let found = (at + word) as u64 * 64 + u64::from(bits.trailing_zeros());
         (found < pages).then_some(found)
     }
@@ -174,7 +182,11 @@ impl Bits {
 
     #[inline(never)]
     fn release_large(&mut self, first: usize, pages: usize) {
-        if pages <= MIDDLE { self.release_middle(first, pages) } else { self.flip_far(first, pages) }
+        if pages <= MIDDLE {
+            self.release_middle(first, pages)
+        } else {
+            self.flip_far(first, pages)
+        }
     }
 
     /// The word and the bits in it of up to [`NEAR`] pages.
@@ -198,7 +210,8 @@ impl Bits {
         (words, bits)
     }
 
-    /// Looks at the whole window, however much of it the chunk covers: where a loop ends, nobody could foresee.
+    /// Looks at the whole window, however much of it the chunk covers: where a loop ends, nobody
+    /// could foresee.
     fn take_middle(&mut self, first: usize, pages: usize) -> bool {
         let (words, bits) = self.middle(first, pages);
         let mut taken = 0;
@@ -235,7 +248,8 @@ impl Bits {
             ([only], first, last) => u64::from_le_bytes(*only) & first & last == 0,
             ([head, whole @ .., tail], first, last) => {
                 let ends = u64::from_le_bytes(*head) & first | u64::from_le_bytes(*tail) & last;
-                // Without looking after each word whether that was it: it takes several words at a time.
+                // Without looking after each word whether that was it: it takes several words at a
+                // time.
                 whole.iter().fold(ends, |any, word| any | u64::from_le_bytes(*word)) == 0
             }
         };
@@ -247,14 +261,16 @@ impl Bits {
 
     /// Makes all bits what they are not; they are alike.
     fn flip_far(&mut self, first: usize, pages: usize) {
-        let flip =
-            |word: &mut [u8; WORD], bits: u64| *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes();
+        let flip = |word: &mut [u8; WORD], bits: u64| {
+            *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes()
+        };
         match self.far(first, pages) {
             ([], ..) => {}
             ([only], first, last) => flip(only, first & last),
             ([head, whole @ .., tail], first, last) => {
                 flip(head, first);
-                // Filling them would be a call, which takes longer for the few words that most chunks have.
+                // Filling them would be a call, which takes longer for the few words that most
+                // chunks have.
                 whole.iter_mut().for_each(|word| flip(word, u64::MAX));
                 flip(tail, last);
             }

@@ -7,7 +7,8 @@ use cma_api::v1::AllocatorBox;
 use cma_api::{PageRange, Pages};
 
 impl Region {
-    /// Compares the books with what the allocator says of itself. May be slow: it is for tests and for diagnosis.
+    /// Compares the books with what the allocator says of itself. May be slow: it is for tests and
+    /// for diagnosis.
     ///
     /// # Errors
     ///
@@ -52,20 +53,31 @@ impl Region {
             let what = format!("it says that {said} pages are free in one piece, of {free}");
             return Err(state.end_service(self, &what).to_string());
         }
-        let holes =
-            state.ask(self, "it panicked while showing its holes", AllocatorBox::holes).map_err(said)?;
+        let holes = state
+            .ask(self, "it panicked while showing its holes", AllocatorBox::holes)
+            .map_err(said)?;
         let compared = compare(&name, &holes, largest, &expected);
         state.end_later(holes);
         compared
     }
 }
 
-fn compare(name: &str, holes: &[PageRange], largest: Pages, expected: &[PageRange]) -> Result<(), String> {
+fn compare(
+    name: &str,
+    holes: &[PageRange],
+    largest: Pages,
+    expected: &[PageRange],
+) -> Result<(), String> {
     if holes.iter().all(|hole| hole.pages() < largest) && largest > Pages::ZERO {
-        return Err(format!("allocator {name} has no hole of {} pages, its largest", largest.get()));
+        return Err(format!(
+            "allocator {name} has no hole of {} pages, its largest",
+            largest.get()
+        ));
     }
     if *holes != *expected {
-        return Err(format!("allocator {name} has the holes {holes:?}, the books leave {expected:?}"));
+        return Err(format!(
+            "allocator {name} has the holes {holes:?}, the books leave {expected:?}"
+        ));
     }
     Ok(())
 }

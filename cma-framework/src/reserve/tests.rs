@@ -33,9 +33,15 @@ fn a_wish_is_met_or_refused_with_what_is_in_its_way() {
     banks.set_aside(&request(2, 0, Some(0x41000))).unwrap();
     let taken = PageRange::from_pages(0x41, 2);
     let wanted = PageRange::from_pages(0x40, 2);
-    assert_eq!(banks.set_aside(&request(2, 0, Some(0x40000))), Err(ReserveError::Taken { wanted, taken }));
+    assert_eq!(
+        banks.set_aside(&request(2, 0, Some(0x40000))),
+        Err(ReserveError::Taken { wanted, taken })
+    );
     let wanted = PageRange::from_pages(0x1f, 2);
-    assert_eq!(banks.set_aside(&request(2, 0, Some(0x1f000))), Err(ReserveError::NoMemoryThere { wanted }));
+    assert_eq!(
+        banks.set_aside(&request(2, 0, Some(0x1f000))),
+        Err(ReserveError::NoMemoryThere { wanted })
+    );
     assert_eq!(banks.set_aside(&request(1, 0, Some(0x40000))).unwrap().start().get(), 0x40000);
 }
 
@@ -79,7 +85,10 @@ fn banks_that_touch_or_overlap_are_one_bank() {
         assert_eq!(banks_of(&given).banks, ranges(&expected), "{given:?}");
     }
     let mut banks = banks_of(&[(16, 16), (32, 32)]);
-    assert_eq!(banks.set_aside(&request(4, 0, Some(30 << 12))).unwrap(), PageRange::from_pages(30, 4));
+    assert_eq!(
+        banks.set_aside(&request(4, 0, Some(30 << 12))).unwrap(),
+        PageRange::from_pages(30, 4)
+    );
     assert_eq!(banks.set_aside(&request(30, 0, None)).unwrap(), PageRange::from_pages(34, 30));
     // What one of them holds alone is within the first that does; what none holds crosses the seam.
     for growth in [Growth::Up, Growth::Down] {
@@ -115,8 +124,8 @@ fn what_is_withheld_is_given_to_nobody_also_where_a_bank_has_a_part_of_it() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Against a bit for each page: what is placed is free, aligned and in one bank, what is refused fits nowhere, and what is
-    /// given back is free again.
+    /// Against a bit for each page: what is placed is free, aligned and in one bank, what is
+    /// refused fits nowhere, and what is given back is free again.
     #[test]
     fn placing_is_right_and_exhaustive(
         down: bool,

@@ -1,4 +1,5 @@
-//! Any bytes, any path: nothing panics, what is refused changes nothing, what is taken is what was written.
+//! Any bytes, any path: nothing panics, what is refused changes nothing, what is taken is what was
+//! written.
 
 use super::everything;
 use crate::common::with_regions;
@@ -51,7 +52,8 @@ fn path() -> impl Strategy<Value = String> {
         ".",
         "..",
     ]);
-    let name = prop_oneof![4 => known.prop_map(str::to_string), 1 => "0x[0-9a-f]{0,17}", 1 => "\\PC{0,8}"];
+    let name =
+        prop_oneof![4 => known.prop_map(str::to_string), 1 => "0x[0-9a-f]{0,17}", 1 => "\\PC{0,8}"];
     prop::collection::vec(name, 0..4).prop_map(|names| names.join("/"))
 }
 
@@ -72,9 +74,13 @@ fn reads_back(tree: &Attributes) {
         );
         match name {
             "map" => assert_eq!(Map::parse(&text).unwrap().to_string(), text.trim()),
-            "start" => assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok()),
+            "start" => {
+                assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok())
+            }
             "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "a" | "b" => {}
-            "bitmap" => assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}"),
+            "bitmap" => {
+                assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}")
+            }
             _ => assert!(text.trim().parse::<u64>().is_ok(), "{path}: {text:?}"),
         }
     }
@@ -86,7 +92,8 @@ fn known_paths(tree: &Attributes) -> (Vec<String>, Vec<String>) {
     let mut attributes = ["allocators", "errors", "map"].map(str::to_string).to_vec();
     for (region, _) in tree.list("regions").unwrap() {
         let folder = format!("regions/{region}");
-        attributes.extend(tree.list(&folder).unwrap().iter().map(|(name, _)| format!("{folder}/{name}")));
+        attributes
+            .extend(tree.list(&folder).unwrap().iter().map(|(name, _)| format!("{folder}/{name}")));
         folders.push(folder);
     }
     (folders, attributes)

@@ -1,9 +1,17 @@
-//! What the framework's tests share: a framework with regions, and allocators that do as they are told.
+//! What the framework's tests share: a framework with regions, and allocators that do as they are
+//! told.
 
-#![allow(dead_code, unreachable_pub, unused_imports, unused_macros, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses its part"
+)]
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
+    Tag,
 };
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin, Region};
 use std::collections::HashMap;
@@ -13,7 +21,8 @@ use std::thread::ThreadId;
 pub const BASE: u64 = 0x4000_0000;
 pub const MIB: u64 = 1 << 20;
 
-/// A framework with best fit and, one behind the other from [`BASE`] on, regions of 16 MiB with these names.
+/// A framework with best fit and, one behind the other from [`BASE`] on, regions of 16 MiB with
+/// these names.
 pub fn with_regions(names: &[&str], map: &str) -> Cma {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
@@ -37,8 +46,8 @@ pub fn freed_in(region: &Region) -> usize {
     FREED.lock().unwrap().get(&key).copied().unwrap_or(0)
 }
 
-/// Answers requests with the places its parameters list, `page+pages` separated by blanks, relative to the region; then it
-/// has no room. Counts what it is handed back.
+/// Answers requests with the places its parameters list, `page+pages` separated by blanks, relative
+/// to the region; then it has no room. Counts what it is handed back.
 pub struct Scripted {
     region: PageRange,
     script: Vec<PageRange>,
@@ -89,15 +98,19 @@ pub fn scripted(script: &str) -> AllocatorChoice {
     AllocatorChoice::Given { plugin: Plugin::built_in::<Scripted>(), params: script.to_string() }
 }
 
-/// Implements `Allocator` for `$type`, which does what the best-fit allocator in it does, and something of its own when it is asked.
+/// Implements `Allocator` for `$type`, which does what the best-fit allocator in it does, and
+/// something of its own when it is asked.
 macro_rules! delegate {
     ($type:ty, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
         crate::common::delegate!($type, "delegate", |$this| $inner, |$region, $params| $new);
     };
     ($type:ty, $name:literal, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
         impl cma_api::Allocator for $type {
-            const INFO: cma_api::Info =
-                cma_api::Info { name: $name, version: "1", description: "another allocator, watched" };
+            const INFO: cma_api::Info = cma_api::Info {
+                name: $name,
+                version: "1",
+                description: "another allocator, watched",
+            };
             fn new($region: cma_api::PageRange, $params: &str) -> Result<Self, cma_api::InitError> {
                 $new
             }
@@ -112,7 +125,10 @@ macro_rules! delegate {
                 let $this = self;
                 $inner.free(chunk)
             }
-            fn adopt(&mut self, range: cma_api::PageRange) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
+            fn adopt(
+                &mut self,
+                range: cma_api::PageRange,
+            ) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
                 let $this = self;
                 $inner.adopt(range)
             }

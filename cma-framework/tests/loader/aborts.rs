@@ -23,8 +23,9 @@ fn compile(source: &str, panic: &str, library: &Path) -> std::io::Result<Output>
 /// The crate `name` of the newest build in `deps`.
 fn newest(deps: &Path, name: &str) -> PathBuf {
     let files = fs::read_dir(deps).unwrap().map(|entry| entry.unwrap());
-    let age =
-        |path: &Path| path.metadata().and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let age = |path: &Path| {
+        path.metadata().and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
     files
         .filter(|entry| {
             let file = entry.file_name().into_string().unwrap_or_default();
@@ -48,7 +49,10 @@ fn a_plugin_whose_panics_abort_does_not_compile() {
         }
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains("must be built with panic = \"unwind\""), "{said}");
+    assert!(
+        !output.status.success() && said.contains("must be built with panic = \"unwind\""),
+        "{said}"
+    );
     let output = compile("exported.rs", "unwind", &path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "exported");

@@ -71,7 +71,10 @@ fn a_plugin_that_panics_in_any_call_is_an_answer_and_not_the_end() {
         plugin.initialise(REGION, "init=refuse").err().unwrap(),
         "refuses every region, as its parameters say"
     );
-    assert_eq!(plugin.initialise(REGION, "colour=red").err().unwrap(), "unknown parameter \"colour=red\"");
+    assert_eq!(
+        plugin.initialise(REGION, "colour=red").err().unwrap(),
+        "unknown parameter \"colour=red\""
+    );
     let mut allocator = plugin.initialise(REGION, "panic=allocate,after=1").unwrap();
     let chunk = allocator.allocate(&page()).into_result().unwrap();
     assert_eq!(allocator.allocate(&page()).into_result(), Err(Refused::Panicked));
@@ -111,8 +114,9 @@ fn one_bad_file_among_the_plugins_does_not_stop_the_others() {
     let found: Vec<_> = all
         .iter()
         .map(|(path, plugin)| {
-            let name =
-                plugin.as_ref().map_or_else(|e| e.reason().kind().to_string(), |p| p.name().to_string());
+            let name = plugin
+                .as_ref()
+                .map_or_else(|e| e.reason().kind().to_string(), |p| p.name().to_string());
             (path.strip_prefix(first.path()).or(path.strip_prefix(second.path())).unwrap(), name)
         })
         .collect();

@@ -1,4 +1,5 @@
-//! What the loader guarantees, shown with real libraries: the fixture plug-ins, and files made from them.
+//! What the loader guarantees, shown with real libraries: the fixture plug-ins, and files made from
+//! them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,8 +20,8 @@ use tempfile::TempDir;
 /// The fixture plug-in `name`, which cargo puts beside the tests that depend on it.
 fn fixture(name: &str) -> PathBuf {
     let tests = std::env::current_exe().unwrap();
-    let path =
-        tests.with_file_name(format!("{DLL_PREFIX}cma_fixture_{}{DLL_SUFFIX}", name.replace('-', "_")));
+    let path = tests
+        .with_file_name(format!("{DLL_PREFIX}cma_fixture_{}{DLL_SUFFIX}", name.replace('-', "_")));
     assert!(path.is_file(), "{} is not built", path.display());
     path
 }
@@ -38,7 +39,8 @@ fn file(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// Why `path` can't be loaded. Checks what holds for every refusal: it names the file and brings its reason and a remedy.
+/// Why `path` can't be loaded. Checks what holds for every refusal: it names the file and brings
+/// its reason and a remedy.
 fn refusal(path: &Path) -> LoadError {
     says_everything(path, Plugin::load(path).unwrap_err())
 }
@@ -69,7 +71,8 @@ fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0;
     let mut found = false;
-    // By the first byte, because an unoptimised comparison at each of ten million places takes its time.
+    // By the first byte, because an unoptimised comparison at each of ten million places takes its
+    // time.
     while let Some(next) = bytes[at..].iter().position(|byte| *byte == old[0]) {
         at += next;
         if bytes[at..].starts_with(old) {

@@ -1,5 +1,5 @@
-//! A plug-in that was rebuilt under the same path is loaded as the new code, though the dynamic linker tells libraries apart by their
-//! path and inode.
+//! A plug-in that was rebuilt under the same path is loaded as the new code, though the dynamic
+//! linker tells libraries apart by their path and inode.
 
 use super::*;
 
@@ -28,7 +28,8 @@ fn a_plugin_that_was_rebuilt_is_loaded_anew_beside_the_old_one() {
 #[test]
 fn a_plugin_whose_file_is_written_over_or_cut_short_goes_on_as_it_was() {
     let folder = folder();
-    let path = file(folder.path(), "over.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.1"));
+    let path =
+        file(folder.path(), "over.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.1"));
     let old = Plugin::load(&path).unwrap();
     // As `cp` does: the same inode gets other content.
     fs::write(&path, patched(&content("revision-two"), b"2.0.0", b"2.0.1")).unwrap();
@@ -67,14 +68,19 @@ fn the_same_content_is_loaded_once() {
 #[test]
 fn the_same_content_is_loaded_once_by_many_threads_at_a_time() {
     let folder = folder();
-    let path = file(folder.path(), "crowd.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.4"));
+    let path =
+        file(folder.path(), "crowd.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.4"));
     let plugins: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Plugin::load(&path).unwrap())).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| Plugin::load(&path).unwrap())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(plugins.iter().all(|plugin| *plugin == plugins[0]));
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    assert_eq!(maps.lines().filter(|line| line.contains("crowd.so") && line.contains("r-xp")).count(), 1);
+    assert_eq!(
+        maps.lines().filter(|line| line.contains("crowd.so") && line.contains("r-xp")).count(),
+        1
+    );
 }
 
 #[test]

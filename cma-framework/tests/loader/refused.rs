@@ -1,4 +1,5 @@
-//! Every file that is no plug-in for this process is refused with its path, the reason and a remedy, and the process lives.
+//! Every file that is no plug-in for this process is refused with its path, the reason and a
+//! remedy, and the process lives.
 
 use super::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -32,7 +33,12 @@ fn a_fifo_is_refused_without_waiting_for_a_writer() {
     let folder = folder();
     let path = folder.path().join("fifo.so");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    assert_refused!(path, LoadFailure::NotRegular { what: "FIFO" }, "FIFO", "libcma_<name>_plugin.so");
+    assert_refused!(
+        path,
+        LoadFailure::NotRegular { what: "FIFO" },
+        "FIFO",
+        "libcma_<name>_plugin.so"
+    );
 }
 
 #[test]
@@ -61,9 +67,15 @@ fn a_link_that_leads_to_itself_is_refused_as_such() {
 fn a_huge_sparse_file_is_refused_before_it_is_read() {
     let folder = folder();
     let path = file(folder.path(), "sparse.so", &fs::read(fixture("revision-one")).unwrap());
-    let set_len = |length| fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
+    let set_len =
+        |length| fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length).unwrap();
     set_len(4 << 30);
-    assert_refused!(&path, LoadFailure::TooLarge { .. }, "larger than 256 MiB", "debug information");
+    assert_refused!(
+        &path,
+        LoadFailure::TooLarge { .. },
+        "larger than 256 MiB",
+        "debug information"
+    );
     set_len(0);
     set_len(4 << 30);
     assert_refused!(&path, LoadFailure::NotElf { .. }, "no ELF library");
@@ -77,7 +89,11 @@ fn a_file_of_the_kernel_that_has_no_size_or_no_end_is_refused_by_its_start() {
         symlink(to, &path).unwrap();
         path
     };
-    assert_refused!(link("maps.so", "/proc/self/maps"), LoadFailure::NotElf { .. }, "no ELF library");
+    assert_refused!(
+        link("maps.so", "/proc/self/maps"),
+        LoadFailure::NotElf { .. },
+        "no ELF library"
+    );
     if fs::File::open("/proc/kcore").is_ok() {
         let core = link("core.so", "/proc/kcore");
         assert_refused!(core, LoadFailure::NotALibrary { what: "a core dump" }, "a core dump");
@@ -101,10 +117,19 @@ fn a_file_that_may_not_be_read_is_refused() {
 #[test]
 fn a_file_that_is_not_elf_is_refused() {
     let folder = folder();
-    assert_refused!(file(folder.path(), "a.so", b""), LoadFailure::Empty, "empty", "build or copy it again");
+    assert_refused!(
+        file(folder.path(), "a.so", b""),
+        LoadFailure::Empty,
+        "empty",
+        "build or copy it again"
+    );
     let text = file(folder.path(), "b.so", b"#!/bin/sh\necho I am a library");
     assert_refused!(text, LoadFailure::NotElf { .. }, "no ELF library", r##""#!/bin/sh\necho"##);
-    assert_refused!(file(folder.path(), "c.so", b"\x7fEL"), LoadFailure::Truncated { has: 3, .. }, "cut off");
+    assert_refused!(
+        file(folder.path(), "c.so", b"\x7fEL"),
+        LoadFailure::Truncated { has: 3, .. },
+        "cut off"
+    );
 }
 
 #[test]
@@ -120,10 +145,25 @@ fn a_library_for_another_machine_is_refused() {
     const CLASS: usize = 4;
     const ENDIAN: usize = 5;
     const MACHINE: usize = 18;
-    let here = if cfg!(target_arch = "x86_64") { "runs on x86-64, 64-bit little-endian" } else { "runs on" };
-    assert_refused!(with(CLASS, 1), LoadFailure::Machine { .. }, "32-bit", here, "build it for this machine");
+    let here = if cfg!(target_arch = "x86_64") {
+        "runs on x86-64, 64-bit little-endian"
+    } else {
+        "runs on"
+    };
+    assert_refused!(
+        with(CLASS, 1),
+        LoadFailure::Machine { .. },
+        "32-bit",
+        here,
+        "build it for this machine"
+    );
     assert_refused!(with(ENDIAN, 2), LoadFailure::Machine { .. }, "big-endian", here);
-    assert_refused!(with(MACHINE, 2), LoadFailure::Machine { .. }, "machine 2 of the ELF list", here);
+    assert_refused!(
+        with(MACHINE, 2),
+        LoadFailure::Machine { .. },
+        "machine 2 of the ELF list",
+        here
+    );
 }
 
 #[test]
@@ -142,7 +182,11 @@ fn an_elf_file_that_is_no_library_is_refused() {
     {
         let mut bytes = good.clone();
         bytes[TYPE] = number;
-        assert_refused!(file(folder.path(), "typed.so", &bytes), LoadFailure::NotALibrary { .. }, what);
+        assert_refused!(
+            file(folder.path(), "typed.so", &bytes),
+            LoadFailure::NotALibrary { .. },
+            what
+        );
     }
 }
 
@@ -182,8 +226,9 @@ fn a_plugin_of_another_abi_stable_is_refused_before_its_code_runs() {
     // Its constructor would end this process.
     let good = fs::read(fixture("constructor")).unwrap();
     let magic = b"abi stable library for Rust     ";
-    let at =
-        good.windows(magic.len() + 8).position(|w| w.starts_with(magic) && w[36..] == 11_u32.to_ne_bytes());
+    let at = good
+        .windows(magic.len() + 8)
+        .position(|w| w.starts_with(magic) && w[36..] == 11_u32.to_ne_bytes());
     let minor = at.unwrap() + magic.len() + 4;
     let mut bytes = good.clone();
     bytes[minor..minor + 4].copy_from_slice(&7_u32.to_ne_bytes());
@@ -195,7 +240,11 @@ fn a_plugin_of_another_abi_stable_is_refused_before_its_code_runs() {
         "with 0.11",
         "same version of cma-api"
     );
-    let path = file(folder.path(), "magic.so", &patched(&good, magic, b"abi stable library for Corrosion"));
+    let path = file(
+        folder.path(),
+        "magic.so",
+        &patched(&good, magic, b"abi stable library for Corrosion"),
+    );
     assert_refused!(path, LoadFailure::AbiStable { .. }, "unknown version");
 }
 
@@ -225,7 +274,12 @@ fn a_plugin_of_another_layout_is_refused_with_the_essence_of_the_difference() {
 
 #[test]
 fn a_plugin_without_a_layout_is_refused_instead_of_trusted() {
-    assert_refused!(fixture("unchecked"), LoadFailure::Unchecked, "can't be checked", "export_allocator!");
+    assert_refused!(
+        fixture("unchecked"),
+        LoadFailure::Unchecked,
+        "can't be checked",
+        "export_allocator!"
+    );
 }
 
 #[test]
@@ -242,7 +296,12 @@ fn a_plugin_that_does_not_start_is_refused_each_time() {
             LoadFailure::Declined(_),
             "refuses to start: it wants a machine with more memory"
         );
-        assert_refused!(fixture("panics"), LoadFailure::Panicked, "panicked", "report it to its author");
+        assert_refused!(
+            fixture("panics"),
+            LoadFailure::Panicked,
+            "panicked",
+            "report it to its author"
+        );
     }
 }
 
@@ -271,9 +330,9 @@ fn a_library_whose_dependency_is_missing_is_refused_in_the_words_of_the_dynamic_
     );
 }
 
-/// The dynamic linker knows a library by the path of its copy's descriptor. The copy was closed when
-/// the library was loaded and then refused, so the next copy got the same path, and its file the
-/// refused library's code.
+/// The dynamic linker knows a library by the path of its copy's descriptor. The copy was closed
+/// when the library was loaded and then refused, so the next copy got the same path, and its file
+/// the refused library's code.
 #[test]
 fn a_library_that_is_refused_after_it_was_loaded_is_not_taken_for_the_next_file() {
     let folder = folder();

@@ -1,4 +1,5 @@
-//! A newer build of an allocator takes over the regions of the one it replaces, in a running system.
+//! A newer build of an allocator takes over the regions of the one it replaces, in a running
+//! system.
 
 use crate::fixture;
 use cma_framework::config::Map;
@@ -26,8 +27,10 @@ fn framework() -> (Cma, Region) {
 fn regions_of_the_old_build_have_the_new_one_with_every_chunk_in_place() {
     let (cma, first) = framework();
     let second = region(&cma, "s", 0x5000_0000, AllocatorChoice::Default);
-    let other =
-        AllocatorChoice::Given { plugin: Plugin::built_in::<cma_best_fit::BestFit>(), params: String::new() };
+    let other = AllocatorChoice::Given {
+        plugin: Plugin::built_in::<cma_best_fit::BestFit>(),
+        params: String::new(),
+    };
     let other = region(&cma, "other", 0x6000_0000, other);
     let chunks: Vec<_> = (0..3).map(|_| cma.alloc("camera", None, 5 * 4096, 0).unwrap()).collect();
     let before: Vec<_> = chunks.iter().map(cma_framework::Chunk::range).collect();
@@ -42,7 +45,9 @@ fn regions_of_the_old_build_have_the_new_one_with_every_chunk_in_place() {
     assert_eq!(other.status().allocator, AllocatorState::Attached(Some("best-fit".to_string())));
 
     first.check().unwrap();
-    assert!(cma.alloc("camera", None, 4096, 0).unwrap().range().first_page() > before[2].first_page());
+    assert!(
+        cma.alloc("camera", None, 4096, 0).unwrap().range().first_page() > before[2].first_page()
+    );
     drop(chunks);
     assert_eq!((first.status().users, first.free().unwrap().bytes()), (0, MIB));
     first.check().unwrap();

@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
 
-/// Not a test of its own: the process that a trial starts is this test binary, told to run only this.
+/// Not a test of its own: the process that a trial starts is this test binary, told to run only
+/// this.
 #[test]
 fn child() {
     // The report decides, not the exit code.
@@ -155,8 +156,10 @@ fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_
     let mut expected: Vec<_> =
         std::env::vars().filter(|(name, _)| name != "CMA_FIXTURE_CONSTRUCTOR").collect();
     expected.push(("CMA_FIXTURE_CONSTRUCTOR".to_string(), deed));
-    let mut expected: Vec<_> =
-        expected.iter().map(|(name, value)| format!("{name}={value}").escape_debug().to_string()).collect();
+    let mut expected: Vec<_> = expected
+        .iter()
+        .map(|(name, value)| format!("{name}={value}").escape_debug().to_string())
+        .collect();
     let environment = environment.trim_end_matches("\\x00").split("\\x00");
     let mut environment: Vec<_> = environment.map(str::to_string).collect();
     expected.sort();
@@ -192,7 +195,8 @@ fn a_program_that_makes_no_trials_is_said_to_give_no_answer() {
 
 #[test]
 fn a_trial_refuses_in_the_words_of_a_direct_load() {
-    for name in ["refuses", "panics", "bad-name", "other-interface", "changed-layout", "no-header"] {
+    for name in ["refuses", "panics", "bad-name", "other-interface", "changed-layout", "no-header"]
+    {
         let path = fixture(name);
         let (tried, direct) = (refused(&trial(), &path), refusal(&path));
         assert_eq!(tried.to_string(), direct.to_string());

@@ -79,7 +79,9 @@ pub(super) enum HugetlbError {
         holders: Holders,
     },
     /// The pages were not where they had been once the region was made of them.
-    #[error("the kernel moved huge page {index} of the region while it was made: from {expected} to {found}")]
+    #[error(
+        "the kernel moved huge page {index} of the region while it was made: from {expected} to {found}"
+    )]
     Moved {
         /// Which page.
         index: usize,
@@ -124,7 +126,11 @@ fn whole(size: u64, page: u64) -> u64 {
 
 fn among(sizes: &[u64]) -> String {
     let sizes: Vec<_> = sizes.iter().map(|size| Bytes(*size).to_string()).collect();
-    if sizes.is_empty() { String::new() } else { format!("; there are some of {}", sizes.join(" and ")) }
+    if sizes.is_empty() {
+        String::new()
+    } else {
+        format!("; there are some of {}", sizes.join(" and "))
+    }
 }
 
 fn aligned(alignment: Alignment, page: u64) -> String {

@@ -54,7 +54,9 @@ impl Holders {
             let process = PathBuf::from(format!("/proc/{pid}"));
             match files_of(&process, pool) {
                 Ok(files) => holders.seen.extend(holder(&process, pid, files)),
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => holders.hidden += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    holders.hidden += 1
+                }
                 // It has ended meanwhile.
                 Err(_) => {}
             }
@@ -174,7 +176,10 @@ impl fmt::Display for Holders {
         match self.hidden {
             0 => Ok(()),
             hidden => {
-                write!(f, "; others may be held by the {hidden} processes that this one may not look at")
+                write!(
+                    f,
+                    "; others may be held by the {hidden} processes that this one may not look at"
+                )
             }
         }
     }
@@ -202,7 +207,8 @@ mod tests {
             path: "/memfd:cma:b1 (deleted)",
             populated: 2 << 20,
         };
-        let anonymous = Area { addresses: "7f0000400000-7f0000800000", path: "", populated: 4 << 20 };
+        let anonymous =
+            Area { addresses: "7f0000400000-7f0000800000", path: "", populated: 4 << 20 };
         assert_eq!(found, [file, anonymous]);
         assert_eq!(in_memory("/memfd:cma:b1 (deleted)"), Some("cma:b1"));
         assert_eq!(in_memory("/tmp/memfd:no"), None);
@@ -218,7 +224,10 @@ mod tests {
         };
         let holders = |seen: Vec<Holder>, hidden| Holders { seen, hidden }.to_string();
         let free = "; what a process holds is free when it lets go or ends";
-        assert_eq!(holders(vec![holder(8)], 0), format!("; process 8 (camera) holds 8M of cma:b8{free}"));
+        assert_eq!(
+            holders(vec![holder(8)], 0),
+            format!("; process 8 (camera) holds 8M of cma:b8{free}")
+        );
         let all = holders((2..8).map(holder).rev().collect(), 0);
         assert!(
             all.ends_with(&format!(

@@ -1,4 +1,5 @@
-//! Where this process's memory physically is, as far as the kernel tells (`Documentation/admin-guide/mm/pagemap.rst`).
+//! Where this process's memory physically is, as far as the kernel tells
+//! (`Documentation/admin-guide/mm/pagemap.rst`).
 
 use std::fs::File;
 use std::io;
@@ -19,14 +20,17 @@ impl Pagemap {
             .map_err(|error| format!("/proc/self/pagemap: {error}; {REMEDY}"))?;
         let something = 1_u8;
         match Pagemap(file) {
-            pagemap if pagemap.frame((&raw const something).addr()).is_ok_and(|frame| frame != 0) => {
+            pagemap
+                if pagemap.frame((&raw const something).addr()).is_ok_and(|frame| frame != 0) =>
+            {
                 Ok(pagemap)
             }
             _ => Err(format!("physical addresses are hidden from this process; {REMEDY}")),
         }
     }
 
-    /// The number of the physical page behind `address`; 0 where nothing is mapped, and to those who may not know.
+    /// The number of the physical page behind `address`; 0 where nothing is mapped, and to those
+    /// who may not know.
     pub(super) fn frame(&self, address: usize) -> io::Result<u64> {
         let mut entry = [0; 8];
         self.0.read_exact_at(&mut entry, (address / PAGE * size_of::<u64>()) as u64)?;

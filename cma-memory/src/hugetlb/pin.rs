@@ -1,8 +1,9 @@
 //! Memory that stays where it is: registered with `io_uring` as buffers, which the kernel pins.
 //!
-//! The kernel may move huge pages (to make room for other contiguous memory, or when memory is taken out of the machine), and a
-//! process that was given one can give it back to the pool (`fallocate` with a hole) while a device still writes to it. Pinned, a
-//! page is neither moved nor given to anybody else.
+//! The kernel may move huge pages (to make room for other contiguous memory, or when memory is
+//! taken out of the machine), and a process that was given one can give it back to the pool
+//! (`fallocate` with a hole) while a device still writes to it. Pinned, a page is neither moved nor
+//! given to anybody else.
 
 use crate::mapping::Mapping;
 use crate::refusal::{refused, with_room};
@@ -66,8 +67,8 @@ impl Ring {
         let ring = with_room(|| unsafe { io_uring_setup(1, &mut io_uring_params::default()) })
             .map_err(refused("io_uring_setup"))?;
         let ring = Ring(ring);
-        // SAFETY: the kernel pins the pages and, as nothing is submitted, reads and writes none. They may be unmapped before they
-        // are let go.
+        // SAFETY: the kernel pins the pages and, as nothing is submitted, reads and writes none.
+        // They may be unmapped before they are let go.
         unsafe {
             io_uring_register(
                 &ring.0,
@@ -86,7 +87,8 @@ impl Ring {
         update.offset = index as u32;
         update.data = io_uring_ptr::new(ptr::from_ref(&buffer).cast_mut().cast());
         update.nr = 1;
-        // SAFETY: as above. The kernel takes the size of what it is to read for the number of arguments, and reads the one buffer.
+        // SAFETY: as above. The kernel takes the size of what it is to read for the number of
+        // arguments, and reads the one buffer.
         let updated = unsafe {
             io_uring_register(
                 &self.0,
@@ -101,9 +103,11 @@ impl Ring {
 
 impl Drop for Ring {
     fn drop(&mut self) {
-        // Closing the ring would do it too, but some time later: a region that comes next might not find the pages yet.
-        // SAFETY: nothing uses the buffers.
-        let _ = unsafe { io_uring_register(&self.0, IoringRegisterOp::UnregisterBuffers, ptr::null(), 0) };
+        // Closing the ring would do it too, but some time later: a region that comes next might not
+        // find the pages yet. SAFETY: nothing uses the buffers.
+        let _ = unsafe {
+            io_uring_register(&self.0, IoringRegisterOp::UnregisterBuffers, ptr::null(), 0)
+        };
     }
 }
 

@@ -103,7 +103,8 @@ mod tests {
         let need = plan.need(&c);
         assert_eq!((need.pages, need.for_whom()), (Pages::new(4), String::new()));
         assert!(
-            need.remedy(Lack::Pages, || unreachable!()).contains("command given for region b makes room for")
+            need.remedy(Lack::Pages, || unreachable!())
+                .contains("command given for region b makes room for")
         );
         assert_eq!(need.remedy(Lack::Runs, || "another".to_string()), "another");
         // One that nobody announced is not counted in what was said.

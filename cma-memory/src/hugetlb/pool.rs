@@ -54,7 +54,8 @@ impl Pool {
     /// The error for a pool that had `free` pages to give where `wanted` were needed.
     pub(super) fn too_small(self, wanted: usize, free: usize, need: &Need) -> HugetlbError {
         let path = self.path("nr_hugepages");
-        let command = || format!("as root: echo {} > {path}{}", self.enough(free, need), need.for_whom());
+        let command =
+            || format!("as root: echo {} > {path}{}", self.enough(free, need), need.for_whom());
         HugetlbError::TooFew {
             wanted,
             free,
@@ -121,12 +122,15 @@ impl Pool {
 
     /// Commands that put pages side by side, `bytes` in all.
     fn side_by_side(self, bytes: u64) -> String {
-        let cut_into_these = |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
+        let cut_into_these =
+            |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
         match sizes().into_iter().map(|size| Pool { size }).find(cut_into_these) {
             Some(larger) => {
                 let count = bytes.div_ceil(larger.size);
-                let there =
-                    larger.read("nr_hugepages").and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+                let there = larger
+                    .read("nr_hugepages")
+                    .and_then(|text| text.parse::<u64>().ok())
+                    .unwrap_or(0);
                 format!(
                     "echo {} > {} && echo {count} > {} (larger pages, cut into such)",
                     there + count,
@@ -189,7 +193,8 @@ impl Page {
 /// The sizes of huge pages that the machine has, in bytes.
 fn sizes() -> Vec<u64> {
     let folders = fs::read_dir(POOLS).into_iter().flatten().flatten();
-    let size = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
+    let size =
+        |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
     let mut sizes: Vec<u64> =
         folders.filter_map(|folder| Some(size(folder.file_name().to_str()?)? << 10)).collect();
     sizes.sort_unstable();

@@ -13,8 +13,8 @@ pub(super) struct Wanted {
     pub(super) start: Option<u64>,
 }
 
-/// The place of such a run in `frames`: the frames that huge pages of `size` frames start at, ascending. It is taken from the
-/// shortest run that holds it, the lowest among equals.
+/// The place of such a run in `frames`: the frames that huge pages of `size` frames start at,
+/// ascending. It is taken from the shortest run that holds it, the lowest among equals.
 ///
 /// # Errors
 ///

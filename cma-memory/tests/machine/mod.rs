@@ -1,4 +1,5 @@
-//! What the tests do to the machine, and put back: its pool of huge pages, a framework, another process.
+//! What the tests do to the machine, and put back: its pool of huge pages, a framework, another
+//! process.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use cma_framework::config::{Bank, Growth};
@@ -55,13 +56,18 @@ pub(crate) fn refusal(spec: &str, reserver: &mut dyn Reserver) -> String {
 /// The number of this process's descriptors, or mappings, whose file is called `label`.
 pub(crate) fn open_files(label: &str) -> usize {
     let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let is_it =
-        |path: io::Result<std::path::PathBuf>| path.is_ok_and(|p| p.to_string_lossy().contains(label));
+    let is_it = |path: io::Result<std::path::PathBuf>| {
+        path.is_ok_and(|p| p.to_string_lossy().contains(label))
+    };
     links.filter(|entry| is_it(fs::read_link(entry.path()))).count()
 }
 
 pub(crate) fn mappings(label: &str) -> usize {
-    fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains(label)).count()
+    fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .lines()
+        .filter(|line| line.contains(label))
+        .count()
 }
 
 /// Holds the machine's settings: the only test that does, in any process. Puts them back.
@@ -84,8 +90,8 @@ impl Machine {
         Machine { changed: Vec::new(), _turn: file }
     }
 
-    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on the terminal, when this test can't
-    /// have them.
+    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on
+    /// the terminal, when this test can't have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
         let mut machine = Machine::lock();
         if let Err(why) = machine.gather(pages) {
@@ -100,8 +106,10 @@ impl Machine {
         let taken = total(POOL) - free(POOL);
         let refused = |error| format!("{POOL}: {error}; it takes root");
         self.set(POOL, &taken.to_string()).map_err(refused)?;
-        // Some of a gigabyte that lies in one piece, cut into huge pages; else of more and more of those there are.
-        if self.set(POOL_1G, "1").is_ok() && fs::write(POOL_1G.replace("nr_hugepages", "demote"), "1").is_ok()
+        // Some of a gigabyte that lies in one piece, cut into huge pages; else of more and more of
+        // those there are.
+        if self.set(POOL_1G, "1").is_ok()
+            && fs::write(POOL_1G.replace("nr_hugepages", "demote"), "1").is_ok()
         {
             self.set(POOL, &(taken + pages).to_string()).map_err(refused)?;
             if run_of(pages, &all_pages()).is_some() {
@@ -162,11 +170,15 @@ pub(crate) fn free(pool: &str) -> u64 {
     beside("free_hugepages") - beside("resv_hugepages")
 }
 
-/// The frame behind an address of this process, by this file's own reading of pagemap: 0 when hidden, `None` when nothing is there.
+/// The frame behind an address of this process, by this file's own reading of pagemap: 0 when
+/// hidden, `None` when nothing is there.
 pub(crate) fn frame(address: usize) -> Option<u64> {
     use std::os::unix::fs::FileExt;
     let mut entry = [0; 8];
-    File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entry, address as u64 / 4096 * 8).unwrap();
+    File::open("/proc/self/pagemap")
+        .unwrap()
+        .read_exact_at(&mut entry, address as u64 / 4096 * 8)
+        .unwrap();
     let entry = u64::from_le_bytes(entry);
     (entry >> 63 == 1).then_some(entry & ((1 << 55) - 1))
 }
@@ -175,7 +187,8 @@ pub(crate) fn frame(address: usize) -> Option<u64> {
 pub(crate) fn all_pages() -> Vec<(u64, OwnedFd)> {
     let mut pages: Vec<(u64, OwnedFd)> = std::iter::from_fn(|| {
         let file =
-            memfd_create("test", MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB | MemfdFlags::CLOEXEC).unwrap();
+            memfd_create("test", MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB | MemfdFlags::CLOEXEC)
+                .unwrap();
         ftruncate(&file, HUGE).unwrap();
         fallocate(&file, FallocateFlags::empty(), 0, HUGE).ok()?;
         let frame = Window::onto(&file, HUGE).frame().unwrap();
@@ -200,7 +213,8 @@ pub(crate) fn follow(why: &str) {
     assert!(status.success(), "{commands}");
 }
 
-/// A file as this test maps it, by its own means. It is written to and read a byte at a time, as others may do so meanwhile.
+/// A file as this test maps it, by its own means. It is written to and read a byte at a time, as
+/// others may do so meanwhile.
 pub(crate) struct Window {
     start: *mut u8,
     len: usize,
@@ -210,8 +224,9 @@ impl Window {
     pub(crate) fn onto(file: impl AsFd, len: u64) -> Window {
         let (len, read_write) = (len as usize, ProtFlags::READ | ProtFlags::WRITE);
         // SAFETY: nothing was at the addresses that the kernel chooses.
-        let start =
-            unsafe { mmap(ptr::null_mut(), len, read_write, MapFlags::SHARED | MapFlags::POPULATE, file, 0) };
+        let start = unsafe {
+            mmap(ptr::null_mut(), len, read_write, MapFlags::SHARED | MapFlags::POPULATE, file, 0)
+        };
         Window { start: start.unwrap().cast(), len }
     }
 
@@ -237,7 +252,8 @@ impl Window {
         // SAFETY: within the mapping, and written to by nobody as long as the slice is there.
         let bytes = unsafe { std::slice::from_raw_parts(self.start, 4096) };
         // SAFETY: as it is no gift, the pages stay this process's.
-        let put = unsafe { vmsplice(write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) };
+        let put =
+            unsafe { vmsplice(write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) };
         assert_eq!(put, Ok(4096));
         read
     }
@@ -254,7 +270,8 @@ impl Drop for Window {
     }
 }
 
-/// A test's other process: the test program itself, told by the environment to play this part of the test of that name.
+/// A test's other process: the test program itself, told by the environment to play this part of
+/// the test of that name.
 pub(crate) struct Other {
     child: Child,
     says: BufReader<ChildStdout>,
@@ -304,7 +321,10 @@ impl Other {
         let mut line = String::new();
         loop {
             line.clear();
-            assert!(self.says.read_line(&mut line).unwrap() > 0, "the other process ended without a word");
+            assert!(
+                self.says.read_line(&mut line).unwrap() > 0,
+                "the other process ended without a word"
+            );
             if let Some(said) = line.strip_prefix("> ") {
                 return said.trim_end().to_string();
             }

@@ -6,7 +6,8 @@ use crate::trial::{Subject, alignment, request};
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
 
-/// A range that is taken, also in part, or not inside the region is not adopted, and nothing has changed then.
+/// A range that is taken, also in part, or not inside the region is not adopted, and nothing has
+/// changed then.
 ///
 /// # Errors
 ///
@@ -44,7 +45,8 @@ pub fn adopting_what_is_taken_or_outside_changes_nothing(subject: &Subject) -> R
     Ok(())
 }
 
-/// What an allocator has placed, a fresh one of the same kind adopts, in ascending order; when all is freed there, one hole stays.
+/// What an allocator has placed, a fresh one of the same kind adopts, in ascending order; when all
+/// is freed there, one hole stays.
 ///
 /// # Errors
 ///
@@ -72,8 +74,8 @@ pub fn a_fresh_allocator_adopts_all_chunks_of_a_full_one(subject: &Subject) -> R
     Ok(())
 }
 
-/// Chunks that lie as nobody's rule would put them are adopted in any order, or refused, and then nothing has
-/// changed. The allocator works on around them, and when all is freed, one hole stays.
+/// Chunks that lie as nobody's rule would put them are adopted in any order, or refused, and then
+/// nothing has changed. The allocator works on around them, and when all is freed, one hole stays.
 ///
 /// # Errors
 ///

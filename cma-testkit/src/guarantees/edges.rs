@@ -5,8 +5,8 @@ use crate::trial::{Subject, alignment, request};
 use crate::violation::{Failure, Violation};
 use cma_api::{Alignment, PAGE_SHIFT, PageRange, Placement};
 
-/// A region of any size at any place can be one chunk; then nothing else fits, and freeing it gives one hole. (An
-/// allocator that isn't exact may have no room for it.)
+/// A region of any size at any place can be one chunk; then nothing else fits, and freeing it gives
+/// one hole. (An allocator that isn't exact may have no room for it.)
 ///
 /// # Errors
 ///
@@ -33,12 +33,15 @@ pub fn a_whole_region_can_be_one_chunk(subject: &Subject) -> Result<(), Failure>
     Ok(())
 }
 
-/// One page after another is placed until the region takes no more; handed back in any order, one hole stays.
+/// One page after another is placed until the region takes no more; handed back in any order, one
+/// hole stays.
 ///
 /// # Errors
 ///
 /// The first region and order of which it doesn't hold.
-pub fn a_region_fills_page_by_page_and_empties_in_any_order(subject: &Subject) -> Result<(), Failure> {
+pub fn a_region_fills_page_by_page_and_empties_in_any_order(
+    subject: &Subject,
+) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         subject.on(region, |trial| {
             for order in ORDERS {
@@ -55,12 +58,15 @@ pub fn a_region_fills_page_by_page_and_empties_in_any_order(subject: &Subject) -
     Ok(())
 }
 
-/// Chunks of many sizes and alignments are placed until the region takes no more; handed back in any order, one hole stays.
+/// Chunks of many sizes and alignments are placed until the region takes no more; handed back in
+/// any order, one hole stays.
 ///
 /// # Errors
 ///
 /// The first region and order of which it doesn't hold.
-pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(subject: &Subject) -> Result<(), Failure> {
+pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(
+    subject: &Subject,
+) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         subject.on(region, |trial| {
             ORDERS.iter().try_for_each(|order| {
@@ -72,7 +78,8 @@ pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(subject: &Subject) 
     Ok(())
 }
 
-/// An alignment larger than the region, up to 2^63, gives a place inside the region or none: rounding up never wraps.
+/// An alignment larger than the region, up to 2^63, gives a place inside the region or none:
+/// rounding up never wraps.
 ///
 /// # Errors
 ///
@@ -126,7 +133,9 @@ pub fn a_region_may_end_at_the_top_of_the_address_space(subject: &Subject) -> Re
 /// # Errors
 ///
 /// It is refused without a word or by a panic, or served wrongly.
-pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(subject: &Subject) -> Result<(), Failure> {
+pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(
+    subject: &Subject,
+) -> Result<(), Failure> {
     let region = PageRange::from_pages(0x10_0003, 64 << (30 - PAGE_SHIFT));
     let served = subject.on(region, |trial| {
         for log2 in PAGE_SHIFT..36 {
@@ -145,7 +154,8 @@ pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(subject: &Sub
     }
 }
 
-/// A request for more pages than the region has, up to the largest there is, has no room and changes nothing.
+/// A request for more pages than the region has, up to the largest there is, has no room and
+/// changes nothing.
 ///
 /// # Errors
 ///
@@ -158,7 +168,8 @@ pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Re
                 if half_full {
                     trial.allocate_pages(pages.div_ceil(2))?;
                 }
-                for more in [pages + 1, pages * 2, pages.next_power_of_two() * 2, TOP / 2, TOP - 1] {
+                for more in [pages + 1, pages * 2, pages.next_power_of_two() * 2, TOP / 2, TOP - 1]
+                {
                     for log2 in [PAGE_SHIFT, 20, 63] {
                         trial.allocate(&request(more, alignment(log2)))?;
                         trial.verify()?;
@@ -171,7 +182,8 @@ pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Re
     Ok(())
 }
 
-/// More holes and chunks than an 8 or 12 bit number counts are kept apart, and merge again when all is freed.
+/// More holes and chunks than an 8 or 12 bit number counts are kept apart, and merge again when all
+/// is freed.
 ///
 /// # Errors
 ///
@@ -180,7 +192,8 @@ pub fn thousands_of_holes_are_kept_and_merged(subject: &Subject) -> Result<(), F
     const HOLES: u64 = (1 << 12) + 3;
     let region = PageRange::from_pages(0x4_0000, 2 * HOLES);
     subject.on(region, |trial| {
-        // Adopting asks least of the model and of slow allocators. One that adopts no more has a limit that it states.
+        // Adopting asks least of the model and of slow allocators. One that adopts no more has a
+        // limit that it states.
         for page in region.first_page()..region.end_page() {
             if !trial.adopt(PageRange::from_pages(page, 1))? {
                 break;

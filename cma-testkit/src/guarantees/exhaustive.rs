@@ -1,4 +1,5 @@
-//! All short sequences over tiny regions: what random tests find with luck, these find for certain, and shortest first.
+//! All short sequences over tiny regions: what random tests find with luck, these find for certain,
+//! and shortest first.
 
 use super::TOP;
 use crate::operations::Operation;
@@ -6,7 +7,8 @@ use crate::trial::{Subject, Trial, alignment, request};
 use crate::violation::Failure;
 use cma_api::{PAGE_SHIFT, PageRange};
 
-/// Every sequence of up to five allocations, frees and adoptions over regions of 8 to 11 pages matches the model.
+/// Every sequence of up to five allocations, frees and adoptions over regions of 8 to 11 pages
+/// matches the model.
 ///
 /// # Errors
 ///
@@ -25,8 +27,8 @@ pub fn every_short_sequence_matches_the_model(subject: &Subject) -> Result<(), F
     Ok(())
 }
 
-/// Runs every sequence of `length` operations that starts with `path`. An operation that changes nothing is not
-/// extended: what follows it is a shorter sequence.
+/// Runs every sequence of `length` operations that starts with `path`. An operation that changes
+/// nothing is not extended: what follows it is a shorter sequence.
 fn extend(
     subject: &Subject,
     region: PageRange,
@@ -46,8 +48,8 @@ fn extend(
     Ok(())
 }
 
-/// Runs `path` on a new allocator, verifies the outcome and tells whether the last operation changed anything. The steps
-/// before the last were the last of a sequence of their own.
+/// Runs `path` on a new allocator, verifies the outcome and tells whether the last operation
+/// changed anything. The steps before the last were the last of a sequence of their own.
 fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bool, Failure> {
     let mut trial = Trial::begin(subject, region)?;
     let mut changed = false;
@@ -70,10 +72,11 @@ fn users_after(path: &[Operation]) -> usize {
 /// What can be asked of `region` when `live` chunks are.
 fn menu(region: PageRange, live: usize) -> Vec<Operation> {
     const REQUESTS: [(u64, u32); 6] = [(1, 0), (2, 0), (3, 0), (1, 2), (2, 1), (5, 3)];
-    let allocate =
-        REQUESTS.map(|(pages, log2)| Operation::Allocate(request(pages, alignment(PAGE_SHIFT + log2))));
-    let adopt = [(2, 1), (4, 3)]
-        .map(|(offset, pages)| Operation::Adopt(PageRange::from_pages(region.first_page() + offset, pages)));
+    let allocate = REQUESTS
+        .map(|(pages, log2)| Operation::Allocate(request(pages, alignment(PAGE_SHIFT + log2))));
+    let adopt = [(2, 1), (4, 3)].map(|(offset, pages)| {
+        Operation::Adopt(PageRange::from_pages(region.first_page() + offset, pages))
+    });
     let free = (0..live).map(Operation::Free);
     allocate.into_iter().chain(adopt).chain(free).collect()
 }

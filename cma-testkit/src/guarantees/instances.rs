@@ -1,4 +1,5 @@
-//! What surrounds the placing: initialising, dropping, many allocators at once, threads, and who asks.
+//! What surrounds the placing: initialising, dropping, many allocators at once, threads, and who
+//! asks.
 
 use super::{ORDERS, empty, fill_mixed};
 use crate::trial::{Subject, Trial, request_of};
@@ -8,7 +9,8 @@ use cma_api::{Alignment, Asker, PageRange, name_fault, text_fault};
 use std::panic::resume_unwind;
 use std::thread;
 
-/// A parameter that the allocator can't know is refused when it is initialised, and the message names it.
+/// A parameter that the allocator can't know is refused when it is initialised, and the message
+/// names it.
 ///
 /// # Errors
 ///
@@ -23,8 +25,12 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
         let log = subject.log(region);
         let violation = match subject.start(&log, region, &params) {
             Ok(_) => Violation::ParameterAccepted { params },
-            Err(Violation::RegionRefused { reason }) if reason.contains("no-such-parameter") => continue,
-            Err(Violation::RegionRefused { reason }) => Violation::ParameterNotNamed { params, reason },
+            Err(Violation::RegionRefused { reason }) if reason.contains("no-such-parameter") => {
+                continue;
+            }
+            Err(Violation::RegionRefused { reason }) => {
+                Violation::ParameterNotNamed { params, reason }
+            }
             Err(panicked) => panicked,
         };
         return Err(log.failure(violation));
@@ -55,12 +61,13 @@ pub fn hosts_accept_what_it_says_of_itself(subject: &Subject) -> Result<(), Fail
     Ok(())
 }
 
-/// An allocator with many live chunks can be dropped without a panic, also where the stack is small, and leaves nothing
-/// behind: the next one on the region starts with one hole.
+/// An allocator with many live chunks can be dropped without a panic, also where the stack is
+/// small, and leaves nothing behind: the next one on the region starts with one hole.
 ///
 /// # Errors
 ///
-/// What is left behind. (A drop that recurses from chunk to chunk overflows the stack and ends the process.)
+/// What is left behind. (A drop that recurses from chunk to chunk overflows the stack and ends the
+/// process.)
 pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure> {
     let region = PageRange::from_pages(0x4_0000, 4500);
     let mut trial = Trial::begin(subject, region)?;
@@ -75,7 +82,8 @@ pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure>
     subject.on(region, |_| Ok(()))
 }
 
-/// Allocators that work at the same time, on regions side by side and even on the same one, don't know of each other.
+/// Allocators that work at the same time, on regions side by side and even on the same one, don't
+/// know of each other.
 ///
 /// # Errors
 ///
@@ -140,7 +148,8 @@ fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stati
         watch.make_current();
         body()
     };
-    let thread = thread::Builder::new().stack_size(STACK).spawn(body).expect("the suite needs a thread");
+    let thread =
+        thread::Builder::new().stack_size(STACK).spawn(body).expect("the suite needs a thread");
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 

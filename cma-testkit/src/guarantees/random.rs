@@ -7,8 +7,9 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
 
-/// Whatever is allocated, freed and adopted, in whatever region: every answer is valid, placed as declared, and no
-/// less than declared; after each step the allocator's holes are the model's and its own check holds.
+/// Whatever is allocated, freed and adopted, in whatever region: every answer is valid, placed as
+/// declared, and no less than declared; after each step the allocator's holes are the model's and
+/// its own check holds.
 ///
 /// # Errors
 ///
@@ -24,8 +25,8 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
     })
 }
 
-/// A page-aligned request for [`largest_hole`](cma_api::Allocator::largest_hole) pages succeeds and none for more does. A page of an
-/// empty region can always be had.
+/// A page-aligned request for [`largest_hole`](cma_api::Allocator::largest_hole) pages succeeds and
+/// none for more does. A page of an empty region can always be had.
 ///
 /// # Errors
 ///
@@ -49,10 +50,13 @@ fn probe_largest_hole(trial: &mut Trial) -> Result<(), Violation> {
     let told = trial.largest_hole();
     let largest = trial.model().largest_hole().get();
     if told.get() > 0 {
-        let place = trial.allocate_pages(told.get())?.ok_or(Violation::LargestHoleNotServed { told })?;
+        let place =
+            trial.allocate_pages(told.get())?.ok_or(Violation::LargestHoleNotServed { told })?;
         trial.free(place.first_page())?;
     }
-    for pages in [told.get() + 1, told.get().next_power_of_two(), told.get() * 2, largest, largest + 1] {
+    for pages in
+        [told.get() + 1, told.get().next_power_of_two(), told.get() * 2, largest, largest + 1]
+    {
         if pages > told.get()
             && let Some(place) = trial.allocate_pages(pages)?
         {
@@ -73,15 +77,21 @@ pub(crate) fn seed() -> u64 {
 /// So often an allocator may panic while a failure is made simpler.
 const MOST_PANICS: u32 = 8;
 
-/// Runs `body` on values of `strategy` and answers with the failure of the simplest value that fails.
+/// Runs `body` on values of `strategy` and answers with the failure of the simplest value that
+/// fails.
 fn for_all<S: Strategy>(
     strategy: &S,
     body: impl Fn(&S::Value) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let rng_seed = RngSeed::Fixed(seed());
-    let config =
-        Config { failure_persistence: None, max_shrink_iters: 10_000, rng_seed, ..Config::default() };
-    // Shrinking ends with the simplest failing value, and only passing ones are tried after that: the last failure is its.
+    let config = Config {
+        failure_persistence: None,
+        max_shrink_iters: 10_000,
+        rng_seed,
+        ..Config::default()
+    };
+    // Shrinking ends with the simplest failing value, and only passing ones are tried after that:
+    // the last failure is its.
     let last = RefCell::new(None);
     let panics = Cell::new(0);
     let outcome = TestRunner::new(config).run(strategy, |value| {
@@ -90,7 +100,9 @@ fn for_all<S: Strategy>(
             return Ok(());
         }
         body(&value).map_err(|failure| {
-            panics.set(panics.get() + u32::from(matches!(*failure.violation, Violation::Panicked { .. })));
+            panics.set(
+                panics.get() + u32::from(matches!(*failure.violation, Violation::Panicked { .. })),
+            );
             let reason = failure.violation.to_string();
             last.replace(Some(failure));
             TestCaseError::fail(reason)

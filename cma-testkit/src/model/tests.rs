@@ -120,7 +120,10 @@ fn no_alignment_wraps_at_the_top_of_the_address_space() {
     let huge = alignment(63);
     assert_eq!(model(TOP - 5, 5, &[]).first_fit(&request(1, huge)), None);
     assert_eq!(model(TOP / 2 + 1, 5, &[]).first_fit(&request(1, huge)), None);
-    assert_eq!(ends(model(TOP / 2 - 1, 5, &[]).first_fit(&request(1, huge))), Some((TOP / 2, TOP / 2 + 1)));
+    assert_eq!(
+        ends(model(TOP / 2 - 1, 5, &[]).first_fit(&request(1, huge))),
+        Some((TOP / 2, TOP / 2 + 1))
+    );
     assert_eq!(ends(model(TOP - 5, 5, &[]).best_fit(&request(5, PAGE))), Some((TOP - 5, TOP)));
     assert_eq!(model(TOP - 5, 5, &[]).first_fit(&request(TOP - 1, huge)), None);
 }
@@ -139,5 +142,9 @@ fn told_holes_are_compared_to_the_last() {
     assert_eq!(difference(&[high, low]), Some((0, Some(high), Some(low))));
     assert_eq!(difference(&[low, high, high]), Some((2, Some(high), None)));
     let (a, b) = (PageRange::from_pages(4, 1), PageRange::from_pages(5, 3));
-    assert_eq!(difference(&[low, a, b]), Some((1, Some(a), Some(high))), "two that touch are not maximal");
+    assert_eq!(
+        difference(&[low, a, b]),
+        Some((1, Some(a), Some(high))),
+        "two that touch are not maximal"
+    );
 }

@@ -1,7 +1,7 @@
 //! An allocator that is right but for the one flaw that its parameter names.
 //!
-//! Each flaw is a mistake that allocators have: in the 2010 patch series, in bins and buddies, in first drafts. What the
-//! flaw is, stands where it is made.
+//! Each flaw is a mistake that allocators have: in the 2010 patch series, in bins and buddies, in
+//! first drafts. What the flaw is, stands where it is made.
 
 use cma_api::{
     Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PAGE_SHIFT, PageRange, Pages, Params,
@@ -35,13 +35,15 @@ impl Flawed {
     }
 
     fn taken(&self) -> &[PageRange] {
-        let lost = self.has("keeps_its_books_in_the_thread") && self.home != std::thread::current().id();
+        let lost =
+            self.has("keeps_its_books_in_the_thread") && self.home != std::thread::current().id();
         if lost { &[] } else { &self.taken }
     }
 
     /// The maximal holes.
     fn gaps(&self) -> Vec<PageRange> {
-        let starts = [self.region.first_page()].into_iter().chain(self.taken().iter().map(|t| t.end_page()));
+        let starts =
+            [self.region.first_page()].into_iter().chain(self.taken().iter().map(|t| t.end_page()));
         let ends = self.taken().iter().map(|t| t.first_page()).chain([self.region.end_page()]);
         let gaps = starts.zip(ends).filter(|(start, end)| start < end);
         gaps.map(|(start, end)| PageRange::from_pages(start, end - start)).collect()
@@ -74,10 +76,12 @@ impl Flawed {
         let aligned = match self.flaw.as_str() {
             "aligns_down" => first / alignment * alignment,
             "aligns_the_offset" => {
-                self.region.first_page() + (first - self.region.first_page()).next_multiple_of(alignment)
+                self.region.first_page()
+                    + (first - self.region.first_page()).next_multiple_of(alignment)
             }
             "knows_no_alignment_over_a_mebibyte" if alignment > 256 => first,
-            // Rounds the address up in 64 bits, which wraps to 0, and then finds that there is more than enough room.
+            // Rounds the address up in 64 bits, which wraps to 0, and then finds that there is more
+            // than enough room.
             "wraps_when_aligning" => {
                 let mask = request.alignment().bytes() - 1;
                 ((first << PAGE_SHIFT).wrapping_add(mask) & !mask) >> PAGE_SHIFT
@@ -100,18 +104,23 @@ impl Flawed {
     }
 
     fn best_fit(&self, request: &Request) -> Option<PageRange> {
-        let places = self.gaps().into_iter().filter_map(|hole| Some((hole, self.place_in(hole, request)?)));
+        let places =
+            self.gaps().into_iter().filter_map(|hole| Some((hole, self.place_in(hole, request)?)));
         let (hole, place) = if self.has("best_fit_highest_of_equals") {
             places.min_by_key(|(hole, _)| (hole.pages(), u64::MAX - hole.first_page()))?
         } else if self.has("best_fit_stops_at_the_first_big_enough") {
-            let hole =
-                self.gaps().into_iter().filter(|h| h.pages() >= request.pages()).min_by_key(|h| h.pages())?;
+            let hole = self
+                .gaps()
+                .into_iter()
+                .filter(|h| h.pages() >= request.pages())
+                .min_by_key(|h| h.pages())?;
             (hole, self.place_in(hole, request)?)
         } else {
             places.min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?
         };
         let behind = hole.end_page() - place.end_page();
-        let gap_in_front = place.first_page() > hole.first_page() || self.has("best_fit_always_moves");
+        let gap_in_front =
+            place.first_page() > hole.first_page() || self.has("best_fit_always_moves");
         let moves = gap_in_front && behind.is_multiple_of(request.alignment().pages().get());
         if moves && !self.has("best_fit_never_moves") {
             Some(PageRange::from_pages(place.first_page() + behind, place.pages().get()))
@@ -134,24 +143,30 @@ impl Flawed {
 }
 
 impl Allocator for Flawed {
-    const INFO: Info = Info { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
+    const INFO: Info =
+        Info { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         let (flaw, rest) = params.split_once(',').unwrap_or((params, ""));
         match flaw {
             "takes_any_parameter" => {}
-            "hides_what_it_refuses" if !rest.is_empty() => return Err(InitError::new("parameters?")),
+            "hides_what_it_refuses" if !rest.is_empty() => {
+                return Err(InitError::new("parameters?"));
+            }
             "refuses_odd_regions" if !region.first_page().is_multiple_of(2) => {
                 return Err(InitError::new("even ones only"));
             }
             "panics_at_large_regions" if region.bytes() > 1 << 32 => panic!("too large"),
             "panics_at_parameters" if !rest.is_empty() => panic!("{rest}"),
-            "refuses_large_regions_silently" if region.bytes() > 1 << 32 => return Err(InitError::new(" ")),
+            "refuses_large_regions_silently" if region.bytes() > 1 << 32 => {
+                return Err(InitError::new(" "));
+            }
             _ => Params::parse(rest)?.finish()?,
         }
         let taken = match flaw {
             "leaves_chunks_behind" => {
-                let left = LEFT_BEHIND.lock().ok().and_then(|all| all.get(&region.first_page()).cloned());
+                let left =
+                    LEFT_BEHIND.lock().ok().and_then(|all| all.get(&region.first_page()).cloned());
                 left.unwrap_or_default()
             }
             _ => Vec::new(),
@@ -163,11 +178,15 @@ impl Allocator for Flawed {
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
         let pages = request.pages().get();
         match self.flaw.as_str() {
-            "panics_at_sizes_beyond_the_region" => assert!(pages <= self.region.pages().get(), "too large"),
+            "panics_at_sizes_beyond_the_region" => {
+                assert!(pages <= self.region.pages().get(), "too large")
+            }
             "panics_at_everything" => panic!("not yet written"),
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
             "has_room_for_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
-            "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => return Err(NoRoom),
+            "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => {
+                return Err(NoRoom);
+            }
             "serves_nothing" | "serves_nothing_and_says_so" => return Err(NoRoom),
             "fills_to_the_half" if self.taken.len() * 2 > 100 => return Err(NoRoom),
             _ => {}
@@ -207,7 +226,9 @@ impl Allocator for Flawed {
                 std::thread::park_timeout(std::time::Duration::from_secs(1));
             },
             "panics_at_everything" => panic!("not yet written"),
-            "refuses_the_second_of_three" if self.taken.len() == 3 && at == 1 => return Err(NotMine),
+            "refuses_the_second_of_three" if self.taken.len() == 3 && at == 1 => {
+                return Err(NotMine);
+            }
             "leaks_between_two_neighbours" if at > 0 && at + 1 < self.taken.len() => {
                 let (below, above) = (self.taken[at - 1], self.taken[at + 1]);
                 if below.end_page() == chunk.range.first_page()
@@ -233,7 +254,9 @@ impl Allocator for Flawed {
             "adopts_without_looking" => {}
             "adopts_outside" if !range.within(self.region) => return Ok(Tag(0)),
             "forgets_what_it_adopts" if self.is_free(range) => return Ok(Tag(0)),
-            "adopts_a_part_and_refuses" if range.first_page() >= first && range.end_page() == end + 1 => {
+            "adopts_a_part_and_refuses"
+                if range.first_page() >= first && range.end_page() == end + 1 =>
+            {
                 let part = PageRange::from_pages(range.first_page(), range.pages().get() - 1);
                 if self.is_free(part) {
                     self.take(part);
@@ -248,7 +271,9 @@ impl Allocator for Flawed {
             "adopts_powers_of_two_only" if !range.pages().get().is_power_of_two() => {
                 return Err(CannotAdopt::new("no power of two"));
             }
-            "refuses_adoption_silently" if !self.is_free(range) => return Err(CannotAdopt::new("")),
+            "refuses_adoption_silently" if !self.is_free(range) => {
+                return Err(CannotAdopt::new(""));
+            }
             _ if !self.is_free(range) => return Err(CannotAdopt::new("not free")),
             _ => {}
         }
@@ -257,7 +282,8 @@ impl Allocator for Flawed {
     }
 
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-        let mut holes = if self.has("tells_unmerged_holes") { self.unmerged() } else { self.gaps() };
+        let mut holes =
+            if self.has("tells_unmerged_holes") { self.unmerged() } else { self.gaps() };
         match self.flaw.as_str() {
             "tells_holes_descending" => holes.reverse(),
             "forgets_the_last_hole" => drop(holes.pop()),
@@ -269,7 +295,8 @@ impl Allocator for Flawed {
     }
 
     fn largest_hole(&self) -> Pages {
-        let largest = self.searched().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO);
+        let largest =
+            self.searched().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO);
         match self.flaw.as_str() {
             "tells_the_free_pages_as_the_largest_hole" => {
                 Pages::new(self.gaps().iter().map(|hole| hole.pages().get()).sum())

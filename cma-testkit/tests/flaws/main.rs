@@ -1,4 +1,5 @@
-//! The suite put to the test: for each flaw an allocator can have, the guarantee that must catch it, and what it must say.
+//! The suite put to the test: for each flaw an allocator can have, the guarantee that must catch
+//! it, and what it must say.
 
 mod flawed;
 
@@ -110,7 +111,8 @@ fn every_guarantee_catches_some_flaw() {
 struct Names;
 
 impl Named for Names {
-    const INFO: Info = Info { name: "first fit", version: "1.0.0", description: "a name of two words" };
+    const INFO: Info =
+        Info { name: "first fit", version: "1.0.0", description: "a name of two words" };
 }
 
 struct Describes;
@@ -122,12 +124,19 @@ impl Named for Describes {
 #[test]
 fn a_name_or_description_that_hosts_refuse() {
     let cases = [
-        (module_of::<FirstFit<Names>>(), "hosts refuse it, because its name \"first fit\" has a character"),
-        (module_of::<FirstFit<Describes>>(), "its description \"two\\nlines\" has a control character"),
+        (
+            module_of::<FirstFit<Names>>(),
+            "hosts refuse it, because its name \"first fit\" has a character",
+        ),
+        (
+            module_of::<FirstFit<Describes>>(),
+            "its description \"two\\nlines\" has a control character",
+        ),
     ];
     for (module, says) in cases {
         let subject = Subject { module, params: "", placing: Placing::FirstFit };
-        let failure = guarantees::hosts_accept_what_it_says_of_itself(&subject).unwrap_err().to_string();
+        let failure =
+            guarantees::hosts_accept_what_it_says_of_itself(&subject).unwrap_err().to_string();
         assert!(failure.contains(says), "{failure}");
     }
 }
@@ -138,9 +147,12 @@ fn an_endless_loop_fails_with_the_call_the_seed_and_what_came_before() {
     let guarantee = guarantees::random_operations_match_the_model;
     let verdict = guarantees::verdict_within(Duration::from_secs(2), guarantee, &subject);
     let failure = verdict.expect_err("the flaw must be caught");
-    let Violation::Hangs { call: Call::Free(range), .. } = *failure.violation else { panic!("{failure}") };
+    let Violation::Hangs { call: Call::Free(range), .. } = *failure.violation else {
+        panic!("{failure}")
+    };
     let failure = failure.to_string();
-    let says = format!("has not returned from this call within 2 s: free {range} (PROPTEST_RNG_SEED=");
+    let says =
+        format!("has not returned from this call within 2 s: free {range} (PROPTEST_RNG_SEED=");
     assert!(failure.contains(&says) && failure.contains("   1. "), "{failure}");
 }
 
@@ -156,7 +168,8 @@ fn an_allocator_that_panics_at_everything_fails_in_a_few_lines() {
         .env("RUST_BACKTRACE", "1")
         .output()
         .unwrap();
-    let printed = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    let printed =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
     assert!(output.status.success() && printed.contains("not yet written, at "), "{printed}");
     assert!(printed.lines().count() < 10 * guarantees::ALL.len(), "{printed}");
 }
@@ -166,7 +179,8 @@ fn an_allocator_that_panics_at_everything_fails_in_a_few_lines() {
 #[allow(clippy::print_stdout, reason = "another test counts the lines")]
 fn every_failure_of_an_allocator_that_panics_at_everything() {
     for (_, guarantee) in guarantees::ALL {
-        if let Err(failure) = guarantees::verdict(*guarantee, &subject("panics_at_everything", Placing::Any))
+        if let Err(failure) =
+            guarantees::verdict(*guarantee, &subject("panics_at_everything", Placing::Any))
         {
             println!("{failure}");
         }

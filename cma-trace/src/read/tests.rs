@@ -39,8 +39,10 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
     let trace = Trace::read(SMALL.as_bytes()).unwrap();
     assert_eq!(Trace::read(&compressed(SMALL.as_bytes())[..]).unwrap(), trace);
     assert_eq!(trace.source(), "a test");
-    let asker =
-        |device: &str, kind: Option<&str>| Asker { device: device.into(), kind: kind.map(String::from) };
+    let asker = |device: &str, kind: Option<&str>| Asker {
+        device: device.into(),
+        kind: kind.map(String::from),
+    };
     assert_eq!(trace.askers(), [asker("vdec", Some("frame")), asker("host", None)]);
     let actions: Vec<_> =
         trace.operations().iter().map(|operation| (operation.time_us, operation.action)).collect();
@@ -59,7 +61,10 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
 
 #[test]
 fn what_is_no_trace_is_refused_by_its_first_line() {
-    assert_eq!(refusal(""), "not a trace: expected \"# cma-trace 1\" in its first line, found \"\"");
+    assert_eq!(
+        refusal(""),
+        "not a trace: expected \"# cma-trace 1\" in its first line, found \"\""
+    );
     assert!(refusal("#!/bin/sh\n").ends_with("found \"#!/bin/sh\""));
     assert!(refusal("it's \"\x1b\n").ends_with(r#"found "it's \"\u{1b}""#));
     assert!(matches!(Trace::read(&[0xff; 100_000][..]), Err(ReadError::NotATrace { .. })));
@@ -72,7 +77,11 @@ fn what_is_no_trace_is_refused_by_its_first_line() {
 #[test]
 fn every_mistake_is_named_with_its_place() {
     for (line, text, expected) in [
-        (2, "# origin: x", "line 2, column 3: expected \"source:\" and what was recorded, found \"origin:\""),
+        (
+            2,
+            "# origin: x",
+            "line 2, column 3: expected \"source:\" and what was recorded, found \"origin:\"",
+        ),
         (3, "# ops: five", "line 3, column 8: expected the number of operations, found \"five\""),
         (
             3,
@@ -80,13 +89,21 @@ fn every_mistake_is_named_with_its_place() {
             "line 3, column 1: expected \"# ops: N  peak-live-bytes: N  peak-live-chunks: N\", found \"0\"",
         ),
         (4, "", "line 4, column 1: expected a time in microseconds, found \"\""),
-        (4, "-1 a 7 4096 1 vdec", "line 4, column 1: expected a time in microseconds, found \"-1\""),
+        (
+            4,
+            "-1 a 7 4096 1 vdec",
+            "line 4, column 1: expected a time in microseconds, found \"-1\"",
+        ),
         (
             4,
             "0 r 7 4096 1 vdec",
             "line 4, column 3: expected a for an allocation or f for a free, found \"r\"",
         ),
-        (4, "0 a x 4096 1 vdec", "line 4, column 5: expected the id of the new chunk, a number, found \"x\""),
+        (
+            4,
+            "0 a x 4096 1 vdec",
+            "line 4, column 5: expected the id of the new chunk, a number, found \"x\"",
+        ),
         (
             4,
             "0 a 7 18446744073709551616 1 vdec",
@@ -194,7 +211,8 @@ fn compressed_data_that_is_damaged_is_refused() {
 
 #[test]
 fn a_mistake_in_sound_compressed_data_is_one_of_the_text() {
-    let error = Trace::read(&compressed(with_line(4, "0 r 7 4096 1 vdec").as_bytes())[..]).unwrap_err();
+    let error =
+        Trace::read(&compressed(with_line(4, "0 r 7 4096 1 vdec").as_bytes())[..]).unwrap_err();
     assert!(matches!(error, ReadError::Field { line: 4, .. }), "{error}");
 }
 
@@ -228,7 +246,10 @@ fn nonsense_without_an_end_is_refused_after_a_few_kilobytes() {
         let start = start.trim_end().as_bytes();
         assert!(read_of(start.chain(io::repeat(b' '))) < FEW, "line {line} never ends in spaces");
         assert!(read_of(start.chain(io::repeat(b'0'))) < FEW, "line {line} never ends in zeros");
-        assert!(read_of(start.chain(io::repeat(b'\n'))) < FEW, "nothing but ends of lines after line {line}");
+        assert!(
+            read_of(start.chain(io::repeat(b'\n'))) < FEW,
+            "nothing but ends of lines after line {line}"
+        );
     }
     // And when a little compressed data means a lot.
     let bomb = compressed(&vec![b' '; 64 << 20]);

@@ -1,4 +1,5 @@
-//! A recording lets nothing into a trace that a trace may not hold, and a trace survives being written.
+//! A recording lets nothing into a trace that a trace may not hold, and a trace survives being
+//! written.
 
 use super::*;
 use proptest::prelude::*;
@@ -22,7 +23,10 @@ fn what_is_refused_leaves_no_mark() {
     let trace = recording.finish();
     assert_eq!(trace.operations().len(), 2);
     assert_eq!(trace.askers().len(), 1);
-    assert_eq!(trace.figures(), Figures { operations: 2, peak_live_bytes: 4097, peak_live_chunks: 2 });
+    assert_eq!(
+        trace.figures(),
+        Figures { operations: 2, peak_live_bytes: 4097, peak_live_chunks: 2 }
+    );
 }
 
 #[test]

@@ -75,18 +75,23 @@ fn devices_are_served_from_the_regions_that_the_map_gives_them() {
     assert_eq!(report.largest_hole_bytes, 12 * PAGE, "left has more in one piece than right");
     let told = report.first_failure.unwrap();
     assert!(matches!(told.error, AllocError::NoRule { .. }), "{told}");
-    assert!(cma.regions().iter().all(|region| region.status().users == 0), "what it left live was freed");
+    assert!(
+        cma.regions().iter().all(|region| region.status().users == 0),
+        "what it left live was freed"
+    );
 }
 
 #[test]
 fn a_region_without_an_allocator_says_so_in_the_first_failure() {
     let cma = Cma::new();
-    cma.region_register(Some("r"), DmaAddr::new(0), 16 * PAGE, AllocatorChoice::named("late")).unwrap();
+    cma.region_register(Some("r"), DmaAddr::new(0), 16 * PAGE, AllocatorChoice::named("late"))
+        .unwrap();
     cma.set_map(Map::parse("*=r").unwrap());
     let mut recording = Recording::new("");
     recording.allocate(0, 1, 1, "a").unwrap();
     let report = replay_on(&cma, &recording.finish(), |_| {});
-    let Some(AllocError::NoRegion(refusals)) = report.first_failure.map(|failure| failure.error) else {
+    let Some(AllocError::NoRegion(refusals)) = report.first_failure.map(|failure| failure.error)
+    else {
         panic!("it was served");
     };
     assert!(refusals.iter().all(|r| matches!(r.reason, Reason::NoAllocator { .. })));

@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hasher};
 /// The number of the root, by FUSE's word.
 pub(crate) const ROOT: u64 = 1;
 
-/// The paths that the kernel knows, by their numbers. A path keeps its number as long as it is known.
+/// The paths that the kernel knows, by their numbers. A path keeps its number as long as it is
+/// known.
 #[derive(Debug)]
 pub(crate) struct Inodes(HashMap<u64, Known>);
 
@@ -33,7 +34,8 @@ impl Inodes {
         while self.0.get(&number).is_some_and(|known| known.path != path) {
             number = number.wrapping_add(1).max(ROOT + 1);
         }
-        let known = self.0.entry(number).or_insert_with(|| Known { path: path.to_string(), lookups: 0 });
+        let known =
+            self.0.entry(number).or_insert_with(|| Known { path: path.to_string(), lookups: 0 });
         known.lookups += 1;
         number
     }

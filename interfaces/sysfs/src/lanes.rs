@@ -1,12 +1,12 @@
 //! Threads for what may take long, so that no request keeps a thread that serves the mount.
 //!
-//! Each user has two *lanes* for each attribute, for reading and for writing, and one thread at most
-//! works in a lane. A region whose allocator doesn't answer holds up its own attributes and no others,
-//! and a user with many requests to an attribute holds up nobody else's. A request that
+//! Each user has two *lanes* for each attribute, for reading and for writing, and one thread at
+//! most works in a lane. A region whose allocator doesn't answer holds up its own attributes and no
+//! others, and a user with many requests to an attribute holds up nobody else's. A request that
 //! gets no answer for [`PATIENCE`] is answered `EIO`, whether it waits in its lane or its thread is
-//! stuck: so a reader that was killed goes, which the kernel lets go no earlier than it has an answer.
-//! (The kernel tells of a signal by `FUSE_INTERRUPT`; `fuser` refuses that, and a thread inside an
-//! allocator could not be interrupted either.)
+//! stuck: so a reader that was killed goes, which the kernel lets go no earlier than it has an
+//! answer. (The kernel tells of a signal by `FUSE_INTERRUPT`; `fuser` refuses that, and a thread
+//! inside an allocator could not be interrupted either.)
 
 use crate::caught;
 use fuser::{Errno, ReplyData, ReplyWrite};
@@ -16,8 +16,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// As long a request waits for its answer. The framework gives up on a stuck region earlier, and then
-/// its error is the answer.
+/// As long a request waits for its answer. The framework gives up on a stuck region earlier, and
+/// then its error is the answer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// As many requests of one user wait or are worked on at the same time.
@@ -98,7 +98,8 @@ impl Lanes {
     ) {
         // Who comes first answers.
         let reply = Arc::new(Mutex::new(Some(reply)));
-        let take = |reply: &Mutex<Option<R>>| reply.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let take =
+            |reply: &Mutex<Option<R>>| reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         let refused = reply.clone();
         let refuse = move |errno| {
             if let Some(reply) = take(&refused) {
@@ -118,7 +119,10 @@ impl Lanes {
             Box::new(move || {
                 let seconds = PATIENCE.as_secs();
                 let _ = caught(|| {
-                    tracing::warn!(attribute = lane, "no answer within {seconds} s; the request got EIO");
+                    tracing::warn!(
+                        attribute = lane,
+                        "no answer within {seconds} s; the request got EIO"
+                    );
                     Ok(())
                 });
                 refuse(Errno::EIO);
@@ -180,7 +184,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is ready, and whatever follows in its lane, until there is nothing to do for a while.
+    /// Does what is ready, and whatever follows in its lane, until there is nothing to do for a
+    /// while.
     fn work(&self) {
         let mut state = self.state();
         loop {
@@ -329,7 +334,8 @@ mod tests {
         let lanes = Lanes::start().unwrap();
         let (open, gate) = channel::<()>();
         let stuck = submit(&lanes, "stuck", 1, move || gate.recv().map_or(1, |()| 2));
-        let waiting: Vec<_> = (1..MOST_OF_A_USER).map(|_| submit(&lanes, "stuck", 1, || 3)).collect();
+        let waiting: Vec<_> =
+            (1..MOST_OF_A_USER).map(|_| submit(&lanes, "stuck", 1, || 3)).collect();
         assert_eq!(submit(&lanes, "other", 1, || 3).recv().unwrap(), Err(Errno::EAGAIN.code()));
         assert_eq!(submit(&lanes, "other", 2, || 3).recv().unwrap(), Ok(3));
         drop(open);
@@ -342,7 +348,8 @@ mod tests {
     fn work_that_panics_is_refused_and_its_lane_goes_on() {
         let lanes = Lanes::start().unwrap();
         for _ in 0..40 {
-            let panicked = submit(&lanes, "lane", 1, || panic!("as work does that calls foreign code"));
+            let panicked =
+                submit(&lanes, "lane", 1, || panic!("as work does that calls foreign code"));
             assert_eq!(panicked.recv().unwrap(), Err(Errno::EIO.code()));
         }
         assert_eq!(submit(&lanes, "lane", 1, || 3).recv().unwrap(), Ok(3));

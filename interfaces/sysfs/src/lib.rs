@@ -1,7 +1,8 @@
-//! The attributes of a running framework as files, as Linux shows those of its own in sysfs (specification section 7).
+//! The attributes of a running framework as files, as Linux shows those of its own in sysfs
+//! (specification section 7).
 //!
-//! [`Sysfs::mount`] hangs the tree [`Attributes`] into a folder, through FUSE. From then on `cat`, `ls`, `find`, `echo` and an
-//! editor see and change the running system:
+//! [`Sysfs::mount`] hangs the tree [`Attributes`] into a folder, through FUSE. From then on `cat`,
+//! `ls`, `find`, `echo` and an editor see and change the running system:
 //!
 //! ```no_run
 //! use cma_framework::Cma;
@@ -14,20 +15,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - What a handle reads from the start on is of one moment, also when it takes many calls. Reading from the start again
-//!   looks again, as on sysfs.
-//! - Each `write` call is a text of its own, as on sysfs, whatever its offset; an error reaches the call that is at fault.
+//! - What a handle reads from the start on is of one moment, also when it takes many calls. Reading
+//!   from the start again looks again, as on sysfs.
+//! - Each `write` call is a text of its own, as on sysfs, whatever its offset; an error reaches the
+//!   call that is at fault.
 //! - Nothing is cached: what is read is as the framework has it.
-//! - A region whose allocator doesn't answer holds up its own attributes and nothing else. A call that
-//!   has no answer after ten seconds fails with `EIO`; a *write* that failed so may still take effect.
-//! - What a user can make the server keep is bounded: with too many open files, those whose reading began
-//!   first fail with `ENOMEM` until they are read from the start again; `open` fails with `EMFILE`, and a
-//!   call with `EAGAIN` when too many of the user's wait.
+//! - A region whose allocator doesn't answer holds up its own attributes and nothing else. A call
+//!   that has no answer after ten seconds fails with `EIO`; a *write* that failed so may still take
+//!   effect.
+//! - What a user can make the server keep is bounded: with too many open files, those whose reading
+//!   began first fail with `ENOMEM` until they are read from the start again; `open` fails with
+//!   `EMFILE`, and a call with `EAGAIN` when too many of the user's wait.
 //! - Root's tree can be read by everybody and written by root; another user's is that user's own.
 //!
-//! A process must not work in the folder that it serves: if it is killed while it waits for its own answer, it can't end.
+//! A process must not work in the folder that it serves: if it is killed while it waits for its own
+//! answer, it can't end.
 //!
-//! This crate holds nothing that the framework should hold: the tree is the framework's, here it gets numbers and handles.
+//! This crate holds nothing that the framework should hold: the tree is the framework's, here it
+//! gets numbers and handles.
 
 mod inodes;
 mod lanes;
@@ -58,7 +63,8 @@ pub struct Sysfs {
 }
 
 impl Sysfs {
-    /// Mounts `tree` on `folder`, which must be there and empty. What a server left there that was killed is cleared first.
+    /// Mounts `tree` on `folder`, which must be there and empty. What a server left there that was
+    /// killed is cleared first.
     ///
     /// # Errors
     ///
@@ -75,9 +81,11 @@ impl Sysfs {
         ];
         // Other users' eyes are root's to allow.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
-        let session = Tree::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
+        let session =
+            Tree::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
         let mounted = mountpoint.mounted();
-        let session = session.and_then(Session::spawn).map_err(|error| mountpoint.refused(error))?;
+        let session =
+            session.and_then(Session::spawn).map_err(|error| mountpoint.refused(error))?;
         tracing::info!(folder = %mountpoint.path().display(), "attributes mounted");
         Ok(Sysfs { session: Some(session), mounted, mountpoint })
     }
@@ -100,8 +108,8 @@ impl Sysfs {
         self.mounted.clone()
     }
 
-    /// Unmounts it. Where somebody still has a file of it open, or works in it, the folder is free at once and the files last
-    /// until they are let go.
+    /// Unmounts it. Where somebody still has a file of it open, or works in it, the folder is free
+    /// at once and the files last until they are let go.
     ///
     /// # Errors
     ///
@@ -144,13 +152,14 @@ impl fmt::Debug for Sysfs {
     }
 }
 
-/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of `tracing`,
-/// the answer is `EIO`, and the thread goes on.
+/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of
+/// `tracing`, the answer is `EIO`, and the thread goes on.
 fn caught<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     // What is shared is behind locks that are held for single steps, never while foreign code runs.
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         // The panic itself was reported by the hook. To log it may panic as well.
-        let _ = panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
+        let _ =
+            panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
         Err(Errno::EIO)
     })
 }

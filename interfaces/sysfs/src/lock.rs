@@ -1,5 +1,5 @@
-//! Of two servers of one user that start on a folder at the same time, one loses. What they lock is a
-//! file in a place of that user's own: a folder that others can read they can also lock.
+//! Of two servers of one user that start on a folder at the same time, one loses. What they lock is
+//! a file in a place of that user's own: a folder that others can read they can also lock.
 
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -24,8 +24,12 @@ impl Lock {
         let locked = fs::metadata(folder)?;
         let file = place(&candidates())?.join(format!("{:x}-{:x}", locked.dev(), locked.ino()));
         loop {
-            let opened =
-                OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&file)?;
+            let opened = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&file)?;
             match opened.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Ok(None),
@@ -47,8 +51,8 @@ impl Drop for Lock {
     }
 }
 
-/// Where the files of locks may be, the best first. Every server of a user must find the same place, so
-/// no environment counts.
+/// Where the files of locks may be, the best first. Every server of a user must find the same
+/// place, so no environment counts.
 fn candidates() -> [PathBuf; 3] {
     let user = geteuid().as_raw();
     [
@@ -67,7 +71,10 @@ fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
             Err(error) => reasons.push(format!("{}: {error}", folder.display())),
         }
     }
-    Err(io::Error::other(format!("there is no place for the file that locks it: {}", reasons.join("; "))))
+    Err(io::Error::other(format!(
+        "there is no place for the file that locks it: {}",
+        reasons.join("; ")
+    )))
 }
 
 fn made(folder: &Path) -> io::Result<()> {
@@ -105,7 +112,8 @@ mod tests {
     #[test]
     fn a_place_that_others_have_made_or_may_write_to_is_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        let [open, link, file, good] = ["open", "link", "file", "good"].map(|name| folder.path().join(name));
+        let [open, link, file, good] =
+            ["open", "link", "file", "good"].map(|name| folder.path().join(name));
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
         symlink(folder.path(), &link).unwrap();

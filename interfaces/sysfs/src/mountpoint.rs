@@ -1,4 +1,5 @@
-//! The folder to mount on: whether it can be, what a killed server left there, and which ones are mounted.
+//! The folder to mount on: whether it can be, what a killed server left there, and which ones are
+//! mounted.
 
 use crate::lock::Lock;
 use rustix::mount::{UnmountFlags, unmount};
@@ -29,8 +30,8 @@ pub enum MountError {
     /// It has something in it, which would be hidden.
     #[error("{}: it is not empty, and what is in it would be hidden; name an empty folder", .0.display())]
     NotEmpty(PathBuf),
-    /// Attributes are mounted there whose server has not ended, or another server of this user starts or
-    /// ends there.
+    /// Attributes are mounted there whose server has not ended, or another server of this user
+    /// starts or ends there.
     #[error("{}: another server shows its attributes there, or is about to; stop it, or name another folder", .0.display())]
     Served(PathBuf),
     /// Something else is mounted there.
@@ -88,7 +89,8 @@ impl Mountpoint {
         if !fs::metadata(&path).map_err(system)?.is_dir() {
             return Err(MountError::NotAFolder(folder.to_path_buf()));
         }
-        let lock = Lock::take(&path).map_err(system)?.ok_or_else(|| MountError::Served(path.clone()))?;
+        let lock =
+            Lock::take(&path).map_err(system)?.ok_or_else(|| MountError::Served(path.clone()))?;
         // Whoever had the lock may have mounted meanwhile.
         clear(&path, system)?;
         if fs::read_dir(&path).map_err(system)?.next().is_some() {
@@ -107,7 +109,9 @@ impl Mountpoint {
         let has_helper = || Command::new(HELPER).arg("-V").stdin(Stdio::null()).output().is_ok();
         match device {
             Err(error) => MountError::NoFuse(error),
-            Ok(_) if !geteuid().is_root() && !has_helper() => MountError::NoHelper(self.path.clone()),
+            Ok(_) if !geteuid().is_root() && !has_helper() => {
+                MountError::NoHelper(self.path.clone())
+            }
             Ok(_) => MountError::System { path: self.path.clone(), error },
         }
     }
@@ -143,8 +147,8 @@ impl Detacher {
     ///
     /// # Errors
     ///
-    /// When something else is mounted over it, and what the system says, or the helper that unmounts
-    /// for ordinary users.
+    /// When something else is mounted over it, and what the system says, or the helper that
+    /// unmounts for ordinary users.
     pub fn detach(&self) -> io::Result<()> {
         match self.presence() {
             Presence::There => detach(&self.path),
@@ -167,7 +171,9 @@ impl Detacher {
 fn presence(table: &[Mount], id: u64) -> Presence {
     match table.iter().rposition(|mount| mount.id == id) {
         None => Presence::Gone,
-        Some(n) if table[n + 1..].iter().any(|later| later.path == table[n].path) => Presence::Covered,
+        Some(n) if table[n + 1..].iter().any(|later| later.path == table[n].path) => {
+            Presence::Covered
+        }
         Some(_) => Presence::There,
     }
 }
@@ -177,7 +183,8 @@ fn top(path: &Path) -> io::Result<Option<Mount>> {
     Ok(table()?.into_iter().rfind(|mount| mount.path == path))
 }
 
-/// The folders on which attributes are mounted, of any server that this process can see, also of one that was killed.
+/// The folders on which attributes are mounted, of any server that this process can see, also of
+/// one that was killed.
 ///
 /// # Errors
 ///
@@ -190,7 +197,8 @@ pub fn mounts() -> io::Result<Vec<PathBuf>> {
     Ok(ours)
 }
 
-/// `folder` without links. Of one on which a server died nothing can be asked, but of the folder that it is in.
+/// `folder` without links. Of one on which a server died nothing can be asked, but of the folder
+/// that it is in.
 fn resolved(folder: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(folder), folder.file_name()) {
         (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotConnected => {
@@ -201,14 +209,17 @@ fn resolved(folder: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Looks whether anything is mounted on `path`, and clears what servers left there that were killed.
+/// Looks whether anything is mounted on `path`, and clears what servers left there that were
+/// killed.
 fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), MountError> {
     while let Some(mount) = top(path).map_err(&system)? {
-        let dead = fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
+        let dead =
+            fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
         match (mount.is_ours(), dead) {
             (true, true) => {
                 let path = path.to_path_buf();
-                detach(&path).map_err(|error| MountError::NotCleared { path: path.clone(), error })?;
+                detach(&path)
+                    .map_err(|error| MountError::NotCleared { path: path.clone(), error })?;
                 tracing::info!(folder = %path.display(), "removed a mount whose server does not answer any more");
             }
             (true, false) => return Err(MountError::Served(mount.path)),
@@ -234,7 +245,9 @@ fn detach(path: &Path) -> io::Result<()> {
             let ended = helper.args(["-u", "-z", "--"]).arg(path).stdin(Stdio::null()).output()?;
             match ended.status.success() {
                 true => Ok(()),
-                false => Err(io::Error::other(String::from_utf8_lossy(&ended.stderr).trim().to_string())),
+                false => {
+                    Err(io::Error::other(String::from_utf8_lossy(&ended.stderr).trim().to_string()))
+                }
             }
         }
         ended => Ok(ended?),

@@ -1,5 +1,6 @@
-//! What is open: the text of an attribute that is being read, the listing of a folder. How much of it
-//! the server keeps is bounded, by user, however many files users open and never read to their end.
+//! What is open: the text of an attribute that is being read, the listing of a folder. How much of
+//! it the server keeps is bounded, by user, however many files users open and never read to their
+//! end.
 
 use cma_framework::attributes::Entry;
 use fuser::Errno;
@@ -83,7 +84,8 @@ impl Handles {
         }
         whose.open += 1;
         self.last += 1;
-        self.open.insert(self.last, Open { user, path: path.into(), seen: Seen::Nothing, begun: 0 });
+        self.open
+            .insert(self.last, Open { user, path: path.into(), seen: Seen::Nothing, begun: 0 });
         Ok(self.last)
     }
 
@@ -102,7 +104,10 @@ impl Handles {
             }
         }
         while self.bytes > MOST {
-            let others = self.users.iter().filter(|(_, user)| user.kept.values().any(|kept| *kept != handle));
+            let others = self
+                .users
+                .iter()
+                .filter(|(_, user)| user.kept.values().any(|kept| *kept != handle));
             let most = others.max_by_key(|(_, user)| user.bytes).map(|(user, _)| *user);
             if !most.is_some_and(|user| self.drop_first(user, handle)) {
                 break;

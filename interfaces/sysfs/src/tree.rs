@@ -1,4 +1,5 @@
-//! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the framework.
+//! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the
+//! framework.
 
 use crate::caught;
 use crate::inodes::{Inodes, ROOT, likely_number};
@@ -7,10 +8,10 @@ use crate::open::{Folder, Handles, Seen};
 use cma_framework::Attributes;
 use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
 use fuser::{
-    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
-    TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::process::{getegid, geteuid};
 use std::ffi::OsStr;
@@ -21,19 +22,21 @@ use std::time::{Duration, SystemTime};
 /// How long the kernel may remember what it was told: not at all.
 const TTL: Duration = Duration::ZERO;
 
-/// The size every attribute has until it is read, as on sysfs: to know better it would have to be read.
+/// The size every attribute has until it is read, as on sysfs: to know better it would have to be
+/// read.
 const PAGE: u64 = 4096;
 
-/// The longest text that the kernel hands over in one piece. Longer ones come in pieces, which could be taken for texts of their own:
-/// so a piece, which may be shorter by a page, must be longer than any attribute takes.
+/// The longest text that the kernel hands over in one piece. Longer ones come in pieces, which
+/// could be taken for texts of their own: so a piece, which may be shorter by a page, must be
+/// longer than any attribute takes.
 const LONGEST_PIECE: u32 = 128 << 10;
 const _: () = assert!(LONGEST_PIECE as usize - 4096 > LONGEST_TEXT);
 
 /// The longest name of a file.
 const LONGEST_NAME: u32 = 255;
 
-/// The tree. No lock is held while the framework answers, and what the framework may have to wait for is
-/// done in lanes.
+/// The tree. No lock is held while the framework answers, and what the framework may have to wait
+/// for is done in lanes.
 #[derive(Debug)]
 pub(crate) struct Tree {
     attributes: Attributes,
@@ -105,7 +108,12 @@ impl Tree {
     }
 
     /// Sizes and times may be set, to no effect: programs do so on their way to a write.
-    fn set_attr(&self, number: INodeNo, owner_or_mode: bool, size: bool) -> Result<FileAttr, Errno> {
+    fn set_attr(
+        &self,
+        number: INodeNo,
+        owner_or_mode: bool,
+        size: bool,
+    ) -> Result<FileAttr, Errno> {
         if owner_or_mode {
             return Err(Errno::EPERM);
         }
@@ -122,10 +130,17 @@ impl Tree {
         }
     }
 
-    fn open_file(&self, user: u32, number: INodeNo, access: OpenAccMode) -> Result<FileHandle, Errno> {
+    fn open_file(
+        &self,
+        user: u32,
+        number: INodeNo,
+        access: OpenAccMode,
+    ) -> Result<FileHandle, Errno> {
         let path = self.path(number)?;
         match self.entry(&path)? {
-            Entry::Attribute { writable: false } if access != OpenAccMode::O_RDONLY => Err(Errno::EACCES),
+            Entry::Attribute { writable: false } if access != OpenAccMode::O_RDONLY => {
+                Err(Errno::EACCES)
+            }
             Entry::Attribute { .. } => lock(&self.handles).open(user, path).map(FileHandle),
             _ => Err(Errno::EISDIR),
         }
@@ -135,8 +150,8 @@ impl Tree {
         lock(&self.handles).get(handle.0).ok_or(Errno::EBADF)
     }
 
-    /// The text of an open file from `offset` on: from the start, as the attribute is now, which `Ok(None)`
-    /// leaves to be found out; further on, as it was then.
+    /// The text of an open file from `offset` on: from the start, as the attribute is now, which
+    /// `Ok(None)` leaves to be found out; further on, as it was then.
     fn text(&self, handle: FileHandle, offset: u64) -> Result<(Arc<str>, Option<Arc<str>>), Errno> {
         match self.handle(handle)? {
             (path, Seen::Text(text)) if offset > 0 => Ok((path, Some(text))),
@@ -212,7 +227,8 @@ fn errno(error: &AttributeError) -> Errno {
 
 /// Gives `reply` what there is of `text` from `offset` on, `size` bytes at most.
 fn answer_with(reply: ReplyData, text: &str, offset: u64, size: u32) {
-    let rest = text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
+    let rest =
+        text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
     reply.data(&rest[..rest.len().min(size as usize)]);
 }
 
@@ -228,7 +244,10 @@ macro_rules! answer {
 
 impl Filesystem for Tree {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        config.set_max_write(LONGEST_PIECE).map(drop).map_err(|_| io::ErrorKind::InvalidInput.into())
+        config
+            .set_max_write(LONGEST_PIECE)
+            .map(drop)
+            .map_err(|_| io::ErrorKind::InvalidInput.into())
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -262,7 +281,8 @@ impl Filesystem for Tree {
         reply: ReplyAttr,
     ) {
         let owner_or_mode = mode.or(uid).or(gid).is_some();
-        answer!(self.set_attr(number, owner_or_mode, size.is_some()), reply, |attr| reply.attr(&TTL, &attr));
+        answer!(self.set_attr(number, owner_or_mode, size.is_some()), reply, |attr| reply
+            .attr(&TTL, &attr));
     }
 
     fn readlink(&self, _: &Request, number: INodeNo, reply: ReplyData) {
@@ -365,7 +385,14 @@ impl Filesystem for Tree {
         answer!(self.list(number, handle, from, &mut reply), reply, |()| reply.ok());
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         lock(&self.handles).close(handle.0);
         reply.ok();
     }
@@ -387,9 +414,19 @@ impl Filesystem for Tree {
         reply.error(Errno::ENOSYS);
     }
 
-    // Files come and go with what they show; nobody else makes or removes one. The errnos are those of sysfs.
+    // Files come and go with what they show; nobody else makes or removes one. The errnos are those
+    // of sysfs.
 
-    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+    fn create(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: u32,
+        _: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
         reply.error(Errno::EACCES);
     }
 

@@ -88,7 +88,9 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         }
         (parsed, parsed_map) => {
             let errors = [(&regions, parsed.err()), (&map, parsed_map.err())].into_iter();
-            errors.filter_map(|(text, error)| error.map(|error| misreading(text, error))).collect::<Vec<_>>()
+            errors
+                .filter_map(|(text, error)| error.map(|error| misreading(text, error)))
+                .collect::<Vec<_>>()
         }
     };
     let count = |severity| remarks.iter().filter(|remark| remark.severity == severity).count();
@@ -140,7 +142,13 @@ fn boards_own(map: &Text, findings: usize) -> Remark<'_> {
 fn remark(text: &Text, finding: Finding) -> Remark<'_> {
     let severity = finding.severity();
     let Finding { problem, span, .. } = finding;
-    Remark { severity, message: problem.to_string(), help: Some(problem.remedy()), text, span: Some(span) }
+    Remark {
+        severity,
+        message: problem.to_string(),
+        help: Some(problem.remedy()),
+        text,
+        span: Some(span),
+    }
 }
 
 impl Refusal {
@@ -153,7 +161,12 @@ impl Refusal {
 }
 
 /// What `--memory` says of regions that can't have it.
-fn unfit<'a>(found: &Unfit, memory: &'a Text, regions: &'a Text, parsed: &[ParsedRegion<'_>]) -> Remark<'a> {
+fn unfit<'a>(
+    found: &Unfit,
+    memory: &'a Text,
+    regions: &'a Text,
+    parsed: &[ParsedRegion<'_>],
+) -> Remark<'a> {
     let severity = if found.is_error() { Severity::Error } else { Severity::Warning };
     let (text, span) = match found {
         Unfit::NoSuchRegion { region } => {
@@ -170,7 +183,13 @@ fn unfit<'a>(found: &Unfit, memory: &'a Text, regions: &'a Text, parsed: &[Parse
 
 fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {
     let ConfigError { mistake, span, .. } = error;
-    Remark { severity: Severity::Error, message: mistake.to_string(), help: None, text, span: Some(span) }
+    Remark {
+        severity: Severity::Error,
+        message: mistake.to_string(),
+        help: None,
+        text,
+        span: Some(span),
+    }
 }
 
 impl Remark<'_> {

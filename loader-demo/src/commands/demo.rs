@@ -29,7 +29,8 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     let Asks { codec, camera } = asks(&host.cma.map());
     let all: Vec<Ask> = codec.into_iter().chain(camera.iter().cloned()).collect();
     let chunks = requests(&host, &all, out)?;
-    outcome = outcome.max(Outcome::refused_if(chunks.len() < all.len() || !host.left_out().is_empty()));
+    outcome =
+        outcome.max(Outcome::refused_if(chunks.len() < all.len() || !host.left_out().is_empty()));
     if let Some(ask) = camera.first() {
         refusal(&host, ask, out)?;
     }
@@ -55,7 +56,8 @@ fn title(out: &mut Out, what: &str, why: &str) -> io::Result<()> {
 
 /// The regions, before there is any allocator.
 fn board(host: &Host, out: &mut Out) -> Result<(), Failure> {
-    let banks: Vec<_> = host.board.banks.iter().map(|bank| size_at(bank.0.bytes(), bank.0.start())).collect();
+    let banks: Vec<_> =
+        host.board.banks.iter().map(|bank| size_at(bank.0.bytes(), bank.0.start())).collect();
     writeln!(
         out,
         "{BOLD}cma{BOLD:#} on the board {}, memory {} (simulated: addresses only)",
@@ -75,7 +77,11 @@ fn size_at(bytes: u64, start: cma_framework::DmaAddr) -> String {
 }
 
 /// The plug-ins, and which regions each serves as it arrives.
-fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Outcome, Vec<Plugin>), Failure> {
+fn late_allocators(
+    host: &Host,
+    options: &Options,
+    out: &mut Out,
+) -> Result<(Outcome, Vec<Plugin>), Failure> {
     title(
         out,
         "2. Allocators come late: plug-ins, each tried in a process of its own, then loaded here.",
@@ -89,8 +95,14 @@ fn late_allocators(host: &Host, options: &Options, out: &mut Out) -> Result<(Out
         outcome = outcome.max(went);
         let names: Vec<_> = attachments.attached.iter().map(ToString::to_string).collect();
         let file = plugin.path().map(short).unwrap_or_default();
-        writeln!(out, "   {BOLD}{:9}{BOLD:#} {} {DIM}{file}{DIM:#}", plugin.name(), plugin.version())?;
-        let refused: Vec<_> = attachments.failed.iter().map(|(region, _)| region.to_string()).collect();
+        writeln!(
+            out,
+            "   {BOLD}{:9}{BOLD:#} {} {DIM}{file}{DIM:#}",
+            plugin.name(),
+            plugin.version()
+        )?;
+        let refused: Vec<_> =
+            attachments.failed.iter().map(|(region, _)| region.to_string()).collect();
         if !names.is_empty() {
             paragraph(out, INDENT + 10, GOOD, &format!("now serves {}", names.join(", ")))?;
         }
@@ -140,7 +152,8 @@ fn requests(host: &Host, asks: &[Ask], out: &mut Out) -> Result<Vec<Chunk>, Fail
                 "refused".to_string()
             }
         };
-        let alignment = if ask.alignment == 0 { "-".to_string() } else { Bytes(ask.alignment).to_string() };
+        let alignment =
+            if ask.alignment == 0 { "-".to_string() } else { Bytes(ask.alignment).to_string() };
         rows.push(vec![
             who(ask),
             ask.what.to_string(),
@@ -150,8 +163,14 @@ fn requests(host: &Host, asks: &[Ask], out: &mut Out) -> Result<Vec<Chunk>, Fail
             got,
         ]);
     }
-    let columns =
-        [Left("device/type"), Left("for"), Right("size"), Right("aligned"), Left("may use"), Left("gets")];
+    let columns = [
+        Left("device/type"),
+        Left("for"),
+        Right("size"),
+        Right("aligned"),
+        Left("may use"),
+        Left("gets"),
+    ];
     table(out, INDENT, &columns, rows)?;
     for (ask, error) in refused {
         explain(out, ask, ask.size, &error)?;
@@ -191,24 +210,29 @@ fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
         "The reasons tell a full region from a fragmented one, and a bad fit from a missing allocator.",
     )?;
     let map = host.cma.map();
-    let names = map.regions_for(&ask.device, ask.kind.as_deref().unwrap_or(COMMON)).into_iter().flatten();
+    let names =
+        map.regions_for(&ask.device, ask.kind.as_deref().unwrap_or(COMMON)).into_iter().flatten();
     let holes = names.filter_map(|name| Some(host.cma.region(name)?.status().largest_hole_bytes));
     let size = holes.max().unwrap_or(0) + PAGE_SIZE;
     match host.cma.alloc(&ask.device, ask.kind.as_deref(), size, 0) {
-        Ok(chunk) => writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?,
+        Ok(chunk) => {
+            writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?
+        }
         Err(error) => explain(out, ask, size, &error)?,
     }
     Ok(())
 }
 
-/// Other allocators for a region in use: each adopts the chunks where they are, or says why it can't.
+/// Other allocators for a region in use: each adopts the chunks where they are, or says why it
+/// can't.
 fn change(host: &Host, chunks: &[Chunk], out: &mut Out) -> Result<(), Failure> {
     title(
         out,
         "5. A region can change its allocator while it is in use. No chunk moves.",
         "The new allocator adopts every live chunk where it is, or the old one stays.",
     )?;
-    let Some(region) = chunks.iter().map(Chunk::region).max_by_key(|region| region.status().users) else {
+    let Some(region) = chunks.iter().map(Chunk::region).max_by_key(|region| region.status().users)
+    else {
         writeln!(out, "   No region is in use, so there is nothing to show.")?;
         return Ok(());
     };
@@ -249,8 +273,11 @@ fn end(host: &Host, chunks: Vec<Chunk>, out: &mut Out) -> Result<Outcome, Failur
         }
     }
     if outcome == Outcome::Done && count > 0 {
-        let what =
-            if count == 1 { "the one chunk is".to_string() } else { format!("all {count} chunks are") };
+        let what = if count == 1 {
+            "the one chunk is".to_string()
+        } else {
+            format!("all {count} chunks are")
+        };
         writeln!(
             out,
             "   Then {what} freed: books and allocators agree that every region is one hole again."
@@ -277,7 +304,10 @@ fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), Failure> {
     let (reports, _) = replay::replay(&trace, "demo", plugins, region_bytes);
     replay::write(out, INDENT, &reports)?;
     if cfg!(debug_assertions) {
-        writeln!(out, "   {DIM}(an unoptimised build: ns/op means nothing; cargo run --release){DIM:#}")?;
+        writeln!(
+            out,
+            "   {DIM}(an unoptimised build: ns/op means nothing; cargo run --release){DIM:#}"
+        )?;
     }
     Ok(())
 }
@@ -287,7 +317,10 @@ fn next(out: &mut Out) -> io::Result<()> {
     let program = env::args_os().next().unwrap_or_else(|| "cma".into());
     let program = short(Path::new(&program));
     for (arguments, what) in [
-        ("--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'", "each region waits for its own allocator"),
+        (
+            "--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'",
+            "each region waits for its own allocator",
+        ),
         ("--platform galaxy-s2 check", "what is odd in a phone's real map"),
         ("shell", "by hand; --help has the rest"),
     ] {

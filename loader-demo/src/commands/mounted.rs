@@ -48,9 +48,11 @@ fn named(error: &io::Error, denied: String) -> String {
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
-    /// The server that is meant: by the command line, the environment, or because there is only one.
+    /// The server that is meant: by the command line, the environment, or because there is only
+    /// one.
     pub(crate) fn find(server: &Server) -> Result<Mounted, Failure> {
-        let variable = || env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        let variable =
+            || env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         if let Some(folder) = server.mount.clone().or_else(variable) {
             return Mounted::at(&folder);
         }
@@ -59,7 +61,9 @@ impl Mounted {
             all.into_iter().partition(|folder| fs::metadata(folder).is_ok());
         match (there.pop(), there.is_empty()) {
             // Of one that is not for this user, or whose server is gone, this says so.
-            (None, _) => others.first().map_or(Err(Failure::NoServer), |folder| Mounted::at(folder)),
+            (None, _) => {
+                others.first().map_or(Err(Failure::NoServer), |folder| Mounted::at(folder))
+            }
             (Some(only), true) => Ok(Mounted(only)),
             (Some(last), false) => Err(Failure::Servers(there.into_iter().chain([last]).collect())),
         }
@@ -90,7 +94,8 @@ impl Mounted {
         &self.0
     }
 
-    /// The file of the attribute or folder `path`, which may be written as a path in the tree or from the root of the file system.
+    /// The file of the attribute or folder `path`, which may be written as a path in the tree or
+    /// from the root of the file system.
     pub(crate) fn file(&self, path: &str) -> Result<PathBuf, Failure> {
         let missing = || Failure::Attribute {
             path: path.to_string(),
@@ -107,7 +112,12 @@ impl Mounted {
         }
         match fs::metadata(&file) {
             Ok(_) => Ok(file),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Err(missing())
             }
             Err(error) => Err(Failure::Attribute { path: path.to_string(), reason: said(&error) }),
@@ -123,8 +133,8 @@ impl Mounted {
         Ok(file)
     }
 
-    /// The refused writes that the server remembers, the oldest first: the number of each, and why it was
-    /// refused if it was to `file`.
+    /// The refused writes that the server remembers, the oldest first: the number of each, and why
+    /// it was refused if it was to `file`.
     pub(crate) fn refusals(&self, file: &Path) -> Vec<(u64, Option<String>)> {
         let errors = fs::read_to_string(self.0.join("errors")).unwrap_or_default();
         let file = fs::canonicalize(file).unwrap_or_default();

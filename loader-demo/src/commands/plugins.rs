@@ -44,7 +44,12 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         }
         let Row { name, version, description, interface_version, path, default } = row;
         writeln!(out, "{BOLD}{name:width$}{BOLD:#}  {version}  {description}")?;
-        writeln!(out, "{:width$}  {DIM}interface {interface_version}  {}{DIM:#}", "", plain(&path))?;
+        writeln!(
+            out,
+            "{:width$}  {DIM}interface {interface_version}  {}{DIM:#}",
+            "",
+            plain(&path)
+        )?;
         if let Some(file) = found.replaced(plugin) {
             let file = plain(&file.display().to_string());
             writeln!(out, "{:width$}  {DIM}in place of {file}{DIM:#}", "")?;

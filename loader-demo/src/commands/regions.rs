@@ -111,8 +111,9 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     let host = Host::boot(options)?;
     let outcome = host.register(Found::on_path(options));
     let rows: Vec<Row> = host.cma.regions().iter().map(Row::from).collect();
-    let found =
-        rows.is_empty() || rows.iter().any(|row| row.problem.is_some()) || !host.left_out().is_empty();
+    let found = rows.is_empty()
+        || rows.iter().any(|row| row.problem.is_some())
+        || !host.left_out().is_empty();
     if options.json {
         for row in rows.into_iter().chain(host.left_out().into_iter().map(Row::from)) {
             writeln!(out, "{}", serde_json::to_string(&row).map_err(io::Error::from)?)?;
@@ -143,7 +144,12 @@ pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()>
     if regions.is_empty() && host.left_out().is_empty() {
         writeln!(out, "{:indent$}there is no region", "")?;
     }
-    table(out, indent, &columns, regions.iter().map(|region| Row::from(region).cells(with_memory)))?;
+    table(
+        out,
+        indent,
+        &columns,
+        regions.iter().map(|region| Row::from(region).cells(with_memory)),
+    )?;
     for (early, reason) in host.left_out() {
         let name = early.description().name.as_deref().unwrap_or("-");
         writeln!(out, "{:indent$}{BAD}{name}: no region: {reason}{BAD:#}", "")?;

@@ -24,7 +24,8 @@ pub(crate) fn run(options: &Options, which: &Replay, out: &mut Out) -> Result<Ou
                 continue;
             }
         };
-        let region = which.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
+        let region =
+            which.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
         let (reports, went) = replay(&trace, &path.display().to_string(), &plugins, region);
         outcome = outcome.max(went);
         if options.json {
@@ -59,11 +60,13 @@ fn read(path: &Path) -> Result<Trace, Failure> {
     if path.is_dir() {
         return Err(Failure::TraceFolder { path: path.to_path_buf() });
     }
-    let file = File::open(path).map_err(|source| Failure::NoTrace { path: path.to_path_buf(), source })?;
+    let file =
+        File::open(path).map_err(|source| Failure::NoTrace { path: path.to_path_buf(), source })?;
     Trace::read(file).map_err(unreadable)
 }
 
-/// Replays `trace` on each of `plugins` in a region of its own. What can't be done is said on standard error.
+/// Replays `trace` on each of `plugins` in a region of its own. What can't be done is said on
+/// standard error.
 pub(crate) fn replay(
     trace: &Trace,
     name: &str,
@@ -76,7 +79,8 @@ pub(crate) fn replay(
     for plugin in plugins {
         let bar = ProgressBar::new(trace.figures().operations).with_style(style.clone());
         let bar = bar.with_message(plugin.name());
-        let report = cma_trace::replay(trace, plugin, "", region_bytes, |done| bar.set_position(done));
+        let report =
+            cma_trace::replay(trace, plugin, "", region_bytes, |done| bar.set_position(done));
         bar.finish_and_clear();
         match report {
             Ok(report) => {
@@ -128,7 +132,12 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
     table(out, indent, &columns, rows)?;
     for NamedReport { allocator, report, .. } in reports {
         if let Some(failure) = &report.first_failure {
-            writeln!(out, "{:indent$}{DIM}{allocator} failed first at {}{DIM:#}", "", described(failure))?;
+            writeln!(
+                out,
+                "{:indent$}{DIM}{allocator} failed first at {}{DIM:#}",
+                "",
+                described(failure)
+            )?;
         }
     }
     Ok(())
@@ -144,6 +153,7 @@ fn described(failure: &cma_trace::Failure) -> String {
         error => error.to_string(),
     };
     let size = Bytes(Pages::covering(*size).bytes());
-    let aligned = if *alignment > 1 { format!(" aligned to {}", Bytes(*alignment)) } else { String::new() };
+    let aligned =
+        if *alignment > 1 { format!(" aligned to {}", Bytes(*alignment)) } else { String::new() };
     format!("operation {operation}, {size}{aligned} for {asker}: {reason}")
 }

@@ -1,4 +1,5 @@
-//! `cma serve`: a system that runs until it is told to end, and the doors through which others see and change it.
+//! `cma serve`: a system that runs until it is told to end, and the doors through which others see
+//! and change it.
 
 mod arriving;
 mod device;

@@ -16,14 +16,18 @@ pub(crate) fn run(what: &Set) -> Result<Outcome, Failure> {
         Ok(mut open) => match write(&mut open, &what.value) {
             Ok(()) => return Ok(Outcome::Done),
             // A file has only a number to answer with. The server knows more.
-            Err(error) => match our_reason(mounted.refusals(&file), before, name(&error).as_deref()) {
-                Reason::Ours(reason) => reason,
-                Reason::Unknown => said_of_writing(&file, &error),
-                Reason::OneOfSeveral => {
-                    let said = said_of_writing(&file, &error);
-                    format!("{said}; other writes failed at the same time, `cma get errors` has all reasons")
+            Err(error) => {
+                match our_reason(mounted.refusals(&file), before, name(&error).as_deref()) {
+                    Reason::Ours(reason) => reason,
+                    Reason::Unknown => said_of_writing(&file, &error),
+                    Reason::OneOfSeveral => {
+                        let said = said_of_writing(&file, &error);
+                        format!(
+                            "{said}; other writes failed at the same time, `cma get errors` has all reasons"
+                        )
+                    }
                 }
-            },
+            }
         },
     };
     Notice::error(&format!("{}: {reason}", what.path)).report();
@@ -47,12 +51,13 @@ enum Reason {
     Unknown,
 }
 
-/// Looks up in `refusals`, which may be several writers', the reason of a write of ours that ended in
-/// `errno` after number `before`.
+/// Looks up in `refusals`, which may be several writers', the reason of a write of ours that ended
+/// in `errno` after number `before`.
 fn our_reason(refusals: Vec<(u64, Option<String>)>, before: u64, errno: Option<&str>) -> Reason {
     // The server keeps the last few. If it kept all since, ours is among them.
     let has_all = refusals.iter().any(|(number, _)| *number == before + 1);
-    let is_ours = |reason: &String| errno.is_none_or(|errno| reason.starts_with(&format!("{errno}: ")));
+    let is_ours =
+        |reason: &String| errno.is_none_or(|errno| reason.starts_with(&format!("{errno}: ")));
     let later = refusals.into_iter().filter(|(number, _)| *number > before);
     let mut reasons: Vec<String> = later.filter_map(|(_, reason)| reason).filter(is_ours).collect();
     reasons.dedup();
@@ -82,7 +87,10 @@ mod tests {
             ours
         );
         // The same mistake of two.
-        assert_eq!(found(&[(5, Some("EINVAL: ours")), (6, Some("EINVAL: ours"))], Some("EINVAL")), ours);
+        assert_eq!(
+            found(&[(5, Some("EINVAL: ours")), (6, Some("EINVAL: ours"))], Some("EINVAL")),
+            ours
+        );
         let two = [(5, Some("EINVAL: ours")), (6, Some("EINVAL: theirs"))];
         assert_eq!(found(&two, Some("EINVAL")), Reason::OneOfSeveral);
         assert_eq!(found(&two, None), Reason::OneOfSeveral);

@@ -1,4 +1,5 @@
-//! `cma shell`: the specification's test program (section 8) on standard input, in this process or against a server.
+//! `cma shell`: the specification's test program (section 8) on standard input, in this process or
+//! against a server.
 
 mod line;
 mod source;
@@ -72,7 +73,10 @@ fn converse(source: impl Source, out: &mut Out) -> Result<Outcome, Failure> {
 }
 
 /// Reads a line; `None` behind the last. Of one that is too long nothing is kept.
-fn next_line(input: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Option<Result<(), Mistake>>> {
+fn next_line(
+    input: &mut impl BufRead,
+    text: &mut Vec<u8>,
+) -> io::Result<Option<Result<(), Mistake>>> {
     text.clear();
     let mut read = input.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', text)?;
     if text.len() <= LONGEST || text.ends_with(b"\n") {
@@ -98,7 +102,8 @@ struct Live<C> {
     asked: String,
 }
 
-/// The chunks that are live, by number. Each new chunk gets the next number, and none is used twice.
+/// The chunks that are live, by number. Each new chunk gets the next number, and none is used
+/// twice.
 struct Shell<S: Source> {
     source: S,
     chunks: BTreeMap<u64, Live<S::Chunk>>,
@@ -136,7 +141,9 @@ impl<S: Source> Shell<S> {
             Some(Command::Alloc { device, kind, amount }) => {
                 self.source.alloc(&device, kind.as_deref(), &amount)
             }
-            Some(Command::AllocFrom { regions, amount }) => self.source.alloc_from(&regions, &amount),
+            Some(Command::AllocFrom { regions, amount }) => {
+                self.source.alloc_from(&regions, &amount)
+            }
         };
         match chunk {
             Err(error) => Ok(Err(Refused::NotDone(error))),
@@ -166,8 +173,11 @@ impl<S: Source> Shell<S> {
     /// The same, with who has the chunk and the region it lies in.
     fn list(&self, out: &mut impl Write, number: u64, live: &Live<S::Chunk>) -> io::Result<()> {
         let (size, start) = self.source.place(&live.chunk);
-        let region =
-            self.source.region(&live.chunk).map(|region| format!(" in {region}")).unwrap_or_default();
+        let region = self
+            .source
+            .region(&live.chunk)
+            .map(|region| format!(" in {region}"))
+            .unwrap_or_default();
         let who = plain(&format!("{}{region}", live.asked));
         writeln!(out, "{number:3}: {size:#x}@{start}  {who}")
     }

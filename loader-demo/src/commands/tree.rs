@@ -14,7 +14,8 @@ const LOOKED_AT: u64 = 4096;
 pub(crate) fn run(what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
     let mounted = Mounted::find(&what.server)?;
     let file = mounted.file(&what.path)?;
-    let root = if what.path.is_empty() { mounted.root().display().to_string() } else { what.path.clone() };
+    let root =
+        if what.path.is_empty() { mounted.root().display().to_string() } else { what.path.clone() };
     if !file.is_dir() {
         writeln!(out, "{}", format!("{}  {}", plain(&root), value(&file, width())).trim_end())?;
         return Ok(Outcome::Done);
@@ -26,15 +27,19 @@ pub(crate) fn run(what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
 
 /// Draws what is in `folder`, each line behind `indent`.
 fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
-    let unreadable =
-        |error: io::Error| Failure::Attribute { path: folder.display().to_string(), reason: said(&error) };
+    let unreadable = |error: io::Error| Failure::Attribute {
+        path: folder.display().to_string(),
+        reason: said(&error),
+    };
     let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(unreadable)?;
-    let kind = |entry: &fs::DirEntry| entry.file_type().map(|kind| (kind.is_dir(), kind.is_symlink()));
+    let kind =
+        |entry: &fs::DirEntry| entry.file_type().map(|kind| (kind.is_dir(), kind.is_symlink()));
     let is_text = |entry: &&fs::DirEntry| matches!(kind(entry), Ok((false, false)));
     let names = entries.iter().filter(is_text).map(|entry| entry.file_name().len());
     let longest = names.max().unwrap_or(0);
     for (n, entry) in entries.iter().enumerate() {
-        let (branch, below) = if n + 1 < entries.len() { ("├─ ", "│  ") } else { ("└─ ", "   ") };
+        let (branch, below) =
+            if n + 1 < entries.len() { ("├─ ", "│  ") } else { ("└─ ", "   ") };
         let name = plain(&entry.file_name().to_string_lossy());
         write!(out, "{DIM}{indent}{branch}{DIM:#}")?;
         match kind(entry) {
@@ -63,7 +68,9 @@ fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
 /// The text of an attribute, as much of it as goes into a line of `width` characters.
 fn value(file: &Path, width: usize) -> String {
     let mut text = Vec::new();
-    if let Err(error) = File::open(file).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut text)) {
+    if let Err(error) =
+        File::open(file).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut text))
+    {
         return format!("({})", said(&error));
     }
     let text = String::from_utf8_lossy(&text);

@@ -1,10 +1,12 @@
-//! The part of a configuration text that a notice shows. Texts may be long (a boot loader's, a script's); what is drawn is not.
+//! The part of a configuration text that a notice shows. Texts may be long (a boot loader's, a
+//! script's); what is drawn is not.
 
 use super::Place;
 use cma_framework::config::Span;
 use miette::{LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// A text longer than this is shown with one rule or region a line, so that what underlines it stays under it.
+/// A text longer than this is shown with one rule or region a line, so that what underlines it
+/// stays under it.
 const LONG: usize = 72;
 
 /// How much is shown of the place itself and to each side of it, in characters.
@@ -48,7 +50,8 @@ impl Excerpt {
             shown += &self::shown(newline, head, lines);
             shown += if whole { "" } else { "…" };
         }
-        // What is missing at the end is missed at the blank behind it: nothing can be drawn under nothing.
+        // What is missing at the end is missed at the blank behind it: nothing can be drawn under
+        // nothing.
         shown.push(' ');
         Excerpt {
             header: format!("{}:{}:{}", place.0, line + 1, column + 1),
@@ -73,8 +76,9 @@ fn first(text: &str) -> (&str, bool) {
     }
 }
 
-/// `text` behind `mark` as it is shown: no control character reaches the terminal, and with `lines` each rule or region has a
-/// line. What stands for a part depends on that part alone, so that offsets can be translated piece by piece.
+/// `text` behind `mark` as it is shown: no control character reaches the terminal, and with `lines`
+/// each rule or region has a line. What stands for a part depends on that part alone, so that
+/// offsets can be translated piece by piece.
 fn shown(mark: &str, text: &str, lines: bool) -> String {
     let mut shown = mark.to_string();
     for c in text.chars() {

@@ -8,7 +8,10 @@ fn check_ends_with_0_1_or_2_by_what_it_finds() {
     assert_eq!((code, out.as_str()), (0, "regions and map are clean\n"));
     let Run { code, out, .. } = run(&["--platform", "galaxy-s2", "check"]);
     assert_eq!(code, 1);
-    assert!(out.contains("there is no region \"mfc\"") && out.contains("0 errors, 1 warning"), "{out}");
+    assert!(
+        out.contains("there is no region \"mfc\"") && out.contains("0 errors, 1 warning"),
+        "{out}"
+    );
     assert_eq!(run(&["--map", "a==b", "check"]).code, 2);
 }
 
@@ -22,7 +25,12 @@ fn check_underlines_every_kind_of_finding() {
         (map_of("cam*=b1;camera=b2"), 1, "camera", "this rule never matches"),
         (map_of("*=b1"), 1, "b2", "no rule of the map leads to region \"b2\""),
         (["--cma", "b1=1M:foo", "--map", "*=b1", "check"], 1, "foo", "no allocator \"foo\""),
-        (["--cma", "b1=1M@1G;b2=1M@1G", "--map", "*=b1,b2", "check"], 2, "1G", "overlaps region \"b1\""),
+        (
+            ["--cma", "b1=1M@1G;b2=1M@1G", "--map", "*=b1,b2", "check"],
+            2,
+            "1G",
+            "overlaps region \"b1\"",
+        ),
         (["--cma", "b1=1", "--map", "*=b1", "check"], 1, "1", "will have 4K"),
         (
             ["--cma", "b1=8M@0x30001000/1M", "--map", "*=b1", "check"],
@@ -30,10 +38,20 @@ fn check_underlines_every_kind_of_finding() {
             "0x30001000",
             "will start at 0x30100000",
         ),
-        (["--cma", "b1=1M:buddy(foo=1)", "--map", "*=b1", "check"], 2, "foo=1", "unknown parameter \"foo\""),
+        (
+            ["--cma", "b1=1M:buddy(foo=1)", "--map", "*=b1", "check"],
+            2,
+            "foo=1",
+            "unknown parameter \"foo\"",
+        ),
         (["--cma", "b1=1M", "--map", "*=b1,b1", "check"], 1, "b1", "a second time"),
         (["--cma", "b1=1M", "--map", "x=b2;*=b1", "check"], 1, "x=b2", "leads nowhere"),
-        (["--cma", "b1=1G", "--map", "*=b1", "check"], 2, "1G", "there is no memory for region \"b1\""),
+        (
+            ["--cma", "b1=1G", "--map", "*=b1", "check"],
+            2,
+            "1G",
+            "there is no memory for region \"b1\"",
+        ),
         (["--cma", "b1=0", "--map", "*=b1", "check"], 2, "0", "is not allowed"),
         (["--cma", "b1", "--map", "*=b1", "check"], 2, " ", "expected '='"),
     ] {
@@ -48,7 +66,10 @@ fn check_underlines_every_kind_of_finding() {
 fn check_reports_both_texts_when_both_are_malformed() {
     let Run { code, out, .. } = run(&["--cma", "a=1M/3K", "--map", "a=b*", "check"]);
     assert_eq!(code, 2);
-    assert!(out.contains("[--cma:1:6]") && out.contains("[--map:1:3]") && out.contains("2 errors"), "{out}");
+    assert!(
+        out.contains("[--cma:1:6]") && out.contains("[--map:1:3]") && out.contains("2 errors"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -65,7 +86,10 @@ fn check_as_json_names_text_and_place() {
     let map = "cam*=b1,fw,b2;camera=b2";
     let Run { code, out, .. } = run(&["--json", "--map", map, "check"]);
     assert_eq!(code, 1);
-    assert_eq!(keys(out.trim_end()), ["severity", "message", "help", "text", "start", "end", "found"]);
+    assert_eq!(
+        keys(out.trim_end()),
+        ["severity", "message", "help", "text", "start", "end", "found"]
+    );
     assert_eq!((value(&out, "text"), value(&out, "found")), ("map".into(), "camera".into()));
     assert_eq!((value(&out, "start"), value(&out, "end")), (14.into(), 20.into()));
 }
@@ -91,7 +115,9 @@ fn an_allocator_that_would_refuse_its_region_is_an_error_also_where_there_is_no_
     let found: Vec<_> = out.lines().map(|line| value(line, "found")).collect();
     assert_eq!(found, ["4E", "foo=1", "x"], "{out}");
     assert!(
-        value(out.lines().nth(1).expect("a line"), "message").as_str().is_some_and(|m| m.contains("buddy"))
+        value(out.lines().nth(1).expect("a line"), "message")
+            .as_str()
+            .is_some_and(|m| m.contains("buddy"))
     );
 }
 

@@ -74,7 +74,10 @@ fn an_option_that_a_command_does_not_use_is_an_error_that_names_both() {
                 assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");
                 let name = command[..command.len().min(2)].join(" ");
                 let name = if command[0] == "shell" { name.as_str() } else { command[0] };
-                assert!(err.contains(&format!("`cma {name}` does not use {option}")), "{args:?}: {err}");
+                assert!(
+                    err.contains(&format!("`cma {name}` does not use {option}")),
+                    "{args:?}: {err}"
+                );
             }
         }
         let help = run(&[command[0], "--help"]).out;
@@ -88,10 +91,14 @@ fn an_option_that_a_command_does_not_use_is_an_error_that_names_both() {
 
 #[test]
 fn check_looks_at_what_memory_is_chosen_for() {
-    let checked = |memory, regions| run(&["--memory", memory, "--cma", regions, "--map", "*=r", "check"]);
+    let checked =
+        |memory, regions| run(&["--memory", memory, "--cma", regions, "--map", "*=r", "check"]);
     let Run { code, out, .. } = checked("nosuch=memfd,auto", "r=4M");
     assert_eq!(code, 2, "{out}");
-    assert!(out.contains("\"nosuch\", which is not configured") && out.contains("[--memory:1:1]"), "{out}");
+    assert!(
+        out.contains("\"nosuch\", which is not configured") && out.contains("[--memory:1:1]"),
+        "{out}"
+    );
     // No huge page is so small; where a machine has none, that is the reason.
     let Run { code, out, .. } = checked("hugetlb", "r=4K");
     assert_eq!(code, 2, "{out}");

@@ -4,17 +4,21 @@ use crate::{Run, cma, run};
 
 #[test]
 fn without_a_command_and_with_an_empty_environment_the_demo_runs_to_its_end() {
-    let Run { code, out, err } = cma(&[]).current_dir("/").output().expect("the program starts").into();
+    let Run { code, out, err } =
+        cma(&[]).current_dir("/").output().expect("the program starts").into();
     assert_eq!((code, err.as_str()), (0, ""));
     let sections: Vec<_> = out.lines().filter(|line| line.starts_with(char::is_numeric)).collect();
     assert_eq!(sections.len(), 6, "{out}");
-    let at = |text: &str| out.find(text).unwrap_or_else(|| panic!("\"{text}\" is missing in\n{out}"));
+    let at =
+        |text: &str| out.find(text).unwrap_or_else(|| panic!("\"{text}\" is missing in\n{out}"));
     assert!(at("waits for the default") < at("now serves fw, b1, b2"), "regions come first");
     assert!(at("0x30000000 in fw") < at("ENOMEM"));
     assert!(at("b1: fragmented: 23944K free, the largest hole is 23864K") < at("b2: too small"));
     assert!(at("b2: too small") < at("4 live chunks adopted"));
     for allocator in ["best-fit", "bitmap", "buddy", "tlsf"] {
-        let row = out.lines().find(|line| line.trim_start().starts_with(allocator) && line.contains("217M"));
+        let row = out
+            .lines()
+            .find(|line| line.trim_start().starts_with(allocator) && line.contains("217M"));
         assert!(row.is_some(), "no row of {allocator} in the table in\n{out}");
     }
     assert!((50..=85).contains(&out.lines().count()), "{} lines", out.lines().count());
@@ -32,8 +36,13 @@ fn the_demo_serves_codec_and_camera_on_every_board() {
 
 #[test]
 fn the_demo_shows_each_region_binding_to_the_allocator_it_waits_for() {
-    let Run { code, out, .. } =
-        run(&["--cma", "late=8M:buddy;early=8M:bitmap;any=8M", "--map", "*=late,early,any", "demo"]);
+    let Run { code, out, .. } = run(&[
+        "--cma",
+        "late=8M:buddy;early=8M:bitmap;any=8M",
+        "--map",
+        "*=late,early,any",
+        "demo",
+    ]);
     assert_eq!(code, 0);
     for (waits, serves) in [
         ("waits for buddy", "now serves late"),
@@ -71,5 +80,8 @@ fn the_demo_does_not_contradict_itself_when_an_allocator_refuses_its_region() {
 #[test]
 fn the_demo_counts_one_chunk_as_one() {
     let Run { out, .. } = run(&["--cma", "a=512K", "--map", "x=a", "demo"]);
-    assert!(out.contains("1 live chunk adopted") && out.contains("Then the one chunk is freed"), "{out}");
+    assert!(
+        out.contains("1 live chunk adopted") && out.contains("Then the one chunk is freed"),
+        "{out}"
+    );
 }

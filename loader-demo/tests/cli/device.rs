@@ -18,7 +18,8 @@ impl Server {
     fn start(options: &[&str]) -> Server {
         let folder = folder();
         let socket = folder.path().join("cma.sock").display().to_string();
-        let mut command = cma(&["--cma", "r=16M", "--map", "camera,codec=r", "serve", "--socket", &socket]);
+        let mut command =
+            cma(&["--cma", "r=16M", "--map", "camera,codec=r", "serve", "--socket", &socket]);
         let mut process = command
             .args(options)
             .stdout(Stdio::piped())
@@ -112,12 +113,15 @@ fn a_shell_has_chunks_of_a_server_and_lists_its_own_alone() {
 #[test]
 fn what_the_server_refuses_is_told_with_its_reason() {
     let server = Server::start(&["--limits", "chunks=2", "--rules", "codec=uid:4294967294;*,@*=*"]);
-    let Run { code, out, err } =
-        server.shell("a camera 20M\na nobody 1\na codec 1\na camera 1\na camera 1\na camera 1\nf 7\n");
+    let Run { code, out, err } = server
+        .shell("a camera 20M\na nobody 1\na codec 1\na camera 1\na camera 1\na camera 1\nf 7\n");
     assert_eq!((code, out.lines().count()), (1, 2));
     let said: Vec<&str> = err.lines().collect();
     assert!(said[0].starts_with("line 1: ENOMEM: no region could serve it: r: too small"), "{err}");
-    assert!(said[1].starts_with("line 2: ENOENT: no rule of the map matches nobody/common"), "{err}");
+    assert!(
+        said[1].starts_with("line 2: ENOENT: no rule of the map matches nobody/common"),
+        "{err}"
+    );
     assert!(said[2].starts_with("line 3: EACCES: "), "{err}");
     assert!(said[3].starts_with("line 6: EDQUOT: "), "{err}");
     assert_eq!((said[4], said.len()), ("line 7: there is no chunk 7", 5));
@@ -147,7 +151,8 @@ fn a_shell_without_a_server_and_a_server_with_wrong_options_say_what_to_do() {
         (["--limits", "chunk=2"], "there is no such limit"),
         (["--socket-mode", "999"], "three octal digits"),
     ] {
-        let Run { code, err, .. } = super::run(&[&["serve", "--socket", &nowhere][..], &options].concat());
+        let Run { code, err, .. } =
+            super::run(&[&["serve", "--socket", &nowhere][..], &options].concat());
         assert_eq!(code, 2, "{err}");
         assert!(err.contains(said), "{err}");
     }
@@ -166,7 +171,9 @@ fn a_shell_without_a_server_and_a_server_with_wrong_options_say_what_to_do() {
 fn a_refused_request_is_counted_once() {
     let mount = folder();
     let attributes = mount.path().display().to_string();
-    if !Path::new("/dev/fuse").exists() || fs::metadata("/proc/self").map_or(true, |me| me.uid() != 0) {
+    if !Path::new("/dev/fuse").exists()
+        || fs::metadata("/proc/self").map_or(true, |me| me.uid() != 0)
+    {
         let mut unkept = std::io::stderr();
         writeln!(unkept, "skipped: attributes are mounted here by root with /dev/fuse")
             .expect("somebody listens");
@@ -174,7 +181,8 @@ fn a_refused_request_is_counted_once() {
     }
     let server = Server::start(&["--mount", &attributes]);
     server.shell("a camera 20M\n");
-    let read = |name: &str| fs::read_to_string(mount.path().join("regions/r").join(name)).expect("text");
+    let read =
+        |name: &str| fs::read_to_string(mount.path().join("regions/r").join(name)).expect("text");
     assert_eq!(read("alloc_pages_fail"), "5120\n");
     assert_eq!(read("failures").lines().count(), 1);
     assert_eq!(server.end(), Some(0));

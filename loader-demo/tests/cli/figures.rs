@@ -17,12 +17,18 @@ fn plugins_lists_the_four_that_come_with_the_program_and_marks_the_default() {
         assert!(out.contains(name) && out.contains(file), "{out}");
     }
     assert_eq!(out.matches("the default").count(), 1);
-    assert!(out.lines().nth(2).is_some_and(|line| line.contains("the default: it is found first")), "{out}");
+    assert!(
+        out.lines().nth(2).is_some_and(|line| line.contains("the default: it is found first")),
+        "{out}"
+    );
     let Run { code, out, .. } = run(&["plugins", "--json"]);
     assert_eq!(code, 0);
     assert_eq!(out.lines().count(), 4);
     for (n, line) in out.lines().enumerate() {
-        assert_eq!(keys(line), ["name", "version", "description", "interface_version", "path", "default"]);
+        assert_eq!(
+            keys(line),
+            ["name", "version", "description", "interface_version", "path", "default"]
+        );
         assert_eq!(value(line, "default"), n == 0);
         assert!(Path::new(value(line, "path").as_str().expect("a text")).is_file());
     }
@@ -32,7 +38,8 @@ fn plugins_lists_the_four_that_come_with_the_program_and_marks_the_default() {
 fn regions_shows_each_region_and_those_that_got_no_memory() {
     let Run { code, out, err } = run(&["regions"]);
     assert_eq!((code, err.as_str()), (0, ""));
-    let b2: Vec<_> = out.lines().find(|l| l.starts_with("b2")).expect("b2").split_whitespace().collect();
+    let b2: Vec<_> =
+        out.lines().find(|l| l.starts_with("b2")).expect("b2").split_whitespace().collect();
     assert_eq!(b2, ["b2", "0x40000000", "16M", "16M", "16M", "0", "best-fit"]);
     let Run { code, out, .. } = run(&["--cma", "a=1M;huge=1G;b=1M:nobody", "regions"]);
     assert_eq!(code, 1);
@@ -43,7 +50,8 @@ fn regions_shows_each_region_and_those_that_got_no_memory() {
 #[test]
 fn memory_is_what_was_asked_for_by_region_and_what_is_not_is_said() {
     let Run { out, .. } = run(&["--memory", "b1=memfd", "regions"]);
-    let of = |name: &str| out.lines().find(|line| line.starts_with(name)).expect("a region").to_string();
+    let of =
+        |name: &str| out.lines().find(|line| line.starts_with(name)).expect("a region").to_string();
     assert!(of("b1").ends_with("memfd, not physically contiguous"), "{out}");
     assert!(of("b2").ends_with("simulated"), "{out}");
     let Run { code, err, .. } = run(&["--memory", "b1=memfd,b9=memfd", "regions"]);
@@ -73,7 +81,8 @@ fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
             "contiguity",
             "problem",
         ];
-        let object: serde_json::Map<_, _> = serde_json::from_str(line).expect("a line is an object");
+        let object: serde_json::Map<_, _> =
+            serde_json::from_str(line).expect("a line is an object");
         assert_eq!(object.len(), fields.len());
         assert!(fields.iter().all(|field| object.contains_key(*field)), "{line}");
     }
@@ -115,7 +124,10 @@ fn replay_as_json_has_exactly_the_agreed_fields() {
         assert_eq!(value(line, "allocator"), allocator);
         assert_eq!(value(line, "region_bytes"), 1 << 20);
         assert_eq!((value(line, "ops"), value(line, "failed")), (4.into(), 0.into()));
-        assert_eq!((value(line, "peak_live_bytes"), value(line, "live_bytes")), (12288.into(), 8192.into()));
+        assert_eq!(
+            (value(line, "peak_live_bytes"), value(line, "live_bytes")),
+            (12288.into(), 8192.into())
+        );
         assert_eq!(value(line, "free_bytes"), (1 << 20) - 8192);
         assert!(value(line, "ns_per_op").as_f64().expect("a number") > 0.0);
         let decimals = line.rsplit_once('.').expect("it has a decimal").1.trim_end_matches('}');
@@ -141,7 +153,9 @@ fn replay_counts_what_did_not_fit_and_says_why_the_first_one_did_not() {
     let Run { code, out, .. } = run(&["replay", "--region", "8K", &trace]);
     assert_eq!(code, 1);
     assert!(
-        out.contains("best-fit failed first at operation 2, 4K aligned to 4K for codec: full: 0 of 8K free"),
+        out.contains(
+            "best-fit failed first at operation 2, 4K aligned to 4K for codec: full: 0 of 8K free"
+        ),
         "{out}"
     );
 }
@@ -149,7 +163,8 @@ fn replay_counts_what_did_not_fit_and_says_why_the_first_one_did_not() {
 #[test]
 fn replay_goes_on_behind_a_file_that_is_no_trace() {
     let folder = folder();
-    let (text, trace) = (written(&folder, "notes.txt", "hello\n"), written(&folder, "hand.trace", TRACE));
+    let (text, trace) =
+        (written(&folder, "notes.txt", "hello\n"), written(&folder, "hand.trace", TRACE));
     let Run { code, out, err } = run(&["replay", &text, "/nonexistent.trace", &trace]);
     assert_eq!(code, 2);
     assert!(err.contains("notes.txt: not a trace: expected \"# cma-trace 1\""), "{err}");
@@ -164,7 +179,8 @@ fn replay_says_which_allocators_there_are() {
     let Run { code, out, err } = run(&["replay", "--allocator", "foo", &trace]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(
-        err.contains("there is no allocator \"foo\"") && err.contains("best-fit, bitmap, buddy, tlsf"),
+        err.contains("there is no allocator \"foo\"")
+            && err.contains("best-fit, bitmap, buddy, tlsf"),
         "{err}"
     );
 }
@@ -219,7 +235,10 @@ fn regions_tells_a_long_refusal_once() {
     assert!(err.contains("unknown parameter \"foo\""), "{err}");
     assert!(out.contains("buddy refused") && !out.contains("foo"), "{out}");
     let Run { out, .. } = run(&["--json", "--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "regions"]);
-    assert!(value(&out, "problem").as_str().is_some_and(|problem| problem.contains("foo")), "{out}");
+    assert!(
+        value(&out, "problem").as_str().is_some_and(|problem| problem.contains("foo")),
+        "{out}"
+    );
 }
 
 #[test]
@@ -231,7 +250,9 @@ fn regions_without_any_has_no_head() {
 
 #[test]
 fn a_wrong_suffix_is_told_which_there_are() {
-    for (size, expected) in [("8X", "K, M, G, T, P or E"), ("8MB", "M or MiB"), ("8.5M", "whole numbers")] {
+    for (size, expected) in
+        [("8X", "K, M, G, T, P or E"), ("8MB", "M or MiB"), ("8.5M", "whole numbers")]
+    {
         let Run { code, err, .. } = run(&["replay", "--region", size, "x"]);
         assert_eq!(code, 2);
         assert!(err.contains(expected), "{err}");

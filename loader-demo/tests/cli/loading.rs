@@ -39,9 +39,12 @@ fn an_installed_program_finds_its_plugins_however_it_is_called() {
     symlink("cma", usr.join("other-name")).expect("a link can be made");
     symlink("opt/cma-1.0", folder.path().join("current")).expect("a link can be made");
     let lib = root.join("lib/cma").canonicalize().expect("it is there");
-    for program in
-        [root.join("bin/cma"), usr.join("cma"), usr.join("other-name"), folder.path().join("current/bin/cma")]
-    {
+    for program in [
+        root.join("bin/cma"),
+        usr.join("cma"),
+        usr.join("other-name"),
+        folder.path().join("current/bin/cma"),
+    ] {
         let called = program.display();
         let run: Run = Command::new(&program)
             .args(["--json", "plugins"])
@@ -55,7 +58,8 @@ fn an_installed_program_finds_its_plugins_however_it_is_called() {
         assert_eq!(names, ["best-fit", "buddy"], "{called}");
         for line in run.out.lines() {
             let path = value(line, "path");
-            let path = Path::new(path.as_str().expect("a path")).canonicalize().expect("it is there");
+            let path =
+                Path::new(path.as_str().expect("a path")).canonicalize().expect("it is there");
             assert_eq!(path.parent(), Some(lib.as_path()), "{called}");
         }
     }
@@ -70,12 +74,16 @@ fn a_constructor_finds_the_same_in_its_trial_and_in_the_program() {
     fs::copy(library("cma_fixture_constructor"), &file).expect("a plug-in can be copied");
     let dir = folder.path().to_str().expect("it is text");
     let mut program = crate::cma(&["--plugin-dir", dir, "plugins"]);
-    program.env("CMA_FIXTURE_CONSTRUCTOR", format!("inspect:{}", socket.display())).env("OTHER", "value");
+    program
+        .env("CMA_FIXTURE_CONSTRUCTOR", format!("inspect:{}", socket.display()))
+        .env("OTHER", "value");
     let run: Run = program.output().expect("the program starts").into();
     assert_eq!(run.code, 0, "{}", run.err);
     let [tried, loaded] = [(); 2].map(|()| {
         let (mut connection, _) = listener.accept().expect("the constructor ran");
-        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+        connection
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .expect("a time limit can be set");
         let mut found = String::new();
         connection.read_to_string(&mut found).expect("it says what it finds");
         found
@@ -95,8 +103,12 @@ fn a_plugin_that_is_a_link_to_itself_is_reported_as_such() {
     let folder = folder();
     let file = folder.path().join("libcma_loop_plugin.so");
     symlink(&file, &file).expect("a link can be made");
-    let Run { code, err, .. } = run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
+    let Run { code, err, .. } =
+        run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
     assert_eq!(code, 1);
-    assert!(err.contains("the links go round in a circle") && err.contains("or remove it"), "{err}");
+    assert!(
+        err.contains("the links go round in a circle") && err.contains("or remove it"),
+        "{err}"
+    );
     assert!(!err.contains("permission"), "{err}");
 }

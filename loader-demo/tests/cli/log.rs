@@ -1,5 +1,5 @@
-//! What is printed and logged can't end anything: full disks, readers that are gone or stuck, closed
-//! descriptors.
+//! What is printed and logged can't end anything: full disks, readers that are gone or stuck,
+//! closed descriptors.
 
 use crate::server::Server;
 use crate::{Run, cma, folder, written};
@@ -24,7 +24,8 @@ impl FullDisk {
         match mount.output() {
             Ok(output) if output.status.success() => {}
             refused => {
-                writeln!(io::stderr(), "skipped: no tmpfs can be mounted: {refused:?}").expect("it is read");
+                writeln!(io::stderr(), "skipped: no tmpfs can be mounted: {refused:?}")
+                    .expect("it is read");
                 return None;
             }
         }
@@ -78,8 +79,11 @@ fn serves(server: Server, socket: Option<&Path>) -> i32 {
         fs::write(server.path("map"), "camera=\n").expect_err("this is no map");
         if let Some(socket) = socket.filter(|_| n % 4 == 0) {
             let mut shell = cma(&["shell", "--connect", &socket.display().to_string()]);
-            let mut shell =
-                shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program starts");
+            let mut shell = shell
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("the program starts");
             let mut input = shell.stdin.take().expect("it is piped");
             input.write_all(b"a camera 4096\na camera 9M\nf 1\n").expect("it reads");
             drop(input);
@@ -121,9 +125,11 @@ fn a_log_whose_reader_is_stuck_stops_nothing() {
     if !can_mount() {
         return;
     }
-    let mut reader = Command::new("sleep").arg("600").stdin(Stdio::piped()).spawn().expect("sleep is there");
+    let mut reader =
+        Command::new("sleep").arg("600").stdin(Stdio::piped()).spawn().expect("sleep is there");
     let pipe = reader.stdin.take().expect("it is piped");
-    let server = Server::start_saying(folder_with_mount(), OPTIONS, pipe.into()).expect("it starts");
+    let server =
+        Server::start_saying(folder_with_mount(), OPTIONS, pipe.into()).expect("it starts");
     // More than a pipe takes.
     for n in 0..2000 {
         let map = format!("a-device-with-a-long-name-{n}=a-region-with-a-long-name-{n}\n");
@@ -137,7 +143,9 @@ fn a_log_whose_reader_is_stuck_stops_nothing() {
 /// A server that the shell started after `prepared`, with its own standard error.
 fn started_by_shell(prepared: &str, redirected: &str) -> (TempDir, Child) {
     let folder = folder_with_mount();
-    let script = format!("{prepared} exec \"$0\" serve --mount \"$1\" --cma b1=8M --map '*=b1' {redirected}");
+    let script = format!(
+        "{prepared} exec \"$0\" serve --mount \"$1\" --cma b1=8M --map '*=b1' {redirected}"
+    );
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_cma")]).arg(folder.path().join("mount"));
     let child = shell.env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
@@ -277,7 +285,8 @@ fn results_that_cannot_be_written_are_an_error_of_every_command_and_a_closed_pip
         &["--version"],
     ] {
         let full = File::options().write(true).open("/dev/full").expect("the system has /dev/full");
-        let Run { code, err, .. } = cma(args).stdout(full).output().expect("the program starts").into();
+        let Run { code, err, .. } =
+            cma(args).stdout(full).output().expect("the program starts").into();
         assert_eq!(code, 2, "{args:?}: {err}");
         assert!(err.contains("standard output can't be written"), "{args:?}: {err}");
         let closed = cma(args).stdout(pipe_without_reader()).output().expect("the program starts");

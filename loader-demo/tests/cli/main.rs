@@ -1,4 +1,5 @@
-//! The real program, as people and scripts meet it: what each command prints, where, and the exit status.
+//! The real program, as people and scripts meet it: what each command prints, where, and the exit
+//! status.
 
 mod check;
 mod configuration;
@@ -60,7 +61,8 @@ fn shell(options: &[&str], input: &[u8]) -> Run {
 
 /// The keys of a JSON object without nested ones, in order.
 fn keys(line: &str) -> Vec<&str> {
-    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line).expect("a line is an object");
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(line)
+        .expect("a line is an object");
     let mut keys: Vec<_> = line.split("\":").filter_map(|part| part.rsplit('"').next()).collect();
     keys.pop();
     keys

@@ -1,4 +1,5 @@
-//! What becomes of files that are no plug-in, of missing folders and of plug-ins that are there twice.
+//! What becomes of files that are no plug-in, of missing folders and of plug-ins that are there
+//! twice.
 
 use crate::{Run, TRACE, cma, folder, run, value, written};
 use std::fs;
@@ -13,7 +14,9 @@ fn a_text_file_named_like_a_plugin_is_reported_and_the_rest_goes_on() {
     assert_eq!(code, 1);
     assert_eq!(out.matches("interface ").count(), 4);
     assert!(
-        err.contains(&file) && err.contains("no ELF library") && err.contains("help: name a plug-in"),
+        err.contains(&file)
+            && err.contains("no ELF library")
+            && err.contains("help: name a plug-in"),
         "{err}"
     );
     for command in ["demo", "regions", "check", "shell"] {
@@ -29,8 +32,11 @@ fn a_missing_plugin_dir_is_reported_and_the_rest_goes_on() {
     assert_eq!(code, 1);
     assert!(out.contains("best-fit"));
     assert!(err.contains("/nonexistent") && err.contains("create it, or name another"), "{err}");
-    let run: Run =
-        cma(&["plugins"]).env("CMA_PLUGIN_PATH", "/absent").output().expect("the program starts").into();
+    let run: Run = cma(&["plugins"])
+        .env("CMA_PLUGIN_PATH", "/absent")
+        .output()
+        .expect("the program starts")
+        .into();
     assert_eq!(run.code, 1);
     assert!(run.err.contains("/absent") && run.err.contains("CMA_PLUGIN_PATH"), "{}", run.err);
 }
@@ -48,8 +54,9 @@ fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
     for command in [&["plugins"][..], &["regions"], &["check"], &["replay", &trace]] {
         let Run { code, err, .. } = run(&[&["--plugin-dir", &dir], command].concat());
         assert_eq!(code, 1, "{command:?}");
-        let expected =
-            format!("{buddy}: not used: it calls itself \"buddy\", as does {other}, which is found first");
+        let expected = format!(
+            "{buddy}: not used: it calls itself \"buddy\", as does {other}, which is found first"
+        );
         assert!(err.contains(&expected), "{command:?}: {err}");
     }
     let Run { out, .. } = run(&["--plugin-dir", &dir, "--json", "plugins"]);
@@ -68,9 +75,13 @@ fn a_plugin_in_place_of_another_of_the_same_file_name_says_so() {
     let buddy = buddy.as_str().expect("a path");
     assert!(!run(&["plugins"]).out.contains("in place of"), "nobody asked for another");
     fs::copy(buddy, folder.path().join("libcma_buddy_plugin.so")).expect("a plug-in can be copied");
-    let Run { code, out, .. } = run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
+    let Run { code, out, .. } =
+        run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
     assert_eq!(code, 0);
-    assert!(out.lines().nth(2).is_some_and(|line| line.trim() == format!("in place of {buddy}")), "{out}");
+    assert!(
+        out.lines().nth(2).is_some_and(|line| line.trim() == format!("in place of {buddy}")),
+        "{out}"
+    );
 }
 
 #[test]

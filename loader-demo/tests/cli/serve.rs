@@ -1,4 +1,5 @@
-//! A server and those who see and change it, each a process of its own. Where this system gives no mount, each test says so and ends.
+//! A server and those who see and change it, each a process of its own. Where this system gives no
+//! mount, each test says so and ends.
 
 use crate::server::Server;
 use crate::{Run, cma, folder, run};
@@ -20,7 +21,9 @@ fn put(name: &str, folder: &Path, file: &str) {
 
 #[test]
 fn a_running_system_is_seen_and_changed_from_other_processes() {
-    let Some(server) = Server::start(&["--cma", "b1=8M;b2=4M:later", "--map", "cam=b1"]) else { return };
+    let Some(server) = Server::start(&["--cma", "b1=8M;b2=4M:later", "--map", "cam=b1"]) else {
+        return;
+    };
     let Run { code, out, .. } = server.ask(&["get", "map"]);
     assert_eq!((code, out.as_str()), (0, "cam=b1\n"));
     assert_eq!(server.ask(&["set", "map", "cam=b2;*=b1"]).code, 0);
@@ -38,7 +41,9 @@ fn a_running_system_is_seen_and_changed_from_other_processes() {
 
 #[test]
 fn the_tree_is_drawn_with_values_and_links() {
-    let Some(server) = Server::start(&["--cma", "b1=8M@0x40000000", "--map", "*=b1"]) else { return };
+    let Some(server) = Server::start(&["--cma", "b1=8M@0x40000000", "--map", "*=b1"]) else {
+        return;
+    };
     let Run { code, out, err } = server.ask(&["tree"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for line in ["├─ map         *=b1", "└─ regions", "   ├─ 0x40000000", "   └─ b1 -> 0x40000000"]
@@ -101,10 +106,13 @@ fn a_server_that_was_killed_is_told_from_none_and_the_next_clears_what_it_left()
     let folder = server.kill();
     let Run { code, err, .. } = run(&["tree", "--mount", &mount.display().to_string()]);
     assert!(
-        code == 2 && err.contains("is gone, and its mount is left") && err.contains("start it again"),
+        code == 2
+            && err.contains("is gone, and its mount is left")
+            && err.contains("start it again"),
         "{code}: {err}"
     );
-    let server = Server::start_on(folder, &["--map", "*=b1"]).expect("there is a mount where there was one");
+    let server =
+        Server::start_on(folder, &["--map", "*=b1"]).expect("there is a mount where there was one");
     assert_eq!(server.get("map"), "*=b1\n");
     let (code, folder) = server.end("INT");
     assert_eq!(code, 0);
@@ -118,7 +126,10 @@ fn of_two_servers_on_one_folder_the_second_is_refused() {
     let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
     let mount = server.path("").display().to_string();
     let Run { code, err, .. } = run(&["serve", "--mount", &mount]);
-    assert!(code == 2 && err.contains("another server shows its attributes there"), "{code}: {err}");
+    assert!(
+        code == 2 && err.contains("another server shows its attributes there"),
+        "{code}: {err}"
+    );
     assert_eq!(server.get("map"), "*=b1\n");
 }
 
@@ -152,7 +163,8 @@ fn a_server_whose_mount_somebody_else_ends_says_what_is_gone_and_ends_too() {
     for options in [&[][..], &["-l"]] {
         let Some(mut server) = Server::start(&[]) else { return };
         // What is open keeps a mount alive that was detached, but not in its folder.
-        let open = options.first().map(|_| fs::File::open(server.path("map")).expect("it is there"));
+        let open =
+            options.first().map(|_| fs::File::open(server.path("map")).expect("it is there"));
         unmount(&server, options);
         let folder = server.folder().join("mount").display().to_string();
         server.until("it ends", |server| server.said().contains("so it ends"));
@@ -202,11 +214,17 @@ fn who_lacks_permission_is_told_so_and_what_is_read_only_is_called_that() {
         }
     }
     let Run { code, err, .. } = as_nobody(&["set", "map", "*=b2"]).expect("the program starts");
-    assert!(code == 1 && err.contains("EACCES: this user may not write it; its owner is user 0"), "{err}");
+    assert!(
+        code == 1 && err.contains("EACCES: this user may not write it; its owner is user 0"),
+        "{err}"
+    );
     open_to(0o700);
     for command in [&["get", "map"][..], &["set", "map", "*=b2"], &["tree"]] {
         let Run { code, err, .. } = as_nobody(command).expect("the program starts");
-        assert!(code == 2 && err.contains("EACCES: this user may not look into it"), "{code}: {err}");
+        assert!(
+            code == 2 && err.contains("EACCES: this user may not look into it"),
+            "{code}: {err}"
+        );
     }
 }
 
@@ -243,13 +261,19 @@ fn a_plugin_folder_may_be_missing_and_may_go_and_come_back() {
     let outer = folder();
     let plugins = outer.path().join("plugins");
     let named = plugins.display().to_string();
-    let Some(server) = Server::start(&["--plugin-dir", &named, "--cma", "r=8M:revised"]) else { return };
+    let Some(server) = Server::start(&["--plugin-dir", &named, "--cma", "r=8M:revised"]) else {
+        return;
+    };
     assert!(server.said().contains("it is not there"), "{}", server.said());
     for build in ["revision_one", "revision_two"] {
         fs::create_dir(&plugins).expect("a folder can be made");
         put(build, &plugins, "libcma_revised_plugin.so");
         server.until("it is loaded", |server| {
-            server.said().contains(if build == "revision_one" { "revised 1.0.0" } else { "revised 2.0.0" })
+            server.said().contains(if build == "revision_one" {
+                "revised 1.0.0"
+            } else {
+                "revised 2.0.0"
+            })
         });
         fs::remove_dir_all(&plugins).expect("it can be removed");
         server.until("it is missed", |server| {
@@ -270,10 +294,12 @@ fn a_region_that_is_stuck_in_its_allocator_takes_neither_the_mount_nor_the_end_o
     let socket = outer.path().join("cma.sock").display().to_string();
     let (plugins, regions) =
         (plugins.display().to_string(), format!("a=8M:stalling({});b=8M:best-fit", door.display()));
-    let options = ["--plugin-dir", &plugins, "--socket", &socket, "--cma", &regions, "--map", "slow=a;*=b"];
+    let options =
+        ["--plugin-dir", &plugins, "--socket", &socket, "--cma", &regions, "--map", "slow=a;*=b"];
     let Some(server) = Server::start(&options) else { return };
     let mut shell = cma(&["shell", "--connect", &socket]);
-    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+    let mut shell =
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
     let mut input = shell.stdin.take().expect("it is piped");
     input.write_all(b"a slow 4096\n").expect("it reads");
     let (visitor, _) = visitors.accept().expect("the allocator is asked");

@@ -49,7 +49,8 @@ impl Server {
             let said = server.said();
             assert!(said.contains("/dev/fuse") || said.contains("fusermount3"), "{said}");
             let mut unkept = io::stderr();
-            writeln!(unkept, "skipped: nothing can be mounted here: {said}").expect("somebody listens");
+            writeln!(unkept, "skipped: nothing can be mounted here: {said}")
+                .expect("somebody listens");
             return None;
         }
         Some(server)

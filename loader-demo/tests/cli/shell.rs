@@ -55,7 +55,10 @@ fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
 fn the_shell_says_at_its_start_which_regions_got_no_memory() {
     let Run { code, err, .. } = shell(&["--cma", "a=1M;huge=1G", "--map", "*=a,huge"], b"a c 4K\n");
     assert_eq!(code, 1);
-    assert!(err.contains("there is no region \"huge\": no memory bank has 1G free in one piece"), "{err}");
+    assert!(
+        err.contains("there is no region \"huge\": no memory bank has 1G free in one piece"),
+        "{err}"
+    );
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn the_shell_ends_at_quit_and_helps_on_request() {
     for help in ["h", "help", "?"] {
         let Run { code, out, .. } = shell(&[], format!("{help}\n").as_bytes());
         assert_eq!(code, 0);
-        assert!(out.contains("  f, free [<num>]") && out.contains("q, quit, exit"), "{help}: {out}");
+        assert!(
+            out.contains("  f, free [<num>]") && out.contains("q, quit, exit"),
+            "{help}: {out}"
+        );
     }
 }
 

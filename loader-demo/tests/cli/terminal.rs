@@ -11,7 +11,9 @@ fn wrong_options_end_with_2_and_help_with_0() {
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
         assert!(err.contains("error:"), "{err}");
     }
-    for args in [&["--help"][..], &["-h"], &["--version"], &["shell", "--help"], &["help", "replay"]] {
+    for args in
+        [&["--help"][..], &["-h"], &["--version"], &["shell", "--help"], &["help", "replay"]]
+    {
         let Run { code, err, .. } = run(args);
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
     }
@@ -45,7 +47,8 @@ fn output_in_a_pipe_is_plain() {
         let Run { out, err, .. } = run(args);
         assert!(!out.contains('\x1b') && !err.contains('\x1b'), "{args:?}");
     }
-    let forced: Run = cma(&["demo"]).env("CLICOLOR_FORCE", "1").output().expect("the program starts").into();
+    let forced: Run =
+        cma(&["demo"]).env("CLICOLOR_FORCE", "1").output().expect("the program starts").into();
     assert!(forced.out.contains("\x1b[1m"), "there is colour to leave out");
     let forced = ["CLICOLOR_FORCE", "NO_COLOR"].map(|name| (name, "1"));
     let refused: Run = cma(&["demo"]).envs(forced).output().expect("the program starts").into();
@@ -64,8 +67,11 @@ fn nothing_in_a_configuration_text_reaches_the_terminal_as_a_control_sequence() 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
     for args in [&["demo"][..], &["regions"], &["plugins"]] {
-        let mut child =
-            cma(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let mut child = cma(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         drop(child.stdout.take());
         let Run { code, err, .. } = child.wait_with_output().expect("the program ends").into();
         assert_eq!((code, err.as_str()), (0, ""), "{args:?}");
@@ -75,7 +81,8 @@ fn a_reader_that_leaves_early_is_no_error() {
 #[test]
 fn output_that_can_not_be_written_is_an_error() {
     let full = fs::File::options().write(true).open("/dev/full").expect("the system has /dev/full");
-    let Run { code, err, .. } = cma(&["regions"]).stdout(full).output().expect("the program starts").into();
+    let Run { code, err, .. } =
+        cma(&["regions"]).stdout(full).output().expect("the program starts").into();
     assert_eq!(code, 2);
     assert!(err.contains("standard output can't be written"), "{err}");
 }

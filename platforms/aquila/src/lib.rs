@@ -1,7 +1,7 @@
 //! The board Aquila (Samsung S5PV210): its banks, regions and map.
 //!
-//! Source: `mach-aquila.c` in the 2010 patch series of the Contiguous Memory Allocator; specification section 9. Regions and
-//! map are those of [`cma_platform_s5pv210`].
+//! Source: `mach-aquila.c` in the 2010 patch series of the Contiguous Memory Allocator;
+//! specification section 9. Regions and map are those of [`cma_platform_s5pv210`].
 //!
 //! ```
 //! use cma_framework::{Cma, reserve::Banks};

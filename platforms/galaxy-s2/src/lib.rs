@@ -1,8 +1,9 @@
 //! The phone Galaxy S II (Samsung Exynos 4210): its banks, regions and map.
 //!
-//! Source: the phone's board file `mach-c1.c` with the configuration `c1_rev02`. Its regions are stacked downwards from the end
-//! of the first bank, in the order of [`PLATFORM`]. Its map names a region, `mfc`, that this configuration doesn't
-//! have; builds with one codec region instead of two do.
+//! Source: the phone's board file `mach-c1.c` with the configuration `c1_rev02`. Its regions are
+//! stacked downwards from the end of the first bank, in the order of [`PLATFORM`]. Its map names a
+//! region, `mfc`, that this configuration doesn't have; builds with one codec region instead of two
+//! do.
 //!
 //! ```
 //! use cma_framework::{Cma, reserve::Banks};
@@ -23,7 +24,8 @@ use cma_framework::config::{Bank, Growth, PatternSpec, Platform, RegionSpec, Rul
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-/// The board: two banks of 512 MiB, and memory for display, camera, codec, JPEG, audio and 2D graphics.
+/// The board: two banks of 512 MiB, and memory for display, camera, codec, JPEG, audio and 2D
+/// graphics.
 pub const PLATFORM: Platform = Platform {
     name: "galaxy-s2",
     banks: &[Bank::new(0x4000_0000, 512 * MIB), Bank::new(0x6000_0000, 512 * MIB)],

@@ -39,7 +39,8 @@ fn allocators() -> [Plugin; 3] {
 #[test]
 fn the_constants_are_what_the_board_file_says_and_the_grammar_reads_them_back() {
     assert_eq!(PLATFORM.name, "galaxy-s2");
-    let specs = |text| parse_regions(text).map(|all| all.into_iter().map(|r| r.spec).collect::<Vec<_>>());
+    let specs =
+        |text| parse_regions(text).map(|all| all.into_iter().map(|r| r.spec).collect::<Vec<_>>());
     assert_eq!(specs(REGIONS).unwrap(), PLATFORM.regions);
     assert_eq!(specs(&PLATFORM.regions_text()).unwrap(), PLATFORM.regions);
 
@@ -82,7 +83,8 @@ fn regions_are_stacked_downwards_from_the_end_of_the_first_bank_in_their_order()
 #[test]
 fn an_aligned_region_below_one_of_3600_kib_moves_down_and_never_overlaps() {
     let cma = booted();
-    // The stack above mfc0 ends off a 128 KiB boundary, so rounding up the place below it would overlap.
+    // The stack above mfc0 ends off a 128 KiB boundary, so rounding up the place below it would
+    // overlap.
     let above = cma.region("fimd").unwrap().range();
     let boundary = Alignment::new(128 << 10).unwrap();
     assert!(!above.start().is_aligned(boundary));
@@ -101,18 +103,21 @@ fn the_codec_gets_the_whole_of_mfc0_in_one_chunk_from_every_allocator() {
         let cma = booted();
         cma.allocator_register(allocator).unwrap();
 
-        let whole =
-            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let whole = cma
+            .alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(whole.region().name(), Some("mfc0"), "{name}");
         assert_eq!(whole.range(), cma.region("mfc0").unwrap().range(), "{name}");
-        let next =
-            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let next = cma
+            .alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(next.region().name(), Some("mfc1"), "{name}");
 
         // And again, once it is free.
         drop(whole);
-        let again =
-            cma.alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again = cma
+            .alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10)
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(again.region().name(), Some("mfc0"), "{name}");
     }
 }
@@ -120,10 +125,12 @@ fn the_codec_gets_the_whole_of_mfc0_in_one_chunk_from_every_allocator() {
 #[test]
 fn the_region_that_this_configuration_lacks_is_passed_over_and_named_when_all_fail() {
     let cma = booted();
-    let Err(cma_framework::AllocError::NoRegion(refusals)) = cma.alloc("s3c-mfc", None, 4096, 0) else {
+    let Err(cma_framework::AllocError::NoRegion(refusals)) = cma.alloc("s3c-mfc", None, 4096, 0)
+    else {
         panic!("served without an allocator");
     };
-    let unknown: Vec<_> = refusals.iter().map(|r| (&*r.region, r.reason == Reason::UnknownRegion)).collect();
+    let unknown: Vec<_> =
+        refusals.iter().map(|r| (&*r.region, r.reason == Reason::UnknownRegion)).collect();
     assert_eq!(unknown, [("mfc", true), ("mfc0", false), ("mfc1", false)]);
 }
 
@@ -148,7 +155,8 @@ fn every_device_of_the_board_is_served_from_its_own_region() {
         ] {
             // All of it, so that a region of another size would show.
             let size = cma.region(region).unwrap().range().bytes();
-            let chunk = cma.alloc(device, None, size, 0).unwrap_or_else(|e| panic!("{device}: {e}"));
+            let chunk =
+                cma.alloc(device, None, size, 0).unwrap_or_else(|e| panic!("{device}: {e}"));
             assert_eq!(chunk.region().name(), Some(region), "{device}");
         }
         assert!(cma.alloc("s3c-fimc.4", None, 4096, 0).is_err(), "this map has no catch-all");

@@ -1,13 +1,13 @@
-//! What the boards Aquila and Goni have in common: the Samsung S5PV210, whose video codec MFC 5 needs its firmware and
-//! two banks of memory just so.
+//! What the boards Aquila and Goni have in common: the Samsung S5PV210, whose video codec MFC 5
+//! needs its firmware and two banks of memory just so.
 //!
-//! The codec addresses its two banks by offsets from its firmware, so the firmware must lie below both of them, on a
-//! 128 KiB boundary; and it reads both banks at once, so they should be in different memory banks. The firmware
-//! is described first and without a start wish, so that it gets the lowest place of the first bank; `b2` wishes to be at the
-//! start of the second one.
+//! The codec addresses its two banks by offsets from its firmware, so the firmware must lie below
+//! both of them, on a 128 KiB boundary; and it reads both banks at once, so they should be in
+//! different memory banks. The firmware is described first and without a start wish, so that it
+//! gets the lowest place of the first bank; `b2` wishes to be at the start of the second one.
 //!
-//! Source: the boards' files in the 2010 patch series of the Contiguous Memory Allocator (`mach-aquila.c`,
-//! `mach-goni.c`), in the terms of its fourth version: specification section 9.
+//! Source: the boards' files in the 2010 patch series of the Contiguous Memory Allocator
+//! (`mach-aquila.c`, `mach-goni.c`), in the terms of its fourth version: specification section 9.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! What must hold on both boards of this family, from the text of their constants to the places their regions get.
+//! What must hold on both boards of this family, from the text of their constants to the places
+//! their regions get.
 
 use cma_framework::config::{Map, Platform, parse_regions};
 use cma_framework::reserve::Banks;
@@ -37,7 +38,8 @@ fn people_choose_the_boards_by_these_names() {
 fn the_constants_are_what_the_board_files_say_and_the_grammar_reads_them_back() {
     for board in &BOARDS {
         assert_eq!(board.regions_text(), REGIONS);
-        let parsed: Vec<_> = parse_regions(REGIONS).unwrap().into_iter().map(|region| region.spec).collect();
+        let parsed: Vec<_> =
+            parse_regions(REGIONS).unwrap().into_iter().map(|region| region.spec).collect();
         assert_eq!(parsed, board.regions);
 
         assert_eq!(board.map_text(), MAP);
@@ -50,10 +52,16 @@ fn the_constants_are_what_the_board_files_say_and_the_grammar_reads_them_back() 
 fn every_region_gets_its_place_within_one_bank_and_none_overlaps_another() {
     for board in &BOARDS {
         let cma = booted(board);
-        let places: Vec<_> =
-            cma.regions().iter().map(|r| (r.name().unwrap().to_string(), r.range().to_string())).collect();
-        let expected =
-            [("fw", "0x30000000+0x100000"), ("b1", "0x30100000+0x2000000"), ("b2", "0x40000000+0x1000000")];
+        let places: Vec<_> = cma
+            .regions()
+            .iter()
+            .map(|r| (r.name().unwrap().to_string(), r.range().to_string()))
+            .collect();
+        let expected = [
+            ("fw", "0x30000000+0x100000"),
+            ("b1", "0x30100000+0x2000000"),
+            ("b2", "0x40000000+0x1000000"),
+        ];
         assert_eq!(places, expected.map(|(name, place)| (name.to_string(), place.to_string())));
         for region in cma.regions() {
             let bank = board.banks.iter().find(|bank| region.range().within(bank.0));
@@ -81,7 +89,8 @@ fn the_codec_gets_each_type_from_its_region_and_everybody_else_the_banks() {
     for board in &BOARDS {
         let map = board.parsed_map().unwrap();
         let regions = |device, kind| {
-            map.regions_for(device, kind).map_or(String::new(), |names| names.collect::<Vec<_>>().join(","))
+            map.regions_for(device, kind)
+                .map_or(String::new(), |names| names.collect::<Vec<_>>().join(","))
         };
         assert_eq!(regions("s3c-mfc5", "f"), "fw");
         assert_eq!(regions("s3c-mfc5", "a"), "b1");

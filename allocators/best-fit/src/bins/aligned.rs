@@ -1,4 +1,5 @@
-//! The aligned search, and how it skips the bins with holes that are large enough and hold no chunk with its alignment.
+//! The aligned search, and how it skips the bins with holes that are large enough and hold no chunk
+//! with its alignment.
 
 use super::{Bins, EMPTY, Place, TREE};
 use crate::hole::{Grid, Hole};
@@ -6,8 +7,9 @@ use crate::nodes::Nodes;
 use crate::trees::Wanted;
 use cma_bits::{Maxima, TooLarge};
 
-/// How many bins an aligned search may pass in vain, on average, before it keeps the reaches of bins for its alignment. (Where few
-/// bins are passed, keeping costs every change more than it saves.)
+/// How many bins an aligned search may pass in vain, on average, before it keeps the reaches of
+/// bins for its alignment. (Where few bins are passed, keeping costs every change more than it
+/// saves.)
 pub(crate) const VAIN: u32 = 128;
 
 /// How many more that may be in a few searches.
@@ -22,8 +24,14 @@ pub(crate) struct Aligned {
 }
 
 impl Bins {
-    /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with its node.
-    pub(crate) fn take_aligned(&mut self, pages: u32, grid: Grid, nodes: &Nodes) -> Option<(Hole, u32)> {
+    /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with
+    /// its node.
+    pub(crate) fn take_aligned(
+        &mut self,
+        pages: u32,
+        grid: Grid,
+        nodes: &Nodes,
+    ) -> Option<(Hole, u32)> {
         let wanted = Wanted { pages, grid };
         let mut least = self.place_of(Hole::least(pages));
         let mut kept = self.aligned.iter().position(|aligned| aligned.grid == grid);

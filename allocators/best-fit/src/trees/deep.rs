@@ -11,7 +11,8 @@ pub(super) const FEW: usize = CAPACITY / 4;
 /// And merges if this is what they have together, so that the next insertions don't split it again.
 const ENOUGH: usize = CAPACITY * 3 / 4;
 
-/// For one alignment: the most pages that a chunk so aligned can have, anywhere in a block or below it.
+/// For one alignment: the most pages that a chunk so aligned can have, anywhere in a block or below
+/// it.
 #[derive(Debug)]
 pub(super) struct Reach {
     grid: Grid,
@@ -36,7 +37,8 @@ impl Reach {
 }
 
 impl Trees {
-    /// Full blocks are split on the way down, so that a parent always has room for the half of its child.
+    /// Full blocks are split on the way down, so that a parent always has room for the half of its
+    /// child.
     #[cold]
     pub(super) fn insert_deep(&mut self, root: u32, entry: Entry, nodes: &Nodes) -> u32 {
         let mut root = root;
@@ -101,7 +103,8 @@ impl Trees {
         }
     }
 
-    /// Releases a child that is empty and merges one that is nearly so with a neighbour that has room.
+    /// Releases a child that is empty and merges one that is nearly so with a neighbour that has
+    /// room.
     fn mend_child(&mut self, parent: u32, at: usize, nodes: &Nodes) {
         let block = self.block(parent);
         let child = block.entry(at);
@@ -110,20 +113,24 @@ impl Trees {
             0 => {
                 self.block_mut(parent).remove(at);
                 self.release(child.number());
-                // What is below a bound belongs to the child before; with none before, to the child behind.
+                // What is below a bound belongs to the child before; with none before, to the child
+                // behind.
                 if is_lowest && at > 0 {
                     self.widen(parent, at - 1, child.rank());
                 }
             }
             1..=FEW if !is_lowest && self.have_room(parent, at) => self.merge(parent, at, nodes),
-            1..=FEW if at > 0 && self.have_room(parent, at - 1) => self.merge(parent, at - 1, nodes),
+            1..=FEW if at > 0 && self.have_room(parent, at - 1) => {
+                self.merge(parent, at - 1, nodes)
+            }
             _ => self.refresh(child.number(), nodes),
         }
     }
 
     /// Whether a child and the one below it can be one.
     fn have_room(&self, parent: u32, at: usize) -> bool {
-        let [upper, lower] = [at, at + 1].map(|at| self.block(self.block(parent).entry(at).number()));
+        let [upper, lower] =
+            [at, at + 1].map(|at| self.block(self.block(parent).entry(at).number()));
         upper.len() + lower.len() <= ENOUGH
     }
 
@@ -138,7 +145,8 @@ impl Trees {
         self.refresh(lower, nodes);
     }
 
-    /// Gives a child that has become the lowest what is below it, and so on down: a block's lowest bound is its own.
+    /// Gives a child that has become the lowest what is below it, and so on down: a block's lowest
+    /// bound is its own.
     fn widen(&mut self, parent: u32, lowest: usize, bound: u32) {
         let (mut index, mut at) = (parent, lowest);
         while !self.block(index).is_leaf() {
@@ -165,14 +173,26 @@ impl Trees {
 
     /// The first entry with a place for what is wanted.
     #[cold]
-    pub(super) fn first_aligned_deep(&mut self, root: u32, wanted: &Wanted, nodes: &Nodes) -> Option<Entry> {
+    pub(super) fn first_aligned_deep(
+        &mut self,
+        root: u32,
+        wanted: &Wanted,
+        nodes: &Nodes,
+    ) -> Option<Entry> {
         let reach = self.reaches.iter().position(|reach| reach.grid == wanted.grid);
         let reach = reach.unwrap_or_else(|| self.add_reach(wanted.grid, nodes));
         self.first_reaching(root, wanted, &self.reaches[reach].most, nodes)
     }
 
-    /// A child is entered only if it has what is sought, so this is one path down, as deep as the tree is high.
-    fn first_reaching(&self, index: u32, wanted: &Wanted, most: &[u32], nodes: &Nodes) -> Option<Entry> {
+    /// A child is entered only if it has what is sought, so this is one path down, as deep as the
+    /// tree is high.
+    fn first_reaching(
+        &self,
+        index: u32,
+        wanted: &Wanted,
+        most: &[u32],
+        nodes: &Nodes,
+    ) -> Option<Entry> {
         let block = self.block(index);
         if block.is_leaf() {
             let at = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number())))?;
@@ -182,13 +202,14 @@ impl Trees {
         self.first_reaching(block.entry(child).number(), wanted, most, nodes)
     }
 
-    /// Begins to keep reaches for an alignment: once in an allocator's life for each alignment that needs it, all blocks
-    /// are visited, children before parents.
+    /// Begins to keep reaches for an alignment: once in an allocator's life for each alignment that
+    /// needs it, all blocks are visited, children before parents.
     fn add_reach(&mut self, grid: Grid, nodes: &Nodes) -> usize {
         let mut reach = Reach { grid, most: vec![0; self.blocks.len()] };
         let highest = self.blocks.iter().map(Block::height).max().unwrap_or(0);
         for height in 0..highest {
-            for (index, block) in self.blocks.iter().enumerate().filter(|(_, block)| block.height() == height)
+            for (index, block) in
+                self.blocks.iter().enumerate().filter(|(_, block)| block.height() == height)
             {
                 reach.most[index] = reach.of(block, nodes);
             }
@@ -211,7 +232,8 @@ impl Trees {
         }
     }
 
-    /// Asserts invariants 4 to 6 of one tree, visits its entries in no order, and counts its blocks.
+    /// Asserts invariants 4 to 6 of one tree, visits its entries in no order, and counts its
+    /// blocks.
     pub(crate) fn check(
         &self,
         root: u32,
@@ -235,13 +257,17 @@ impl Trees {
             return Err(format!("invariant 4: block {index} is empty or unclean: {block:?}"));
         }
         if !block.is_leaf() && entries[0].rank() != least {
-            return Err(format!("invariant 4: the bounds of block {index} begin above {least}: {block:?}"));
+            return Err(format!(
+                "invariant 4: the bounds of block {index} begin above {least}: {block:?}"
+            ));
         }
         let mut blocks = 1;
         let ends = entries.iter().skip(1).map(|next| next.rank() - 1).chain([most]);
         for (entry, end) in entries.iter().zip(ends) {
             if entry.rank() < least || entry.rank() > end {
-                return Err(format!("invariant 4: in block {index} {entry:?} is not from {least} to {most}"));
+                return Err(format!(
+                    "invariant 4: in block {index} {entry:?} is not from {least} to {most}"
+                ));
             }
             if block.is_leaf() {
                 visit(*entry);
@@ -249,11 +275,17 @@ impl Trees {
             }
             let child = self.block(entry.number());
             if child.height() + 1 != block.height() {
-                return Err(format!("invariant 5: {entry:?} is not one level below its parent {index}"));
+                return Err(format!(
+                    "invariant 5: {entry:?} is not one level below its parent {index}"
+                ));
             }
-            let kept = |reach: &Reach| reach.most[entry.number() as usize] == reach.of(child, nodes);
+            let kept =
+                |reach: &Reach| reach.most[entry.number() as usize] == reach.of(child, nodes);
             if let Some(reach) = self.reaches.iter().find(|reach| !kept(reach)) {
-                return Err(format!("invariant 6: below {entry:?} the reach is another on {:?}", reach.grid));
+                return Err(format!(
+                    "invariant 6: below {entry:?} the reach is another on {:?}",
+                    reach.grid
+                ));
             }
             blocks += self.check_below(entry.number(), (entry.rank(), end), nodes, visit)?;
         }

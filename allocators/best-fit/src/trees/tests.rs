@@ -22,7 +22,8 @@ fn a_tree_holds_what_was_put_in_in_order() {
     let nodes = scattered(HOLES);
     let mut state = 1u64;
     let mut chance = move |bound: u32| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % u64::from(bound)) as u32
     };
     let grids = [2, 4].map(|pages| Grid::new(1, Alignment::new(pages << 12).unwrap()));
@@ -67,9 +68,9 @@ fn a_tree_holds_what_was_put_in_in_order() {
             let mut told = BTreeSet::new();
             let blocks = match root {
                 None => 0,
-                Some(root) => {
-                    trees.check(root, &nodes, &mut |entry| assert!(told.insert(entry.number()))).unwrap()
-                }
+                Some(root) => trees
+                    .check(root, &nodes, &mut |entry| assert!(told.insert(entry.number())))
+                    .unwrap(),
             };
             trees.check_pool(blocks).unwrap();
             assert_eq!(told, model);

@@ -35,8 +35,10 @@ fn the_next_word_with_a_high_enough_bound_is_found() {
                 *bound = class;
             }
             peaks.check().unwrap();
-            let (from, class) = ((random >> 40) % (words + 9), (random >> 20).to_le_bytes()[0] % 127 + 1);
-            let expected = (0..).zip(&bounds).find(|(word, bound)| *word >= from && **bound >= class);
+            let (from, class) =
+                ((random >> 40) % (words + 9), (random >> 20).to_le_bytes()[0] % 127 + 1);
+            let expected =
+                (0..).zip(&bounds).find(|(word, bound)| *word >= from && **bound >= class);
             assert_eq!(
                 peaks.next(from, class),
                 expected.map(|(word, _)| word),

@@ -17,8 +17,9 @@ fn looks<T>(bitmap: &mut Bitmap, operation: impl FnOnce(&mut Bitmap) -> T) -> (T
     (answer, bitmap.looks.get() - before)
 }
 
-/// 8 KiB buffers aligned to 256 KiB, some thousands at a time, as a graphics conformance test asks for: every word had
-/// to be looked into for each, because the 62 pages between two of them are long enough.
+/// 8 KiB buffers aligned to 256 KiB, some thousands at a time, as a graphics conformance test asks
+/// for: every word had to be looked into for each, because the 62 pages between two of them are
+/// long enough.
 #[test]
 fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
     for buffers in [1000, 16_000] {
@@ -32,8 +33,8 @@ fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
             total += looked;
             chunks.push(chunk);
         }
-        // Some searches look in vain before the tree is made, and hardly any later: one word for each buffer
-        // before it would be half a million for the smaller number.
+        // Some searches look in vain before the tree is made, and hardly any later: one word for
+        // each buffer before it would be half a million for the smaller number.
         assert!(total <= 1024 + 4 * buffers, "{total} words for {buffers} buffers");
         bitmap.check().unwrap();
         while let Some(chunk) = chunks.pop() {
@@ -44,8 +45,8 @@ fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
     }
 }
 
-/// A region of chunks of `taken` pages with holes of `free` between them, the first of which begins `offset` pages behind a
-/// multiple of 2^18, and one large hole at the end.
+/// A region of chunks of `taken` pages with holes of `free` between them, the first of which begins
+/// `offset` pages behind a multiple of 2^18, and one large hole at the end.
 fn comb(offset: u64, (taken, free): (u64, u64), holes: u64) -> Bitmap {
     let first = (1 << 18) + offset - taken;
     let mut bitmap = bitmap(first, holes * (taken + free) + (1 << 12));
@@ -57,7 +58,8 @@ fn comb(offset: u64, (taken, free): (u64, u64), holes: u64) -> Bitmap {
 
 #[test]
 fn holes_that_hold_nothing_are_looked_into_once() {
-    // (offset, taken and free pages), then (pages, alignment) of which every hole but the last one fails.
+    // (offset, taken and free pages), then (pages, alignment) of which every hole but the last one
+    // fails.
     let cases = [
         ((1, (5, 3)), vec![(2, 4), (3, 4), (1, 8), (2, 8), (9, 4)]),
         ((3, (3, 61)), vec![(61, 64), (1, 64), (62, 1)]),
@@ -78,13 +80,15 @@ fn holes_that_hold_nothing_are_looked_into_once() {
             let (mut most, mut total) = (0, 0);
             for _ in 0..50 {
                 for &(pages, alignment) in &requests {
-                    let (chunk, looked) = looks(&mut bitmap, |bitmap| place(bitmap, pages, alignment));
+                    let (chunk, looked) =
+                        looks(&mut bitmap, |bitmap| place(bitmap, pages, alignment));
                     bitmap.free(chunk.unwrap()).unwrap();
                     (most, total) = (most.max(looked), total + looked);
                 }
             }
             let operations = 100 * requests.len() as u64;
-            let case = format!("{comb_of:?} from {offset}, {holes} holes: {most} words at most, {total}");
+            let case =
+                format!("{comb_of:?} from {offset}, {holes} holes: {most} words at most, {total}");
             assert!(most <= VAIN + 3, "{case}");
             assert!(total <= operations * 4, "{case} in {operations} operations");
         }
@@ -103,7 +107,8 @@ fn lowest(bitmap: &Bitmap, pages: u64, alignment: u64) -> Option<u64> {
     lowest
 }
 
-/// Whatever was placed and freed before, the outdated bounds that requests find are no more than the operations before.
+/// Whatever was placed and freed before, the outdated bounds that requests find are no more than
+/// the operations before.
 #[test]
 fn in_a_long_run_an_operation_looks_into_a_few_words_with_any_size_and_alignment() {
     let mut random = 1_u64;
@@ -135,7 +140,10 @@ fn in_a_long_run_an_operation_looks_into_a_few_words_with_any_size_and_alignment
         bitmap.check().unwrap();
         totals.push(bitmap.looks.get() / operations);
     }
-    assert!(totals.iter().all(|looks| *looks < 24), "words an operation, by size of the region: {totals:?}");
+    assert!(
+        totals.iter().all(|looks| *looks < 24),
+        "words an operation, by size of the region: {totals:?}"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The bounds that the theory states: no operation takes more accesses to nodes, however many chunks and holes there are
-//! and however they lie, and each bound is reached.
+//! The bounds that the theory states: no operation takes more accesses to nodes, however many
+//! chunks and holes there are and however they lie, and each bound is reached.
 
 use super::{request, tlsf, with_holes};
 use crate::{ADOPT, ALLOCATE, ALLOCATE_ALIGNED, FREE, Tlsf};
@@ -42,7 +42,8 @@ impl Most {
     /// Requests of many sizes and alignments, each freed again.
     fn probe(&mut self, tlsf: &mut Tlsf) {
         for log2 in 0..16 {
-            for pages in [1, 2, 3, (1 << log2) - 1, 1 << log2, (1 << log2) + 1, (1 << log2) * 3 / 2] {
+            for pages in [1, 2, 3, (1 << log2) - 1, 1 << log2, (1 << log2) + 1, (1 << log2) * 3 / 2]
+            {
                 if pages > 0
                     && let Some(chunk) = self.allocate(tlsf, pages, 1 << log2)
                 {
@@ -72,7 +73,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 
@@ -107,7 +109,8 @@ fn a_long_random_run_reaches_the_stated_bounds_and_does_not_pass_them() {
     assert_eq!(most, STATED);
 }
 
-/// States made to defeat a search: each has `holes` holes of which none, or only the last one tried, serves.
+/// States made to defeat a search: each has `holes` holes of which none, or only the last one
+/// tried, serves.
 #[test]
 fn no_arrangement_of_holes_makes_an_operation_take_longer() {
     for holes in [10, 100, 10_000] {

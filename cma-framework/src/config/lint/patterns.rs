@@ -52,7 +52,9 @@ impl<T> Patterns<T> {
             };
         }
         let closed = |node: &usize| self.ends[*node][0].as_ref().filter(|_| !open);
-        found.extend(nodes.iter().flat_map(|node| closed(node).into_iter().chain(&self.ends[*node][1])));
+        found.extend(
+            nodes.iter().flat_map(|node| closed(node).into_iter().chain(&self.ends[*node][1])),
+        );
         found.into_iter()
     }
 }

@@ -11,7 +11,9 @@ fn found(regions: &str, map: &str) -> Vec<(String, Problem)> {
     let parsed_map = Map::parse(map).unwrap();
     lint(&parsed, &parsed_map, BANKS, Growth::Up, &["best-fit", "buddy"])
         .into_iter()
-        .map(|f| (if f.source == Source::Map { map } else { regions }[f.span].to_string(), f.problem))
+        .map(|f| {
+            (if f.source == Source::Map { map } else { regions }[f.span].to_string(), f.problem)
+        })
         .collect()
 }
 
@@ -36,9 +38,14 @@ fn what_an_earlier_pattern_covers_never_matches() {
         assert_eq!(found[0].0, dead, "{map}");
         assert!(matches!(found[0].1, Problem::NeverMatches { whole_rule: true, .. }), "{map}");
     }
-    for map in
-        ["camera=a;*=a", "foo/a=a;foo=a", "foo?*=a;foo*=a", "fo=a;foo=a", "foo=a;fo?=a", "foo?=a;foo=a"]
-    {
+    for map in [
+        "camera=a;*=a",
+        "foo/a=a;foo=a",
+        "foo?*=a;foo*=a",
+        "fo=a;foo=a",
+        "foo=a;fo?=a",
+        "foo?=a;foo=a",
+    ] {
         assert_eq!(found("a=1M", map), [], "{map}");
     }
 }
@@ -92,7 +99,10 @@ fn regions_nobody_names_and_names_nobody_has() {
     let found = found("a=1M;b=1M", "x=a,c;y=d");
     assert_eq!(found[0], ("b".to_string(), Problem::Unreached { region: "b".to_string() }));
     assert_eq!(found[1], ("c".to_string(), Problem::UnknownRegion { name: "c".to_string() }));
-    assert_eq!(found[2], ("y=d".to_string(), Problem::LeadsNowhere { regions: vec!["d".to_string()] }));
+    assert_eq!(
+        found[2],
+        ("y=d".to_string(), Problem::LeadsNowhere { regions: vec!["d".to_string()] })
+    );
     assert_eq!(found.len(), 3);
 }
 

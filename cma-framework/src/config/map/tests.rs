@@ -88,7 +88,8 @@ fn every_mistake_is_named_at_its_place() {
 
 #[test]
 fn devices_may_have_the_names_that_linux_gives_them() {
-    for name in ["soc:gpu", "0000:03:00.0", "amba_pl@0", "amba_pl@0:udmabuf@0x00", "gpu(0)", "日本"] {
+    for name in ["soc:gpu", "0000:03:00.0", "amba_pl@0", "amba_pl@0:udmabuf@0x00", "gpu(0)", "日本"]
+    {
         assert_eq!(route(&format!("{name}=r"), name, COMMON).as_deref(), Some("r"), "{name}");
         assert_eq!(route(&format!("x/{name}=r"), "x", name).as_deref(), Some("r"), "{name}");
         let patterns = [PatternSpec::typed(name, name)];
@@ -100,7 +101,9 @@ fn devices_may_have_the_names_that_linux_gives_them() {
 #[test]
 fn white_space_beside_separators_means_nothing() {
     let plain = Map::parse("a/x,b=r,s;/y=t").unwrap();
-    for text in [" a/x , b = r , s ; /y = t ; ", "a/x,\n\tb=r,\ns;\r\n/y=t\n", "\u{2003}a/x,b=r,s ;/y=t;\n"] {
+    for text in
+        [" a/x , b = r , s ; /y = t ; ", "a/x,\n\tb=r,\ns;\r\n/y=t\n", "\u{2003}a/x,b=r,s ;/y=t;\n"]
+    {
         let map = Map::parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}"));
         assert!(map.rules().eq(plain.rules()), "{text:?}");
         assert_eq!(map.text(), text);
@@ -110,7 +113,10 @@ fn white_space_beside_separators_means_nothing() {
 #[test]
 fn an_error_says_where() {
     let error = Map::parse("video=b1;cam*era=b2").unwrap_err();
-    assert_eq!(error.to_string(), "'*' may only stand at the end of a device or type at column 13: \"*\"");
+    assert_eq!(
+        error.to_string(),
+        "'*' may only stand at the end of a device or type at column 13: \"*\""
+    );
 }
 
 /// Patterns (device, type) and regions.
@@ -130,7 +136,9 @@ fn second_matcher(rules: &[PlainRule], device: &str, kind: &str) -> Option<Strin
     let chars = |s: &str| s.chars().collect::<Vec<_>>();
     for (patterns, regions) in rules {
         for (d, k) in patterns {
-            if glob(&chars(d), &chars(device)) && k.as_ref().is_none_or(|k| glob(&chars(k), &chars(kind))) {
+            if glob(&chars(d), &chars(device))
+                && k.as_ref().is_none_or(|k| glob(&chars(k), &chars(kind)))
+            {
                 return Some(regions.join(","));
             }
         }
@@ -156,7 +164,8 @@ proptest! {
         for (patterns, regions) in &rules {
             let (mut written, mut meant) = (Vec::new(), Vec::new());
             for (device, kind, inherits) in patterns {
-                // A pattern that leaves its device out takes that of the one before, also across rules.
+                // A pattern that leaves its device out takes that of the one before, also across
+                // rules.
                 let (shown, device) = match (&last, kind, inherits) {
                     (Some(last), Some(_), true) => ("", last.clone()),
                     _ => (device.as_str(), device.clone()),

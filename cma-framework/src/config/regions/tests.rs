@@ -4,7 +4,11 @@ use super::*;
 use proptest::prelude::*;
 
 fn parsed(text: &str) -> Vec<RegionSpec<'_>> {
-    parse_regions(text).unwrap_or_else(|e| panic!("{text}: {e}")).into_iter().map(|r| r.spec).collect()
+    parse_regions(text)
+        .unwrap_or_else(|e| panic!("{text}: {e}"))
+        .into_iter()
+        .map(|r| r.spec)
+        .collect()
 }
 
 #[test]
@@ -95,10 +99,15 @@ fn white_space_beside_separators_means_nothing() {
 
 #[test]
 fn suffixes_of_1024_may_be_written_out() {
-    for (written, bytes) in [("8KiB", 8 << 10), ("8mib", 8 << 20), ("0x8GIB", 8 << 30), ("1TiB", 1 << 40)] {
+    for (written, bytes) in
+        [("8KiB", 8 << 10), ("8mib", 8 << 20), ("0x8GIB", 8 << 30), ("1TiB", 1 << 40)]
+    {
         assert_eq!(parsed(&format!("a={written}")), [RegionSpec::new("a", bytes)], "{written}");
     }
-    assert_eq!(parsed("a=8MiB@16MiB/2MiB"), [RegionSpec::new("a", 8 << 20).at(16 << 20).aligned(2 << 20)]);
+    assert_eq!(
+        parsed("a=8MiB@16MiB/2MiB"),
+        [RegionSpec::new("a", 8 << 20).at(16 << 20).aligned(2 << 20)]
+    );
 }
 
 #[test]

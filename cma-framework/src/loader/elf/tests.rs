@@ -16,7 +16,8 @@ fn first_load(library: &[u8]) -> usize {
     let header = Header::parse(library).unwrap();
     let segments = header.program_headers(Native, library).unwrap();
     let index = segments.iter().position(|segment| segment.p_type(Native) == elf::PT_LOAD).unwrap();
-    usize::try_from(header.e_phoff(Native)).unwrap() + index * usize::from(header.e_phentsize(Native))
+    usize::try_from(header.e_phoff(Native)).unwrap()
+        + index * usize::from(header.e_phentsize(Native))
 }
 
 fn damage(library: &[u8]) -> &'static str {
@@ -31,7 +32,9 @@ fn a_library_is_cut_off_at_every_length_but_its_own() {
     let library = library();
     for length in (0x40..library.len()).step_by(0x1000).chain([library.len() - 1]) {
         match check(&library[..length]) {
-            Err(LoadFailure::Truncated { needs, has }) => assert!(has == length as u64 && needs > has),
+            Err(LoadFailure::Truncated { needs, has }) => {
+                assert!(has == length as u64 && needs > has)
+            }
             other => panic!("cut off at {length}: {other:?}"),
         }
     }
@@ -85,7 +88,9 @@ fn a_plugin_header_lies_in_the_contents() {
         entry[at..at + old.len()].copy_from_slice(&new.to_ne_bytes());
         library
     };
-    for wrong in [with(address, 1 << 40), with(address, u64::MAX), with(length, 8), with(length, u64::MAX)] {
+    for wrong in
+        [with(address, 1 << 40), with(address, u64::MAX), with(length, 8), with(length, u64::MAX)]
+    {
         assert!(damage(&wrong).contains("plug-in header"));
     }
 }

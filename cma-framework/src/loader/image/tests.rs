@@ -25,7 +25,9 @@ fn a_copy_can_be_changed_by_nobody() {
     let image = Image::read(library().path()).unwrap();
     let file = image.file();
     assert!(
-        file.write_all_at(b"x", 0).is_err() && file.set_len(0).is_err() && file.set_len(LARGEST).is_err()
+        file.write_all_at(b"x", 0).is_err()
+            && file.set_len(0).is_err()
+            && file.set_len(LARGEST).is_err()
     );
     let copy = file.try_clone().unwrap();
     assert!(image.is_same(&Image::received(copy.into()).unwrap()).unwrap());

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// The form of abi_stable's report: every type on the way to a difference with its whole layout, then what differs.
+/// The form of abi_stable's report: every type on the way to a difference with its whole layout,
+/// then what differs.
 const REPORT: &str = "Compared <this>:
     --- Type Layout ---
     type:PrefixRef<'a, AllocatorModule>

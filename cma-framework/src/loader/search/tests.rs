@@ -49,8 +49,8 @@ fn without_an_executable_or_a_word_of_the_user_nothing_is_searched() {
 
 #[test]
 fn only_files_with_a_plugins_name_are_candidates() {
-    let good =
-        ["best_fit", "x", "cma_plugin"].map(|name| format!("{DLL_PREFIX}cma_{name}_plugin{DLL_SUFFIX}"));
+    let good = ["best_fit", "x", "cma_plugin"]
+        .map(|name| format!("{DLL_PREFIX}cma_{name}_plugin{DLL_SUFFIX}"));
     assert!(good.iter().all(|name| is_plugin_name(name.as_ref())));
     let bad = [
         "",
@@ -72,7 +72,8 @@ fn candidates_are_sorted_in_each_folder_and_the_first_folder_wins_a_name() {
     put(&root.path().join("lib/cma"), &["libcma_d_plugin.so"]);
     put(&bin, &["libcma_c_plugin.so", "cma"]);
     let search = SearchPath::new(std::slice::from_ref(&user), None, Some(&bin.join("cma")));
-    let found: Vec<_> = search.candidates().into_iter().map(|candidate| candidate.unwrap()).collect();
+    let found: Vec<_> =
+        search.candidates().into_iter().map(|candidate| candidate.unwrap()).collect();
     let expected = [
         (user.join("libcma_a_plugin.so"), Origin::User),
         (user.join("libcma_b_plugin.so"), Origin::User),
@@ -85,10 +86,12 @@ fn candidates_are_sorted_in_each_folder_and_the_first_folder_wins_a_name() {
 #[test]
 fn a_missing_folder_is_an_error_where_the_user_named_it_and_nothing_elsewhere() {
     let root = tempfile::tempdir().unwrap();
-    let (gone, there, file) = (root.path().join("gone"), root.path().join("there"), root.path().join("file"));
+    let (gone, there, file) =
+        (root.path().join("gone"), root.path().join("there"), root.path().join("file"));
     put(&there, &["libcma_a_plugin.so"]);
     put(root.path(), &["file"]);
-    let search = SearchPath::new(&[gone.clone(), file], Some(gone.as_os_str()), Some(&there.join("cma")));
+    let search =
+        SearchPath::new(&[gone.clone(), file], Some(gone.as_os_str()), Some(&there.join("cma")));
     let found = search.candidates();
     let says = |at: usize, words: &str| {
         let error = found[at].as_ref().unwrap_err().to_string();

@@ -5,7 +5,8 @@ use super::super::LoadFailure;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
+    socketpair,
 };
 use rustix::stdio;
 use std::fs::File;
@@ -61,7 +62,8 @@ impl Order {
     fn from_bytes(bytes: &[u8]) -> Option<Order> {
         let (kind, numbers) = bytes.strip_prefix(&MAGIC)?.split_first()?;
         let (first, second) = numbers.split_first_chunk()?;
-        let (first, memory) = (u64::from_ne_bytes(*first), u64::from_ne_bytes(second.try_into().ok()?));
+        let (first, memory) =
+            (u64::from_ne_bytes(*first), u64::from_ne_bytes(second.try_into().ok()?));
         match kind {
             0 => Some(Order::Supervise { limit: Duration::from_millis(first), memory }),
             1 => Some(Order::TryOut { memory, supervisor: u32::try_from(first).ok()? }),
@@ -166,17 +168,28 @@ impl Verdict {
         let words: Vec<&str> = text.split('\0').collect();
         let reason = match words[..] {
             ["sound"] => return Ok(Verdict::Sound),
-            ["no-trial", error] => return Ok(Verdict::NoTrial(io::Error::other(error.to_string()))),
-            ["crashed", signal, said] => LoadFailure::Crashed { signal: signal.into(), said: said.into() },
-            ["ended", code, said] => {
-                LoadFailure::Ended { code: code.parse().map_err(io::Error::other)?, said: said.into() }
+            ["no-trial", error] => {
+                return Ok(Verdict::NoTrial(io::Error::other(error.to_string())));
             }
+            ["crashed", signal, said] => {
+                LoadFailure::Crashed { signal: signal.into(), said: said.into() }
+            }
+            ["ended", code, said] => LoadFailure::Ended {
+                code: code.parse().map_err(io::Error::other)?,
+                said: said.into(),
+            },
             ["endless", said] => LoadFailure::Endless { limit, said: said.into() },
             ["aborts"] => LoadFailure::AbortsOnPanic,
-            ["refused", kind, reason, remedy] => {
-                LoadFailure::InTrial { kind: kind.into(), reason: reason.into(), remedy: remedy.into() }
+            ["refused", kind, reason, remedy] => LoadFailure::InTrial {
+                kind: kind.into(),
+                reason: reason.into(),
+                remedy: remedy.into(),
+            },
+            _ => {
+                return Err(io::Error::other(
+                    "the process that was to make it gave an answer that is none",
+                ));
             }
-            _ => return Err(io::Error::other("the process that was to make it gave an answer that is none")),
         };
         Ok(Verdict::Refused(reason))
     }

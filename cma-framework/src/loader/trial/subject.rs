@@ -26,7 +26,9 @@ pub(super) fn run(descriptors: Vec<OwnedFd>, memory: u64, supervisor: u32) -> io
     let mut report = Writer::new(report)?;
     // The supervisor ends what is left over. Without one, nobody would.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid().map(Pid::as_raw_pid).and_then(|parent| u32::try_from(parent).ok()) != Some(supervisor) {
+    if getppid().map(Pid::as_raw_pid).and_then(|parent| u32::try_from(parent).ok())
+        != Some(supervisor)
+    {
         return Err(io::Error::other("the supervisor has ended"));
     }
     limit(Resource::Data, memory)?;

@@ -17,7 +17,12 @@ use std::process::{self, Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Makes the trial of the plug-in whose copy is the first of `descriptors`, and answers to `host`.
-pub(super) fn run(host: &OwnedFd, descriptors: &[OwnedFd], limit: Duration, memory: u64) -> io::Result<()> {
+pub(super) fn run(
+    host: &OwnedFd,
+    descriptors: &[OwnedFd],
+    limit: Duration,
+    memory: u64,
+) -> io::Result<()> {
     let verdict = match descriptors {
         [copy, ..] => supervise(host, copy, limit, memory).unwrap_or_else(Verdict::NoTrial),
         [] => Verdict::NoTrial(io::Error::other("the copy of the plug-in did not arrive")),
@@ -32,10 +37,15 @@ fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io
     limit_resource(Resource::Core, 0)?;
     let report = Report::new()?;
     let (ours, theirs) = message::pair()?;
-    Order::TryOut { memory, supervisor: process::id() }.send(&ours, &[copy.as_fd(), report.as_fd()])?;
+    Order::TryOut { memory, supervisor: process::id() }
+        .send(&ours, &[copy.as_fd(), report.as_fd()])?;
     let (output, their_output) = io::pipe()?;
-    let mut subject =
-        this_program().stdin(theirs).stdout(Stdio::null()).stderr(their_output).process_group(0).spawn()?;
+    let mut subject = this_program()
+        .stdin(theirs)
+        .stdout(Stdio::null())
+        .stderr(their_output)
+        .process_group(0)
+        .spawn()?;
     let mut output = Tail { output, is_open: true, text: Vec::new() };
     let in_time = watch(&subject, &mut output, host, limit);
     if !matches!(in_time, Ok(true)) {
@@ -59,7 +69,9 @@ fn verdict(status: ExitStatus, last: Last, said: String) -> Verdict {
             Verdict::Refused(LoadFailure::Crashed { signal, said })
         }
         (None, Last::Verdict(verdict)) => verdict,
-        (None, _) => Verdict::Refused(LoadFailure::Ended { code: status.code().unwrap_or(-1), said }),
+        (None, _) => {
+            Verdict::Refused(LoadFailure::Ended { code: status.code().unwrap_or(-1), said })
+        }
     }
 }
 

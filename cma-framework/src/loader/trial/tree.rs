@@ -22,8 +22,8 @@ pub(super) fn end_descendants() {
         for child in children() {
             let _ = kill_process(child, Signal::KILL);
         }
-        // All that have ended are reaped before the next look: they are children, too, and a look at
-        // thousands of them takes longer than the living one needs to fork and exit.
+        // All that have ended are reaped before the next look: they are children, too, and a look
+        // at thousands of them takes longer than the living one needs to fork and exit.
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -56,11 +56,12 @@ fn children_as_found() -> Vec<i32> {
     let is_child = |process: &Path| {
         // pid (name) state parent ...; the name may have anything in it.
         let about = fs::read_to_string(process.join("stat")).unwrap_or_default();
-        about.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)) == Some(me.as_str())
+        about.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1))
+            == Some(me.as_str())
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes =
-        processes.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+    let processes = processes
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
     processes.filter(|(_, path)| is_child(path)).map(|(pid, _)| pid).collect()
 }
 

@@ -23,7 +23,10 @@ fn what_is_booked_is_there_with_its_asker_until_it_is_taken_off() {
     assert_eq!(table.live(), 4);
     let ascending: Vec<Booked> = table.ascending().into_iter().map(|(_, booked)| booked).collect();
     let expected = [(all[0], 1), (all[3], 4), (all[1], 2), (all[2], 3)];
-    assert_eq!(ascending, expected.map(|(range, n)| Booked { range, asker: Asker(n), since }).to_vec());
+    assert_eq!(
+        ascending,
+        expected.map(|(range, n)| Booked { range, asker: Asker(n), since }).to_vec()
+    );
     for (slot, range) in slots.into_iter().zip(all) {
         assert_eq!(table.unbook(slot, range, Tag(7)), Tag(7));
     }
@@ -67,7 +70,10 @@ fn only_what_its_guard_gave_up_is_found_by_address() {
     assert_eq!(table.unindex(0x300), None);
     table.index(low, Tag(9));
     assert_eq!(table.unindex(0x300), Some((low, Placement { range: all[2], tag: Tag(9) })));
-    assert_eq!(table.unindex((1 << 32) + 0x300), Some((high, Placement { range: all[1], tag: Tag(8) })));
+    assert_eq!(
+        table.unindex((1 << 32) + 0x300),
+        Some((high, Placement { range: all[1], tag: Tag(8) }))
+    );
     assert_eq!(table.unindex(0x300), None);
     assert!(table.starts_at(0x200) && !table.starts_at(0x201));
     table.unbook(held, all[0], Tag(0));

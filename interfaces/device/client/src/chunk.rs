@@ -10,12 +10,14 @@ use std::ops::{Deref, DerefMut};
 
 /// A live chunk of the server's. Dropping it frees it.
 ///
-/// It becomes bytes with [`map`](Self::map), which is for this process alone, or descriptors with [`share`](Self::share), which are for
-/// others, too. It is one or the other: bytes that somebody else can change are no Rust slice.
+/// It becomes bytes with [`map`](Self::map), which is for this process alone, or descriptors with
+/// [`share`](Self::share), which are for others, too. It is one or the other: bytes that somebody
+/// else can change are no Rust slice.
 #[must_use = "a chunk that is dropped is freed"]
 #[derive(Debug)]
 pub struct RemoteChunk {
-    /// The first pieces of memory, which came with the chunk. They go before the line does: memory that is still held isn't free.
+    /// The first pieces of memory, which came with the chunk. They go before the line does: memory
+    /// that is still held isn't free.
     brought: Option<Box<Batch>>,
     line: OwnedFd,
     start: u64,
@@ -25,8 +27,8 @@ pub struct RemoteChunk {
 
 /// A chunk whose bytes are this process' to read and write. Dropping it unmaps and frees it.
 ///
-/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the chunk to it and look at the bytes when it is
-/// done, as with every DMA buffer.
+/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the
+/// chunk to it and look at the bytes when it is done, as with every DMA buffer.
 #[derive(Debug)]
 pub struct MappedChunk {
     // Goes before the chunk whose memory it is.
@@ -36,7 +38,8 @@ pub struct MappedChunk {
 
 /// A chunk whose memory others may have. Dropping it frees it, once they have let go.
 ///
-/// Its descriptor is the line to the server: a process that has that, too, has a part in the chunk, which lives as long as one of them.
+/// Its descriptor is the line to the server: a process that has that, too, has a part in the chunk,
+/// which lives as long as one of them.
 #[derive(Debug)]
 pub struct SharedChunk {
     pieces: Vec<Piece>,
@@ -105,7 +108,8 @@ impl RemoteChunk {
     ///
     /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
     pub fn map(mut self) -> Result<MappedChunk, NotMapped> {
-        let mapped = self.pieces(0).and_then(|first| Mapping::of(first, |first| self.pieces(first)));
+        let mapped =
+            self.pieces(0).and_then(|first| Mapping::of(first, |first| self.pieces(first)));
         match mapped {
             Ok(mapping) => Ok(MappedChunk { mapping, chunk: self }),
             Err(error) => Err(NotMapped { chunk: self, error }),
@@ -116,7 +120,8 @@ impl RemoteChunk {
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory or this process can have no more descriptors.
+    /// [`NotMapped`], with the chunk, when its region has no memory or this process can have no
+    /// more descriptors.
     pub fn share(mut self) -> Result<SharedChunk, NotMapped> {
         let mut pieces = Vec::new();
         let mut next = Some(0);
@@ -125,7 +130,11 @@ impl RemoteChunk {
                 Err(error) => return Err(NotMapped { chunk: self, error }),
                 Ok(batch) => {
                     next = batch.next();
-                    pieces.extend(batch.into_parts().map(|(file, offset, len)| Piece { file, offset, len }));
+                    pieces.extend(batch.into_parts().map(|(file, offset, len)| Piece {
+                        file,
+                        offset,
+                        len,
+                    }));
                 }
             }
         }
@@ -140,7 +149,9 @@ impl RemoteChunk {
     pub fn free(self) -> Result<(), Error> {
         let RemoteChunk { line, brought, .. } = self;
         drop(brought);
-        ask_for(line.as_fd(), &Request::Free, |answer, _| matches!(answer, Answer::Freed).then_some(()))
+        ask_for(line.as_fd(), &Request::Free, |answer, _| {
+            matches!(answer, Answer::Freed).then_some(())
+        })
     }
 }
 

@@ -39,13 +39,15 @@ impl Client {
     }
 
     fn line(&self) -> Result<OwnedFd, Error> {
-        open(&self.address).map_err(|errno| Error::NoServer { path: self.path.clone(), source: errno.into() })
+        open(&self.address)
+            .map_err(|errno| Error::NoServer { path: self.path.clone(), source: errno.into() })
     }
 
     /// Asks on a new line.
     ///
-    /// When its places run out, the server closes connections that have no chunk, the longest silent first. It may have closed this one
-    /// before the question came, so the question is asked once more, on another line.
+    /// When its places run out, the server closes connections that have no chunk, the longest
+    /// silent first. It may have closed this one before the question came, so the question is asked
+    /// once more, on another line.
     fn ask<T>(&self, question: impl Fn(OwnedFd) -> Result<T, Error>) -> Result<T, Error> {
         match question(self.line()?) {
             Err(Error::Refused { errno, .. }) if errno == Errno::USERS.raw_os_error() => {
@@ -55,8 +57,9 @@ impl Client {
         }
     }
 
-    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`), at a multiple of `alignment`
-    /// bytes (0 for a page). The size is rounded up to pages, or to what can be shared of the regions' memory.
+    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`),
+    /// at a multiple of `alignment` bytes (0 for a page). The size is rounded up to pages, or to
+    /// what can be shared of the regions' memory.
     ///
     /// # Errors
     ///
@@ -71,12 +74,18 @@ impl Client {
         self.alloc_by(Source::Device { device, kind: kind.unwrap_or_default() }, size, alignment)
     }
 
-    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up to the end or a `;`.
+    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up
+    /// to the end or a `;`.
     ///
     /// # Errors
     ///
     /// As [`alloc`](Self::alloc).
-    pub fn alloc_from(&self, regions: &str, size: u64, alignment: u64) -> Result<RemoteChunk, Error> {
+    pub fn alloc_from(
+        &self,
+        regions: &str,
+        size: u64,
+        alignment: u64,
+    ) -> Result<RemoteChunk, Error> {
         self.alloc_by(Source::Regions(regions), size, alignment)
     }
 
@@ -112,8 +121,8 @@ impl Client {
         })
     }
 
-    /// The chunks that this process' user has, in the order in which they were asked for: of all its processes, and those that a process that
-    /// is gone has left behind with others.
+    /// The chunks that this process' user has, in the order in which they were asked for: of all
+    /// its processes, and those that a process that is gone has left behind with others.
     ///
     /// # Errors
     ///
@@ -144,7 +153,9 @@ pub(crate) fn ask_for<T>(
 ) -> Result<T, Error> {
     let Answered { message, descriptors } = ask(line, &question(request)?)?;
     match message.as_answer().map_err(NoAnswer::from)? {
-        (_, Answer::Refused { errno, words }) => Err(Error::Refused { errno, words: words.to_string() }),
+        (_, Answer::Refused { errno, words }) => {
+            Err(Error::Refused { errno, words: words.to_string() })
+        }
         (_, answer) => wanted(answer, descriptors).ok_or(Error::NoAnswer(NoAnswer::Other)),
     }
 }

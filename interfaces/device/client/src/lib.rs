@@ -1,7 +1,8 @@
 //! Contiguous memory from a server: what a process asks that has no framework of its own.
 //!
-//! The calls are those of the framework. Each chunk is a connection to the server, as each open file of `/dev/cma` has at most one; when
-//! it is dropped, or its process ends however it ends, the chunk is free.
+//! The calls are those of the framework. Each chunk is a connection to the server, as each open
+//! file of `/dev/cma` has at most one; when it is dropped, or its process ends however it ends, the
+//! chunk is free.
 //!
 //! ```no_run
 //! use cma_client::Client;
@@ -13,8 +14,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`mod@line`] and [`pieces`] are what this stands on. They take no memory from the heap and no lock, so that a library that is loaded into
-//! any program can use them.
+//! [`mod@line`] and [`pieces`] are what this stands on. They take no memory from the heap and no
+//! lock, so that a library that is loaded into any program can use them.
 
 mod chunk;
 mod client;

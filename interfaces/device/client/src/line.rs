@@ -1,7 +1,8 @@
 //! One question and its answer.
 //!
-//! A line is for one thread of one process at a time: after a fork, two processes have the same line, and one that asks on it may
-//! take the other's answer. An answer to another question is passed over.
+//! A line is for one thread of one process at a time: after a fork, two processes have the same
+//! line, and one that asks on it may take the other's answer. An answer to another question is
+//! passed over.
 
 use cma_device_protocol::wire::{self, Descriptors, Lost};
 use cma_device_protocol::{Answer, Malformed, Message, Request, TooLong};
@@ -13,7 +14,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long an answer is waited for. The server answers within a millisecond unless it has much memory to clear, or is stopped.
+/// How long an answer is waited for. The server answers within a millisecond unless it has much
+/// memory to clear, or is stopped.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
@@ -70,20 +72,22 @@ impl Answered {
         Ok(answer)
     }
 
-    /// Whether the server closes the line with it, whatever was asked: it had no place for the line, or took the question for no
-    /// message.
+    /// Whether the server closes the line with it, whatever was asked: it had no place for the
+    /// line, or took the question for no message.
     pub fn is_last(&self) -> bool {
         self.message.id() == 0
     }
 }
 
-/// A new line to the server at `address`, which waits and which other programs that this process becomes don't have.
+/// A new line to the server at `address`, which waits and which other programs that this process
+/// becomes don't have.
 ///
 /// # Errors
 ///
 /// What the system says; `EAGAIN` when the server accepts no connections for [`PATIENCE`].
 pub fn open(address: &SocketAddrUnix) -> Result<OwnedFd, Errno> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
     retry_on_intr(|| connect(&socket, address))?;
     Ok(socket)
@@ -105,7 +109,8 @@ pub fn question(request: &Request<'_>) -> Result<Message, TooLong> {
 ///
 /// # Errors
 ///
-/// [`NoAnswer`]. The line should be given up then; after [`NoAnswer::Late`] it may still be answered.
+/// [`NoAnswer`]. The line should be given up then; after [`NoAnswer::Late`] it may still be
+/// answered.
 pub fn ask(line: BorrowedFd<'_>, question: &Message) -> Result<Answered, NoAnswer> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -127,7 +132,8 @@ pub fn ask(line: BorrowedFd<'_>, question: &Message) -> Result<Answered, NoAnswe
             }
             Ok(_) | Err(Lost::System(Errno::INTR)) => {}
             Err(Lost::System(Errno::AGAIN)) => wait(line, PollFlags::IN, until)?,
-            // Said once, when the server hung up with something unread. What it had answered comes behind that.
+            // Said once, when the server hung up with something unread. What it had answered comes
+            // behind that.
             Err(Lost::System(Errno::CONNRESET)) if !was_reset => was_reset = true,
             Err(lost) => return Err(lost.into()),
         }

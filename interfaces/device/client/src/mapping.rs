@@ -29,7 +29,8 @@ impl Mapping {
         mut fetch: impl FnMut(u64) -> Result<Batch, Error>,
     ) -> Result<Mapping, Error> {
         check(&batch)?;
-        let len = usize::try_from(batch.chunk().size).map_err(|_| Error::system("mmap")(Errno::NOMEM))?;
+        let len =
+            usize::try_from(batch.chunk().size).map_err(|_| Error::system("mmap")(Errno::NOMEM))?;
         let window = Window {
             address: ptr::null_mut(),
             len,
@@ -47,7 +48,8 @@ impl Mapping {
         };
         // SAFETY: the address is the kernel's choice.
         let mapped = unsafe { map(batch, fetch, &window) };
-        let base = mapped.map_err(|errno| failed.unwrap_or_else(|| Error::system("mmap")(errno)))?;
+        let base =
+            mapped.map_err(|errno| failed.unwrap_or_else(|| Error::system("mmap")(errno)))?;
         let base = NonNull::new(base.cast()).ok_or(Error::Unsafe("it is mapped at address 0"))?;
         Ok(Mapping { base, len })
     }
@@ -72,9 +74,11 @@ impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes are mapped from `base` on as long as this lives, they are sealed against being cut off, and they were zero.
-        // Nobody else writes to them: the server gives a chunk's memory to its connection and to no other and has no mapping of it,
-        // which is what the kernel is trusted for with a device; and of the descriptors that came, none was given on.
+        // SAFETY: `len` bytes are mapped from `base` on as long as this lives, they are sealed
+        // against being cut off, and they were zero. Nobody else writes to them: the server gives a
+        // chunk's memory to its connection and to no other and has no mapping of it, which is what
+        // the kernel is trusted for with a device; and of the descriptors that came, none was given
+        // on.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }

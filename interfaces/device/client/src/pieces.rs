@@ -28,7 +28,8 @@ pub struct Part<'b> {
 }
 
 impl Batch {
-    /// What came as an answer to who asked for the pieces from number `first` on, if it makes sense.
+    /// What came as an answer to who asked for the pieces from number `first` on, if it makes
+    /// sense.
     ///
     /// # Errors
     ///
@@ -62,7 +63,8 @@ impl Batch {
     /// The pieces, in order.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         let places = self.chunk.extents.iter();
-        let places = places.flat_map(|extent| (0..extent.count).map(|_| (extent.offset, extent.len)));
+        let places =
+            places.flat_map(|extent| (0..extent.count).map(|_| (extent.offset, extent.len)));
         self.descriptors.iter().zip(places).map(|(file, (offset, len))| Part {
             file: file.as_fd(),
             offset,
@@ -73,7 +75,8 @@ impl Batch {
     /// The pieces' files, in order, with their places: offset and length in bytes.
     pub(crate) fn into_parts(self) -> impl Iterator<Item = (OwnedFd, u64, u64)> {
         let places = self.chunk.extents.into_iter();
-        let places = places.flat_map(|extent| (0..extent.count).map(move |_| (extent.offset, extent.len)));
+        let places =
+            places.flat_map(|extent| (0..extent.count).map(move |_| (extent.offset, extent.len)));
         self.descriptors.into_iter().zip(places).map(|(file, (offset, len))| (file, offset, len))
     }
 
@@ -109,14 +112,16 @@ impl Window {
     }
 }
 
-/// Maps the part of a chunk that `window` says, which must lie within it. `batch` has the first pieces, `fetch` brings those from a number on.
+/// Maps the part of a chunk that `window` says, which must lie within it. `batch` has the first
+/// pieces, `fetch` brings those from a number on.
 ///
-/// Memory of several pieces, and a part that doesn't start at a whole granule, is mapped in whole granules, and a little of the chunk before and
-/// behind the window may be mapped with it.
+/// Memory of several pieces, and a part that doesn't start at a whole granule, is mapped in whole
+/// granules, and a little of the chunk before and behind the window may be mapped with it.
 ///
 /// # Errors
 ///
-/// What the system or `fetch` says; `EINVAL` when the address is fixed and the granule doesn't fit there.
+/// What the system or `fetch` says; `EINVAL` when the address is fixed and the granule doesn't fit
+/// there.
 ///
 /// # Safety
 ///
@@ -138,7 +143,8 @@ pub unsafe fn map(
         return unsafe { mmap(address, len, protection, flags, part.file, part.offset + offset) };
     }
     let start = window.offset - window.offset % granule;
-    let end = window.end().checked_next_multiple_of(granule).ok_or(Errno::INVAL)?.min(batch.chunk.size);
+    let end =
+        window.end().checked_next_multiple_of(granule).ok_or(Errno::INVAL)?.min(batch.chunk.size);
     // SAFETY: the caller answers for a fixed address.
     let place = unsafe { Place::reserve(window, granule, start, end) }?;
     let flags = window.flags.difference(MapFlags::FIXED_NOREPLACE) | MapFlags::FIXED;
@@ -150,7 +156,8 @@ pub unsafe fn map(
             if from < to {
                 let (address, len) = (place.address(from - start), (to - from) as usize);
                 let offset = part.offset + (from - at);
-                // SAFETY: the address is in the place that was reserved, or that the caller gave up, and the length doesn't reach beyond it.
+                // SAFETY: the address is in the place that was reserved, or that the caller gave
+                // up, and the length doesn't reach beyond it.
                 unsafe { mmap(address, len, window.protection, flags, part.file, offset) }?;
             }
             at = behind;

@@ -1,4 +1,5 @@
-//! A server that lies is found out: a client gets an error, never memory that could be taken away, and never waits for ever.
+//! A server that lies is found out: a client gets an error, never memory that could be taken away,
+//! and never waits for ever.
 
 use cma_client::{Client, Error};
 use cma_device_protocol::wire::{receive, send};
@@ -8,7 +9,8 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen,
+    socket_with,
 };
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +23,8 @@ fn told<T>(lie: &Lie<'_>, then: impl FnOnce(&Client) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("liar");
     let listener =
-        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
     bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     listen(&listener, 8).unwrap();
     std::thread::scope(|threads| {
@@ -61,8 +64,16 @@ fn file(size: u64, seals: SealFlags) -> OwnedFd {
 }
 
 fn extents(of: &[(u64, u64, u64)]) -> Chunk {
-    let extents = of.iter().map(|(count, offset, len)| Extent { count: *count, offset: *offset, len: *len });
-    Chunk { start: 0x1000, size: 8192, granule: 4096, pieces: 1, first: 0, extents: extents.collect() }
+    let extents =
+        of.iter().map(|(count, offset, len)| Extent { count: *count, offset: *offset, len: *len });
+    Chunk {
+        start: 0x1000,
+        size: 8192,
+        granule: 4096,
+        pieces: 1,
+        first: 0,
+        extents: extents.collect(),
+    }
 }
 
 fn mapped(chunk: &Chunk, files: &[&OwnedFd]) -> Result<usize, Error> {
@@ -117,7 +128,10 @@ fn answers_that_make_no_sense_are_none() {
     ];
     for (chunk, files) in nonsense {
         let answer = mapped(&chunk, &vec![&sealed; files]);
-        assert!(matches!(answer, Err(Error::NoAnswer(_))), "{chunk:?} with {files} descriptors: {answer:?}");
+        assert!(
+            matches!(answer, Err(Error::NoAnswer(_))),
+            "{chunk:?} with {files} descriptors: {answer:?}"
+        );
     }
     // Pieces that never come to the chunk's end, and a size that is none.
     let (few, vast) = (
@@ -132,7 +146,8 @@ fn a_server_that_always_has_more_comes_to_an_end() {
     let sealed = file(8192, SealFlags::SHRINK);
     let lie = |line: BorrowedFd<'_>, message: &Message| {
         let chunk = Chunk { pieces: u64::MAX, ..extents(&[(1, 0, 4096)]) };
-        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk)), &[sealed.as_fd()]).unwrap();
+        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk)), &[sealed.as_fd()])
+            .unwrap();
     };
     told(&lie, |client| {
         // The second answer has the first piece again.
@@ -170,8 +185,12 @@ fn answers_to_others_are_passed_over() {
         // What somebody asked who was killed before the answer came.
         send(line, &Message::refusal(id ^ 1, 12, "not yours"), &[]).unwrap();
         send(line, &Message::answer(id ^ 2, &Answer::Freed), &[sealed.as_fd()]).unwrap();
-        send(line, &Message::answer(id, &Answer::Chunk(extents(&[(1, 0, 8192)]))), &[sealed.as_fd()])
-            .unwrap();
+        send(
+            line,
+            &Message::answer(id, &Answer::Chunk(extents(&[(1, 0, 8192)]))),
+            &[sealed.as_fd()],
+        )
+        .unwrap();
     };
     told(&lie, |client| assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192));
 }
@@ -181,7 +200,8 @@ fn a_connection_that_was_closed_to_make_room_is_opened_again_once() {
     let sealed = file(8192, SealFlags::SHRINK);
     let closes = AtomicUsize::new(1);
     let full = |line: BorrowedFd<'_>, message: &Message| {
-        let has_room = closes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err();
+        let has_room =
+            closes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err();
         if has_room {
             let chunk = Answer::Chunk(extents(&[(1, 0, 8192)]));
             return send(line, &Message::answer(message.id(), &chunk), &[sealed.as_fd()]).unwrap();

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use std::ffi::c_void;
 use std::time::{Duration, Instant};
 
-/// How long another request is waited for that allocates for the same file, or whose process was killed.
+/// How long another request is waited for that allocates for the same file, or whose process was
+/// killed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a driver does with the ioctl number `request` on an open file.
@@ -41,7 +42,8 @@ pub(crate) fn control(file: OpenFile, request: u32, argument: *mut c_void) -> Re
             Ok((chunk, _)) => break chunk,
             // Another thread or process has given the file a chunk since.
             Err(Errno::BADFD | Errno::BUSY) if file.had_chunk() => return Err(Errno::BADFD),
-            // Another thread or process is about to keep the chunk in the file, or was killed before it could.
+            // Another thread or process is about to keep the chunk in the file, or was killed
+            // before it could.
             Err(Errno::BADFD | Errno::BUSY) if Instant::now() < until => pause(),
             Err(errno) => return Err(errno),
         }

@@ -1,7 +1,8 @@
 //! The functions that a program finds here in place of the C library's.
 //!
-//! Those with a variable number of arguments are declared with as many as they can have: on Linux, arguments are passed the same way, and
-//! what nobody passed is handed on unread. A thread that is cancelled while it waits in one of them unwinds through it.
+//! Those with a variable number of arguments are declared with as many as they can have: on Linux,
+//! arguments are passed the same way, and what nobody passed is handed on unread. A thread that is
+//! cancelled while it waits in one of them unwinds through it.
 
 mod files;
 mod looks;
@@ -32,7 +33,8 @@ fn failed(errno: Errno) -> c_int {
 ///
 /// The kernel must have read the path: it may be any address at all before.
 unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<Found> {
-    // Under a filter that refuses a whole call, who asks whether there is one (Rust's library, for one) has no path.
+    // Under a filter that refuses a whole call, who asks whether there is one (Rust's library, for
+    // one) has no path.
     if path.is_null() {
         return None;
     }
@@ -53,9 +55,14 @@ fn says_there_is_none(why: Errno) -> bool {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
+unsafe extern "C-unwind" fn ioctl(
+    descriptor: c_int,
+    request: c_ulong,
+    argument: *mut c_void,
+) -> c_int {
     // The kernel looks at 32 bits of it. Some it answers itself, for every file.
-    let of_kernel = matches!(request as u32 as c_ulong, libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO);
+    let of_kernel =
+        matches!(request as u32 as c_ulong, libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO);
     let Some(open) = file(descriptor).filter(|_| !of_kernel) else {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::ioctl(descriptor, request, argument) };

@@ -1,16 +1,18 @@
 //! An open file of the device: what it is made of, and how a descriptor is recognised as one.
 //!
-//! It is a Unix stream socket that is connected to nothing. So the kernel itself refuses to read from it (`EINVAL`, as for a driver
-//! without a read function) and to write to it (`ENOTCONN`), however the program makes the call, and nothing that is written
-//! reaches anybody.
+//! It is a Unix stream socket that is connected to nothing. So the kernel itself refuses to read
+//! from it (`EINVAL`, as for a driver without a read function) and to write to it (`ENOTCONN`),
+//! however the program makes the call, and nothing that is written reaches anybody.
 //!
-//! A filter program is attached to the socket. It filters nothing: its constants say that the socket is an open file of the
-//! device, what the file was opened for, and the file's number at the server. The kernel keeps it with the socket, lets nobody
-//! change it, and shows it only to who has a descriptor.
+//! A filter program is attached to the socket. It filters nothing: its constants say that the
+//! socket is an open file of the device, what the file was opened for, and the file's number at the
+//! server. The kernel keeps it with the socket, lets nobody change it, and shows it only to who has
+//! a descriptor.
 //!
-//! The connection on which the server allocated the file's chunk is kept inside the socket, too. The socket listens, and a
-//! connection to it that nobody accepts carries the descriptor of the server's connection. When the last reference to the
-//! socket is gone, the kernel closes what is inside, and the server frees the chunk.
+//! The connection on which the server allocated the file's chunk is kept inside the socket, too.
+//! The socket listens, and a connection to it that nobody accepts carries the descriptor of the
+//! server's connection. When the last reference to the socket is gone, the kernel closes what is
+//! inside, and the server frees the chunk.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,14 +27,15 @@ use std::ffi::{c_int, c_void};
 use std::mem::{MaybeUninit, size_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first constant of the filter: the magic number of the device (specification section 8), and a version.
+/// The first constant of the filter: the magic number of the device (specification section 8), and
+/// a version.
 const MAGIC: u32 = cma_device_protocol::MAGIC + 3;
 
 /// Magic, access, the four words of the number, and an instruction that lets everything pass.
 const INSTRUCTIONS: usize = 7;
 
-/// How many connections may be queued in the socket. One is; anybody who guesses the socket's name in the moment while it
-/// listens may add others, which do nothing.
+/// How many connections may be queued in the socket. One is; anybody who guesses the socket's name
+/// in the moment while it listens may add others, which do nothing.
 const BACKLOG: c_int = 64;
 
 /// What a file was opened for: the access mode of `open`.
@@ -64,7 +67,9 @@ impl Access {
     }
 
     fn from_word(word: u32) -> Option<Access> {
-        [Access::Read, Access::Write, Access::Both, Access::Neither].into_iter().find(|is| *is as u32 == word)
+        [Access::Read, Access::Write, Access::Both, Access::Neither]
+            .into_iter()
+            .find(|is| *is as u32 == word)
     }
 }
 
@@ -77,12 +82,14 @@ pub(crate) struct OpenFile {
     pub(crate) number: u128,
 }
 
-/// The open file that `descriptor` is one of, if it is. It may be any number at all. Leaves errno alone.
+/// The open file that `descriptor` is one of, if it is. It may be any number at all. Leaves errno
+/// alone.
 pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
     if descriptor < 0 {
         return None;
     }
-    // SAFETY: it is used for the length of a call on it, by which the program says that it is open; if it isn't, so says the kernel.
+    // SAFETY: it is used for the length of a call on it, by which the program says that it is open;
+    // if it isn't, so says the kernel.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let [magic, access, number @ .., _] = constants(descriptor)?;
     let access = Access::from_word(access).filter(|_| magic == MAGIC)?;
@@ -94,15 +101,17 @@ pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
     })
 }
 
-/// Whether this process may have open files of the device. It only spares programs that have nothing to do with the device a system
-/// call at each `read` and `write`: it is no record of descriptors, and never becomes false.
+/// Whether this process may have open files of the device. It only spares programs that have
+/// nothing to do with the device a system call at each `read` and `write`: it is no record of
+/// descriptors, and never becomes false.
 static FILES: AtomicBool = AtomicBool::new(false);
 
 fn expect_files() {
     FILES.store(true, Ordering::Relaxed);
 }
 
-/// As [`file`], for calls that come often. A file that came through a socket is not seen until something else was done with it.
+/// As [`file`], for calls that come often. A file that came through a socket is not seen until
+/// something else was done with it.
 pub(crate) fn file_if_any(descriptor: c_int) -> Option<OpenFile> {
     if FILES.load(Ordering::Relaxed) { file(descriptor) } else { None }
 }
@@ -126,9 +135,12 @@ pub(crate) fn make(flags: c_int) -> Result<OwnedFd, Errno> {
     expect_files();
     let mut number = [0; 16];
     getrandom(&mut number, GetRandomFlags::empty())?;
-    let [a, b, c, d] = [0, 4, 8, 12].map(|at| u32::from_ne_bytes([0, 1, 2, 3].map(|i| number[at + i])));
-    let socket_flags = [(libc::O_CLOEXEC, SocketFlags::CLOEXEC), (libc::O_NONBLOCK, SocketFlags::NONBLOCK)];
-    let wanted = socket_flags.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, flag)| *flag).collect();
+    let [a, b, c, d] =
+        [0, 4, 8, 12].map(|at| u32::from_ne_bytes([0, 1, 2, 3].map(|i| number[at + i])));
+    let socket_flags =
+        [(libc::O_CLOEXEC, SocketFlags::CLOEXEC), (libc::O_NONBLOCK, SocketFlags::NONBLOCK)];
+    let wanted =
+        socket_flags.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, flag)| *flag).collect();
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, wanted, None)?;
     attach(&socket, [MAGIC, Access::of(flags) as u32, a, b, c, d])?;
     Ok(socket)
@@ -143,11 +155,12 @@ impl OpenFile {
         polled[0].revents().contains(PollFlags::RDHUP)
     }
 
-    /// Keeps the connection that has the file's chunk inside the file. A process that is killed meanwhile has closed the
-    /// connection, and the file has no chunk.
+    /// Keeps the connection that has the file's chunk inside the file. A process that is killed
+    /// meanwhile has closed the connection, and the file has no chunk.
     pub(crate) fn keep(&self, connection: BorrowedFd<'_>) -> Result<(), Errno> {
         match bind(self.descriptor, &SocketAddrUnix::new_unnamed()) {
-            // The kernel finds a name. A process that was killed here may have named the file before.
+            // The kernel finds a name. A process that was killed here may have named the file
+            // before.
             Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
@@ -185,19 +198,23 @@ fn attach(socket: &OwnedFd, constants: [u32; INSTRUCTIONS - 1]) -> Result<(), Er
 
 fn set_option<T>(socket: &OwnedFd, option: c_int, value: &T) -> Result<(), Errno> {
     let (place, length) = ((&raw const *value).cast::<c_void>(), size_of::<T>() as libc::socklen_t);
-    // SAFETY: the kernel reads a value of the type that the option has, and for a filter the instructions that it points to.
-    let set = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, place, length) };
+    // SAFETY: the kernel reads a value of the type that the option has, and for a filter the
+    // instructions that it points to.
+    let set =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, place, length) };
     if set == 0 { Ok(()) } else { Err(crate::last_errno()) }
 }
 
-/// The constants of the filter that is attached to a descriptor, if that is a socket and the filter has as many as ours.
+/// The constants of the filter that is attached to a descriptor, if that is a socket and the filter
+/// has as many as ours.
 fn constants(descriptor: BorrowedFd<'_>) -> Option<[u32; INSTRUCTIONS]> {
     let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; INSTRUCTIONS];
     // Of this option, the length is a number of instructions.
     let mut length = INSTRUCTIONS as libc::socklen_t;
     let (number, place) = (descriptor.as_raw_fd(), program.as_mut_ptr().cast::<c_void>());
     let got = crate::keeping_errno(|| {
-        // SAFETY: the kernel writes at most that many instructions, or, had the option another meaning, fewer bytes than they have.
+        // SAFETY: the kernel writes at most that many instructions, or, had the option another
+        // meaning, fewer bytes than they have.
         unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_GET_FILTER, place, &raw mut length) }
     });
     (got == 0 && length as usize == INSTRUCTIONS).then(|| program.map(|instruction| instruction.k))

@@ -20,12 +20,14 @@ fn identity() -> Option<(u64, u64)> {
     fstat(standard_error()).ok().map(|found| (found.st_dev, found.st_ino))
 }
 
-/// Remembers what standard error is: a program may close it, and open something else under its number.
+/// Remembers what standard error is: a program may close it, and open something else under its
+/// number.
 pub(crate) extern "C" fn remember_standard_error() {
     let _ = STANDARD_ERROR.set(identity());
 }
 
-/// Says, once in each process, that there is no server, and how to name one. Whatever standard error is, the program goes on.
+/// Says, once in each process, that there is no server, and how to name one. Whatever standard
+/// error is, the program goes on.
 pub(crate) fn no_server() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if SAID.swap(true, Ordering::Relaxed) {

@@ -25,8 +25,8 @@ pub(crate) enum Found {
     AsFolder,
 }
 
-/// What `path`, which the kernel has looked at from `folder`, is of the device's: also by another way into `/dev`, and, if `follow`,
-/// by a symbolic link.
+/// What `path`, which the kernel has looked at from `folder`, is of the device's: also by another
+/// way into `/dev`, and, if `follow`, by a symbolic link.
 pub(crate) fn look(folder: BorrowedFd<'_>, path: &CStr, follow: bool) -> Option<Found> {
     let whole = path.to_bytes();
     let name = without_slashes(whole);
@@ -57,10 +57,13 @@ fn names_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
 /// Whether a part of the path that has to be a folder is the device.
 fn passes_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, letter)| **letter == b'/');
-    slashes.map(|(at, _)| &path[..at]).any(|before| before.ends_with(NAME) && names_device(folder, before))
+    slashes
+        .map(|(at, _)| &path[..at])
+        .any(|before| before.ends_with(NAME) && names_device(folder, before))
 }
 
-/// Whether a folder is `/dev`. Apart, because it takes much of the stack, and signal handlers have little.
+/// Whether a folder is `/dev`. Apart, because it takes much of the stack, and signal handlers have
+/// little.
 #[inline(never)]
 fn is_dev(folder: BorrowedFd<'_>, parent: &[u8]) -> bool {
     let mut place = [0; PATH_MAX];
@@ -68,7 +71,9 @@ fn is_dev(folder: BorrowedFd<'_>, parent: &[u8]) -> bool {
     let Some(parent) = parent else { return false };
     let is_same = |found: Stat, dev: Stat| (found.st_dev, found.st_ino) == (dev.st_dev, dev.st_ino);
     let found = statat(folder, parent, AtFlags::empty());
-    found.is_ok_and(|found| statat(CWD, FOLDER, AtFlags::empty()).is_ok_and(|dev| is_same(found, dev)))
+    found.is_ok_and(|found| {
+        statat(CWD, FOLDER, AtFlags::empty()).is_ok_and(|dev| is_same(found, dev))
+    })
 }
 
 /// A path with a zero behind it, if there is room for it.
@@ -85,11 +90,14 @@ fn is_link(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     path.is_some_and(|path| readlinkat_raw(folder, path, &mut [0; 1]).is_ok())
 }
 
-/// Whether the symbolic link at `path` leads to the device, or to an open file of it among this process' descriptors.
+/// Whether the symbolic link at `path` leads to the device, or to an open file of it among this
+/// process' descriptors.
 #[inline(never)]
 fn leads_to_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     let (mut current, mut target) = ([0; PATH_MAX], [0; PATH_MAX]);
-    let Some(mut length) = terminated(&mut current, path).map(CStr::count_bytes) else { return false };
+    let Some(mut length) = terminated(&mut current, path).map(CStr::count_bytes) else {
+        return false;
+    };
     for _ in 0..MOST_LINKS {
         let Ok(link) = CStr::from_bytes_until_nul(&current) else { return false };
         let Ok(read) = readlinkat_raw(folder, link, &mut target) else { return false };
@@ -109,7 +117,8 @@ fn leads_to_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     false
 }
 
-/// Whether a link is one of `/proc/self/fd` that stands for an open file of the device. The kernel opens no sockets.
+/// Whether a link is one of `/proc/self/fd` that stands for an open file of the device. The kernel
+/// opens no sockets.
 fn is_own_descriptor(folder: BorrowedFd<'_>, link: &CStr) -> bool {
     let number = split(link.to_bytes()).1;
     let number = std::str::from_utf8(number).ok().and_then(|number| number.parse::<c_int>().ok());
@@ -123,8 +132,8 @@ fn is_own_descriptor(folder: BorrowedFd<'_>, link: &CStr) -> bool {
         && (file(number).is_some() || stands_for_device(number, &own))
 }
 
-/// Whether a descriptor, of which `status` was found, stands for the path of the device (`O_PATH`): it is one for the path of the
-/// server's socket.
+/// Whether a descriptor, of which `status` was found, stands for the path of the device (`O_PATH`):
+/// it is one for the path of the server's socket.
 pub(crate) fn stands_for_device(number: c_int, status: &Stat) -> bool {
     if number < 0 {
         return false;

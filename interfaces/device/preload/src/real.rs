@@ -18,7 +18,8 @@ impl Real {
         Real { name, found: AtomicPtr::new(null_mut()) }
     }
 
-    /// Looks for it. This may take memory from the heap, which an allocator that is just starting doesn't have.
+    /// Looks for it. This may take memory from the heap, which an allocator that is just starting
+    /// doesn't have.
     fn find(&self) -> *mut c_void {
         // SAFETY: the name ends with a zero.
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
@@ -32,7 +33,8 @@ impl Real {
     }
 }
 
-/// Functions of the C library, each with the system call that stands in for it until it was looked for, or where there is none.
+/// Functions of the C library, each with the system call that stands in for it until it was looked
+/// for, or where there is none.
 macro_rules! next_in_line {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $call:expr;)*) => {
         $(
@@ -45,7 +47,8 @@ macro_rules! next_in_line {
                     return result as $result;
                 };
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> $result;
-                // SAFETY: the C library's function is of this type; one with a variable number of arguments is called in the same way.
+                // SAFETY: the C library's function is of this type; one with a variable number of
+                // arguments is called in the same way.
                 let function = unsafe { transmute::<*mut c_void, Function>(found) };
                 // SAFETY: the caller's arguments, as they are.
                 unsafe { function($($argument),*) }
@@ -133,10 +136,12 @@ next_in_line! {
         or libc::SYS_truncate;
 }
 
-/// A system call that the kernel doesn't have, for those whose arguments it takes in another form: `ENOSYS`.
+/// A system call that the kernel doesn't have, for those whose arguments it takes in another form:
+/// `ENOSYS`.
 const NO_CALL: c_long = -1;
 
-/// The C library's functions on streams, which no system call stands in for; each with what it returns where there is none.
+/// The C library's functions on streams, which no system call stands in for; each with what it
+/// returns where there is none.
 macro_rules! on_streams {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $none:expr;)*) => {
         $(
@@ -183,7 +188,8 @@ on_streams! {
 /// What the dynamic linker calls before the program starts.
 #[used]
 #[unsafe(link_section = ".init_array")]
-static AT_START: [extern "C" fn(); 4] = [find_all, find_streams, remember_standard_error, look_for_files];
+static AT_START: [extern "C" fn(); 4] =
+    [find_all, find_streams, remember_standard_error, look_for_files];
 
 static OPEN: Real = Real::new(c"open");
 pub(crate) static FOPEN: Real = Real::new(c"fopen");
@@ -197,10 +203,16 @@ type OpenFileAgain =
     unsafe extern "C-unwind" fn(*const c_char, *const c_char, *mut libc::FILE) -> *mut libc::FILE;
 
 /// `openat`, and `open` where there is no folder.
-pub(crate) unsafe fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+pub(crate) unsafe fn openat(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: libc::mode_t,
+) -> c_int {
     match OPEN.found() {
         Some(found) if folder == libc::AT_FDCWD => {
-            // SAFETY: the C library's `open` is of this type; one with a variable number of arguments is called in the same way.
+            // SAFETY: the C library's `open` is of this type; one with a variable number of
+            // arguments is called in the same way.
             let open = unsafe { transmute::<*mut c_void, Open>(found) };
             // SAFETY: the caller's arguments, as they are.
             unsafe { open(path, flags, mode) }
@@ -210,7 +222,11 @@ pub(crate) unsafe fn openat(folder: c_int, path: *const c_char, flags: c_int, mo
     }
 }
 
-pub(crate) unsafe fn fopen(which: &Real, path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+pub(crate) unsafe fn fopen(
+    which: &Real,
+    path: *const c_char,
+    mode: *const c_char,
+) -> *mut libc::FILE {
     let found = which.found().unwrap_or_else(|| which.find());
     if found.is_null() {
         return null_mut();

@@ -14,29 +14,36 @@ use std::time::{Duration, Instant};
 /// The server's path for who names none.
 const SERVER: &CStr = c"/run/cma.sock";
 
-/// How long a place at the server is waited for. Other threads and processes of the user take one for as long as they ask.
+/// How long a place at the server is waited for. Other threads and processes of the user take one
+/// for as long as they ask.
 const PLACE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The server's path.
 pub(crate) fn path() -> &'static CStr {
-    // SAFETY: the name ends with a zero. As everywhere in C, nobody may change the environment meanwhile.
+    // SAFETY: the name ends with a zero. As everywhere in C, nobody may change the environment
+    // meanwhile.
     let server = unsafe { libc::getenv(c"CMA_SOCKET".as_ptr()) };
     if server.is_null() {
         return SERVER;
     }
-    // SAFETY: the environment has strings that end with a zero, and nobody changes it while one is in use.
+    // SAFETY: the environment has strings that end with a zero, and nobody changes it while one is
+    // in use.
     unsafe { CStr::from_ptr(server) }
 }
 
 /// Whether there is a server, and this process may connect to it: `ENODEV` if there is none.
 ///
-/// The server isn't disturbed: a socket of another type is told by the kernel that this isn't its type, and that somebody is there. A
-/// type alone might be the one of somebody else's socket.
+/// The server isn't disturbed: a socket of another type is told by the kernel that this isn't its
+/// type, and that somebody is there. A type alone might be the one of somebody else's socket.
 fn find() -> Result<(), Errno> {
     let server = SocketAddrUnix::new(path()).map_err(|_| Errno::NODEV)?;
     for other in [SocketType::DGRAM, SocketType::STREAM] {
-        let socket =
-            socket_with(AddressFamily::UNIX, other, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            other,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        )?;
         match connect(&socket, &server) {
             Err(Errno::PROTOTYPE) => {}
             Err(errno @ (Errno::ACCESS | Errno::PERM)) => return Err(errno),
@@ -85,7 +92,9 @@ impl Connection {
         match connect_to(&server) {
             Ok(socket) => Ok(Connection(socket)),
             // Nobody is there, or somebody else: the device doesn't exist.
-            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::PROTOTYPE) => Err(Errno::NODEV),
+            Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::PROTOTYPE) => {
+                Err(Errno::NODEV)
+            }
             // It doesn't accept connections.
             Err(Errno::AGAIN) => Err(Errno::TIMEDOUT),
             Err(errno) => Err(errno),
@@ -106,7 +115,8 @@ impl Connection {
                 Answer::Chunk(chunk) => return Ok(Ok((chunk, descriptors))),
                 Answer::Refused { errno, .. } => {
                     let errno = Errno::from_raw_os_error(errno);
-                    let has_no_place = answered.is_last() && matches!(errno, Errno::DQUOT | Errno::USERS);
+                    let has_no_place =
+                        answered.is_last() && matches!(errno, Errno::DQUOT | Errno::USERS);
                     if !has_no_place || Instant::now() > until {
                         return Ok(Err(errno));
                     }

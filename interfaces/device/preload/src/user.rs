@@ -17,7 +17,8 @@ pub(crate) fn read<const BYTES: usize>(address: *const c_void) -> Result<[u8; BY
     let me = std::process::id() as libc::pid_t;
     // SAFETY: the kernel writes at most `BYTES` bytes to `bytes`, and checks what it reads.
     let read = unsafe { libc::process_vm_readv(me, &raw const here, 1, &raw const there, 1, 0) };
-    copied(read, BYTES).or_else(|errno| through_pipe(errno, address, bytes.as_mut_ptr().cast(), BYTES))?;
+    copied(read, BYTES)
+        .or_else(|errno| through_pipe(errno, address, bytes.as_mut_ptr().cast(), BYTES))?;
     Ok(bytes)
 }
 
@@ -30,8 +31,10 @@ pub(crate) fn write(address: *mut c_void, bytes: &[u8]) -> Result<(), Errno> {
     let here = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let there = libc::iovec { iov_base: address, iov_len: bytes.len() };
     let me = std::process::id() as libc::pid_t;
-    // SAFETY: the kernel reads `bytes`, and checks where it writes, which is where the program asked for.
-    let written = unsafe { libc::process_vm_writev(me, &raw const here, 1, &raw const there, 1, 0) };
+    // SAFETY: the kernel reads `bytes`, and checks where it writes, which is where the program
+    // asked for.
+    let written =
+        unsafe { libc::process_vm_writev(me, &raw const here, 1, &raw const there, 1, 0) };
     copied(written, bytes.len())
         .or_else(|errno| through_pipe(errno, bytes.as_ptr().cast(), address, bytes.len()))
 }
@@ -45,7 +48,12 @@ fn copied(count: isize, wanted: usize) -> Result<(), Errno> {
 }
 
 /// The same for a process that may not do that, under a filter that takes it for debugging.
-fn through_pipe(why: Errno, from: *const c_void, to: *mut c_void, bytes: usize) -> Result<(), Errno> {
+fn through_pipe(
+    why: Errno,
+    from: *const c_void,
+    to: *mut c_void,
+    bytes: usize,
+) -> Result<(), Errno> {
     if !matches!(why, Errno::PERM | Errno::NOSYS) {
         return Err(Errno::FAULT);
     }
@@ -53,7 +61,8 @@ fn through_pipe(why: Errno, from: *const c_void, to: *mut c_void, bytes: usize) 
     // SAFETY: the kernel checks what it reads.
     let written = unsafe { libc::write(into.as_raw_fd(), from, bytes) };
     copied(written, bytes)?;
-    // SAFETY: the kernel checks where it writes, which is a buffer of that size or where the program asked for.
+    // SAFETY: the kernel checks where it writes, which is a buffer of that size or where the
+    // program asked for.
     let read = unsafe { libc::read(out.as_raw_fd(), to, bytes) };
     copied(read, bytes)
 }

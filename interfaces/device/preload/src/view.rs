@@ -24,7 +24,12 @@ pub(crate) unsafe fn mmap(file: OpenFile, window: &Window) -> Result<*mut c_void
     may(file, window)?;
     let mut connection = Connection::new()?;
     let first = pieces(&mut connection, file, 0)?;
-    if first.chunk().size.checked_sub(window.offset).is_none_or(|left| len as u64 > left || left == 0) {
+    if first
+        .chunk()
+        .size
+        .checked_sub(window.offset)
+        .is_none_or(|left| len as u64 > left || left == 0)
+    {
         return Err(Errno::NOSPC);
     } else if first.chunk().granule == 0 {
         return Err(Errno::NODEV);
@@ -33,7 +38,8 @@ pub(crate) unsafe fn mmap(file: OpenFile, window: &Window) -> Result<*mut c_void
     unsafe { map(first, |first| pieces(&mut connection, file, first), &Window { len, ..*window }) }
 }
 
-/// What the kernel looks at before it asks a driver: whether the file was opened for that. The memory's own descriptors are for everything.
+/// What the kernel looks at before it asks a driver: whether the file was opened for that. The
+/// memory's own descriptors are for everything.
 fn may(file: OpenFile, window: &Window) -> Result<(), Errno> {
     let is_shared = match (window.flags.bits() & libc::MAP_TYPE as u32) as c_int {
         libc::MAP_SHARED | libc::MAP_SHARED_VALIDATE => true,
@@ -41,7 +47,11 @@ fn may(file: OpenFile, window: &Window) -> Result<(), Errno> {
         _ => return Err(Errno::INVAL),
     };
     let writes = is_shared && window.protection.contains(ProtFlags::WRITE);
-    if !file.access.reads() || writes && !file.access.writes() { Err(Errno::ACCESS) } else { Ok(()) }
+    if !file.access.reads() || writes && !file.access.writes() {
+        Err(Errno::ACCESS)
+    } else {
+        Ok(())
+    }
 }
 
 /// The pieces of the file's chunk from number `first` on.

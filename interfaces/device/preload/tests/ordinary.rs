@@ -1,5 +1,5 @@
-//! Programs that nobody wrote for the device: they get the errno that a driver without read and write functions would give, and
-//! never hang.
+//! Programs that nobody wrote for the device: they get the errno that a driver without read and
+//! write functions would give, and never hang.
 
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
@@ -16,7 +16,8 @@ fn library() -> PathBuf {
     library
 }
 
-/// Runs a line of shell with the device in a folder that has a file `in`, and a link `link` to the device.
+/// Runs a line of shell with the device in a folder that has a file `in`, and a link `link` to the
+/// device.
 fn run(line: &str, folder: &Path, socket: &Path) -> Output {
     // What hangs is killed, which is another exit status than a failure.
     Command::new("timeout")
@@ -39,7 +40,8 @@ fn has(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     if !found.status.success() {
         // Past the test harness, which keeps what it prints to itself.
-        let why = format!("SKIPPED: {program} is not installed; it was not tried against the device\n");
+        let why =
+            format!("SKIPPED: {program} is not installed; it was not tried against the device\n");
         std::io::stderr().write_all(why.as_bytes()).unwrap();
     }
     found.status.success()
@@ -152,7 +154,8 @@ fn without_a_server_a_program_is_told_once_what_is_missing() {
     assert_eq!(said.matches("set CMA_SOCKET").count(), 1, "{said}");
     assert_eq!(said.matches("cat: /dev/cma: No such device").count(), 2, "{said}");
     assert!(said.contains(&format!("no server listens at {}; start", missing.display())), "{said}");
-    // Nothing is said into a file that has the number of standard error by now, and where nobody reads it nothing ends or waits.
+    // Nothing is said into a file that has the number of standard error by now, and where nobody
+    // reads it nothing ends or waits.
     let other = "bash -c 'exec 2>other; read line < /dev/cma'; grep -q 'No such device' other && ! grep CMA_SOCKET other";
     assert!(run(other, folder.path(), &missing).status.success());
     assert!(!run("exec 2>&-; cat /dev/cma", folder.path(), &missing).status.success());

@@ -1,6 +1,7 @@
 /*
- * A program that knows the published interface of /dev/cma and nothing else, for the tests of the library that stands in for the
- * device. Each scenario is a word on the command line; one that fails says where and exits with 1.
+ * A program that knows the published interface of /dev/cma and nothing else, for the tests of the
+ * library that stands in for the device. Each scenario is a word on the command line; one that
+ * fails says where and exits with 1.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -219,8 +219,11 @@ fn a_program_is_told_when_it_may_not() {
 /// Runs a scenario that says when it is ready, does `then`, and tells it.
 fn runs_through(name: &str, socket: &Path, then: impl FnOnce()) {
     let Some(program) = program() else { return };
-    let mut child: Child =
-        scenario(program, name, socket).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child: Child = scenario(program, name, socket)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut ready = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n");

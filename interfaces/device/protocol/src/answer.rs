@@ -43,7 +43,8 @@ pub struct Chunk {
     pub start: u64,
     /// The size in bytes.
     pub size: u64,
-    /// What mappings of it have to start and end at multiples of, in bytes; 0 when there are addresses and no memory.
+    /// What mappings of it have to start and end at multiples of, in bytes; 0 when there are
+    /// addresses and no memory.
     pub granule: u64,
     /// Of how many pieces the memory is, when the answer brings descriptors; else 0.
     pub pieces: u64,
@@ -53,7 +54,8 @@ pub struct Chunk {
     pub extents: ArrayVec<Extent, MAX_EXTENTS>,
 }
 
-/// Where pieces of memory are in their files: `count` pieces one behind the other, each of a file of its own.
+/// Where pieces of memory are in their files: `count` pieces one behind the other, each of a file
+/// of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// How many.
@@ -130,8 +132,22 @@ impl Message {
                 }
             }
             Answer::Info(info) => {
-                let Info { first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes } = *info;
-                body.u64s([first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes]);
+                let Info {
+                    first_page,
+                    span_pages,
+                    total_bytes,
+                    free_bytes,
+                    regions,
+                    granule_bytes,
+                } = *info;
+                body.u64s([
+                    first_page,
+                    span_pages,
+                    total_bytes,
+                    free_bytes,
+                    regions,
+                    granule_bytes,
+                ]);
             }
             Answer::Listed(chunks, more) => {
                 body.u32((*more).into());
@@ -172,7 +188,14 @@ impl Message {
             INFO => {
                 let [first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes] =
                     body.u64s()?;
-                Answer::Info(Info { first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes })
+                Answer::Info(Info {
+                    first_page,
+                    span_pages,
+                    total_bytes,
+                    free_bytes,
+                    regions,
+                    granule_bytes,
+                })
             }
             LISTED => {
                 let (more, count) = (body.flag()?, body.u32()?);

@@ -1,46 +1,58 @@
-//! What a C program hands to `/dev/cma`: one structure of 64 bytes, of which two layouts are about (specification section 8).
+//! What a C program hands to `/dev/cma`: one structure of 64 bytes, of which two layouts are about
+//! (specification section 8).
 //!
 //! ```text
 //! layout A: u32 magic; char name[17]; char type[17]; u16 pad; u64 size; u64 alignment; u64 start
 //! layout B: u32 magic; u32 request; u64 size; u64 alignment; u64 start; char spec[32]
 //! ```
 //!
-//! Size, magic and the number of the ioctl are the same, so what stands behind the magic has to tell them apart.
+//! Size, magic and the number of the ioctl are the same, so what stands behind the magic has to
+//! tell them apart.
 //!
 //! # What tells them apart
 //!
-//! The first four letters of layout A's name are layout B's request; the next eight its size; the last five, with the first three of the
-//! type, its alignment; the twelfth letter of the type is where `spec` starts. A structure is layout B
+//! The first four letters of layout A's name are layout B's request; the next eight its size; the
+//! last five, with the first three of the type, its alignment; the twelfth letter of the type is
+//! where `spec` starts. A structure is layout B
 //!
-//! 1. when the byte behind the magic is below the blank. In layout B it is the first byte in memory of a number that is 0 or 1; in layout A
-//!    the first letter of a name, which can't be empty (a device without one is invalid), and can't be written in a map with
-//!    a control character;
-//! 2. when the name ends with its fourth letter or before, and it makes sense as layout B but for its request, which is unknown then: a
-//!    size, an alignment that is none or a power of two, and a `spec` that isn't empty.
+//! 1. when the byte behind the magic is below the blank. In layout B it is the first byte in memory
+//!    of a number that is 0 or 1; in layout A the first letter of a name, which can't be empty (a
+//!    device without one is invalid), and can't be written in a map with a control character;
+//! 2. when the name ends with its fourth letter or before, and it makes sense as layout B but for
+//!    its request, which is unknown then: a size, an alignment that is none or a power of two, and
+//!    a `spec` that isn't empty.
 //!
-//! Anything else is layout A. So a request that doesn't exist is `EINVAL` whatever is in `spec`, also one that reads as a short name,
-//! and so is one that reads as four letters and more where the size's first byte in memory is 0 (in little-endian order: where
-//! it is a multiple of 256). A program in layout A is never taken for one in layout B
+//! Anything else is layout A. So a request that doesn't exist is `EINVAL` whatever is in `spec`,
+//! also one that reads as a short name, and so is one that reads as four letters and more where the
+//! size's first byte in memory is 0 (in little-endian order: where it is a multiple of 256). A
+//! program in layout A is never taken for one in layout B
 //!
-//! - with its name in zeroes: layout B's size is 0 where a name of up to four letters has only zeroes behind it;
+//! - with its name in zeroes: layout B's size is 0 where a name of up to four letters has only
+//!   zeroes behind it;
 //! - with a name of five letters and more, whatever is behind its end;
-//! - with a type, which is the top of layout B's alignment, unless it is a lone letter with a single bit (`@`) and there are zeroes before and behind it;
-//! - with zeroes behind the type, however much of another name is left behind its own: then `spec` is empty.
+//! - with a type, which is the top of layout B's alignment, unless it is a lone letter with a
+//!   single bit (`@`) and there are zeroes before and behind it;
+//! - with zeroes behind the type, however much of another name is left behind its own: then `spec`
+//!   is empty.
 //!
 //! What can't be told apart, because the bytes are the same:
 //!
-//! - layout A with a name of up to four letters and no type, neither of them in zeroes, where chance has put anything into the name's letters
-//!   5 to 12, nothing or a single bit into those behind, and anything into the type's twelfth. It is taken for an unknown request: `EINVAL`;
-//! - layout B with an unknown request *and* no size, an impossible alignment or an empty `spec`, each `EINVAL` by itself, or one without a 0
-//!   in its four bytes and the size's first. It is taken for layout A, and what then stands in the place of that one's size is `spec` from its
+//! - layout A with a name of up to four letters and no type, neither of them in zeroes, where
+//!   chance has put anything into the name's letters 5 to 12, nothing or a single bit into those
+//!   behind, and anything into the type's twelfth. It is taken for an unknown request: `EINVAL`;
+//! - layout B with an unknown request *and* no size, an impossible alignment or an empty `spec`,
+//!   each `EINVAL` by itself, or one without a 0 in its four bytes and the size's first. It is
+//!   taken for layout A, and what then stands in the place of that one's size is `spec` from its
 //!   ninth letter on: 0 behind a shorter text, and `EINVAL` all the same.
 //!
 //! # Names
 //!
-//! A C program's names are bytes, and end with a zero: nothing else is asked of them. Maps are text, and so is what goes to the server. A
-//! byte that is in no letter of UTF-8 becomes U+FFFD, one for each. So it is what it would be if maps were bytes: a letter that
-//! no map spells out, so that a name with it is `ENOENT` like any other name that isn't there; one that `?` stands for, as it does for any other;
-//! and one of a rest that `*` stands for. (A map that has U+FFFD itself means such a byte by it.)
+//! A C program's names are bytes, and end with a zero: nothing else is asked of them. Maps are
+//! text, and so is what goes to the server. A byte that is in no letter of UTF-8 becomes U+FFFD,
+//! one for each. So it is what it would be if maps were bytes: a letter that no map spells out, so
+//! that a name with it is `ENOENT` like any other name that isn't there; one that `?` stands for,
+//! as it does for any other; and one of a rest that `*` stands for. (A map that has U+FFFD itself
+//! means such a byte by it.)
 
 use crate::message::MAGIC;
 use crate::request::Source;
@@ -99,7 +111,11 @@ pub fn read(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
     if u32::from_ne_bytes(part(structure, 0)) != MAGIC {
         return Err(Wrong::Magic);
     }
-    if structure[4] < b' ' || makes_sense_as_b(structure) { read_b(structure) } else { read_a(structure) }
+    if structure[4] < b' ' || makes_sense_as_b(structure) {
+        read_b(structure)
+    } else {
+        read_a(structure)
+    }
 }
 
 /// Whether a structure that starts like a name makes sense as layout B but for its request.

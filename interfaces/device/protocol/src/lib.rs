@@ -1,12 +1,15 @@
 //! What a client and the server of the test device say to each other (specification section 8).
 //!
-//! A connection is a `SOCK_SEQPACKET` Unix socket, and it is what an open file of `/dev/cma` is: it has at most one chunk, and who holds
-//! the last reference to it holds the chunk. A client sends a [`Request`], the server sends one [`Answer`], then comes the next
-//! request. Each is one [`Message`] of [`MESSAGE_BYTES`] bytes; a chunk's memory goes beside an answer, as descriptors
-//! (`SCM_RIGHTS`). Everything is in the host's byte order: both ends are on one machine. `PROTOCOL.md` has the layouts.
+//! A connection is a `SOCK_SEQPACKET` Unix socket, and it is what an open file of `/dev/cma` is: it
+//! has at most one chunk, and who holds the last reference to it holds the chunk. A client sends a
+//! [`Request`], the server sends one [`Answer`], then comes the next request. Each is one
+//! [`Message`] of [`MESSAGE_BYTES`] bytes; a chunk's memory goes beside an answer, as descriptors
+//! (`SCM_RIGHTS`). Everything is in the host's byte order: both ends are on one machine.
+//! `PROTOCOL.md` has the layouts.
 //!
-//! Nothing here allocates, so that a client may be a library inside a program that knows nothing of it. [`ioctl`] is the other language
-//! such a program speaks: the structure that C programs hand to `/dev/cma`.
+//! Nothing here allocates, so that a client may be a library inside a program that knows nothing of
+//! it. [`ioctl`] is the other language such a program speaks: the structure that C programs hand to
+//! `/dev/cma`.
 //!
 //! ```
 //! use cma_device_protocol::{Answer, Message, Request, Source};

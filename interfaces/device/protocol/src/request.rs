@@ -17,13 +17,15 @@ pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
 /// What stands before the text of a [`Source`].
 const SOURCE_HEAD: usize = 8;
 
-/// How much less text a [`Request::AllocFile`] has room for: the file's number, in place of two numbers of a [`Request::Alloc`].
+/// How much less text a [`Request::AllocFile`] has room for: the file's number, in place of two
+/// numbers of a [`Request::Alloc`].
 const FILE_TEXT_LESS: usize = 8;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'m> {
-    /// A chunk for this connection, which must have none. The answer is [`Answer::Chunk`](crate::Answer::Chunk).
+    /// A chunk for this connection, which must have none. The answer is
+    /// [`Answer::Chunk`](crate::Answer::Chunk).
     Alloc {
         /// Where it may come from.
         from: Source<'m>,
@@ -36,21 +38,23 @@ pub enum Request<'m> {
     },
     /// That the connection's chunk is freed. The answer is [`Answer::Freed`](crate::Answer::Freed).
     Free,
-    /// What chunk the connection has, and the descriptors of its memory from piece number `first` on. The answer is
-    /// [`Answer::Chunk`](crate::Answer::Chunk).
+    /// What chunk the connection has, and the descriptors of its memory from piece number `first`
+    /// on. The answer is [`Answer::Chunk`](crate::Answer::Chunk).
     Chunk {
         /// The number of the first piece that is wanted.
         first: u64,
     },
     /// What the regions amount to. The answer is [`Answer::Info`](crate::Answer::Info).
     Info(Source<'m>),
-    /// The chunks of the client's user, in the order of their numbers. The answer is [`Answer::Listed`](crate::Answer::Listed).
+    /// The chunks of the client's user, in the order of their numbers. The answer is
+    /// [`Answer::Listed`](crate::Answer::Listed).
     List {
         /// Only those with a higher number; 0 for all.
         after: u64,
     },
-    /// A chunk for an open file: the connection keeps it, and every connection that knows the file's number may ask for it with
-    /// [`Request::ChunkOfFile`]. The answer is [`Answer::Chunk`](crate::Answer::Chunk), without memory.
+    /// A chunk for an open file: the connection keeps it, and every connection that knows the
+    /// file's number may ask for it with [`Request::ChunkOfFile`]. The answer is
+    /// [`Answer::Chunk`](crate::Answer::Chunk), without memory.
     AllocFile {
         /// The file's number: random, because whoever knows it gets the memory.
         file: u128,
@@ -61,8 +65,8 @@ pub enum Request<'m> {
         /// The alignment in bytes; 0 for a page.
         alignment: u64,
     },
-    /// What chunk an open file has, and the descriptors of its memory from piece number `first` on. The answer is
-    /// [`Answer::Chunk`](crate::Answer::Chunk).
+    /// What chunk an open file has, and the descriptors of its memory from piece number `first` on.
+    /// The answer is [`Answer::Chunk`](crate::Answer::Chunk).
     ChunkOfFile {
         /// The file's number.
         file: u128,

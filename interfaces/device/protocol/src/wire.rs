@@ -1,7 +1,8 @@
 //! Messages and descriptors through a socket.
 //!
-//! The server receives with [`receive`], which gives the kernel no place to put descriptors: those that a client sends are closed before
-//! anybody sees them. A client receives with [`receive_with`].
+//! The server receives with [`receive`], which gives the kernel no place to put descriptors: those
+//! that a client sends are closed before anybody sees them. A client receives with
+//! [`receive_with`].
 
 use crate::message::{MESSAGE_BYTES, Malformed, Message};
 use arrayvec::ArrayVec;
@@ -48,7 +49,11 @@ pub enum Lost {
 /// # Panics
 ///
 /// With more than [`MAX_DESCRIPTORS`].
-pub fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &Message,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     if descriptors.is_empty() {
         return send_plain(socket, message.as_bytes(), flags).map(|_| ());

@@ -1,6 +1,8 @@
-//! What one chunk costs another process: asked for, mapped, touched and given back, beside what the kernel takes for the memory alone.
+//! What one chunk costs another process: asked for, mapped, touched and given back, beside what the
+//! kernel takes for the memory alone.
 //!
-//! `cargo bench -p cma-device-server`. The contestants take turns; the figure is the median of the rounds.
+//! `cargo bench -p cma-device-server`. The contestants take turns; the figure is the median of the
+//! rounds.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -8,9 +10,13 @@ mod common;
 use cma_device_protocol::MESSAGE_BYTES;
 use common::{Served, with_memory};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
+use rustix::fs::{
+    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open,
+};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+};
 use std::io::Write;
 use std::ptr::null_mut;
 use std::time::Instant;
@@ -112,8 +118,10 @@ fn main() {
         ),
     ];
     match &heap {
-        Ok(heap) => contestants
-            .push(("/dev/dma_heap/system: alloc, mmap, munmap, close", Box::new(|| dma_heap(heap)))),
+        Ok(heap) => contestants.push((
+            "/dev/dma_heap/system: alloc, mmap, munmap, close",
+            Box::new(|| dma_heap(heap)),
+        )),
         Err(error) => say(&format!("no /dev/dma_heap/system here: {error}")),
     }
     let mut rounds = vec![Vec::new(); contestants.len()];

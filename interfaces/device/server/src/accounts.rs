@@ -44,7 +44,8 @@ struct User {
     processes: HashMap<u32, Has>,
 }
 
-/// What somebody has. It may be more than a 64-bit number of bytes while several requests are under way.
+/// What somebody has. It may be more than a 64-bit number of bytes while several requests are under
+/// way.
 #[derive(Clone, Copy, Debug, Default)]
 struct Has {
     chunks: u64,
@@ -65,7 +66,8 @@ struct Entry {
 pub(crate) enum NoSeat {
     /// The user has as many as one user may have.
     OfUser(Refusal),
-    /// All are taken. There is one when a connection of a user is closed that has more than the `has` of this one.
+    /// All are taken. There is one when a connection of a user is closed that has more than the
+    /// `has` of this one.
     OfAll {
         /// How many the user has.
         has: u64,
@@ -100,10 +102,12 @@ impl Accounts {
         let books = &mut *self.books.lock();
         let has = books.seats_of(peer.uid);
         if has >= user_connections {
-            let words = format!("user {} has all {user_connections} connections of one user", peer.uid);
+            let words =
+                format!("user {} has all {user_connections} connections of one user", peer.uid);
             return Err(NoSeat::OfUser(Refusal::new(Errno::DQUOT, words)));
         } else if !books.have_room(peer.uid, connections) {
-            let refusal = Refusal::new(Errno::USERS, format!("all {connections} connections are taken"));
+            let refusal =
+                Refusal::new(Errno::USERS, format!("all {connections} connections are taken"));
             return Err(NoSeat::OfAll { has, refusal });
         }
         books.seats += 1;
@@ -112,16 +116,16 @@ impl Accounts {
         Ok(Seat { accounts: self.clone(), uid: peer.uid })
     }
 
-    /// Refuses the last place, of the server or of the user, to a connection that keeps the chunk of an open file: who asks about
-    /// the file later does it on another connection, for which there has to be a place.
+    /// Refuses the last place, of the server or of the user, to a connection that keeps the chunk
+    /// of an open file: who asks about the file later does it on another connection, for which
+    /// there has to be a place.
     pub(crate) fn keeps_a_place(&self, peer: &Peer) -> Result<(), Refusal> {
         let Limits { user_connections, connections, .. } = self.limits;
         let books = self.books.lock();
         if books.seats_of(peer.uid) < user_connections && books.have_room(peer.uid, connections) {
             return Ok(());
         }
-        let words =
-            "the last connection is left for questions about open files; raise the limits on connections";
+        let words = "the last connection is left for questions about open files; raise the limits on connections";
         Err(Refusal::new(Errno::DQUOT, words))
     }
 
@@ -167,7 +171,8 @@ impl Accounts {
     }
 }
 
-/// Why somebody who has that much can't have so much more. There is no quota on bytes when it is the largest number.
+/// Why somebody who has that much can't have so much more. There is no quota on bytes when it is
+/// the largest number.
 fn exceeds(who: &str, whose: &str, has: Has, limit: Quota, more: Has) -> Option<String> {
     if has.chunks + more.chunks > limit.chunks {
         Some(format!("{who} all {} chunks of one {whose}", limit.chunks))
@@ -187,11 +192,12 @@ impl Books {
 
     /// Whether there is room for one more connection of a user.
     ///
-    /// A quarter of all is kept for the first few of each user, so that those who have many can't take the last from those who have none;
-    /// root's own first ones are kept from everybody.
+    /// A quarter of all is kept for the first few of each user, so that those who have many can't
+    /// take the last from those who have none; root's own first ones are kept from everybody.
     fn have_room(&self, uid: u32, connections: u64) -> bool {
         let kept = connections / 4;
-        let roots = if uid == ROOT { 0 } else { FIRST.min(kept).saturating_sub(self.seats_of(ROOT)) };
+        let roots =
+            if uid == ROOT { 0 } else { FIRST.min(kept).saturating_sub(self.seats_of(ROOT)) };
         let is_first = self.seats_of(uid) < FIRST;
         self.seats + roots < connections && (is_first || self.beyond < connections - kept)
     }
@@ -235,7 +241,8 @@ impl Charge {
         Some(answer)
     }
 
-    /// From now on the chunk is listed, and charged for as it is: its region may have rounded it up.
+    /// From now on the chunk is listed, and charged for as it is: its region may have rounded it
+    /// up.
     pub(crate) fn placed(&self, start: u64, size: u64) -> Result<(), Refusal> {
         let placed = self.entry(|user, entry| {
             let more = u128::from(size.saturating_sub(entry.bytes));
@@ -254,7 +261,8 @@ impl Charge {
         placed.unwrap_or(Ok(()))
     }
 
-    /// Its connection is gone and somebody holds its memory: it no longer counts for the process, whose number may soon be another's.
+    /// Its connection is gone and somebody holds its memory: it no longer counts for the process,
+    /// whose number may soon be another's.
     pub(crate) fn left_behind(&self) {
         self.entry(|user, entry| {
             user.leave_process(entry);

@@ -1,4 +1,5 @@
-//! The server's place in the file system: taken without a window, cleared when its owner was killed, given up when it ends.
+//! The server's place in the file system: taken without a window, cleared when its owner was
+//! killed, given up when it ends.
 
 use crate::log;
 use crate::sys;
@@ -49,8 +50,8 @@ impl Address {
     /// The mode that a socket has unless it is given another.
     pub const MODE: u32 = 0o666;
 
-    /// At that path, for every user: who may have what is for the [`Rules`](crate::Rules) to say, which know users and groups, and the
-    /// kernel doesn't let a client lie about them.
+    /// At that path, for every user: who may have what is for the [`Rules`](crate::Rules) to say,
+    /// which know users and groups, and the kernel doesn't let a client lie about them.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Address { path: path.as_ref().to_path_buf(), mode: Self::MODE }
     }
@@ -72,9 +73,11 @@ impl Address {
         let system = |errno: Errno| BindError::System { path: path.clone(), source: errno.into() };
         let address = SocketAddrUnix::new(&path).map_err(system)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
         sys::refuse_descriptors(socket.as_fd());
-        // The file will have the permissions that the socket has: nobody comes in before they are as they should be.
+        // The file will have the permissions that the socket has: nobody comes in before they are
+        // as they should be.
         fchmod(&socket, Mode::empty()).map_err(system)?;
         let _turn = self.turn();
         match bind(&socket, &address) {
@@ -86,14 +89,16 @@ impl Address {
         }
         .map_err(system)?;
         let place = stat(&path).map_err(system)?;
-        let listener = Listener { place, socket, address: Address { path: path.clone(), mode: self.mode } };
+        let listener =
+            Listener { place, socket, address: Address { path: path.clone(), mode: self.mode } };
         listen(&listener.socket, BACKLOG).map_err(system)?;
         chmod(&path, Mode::from_raw_mode(self.mode)).map_err(system)?;
         Ok(listener)
     }
 
-    /// Two servers that start at the same moment must not each take the other's socket for one that was left behind: the folder is locked
-    /// meanwhile. Anybody who may read it can do that, so nobody waits for long.
+    /// Two servers that start at the same moment must not each take the other's socket for one that
+    /// was left behind: the folder is locked meanwhile. Anybody who may read it can do that, so
+    /// nobody waits for long.
     fn turn(&self) -> Option<OwnedFd> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -110,13 +115,17 @@ impl Address {
 
     /// Takes away what a server left that was killed.
     fn clear(&self, path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
-        let system = |errno: Errno| BindError::System { path: path.to_path_buf(), source: errno.into() };
+        let system =
+            |errno: Errno| BindError::System { path: path.to_path_buf(), source: errno.into() };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let probe = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
+        let probe =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
         match connect(&probe, address) {
             // Nobody listens. A file that is no socket says the same.
             Err(Errno::CONNREFUSED) if is_socket(path) => {
-                log::emit(|| tracing::info!(path = %path.display(), "socket of a killed server removed"));
+                log::emit(
+                    || tracing::info!(path = %path.display(), "socket of a killed server removed"),
+                );
                 unlink(path).map_err(system)
             }
             Err(Errno::CONNREFUSED) => Err(BindError::Occupied { path: path.to_path_buf() }),
@@ -147,11 +156,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Takes the file away, unless another one has come to stand in its place. No server that starts puts one there meanwhile, and as
-    /// long as the socket is open, no other file has its number.
+    /// Takes the file away, unless another one has come to stand in its place. No server that
+    /// starts puts one there meanwhile, and as long as the socket is open, no other file has its
+    /// number.
     fn remove(&self) {
         let _turn = self.address.turn();
-        let ours = |there: &Stat| (there.st_dev, there.st_ino) == (self.place.st_dev, self.place.st_ino);
+        let ours =
+            |there: &Stat| (there.st_dev, there.st_ino) == (self.place.st_dev, self.place.st_ino);
         if stat(self.address.path()).as_ref().is_ok_and(ours) {
             let _ = unlink(self.address.path());
         }
@@ -169,7 +180,8 @@ impl Drop for Listener {
 pub struct SocketFile(pub(crate) Weak<Listener>);
 
 impl SocketFile {
-    /// Takes it away, if its server hasn't done that. The file of another server that has come to stand in its place stays.
+    /// Takes it away, if its server hasn't done that. The file of another server that has come to
+    /// stand in its place stays.
     pub fn remove(&self) {
         if let Some(listener) = self.0.upgrade() {
             listener.remove();

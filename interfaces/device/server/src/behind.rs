@@ -11,14 +11,15 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How soon a chunk is looked at for the first time. A process that is killed closes its connection some microseconds before its memory is gone.
+/// How soon a chunk is looked at for the first time. A process that is killed closes its connection
+/// some microseconds before its memory is gone.
 const SOON: Duration = Duration::from_millis(2);
 
 /// The longest time between two looks.
 const SELDOM: Duration = Duration::from_millis(500);
 
-/// How long freeing a chunk may take. If one takes longer, the allocator of its region hangs, and no other thread tries to free a
-/// chunk of that region.
+/// How long freeing a chunk may take. If one takes longer, the allocator of its region hangs, and
+/// no other thread tries to free a chunk of that region.
 const STUCK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
@@ -27,7 +28,8 @@ pub(crate) struct Behind {
     alarm: Arc<Alarm>,
     cma: Cma,
     left: Mutex<Vec<Left>>,
-    /// A turn for each chunk that is being looked at: who needs what it gives back waits for it, unless it is stuck.
+    /// A turn for each chunk that is being looked at: who needs what it gives back waits for it,
+    /// unless it is stuck.
     looking: Arc<Turns>,
     /// By the number of their turn: their regions, and since when they are being looked at.
     in_hand: Mutex<Vec<(u64, Region, Instant)>>,
@@ -92,7 +94,8 @@ impl Behind {
         }
     }
 
-    /// Frees all that nobody holds any more, for a request of user `uid` that would be refused without it.
+    /// Frees all that nobody holds any more, for a request of user `uid` that would be refused
+    /// without it.
     pub(crate) fn free_some(&self, uid: u32) {
         self.free(|_, _| true);
         // Another thread may have one in hand.
@@ -102,13 +105,16 @@ impl Behind {
     fn free(&self, which: impl Fn(&Left, Instant) -> bool) {
         let now = Instant::now();
         // One after the other: when the region of one is stuck, other threads free the others.
-        while let Some((Left { lease, seat, wait, .. }, _in_hand)) = self.next(|left| which(left, now), now) {
+        while let Some((Left { lease, seat, wait, .. }, _in_hand)) =
+            self.next(|left| which(left, now), now)
+        {
             if let Err(lease) = lease.reclaim() {
                 let wait = (wait * 2).min(SELDOM);
                 let looked = Instant::now();
                 let due = looked + wait;
                 self.left.lock().push(Left { lease, seat, due, wait, looked: Some(looked) });
-                // The alarm may have rung while the chunk was in hand, so that no other thread saw it.
+                // The alarm may have rung while the chunk was in hand, so that no other thread saw
+                // it.
                 self.set_alarm(due);
             }
         }
@@ -119,9 +125,9 @@ impl Behind {
         let (left, in_hand) = (&mut *self.left.lock(), &mut *self.in_hand.lock());
         let now = Instant::now();
         let is_stuck = |region| {
-            in_hand
-                .iter()
-                .any(|(_, other, since): &(_, Region, Instant)| other == region && *since + STUCK < now)
+            in_hand.iter().any(|(_, other, since): &(_, Region, Instant)| {
+                other == region && *since + STUCK < now
+            })
         };
         let at = left.iter().position(|left| {
             let is_new = left.looked.is_none_or(|looked| looked < begun);
@@ -160,7 +166,10 @@ mod tests {
     fn framework() -> Cma {
         let cma = Cma::new();
         cma.command_line(Some("ram=1M"), Some("*=ram")).unwrap();
-        cma.early_regions_reserve(&mut Memfd::new(Banks::new(&[Bank::new(1 << 30, 1 << 32)], Growth::Up)));
+        cma.early_regions_reserve(&mut Memfd::new(Banks::new(
+            &[Bank::new(1 << 30, 1 << 32)],
+            Growth::Up,
+        )));
         cma.initialise();
         cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
         cma
@@ -180,7 +189,8 @@ mod tests {
             let watchdog = Timespec { tv_sec: 10, tv_nsec: 0 };
             poll(&mut [PollFd::new(&*alarm, PollFlags::IN)], Some(&watchdog)) == Ok(1)
         };
-        // A request has the chunk in hand when the alarm rings: the thread that hears it finds nothing.
+        // A request has the chunk in hand when the alarm rings: the thread that hears it finds
+        // nothing.
         assert!(rings());
         alarm.rang();
         behind.free_some(peer.uid);

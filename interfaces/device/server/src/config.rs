@@ -3,7 +3,8 @@
 use cma_framework::config::{Mistake as MapMistake, Span};
 use std::fmt;
 
-/// A mistake in the text of [`Limits`](crate::Limits) or [`Rules`](crate::Rules). Nothing of that text took effect.
+/// A mistake in the text of [`Limits`](crate::Limits) or [`Rules`](crate::Rules). Nothing of that
+/// text took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// What is wrong.

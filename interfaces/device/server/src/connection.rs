@@ -72,8 +72,11 @@ impl Desk {
                 self.allow(&client.peer, from)?;
                 let lease = self.allocate(turn, &client.peer, from, size, alignment)?;
                 // A chunk whose memory can't be had is freed here.
-                let (answer, files) =
-                    if memory { lease.answer_with_memory(0)? } else { (lease.answer(), Vec::new()) };
+                let (answer, files) = if memory {
+                    lease.answer_with_memory(0)?
+                } else {
+                    (lease.answer(), Vec::new())
+                };
                 client.lease = Some(lease);
                 Ok((Answer::Chunk(answer), files))
             }
@@ -107,7 +110,8 @@ impl Desk {
                 Ok((Answer::Chunk(answer), Vec::new()))
             }
             Request::ChunkOfFile { file, first } => {
-                let (answer, files) = self.files.chunk(file, |lease| lease.answer_with_memory(first))?;
+                let (answer, files) =
+                    self.files.chunk(file, |lease| lease.answer_with_memory(first))?;
                 Ok((Answer::Chunk(answer), files))
             }
             Request::Info(from) => {
@@ -126,15 +130,24 @@ impl Desk {
     fn allow(&self, peer: &Peer, from: Source<'_>) -> Result<(), Refusal> {
         match from {
             Source::Device { device, kind } if !self.rules.allow_device(peer, device, kind) => {
-                let kind = if kind.is_empty() { String::new() } else { format!("/{}", kind.escape_debug()) };
-                Err(Refusal::not_allowed(peer, &format!("memory of {}{kind}", device.escape_debug())))
+                let kind = if kind.is_empty() {
+                    String::new()
+                } else {
+                    format!("/{}", kind.escape_debug())
+                };
+                Err(Refusal::not_allowed(
+                    peer,
+                    &format!("memory of {}{kind}", device.escape_debug()),
+                ))
             }
             Source::Device { .. } => Ok(()),
             // The list ends as the framework's does.
             Source::Regions(list) => {
                 let mut names = list.split(';').next().unwrap_or_default().split(',');
                 match names.find(|name| !self.rules.allow_region(peer, name)) {
-                    Some(name) => Err(Refusal::not_allowed(peer, &format!("region {}", name.escape_debug()))),
+                    Some(name) => {
+                        Err(Refusal::not_allowed(peer, &format!("region {}", name.escape_debug())))
+                    }
                     None => Ok(()),
                 }
             }
@@ -173,8 +186,10 @@ impl Desk {
                 }
                 Source::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
             }?;
-            // What no region is large enough for is the framework's to refuse, whatever the user has.
-            let charge = request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;
+            // What no region is large enough for is the framework's to refuse, whatever the user
+            // has.
+            let charge =
+                request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;
             let chunk = request.alloc()?;
             let charge = charge.map_or_else(|| self.accounts.charge(peer, chunk.size()), Ok)?;
             let start = chunk.start();
@@ -191,10 +206,15 @@ impl Desk {
             loop {
                 match (place(), unusable.len() < MOST_REGIONS) {
                     (Ok(Ok(lease)), _) => return Ok(lease),
-                    (Ok(Err(refused)), true) if refused.may_be_elsewhere() => unusable.push(refused),
+                    (Ok(Err(refused)), true) if refused.may_be_elsewhere() => {
+                        unusable.push(refused)
+                    }
                     (Ok(Err(refused)), _) => return Err(refused.error.into()),
                     (Err(refusal), _) => {
-                        return Err(unusable.into_iter().next().map_or(refusal, |held| held.error.into()));
+                        return Err(unusable
+                            .into_iter()
+                            .next()
+                            .map_or(refusal, |held| held.error.into()));
                     }
                 }
             }
@@ -204,7 +224,8 @@ impl Desk {
             if !refusal.may_pass() {
                 return Err(refusal);
             }
-            // What was given back before this was asked is free. Where nothing was, the answer is the same, and a region counts each refusal.
+            // What was given back before this was asked is free. Where nothing was, the answer is
+            // the same, and a region counts each refusal.
             turn.wait_for_earlier(peer.uid);
             self.behind.free_some(peer.uid);
             if self.accounts.given_back() == before { Err(refusal) } else { attempt() }

@@ -1,8 +1,9 @@
 //! The chunks of open files, by the files' numbers.
 //!
-//! An open file of the preload library is shared by processes that don't know of each other. None of them keeps a connection that
-//! another could read from. Each question is asked on a connection of its own, with the file's number. The chunk belongs to the
-//! connection that allocated it. The file itself holds that connection open, so it ends with the last reference to the file.
+//! An open file of the preload library is shared by processes that don't know of each other. None
+//! of them keeps a connection that another could read from. Each question is asked on a connection
+//! of its own, with the file's number. The chunk belongs to the connection that allocated it. The
+//! file itself holds that connection open, so it ends with the last reference to the file.
 
 use crate::lease::Lease;
 use crate::refusal::Refusal;
@@ -37,13 +38,15 @@ impl Files {
     /// `EBADFD` when the file has a chunk, `EBUSY` when another request is allocating one.
     pub(crate) fn claim(self: &Arc<Self>, number: u128) -> Result<OpenFile, Refusal> {
         match self.slots.lock().entry(number) {
-            // A slot that is locked is one whose chunk is asked about. Nobody waits for that under this lock.
+            // A slot that is locked is one whose chunk is asked about. Nobody waits for that under
+            // this lock.
             Entry::Occupied(slot) if slot.get().try_lock().is_none_or(|chunk| chunk.is_some()) => {
                 Err(Refusal::has_chunk())
             }
-            Entry::Occupied(_) => {
-                Err(Refusal::new(Errno::BUSY, "another request allocates a chunk for this file; ask again"))
-            }
+            Entry::Occupied(_) => Err(Refusal::new(
+                Errno::BUSY,
+                "another request allocates a chunk for this file; ask again",
+            )),
             Entry::Vacant(place) => {
                 let slot = Slot::default();
                 place.insert(slot.clone());

@@ -1,11 +1,11 @@
-//! Memory that the server needs to serve a request, besides that of chunks. Where there is none, a request is refused; an allocation that
-//! failed in the middle of serving it would end the process.
+//! Memory that the server needs to serve a request, besides that of chunks. Where there is none, a
+//! request is refused; an allocation that failed in the middle of serving it would end the process.
 
 use parking_lot::Mutex;
 use std::hint::black_box;
 
-/// More than serving one request takes: the messages, the books, and tables of the framework that grow. It is in blocks, because
-/// memory that many clients gave back is in parts.
+/// More than serving one request takes: the messages, the books, and tables of the framework that
+/// grow. It is in blocks, because memory that many clients gave back is in parts.
 const BLOCKS: usize = 8;
 
 /// The size of a block in bytes.
@@ -13,7 +13,8 @@ const BLOCK: usize = 32 << 10;
 
 type Blocks = [Vec<u8>; BLOCKS];
 
-/// As much is kept, and given up when nothing is left, so that clients can be told so and chunks can be freed.
+/// As much is kept, and given up when nothing is left, so that clients can be told so and chunks
+/// can be freed.
 #[derive(Debug)]
 pub(crate) struct Headroom(Mutex<Option<Blocks>>);
 
@@ -22,7 +23,8 @@ impl Headroom {
         Headroom(Mutex::new(blocks(BLOCK)))
     }
 
-    /// Whether there is memory for one more request. It is a look and no promise: other threads take from the same.
+    /// Whether there is memory for one more request. It is a look and no promise: other threads
+    /// take from the same.
     pub(crate) fn is_there(&self) -> bool {
         let kept = &mut *self.0.lock();
         if kept.is_none() {

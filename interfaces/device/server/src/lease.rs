@@ -29,11 +29,14 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// That the chunk is larger than what its user may have. Within, the chunk, when its memory can't be had at any place of its region.
+    /// That the chunk is larger than what its user may have. Within, the chunk, when its memory
+    /// can't be had at any place of its region.
     pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Result<Self, NotMapped>, Refusal> {
         let held = match chunk.share() {
             Ok(shared) => Held::Memory(shared),
-            Err(NotMapped { chunk, error: MemoryError::Simulated { .. } }) => Held::Addresses(chunk),
+            Err(NotMapped { chunk, error: MemoryError::Simulated { .. } }) => {
+                Held::Addresses(chunk)
+            }
             Err(refused) => return Ok(Err(refused)),
         };
         let mut lease = Lease { held, granule: 0, charge };
@@ -61,18 +64,29 @@ impl Lease {
     /// What a client is told of it, without its memory.
     pub(crate) fn answer(&self) -> Answered {
         let (start, size) = (self.chunk().start().get(), self.chunk().size());
-        Answered { start, size, granule: self.granule, pieces: 0, first: 0, extents: Default::default() }
+        Answered {
+            start,
+            size,
+            granule: self.granule,
+            pieces: 0,
+            first: 0,
+            extents: Default::default(),
+        }
     }
 
     /// What a client is told of it, and the files of its memory from piece number `first` on, as
     /// many as go with one message. No other piece is opened. The client has to keep the lease.
-    pub(crate) fn answer_with_memory(&self, first: u64) -> Result<(Answered, Vec<OwnedFd>), Refusal> {
+    pub(crate) fn answer_with_memory(
+        &self,
+        first: u64,
+    ) -> Result<(Answered, Vec<OwnedFd>), Refusal> {
         let mut answer = Answered { first, ..self.answer() };
         let Held::Memory(shared) = &self.held else { return Ok((answer, Vec::new())) };
         let pieces = shared.pieces()?;
         answer.pieces = pieces.len() as u64;
         let mut files = Vec::with_capacity(MAX_DESCRIPTORS.min(pieces.len()));
-        for piece in pieces.skip(usize::try_from(first).unwrap_or(usize::MAX)).take(MAX_DESCRIPTORS) {
+        for piece in pieces.skip(usize::try_from(first).unwrap_or(usize::MAX)).take(MAX_DESCRIPTORS)
+        {
             let piece = piece?;
             let last = answer.extents.last_mut();
             match last.filter(|last| (last.offset, last.len) == (piece.offset, piece.len)) {

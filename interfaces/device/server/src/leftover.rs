@@ -1,5 +1,5 @@
-//! Processes that still have memory of an earlier server. A server gives out the same addresses as the one before it, so two
-//! processes may have different memory at the same address then.
+//! Processes that still have memory of an earlier server. A server gives out the same addresses as
+//! the one before it, so two processes may have different memory at the same address then.
 
 use crate::log;
 use std::collections::BTreeSet;
@@ -17,7 +17,8 @@ struct Holder {
     region: String,
 }
 
-/// Says which processes have memory of earlier servers' regions of these names, as far as this process may look.
+/// Says which processes have memory of earlier servers' regions of these names, as far as this
+/// process may look.
 pub(crate) fn report<'r>(regions: impl Iterator<Item = &'r str>) {
     let holders = find(&regions.collect());
     for Holder { pid, process, region } in holders.iter().take(MOST_NAMED) {
@@ -42,7 +43,9 @@ fn find(regions: &BTreeSet<&str>) -> Vec<Holder> {
     let mut holders = Vec::new();
     for pid in pids.filter(|pid| *pid != std::process::id()) {
         let folder = format!("/proc/{pid}");
-        for region in files_in_memory(Path::new(&folder)).iter().filter_map(|file| region_of(file, regions)) {
+        for region in
+            files_in_memory(Path::new(&folder)).iter().filter_map(|file| region_of(file, regions))
+        {
             let process = fs::read_to_string(format!("{folder}/comm")).unwrap_or_default();
             let process = process.trim_end().escape_debug().to_string();
             holders.push(Holder { pid, process, region: region.to_string() });
@@ -51,7 +54,8 @@ fn find(regions: &BTreeSet<&str>) -> Vec<Holder> {
     holders
 }
 
-/// The region whose memory a file is, by the name that memory ports give their files: `cma:` and the region's, cut to 60 characters.
+/// The region whose memory a file is, by the name that memory ports give their files: `cma:` and
+/// the region's, cut to 60 characters.
 fn region_of<'r>(file: &str, regions: &BTreeSet<&'r str>) -> Option<&'r str> {
     let name = file.strip_prefix("cma:")?;
     regions.iter().copied().find(|region| region.chars().take(60 - 4).eq(name.chars()))

@@ -5,11 +5,13 @@ use cma_framework::config::parse_size;
 
 /// How much the connections of one process, one user, and all of them together may have at once.
 ///
-/// A connection counts for the process that *opened* it, whichever has it later: the kernel tells the server nothing else. So the limits
-/// of a process keep a program from taking too much by mistake. They stop nobody who has children open connections and hand them over;
-/// the limits of a user do.
+/// A connection counts for the process that *opened* it, whichever has it later: the kernel tells
+/// the server nothing else. So the limits of a process keep a program from taking too much by
+/// mistake. They stop nobody who has children open connections and hand them over; the limits of a
+/// user do.
 ///
-/// A chunk whose client is gone and whose memory somebody still holds counts for its user, as a chunk and as a connection.
+/// A chunk whose client is gone and whose memory somebody still holds counts for its user, as a
+/// chunk and as a connection.
 ///
 /// ```
 /// use cma_device_server::Limits;
@@ -22,15 +24,17 @@ use cma_framework::config::parse_size;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For the connections that one process opened: `chunks` and `bytes`. Processes that the server can't see, of another PID namespace, count as one for each user.
+    /// For the connections that one process opened: `chunks` and `bytes`. Processes that the server
+    /// can't see, of another PID namespace, count as one for each user.
     pub process: Quota,
     /// For one user: `user-chunks` and `user-bytes`.
     pub user: Quota,
-    /// Connections of one user: `user-connections`. Open files of the preload library don't get the last one, because questions
-    /// about them need a connection.
+    /// Connections of one user: `user-connections`. Open files of the preload library don't get the
+    /// last one, because questions about them need a connection.
     pub user_connections: u64,
-    /// Connections in all: `connections`. A quarter of them is kept for the first four of each user, and root's first four are kept from
-    /// everybody else. Each takes a descriptor, and another for the memory of its chunk; the server lets in no more than it can have
+    /// Connections in all: `connections`. A quarter of them is kept for the first four of each
+    /// user, and root's first four are kept from everybody else. Each takes a descriptor, and
+    /// another for the memory of its chunk; the server lets in no more than it can have
     /// (`RLIMIT_NOFILE`) when it starts.
     pub connections: u64,
 }
@@ -49,7 +53,8 @@ pub(crate) const NAMES: [&str; 6] =
     ["chunks", "bytes", "user-chunks", "user-bytes", "user-connections", "connections"];
 
 impl Default for Limits {
-    /// 1024 connections, half of them for one user, and as many chunks; bytes as the regions have them.
+    /// 1024 connections, half of them for one user, and as many chunks; bytes as the regions have
+    /// them.
     fn default() -> Self {
         let quota = Quota { chunks: 512, bytes: u64::MAX };
         Limits { process: quota, user: quota, user_connections: 512, connections: 1024 }
@@ -57,7 +62,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix. What isn't named is as by default.
+    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix. What
+    /// isn't named is as by default.
     ///
     /// # Errors
     ///
@@ -74,7 +80,8 @@ impl Limits {
                 return fail(part, Mistake::NoLimit);
             };
             let (name, number) = (part.start..equals, equals + 1..part.end);
-            let Some(which) = NAMES.iter().position(|known| *known == text[name.clone()].trim()) else {
+            let Some(which) = NAMES.iter().position(|known| *known == text[name.clone()].trim())
+            else {
                 return fail(name, Mistake::UnknownLimit);
             };
             if std::mem::replace(&mut seen[which], true) {
@@ -95,8 +102,8 @@ impl Limits {
         Ok(limits)
     }
 
-    /// No more connections than a process can serve that may have so many descriptors: two for each, and some to work with. Then one
-    /// user has half of them at most.
+    /// No more connections than a process can serve that may have so many descriptors: two for
+    /// each, and some to work with. Then one user has half of them at most.
     pub(crate) fn within(self, descriptors: u64) -> Limits {
         let connections = (descriptors.saturating_sub(64) / 2).max(2);
         if self.connections <= connections {
@@ -137,7 +144,8 @@ mod tests {
     #[test]
     fn each_limit_is_its_own() {
         let text =
-            "chunks=1,bytes=2K,user-chunks=3,user-bytes=4M, user-connections=5 ,connections=6".to_string();
+            "chunks=1,bytes=2K,user-chunks=3,user-bytes=4M, user-connections=5 ,connections=6"
+                .to_string();
         let limits = Limits {
             process: Quota { chunks: 1, bytes: 2 << 10 },
             user: Quota { chunks: 3, bytes: 4 << 20 },

@@ -52,7 +52,8 @@ impl Lines {
     /// Adds a client that came in that turn.
     pub(crate) fn add(&self, socket: OwnedFd, client: Client, turn: u64) -> Arc<Connection> {
         let number = self.newest.fetch_add(1, Ordering::Relaxed);
-        let (uid, client, served) = (client.peer.uid, Mutex::new(Some(client)), AtomicU64::new(turn));
+        let (uid, client, served) =
+            (client.peer.uid, Mutex::new(Some(client)), AtomicU64::new(turn));
         let connection = Arc::new(Connection { number, uid, socket, client, served });
         self.connections.lock().insert(number, connection.clone());
         connection
@@ -66,23 +67,32 @@ impl Lines {
         self.connections.lock().remove(&number);
     }
 
-    /// Takes the client off the connection that is missed least: one without a chunk and without a request, of the user with most
-    /// connections if that is more than `has`, and of those the one that was silent for longest.
+    /// Takes the client off the connection that is missed least: one without a chunk and without a
+    /// request, of the user with most connections if that is more than `has`, and of those the one
+    /// that was silent for longest.
     pub(crate) fn take_idlest(
         &self,
         seats: impl FnOnce(&mut dyn Iterator<Item = u32>) -> HashMap<u32, u64>,
         has: u64,
     ) -> Option<(Arc<Connection>, Client)> {
-        let mut idle: Vec<_> =
-            self.connections.lock().values().filter(|connection| connection.is_idle()).cloned().collect();
+        let mut idle: Vec<_> = self
+            .connections
+            .lock()
+            .values()
+            .filter(|connection| connection.is_idle())
+            .cloned()
+            .collect();
         let seats = seats(&mut idle.iter().map(|connection| connection.uid));
         let of = |connection: &Connection| seats.get(&connection.uid).copied().unwrap_or(0);
         idle.retain(|connection| of(connection) > has);
-        idle.sort_by_key(|connection| (Reverse(of(connection)), connection.served.load(Ordering::Relaxed)));
+        idle.sort_by_key(|connection| {
+            (Reverse(of(connection)), connection.served.load(Ordering::Relaxed))
+        });
         idle.into_iter().find_map(|connection| {
             let client = {
                 let mut client = connection.client.try_lock()?;
-                // A message that no thread has received yet is a request, unless the client doesn't read its answers.
+                // A message that no thread has received yet is a request, unless the client doesn't
+                // read its answers.
                 let reads = client.as_ref()?.asked.is_none();
                 if reads && polls(connection.socket.as_fd(), PollFlags::IN | PollFlags::RDHUP) {
                     return None;

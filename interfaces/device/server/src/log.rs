@@ -1,4 +1,5 @@
-//! What the server logs. It can't do harm: a subscriber that panics ends no thread, and no client can fill the log.
+//! What the server logs. It can't do harm: a subscriber that panics ends no thread, and no client
+//! can fill the log.
 
 use crate::peer::Peer;
 use crate::refusal::Refusal;

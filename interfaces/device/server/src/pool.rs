@@ -5,8 +5,9 @@ use std::io;
 
 /// Counts the threads that have nothing to do.
 ///
-/// A thread that begins work first sees to it that another waits in its place. So a request that is stuck takes a thread from
-/// nobody. There are as many threads as there are requests under way, and some that are kept for the next ones.
+/// A thread that begins work first sees to it that another waits in its place. So a request that is
+/// stuck takes a thread from nobody. There are as many threads as there are requests under way, and
+/// some that are kept for the next ones.
 #[derive(Debug)]
 pub(crate) struct Pool {
     idle: Mutex<usize>,
@@ -14,12 +15,14 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// A pool of one thread, which has nothing to do yet. It keeps up to `kept` threads without work.
+    /// A pool of one thread, which has nothing to do yet. It keeps up to `kept` threads without
+    /// work.
     pub(crate) fn new(kept: usize) -> Self {
         Pool { idle: Mutex::new(1), kept }
     }
 
-    /// The calling thread begins work, if another one waits in its place, which `start` starts if there is none. Whether it may.
+    /// The calling thread begins work, if another one waits in its place, which `start` starts if
+    /// there is none. Whether it may.
     ///
     /// # Errors
     ///
@@ -34,7 +37,8 @@ impl Pool {
         start()
     }
 
-    /// The calling thread has done its work. Whether it is to wait for more, or to end because enough others do.
+    /// The calling thread has done its work. Whether it is to wait for more, or to end because
+    /// enough others do.
     pub(crate) fn finish(&self) -> bool {
         let mut idle = self.idle.lock();
         let stays = *idle < self.kept;

@@ -35,7 +35,10 @@ impl Refusal {
     }
 
     pub(crate) fn has_chunk() -> Self {
-        Refusal::new(Errno::BADFD, "there is a chunk here already; each connection, or open file, has one")
+        Refusal::new(
+            Errno::BADFD,
+            "there is a chunk here already; each connection, or open file, has one",
+        )
     }
 
     /// The server's own memory is at its end.

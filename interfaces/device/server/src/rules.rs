@@ -13,11 +13,13 @@ use cma_framework::config::{COMMON, Map, Span};
 /// who     ::= 'uid:' number | 'gid:' number | '*'
 /// ```
 ///
-/// As in a map, rules are tried in order, and the first with a pattern that matches decides: a user or group that it names may, everyone
-/// else may not. What no rule matches nobody may. A group is the process' own or one of its supplementary ones.
+/// As in a map, rules are tried in order, and the first with a pattern that matches decides: a user
+/// or group that it names may, everyone else may not. What no rule matches nobody may. A group is
+/// the process' own or one of its supplementary ones.
 ///
-/// Somebody who names *regions* in place of a device passes the map by, so that is something else: each region needs a rule with a
-/// pattern behind `@`. Rules for devices alone let nobody name regions.
+/// Somebody who names *regions* in place of a device passes the map by, so that is something else:
+/// each region needs a rule with a pattern behind `@`. Rules for devices alone let nobody name
+/// regions.
 ///
 /// ```
 /// use cma_device_server::{Peer, Rules};
@@ -83,7 +85,8 @@ impl Rules {
             for part in split(text, rule.start..equals, ',') {
                 patterns.push(Pattern::parse(text, trim(text, part), &mut device)?);
             }
-            let who = split(text, equals + 1..rule.end, ',').map(|part| Who::parse(text, trim(text, part)));
+            let who = split(text, equals + 1..rule.end, ',')
+                .map(|part| Who::parse(text, trim(text, part)));
             rules.push(Rule { patterns, who: who.collect::<Result<_, _>>()? });
         }
         Ok(Rules(rules))

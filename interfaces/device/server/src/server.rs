@@ -45,7 +45,8 @@ const SHARE: usize = 3;
 /// After which time something is tried again for which there was no thread or no descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many events of a user may be put off when one more client of that user wants to wait for a place.
+/// How many events of a user may be put off when one more client of that user wants to wait for a
+/// place.
 const MOST_PUT_OFF: usize = 64;
 
 /// How many idle connections are closed at once when the process can have no more descriptors.
@@ -57,7 +58,8 @@ const SHUTDOWN: u64 = 1;
 const ALARM: u64 = 2;
 const FIRST_CONNECTION: u64 = 3;
 
-/// A server that listens and, once it [runs](Self::run), gives chunks of a framework to other processes.
+/// A server that listens and, once it [runs](Self::run), gives chunks of a framework to other
+/// processes.
 #[derive(Debug)]
 pub struct Server {
     // Goes first: nobody is to knock at a door that is being taken down.
@@ -110,25 +112,33 @@ enum Line {
 
 impl Event {
     fn turn(&self) -> &Turn {
-        let (Event::Line { turn, .. } | Event::Arrival { turn, .. } | Event::Knock { turn, .. }) = self;
+        let (Event::Line { turn, .. } | Event::Arrival { turn, .. } | Event::Knock { turn, .. }) =
+            self;
         turn
     }
 }
 
 impl Server {
-    /// Listens at `address` for clients that may have chunks of `cma`, so much as `limits` and `rules` say.
+    /// Listens at `address` for clients that may have chunks of `cma`, so much as `limits` and
+    /// `rules` say.
     ///
     /// What a server left there that was killed is taken away.
     ///
     /// # Errors
     ///
     /// [`BindError`], also when a server is listening there.
-    pub fn bind(address: &Address, cma: Cma, limits: Limits, rules: Rules) -> Result<Server, BindError> {
+    pub fn bind(
+        address: &Address,
+        cma: Cma,
+        limits: Limits,
+        rules: Rules,
+    ) -> Result<Server, BindError> {
         let limits = match getrlimit(Resource::Nofile).current {
             Some(descriptors) => limits.within(descriptors),
             None => limits,
         };
-        let system = |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
+        let system =
+            |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
         let alarm = Arc::new(Alarm::new().map_err(system)?);
         let accounts = Accounts::new(limits.clone());
         let server = Server {
@@ -166,11 +176,12 @@ impl Server {
         SocketFile(Arc::downgrade(&self.listener))
     }
 
-    /// Serves until `shutdown` begins, or until it can't. Then the socket is gone, every connection is over and every chunk is free, also those
-    /// whose memory somebody still holds. It returns when the last request under way is served.
+    /// Serves until `shutdown` begins, or until it can't. Then the socket is gone, every connection
+    /// is over and every chunk is free, also those whose memory somebody still holds. It returns
+    /// when the last request under way is served.
     ///
-    /// A panic while a client is served, of the program or of a subscriber of its log, closes that client's connection and
-    /// ends nothing else.
+    /// A panic while a client is served, of the program or of a subscriber of its log, closes that
+    /// client's connection and ends nothing else.
     ///
     /// # Errors
     ///
@@ -204,7 +215,8 @@ impl Server {
                     *self.failed.lock() = Some(errno);
                     return shutdown.begin();
                 }
-                // Whatever was being taken is lost. Those that everybody needs are waited for again.
+                // Whatever was being taken is lost. Those that everybody needs are waited for
+                // again.
                 None => {
                     let _ = self.again(&self.listener.socket, LISTENER, EventFlags::IN);
                     let _ = self.again(&*self.alarm, ALARM, EventFlags::IN);
@@ -231,7 +243,8 @@ impl Server {
     /// Waits for an event, and says what it is about.
     fn take(&self) -> io::Result<Work> {
         let wait = || {
-            let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+            let mut event =
+                [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
             let count = io::retry_on_intr(|| epoll::wait(&self.epoll, &mut event, None))?;
             Ok((count > 0).then_some(event[0]))
         };
@@ -281,7 +294,9 @@ impl Server {
         while let Some(event) = next {
             event.turn().put_off(None);
             guarded(|| match event {
-                Event::Line { connection, flags, turn } => self.serve_line(&connection, flags, &turn),
+                Event::Line { connection, flags, turn } => {
+                    self.serve_line(&connection, flags, &turn)
+                }
                 Event::Arrival { connection, closed, turn } => {
                     log::emit(|| {
                         closed.iter().for_each(log_closed);
@@ -305,7 +320,8 @@ impl Server {
                     self.late.lock().push(connection.number);
                 }
                 Event::Knock { socket, .. } => {
-                    let refusal = Refusal::new(Errno::AGAIN, "the server can't start another thread");
+                    let refusal =
+                        Refusal::new(Errno::AGAIN, "the server can't start another thread");
                     farewell(socket.as_fd(), 0, &refusal);
                 }
             }
@@ -335,9 +351,11 @@ impl Server {
         }
     }
 
-    /// Lets one client in. This is part of sorting: what is put off is put off in the order of its turns.
+    /// Lets one client in. This is part of sorting: what is put off is put off in the order of its
+    /// turns.
     fn accept(&self, turn: Turn) -> io::Result<Work> {
-        let knocks = accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+        let knocks =
+            accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
         if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = knocks {
             return self.make_room_for_descriptors();
         }
@@ -346,8 +364,8 @@ impl Server {
         Ok(knocks.map_or(Work::Nothing, |socket| self.welcome(socket, turn)))
     }
 
-    /// Closes idle connections when the process can have no more descriptors. If there are none, nobody can be let in until something is
-    /// closed, and whoever knocks meanwhile waits.
+    /// Closes idle connections when the process can have no more descriptors. If there are none,
+    /// nobody can be let in until something is closed, and whoever knocks meanwhile waits.
     fn make_room_for_descriptors(&self) -> io::Result<Work> {
         let closed: Vec<_> = (0..CLOSED_AT_ONCE).map_while(|_| self.close_idlest(0)).collect();
         if closed.is_empty() {
@@ -364,7 +382,8 @@ impl Server {
         let seats = |users: &mut dyn Iterator<Item = u32>| self.desk.accounts.seats_of(users);
         let (connection, client) = self.lines.take_idlest(seats, has)?;
         let _ = epoll::delete(&self.epoll, &connection.socket);
-        let words = "the server closed this connection, which had no chunk, to make room; connect again";
+        let words =
+            "the server closed this connection, which had no chunk, to make room; connect again";
         farewell(connection.socket.as_fd(), 0, &Refusal::new(Errno::USERS, words));
         Some(client.peer)
     }
@@ -383,7 +402,8 @@ impl Server {
         }
     }
 
-    /// Gives a client its place. Where there is none, it waits for what its own user gives back, with a thread of that user's share.
+    /// Gives a client its place. Where there is none, it waits for what its own user gives back,
+    /// with a thread of that user's share.
     fn welcome(&self, socket: OwnedFd, turn: Turn) -> Work {
         if !self.desk.headroom.is_there() {
             farewell(socket.as_fd(), 0, &Refusal::no_memory());
@@ -391,7 +411,8 @@ impl Server {
         }
         let Ok(peer) = Peer::of(socket.as_fd()) else { return Work::Nothing };
         sys::refuse_descriptors(socket.as_fd());
-        // The smallest there is: then a line can be written to again when all that was written is read.
+        // The smallest there is: then a line can be written to again when all that was written is
+        // read.
         let _ = set_socket_send_buffer_size(&socket, 1);
         let uid = peer.uid;
         let event = match self.seat(&peer) {
@@ -429,7 +450,11 @@ impl Server {
 
     /// A client that has its place.
     fn admit(&self, socket: OwnedFd, peer: Peer, seat: Seat, turn: &Turn) -> Arc<Connection> {
-        self.lines.add(socket, Client { peer, lease: None, file: None, seat, asked: None }, turn.number())
+        self.lines.add(
+            socket,
+            Client { peer, lease: None, file: None, seat, asked: None },
+            turn.number(),
+        )
     }
 
     /// Serves one request of a connection.
@@ -441,21 +466,23 @@ impl Server {
         if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
             return Line::Over;
         }
-        let message = match client.asked.take().map_or_else(|| wire::receive(socket), |asked| Ok(*asked)) {
-            Ok(message) => message,
-            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
-                // Who is gone by now is no later event: who comes next finds its place free.
-                let line = self.wait_for(connection, WANTED);
-                return if polls(socket, PollFlags::RDHUP) { Line::Over } else { line };
-            }
-            Err(Lost::Malformed(wrong)) => {
-                self.refuse(client, socket, 0, &nonsense(wrong));
-                return Line::Over;
-            }
-            Err(_) => return Line::Over,
-        };
-        // A client that doesn't read what it is told is told nothing more until it does, and nobody waits for it. Where processes share
-        // a line, one that is killed may leave an answer unread, which the next one passes over.
+        let message =
+            match client.asked.take().map_or_else(|| wire::receive(socket), |asked| Ok(*asked)) {
+                Ok(message) => message,
+                Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
+                    // Who is gone by now is no later event: who comes next finds its place free.
+                    let line = self.wait_for(connection, WANTED);
+                    return if polls(socket, PollFlags::RDHUP) { Line::Over } else { line };
+                }
+                Err(Lost::Malformed(wrong)) => {
+                    self.refuse(client, socket, 0, &nonsense(wrong));
+                    return Line::Over;
+                }
+                Err(_) => return Line::Over,
+            };
+        // A client that doesn't read what it is told is told nothing more until it does, and nobody
+        // waits for it. Where processes share a line, one that is killed may leave an answer
+        // unread, which the next one passes over.
         if !polls(socket, PollFlags::OUT) {
             turn.gives_nothing_back();
             if !self.desk.headroom.is_there() {
@@ -480,19 +507,23 @@ impl Server {
         if let Err(refusal) = &reply {
             self.desk.refusals.log(&client.peer, refusal);
         }
-        // Whatever the client does when it has the answer is to be an event at once, in its place among others. Another thread that
-        // is woken by it waits for this one, which has the client.
+        // Whatever the client does when it has the answer is to be an event at once, in its place
+        // among others. Another thread that is woken by it waits for this one, which has the
+        // client.
         if self.wait_for(connection, WANTED) == Line::Over {
             return Line::Over;
         }
         let sent = match reply {
-            Err(refusal) => wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[]),
+            Err(refusal) => {
+                wire::send(socket, &Message::refusal(id, refusal.errno, &refusal.words), &[])
+            }
             Ok((answer, files)) => {
                 let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
                 wire::send(socket, &Message::answer(id, &answer), &descriptors)
             }
         };
-        // As one without memory, if that goes through: the kernel may have too many descriptors under way.
+        // As one without memory, if that goes through: the kernel may have too many descriptors
+        // under way.
         if let Err(error) = sent {
             let refusal = Refusal::new(error, format!("the answer could not be sent: {error}"));
             self.refuse(client, socket, id, &refusal);
@@ -518,7 +549,9 @@ impl Server {
     fn hang_up(&self, connection: &Connection) {
         self.lines.remove(connection.number);
         let _ = epoll::delete(&self.epoll, &connection.socket);
-        let Some(Client { lease, file, seat, peer, .. }) = connection.client.lock().take() else { return };
+        let Some(Client { lease, file, seat, peer, .. }) = connection.client.lock().take() else {
+            return;
+        };
         let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
         if let Err(lease) = lease.reclaim() {
             self.desk.behind.leave(lease, seat);
@@ -545,7 +578,8 @@ impl Server {
 /// What a connection is waited for.
 const WANTED: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
-/// The answer of `work`, if it doesn't panic. The panic hook reports it if it does; other clients are served on.
+/// The answer of `work`, if it doesn't panic. The panic hook reports it if it does; other clients
+/// are served on.
 fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(work));
     if done.is_err() {
@@ -560,7 +594,11 @@ fn log_closed(peer: &Peer) {
 }
 
 fn nonsense(wrong: Malformed) -> Refusal {
-    let errno = if matches!(wrong, Malformed::Version { .. }) { Errno::PROTONOSUPPORT } else { Errno::PROTO };
+    let errno = if matches!(wrong, Malformed::Version { .. }) {
+        Errno::PROTONOSUPPORT
+    } else {
+        Errno::PROTO
+    };
     Refusal::new(errno, wrong.to_string())
 }
 

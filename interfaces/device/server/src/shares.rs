@@ -23,7 +23,8 @@ impl<Work> Shares<Work> {
         Shares { most, users: Mutex::default() }
     }
 
-    /// The work, if it may begin. Otherwise it is put off until [`finish`](Self::finish) hands it out, and `put_off` is told of it.
+    /// The work, if it may begin. Otherwise it is put off until [`finish`](Self::finish) hands it
+    /// out, and `put_off` is told of it.
     pub(crate) fn begin(&self, uid: u32, work: Work, put_off: impl FnOnce(&Work)) -> Option<Work> {
         let users = &mut *self.users.lock();
         let share = users.entry(uid).or_insert(Share { under_way: 0, put_off: VecDeque::new() });
@@ -42,7 +43,8 @@ impl<Work> Shares<Work> {
         self.users.lock().get(&uid).map_or(0, |share| share.put_off.len())
     }
 
-    /// Ends what was begun for a user. What it had put off begins in its place, before anything new.
+    /// Ends what was begun for a user. What it had put off begins in its place, before anything
+    /// new.
     pub(crate) fn finish(&self, uid: u32) -> Option<Work> {
         let users = &mut *self.users.lock();
         let share = users.get_mut(&uid)?;
@@ -64,7 +66,10 @@ mod tests {
     #[test]
     fn a_user_has_its_share_and_no_more_whoever_else_is_served() {
         let shares = Shares::new(2);
-        assert_eq!([1, 2, 3, 4].map(|work| shares.begin(7, work, |_| ())), [Some(1), Some(2), None, None]);
+        assert_eq!(
+            [1, 2, 3, 4].map(|work| shares.begin(7, work, |_| ())),
+            [Some(1), Some(2), None, None]
+        );
         assert_eq!(shares.begin(8, 5, |_| ()), Some(5));
         assert_eq!([7, 8, 9].map(|uid| shares.put_off(uid)), [2, 0, 0]);
         assert_eq!(shares.finish(7), Some(3));

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 /// Ends whatever looks at it. Clones are handles to the same; once begun, it stays so.
 ///
-/// Its descriptor is readable from then on, so other doors of a host can wait for it beside what they wait for anyway.
+/// Its descriptor is readable from then on, so other doors of a host can wait for it beside what
+/// they wait for anyway.
 #[derive(Clone, Debug)]
 pub struct Shutdown(Arc<OwnedFd>);
 

@@ -23,7 +23,8 @@ pub(crate) struct Credentials {
 /// Reads a socket option of at most `value.len()` words of 32 bits; how many there were.
 fn read_words(socket: BorrowedFd<'_>, option: c_int, value: &mut [u32]) -> io::Result<usize> {
     let mut length = size_of_val(value) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `value`, and the length it wrote to `length`.
+    // SAFETY: the kernel writes at most `length` bytes to `value`, and the length it wrote to
+    // `length`.
     let answer = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -69,7 +70,8 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
     }
 }
 
-/// Has the kernel refuse descriptors that are sent to this socket. Older kernels can't; there, they are closed as they come.
+/// Has the kernel refuse descriptors that are sent to this socket. Older kernels can't; there, they
+/// are closed as they come.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) {
     let off: c_int = 0;
     // SAFETY: the kernel reads one `c_int` at the address of one.

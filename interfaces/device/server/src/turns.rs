@@ -1,20 +1,22 @@
 //! The order of events, which several threads serve at once.
 //!
-//! A client that closes a connection and asks on another means the second to find what the first gave back. The two are
-//! events one after the other, but two threads may serve them side by side. So each event is numbered as it is taken, and a request that
-//! would be refused waits until whatever came before it and gives something back is done, and looks again. What is put off keeps
+//! A client that closes a connection and asks on another means the second to find what the first
+//! gave back. The two are events one after the other, but two threads may serve them side by side.
+//! So each event is numbered as it is taken, and a request that would be refused waits until
+//! whatever came before it and gives something back is done, and looks again. What is put off keeps
 //! its number.
 //!
-//! An event that is stuck delays nobody for long: a request stops waiting for it when the event is older than [`PATIENCE`],
-//! and waits for no event that is put off behind the stuck requests of *another* user.
+//! An event that is stuck delays nobody for long: a request stops waiting for it when the event is
+//! older than [`PATIENCE`], and waits for no event that is put off behind the stuck requests of
+//! *another* user.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How old an event may be that a request waits for. Only an allocator that hangs takes longer, also on a machine that has other
-/// things to do.
+/// How old an event may be that a request waits for. Only an allocator that hangs takes longer,
+/// also on a machine that has other things to do.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -46,8 +48,9 @@ pub(crate) struct Turn {
 }
 
 impl Turns {
-    /// Takes an event by `take`, numbers it, and has `sort` say what is to be done. Others wait meanwhile, so that events are sorted in
-    /// the order in which they came. `sort` must not wait for anything: no other client is served until it returns.
+    /// Takes an event by `take`, numbers it, and has `sort` say what is to be done. Others wait
+    /// meanwhile, so that events are sorted in the order in which they came. `sort` must not wait
+    /// for anything: no other client is served until it returns.
     pub(crate) fn take<T, Work>(
         self: &Arc<Self>,
         take: impl FnOnce() -> T,
@@ -88,15 +91,16 @@ impl Turn {
         self.turns.done.notify_all();
     }
 
-    /// Waits until every event is done that came before this one, which is an event of user `uid`. See the module for the
-    /// events that it doesn't wait for.
+    /// Waits until every event is done that came before this one, which is an event of user `uid`.
+    /// See the module for the events that it doesn't wait for.
     pub(crate) fn wait_for_earlier(&self, uid: u32) {
         let mut under_way = self.turns.under_way.lock();
         loop {
             let now = Instant::now();
             let earlier = under_way.events.range(..self.number).map(|(_, event)| event);
             let matters = earlier.filter(|event| event.put_off.is_none_or(|user| user == uid));
-            let until = matters.map(|event| event.taken + PATIENCE).filter(|until| *until > now).min();
+            let until =
+                matters.map(|event| event.taken + PATIENCE).filter(|until| *until > now).min();
             let Some(until) = until else { return };
             self.turns.done.wait_until(&mut under_way, until);
         }

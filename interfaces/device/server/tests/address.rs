@@ -51,7 +51,10 @@ fn what_is_no_socket_is_left_alone() {
     assert!(matches!(server(&path).unwrap_err(), BindError::Occupied { .. }));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     assert!(matches!(server(dir.path()).unwrap_err(), BindError::Occupied { .. }));
-    assert!(matches!(server(&dir.path().join("none/there")).unwrap_err(), BindError::System { .. }));
+    assert!(matches!(
+        server(&dir.path().join("none/there")).unwrap_err(),
+        BindError::System { .. }
+    ));
     let long = dir.path().join("x".repeat(120));
     assert!(matches!(server(&long).unwrap_err(), BindError::System { .. }));
 }
@@ -60,8 +63,10 @@ fn what_is_no_socket_is_left_alone() {
 fn its_mode_is_as_it_was_said() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
-    for (address, mode) in [(Address::new(&path), 0o666), (Address::new(&path).mode(0o620), 0o620)] {
-        let _server = Server::bind(&address, Cma::new(), Limits::default(), Rules::default()).unwrap();
+    for (address, mode) in [(Address::new(&path), 0o666), (Address::new(&path).mode(0o620), 0o620)]
+    {
+        let _server =
+            Server::bind(&address, Cma::new(), Limits::default(), Rules::default()).unwrap();
         let file = std::fs::metadata(&path).unwrap();
         assert!(file.file_type().is_socket());
         assert_eq!(file.permissions().mode() & 0o777, mode);

@@ -19,7 +19,9 @@ fn memory_that_somebody_holds_stays_booked_and_charged_and_is_free_when_they_let
     let served = Served::by(with_memory(), "user-bytes=40M", "*=*");
     let held = left(&served, 32 * MIB);
     let client = served.client();
-    eventually("the chunk is left behind", || client.chunks().unwrap().iter().all(|chunk| chunk.left_behind));
+    eventually("the chunk is left behind", || {
+        client.chunks().unwrap().iter().all(|chunk| chunk.left_behind)
+    });
     assert_eq!(served.free_bytes("camera"), 32 * MIB);
     // It still is its user's, not to be had twice, and part of what the user may have.
     let refused = client.alloc("camera", None, 9 * MIB, 0).unwrap_err();
@@ -109,7 +111,8 @@ fn a_chunk_is_not_given_back_while_its_memory_is_held() {
 fn a_server_that_ends_frees_everything_and_takes_its_socket_away() {
     let served = Served::new(with_memory());
     let (cma, path) = (served.cma.clone(), served.path.clone());
-    let (_held, chunk) = (left(&served, MIB), served.client().alloc("camera", None, MIB, 0).unwrap());
+    let (_held, chunk) =
+        (left(&served, MIB), served.client().alloc("camera", None, MIB, 0).unwrap());
     let silent = served.line();
     served.end().unwrap();
     assert!(!path.exists());

@@ -9,7 +9,12 @@ use rustix::io::Errno;
 const FILE: u128 = 0x1234_5678_9abc_def0_0fed_cba9_8765_4321;
 
 fn alloc_file(file: u128, size: u64) -> Request<'static> {
-    Request::AllocFile { file, from: Source::Device { device: "camera", kind: "" }, size, alignment: 0 }
+    Request::AllocFile {
+        file,
+        from: Source::Device { device: "camera", kind: "" },
+        size,
+        alignment: 0,
+    }
 }
 
 /// The start of the chunk that is answered with, and how many descriptors came; or the errno.
@@ -39,7 +44,10 @@ fn every_connection_that_knows_the_number_gets_the_memory_and_no_other() {
     }
     drop(keeper);
     served.wait_until_free("camera", 64 * MIB);
-    assert_eq!(answer(&served.line(), &Request::ChunkOfFile { file: FILE, first: 0 }), Err(Errno::BADFD));
+    assert_eq!(
+        answer(&served.line(), &Request::ChunkOfFile { file: FILE, first: 0 }),
+        Err(Errno::BADFD)
+    );
 }
 
 #[test]

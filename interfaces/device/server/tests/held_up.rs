@@ -35,7 +35,8 @@ fn an_allocator_that_thinks_holds_up_who_asks_it_and_not_the_rest() {
 
 const SOCKET: &str = "CMA_TEST_SOCKET";
 
-/// What the process of the test below does: it serves with few descriptors. On its own it does nothing.
+/// What the process of the test below does: it serves with few descriptors. On its own it does
+/// nothing.
 #[test]
 fn part() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
@@ -61,7 +62,8 @@ fn a_server_without_descriptors_closes_idle_connections_and_serves_who_comes() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
-    let server = server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
+    let server =
+        server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
     let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let address = SocketAddrUnix::new(&socket).unwrap();
@@ -86,7 +88,8 @@ fn a_server_without_descriptors_lets_clients_wait_until_there_are_some() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
-    let server = server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
+    let server =
+        server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
     let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let address = SocketAddrUnix::new(&socket).unwrap();

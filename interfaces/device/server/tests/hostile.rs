@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 /// How often this process has that file open.
 fn times_open(path: &Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
-    links.filter(|link| std::fs::read_link(link.as_ref().unwrap().path()).is_ok_and(|to| to == path)).count()
+    links
+        .filter(|link| std::fs::read_link(link.as_ref().unwrap().path()).is_ok_and(|to| to == path))
+        .count()
 }
 
 /// Whether somebody else is served, at once.
@@ -24,7 +26,8 @@ fn others_are_served(served: &Served) {
     let mut chunk = served.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
     chunk[0] = 1;
     chunk.free().unwrap();
-    // A second is for a machine that has other things to do; who waits for somebody silent waits for ever.
+    // A second is for a machine that has other things to do; who waits for somebody silent waits
+    // for ever.
     assert!(asked.elapsed() < Duration::from_secs(5));
 }
 
@@ -100,7 +103,8 @@ fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
         let line = served.line();
         let message = Message::request(1, &request).unwrap();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let asked = (0..1000).take_while(|_| send(&line.0, message.as_bytes(), flags).is_ok()).count();
+        let asked =
+            (0..1000).take_while(|_| send(&line.0, message.as_bytes(), flags).is_ok()).count();
         assert!(asked < 1000, "the kernel keeps {asked} requests that nobody takes");
         others_are_served(&served);
         assert!(!line.is_gone());
@@ -113,7 +117,8 @@ fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
     served.wait_until_free("camera", 64 * MIB);
 }
 
-/// A thread waited a tenth of a second for each who did not read, which took half a minute here for who came behind them.
+/// A thread waited a tenth of a second for each who did not read, which took half a minute here for
+/// who came behind them.
 #[test]
 fn hundreds_who_ask_on_without_reading_delay_nobody() {
     let served = Served::new(with_memory());
@@ -146,8 +151,16 @@ fn the_silent_and_those_who_never_read_are_left_alone_and_harm_nobody() {
 }
 
 /// Sends a request with descriptors beside it; whether the kernel let it through.
-fn say_with(line: &Raw, request: &Request<'_>, descriptors: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-    cma_device_protocol::wire::send(line.0.as_fd(), &Message::request(1, request).unwrap(), descriptors)
+fn say_with(
+    line: &Raw,
+    request: &Request<'_>,
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    cma_device_protocol::wire::send(
+        line.0.as_fd(),
+        &Message::request(1, request).unwrap(),
+        descriptors,
+    )
 }
 
 #[test]
@@ -190,7 +203,8 @@ fn sockets_that_take_long_to_close_hold_up_nobody_else() {
         while send(&lingering, &[0; 1 << 16], SendFlags::NOSIGNAL).is_ok() {}
         let sent = say_with(&served.line(), &Request::Free, &[lingering.as_fd()]);
         if sent == Err(Errno::PERM) {
-            // Linux 6.16 and newer refuse them for the server. Before, the threads of this user's share are held up, and no more.
+            // Linux 6.16 and newer refuse them for the server. Before, the threads of this user's
+            // share are held up, and no more.
             linger(None);
             return others_are_served(&served);
         }
@@ -227,7 +241,8 @@ fn limits_hold_for_processes_and_are_told() {
         "{refused}"
     );
     drop(first);
-    let _two = [client.alloc("camera", None, 1, 0).unwrap(), client.alloc_from("ram", 1, 0).unwrap()];
+    let _two =
+        [client.alloc("camera", None, 1, 0).unwrap(), client.alloc_from("ram", 1, 0).unwrap()];
     let refused = client.alloc("camera", None, 1, 0).unwrap_err();
     assert!(refused.to_string().ends_with("opened have all 2 chunks of one process"), "{refused}");
 }

@@ -49,7 +49,8 @@ fn a_page_that_a_client_gave_back_to_the_pool_is_put_right() {
     assert_eq!(free(POOL), 6);
 }
 
-/// One that kept a page in a pipe put the whole region out of use, or saw what the next client wrote.
+/// One that kept a page in a pipe put the whole region out of use, or saw what the next client
+/// wrote.
 #[test]
 fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_served() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
@@ -98,8 +99,9 @@ fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_t
     drop((window, file));
     served.wait_until_free("camera", HUGE);
     let client = served.client();
-    let errno =
-        client.alloc_from("a", HUGE, 0).and_then(|chunk| chunk.map().map_err(|refused| refused.error));
+    let errno = client
+        .alloc_from("a", HUGE, 0)
+        .and_then(|chunk| chunk.map().map_err(|refused| refused.error));
     assert!(errno.is_err(), "the one page of the region is lost");
     let chunk = client.alloc_from("a,b", HUGE, 0).unwrap();
     assert_ne!(chunk.start(), start);

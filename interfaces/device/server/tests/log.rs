@@ -49,7 +49,8 @@ impl Subscriber for Keeps {
 #[test]
 fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
     let _ = tracing::subscriber::set_global_default(Keeps);
-    let served = Served::by(with_memory(), "user-bytes=1M,user-connections=2", "secret=uid:4000000000;*=*");
+    let served =
+        Served::by(with_memory(), "user-bytes=1M,user-connections=2", "secret=uid:4000000000;*=*");
     let line = served.line();
     for device in ["secret", "camera", "camera"] {
         line.ask(1, &alloc(device, if device == "secret" { 4096 } else { 2 * MIB }));
@@ -72,7 +73,9 @@ fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
     );
     let lines = refused();
     assert!(lines.iter().all(|line| line.contains(&who)), "{lines:?} without {who}");
-    for words in ["have memory of secret", "2M more are too much", "too small", "a message has 512 bytes"] {
+    for words in
+        ["have memory of secret", "2M more are too much", "too small", "a message has 512 bytes"]
+    {
         assert!(lines.iter().any(|line| line.contains(words)), "{lines:?} without {words}");
     }
     let line = served.line();

@@ -52,10 +52,12 @@ fn two_users_with_all_connections_and_no_chunk_lock_nobody_out() {
     with_chunk[0].ask(1, &alloc("camera", MIB));
     with_chunk[0].hear_with().unwrap();
     let silent = [served.lines_of(1001, 19), served.lines_of(1002, 20)];
-    let others: Vec<Raw> = [0, 1003, 1004, 0, 1003].iter().flat_map(|uid| served.lines_of(*uid, 4)).collect();
+    let others: Vec<Raw> =
+        [0, 1003, 1004, 0, 1003].iter().flat_map(|uid| served.lines_of(*uid, 4)).collect();
     assert!(others.iter().all(is_served));
     assert!(!with_chunk[0].is_gone());
-    // Each of the two lost those that were silent for longest. The last ones of the second found no place.
+    // Each of the two lost those that were silent for longest. The last ones of the second found no
+    // place.
     for lines in &silent {
         let closed = lines.iter().take_while(|line| line.is_gone()).count();
         assert!((1..=15).contains(&closed), "{closed}");
@@ -74,7 +76,8 @@ fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
     let served = Served::by(with_memory(), "user-connections=20,connections=40", "*=*");
     // One that finds no place is closed already.
     let say = |line: &Raw, request: &Request<'_>| {
-        let _ = send(&line.0, Message::request(1, request).unwrap().as_bytes(), SendFlags::NOSIGNAL);
+        let _ =
+            send(&line.0, Message::request(1, request).unwrap().as_bytes(), SendFlags::NOSIGNAL);
     };
     let silent: Vec<Raw> = [1001, 1002].iter().flat_map(|uid| served.lines_of(*uid, 20)).collect();
     // One request is answered, one waits until the answer is read, and others stay unread.

@@ -16,18 +16,21 @@ use std::process::{Command, Stdio};
 const SOCKET: &str = "CMA_TEST_SOCKET";
 const LINES: usize = 3000;
 
-/// What the process of the test below does: it serves with little memory. On its own it does nothing.
+/// What the process of the test below does: it serves with little memory. On its own it does
+/// nothing.
 #[test]
 fn part() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
-    let limits = format!("connections={LINES},user-connections={LINES},chunks={LINES},user-chunks={LINES}");
+    let limits =
+        format!("connections={LINES},user-connections={LINES},chunks={LINES},user-chunks={LINES}");
     let (cma, limits) = (with_map("ram=64M", "bare=bare;*=ram"), Limits::parse(&limits).unwrap());
     let server = Server::bind(&Address::new(&socket), cma, limits, Rules::default()).unwrap();
     let shutdown = Shutdown::new().unwrap();
     std::thread::scope(|threads| {
         let server = threads.spawn(|| server.run(&shutdown));
         // Until it has the threads that it keeps.
-        let client = || Client::connect(&socket).and_then(|client| client.alloc("bare", None, 4096, 0));
+        let client =
+            || Client::connect(&socket).and_then(|client| client.alloc("bare", None, 4096, 0));
         eventually("it serves", || client().is_ok());
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
@@ -66,12 +69,16 @@ fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
         }
         lines.push(line);
     }
-    eventually("all are answered", || lines.iter().all(|line| line.is_spoken_to() || line.is_gone()));
+    eventually("all are answered", || {
+        lines.iter().all(|line| line.is_spoken_to() || line.is_gone())
+    });
     let refused = lines.iter().filter(|line| line.is_gone()).count();
     assert!(server.try_wait().unwrap().is_none());
     assert!(refused > 0, "there was memory for all");
     drop(lines);
-    let client = || Client::connect(&socket).and_then(|client| client.alloc("camera", None, 4096, 0)?.free());
+    let client = || {
+        Client::connect(&socket).and_then(|client| client.alloc("camera", None, 4096, 0)?.free())
+    };
     eventually("the server serves again", || client().is_ok());
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());

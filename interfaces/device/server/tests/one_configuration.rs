@@ -11,7 +11,8 @@ use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
-/// Memory in pieces of 64 KiB for region `pieces`, and ordinary memory for others, at other addresses.
+/// Memory in pieces of 64 KiB for region `pieces`, and ordinary memory for others, at other
+/// addresses.
 struct Both(Memfd, Pieced);
 
 impl Reserver for Both {
@@ -36,15 +37,17 @@ fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
         let client = Client::connect(&served.path).unwrap();
         for i in 0..1500 {
             let size = 1 + (i * 37 + n) % 20 * 4096;
-            let chunk =
-                client.alloc("camera", None, size, 0).unwrap_or_else(|error| panic!("{size}: {error}"));
+            let chunk = client
+                .alloc("camera", None, size, 0)
+                .unwrap_or_else(|error| panic!("{size}: {error}"));
             let mapped = chunk.map().unwrap_or_else(|refused| panic!("{size}: {}", refused.error));
             assert!(mapped.len() as u64 >= size);
         }
     };
     std::thread::scope(|threads| {
         threads.spawn(|| {
-            let maps = ["*=pages", "*=pieces", "*=pieces,pages"].map(|map| Map::parse(map).unwrap());
+            let maps =
+                ["*=pages", "*=pieces", "*=pieces,pages"].map(|map| Map::parse(map).unwrap());
             while !over.load(Ordering::Relaxed) {
                 for map in &maps {
                     served.cma.set_map(map.clone());
@@ -57,7 +60,9 @@ fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
         assert!(ends.iter().all(Result::is_ok));
     });
     for region in ["pages", "pieces"] {
-        common::eventually("all is free", || served.cma.info_about(region).unwrap().free_bytes == 32 * MIB);
+        common::eventually("all is free", || {
+            served.cma.info_about(region).unwrap().free_bytes == 32 * MIB
+        });
     }
 }
 

@@ -79,7 +79,8 @@ fn a_subscriber_that_panics_at_every_line_ends_nothing() {
         "connections=20,user-connections=20",
         "camera,bare=*;secret=uid:4000000000",
     );
-    // Each connection, each refusal and each connection that is closed writes a line, and so does what is left behind.
+    // Each connection, each refusal and each connection that is closed writes a line, and so does
+    // what is left behind.
     let first = served.line();
     for n in 0..40 {
         let line = served.line();
@@ -103,7 +104,8 @@ fn a_subscriber_that_panics_at_every_line_ends_nothing() {
 fn a_panic_while_a_client_is_served_closes_its_connection_and_frees_its_chunk() {
     let cma = framework("faulty=16M", "bare=bare;*=faulty", &mut Faulty(banks()));
     let choice = cma_framework::AllocatorChoice::Default;
-    cma.region_register(Some("bare"), DmaAddr::new(common::BASE + (1 << 37)), 16 * MIB, choice).unwrap();
+    cma.region_register(Some("bare"), DmaAddr::new(common::BASE + (1 << 37)), 16 * MIB, choice)
+        .unwrap();
     let served = Served::new(cma);
     let other = served.line();
     // More often than there are threads.

@@ -93,9 +93,13 @@ fn information_is_the_frameworks() {
     let served = Served::new(with_memory());
     let client = served.client();
     let _chunk = client.alloc_from("ram;rest", MIB, 0).unwrap();
-    let (there, here) = (client.info("camera", None).unwrap(), served.cma.info("camera", None).unwrap());
+    let (there, here) =
+        (client.info("camera", None).unwrap(), served.cma.info("camera", None).unwrap());
     assert_eq!((there.total_bytes, there.free_bytes), (64 * MIB, 63 * MIB));
-    assert_eq!((there.first_page, there.span_pages), (here.span.first_page(), here.span.pages().get()));
+    assert_eq!(
+        (there.first_page, there.span_pages),
+        (here.span.first_page(), here.span.pages().get())
+    );
     assert_eq!((there.regions, there.granule_bytes), (1, 4096));
     assert_eq!(client.info_about("ram,bare").unwrap().regions, 2);
 }
@@ -104,7 +108,8 @@ fn information_is_the_frameworks() {
 fn a_user_sees_its_chunks() {
     let served = Served::new(with_memory());
     let client = served.client();
-    let chunks: Vec<_> = (1..=40).map(|n| client.alloc("camera", None, n * 4096, 0).unwrap()).collect();
+    let chunks: Vec<_> =
+        (1..=40).map(|n| client.alloc("camera", None, n * 4096, 0).unwrap()).collect();
     let listed = client.chunks().unwrap();
     assert_eq!(listed.len(), 40);
     for (chunk, listed) in chunks.iter().zip(&listed) {
@@ -159,7 +164,10 @@ fn the_books_name_the_process_that_has_a_chunk() {
     let owners = cma.owners(&cma.regions()[0]).unwrap();
     let [owner] = &owners[..] else { panic!("{owners:?}") };
     let process = owner.process.as_ref().unwrap();
-    assert_eq!((process.uid, process.pid), (rustix::process::getuid().as_raw(), std::process::id()));
+    assert_eq!(
+        (process.uid, process.pid),
+        (rustix::process::getuid().as_raw(), std::process::id())
+    );
     let name = std::fs::read_to_string("/proc/self/comm").unwrap();
     assert_eq!(&*process.name, name.trim_end());
     assert_eq!(owner.device, Some(("camera".into(), "frame".into())));

@@ -1,4 +1,5 @@
-//! A thousand clients, each a process of its own, killed while they connect, allocate, write, read or give back.
+//! A thousand clients, each a process of its own, killed while they connect, allocate, write, read
+//! or give back.
 
 mod common;
 #[path = "../../../../cma-memory/tests/machine/mod.rs"]
@@ -60,9 +61,13 @@ fn process(part: &str, number: u64, socket: &Path, memory: &str) -> Command {
 fn serve() {
     let socket = std::env::var_os(SOCKET).unwrap();
     let limits = Limits::parse("chunks=4,connections=400,user-connections=400").unwrap();
-    let cma =
-        if std::env::var(MEMORY).as_deref() == Ok("hugetlb") { with_huge_pages() } else { with_memory() };
-    let server = Server::bind(&Address::new(&socket), cma.clone(), limits, Rules::default()).unwrap();
+    let cma = if std::env::var(MEMORY).as_deref() == Ok("hugetlb") {
+        with_huge_pages()
+    } else {
+        with_memory()
+    };
+    let server =
+        Server::bind(&Address::new(&socket), cma.clone(), limits, Rules::default()).unwrap();
     let shutdown = Shutdown::new().unwrap();
     std::thread::scope(|threads| {
         let server = threads.spawn(|| server.run(&shutdown));
@@ -85,7 +90,8 @@ impl Dice {
     }
 }
 
-/// Asks for chunks, looks at them, writes to them and gives them back, until it is killed, or sees anything that is not its own.
+/// Asks for chunks, looks at them, writes to them and gives them back, until it is killed, or sees
+/// anything that is not its own.
 fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
     let mut dice = Dice(number);
     let pattern = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
@@ -95,7 +101,11 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
         let size = 4096 << dice.below(8);
         let chunk = match client.alloc("camera", Some("frame"), size, 4096 << dice.below(5)) {
             // The others have it all.
-            Err(Error::Refused { errno, .. }) if Errno::from_raw_os_error(errno) == Errno::NOMEM => continue,
+            Err(Error::Refused { errno, .. })
+                if Errno::from_raw_os_error(errno) == Errno::NOMEM =>
+            {
+                continue;
+            }
             answer => answer?,
         };
         let mut mapped = chunk.map()?;
@@ -144,7 +154,8 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
         while running.len() < AT_ONCE
             && let Some(number) = numbers.next()
         {
-            let child = process("client", number, socket, memory).stderr(Stdio::piped()).spawn().unwrap();
+            let child =
+                process("client", number, socket, memory).stderr(Stdio::piped()).spawn().unwrap();
             running.push((child, Instant::now() + Duration::from_micros(dice.below(200_000))));
         }
         let now = Instant::now();
@@ -195,7 +206,8 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     assert!(!socket.exists());
 }
 
-/// A process that is just starting has all descriptors of this one for a moment, and with them huge pages that the other test counts.
+/// A process that is just starting has all descriptors of this one for a moment, and with them huge
+/// pages that the other test counts.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]

@@ -38,7 +38,8 @@ fn reading_from_the_start_again_sees_what_has_changed() {
 #[test]
 fn the_write_that_is_at_fault_gets_the_error_and_the_next_is_a_text_of_its_own() {
     let Some(mut served) = Served::start() else { return };
-    let mut file = File::options().read(true).write(true).truncate(true).open(served.path("map")).unwrap();
+    let mut file =
+        File::options().read(true).write(true).truncate(true).open(served.path("map")).unwrap();
     file.write_all(b"cam=b\n").unwrap();
     assert_eq!(served.map(), "cam=b");
     assert_eq!(file.write(b"cam==b\n").unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -65,7 +66,11 @@ fn a_text_too_long_for_an_attribute_is_refused_whole() {
             let mut moved = vec![b';'; offset];
             moved.extend(&text);
             let mut file = File::options().write(true).open(served.path("map")).unwrap();
-            assert_eq!(file.write(&moved[offset..]).unwrap_err().kind(), ErrorKind::FileTooLarge, "{bytes}");
+            assert_eq!(
+                file.write(&moved[offset..]).unwrap_err().kind(),
+                ErrorKind::FileTooLarge,
+                "{bytes}"
+            );
         }
     }
     assert_eq!(served.map(), before);
@@ -152,7 +157,10 @@ fn who_reads_when_the_server_is_killed_is_let_go() {
     let reader = thread::spawn(move || fs::read_to_string(slow));
     served.kill();
     let error = reader.join().unwrap().unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted), "{error}");
+    assert!(
+        matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted),
+        "{error}"
+    );
 }
 
 #[test]

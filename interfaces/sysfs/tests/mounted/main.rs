@@ -1,4 +1,5 @@
-//! What the mounted tree guarantees, tried on real mounts. Where this system gives none, each test says so and ends.
+//! What the mounted tree guarantees, tried on real mounts. Where this system gives none, each test
+//! says so and ends.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -38,7 +39,8 @@ fn framework() -> Cma {
     cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
     for (n, name) in ["a", "b"].into_iter().enumerate() {
         let start = DmaAddr::new(BASE + n as u64 * 16 * MIB);
-        cma.region_register(Some(name), start, 16 * MIB, AllocatorChoice::named("best-fit")).unwrap();
+        cma.region_register(Some(name), start, 16 * MIB, AllocatorChoice::named("best-fit"))
+            .unwrap();
     }
     cma.set_map(Map::parse("cam=a;*=a,b").unwrap());
     for region in cma.regions() {
@@ -64,7 +66,8 @@ fn can_mount() -> bool {
     false
 }
 
-/// Says that a test shows nothing here, past the test runner, which keeps what passing tests print to itself.
+/// Says that a test shows nothing here, past the test runner, which keeps what passing tests print
+/// to itself.
 fn skipped(why: &str) {
     let mut unkept = std::io::stderr();
     writeln!(unkept, "skipped: {why}").unwrap();

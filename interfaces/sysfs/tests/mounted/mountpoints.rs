@@ -20,7 +20,8 @@ fn refused(path: &Path) -> MountError {
 fn die_on(path: &Path, source: &str) -> bool {
     let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
-    let mounted = mount(source, path, "fuse", MountFlags::empty(), &*CString::new(options).unwrap());
+    let mounted =
+        mount(source, path, "fuse", MountFlags::empty(), &*CString::new(options).unwrap());
     if let Err(error) = &mounted {
         skipped(&format!("no mount can be left behind here: {error}"));
     }

@@ -3,7 +3,8 @@
 use super::{Mounted, mounted};
 use std::process::Command;
 
-/// Runs `script` in the mounted folder. The answer is what it wrote to standard output and standard error, and its exit status.
+/// Runs `script` in the mounted folder. The answer is what it wrote to standard output and standard
+/// error, and its exit status.
 fn sh(mounted: &Mounted, script: &str) -> (String, i32) {
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {script}")])

@@ -1,9 +1,11 @@
-//! A server in a process of its own: this test program, started again. A process that is its own client can be
-//! caught in it when it is killed: its open files keep the connection alive that nobody answers on.
+//! A server in a process of its own: this test program, started again. A process that is its own
+//! client can be caught in it when it is killed: its open files keep the connection alive that
+//! nobody answers on.
 
 use super::{BASE, MIB, can_mount, folder, framework};
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
+    Tag,
 };
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
@@ -80,7 +82,9 @@ impl Served {
     fn answer(&mut self) -> String {
         // The test runner has its say in between.
         let mut lines = self.answers.by_ref().lines().map(Result::unwrap);
-        lines.find_map(|line| line.strip_prefix("> ").map(str::to_string)).expect("the server answers")
+        lines
+            .find_map(|line| line.strip_prefix("> ").map(str::to_string))
+            .expect("the server answers")
     }
 }
 

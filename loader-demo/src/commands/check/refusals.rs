@@ -1,11 +1,12 @@
-//! What allocators say against the regions that would be theirs: each is tried on the place that its region would get.
+//! What allocators say against the regions that would be theirs: each is tried on the place that
+//! its region would get.
 
 use cma_framework::config::{ParsedRegion, Platform, Span};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, DmaAddr, EarlyHandle, PageRange, Pages, Plugin};
 
-/// The most pages that an allocator is tried on without memory for them: the size may be a slip, and an allocator's books
-/// grow with it.
+/// The most pages that an allocator is tried on without memory for them: the size may be a slip,
+/// and an allocator's books grow with it.
 const FICTITIOUS: Pages = Pages::new(1 << 14);
 
 /// An allocator's refusal of a region.
@@ -18,7 +19,8 @@ pub(super) struct Refusal {
     pub(super) span: Span,
 }
 
-/// Tries an allocator of `plugins` on each of the regions `parsed` from `text`: the one that it names, or the first.
+/// Tries an allocator of `plugins` on each of the regions `parsed` from `text`: the one that it
+/// names, or the first.
 pub(super) fn refusals(
     text: &str,
     parsed: &[ParsedRegion<'_>],

@@ -22,7 +22,8 @@ pub(super) struct Asks {
     pub(super) camera: Vec<Ask>,
 }
 
-/// What a codec needs: its type of memory, what for, size and alignment. The frame is 1920 x 1088 in NV12.
+/// What a codec needs: its type of memory, what for, size and alignment. The frame is 1920 x 1088
+/// in NV12.
 const CODEC: [(&str, &str, u64, u64); 4] = [
     ("f", "firmware", 512 * KIB, 128 * KIB),
     ("a", "frame, 1080p", 3_133_440, 64 * KIB),
@@ -34,10 +35,12 @@ const CODEC: [(&str, &str, u64, u64); 4] = [
 const CAMERA: [(&str, u64, u64); 2] =
     [("preview, 720p", 1_382_400, 64 * KIB), ("preview, 720p", 1_382_400, 64 * KIB)];
 
-/// The requests of a codec and a camera that `map` has rules for. If it has none for any that we know, its own first and last
-/// patterns say who asks.
+/// The requests of a codec and a camera that `map` has rules for. If it has none for any that we
+/// know, its own first and last patterns say who asks.
 pub(super) fn asks(map: &Map) -> Asks {
-    let serves = |device: &str, kind: Option<&str>| map.regions_for(device, kind.unwrap_or(COMMON)).is_some();
+    let serves = |device: &str, kind: Option<&str>| {
+        map.regions_for(device, kind.unwrap_or(COMMON)).is_some()
+    };
     let own = devices(map);
     let (device, kind, typed) = if CODEC.iter().all(|(kind, ..)| serves("s3c-mfc5", Some(kind))) {
         ("s3c-mfc5", None, true)
@@ -88,14 +91,19 @@ mod tests {
     fn unserved(map: &Map) -> Vec<Ask> {
         let Asks { codec, camera } = asks(map);
         let all = codec.into_iter().chain(camera);
-        all.filter(|ask| map.regions_for(&ask.device, ask.kind.as_deref().unwrap_or(COMMON)).is_none())
-            .collect()
+        all.filter(|ask| {
+            map.regions_for(&ask.device, ask.kind.as_deref().unwrap_or(COMMON)).is_none()
+        })
+        .collect()
     }
 
     #[test]
     fn every_board_has_a_rule_for_all_that_is_asked() {
-        let boards: [&Platform; 3] =
-            [&cma_platform_aquila::PLATFORM, &cma_platform_goni::PLATFORM, &cma_platform_galaxy_s2::PLATFORM];
+        let boards: [&Platform; 3] = [
+            &cma_platform_aquila::PLATFORM,
+            &cma_platform_goni::PLATFORM,
+            &cma_platform_galaxy_s2::PLATFORM,
+        ];
         for board in boards {
             assert_eq!(unserved(&board.parsed_map().unwrap()), [], "{}", board.name);
         }

@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Watches the folders that somebody has named: what lies where the program lies is the installation's.
+/// Watches the folders that somebody has named: what lies where the program lies is the
+/// installation's.
 pub(super) fn watch(options: &Options) -> io::Result<(Vec<PathBuf>, Arrivals)> {
     let searched = SearchPath::from_environment(&options.plugin_dir);
     let named = searched.folders().filter(|(_, origin)| *origin != Origin::Executable);
@@ -68,11 +69,13 @@ fn put_in_force(cma: &Cma, file: &Path, plugin: Plugin) {
     match cma.allocator_replace(plugin) {
         Err(error) => Notice::warning(&format!("{path}: {error}")).report(),
         Ok(Replacement { replaced, taken_over, kept, attachments }) => {
-            let replaced = replaced.map(|old| format!(", in place of {}", old.version())).unwrap_or_default();
+            let replaced =
+                replaced.map(|old| format!(", in place of {}", old.version())).unwrap_or_default();
             let serves = counted(taken_over.len() + attachments.attached.len(), "region");
             tracing::info!("{path}: allocator {name} {version}{replaced}: it serves {serves} now");
             for (region, error) in kept {
-                let message = format!("region {region} keeps the older build of \"{name}\": {error}");
+                let message =
+                    format!("region {region} keeps the older build of \"{name}\": {error}");
                 Notice::warning(&message).report();
             }
             for (region, reason) in attachments.failed {

@@ -1,4 +1,5 @@
-//! The door for processes that want chunks: a socket, served by threads of its own until it is closed.
+//! The door for processes that want chunks: a socket, served by threads of its own until it is
+//! closed.
 
 use crate::failure::Failure;
 use crate::notice::{Notice, Place};
@@ -26,8 +27,11 @@ impl Device {
             move |error| Failure::Access(place, error)
         };
         let limits = Limits::parse(&how.limits).map_err(misread("--limits"))?;
-        let rules =
-            how.rules.as_deref().map_or(Ok(Rules::default()), Rules::parse).map_err(misread("--rules"))?;
+        let rules = how
+            .rules
+            .as_deref()
+            .map_or(Ok(Rules::default()), Rules::parse)
+            .map_err(misread("--rules"))?;
         if how.rules.as_deref().is_some_and(|rules| rules.trim().is_empty()) {
             Notice::warning("--rules is empty, so nobody may ask for anything").report();
         }

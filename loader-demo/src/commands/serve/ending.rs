@@ -47,7 +47,9 @@ impl Ending {
             for signal in signals.forever() {
                 match signal {
                     SIGINT | SIGTERM if by_signal.send(Cause::Signal).is_err() => return,
-                    SIGHUP => tracing::info!("SIGHUP ignored: there is no configuration file to read again"),
+                    SIGHUP => tracing::info!(
+                        "SIGHUP ignored: there is no configuration file to read again"
+                    ),
                     _ => {}
                 }
             }
@@ -58,7 +60,8 @@ impl Ending {
                 // Nobody receives it when the server has begun to end by itself.
                 let _ = tell.send(());
                 let deadline = Instant::now() + PATIENCE;
-                let next = || begun.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+                let next =
+                    || begun.recv_timeout(deadline.saturating_duration_since(Instant::now()));
                 let again = iter::repeat_with(next).find(|cause| *cause != Ok(Cause::Server));
                 end_anyway(again.is_some_and(|cause| cause.is_ok()), &removed);
             }

@@ -135,7 +135,8 @@ fn word(text: &str) -> (&str, &str) {
     (word, rest.trim_start())
 }
 
-/// A list of words separated by commas, with white space beside them if one likes, and what follows it.
+/// A list of words separated by commas, with white space beside them if one likes, and what follows
+/// it.
 fn list(text: &str) -> (&str, &str) {
     let mut end = 0;
     loop {
@@ -178,7 +179,9 @@ fn amount(text: &str, expected: &'static str) -> Result<Amount, Mistake> {
 fn number<'a>(text: &'a str, what: &'static str) -> Result<(u64, &'a str), Mistake> {
     match config::parse_size(text) {
         Ok((value, taken)) => Ok((value, text[taken..].trim_start())),
-        Err((mistake, _)) => Err(Mistake::Number { what, found: word(text).0.to_string(), mistake }),
+        Err((mistake, _)) => {
+            Err(Mistake::Number { what, found: word(text).0.to_string(), mistake })
+        }
     }
 }
 

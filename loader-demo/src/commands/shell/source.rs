@@ -9,7 +9,12 @@ pub(super) trait Source {
     /// A live chunk in its hands.
     type Chunk;
 
-    fn alloc(&self, device: &str, kind: Option<&str>, amount: &Amount) -> Result<Self::Chunk, String>;
+    fn alloc(
+        &self,
+        device: &str,
+        kind: Option<&str>,
+        amount: &Amount,
+    ) -> Result<Self::Chunk, String>;
     fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<Self::Chunk, String>;
     fn free(&self, chunk: Self::Chunk) -> Result<(), String>;
     /// Its size in bytes, and its start.
@@ -52,12 +57,19 @@ fn told(error: &AllocError) -> String {
 impl Source for Client {
     type Chunk = RemoteChunk;
 
-    fn alloc(&self, device: &str, kind: Option<&str>, amount: &Amount) -> Result<RemoteChunk, String> {
-        Client::alloc(self, device, kind, amount.size, amount.alignment).map_err(|error| told_by(&error))
+    fn alloc(
+        &self,
+        device: &str,
+        kind: Option<&str>,
+        amount: &Amount,
+    ) -> Result<RemoteChunk, String> {
+        Client::alloc(self, device, kind, amount.size, amount.alignment)
+            .map_err(|error| told_by(&error))
     }
 
     fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<RemoteChunk, String> {
-        Client::alloc_from(self, regions, amount.size, amount.alignment).map_err(|error| told_by(&error))
+        Client::alloc_from(self, regions, amount.size, amount.alignment)
+            .map_err(|error| told_by(&error))
     }
 
     fn free(&self, chunk: RemoteChunk) -> Result<(), String> {

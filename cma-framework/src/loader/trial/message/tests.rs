@@ -29,7 +29,8 @@ fn an_order_from_somebody_who_has_connected_to_this_program_is_none() {
     assert_eq!(Order::waiting(&theirs), Some(order));
     let folder = tempfile::tempdir().unwrap();
     let by_path = SocketAddr::from_pathname(folder.path().join("socket")).unwrap();
-    let by_name = SocketAddr::from_abstract_name(folder.path().as_os_str().as_encoded_bytes()).unwrap();
+    let by_name =
+        SocketAddr::from_abstract_name(folder.path().as_os_str().as_encoded_bytes()).unwrap();
     for address in [by_path, by_name] {
         let listener = UnixListener::bind_addr(&address).unwrap();
         let stranger = UnixStream::connect_addr(&address).unwrap();
@@ -50,7 +51,8 @@ fn a_verdict_is_read_back_in_the_same_words() {
         LoadFailure::AbortsOnPanic,
         LoadFailure::Declined("not today".to_string()),
     ] {
-        let words = |reason: &LoadFailure| [reason.kind(), &reason.to_string(), reason.remedy()].join("|");
+        let words =
+            |reason: &LoadFailure| [reason.kind(), &reason.to_string(), reason.remedy()].join("|");
         let expected = words(&reason);
         match Verdict::from_bytes(&Verdict::Refused(reason).to_bytes(), limit) {
             Ok(Verdict::Refused(read)) => assert_eq!(words(&read), expected),

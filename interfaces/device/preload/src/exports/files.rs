@@ -28,7 +28,11 @@ unsafe fn flags_of(mode: *const c_char) -> c_int {
     access | makes | has(b'x', libc::O_EXCL) | has(b'e', libc::O_CLOEXEC)
 }
 
-unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+unsafe fn fopen_any(
+    which: &real::Real,
+    path: *const c_char,
+    mode: *const c_char,
+) -> *mut libc::FILE {
     // SAFETY: the caller's mode.
     let flags = unsafe { flags_of(mode) };
     let makes = flags & libc::O_CREAT != 0;
@@ -42,7 +46,8 @@ unsafe fn fopen_any(which: &real::Real, path: *const c_char, mode: *const c_char
         }
         let why = last_errno();
         // SAFETY: that is what the kernel says when it has read the path.
-        match says_there_is_none(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten() {
+        match says_there_is_none(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten()
+        {
             Some(Found::Device) => {}
             found => {
                 let is_folder = found.is_some() && server::is_there();
@@ -78,7 +83,8 @@ unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) ->
     unsafe { fopen_any(&real::FOPEN64, path, mode) }
 }
 
-/// The file becomes one of something that is always there, which sets all of it up, and then what is behind its descriptor is changed.
+/// The file becomes one of something that is always there, which sets all of it up, and then what
+/// is behind its descriptor is changed.
 unsafe fn freopen_any(
     which: &real::Real,
     path: *const c_char,
@@ -95,7 +101,8 @@ unsafe fn freopen_any(
     let open = open_device(flags);
     if open < 0 {
         let why = last_errno();
-        // SAFETY: the caller's file and mode. Nothing has no name, so this fails, and the file is closed as by any other that fails.
+        // SAFETY: the caller's file and mode. Nothing has no name, so this fails, and the file is
+        // closed as by any other that fails.
         unsafe { real::freopen(which, c"".as_ptr(), mode, file) };
         set_errno(why);
         return null_mut();

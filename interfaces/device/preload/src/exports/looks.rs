@@ -1,8 +1,8 @@
-//! Looking before one opens: `access` in all its forms, attributes, of which there are none (`ls -l` asks for them), and what only
-//! other kinds of file have.
+//! Looking before one opens: `access` in all its forms, attributes, of which there are none (`ls
+//! -l` asks for them), and what only other kinds of file have.
 //!
-//! What one may do with the device is asked of the server's socket, whose permissions decide who can open it: who may write to it may read
-//! and write the device.
+//! What one may do with the device is asked of the server's socket, whose permissions decide who
+//! can open it: who may write to it may read and write the device.
 
 use super::{failed, find, last_errno, says_there_is_none};
 use crate::path::Found;
@@ -10,8 +10,8 @@ use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno stays what it was, or is `ENOTDIR` for the
-/// device as a folder.
+/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno
+/// stays what it was, or is `ENOTDIR` for the device as a folder.
 ///
 /// # Safety
 ///
@@ -41,7 +41,9 @@ unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c
     }
     let wanted = if wanted == libc::F_OK { libc::F_OK } else { libc::W_OK };
     // SAFETY: the server's path ends with a zero.
-    unsafe { real::faccessat(libc::AT_FDCWD, server::path().as_ptr(), wanted, flags & libc::AT_EACCESS) }
+    unsafe {
+        real::faccessat(libc::AT_FDCWD, server::path().as_ptr(), wanted, flags & libc::AT_EACCESS)
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -96,11 +98,19 @@ attributes! {
 /// The device is no symbolic link.
 unsafe fn readlink_in(folder: c_int, path: *const c_char, looked: isize) -> isize {
     // SAFETY: it has failed.
-    if looked < 0 && unsafe { is_at_device(folder, path) } { failed(Errno::INVAL) as isize } else { looked }
+    if looked < 0 && unsafe { is_at_device(folder, path) } {
+        failed(Errno::INVAL) as isize
+    } else {
+        looked
+    }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn readlink(path: *const c_char, target: *mut c_char, room: usize) -> isize {
+unsafe extern "C-unwind" fn readlink(
+    path: *const c_char,
+    target: *mut c_char,
+    room: usize,
+) -> isize {
     // SAFETY: the caller's arguments, as they are.
     unsafe { readlinkat(libc::AT_FDCWD, path, target, room) }
 }
@@ -146,7 +156,11 @@ unsafe extern "C-unwind" fn __readlinkat_chk(
 /// Nor a file that has a length.
 unsafe fn truncated(path: *const c_char, done: c_int) -> c_int {
     // SAFETY: it has failed.
-    if done < 0 && unsafe { is_at_device(libc::AT_FDCWD, path) } { failed(Errno::INVAL) } else { done }
+    if done < 0 && unsafe { is_at_device(libc::AT_FDCWD, path) } {
+        failed(Errno::INVAL)
+    } else {
+        done
+    }
 }
 
 #[unsafe(no_mangle)]

@@ -132,7 +132,11 @@ unsafe extern "C-unwind" fn __openat_2(folder: c_int, path: *const c_char, flags
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C-unwind" fn __openat64_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
+unsafe extern "C-unwind" fn __openat64_2(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+) -> c_int {
     // SAFETY: as above.
     unsafe { open_any(folder, path, flags | libc::O_LARGEFILE, 0) }
 }

@@ -1,4 +1,5 @@
-//! `stat` in all its forms, on the path and on an open file, which say the same: what the server's socket is, but that it is a device.
+//! `stat` in all its forms, on the path and on an open file, which say the same: what the server's
+//! socket is, but that it is a device.
 
 use super::failed;
 use super::looks::is_at_device;
@@ -8,7 +9,8 @@ use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_uint};
 
-/// The device's number: a misc device's, with the minor that stands for none in particular, and that therefore nobody else has.
+/// The device's number: a misc device's, with the minor that stands for none in particular, and
+/// that therefore nobody else has.
 const NUMBER: (c_uint, c_uint) = (10, 255);
 
 /// The device's mode, by the one of the server's socket.
@@ -61,7 +63,12 @@ unsafe fn stat_device(found: *mut libc::stat) -> c_int {
     looked
 }
 
-unsafe fn stat_any(folder: c_int, path: *const c_char, found: *mut libc::stat, flags: c_int) -> c_int {
+unsafe fn stat_any(
+    folder: c_int,
+    path: *const c_char,
+    found: *mut libc::stat,
+    flags: c_int,
+) -> c_int {
     // SAFETY: the caller's arguments, as they are.
     let looked = unsafe { real::fstatat(folder, path, found, flags) };
     if looked == 0 {
@@ -86,7 +93,8 @@ unsafe fn is_of_file(path: *const c_char, flags: c_int) -> bool {
     flags & libc::AT_EMPTY_PATH != 0 && (path.is_null() || unsafe { *path } == 0)
 }
 
-/// Behind a look at a descriptor: if it is an open file of the device, says what there is to say of that.
+/// Behind a look at a descriptor: if it is an open file of the device, says what there is to say of
+/// that.
 ///
 /// # Safety
 ///
@@ -97,7 +105,8 @@ unsafe fn stat_file(descriptor: c_int, found: *mut libc::stat) {
     if !is_socket(mode) || !is_of_device(descriptor) {
         return;
     }
-    // SAFETY: the caller's place. What was found of an open file itself is of a socket that anybody may write to.
+    // SAFETY: the caller's place. What was found of an open file itself is of a socket that anybody
+    // may write to.
     if unsafe { stat_device(found) } != 0 {
         // SAFETY: it was filled in before.
         unsafe { become_device(found) };
@@ -151,7 +160,8 @@ unsafe extern "C-unwind" fn statx(
     }
     let (of_path, server) = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW, server::path());
     // SAFETY: the server's path ends with a zero; the kernel looks at the place for what it finds.
-    let at_server = unsafe { real::statx(libc::AT_FDCWD, server.as_ptr(), flags & !of_path, mask, found) };
+    let at_server =
+        unsafe { real::statx(libc::AT_FDCWD, server.as_ptr(), flags & !of_path, mask, found) };
     if at_server == 0 || looked == 0 {
         // SAFETY: it was filled in, now or before.
         unsafe { become_device_x(found) };
@@ -160,8 +170,9 @@ unsafe extern "C-unwind" fn statx(
     at_server
 }
 
-/// `stat` by its various names, each with what `fstatat` is to do. Programs that were made for a C library before 2.33 use those with a
-/// version of the structure, of which Linux with 64 bits has one.
+/// `stat` by its various names, each with what `fstatat` is to do. Programs that were made for a C
+/// library before 2.33 use those with a version of the structure, of which Linux with 64 bits has
+/// one.
 macro_rules! stats {
     ($($name:ident, $versioned:ident, $flags:expr;)*) => { $(
         #[unsafe(no_mangle)]
@@ -232,7 +243,8 @@ stats_of_files! {
     fstat64, __fxstat64, fstatat64, __fxstatat64;
 }
 
-/// Whether it is a version that the C library takes: the kernel's structure, or its own, which is the same.
+/// Whether it is a version that the C library takes: the kernel's structure, or its own, which is
+/// the same.
 fn is_version(version: c_int) -> bool {
     matches!(version, 0 | 1)
 }

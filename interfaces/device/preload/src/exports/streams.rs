@@ -1,5 +1,6 @@
-//! Writing through a `FILE`. The C library makes the system call itself, so the `write` of this library doesn't see it, and the kernel's
-//! errno is that of a socket without a connection. Here it becomes that of the device.
+//! Writing through a `FILE`. The C library makes the system call itself, so the `write` of this
+//! library doesn't see it, and the kernel's errno is that of a socket without a connection. Here it
+//! becomes that of the device.
 
 use super::transfers::no_write;
 use crate::file::{OpenFile, file_if_any};
@@ -16,7 +17,8 @@ fn file_of(stream: *mut libc::FILE) -> Option<OpenFile> {
     file_if_any(keeping_errno(|| unsafe { libc::fileno(stream) }))
 }
 
-/// Functions that may write what a stream has, each with the stream and with what it returns when that fails.
+/// Functions that may write what a stream has, each with the stream and with what it returns when
+/// that fails.
 macro_rules! streams {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty, of $stream:ident, $done:ident => $failed:expr;)*) => { $(
         #[unsafe(no_mangle)]

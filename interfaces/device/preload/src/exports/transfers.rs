@@ -1,7 +1,7 @@
 //! `read`, `write` and what else moves bytes, of which the device has none.
 //!
-//! The kernel refuses all of it on an open file. Here the errno becomes the one that it has for a driver's file: `EBADF` when the
-//! file was not opened for that, else `EINVAL`.
+//! The kernel refuses all of it on an open file. Here the errno becomes the one that it has for a
+//! driver's file: `EBADF` when the file was not opened for that, else `EINVAL`.
 
 use super::set_errno;
 use crate::file::{OpenFile, file_if_any};
@@ -9,7 +9,8 @@ use crate::real;
 use rustix::io::Errno;
 use std::ffi::{c_int, c_uint, c_void};
 
-/// What the kernel says of a file whose driver has no such function: first, whether it was opened for it.
+/// What the kernel says of a file whose driver has no such function: first, whether it was opened
+/// for it.
 fn refused(may: bool) -> isize {
     set_errno(if may { Errno::INVAL } else { Errno::BADF });
     -1
@@ -65,7 +66,8 @@ refused! {
         pwritev2(parts, count, at, flags);
 }
 
-/// The refusal of a call that reads from one file and writes to another, if one of them is an open file of the device.
+/// The refusal of a call that reads from one file and writes to another, if one of them is an open
+/// file of the device.
 fn no_transfer(from: c_int, to: c_int) -> Option<isize> {
     file_if_any(from).map(no_read).or_else(|| file_if_any(to).map(no_write))
 }

@@ -3,7 +3,13 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// A structure of layout A over `before`, as `strcpy` fills it in.
-fn a_over(before: [u8; BYTES], device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
+fn a_over(
+    before: [u8; BYTES],
+    device: &[u8],
+    kind: &[u8],
+    size: u64,
+    alignment: u64,
+) -> [u8; BYTES] {
     let mut structure = before;
     structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
     for (at, text) in [(4, device), (21, kind)] {
@@ -34,7 +40,13 @@ fn b(request: u32, spec: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
 }
 
 /// Whether that is read: names, size, alignment, and in which layout.
-fn is(structure: [u8; BYTES], from: Source<'_>, size: u64, alignment: u64, start_at: usize) -> bool {
+fn is(
+    structure: [u8; BYTES],
+    from: Source<'_>,
+    size: u64,
+    alignment: u64,
+    start_at: usize,
+) -> bool {
     let asked = read(&structure).unwrap();
     (asked.from(), asked.size, asked.alignment, asked.start_at) == (from, size, alignment, start_at)
 }
@@ -54,7 +66,9 @@ fn both_layouts_are_told_apart_and_read() {
 
 #[test]
 fn in_layout_b_the_type_is_behind_the_last_slash() {
-    for (spec, device, kind) in [("a/b/c", "a/b", "c"), ("a", "a", ""), ("a/", "a", ""), ("/f", "", "f")] {
+    for (spec, device, kind) in
+        [("a/b/c", "a/b", "c"), ("a", "a", ""), ("a/", "a", ""), ("/f", "", "f")]
+    {
         let structure = b(0, spec.as_bytes(), 1, 0);
         assert_eq!(read(&structure).unwrap().from(), Source::Device { device, kind }, "{spec}");
     }
@@ -69,10 +83,18 @@ fn what_a_first_byte_can_be_decides() {
 
 #[test]
 fn unknown_requests_ask_for_nothing() {
-    let others = [100, 255, 256, 257, 0x6163, 0x6d_6163, 0x0100_0000, 0x4142_4344, 0x6d69_6373, u32::MAX];
-    for request in (2..100).chain(others).chain([u32::from_ne_bytes([0, 1, 0, 0]), u32::from(b'c')]) {
-        for spec in ["camera", "camera/frame", "camera/frame,0123456789abcdefgh", "c", "/", "\u{e9}"] {
-            assert_eq!(read(&b(request, spec.as_bytes(), 4096, 0)), Err(Wrong::Invalid), "{request} {spec}");
+    let others =
+        [100, 255, 256, 257, 0x6163, 0x6d_6163, 0x0100_0000, 0x4142_4344, 0x6d69_6373, u32::MAX];
+    for request in (2..100).chain(others).chain([u32::from_ne_bytes([0, 1, 0, 0]), u32::from(b'c')])
+    {
+        for spec in
+            ["camera", "camera/frame", "camera/frame,0123456789abcdefgh", "c", "/", "\u{e9}"]
+        {
+            assert_eq!(
+                read(&b(request, spec.as_bytes(), 4096, 0)),
+                Err(Wrong::Invalid),
+                "{request} {spec}"
+            );
         }
     }
 }
@@ -113,7 +135,10 @@ fn a_structure_that_is_used_again_for_a_shorter_name_is_read() {
         for kind in ["", "frame", "@@"] {
             let before = a(longer.as_bytes(), kind.as_bytes(), 1 << 20, 4096);
             let again = a_over(before, b"cam", b"", 4096, 0);
-            assert!(is(again, Source::Device { device: "cam", kind: "" }, 4096, 0, 56), "{longer} {kind}");
+            assert!(
+                is(again, Source::Device { device: "cam", kind: "" }, 4096, 0, 56),
+                "{longer} {kind}"
+            );
         }
     }
 }
@@ -129,7 +154,8 @@ fn alignment() -> impl Strategy<Value = u64> {
 
 /// What may be on a stack: anything, and much of it zero.
 fn before() -> impl Strategy<Value = [u8; BYTES]> {
-    let slot = prop_oneof![Just([0; 8]), any::<[u8; 8]>(), (0..1_u64 << 47).prop_map(u64::to_ne_bytes)];
+    let slot =
+        prop_oneof![Just([0; 8]), any::<[u8; 8]>(), (0..1_u64 << 47).prop_map(u64::to_ne_bytes)];
     vec(slot, BYTES / 8).prop_map(|slots| std::array::from_fn(|i| slots[i / 8][i % 8]))
 }
 

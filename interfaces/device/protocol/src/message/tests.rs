@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
-    Answer, Chunk, Extent, Info, Listed, MAX_EXTENTS, MAX_LISTED, MAX_TEXT, Request, Source, TooLong,
+    Answer, Chunk, Extent, Info, Listed, MAX_EXTENTS, MAX_LISTED, MAX_TEXT, Request, Source,
+    TooLong,
 };
 use proptest::prelude::*;
 
@@ -16,7 +17,8 @@ fn source((regions, first, second): &(bool, String, String)) -> Source<'_> {
 fn chunks() -> impl Strategy<Value = Chunk> {
     let extents = prop::collection::vec(any::<[u64; 3]>(), 0..=MAX_EXTENTS);
     (any::<[u64; 5]>(), extents).prop_map(|([start, size, granule, pieces, first], extents)| {
-        let extents = extents.into_iter().map(|[count, offset, len]| Extent { count, offset, len }).collect();
+        let extents =
+            extents.into_iter().map(|[count, offset, len]| Extent { count, offset, len }).collect();
         Chunk { start, size, granule, pieces, first, extents }
     })
 }
@@ -81,7 +83,8 @@ proptest! {
         comes_through_as_answer(id, &Answer::Refused { errno, words: &words });
     }
 
-    /// Whatever the bytes are, they are read or refused, and what is read is what was said: it says the same bytes again.
+    /// Whatever the bytes are, they are read or refused, and what is read is what was said: it says
+    /// the same bytes again.
     #[test]
     fn nothing_else_is_taken_for_a_message(
         kind in prop_oneof![0..8_u16, 0x8000..0x8008_u16, any::<u16>()],
@@ -101,14 +104,16 @@ proptest! {
 #[test]
 fn the_longest_names_fit_and_longer_ones_are_refused() {
     let names = "n".repeat(MAX_TEXT + 1);
-    let fits = Request::Alloc { from: Source::Regions(&names[1..]), size: 1, alignment: 0, memory: true };
+    let fits =
+        Request::Alloc { from: Source::Regions(&names[1..]), size: 1, alignment: 0, memory: true };
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
     let device = Source::Device { device: &names[..MAX_TEXT], kind: "k" };
     assert_eq!(
         Message::request(1, &Request::Info(device)),
         Err(TooLong { bytes: MAX_TEXT + 1, room: MAX_TEXT })
     );
-    let of_file = |names| Request::AllocFile { file: 7, from: Source::Regions(names), size: 1, alignment: 0 };
+    let of_file =
+        |names| Request::AllocFile { file: 7, from: Source::Regions(names), size: 1, alignment: 0 };
     let fits = of_file(&names[9..]);
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
     assert_eq!(

@@ -29,7 +29,10 @@ fn connections_are_limited_for_each_user_and_in_all() {
     let refused = (Errno::DQUOT, "user 1 has all 2 connections of one user".to_string());
     assert_eq!(seated(&accounts, 1).unwrap_err(), refused);
     let other = seated(&accounts, 2).unwrap();
-    assert_eq!(seated(&accounts, 3).unwrap_err(), (Errno::USERS, "all 3 connections are taken".to_string()));
+    assert_eq!(
+        seated(&accounts, 3).unwrap_err(),
+        (Errno::USERS, "all 3 connections are taken".to_string())
+    );
     drop(mine);
     seated(&accounts, 3).unwrap();
     drop(other);
@@ -135,14 +138,16 @@ fn what_is_left_behind_counts_for_the_user_alone() {
 #[test]
 fn a_user_sees_its_own_chunks_that_have_a_place() {
     let accounts = accounts();
-    let charges = [(1, 1), (2, 2), (1, 3)].map(|(uid, pid)| accounts.charge(&peer(uid, pid), 10).unwrap());
+    let charges =
+        [(1, 1), (2, 2), (1, 3)].map(|(uid, pid)| accounts.charge(&peer(uid, pid), 10).unwrap());
     assert!(accounts.list(1, 0, 9).is_empty());
     charges
         .iter()
         .zip([0x1000, 0x2000, 0x3000])
         .for_each(|(charge, start)| charge.placed(start, 10).unwrap());
-    let numbers =
-        |after, most| accounts.list(1, after, most).iter().map(|listed| listed.number).collect::<Vec<_>>();
+    let numbers = |after, most| {
+        accounts.list(1, after, most).iter().map(|listed| listed.number).collect::<Vec<_>>()
+    };
     assert_eq!(numbers(0, 9), [1, 3]);
     assert_eq!(numbers(0, 1), [1]);
     assert_eq!(numbers(1, 9), [3]);

@@ -62,7 +62,8 @@ fn by_default_everyone_may_and_by_an_empty_text_nobody() {
     for text in ["", " ", ";"] {
         let nobody = rules(text);
         assert!(
-            !nobody.allow_device(&peer(0, 0, &[]), "any", "") && !nobody.allow_region(&peer(0, 0, &[]), "b1")
+            !nobody.allow_device(&peer(0, 0, &[]), "any", "")
+                && !nobody.allow_region(&peer(0, 0, &[]), "b1")
         );
     }
 }

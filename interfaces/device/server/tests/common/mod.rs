@@ -44,7 +44,8 @@ pub fn framework(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
     cma
 }
 
-/// 64 MiB of ordinary memory as region `ram`, and 16 MiB that are addresses alone as region `bare`, for device `bare`.
+/// 64 MiB of ordinary memory as region `ram`, and 16 MiB that are addresses alone as region `bare`,
+/// for device `bare`.
 pub fn with_memory() -> Cma {
     with_map("ram=64M", "bare=bare;*=ram")
 }

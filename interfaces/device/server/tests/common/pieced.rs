@@ -4,7 +4,9 @@ use super::banks;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Piece, Store};
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Alignment, Pages};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open};
+use rustix::fs::{
+    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,7 +46,10 @@ unsafe impl Memory for Region {
 
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
         let range = claim.range();
-        assert!(range.start().get().is_multiple_of(PIECE) && range.bytes().is_multiple_of(PIECE), "{range}");
+        assert!(
+            range.start().get().is_multiple_of(PIECE) && range.bytes().is_multiple_of(PIECE),
+            "{range}"
+        );
         let files = (0..range.bytes() / PIECE).map(|_| file()).collect();
         Ok(Box::new(Files { files, opened: self.0.clone() }))
     }

@@ -1,7 +1,9 @@
 //! An allocator that hangs, as a faulty one does.
 
 use crate::common::{BASE, MIB, with_map};
-use cma_api::{Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Tag};
+use cma_api::{
+    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Tag,
+};
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -13,7 +15,8 @@ static THINKING: AtomicUsize = AtomicUsize::new(0);
 static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 impl Allocator for Thinks {
-    const INFO: Info = Info { name: "thinks", version: "1", description: "thinks until it is told to stop" };
+    const INFO: Info =
+        Info { name: "thinks", version: "1", description: "thinks until it is told to stop" };
 
     fn new(_: PageRange, _: &str) -> Result<Self, InitError> {
         Ok(Thinks)
@@ -45,10 +48,12 @@ impl Allocator for Thinks {
     }
 }
 
-/// 64 MiB of ordinary memory as region `ram`, and a region `thinks` with that allocator, for device `thinks`.
+/// 64 MiB of ordinary memory as region `ram`, and a region `thinks` with that allocator, for device
+/// `thinks`.
 pub(crate) fn framework() -> Cma {
     let cma = with_map("ram=64M", "thinks=thinks;*=ram");
-    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Thinks>(), params: String::new() };
+    let choice =
+        AllocatorChoice::Given { plugin: Plugin::built_in::<Thinks>(), params: String::new() };
     cma.region_register(Some("thinks"), DmaAddr::new(BASE + (1 << 38)), 16 * MIB, choice).unwrap();
     cma
 }

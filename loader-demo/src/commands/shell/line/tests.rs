@@ -58,9 +58,13 @@ fn devices_may_have_the_names_that_linux_gives_them() {
 
 #[test]
 fn a_list_of_regions_may_have_blanks_beside_its_commas() {
-    for (list, rest) in [("b1,b2", "4K"), ("b1, b2", "4K"), ("b1 ,b2", " 4K"), ("b1 , b2,\tb3", "4K/8K")] {
+    for (list, rest) in
+        [("b1,b2", "4K"), ("b1, b2", "4K"), ("b1 ,b2", " 4K"), ("b1 , b2,\tb3", "4K/8K")]
+    {
         let line = format!("A {list} {rest}");
-        let Ok(Line::Command(Command::AllocFrom { regions, amount })) = Line::parse(line.as_bytes()) else {
+        let Ok(Line::Command(Command::AllocFrom { regions, amount })) =
+            Line::parse(line.as_bytes())
+        else {
             panic!("{line}");
         };
         assert_eq!((regions, amount.size), (list.replace([' ', '\t'], ""), 4096), "{line}");
@@ -88,7 +92,9 @@ fn free_takes_the_newest_or_a_number() {
 #[test]
 fn a_mistake_names_what_was_expected_or_found() {
     let message = |line: &str| Line::parse(line.as_bytes()).unwrap_err().to_string();
-    assert!(message("allocate cam 1M").contains("there is no command \"allocate\"; there are: l[ist]"));
+    assert!(
+        message("allocate cam 1M").contains("there is no command \"allocate\"; there are: l[ist]")
+    );
     assert!(message("a").contains("expected a device"));
     assert!(message("a /frame 1M").contains("expected a device"));
     assert!(message("a cam/ 1M").contains("expected a type"));
