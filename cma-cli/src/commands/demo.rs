@@ -216,7 +216,7 @@ fn refusal(host: &Host, ask: &Ask, out: &mut Out) -> Result<(), Failure> {
     let size = holes.max().unwrap_or(0) + PAGE_SIZE;
     match host.cma.alloc(&ask.device, ask.kind.as_deref(), size, 0) {
         Ok(chunk) => {
-            writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?
+            writeln!(out, "   {} got {} at {}", who(ask), Bytes(chunk.size()), chunk.start())?;
         }
         Err(error) => explain(out, ask, size, &error)?,
     }
