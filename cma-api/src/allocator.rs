@@ -8,7 +8,7 @@ use abi_stable::StableAbi;
 
 /// What an allocator calls itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Info {
+pub struct AllocatorInfo {
     /// The name under which regions ask for it, as `best-fit` in `cma=b1=32M:best-fit`.
     pub name: &'static str,
     /// The algorithm's own version. (The interface's is this crate's.)
@@ -27,7 +27,7 @@ pub struct Info {
 /// Alignment is of the chunk's *address*, not of its offset in the region.
 pub trait Allocator: Sized + Send + 'static {
     /// Name, version and description.
-    const INFO: Info;
+    const INFO: AllocatorInfo;
 
     /// An allocator for an empty `region`. `params` is what the region's owner wrote in parentheses
     /// behind the name, unchanged, or nothing; see [`Params`](crate::Params).
@@ -68,7 +68,7 @@ pub trait Allocator: Sized + Send + 'static {
 
     /// The most pages that one page-aligned request could get now. For an algorithm that finds
     /// every place there is, that is the size of the largest hole.
-    fn largest_hole(&self) -> Pages;
+    fn largest_request(&self) -> Pages;
 
     /// Verifies the algorithm's invariants. May be slow: it is for tests and for diagnosis.
     ///

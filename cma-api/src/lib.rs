@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use cma_api::{
-//!     Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
+//!     Allocator, CannotAdopt, AllocatorInfo, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
 //!     Request, Tag,
 //! };
 //!
@@ -25,7 +25,7 @@
 //! }
 //!
 //! impl Allocator for Bump {
-//!     const INFO: Info = Info {
+//!     const INFO: AllocatorInfo = AllocatorInfo {
 //!         name: "bump",
 //!         version: env!("CARGO_PKG_VERSION"),
 //!         description: "one pointer that moves up; all memory comes back when nothing is live",
@@ -70,7 +70,7 @@
 //!         }
 //!     }
 //!
-//!     fn largest_hole(&self) -> Pages {
+//!     fn largest_request(&self) -> Pages {
 //!         Pages::new(self.region.end_page() - self.next)
 //!     }
 //!
@@ -92,7 +92,8 @@ pub mod units;
 pub mod v1;
 
 pub use allocator::{
-    Allocator, Asker, CannotAdopt, Info, InitError, NoRoom, NotMine, Placement, Request, Tag,
+    Allocator, AllocatorInfo, Asker, CannotAdopt, InitError, NoRoom, NotMine, Placement, Request,
+    Tag,
 };
 pub use names::{name_fault, text_fault};
 pub use params::Params;

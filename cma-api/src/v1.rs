@@ -54,12 +54,12 @@ impl RootModule for AllocatorModuleRef {
 /// An allocator at work on one region, behind the binary interface.
 pub type AllocatorBox = AllocatorAbi_TO<'static, RBox<()>>;
 
-/// Why a call came back without what was asked for.
+/// Why a call of an allocator failed.
 #[repr(u8)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The algorithm's answer is no: no room, not its chunk, can't be adopted.
-    No,
+pub enum CallFailure {
+    /// The algorithm refused: no room, not its chunk, or a range it cannot adopt.
+    Refused,
     /// It panicked, now or before. [`AllocatorAbi::fault`] has the message. Every later call
     /// answers the same.
     Panicked,
@@ -70,15 +70,15 @@ pub enum Refused {
 #[sabi_trait]
 pub trait AllocatorAbi: Send {
     /// See [`Allocator::allocate`].
-    fn allocate(&mut self, request: &Request) -> RResult<Placement, Refused>;
+    fn allocate(&mut self, request: &Request) -> RResult<Placement, CallFailure>;
     /// See [`Allocator::free`].
-    fn free(&mut self, chunk: &Placement) -> RResult<(), Refused>;
+    fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure>;
     /// See [`Allocator::adopt`]. The text is the reason, for the user; of a panic, its message.
     fn adopt(&mut self, range: PageRange) -> RResult<Tag, RString>;
     /// See [`Allocator::holes`]. Nothing after a panic.
     fn holes(&mut self) -> RVec<PageRange>;
-    /// See [`Allocator::largest_hole`]. 0 after a panic.
-    fn largest_hole(&mut self) -> Pages;
+    /// See [`Allocator::largest_request`]. 0 after a panic.
+    fn largest_request(&mut self) -> Pages;
     /// See [`Allocator::check`]. After a panic, its message.
     fn check(&mut self) -> RResult<(), RString>;
     /// The message of the panic that ended this allocator, if one did.
@@ -164,19 +164,19 @@ impl<A: Allocator> Guarded<A> {
 }
 
 impl<A: Allocator> AllocatorAbi for Guarded<A> {
-    fn allocate(&mut self, request: &Request) -> RResult<Placement, Refused> {
+    fn allocate(&mut self, request: &Request) -> RResult<Placement, CallFailure> {
         match self.run(|a| a.allocate(request)) {
             Some(Ok(placement)) => RResult::ROk(placement),
-            Some(Err(NoRoom)) => RResult::RErr(Refused::No),
-            None => RResult::RErr(Refused::Panicked),
+            Some(Err(NoRoom)) => RResult::RErr(CallFailure::Refused),
+            None => RResult::RErr(CallFailure::Panicked),
         }
     }
 
-    fn free(&mut self, chunk: &Placement) -> RResult<(), Refused> {
+    fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure> {
         match self.run(|a| a.free(*chunk)) {
             Some(Ok(())) => RResult::ROk(()),
-            Some(Err(NotMine)) => RResult::RErr(Refused::No),
-            None => RResult::RErr(Refused::Panicked),
+            Some(Err(NotMine)) => RResult::RErr(CallFailure::Refused),
+            None => RResult::RErr(CallFailure::Panicked),
         }
     }
 
@@ -197,8 +197,8 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
         all.unwrap_or_default().into()
     }
 
-    fn largest_hole(&mut self) -> Pages {
-        self.run(|a| a.largest_hole()).unwrap_or(Pages::ZERO)
+    fn largest_request(&mut self) -> Pages {
+        self.run(|a| a.largest_request()).unwrap_or(Pages::ZERO)
     }
 
     fn check(&mut self) -> RResult<(), RString> {

@@ -9,41 +9,46 @@
 //!
 //! A host makes a [`Cma`], describes regions ([`config`], [`early`]), gives them memory
 //! ([`reserve`]), loads allocators ([`loader`]) and serves devices ([`Cma::alloc`], [`Device`]).
-//! Everything it can be answered with is in [`allocate`].
+//! The results and errors of these calls are in [`errors`].
 //!
-//! The rooms that are pure (configuration, placement of early regions, the chunk table) know no
-//! lock, no I/O and no plug-in. [`Cma`] is where locks are taken and [`Region`] where allocators
-//! are called.
+//! The crate has three layers. A layer imports only from itself and from the layers above it in
+//! this list:
+//!
+//! 1. `vocabulary`: pure types. Names, sizes, patterns, the map, texts of regions, errors.
+//! 2. `core`: pure decisions. No lock, no input or output, no plug-in.
+//! 3. `host`: [`Cma`], the lock of a region, the life of an allocator, the loader, memory.
 
-pub mod allocate;
-pub mod attributes;
-mod clock;
-mod cma;
-pub mod config;
-mod device;
-pub mod early;
-mod errno;
-mod events;
-pub mod loader;
-pub mod memory;
-mod region;
-pub mod register;
-pub mod reserve;
-mod world;
+mod core;
+mod host;
+mod vocabulary;
 
-pub use allocate::{AllocError, FreeError, Info, InfoError, Reason, Refusal, Stuck};
-pub use attributes::Attributes;
-pub use clock::{Timekeeper, keep_time};
-pub use cma::{Attachments, Cma, Replacement, SharingRequest};
-pub use device::Device;
-pub use early::{EarlyHandle, EarlyRegion, EarlyState};
-pub use errno::Errno;
-pub use loader::Plugin;
-pub use memory::{MappedChunk, MemoryError, SharedChunk};
-pub use region::{
+/// Configuration: the text of `cma=` and `cma.map=`, and the typed constants of boards.
+pub mod config {
+    pub use crate::core::lint;
+    pub use crate::vocabulary::{
+        AllocatorSpec, Bank, Bytes, COMMON, ConfigError, Growth, Map, Mistake, ParsedRegion,
+        PatternSpec, Platform, RegionSpans, RegionSpec, RuleSpec, Span, parse_allocator,
+        parse_regions, parse_size,
+    };
+}
+
+pub use core::reserve;
+pub use host::{attributes, early, loader, memory};
+pub use vocabulary::errors;
+
+pub use host::attributes::Attributes;
+pub use host::clock::{Timekeeper, keep_time};
+pub use host::cma::{Attachments, Cma, Replacement, SharingRequest};
+pub use host::device::Device;
+pub use host::early::{EarlyHandle, EarlyRegion, EarlyState};
+pub use host::loader::Plugin;
+pub use host::memory::{MappedChunk, MemoryError, SharedChunk};
+pub use host::region::{
     AllocatorChoice, AllocatorState, ChangeError, Chunk, Failure, Holder, Owner, Process, Region,
     RegionStatistics, RegionStatus, Registered,
 };
+pub use vocabulary::Errno;
+pub use vocabulary::errors::{AllocError, FreeError, Info, InfoError, Reason, Refusal, Stuck};
 
 // The words a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

@@ -3,20 +3,22 @@
 //! Text becomes types here, once, with the place of every mistake. Nothing behind this module looks
 //! at text again. Specification sections 5 and 7.
 
-mod error;
-pub mod lint;
+mod errno;
+pub mod errors;
 mod map;
 mod names;
 mod platform;
 mod regions;
 mod size;
+mod syntax;
 
-pub use error::{ConfigError, Mistake, Span};
+pub use errno::Errno;
 pub use map::{COMMON, Map, PatternSpec, RuleSpec};
 pub use platform::{Bank, Growth, Platform};
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };
 pub use size::{Bytes, parse_size};
+pub use syntax::{ConfigError, Mistake, Span};
 
 pub(crate) use names::{allocator_name_fault, is_device_name, is_region_name};

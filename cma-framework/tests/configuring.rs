@@ -298,8 +298,8 @@ struct Nosy(cma_best_fit::BestFit);
 static ASKERS: std::sync::Mutex<Vec<cma_api::Asker>> = std::sync::Mutex::new(Vec::new());
 
 impl cma_api::Allocator for Nosy {
-    const INFO: cma_api::Info =
-        cma_api::Info { name: "nosy", version: "1", description: "remembers who asked" };
+    const INFO: cma_api::AllocatorInfo =
+        cma_api::AllocatorInfo { name: "nosy", version: "1", description: "remembers who asked" };
     fn new(region: PageRange, _: &str) -> Result<Self, cma_api::InitError> {
         Ok(Nosy(cma_api::Allocator::new(region, "")?))
     }
@@ -319,8 +319,8 @@ impl cma_api::Allocator for Nosy {
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
         self.0.holes(visit);
     }
-    fn largest_hole(&self) -> cma_api::Pages {
-        self.0.largest_hole()
+    fn largest_request(&self) -> cma_api::Pages {
+        self.0.largest_request()
     }
     fn check(&self) -> Result<(), String> {
         self.0.check()

@@ -5,7 +5,7 @@ mod common;
 
 use cma_api::Allocator;
 use cma_framework::config::{Map, Mistake, lint, parse_regions};
-use cma_framework::register::{InvalidRegion, RegisterError, UnregisterError};
+use cma_framework::errors::{InvalidRegion, RegisterError, UnregisterError};
 use cma_framework::reserve::Banks;
 use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, Cma, DmaAddr, Errno, Plugin, Reason,

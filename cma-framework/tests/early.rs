@@ -4,7 +4,7 @@ mod common;
 
 use cma_framework::config::{Bank, Growth, Map, RegionSpec};
 use cma_framework::early::EarlyError;
-use cma_framework::register::RegisterError;
+use cma_framework::errors::RegisterError;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Cma, DmaAddr, EarlyRegion, EarlyState, Errno, PageRange};
 use common::{BASE, MIB, scripted};

@@ -3,7 +3,9 @@
 
 mod common;
 
-use cma_api::{Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, Placement, Request, Tag};
+use cma_api::{
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, Placement, Request, Tag,
+};
 use cma_framework::config::Map;
 use cma_framework::reserve::Reserved;
 use cma_framework::{AllocatorChoice, Chunk, Cma, PAGE_SIZE, PageRange, Pages, Plugin, Region};
@@ -40,8 +42,8 @@ impl FirstFit {
 }
 
 impl Allocator for FirstFit {
-    const INFO: Info =
-        Info { name: "any-size", version: "1", description: "first fit for any region" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "any-size", version: "1", description: "first fit for any region" };
 
     fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
         static INSTANCES: AtomicU64 = AtomicU64::new(1);
@@ -77,7 +79,7 @@ impl Allocator for FirstFit {
         self.gaps().into_iter().for_each(visit);
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         self.gaps().into_iter().map(PageRange::pages).max().unwrap_or_default()
     }
 
@@ -175,8 +177,11 @@ fn a_reserved_range_above_the_address_space_is_refused() {
 fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
     struct Hides(cma_best_fit::BestFit);
     impl Allocator for Hides {
-        const INFO: Info =
-            Info { name: "hides", version: "1", description: "shows no hole but the largest" };
+        const INFO: AllocatorInfo = AllocatorInfo {
+            name: "hides",
+            version: "1",
+            description: "shows no hole but the largest",
+        };
         fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
             Ok(Hides(Allocator::new(region, "")?))
         }
@@ -190,15 +195,15 @@ fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
             self.0.adopt(range)
         }
         fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-            let largest = self.0.largest_hole();
+            let largest = self.0.largest_request();
             self.0.holes(&mut |hole| {
                 if hole.pages() == largest {
                     visit(hole);
                 }
             });
         }
-        fn largest_hole(&self) -> Pages {
-            self.0.largest_hole()
+        fn largest_request(&self) -> Pages {
+            self.0.largest_request()
         }
         fn check(&self) -> Result<(), String> {
             self.0.check()

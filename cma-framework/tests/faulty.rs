@@ -158,7 +158,7 @@ fn a_panic_while_initialising_or_a_refusal_leaves_the_region_without_an_allocato
 
 #[test]
 fn a_panic_in_a_question_ends_the_allocator_not_the_host() {
-    for panic in ["check", "holes", "largest_hole"] {
+    for panic in ["check", "holes", "largest_request"] {
         let scene = Scene::new(&format!("panic={panic},after=0"));
         let chunk = scene.alloc().unwrap();
         assert!(scene.bad.check().is_err(), "{panic}");
@@ -169,7 +169,7 @@ fn a_panic_in_a_question_ends_the_allocator_not_the_host() {
 
 #[test]
 fn figures_and_refusals_are_the_books_and_ask_no_allocator() {
-    let scene = Scene::new("panic=largest_hole,after=0");
+    let scene = Scene::new("panic=largest_request,after=0");
     let whole = scene.cma.alloc_from("bad", MIB / 2, 0).unwrap();
     let hole = scene.cma.alloc_from("bad", MIB / 4, 0).unwrap();
     assert_eq!(scene.bad.status().largest_hole_bytes, MIB / 4);
@@ -229,8 +229,8 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
 struct Liar(cma_best_fit::BestFit, &'static str);
 
 impl cma_api::Allocator for Liar {
-    const INFO: cma_api::Info =
-        cma_api::Info { name: "liar", version: "1", description: "says what is not so" };
+    const INFO: cma_api::AllocatorInfo =
+        cma_api::AllocatorInfo { name: "liar", version: "1", description: "says what is not so" };
     fn new(region: cma_api::PageRange, params: &str) -> Result<Self, cma_api::InitError> {
         if params.contains("line") {
             return Err(cma_api::InitError::new("one\n\u{1b}[31mtwo"));
@@ -250,8 +250,8 @@ impl cma_api::Allocator for Liar {
     fn holes(&self, visit: &mut dyn FnMut(cma_api::PageRange)) {
         self.0.holes(visit);
     }
-    fn largest_hole(&self) -> cma_api::Pages {
-        if self.1 == "huge" { cma_api::Pages::new(u64::MAX) } else { self.0.largest_hole() }
+    fn largest_request(&self) -> cma_api::Pages {
+        if self.1 == "huge" { cma_api::Pages::new(u64::MAX) } else { self.0.largest_request() }
     }
     fn check(&self) -> Result<(), String> {
         self.0.check()

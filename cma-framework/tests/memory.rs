@@ -3,8 +3,8 @@
 mod common;
 
 use cma_framework::config::Map;
+use cma_framework::errors::UnregisterError;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
-use cma_framework::register::UnregisterError;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{
     AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange,

@@ -3,8 +3,10 @@
 
 mod common;
 
-use cma_api::{Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, Placement, Request, Tag};
-use cma_framework::register::RegisterError;
+use cma_api::{
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, Placement, Request, Tag,
+};
+use cma_framework::errors::RegisterError;
 use cma_framework::{AllocatorChoice, AllocatorState, ChangeError, Cma, PageRange, Pages, Plugin};
 use common::{BASE, MIB, region, scripted, with_regions};
 use std::sync::Mutex;
@@ -16,8 +18,11 @@ macro_rules! build {
     ($name:ident, $version:literal, |$params:ident| $new:expr, $adopts:expr) => {
         struct $name(cma_best_fit::BestFit);
         impl Allocator for $name {
-            const INFO: Info =
-                Info { name: "revised", version: $version, description: "one of many builds" };
+            const INFO: AllocatorInfo = AllocatorInfo {
+                name: "revised",
+                version: $version,
+                description: "one of many builds",
+            };
             fn new(region: PageRange, $params: &str) -> Result<Self, InitError> {
                 $new?;
                 Ok($name(Allocator::new(region, "")?))
@@ -34,8 +39,8 @@ macro_rules! build {
             fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
                 self.0.holes(visit);
             }
-            fn largest_hole(&self) -> Pages {
-                self.0.largest_hole()
+            fn largest_request(&self) -> Pages {
+                self.0.largest_request()
             }
             fn check(&self) -> Result<(), String> {
                 self.0.check()

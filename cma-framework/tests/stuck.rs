@@ -4,8 +4,8 @@
 mod common;
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
-    Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement,
+    Request, Tag,
 };
 use cma_framework::config::Map;
 use cma_framework::{
@@ -64,8 +64,8 @@ impl Gate {
 struct Gated(cma_best_fit::BestFit, Arc<Gate>);
 
 impl Allocator for Gated {
-    const INFO: Info =
-        Info { name: "gated", version: "1", description: "waits before it allocates" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "gated", version: "1", description: "waits before it allocates" };
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         Ok(Gated(cma_best_fit::BestFit::new(region, "")?, Gate::named(params)))
     }
@@ -82,8 +82,8 @@ impl Allocator for Gated {
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
         self.0.holes(visit);
     }
-    fn largest_hole(&self) -> Pages {
-        self.0.largest_hole()
+    fn largest_request(&self) -> Pages {
+        self.0.largest_request()
     }
     fn check(&self) -> Result<(), String> {
         self.0.check()

@@ -119,7 +119,7 @@ impl fmt::Display for Outcome {
         write!(f, "{}: ", self.region.as_deref().unwrap_or("(private)"))?;
         match &self.result {
             Ok((range, Some(backing))) => {
-                write!(f, "{range}, {}, {}", backing.kind, backing.contiguity)?
+                write!(f, "{range}, {}, {}", backing.kind, backing.contiguity)?;
             }
             Ok((range, None)) => write!(f, "{range}, addresses alone")?,
             Err(error) => write!(f, "no memory: {error}")?,

@@ -5,8 +5,8 @@
 //! `cargo test` run each guarantee by name.
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
-    Request, Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+    Placement, Request, Tag,
 };
 use cma_testkit::{Placing, Subject, guarantees};
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ impl FirstFit {
 }
 
 impl Allocator for FirstFit {
-    const INFO: Info = Info {
+    const INFO: AllocatorInfo = AllocatorInfo {
         name: "first-fit",
         version: env!("CARGO_PKG_VERSION"),
         description: "the lowest place there is, from a sorted list of holes",
@@ -86,7 +86,7 @@ impl Allocator for FirstFit {
             .for_each(|(&first, &end)| visit(PageRange::from_pages(first, end - first)));
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         Pages::new(self.holes.iter().map(|(first, end)| end - first).max().unwrap_or(0))
     }
 

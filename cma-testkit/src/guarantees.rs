@@ -29,7 +29,9 @@ pub use instances::{
     unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
 };
 pub(crate) use random::seed;
-pub use random::{random_operations_match_the_model, the_largest_hole_is_the_most_that_can_be_had};
+pub use random::{
+    random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,
+};
 
 use crate::trial::{Subject, Trial, alignment, request};
 use crate::violation::{Failure, Violation};
@@ -98,6 +100,6 @@ fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
 fn empty(trial: &mut Trial, arrange: fn(&mut Vec<Placement>)) -> Result<(), Violation> {
     trial.free_all(arrange)?;
     trial.verify()?;
-    let (new, now) = (trial.largest_hole_when_new(), trial.largest_hole());
+    let (new, now) = (trial.largest_request_when_new(), trial.largest_request());
     if now == new { Ok(()) } else { Err(Violation::NotAsNew { new, now }) }
 }

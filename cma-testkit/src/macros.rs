@@ -17,7 +17,7 @@ macro_rules! __guarantees {
             a_region_may_end_at_the_top_of_the_address_space
             a_region_of_64_gibibytes_is_served_or_refused_with_a_reason
             a_request_larger_than_the_region_changes_nothing
-            the_largest_hole_is_the_most_that_can_be_had
+            the_largest_request_is_served_and_no_larger_one
             adopting_what_is_taken_or_outside_changes_nothing
             a_fresh_allocator_adopts_all_chunks_of_a_full_one
             chunks_are_adopted_in_any_order

@@ -7,7 +7,7 @@ use crate::placing::Placing;
 use crate::violation::{Call, Failure, Step, Violation};
 use crate::watch::{Log, during, take_panic};
 use cma_api::abi_stable::std_types::{ROption, RResult};
-use cma_api::v1::{AllocatorBox, AllocatorModuleRef, Refused};
+use cma_api::v1::{AllocatorBox, AllocatorModuleRef, CallFailure};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request};
 use std::fmt;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl Trial {
         let mut allocator = subject
             .start(&log, region, subject.params)
             .map_err(|violation| log.failure(violation))?;
-        let new = during(&log, Call::LargestHole, || allocator.largest_hole());
+        let new = during(&log, Call::LargestRequest, || allocator.largest_request());
         Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, log })
     }
 
@@ -156,8 +156,8 @@ impl Trial {
         };
         let chunk = match answer {
             RResult::ROk(chunk) => chunk,
-            RResult::RErr(Refused::Panicked) => return Err(self.panic()),
-            RResult::RErr(Refused::No) => {
+            RResult::RErr(CallFailure::Panicked) => return Err(self.panic()),
+            RResult::RErr(CallFailure::Refused) => {
                 return match rule {
                     Some(place) => Err(Violation::NoRoomThoughFree { place }),
                     None => Ok(None),
@@ -200,8 +200,10 @@ impl Trial {
         self.log.push(Step::Free(chunk.range));
         match during(&self.log, Call::Free(chunk.range), || self.allocator.free(&chunk)) {
             RResult::ROk(()) => Ok(()),
-            RResult::RErr(Refused::No) => Err(Violation::FreeRefused { range: chunk.range }),
-            RResult::RErr(Refused::Panicked) => Err(self.panic()),
+            RResult::RErr(CallFailure::Refused) => {
+                Err(Violation::FreeRefused { range: chunk.range })
+            }
+            RResult::RErr(CallFailure::Panicked) => Err(self.panic()),
         }
     }
 
@@ -227,12 +229,12 @@ impl Trial {
     }
 
     /// The most pages that one page-aligned request could get, as the allocator tells.
-    pub fn largest_hole(&mut self) -> Pages {
-        during(&self.log, Call::LargestHole, || self.allocator.largest_hole())
+    pub fn largest_request(&mut self) -> Pages {
+        during(&self.log, Call::LargestRequest, || self.allocator.largest_request())
     }
 
-    /// What [`largest_hole`](Self::largest_hole) was before the first operation.
-    pub fn largest_hole_when_new(&self) -> Pages {
+    /// What [`largest_request`](Self::largest_request) was before the first operation.
+    pub fn largest_request_when_new(&self) -> Pages {
         self.new
     }
 
@@ -244,7 +246,7 @@ impl Trial {
     pub fn verify(&mut self) -> Result<(), Violation> {
         let checked = during(&self.log, Call::Check, || self.allocator.check());
         let holes = during(&self.log, Call::Holes, || self.allocator.holes());
-        let told = self.largest_hole();
+        let told = self.largest_request();
         if self.allocator.fault().is_some() {
             return Err(self.panic());
         }
@@ -254,7 +256,7 @@ impl Trial {
         self.model.compare_holes(&holes)?;
         let is = self.model.largest_hole();
         if told > is || (self.subject.placing.is_exact() && told != is) {
-            return Err(Violation::LargestHole { told, is });
+            return Err(Violation::LargestRequest { told, is });
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ pub enum Violation {
     },
     /// The largest hole it tells of can't be.
     #[error("it tells of a largest hole of {} pages, the model has {}", told.get(), is.get())]
-    LargestHole {
+    LargestRequest {
         /// The allocator's answer.
         told: Pages,
         /// The model's.
@@ -132,13 +132,13 @@ pub enum Violation {
     },
     /// A request for as many pages as it says it could serve failed.
     #[error("it said that {} pages could be had, and they couldn't", told.get())]
-    LargestHoleNotServed {
+    LargestRequestNotServed {
         /// The allocator's answer.
         told: Pages,
     },
     /// A request for more pages than it says it could serve succeeded.
     #[error("it said that at most {} pages could be had, and {} could", told.get(), served.get())]
-    LargestHoleExceeded {
+    LargestRequestExceeded {
         /// The allocator's answer.
         told: Pages,
         /// The request that succeeded.
@@ -219,8 +219,8 @@ pub enum Call {
     Adopt(PageRange),
     /// `holes`.
     Holes,
-    /// `largest_hole`.
-    LargestHole,
+    /// `largest_request`.
+    LargestRequest,
     /// `check`.
     Check,
     /// `drop`.
@@ -242,7 +242,7 @@ impl fmt::Display for Call {
             Call::Free(range) => write!(f, "free {range}"),
             Call::Adopt(range) => write!(f, "adopt {range}"),
             Call::Holes => f.write_str("holes"),
-            Call::LargestHole => f.write_str("largest_hole"),
+            Call::LargestRequest => f.write_str("largest_request"),
             Call::Check => f.write_str("check"),
             Call::Drop => f.write_str("drop"),
         }

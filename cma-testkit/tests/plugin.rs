@@ -39,7 +39,7 @@ caught! {
     a_panic_on_freeing: "panic=free", a_whole_region_can_be_one_chunk says Panicked;
     a_panic_on_adopting: "panic=adopt", adopting_what_is_taken_or_outside_changes_nothing says Panicked;
     a_panic_on_telling_holes: "panic=holes", a_whole_region_can_be_one_chunk says Panicked;
-    a_panic_on_telling_the_largest_hole: "panic=largest_hole", a_whole_region_can_be_one_chunk says Panicked;
+    a_panic_on_telling_the_largest_request: "panic=largest_request", a_whole_region_can_be_one_chunk says Panicked;
     a_panic_on_checking: "panic=check,after=2", a_whole_region_can_be_one_chunk says Panicked;
 }
 

@@ -3,7 +3,7 @@
 use crate::report::{Failure, Report};
 use crate::trace::{Action, Operation, Trace};
 use cma_framework::config::Map;
-use cma_framework::register::RegisterError;
+use cma_framework::errors::RegisterError;
 use cma_framework::{AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;

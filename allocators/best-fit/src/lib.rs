@@ -94,8 +94,8 @@ mod trees;
 
 use bins::Bins;
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
-    Placement, Request, Tag,
+    Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
+    Params, Placement, Request, Tag,
 };
 use hole::{Grid, Hole};
 use nodes::{Nodes, SENTINEL};
@@ -113,7 +113,7 @@ pub struct BestFit {
 }
 
 impl Allocator for BestFit {
-    const INFO: Info = Info {
+    const INFO: AllocatorInfo = AllocatorInfo {
         name: "best-fit",
         version: env!("CARGO_PKG_VERSION"),
         description: "the smallest hole that holds the chunk with its alignment, the lowest of equal ones",
@@ -209,7 +209,7 @@ impl Allocator for BestFit {
         }
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         Pages::new(u64::from(self.bins.largest(&self.nodes)))
     }
 

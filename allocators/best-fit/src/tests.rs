@@ -88,7 +88,7 @@ impl Pair {
     fn check(&self) {
         self.allocator.check().unwrap();
         assert!(self.model.holes().eq(holes(&self.allocator)));
-        assert_eq!(self.allocator.largest_hole(), self.model.largest_hole());
+        assert_eq!(self.allocator.largest_request(), self.model.largest_hole());
     }
 }
 
@@ -115,7 +115,7 @@ fn trees_grow_and_shrink_through_all_heights() {
         }
     }
     pair.check();
-    assert_eq!(pair.allocator.largest_hole().get(), 6_000);
+    assert_eq!(pair.allocator.largest_request().get(), 6_000);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn defect_12_rounding_up_to_a_huge_alignment_never_wraps() {
 fn defect_14_a_full_allocator_can_be_dropped() {
     let mut allocator = best_fit(0, 1_000);
     while allocator.allocate(&request(1, 1)).is_ok() {}
-    assert_eq!(allocator.largest_hole(), Pages::ZERO);
+    assert_eq!(allocator.largest_request(), Pages::ZERO);
     allocator.check().unwrap();
     drop(allocator);
 }

@@ -77,7 +77,7 @@
 //! As long as there is a tree, every placing and freeing takes O(log16 n) more, mostly one step;
 //! there are at most log2 n trees. A chunk of `m` pages takes m / 4096 more. Nothing depends on the
 //! number of chunks.
-//! [`largest_hole`](Allocator::largest_hole) looks at the words whose bound is not below the
+//! [`largest_request`](Allocator::largest_request) looks at the words whose bound is not below the
 //! largest hole so far: in the worst case, all holes alike, at every word.
 //!
 //! Memory is 1.17 bits a page: 37 KiB for a gigabyte, 37 MiB for a terabyte. It is zeroed memory
@@ -99,8 +99,8 @@ mod search;
 mod word;
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Params, Placement,
-    Request, Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Params,
+    Placement, Request, Tag,
 };
 use cma_bits::TooLarge;
 #[cfg(doc)]
@@ -280,7 +280,7 @@ impl Bitmap {
 }
 
 impl Allocator for Bitmap {
-    const INFO: Info = Info {
+    const INFO: AllocatorInfo = AllocatorInfo {
         name: "bitmap",
         version: env!("CARGO_PKG_VERSION"),
         description: "first fit over a bit a page; least memory, fastest where chunks are single pages",
@@ -345,7 +345,7 @@ impl Allocator for Bitmap {
         self.each_hole(|hole| visit(self.range(hole)));
     }
 
-    fn largest_hole(&self) -> cma_api::Pages {
+    fn largest_request(&self) -> cma_api::Pages {
         let (mut largest, mut from) = (0, 0);
         // A word with a bound below the class of the largest hole so far has none that is larger.
         while let Some(word) = self.longest.next(from, class_of(largest).max(1)) {

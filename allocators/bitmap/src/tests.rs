@@ -61,7 +61,7 @@ fn holes_of_the_same_class_that_are_too_short_are_passed_over() {
     bitmap.adopt(PageRange::from_pages(85, 1)).unwrap();
     assert_eq!(allocate(&mut bitmap, 9, 1), Some(86));
     assert_eq!(allocate(&mut bitmap, 9, 1), None);
-    assert_eq!(bitmap.largest_hole(), Pages::new(8));
+    assert_eq!(bitmap.largest_request(), Pages::new(8));
     assert_eq!(allocate(&mut bitmap, 4, 4), Some(8));
 }
 
@@ -77,7 +77,7 @@ fn what_stood_in_a_word_before_a_large_chunk_covered_it_is_forgotten() {
     assert_eq!(allocate(&mut bitmap, 192, 64), Some(0));
     assert!(bitmap.adopt(PageRange::from_pages(5, 1)).is_err());
     assert_eq!(free(&mut bitmap, 0, 192), Ok(()));
-    assert_eq!(bitmap.largest_hole(), Pages::new(256));
+    assert_eq!(bitmap.largest_request(), Pages::new(256));
     assert_eq!(allocate(&mut bitmap, 3, 1), Some(0));
 }
 
@@ -86,7 +86,7 @@ fn a_hole_of_many_words_is_found_from_both_ends() {
     let mut bitmap = bitmap(3, 1 << 20);
     bitmap.adopt(PageRange::from_pages(3 + 500_000, 7)).unwrap();
     assert_eq!(free(&mut bitmap, 3 + 500_000, 7), Ok(()));
-    assert_eq!(bitmap.largest_hole(), Pages::new(1 << 20));
+    assert_eq!(bitmap.largest_request(), Pages::new(1 << 20));
     assert_eq!(allocate(&mut bitmap, 1 << 20, 1), Some(3));
 }
 
@@ -109,7 +109,7 @@ fn what_is_free_or_outside_is_not_mine() {
     for (first, pages) in [(100, 3), (99, 1), (u64::MAX, 3), (100, 0), (200, 1)] {
         assert_eq!(free(&mut bitmap, first, pages), Err(NotMine));
     }
-    assert_eq!(bitmap.largest_hole(), Pages::new(100));
+    assert_eq!(bitmap.largest_request(), Pages::new(100));
 }
 
 /// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
@@ -136,7 +136,7 @@ fn defect_12_a_huge_alignment_wraps_to_no_place() {
 fn defect_14_a_full_region_can_be_cleaned_up() {
     let mut bitmap = bitmap(1, 130);
     while allocate(&mut bitmap, 1, 1).is_some() {}
-    assert_eq!(bitmap.largest_hole(), Pages::ZERO);
+    assert_eq!(bitmap.largest_request(), Pages::ZERO);
     drop(bitmap);
 }
 

@@ -36,7 +36,7 @@
 //! a block of more than `n / 4`, so runs are looked up by their blocks of the few orders that come
 //! into question, from the largest order down and the lowest address up. No more than [`RUNS`] are
 //! looked at, so a request may be refused though a run further on would hold it;
-//! [`largest_hole`](Allocator::largest_hole) looks at the same runs, and what it names is what can
+//! [`largest_request`](Allocator::largest_request) looks at the same runs, and what it names is what can
 //! be had.
 //!
 //! *Free* gives the chunk's parts back, each of which merges with its buddy as far up as that is
@@ -70,8 +70,8 @@ mod blocks;
 
 use blocks::Blocks;
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
-    Placement, Request, Tag,
+    Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
+    Params, Placement, Request, Tag,
 };
 #[cfg(doc)]
 use cma_bits::BitTree;
@@ -108,7 +108,7 @@ fn align_up(page: u64, alignment: Alignment) -> u64 {
 }
 
 impl Allocator for Buddy {
-    const INFO: Info = Info {
+    const INFO: AllocatorInfo = AllocatorInfo {
         name: "buddy",
         version: env!("CARGO_PKG_VERSION"),
         description: "power-of-two blocks that split and merge; fast, the same for any number of chunks",
@@ -189,7 +189,7 @@ impl Allocator for Buddy {
         self.free.holes(visit);
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         // The run with the largest block has at least its pages, and a run whose largest block is
         // two orders below has fewer.
         let Some(order) = self.free.largest_order() else { return Pages::ZERO };

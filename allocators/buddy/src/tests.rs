@@ -46,7 +46,7 @@ fn a_chunk_of_five_pages_costs_five() {
 fn a_region_that_is_no_power_of_two_can_be_filled_by_one_chunk() {
     for (first, pages) in [(0, 9216), (1, 8), (1, 1), (7, 6), (1023, 1026), (4095, 4098)] {
         let mut buddy = buddy(first, pages, "");
-        assert_eq!(buddy.largest_hole(), Pages::new(pages));
+        assert_eq!(buddy.largest_request(), Pages::new(pages));
         assert_eq!(allocate(&mut buddy, pages, 1), Some(first));
         assert_eq!(holes(&buddy), []);
         assert_eq!(free(&mut buddy, first, pages), Ok(()));
@@ -71,7 +71,7 @@ fn a_run_of_several_blocks_serves_what_no_block_can() {
     buddy.adopt(PageRange::from_pages(0, 6)).unwrap();
     buddy.adopt(PageRange::from_pages(58, 6)).unwrap();
     // Blocks of 2, 8, 16, 16, 8 and 2 in a row.
-    assert_eq!(buddy.largest_hole(), Pages::new(52));
+    assert_eq!(buddy.largest_request(), Pages::new(52));
     assert_eq!(allocate(&mut buddy, 40, 8), Some(8));
     assert_eq!(holes(&buddy), [(6, 2), (48, 10)]);
 }
@@ -87,7 +87,7 @@ fn what_is_refused_for_the_number_of_runs_is_not_promised() {
         }
         buddy.adopt(PageRange::from_pages(4 * singles, 1)).unwrap();
         buddy.adopt(PageRange::from_pages(4 * singles + 3, 1)).unwrap();
-        assert_eq!(buddy.largest_hole(), Pages::new(if found { 2 } else { 1 }));
+        assert_eq!(buddy.largest_request(), Pages::new(if found { 2 } else { 1 }));
         assert_eq!(allocate(&mut buddy, 2, 1), found.then_some(4 * singles + 1));
     }
 }
@@ -100,7 +100,7 @@ fn the_largest_order_bounds_blocks_and_not_chunks() {
     assert_eq!(allocate(&mut buddy, 16, 16), Some(48));
     assert_eq!(free(&mut buddy, 0, 33), Ok(()));
     assert_eq!(buddy.free.largest_order(), Some(2));
-    assert_eq!(buddy.largest_hole(), Pages::new(48));
+    assert_eq!(buddy.largest_request(), Pages::new(48));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn defect_12_a_huge_alignment_wraps_to_no_place() {
 fn defect_14_a_full_region_can_be_cleaned_up() {
     let mut buddy = buddy(1, 8, "");
     while allocate(&mut buddy, 1, 1).is_some() {}
-    assert_eq!(buddy.largest_hole(), Pages::ZERO);
+    assert_eq!(buddy.largest_request(), Pages::ZERO);
     drop(buddy);
 }
 

@@ -60,7 +60,7 @@
 //! chance, would hold it. Looking at 4 or at 16 holes of each class instead of one made no
 //! difference that could be told from chance in how many are refused. For a page-aligned request
 //! the two rules leave one way to the truth: the most that can be had is the first hole of the
-//! highest class, and that is what [`largest_hole`](Allocator::largest_hole) says.
+//! highest class, and that is what [`largest_request`](Allocator::largest_request) says.
 //!
 //! *Free* merges a chunk with the holes beside it at once. *Adopt* is allocate without a choice; it
 //! walks to its hole from the chunk adopted last.
@@ -105,8 +105,8 @@ mod nodes;
 
 use classes::{Class, Classes};
 use cma_api::{
-    Alignment, Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Params,
-    Placement, Request, Tag,
+    Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
+    Params, Placement, Request, Tag,
 };
 use nodes::{Node, Nodes, SENTINEL};
 
@@ -142,7 +142,7 @@ pub struct Tlsf {
 }
 
 impl Allocator for Tlsf {
-    const INFO: Info = Info {
+    const INFO: AllocatorInfo = AllocatorInfo {
         name: "tlsf",
         version: env!("CARGO_PKG_VERSION"),
         description: "two-level segregated fit: every request in a bounded number of steps, no memory taken after the start",
@@ -254,7 +254,7 @@ impl Allocator for Tlsf {
         }
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         if self.live == self.most {
             return Pages::ZERO;
         }

@@ -60,7 +60,7 @@ fn holes(tlsf: &Tlsf) -> Vec<(u64, u64)> {
 fn a_whole_region_is_an_exact_fit_though_its_size_is_no_class_bound() {
     for (first, pages) in [(0, 1001), (3, 9217), (1 << 20, (1 << 31) - 1)] {
         let mut tlsf = tlsf(first, pages, "chunks=2");
-        assert_eq!(tlsf.largest_hole(), Pages::new(pages));
+        assert_eq!(tlsf.largest_request(), Pages::new(pages));
         assert_eq!(allocate(&mut tlsf, pages, 1), Some(first));
         assert_eq!(allocate(&mut tlsf, 1, 1), None);
     }
@@ -82,10 +82,10 @@ fn what_lies_behind_the_first_hole_of_the_highest_class_is_not_promised() {
     // 1024 to 1039 pages are one class.
     let region = (0, 4000);
     let mut first = with_holes(region, &[(1, 1030), (2000, 1035)], "");
-    assert_eq!(first.largest_hole(), Pages::new(1035));
+    assert_eq!(first.largest_request(), Pages::new(1035));
     assert_eq!(allocate(&mut first, 1035, 1), Some(2000));
     let mut second = with_holes(region, &[(2000, 1035), (1, 1030)], "");
-    assert_eq!(second.largest_hole(), Pages::new(1030));
+    assert_eq!(second.largest_request(), Pages::new(1030));
     assert_eq!(allocate(&mut second, 1031, 1), None);
     assert_eq!(allocate(&mut second, 1030, 1), Some(1));
 }
@@ -128,13 +128,13 @@ fn a_chunk_goes_to_the_lowest_aligned_place_or_to_the_end_if_that_saves_a_hole()
 fn no_more_chunks_than_the_parameter_says_are_live() {
     let mut tlsf = tlsf(0, 100, "chunks=3");
     let chunks: Vec<Placement> = (0..3).map(|_| tlsf.allocate(&request(2, 1)).unwrap()).collect();
-    assert_eq!(tlsf.largest_hole(), Pages::ZERO);
+    assert_eq!(tlsf.largest_request(), Pages::ZERO);
     assert_eq!(tlsf.allocate(&request(1, 1)), Err(NoRoom));
     let refused = tlsf.adopt(PageRange::from_pages(50, 1)).unwrap_err().to_string();
     assert!(refused.contains('3'), "{refused}");
     assert_eq!(holes(&tlsf), [(6, 94)]);
     tlsf.free(chunks[1]).unwrap();
-    assert_eq!(tlsf.largest_hole(), Pages::new(94));
+    assert_eq!(tlsf.largest_request(), Pages::new(94));
     assert_eq!(allocate(&mut tlsf, 94, 1), Some(6));
 }
 

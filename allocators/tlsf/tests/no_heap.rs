@@ -65,7 +65,7 @@ fn the_heap_is_used_to_initialise_and_not_after() {
         let sizes = (0..).map(|n| (1 + n * 7 % 13, 12 + (n % 4) as u32));
         for (pages, log2) in sizes.take(CHUNKS) {
             live.extend(tlsf.allocate(&request(pages, log2)));
-            assert!(tlsf.largest_hole() < region.pages());
+            assert!(tlsf.largest_request() < region.pages());
         }
         assert!(tlsf.allocate(&request(5000, 12)).is_err(), "not in what is left");
         let mut index = 0;
@@ -73,7 +73,7 @@ fn the_heap_is_used_to_initialise_and_not_after() {
             index = (index + 7919) % live.len();
             tlsf.free(live.swap_remove(index)).unwrap();
         }
-        assert_eq!(tlsf.largest_hole(), region.pages());
+        assert_eq!(tlsf.largest_request(), region.pages());
     }
     assert_eq!(CALLS.get() - after, 0);
     tlsf.check().unwrap();

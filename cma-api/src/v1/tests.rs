@@ -1,7 +1,7 @@
 //! No panic of an algorithm crosses the border, and refusals do.
 
 use super::*;
-use crate::{Alignment, Asker, CannotAdopt, Info, InitError};
+use crate::{Alignment, AllocatorInfo, Asker, CannotAdopt, InitError};
 
 /// Panics in the operation its parameter names, also while it is dropped.
 struct Panics(String);
@@ -19,7 +19,8 @@ impl Drop for Panics {
 }
 
 impl Allocator for Panics {
-    const INFO: Info = Info { name: "panics", version: "1.2.3", description: "panics" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "panics", version: "1.2.3", description: "panics" };
 
     fn new(_: PageRange, params: &str) -> Result<Self, InitError> {
         if params == "refuse" {
@@ -46,8 +47,8 @@ impl Allocator for Panics {
         visit(PageRange::from_pages(1, 1));
         self.at("holes");
     }
-    fn largest_hole(&self) -> Pages {
-        self.at("largest_hole");
+    fn largest_request(&self) -> Pages {
+        self.at("largest_request");
         Pages::new(1)
     }
     fn check(&self) -> Result<(), String> {
@@ -66,20 +67,20 @@ fn initialise(params: &str) -> RResult<AllocatorBox, RString> {
 fn a_panic_in_any_operation_ends_the_allocator_and_nothing_else() {
     let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
     let chunk = Placement { range: REGION, tag: Tag(0) };
-    for operation in ["allocate", "free", "adopt", "holes", "largest_hole", "check"] {
+    for operation in ["allocate", "free", "adopt", "holes", "largest_request", "check"] {
         let mut a = initialise(operation).unwrap();
         assert_eq!(a.fault(), ROption::RNone);
         match operation {
-            "allocate" => assert_eq!(a.allocate(&request), RResult::RErr(Refused::Panicked)),
-            "free" => assert_eq!(a.free(&chunk), RResult::RErr(Refused::Panicked)),
+            "allocate" => assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Panicked)),
+            "free" => assert_eq!(a.free(&chunk), RResult::RErr(CallFailure::Panicked)),
             "adopt" => assert!(a.adopt(REGION).unwrap_err().contains("in adopt")),
             "holes" => assert!(a.holes().is_empty()),
-            "largest_hole" => assert_eq!(a.largest_hole(), Pages::ZERO),
+            "largest_request" => assert_eq!(a.largest_request(), Pages::ZERO),
             _ => assert!(a.check().unwrap_err().contains("in check")),
         }
         assert!(a.fault().unwrap().contains(operation));
-        assert_eq!(a.allocate(&request), RResult::RErr(Refused::Panicked));
-        assert_eq!(a.free(&chunk), RResult::RErr(Refused::Panicked));
+        assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Panicked));
+        assert_eq!(a.free(&chunk), RResult::RErr(CallFailure::Panicked));
         assert!(a.check().is_err());
     }
 }
@@ -97,8 +98,11 @@ fn a_panic_while_dropping_or_initialising_stays_inside() {
 fn refusals_are_not_faults() {
     let mut a = initialise("").unwrap();
     let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
-    assert_eq!(a.allocate(&request), RResult::RErr(Refused::No));
-    assert_eq!(a.free(&Placement { range: REGION, tag: Tag(0) }), RResult::RErr(Refused::No));
+    assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Refused));
+    assert_eq!(
+        a.free(&Placement { range: REGION, tag: Tag(0) }),
+        RResult::RErr(CallFailure::Refused)
+    );
     assert_eq!(a.adopt(REGION), RResult::RErr("never".into()));
     assert_eq!(a.fault(), ROption::RNone);
 }

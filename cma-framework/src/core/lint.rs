@@ -5,8 +5,8 @@
 
 mod patterns;
 
-use super::{AllocatorSpec, Bank, Bytes, Growth, Map, ParsedRegion, Span};
-use crate::reserve::{Banks, ReserveError};
+use crate::core::reserve::{Banks, ReserveError};
+use crate::vocabulary::{AllocatorSpec, Bank, Bytes, Growth, Map, ParsedRegion, Span};
 use cma_api::{DmaAddr, PAGE_SIZE, Pages};
 use patterns::Patterns;
 use std::collections::{HashMap, HashSet};

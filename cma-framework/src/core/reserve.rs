@@ -1,8 +1,8 @@
 //! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's
 //! memory.
 
-use crate::config::{Bank, Bytes, Growth, Platform};
-use crate::memory::Memory;
+use crate::host::memory::Memory;
+use crate::vocabulary::{Bank, Bytes, Growth, Platform};
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
 use std::ops::Range;
 

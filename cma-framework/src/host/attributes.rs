@@ -18,9 +18,9 @@ mod lists;
 mod refused;
 mod region;
 
-use crate::config::Map;
-use crate::events;
-use crate::region::Region;
+use crate::host::events;
+use crate::host::region::Region;
+use crate::vocabulary::Map;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
 use refused::Refused;

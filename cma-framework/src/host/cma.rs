@@ -5,19 +5,21 @@ mod replace;
 mod serve;
 mod sharing;
 
-use crate::allocate::{Reason, Stuck};
-use crate::config::{ConfigError, Map, Platform, RegionSpec, parse_regions};
-use crate::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
-use crate::events;
-use crate::loader::Plugin;
-use crate::memory::Memory;
-use crate::region::{
+use crate::core::reserve::{Reserved, Reserver};
+use crate::host::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
+use crate::host::events;
+use crate::host::loader::Plugin;
+use crate::host::memory::Memory;
+use crate::host::region::{
     AllocatorChoice, AllocatorState, Allocators, ChangeError, Failure, Look, Owner, Region,
     Registered,
 };
-use crate::register::{InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError};
-use crate::reserve::{Reserved, Reserver};
-use crate::world::World;
+use crate::host::world::World;
+use crate::vocabulary::errors::{
+    InvalidRegion, RegisterAllocatorError, RegisterError, UnregisterError,
+};
+use crate::vocabulary::errors::{Reason, Stuck};
+use crate::vocabulary::{ConfigError, Map, Platform, RegionSpec, parse_regions};
 use arc_swap::ArcSwap;
 use askers::Askers;
 use cma_api::{Asker, DmaAddr, PageRange, Pages};
@@ -296,7 +298,7 @@ impl Cma {
     }
 
     /// Puts `map` in force, at once and whole. Requests under way finish by the old one. Names of
-    /// regions that don't exist are passed over when a request comes; [`lint`](crate::config::lint)
+    /// regions that don't exist are passed over when a request comes; [`lint`](crate::core::lint)
     /// finds them beforehand.
     pub fn set_map(&self, map: Map) {
         let _turn = self.setup();
@@ -377,7 +379,7 @@ impl Cma {
         range: PageRange,
         choice: AllocatorChoice,
     ) -> Result<Region, RegisterError> {
-        if let Some(name) = name.as_ref().filter(|name| !crate::config::is_region_name(name)) {
+        if let Some(name) = name.as_ref().filter(|name| !crate::vocabulary::is_region_name(name)) {
             return Err(InvalidRegion::BadName { name: name.clone() }.into());
         }
         if let Some((name, fault)) = choice.fault() {
@@ -472,9 +474,9 @@ impl Cma {
         name: Option<&str>,
         plugin: Plugin,
     ) -> Result<Attachments, RegisterAllocatorError> {
-        if let Some((name, fault)) = name
-            .and_then(|name| crate::config::allocator_name_fault(name).map(|fault| (name, fault)))
-        {
+        if let Some((name, fault)) = name.and_then(|name| {
+            crate::vocabulary::allocator_name_fault(name).map(|fault| (name, fault))
+        }) {
             return Err(RegisterAllocatorError::BadName { name: name.to_string(), fault });
         }
         let registered = Registered { name: name.map(Arc::from), plugin };

@@ -1,10 +1,10 @@
 //! A device's own way in: its route is looked up once, and again when the configuration has
 //! changed.
 
-use crate::allocate::AllocError;
-use crate::cma::Cma;
-use crate::region::Chunk;
-use crate::world::Route;
+use crate::host::cma::Cma;
+use crate::host::region::Chunk;
+use crate::host::world::Route;
+use crate::vocabulary::errors::AllocError;
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
 //! Early regions: described, not registered yet, still to be given memory (specification section
 //! 3).
 
-use crate::config::RegionSpec;
-use crate::memory::Memory;
-use crate::region::{AllocatorChoice, Region};
-use crate::register::RegisterError;
-use crate::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
+use crate::core::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
+use crate::host::memory::Memory;
+use crate::host::region::{AllocatorChoice, Region};
+use crate::vocabulary::RegionSpec;
+use crate::vocabulary::errors::RegisterError;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,7 +42,7 @@ impl EarlyRegion {
         if self.size == 0 {
             return Err(EarlyError::NoSize);
         }
-        if self.name.as_deref().is_some_and(|name| !crate::config::is_region_name(name)) {
+        if self.name.as_deref().is_some_and(|name| !crate::vocabulary::is_region_name(name)) {
             return Err(EarlyError::BadName { name: self.name.clone().unwrap_or_default() });
         }
         if let Some((name, fault)) = self.allocator.fault() {
@@ -101,7 +101,7 @@ pub enum EarlyError {
     },
     /// The platform's map is none.
     #[error("the platform's map: {0}")]
-    Map(crate::config::ConfigError),
+    Map(crate::vocabulary::ConfigError),
     /// There are defaults already.
     #[error("a platform's defaults are set already")]
     DefaultsSet,

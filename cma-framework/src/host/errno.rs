@@ -1,32 +1,13 @@
 //! The one place that says which errno of the specification each error stands for.
 
-use crate::allocate::{AllocError, FreeError, InfoError};
-use crate::attributes::AttributeError;
-use crate::config::ConfigError;
-use crate::early::EarlyError;
-use crate::memory::MemoryError;
-use crate::region::ChangeError;
-use crate::register::{RegisterAllocatorError, RegisterError, UnregisterError};
-use crate::reserve::ReserveError;
-
-/// The error numbers of the specification, with the values Linux gives them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::upper_case_acronyms, reason = "that is how they are written")]
-#[allow(missing_docs, reason = "each is its own name; the errors they stand for say more")]
-#[repr(i32)]
-pub enum Errno {
-    ENOENT = 2,
-    EIO = 5,
-    ENOMEM = 12,
-    EACCES = 13,
-    EBUSY = 16,
-    EEXIST = 17,
-    ENOTDIR = 20,
-    EISDIR = 21,
-    EINVAL = 22,
-    EFBIG = 27,
-    EADDRINUSE = 98,
-}
+use crate::core::reserve::ReserveError;
+use crate::host::attributes::AttributeError;
+use crate::host::early::EarlyError;
+use crate::host::memory::MemoryError;
+use crate::host::region::ChangeError;
+use crate::vocabulary::errors::{AllocError, FreeError, InfoError};
+use crate::vocabulary::errors::{RegisterAllocatorError, RegisterError, UnregisterError};
+use crate::vocabulary::{ConfigError, Errno};
 
 impl ConfigError {
     /// The errno of the specification, section 7.

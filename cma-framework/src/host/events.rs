@@ -5,8 +5,8 @@
 //! looks once whether anybody listens; `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`.
 //! What goes wrong is said where it happens, on `WARN` and `ERROR`.
 
-use crate::allocate::{AllocError, Reason, Stuck};
-use crate::region::{Chunk, Region};
+use crate::host::region::{Chunk, Region};
+use crate::vocabulary::errors::{AllocError, Reason, Stuck};
 use cma_api::{DmaAddr, PageRange, Request};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -86,7 +86,7 @@ impl Event {
                 tracing::error!(%region, allocator, reason, "allocator taken out of service");
             }
             Event::NotAttached { reason } => {
-                tracing::warn!(%region, %reason, "no allocator attached")
+                tracing::warn!(%region, %reason, "no allocator attached");
             }
             Event::Released { range } => {
                 let (start, count) = (range.start(), range.pages().get());
@@ -103,7 +103,7 @@ impl Event {
                 tracing::warn!(%region, %range, %now, "memory set aside, the chunk moved");
             }
             Event::Aside { range, now: None } => {
-                tracing::warn!(%region, %range, "memory set aside")
+                tracing::warn!(%region, %range, "memory set aside");
             }
             Event::Recovered { range } => {
                 tracing::info!(%region, %range, "memory that was set aside is free again");

@@ -18,7 +18,7 @@ mod library;
 mod search;
 mod trial;
 
-use crate::config::allocator_name_fault;
+use crate::vocabulary::allocator_name_fault;
 pub use arrivals::{Arrival, Arrivals};
 use cma_api::PageRange;
 use cma_api::abi_stable::std_types::RString;

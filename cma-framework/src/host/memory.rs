@@ -1,12 +1,12 @@
 //! Memory behind a region: the port that makes addresses touchable, and chunks as memory.
 //!
-//! A [`Reserver`](crate::reserve::Reserver) may hand out memory with a range of addresses; the
+//! A [`Reserver`](crate::core::reserve::Reserver) may hand out memory with a range of addresses; the
 //! region owns it from then on. What the memory is (files in memory, huge pages) is the port's: the
 //! framework maps nothing. A chunk becomes bytes with [`Chunk::map`], which is for this process
 //! alone, or descriptors with [`Chunk::share`], which is for others. It is one or the other: bytes
 //! that somebody else can change are no Rust slice.
 
-use crate::region::Chunk;
+use crate::host::region::Chunk;
 use cma_api::{DmaAddr, PageRange, Pages};
 use std::fmt;
 use std::io;

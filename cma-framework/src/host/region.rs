@@ -15,12 +15,12 @@ mod lock;
 mod occupancy;
 mod verify;
 
-use crate::allocate::{Misplacement, Reason, Stuck};
-use crate::clock::Moment;
-use crate::cma::Shared as Framework;
-use crate::events::{self, Event};
-use crate::memory::{Backing, Memory};
-use crate::register::UnregisterError;
+use crate::host::clock::Moment;
+use crate::host::cma::Shared as Framework;
+use crate::host::events::{self, Event};
+use crate::host::memory::{Backing, Memory};
+use crate::vocabulary::errors::UnregisterError;
+use crate::vocabulary::errors::{Misplacement, Reason, Stuck};
 use account::Account;
 pub use account::{Failure, Owner, RegionStatistics};
 use arc_swap::ArcSwap;
@@ -31,7 +31,7 @@ use attach::Attached;
 pub use attach::{AllocatorChoice, AllocatorState, ChangeError, Registered};
 use chunks::{Booked, ChunkTable, Room, Slot};
 use cma_api::abi_stable::std_types::RResult;
-use cma_api::v1::{AllocatorBox, Refused};
+use cma_api::v1::{AllocatorBox, CallFailure};
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
 pub use guard::Chunk;
 pub use holder::{Holder, Process};
@@ -402,7 +402,7 @@ impl Region {
         &self,
         state: &mut State,
         request: &Request,
-        answer: RResult<Placement, Refused>,
+        answer: RResult<Placement, CallFailure>,
         now: Moment,
     ) -> Result<(u64, Tag, Slot), NotPlaced> {
         match answer {
@@ -441,10 +441,10 @@ impl Region {
     fn not_placed(&self, state: &mut State, request: &Request, fault: NotPlaced) -> Box<Reason> {
         let reason = match fault {
             NotPlaced::Misplaced(fault) => return self.misplaced(state, request, fault),
-            NotPlaced::Refused(Refused::Panicked) => {
+            NotPlaced::Refused(CallFailure::Panicked) => {
                 state.end_service(self, "it panicked while allocating")
             }
-            NotPlaced::Refused(Refused::No) => self.no_room(state, request),
+            NotPlaced::Refused(CallFailure::Refused) => self.no_room(state, request),
         };
         state.refuse(request, reason)
     }
@@ -593,7 +593,7 @@ impl State {
 
     /// Frees a chunk. The books lose it whatever the allocator says.
     #[inline]
-    fn free_slot(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Result<(), Refused> {
+    fn free_slot(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Result<(), CallFailure> {
         let tag = self.chunks.unbook(slot, range, tag);
         self.account.got_back(range.pages());
         match &mut self.attached {
@@ -612,7 +612,7 @@ impl State {
 
     /// Says that a chunk was freed, and ends the service of an allocator that didn't take it back.
     #[cold]
-    fn freed(&mut self, region: &Region, range: PageRange, freed: Result<(), Refused>) {
+    fn freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
         self.took_back(region, range, freed);
         if events::on() {
             self.tell(Event::Released { range });
@@ -620,11 +620,13 @@ impl State {
     }
 
     /// Ends the service of an allocator that didn't take a chunk back.
-    fn took_back(&mut self, region: &Region, range: PageRange, freed: Result<(), Refused>) {
+    fn took_back(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
         if let Err(refused) = freed {
             let what = match refused {
-                Refused::Panicked => format!("it panicked while freeing {range}"),
-                Refused::No => format!("it refused to take back {range}, a live chunk of its own"),
+                CallFailure::Panicked => format!("it panicked while freeing {range}"),
+                CallFailure::Refused => {
+                    format!("it refused to take back {range}, a live chunk of its own")
+                }
             };
             self.end_service(region, &what);
         }
@@ -719,7 +721,7 @@ impl State {
 /// Why no chunk was booked for a request that an allocator was asked for.
 #[derive(Clone, Copy)]
 enum NotPlaced {
-    Refused(Refused),
+    Refused(CallFailure),
     Misplaced(Misplacement),
 }
 

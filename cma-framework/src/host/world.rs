@@ -3,10 +3,10 @@
 //! A change makes a new picture and swaps it in whole, so a request sees the configuration of one
 //! moment and never waits for a change. Routing takes no lock.
 
-use crate::allocate::{AllocError, Unmatched};
-use crate::config::Map;
-use crate::region::{Region, Registered};
-use crate::register::RegisterError;
+use crate::host::region::{Region, Registered};
+use crate::vocabulary::Map;
+use crate::vocabulary::errors::RegisterError;
+use crate::vocabulary::errors::{AllocError, Unmatched};
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
 use rustc_hash::FxHasher;

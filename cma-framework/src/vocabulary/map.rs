@@ -8,8 +8,8 @@
 //!
 //! White space beside `;`, `,` and `=` and at both ends means nothing.
 
-use super::error::{ConfigError, Mistake, Span};
 use super::names::{is_pattern_char, is_region_char, is_region_name};
+use super::syntax::{ConfigError, Mistake, Span};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -75,18 +75,18 @@ pub struct Map {
 
 /// One rule; its parts are spans of the map's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) patterns: Vec<Pattern>,
-    pub(super) regions: Vec<Span>,
+pub(crate) struct Rule {
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) regions: Vec<Span>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The pattern as it is written.
-    pub(super) span: Span,
+    pub(crate) span: Span,
     /// Its device part, which may stand in an earlier pattern.
-    pub(super) device: Span,
-    pub(super) kind: Option<Span>,
+    pub(crate) device: Span,
+    pub(crate) kind: Option<Span>,
 }
 
 impl Map {
@@ -171,11 +171,11 @@ impl Map {
         Some(rule.regions.iter().map(|name| self.part(name)))
     }
 
-    pub(super) fn rule_spans(&self) -> &[Rule] {
+    pub(crate) fn rule_spans(&self) -> &[Rule] {
         &self.rules
     }
 
-    pub(super) fn part(&self, span: &Span) -> &str {
+    pub(crate) fn part(&self, span: &Span) -> &str {
         &self.text[span.clone()]
     }
 }

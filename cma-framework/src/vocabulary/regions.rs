@@ -7,11 +7,11 @@
 //!
 //! White space beside `;` and `=` and at both ends means nothing.
 
-use super::error::{ConfigError, Mistake, Span};
 use super::names::{allocator_name_fault, is_region_char, is_region_name};
 use super::size::{Bytes, parse_size};
-use crate::early::{EarlyError, EarlyRegion};
-use crate::reserve::ReserveRequest;
+use super::syntax::{ConfigError, Mistake, Span};
+use crate::core::reserve::ReserveRequest;
+use crate::host::early::{EarlyError, EarlyRegion};
 use cma_api::DmaAddr;
 use std::collections::HashSet;
 use std::fmt;
@@ -94,7 +94,7 @@ impl ParsedRegion<'_> {
     }
 
     /// What it needs from a reserver.
-    pub(super) fn request(&self) -> &ReserveRequest {
+    pub(crate) fn request(&self) -> &ReserveRequest {
         &self.request
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers with suffixes: read as the `cma=` grammar has them, written in the shortest exact form.
 
-use super::error::Mistake;
+use super::syntax::Mistake;
 use std::fmt;
 
 /// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix

@@ -75,11 +75,11 @@ fn reads_back(tree: &Attributes) {
         match name {
             "map" => assert_eq!(Map::parse(&text).unwrap().to_string(), text.trim()),
             "start" => {
-                assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok())
+                assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok());
             }
             "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "a" | "b" => {}
             "bitmap" => {
-                assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}")
+                assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}");
             }
             _ => assert!(text.trim().parse::<u64>().is_ok(), "{path}: {text:?}"),
         }

@@ -10,8 +10,8 @@
 )]
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
-    Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement,
+    Request, Tag,
 };
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin, Region};
 use std::collections::HashMap;
@@ -54,7 +54,8 @@ pub struct Scripted {
 }
 
 impl Allocator for Scripted {
-    const INFO: Info = Info { name: "scripted", version: "1", description: "answers by a script" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "scripted", version: "1", description: "answers by a script" };
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         let place = |text: &str| {
@@ -84,7 +85,7 @@ impl Allocator for Scripted {
 
     fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         Pages::ZERO
     }
 
@@ -106,7 +107,7 @@ macro_rules! delegate {
     };
     ($type:ty, $name:literal, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
         impl cma_api::Allocator for $type {
-            const INFO: cma_api::Info = cma_api::Info {
+            const INFO: cma_api::AllocatorInfo = cma_api::AllocatorInfo {
                 name: $name,
                 version: "1",
                 description: "another allocator, watched",
@@ -136,9 +137,9 @@ macro_rules! delegate {
                 let $this = self;
                 $inner.holes(visit)
             }
-            fn largest_hole(&self) -> cma_api::Pages {
+            fn largest_request(&self) -> cma_api::Pages {
                 let $this = self;
-                $inner.largest_hole()
+                $inner.largest_request()
             }
             fn check(&self) -> Result<(), String> {
                 let $this = self;

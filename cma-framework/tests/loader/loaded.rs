@@ -1,7 +1,7 @@
 //! What a host gets from files that are plug-ins.
 
 use super::*;
-use cma_api::v1::Refused;
+use cma_api::v1::CallFailure;
 use cma_api::{Alignment, Asker, PageRange, Pages, Request};
 use cma_framework::loader::{SearchPath, load_all};
 use std::os::unix::net::UnixListener;
@@ -28,8 +28,11 @@ fn a_plugin_says_what_it_is() {
 struct Linked;
 
 impl cma_fixture_first_fit::Named for Linked {
-    const INFO: cma_api::Info =
-        cma_api::Info { name: "linked", version: "1.0.0", description: "linked into the test" };
+    const INFO: cma_api::AllocatorInfo = cma_api::AllocatorInfo {
+        name: "linked",
+        version: "1.0.0",
+        description: "linked into the test",
+    };
 }
 
 #[test]
@@ -49,7 +52,7 @@ fn a_plugin_places_chunks_in_the_region_it_is_given() {
     let mut allocator = plugin.initialise(REGION, "").unwrap();
     let chunk = allocator.allocate(&page()).into_result().unwrap();
     assert!(chunk.range.within(REGION));
-    assert_eq!(allocator.largest_hole(), Pages::new(15));
+    assert_eq!(allocator.largest_request(), Pages::new(15));
     allocator.free(&chunk).into_result().unwrap();
     assert_eq!(allocator.holes().as_slice(), [REGION]);
 }
@@ -77,8 +80,8 @@ fn a_plugin_that_panics_in_any_call_is_an_answer_and_not_the_end() {
     );
     let mut allocator = plugin.initialise(REGION, "panic=allocate,after=1").unwrap();
     let chunk = allocator.allocate(&page()).into_result().unwrap();
-    assert_eq!(allocator.allocate(&page()).into_result(), Err(Refused::Panicked));
-    assert_eq!(allocator.free(&chunk).into_result(), Err(Refused::Panicked));
+    assert_eq!(allocator.allocate(&page()).into_result(), Err(CallFailure::Panicked));
+    assert_eq!(allocator.free(&chunk).into_result(), Err(CallFailure::Panicked));
     drop(plugin.initialise(REGION, "panic=drop").unwrap());
 }
 

@@ -55,7 +55,7 @@ impl Holders {
             match files_of(&process, pool) {
                 Ok(files) => holders.seen.extend(holder(&process, pid, files)),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                    holders.hidden += 1
+                    holders.hidden += 1;
                 }
                 // It has ended meanwhile.
                 Err(_) => {}

@@ -25,33 +25,33 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
     })
 }
 
-/// A page-aligned request for [`largest_hole`](cma_api::Allocator::largest_hole) pages succeeds and
+/// A page-aligned request for [`largest_request`](cma_api::Allocator::largest_request) pages succeeds and
 /// none for more does. A page of an empty region can always be had.
 ///
 /// # Errors
 ///
 /// The shortest failing sequence that was found.
-pub fn the_largest_hole_is_the_most_that_can_be_had(subject: &Subject) -> Result<(), Failure> {
+pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Result<(), Failure> {
     for_all(&scripts(60), |script| {
         subject.on(script.region, |trial| {
-            if trial.largest_hole().get() == 0 {
+            if trial.largest_request().get() == 0 {
                 return Err(Violation::ServesNothing);
             }
-            probe_largest_hole(trial)?;
+            probe_largest_request(trial)?;
             for operation in &script.operations {
                 trial.apply(operation)?;
             }
-            probe_largest_hole(trial)
+            probe_largest_request(trial)
         })
     })
 }
 
-fn probe_largest_hole(trial: &mut Trial) -> Result<(), Violation> {
-    let told = trial.largest_hole();
+fn probe_largest_request(trial: &mut Trial) -> Result<(), Violation> {
+    let told = trial.largest_request();
     let largest = trial.model().largest_hole().get();
     if told.get() > 0 {
         let place =
-            trial.allocate_pages(told.get())?.ok_or(Violation::LargestHoleNotServed { told })?;
+            trial.allocate_pages(told.get())?.ok_or(Violation::LargestRequestNotServed { told })?;
         trial.free(place.first_page())?;
     }
     for pages in
@@ -60,7 +60,7 @@ fn probe_largest_hole(trial: &mut Trial) -> Result<(), Violation> {
         if pages > told.get()
             && let Some(place) = trial.allocate_pages(pages)?
         {
-            return Err(Violation::LargestHoleExceeded { told, served: place.pages() });
+            return Err(Violation::LargestRequestExceeded { told, served: place.pages() });
         }
     }
     trial.verify()

@@ -4,8 +4,8 @@
 //! first drafts. What the flaw is, stands where it is made.
 
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PAGE_SHIFT, PageRange, Pages, Params,
-    Placement, Request, Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PAGE_SHIFT, PageRange,
+    Pages, Params, Placement, Request, Tag,
 };
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -143,8 +143,8 @@ impl Flawed {
 }
 
 impl Allocator for Flawed {
-    const INFO: Info =
-        Info { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         let (flaw, rest) = params.split_once(',').unwrap_or((params, ""));
@@ -179,7 +179,7 @@ impl Allocator for Flawed {
         let pages = request.pages().get();
         match self.flaw.as_str() {
             "panics_at_sizes_beyond_the_region" => {
-                assert!(pages <= self.region.pages().get(), "too large")
+                assert!(pages <= self.region.pages().get(), "too large");
             }
             "panics_at_everything" => panic!("not yet written"),
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
@@ -294,11 +294,11 @@ impl Allocator for Flawed {
         holes.into_iter().for_each(visit);
     }
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         let largest =
             self.searched().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO);
         match self.flaw.as_str() {
-            "tells_the_free_pages_as_the_largest_hole" => {
+            "tells_the_free_pages_as_the_largest_request" => {
                 Pages::new(self.gaps().iter().map(|hole| hole.pages().get()).sum())
             }
             "tells_of_a_page_less" => Pages::new(largest.get().saturating_sub(1)),

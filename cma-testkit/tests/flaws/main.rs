@@ -3,7 +3,7 @@
 
 mod flawed;
 
-use cma_api::Info;
+use cma_api::AllocatorInfo;
 use cma_api::v1::module_of;
 use cma_fixture_first_fit::{FirstFit, Named};
 use cma_testkit::{Call, Failure, Placing, Subject, Violation, guarantees};
@@ -48,8 +48,8 @@ caught! {
     wants_room_for_the_alignment, Exact: random_operations_match_the_model says NoRoomThoughFree;
     never_merges_and_hides_it, Any: a_region_fills_page_by_page_and_empties_in_any_order says NotAsNew;
     fills_to_the_half, Exact: a_region_fills_page_by_page_and_empties_in_any_order says NoRoomThoughFree;
-    serves_nothing, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleNotServed;
-    serves_nothing_and_says_so, Any: the_largest_hole_is_the_most_that_can_be_had says ServesNothing;
+    serves_nothing, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestNotServed;
+    serves_nothing_and_says_so, Any: the_largest_request_is_served_and_no_larger_one says ServesNothing;
     // Places that are valid and not the declared ones.
     places_top_down, FirstFit: random_operations_match_the_model says Misplaced;
     first_fit_instead, BestFit: every_short_sequence_matches_the_model says Misplaced;
@@ -66,10 +66,10 @@ caught! {
     tells_unmerged_holes, Any: a_region_filled_with_mixed_sizes_empties_in_any_order says Holes;
     tells_holes_descending, Any: random_operations_match_the_model says Holes;
     forgets_the_last_hole, Any: random_operations_match_the_model says Holes;
-    tells_the_free_pages_as_the_largest_hole, Any: random_operations_match_the_model says LargestHole;
-    tells_of_one_page, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleExceeded;
-    tells_of_a_page_less, Exact: random_operations_match_the_model says LargestHole;
-    serves_powers_of_two, Any: the_largest_hole_is_the_most_that_can_be_had says LargestHoleNotServed;
+    tells_the_free_pages_as_the_largest_request, Any: random_operations_match_the_model says LargestRequest;
+    tells_of_one_page, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestExceeded;
+    tells_of_a_page_less, Exact: random_operations_match_the_model says LargestRequest;
+    serves_powers_of_two, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestNotServed;
     loses_its_invariant_at_five_chunks, Any: random_operations_match_the_model says Check;
     loses_a_page_when_full, Exact: a_request_larger_than_the_region_changes_nothing says Holes;
     // Regions that are out of the ordinary.
@@ -111,14 +111,15 @@ fn every_guarantee_catches_some_flaw() {
 struct Names;
 
 impl Named for Names {
-    const INFO: Info =
-        Info { name: "first fit", version: "1.0.0", description: "a name of two words" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "first fit", version: "1.0.0", description: "a name of two words" };
 }
 
 struct Describes;
 
 impl Named for Describes {
-    const INFO: Info = Info { name: "first-fit", version: "1.0.0", description: "two\nlines" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "first-fit", version: "1.0.0", description: "two\nlines" };
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Trees {
             }
             1..=FEW if !is_lowest && self.have_room(parent, at) => self.merge(parent, at, nodes),
             1..=FEW if at > 0 && self.have_room(parent, at - 1) => {
-                self.merge(parent, at - 1, nodes)
+                self.merge(parent, at - 1, nodes);
             }
             _ => self.refresh(child.number(), nodes),
         }

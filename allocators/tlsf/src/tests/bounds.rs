@@ -11,11 +11,11 @@ struct Most {
     allocate: u64,
     allocate_aligned: u64,
     free: u64,
-    largest_hole: u64,
+    largest_request: u64,
 }
 
 const STATED: Most =
-    Most { allocate: ALLOCATE, allocate_aligned: ALLOCATE_ALIGNED, free: FREE, largest_hole: 1 };
+    Most { allocate: ALLOCATE, allocate_aligned: ALLOCATE_ALIGNED, free: FREE, largest_request: 1 };
 
 /// What `operation` answers, with its accesses noted in `most`.
 fn counted<T>(tlsf: &mut Tlsf, most: &mut u64, operation: impl FnOnce(&mut Tlsf) -> T) -> T {
@@ -35,8 +35,8 @@ impl Most {
         counted(tlsf, &mut self.free, |tlsf| tlsf.free(chunk)).unwrap();
     }
 
-    fn largest_hole(&mut self, tlsf: &mut Tlsf) {
-        counted(tlsf, &mut self.largest_hole, |tlsf| tlsf.largest_hole());
+    fn largest_request(&mut self, tlsf: &mut Tlsf) {
+        counted(tlsf, &mut self.largest_request, |tlsf| tlsf.largest_request());
     }
 
     /// Requests of many sizes and alignments, each freed again.
@@ -56,7 +56,7 @@ impl Most {
                 }
             }
         }
-        self.largest_hole(tlsf);
+        self.largest_request(tlsf);
         tlsf.check().unwrap();
     }
 
@@ -64,7 +64,7 @@ impl Most {
         self.allocate <= stated.allocate
             && self.allocate_aligned <= stated.allocate_aligned
             && self.free <= stated.free
-            && self.largest_hole <= stated.largest_hole
+            && self.largest_request <= stated.largest_request
     }
 }
 
@@ -103,7 +103,7 @@ fn a_long_random_run_reaches_the_stated_bounds_and_does_not_pass_them() {
             let chunk = live.swap_remove(random.below(live.len() as u64) as usize);
             most.free(&mut tlsf, chunk);
         }
-        most.largest_hole(&mut tlsf);
+        most.largest_request(&mut tlsf);
     }
     tlsf.check().unwrap();
     assert_eq!(most, STATED);

@@ -1,7 +1,7 @@
 //! Findings, each on the smallest configuration that has it.
 
 use super::*;
-use crate::config::parse_regions;
+use crate::vocabulary::parse_regions;
 
 const BANKS: &[Bank] = &[Bank::new(0x4000_0000, 0x1000_0000)];
 

@@ -1,9 +1,9 @@
 //! Why an attribute was not read or written.
 
 use super::LONGEST_TEXT;
-use crate::allocate::Stuck;
-use crate::config::ConfigError;
-use crate::region::ChangeError;
+use crate::host::region::ChangeError;
+use crate::vocabulary::ConfigError;
+use crate::vocabulary::errors::Stuck;
 
 /// Why an attribute was not read or written. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

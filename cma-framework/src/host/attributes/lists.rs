@@ -3,7 +3,7 @@
 
 use super::AttributeError;
 use crate::Cma;
-use crate::region::{Process, Region};
+use crate::host::region::{Process, Region};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,8 +3,8 @@
 
 use super::{Attribute, AttributeError, line_if_any, lists};
 use crate::Cma;
-use crate::config::parse_allocator;
-use crate::region::{AllocatorChoice, AllocatorState, Region};
+use crate::host::region::{AllocatorChoice, AllocatorState, Region};
+use crate::vocabulary::parse_allocator;
 use std::fmt::Display;
 
 /// In the order in which they are listed. Each looks at the region once, so that what it says is of

@@ -1,9 +1,9 @@
 //! A newer build of an allocator that is registered already.
 
 use super::{Attachments, Cma, offer};
-use crate::loader::Plugin;
-use crate::region::{ChangeError, Region, Registered};
-use crate::register::RegisterAllocatorError;
+use crate::host::loader::Plugin;
+use crate::host::region::{ChangeError, Region, Registered};
+use crate::vocabulary::errors::RegisterAllocatorError;
 use std::sync::Arc;
 
 /// What became of the regions when an allocator was replaced by another build of it.

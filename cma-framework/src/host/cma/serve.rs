@@ -2,15 +2,15 @@
 
 use super::sharing::in_whole_pieces;
 use super::{Cma, Shared};
-use crate::allocate::{
+use crate::host::device::Device;
+use crate::host::events;
+use crate::host::region::{Chunk, NotFreed, Region};
+use crate::host::world::Route;
+use crate::vocabulary::COMMON;
+use crate::vocabulary::errors::{
     AllocError, FreeError, Info, InfoError, InvalidRequest, Reason, Refusal, Refusals, Unmatched,
     normalise,
 };
-use crate::config::COMMON;
-use crate::device::Device;
-use crate::events;
-use crate::region::{Chunk, NotFreed, Region};
-use crate::world::Route;
 use cma_api::{Alignment, Asker, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 
 impl Cma {

@@ -3,10 +3,10 @@
 
 use super::Cma;
 use super::serve::{region_list, type_of};
-use crate::allocate::{AllocError, InvalidRequest, Reason, Refusal, Refusals, normalise};
-use crate::events;
-use crate::region::{Chunk, Holder, Process, Region};
-use crate::world::Route;
+use crate::host::events;
+use crate::host::region::{Chunk, Holder, Process, Region};
+use crate::host::world::Route;
+use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals, normalise};
 use cma_api::{Alignment, Asker, Pages, Request};
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub struct SharingRequest {
 impl Cma {
     /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to
     /// another process: each region that is tried rounds size and alignment up to the granule of
-    /// its memory ([`Backing`](crate::memory::Backing)).
+    /// its memory ([`Backing`](crate::host::memory::Backing)).
     ///
     /// `process` is who asks, for the books ([`Cma::owners`]). What one user can make the framework
     /// remember is bounded.

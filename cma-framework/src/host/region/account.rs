@@ -2,8 +2,8 @@
 //! chunks; the last refusals.
 
 use super::holder::Process;
-use crate::allocate::Reason;
-use crate::clock::Moment;
+use crate::host::clock::Moment;
+use crate::vocabulary::errors::Reason;
 use cma_api::{Alignment, PageRange, Pages, Request};
 use std::collections::VecDeque;
 use std::sync::Arc;

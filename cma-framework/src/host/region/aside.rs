@@ -11,9 +11,9 @@ use super::attach::Attached;
 use super::chunks::{Overlaps, Slot};
 use super::lock::Left;
 use super::{Region, State};
-use crate::clock::Moment;
-use crate::events::{self, Event};
-use crate::memory::{Memory, Unusable};
+use crate::host::clock::Moment;
+use crate::host::events::{self, Event};
+use crate::host::memory::{Memory, Unusable};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::{Asker, PageRange, Placement, Request, Tag};
 use std::time::{Duration, Instant};
@@ -201,7 +201,7 @@ impl State {
                     }
                 }
             }
-            RResult::RErr(cma_api::v1::Refused::Panicked) => {
+            RResult::RErr(cma_api::v1::CallFailure::Panicked) => {
                 self.end_service(region, "it panicked while allocating");
                 Err(self.stay(region, aside, chunk.range, asker))
             }

@@ -3,9 +3,9 @@
 use super::chunks::{Booked, ChunkTable, Slot};
 use super::lock::Inside;
 use super::{Region, State};
-use crate::allocate::{Reason, Stuck};
-use crate::events::{self, Event};
-use crate::loader::Plugin;
+use crate::host::events::{self, Event};
+use crate::host::loader::Plugin;
+use crate::vocabulary::errors::{Reason, Stuck};
 use cma_api::abi_stable::std_types::{RResult, RString};
 use cma_api::v1::AllocatorBox;
 use cma_api::{PageRange, Tag};
@@ -64,7 +64,7 @@ impl AllocatorChoice {
     pub(crate) fn fault(&self) -> Option<(&str, &'static str)> {
         match self {
             AllocatorChoice::Named { name, .. } => {
-                crate::config::allocator_name_fault(name).map(|fault| (name.as_str(), fault))
+                crate::vocabulary::allocator_name_fault(name).map(|fault| (name.as_str(), fault))
             }
             AllocatorChoice::Default | AllocatorChoice::Given { .. } => None,
         }
@@ -78,8 +78,8 @@ impl AllocatorChoice {
     }
 }
 
-impl From<crate::config::AllocatorSpec<'_>> for AllocatorChoice {
-    fn from(spec: crate::config::AllocatorSpec<'_>) -> Self {
+impl From<crate::vocabulary::AllocatorSpec<'_>> for AllocatorChoice {
+    fn from(spec: crate::vocabulary::AllocatorSpec<'_>) -> Self {
         AllocatorChoice::Named { name: spec.name.to_string(), params: spec.params.to_string() }
     }
 }

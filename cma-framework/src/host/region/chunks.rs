@@ -6,7 +6,7 @@
 
 use super::holder::Holder;
 use super::occupancy::Occupancy;
-use crate::clock::Moment;
+use crate::host::clock::Moment;
 use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Tag};
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;

@@ -13,8 +13,8 @@ use super::aside::Aside;
 use super::chunks::{ChunkTable, Slot};
 use super::holder::Holder;
 use super::{Region, State};
-use crate::allocate::Stuck;
-use crate::events::Event;
+use crate::host::events::Event;
+use crate::vocabulary::errors::Stuck;
 use cma_api::{PageRange, Placement, Tag};
 use spin::mutex::SpinMutexGuard;
 use std::any::Any;
@@ -265,7 +265,8 @@ impl Region {
             Left::FreeAt { first } => match state.chunks.unindex(first) {
                 Some((slot, Placement { range, tag })) => state.free(self, slot, range, tag),
                 None => {
-                    state.tell(Event::NotFreed { address: PageRange::from_pages(first, 1).start() })
+                    state
+                        .tell(Event::NotFreed { address: PageRange::from_pages(first, 1).start() });
                 }
             },
             Left::Aside(aside) => state.aside.push_back(aside),

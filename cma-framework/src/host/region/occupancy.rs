@@ -183,9 +183,9 @@ impl Bits {
     #[inline(never)]
     fn release_large(&mut self, first: usize, pages: usize) {
         if pages <= MIDDLE {
-            self.release_middle(first, pages)
+            self.release_middle(first, pages);
         } else {
-            self.flip_far(first, pages)
+            self.flip_far(first, pages);
         }
     }
 
@@ -262,7 +262,7 @@ impl Bits {
     /// Makes all bits what they are not; they are alike.
     fn flip_far(&mut self, first: usize, pages: usize) {
         let flip = |word: &mut [u8; WORD], bits: u64| {
-            *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes()
+            *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes();
         };
         match self.far(first, pages) {
             ([], ..) => {}

@@ -2,7 +2,7 @@
 
 use super::Region;
 use super::attach::Attached;
-use crate::allocate::Reason;
+use crate::vocabulary::errors::Reason;
 use cma_api::v1::AllocatorBox;
 use cma_api::{PageRange, Pages};
 
@@ -47,7 +47,7 @@ impl Region {
             return Err(text);
         }
         let asking = "it panicked while looking for its largest hole";
-        let largest = state.ask(self, asking, AllocatorBox::largest_hole).map_err(said)?;
+        let largest = state.ask(self, asking, AllocatorBox::largest_request).map_err(said)?;
         if largest > state.account.free {
             let (said, free) = (largest.get(), state.account.free.get());
             let what = format!("it says that {said} pages are free in one piece, of {free}");

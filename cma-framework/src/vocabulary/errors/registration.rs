@@ -1,6 +1,6 @@
 //! Why registering or unregistering a region or an allocator fails.
 
-use crate::allocate::Stuck;
+use crate::vocabulary::errors::Stuck;
 use cma_api::{DmaAddr, PageRange};
 
 /// Why a region was not registered. Nothing has changed.

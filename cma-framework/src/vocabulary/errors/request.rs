@@ -1,6 +1,6 @@
 //! What a request can be answered with: errors that say why, for every region that was tried.
 
-use crate::config::{Bytes, is_device_name};
+use crate::vocabulary::{Bytes, is_device_name};
 use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages, Request};
 use std::fmt;
 use std::time::Duration;

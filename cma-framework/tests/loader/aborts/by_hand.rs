@@ -1,6 +1,6 @@
 //! A plug-in that is exported without the macro, so that it compiles whatever a panic does.
 
-use cma_api::Info;
+use cma_api::AllocatorInfo;
 use cma_api::abi_stable::library::{
     __call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult,
 };
@@ -10,7 +10,7 @@ use cma_fixture_first_fit::{FirstFit, Named, cma_api};
 struct Me;
 
 impl Named for Me {
-    const INFO: Info = Info { name: "by-hand", version: "1.0.0", description: "exported by hand" };
+    const INFO: AllocatorInfo = AllocatorInfo { name: "by-hand", version: "1.0.0", description: "exported by hand" };
 }
 
 extern "C" fn root_module() -> RootModuleResult {

@@ -1,12 +1,12 @@
 //! A plug-in as its author writes it.
 
-use cma_api::Info;
+use cma_api::AllocatorInfo;
 use cma_fixture_first_fit::{FirstFit, Named, cma_api};
 
 struct Me;
 
 impl Named for Me {
-    const INFO: Info = Info { name: "exported", version: "1.0.0", description: "exported by the macro" };
+    const INFO: AllocatorInfo = AllocatorInfo { name: "exported", version: "1.0.0", description: "exported by the macro" };
 }
 
 cma_api::export_allocator!(FirstFit<Me>);

@@ -207,7 +207,7 @@ impl Desk {
                 match (place(), unusable.len() < MOST_REGIONS) {
                     (Ok(Ok(lease)), _) => return Ok(lease),
                     (Ok(Err(refused)), true) if refused.may_be_elsewhere() => {
-                        unusable.push(refused)
+                        unusable.push(refused);
                     }
                     (Ok(Err(refused)), _) => return Err(refused.error.into()),
                     (Err(refusal), _) => {

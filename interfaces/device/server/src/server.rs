@@ -295,7 +295,7 @@ impl Server {
             event.turn().put_off(None);
             guarded(|| match event {
                 Event::Line { connection, flags, turn } => {
-                    self.serve_line(&connection, flags, &turn)
+                    self.serve_line(&connection, flags, &turn);
                 }
                 Event::Arrival { connection, closed, turn } => {
                     log::emit(|| {

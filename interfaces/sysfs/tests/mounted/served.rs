@@ -4,8 +4,8 @@
 
 use super::{BASE, MIB, can_mount, folder, framework};
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
-    Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement,
+    Request, Tag,
 };
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
@@ -180,7 +180,8 @@ enum Gate {
 struct Stalling(PageRange);
 
 impl Allocator for Stalling {
-    const INFO: Info = Info { name: "stalling", version: "1", description: "takes its time" };
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "stalling", version: "1", description: "takes its time" };
 
     fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
         Ok(Stalling(region))
@@ -206,7 +207,7 @@ impl Allocator for Stalling {
 
     fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         self.0.pages()
     }
 

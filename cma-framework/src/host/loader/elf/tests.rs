@@ -33,7 +33,7 @@ fn a_library_is_cut_off_at_every_length_but_its_own() {
     for length in (0x40..library.len()).step_by(0x1000).chain([library.len() - 1]) {
         match check(&library[..length]) {
             Err(LoadFailure::Truncated { needs, has }) => {
-                assert!(has == length as u64 && needs > has)
+                assert!(has == length as u64 && needs > has);
             }
             other => panic!("cut off at {length}: {other:?}"),
         }

@@ -2,7 +2,8 @@
 
 use crate::common::{BASE, MIB, with_map};
 use cma_api::{
-    Allocator, CannotAdopt, Info, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement,
+    Tag,
 };
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,8 +16,11 @@ static THINKING: AtomicUsize = AtomicUsize::new(0);
 static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 impl Allocator for Thinks {
-    const INFO: Info =
-        Info { name: "thinks", version: "1", description: "thinks until it is told to stop" };
+    const INFO: AllocatorInfo = AllocatorInfo {
+        name: "thinks",
+        version: "1",
+        description: "thinks until it is told to stop",
+    };
 
     fn new(_: PageRange, _: &str) -> Result<Self, InitError> {
         Ok(Thinks)
@@ -39,7 +43,7 @@ impl Allocator for Thinks {
 
     fn holes(&self, _: &mut dyn FnMut(PageRange)) {}
 
-    fn largest_hole(&self) -> Pages {
+    fn largest_request(&self) -> Pages {
         Pages::ZERO
     }
 

@@ -1,0 +1,4 @@
+//! Pure decisions: no lock, no input or output, no plug-in.
+
+pub mod lint;
+pub mod reserve;

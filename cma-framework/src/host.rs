@@ -1,0 +1,13 @@
+//! What locks, maps memory, loads libraries and calls allocators.
+
+pub mod attributes;
+pub(crate) mod clock;
+pub(crate) mod cma;
+pub(crate) mod device;
+pub mod early;
+mod errno;
+pub(crate) mod events;
+pub mod loader;
+pub mod memory;
+pub(crate) mod region;
+mod world;
