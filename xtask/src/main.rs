@@ -1,0 +1,125 @@
+//! `cargo xtask TASK`: the project's commands by name.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::{Command, ExitCode};
+use xtask::{columns, files, imports, root};
+
+/// A task that is one command, run in the repository's root. Arguments of the task follow it.
+struct Task {
+    name: &'static str,
+    does: &'static str,
+    command: &'static [&'static str],
+}
+
+const fn task(name: &'static str, does: &'static str, command: &'static [&'static str]) -> Task {
+    Task { name, does, command }
+}
+
+const TASKS: [Task; 9] = [
+    task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
+    task(
+        "lint",
+        "clippy, as in ci",
+        &["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+    ),
+    task("test", "every test", &["cargo", "test", "--workspace", "--locked"]),
+    task("doc", "the documentation of every crate", &["cargo", "doc", "--workspace", "--no-deps"]),
+    task(
+        "deny",
+        "licences, sources and banned crates of the dependencies",
+        &["cargo", "deny", "check", "licenses", "bans", "sources"],
+    ),
+    task(
+        "fuzz",
+        "the fuzz targets: [TARGET...] [--seconds N] [--seed S]",
+        &["cargo", "run", "--quiet", "--release", "--package", "cma-fuzz", "--"],
+    ),
+    task(
+        "table",
+        "the speed table of docs/performance.md, in some two minutes",
+        &["cargo", "bench", "--package", "cma-benches", "--bench", "table"],
+    ),
+    task(
+        "instructions",
+        "builds target/release/rounds for callgrind",
+        &[
+            "cargo",
+            "build",
+            "--release",
+            "--package",
+            "cma-benches",
+            "--bin",
+            "rounds",
+            "--features",
+            "valgrind",
+        ],
+    ),
+    task(
+        "miri",
+        "the pure crates under Miri; needs a nightly toolchain with it",
+        &["cargo", "+nightly", "miri", "test", "--package", "cma-bits", "--package", "cma-api"],
+    ),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = env::args_os().skip(1);
+    let name = arguments.next().unwrap_or_default();
+    match name.to_str() {
+        Some("columns") => return report(wide_lines()),
+        Some("imports") => return report(import_cycles()),
+        _ => {}
+    }
+    let Some(task) = TASKS.iter().find(|task| name == task.name) else {
+        return usage();
+    };
+    let [program, fixed @ ..] = task.command else { return ExitCode::FAILURE };
+    let status = root().and_then(|root| {
+        Command::new(program).args(fixed).args(arguments).current_dir(root).status()
+    });
+    match status {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(status) => {
+            ExitCode::from(status.code().and_then(|code| code.try_into().ok()).unwrap_or(1))
+        }
+        Err(error) => fail(&format!("{program} can't be run: {error}")),
+    }
+}
+
+/// The lines of comments and of prose that are too wide.
+fn wide_lines() -> io::Result<Vec<String>> {
+    let root = root()?;
+    let wide = columns::check(&root, &files(&root)?)?;
+    Ok(wide.iter().map(ToString::to_string).collect())
+}
+
+/// The import cycles of the crates.
+fn import_cycles() -> io::Result<Vec<String>> {
+    let cycles = imports::cycles(&root()?)?;
+    Ok(cycles.iter().map(|(folder, cycle)| format!("{}: {cycle}", folder.display())).collect())
+}
+
+/// Fails with what a check found, if it found something.
+fn report(found: io::Result<Vec<String>>) -> ExitCode {
+    match found {
+        Ok(found) if found.is_empty() => ExitCode::SUCCESS,
+        Ok(found) => fail(&found.join("\n")),
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn usage() -> ExitCode {
+    let mut text = String::from("usage: cargo xtask TASK [ARGUMENT...]\n");
+    text.push_str("  columns       comments and prose that are wider than 100 columns\n");
+    text.push_str("  imports       import cycles\n");
+    for Task { name, does, .. } in &TASKS {
+        text.push_str(&format!("  {name:13} {does}\n"));
+    }
+    fail(text.trim_end())
+}
+
+fn fail(message: &str) -> ExitCode {
+    // A message that can't be written is lost; the exit status is not.
+    let _ = writeln!(io::stderr(), "{message}");
+    ExitCode::FAILURE
+}
