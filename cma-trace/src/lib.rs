@@ -26,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+mod format;
 mod read;
 mod recording;
 mod replay;

@@ -1,6 +1,6 @@
 //! Making a trace, operation by operation. What a trace promises is checked here and nowhere else.
 
-use crate::read::quoted;
+use crate::format::quoted;
 use crate::trace::{Action, Asker, Figures, Operation, Trace};
 use cma_api::{PageRange, Pages};
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Writing a trace. What is written reads back as the same trace.
 
-use crate::read::{MAGIC, SOURCE, VERSION};
+use crate::format::{MAGIC, SOURCE, VERSION};
 use crate::trace::{Action, Operation, Trace};
 use flate2::{Compression, write::GzEncoder};
 use std::io::{self, BufWriter, Write};

@@ -5,7 +5,7 @@ use crate::trace::{Action, Asker};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
-use std::io::Write;
+use std::io::{self, Write};
 
 const SMALL: &str = "# cma-trace 1
 # source: a test

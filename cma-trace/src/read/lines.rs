@@ -1,0 +1,116 @@
+//! The text of a trace as lines of fields, each with its place.
+
+use super::error::ReadError;
+use super::gzip::NotGzip;
+use crate::format::excerpt;
+use std::io::{self, BufRead, Read};
+
+/// The longest line, in bytes.
+pub(super) const MAX_LINE: usize = 4096;
+/// Bytes of text read after an error to find out whether the compressed data is damaged.
+const MAX_REST: u64 = 64 << 20;
+
+/// The lines of the input, one at a time.
+pub(super) struct Lines<'a> {
+    input: &'a mut dyn BufRead,
+    compressed: bool,
+    line: u64,
+    pub(super) text: Vec<u8>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(input: &'a mut dyn BufRead, compressed: bool) -> Self {
+        Lines { input, compressed, line: 0, text: Vec::new() }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
+        self.text.clear();
+        let mut input = (&mut *self.input).take(MAX_LINE as u64 + 1);
+        let read = input.read_until(b'\n', &mut self.text);
+        read.map_err(|source| self.failed(source))?;
+        if self.text.is_empty() {
+            return Ok(None);
+        }
+        self.line += 1;
+        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
+        if text.len() > MAX_LINE {
+            return Err(ReadError::LongLine { line: self.line });
+        }
+        Ok(Some(Fields { text, at: 0, line: self.line }))
+    }
+
+    fn failed(&self, source: io::Error) -> ReadError {
+        let line = self.line;
+        match source.kind() {
+            _ if matches!(source.get_ref(), Some(inner) if inner.is::<NotGzip>()) => {
+                ReadError::LeftOver { line }
+            }
+            io::ErrorKind::UnexpectedEof if self.compressed => ReadError::Truncated { line },
+            io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData if self.compressed => {
+                ReadError::Damaged { line, source }
+            }
+            _ => ReadError::Io { line, source },
+        }
+    }
+
+    /// Whether the rest of compressed input is damaged, which is what its checksum says at the end:
+    /// then a mistake in its text is no mistake of its writer. Of a text that is very long only the
+    /// start is looked at.
+    pub(super) fn damage(&mut self) -> Option<ReadError> {
+        let rest = io::copy(&mut (&mut *self.input).take(MAX_REST), &mut io::sink());
+        rest.err().map(|source| self.failed(source))
+    }
+
+    /// The next line, which is empty behind the last one.
+    pub(super) fn required(&mut self) -> Result<Fields<'_>, ReadError> {
+        let line = self.line + 1;
+        Ok(self.next()?.unwrap_or(Fields { text: b"", at: 0, line }))
+    }
+}
+
+/// The fields of one line, separated by spaces.
+pub(super) struct Fields<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) at: usize,
+    pub(super) line: u64,
+}
+
+impl<'a> Fields<'a> {
+    /// Where the next field starts, and the field; empty behind the last one.
+    pub(super) fn next(&mut self) -> (usize, &'a [u8]) {
+        let rest = &self.text[self.at..];
+        let start = self.at + rest.iter().take_while(|b| **b == b' ').count();
+        let field = self.text[start..].split(|b| *b == b' ').next().unwrap_or_default();
+        self.at = start + field.len();
+        (start, field)
+    }
+
+    pub(super) fn number(&mut self, expected: &'static str) -> Result<u64, ReadError> {
+        let (start, field) = self.next();
+        let number = field.iter().try_fold(0u64, |number, digit| {
+            let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+        number.filter(|_| !field.is_empty()).ok_or_else(|| self.fault(start, field, expected))
+    }
+
+    pub(super) fn text(&mut self, expected: &'static str) -> Result<&'a str, ReadError> {
+        let (start, field) = self.next();
+        std::str::from_utf8(field).map_err(|_| self.fault(start, field, expected))
+    }
+
+    pub(super) fn word(&mut self, expected: &'static str, word: &str) -> Result<(), ReadError> {
+        let (start, field) = self.next();
+        if field == word.as_bytes() { Ok(()) } else { Err(self.fault(start, field, expected)) }
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), ReadError> {
+        let (start, field) = self.next();
+        if field.is_empty() { Ok(()) } else { Err(self.fault(start, field, "the end of the line")) }
+    }
+
+    #[cold]
+    pub(super) fn fault(&self, start: usize, found: &[u8], expected: &'static str) -> ReadError {
+        ReadError::Field { line: self.line, column: start + 1, expected, found: excerpt(found) }
+    }
+}
