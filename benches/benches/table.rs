@@ -11,7 +11,7 @@
 )]
 
 use clap::Parser;
-use cma_benches::contestant::CONTESTANTS;
+use cma_benches::entries::CONTESTANTS;
 use cma_benches::framework::{self, ByDevice};
 use cma_benches::latency::one_in_a_thousand;
 use cma_benches::ours::Ours;

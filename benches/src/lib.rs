@@ -15,6 +15,7 @@
 //! workloads; `memory` counts the bytes that a live chunk costs.
 
 pub mod contestant;
+pub mod entries;
 pub mod framework;
 pub mod latency;
 pub mod ours;
@@ -24,5 +25,6 @@ pub mod replay;
 pub mod threads;
 pub mod workload;
 
-pub use contestant::{Contestant, Entry};
+pub use contestant::Contestant;
+pub use entries::Entry;
 pub use workload::{Op, Workload};

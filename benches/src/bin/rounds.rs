@@ -14,7 +14,7 @@
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
-use cma_benches::contestant::CONTESTANTS;
+use cma_benches::entries::CONTESTANTS;
 use cma_benches::replay::{Outcome, median, median_ratio};
 use cma_benches::{Entry, Workload};
 
