@@ -8,8 +8,8 @@ mod edges;
 mod exhaustive;
 mod instances;
 mod random;
+mod verdict;
 
-pub use crate::watch::{verdict, verdict_within};
 pub use adoption::{
     a_fresh_allocator_adopts_all_chunks_of_a_full_one,
     adopting_what_is_taken_or_outside_changes_nothing, chunks_are_adopted_in_any_order,
@@ -28,12 +28,13 @@ pub use instances::{
     hosts_accept_what_it_says_of_itself, regions_are_independent,
     unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
 };
-pub(crate) use random::seed;
 pub use random::{
     random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,
 };
+pub use verdict::{verdict, verdict_within};
 
-use crate::trial::{Subject, Trial, alignment, request};
+use crate::requests::{alignment, request};
+use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement};
 

@@ -41,6 +41,7 @@ mod model;
 pub mod operations;
 mod placing;
 mod plugin;
+mod requests;
 mod trial;
 mod violation;
 mod watch;
@@ -50,7 +51,8 @@ pub use placing::Placing;
 pub use plugin::{built_library, load};
 #[doc(hidden)]
 pub use plugin::{panics_stay_in_the_library, skipped, subject_of_plugin};
-pub use trial::{Subject, Trial, alignment, request, request_of};
+pub use requests::{alignment, request, request_of};
+pub use trial::{Subject, Trial};
 pub use violation::{Call, Failure, Step, Violation};
 
 // For the code that `conformance!` leaves in a test.

@@ -5,7 +5,7 @@
 //! value: what depends on the region is drawn as plain numbers and brought into the region
 //! afterwards.
 
-use crate::trial::{alignment, request_of};
+use crate::requests::{alignment, request_of};
 use cma_api::{Alignment, Asker, PAGE_SHIFT, PageRange, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;

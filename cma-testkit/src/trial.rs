@@ -4,11 +4,12 @@
 use crate::model::Model;
 use crate::operations::Operation;
 use crate::placing::Placing;
+use crate::requests::request;
 use crate::violation::{Call, Failure, Step, Violation};
 use crate::watch::{Log, during, take_panic};
 use cma_api::abi_stable::std_types::{ROption, RResult};
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, CallFailure};
-use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request};
+use cma_api::{Alignment, PageRange, Pages, Placement, Request};
 use std::fmt;
 use std::sync::Arc;
 
@@ -307,31 +308,4 @@ fn refusal(reason: String) -> Violation {
         Some(message) => Violation::Panicked { message: message.to_string() },
         None => Violation::RegionRefused { reason },
     }
-}
-
-/// A request of nobody in particular.
-///
-/// # Panics
-///
-/// `pages` is 0 or not less than an address space has.
-pub fn request(pages: u64, alignment: Alignment) -> Request {
-    request_of(Asker::NOBODY, pages, alignment)
-}
-
-/// A request of `asker`.
-///
-/// # Panics
-///
-/// `pages` is 0 or not less than an address space has.
-pub fn request_of(asker: Asker, pages: u64, alignment: Alignment) -> Request {
-    Request::new(Pages::new(pages), alignment, asker).expect("a test asks for a possible size")
-}
-
-/// The alignment 2^`log2`.
-///
-/// # Panics
-///
-/// `log2` is over 63.
-pub fn alignment(log2: u32) -> Alignment {
-    Alignment::new(1 << log2).expect("a power of two")
 }

@@ -1,15 +1,11 @@
 //! Looks on while an allocator works: which call it is in and since when, and what it says when it
 //! panics.
 
-use crate::guarantees::{Guarantee, seed};
-use crate::trial::Subject;
 use crate::violation::{Call, Failure, Step, Violation};
 use cma_api::PageRange;
 use std::cell::{Cell, RefCell};
-use std::panic::{resume_unwind, set_hook, take_hook};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::panic::{set_hook, take_hook};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// What was asked of one allocator.
@@ -69,9 +65,16 @@ impl Watch {
         WATCH.with_borrow(Watch::clone)
     }
 
-    /// From now on this one does.
+    /// Makes this the thread's watch.
     pub(crate) fn make_current(self) {
         WATCH.set(self);
+    }
+
+    /// The call that has run for `limit` or longer, with the log of its allocator.
+    pub(crate) fn overdue(&self, limit: Duration) -> Option<(Arc<Log>, Call)> {
+        let busy = lock(&self.0);
+        let busy = busy.as_ref().filter(|busy| busy.since.elapsed() >= limit)?;
+        Some((busy.log.clone(), busy.call))
     }
 }
 
@@ -107,59 +110,4 @@ fn keep_panics_quiet() {
             PANIC.set(Some(format!("{message}{place}")));
         }));
     });
-}
-
-/// Whether `subject` keeps `guarantee`, with every call of the allocator returning within `limit`.
-/// One that doesn't is left alone: its thread goes on until the process ends.
-///
-/// # Errors
-///
-/// What the guarantee says, or [`Violation::Hangs`].
-///
-/// # Panics
-///
-/// The guarantee panicked, or no thread can be had.
-pub fn verdict_within(
-    limit: Duration,
-    guarantee: Guarantee,
-    subject: &Subject,
-) -> Result<(), Failure> {
-    let (watch, subject) = (Watch::default(), *subject);
-    let (sender, receiver) = channel();
-    let theirs = watch.clone();
-    let thread = thread::Builder::new().spawn(move || {
-        theirs.make_current();
-        // Nobody waits for an answer that comes too late.
-        let _ = sender.send(guarantee(&subject));
-    });
-    let thread = thread.expect("the suite needs a thread");
-    loop {
-        match receiver.recv_timeout(limit.min(Duration::from_millis(100))) {
-            Ok(verdict) => return verdict,
-            Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                Ok(()) => unreachable!("a guarantee that returns has answered"),
-                Err(panic) => resume_unwind(panic),
-            },
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        if let Some(Busy { log, call, since }) = &*lock(&watch.0)
-            && since.elapsed() >= limit
-        {
-            let (call, seconds) = (*call, limit.as_secs());
-            return Err(log.failure(Violation::Hangs { call, seconds, seed: seed() }));
-        }
-    }
-}
-
-/// [`verdict_within`] a minute.
-///
-/// # Errors
-///
-/// As there.
-///
-/// # Panics
-///
-/// As there.
-pub fn verdict(guarantee: Guarantee, subject: &Subject) -> Result<(), Failure> {
-    verdict_within(Duration::from_secs(60), guarantee, subject)
 }

@@ -2,7 +2,8 @@
 
 use super::{ODD_REGIONS, ORDERS, empty, fill_mixed};
 use crate::model::Model;
-use crate::trial::{Subject, alignment, request};
+use crate::requests::{alignment, request};
+use crate::trial::Subject;
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
 

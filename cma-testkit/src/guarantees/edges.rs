@@ -1,7 +1,8 @@
 //! The edges: full regions, whole regions, huge alignments, the ends of the address space.
 
 use super::{ODD_REGIONS, ORDERS, TOP, empty, fill_mixed};
-use crate::trial::{Subject, alignment, request};
+use crate::requests::{alignment, request};
+use crate::trial::Subject;
 use crate::violation::{Failure, Violation};
 use cma_api::{Alignment, PAGE_SHIFT, PageRange, Placement};
 

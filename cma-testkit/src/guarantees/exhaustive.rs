@@ -3,7 +3,8 @@
 
 use super::TOP;
 use crate::operations::Operation;
-use crate::trial::{Subject, Trial, alignment, request};
+use crate::requests::{alignment, request};
+use crate::trial::{Subject, Trial};
 use crate::violation::Failure;
 use cma_api::{PAGE_SHIFT, PageRange};
 

@@ -2,7 +2,8 @@
 //! asks.
 
 use super::{ORDERS, empty, fill_mixed};
-use crate::trial::{Subject, Trial, request_of};
+use crate::requests::request_of;
+use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use crate::watch::Watch;
 use cma_api::{Alignment, Asker, PageRange, name_fault, text_fault};

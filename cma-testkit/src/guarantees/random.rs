@@ -67,7 +67,7 @@ fn probe_largest_request(trial: &mut Trial) -> Result<(), Violation> {
 }
 
 /// The seed of the random tests.
-pub(crate) fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     match Config::default().rng_seed {
         RngSeed::Fixed(seed) => seed,
         RngSeed::Random => 0x0063_6d61,

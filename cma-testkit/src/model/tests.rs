@@ -1,5 +1,5 @@
 use super::*;
-use crate::trial::{alignment, request};
+use crate::requests::{alignment, request};
 use cma_api::{Alignment, PAGE_SHIFT};
 
 const PAGE: Alignment = Alignment::PAGE;

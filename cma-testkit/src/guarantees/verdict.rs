@@ -1,0 +1,63 @@
+//! Running one guarantee with a time limit for every call of the allocator.
+
+use super::{Guarantee, random::seed};
+use crate::trial::Subject;
+use crate::violation::{Failure, Violation};
+use crate::watch::Watch;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// Whether `subject` keeps `guarantee`, with every call of the allocator returning within `limit`.
+/// One that doesn't is left alone: its thread goes on until the process ends.
+///
+/// # Errors
+///
+/// What the guarantee says, or [`Violation::Hangs`].
+///
+/// # Panics
+///
+/// The guarantee panicked, or no thread can be had.
+pub fn verdict_within(
+    limit: Duration,
+    guarantee: Guarantee,
+    subject: &Subject,
+) -> Result<(), Failure> {
+    let (watch, subject) = (Watch::default(), *subject);
+    let (sender, receiver) = channel();
+    let theirs = watch.clone();
+    let thread = thread::Builder::new().spawn(move || {
+        theirs.make_current();
+        // Nobody waits for an answer that comes too late.
+        let _ = sender.send(guarantee(&subject));
+    });
+    let thread = thread.expect("the suite needs a thread");
+    loop {
+        match receiver.recv_timeout(limit.min(Duration::from_millis(100))) {
+            Ok(verdict) => return verdict,
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Ok(()) => unreachable!("a guarantee that returns has answered"),
+                Err(panic) => resume_unwind(panic),
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some((log, call)) = watch.overdue(limit) {
+            let seconds = limit.as_secs();
+            return Err(log.failure(Violation::Hangs { call, seconds, seed: seed() }));
+        }
+    }
+}
+
+/// [`verdict_within`] a minute.
+///
+/// # Errors
+///
+/// As there.
+///
+/// # Panics
+///
+/// As there.
+pub fn verdict(guarantee: Guarantee, subject: &Subject) -> Result<(), Failure> {
+    verdict_within(Duration::from_secs(60), guarantee, subject)
+}
