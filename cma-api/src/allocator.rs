@@ -1,15 +1,15 @@
-//! The trait an algorithm implements, and what is asked and answered.
+//! The trait that an algorithm implements, its requests and its results.
 //!
-//! None of it knows of dynamic libraries: an algorithm is an ordinary crate, and [`v1`](crate::v1)
-//! turns any [`Allocator`] into a plug-in.
+//! Nothing here depends on dynamic libraries: an algorithm is an ordinary crate, and
+//! [`v1`](crate::v1) turns any [`Allocator`] into a plug-in.
 
 use crate::units::{Alignment, PageRange, Pages};
 use abi_stable::StableAbi;
 
-/// What an allocator calls itself.
+/// An allocator's name, version and description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocatorInfo {
-    /// The name under which regions ask for it, as `best-fit` in `cma=b1=32M:best-fit`.
+    /// The name by which regions select it, as `best-fit` in `cma=b1=32M:best-fit`.
     pub name: &'static str,
     /// The algorithm's own version. (The interface's is this crate's.)
     pub version: &'static str,
@@ -17,11 +17,11 @@ pub struct AllocatorInfo {
     pub description: &'static str,
 }
 
-/// An allocation algorithm at work on one region.
+/// An allocation algorithm that serves one region.
 ///
 /// The framework guarantees: requests are whole pages and not 0; alignments are powers of two of at
 /// least a page; there is one call at a time; [`free`](Self::free) gets exactly what
-/// [`allocate`](Self::allocate) or [`adopt`](Self::adopt) answered and was not freed yet. So an
+/// [`allocate`](Self::allocate) or [`adopt`](Self::adopt) returned and was not freed yet. So an
 /// algorithm needs neither locks nor argument checks. It never touches the memory it manages.
 ///
 /// Alignment is of the chunk's *address*, not of its offset in the region.
@@ -29,68 +29,69 @@ pub trait Allocator: Sized + Send + 'static {
     /// Name, version and description.
     const INFO: AllocatorInfo;
 
-    /// An allocator for an empty `region`. `params` is what the region's owner wrote in parentheses
-    /// behind the name, unchanged, or nothing; see [`Params`](crate::Params).
+    /// Creates an allocator for an empty `region`. `params` is the unchanged text in parentheses
+    /// after the allocator's name, or empty; see [`Params`](crate::Params).
     ///
     /// # Errors
     ///
-    /// Parameters it doesn't know, or a region it can't serve. The text reaches the user.
+    /// Unknown parameters, or a region that the algorithm can't serve. The text is shown to the
+    /// user.
     fn new(region: PageRange, params: &str) -> Result<Self, InitError>;
 
-    /// Places a chunk of exactly the requested pages inside the region, over no live chunk.
+    /// Places a chunk of exactly the requested pages inside the region, overlapping no live chunk.
     ///
     /// # Errors
     ///
-    /// [`NoRoom`] when the algorithm finds no place. Why (full, fragmented, alignment) is worked
-    /// out by the framework.
+    /// [`NoRoom`] when the algorithm finds no place. The framework works out the reason (full,
+    /// fragmented, alignment).
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom>;
 
-    /// Takes a chunk back.
+    /// Frees a chunk.
     ///
     /// # Errors
     ///
-    /// [`NotMine`] when it can tell that the chunk is none of its live ones. Then nothing has
-    /// changed.
+    /// [`NotMine`] when the algorithm can detect that the chunk is not live. Nothing changes then.
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine>;
 
-    /// Takes note that `range` is in use, as if `allocate` had placed a chunk there. Changing a
-    /// region's allocator under live chunks and reserving fixed addresses are made of this. The
-    /// framework adopts in ascending order of address when it adopts many.
+    /// Marks `range` as in use, as if `allocate` had placed a chunk there. The framework uses it to
+    /// change a region's allocator under live chunks and to reserve fixed addresses. It adopts
+    /// several chunks in ascending order of address.
     ///
     /// # Errors
     ///
-    /// [`CannotAdopt`] when part of it is taken, lies outside the region, or can't be expressed in
-    /// the algorithm's structures. Then nothing has changed. The text reaches the user.
+    /// [`CannotAdopt`] when part of the range is in use, lies outside the region, or can't be
+    /// represented in the algorithm's structures. Nothing changes then. The text is shown to the
+    /// user.
     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt>;
 
     /// Visits every hole (maximal free range) in ascending order of address.
     fn holes(&self, visit: &mut dyn FnMut(PageRange));
 
-    /// The most pages that one page-aligned request could get now. For an algorithm that finds
-    /// every place there is, that is the size of the largest hole.
+    /// The pages of the largest page-aligned request that the allocator could serve now. For an
+    /// algorithm that finds every free place, this is the size of the largest hole.
     fn largest_request(&self) -> Pages;
 
-    /// Verifies the algorithm's invariants. May be slow: it is for tests and for diagnosis.
+    /// Verifies the algorithm's invariants. May be slow: it is for tests and diagnosis.
     ///
     /// # Errors
     ///
-    /// The first invariant that doesn't hold, with the evidence.
+    /// The first broken invariant, with the evidence.
     fn check(&self) -> Result<(), String>;
 }
 
-/// A small number that stands for the (device, type) pair that asks. Equal pairs have equal numbers
-/// for as long as the framework runs; an algorithm may use it to keep apart what lives long and
-/// what doesn't.
+/// A number for the (device, type) pair that makes a request. Equal pairs have equal numbers as
+/// long as the framework runs. An algorithm may use it to separate long-lived from short-lived
+/// chunks.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Asker(pub u32);
 
 impl Asker {
-    /// Nobody in particular: a request that went to a region directly.
+    /// No pair: a request that went to a region directly.
     pub const NOBODY: Asker = Asker(0);
 }
 
-/// What is asked of an allocator.
+/// A request for a chunk.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -100,8 +101,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `pages` pages at a multiple of `alignment`; `None` for no pages or for more
-    /// than a 64-bit address space has.
+    /// A request for `pages` pages at a multiple of `alignment`; `None` for 0 pages and for at
+    /// least as many as a 64-bit address space has.
     pub const fn new(pages: Pages, alignment: Alignment, asker: Asker) -> Option<Self> {
         if pages.get() == 0 || pages.get() >= PageRange::ADDRESS_SPACE_PAGES {
             None
@@ -116,64 +117,64 @@ impl Request {
         self.pages
     }
 
-    /// What the chunk's start address must be a multiple of.
+    /// The chunk's start address must be a multiple of this.
     #[inline]
     pub const fn alignment(&self) -> Alignment {
         self.alignment
     }
 
-    /// Who asks.
+    /// The requesting (device, type) pair.
     #[inline]
     pub const fn asker(&self) -> Asker {
         self.asker
     }
 }
 
-/// A word of the allocator's own that comes back with the chunk when it is freed, so that freeing
-/// needs no search.
+/// A value of the allocator's choice that the framework returns with the chunk when it is freed, so
+/// that freeing needs no search.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Tag(pub u64);
 
-/// Where an allocator put a chunk.
+/// The place of a chunk, chosen by an allocator.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The pages of the chunk.
     pub range: PageRange,
-    /// The allocator's own word.
+    /// The allocator's own value for the chunk.
     pub tag: Tag,
 }
 
-/// The allocator finds no place for the request.
+/// The allocator found no place for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no room")]
 pub struct NoRoom;
 
-/// The chunk is none of the allocator's live ones.
+/// The chunk is not a live chunk of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a live chunk of this allocator")]
 pub struct NotMine;
 
-/// Why an allocator can't serve a region at all.
+/// The reason why an allocator can't serve a region at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InitError(String);
 
 impl InitError {
-    /// An error that says `reason` to the user.
+    /// An error with `reason` as its text for the user.
     pub fn new(reason: impl Into<String>) -> Self {
         InitError(reason.into())
     }
 }
 
-/// Why an allocator can't take a range over where it is.
+/// The reason why an allocator can't adopt a range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CannotAdopt(String);
 
 impl CannotAdopt {
-    /// An error that says `reason` to the user.
+    /// An error with `reason` as its text for the user.
     pub fn new(reason: impl Into<String>) -> Self {
         CannotAdopt(reason.into())
     }

@@ -1,12 +1,12 @@
-//! What an allocator plug-in for the contiguous memory framework is made of.
+//! The interface of allocator plug-ins for the contiguous memory framework.
 //!
 //! An *allocator* decides where in a region a chunk goes. It works on addresses and never touches
-//! the memory itself. This crate holds the words it shares with the framework ([`units`]), what is
-//! asked of it and what it answers ([`Request`], [`Placement`]), the trait it implements
+//! the memory itself. This crate has the vocabulary shared with the framework ([`units`]), requests
+//! and results ([`Request`], [`Placement`]), the trait that an allocator implements
 //! ([`Allocator`]), and the binary interface through which a host loads it at run time ([`v1`],
 //! [`export_allocator!`]).
 //!
-//! The contract in prose, who promises what to whom and what may change, is in `ABI.md` beside this
+//! The contract between host and plug-in, and what may change in it, is in `ABI.md` beside this
 //! crate's manifest.
 //!
 //! # Writing an allocator
@@ -99,7 +99,7 @@ pub use names::{name_fault, text_fault};
 pub use params::Params;
 pub use units::{Alignment, DmaAddr, PAGE_SHIFT, PAGE_SIZE, PageRange, Pages};
 
-// For the code that `export_allocator!` leaves in a plug-in crate, and for hosts, so that both
-// speak of the very version this interface was built with.
+// For the expansion of `export_allocator!` in a plug-in crate, and for hosts, so that both use the
+// version that this interface was built with.
 #[doc(hidden)]
 pub use abi_stable;

@@ -1,7 +1,7 @@
-//! What an allocator may call itself.
+//! Which names, versions and descriptions an allocator may have.
 
-/// What makes `name` unfit for an allocator, if anything does: it must be a word that `cma=` text
-/// and the `alloc` attribute can hold. Hosts refuse an allocator with an unfit name.
+/// What is wrong with `name` as an allocator's name, if anything is: it must be a word that can
+/// stand in `cma=` text and in the `alloc` attribute. Hosts refuse an allocator with another name.
 pub const fn name_fault(name: &str) -> Option<&'static str> {
     const LIMIT: usize = 64;
     let bytes = name.as_bytes();
@@ -27,8 +27,8 @@ pub const fn name_fault(name: &str) -> Option<&'static str> {
     None
 }
 
-/// What makes a version or description unfit for one line of output, if anything does. Hosts refuse
-/// an allocator with such a text.
+/// What is wrong with `text` as a version or description, which must fit on one line of output, if
+/// anything is. Hosts refuse an allocator with another text.
 pub const fn text_fault(text: &str) -> Option<&'static str> {
     const LIMIT: usize = 256;
     let bytes = text.as_bytes();

@@ -1,13 +1,12 @@
-//! Reading the parameters of `name(params)`.
+//! Parsing the parameters of `name(params)`.
 
 use crate::InitError;
 
-/// The parameters a region's owner wrote behind an allocator's name: `key` or `key=value`,
-/// separated by commas.
+/// The parameters after an allocator's name: `key` or `key=value`, separated by commas.
 ///
-/// The framework hands them over unchanged and any other form is an algorithm's own affair; this is
-/// the form that ours share. Take what is known, then [`finish`](Self::finish), which refuses the
-/// rest.
+/// The framework passes the text on unchanged, so an algorithm may define another syntax; this one
+/// is common to the allocators of this project. Read the known parameters, then call
+/// [`finish`](Self::finish), which refuses all others.
 ///
 /// ```
 /// use cma_api::Params;
@@ -25,7 +24,7 @@ pub struct Params<'a> {
 }
 
 impl<'a> Params<'a> {
-    /// Splits `text` into parameters. Nothing but white space is no parameters.
+    /// Splits `text` into parameters. Text of white space alone has none.
     ///
     /// # Errors
     ///
@@ -56,11 +55,11 @@ impl<'a> Params<'a> {
         Some(self.left.remove(at).1)
     }
 
-    /// Whether `key` stands there without a value.
+    /// Whether `key` is given. It takes no value.
     ///
     /// # Errors
     ///
-    /// It has a value.
+    /// `key` has a value.
     pub fn flag(&mut self, key: &'static str) -> Result<bool, InitError> {
         match self.take(key) {
             None => Ok(false),
@@ -75,7 +74,7 @@ impl<'a> Params<'a> {
     ///
     /// # Errors
     ///
-    /// Its value is missing or no such number.
+    /// The value is missing, or not a decimal number.
     pub fn number(&mut self, key: &'static str) -> Result<Option<u64>, InitError> {
         match self.take(key) {
             None => Ok(None),
@@ -86,11 +85,11 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// Refuses every parameter that was not taken.
+    /// Refuses every parameter that was not read.
     ///
     /// # Errors
     ///
-    /// The first such parameter, with those that are known.
+    /// The first such parameter, with the list of known ones.
     pub fn finish(self) -> Result<(), InitError> {
         let Some((unknown, _)) = self.left.first() else { return Ok(()) };
         let known = if self.known.is_empty() {

@@ -1,9 +1,8 @@
-//! Addresses, page counts, page ranges and alignments: the words that framework and allocators
-//! share.
+//! Addresses, page counts, page ranges and alignments, shared by framework and allocators.
 //!
-//! Everything an allocator sees is a whole number of pages, and these types make that so. A range
-//! is half-open and counted in pages, because a region may end exactly at the top of the address
-//! space, where "one past the end" is no longer an address.
+//! These types guarantee that an allocator handles whole pages only. A range is half-open and
+//! counted in pages, because a region may end exactly at the top of the address space, where "one
+//! past the end" is not an address.
 
 use abi_stable::StableAbi;
 use std::fmt;
@@ -16,8 +15,8 @@ pub const PAGE_SIZE: u64 = 1 << PAGE_SHIFT;
 
 /// An address as a device sees it, in bytes.
 ///
-/// Arithmetic is left out on purpose: callers choose checked methods, or count in pages with
-/// [`PageRange`].
+/// It has no arithmetic operators on purpose: callers use the checked methods, or count in pages
+/// with [`PageRange`].
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct DmaAddr(u64);
@@ -33,7 +32,7 @@ impl DmaAddr {
         self.0
     }
 
-    /// The address `bytes` further up, or `None` when that passes the top of the address space.
+    /// The address plus `bytes`, or `None` when that passes the top of the address space.
     pub const fn checked_add(self, bytes: u64) -> Option<Self> {
         match self.0.checked_add(bytes) {
             Some(sum) => Some(DmaAddr(sum)),
@@ -86,7 +85,7 @@ impl fmt::LowerHex for DmaAddr {
 pub struct Pages(u64);
 
 impl Pages {
-    /// No page at all.
+    /// No pages.
     pub const ZERO: Pages = Pages(0);
 
     /// `count` pages.
@@ -104,7 +103,7 @@ impl Pages {
         self.0
     }
 
-    /// The size in bytes; [`u64::MAX`] when it is more than that.
+    /// The size in bytes, saturated at [`u64::MAX`].
     pub const fn bytes(self) -> u64 {
         self.0.saturating_mul(PAGE_SIZE)
     }
@@ -119,16 +118,16 @@ pub struct PageRange {
 }
 
 impl PageRange {
-    /// The number of pages a 64-bit address space has: no range that is worth anything ends above.
+    /// The number of pages in a 64-bit address space: no valid range ends above it.
     pub const ADDRESS_SPACE_PAGES: u64 = 1 << (u64::BITS - PAGE_SHIFT);
 
-    /// `pages` pages from page number `first` on.
+    /// `pages` pages, the lowest of which has the number `first`.
     pub const fn from_pages(first: u64, pages: u64) -> Self {
         PageRange { first, pages: Pages(pages) }
     }
 
-    /// `bytes` bytes from `start` on, when both are whole pages and the range fits into the address
-    /// space. It may end exactly at its top.
+    /// `bytes` bytes at `start`, if both are whole pages and the range fits into the address space.
+    /// The range may end exactly at its top.
     pub const fn from_bytes(start: DmaAddr, bytes: u64) -> Option<Self> {
         if !start.is_aligned(Alignment::PAGE) || !bytes.is_multiple_of(PAGE_SIZE) {
             return None;
@@ -138,7 +137,7 @@ impl PageRange {
     }
 
     /// The lowest address. Meaningless for a range above the address space, which only a faulty
-    /// allocator makes; see [`within`](Self::within).
+    /// allocator produces; see [`within`](Self::within).
     pub const fn start(self) -> DmaAddr {
         DmaAddr(self.first << PAGE_SHIFT)
     }
@@ -158,15 +157,15 @@ impl PageRange {
         self.first
     }
 
-    /// One past the number of the highest page. (Saturating: a faulty allocator may answer with
-    /// anything.)
+    /// One past the number of the highest page. (Saturating: a faulty allocator may return any
+    /// range.)
     pub const fn end_page(self) -> u64 {
         self.first.saturating_add(self.pages.0)
     }
 
     /// Whether all of this range lies in `outer`.
     pub const fn within(self, outer: PageRange) -> bool {
-        // What begins below is further up than anything by wrapping; and no sum can.
+        // A start below `outer` wraps to a huge offset, and no sum is needed that could wrap.
         let offset = self.first.wrapping_sub(outer.first);
         self.pages.0 <= outer.pages.0 && offset <= outer.pages.0 - self.pages.0
     }
@@ -201,7 +200,7 @@ impl fmt::Debug for PageRange {
 }
 
 /// An alignment: a power of two of at least a page. Stored as its logarithm, so that no other value
-/// can be expressed.
+/// can be represented.
 #[repr(transparent)]
 #[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Alignment(u8);
@@ -210,8 +209,8 @@ impl Alignment {
     /// The alignment every chunk has.
     pub const PAGE: Alignment = Alignment(12);
 
-    /// The alignment `bytes`: 0 and powers of two under a page become a page; `None` for what is no
-    /// power of two.
+    /// The alignment `bytes`: 0 and powers of two below a page become a page; `None` if `bytes` is
+    /// not a power of two.
     pub const fn new(bytes: u64) -> Option<Self> {
         if bytes <= PAGE_SIZE && (bytes == 0 || bytes.is_power_of_two()) {
             Some(Alignment::PAGE)
@@ -273,21 +272,21 @@ mod tests {
     }
 
     #[test]
-    fn aligning_up_past_the_top_is_no_address() {
+    fn aligning_up_past_the_top_returns_none() {
         let huge = Alignment::new(1 << 63).unwrap();
         assert_eq!(DmaAddr::new((1 << 63) + 1).align_up(huge), None);
         assert_eq!(DmaAddr::new(1).align_up(huge), Some(DmaAddr::new(1 << 63)));
     }
 
     #[test]
-    fn the_largest_size_covers_as_many_pages_as_the_address_space_has() {
+    fn the_largest_size_covers_all_pages_of_the_address_space() {
         assert_eq!(Pages::covering(u64::MAX).get(), PageRange::ADDRESS_SPACE_PAGES);
         assert_eq!(Pages::covering(1).get(), 1);
         assert_eq!(Pages::covering(0).get(), 0);
     }
 
     #[test]
-    fn what_a_faulty_allocator_answers_is_never_within() {
+    fn a_range_outside_the_address_space_is_within_no_region() {
         let region = PageRange::from_pages(16, 16);
         assert!(!PageRange::from_pages(u64::MAX, 2).within(region));
         assert!(!PageRange::from_pages(15, 2).within(region));

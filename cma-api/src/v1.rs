@@ -1,12 +1,13 @@
 //! Version 1 of the binary interface between a host and its allocator plug-ins.
 //!
-//! A plug-in exports one [`AllocatorModule`]. Its `initialise` answers with an [`AllocatorBox`], an
+//! A plug-in exports one [`AllocatorModule`]. Its `initialise` returns an [`AllocatorBox`], an
 //! object of the [`AllocatorAbi`] trait. Plug-in authors see none of this: they implement
 //! [`Allocator`] and write [`export_allocator!`](crate::export_allocator). A host that links an
-//! algorithm statically gets the same module from [`module_of`], so there is one way in.
+//! algorithm statically gets the same module from [`module_of`], so hosts use linked and loaded
+//! algorithms in the same way.
 //!
-//! This layout is frozen. What may still change, and how a later version lives beside it, is in
-//! `ABI.md`.
+//! This layout is frozen. `ABI.md` states what may still change, and how a later version coexists
+//! with this one.
 
 #![allow(non_local_definitions, reason = "abi_stable's own macros write them")]
 
@@ -23,20 +24,20 @@ use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What a plug-in library exports.
+/// The root module that a plug-in library exports.
 #[repr(C)]
 #[derive(StableAbi, Debug)]
 #[sabi(kind(Prefix(prefix_ref = AllocatorModuleRef, prefix_fields = AllocatorModulePrefix)))]
 #[sabi(missing_field(panic))]
 pub struct AllocatorModule {
-    /// The name under which regions ask for it.
+    /// The name by which regions select it.
     pub name: RStr<'static>,
     /// The algorithm's own version.
     pub version: RStr<'static>,
     /// What it does, in one line.
     pub description: RStr<'static>,
-    /// Attaches a new allocator to an empty region. The error's text is for the user. Panics, and
-    /// catches that, when the region has no page.
+    /// Creates an allocator for an empty region. The error's text is for the user. For a region
+    /// without a page it panics, catches the panic and returns its message.
     #[sabi(last_prefix_field)]
     pub initialise:
         extern "C" fn(region: PageRange, params: RStr<'_>) -> RResult<AllocatorBox, RString>,
@@ -46,26 +47,25 @@ impl RootModule for AllocatorModuleRef {
     abi_stable::declare_root_module_statics! {AllocatorModuleRef}
     const BASE_NAME: &'static str = "cma_allocator";
     const NAME: &'static str = "cma_allocator";
-    // Not this crate's version: when that is 2.0.0, this still is what plug-ins built with 1.x were
-    // built for.
+    // Not this crate's version: when that is 2.0.0, plug-ins built with 1.x still have this one.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
-/// An allocator at work on one region, behind the binary interface.
+/// An allocator of one region, behind the binary interface.
 pub type AllocatorBox = AllocatorAbi_TO<'static, RBox<()>>;
 
-/// Why a call of an allocator failed.
+/// The reason why a call of an allocator failed.
 #[repr(u8)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFailure {
-    /// The algorithm refused: no room, not its chunk, or a range it cannot adopt.
+    /// The algorithm refused: no room, not its chunk, or a range that it cannot adopt.
     Refused,
-    /// It panicked, now or before. [`AllocatorAbi::fault`] has the message. Every later call
-    /// answers the same.
+    /// The algorithm panicked, in this call or an earlier one. [`AllocatorAbi::fault`] returns the
+    /// message. Every later call fails in the same way.
     Panicked,
 }
 
-/// [`Allocator`] as it crosses the border. No method unwinds. All are exclusive, because a panic in
+/// [`Allocator`] at the ABI boundary. No method unwinds. All take `&mut self`, because a panic in
 /// any of them ends the allocator.
 #[sabi_trait]
 pub trait AllocatorAbi: Send {
@@ -73,13 +73,14 @@ pub trait AllocatorAbi: Send {
     fn allocate(&mut self, request: &Request) -> RResult<Placement, CallFailure>;
     /// See [`Allocator::free`].
     fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure>;
-    /// See [`Allocator::adopt`]. The text is the reason, for the user; of a panic, its message.
+    /// See [`Allocator::adopt`]. The error is the reason, as text for the user; after a panic, the
+    /// panic's message.
     fn adopt(&mut self, range: PageRange) -> RResult<Tag, RString>;
-    /// See [`Allocator::holes`]. Nothing after a panic.
+    /// See [`Allocator::holes`]. Empty after a panic.
     fn holes(&mut self) -> RVec<PageRange>;
     /// See [`Allocator::largest_request`]. 0 after a panic.
     fn largest_request(&mut self) -> Pages;
-    /// See [`Allocator::check`]. After a panic, its message.
+    /// See [`Allocator::check`]. After a panic, the panic's message.
     fn check(&mut self) -> RResult<(), RString>;
     /// The message of the panic that ended this allocator, if one did.
     #[sabi(last_prefix_field)]
@@ -107,8 +108,7 @@ extern "C" fn initialise<A: Allocator>(
     params: RStr<'_>,
 ) -> RResult<AllocatorBox, RString> {
     let new = || {
-        // Of a host that asks this to see whether a panic is caught on this side of the border: a
-        // trial does.
+        // A trial passes such a region, to find out whether the plug-in catches a panic.
         assert!(region.pages() > Pages::ZERO, "the region has no page");
         A::new(region, params.as_str())
     };
@@ -121,9 +121,9 @@ extern "C" fn initialise<A: Allocator>(
     }
 }
 
-/// Keeps a panic on the algorithm's side of the border: one that left an `extern "C"` function
-/// would end the process. What panicked is forgotten, not dropped, because its state can't be
-/// trusted to drop.
+/// Keeps a panic on the algorithm's side of the ABI boundary: a panic that leaves an `extern "C"`
+/// function ends the process. An algorithm that panicked is forgotten, not dropped, because its
+/// state may be broken.
 struct Guarded<A>(State<A>);
 
 enum State<A> {
@@ -135,8 +135,7 @@ impl<A: Allocator> Guarded<A> {
     /// Runs `call` on the allocator; `None` when that panics, or did before.
     #[inline]
     fn run<T>(&mut self, call: impl FnOnce(&mut A) -> T) -> Option<T> {
-        // After a panic nobody sees the allocator again, so a broken invariant of its can't be
-        // observed.
+        // After a panic the allocator is never used again, so a broken invariant can't be observed.
         let State::Sound(allocator) = &mut self.0 else { return None };
         match catch_unwind(AssertUnwindSafe(|| call(allocator))) {
             Ok(answer) => Some(answer),
@@ -147,15 +146,15 @@ impl<A: Allocator> Guarded<A> {
         }
     }
 
-    /// Forgets the allocator, which panicked, and keeps its last words.
+    /// Forgets the allocator, which panicked, and keeps the panic's message.
     #[cold]
     fn end(&mut self, payload: Box<dyn Any + Send>) {
         mem::forget(mem::replace(&mut self.0, State::Faulty(message_of(payload))));
     }
 
-    /// What to tell the user about the panic that ended it.
+    /// The error text after a panic.
     #[cold]
-    fn last_words(&self) -> RString {
+    fn panic_text(&self) -> RString {
         match &self.0 {
             State::Faulty(message) => format!("it panicked: {message}").into(),
             State::Sound(_) => RString::new(),
@@ -184,7 +183,7 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
         match self.run(|a| a.adopt(range).map_err(|reason| reason.to_string())) {
             Some(Ok(tag)) => RResult::ROk(tag),
             Some(Err(reason)) => RResult::RErr(reason.into()),
-            None => RResult::RErr(self.last_words()),
+            None => RResult::RErr(self.panic_text()),
         }
     }
 
@@ -205,7 +204,7 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
         match self.run(|a| a.check()) {
             Some(Ok(())) => RResult::ROk(()),
             Some(Err(broken)) => RResult::RErr(broken.into()),
-            None => RResult::RErr(self.last_words()),
+            None => RResult::RErr(self.panic_text()),
         }
     }
 
@@ -226,8 +225,8 @@ impl<A> Drop for Guarded<A> {
     }
 }
 
-/// The text of a panic. The payload itself is forgotten unless it is a plain message: dropping what
-/// a plug-in threw could panic again.
+/// The text of a panic. A payload that is not a plain message is forgotten: dropping it could panic
+/// again.
 fn message_of(payload: Box<dyn Any + Send>) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_string()

@@ -1,9 +1,9 @@
-//! No panic of an algorithm crosses the border, and refusals do.
+//! No panic of an algorithm crosses the ABI boundary; refusals do.
 
 use super::*;
 use crate::{Alignment, AllocatorInfo, Asker, CannotAdopt, InitError};
 
-/// Panics in the operation its parameter names, also while it is dropped.
+/// Panics in the operation that its parameter names, which may be `drop`.
 struct Panics(String);
 
 impl Panics {
@@ -86,11 +86,15 @@ fn a_panic_in_any_operation_ends_the_allocator_and_nothing_else() {
 }
 
 #[test]
-fn a_panic_while_dropping_or_initialising_stays_inside() {
+fn a_panic_in_drop_or_initialise_does_not_leave_the_plugin() {
     drop(initialise("drop").unwrap());
-    let RResult::RErr(reason) = initialise("new") else { panic!("it panicked, yet it is there") };
+    let RResult::RErr(reason) = initialise("new") else {
+        panic!("it panicked and returned an allocator")
+    };
     assert!(reason.contains("panicked"), "{reason}");
-    let RResult::RErr(reason) = initialise("refuse") else { panic!("it refused, yet it is there") };
+    let RResult::RErr(reason) = initialise("refuse") else {
+        panic!("it refused and returned an allocator")
+    };
     assert_eq!(reason, "not here");
 }
 
@@ -108,14 +112,14 @@ fn refusals_are_not_faults() {
 }
 
 #[test]
-fn the_module_says_what_the_algorithm_calls_itself() {
+fn the_module_has_the_name_and_version_of_the_algorithm() {
     let module = module_of::<Panics>();
     assert_eq!((module.name().as_str(), module.version().as_str()), ("panics", "1.2.3"));
 }
 
-/// `export_allocator!` has to spell this name as a literal.
+/// `export_allocator!` must write this name as a literal.
 #[test]
-fn the_exported_symbol_is_the_one_abi_stable_looks_for() {
+fn the_exported_symbol_is_the_one_that_abi_stable_looks_up() {
     let source = include_str!("../export.rs");
     let name = abi_stable::library::ROOT_MODULE_LOADER_NAME;
     assert!(source.contains(&format!("export_name = \"{name}\"")), "abi_stable looks for {name}");
