@@ -78,11 +78,11 @@ fn a_library_whose_allocator_panics_when_it_is_dropped_is_found_out() {
 }
 
 /// Exported without the macro, which doesn't compile with `panic = "abort"`.
-const BY_HAND: &str = "tests/plugin/by_hand.rs";
+const MANUAL_EXPORT: &str = "tests/plugin/manual_export.rs";
 
 #[test]
 fn a_library_whose_panics_abort_is_found_out() {
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcma_by_hand_plugin.so");
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcma_manual_export_plugin.so");
     // The test starts itself once more, with the library that is there then.
     if std::env::var_os("CMA_TESTKIT_PANIC").is_none() {
         let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
@@ -93,11 +93,15 @@ fn a_library_whose_panics_abort_is_found_out() {
             "--crate-name=plugin",
             "-Cpanic=abort",
         ]);
-        rustc.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(BY_HAND)).arg("-o").arg(&library);
+        rustc
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(MANUAL_EXPORT))
+            .arg("-o")
+            .arg(&library);
         rustc.arg("-L").arg(&deps);
-        for name in ["cma_api", "cma_fixture_first_fit"] {
-            rustc.arg("--extern").arg(format!("{name}={}", newest(&deps, name).display()));
-        }
+        // It re-exports the interface that it was built with. The newest build of `cma_api` itself
+        // may be another.
+        let first_fit = newest(&deps, "cma_fixture_first_fit");
+        rustc.arg("--extern").arg(format!("cma_fixture_first_fit={}", first_fit.display()));
         match rustc.output() {
             Ok(output) => {
                 assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

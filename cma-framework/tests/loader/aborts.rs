@@ -6,11 +6,17 @@ use super::*;
 use std::process::{Command, Output};
 use std::time::SystemTime;
 
-/// Compiles `source` in the folder of this module to the plug-in `library`, where a panic does what
-/// `panic` says.
+/// Exported with the macro, as an author does it.
+const MACRO_EXPORT: &str = "tests/loader/aborts/exported.rs";
+
+/// Exported without the macro, so that it compiles with `panic = "abort"` as well.
+const MANUAL_EXPORT: &str = "../cma-testkit/tests/plugin/manual_export.rs";
+
+/// Compiles `source`, a path from the package's folder, to the plug-in `library` with the panic
+/// strategy `panic`.
 fn compile(source: &str, panic: &str, library: &Path) -> std::io::Result<Output> {
     let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/loader/aborts").join(source);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin"]);
     rustc.arg(format!("-Cpanic={panic}")).arg(source).arg("-o").arg(library).arg("-L").arg(&deps);
@@ -41,7 +47,7 @@ fn newest(deps: &Path, name: &str) -> PathBuf {
 fn a_plugin_whose_panics_abort_does_not_compile() {
     let folder = folder();
     let path = folder.path().join("libcma_exported_plugin.so");
-    let output = match compile("exported.rs", "abort", &path) {
+    let output = match compile(MACRO_EXPORT, "abort", &path) {
         Ok(output) => output,
         Err(error) => {
             println!("skipped: the compiler can't be started: {error}");
@@ -53,7 +59,7 @@ fn a_plugin_whose_panics_abort_does_not_compile() {
         !output.status.success() && said.contains("must be built with panic = \"unwind\""),
         "{said}"
     );
-    let output = compile("exported.rs", "unwind", &path).unwrap();
+    let output = compile(MACRO_EXPORT, "unwind", &path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "exported");
 }
@@ -61,8 +67,8 @@ fn a_plugin_whose_panics_abort_does_not_compile() {
 #[test]
 fn a_plugin_whose_panics_abort_is_found_out_in_its_trial() {
     let folder = folder();
-    let path = folder.path().join("libcma_by_hand_plugin.so");
-    let output = match compile("by_hand.rs", "abort", &path) {
+    let path = folder.path().join("libcma_manual_export_plugin.so");
+    let output = match compile(MANUAL_EXPORT, "abort", &path) {
         Ok(output) => output,
         Err(error) => {
             println!("skipped: the compiler can't be started: {error}");
@@ -73,7 +79,7 @@ fn a_plugin_whose_panics_abort_is_found_out_in_its_trial() {
     let error = refused(&trial(), &path);
     assert!(matches!(error.reason(), LoadFailure::AbortsOnPanic), "{error:?}");
     assert!(error.to_string().contains("build it with `panic = \"unwind\"`"), "{error}");
-    let output = compile("by_hand.rs", "unwind", &path).unwrap();
+    let output = compile(MANUAL_EXPORT, "unwind", &path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "by-hand");
+    assert_eq!(trial().run(&path).unwrap().load().unwrap().name(), "manual-export");
 }

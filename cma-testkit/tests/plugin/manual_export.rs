@@ -1,4 +1,5 @@
-//! A plug-in that is exported without the macro, so that it compiles whatever a panic does.
+//! A plug-in that is exported without the macro, so that it compiles with any panic strategy. The
+//! framework's tests use it as well.
 
 use cma_api::AllocatorInfo;
 use cma_api::abi_stable::library::{
@@ -7,18 +8,22 @@ use cma_api::abi_stable::library::{
 use cma_api::v1::{AllocatorModuleRef, module_of};
 use cma_fixture_first_fit::{FirstFit, Named, cma_api};
 
-struct Me;
+struct ManualExport;
 
-impl Named for Me {
-    const INFO: AllocatorInfo = AllocatorInfo { name: "by-hand", version: "1.0.0", description: "exported by hand" };
+impl Named for ManualExport {
+    const INFO: AllocatorInfo = AllocatorInfo {
+        name: "manual-export",
+        version: "1.0.0",
+        description: "exported without the macro",
+    };
 }
 
 extern "C" fn root_module() -> RootModuleResult {
-    __call_root_module_loader(module_of::<FirstFit<Me>>)
+    __call_root_module_loader(module_of::<FirstFit<ManualExport>>)
 }
 
 // SAFETY: no other symbol of this library has this name, which is abi_stable's own.
 #[unsafe(export_name = "_1as_0lib_1header_0root_bmodule_bloader")]
 static LIB_HEADER: LibHeader =
-    // SAFETY: `root_module` answers with the prefix of an `AllocatorModuleRef`, by its return type.
+    // SAFETY: `root_module` returns the prefix of an `AllocatorModuleRef`, by its return type.
     unsafe { LibHeader::from_constructor::<AllocatorModuleRef>(root_module, CheckTypeLayout::Yes) };
