@@ -10,4 +10,4 @@ pub(crate) mod events;
 pub mod loader;
 pub mod memory;
 pub(crate) mod region;
-mod world;
+mod snapshot;

@@ -48,7 +48,9 @@ pub use host::region::{
     RegionStatistics, RegionStatus, Registered,
 };
 pub use vocabulary::Errno;
-pub use vocabulary::errors::{AllocError, FreeError, Info, InfoError, Reason, Refusal, Stuck};
+pub use vocabulary::errors::{
+    AllocError, DeviceInfo, FreeError, InfoError, Reason, Refusal, Stuck,
+};
 
 // The words a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

@@ -9,6 +9,8 @@ mod map;
 mod names;
 mod platform;
 mod regions;
+pub(crate) mod request;
+mod reserve_request;
 mod size;
 mod syntax;
 
@@ -18,6 +20,7 @@ pub use platform::{Bank, Growth, Platform};
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };
+pub use reserve_request::ReserveRequest;
 pub use size::{Bytes, parse_size};
 pub use syntax::{ConfigError, Mistake, Span};
 

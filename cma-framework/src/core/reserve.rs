@@ -1,23 +1,11 @@
 //! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's
 //! memory.
 
-use crate::host::memory::Memory;
+use crate::core::memory::Memory;
+pub use crate::vocabulary::ReserveRequest;
 use crate::vocabulary::{Bank, Bytes, Growth, Platform};
-use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use cma_api::{Alignment, PageRange, Pages};
 use std::ops::Range;
-
-/// What an early region needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReserveRequest {
-    /// The region's name; `None` for a private one.
-    pub name: Option<String>,
-    /// How much.
-    pub pages: Pages,
-    /// What the start must be a multiple of.
-    pub alignment: Alignment,
-    /// Where it has to be, already aligned; `None` for anywhere.
-    pub start: Option<DmaAddr>,
-}
 
 impl ReserveRequest {
     /// Whether `range` is what was asked for: a reserver is the host's, and the framework relies on

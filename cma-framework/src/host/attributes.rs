@@ -287,13 +287,14 @@ impl Attributes {
             Node::Root if name == REGIONS => Some(Node::Regions),
             Node::Root => TOP.iter().find(|attribute| attribute.name == name).map(Node::Top),
             Node::Regions if can_be_link(name) => {
-                self.cma.shared().world().region(name).cloned().map(Node::Link)
+                self.cma.framework().snapshot().region(name).cloned().map(Node::Link)
             }
             Node::Regions => {
                 let start =
                     name.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
-                let region = start
-                    .and_then(|at| self.cma.shared().world().region_of(DmaAddr::new(at)).cloned());
+                let region = start.and_then(|at| {
+                    self.cma.framework().snapshot().region_of(DmaAddr::new(at)).cloned()
+                });
                 region.filter(|region| folder(region) == name).map(Node::Region)
             }
             Node::Region(region) | Node::Link(region) => {

@@ -1,19 +1,17 @@
-//! A device's own way in: its route is looked up once, and again when the configuration has
-//! changed.
+//! A device's handle. Its route is looked up once, and again after a change of the configuration.
 
-use crate::host::cma::Cma;
+use crate::host::cma::{Cma, type_of};
 use crate::host::region::Chunk;
-use crate::host::world::Route;
-use crate::vocabulary::errors::AllocError;
+use crate::host::snapshot::Route;
+use crate::vocabulary::errors::{AllocError, InvalidRequest};
 use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-/// A device that asks for memory of one type. Made by [`Cma::device`].
+/// A device that allocates memory of one type. Made by [`Cma::device`].
 ///
-/// It does what [`Cma::alloc`] does, without looking the names up each time. It is for one thread
-/// at a time, so that looking at what it knows takes no atomic operation; another thread has a
-/// clone of its own.
+/// It does what [`Cma::alloc`] does, without looking the names up each time. One thread uses it at
+/// a time, so reading the kept route takes no atomic operation; each thread clones its own.
 #[derive(Clone)]
 pub struct Device {
     cma: Cma,
@@ -22,18 +20,30 @@ pub struct Device {
     route: RefCell<Arc<Route>>,
 }
 
-impl Device {
-    pub(crate) fn new(cma: Cma, name: &str, kind: &str) -> Self {
-        let route = RefCell::new(route(&cma, name, kind));
-        Device { cma, name: name.into(), kind: kind.into(), route }
+impl Cma {
+    /// A handle for a device that allocates memory of one type again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest::NoDevice`] for a device without a name. Whether the map has a rule for the
+    /// device is checked at each allocation.
+    pub fn device(&self, device: &str, kind: Option<&str>) -> Result<Device, InvalidRequest> {
+        if device.is_empty() {
+            return Err(InvalidRequest::NoDevice);
+        }
+        let kind = type_of(kind);
+        let route = RefCell::new(self.route(device, kind, None));
+        Ok(Device { cma: self.clone(), name: device.into(), kind: kind.into(), route })
     }
+}
 
+impl Device {
     /// The device's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The type of memory it asks for.
+    /// The type of memory it allocates.
     pub fn kind(&self) -> &str {
         &self.kind
     }
@@ -43,30 +53,24 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// [`AllocError`], which says why, for each region that was tried.
+    /// [`AllocError`], with the reason of each region that was tried.
     #[inline]
     pub fn alloc(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let known = self.route.borrow();
-        if known.world == self.cma.shared().world_number() {
-            return self.cma.shared().alloc_by(&known, size, alignment);
+        let route = self.route.borrow();
+        if route.generation == self.cma.framework().generation() {
+            return self.cma.framework().alloc_by(&route, size, alignment);
         }
-        drop(known);
-        self.alloc_anew(size, alignment)
+        drop(route);
+        self.alloc_rerouted(size, alignment)
     }
 
-    /// The same, when the configuration has changed.
+    /// The same after a change of the configuration.
     #[cold]
-    fn alloc_anew(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
-        let route = route(&self.cma, &self.name, &self.kind);
+    fn alloc_rerouted(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        let route = self.cma.route(&self.name, &self.kind, None);
         *self.route.borrow_mut() = route.clone();
-        self.cma.shared().alloc_by(&route, size, alignment)
+        self.cma.framework().alloc_by(&route, size, alignment)
     }
-}
-
-fn route(cma: &Cma, device: &str, kind: &str) -> Arc<Route> {
-    let world = cma.shared().world();
-    let known = world.known_route(device, kind).cloned();
-    known.unwrap_or_else(|| world.new_route(device, kind, || cma.intern(device, kind, None)))
 }
 
 impl fmt::Debug for Device {

@@ -1,12 +1,13 @@
 //! Early regions: described, not registered yet, still to be given memory (specification section
 //! 3).
 
-use crate::core::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
-use crate::host::memory::Memory;
+use crate::core::memory::Memory;
+use crate::core::reserve::{ReserveError, Reserved, Reserver};
 use crate::host::region::{AllocatorChoice, Region};
-use crate::vocabulary::RegionSpec;
+pub use crate::vocabulary::errors::EarlyError;
 use crate::vocabulary::errors::RegisterError;
-use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use crate::vocabulary::{ParsedRegion, RegionSpec, ReserveRequest};
+use cma_api::{DmaAddr, PageRange};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A region that still needs memory.
@@ -37,74 +38,17 @@ impl From<RegionSpec<'_>> for EarlyRegion {
 }
 
 impl EarlyRegion {
-    /// What to ask a reserver for.
-    pub(crate) fn request(&self) -> Result<ReserveRequest, EarlyError> {
-        if self.size == 0 {
-            return Err(EarlyError::NoSize);
+    /// The request to a reserver.
+    fn request(&self) -> Result<ReserveRequest, EarlyError> {
+        let name = self.name.as_deref();
+        let request = ReserveRequest::new(name, self.size, self.alignment, self.start)?;
+        match self.allocator.fault() {
+            Some((name, fault)) => {
+                Err(EarlyError::BadAllocatorName { name: name.to_string(), fault })
+            }
+            None => Ok(request),
         }
-        if self.name.as_deref().is_some_and(|name| !crate::vocabulary::is_region_name(name)) {
-            return Err(EarlyError::BadName { name: self.name.clone().unwrap_or_default() });
-        }
-        if let Some((name, fault)) = self.allocator.fault() {
-            return Err(EarlyError::BadAllocatorName { name: name.to_string(), fault });
-        }
-        let alignment = Alignment::new(self.alignment)
-            .ok_or(EarlyError::Alignment { bytes: self.alignment })?;
-        let pages = Pages::covering(self.size);
-        let too_large = EarlyError::PastTheTop { start: self.start, size: self.size };
-        let start = match self.start {
-            Some(start) => Some(start.align_up(alignment).ok_or(too_large.clone())?),
-            None => None,
-        };
-        let end = start.map_or(0, DmaAddr::page) + pages.get();
-        if end > PageRange::ADDRESS_SPACE_PAGES || pages.get() == PageRange::ADDRESS_SPACE_PAGES {
-            return Err(too_large);
-        }
-        Ok(ReserveRequest { name: self.name.clone(), pages, alignment, start })
     }
-}
-
-/// Why an early region, or a board's defaults, were not accepted. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EarlyError {
-    /// Size 0.
-    #[error("a region of size 0")]
-    NoSize,
-    /// A name that can't be written in the map.
-    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / | @ : ( )", name.escape_debug())]
-    BadName {
-        /// The name.
-        name: String,
-    },
-    /// It asks for an allocator by a name that none can have.
-    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
-    BadAllocatorName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        fault: &'static str,
-    },
-    /// No power of two.
-    #[error("an alignment of {bytes} is no power of two")]
-    Alignment {
-        /// The alignment.
-        bytes: u64,
-    },
-    /// It passes the top of the address space.
-    #[error("a region of {size} bytes{} passes the top of the address space", start.map_or(String::new(), |s| format!(" at {s}")))]
-    PastTheTop {
-        /// Its wish.
-        start: Option<DmaAddr>,
-        /// Its size.
-        size: u64,
-    },
-    /// The platform's map is none.
-    #[error("the platform's map: {0}")]
-    Map(crate::vocabulary::ConfigError),
-    /// There are defaults already.
-    #[error("a platform's defaults are set already")]
-    DefaultsSet,
 }
 
 /// How far an early region has come.
@@ -129,9 +73,9 @@ pub enum EarlyState {
 pub struct EarlyHandle(Arc<Early>);
 
 #[derive(Debug)]
-pub(crate) struct Early {
-    pub(crate) region: EarlyRegion,
-    pub(crate) request: ReserveRequest,
+struct Early {
+    region: EarlyRegion,
+    request: ReserveRequest,
     state: Mutex<EarlyState>,
     /// What its reserver gave with the addresses, as long as it is no region.
     memory: Mutex<Option<Box<dyn Memory>>>,
@@ -154,11 +98,15 @@ impl EarlyHandle {
 
     pub(crate) fn new(region: EarlyRegion) -> Result<Self, EarlyError> {
         let request = region.request()?;
-        Ok(EarlyHandle::of((region, request)))
+        Ok(EarlyHandle::with_request(region, request))
     }
 
-    /// The early region of a description that was looked over: it has a request.
-    pub(crate) fn of((region, request): (EarlyRegion, ReserveRequest)) -> Self {
+    /// The early region of a parsed text, which has a valid request.
+    pub(crate) fn parsed(region: &ParsedRegion<'_>) -> Self {
+        EarlyHandle::with_request(region.spec.into(), region.request().clone())
+    }
+
+    fn with_request(region: EarlyRegion, request: ReserveRequest) -> Self {
         EarlyHandle(Arc::new(Early {
             region,
             request,

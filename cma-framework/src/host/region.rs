@@ -15,10 +15,10 @@ mod lock;
 mod occupancy;
 mod verify;
 
+use crate::core::memory::{Backing, Memory};
 use crate::host::clock::Moment;
-use crate::host::cma::Shared as Framework;
+use crate::host::cma::Framework;
 use crate::host::events::{self, Event};
-use crate::host::memory::{Backing, Memory};
 use crate::vocabulary::errors::UnregisterError;
 use crate::vocabulary::errors::{Misplacement, Reason, Stuck};
 use account::Account;

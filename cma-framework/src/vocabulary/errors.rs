@@ -1,7 +1,17 @@
 //! The results and errors of the framework's calls. Each error says why, and what to do.
 
-mod registration;
-mod request;
+mod alloc;
+mod allocator;
+mod early;
+mod free;
+mod info;
+mod refusal;
+mod region;
 
-pub use registration::*;
-pub use request::*;
+pub use alloc::{AllocError, InvalidRequest, Unmatched};
+pub use allocator::RegisterAllocatorError;
+pub use early::EarlyError;
+pub use free::FreeError;
+pub use info::{DeviceInfo, InfoError};
+pub use refusal::{Misplacement, Reason, Refusal, Refusals, Stuck};
+pub use region::{InvalidRegion, RegisterError, UnregisterError};

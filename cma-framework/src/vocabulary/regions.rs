@@ -7,11 +7,11 @@
 //!
 //! White space beside `;` and `=` and at both ends means nothing.
 
+use super::errors::EarlyError;
 use super::names::{allocator_name_fault, is_region_char, is_region_name};
+use super::reserve_request::ReserveRequest;
 use super::size::{Bytes, parse_size};
 use super::syntax::{ConfigError, Mistake, Span};
-use crate::core::reserve::ReserveRequest;
-use crate::host::early::{EarlyError, EarlyRegion};
 use cma_api::DmaAddr;
 use std::collections::HashSet;
 use std::fmt;
@@ -88,11 +88,6 @@ pub struct ParsedRegion<'a> {
 }
 
 impl ParsedRegion<'_> {
-    /// The region to register, and what it needs from a reserver.
-    pub(crate) fn early(&self) -> (EarlyRegion, ReserveRequest) {
-        (self.spec.into(), self.request.clone())
-    }
-
     /// What it needs from a reserver.
     pub(crate) fn request(&self) -> &ReserveRequest {
         &self.request
@@ -219,7 +214,9 @@ impl<'a> Cursor<'a> {
         // What was read so far can be wrong as a whole; the allocator's name is looked at as it is
         // read.
         let plain = RegionSpec { name, size, start, alignment, allocator: None };
-        let request = EarlyRegion::from(plain).request().map_err(|error| {
+        let alignment_bytes = alignment.unwrap_or(0);
+        let request = ReserveRequest::new(Some(name), size, alignment_bytes, start);
+        let request = request.map_err(|error| {
             let (span, mistake) = match error {
                 EarlyError::Alignment { .. } => (alignment_span.as_ref(), Mistake::NotPowerOfTwo),
                 EarlyError::PastTheTop { start: Some(_), .. } => {

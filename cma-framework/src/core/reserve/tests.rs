@@ -1,6 +1,7 @@
 //! Placement in banks, also against a flag for each page.
 
 use super::*;
+use cma_api::DmaAddr;
 use proptest::prelude::*;
 
 fn request(pages: u64, alignment: u64, start: Option<u64>) -> ReserveRequest {

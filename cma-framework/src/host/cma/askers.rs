@@ -1,9 +1,13 @@
 //! Numbers for (device, type) pairs, so that books and requests carry a word instead of two names.
 //!
-//! Clients make names up, so the table is bounded. When it is full, the pairs that nothing refers
-//! to are dropped; a pair that asks again gets a new number. No number is given twice, so a number
-//! that is out of date names nobody and never somebody else.
+//! Clients can invent names, so the table is bounded. When it is full, a *sweep* drops the pairs
+//! that nothing refers to; a dropped pair gets a new number with its next request. No number is used
+//! twice, so an outdated number refers to no pair and never to a wrong one.
 
+use super::Cma;
+use crate::host::region::Region;
+use crate::host::snapshot::Snapshot;
+use crate::vocabulary::errors::Stuck;
 use cma_api::Asker;
 use hashbrown::{Equivalent, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
@@ -18,8 +22,8 @@ const ROOM: usize = 1 << 16;
 /// The most pairs of one user of a front end.
 const ROOM_OF_USER: usize = 1 << 10;
 
-/// The pairs that found a rule. Its lock is its own: a request of a new pair must not wait for a
-/// change of the configuration.
+/// The pairs that a rule has matched. It has a lock of its own: a request of a new pair must not
+/// wait for a change of the configuration.
 #[derive(Debug)]
 pub(super) struct Askers {
     table: Mutex<Table>,
@@ -33,23 +37,23 @@ struct Table {
     pairs: HashMap<Asker, Pair>,
     of_user: HashMap<u32, usize>,
     newest: u32,
-    /// The number of the sweep that is under way or comes next.
+    /// The number of the sweep that is in progress or comes next.
     sweep: u64,
     /// How many requests got no number since the last sweep.
-    turned_away: usize,
-    /// Whether the last sweep found little to drop.
-    in_use: bool,
+    unnumbered: usize,
+    /// Whether the last sweep dropped few pairs.
+    mostly_used: bool,
 }
 
 #[derive(Debug)]
 struct Known {
     asker: Asker,
     user: Option<u32>,
-    /// The sweep before which the pair asked for its number last.
+    /// The sweep before which the last request of the pair came.
     sweep: u64,
 }
 
-/// A pair as a key that can be looked up without making one.
+/// A pair as a key of the table, which is looked up by two borrowed names.
 #[derive(Debug, PartialEq, Eq)]
 struct Names(Pair);
 
@@ -65,7 +69,7 @@ impl Equivalent<Names> for (&str, &str) {
     }
 }
 
-/// A sweep under way: pairs that ask from now on stay.
+/// A sweep in progress. Pairs with requests from its begin on stay.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep(u64);
 
@@ -84,8 +88,8 @@ impl Askers {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a pair that `user` of a front end asks for, or the host itself; `None` when
-    /// there is no room for another pair.
+    /// The number of a pair. A new one is charged to `user` of a front end, if there is one. `None`
+    /// when there is no room for another pair.
     pub(super) fn number(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
         let table = &mut *self.table();
         if let Some(known) = table.numbers.get_mut(&(device, kind)) {
@@ -94,7 +98,7 @@ impl Askers {
         }
         let has = user.and_then(|user| table.of_user.get(&user)).copied().unwrap_or(0);
         if table.pairs.len() == self.room || has >= self.room_of_user || table.newest == u32::MAX {
-            table.turned_away += 1;
+            table.unnumbered += 1;
             return None;
         }
         table.newest += 1;
@@ -108,21 +112,21 @@ impl Askers {
         Some(asker)
     }
 
-    /// Begins a sweep, if it is worth it: a sweep looks at every live chunk. After one that found
-    /// little to drop, many requests have to find no room before the next.
+    /// Begins a sweep, if it is worth its cost: it visits every live chunk. After a sweep that
+    /// dropped few pairs, many requests must have got no number before the next.
     pub(super) fn begin_sweep(&self) -> Option<Sweep> {
         let table = &mut *self.table();
-        let is_worth_it = !table.in_use || table.turned_away > self.room / 4;
+        let is_worth_it = !table.mostly_used || table.unnumbered > self.room / 4;
         is_worth_it.then(|| {
-            table.turned_away = 0;
+            table.unnumbered = 0;
             table.sweep += 1;
             Sweep(table.sweep)
         })
     }
 
-    /// Drops the pairs that nothing in `used` refers to and that did not ask since the sweep began.
+    /// Drops the pairs that are not in `used` and had no request since the sweep began.
     pub(super) fn end_sweep(&self, Sweep(sweep): Sweep, used: &HashSet<Asker>) {
-        let Table { numbers, pairs, of_user, in_use, .. } = &mut *self.table();
+        let Table { numbers, pairs, of_user, mostly_used, .. } = &mut *self.table();
         let before = pairs.len();
         numbers.retain(|_, known| {
             let stays = known.sweep >= sweep || used.contains(&known.asker);
@@ -135,17 +139,46 @@ impl Askers {
             stays
         });
         of_user.retain(|_, count| *count > 0);
-        *in_use = before - pairs.len() < self.room / 4;
+        *mostly_used = before - pairs.len() < self.room / 4;
     }
 
-    /// Ends a sweep that dropped nothing. Many requests have to find no room before the next.
-    pub(super) fn put_off_sweep(&self) {
-        self.table().in_use = true;
+    /// Ends a sweep without dropping any pair, as if all were used.
+    pub(super) fn abandon_sweep(&self) {
+        self.table().mostly_used = true;
     }
 
-    /// The pairs of numbers; `None` for [`Asker::NOBODY`] and for numbers that are out of date.
+    /// Maps numbers to pairs; `None` for [`Asker::NOBODY`] and for outdated numbers.
     pub(super) fn names(&self) -> impl FnMut(Asker) -> Option<Pair> {
         |asker| self.table().pairs.get(&asker).cloned()
+    }
+}
+
+impl Cma {
+    /// The number of a (device, type) pair, charged to `user` of a front end, if there is one.
+    /// `None` when there is no room for another pair.
+    pub(crate) fn intern(&self, device: &str, kind: &str, user: Option<u32>) -> Option<Asker> {
+        let number = || self.0.askers.number(device, kind, user);
+        number().or_else(|| {
+            self.drop_unused_askers();
+            number()
+        })
+    }
+
+    /// Makes room for further pairs by dropping those that no live chunk, kept refusal or recent
+    /// request refers to.
+    fn drop_unused_askers(&self) {
+        // A request never waits for a change of the configuration; a later one sweeps.
+        let Ok(setup) = self.0.setup.try_lock() else { return };
+        let Some(sweep) = self.0.askers.begin_sweep() else { return };
+        // Routes keep numbers. In the next snapshot each is resolved anew and requests its number.
+        self.change(Snapshot::next);
+        drop(setup);
+        let used: Result<Vec<_>, Stuck> = self.regions().iter().map(Region::askers).collect();
+        match used {
+            Ok(used) => self.0.askers.end_sweep(sweep, &used.into_iter().flatten().collect()),
+            // The books of a stuck region can't be read, so any pair may be in use.
+            Err(_) => self.0.askers.abandon_sweep(),
+        }
     }
 }
 
@@ -182,12 +215,12 @@ mod tests {
         assert!(!first.contains(&new));
         let names: Vec<_> = first.iter().map(|asker| askers.names()(*asker)).collect();
         assert!(names[..2].iter().all(Option::is_some) && names[2..].iter().all(Option::is_none));
-        // One that is known again has a number that no chunk of it before has.
+        // A dropped pair gets a new number, which none of its earlier chunks has.
         assert!(askers.number("old7", "", None).is_some_and(|again| again != first[7]));
     }
 
     #[test]
-    fn a_pair_that_asks_during_a_sweep_stays() {
+    fn a_pair_with_a_request_during_a_sweep_stays() {
         let askers = Askers::with_room(2, 2);
         let [early, late] = ["early", "late"].map(|name| askers.number(name, "", None).unwrap());
         let begun = askers.begin_sweep().unwrap();
@@ -197,20 +230,20 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_that_find_nothing_are_few() {
+    fn sweeps_that_drop_nothing_are_rare() {
         let askers = Askers::with_room(8, 8);
         let used: Vec<_> =
             (0..8).map(|n| askers.number(&format!("{n}"), "", None).unwrap()).collect();
-        let turned_away = |n| {
+        let sweeps = |n| {
             (0..n)
                 .filter(|_| askers.number("new", "", None).is_none() && sweep(&askers, &used))
                 .count()
         };
-        assert_eq!((turned_away(1), turned_away(2), turned_away(30)), (1, 0, 10));
+        assert_eq!((sweeps(1), sweeps(2), sweeps(30)), (1, 0, 10));
     }
 
     #[test]
-    fn a_user_that_invents_names_takes_no_place_from_others() {
+    fn a_user_that_invents_names_leaves_room_for_others() {
         let askers = Askers::with_room(8, 3);
         let mut numbers = (0..20).map(|n| askers.number(&format!("{n}"), "", Some(1000)));
         assert_eq!(numbers.by_ref().flatten().count(), 3);

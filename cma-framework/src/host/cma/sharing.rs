@@ -1,18 +1,21 @@
-//! Requests for chunks that other processes are to have: in whole pieces of the memory of whichever
-//! region serves them.
+//! Requests for chunks that are shared with other processes: in whole pieces of the memory of the
+//! region that serves them.
 
 use super::Cma;
-use super::serve::{region_list, type_of};
+use super::alloc::{region_list, type_of};
 use crate::host::events;
 use crate::host::region::{Chunk, Holder, Process, Region};
-use crate::host::world::Route;
-use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals, normalise};
+use crate::host::snapshot::Route;
+use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
+use crate::vocabulary::request::normalise;
 use cma_api::{Alignment, Asker, Pages, Request};
 use std::sync::Arc;
 
 /// A request for a chunk that can be given to another process. Made by [`Cma::to_share`].
 ///
-/// It is looked at and served by one configuration, the one in force when it was made.
+/// [`least_bytes`](Self::least_bytes) and [`alloc`](Self::alloc) use one snapshot of the
+/// configuration, the one in force when the request was made. A front end can thus check its quota
+/// and allocate by the same regions.
 #[derive(Clone, Debug)]
 pub struct SharingRequest {
     cma: Cma,
@@ -23,19 +26,20 @@ pub struct SharingRequest {
 
 impl Cma {
     /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to
-    /// another process: each region that is tried rounds size and alignment up to the granule of
-    /// its memory ([`Backing`](crate::host::memory::Backing)).
+    /// another process: for each region that is tried, size and alignment are rounded up to the
+    /// granule of its memory ([`Backing`](crate::memory::Backing)). The device server allocates by
+    /// this call and by [`to_share_from`](Self::to_share_from) alone.
     ///
-    /// `process` is who asks, for the books ([`Cma::owners`]). What one user can make the framework
-    /// remember is bounded.
+    /// `process` is the requester, for the books ([`Cma::owners`]). The number of device names that
+    /// the framework keeps for one user is bounded.
     ///
     /// ```
     /// # use cma_framework::{Cma, Process};
     /// # fn charge(bytes: u64) {}
-    /// # fn ask(cma: &Cma) -> Result<(), cma_framework::AllocError> {
+    /// # fn request(cma: &Cma) -> Result<(), cma_framework::AllocError> {
     /// let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
     /// let request = cma.to_share(process, "camera", Some("frame"), 3_133_440, 64 << 10)?;
-    /// // What it takes at least; nothing when no region is large enough.
+    /// // The smallest size it can have; `None` when no region is large enough.
     /// charge(request.least_bytes().unwrap_or(0));
     /// let chunk = request.alloc()?;
     /// # Ok(())
@@ -57,13 +61,9 @@ impl Cma {
         if device.is_empty() {
             return Err(InvalidRequest::NoDevice.into());
         }
-        // Before the names are kept.
+        // An invalid request must not make the framework keep its names.
         normalise(size, alignment, Asker::NOBODY)?;
-        let world = self.0.world.load();
-        let known = world.known_route(device, kind).cloned();
-        let user = Some(process.uid);
-        let route = known
-            .unwrap_or_else(|| world.new_route(device, kind, || self.intern(device, kind, user)));
+        let route = self.route(device, kind, Some(process.uid));
         let request = normalise(size, alignment, route.asker)?;
         let holder = Holder { process, device: Some((device.into(), kind.into())) };
         Ok(SharingRequest { cma: self.clone(), route, request, holder })
@@ -82,17 +82,22 @@ impl Cma {
         alignment: u64,
     ) -> Result<SharingRequest, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
-        let route = Arc::new(self.0.world.load().route_of(region_list(regions)?));
+        let route = Arc::new(self.0.snapshot.load().route_of_regions(region_list(regions)?));
         let holder = Holder { process, device: None };
         Ok(SharingRequest { cma: self.clone(), route, request, holder })
     }
 }
 
 impl SharingRequest {
-    /// The smallest size in bytes that a chunk for it can have, over the regions that are large
-    /// enough; `None` when no region is, so that [`alloc`](Self::alloc) will be refused.
+    /// The smallest size in bytes that its chunk can have, over the regions that are large enough.
+    /// `None` when no region is; then [`alloc`](Self::alloc) fails.
     pub fn least_bytes(&self) -> Option<u64> {
-        let regions = self.route.stops.iter().flatten().filter_map(|stop| stop.region.as_ref());
+        let regions = self
+            .route
+            .candidates
+            .iter()
+            .flatten()
+            .filter_map(|candidate| candidate.region.as_ref());
         let sizes = regions.filter_map(|region| {
             let pages = in_whole_pieces(&self.request, region).pages();
             (pages <= region.range().pages()).then_some(pages.bytes())
@@ -104,7 +109,7 @@ impl SharingRequest {
     ///
     /// # Errors
     ///
-    /// [`AllocError`], which says why, for each region that was tried.
+    /// [`AllocError`], with the reason of each region that was tried.
     pub fn alloc(&self) -> Result<Chunk, AllocError> {
         let chunk = if events::on() {
             events::around(self.route.pair(), &self.request, || self.place())
@@ -115,25 +120,25 @@ impl SharingRequest {
     }
 
     fn place(&self) -> Result<Chunk, AllocError> {
-        let Some(stops) = &self.route.stops else { return Err(self.route.no_rule()) };
+        let Some(candidates) = &self.route.candidates else { return Err(self.route.no_rule()) };
         let mut refusals = Vec::new();
-        for stop in stops {
+        for candidate in candidates {
             let place = |region: &Region| {
                 region.allocate(&in_whole_pieces(&self.request, region), &*self.cma.0)
             };
-            let reason = match stop.region.as_ref().map(place) {
+            let reason = match candidate.region.as_ref().map(place) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
                 None => Reason::UnknownRegion,
             };
-            refusals.push(Refusal { region: stop.name.to_string(), reason });
+            refusals.push(Refusal { region: candidate.name.to_string(), reason });
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }
 }
 
-/// The request in whole pieces of a region's memory, as a chunk has to be that is given to another
-/// process. What is larger than any region stays so.
+/// The request rounded up to whole pieces of a region's memory, so that the chunk can be given to
+/// another process. A size beyond the address space stays as it is and is refused by the region.
 pub(super) fn in_whole_pieces(request: &Request, region: &Region) -> Request {
     region.backing().map_or(*request, |backing| rounded(request, backing.granule))
 }
@@ -156,7 +161,7 @@ mod tests {
             (1, (1, 8192), (1, 8192)),
             (512, (2, 4096), (512, 2 << 20)),
             (512, (1280, 4 << 20), (1536, 4 << 20)),
-            // More than any region has stays more.
+            // Larger than any region, and so it stays.
             (512, ((1 << 52) - 2, 4096), ((1 << 52) - 2, 4096)),
         ] {
             let request = |(pages, alignment)| {

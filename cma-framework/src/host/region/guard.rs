@@ -4,7 +4,7 @@ use super::Region;
 use super::aside::Live;
 use super::chunks::Slot;
 use super::holder::Holder;
-use crate::host::memory::Unusable;
+use crate::core::memory::Unusable;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Why registering or unregistering a region or an allocator fails.
+//! The errors of registering and unregistering a region.
 
-use crate::vocabulary::errors::Stuck;
+use super::Stuck;
 use cma_api::{DmaAddr, PageRange};
 
 /// Why a region was not registered. Nothing has changed.
@@ -93,26 +93,4 @@ pub enum UnregisterError {
     /// It was unregistered before, or belongs to another framework.
     #[error("the region is not registered here")]
     NotRegistered,
-}
-
-/// Why an allocator was not registered. Nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RegisterAllocatorError {
-    /// There is one of that name.
-    #[error("allocator \"{name}\" is registered already, in version {version}")]
-    NameTaken {
-        /// The name.
-        name: String,
-        /// The version of the one that is there.
-        version: String,
-    },
-    /// A name that no region could ask for.
-    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
-    BadName {
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        fault: &'static str,
-    },
 }

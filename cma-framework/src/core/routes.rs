@@ -1,0 +1,217 @@
+//! Routes: which regions serve a (device, type) pair under one configuration.
+//!
+//! A route holds host handles `R` to regions; nothing here looks into them. Routes are kept in a
+//! table that belongs to one configuration, so a change of the configuration drops them all.
+
+use crate::vocabulary::errors::{AllocError, Unmatched};
+use cma_api::Asker;
+use rustc_hash::FxHasher;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::{Arc, OnceLock};
+
+/// Pairs with a longer name, in bytes, are served without being kept.
+const MAX_KEPT_NAME: usize = 255;
+
+/// The regions that serve one (device, type) pair.
+#[derive(Debug)]
+pub(crate) struct Route<R> {
+    device: Box<str>,
+    kind: Box<str>,
+    /// The generation of the configuration that the route belongs to.
+    pub(crate) generation: u64,
+    pub(crate) asker: Asker,
+    /// The regions of the matching rule, in order; `None` when no rule matches.
+    pub(crate) candidates: Option<Vec<Candidate<R>>>,
+}
+
+/// A name in a rule's region list, and the registered region of that name.
+#[derive(Debug)]
+pub(crate) struct Candidate<R> {
+    pub(crate) name: Box<str>,
+    pub(crate) region: Option<R>,
+}
+
+impl<R> Route<R> {
+    /// The route of a request that names regions instead of a device.
+    pub(crate) fn of_regions(generation: u64, candidates: Vec<Candidate<R>>) -> Self {
+        Route {
+            device: "".into(),
+            kind: "".into(),
+            generation,
+            asker: Asker::NOBODY,
+            candidates: Some(candidates),
+        }
+    }
+
+    /// Device and type.
+    pub(crate) fn pair(&self) -> (&str, &str) {
+        (&self.device, &self.kind)
+    }
+
+    #[cold]
+    pub(crate) fn no_rule(&self) -> AllocError {
+        AllocError::NoRule(Box::new(Unmatched {
+            device: self.device.to_string(),
+            kind: self.kind.to_string(),
+        }))
+    }
+}
+
+/// The kept routes of one configuration. A look-up takes no lock and changes no shared memory, and
+/// a route never moves, so requests of any number of threads don't slow one another down.
+///
+/// The size is bounded. A pair that finds no slot is resolved by the map at each request.
+#[derive(Debug)]
+pub(crate) struct Routes<R> {
+    first: Slots<R>,
+    /// For pairs that find no slot in the first table. Each table is made on first use.
+    overflow: OnceLock<Box<OverflowTables<R>>>,
+    /// Keeps clients from choosing names that collide.
+    seed: usize,
+}
+
+type OverflowTables<R> = [OnceLock<Box<Slots<R>>>; OVERFLOW_TABLES];
+
+/// How many overflow tables there can be, a power of two. With the first table they have room for
+/// some 65,000 routes.
+const OVERFLOW_TABLES: usize = 128;
+
+impl<R> Default for Routes<R> {
+    fn default() -> Self {
+        Routes {
+            first: Slots::default(),
+            overflow: OnceLock::new(),
+            seed: RandomState::new().hash_one(0) as usize,
+        }
+    }
+}
+
+impl<R> Routes<R> {
+    #[inline(always)]
+    fn hash(&self, device: &str, kind: &str) -> usize {
+        let mut hasher = FxHasher::with_seed(self.seed);
+        (device, kind).hash(&mut hasher);
+        hasher.finish() as usize
+    }
+
+    /// The route of (`device`, `kind`), if it is kept.
+    #[inline(always)]
+    pub(crate) fn get(&self, device: &str, kind: &str) -> Option<&Arc<Route<R>>> {
+        let hash = self.hash(device, kind);
+        self.first.get(hash, device, kind).or_else(|| self.get_overflow(hash, device, kind))
+    }
+
+    #[cold]
+    fn get_overflow(&self, hash: usize, device: &str, kind: &str) -> Option<&Arc<Route<R>>> {
+        self.overflow.get()?[overflow_table(hash)].get()?.get(hash, device, kind)
+    }
+
+    /// Makes the route of (`device`, `kind`) and keeps it. `intern` numbers the pair, if there is
+    /// room for another.
+    ///
+    /// Invented names must not fill memory, so a route is kept only for a pair that has candidates,
+    /// names of bounded length and a number.
+    #[cold]
+    pub(crate) fn add(
+        &self,
+        generation: u64,
+        (device, kind): (&str, &str),
+        candidates: Option<Vec<Candidate<R>>>,
+        intern: impl FnOnce() -> Option<Asker>,
+    ) -> Arc<Route<R>> {
+        let keep = candidates.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
+        let asker = if keep { intern() } else { None };
+        let route = Arc::new(Route {
+            device: device.into(),
+            kind: kind.into(),
+            generation,
+            asker: asker.unwrap_or(Asker::NOBODY),
+            candidates,
+        });
+        if asker.is_some() {
+            self.insert(&route);
+        }
+        route
+    }
+
+    fn insert(&self, route: &Arc<Route<R>>) {
+        let hash = self.hash(&route.device, &route.kind);
+        if !self.first.insert(hash, route) {
+            let tables = self
+                .overflow
+                .get_or_init(|| Box::new([const { OnceLock::new() }; OVERFLOW_TABLES]));
+            tables[overflow_table(hash)].get_or_init(Box::default).insert(hash, route);
+        }
+    }
+}
+
+/// The overflow table for routes of this hash. It is chosen by other bits than the slot.
+fn overflow_table(hash: usize) -> usize {
+    (hash >> 16) % OVERFLOW_TABLES
+}
+
+/// Open addressing with linear probing. A filled slot stays filled. The number of slots is a power
+/// of two known at compile time: a division by any other number would take longer than the rest of
+/// the look-up.
+#[derive(Debug)]
+struct Slots<R>(Box<[OnceLock<Arc<Route<R>>>; 512]>);
+
+impl<R> Default for Slots<R> {
+    fn default() -> Self {
+        Slots(Box::new([const { OnceLock::new() }; 512]))
+    }
+}
+
+impl<R> Slots<R> {
+    /// The slots that may hold a route of this hash, in probing order.
+    #[inline(always)]
+    fn probe(&self, hash: usize) -> impl Iterator<Item = &OnceLock<Arc<Route<R>>>> {
+        (0..8).map(move |n| &self.0[hash.wrapping_add(n) % self.0.len()])
+    }
+
+    #[inline(always)]
+    fn get(&self, hash: usize, device: &str, kind: &str) -> Option<&Arc<Route<R>>> {
+        let mut filled = self.probe(hash).map_while(OnceLock::get);
+        filled.find(|route| *route.device == *device && *route.kind == *kind)
+    }
+
+    /// Returns whether the pair has a slot now.
+    fn insert(&self, hash: usize, route: &Arc<Route<R>>) -> bool {
+        self.probe(hash).any(|slot| {
+            let kept = slot.get_or_init(|| route.clone());
+            kept.device == route.device && kept.kind == route.kind
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn add(routes: &Routes<()>, device: &str, asker: Option<Asker>) -> Arc<Route<()>> {
+        routes.add(0, (device, ""), Some(Vec::new()), || asker)
+    }
+
+    #[test]
+    fn thousands_of_pairs_keep_their_routes() {
+        let routes = Routes::default();
+        let names: Vec<String> = (0..20_000).map(|n| format!("vm{n}")).collect();
+        for (name, number) in names.iter().zip(1..) {
+            add(&routes, name, Some(Asker(number)));
+        }
+        let found = |(name, number): (&String, u32)| {
+            routes.get(name, "").is_some_and(|route| route.asker == Asker(number))
+        };
+        let kept = names.iter().zip(1..).filter(|pair| found(*pair)).count();
+        // The tables are less than a third full, so hardly any pair finds its eight slots filled.
+        assert!(kept > 19_900, "{kept}");
+        assert!(routes.get("vm20000", "").is_none());
+    }
+
+    #[test]
+    fn a_pair_without_a_number_is_not_kept() {
+        let routes = Routes::default();
+        assert_eq!(add(&routes, "invented", None).asker, Asker::NOBODY);
+        assert!(routes.get("invented", "").is_none());
+    }
+}

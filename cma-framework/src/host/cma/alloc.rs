@@ -1,0 +1,218 @@
+//! Allocating and freeing: the device interface of section 6 of the specification.
+
+use super::sharing::in_whole_pieces;
+use super::{Cma, Framework};
+use crate::host::events;
+use crate::host::region::{Chunk, NotFreed, Region};
+use crate::host::snapshot::Route;
+use crate::vocabulary::COMMON;
+use crate::vocabulary::errors::{AllocError, FreeError, InvalidRequest, Reason, Refusal, Refusals};
+use crate::vocabulary::request::normalise;
+use cma_api::{Alignment, Asker, DmaAddr, Request};
+use std::sync::Arc;
+
+impl Cma {
+    /// A chunk of `size` bytes for `device`, in memory of type `kind` (`common` when it is `None`),
+    /// at a multiple of `alignment` bytes (0 for a page). The size is rounded up to a page. The
+    /// regions of the map's first matching rule are tried in order.
+    ///
+    /// A driver that allocates often holds a [`Device`](crate::Device), which finds its regions
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], with the reason of each region that was tried.
+    pub fn alloc(
+        &self,
+        device: &str,
+        kind: Option<&str>,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let kind = type_of(kind);
+        if device.is_empty() {
+            return Err(InvalidRequest::NoDevice.into());
+        }
+        let snapshot = self.0.snapshot.load();
+        match snapshot.kept_route(device, kind) {
+            Some(route) => self.0.alloc_by(route, size, alignment),
+            None => {
+                let route = snapshot.new_route(device, kind, || self.intern(device, kind, None));
+                self.0.alloc_by(&route, size, alignment)
+            }
+        }
+    }
+
+    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up
+    /// to the end or a `;`.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], with the reason of each region of the list.
+    pub fn alloc_from(
+        &self,
+        regions: &str,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, Asker::NOBODY)?;
+        let snapshot = self.0.snapshot.load();
+        let candidates = region_list(regions)?.map(|name| (name, snapshot.region(name)));
+        if events::on() {
+            return events::around(("", ""), &request, || self.0.alloc_in(candidates, &request));
+        }
+        self.0.alloc_in(candidates, &request)
+    }
+
+    /// A chunk from `region`; the only way to allocate from a private one.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`]. A region that is not registered (any more) is [`AllocError::Unregistered`].
+    pub fn alloc_from_region(
+        &self,
+        region: &Region,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, Asker::NOBODY)?;
+        if region.owner() != self.0.id {
+            return Err(AllocError::Unregistered);
+        }
+        let alloc = || {
+            region.allocate(&request, &*self.0).map_err(|reason| match *reason {
+                Reason::Unregistered => AllocError::Unregistered,
+                reason => AllocError::NoRegion(Refusals(Box::new([Refusal {
+                    region: region.to_string(),
+                    reason,
+                }]))),
+            })
+        };
+        if events::on() { events::around(("", ""), &request, alloc) } else { alloc() }
+    }
+
+    /// Frees the chunk that starts at `address`, whose guard was turned into that address. In a
+    /// stuck region ([`Reason::Stuck`]) the free is deferred until the allocator returns; only then
+    /// it is reported if no chunk starts there.
+    ///
+    /// # Errors
+    ///
+    /// [`FreeError`]. It is also logged as a warning: the caller's bookkeeping is wrong.
+    pub fn free(&self, address: DmaAddr) -> Result<(), FreeError> {
+        let region = self.0.snapshot.load().region_of(address).cloned();
+        let freed = match &region {
+            Some(region) if address.is_aligned(Alignment::PAGE) => region.free_at(address.page()),
+            _ => Err(NotFreed::NoChunk),
+        };
+        freed.map_err(|why| {
+            let error = match why {
+                NotFreed::NoChunk => FreeError::NoChunk { address },
+                NotFreed::Held => FreeError::Held { address },
+            };
+            events::quietly(|| tracing::warn!(%error, "free"));
+            error
+        })
+    }
+
+    /// The route of (`device`, `kind`). A pair that has no number yet is numbered for `user` of a
+    /// front end, or for the host.
+    pub(crate) fn route(&self, device: &str, kind: &str, user: Option<u32>) -> Arc<Route> {
+        let snapshot = self.0.snapshot.load();
+        let kept = snapshot.kept_route(device, kind).cloned();
+        kept.unwrap_or_else(|| snapshot.new_route(device, kind, || self.intern(device, kind, user)))
+    }
+}
+
+impl Framework {
+    /// A chunk for the device and type of `request`, by the map in force, from another region than
+    /// `besides`.
+    pub(crate) fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
+        let (device, kind) = self.askers.names()(request.asker())?;
+        let snapshot = self.snapshot.load();
+        let names = snapshot.map.regions_for(&device, &kind)?;
+        let mut others =
+            names.filter_map(|name| snapshot.region(name)).filter(|region| *region != besides);
+        others.find_map(|region| region.allocate(&in_whole_pieces(request, region), self).ok())
+    }
+
+    /// A chunk by `route`.
+    #[inline(always)]
+    pub(crate) fn alloc_by(
+        &self,
+        route: &Route,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let request = normalise(size, alignment, route.asker)?;
+        if events::on() {
+            return events::around(route.pair(), &request, || self.alloc_on(route, &request));
+        }
+        self.alloc_on(route, &request)
+    }
+
+    #[inline(always)]
+    fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
+        match &route.candidates {
+            Some(candidates) => {
+                self.alloc_in(candidates.iter().map(|c| (&*c.name, c.region.as_ref())), request)
+            }
+            None => Err(route.no_rule()),
+        }
+    }
+
+    /// A chunk from the first of `candidates` that can serve it.
+    #[inline(always)]
+    fn alloc_in<'a>(
+        &self,
+        candidates: impl Iterator<Item = (&'a str, Option<&'a Region>)> + Clone,
+        request: &Request,
+    ) -> Result<Chunk, AllocError> {
+        let reason = match candidates.clone().next() {
+            None => return Err(AllocError::NoRegion(Refusals(Box::default()))),
+            Some((_, None)) => Reason::UnknownRegion,
+            Some((_, Some(region))) => match region.allocate(request, self) {
+                Ok(chunk) => return Ok(chunk),
+                Err(reason) => *reason,
+            },
+        };
+        self.alloc_further(reason, candidates, request)
+    }
+
+    /// The same after the first of `candidates` has refused, for `reason`.
+    #[cold]
+    fn alloc_further<'a>(
+        &self,
+        reason: Reason,
+        mut candidates: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        request: &Request,
+    ) -> Result<Chunk, AllocError> {
+        let refusal = |name: &str, reason| Refusal { region: name.to_string(), reason };
+        let mut refusals: Vec<_> =
+            candidates.next().map(|(name, _)| refusal(name, reason)).into_iter().collect();
+        for (name, region) in candidates {
+            let reason = match region.map(|region| region.allocate(request, self)) {
+                Some(Ok(chunk)) => return Ok(chunk),
+                Some(Err(reason)) => *reason,
+                None => Reason::UnknownRegion,
+            };
+            refusals.push(refusal(name, reason));
+        }
+        Err(AllocError::NoRegion(Refusals(refusals.into())))
+    }
+}
+
+/// The names in a region list, which ends at a `;` or at the end of the text. None is empty.
+pub(super) fn region_list(
+    list: &str,
+) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
+    let list = list.split(';').next().unwrap_or_default();
+    if list.split(',').any(str::is_empty) {
+        return Err(InvalidRequest::NoRegions);
+    }
+    Ok(list.split(','))
+}
+
+/// The type of memory of a request: [`COMMON`] when it names none.
+pub(crate) fn type_of(kind: Option<&str>) -> &str {
+    kind.filter(|kind| !kind.is_empty()).unwrap_or(COMMON)
+}

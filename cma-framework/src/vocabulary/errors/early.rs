@@ -1,0 +1,47 @@
+//! Why an early region, or a board's defaults, are rejected.
+
+use crate::vocabulary::ConfigError;
+use cma_api::DmaAddr;
+
+/// Why an early region, or a board's defaults, were not accepted. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EarlyError {
+    /// Size 0.
+    #[error("a region of size 0")]
+    NoSize,
+    /// A name that can't be written in the map.
+    #[error("\"{}\" can't be the name of a region: a word without white space, control characters, wildcards or any of ; , = / | @ : ( )", name.escape_debug())]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// It asks for an allocator by a name that none can have.
+    #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
+    BadAllocatorName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// No power of two.
+    #[error("an alignment of {bytes} is no power of two")]
+    Alignment {
+        /// The alignment.
+        bytes: u64,
+    },
+    /// It passes the top of the address space.
+    #[error("a region of {size} bytes{} passes the top of the address space", start.map_or(String::new(), |s| format!(" at {s}")))]
+    PastTheTop {
+        /// Its wish.
+        start: Option<DmaAddr>,
+        /// Its size.
+        size: u64,
+    },
+    /// The platform's map is none.
+    #[error("the platform's map: {0}")]
+    Map(ConfigError),
+    /// There are defaults already.
+    #[error("a platform's defaults are set already")]
+    DefaultsSet,
+}
