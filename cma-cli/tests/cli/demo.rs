@@ -30,7 +30,7 @@ fn the_demo_serves_codec_and_camera_on_every_board() {
         let Run { code, out, err } = run(&["--platform", board, "demo"]);
         assert_eq!((code, err.as_str()), (0, ""), "{board}");
         assert!(out.contains("s3c-mfc") && out.contains("s3c-fimc.0"), "{out}");
-        assert!(out.contains("Then all 6 chunks are freed"), "{out}");
+        assert!(out.contains("all 6 chunks are freed"), "{out}");
     }
 }
 
@@ -72,16 +72,17 @@ fn the_demo_does_not_contradict_itself_when_an_allocator_refuses_its_region() {
     assert_eq!(code, 1);
     let lines: Vec<_> = out.lines().map(str::trim).collect();
     let buddy = lines.iter().position(|line| line.starts_with("buddy ")).expect("it is found");
-    assert_eq!(lines[buddy + 1], "refuses a", "{out}");
+    assert!(lines[buddy + 1].starts_with("refuses a: "), "{out}");
+    assert!(lines[buddy + 1].contains("unknown parameter \"foo\""), "{out}");
     assert!(!lines[buddy + 2].contains("no region waits"), "{out}");
-    assert!(out.contains("No region is in use") && !out.contains("freed"), "{out}");
+    assert!(out.contains("no region is in use") && !out.contains("freed"), "{out}");
 }
 
 #[test]
 fn the_demo_counts_one_chunk_as_one() {
     let Run { out, .. } = run(&["--cma", "a=512K", "--map", "x=a", "demo"]);
     assert!(
-        out.contains("1 live chunk adopted") && out.contains("Then the one chunk is freed"),
+        out.contains("1 live chunk adopted") && out.contains("the one chunk is freed"),
         "{out}"
     );
 }
