@@ -1,0 +1,3 @@
+//! `my-allocator` as a plug-in.
+
+cma_api::export_allocator!(my_allocator::Mine);
