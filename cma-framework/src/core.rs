@@ -1,6 +1,11 @@
 //! Pure decisions: no lock, no input or output, no plug-in.
 
+pub(crate) mod books;
+pub(crate) mod events;
 pub mod lint;
 pub(crate) mod memory;
+pub(crate) mod moment;
+pub(crate) mod placement;
 pub mod reserve;
 pub(crate) mod routes;
+pub(crate) mod set_aside;

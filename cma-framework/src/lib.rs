@@ -36,6 +36,7 @@ pub use core::reserve;
 pub use host::{attributes, early, loader, memory};
 pub use vocabulary::errors;
 
+pub use core::books::{Failure, Holder, Owner, Process, RegionStatistics};
 pub use host::attributes::Attributes;
 pub use host::clock::{Timekeeper, keep_time};
 pub use host::cma::{Attachments, Cma, Replacement, SharingRequest};
@@ -44,8 +45,7 @@ pub use host::early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use host::loader::Plugin;
 pub use host::memory::{MappedChunk, MemoryError, SharedChunk};
 pub use host::region::{
-    AllocatorChoice, AllocatorState, ChangeError, Chunk, Failure, Holder, Owner, Process, Region,
-    RegionStatistics, RegionStatus, Registered,
+    AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus, Registered,
 };
 pub use vocabulary::Errno;
 pub use vocabulary::errors::{

@@ -216,5 +216,5 @@ fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
     let _second = cma.alloc_from("r", PAGE_SIZE, 0).unwrap();
     region.check().unwrap();
     drop(first);
-    assert!(region.check().unwrap_err().contains("has the holes"));
+    assert!(region.check().unwrap_err().contains("reports the holes"));
 }

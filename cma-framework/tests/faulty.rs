@@ -116,7 +116,7 @@ fn an_allocator_that_refuses_its_own_chunk_is_not_trusted_and_the_chunk_is_free(
     let scene = Scene::new("free=refuse,after=0");
     let (first, second) = (scene.alloc().unwrap(), scene.alloc().unwrap());
     drop(first);
-    scene.is_out_of_service("refused to take back");
+    scene.is_out_of_service("refused to free");
     scene.heals(&[second]);
 }
 

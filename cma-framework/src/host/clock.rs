@@ -1,45 +1,32 @@
-//! When a chunk was allocated, at no cost to a request: what it reads is a number that somebody
-//! else keeps.
+//! The time that the books note.
+//!
+//! A request reads no clock. It reads a number that a thread, the timekeeper, updates ten times a
+//! second. Rare events, such as refusals, read the clock.
 
+use crate::core::moment::Moment;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-/// The moment it is, as the last tick left it.
+/// The time of the last tick; 0 while no timekeeper runs.
 static NOW: AtomicU32 = AtomicU32::new(0);
 
-/// How many timekeepers there are. Its lock is held while that changes and with it whether there is
-/// a time, so that the last one that ends can't take the time from one that begins.
+/// The number of running timekeepers. Its lock is held while the number changes and [`NOW`] with
+/// it, so that the last timekeeper to end doesn't clear the time of one that starts.
 static KEEPERS: Mutex<usize> = Mutex::new(0);
 
-/// The time between two ticks.
-const TICK: Duration = Duration::from_millis(100);
+/// The time of the last tick; unknown while no timekeeper runs.
+#[inline]
+pub(crate) fn now() -> Moment {
+    Moment::from_tenths(NOW.load(Ordering::Relaxed))
+}
 
-/// A moment in tenths of a second; 0 for one that nobody kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Moment(u32);
-
-impl Moment {
-    /// The moment of the last tick.
-    #[inline]
-    pub(crate) fn now() -> Self {
-        Moment(NOW.load(Ordering::Relaxed))
-    }
-
-    /// The moment it is, read from the clock. For what is rare enough.
-    pub(crate) fn exactly() -> Self {
-        Moment(tenths())
-    }
-
-    /// How long ago it was, if time was kept then.
-    pub(crate) fn age(self) -> Option<Duration> {
-        let tenths = tenths().saturating_sub(self.0);
-        (self.0 != 0).then(|| TICK * tenths)
-    }
+/// The current time, read from the clock.
+pub(crate) fn precise_now() -> Moment {
+    Moment::from_tenths(tenths())
 }
 
 /// Tenths of a second since the system started, from 1.
@@ -47,22 +34,22 @@ fn tenths() -> u32 {
     let now = clock_gettime(ClockId::Monotonic);
     let tenths =
         now.tv_sec.saturating_mul(10).saturating_add(now.tv_nsec / 100_000_000).saturating_add(1);
-    // Some thirteen years of them fit.
+    // 32 bits last for 13 years.
     u32::try_from(tenths).unwrap_or(u32::MAX)
 }
 
-/// Keeps the time by which the ages of chunks and refusals are told, in tenths of a second, until
-/// it is dropped. Made by [`keep_time`].
+/// Keeps time for the ages of chunks and refusals, in tenths of a second, until it is dropped. Made
+/// by [`keep_time`].
 #[derive(Debug)]
 pub struct Timekeeper {
-    /// Dropping it tells the thread to end.
+    /// Dropping it ends the thread.
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts keeping time, for every framework in the process. A request doesn't look at a clock,
-/// which would cost it some 6 ns; a thread does, ten times a second. What is allocated while nobody
-/// keeps time has no age.
+/// Starts keeping time, for every framework in the process. A request doesn't read the clock, which
+/// would take some 6 ns; a thread does, ten times a second. A chunk that is allocated while no
+/// timekeeper runs has no age.
 ///
 /// # Errors
 ///
@@ -71,7 +58,7 @@ pub fn keep_time() -> io::Result<Timekeeper> {
     let (end, ended) = channel();
     let keepers = &mut *keepers();
     let thread = thread::Builder::new().name("cma-time".to_string()).spawn(move || {
-        while ended.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+        while ended.recv_timeout(Moment::TICK) == Err(RecvTimeoutError::Timeout) {
             NOW.store(tenths(), Ordering::Relaxed);
         }
     })?;
@@ -88,7 +75,7 @@ impl Drop for Timekeeper {
     fn drop(&mut self) {
         self.end = None;
         if let Some(thread) = self.thread.take() {
-            // It doesn't panic.
+            // The thread doesn't panic.
             let _ = thread.join();
         }
         let keepers = &mut *keepers();
@@ -102,27 +89,29 @@ impl Drop for Timekeeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
+    fn age(then: Moment) -> Option<Duration> {
+        then.age(precise_now())
+    }
+
+    /// One test, because the time is the process's.
     #[test]
-    fn what_happens_while_nobody_keeps_time_has_no_age() {
-        assert_eq!(Moment(0).age(), None);
+    fn moments_have_an_age_if_and_only_if_a_timekeeper_runs() {
+        assert_eq!(age(now()), None);
         let time = keep_time().unwrap();
-        assert!(Moment::now().age().is_some());
-        let age = Moment(tenths().saturating_sub(50).max(1)).age().unwrap();
-        assert!(age >= Duration::from_secs(5) || tenths() < 60, "{age:?}");
+        assert!(age(now()).is_some());
+        let old = age(Moment::from_tenths(tenths().saturating_sub(50).max(1))).unwrap();
+        assert!(old >= Duration::from_secs(5) || tenths() < 60, "{old:?}");
         drop(time);
-        assert_eq!(Moment::now().age(), None);
+        assert_eq!(age(now()), None);
 
-        // In one test, because there is one time for the process.
         for _ in 0..300 {
             let old = keep_time().unwrap();
             let ending = thread::spawn(move || drop(old));
             let new = keep_time().unwrap();
             ending.join().unwrap();
-            assert!(
-                Moment::now().age().is_some(),
-                "a timekeeper that ended took the time from a new one"
-            );
+            assert!(age(now()).is_some(), "a timekeeper that ended cleared a new one's time");
             drop(new);
         }
     }

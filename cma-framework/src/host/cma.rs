@@ -11,13 +11,14 @@ mod regions;
 mod setup;
 mod sharing;
 
-use crate::host::region::{Allocators, Registered};
+use crate::host::region::{Allocators, Chunk, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
 use crate::vocabulary::Map;
 pub(crate) use alloc::type_of;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
 use askers::Askers;
+use cma_api::Request;
 use setup::Setup;
 pub use sharing::SharingRequest;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -124,12 +125,17 @@ impl Cma {
     }
 }
 
-impl Framework {
-    /// Distinguishes this framework from others in the process.
-    pub(crate) fn id(&self) -> u64 {
+impl OwningFramework for Framework {
+    fn id(&self) -> u64 {
         self.id
     }
 
+    fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
+        self.alloc_besides(request, besides)
+    }
+}
+
+impl Framework {
     pub(crate) fn snapshot(&self) -> Guard<Arc<Snapshot>> {
         self.snapshot.load()
     }
@@ -141,7 +147,7 @@ impl Framework {
 }
 
 impl Allocators for Framework {
-    fn look<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T {
+    fn read<T>(&self, f: impl FnOnce(&[Registered]) -> T) -> T {
         f(&self.snapshot.load().allocators)
     }
 }

@@ -1,144 +1,348 @@
-//! What a running framework says of single requests: `tracing` events named after mainline's
-//! tracepoints.
+//! Delivery of events to the host.
 //!
-//! `cma_alloc_start`, `cma_alloc_finish` and `cma_release` are on level `TRACE`, and a request
-//! looks once whether anybody listens; `cma_attach`, `cma_detach` and `cma_refuse` are on `DEBUG`.
-//! What goes wrong is said where it happens, on `WARN` and `ERROR`.
+//! Events are values ([`RegionEvent`], [`RequestEvent`]). Each is delivered to every [`Sink`] of
+//! [`SINKS`], outside the locks of the framework. `tracing` is one sink; a metrics exporter or a
+//! journal would be another one. The counters of a region read the same values under its lock
+//! (`core::books`), because they must agree with the books.
+//!
+//! The `tracing` events of requests are named after mainline's tracepoints: `cma_alloc_start`,
+//! `cma_alloc_finish` and `cma_release` on level `TRACE`, `cma_attach`, `cma_detach` and
+//! `cma_refuse` on `DEBUG`. Faults are on `WARN` and `ERROR`.
+//!
+//! Invariants:
+//!
+//! 1. The events of a region are delivered in the order in which they happened, one at a time: they
+//!    are queued under the region's lock ([`Outbox`]), and one thread delivers.
+//! 2. No region and no change of the configuration waits for a sink. A thread that finds another
+//!    one delivering leaves its events in the queue. Only when [`MOST_QUEUED`] events wait, and
+//!    holding no lock, it waits for that other thread.
+//! 3. A panic in a sink ends in the delivery. It unwinds neither through a change of the
+//!    configuration, nor through a guard that is dropped in another panic.
+//! 4. An event that no sink wants is not queued. While no sink follows requests, a request pays for
+//!    a load and a branch.
 
-use crate::host::region::{Chunk, Region};
-use crate::vocabulary::errors::{AllocError, Reason, Stuck};
-use cma_api::{DmaAddr, PageRange, Request};
+use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::vocabulary::errors::AllocError;
+use cma_api::{DmaAddr, Request};
+use std::collections::VecDeque;
+use std::fmt::Display;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use tracing::Level;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Level, dispatcher};
 
-/// Runs `tell`, which hands an event to the host's subscriber. A panic in the subscriber ends here:
-/// it must neither unwind through a change of the configuration nor end the process when a guard is
-/// dropped during another panic. The panic hook has reported it.
-pub(crate) fn quietly(tell: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(tell)) {
-        // Dropping what a subscriber threw could panic again.
+/// Every sink of the process.
+const SINKS: [&dyn Sink; 1] = [&TracingSink];
+
+/// The number of events of a region that may wait for the thread that delivers.
+const MOST_QUEUED: usize = 1024;
+
+/// A receiver of events. It may block or panic.
+trait Sink: Sync {
+    /// Whether it wants [`RequestEvent`]s and [`ChunkEvent::Released`] now.
+    fn follows_requests(&self) -> bool;
+
+    /// Whether it wants [`ChunkEvent::Placed`] now.
+    fn follows_placements(&self) -> bool;
+
+    /// Whether it wants `event` now.
+    fn wants(&self, event: &RegionEvent) -> bool;
+
+    /// Receives an event of the region that is displayed as `region`, which `origin` caused. The
+    /// calling thread may be another one.
+    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &Origin);
+
+    /// Receives an event of a request.
+    fn receive_request(&self, event: &RequestEvent<'_>);
+}
+
+/// Whether a sink follows requests.
+#[inline]
+pub(crate) fn on() -> bool {
+    SINKS.iter().any(|sink| sink.follows_requests())
+}
+
+/// Whether a sink follows placements.
+#[inline]
+pub(crate) fn placements_followed() -> bool {
+    SINKS.iter().any(|sink| sink.follows_placements())
+}
+
+/// Whether a sink wants `event`.
+pub(crate) fn wanted(event: &RegionEvent) -> bool {
+    SINKS.iter().any(|sink| sink.wants(event))
+}
+
+/// Runs `emit`, which hands an event to a sink. A panic in the sink ends here. The panic hook has
+/// reported it.
+pub(crate) fn quietly(emit: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(emit)) {
+        // Dropping the payload could panic again.
         mem::forget(payload);
     }
 }
 
-/// Something that a region has to tell, without its lock.
-pub(crate) enum Event {
-    /// An allocator serves the region from now on.
-    Attached {
-        allocator: String,
-    },
-    /// An allocator serves the region no more.
-    Detached {
-        allocator: String,
-    },
-    /// The region didn't serve a request; perhaps another one will.
-    Refused {
-        request: Request,
-        reason: Reason,
-    },
-    /// An allocator lied or panicked.
-    OutOfService {
-        allocator: String,
-        reason: String,
-    },
-    NotAttached {
-        reason: Reason,
-    },
-    Released {
-        range: PageRange,
-    },
-    /// No chunk starts at an address that was to be freed.
-    NotFreed {
-        address: DmaAddr,
-    },
-    Stuck(Stuck),
-    /// A stuck region goes on; `left` frees were left for this moment.
-    Resumed {
-        left: usize,
-    },
-    /// Memory was set aside; `now` is where the chunk is that it was for.
-    Aside {
-        range: PageRange,
-        now: Option<PageRange>,
-    },
-    /// Memory that was set aside is free again.
-    Recovered {
-        range: PageRange,
-    },
+/// The events of one region that are not delivered yet.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    /// Notified when a thread may go on that waits for the thread that delivers.
+    progress: Condvar,
 }
 
-impl Event {
+#[derive(Default)]
+struct Queue {
+    /// Oldest first.
+    events: VecDeque<Queued>,
+    /// Whether events may be delivered.
+    open: bool,
+    /// The thread that delivers.
+    deliverer: Option<ThreadId>,
+    /// The number of threads that wait for `progress`.
+    waiting: usize,
+}
+
+struct Queued {
+    event: RegionEvent,
+    origin: Origin,
+}
+
+impl Queued {
+    fn deliver(&self, region: &dyn Display) {
+        for sink in SINKS.iter().filter(|sink| sink.wants(&self.event)) {
+            quietly(|| sink.receive(region, &self.event, &self.origin));
+        }
+    }
+}
+
+/// The thread that caused an event, and its `tracing` subscriber, which may be this thread's own.
+#[derive(Clone)]
+struct Origin {
+    thread: ThreadId,
+    subscriber: Dispatch,
+}
+
+impl Origin {
+    fn current() -> Self {
+        let subscriber = dispatcher::get_default(Dispatch::clone);
+        Origin { thread: thread::current().id(), subscriber }
+    }
+
+    /// Runs `emit`, which emits a `tracing` event, for the subscriber of the origin.
+    fn emit(&self, emit: impl FnOnce()) {
+        if self.subscriber.is::<NoSubscriber>() {
+            // Also when a subscriber caused the event: `tracing` drops such events.
+        } else if self.thread == thread::current().id() {
+            emit();
+        } else {
+            dispatcher::with_default(&self.subscriber, emit);
+        }
+    }
+}
+
+impl Outbox {
+    /// Queues events that are wanted. Called under the region's lock, where it exists, so that the
+    /// queue has the order of the changes.
     #[cold]
-    pub(crate) fn tell(&self, region: &Region) {
-        quietly(|| match self {
-            Event::Attached { allocator } => {
-                tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
+    pub(crate) fn queue(&self, events: impl IntoIterator<Item = RegionEvent>) {
+        let origin = Origin::current();
+        let queued = |event| Queued { event, origin: origin.clone() };
+        self.lock().events.extend(events.into_iter().map(queued));
+    }
+
+    /// Opens the outbox and delivers what is queued.
+    pub(crate) fn open(&self, region: &dyn Display) {
+        self.lock().open = true;
+        self.deliver(region);
+    }
+
+    /// Delivers queued events, unless another thread does. Called without a lock.
+    #[cold]
+    pub(crate) fn deliver(&self, region: &dyn Display) {
+        let this_thread = thread::current().id();
+        let mut queue = self.lock();
+        // A sink that causes events itself must not wait for itself.
+        while queue.events.len() > MOST_QUEUED
+            && queue.deliverer.is_some_and(|deliverer| deliverer != this_thread)
+        {
+            queue.waiting += 1;
+            queue = self.progress.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting -= 1;
+        }
+        if !queue.open || queue.deliverer.is_some() {
+            return;
+        }
+        queue.deliverer = Some(this_thread);
+        while let Some(next) = queue.events.pop_front() {
+            drop(queue);
+            next.deliver(region);
+            // Dropping a subscriber may run the host's code.
+            drop(next);
+            queue = self.lock();
+            if queue.waiting > 0 && queue.events.len() <= MOST_QUEUED {
+                self.progress.notify_all();
             }
-            Event::Detached { allocator } => {
-                tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
+        }
+        queue.deliverer = None;
+        if queue.waiting > 0 {
+            self.progress.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An event of a request, whichever regions it tries. Delivered by the requester's thread.
+pub(crate) struct RequestEvent<'a> {
+    /// Empty for a request that names regions.
+    device: &'a str,
+    kind: &'a str,
+    request: &'a Request,
+    stage: Stage<'a>,
+}
+
+enum Stage<'a> {
+    Started,
+    Served { region: &'a dyn Display, start: DmaAddr },
+    Refused { error: &'a AllocError },
+}
+
+/// A chunk, as an event reports it.
+pub(crate) trait Served {
+    fn region(&self) -> &dyn Display;
+    fn start(&self) -> DmaAddr;
+}
+
+/// Runs `call`, which serves `request`, between two events.
+#[cold]
+pub(crate) fn around<C: Served>(
+    (device, kind): (&str, &str),
+    request: &Request,
+    call: impl FnOnce() -> Result<C, AllocError>,
+) -> Result<C, AllocError> {
+    let deliver = |stage| {
+        let event = RequestEvent { device, kind, request, stage };
+        for sink in SINKS.iter().filter(|sink| sink.follows_requests()) {
+            quietly(|| sink.receive_request(&event));
+        }
+    };
+    deliver(Stage::Started);
+    let answer = call();
+    deliver(match &answer {
+        Ok(chunk) => Stage::Served { region: chunk.region(), start: chunk.start() },
+        Err(error) => Stage::Refused { error },
+    });
+    answer
+}
+
+/// Emits events to the host's `tracing` subscriber.
+struct TracingSink;
+
+impl Sink for TracingSink {
+    #[inline]
+    fn follows_requests(&self) -> bool {
+        tracing::level_enabled!(Level::TRACE)
+    }
+
+    #[inline]
+    fn follows_placements(&self) -> bool {
+        // `cma_alloc_finish` reports the chunk.
+        false
+    }
+
+    fn wants(&self, event: &RegionEvent) -> bool {
+        match event {
+            RegionEvent::Chunk(ChunkEvent::Placed { .. }) => false,
+            RegionEvent::Chunk(ChunkEvent::Released { .. }) => {
+                tracing::level_enabled!(Level::TRACE)
             }
-            Event::Refused { request, reason } => {
-                let (count, align) = (request.pages().get(), request.alignment().pages().get());
-                tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
+            RegionEvent::Attached { .. }
+            | RegionEvent::Detached { .. }
+            | RegionEvent::Refused { .. } => tracing::level_enabled!(Level::DEBUG),
+            RegionEvent::Recovered { .. } => tracing::level_enabled!(Level::INFO),
+            RegionEvent::NotAttached { .. }
+            | RegionEvent::NotChanged { .. }
+            | RegionEvent::NotReplaced { .. }
+            | RegionEvent::NotFreed { .. }
+            | RegionEvent::Resumed { .. }
+            | RegionEvent::SetAside { .. } => tracing::level_enabled!(Level::WARN),
+            RegionEvent::OutOfService { .. } | RegionEvent::Stuck(_) => {
+                tracing::level_enabled!(Level::ERROR)
             }
-            Event::OutOfService { allocator, reason } => {
-                tracing::error!(%region, allocator, reason, "allocator taken out of service");
-            }
-            Event::NotAttached { reason } => {
-                tracing::warn!(%region, %reason, "no allocator attached");
-            }
-            Event::Released { range } => {
+        }
+    }
+
+    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &Origin) {
+        origin.emit(|| match event {
+            RegionEvent::Chunk(ChunkEvent::Placed { .. }) => {}
+            RegionEvent::Chunk(ChunkEvent::Released { range }) => {
                 let (start, count) = (range.start(), range.pages().get());
                 tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
             }
-            Event::NotFreed { address } => {
+            RegionEvent::Attached { allocator } => {
+                tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
+            }
+            RegionEvent::Detached { allocator } => {
+                tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
+            }
+            RegionEvent::Refused { request, reason } => {
+                let (count, align) = pages(request);
+                tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
+            }
+            RegionEvent::OutOfService { allocator, reason } => {
+                tracing::error!(%region, allocator, reason, "allocator taken out of service");
+            }
+            RegionEvent::NotAttached { reason } => {
+                tracing::warn!(%region, %reason, "no allocator attached");
+            }
+            RegionEvent::NotChanged { error } => {
+                tracing::warn!(%region, %error, "allocator not changed");
+            }
+            RegionEvent::NotReplaced { error } => {
+                tracing::warn!(%region, %error, "allocator not replaced by its other build");
+            }
+            RegionEvent::NotFreed { address } => {
                 tracing::warn!(%region, "no chunk known by its address starts at {address}; nothing was freed");
             }
-            Event::Stuck(stuck) => tracing::error!(%region, "{stuck}"),
-            Event::Resumed { left } => {
-                tracing::warn!(%region, left, "the allocator has returned; the region goes on");
+            RegionEvent::Stuck(stuck) => tracing::error!(%region, "{stuck}"),
+            RegionEvent::Resumed { deferred } => {
+                tracing::warn!(%region, deferred, "the allocator has returned; the region resumes");
             }
-            Event::Aside { range, now: Some(now) } => {
+            RegionEvent::SetAside { range, moved_to: Some(now) } => {
                 tracing::warn!(%region, %range, %now, "memory set aside, the chunk moved");
             }
-            Event::Aside { range, now: None } => {
+            RegionEvent::SetAside { range, moved_to: None } => {
                 tracing::warn!(%region, %range, "memory set aside");
             }
-            Event::Recovered { range } => {
+            RegionEvent::Recovered { range } => {
                 tracing::info!(%region, %range, "memory that was set aside is free again");
             }
         });
     }
+
+    fn receive_request(&self, event: &RequestEvent<'_>) {
+        let RequestEvent { device, kind, request, stage } = event;
+        let (count, align) = pages(request);
+        match stage {
+            Stage::Started => {
+                tracing::trace!(name: "cma_alloc_start", device, r#type = kind, count, align, "cma_alloc_start");
+            }
+            Stage::Served { region, start } => {
+                tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, %region, %start, count, align, errno = 0, "cma_alloc_finish");
+            }
+            Stage::Refused { error } => {
+                let errno = error.errno() as i32;
+                tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, count, align, errno, %error, "cma_alloc_finish");
+            }
+        }
+    }
 }
 
-/// Whether anybody listens to events of single requests.
-#[inline]
-pub(crate) fn on() -> bool {
-    tracing::level_enabled!(Level::TRACE)
-}
-
-/// `call`, between `cma_alloc_start` and `cma_alloc_finish`.
-#[cold]
-pub(crate) fn around(
-    (device, kind): (&str, &str),
-    request: &Request,
-    call: impl FnOnce() -> Result<Chunk, AllocError>,
-) -> Result<Chunk, AllocError> {
-    let (count, align) = (request.pages().get(), request.alignment().pages().get());
-    quietly(
-        || tracing::trace!(name: "cma_alloc_start", device, r#type = kind, count, align, "cma_alloc_start"),
-    );
-    let answer = call();
-    quietly(|| match &answer {
-        Ok(chunk) => {
-            let (region, start) = (chunk.region(), chunk.start());
-            tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, %region, %start, count, align, errno = 0, "cma_alloc_finish");
-        }
-        Err(error) => {
-            let errno = error.errno() as i32;
-            tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, count, align, errno, %error, "cma_alloc_finish");
-        }
-    });
-    answer
+/// Size and alignment of a request, in pages.
+fn pages(request: &Request) -> (u64, u64) {
+    (request.pages().get(), request.alignment().pages().get())
 }

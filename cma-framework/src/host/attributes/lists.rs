@@ -3,7 +3,8 @@
 
 use super::AttributeError;
 use crate::Cma;
-use crate::host::region::{Process, Region};
+use crate::core::books::Process;
+use crate::host::region::Region;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;

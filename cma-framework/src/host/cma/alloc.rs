@@ -126,7 +126,7 @@ impl Cma {
 impl Framework {
     /// A chunk for the device and type of `request`, by the map in force, from another region than
     /// `besides`.
-    pub(crate) fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
+    pub(super) fn alloc_besides(&self, request: &Request, besides: &Region) -> Option<Chunk> {
         let (device, kind) = self.askers.names()(request.asker())?;
         let snapshot = self.snapshot.load();
         let names = snapshot.map.regions_for(&device, &kind)?;

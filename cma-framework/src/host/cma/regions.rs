@@ -1,10 +1,11 @@
 //! Registered regions: making and ending them, and what their books say.
 
 use super::Cma;
+use crate::core::books::{Failure, Owner};
 use crate::core::memory::Memory;
 use crate::core::reserve::Reserved;
 use crate::host::region::{
-    AllocatorChoice, AllocatorState, ChangeError, Failure, Look, Owner, Region,
+    AllocatorChoice, AllocatorState, ChangeError, Recheck, Region,
 };
 use crate::vocabulary::errors::{InvalidRegion, Reason, RegisterError, Stuck, UnregisterError};
 use crate::vocabulary::is_region_name;
@@ -76,7 +77,7 @@ impl Cma {
         region.give_memory(memory.take());
         self.change(|_| snapshot);
         drop(setup);
-        region.tell_attached();
+        region.announce();
         Ok(region)
     }
 
@@ -126,7 +127,7 @@ impl Cma {
     /// host that does recovers the memory sooner.
     pub fn recover_memory(&self) -> Option<Instant> {
         let regions = self.regions();
-        regions.iter().filter_map(|region| region.look_aside(Look::Due).next).min()
+        regions.iter().filter_map(|region| region.recheck(Recheck::Due).next).min()
     }
 
     /// The registered regions in ascending order of address, private ones included.

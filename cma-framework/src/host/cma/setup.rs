@@ -170,7 +170,7 @@ impl Cma {
         for ((early, range, region), admitted) in prepared.into_iter().zip(admitted) {
             early.set(match admitted.and(region) {
                 Ok(region) => {
-                    region.tell_attached();
+                    region.announce();
                     EarlyState::Registered(region)
                 }
                 Err(error) => {

@@ -1,18 +1,19 @@
 //! A live chunk in its owner's hands.
 
 use super::Region;
-use super::aside::Live;
-use super::chunks::Slot;
-use super::holder::Holder;
+use super::deferred::Deferred;
+use crate::core::books::{Holder, LiveChunk, Slot};
 use crate::core::memory::Unusable;
-use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
+use crate::host::events::Served;
+use crate::vocabulary::errors::Stuck;
+use cma_api::{Alignment, Asker, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 use std::sync::Arc;
 
 /// A live chunk. Dropping it frees it; [`into_addr`](Self::into_addr) turns it into a plain
 /// address.
 ///
-/// It has all that it takes to free it, in half a cache line.
+/// It has all that freeing it needs, in half a cache line.
 #[must_use = "a chunk that is dropped is freed"]
 pub struct Chunk {
     region: Region,
@@ -20,17 +21,17 @@ pub struct Chunk {
     /// The tag it was placed with.
     tag: Tag,
     shape: Shape,
-    /// [`Slot::NONE`] once the chunk has outgrown its guard.
+    /// [`Slot::NONE`] once the chunk has no guard.
     slot: Slot,
 }
 
-/// The size and the alignment that were asked for: the number of pages, and above it log2 of the
-/// alignment in pages.
+/// Size and alignment of the request: the number of pages, and above it log2 of the alignment in
+/// pages.
 #[derive(Clone, Copy)]
 struct Shape(u32);
 
-/// As many pages, or more: 256 GiB. A table beside the region's books knows how many, so that
-/// asking for it takes no lock that an allocator is called under.
+/// This many pages (256 GiB) or more. A table beside the region's state has the number, so that
+/// reading it doesn't take the region's lock.
 const HUGE: u32 = (1 << 26) - 1;
 
 impl Shape {
@@ -40,7 +41,7 @@ impl Shape {
         Shape(pages | (alignment.log2() - Alignment::PAGE.log2()) << HUGE.count_ones())
     }
 
-    /// [`HUGE`] for more than fit.
+    /// The number of pages; [`HUGE`] for all larger ones.
     #[inline]
     fn pages(self) -> u32 {
         self.0 & HUGE
@@ -65,7 +66,7 @@ impl Chunk {
         let shape = Shape::new(pages, alignment);
         let chunk = Chunk { region, first, tag, shape, slot };
         if shape.pages() == HUGE {
-            chunk.enter_huge(pages);
+            chunk.note_huge(pages);
         }
         chunk
     }
@@ -75,7 +76,7 @@ impl Chunk {
         PageRange::from_pages(self.first, 1).start()
     }
 
-    /// The size in bytes: what was asked for, rounded up to a page.
+    /// The size in bytes: the requested size, rounded up to a page.
     pub fn size(&self) -> u64 {
         self.range().bytes()
     }
@@ -96,85 +97,93 @@ impl Chunk {
     }
 
     #[cold]
-    fn enter_huge(&self, pages: Pages) {
+    fn note_huge(&self, pages: Pages) {
         self.region.huge_guards().insert(self.slot, pages);
     }
 
-    /// Its range, when the guard gives its slot up.
+    /// What freeing it needs, when the guard gives up its slot.
     #[inline]
-    fn leave(&self) -> PageRange {
-        match self.shape.pages() {
-            HUGE => self.leave_huge(),
+    fn detach(&self) -> LiveChunk {
+        let range = match self.shape.pages() {
+            HUGE => self.detach_huge(),
             pages => PageRange::from_pages(self.first, u64::from(pages)),
-        }
+        };
+        LiveChunk { range, tag: self.tag, slot: self.slot }
     }
 
     #[cold]
-    fn leave_huge(&self) -> PageRange {
-        // Before the slot is free for another chunk.
+    fn detach_huge(&self) -> PageRange {
+        // Before the slot is reused for another chunk.
         let pages = self.region.huge_guards().remove(&self.slot).unwrap_or_default();
         PageRange::from_pages(self.first, pages.get())
     }
 
-    /// The region it is in.
+    /// Its region.
     pub fn region(&self) -> &Region {
         &self.region
     }
 
-    /// The chunk at another place, of the same region if possible, else of one that the map has for
-    /// the device and type that asked for it. What is `unusable` of its place is set aside.
+    /// Moves the chunk to another place: of the same region if possible, else of a region that the
+    /// map has for the device and type that requested it. The `unusable` part of its place is set
+    /// aside.
     ///
     /// # Errors
     ///
     /// The chunk, when there is no other place. It is where it was.
     pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
-        let Ok((asker, holder)) = self.region.held_by(self.slot) else { return Err(self) };
+        let Ok((asker, holder)) = self.holder() else { return Err(self) };
         let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker)
         else {
             return Err(self);
         };
-        let live = Live { range: self.leave(), tag: self.tag, slot: self.slot };
+        let live = self.detach();
         let moved = self.region.move_away(live, &request, unusable);
         let (Ok(live) | Err(live)) = moved;
         (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
         if self.shape.pages() == HUGE {
-            self.enter_huge(live.range.pages());
+            self.note_huge(live.range.pages());
         }
         if moved.is_ok() {
-            self.keep_holder(holder);
+            self.hold_for(holder);
             return Ok(self);
         }
         let framework = self.region.framework();
-        let Some(other) = framework.and_then(|all| all.alloc_elsewhere(&request, &self.region))
+        let Some(other) =
+            framework.and_then(|framework| framework.alloc_elsewhere(&request, &self.region))
         else {
-            self.keep_holder(holder);
+            self.hold_for(holder);
             return Err(self);
         };
-        other.keep_holder(holder);
-        let live = Live { range: self.leave(), tag: self.tag, slot: self.slot };
+        other.hold_for(holder);
+        let live = self.detach();
         self.slot = Slot::NONE;
         self.region.set_aside(live, unusable);
         Ok(other)
     }
 
-    fn keep_holder(&self, holder: Option<Arc<Holder>>) {
+    /// Its requester, and its holder if a front end noted one.
+    fn holder(&self) -> Result<(Asker, Option<Arc<Holder>>), Stuck> {
+        let state = self.region.enter()?;
+        Ok((state.books.asker(self.slot), state.books.holder(self.slot).cloned()))
+    }
+
+    fn hold_for(&self, holder: Option<Arc<Holder>>) {
         if let Some(holder) = holder {
-            self.region.hold(self.slot, holder);
+            self.region.now_or_deferred(Deferred::Hold { slot: self.slot, holder });
         }
     }
 
-    /// Notes for whom this chunk is, in place of the host itself: what
-    /// [`Cma::owners`](crate::Cma::owners) tells of it. A front end that serves other processes
-    /// calls this.
+    /// Notes for which process the host has this chunk. [`Cma::owners`](crate::Cma::owners) reports
+    /// it. A front end that serves other processes calls this.
     pub fn set_holder(&self, holder: Holder) {
-        self.region.hold(self.slot, Arc::new(holder));
+        self.hold_for(Some(Arc::new(holder)));
     }
 
     /// Keeps the chunk alive without this guard. [`Cma::free`](crate::Cma::free) with the address
     /// frees it.
     pub fn into_addr(mut self) -> DmaAddr {
-        self.leave();
-        self.region.release_guard(self.slot, self.tag);
+        self.detach();
+        self.region.now_or_deferred(Deferred::Index { slot: self.slot, tag: self.tag });
         self.slot = Slot::NONE;
         self.start()
     }
@@ -183,7 +192,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if self.slot != Slot::NONE {
-            self.region.take_back(self.slot, self.leave(), self.tag);
+            self.region.free_guarded(self.detach());
         }
     }
 }
@@ -194,13 +203,23 @@ impl fmt::Debug for Chunk {
     }
 }
 
+impl Served for Chunk {
+    fn region(&self) -> &dyn fmt::Display {
+        &self.region
+    }
+
+    fn start(&self) -> DmaAddr {
+        Chunk::start(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{HUGE, Shape};
     use cma_api::{Alignment, Pages};
 
     #[test]
-    fn a_shape_has_the_size_up_to_its_limit_and_every_alignment() {
+    fn a_shape_keeps_sizes_up_to_its_limit_and_every_alignment() {
         let most = u64::from(HUGE);
         for log2 in 12..64 {
             let alignment = Alignment::new(1 << log2).unwrap();

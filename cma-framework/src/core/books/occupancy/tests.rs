@@ -1,4 +1,4 @@
-//! Bits and tree against a flag for each page.
+//! Bitmap and tree, compared with a flag for each page.
 
 use super::*;
 use proptest::prelude::*;
@@ -6,9 +6,9 @@ use proptest::prelude::*;
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Bits, tree and a flag for each page agree, over regions of one word and of thousands.
+    /// Bitmap, tree and a flag for each page agree, in regions of one word and of thousands.
     #[test]
-    fn a_range_is_taken_exactly_when_no_marked_one_overlaps_it(
+    fn a_range_is_marked_if_and_only_if_it_overlaps_no_marked_one(
         pages in prop_oneof![1..70u64, 4000..5000u64, 262_000..263_000u64],
         asked in proptest::collection::vec((any::<u64>(), prop_oneof![1..3u64, 50..70u64, 110..330u64, 1..6000u64], any::<bool>()), 1..200),
     ) {
@@ -49,7 +49,7 @@ proptest! {
 }
 
 #[test]
-fn a_region_too_large_for_bits_is_kept_in_a_tree() {
+fn a_region_too_large_for_a_bitmap_has_a_tree() {
     let mut occupancy = Occupancy::new(MAX_BITMAP_PAGES + 1);
     assert!(matches!(occupancy, Occupancy::Tree(_)));
     assert!(occupancy.take(0, MAX_BITMAP_PAGES + 1));

@@ -1,4 +1,4 @@
-//! The books keep what was booked.
+//! Live chunks, slots, and the index by address.
 
 use super::*;
 
@@ -9,23 +9,24 @@ fn range(first: u64, pages: u64) -> PageRange {
 }
 
 fn book(table: &mut ChunkTable, range: PageRange) -> Result<Slot, Overlaps> {
-    table.book(range, Asker::NOBODY, Moment::now())
+    table.book(range, Asker::NOBODY, Moment::from_tenths(7))
 }
 
 #[test]
-fn what_is_booked_is_there_with_its_asker_until_it_is_taken_off() {
+fn a_booked_chunk_is_listed_with_its_asker_until_it_is_unbooked() {
     let mut table = ChunkTable::new(REGION);
-    let since = Moment::now();
+    let since = Moment::from_tenths(7);
     // One that fits into a record, one that is too large for it, one that is too far up.
     let all = [range(0x100, 1), range(0x1000, (1 << 32) - 1), range(1 << 39, 5), range(0x101, 5)];
     let slots: Vec<Slot> =
         (1..).zip(all).map(|(n, range)| table.book(range, Asker(n), since).unwrap()).collect();
     assert_eq!(table.live(), 4);
-    let ascending: Vec<Booked> = table.ascending().into_iter().map(|(_, booked)| booked).collect();
+    let ascending: Vec<BookedChunk> =
+        table.ascending().into_iter().map(|(_, booked)| booked).collect();
     let expected = [(all[0], 1), (all[3], 4), (all[1], 2), (all[2], 3)];
     assert_eq!(
         ascending,
-        expected.map(|(range, n)| Booked { range, asker: Asker(n), since }).to_vec()
+        expected.map(|(range, n)| BookedChunk { range, asker: Asker(n), since }).to_vec()
     );
     for (slot, range) in slots.into_iter().zip(all) {
         assert_eq!(table.unbook(slot, range, Tag(7)), Tag(7));
@@ -47,7 +48,7 @@ fn an_overlapping_placement_is_not_booked() {
 }
 
 #[test]
-fn vacant_slots_are_used_again() {
+fn vacant_slots_are_reused() {
     let mut table = ChunkTable::new(PageRange::from_pages(0, 1024));
     for _ in 0..10 {
         let all: Vec<_> = (0..100).map(|i| range(i * 10, 10)).collect();
@@ -60,7 +61,7 @@ fn vacant_slots_are_used_again() {
 }
 
 #[test]
-fn only_what_its_guard_gave_up_is_found_by_address() {
+fn only_chunks_without_a_guard_are_found_by_address() {
     let mut table = ChunkTable::new(REGION);
     // The second is a whole 16 TiB above the third, whose record has the same first page.
     let all = [range(0x200, 1), range((1 << 32) + 0x300, 2), range(0x300, 3)];
@@ -81,7 +82,7 @@ fn only_what_its_guard_gave_up_is_found_by_address() {
 }
 
 #[test]
-fn a_chunk_is_freed_by_the_tag_of_the_allocator_that_has_it_now() {
+fn a_chunk_is_freed_with_the_tag_of_its_present_allocator() {
     let mut table = ChunkTable::new(REGION);
     let [old, new] = [range(0x200, 1), range(0x300, 1)];
     let slot = book(&mut table, old).unwrap();

@@ -1,17 +1,17 @@
-//! The books of one region: every live chunk, where it is, who asked, and when.
+//! The table of live chunks: place, requester and time of each.
 //!
-//! What it takes to free a chunk is with its guard, tag included, so freeing reads no record.
-//! Chunks whose owner keeps only the address are indexed by it, with their tags. Every chunk is
-//! checked against the others before it is booked.
+//! A chunk's guard carries all that freeing needs, tag included, so freeing reads no record. Chunks
+//! without a guard are indexed by address, with their tags. Booking checks a chunk against all
+//! others.
 
-use super::holder::Holder;
+use super::figures::Holder;
 use super::occupancy::Occupancy;
-use crate::host::clock::Moment;
-use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Tag};
+use crate::core::moment::Moment;
+use cma_api::{Asker, PageRange, Placement, Tag};
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;
 
-/// Where a chunk's record is. Valid as long as the chunk lives.
+/// The position of a chunk's record. Valid as long as the chunk lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Slot(u32);
 
@@ -20,7 +20,7 @@ impl Slot {
     pub(crate) const NONE: Slot = Slot(NONE);
 }
 
-/// The books of one region.
+/// The live chunks of one region.
 #[derive(Debug)]
 pub(super) struct ChunkTable {
     region: PageRange,
@@ -29,33 +29,33 @@ pub(super) struct ChunkTable {
     vacant: u32,
     live: u32,
     occupancy: Occupancy,
-    /// The slots and tags of the chunks that are known by address alone.
+    /// The slots and tags of the chunks that have no guard.
     by_address: HashTable<(u32, Tag)>,
-    /// What only some chunks have, by slot.
+    /// Rare properties, by slot.
     extras: HashMap<u32, Extra>,
 }
 
-/// What only some chunks have.
+/// Properties that only some chunks have.
 #[derive(Debug, Default)]
 struct Extra {
-    /// The place of a chunk that doesn't fit into a record: of 16 TiB and more, or so far up its
-    /// region.
+    /// The place of a chunk that doesn't fit into a record: its size or its offset in the region is
+    /// 16 TiB or more.
     huge: Option<PageRange>,
-    /// The tag of a chunk that another allocator than its first has adopted. Its guard doesn't
-    /// know.
+    /// The tag that a later allocator gave the chunk when it adopted it. The guard has the first
+    /// allocator's tag.
     retagged: Option<Tag>,
-    /// Who has it, if a front end said so.
+    /// The process that has it, if a front end noted one.
     holder: Option<Arc<Holder>>,
 }
 
-/// 16 bytes, of which there are as many as chunks.
+/// 16 bytes for each chunk.
 #[derive(Clone, Copy, Debug)]
 struct Record {
     /// The first page, counted from the start of the region.
     first: u32,
     /// The number of pages; [`VACANT`], or [`HUGE`].
     pages: u32,
-    /// In a vacant record, the next vacant one.
+    /// The requester; in a vacant record, the next vacant one.
     asker: Asker,
     since: Moment,
 }
@@ -66,27 +66,18 @@ const NONE: u32 = u32::MAX;
 
 /// The placement overlaps a live chunk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Overlaps;
+pub(crate) struct Overlaps;
 
-/// A live chunk, as the books have it.
+/// A live chunk, as its record has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Booked {
-    pub(super) range: PageRange,
-    pub(super) asker: Asker,
-    pub(super) since: Moment,
-}
-
-/// What the free ranges of a region have for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room {
-    /// The largest free range.
-    pub(super) largest: Pages,
-    /// The largest free range that holds the request at its alignment.
-    pub(super) holds: Option<PageRange>,
+pub(crate) struct BookedChunk {
+    pub(crate) range: PageRange,
+    pub(crate) asker: Asker,
+    pub(crate) since: Moment,
 }
 
 impl ChunkTable {
-    /// The most chunks that can be live: there are no more slots.
+    /// The most chunks that can be live: the number of slots.
     pub(super) const MOST: u32 = NONE;
 
     pub(super) fn new(region: PageRange) -> Self {
@@ -117,7 +108,7 @@ impl ChunkTable {
         if !self.occupancy.take(first, pages) {
             return Err(Overlaps);
         }
-        // Neither has a bit that a record has no place for, and they are not all ones.
+        // Both fit into 32 bits, and neither is the value that marks a huge chunk.
         let fits = first | pages < u64::from(HUGE);
         let (first, pages) = (first as u32, if fits { pages as u32 } else { HUGE });
         let slot = self.vacant;
@@ -135,22 +126,22 @@ impl ChunkTable {
         Ok(Slot(slot))
     }
 
-    /// Takes the record in parts: one that is put together in memory first is read from there
-    /// before its parts have arrived, which stalls.
+    /// Takes the fields one by one: a record assembled in memory and copied by the caller causes a
+    /// store-forwarding stall.
     #[cold]
     #[inline(never)]
     fn push(&mut self, first: u32, pages: u32, asker: Asker, since: Moment) -> u32 {
         if self.records.len() == self.records.capacity() {
-            // By a quarter: doubling would leave up to half of the books empty.
+            // By a quarter: doubling would leave up to half of the table unused.
             self.records.reserve_exact(self.records.len() / 4 + 16);
         }
         self.records.push(Record { first, pages, asker, since });
-        // Fewer than `MOST` were live, so there is a slot.
+        // Fewer than `MOST` are live, so the number fits.
         (self.records.len() - 1) as u32
     }
 
-    /// Takes the chunk in `slot`, which is live, off the books. It was booked as `range`, and
-    /// placed with `tag`. The answer is the tag that its present allocator knows it by.
+    /// Removes the live chunk in `slot`, which was booked as `range` and placed with `tag`. Returns
+    /// the tag by which its present allocator knows it.
     #[inline]
     pub(super) fn unbook(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Tag {
         let record = &mut self.records[slot.0 as usize];
@@ -162,7 +153,7 @@ impl ChunkTable {
         if self.extras.is_empty() { tag } else { self.unbook_extra(slot, tag) }
     }
 
-    /// How far up the region `range` begins, in pages.
+    /// The offset of `range` in the region, in pages.
     #[inline]
     fn offset(&self, range: PageRange) -> u64 {
         range.first_page() - self.region.first_page()
@@ -173,7 +164,7 @@ impl ChunkTable {
         self.extras.remove(&slot.0).and_then(|extra| extra.retagged).unwrap_or(tag)
     }
 
-    fn booked(&self, slot: u32) -> Option<Booked> {
+    fn booked(&self, slot: u32) -> Option<BookedChunk> {
         let record = self.records[slot as usize];
         let range = match record.pages {
             VACANT => return None,
@@ -183,15 +174,15 @@ impl ChunkTable {
                 u64::from(pages),
             ),
         };
-        Some(Booked { range, asker: record.asker, since: record.since })
+        Some(BookedChunk { range, asker: record.asker, since: record.since })
     }
 
-    /// Who asked for the live chunk in `slot`.
+    /// The requester of the live chunk in `slot`.
     pub(super) fn asker(&self, slot: Slot) -> Asker {
         self.booked(slot.0).map_or(Asker::NOBODY, |booked| booked.asker)
     }
 
-    /// Makes the chunk in `slot` known by its address, because its guard goes.
+    /// Adds the chunk in `slot` to the index by address, because its guard gives it up.
     pub(super) fn index(&mut self, slot: Slot, tag: Tag) {
         let records = &self.records;
         self.by_address.insert_unique(
@@ -201,11 +192,10 @@ impl ChunkTable {
         );
     }
 
-    /// Takes the chunk that starts at page `first` of the address space out of the index, so that
-    /// whoever asked holds it.
+    /// Removes the chunk that starts at page `first` of the address space from the index by
+    /// address. The caller holds it from then on.
     pub(super) fn unindex(&mut self, first: u64) -> Option<(Slot, Placement)> {
-        // Of pages that don't fit into a record the lower half is compared here, and all of it
-        // below.
+        // The hash covers the lower 32 bits of the offset; `starts` compares all of it.
         let low = first.wrapping_sub(self.region.first_page()) as u32;
         let starts =
             |slot: u32| self.booked(slot).is_some_and(|booked| booked.range.first_page() == first);
@@ -216,78 +206,57 @@ impl ChunkTable {
         Some((Slot(slot), Placement { range, tag }))
     }
 
-    /// Whether a live chunk starts at page `first` of the region. Looks at all of them, if the page
-    /// is taken.
+    /// Whether a live chunk starts at page `first`, which lies in the region. If the page is taken,
+    /// this is a pass over all chunks.
     pub(super) fn starts_at(&self, first: u64) -> bool {
         self.occupancy.is_taken(first - self.region.first_page())
             && self.iter().any(|(_, booked)| booked.range.first_page() == first)
     }
 
-    /// The free ranges, as pages from the start of the region.
-    fn holes(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.occupancy.holes(self.region.pages().get())
+    /// The holes: the maximal free ranges, in ascending order of address.
+    pub(super) fn holes(&self) -> impl Iterator<Item = PageRange> {
+        let base = self.region.first_page();
+        let holes = self.occupancy.holes(self.region.pages().get());
+        holes.map(move |(first, pages)| PageRange::from_pages(base + first, pages))
     }
 
-    /// The largest free range.
-    pub(super) fn largest_hole(&self) -> Pages {
-        Pages::new(self.holes().map(|(_, pages)| pages).max().unwrap_or(0))
-    }
-
-    /// What the free ranges have for `pages` at a multiple of `alignment`. Looks at all of them.
-    pub(super) fn room(&self, pages: Pages, alignment: Alignment) -> Room {
-        let mut room = Room { largest: Pages::ZERO, holds: None };
-        for (first, free) in self.holes() {
-            let hole = PageRange::from_pages(self.region.first_page() + first, free);
-            room.largest = room.largest.max(hole.pages());
-            let start = hole.first_page().checked_next_multiple_of(alignment.pages().get());
-            let fits = start
-                .and_then(|start| start.checked_add(pages.get()))
-                .is_some_and(|end| end <= hole.end_page());
-            if fits && room.holds.is_none_or(|known| known.pages() < hole.pages()) {
-                room.holds = Some(hole);
-            }
-        }
-        room
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (Slot, Booked)> {
-        // As many as fit into a slot's number.
+    fn iter(&self) -> impl Iterator<Item = (Slot, BookedChunk)> {
         let slots = 0..self.records.len() as u32;
         slots.filter_map(|slot| Some((Slot(slot), self.booked(slot)?)))
     }
 
-    /// Who asked for each live chunk.
+    /// The requester of each live chunk.
     pub(super) fn askers(&self) -> impl Iterator<Item = Asker> {
         self.iter().map(|(_, booked)| booked.asker)
     }
 
     /// The live chunks in ascending order of address.
-    pub(super) fn ascending(&self) -> Vec<(Slot, Booked)> {
+    pub(super) fn ascending(&self) -> Vec<(Slot, BookedChunk)> {
         let mut all: Vec<_> = self.iter().collect();
         all.sort_unstable_by_key(|(_, booked)| booked.range.first_page());
         all
     }
 
-    /// Gives live chunks other tags, because another allocator has adopted them all.
+    /// Sets the tags of live chunks that another allocator has adopted.
     pub(super) fn retag(&mut self, tags: impl IntoIterator<Item = (Slot, Tag)>) {
         for (Slot(slot), tag) in tags {
             self.extras.entry(slot).or_default().retagged = Some(tag);
         }
     }
 
-    /// Notes who has the live chunk in `slot`.
+    /// Notes the holder of the live chunk in `slot`.
     pub(super) fn hold(&mut self, slot: Slot, holder: Arc<Holder>) {
         self.extras.entry(slot.0).or_default().holder = Some(holder);
     }
 
-    /// Who has the chunk in `slot`, if a front end said so.
+    /// The holder of the live chunk in `slot`, if a front end noted one.
     pub(super) fn holder(&self, slot: Slot) -> Option<&Arc<Holder>> {
         self.extras.get(&slot.0)?.holder.as_ref()
     }
 }
 
-/// Fibonacci hashing: consecutive pages fall far apart, also in the upper bits that the table looks
-/// at first.
+/// Fibonacci hashing: spreads consecutive pages, also in the upper bits that the table compares
+/// first.
 fn hash(first: u32) -> u64 {
     let product = u64::from(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     product ^ product >> 32

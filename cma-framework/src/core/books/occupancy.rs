@@ -1,17 +1,17 @@
-//! Which pages of a region live chunks cover, so that a faulty placement is noticed before it is
-//! booked.
+//! Which pages of a region live chunks cover. A placement that overlaps a chunk is found before it
+//! is booked.
 //!
-//! One bit a page says whether a chunk covers it. A chunk of up to 57 pages lies within eight
-//! bytes, wherever it starts, so looking at it is looking at one word; one of up to 313 pages
-//! within five words, which are looked at together; a larger one is a pass over its words. The
-//! memory is zeroed lazily by the system: what no chunk ever touched costs nothing.
+//! A bitmap has one bit for each page. A chunk of up to 57 pages lies within eight bytes, wherever
+//! it starts, so testing it is testing one word. A chunk of up to 313 pages lies within five words,
+//! which are tested together. A larger chunk takes a pass over its words. The system zeroes the
+//! memory lazily: pages that no chunk has covered cost nothing.
 //!
-//! A region of more than [`MAX_BITMAP_PAGES`] keeps a search tree instead: its chunks are few, or
-//! large enough for the pass to be felt.
+//! A region of more than [`MAX_BITMAP_PAGES`] has a search tree instead. It has few chunks, or
+//! chunks so large that a pass over their bits would be slow.
 
 use std::collections::BTreeMap;
 
-/// Regions up to this size (64 GiB) have bits: 2 MiB of them at most.
+/// Regions up to this size (64 GiB) have a bitmap, of 2 MiB at most.
 const MAX_BITMAP_PAGES: u64 = 1 << 24;
 
 /// Pages are counted from the region's start.
@@ -26,14 +26,15 @@ impl Occupancy {
     /// For a region of `pages` pages.
     pub(super) fn new(pages: u64) -> Self {
         if pages <= MAX_BITMAP_PAGES {
-            // Windows begin in any byte, also in that of the last page.
+            // A window may start at any byte, also at that of the last page.
             Occupancy::Bits(Bits(vec![0; pages as usize / 8 + 1 + WINDOW]))
         } else {
             Occupancy::Tree(BTreeMap::new())
         }
     }
 
-    /// Marks `pages` pages from `first` on, which lie in the region, unless one of them is marked.
+    /// Marks `pages` pages from `first` on, which lie in the region, unless one of them is marked
+    /// already. Returns whether it marked them.
     #[must_use]
     #[inline]
     pub(super) fn take(&mut self, first: u64, pages: u64) -> bool {
@@ -60,8 +61,8 @@ impl Occupancy {
         }
     }
 
-    /// The maximal ranges of pages below `pages` that are not marked, each as its first page and
-    /// its length, ascending. Takes as long as there are words, or marked ranges, and ranges found.
+    /// The maximal ranges of unmarked pages below `pages`, each as first page and length, in
+    /// ascending order. Time is linear in words, or marked ranges, plus ranges found.
     pub(super) fn holes(&self, pages: u64) -> impl Iterator<Item = (u64, u64)> {
         let mut from = 0;
         std::iter::from_fn(move || {
@@ -72,7 +73,7 @@ impl Occupancy {
         })
     }
 
-    /// The first page from `from` on and below `pages` that is marked, or that isn't.
+    /// The first page from `from` on and below `pages` that is marked, or unmarked.
     fn next(&self, from: u64, pages: u64, marked: bool) -> Option<u64> {
         let found = match self {
             Occupancy::Bits(bits) => bits.next(from, pages, marked)?,
@@ -89,7 +90,7 @@ impl Occupancy {
         (found < pages).then_some(found)
     }
 
-    /// Unmarks what was marked at a time.
+    /// Unmarks the range that one [`take`](Self::take) marked.
     #[inline]
     pub(super) fn release(&mut self, first: u64, pages: u64) {
         match self {
@@ -101,20 +102,20 @@ impl Occupancy {
     }
 }
 
-/// In bytes.
+/// The bytes of a word.
 const WORD: usize = 8;
 
-/// The pages of a chunk that lies within a word, wherever in its first byte it starts.
+/// The most pages that lie within a word, wherever in its first byte they start.
 const NEAR: usize = 8 * WORD - 7;
 
-/// In bytes.
+/// The bytes of a window.
 const WINDOW: usize = 5 * WORD;
 
-/// The same of a window: a MiB and some.
+/// The most pages that lie within a window, wherever in its first byte they start: over 1 MiB.
 const MIDDLE: usize = 8 * WINDOW - 7;
 
-/// Row r has a window of ones, r more ones, and zeros: what begins n bytes before the window's end
-/// begins with 8n + r ones.
+/// Row r has a window of one bits, r more of them, and zeros. The bytes from n before the end of the
+/// ones on begin with 8n + r one bits.
 static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     let mut rows = [[0; 2 * WINDOW + 1]; 8];
     let mut row = 0;
@@ -130,13 +131,13 @@ static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     rows
 };
 
-/// Bit p, counted from the lowest of the first byte, is set exactly when a chunk covers page p of
+/// Bit p, counted from the lowest of the first byte, is set if and only if a chunk covers page p of
 /// the region.
 #[derive(Debug)]
 pub(super) struct Bits(Vec<u8>);
 
 impl Bits {
-    /// The first page from `from` on that is marked, or that isn't, if it is below `pages`.
+    /// The first page from `from` on that is marked, or unmarked, if it is below `pages`.
     fn next(&self, from: u64, pages: u64, marked: bool) -> Option<u64> {
         let (words, _) = self.0.as_chunks::<WORD>();
         let wanted = |word: &[u8; WORD]| {
@@ -189,15 +190,15 @@ impl Bits {
         }
     }
 
-    /// The word and the bits in it of up to [`NEAR`] pages.
+    /// The word that has up to [`NEAR`] pages, and their bits in it.
     #[inline]
     fn near(&mut self, first: usize, pages: usize) -> (&mut [u8; WORD], u64) {
         let bits = u64::MAX >> (64 - pages) << (first % 8);
         let word = self.0[first / 8..].first_chunk_mut();
-        (word.expect("a window more than there are bytes with pages"), bits)
+        (word.expect("the bitmap ends a window after the last page"), bits)
     }
 
-    /// The window of up to [`MIDDLE`] pages, and their bits in it.
+    /// The window that has up to [`MIDDLE`] pages, and their bits in it.
     fn middle(&mut self, first: usize, pages: usize) -> (&mut [[u8; WORD]], [u64; WINDOW / WORD]) {
         let end = first % 8 + pages;
         let (ones, _) = ONES[end % 8][WINDOW - end / 8..][..WINDOW].as_chunks();
@@ -210,8 +211,8 @@ impl Bits {
         (words, bits)
     }
 
-    /// Looks at the whole window, however much of it the chunk covers: where a loop ends, nobody
-    /// could foresee.
+    /// Tests the whole window, however much of it the chunk covers: a loop of variable length would
+    /// mispredict its exit.
     fn take_middle(&mut self, first: usize, pages: usize) -> bool {
         let (words, bits) = self.middle(first, pages);
         let mut taken = 0;
@@ -234,7 +235,7 @@ impl Bits {
         }
     }
 
-    /// The words of more pages; which bits of the first are theirs, and which of the last.
+    /// The words that have more than [`MIDDLE`] pages; their bits in the first and in the last word.
     fn far(&mut self, first: usize, pages: usize) -> (&mut [[u8; WORD]], u64, u64) {
         let end = first % 8 + pages;
         let count = end.div_ceil(64);
@@ -248,8 +249,7 @@ impl Bits {
             ([only], first, last) => u64::from_le_bytes(*only) & first & last == 0,
             ([head, whole @ .., tail], first, last) => {
                 let ends = u64::from_le_bytes(*head) & first | u64::from_le_bytes(*tail) & last;
-                // Without looking after each word whether that was it: it takes several words at a
-                // time.
+                // Without an early exit, so that the loop is vectorised.
                 whole.iter().fold(ends, |any, word| any | u64::from_le_bytes(*word)) == 0
             }
         };
@@ -259,7 +259,7 @@ impl Bits {
         free
     }
 
-    /// Makes all bits what they are not; they are alike.
+    /// Inverts the bits of the pages, which are all marked or all unmarked.
     fn flip_far(&mut self, first: usize, pages: usize) {
         let flip = |word: &mut [u8; WORD], bits: u64| {
             *word = (u64::from_le_bytes(*word) ^ bits).to_le_bytes();
@@ -269,7 +269,7 @@ impl Bits {
             ([only], first, last) => flip(only, first & last),
             ([head, whole @ .., tail], first, last) => {
                 flip(head, first);
-                // Filling them would be a call, which takes longer for the few words that most
+                // `fill` would be a call of `memset`, which is slower for the few words that most
                 // chunks have.
                 whole.iter_mut().for_each(|word| flip(word, u64::MAX));
                 flip(tail, last);

@@ -1,0 +1,272 @@
+//! The books of one region: every live chunk, the pages that are free, and counters.
+//!
+//! Pure bookkeeping. The host calls these operations under the region's lock. An operation returns
+//! its answer and the event it caused; the counters have counted that event already.
+//!
+//! Invariants:
+//!
+//! 1. Each page of the region is covered by one live chunk, or free.
+//! 2. A chunk is booked only after every check that its placement needs
+//!    ([`placement::check`], and no overlap), so a faulty allocator can't corrupt the books.
+//! 3. `free` is the region's size less the pages of all live chunks.
+
+mod chunks;
+mod counters;
+mod figures;
+mod occupancy;
+
+use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::moment::Moment;
+use crate::core::placement;
+use crate::vocabulary::errors::{Misplacement, Reason};
+use chunks::ChunkTable;
+pub(crate) use chunks::{BookedChunk, Overlaps, Slot};
+use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
+use counters::Counters;
+pub(crate) use counters::{RefusalLog, RefusedRequest};
+pub use figures::{Failure, Holder, Owner, Process, RegionStatistics};
+use std::sync::Arc;
+
+/// The books of one region.
+#[derive(Debug)]
+pub(crate) struct Books {
+    region: PageRange,
+    free: Pages,
+    chunks: ChunkTable,
+    counters: Counters,
+}
+
+/// A live chunk, with what it takes to free it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LiveChunk {
+    pub(crate) range: PageRange,
+    pub(crate) tag: Tag,
+    pub(crate) slot: Slot,
+}
+
+impl Books {
+    /// The most chunks that can be live.
+    pub(crate) const MOST_LIVE: u32 = ChunkTable::MOST;
+
+    /// The books of `region`, all of it free.
+    pub(crate) fn new(region: PageRange) -> Self {
+        Books {
+            region,
+            free: region.pages(),
+            chunks: ChunkTable::new(region),
+            counters: Counters::new(region.pages()),
+        }
+    }
+
+    /// The number of live chunks.
+    #[inline]
+    pub(crate) fn live(&self) -> u32 {
+        self.chunks.live()
+    }
+
+    /// The pages that are free.
+    pub(crate) fn free(&self) -> Pages {
+        self.free
+    }
+
+    /// Accepts a placement for `request` and books it, or says what is wrong with it.
+    #[inline(always)]
+    pub(crate) fn place(
+        &mut self,
+        request: &Request,
+        range: PageRange,
+        now: Moment,
+    ) -> Result<(Slot, ChunkEvent), Misplacement> {
+        placement::check(range, request, self.region)?;
+        let booked = self.chunks.book(range, request.asker(), now);
+        let slot = booked.map_err(|Overlaps| Misplacement::Overlaps(range))?;
+        self.free = Pages::new(self.free.get() - range.pages().get());
+        let event = ChunkEvent::Placed { range };
+        self.counters.count(event, self.free);
+        Ok((slot, event))
+    }
+
+    /// Books `range` for `asker`, although no request is served by that.
+    pub(crate) fn keep(
+        &mut self,
+        range: PageRange,
+        asker: Asker,
+        now: Moment,
+    ) -> Result<Slot, Overlaps> {
+        let slot = self.chunks.book(range, asker, now)?;
+        self.free = Pages::new(self.free.get() - range.pages().get());
+        Ok(slot)
+    }
+
+    /// Takes the live chunk in `slot` off the books. It was booked as `range` and placed with
+    /// `tag`. The result is the tag by which its present allocator knows it.
+    #[inline]
+    pub(crate) fn release(&mut self, slot: Slot, range: PageRange, tag: Tag) -> (Tag, ChunkEvent) {
+        let tag = self.chunks.unbook(slot, range, tag);
+        self.free = Pages::new(self.free.get() + range.pages().get());
+        let event = ChunkEvent::Released { range };
+        self.counters.count(event, self.free);
+        (tag, event)
+    }
+
+    /// Notes that `request` was refused.
+    #[cold]
+    pub(crate) fn refuse(
+        &mut self,
+        request: &Request,
+        reason: Reason,
+        when: Moment,
+    ) -> RegionEvent {
+        let event = RegionEvent::Refused { request: *request, reason };
+        self.counters.refusals.count(&event, when);
+        event
+    }
+
+    /// Adds refusals that were counted while the books could not be reached.
+    pub(crate) fn append_refusals(&mut self, later: RefusalLog) {
+        self.counters.refusals.append(later);
+    }
+
+    /// Why `request` finds no place, as far as the books show it. Each statement is true: if a free
+    /// range holds the request, the reason is that `allocator` declined.
+    pub(crate) fn explain_refusal(&self, request: &Request, allocator: &str) -> Reason {
+        let (pages, alignment) = (request.pages(), request.alignment());
+        let (free_bytes, region_bytes) = (self.free.bytes(), self.region.bytes());
+        if self.region.pages() < pages {
+            return Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes };
+        } else if self.free < pages {
+            return Reason::Full { free_bytes, region_bytes };
+        }
+        let holes = self.survey(pages, alignment);
+        let largest_hole_bytes = holes.largest.bytes();
+        match holes.holds {
+            Some(free_range) => Reason::Declined {
+                allocator: allocator.to_string(),
+                free_range,
+                aligned: alignment > Alignment::PAGE,
+            },
+            None if holes.largest < pages => Reason::Fragmented { free_bytes, largest_hole_bytes },
+            None => Reason::Alignment { alignment_bytes: alignment.bytes(), largest_hole_bytes },
+        }
+    }
+
+    /// What the holes have for `pages` at a multiple of `alignment`. Takes a pass over all holes.
+    fn survey(&self, pages: Pages, alignment: Alignment) -> HoleSurvey {
+        let mut found = HoleSurvey { largest: Pages::ZERO, holds: None };
+        for hole in self.chunks.holes() {
+            found.largest = found.largest.max(hole.pages());
+            let start = hole.first_page().checked_next_multiple_of(alignment.pages().get());
+            let fits = start
+                .and_then(|start| start.checked_add(pages.get()))
+                .is_some_and(|end| end <= hole.end_page());
+            if fits && found.holds.is_none_or(|known| known.pages() < hole.pages()) {
+                found.holds = Some(hole);
+            }
+        }
+        found
+    }
+
+    /// The size of the largest hole.
+    pub(crate) fn largest_hole(&self) -> Pages {
+        self.chunks.holes().map(|hole| hole.pages()).max().unwrap_or(Pages::ZERO)
+    }
+
+    /// What was served and refused since the region was registered.
+    pub(crate) fn statistics(&self) -> RegionStatistics {
+        self.counters.statistics(self.region.pages(), self.free)
+    }
+
+    /// The last refusals, oldest first.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &RefusedRequest> {
+        self.counters.refusals.last()
+    }
+
+    /// The requesters of all live chunks and remembered refusals.
+    pub(crate) fn askers(&self) -> impl Iterator<Item = Asker> {
+        self.chunks.askers().chain(self.refusals().map(|refused| refused.request.asker()))
+    }
+
+    /// The requester of the live chunk in `slot`.
+    pub(crate) fn asker(&self, slot: Slot) -> Asker {
+        self.chunks.asker(slot)
+    }
+
+    /// The live chunks in ascending order of address.
+    pub(crate) fn ascending(&self) -> Vec<(Slot, BookedChunk)> {
+        self.chunks.ascending()
+    }
+
+    /// Sets the tags of live chunks that another allocator has adopted.
+    pub(crate) fn retag(&mut self, tags: impl IntoIterator<Item = (Slot, Tag)>) {
+        self.chunks.retag(tags);
+    }
+
+    /// Makes the chunk in `slot`, which was placed with `tag`, known by its address: its guard no
+    /// longer frees it.
+    pub(crate) fn index(&mut self, slot: Slot, tag: Tag) {
+        self.chunks.index(slot, tag);
+    }
+
+    /// Takes the chunk that starts at page `first` of the address space out of the index by
+    /// address.
+    pub(crate) fn unindex(&mut self, first: u64) -> Option<(Slot, Placement)> {
+        self.chunks.unindex(first)
+    }
+
+    /// Whether a live chunk starts at page `first` of the region. If the page is taken, this is a
+    /// pass over all chunks.
+    pub(crate) fn starts_at(&self, first: u64) -> bool {
+        self.chunks.starts_at(first)
+    }
+
+    /// Notes the holder of the live chunk in `slot`.
+    pub(crate) fn hold(&mut self, slot: Slot, holder: Arc<Holder>) {
+        self.chunks.hold(slot, holder);
+    }
+
+    /// The holder of the live chunk in `slot`, if a front end noted one.
+    pub(crate) fn holder(&self, slot: Slot) -> Option<&Arc<Holder>> {
+        self.chunks.holder(slot)
+    }
+
+    /// Compares `free` with the live chunks.
+    ///
+    /// # Errors
+    ///
+    /// The disagreement.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let used: u64 = self.ascending().iter().map(|(_, chunk)| chunk.range.pages().get()).sum();
+        let left = self.region.pages().get() - used;
+        if left == self.free.get() {
+            return Ok(());
+        }
+        Err(format!("{} pages are booked as free, but the chunks leave {left}", self.free.get()))
+    }
+
+    /// The ranges between the live chunks, which an allocator should report as its holes.
+    pub(crate) fn gaps(&self) -> Vec<PageRange> {
+        let mut gaps = Vec::new();
+        let mut from = self.region.first_page();
+        let chunks = self.ascending().into_iter().map(|(_, chunk)| chunk.range);
+        let ends = chunks.map(|range| (range.first_page(), range.end_page()));
+        for (first, end) in ends.chain([(self.region.end_page(), 0)]) {
+            if from < first {
+                gaps.push(PageRange::from_pages(from, first - from));
+            }
+            from = end;
+        }
+        gaps
+    }
+}
+
+/// What the holes of a region have for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HoleSurvey {
+    /// The size of the largest hole.
+    largest: Pages,
+    /// The largest hole that holds the request at its alignment.
+    holds: Option<PageRange>,
+}
+
+#[cfg(test)]
+mod tests;

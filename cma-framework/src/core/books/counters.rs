@@ -1,0 +1,90 @@
+//! Counters of a region: pages served and refused, the most ever in use, the last refusals.
+
+use super::figures::RegionStatistics;
+use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::moment::Moment;
+use crate::vocabulary::errors::Reason;
+use cma_api::{Pages, Request};
+use std::collections::VecDeque;
+
+/// The number of refusals that are remembered.
+const REMEMBERED: usize = 16;
+
+/// What a region's events add up to. The counters are updated under the region's lock, so they
+/// always agree with the books.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    least_free: Pages,
+    served: u64,
+    pub(super) refusals: RefusalLog,
+}
+
+impl Counters {
+    /// For a region of `size` pages without chunks.
+    pub(super) fn new(size: Pages) -> Self {
+        Counters { least_free: size, served: 0, refusals: RefusalLog::default() }
+    }
+
+    /// Counts a chunk event. `free` pages are free after it.
+    #[inline]
+    pub(super) fn count(&mut self, event: ChunkEvent, free: Pages) {
+        match event {
+            ChunkEvent::Placed { range } => {
+                self.least_free = self.least_free.min(free);
+                self.served = self.served.wrapping_add(range.pages().get());
+            }
+            // Released pages follow from served ones and those in use.
+            ChunkEvent::Released { .. } => {}
+        }
+    }
+
+    /// The figures of a region of `size` pages, of which `free` are free.
+    pub(super) fn statistics(&self, size: Pages, free: Pages) -> RegionStatistics {
+        let used = size.get() - free.get();
+        RegionStatistics {
+            alloc_pages_success: self.served,
+            alloc_pages_fail: self.refusals.pages,
+            release_pages_success: self.served.wrapping_sub(used),
+            high_water_bytes: Pages::new(size.get() - self.least_free.get()).bytes(),
+        }
+    }
+}
+
+/// Refused requests: their pages in total, and the last of them, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct RefusalLog {
+    pages: u64,
+    last: VecDeque<RefusedRequest>,
+}
+
+/// A refused request.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusedRequest {
+    pub(crate) request: Request,
+    pub(crate) reason: Reason,
+    pub(crate) when: Moment,
+}
+
+impl RefusalLog {
+    /// Counts `event`, which happened at `when`, if it is a refusal.
+    #[cold]
+    pub(crate) fn count(&mut self, event: &RegionEvent, when: Moment) {
+        if let RegionEvent::Refused { request, reason } = event {
+            let refused = RefusedRequest { request: *request, reason: reason.clone(), when };
+            self.append(RefusalLog { pages: request.pages().get(), last: [refused].into() });
+        }
+    }
+
+    /// Adds refusals that were counted apart from these, and later.
+    pub(super) fn append(&mut self, later: RefusalLog) {
+        self.pages = self.pages.wrapping_add(later.pages);
+        self.last.extend(later.last);
+        let surplus = self.last.len().saturating_sub(REMEMBERED);
+        self.last.drain(..surplus);
+    }
+
+    /// Oldest first.
+    pub(super) fn last(&self) -> impl Iterator<Item = &RefusedRequest> {
+        self.last.iter()
+    }
+}

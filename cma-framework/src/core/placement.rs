@@ -1,0 +1,107 @@
+//! What the framework makes of an allocator's answers: which placement it accepts, and which answer
+//! takes the allocator out of service.
+
+use crate::vocabulary::errors::Misplacement;
+use cma_api::v1::CallFailure;
+use cma_api::{PageRange, Pages, Request};
+use std::fmt;
+
+/// Whether an allocator may serve `request` with `placed` in `region`, apart from live chunks in
+/// its way.
+#[inline(always)]
+pub(crate) fn check(
+    placed: PageRange,
+    request: &Request,
+    region: PageRange,
+) -> Result<(), Misplacement> {
+    if placed.pages() != request.pages() {
+        Err(Misplacement::WrongSize(placed))
+    } else if !placed.within(region) {
+        Err(Misplacement::Outside(placed))
+    } else if placed.first_page() & (request.alignment().pages().get() - 1) != 0 {
+        Err(Misplacement::Unaligned(placed))
+    } else {
+        Ok(())
+    }
+}
+
+/// Why no chunk was booked for a request that an allocator was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// The allocator refused, or panicked.
+    Failed(CallFailure),
+    /// The framework refused the allocator's placement.
+    Misplaced(Misplacement),
+}
+
+/// What takes an allocator out of service. Each is a breach of its contract that the framework has
+/// found, or a panic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It panicked in this call.
+    Panicked(Call),
+    /// It answered a request with a place that it may not hand out.
+    Misplaced(Request, Misplacement),
+    /// It refused to free a live chunk that it had placed or adopted.
+    RefusedFree(PageRange),
+    /// It refused to adopt a range that it had placed before and that was free.
+    RefusedAdoption(PageRange),
+    /// It reported a largest request that exceeds what is free.
+    ExcessiveLargest { reported: Pages, free: Pages },
+}
+
+/// A call of an allocator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Allocate,
+    Free(PageRange),
+    Adopt,
+    Check,
+    LargestRequest,
+    Holes,
+}
+
+impl Fault {
+    /// A free of the live chunk `range` that failed.
+    pub(crate) fn of_free(range: PageRange, failure: CallFailure) -> Self {
+        match failure {
+            CallFailure::Panicked => Fault::Panicked(Call::Free(range)),
+            CallFailure::Refused => Fault::RefusedFree(range),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Panicked(Call::Allocate) => f.write_str("it panicked while allocating"),
+            Fault::Panicked(Call::Free(range)) => write!(f, "it panicked while freeing {range}"),
+            Fault::Panicked(Call::Adopt) => f.write_str("it panicked while adopting"),
+            Fault::Panicked(Call::Check) => f.write_str("it panicked while checking itself"),
+            Fault::Panicked(Call::LargestRequest) => {
+                f.write_str("it panicked while looking for its largest request")
+            }
+            Fault::Panicked(Call::Holes) => f.write_str("it panicked while listing its holes"),
+            Fault::Misplaced(request, misplacement) => {
+                let (bytes, alignment) = (request.pages().bytes(), request.alignment().bytes());
+                write!(
+                    f,
+                    "it answered a request for {bytes} bytes aligned to {alignment} with \
+                     {misplacement}"
+                )
+            }
+            Fault::RefusedFree(range) => {
+                write!(f, "it refused to free {range}, a live chunk of its own")
+            }
+            Fault::RefusedAdoption(range) => {
+                write!(f, "it can't adopt {range}, which it had placed itself")
+            }
+            Fault::ExcessiveLargest { reported, free } => write!(
+                f,
+                "it reports a largest request of {} pages, but only {} are free",
+                reported.get(),
+                free.get()
+            ),
+        }
+    }
+}

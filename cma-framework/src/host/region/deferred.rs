@@ -1,0 +1,139 @@
+//! Operations that a stuck region carries out later.
+//!
+//! A request to a stuck region is refused. A free can't be refused: it is noted here, outside the
+//! region's lock. The next thread that gets the lock carries it out, before it places a chunk or
+//! reads the books.
+
+use super::lock::LockedState;
+use super::{Region, RegionState};
+use crate::core::books::{Books, Holder, LiveChunk, RefusalLog, Slot};
+use crate::core::events::RegionEvent;
+use crate::core::set_aside::SetAside;
+use crate::host::clock;
+use cma_api::{PageRange, Placement, Tag};
+use spin::mutex::SpinMutexGuard;
+use std::mem;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What is deferred until the lock is free.
+#[derive(Default)]
+pub(super) struct DeferredWork {
+    /// Since when the region is known to be stuck.
+    pub(super) stuck_since: Option<Instant>,
+    operations: Vec<Deferred>,
+    refusals: RefusalLog,
+}
+
+/// An operation that needs the lock and can't fail.
+pub(super) enum Deferred {
+    /// Free the chunk of a guard.
+    Free(LiveChunk),
+    /// Make a chunk known by its address.
+    Index { slot: Slot, tag: Tag },
+    /// Note the holder of a chunk.
+    Hold { slot: Slot, holder: Arc<Holder> },
+    /// Free the chunk that starts at this page and has no guard.
+    FreeAt { first: u64 },
+    /// Return a part that was checked to those that are set aside.
+    SetAside(SetAside),
+}
+
+impl Region {
+    pub(super) fn deferred(&self) -> MutexGuard<'_, DeferredWork> {
+        self.0.deferred.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The locked state, after deferred operations are carried out.
+    pub(super) fn settled<'a>(&'a self, state: SpinMutexGuard<'a, RegionState>) -> LockedState<'a> {
+        let mut locked = LockedState::new(self, state);
+        if self.0.live_limit.load(Ordering::Relaxed) == 0 {
+            self.settle(&mut locked);
+        }
+        locked
+    }
+
+    /// Locks the region; if it is stuck, defers `operation`.
+    #[cold]
+    pub(super) fn enter_or_defer(
+        &self,
+        operation: Deferred,
+    ) -> Option<(LockedState<'_>, Deferred)> {
+        let state = match self.0.state.try_lock() {
+            Some(state) => state,
+            None => match self.wait(Duration::ZERO) {
+                Ok(state) => state,
+                Err(_) => {
+                    self.defer(|deferred| deferred.operations.push(operation));
+                    return None;
+                }
+            },
+        };
+        Some((self.settled(state), operation))
+    }
+
+    /// Carries out `operation`, or defers it.
+    #[cold]
+    pub(super) fn now_or_deferred(&self, operation: Deferred) {
+        if let Some((mut state, operation)) = self.enter_or_defer(operation) {
+            self.carry_out(&mut state, operation);
+        }
+    }
+
+    /// Whether a free of the chunk at `page` is deferred already.
+    pub(super) fn is_free_deferred(&self, page: u64) -> bool {
+        let is_same = |operation: &Deferred| matches!(operation, Deferred::FreeAt { first } if *first == page);
+        self.deferred().operations.iter().any(is_same)
+    }
+
+    /// Counts a refusal of a stuck region, now or when the lock is free.
+    pub(super) fn count_refusal(&self, event: &RegionEvent) {
+        self.defer(|deferred| deferred.refusals.count(event, clock::precise_now()));
+    }
+
+    fn defer(&self, note: impl FnOnce(&mut DeferredWork)) {
+        let mut deferred = self.deferred();
+        note(&mut deferred);
+        self.0.live_limit.store(0, Ordering::Relaxed);
+        drop(deferred);
+        // The lock may have been released just before, with no other thread to come.
+        if let Some(state) = self.0.state.try_lock() {
+            self.settled(state);
+        }
+    }
+
+    /// Carries out what was deferred.
+    #[cold]
+    fn settle(&self, state: &mut LockedState<'_>) {
+        let mut deferred = self.deferred();
+        let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
+        self.0.live_limit.store(Books::MOST_LIVE, Ordering::Relaxed);
+        drop(deferred);
+        state.books.append_refusals(refusals);
+        if stuck_since.is_some() {
+            state.report(RegionEvent::Resumed { deferred: operations.len() });
+        }
+        for operation in operations {
+            self.carry_out(state, operation);
+        }
+    }
+
+    fn carry_out(&self, state: &mut RegionState, operation: Deferred) {
+        match operation {
+            Deferred::Free(chunk) => state.free(self, chunk),
+            Deferred::Index { slot, tag } => state.books.index(slot, tag),
+            Deferred::Hold { slot, holder } => state.books.hold(slot, holder),
+            Deferred::FreeAt { first } => match state.books.unindex(first) {
+                Some((slot, Placement { range, tag })) => {
+                    state.free(self, LiveChunk { range, tag, slot });
+                }
+                None => {
+                    let address = PageRange::from_pages(first, 1).start();
+                    state.report(RegionEvent::NotFreed { address });
+                }
+            },
+            Deferred::SetAside(aside) => state.set_aside.put_back(aside),
+        }
+    }
+}

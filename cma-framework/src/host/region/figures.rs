@@ -1,0 +1,142 @@
+//! What a region reports from its books.
+
+use super::Region;
+use super::choice::AllocatorState;
+use crate::core::books::{
+    BookedChunk, Failure, Holder, Owner, RefusedRequest, RegionStatistics, Slot,
+};
+use crate::host::clock;
+use crate::vocabulary::errors::Stuck;
+use cma_api::{Asker, Pages};
+use std::sync::Arc;
+
+/// A region's figures at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RegionStatus {
+    /// Free space in bytes.
+    pub free_bytes: u64,
+    /// Live chunks.
+    pub users: u32,
+    /// The largest free range by the books. An allocator may refuse a request that would fit there.
+    pub largest_hole: Pages,
+    /// The same in bytes.
+    pub largest_hole_bytes: u64,
+    /// Its allocator, or what it waits for.
+    pub allocator: AllocatorState,
+    /// Why the figures are not known. Then they are 0.
+    pub stuck: Option<Stuck>,
+}
+
+/// Device and type of a requester.
+type Pair = (Arc<str>, Arc<str>);
+
+impl Region {
+    /// Whether its allocator doesn't return from a call. If no thread has waited for it yet, this
+    /// waits for some seconds; once the region is known to be stuck, it returns at once.
+    pub fn stuck(&self) -> Option<Stuck> {
+        self.enter().err()
+    }
+
+    /// Its free space.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`]: the books can't be read while the allocator doesn't return.
+    pub fn free(&self) -> Result<Pages, Stuck> {
+        Ok(self.enter()?.books.free())
+    }
+
+    /// The number of live chunks.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn users(&self) -> Result<u32, Stuck> {
+        Ok(self.enter()?.books.live())
+    }
+
+    /// The largest free range by the books.
+    pub(crate) fn largest_hole(&self) -> Result<Pages, Stuck> {
+        Ok(self.enter()?.books.largest_hole())
+    }
+
+    /// What it has served and refused since it was registered.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn statistics(&self) -> Result<RegionStatistics, Stuck> {
+        Ok(self.enter()?.books.statistics())
+    }
+
+    /// Its figures, all of one moment. The allocator is not called.
+    pub fn status(&self) -> RegionStatus {
+        match self.enter() {
+            Ok(state) => {
+                let largest_hole = state.books.largest_hole();
+                RegionStatus {
+                    free_bytes: state.books.free().bytes(),
+                    users: state.books.live(),
+                    largest_hole,
+                    largest_hole_bytes: largest_hole.bytes(),
+                    allocator: self.allocator(),
+                    stuck: None,
+                }
+            }
+            Err(stuck) => RegionStatus {
+                free_bytes: 0,
+                users: 0,
+                largest_hole: Pages::ZERO,
+                largest_hole_bytes: 0,
+                allocator: self.allocator(),
+                stuck: Some(stuck),
+            },
+        }
+    }
+
+    /// The live chunks in ascending order of address. `name` resolves requesters.
+    pub(crate) fn owners(
+        &self,
+        mut name: impl FnMut(Asker) -> Option<Pair>,
+    ) -> Result<Vec<Owner>, Stuck> {
+        let live: Vec<_> = {
+            let books = &self.enter()?.books;
+            let holder = |(slot, chunk): (Slot, BookedChunk)| (chunk, books.holder(slot).cloned());
+            books.ascending().into_iter().map(holder).collect()
+        };
+        let now = clock::precise_now();
+        let owner = |(chunk, holder): (BookedChunk, Option<Arc<Holder>>)| Owner {
+            range: chunk.range,
+            device: holder
+                .as_ref()
+                .and_then(|holder| holder.device.clone())
+                .or_else(|| name(chunk.asker)),
+            process: holder.map(|holder| holder.process.clone()),
+            age: chunk.since.age(now),
+        };
+        Ok(live.into_iter().map(owner).collect())
+    }
+
+    /// The requesters that its books refer to.
+    pub(crate) fn askers(&self) -> Result<Vec<Asker>, Stuck> {
+        Ok(self.enter()?.books.askers().collect())
+    }
+
+    /// The last refusals, oldest first. `name` resolves requesters.
+    pub(crate) fn failures(
+        &self,
+        mut name: impl FnMut(Asker) -> Option<Pair>,
+    ) -> Result<Vec<Failure>, Stuck> {
+        let refused: Vec<_> = self.enter()?.books.refusals().cloned().collect();
+        let now = clock::precise_now();
+        let failure = |RefusedRequest { request, reason, when }| Failure {
+            bytes: request.pages().bytes(),
+            alignment: request.alignment(),
+            device: name(request.asker()),
+            reason,
+            age: when.age(now).unwrap_or_default(),
+        };
+        Ok(refused.into_iter().map(failure).collect())
+    }
+}

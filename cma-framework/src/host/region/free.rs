@@ -1,0 +1,103 @@
+//! Freeing chunks. The books lose a chunk whatever its allocator answers.
+
+use super::deferred::Deferred;
+use super::lock::LockedState;
+use super::{Attached, Region, RegionState};
+use crate::core::books::LiveChunk;
+use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::placement::Fault;
+use crate::host::events;
+use cma_api::v1::CallFailure;
+use cma_api::{PageRange, Placement};
+
+/// Why an address was not freed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotFreed {
+    /// No chunk starts there.
+    NoChunk,
+    /// A guard holds the chunk.
+    Held,
+}
+
+impl Region {
+    /// Frees the chunk of a guard.
+    #[inline]
+    pub(super) fn free_guarded(&self, chunk: LiveChunk) {
+        let Some(mut state) = self.0.state.try_lock() else {
+            return self.now_or_deferred(Deferred::Free(chunk));
+        };
+        let (event, freed) = state.release(chunk);
+        if freed.is_err() || events::on() {
+            LockedState::new(self, state).released(self, chunk.range, event, freed);
+        }
+    }
+
+    /// Frees the chunk that starts at page `first` and has no guard. In a stuck region the free is
+    /// deferred, and a failure is only reported as an event.
+    pub(crate) fn free_at(&self, first: u64) -> Result<(), NotFreed> {
+        if self.is_free_deferred(first) {
+            return Err(NotFreed::NoChunk);
+        }
+        let Some((mut state, _)) = self.enter_or_defer(Deferred::FreeAt { first }) else {
+            return Ok(());
+        };
+        match state.books.unindex(first) {
+            Some((slot, Placement { range, tag })) => {
+                state.free(self, LiveChunk { range, tag, slot });
+                Ok(())
+            }
+            None if state.books.starts_at(first) => Err(NotFreed::Held),
+            None => Err(NotFreed::NoChunk),
+        }
+    }
+}
+
+impl RegionState {
+    /// Takes a chunk off the books and has the allocator free it. The result is what the allocator
+    /// answered.
+    #[inline]
+    fn release(&mut self, chunk: LiveChunk) -> (ChunkEvent, Result<(), CallFailure>) {
+        let LiveChunk { range, tag, slot } = chunk;
+        let (tag, event) = self.books.release(slot, range, tag);
+        let freed = match &mut self.attached {
+            Attached::Allocator(service) => {
+                service.object.free(&Placement { range, tag }).into_result()
+            }
+            _ => Ok(()),
+        };
+        (event, freed)
+    }
+
+    /// Frees a chunk and reports that.
+    pub(super) fn free(&mut self, region: &Region, chunk: LiveChunk) {
+        let (event, freed) = self.release(chunk);
+        self.released(region, chunk.range, event, freed);
+    }
+
+    /// Frees a chunk without an event, because the caller reports what happens to it.
+    pub(super) fn free_unreported(&mut self, region: &Region, chunk: LiveChunk) {
+        let (_, freed) = self.release(chunk);
+        self.check_freed(region, chunk.range, freed);
+    }
+
+    /// Reports a chunk that was freed, and ends the service of an allocator that failed to free it.
+    #[cold]
+    fn released(
+        &mut self,
+        region: &Region,
+        range: PageRange,
+        event: ChunkEvent,
+        freed: Result<(), CallFailure>,
+    ) {
+        self.check_freed(region, range, freed);
+        if events::on() {
+            self.report(RegionEvent::Chunk(event));
+        }
+    }
+
+    fn check_freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
+        if let Err(failure) = freed {
+            self.end_service(region, Fault::of_free(range, failure));
+        }
+    }
+}

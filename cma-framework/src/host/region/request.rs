@@ -1,0 +1,173 @@
+//! The path of a request: the allocator proposes a place, the books accept it.
+
+use super::lock::LockedState;
+use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState};
+use crate::core::books::{Books, Slot};
+use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::moment::Moment;
+use crate::core::placement::{Call, Fault, Rejection};
+use crate::host::{clock, events};
+use crate::vocabulary::errors::Reason;
+use cma_api::abi_stable::std_types::RResult;
+use cma_api::v1::CallFailure;
+use cma_api::{Placement, Request, Tag};
+use spin::mutex::SpinMutexGuard;
+use std::sync::atomic::Ordering;
+
+/// A booked chunk: its first page, its tag and its slot.
+type Placed = (u64, Tag, Slot);
+
+impl Region {
+    /// A chunk of this region. `registered` is read when the region has no allocator yet.
+    #[inline(always)]
+    pub(crate) fn allocate(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+    ) -> Result<Chunk, Box<Reason>> {
+        // The chunk is assembled after the lock is released: it would only be copied meanwhile.
+        let (first, tag, slot) = match self.place(request, registered) {
+            Ok(placed) => placed,
+            Err(reason) => self.place_again(request, registered, reason)?,
+        };
+        Ok(Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot))
+    }
+
+    /// Places a request that was refused for `reason`, if memory that was set aside is usable
+    /// again. The refusal was counted.
+    #[cold]
+    fn place_again(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+        reason: Box<Reason>,
+    ) -> Result<Placed, Box<Reason>> {
+        let stuck = matches!(*reason, Reason::Stuck(_));
+        if !stuck && self.recheck(Recheck::Needed).recovered {
+            self.place(request, registered)
+        } else {
+            Err(reason)
+        }
+    }
+
+    /// Places and books a chunk.
+    #[inline(always)]
+    fn place(
+        &self,
+        request: &Request,
+        registered: &impl Allocators,
+    ) -> Result<Placed, Box<Reason>> {
+        let now = clock::now();
+        let Some(mut lock) = self.0.state.try_lock() else {
+            return self.place_slowly(None, request, registered, now);
+        };
+        let state = &mut *lock;
+        if state.books.live() < self.0.live_limit.load(Ordering::Relaxed)
+            && let Attached::Allocator(service) = &mut state.attached
+        {
+            let answer = service.object.allocate(request);
+            return match state.book(request, answer, now) {
+                Ok((placed, event)) => {
+                    if events::placements_followed() {
+                        LockedState::new(self, lock).report(RegionEvent::Chunk(event));
+                    }
+                    Ok(placed)
+                }
+                Err(why) => Err(LockedState::new(self, lock).reject(self, request, why)),
+            };
+        }
+        self.place_slowly(Some(lock), request, registered, now)
+    }
+
+    /// The same when another thread has the lock, operations are deferred, or no allocator is
+    /// attached.
+    #[cold]
+    #[inline(never)]
+    fn place_slowly(
+        &self,
+        lock: Option<SpinMutexGuard<'_, RegionState>>,
+        request: &Request,
+        registered: &impl Allocators,
+        now: Moment,
+    ) -> Result<Placed, Box<Reason>> {
+        let mut state = match lock.map_or_else(|| self.enter(), |lock| Ok(self.settled(lock))) {
+            Ok(state) => state,
+            Err(stuck) => {
+                let reason = Reason::Stuck(stuck);
+                let event = RegionEvent::Refused { request: *request, reason: reason.clone() };
+                self.count_refusal(&event);
+                self.report(event);
+                return Err(Box::new(reason));
+            }
+        };
+        if state.books.live() == Books::MOST_LIVE {
+            return Err(state.refuse(request, Reason::TooManyChunks));
+        }
+        let answer = match state.attach(self, registered) {
+            Ok(service) => service.object.allocate(request),
+            Err(reason) => return Err(state.refuse(request, *reason)),
+        };
+        match state.book(request, answer, now) {
+            Ok((placed, event)) => {
+                if events::placements_followed() {
+                    state.report(RegionEvent::Chunk(event));
+                }
+                Ok(placed)
+            }
+            Err(why) => Err(state.reject(self, request, why)),
+        }
+    }
+}
+
+impl RegionState {
+    /// Books the place that the allocator proposes.
+    #[inline(always)]
+    fn book(
+        &mut self,
+        request: &Request,
+        answer: RResult<Placement, CallFailure>,
+        now: Moment,
+    ) -> Result<(Placed, ChunkEvent), Rejection> {
+        match answer {
+            RResult::ROk(Placement { range, tag }) => match self.books.place(request, range, now) {
+                Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
+                Err(misplacement) => Err(Rejection::Misplaced(misplacement)),
+            },
+            RResult::RErr(failure) => Err(Rejection::Failed(failure)),
+        }
+    }
+
+    /// Refuses a request for which no chunk was booked. An allocator whose answer can't be trusted
+    /// is taken out of service; it is not asked to free what it proposed.
+    #[cold]
+    pub(super) fn reject(
+        &mut self,
+        region: &Region,
+        request: &Request,
+        why: Rejection,
+    ) -> Box<Reason> {
+        let allocator = self.attached.name();
+        let reason = match why {
+            Rejection::Failed(CallFailure::Refused) => {
+                self.books.explain_refusal(request, allocator)
+            }
+            Rejection::Failed(CallFailure::Panicked) => {
+                self.end_service(region, Fault::Panicked(Call::Allocate))
+            }
+            Rejection::Misplaced(misplacement) => {
+                let allocator = allocator.to_string();
+                self.end_service(region, Fault::Misplaced(*request, misplacement));
+                Reason::Misplaced { allocator, fault: misplacement }
+            }
+        };
+        self.refuse(request, reason)
+    }
+
+    /// Counts and reports a refusal.
+    #[cold]
+    fn refuse(&mut self, request: &Request, reason: Reason) -> Box<Reason> {
+        let event = self.books.refuse(request, reason.clone(), clock::precise_now());
+        self.report(event);
+        Box::new(reason)
+    }
+}

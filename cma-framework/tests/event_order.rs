@@ -1,0 +1,171 @@
+//! Events of one region are delivered in the order of its changes, one at a time, whatever the
+//! subscribers of the threads do.
+
+mod common;
+
+use cma_framework::Cma;
+use common::BASE;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// Where releases are recorded: the recorder's name and the start of each chunk.
+type Releases = Arc<Mutex<Vec<(&'static str, String)>>>;
+
+/// Records releases. May block before it records the first one.
+struct Recorder {
+    name: &'static str,
+    releases: Releases,
+    block: Mutex<Option<(Sender<()>, Receiver<()>)>>,
+}
+
+impl Recorder {
+    fn new(name: &'static str, releases: &Releases) -> Self {
+        Recorder { name, releases: Arc::clone(releases), block: Mutex::default() }
+    }
+
+    /// One that reports when it blocks, and what resumes it.
+    fn blocking(name: &'static str, releases: &Releases) -> (Self, Receiver<()>, Sender<()>) {
+        let ((blocks, blocked), (resume, resumed)) = (channel(), channel());
+        let recorder = Recorder::new(name, releases);
+        *recorder.block.lock().unwrap() = Some((blocks, resumed));
+        (recorder, blocked, resume)
+    }
+}
+
+struct Start(String);
+
+impl Visit for Start {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "start" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.name() == "cma_release"
+    }
+    fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
+        Some(Level::TRACE.into())
+    }
+    fn event(&self, event: &Event<'_>) {
+        let block = self.block.lock().unwrap().take();
+        if let Some((blocks, resumed)) = block {
+            blocks.send(()).unwrap();
+            resumed.recv().unwrap();
+        }
+        let mut start = Start(String::new());
+        event.record(&mut start);
+        self.releases.lock().unwrap().push((self.name, start.0));
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// Frees one chunk in a thread whose subscriber blocks at its release; meanwhile has `others` run.
+/// Returns what was recorded.
+fn release_while_blocked(cma: &Cma, releases: &Releases, others: impl FnOnce(Sender<()>)) {
+    let first = cma.alloc_from("r", 4096, 0).unwrap();
+    let (recorder, blocked, resume) = Recorder::blocking("first", releases);
+    let freeing =
+        thread::spawn(move || tracing::subscriber::with_default(recorder, || drop(first)));
+    blocked.recv().unwrap();
+    others(resume);
+    freeing.join().unwrap();
+}
+
+#[test]
+fn a_later_release_is_delivered_later_and_to_the_subscriber_of_its_thread() {
+    let cma = common::with_regions(&["r", "other"], "*=r");
+    let releases = Releases::default();
+    release_while_blocked(&cma, &releases, |resume| {
+        tracing::subscriber::with_default(Recorder::new("second", &releases), || {
+            let fence = cma.alloc_from("r", 4096, 0).unwrap();
+            drop(cma.alloc_from("r", 4096, 0).unwrap());
+            drop(fence);
+            // Regions are independent of each other.
+            drop(cma.alloc_from("other", 4096, 0).unwrap());
+        });
+        resume.send(()).unwrap();
+    });
+    let at = |offset: u64| format!("{:#x}", BASE + offset);
+    let expected =
+        [("second", at(16 << 20)), ("first", at(0)), ("second", at(0x1000)), ("second", at(0))];
+    assert_eq!(*releases.lock().unwrap(), expected);
+}
+
+#[test]
+fn a_queue_that_is_full_makes_threads_wait_and_loses_nothing() {
+    const MANY: usize = 5000;
+    let cma = common::with_regions(&["r"], "*=r");
+    let releases = Releases::default();
+    let freed = Arc::new(AtomicUsize::new(0));
+    let mut freeing = Vec::new();
+    release_while_blocked(&cma, &releases, |resume| {
+        for _ in 0..2 {
+            let (cma, releases, freed) = (cma.clone(), Arc::clone(&releases), Arc::clone(&freed));
+            freeing.push(thread::spawn(move || {
+                tracing::subscriber::with_default(Recorder::new("other", &releases), || {
+                    for _ in 0..MANY {
+                        drop(cma.alloc_from("r", 4096, 0).unwrap());
+                        freed.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }));
+        }
+        // Both threads stop when the queue is full.
+        while freed.load(Ordering::Relaxed) < 1000 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(freed.load(Ordering::Relaxed) < 2 * MANY, "no thread waited");
+        resume.send(()).unwrap();
+    });
+    freeing.into_iter().for_each(|freeing| freeing.join().unwrap());
+    assert_eq!(releases.lock().unwrap().len(), 2 * MANY + 1);
+}
+
+#[test]
+fn a_subscriber_that_frees_chunks_itself_neither_waits_nor_recurses() {
+    /// Allocates and frees at each release.
+    struct Frees(Cma, AtomicUsize);
+
+    impl Subscriber for Frees {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.name() == "cma_release"
+        }
+        fn event(&self, _: &Event<'_>) {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            for _ in 0..3000 {
+                drop(self.0.alloc_from("r", 4096, 0).unwrap());
+            }
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    let cma = common::with_regions(&["r"], "*=r");
+    let region = cma.region("r").unwrap();
+    tracing::subscriber::with_default(Frees(cma.clone(), AtomicUsize::new(0)), || {
+        drop(cma.alloc_from("r", 4096, 0).unwrap());
+    });
+    assert_eq!(region.status().users, 0);
+    region.check().unwrap();
+}
