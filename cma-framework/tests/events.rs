@@ -1,5 +1,5 @@
-//! Events of single requests: named after mainline's tracepoints, with what it takes to follow a
-//! chunk, for who asks for them.
+//! `tracing` events of requests, named after mainline's tracepoints, with the fields that it takes to
+//! follow a chunk.
 
 mod common;
 
@@ -59,7 +59,7 @@ fn framework() -> Cma {
 }
 
 #[test]
-fn a_request_is_an_event_before_and_one_after_and_so_is_a_release() {
+fn a_request_has_two_events_and_a_release_has_one() {
     let cma = framework();
     let seen = events(Level::TRACE, || {
         drop(cma.alloc("camera", None, 5000, 0x4000).unwrap());
@@ -82,7 +82,7 @@ fn a_request_is_an_event_before_and_one_after_and_so_is_a_release() {
 }
 
 #[test]
-fn attaching_changing_and_refusing_are_events_of_a_lower_level() {
+fn attaching_changing_and_refusing_are_events_on_debug() {
     let cma = framework();
     let seen = events(Level::DEBUG, || {
         let _chunk = cma.alloc("camera", None, 4096, 0).unwrap();
@@ -108,7 +108,7 @@ fn attaching_changing_and_refusing_are_events_of_a_lower_level() {
 }
 
 #[test]
-fn whatever_is_attached_is_detached_once() {
+fn every_attached_allocator_is_detached_once() {
     let given = || AllocatorChoice::Given {
         plugin: Plugin::built_in::<cma_buddy::Buddy>(),
         params: String::new(),

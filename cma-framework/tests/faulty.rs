@@ -1,6 +1,6 @@
-//! Whatever a plug-in does, the host lives, its books stay true, other regions and live chunks are
-//! untouched, and the error says what happened. The plug-in is a real library that breaks the
-//! contract in the way its parameters say.
+//! Plug-ins that break their contract. The host survives, its books stay correct, other regions and
+//! live chunks are untouched, and the error reports what happened. The plug-in is a real library
+//! whose parameters select the breach.
 
 mod common;
 
@@ -14,8 +14,7 @@ fn misbehaving() -> Plugin {
     Plugin::load(cma_testkit::built_library("cma_fixture_misbehaving")).unwrap()
 }
 
-/// A framework with a sound region and one that misbehaves as `params` say, after two calls that
-/// are sound.
+/// A framework with a sound region and one whose allocator misbehaves as `params` select.
 struct Scene {
     cma: Cma,
     sound: Region,
@@ -43,7 +42,7 @@ impl Scene {
         })
     }
 
-    /// The other region works as before, and a new allocator takes the bad one's live chunks over.
+    /// The other region works as before, and a new allocator adopts the live chunks.
     fn heals(&self, live: &[Chunk]) {
         self.sound.check().unwrap();
         assert_eq!((self.sound.status().users, self.neighbour.size()), (1, 8192));
@@ -64,12 +63,12 @@ impl Scene {
         };
         assert_eq!(allocator, "misbehaving");
         assert!(reason.contains(what), "{reason}");
-        assert!(matches!(self.alloc(), Err(Reason::OutOfService { .. })), "it is not asked again");
+        assert!(matches!(self.alloc(), Err(Reason::OutOfService { .. })), "it is not called again");
     }
 }
 
 #[test]
-fn a_place_that_may_not_be_handed_out_is_refused_and_its_allocator_is_taken_out_of_service() {
+fn a_faulty_placement_is_refused_and_ends_the_allocators_service() {
     for (place, what) in [
         ("outside", "outside the region"),
         ("unaligned", "not aligned"),
@@ -92,7 +91,7 @@ fn a_place_that_may_not_be_handed_out_is_refused_and_its_allocator_is_taken_out_
 }
 
 #[test]
-fn a_panic_while_allocating_costs_that_request_and_that_region_alone() {
+fn a_panic_while_allocating_affects_only_that_request_and_region() {
     let scene = Scene::new("panic=allocate,after=2");
     let mut live = vec![scene.alloc().unwrap(), scene.alloc().unwrap()];
     assert!(matches!(scene.alloc(), Err(Reason::OutOfService { .. })));
@@ -103,7 +102,7 @@ fn a_panic_while_allocating_costs_that_request_and_that_region_alone() {
 }
 
 #[test]
-fn a_panic_while_freeing_frees_the_chunk_all_the_same() {
+fn a_panic_while_freeing_still_frees_the_chunk() {
     let scene = Scene::new("panic=free,after=0");
     let (first, second) = (scene.alloc().unwrap(), scene.alloc().unwrap());
     drop(first);
@@ -112,7 +111,7 @@ fn a_panic_while_freeing_frees_the_chunk_all_the_same() {
 }
 
 #[test]
-fn an_allocator_that_refuses_its_own_chunk_is_not_trusted_and_the_chunk_is_free() {
+fn a_refused_free_ends_the_service_and_frees_the_chunk() {
     let scene = Scene::new("free=refuse,after=0");
     let (first, second) = (scene.alloc().unwrap(), scene.alloc().unwrap());
     drop(first);
@@ -121,7 +120,7 @@ fn an_allocator_that_refuses_its_own_chunk_is_not_trusted_and_the_chunk_is_free(
 }
 
 #[test]
-fn freeing_the_wrong_chunk_is_noticed_when_its_place_is_handed_out_again() {
+fn freeing_the_wrong_chunk_is_detected_at_the_next_overlapping_placement() {
     let scene = Scene::new("free=other,after=0");
     let mut live: Vec<Chunk> = (0..4).map(|_| scene.alloc().unwrap()).collect();
     drop(live.remove(2));
@@ -157,7 +156,7 @@ fn a_panic_while_initialising_or_a_refusal_leaves_the_region_without_an_allocato
 }
 
 #[test]
-fn a_panic_in_a_question_ends_the_allocator_not_the_host() {
+fn a_panic_in_a_query_ends_the_allocators_service() {
     for panic in ["check", "holes", "largest_request"] {
         let scene = Scene::new(&format!("panic={panic},after=0"));
         let chunk = scene.alloc().unwrap();
@@ -168,7 +167,7 @@ fn a_panic_in_a_question_ends_the_allocator_not_the_host() {
 }
 
 #[test]
-fn figures_and_refusals_are_the_books_and_ask_no_allocator() {
+fn figures_and_refusals_come_from_the_books_without_calling_the_allocator() {
     let scene = Scene::new("panic=largest_request,after=0");
     let whole = scene.cma.alloc_from("bad", MIB / 2, 0).unwrap();
     let hole = scene.cma.alloc_from("bad", MIB / 4, 0).unwrap();
@@ -182,7 +181,7 @@ fn figures_and_refusals_are_the_books_and_ask_no_allocator() {
 }
 
 #[test]
-fn a_panic_while_it_is_dropped_stays_inside() {
+fn a_panic_while_dropping_an_allocator_is_contained() {
     let scene = Scene::new("panic=drop,after=0");
     drop(scene.alloc().unwrap());
     scene.heals(&[]);
@@ -190,7 +189,7 @@ fn a_panic_while_it_is_dropped_stays_inside() {
 }
 
 #[test]
-fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
+fn a_failed_adoption_keeps_the_old_allocator_and_a_false_one_is_detected() {
     for params in ["panic=adopt,after=1", "panic=initialise", "init=refuse"] {
         let scene = Scene::new("");
         let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
@@ -208,8 +207,8 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
         drop(scene.alloc().unwrap());
         scene.heals(&live);
     }
-    // One that only says that it adopted is found out when it hands an adopted place out again, or
-    // when the books are compared.
+    // A false adoption is detected when the allocator proposes an adopted place, or when the books
+    // are compared with its report.
     for hands_out in [true, false] {
         let scene = Scene::new("");
         let live: Vec<Chunk> = (0..3).map(|_| scene.alloc().unwrap()).collect();
@@ -225,12 +224,12 @@ fn an_allocator_that_panics_or_lies_while_adopting_takes_nothing_over() {
     }
 }
 
-/// Refuses what fits, or says that more is free than is.
+/// Declines requests that fit, or reports a largest request that exceeds what is free.
 struct Liar(cma_best_fit::BestFit, &'static str);
 
 impl cma_api::Allocator for Liar {
     const INFO: cma_api::AllocatorInfo =
-        cma_api::AllocatorInfo { name: "liar", version: "1", description: "says what is not so" };
+        cma_api::AllocatorInfo { name: "liar", version: "1", description: "makes false reports" };
     fn new(region: cma_api::PageRange, params: &str) -> Result<Self, cma_api::InitError> {
         if params.contains("line") {
             return Err(cma_api::InitError::new("one\n\u{1b}[31mtwo"));
@@ -267,7 +266,7 @@ fn lying(params: &str) -> (Cma, Region) {
 }
 
 #[test]
-fn a_refusal_of_what_fits_is_told_from_want_of_room() {
+fn a_declined_request_that_fits_has_a_reason_of_its_own() {
     let (cma, _) = lying("");
     let why = |size, alignment| cma.alloc_from("r", size, alignment).unwrap_err().to_string();
     assert!(why(4096, 0).contains("declined by liar; a free range of 1M exists"));
@@ -275,9 +274,9 @@ fn a_refusal_of_what_fits_is_told_from_want_of_room() {
 }
 
 #[test]
-fn an_allocator_that_says_more_is_free_than_is_goes_out_of_service() {
+fn an_excessive_largest_request_ends_the_service() {
     let (cma, r) = lying("huge");
-    assert_eq!(cma.info_about("r").unwrap().free_bytes, MIB, "which asks no allocator");
+    assert_eq!(cma.info_about("r").unwrap().free_bytes, MIB, "from the books");
     assert_eq!(
         r.status().allocator,
         AllocatorState::Waiting { wanted: Some("liar".to_string()), failure: None }
@@ -290,7 +289,7 @@ fn an_allocator_that_says_more_is_free_than_is_goes_out_of_service() {
 }
 
 #[test]
-fn a_plug_ins_text_reaches_nobody_with_line_breaks_or_escape_codes() {
+fn line_breaks_and_escape_codes_are_removed_from_a_plug_ins_text() {
     let (cma, _) = lying("line");
     let error = cma.alloc_from("r", 4096, 0).unwrap_err().to_string();
     assert!(!error.contains(['\n', '\u{1b}']) && error.contains("two"), "{error:?}");

@@ -1,5 +1,5 @@
-//! A region whose allocator doesn't return: its callers get an error, nothing is lost, and
-//! everybody else goes on.
+//! A region whose allocator doesn't return: its callers get an error, nothing is lost, and other
+//! regions serve as before.
 
 mod common;
 
@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// Where a call of an allocator waits, while the gate is shut.
+/// Blocks calls of an allocator while it is shut.
 #[derive(Default)]
-struct Gate {
+struct CallGate {
     state: Mutex<(bool, usize)>,
     changed: Condvar,
 }
 
-static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Mutex::default);
+static GATES: LazyLock<Mutex<HashMap<String, Arc<CallGate>>>> = LazyLock::new(Mutex::default);
 
-impl Gate {
-    fn new() -> (String, Arc<Gate>) {
+impl CallGate {
+    fn new() -> (String, Arc<CallGate>) {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
         let gate = Arc::default();
@@ -36,7 +36,7 @@ impl Gate {
         (name, gate)
     }
 
-    fn named(name: &str) -> Arc<Gate> {
+    fn named(name: &str) -> Arc<CallGate> {
         GATES.lock().unwrap().get(name).cloned().unwrap_or_default()
     }
 
@@ -45,7 +45,7 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// An allocator passes, or waits.
+    /// Called by the allocator. Returns when the gate is open.
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
         state.1 += 1;
@@ -54,20 +54,20 @@ impl Gate {
         self.state.lock().unwrap().1 -= 1;
     }
 
-    /// Waits until a call waits here.
+    /// Waits until a call is blocked.
     fn wait_for_a_call(&self) {
         drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 == 0).unwrap());
     }
 }
 
 /// Best fit, with a gate before `allocate`.
-struct Gated(cma_best_fit::BestFit, Arc<Gate>);
+struct Gated(cma_best_fit::BestFit, Arc<CallGate>);
 
 impl Allocator for Gated {
     const INFO: AllocatorInfo =
         AllocatorInfo { name: "gated", version: "1", description: "waits before it allocates" };
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
-        Ok(Gated(cma_best_fit::BestFit::new(region, "")?, Gate::named(params)))
+        Ok(Gated(cma_best_fit::BestFit::new(region, "")?, CallGate::named(params)))
     }
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
         self.1.pass();
@@ -95,7 +95,7 @@ impl Allocator for Gated {
 struct Scene {
     cma: Cma,
     region: Region,
-    gate: Arc<Gate>,
+    gate: Arc<CallGate>,
     guards: Vec<Chunk>,
     address: DmaAddr,
     request: JoinHandle<Result<Chunk, AllocError>>,
@@ -105,7 +105,7 @@ impl Scene {
     fn new() -> Scene {
         let cma = Cma::new();
         cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
-        let (params, gate) = Gate::new();
+        let (params, gate) = CallGate::new();
         let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
         let region = region(&cma, "stuck", BASE, MIB, choice);
         common::region(&cma, "sound", BASE + MIB, MIB, AllocatorChoice::Default);
@@ -119,8 +119,8 @@ impl Scene {
         Scene { cma, region, gate, guards, address, request }
     }
 
-    /// The allocator returns, and everything is as if it had never been away.
-    fn goes_on(self, live: u32) {
+    /// Lets the allocator return. The region serves as before.
+    fn resume(self, live: u32) {
         self.gate.set(false);
         let chunk = self.request.join().unwrap().unwrap();
         assert_eq!(self.region.users().unwrap(), live + 1);
@@ -149,29 +149,29 @@ fn a_request_to_a_stuck_region_is_refused_and_another_region_of_the_list_serves(
     assert!(matches!(reasons[..], [Reason::Stuck(_), Reason::TooSmall { .. }]), "{error}");
     assert_eq!(scene.cma.info("camera", None).unwrap().free_bytes, MIB - 4096);
     let (cma, region) = (scene.cma.clone(), scene.region.clone());
-    scene.goes_on(5);
-    // What was refused meanwhile is in the books now.
+    scene.resume(5);
+    // The books have the refusals of the stuck region now.
     assert_eq!(cma.failures(&region).unwrap().len(), 3);
     assert_eq!(region.statistics().unwrap().alloc_pages_fail, 1 + 1 + 512);
 }
 
 #[test]
-fn what_is_freed_in_a_stuck_region_is_freed_when_it_goes_on() {
+fn frees_in_a_stuck_region_are_carried_out_when_it_resumes() {
     let mut scene = Scene::new();
     let kept = scene.guards.pop().unwrap();
     scene.guards.clear();
     scene.cma.free(scene.address).unwrap();
     assert_eq!(scene.cma.free(scene.address).unwrap_err().errno(), Errno::ENOENT, "freed twice");
-    // A guard becomes an address, and that is freed, all while nobody can look at the books.
+    // A guard becomes an address, and that is freed, all while the books are locked.
     let address = kept.into_addr();
     scene.cma.free(address).unwrap();
     let cma = scene.cma.clone();
-    scene.goes_on(0);
+    scene.resume(0);
     assert_eq!(cma.region("stuck").unwrap().free().unwrap().bytes(), MIB);
 }
 
 #[test]
-fn attributes_of_a_stuck_region_answer_and_those_of_others_are_as_ever() {
+fn attributes_of_a_stuck_region_return_an_error_and_those_of_others_still_work() {
     let scene = Scene::new();
     let attributes = scene.cma.attributes();
     let problem = attributes.read("regions/stuck/problem").unwrap();
@@ -187,11 +187,11 @@ fn attributes_of_a_stuck_region_answer_and_those_of_others_are_as_ever() {
     attributes.read("allocators").unwrap();
     attributes.write("map", b"*=sound").unwrap();
     assert_eq!(scene.region.status().stuck.unwrap().allocator, "gated");
-    scene.goes_on(5);
+    scene.resume(5);
 }
 
 #[test]
-fn a_stuck_region_is_neither_changed_nor_ended_and_holds_up_no_change_of_others() {
+fn a_stuck_region_is_neither_changed_nor_unregistered_and_blocks_no_other_change() {
     let scene = Scene::new();
     let error =
         scene.cma.set_region_allocator(&scene.region, AllocatorChoice::Default).unwrap_err();
@@ -205,15 +205,15 @@ fn a_stuck_region_is_neither_changed_nor_ended_and_holds_up_no_change_of_others(
     drop(scene.cma.alloc_from("other", 4096, 0).unwrap());
     scene.cma.region_unregister(&other).unwrap();
     assert!(scene.region.is_registered());
-    scene.goes_on(5);
+    scene.resume(5);
 }
 
-/// Best fit under one name, whose build 1 has a gate before it starts.
+/// Best fit in two builds of one name. The first has a gate before it starts.
 struct First(cma_best_fit::BestFit);
 struct Second(cma_best_fit::BestFit);
 
 common::delegate!(First, "build", |this| this.0, |region, params| {
-    Gate::named(params).pass();
+    CallGate::named(params).pass();
     Ok(First(cma_best_fit::BestFit::new(region, "")?))
 });
 common::delegate!(Second, "build", |this| this.0, |region, _| Ok(Second(
@@ -221,9 +221,9 @@ common::delegate!(Second, "build", |this| this.0, |region, _| Ok(Second(
 )));
 
 #[test]
-fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
+fn no_region_gets_a_build_that_was_replaced_during_its_registration() {
     let cma = Cma::new();
-    let (params, gate) = Gate::new();
+    let (params, gate) = CallGate::new();
     let choice = AllocatorChoice::Named { name: "build".to_string(), params };
     let waits = region(&cma, "waits", BASE, MIB, choice);
     let default = region(&cma, "default", BASE + MIB, MIB, AllocatorChoice::Default);
@@ -232,7 +232,7 @@ fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
     let registered =
         thread::spawn(move || registering.allocator_register(Plugin::built_in::<First>()));
     gate.wait_for_a_call();
-    // It is published, and the first region hasn't got it yet.
+    // The build is registered; the first region doesn't have it yet.
     let replacement = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
     let [(kept, ChangeError::Stuck(_))] = &replacement.kept[..] else {
         panic!("{:?}", replacement.kept)
@@ -241,7 +241,7 @@ fn no_region_gets_a_build_that_was_replaced_while_it_was_being_registered() {
     gate.set(false);
     registered.join().unwrap().unwrap();
     assert_eq!(default.allocator(), AllocatorState::Attached(Some("build".to_string())));
-    // All that is left to take over is what was said to keep the old build.
+    // Only the region that was reported to keep the old build is left.
     let again = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
     assert_eq!(again.taken_over, [waits]);
 }

@@ -1,5 +1,5 @@
-//! The host's subscriber is foreign code: whether it blocks or panics, at whichever event, the
-//! books are true, no chunk is lost, and no region waits for it.
+//! The host's subscriber is foreign code. Whether it blocks or panics, at any event, the books are
+//! correct, no chunk is lost, and no region waits for it.
 
 mod common;
 
@@ -15,7 +15,7 @@ use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Does something at every event, whose name it is told.
+/// Calls a function with the name of each event.
 struct Each<F>(F);
 
 impl<F: Fn(&'static str) + 'static> Subscriber for Each<F> {
@@ -23,7 +23,7 @@ impl<F: Fn(&'static str) + 'static> Subscriber for Each<F> {
         true
     }
     fn event(&self, event: &Event<'_>) {
-        // What is formatted, is formatted in the subscriber.
+        // Formats the fields, as subscribers do.
         event.record(&mut |_: &Field, value: &dyn Debug| drop(format!("{value:?}")));
         self.0(event.metadata().name());
     }
@@ -38,7 +38,7 @@ impl<F: Fn(&'static str) + 'static> Subscriber for Each<F> {
 
 type Work = fn(&Cma);
 
-/// Does everything that is told of: attaching late, refusing, changing, faults, freeing.
+/// Causes every event: attaching late, refusing, changing, faults, freeing.
 fn use_everything() {
     let cma = Cma::new();
     let late = region(&cma, "late", BASE, MIB, AllocatorChoice::Default);
@@ -65,7 +65,7 @@ fn use_everything() {
     cma.attributes().write("map", b"=").unwrap_err();
     assert!(!cma.attributes().read("map").unwrap().is_empty());
 
-    // Live chunks keep their allocator, whatever becomes of it.
+    // An allocator is taken out of service under a live chunk.
     let bad = region(&cma, "bad", BASE + 4 * MIB, MIB, common::scripted("0+1 -1+1"));
     let live = cma.alloc_from("bad", 4096, 0).unwrap();
     cma.alloc_from("bad", 4096, 0).unwrap_err();
@@ -78,16 +78,16 @@ fn use_everything() {
 }
 
 #[test]
-fn a_subscriber_that_panics_changes_nothing_at_whichever_event() {
-    let told = Arc::new(AtomicUsize::new(0));
-    let all = told.clone();
+fn a_panicking_subscriber_changes_nothing_at_any_event() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let all = count.clone();
     tracing::subscriber::with_default(
         Each(move |_| {
             all.fetch_add(1, Ordering::Relaxed);
         }),
         use_everything,
     );
-    let all = told.load(Ordering::Relaxed);
+    let all = count.load(Ordering::Relaxed);
     assert!(all > 20, "only {all} events");
     for panics_at in (0..all).chain([usize::MAX]) {
         let (count, reached) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
@@ -96,16 +96,16 @@ fn a_subscriber_that_panics_changes_nothing_at_whichever_event() {
             let number = count.fetch_add(1, Ordering::Relaxed);
             if number == panics_at || panics_at == usize::MAX {
                 seen.store(true, Ordering::Relaxed);
-                panic!("the subscriber panics at event {number}, as the test wants it");
+                panic!("the subscriber panics at event {number}, as the test requires");
             }
         });
         tracing::subscriber::with_default(subscriber, use_everything);
-        assert!(reached.load(Ordering::Relaxed), "event {panics_at} came only once");
+        assert!(reached.load(Ordering::Relaxed), "event {panics_at} did not occur again");
     }
 }
 
 #[test]
-fn a_guard_that_is_dropped_in_a_panic_is_freed_although_the_subscriber_panics_too() {
+fn a_guard_dropped_during_a_panic_is_freed_although_the_subscriber_panics() {
     let cma = common::with_regions(&["r"], "*=r");
     let dropped = cma.clone();
     let panicked = thread::spawn(move || {
@@ -119,7 +119,7 @@ fn a_guard_that_is_dropped_in_a_panic_is_freed_although_the_subscriber_panics_to
 }
 
 #[test]
-fn no_region_and_no_change_waits_for_a_subscriber_that_blocks() {
+fn no_region_and_no_change_waits_for_a_blocked_subscriber() {
     let cma = common::with_regions(&["r"], "*=r");
     cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
     let r = cma.region("r").unwrap();
@@ -145,25 +145,25 @@ fn no_region_and_no_change_waits_for_a_subscriber_that_blocks() {
     ];
     for (name, work) in works {
         let (blocks, blocked) = channel::<()>();
-        let (go, gone) = channel::<()>();
-        let (gone, working) = (Mutex::new(gone), cma.clone());
+        let (resume, resumed) = channel::<()>();
+        let (resumed, working) = (Mutex::new(resumed), cma.clone());
         let blocking = thread::spawn(move || {
             let once = AtomicBool::new(false);
-            let subscriber = Each(move |told| {
-                if told == name && !once.swap(true, Ordering::Relaxed) {
+            let subscriber = Each(move |event| {
+                if event == name && !once.swap(true, Ordering::Relaxed) {
                     blocks.send(()).unwrap();
-                    gone.lock().unwrap().recv().unwrap();
+                    resumed.lock().unwrap().recv().unwrap();
                 }
             });
             tracing::subscriber::with_default(subscriber, || work(&working));
         });
         blocked.recv().unwrap();
-        // The subscriber is in the middle of that event.
+        // The subscriber is blocked in that event.
         assert_eq!(r.stuck(), None, "{name}");
         drop(cma.alloc("camera", None, 4096, 0).unwrap());
         r.check().unwrap();
         cma.set_map(Map::parse("*=r").unwrap());
-        go.send(()).unwrap();
+        resume.send(()).unwrap();
         blocking.join().unwrap();
     }
 }
