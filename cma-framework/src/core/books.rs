@@ -168,7 +168,7 @@ impl Books {
 
     /// The size of the largest hole.
     pub(crate) fn largest_hole(&self) -> Pages {
-        self.chunks.holes().map(|hole| hole.pages()).max().unwrap_or(Pages::ZERO)
+        self.chunks.holes().map(PageRange::pages).max().unwrap_or(Pages::ZERO)
     }
 
     /// What was served and refused since the region was registered.

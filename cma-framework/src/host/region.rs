@@ -8,8 +8,8 @@
 //! - The *allocator* is a plug-in that proposes places. A region asks for one by its *choice*
 //!   ([`AllocatorChoice`]) and may have to wait until it is registered. [`Attached`] is what the
 //!   region has: nothing, a [`Service`], or one that is out of service.
-//! - A *guard* ([`Chunk`]) is a live chunk in its owner's hands. A chunk without a guard is known by
-//!   its address.
+//! - A *guard* ([`Chunk`]) is a live chunk in its owner's hands. A chunk without a guard is known
+//!   by its address.
 //! - A region is *stuck* while its allocator doesn't return from a call. What can't wait until then
 //!   is *deferred* ([`Deferred`]).
 //! - Memory is *set aside* (`aside`) while a process still holds it that was given it before.
@@ -29,8 +29,8 @@
 //! never meet.
 //!
 //! [`Shown`] is an immutable snapshot of what is known without the books: whether the region is
-//! registered, its allocator, its memory. It is replaced under `state` and read without a lock, also
-//! while the region is stuck.
+//! registered, its allocator, its memory. It is replaced under `state` and read without a lock,
+//! also while the region is stuck.
 //!
 //! # Allocators that break their contract
 //!
@@ -57,8 +57,8 @@
 //! 4. A free is never refused and never lost. The chunk stays booked until a deferred free is
 //!    carried out.
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
-//! 6. `live_limit` is 0 while something is deferred. The fast path of a request compares it with the
-//!    number of live chunks anyway, so it has no further branch for 5.
+//! 6. `live_limit` is 0 while something is deferred. The fast path of a request compares it with
+//!    the number of live chunks anyway, so it has no further branch for 5.
 //! 7. A region that was unregistered is never registered again. Handles to it stay valid.
 //!
 //! # Left out

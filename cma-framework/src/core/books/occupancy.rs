@@ -131,8 +131,7 @@ static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     rows
 };
 
-/// Bit p, counted from the lowest of the first byte, is set if and only if a chunk covers page p of
-/// the region.
+/// Bit p, counted from the lowest of the first byte, is set if and only if a chunk covers page p.
 #[derive(Debug)]
 pub(super) struct Bits(Vec<u8>);
 
