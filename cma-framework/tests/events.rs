@@ -1,5 +1,5 @@
-//! `tracing` events of requests, named after mainline's tracepoints, with the fields that are needed
-//! to follow a chunk.
+//! `tracing` events of requests, named after mainline's tracepoints. Their fields are enough to
+//! follow a chunk.
 
 mod common;
 

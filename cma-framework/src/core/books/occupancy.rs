@@ -114,8 +114,8 @@ const WINDOW: usize = 5 * WORD;
 /// The most pages that lie within a window, wherever in its first byte they start: over 1 MiB.
 const MIDDLE: usize = 8 * WINDOW - 7;
 
-/// Row r has a window of one bits, r more of them, and zeros. The bytes from n before the end of the
-/// ones on begin with 8n + r one bits.
+/// Row r has a window of one bits, r more of them, and zeros. What starts n bytes before the end of
+/// the window begins with 8n + r one bits.
 static ONES: [[u8; 2 * WINDOW + 1]; 8] = {
     let mut rows = [[0; 2 * WINDOW + 1]; 8];
     let mut row = 0;
@@ -234,7 +234,7 @@ impl Bits {
         }
     }
 
-    /// The words that have more than [`MIDDLE`] pages; their bits in the first and in the last word.
+    /// The words of more than [`MIDDLE`] pages; their bits in the first and in the last word.
     fn far(&mut self, first: usize, pages: usize) -> (&mut [[u8; WORD]], u64, u64) {
         let end = first % 8 + pages;
         let count = end.div_ceil(64);

@@ -4,9 +4,7 @@ use super::Cma;
 use crate::core::books::{Failure, Owner};
 use crate::core::memory::Memory;
 use crate::core::reserve::Reserved;
-use crate::host::region::{
-    AllocatorChoice, AllocatorState, ChangeError, Recheck, Region,
-};
+use crate::host::region::{AllocatorChoice, AllocatorState, ChangeError, Recheck, Region};
 use crate::vocabulary::errors::{InvalidRegion, Reason, RegisterError, Stuck, UnregisterError};
 use crate::vocabulary::is_region_name;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};

@@ -3,8 +3,8 @@
 
 use super::Cma;
 use super::alloc::{region_list, type_of};
-use crate::host::events;
 use crate::core::books::{Holder, Process};
+use crate::host::events;
 use crate::host::region::{Chunk, Region};
 use crate::host::snapshot::Route;
 use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
