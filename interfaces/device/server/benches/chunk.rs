@@ -1,8 +1,8 @@
-//! What one chunk costs another process: asked for, mapped, touched and given back, beside what the
-//! kernel takes for the memory alone.
+//! The cost of one chunk for another process (allocate, map, touch, free), compared with the
+//! kernel's cost for the memory alone.
 //!
-//! `cargo bench -p cma-device-server`. The contestants take turns; the figure is the median of the
-//! rounds.
+//! `cargo bench -p cma-device-server`. The contestants alternate in rounds; the result is the
+//! median of the rounds.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -23,16 +23,17 @@ use std::time::Instant;
 
 const SIZE: u64 = 1 << 20;
 const ROUNDS: usize = 15;
-const TIMES: u32 = 1000;
+/// Repetitions in each round.
+const REPETITIONS: u32 = 1000;
 
 /// Maps a whole file, touches its first byte and unmaps it.
 fn touch(file: &OwnedFd) {
     let (protection, len) = (ProtFlags::READ | ProtFlags::WRITE, SIZE as usize);
     // SAFETY: the kernel chooses the address.
     let mapped = unsafe { mmap(null_mut(), len, protection, MapFlags::SHARED, file, 0) }.unwrap();
-    // SAFETY: it is mapped, and nobody else's.
+    // SAFETY: the address is mapped, and nothing else uses it.
     unsafe { mapped.cast::<u8>().write_volatile(1) };
-    // SAFETY: nobody uses it any more.
+    // SAFETY: nothing uses the mapping any more.
     unsafe { munmap(mapped, len) }.unwrap();
 }
 
@@ -55,15 +56,16 @@ struct HeapAllocation {
 fn dma_heap(heap: &OwnedFd) {
     const ALLOC: libc::c_ulong = 0xc018_4800;
     let fd_flags = (OFlags::RDWR | OFlags::CLOEXEC).bits();
-    let mut asked = HeapAllocation { len: SIZE, fd: 0, fd_flags, heap_flags: 0 };
+    let mut allocation = HeapAllocation { len: SIZE, fd: 0, fd_flags, heap_flags: 0 };
     // SAFETY: the kernel reads and writes one structure of that type.
-    let answer = unsafe { libc::ioctl(heap.as_raw_fd(), ALLOC, &raw mut asked) };
-    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the kernel has just opened it for this process.
-    touch(&unsafe { OwnedFd::from_raw_fd(asked.fd as i32) });
+    let status = unsafe { libc::ioctl(heap.as_raw_fd(), ALLOC, &raw mut allocation) };
+    assert_eq!(status, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the kernel has just opened the descriptor for this process.
+    touch(&unsafe { OwnedFd::from_raw_fd(allocation.fd as i32) });
 }
 
-/// A line to a thread that says what it is told: what a question costs whoever answers it.
+/// A connection to a thread that sends every message back: the cost of a round trip without a
+/// server.
 fn echo() -> OwnedFd {
     let (here, there) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
@@ -98,7 +100,7 @@ fn main() {
             }),
         ),
         (
-            "the server: a question and its answer, on an open line",
+            "the server: a request and its answer, on an open connection",
             Box::new(|| {
                 line.ask(1, &cma_device_protocol::Request::List { after: 0 });
                 line.hear().unwrap();
@@ -128,8 +130,8 @@ fn main() {
     for _ in 0..ROUNDS {
         for ((_, work), rounds) in contestants.iter().zip(&mut rounds) {
             let begun = Instant::now();
-            (0..TIMES).for_each(|_| work());
-            rounds.push(begun.elapsed() / TIMES);
+            (0..REPETITIONS).for_each(|_| work());
+            rounds.push(begun.elapsed() / REPETITIONS);
         }
     }
     say("a chunk of 1 MiB, its first page touched; microseconds, median (best, worst round)");

@@ -1,8 +1,8 @@
-//! The server's place in the file system: taken without a window, cleared when its owner was
-//! killed, given up when it ends.
+//! The server's socket in the file system: created without a race, replaced when its server was
+//! killed, removed when the server ends.
 
 use crate::log;
-use crate::sys;
+use crate::socket_options;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FlockOperation, Mode, OFlags, Stat, chmod, fchmod, flock, open, stat, unlink};
 use rustix::io::Errno;
@@ -13,50 +13,50 @@ use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
 
-/// Where a server is to be found, and which users the file system lets through to it.
+/// The path of a server's socket, and its permissions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     path: PathBuf,
     mode: u32,
 }
 
-/// Why a server could not take its address.
+/// Why a server can't listen at its address.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Somebody listens there.
+    /// Another server listens there.
     #[error("a server is listening at {} already", path.display())]
     Live {
         /// The path.
         path: PathBuf,
     },
-    /// Something else is there.
-    #[error("{} is no socket; the server leaves it alone", path.display())]
+    /// A file that is no socket is there.
+    #[error("{} exists and is no socket; remove it or choose another path", path.display())]
     Occupied {
         /// The path.
         path: PathBuf,
     },
-    /// The system says no.
+    /// A system call failed.
     #[error("{}: {source}", path.display())]
     System {
         /// The path.
         path: PathBuf,
-        /// What it says.
+        /// Its error.
         source: std::io::Error,
     },
 }
 
 impl Address {
-    /// The mode that a socket has unless it is given another.
+    /// The default mode of the socket.
     pub const MODE: u32 = 0o666;
 
-    /// At that path, for every user: who may have what is for the [`Rules`](crate::Rules) to say,
-    /// which know users and groups, and the kernel doesn't let a client lie about them.
+    /// An address at that path, open to every user. The [`Rules`](crate::Rules) decide what each
+    /// user may have; the kernel reports the user, so a client can't forge it.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Address { path: path.as_ref().to_path_buf(), mode: Self::MODE }
     }
 
-    /// With these permissions. To connect takes the one to write.
+    /// The same path with these permissions. A client needs write permission to connect.
     #[must_use]
     pub fn mode(self, mode: u32) -> Self {
         Address { mode, ..self }
@@ -67,7 +67,7 @@ impl Address {
         &self.path
     }
 
-    /// Listens here.
+    /// Starts listening.
     pub(crate) fn listen(&self) -> Result<Listener, BindError> {
         let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
         let system = |errno: Errno| BindError::System { path: path.clone(), source: errno.into() };
@@ -75,31 +75,31 @@ impl Address {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
-        sys::refuse_descriptors(socket.as_fd());
-        // The file will have the permissions that the socket has: nobody comes in before they are
-        // as they should be.
+        socket_options::refuse_descriptors(socket.as_fd());
+        // `bind` copies the socket's permissions to the file: no client can connect before they are
+        // set.
         fchmod(&socket, Mode::empty()).map_err(system)?;
-        let _turn = self.turn();
+        let _lock = self.lock_folder();
         match bind(&socket, &address) {
             Err(Errno::ADDRINUSE) => {
-                self.clear(&path, &address)?;
+                self.remove_stale(&path, &address)?;
                 bind(&socket, &address)
             }
             bound => bound,
         }
         .map_err(system)?;
-        let place = stat(&path).map_err(system)?;
+        let file = stat(&path).map_err(system)?;
         let listener =
-            Listener { place, socket, address: Address { path: path.clone(), mode: self.mode } };
+            Listener { file, socket, address: Address { path: path.clone(), mode: self.mode } };
         listen(&listener.socket, BACKLOG).map_err(system)?;
         chmod(&path, Mode::from_raw_mode(self.mode)).map_err(system)?;
         Ok(listener)
     }
 
-    /// Two servers that start at the same moment must not each take the other's socket for one that
-    /// was left behind: the folder is locked meanwhile. Anybody who may read it can do that, so
-    /// nobody waits for long.
-    fn turn(&self) -> Option<OwnedFd> {
+    /// Locks the folder, so that of two servers that start at the same moment neither takes the
+    /// other's new socket for a stale one. Every user who may read the folder can lock it, so this
+    /// gives up after a second and returns `None`.
+    fn lock_folder(&self) -> Option<OwnedFd> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = open(folder.unwrap_or(Path::new(".")), flags, Mode::empty()).ok()?;
@@ -113,15 +113,15 @@ impl Address {
         locked.then_some(folder)
     }
 
-    /// Takes away what a server left that was killed.
-    fn clear(&self, path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
+    /// Removes the socket of a server that was killed.
+    fn remove_stale(&self, path: &Path, address: &SocketAddrUnix) -> Result<(), BindError> {
         let system =
             |errno: Errno| BindError::System { path: path.to_path_buf(), source: errno.into() };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let probe =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(system)?;
         match connect(&probe, address) {
-            // Nobody listens. A file that is no socket says the same.
+            // No server listens, or the file is no socket: the error is the same.
             Err(Errno::CONNREFUSED) if is_socket(path) => {
                 log::emit(
                     || tracing::info!(path = %path.display(), "socket of a killed server removed"),
@@ -130,7 +130,7 @@ impl Address {
             }
             Err(Errno::CONNREFUSED) => Err(BindError::Occupied { path: path.to_path_buf() }),
             Err(Errno::NOENT) => Ok(()),
-            // A full queue, or a socket of another type: somebody listens.
+            // Also with a full backlog, or a socket of another type, a server listens.
             Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => {
                 Err(BindError::Live { path: path.to_path_buf() })
             }
@@ -139,7 +139,7 @@ impl Address {
     }
 }
 
-/// How many connections may wait to be accepted.
+/// The number of connections that can wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 fn is_socket(path: &Path) -> bool {
@@ -147,23 +147,23 @@ fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
-/// A socket that listens, and its file, which goes with it.
+/// A listening socket, and its file, which is removed with it.
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     address: Address,
-    place: Stat,
+    file: Stat,
 }
 
 impl Listener {
-    /// Takes the file away, unless another one has come to stand in its place. No server that
-    /// starts puts one there meanwhile, and as long as the socket is open, no other file has its
+    /// Removes the file, unless another file is at its path now. The lock keeps a starting server
+    /// from replacing it meanwhile, and as long as the socket is open, no other file has its inode
     /// number.
     fn remove(&self) {
-        let _turn = self.address.turn();
-        let ours =
-            |there: &Stat| (there.st_dev, there.st_ino) == (self.place.st_dev, self.place.st_ino);
-        if stat(self.address.path()).as_ref().is_ok_and(ours) {
+        let _lock = self.address.lock_folder();
+        let is_ours =
+            |found: &Stat| (found.st_dev, found.st_ino) == (self.file.st_dev, self.file.st_ino);
+        if stat(self.address.path()).as_ref().is_ok_and(is_ours) {
             let _ = unlink(self.address.path());
         }
     }
@@ -175,13 +175,13 @@ impl Drop for Listener {
     }
 }
 
-/// The file of a server's socket, for who has to end the process while the server can't.
+/// The file of a server's socket, for a host that ends the process without ending the server.
 #[derive(Clone, Debug)]
 pub struct SocketFile(pub(crate) Weak<Listener>);
 
 impl SocketFile {
-    /// Takes it away, if its server hasn't done that. The file of another server that has come to
-    /// stand in its place stays.
+    /// Removes the file, if its server hasn't done that. A later server's file at the same path
+    /// stays.
     pub fn remove(&self) {
         if let Some(listener) = self.0.upgrade() {
             listener.remove();

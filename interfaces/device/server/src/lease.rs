@@ -1,67 +1,66 @@
-//! A chunk in a client's hands.
+//! A chunk that a client owns.
 
 use crate::accounts::Charge;
-use crate::refusal::Refusal;
+use crate::error_reply::ErrorReply;
 use cma_device_protocol::{Chunk as Answered, Extent, MAX_DESCRIPTORS};
 use cma_framework::memory::NotMapped;
 use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
 use rustix::fd::OwnedFd;
 
-/// A chunk that a client has, and what it is charged for it.
+/// A chunk of a client, and the charge for it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    // Goes before the charge, which is for it.
-    held: Held,
-    /// What mappings of it have to be multiples of, in bytes.
+    // Dropped first: the charge ends when the chunk is free.
+    chunk: LeasedChunk,
+    /// The unit of its mappings in bytes.
     granule: u64,
     charge: Charge,
 }
 
 #[derive(Debug)]
-enum Held {
-    Memory(SharedChunk),
-    /// A region that has no memory.
-    Addresses(Chunk),
+enum LeasedChunk {
+    WithMemory(SharedChunk),
+    /// Of a region without memory.
+    AddressesOnly(Chunk),
 }
 
 impl Lease {
-    /// Makes a chunk memory for others, if its region has any.
+    /// Makes a chunk's memory available to other processes, if its region has any.
     ///
     /// # Errors
     ///
-    /// That the chunk is larger than what its user may have. Within, the chunk, when its memory
-    /// can't be had at any place of its region.
-    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Result<Self, NotMapped>, Refusal> {
-        let held = match chunk.share() {
-            Ok(shared) => Held::Memory(shared),
+    /// The outer error: the chunk exceeds the user's limits. The inner error: no place of its
+    /// region has usable memory for it; it contains the chunk.
+    pub(crate) fn new(chunk: Chunk, charge: Charge) -> Result<Result<Self, NotMapped>, ErrorReply> {
+        let leased = match chunk.share() {
+            Ok(shared) => LeasedChunk::WithMemory(shared),
             Err(NotMapped { chunk, error: MemoryError::Simulated { .. } }) => {
-                Held::Addresses(chunk)
+                LeasedChunk::AddressesOnly(chunk)
             }
-            Err(refused) => return Ok(Err(refused)),
+            Err(not_shared) => return Ok(Err(not_shared)),
         };
-        let mut lease = Lease { held, granule: 0, charge };
-        // It may have moved to another region.
+        let mut lease = Lease { chunk: leased, granule: 0, charge };
+        // `share` may have moved it to another region.
         let chunk = lease.chunk();
         let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
-        lease.charge.placed(chunk.start().get(), chunk.size())?;
+        lease.charge.set_placed(chunk.start().get(), chunk.size())?;
         lease.granule = granule;
         Ok(Ok(lease))
     }
 
-    /// Where the chunk is. It may have moved when it became memory.
+    /// The chunk's start, which [`new`](Self::new) may have changed.
     pub(crate) fn start(&self) -> DmaAddr {
         self.chunk().start()
     }
 
-    /// The chunk.
     pub(crate) fn chunk(&self) -> &Chunk {
-        match &self.held {
-            Held::Memory(shared) => shared.chunk(),
-            Held::Addresses(chunk) => chunk,
+        match &self.chunk {
+            LeasedChunk::WithMemory(shared) => shared.chunk(),
+            LeasedChunk::AddressesOnly(chunk) => chunk,
         }
     }
 
-    /// What a client is told of it, without its memory.
+    /// The answer that describes the chunk, without its memory.
     pub(crate) fn answer(&self) -> Answered {
         let (start, size) = (self.chunk().start().get(), self.chunk().size());
         Answered {
@@ -74,14 +73,15 @@ impl Lease {
         }
     }
 
-    /// What a client is told of it, and the files of its memory from piece number `first` on, as
-    /// many as go with one message. No other piece is opened. The client has to keep the lease.
+    /// The answer that describes the chunk, and the files of its memory from piece number `first`
+    /// on, as many as one message can carry. Only these pieces are opened. Once the answer is sent,
+    /// the lease has to live until [`reclaim`](Self::reclaim) succeeds.
     pub(crate) fn answer_with_memory(
         &self,
         first: u64,
-    ) -> Result<(Answered, Vec<OwnedFd>), Refusal> {
+    ) -> Result<(Answered, Vec<OwnedFd>), ErrorReply> {
         let mut answer = Answered { first, ..self.answer() };
-        let Held::Memory(shared) = &self.held else { return Ok((answer, Vec::new())) };
+        let LeasedChunk::WithMemory(shared) = &self.chunk else { return Ok((answer, Vec::new())) };
         let pieces = shared.pieces()?;
         answer.pieces = pieces.len() as u64;
         let mut files = Vec::with_capacity(MAX_DESCRIPTORS.min(pieces.len()));
@@ -103,21 +103,27 @@ impl Lease {
         Ok((answer, files))
     }
 
-    /// Frees the chunk, if nobody holds its memory.
+    /// Frees the chunk, unless a process holds its memory.
+    ///
+    /// # Errors
+    ///
+    /// The lease, when a process has a descriptor or a mapping.
     pub(crate) fn reclaim(self) -> Result<(), Lease> {
-        let Lease { held, granule, charge } = self;
-        match held {
-            Held::Addresses(chunk) => drop(chunk),
-            Held::Memory(shared) => match shared.reclaim() {
+        let Lease { chunk, granule, charge } = self;
+        match chunk {
+            LeasedChunk::AddressesOnly(chunk) => drop(chunk),
+            LeasedChunk::WithMemory(shared) => match shared.reclaim() {
                 Ok(chunk) => drop(chunk),
-                Err(shared) => return Err(Lease { held: Held::Memory(shared), granule, charge }),
+                Err(shared) => {
+                    return Err(Lease { chunk: LeasedChunk::WithMemory(shared), granule, charge });
+                }
             },
         }
         Ok(())
     }
 
-    /// Its connection is gone, its memory isn't.
-    pub(crate) fn leave_behind(&self) {
-        self.charge.left_behind();
+    /// Records that the connection has ended while a process holds the memory.
+    pub(crate) fn set_left_behind(&self) {
+        self.charge.set_left_behind();
     }
 }

@@ -29,18 +29,18 @@
 //! Threads wait at one epoll. Each event is for one of them alone (`EPOLLONESHOT`) and stands for
 //! one request, so a connection that is silent costs a descriptor and some hundred bytes, and one
 //! that says a thousand things at once takes its turn a thousand times. The thread that is woken
-//! serves: nothing is handed on. Before it does, it sees to it that another thread waits (`pool`).
+//! serves: nothing is handed on. Before it does, it sees to it that another thread waits (`thread_pool`).
 //! So a request that takes long (a large chunk has to be zeroed, an allocator thinks) or never ends
-//! takes a thread from nobody. One user is served by three threads at most (`shares`), so there are
+//! takes a thread from nobody. One user is served by three threads at most (`user_queues`), so there are
 //! no more threads than that for each user, and eight to spare.
 //!
 //! When all connections are taken, or the process can have no more descriptors, connections without
-//! a chunk make room (`lines`): of the user with most, the one that was silent for longest. A
+//! a chunk make room (`connections`): of the user with most, the one that was silent for longest. A
 //! quarter of all is kept for the first four of each user, and root's first four from everybody
 //! (`accounts`).
 //!
 //! Where memory for serving a request can't be had (`RLIMIT_AS`, an address space that is full),
-//! the request is refused with `ENOMEM` (`headroom`). A memory cgroup refuses nothing: its kernel
+//! the request is refused with `ENOMEM` (`memory_reserve`). A memory cgroup refuses nothing: its kernel
 //! kills the process, so give the server one with room for its clients.
 //!
 //! A panic ends the connection that was being served, and no thread; a subscriber that panics ends
@@ -51,32 +51,38 @@
 //! reading, is hung up on. Descriptors that a client sends are refused by the kernel
 //! (`SO_PASSRIGHTS`) or closed by it before anybody sees them.
 //!
-//! Events come in the order in which things happened (`turns`), so a client that closes one
+//! Events come in the order in which things happened (`event_order`), so a client that closes one
 //! connection and asks on another finds what it had given back, as with the driver, although two
 //! threads serve the two.
 
 mod accounts;
 mod address;
-mod alarm;
-mod behind;
+mod admission;
+mod allocation;
 mod config;
 mod connection;
-mod files;
-mod headroom;
+mod connections;
+mod error_reply;
+mod event;
+mod event_order;
 mod lease;
-mod leftover;
 mod limits;
-mod lines;
 mod log;
+mod memory_reserve;
+mod open_files;
 mod peer;
-mod pool;
-mod refusal;
+mod poller;
+mod reclaimer;
+mod request_handler;
 mod rules;
 mod server;
-mod shares;
+mod service;
 mod shutdown;
-mod sys;
-mod turns;
+mod socket_options;
+mod stale_memory;
+mod thread_pool;
+mod timer;
+mod user_queues;
 
 pub use address::{Address, BindError, SocketFile};
 pub use config::{ConfigError, Mistake};

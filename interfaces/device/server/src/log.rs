@@ -1,67 +1,85 @@
-//! What the server logs. It can't do harm: a subscriber that panics ends no thread, and no client
-//! can fill the log.
+//! Logging that can't harm the server: a subscriber that panics ends no thread, and no client can
+//! flood the log.
 
+use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
-use crate::refusal::Refusal;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// How many refusals of one user are logged within [`WINDOW`].
-const MOST: u64 = 10;
+/// The number of errors of one user that are logged within [`WINDOW`].
+const MAX_PER_WINDOW: u64 = 10;
 
-/// The time after which a user's refusals are logged again.
+/// The time after which a user's count starts again.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many users are counted one by one. All others together count as one more.
-const MOST_USERS: usize = 1024;
+/// The number of users with a count of their own. All others share one more count.
+const MAX_USERS: usize = 1024;
 
-/// Emits log lines. A panic of whoever receives them is reported by the panic hook and ends here.
-pub(crate) fn emit(lines: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(lines));
+/// Runs code that emits log events. A subscriber's panic is reported by the panic hook and ends
+/// here.
+pub(crate) fn emit(events: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(events));
 }
 
-/// The refusals that were logged, counted by user.
+/// Runs `work` and contains its panic, which the panic hook reports. Returns `None` if it panicked.
+pub(crate) fn contain_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(work));
+    if done.is_err() {
+        emit(|| tracing::error!("a thread of the server panicked; the server continues"));
+    }
+    done.ok()
+}
+
+/// Logs that the connection of `peer` was closed to make room.
+pub(crate) fn evicted(peer: &Peer) {
+    let Peer { uid, pid, .. } = *peer;
+    tracing::info!(uid, pid, process = peer.process(), "idle connection closed to make room");
+}
+
+/// Logs the errors sent to clients, at a limited rate for each user.
 #[derive(Debug, Default)]
-pub(crate) struct Refusals(Mutex<HashMap<Option<u32>, Count>>);
+pub(crate) struct ErrorLog(Mutex<HashMap<Option<u32>, Count>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
-    since: Instant,
+    window_start: Instant,
     logged: u64,
-    left_out: u64,
+    suppressed: u64,
 }
 
-impl Refusals {
-    /// Logs that `peer` was refused something, unless this user was refused too much lately.
-    pub(crate) fn log(&self, peer: &Peer, refusal: &Refusal) {
-        let Some(left_out) = self.count(peer.uid, Instant::now()) else { return };
+impl ErrorLog {
+    /// Logs that a request of `peer` was refused, unless the user's limit is reached.
+    pub(crate) fn log(&self, peer: &Peer, error: &ErrorReply) {
+        let Some(suppressed) = self.count(peer.uid, Instant::now()) else { return };
         emit(|| {
             let Peer { uid, pid, .. } = *peer;
-            let (process, reason) = (peer.process(), &refusal.words);
-            tracing::info!(uid, pid, process, errno = refusal.errno, left_out, reason, "refused");
+            let (process, reason) = (peer.process(), &error.reason);
+            tracing::info!(uid, pid, process, errno = error.errno, suppressed, reason, "refused");
         });
     }
 
-    /// Whether one more refusal of a user is to be logged; if so, how many were left out before it.
+    /// Counts one more error of a user. If it is to be logged, returns how many were suppressed
+    /// before it.
     fn count(&self, uid: u32, now: Instant) -> Option<u64> {
         let counts = &mut *self.0.lock();
         let is_new = !counts.contains_key(&Some(uid));
-        if is_new && counts.len() >= MOST_USERS {
-            counts.retain(|_, count| now < count.since + WINDOW);
+        if is_new && counts.len() >= MAX_USERS {
+            counts.retain(|_, count| now < count.window_start + WINDOW);
         }
-        let user = (!is_new || counts.len() < MOST_USERS).then_some(uid);
-        let count = counts.entry(user).or_insert(Count { since: now, logged: 0, left_out: 0 });
-        if now >= count.since + WINDOW {
-            *count = Count { since: now, logged: 0, ..*count };
+        let user = (!is_new || counts.len() < MAX_USERS).then_some(uid);
+        let new = Count { window_start: now, logged: 0, suppressed: 0 };
+        let count = counts.entry(user).or_insert(new);
+        if now >= count.window_start + WINDOW {
+            *count = Count { window_start: now, logged: 0, ..*count };
         }
-        if count.logged == MOST {
-            count.left_out += 1;
+        if count.logged == MAX_PER_WINDOW {
+            count.suppressed += 1;
             return None;
         }
         count.logged += 1;
-        Some(std::mem::take(&mut count.left_out))
+        Some(std::mem::take(&mut count.suppressed))
     }
 }
 
@@ -70,23 +88,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_fills_no_log_and_keeps_no_other_user_out_of_it() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
-        for _ in 0..MOST {
-            assert_eq!(refusals.count(1, now), Some(0));
+    fn a_users_errors_are_limited_and_do_not_suppress_those_of_other_users() {
+        let (log, now) = (ErrorLog::default(), Instant::now());
+        for _ in 0..MAX_PER_WINDOW {
+            assert_eq!(log.count(1, now), Some(0));
         }
-        assert_eq!([(); 3].map(|()| refusals.count(1, now)), [None; 3]);
-        assert_eq!(refusals.count(2, now), Some(0));
-        assert_eq!(refusals.count(1, now + WINDOW), Some(3));
+        assert_eq!([(); 3].map(|()| log.count(1, now)), [None; 3]);
+        assert_eq!(log.count(2, now), Some(0));
+        assert_eq!(log.count(1, now + WINDOW), Some(3));
     }
 
     #[test]
-    fn many_users_take_no_memory() {
-        let (refusals, now) = (Refusals::default(), Instant::now());
-        let logged = (0..5000).filter(|uid| refusals.count(*uid, now).is_some()).count();
-        assert_eq!(logged, MOST_USERS - 1 + MOST as usize + 1);
-        assert!(refusals.0.lock().len() <= MOST_USERS + 1);
-        assert_eq!(refusals.count(6000, now + WINDOW), Some(0));
-        assert!(refusals.0.lock().len() < MOST_USERS);
+    fn the_counts_of_many_users_take_bounded_memory() {
+        let (log, now) = (ErrorLog::default(), Instant::now());
+        let logged = (0..5000).filter(|uid| log.count(*uid, now).is_some()).count();
+        assert_eq!(logged, MAX_USERS - 1 + MAX_PER_WINDOW as usize + 1);
+        assert!(log.0.lock().len() <= MAX_USERS + 1);
+        assert_eq!(log.count(6000, now + WINDOW), Some(0));
+        assert!(log.0.lock().len() < MAX_USERS);
     }
 }

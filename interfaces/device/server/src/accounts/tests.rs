@@ -9,15 +9,15 @@ fn accounts() -> Arc<Accounts> {
     Accounts::new(Limits { process, user, user_connections: 2, connections: 3 })
 }
 
-fn words(refused: Result<impl Sized, Refusal>) -> (Errno, String) {
-    let refusal = refused.err().expect("it is refused");
-    (Errno::from_raw_os_error(refusal.errno), refusal.words)
+fn error(result: Result<impl Sized, ErrorReply>) -> (Errno, String) {
+    let error = result.err().expect("an error");
+    (Errno::from_raw_os_error(error.errno), error.reason)
 }
 
-fn seated(accounts: &Arc<Accounts>, uid: u32) -> Result<Seat, (Errno, String)> {
-    accounts.seat(&peer(uid, 1)).map_err(|full| match full {
-        NoSeat::OfUser(refusal) | NoSeat::OfAll { refusal, .. } => {
-            (Errno::from_raw_os_error(refusal.errno), refusal.words)
+fn slot(accounts: &Arc<Accounts>, uid: u32) -> Result<ConnectionSlot, (Errno, String)> {
+    accounts.connection_slot(&peer(uid, 1)).map_err(|no_slot| match no_slot {
+        NoSlot::UserLimit(error) | NoSlot::AllInUse { error, .. } => {
+            (Errno::from_raw_os_error(error.errno), error.reason)
         }
     })
 }
@@ -25,47 +25,47 @@ fn seated(accounts: &Arc<Accounts>, uid: u32) -> Result<Seat, (Errno, String)> {
 #[test]
 fn connections_are_limited_for_each_user_and_in_all() {
     let accounts = accounts();
-    let mine = [seated(&accounts, 1).unwrap(), seated(&accounts, 1).unwrap()];
+    let mine = [slot(&accounts, 1).unwrap(), slot(&accounts, 1).unwrap()];
     let refused = (Errno::DQUOT, "user 1 has all 2 connections of one user".to_string());
-    assert_eq!(seated(&accounts, 1).unwrap_err(), refused);
-    let other = seated(&accounts, 2).unwrap();
+    assert_eq!(slot(&accounts, 1).unwrap_err(), refused);
+    let other = slot(&accounts, 2).unwrap();
     assert_eq!(
-        seated(&accounts, 3).unwrap_err(),
-        (Errno::USERS, "all 3 connections are taken".to_string())
+        slot(&accounts, 3).unwrap_err(),
+        (Errno::USERS, "all 3 connections are in use; try again later".to_string())
     );
     drop(mine);
-    seated(&accounts, 3).unwrap();
+    slot(&accounts, 3).unwrap();
     drop(other);
-    assert!(accounts.books.lock().users.is_empty());
+    assert!(accounts.ledger.lock().users.is_empty());
 }
 
 #[test]
-fn those_who_have_many_connections_leave_each_other_user_and_root_some() {
+fn users_with_many_connections_leave_some_to_each_other_user_and_to_root() {
     let limits = Limits { user_connections: 32, connections: 64, ..Limits::default() };
     let accounts = Accounts::new(limits);
-    let has = |uid| {
-        let mut seats = Vec::new();
-        while let Ok(seat) = seated(&accounts, uid) {
-            seats.push(seat);
+    let take_all = |uid| {
+        let mut slots = Vec::new();
+        while let Ok(slot) = slot(&accounts, uid) {
+            slots.push(slot);
         }
-        seats
+        slots
     };
-    let many = [1, 2, 3, 4].map(has);
+    let many = [1, 2, 3, 4].map(take_all);
     // 48 beyond the first four of each user.
     assert_eq!(many.each_ref().map(Vec::len), [32, 24, 4, 0]);
-    let root = has(ROOT);
+    let root = take_all(ROOT);
     assert_eq!(root.len(), 4);
     drop(many);
     drop(root);
-    let books = accounts.books.lock();
-    assert_eq!((books.seats, books.beyond, books.users.len()), (0, 0, 0));
+    let ledger = accounts.ledger.lock();
+    assert_eq!((ledger.slots, ledger.unreserved_slots, ledger.users.len()), (0, 0, 0));
 }
 
 #[test]
 fn chunks_and_bytes_are_limited_for_each_process_and_each_user() {
     let accounts = accounts();
     let first = accounts.charge(&peer(1, 1), 40).unwrap();
-    let (errno, why) = words(accounts.charge(&peer(1, 1), 61));
+    let (errno, why) = error(accounts.charge(&peer(1, 1), 61));
     assert_eq!(
         (errno, &*why),
         (
@@ -75,68 +75,68 @@ fn chunks_and_bytes_are_limited_for_each_process_and_each_user() {
     );
     let second = accounts.charge(&peer(1, 1), 60).unwrap();
     assert_eq!(
-        words(accounts.charge(&peer(1, 1), 1)).1,
+        error(accounts.charge(&peer(1, 1), 1)).1,
         "the connections that process 1 opened have all 2 chunks of one process"
     );
     assert_eq!(
-        words(accounts.charge(&peer(1, 2), 51)).1,
+        error(accounts.charge(&peer(1, 2), 51)).1,
         "51 more are too much: user 1 has 100 of the 150 of one user"
     );
     let third = accounts.charge(&peer(1, 2), 50).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 3), 1)).1, "user 1 has all 3 chunks of one user");
+    assert_eq!(error(accounts.charge(&peer(1, 3), 1)).1, "user 1 has all 3 chunks of one user");
     // Another user's process of the same number has an account of its own.
     let other = accounts.charge(&peer(2, 1), 100).unwrap();
     drop((first, third));
     drop((accounts.charge(&peer(1, 1), 40).unwrap(), second, other));
-    assert!(accounts.books.lock().users.is_empty());
+    assert!(accounts.ledger.lock().users.is_empty());
 }
 
 #[test]
-fn without_a_quota_no_size_is_too_much_and_nothing_overflows() {
+fn without_a_quota_every_size_is_charged_and_no_sum_overflows() {
     let accounts = Accounts::new(Limits { user_connections: 1, ..Limits::default() });
     let charges = [1, 1, 2].map(|pid| accounts.charge(&peer(1, pid), u64::MAX).unwrap());
-    charges[0].placed(0, u64::MAX).unwrap();
+    charges[0].set_placed(0, u64::MAX).unwrap();
     drop(charges);
-    assert!(accounts.books.lock().users.is_empty());
+    assert!(accounts.ledger.lock().users.is_empty());
     let quota = Quota { chunks: 9, bytes: u64::MAX - 1 };
     let accounts = Accounts::new(Limits { process: quota, ..Limits::default() });
     let _most = accounts.charge(&peer(1, 1), u64::MAX - 1).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 1), u64::MAX)).0, Errno::DQUOT);
+    assert_eq!(error(accounts.charge(&peer(1, 1), u64::MAX)).0, Errno::DQUOT);
 }
 
 #[test]
-fn a_chunk_that_its_region_rounded_up_is_charged_for_as_it_is() {
+fn a_chunk_that_its_region_rounded_up_is_charged_for_its_real_size() {
     let accounts = accounts();
     let chunk = accounts.charge(&peer(1, 1), 10).unwrap();
-    chunk.placed(0x1000, 90).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 1), 11)).0, Errno::DQUOT);
+    chunk.set_placed(0x1000, 90).unwrap();
+    assert_eq!(error(accounts.charge(&peer(1, 1), 11)).0, Errno::DQUOT);
     let small = accounts.charge(&peer(1, 1), 10).unwrap();
-    let refused = words(small.placed(0x2000, 11));
+    let refused = error(small.set_placed(0x2000, 11));
     assert_eq!(refused.0, Errno::DQUOT);
     drop(small);
-    accounts.charge(&peer(1, 1), 10).unwrap().placed(0x2000, 10).unwrap();
+    accounts.charge(&peer(1, 1), 10).unwrap().set_placed(0x2000, 10).unwrap();
     drop(chunk);
-    assert!(accounts.books.lock().users.is_empty());
+    assert!(accounts.ledger.lock().users.is_empty());
 }
 
 #[test]
-fn what_is_left_behind_counts_for_the_user_alone() {
+fn a_chunk_left_behind_counts_for_its_user_and_not_for_its_process() {
     let accounts = accounts();
     let left = accounts.charge(&peer(1, 1), 100).unwrap();
-    left.placed(0x1000, 100).unwrap();
-    left.left_behind();
+    left.set_placed(0x1000, 100).unwrap();
+    left.set_left_behind();
     let again = accounts.charge(&peer(1, 1), 50).unwrap();
-    assert_eq!(words(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
+    assert_eq!(error(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
     assert_eq!(
         accounts.list(1, 0, 9),
         [Listed { number: 1, start: 0x1000, size: 100, pid: 1, left_behind: true }]
     );
     drop((left, again));
-    assert!(accounts.books.lock().users.is_empty());
+    assert!(accounts.ledger.lock().users.is_empty());
 }
 
 #[test]
-fn a_user_sees_its_own_chunks_that_have_a_place() {
+fn a_user_sees_its_own_allocated_chunks() {
     let accounts = accounts();
     let charges =
         [(1, 1), (2, 2), (1, 3)].map(|(uid, pid)| accounts.charge(&peer(uid, pid), 10).unwrap());
@@ -144,7 +144,7 @@ fn a_user_sees_its_own_chunks_that_have_a_place() {
     charges
         .iter()
         .zip([0x1000, 0x2000, 0x3000])
-        .for_each(|(charge, start)| charge.placed(start, 10).unwrap());
+        .for_each(|(charge, start)| charge.set_placed(start, 10).unwrap());
     let numbers = |after, most| {
         accounts.list(1, after, most).iter().map(|listed| listed.number).collect::<Vec<_>>()
     };

@@ -1,4 +1,4 @@
-//! A timer that wakes one of the server's threads.
+//! A one-shot timer that wakes one of the server's threads.
 
 use parking_lot::Mutex;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,45 +9,44 @@ use rustix::time::{
 };
 use std::time::{Duration, Instant};
 
-/// Rings once, at the earliest of the times that it was set to.
+/// Expires once, at the earliest deadline that it was armed with.
 #[derive(Debug)]
-pub(crate) struct Alarm {
+pub(crate) struct Timer {
     timer: OwnedFd,
-    /// When it rings.
-    set: Mutex<Option<Instant>>,
+    deadline: Mutex<Option<Instant>>,
 }
 
-impl Alarm {
+impl Timer {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        Ok(Alarm { timer, set: Mutex::new(None) })
+        Ok(Timer { timer, deadline: Mutex::new(None) })
     }
 
-    /// Rings at `when`, unless it rings before.
-    pub(crate) fn set(&self, when: Instant) -> io::Result<()> {
-        let set = &mut *self.set.lock();
-        if set.is_some_and(|earlier| earlier <= when) {
+    /// Expires at `deadline` or earlier.
+    pub(crate) fn arm(&self, deadline: Instant) -> io::Result<()> {
+        let current = &mut *self.deadline.lock();
+        if current.is_some_and(|earlier| earlier <= deadline) {
             return Ok(());
         }
-        // Nothing at all would stop it.
-        let wait = when.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
+        // A time of zero would disarm the timer.
+        let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
         let it_value = Timespec::try_from(wait).map_err(|_| Errno::INVAL)?;
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-        *set = Some(when);
+        *current = Some(deadline);
         Ok(())
     }
 
-    /// It has rung: it can be set again.
-    pub(crate) fn rang(&self) {
-        let set = &mut *self.set.lock();
+    /// Acknowledges that the timer has expired, so that it can be armed again.
+    pub(crate) fn acknowledge(&self) {
+        let current = &mut *self.deadline.lock();
         let _ = io::read(&self.timer, &mut [0_u8; 8]);
-        *set = None;
+        *current = None;
     }
 }
 
-impl AsFd for Alarm {
+impl AsFd for Timer {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }

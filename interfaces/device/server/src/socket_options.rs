@@ -1,4 +1,4 @@
-//! What sockets can say that rustix doesn't ask, or whose answer it has no type for.
+//! Socket options that rustix doesn't support, or has no fitting type for.
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::{self, Errno};
@@ -11,21 +11,21 @@ const PEER_GROUPS: c_int = 59;
 /// `SO_PASSRIGHTS` of `asm-generic/socket.h`, Linux 6.16.
 const PASS_RIGHTS: c_int = 83;
 
-/// User, group and process at the other end of a connection.
+/// The user, group and process at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Credentials {
-    /// 0 when the server's PID namespace doesn't have it.
+    /// 0 for a process outside the server's PID namespace.
     pub(crate) pid: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
 }
 
-/// Reads a socket option of at most `value.len()` words of 32 bits; how many there were.
+/// Reads a socket option of at most `value.len()` words of 32 bits. Returns the number of words.
 fn read_words(socket: BorrowedFd<'_>, option: c_int, value: &mut [u32]) -> io::Result<usize> {
     let mut length = size_of_val(value) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to `value`, and the length it wrote to
     // `length`.
-    let answer = unsafe {
+    let status = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
@@ -34,14 +34,14 @@ fn read_words(socket: BorrowedFd<'_>, option: c_int, value: &mut [u32]) -> io::R
             &raw mut length,
         )
     };
-    if answer == 0 { Ok(length as usize / size_of::<u32>()) } else { Err(last()) }
+    if status == 0 { Ok(length as usize / size_of::<u32>()) } else { Err(last_error()) }
 }
 
-fn last() -> Errno {
+fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-/// The effective credentials that the other end had when it connected.
+/// The effective credentials of the other end when it connected.
 pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     let mut words = [0; 3];
     if read_words(socket, libc::SO_PEERCRED, &mut words)? != words.len() {
@@ -51,16 +51,16 @@ pub(crate) fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials
     Ok(Credentials { pid, uid, gid })
 }
 
-/// The supplementary groups that the other end had when it connected.
+/// The supplementary groups of the other end when it connected.
 pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
-    // More than a user ordinarily has; the kernel's limit is 65536.
-    let mut room = 64;
+    // More groups than a user ordinarily has; the kernel's limit is 65536.
+    let mut capacity = 64;
     loop {
         let mut words = Vec::new();
-        words.try_reserve_exact(room).map_err(|_| Errno::NOMEM)?;
-        words.resize(room, 0);
+        words.try_reserve_exact(capacity).map_err(|_| Errno::NOMEM)?;
+        words.resize(capacity, 0);
         match read_words(socket, PEER_GROUPS, &mut words) {
-            Err(Errno::RANGE) if room < 1 << 16 => room = 1 << 16,
+            Err(Errno::RANGE) if capacity < 1 << 16 => capacity = 1 << 16,
             Err(error) => return Err(error),
             Ok(count) => {
                 words.truncate(count);
@@ -70,8 +70,8 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
     }
 }
 
-/// Has the kernel refuse descriptors that are sent to this socket. Older kernels can't; there, they
-/// are closed as they come.
+/// Makes the kernel refuse descriptors that are sent to this socket. Kernels before 6.16 can't;
+/// there, receiving a message closes them.
 pub(crate) fn refuse_descriptors(socket: BorrowedFd<'_>) {
     let off: c_int = 0;
     // SAFETY: the kernel reads one `c_int` at the address of one.

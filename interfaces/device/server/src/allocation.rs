@@ -1,0 +1,109 @@
+//! Allocating a chunk for a client: charging the user, trying further regions, and retrying after
+//! memory was freed.
+
+use crate::accounts::Accounts;
+use crate::error_reply::ErrorReply;
+use crate::event_order::Ticket;
+use crate::lease::Lease;
+use crate::peer::Peer;
+use crate::reclaimer::Reclaimer;
+use cma_device_protocol::Source;
+use cma_framework::memory::NotMapped;
+use cma_framework::{Cma, Process};
+use std::sync::Arc;
+
+/// The number of regions that one request tries when their memory is unusable.
+const MAX_REGIONS: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct LeaseAllocator {
+    pub(crate) cma: Cma,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) reclaimer: Reclaimer,
+}
+
+/// The chunk that a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkRequest<'r> {
+    pub(crate) from: Source<'r>,
+    pub(crate) size: u64,
+    pub(crate) alignment: u64,
+}
+
+impl LeaseAllocator {
+    /// Allocates a chunk for `peer`. A request that would be refused for want of memory waits for
+    /// everything that was freed before it, and is tried once more.
+    pub(crate) fn allocate(
+        &self,
+        ticket: &Ticket,
+        peer: &Peer,
+        request: ChunkRequest<'_>,
+    ) -> Result<Lease, ErrorReply> {
+        let process = peer.as_process();
+        let attempt = || self.try_regions(peer, &process, request);
+        let freed_before = self.accounts.freed_chunks();
+        attempt().or_else(|error| {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            ticket.wait_for_earlier(peer.uid);
+            self.reclaimer.reclaim_all(peer.uid);
+            // If nothing was freed, the result would be the same, and a region counts each refusal.
+            if self.accounts.freed_chunks() == freed_before { Err(error) } else { attempt() }
+        })
+    }
+
+    /// Allocates from the first region whose memory is usable.
+    fn try_regions(
+        &self,
+        peer: &Peer,
+        process: &Process,
+        request: ChunkRequest<'_>,
+    ) -> Result<Lease, ErrorReply> {
+        // Chunks whose memory a process holds. They stay allocated until the end of the request, so
+        // that the framework tries another region of the list.
+        let mut unusable = Vec::new();
+        loop {
+            match (self.try_once(peer, process, request), unusable.len() < MAX_REGIONS) {
+                (Ok(Ok(lease)), _) => return Ok(lease),
+                (Ok(Err(not_mapped)), true) if not_mapped.may_be_elsewhere() => {
+                    unusable.push(not_mapped);
+                }
+                (Ok(Err(not_mapped)), _) => return Err(not_mapped.error.into()),
+                (Err(error), _) => {
+                    let first = unusable.into_iter().next();
+                    return Err(first.map_or(error, |not_mapped| not_mapped.error.into()));
+                }
+            }
+        }
+    }
+
+    /// Allocates one chunk. The inner error has the chunk whose memory is unusable.
+    fn try_once(
+        &self,
+        peer: &Peer,
+        process: &Process,
+        ChunkRequest { from, size, alignment }: ChunkRequest<'_>,
+    ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
+        let process = process.clone();
+        let request = match from {
+            Source::Device { device, kind } => {
+                self.cma.to_share(process, device, Some(kind), size, alignment)
+            }
+            Source::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
+        }?;
+        // A request that exceeds every region is charged only afterwards, so that it fails with the
+        // framework's error and not with that of a quota.
+        let charge =
+            request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;
+        let chunk = request.alloc()?;
+        let charge = charge.map_or_else(|| self.accounts.charge(peer, chunk.size()), Ok)?;
+        let start = chunk.start();
+        let placed = Lease::new(chunk, charge)?;
+        // Another start means that the framework has set memory aside.
+        if !placed.as_ref().is_ok_and(|lease| lease.start() == start) {
+            self.reclaimer.schedule_recovery();
+        }
+        Ok(placed)
+    }
+}

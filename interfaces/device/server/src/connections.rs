@@ -1,0 +1,100 @@
+//! All connections, and the eviction of idle ones when a client needs a slot.
+
+use crate::accounts::{Accounts, ConnectionSlot, NoSlot};
+use crate::connection::{Connection, Session};
+use crate::error_reply::ErrorReply;
+use crate::peer::Peer;
+use crate::poller::{FIRST_CONNECTION, Poller, Source};
+use parking_lot::Mutex;
+use rustix::event::epoll::EventFlags;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{self, Errno};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Connections {
+    poller: Arc<Poller>,
+    accounts: Arc<Accounts>,
+    next_number: AtomicU64,
+    by_number: Mutex<HashMap<u64, Arc<Connection>>>,
+}
+
+impl Connections {
+    pub(crate) fn new(poller: Arc<Poller>, accounts: Arc<Accounts>) -> Self {
+        let next_number = AtomicU64::new(FIRST_CONNECTION);
+        Connections { poller, accounts, next_number, by_number: Mutex::default() }
+    }
+
+    /// Takes a slot for a connection of `peer`. If all are in use, evicts an idle connection, whose
+    /// client is returned.
+    pub(crate) fn slot_for(
+        &self,
+        peer: &Peer,
+    ) -> Result<(ConnectionSlot, Option<Peer>), ErrorReply> {
+        let error = |no_slot| match no_slot {
+            NoSlot::UserLimit(error) | NoSlot::AllInUse { error, .. } => error,
+        };
+        match self.accounts.connection_slot(peer) {
+            Err(NoSlot::AllInUse { in_use, error: no_victim }) => {
+                let evicted = self.evict_idle(in_use).ok_or(no_victim)?;
+                Ok((self.accounts.connection_slot(peer).map_err(error)?, Some(evicted)))
+            }
+            result => Ok((result.map_err(error)?, None)),
+        }
+    }
+
+    /// Adds a connection that was accepted in the event of that number.
+    pub(crate) fn add(&self, socket: OwnedFd, session: Session, event: u64) -> Arc<Connection> {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(number, socket, session, event));
+        self.by_number.lock().insert(number, connection.clone());
+        connection
+    }
+
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Connection>> {
+        self.by_number.lock().get(&number).cloned()
+    }
+
+    /// Reports the connection's next event of these kinds to a thread.
+    pub(crate) fn arm(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
+        self.poller.arm(&connection.socket, Source::Connection(connection.number), flags)
+    }
+
+    /// Ends a connection. Returns its session, if it had not ended before.
+    pub(crate) fn end(&self, connection: &Connection) -> Option<Session> {
+        self.remove(connection);
+        connection.session.lock().take()
+    }
+
+    fn remove(&self, connection: &Connection) {
+        self.by_number.lock().remove(&connection.number);
+        self.poller.remove(&connection.socket);
+    }
+
+    /// Closes one idle connection, and returns its client: a connection of the user with most
+    /// connections, if that is more than `more_than`, and of those the one whose last event is the
+    /// oldest.
+    pub(crate) fn evict_idle(&self, more_than: u64) -> Option<Peer> {
+        let mut idle: Vec<_> = self
+            .by_number
+            .lock()
+            .values()
+            .filter(|connection| connection.is_idle())
+            .cloned()
+            .collect();
+        let slots = self.accounts.slots_of(idle.iter().map(|connection| connection.uid));
+        let slots = |connection: &Connection| slots.get(&connection.uid).copied().unwrap_or(0);
+        idle.retain(|connection| slots(connection) > more_than);
+        idle.sort_by_key(|connection| (Reverse(slots(connection)), connection.last_event()));
+        let end = |connection: Arc<Connection>| Some((connection.end_if_idle()?, connection));
+        let (session, connection) = idle.into_iter().find_map(end)?;
+        self.remove(&connection);
+        let reason =
+            "the server closed this connection, which had no chunk, to make room; connect again";
+        ErrorReply::new(Errno::USERS, reason).send(connection.socket.as_fd(), 0);
+        Some(session.peer)
+    }
+}

@@ -1,0 +1,36 @@
+//! Events that a thread serves for a client.
+
+use crate::connection::Connection;
+use crate::event_order::Ticket;
+use crate::peer::Peer;
+use rustix::event::epoll::EventFlags;
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Something that happened, with its place in the order of events.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A connection has a request, can be written to, or was closed by its client.
+    Ready { connection: Arc<Connection>, flags: EventFlags, ticket: Ticket },
+    /// A client was accepted. The connection of `evicted` was closed to make room.
+    Accepted { connection: Arc<Connection>, evicted: Option<Peer>, ticket: Ticket },
+    /// A client has connected, but there was no slot for it yet.
+    WithoutSlot { socket: OwnedFd, peer: Peer, ticket: Ticket },
+}
+
+impl Event {
+    /// The client's user.
+    pub(crate) fn uid(&self) -> u32 {
+        match self {
+            Event::Ready { connection, .. } | Event::Accepted { connection, .. } => connection.uid,
+            Event::WithoutSlot { peer, .. } => peer.uid,
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> &Ticket {
+        let (Event::Ready { ticket, .. }
+        | Event::Accepted { ticket, .. }
+        | Event::WithoutSlot { ticket, .. }) = self;
+        ticket
+    }
+}

@@ -1,0 +1,77 @@
+//! The epoll instance at which the threads wait.
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::{self, Errno};
+
+/// The events that a connection waits for until the client's next request.
+pub(crate) const REQUEST: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Listener,
+    Shutdown,
+    Timer,
+    /// The connection of this number, which is [`FIRST_CONNECTION`] or higher.
+    Connection(u64),
+}
+
+/// The lowest number of a connection. Lower ones stand for the other sources.
+pub(crate) const FIRST_CONNECTION: u64 = 3;
+
+impl Source {
+    fn to_data(self) -> EventData {
+        EventData::new_u64(match self {
+            Source::Listener => 0,
+            Source::Shutdown => 1,
+            Source::Timer => 2,
+            Source::Connection(number) => number,
+        })
+    }
+
+    fn from_data(data: EventData) -> Self {
+        match data.u64() {
+            0 => Source::Listener,
+            1 => Source::Shutdown,
+            2 => Source::Timer,
+            number => Source::Connection(number),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Poller(OwnedFd);
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Poller(epoll::create(CreateFlags::CLOEXEC)?))
+    }
+
+    /// Reports the next event of a source to one thread. To report another one, the source has to
+    /// be armed again.
+    pub(crate) fn arm(&self, fd: impl AsFd, source: Source, flags: EventFlags) -> io::Result<()> {
+        let (data, flags) = (source.to_data(), flags | EventFlags::ONESHOT);
+        match epoll::modify(&self.0, fd.as_fd(), data, flags) {
+            Err(Errno::NOENT) => epoll::add(&self.0, fd, data, flags),
+            result => result,
+        }
+    }
+
+    /// Reports a shutdown to every thread, again and again.
+    pub(crate) fn add_shutdown(&self, fd: impl AsFd) -> io::Result<()> {
+        epoll::add(&self.0, fd, Source::Shutdown.to_data(), EventFlags::IN)
+    }
+
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        let _ = epoll::delete(&self.0, fd);
+    }
+
+    /// Waits for one event.
+    pub(crate) fn wait(&self) -> io::Result<Option<(Source, EventFlags)>> {
+        let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
+        let count = io::retry_on_intr(|| epoll::wait(&self.0, &mut event, None))?;
+        let epoll::Event { flags, data } = event[0];
+        Ok((count > 0).then(|| (Source::from_data(data), flags)))
+    }
+}

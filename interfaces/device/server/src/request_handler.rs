@@ -1,0 +1,178 @@
+//! The requests of clients: access rules, and what each request does to the client's session.
+
+use crate::accounts::Accounts;
+use crate::allocation::{ChunkRequest, LeaseAllocator};
+use crate::connection::Session;
+use crate::error_reply::ErrorReply;
+use crate::event_order::Ticket;
+use crate::memory_reserve::MemoryReserve;
+use crate::open_files::OpenFiles;
+use crate::peer::Peer;
+use crate::reclaimer::Reclaimer;
+use crate::rules::Rules;
+use cma_device_protocol::{Answer, Info, MAX_LISTED, Request, Source};
+use cma_framework::Cma;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::sync::Arc;
+
+/// Executes requests.
+#[derive(Debug)]
+pub(crate) struct RequestHandler {
+    rules: Rules,
+    allocator: LeaseAllocator,
+    files: Arc<OpenFiles>,
+    memory: MemoryReserve,
+}
+
+/// An answer with its descriptors, or an error.
+pub(crate) type Reply = Result<(Answer<'static>, Vec<OwnedFd>), ErrorReply>;
+
+impl RequestHandler {
+    pub(crate) fn new(
+        cma: Cma,
+        rules: Rules,
+        accounts: Arc<Accounts>,
+        reclaimer: Reclaimer,
+    ) -> Self {
+        RequestHandler {
+            rules,
+            allocator: LeaseAllocator { cma, accounts, reclaimer },
+            files: Arc::default(),
+            memory: MemoryReserve::new(),
+        }
+    }
+
+    pub(crate) fn reclaimer(&self) -> &Reclaimer {
+        &self.allocator.reclaimer
+    }
+
+    /// The memory of the server process itself.
+    pub(crate) fn memory(&self) -> &MemoryReserve {
+        &self.memory
+    }
+
+    /// Executes a request of a session.
+    pub(crate) fn handle(
+        &self,
+        ticket: &Ticket,
+        session: &mut Session,
+        request: &Request<'_>,
+    ) -> Reply {
+        if !matches!(request, Request::Free) {
+            ticket.frees_nothing();
+        }
+        // Only these requests keep memory of the server.
+        let allocates = matches!(request, Request::Alloc { .. } | Request::AllocFile { .. });
+        if allocates && !self.memory.is_available() {
+            return Err(ErrorReply::no_server_memory());
+        }
+        match *request {
+            Request::Alloc { from, size, alignment, memory } => {
+                if session.has_chunk() {
+                    return Err(ErrorReply::has_chunk());
+                }
+                self.check_access(&session.peer, from)?;
+                let chunk = ChunkRequest { from, size, alignment };
+                let lease = self.allocator.allocate(ticket, &session.peer, chunk)?;
+                // On an error the lease is dropped, which frees the chunk.
+                let (answer, files) = if memory {
+                    lease.answer_with_memory(0)?
+                } else {
+                    (lease.answer(), Vec::new())
+                };
+                session.lease = Some(lease);
+                Ok((Answer::Chunk(answer), files))
+            }
+            Request::Free => {
+                let lease = session.lease.take().ok_or_else(ErrorReply::no_chunk)?;
+                lease.reclaim().map_err(|lease| {
+                    session.lease = Some(lease);
+                    ErrorReply::new(
+                        Errno::BUSY,
+                        "a process still holds memory of this chunk: a descriptor or a mapping",
+                    )
+                })?;
+                Ok((Answer::Freed, Vec::new()))
+            }
+            Request::Chunk { first } => {
+                let lease = session.lease.as_ref().ok_or_else(ErrorReply::no_chunk)?;
+                let (answer, files) = lease.answer_with_memory(first)?;
+                Ok((Answer::Chunk(answer), files))
+            }
+            Request::AllocFile { file, from, size, alignment } => {
+                if session.has_chunk() {
+                    return Err(ErrorReply::has_chunk());
+                }
+                self.check_access(&session.peer, from)?;
+                self.allocator.accounts.require_spare_slot(&session.peer)?;
+                let file = self.files.reserve(file)?;
+                let chunk = ChunkRequest { from, size, alignment };
+                let lease = self.allocator.allocate(ticket, &session.peer, chunk)?;
+                let answer = lease.answer();
+                file.set_chunk(lease);
+                session.file = Some(file);
+                Ok((Answer::Chunk(answer), Vec::new()))
+            }
+            Request::ChunkOfFile { file, first } => {
+                let (answer, files) =
+                    self.files.with_chunk(file, |lease| lease.answer_with_memory(first))?;
+                Ok((Answer::Chunk(answer), files))
+            }
+            Request::Info(from) => {
+                self.check_access(&session.peer, from)?;
+                Ok((Answer::Info(self.info(from)?), Vec::new()))
+            }
+            Request::List { after } => {
+                let accounts = &self.allocator.accounts;
+                let mut chunks = accounts.list(session.peer.uid, after, MAX_LISTED + 1);
+                let has_more = chunks.len() > MAX_LISTED;
+                chunks.truncate(MAX_LISTED);
+                Ok((Answer::Listed(chunks.into_iter().collect(), has_more), Vec::new()))
+            }
+        }
+    }
+
+    fn check_access(&self, peer: &Peer, from: Source<'_>) -> Result<(), ErrorReply> {
+        match from {
+            Source::Device { device, kind } if !self.rules.allow_device(peer, device, kind) => {
+                let kind = if kind.is_empty() {
+                    String::new()
+                } else {
+                    format!("/{}", kind.escape_debug())
+                };
+                Err(ErrorReply::not_allowed(
+                    peer,
+                    &format!("memory of {}{kind}", device.escape_debug()),
+                ))
+            }
+            Source::Device { .. } => Ok(()),
+            // As in the framework, a list of regions ends at the first `;`.
+            Source::Regions(list) => {
+                let mut names = list.split(';').next().unwrap_or_default().split(',');
+                match names.find(|name| !self.rules.allow_region(peer, name)) {
+                    Some(name) => Err(ErrorReply::not_allowed(
+                        peer,
+                        &format!("region {}", name.escape_debug()),
+                    )),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn info(&self, from: Source<'_>) -> Result<Info, ErrorReply> {
+        let info = match from {
+            Source::Device { device, kind } => self.allocator.cma.info(device, Some(kind)),
+            Source::Regions(list) => self.allocator.cma.info_about(list),
+        }?;
+        Ok(Info {
+            first_page: info.span.first_page(),
+            span_pages: info.span.pages().get(),
+            total_bytes: info.total_bytes,
+            free_bytes: info.free_bytes,
+            regions: info.regions as u64,
+            granule_bytes: info.granule_bytes,
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Serving one event of a connection: receiving a request, answering it, and hanging up.
+
+use crate::connection::{Connection, Session, is_ready};
+use crate::connections::Connections;
+use crate::error_reply::ErrorReply;
+use crate::event_order::Ticket;
+use crate::log::{self, ErrorLog, contain_panic};
+use crate::open_files::OpenFile;
+use crate::poller::REQUEST;
+use crate::request_handler::{Reply, RequestHandler};
+use cma_device_protocol::wire::{self, Lost};
+use cma_device_protocol::{Malformed, Message, Request};
+use rustix::event::PollFlags;
+use rustix::event::epoll::EventFlags;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::Errno;
+
+#[derive(Debug)]
+pub(crate) struct ClientService {
+    pub(crate) connections: Connections,
+    pub(crate) handler: RequestHandler,
+    pub(crate) errors: ErrorLog,
+}
+
+/// The connection has to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ended;
+
+impl ClientService {
+    /// Serves an event of a connection. A panic ends the connection.
+    pub(crate) fn serve(&self, connection: &Connection, flags: EventFlags, ticket: &Ticket) {
+        if contain_panic(|| self.serve_request(connection, flags, ticket)) != Some(Ok(())) {
+            self.hang_up(connection);
+        }
+    }
+
+    fn serve_request(
+        &self,
+        connection: &Connection,
+        flags: EventFlags,
+        ticket: &Ticket,
+    ) -> Result<(), Ended> {
+        let socket = connection.socket.as_fd();
+        let session = &mut *connection.session.lock();
+        let session = session.as_mut().ok_or(Ended)?;
+        // Requests of a client that has hung up are discarded.
+        if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
+            return Err(Ended);
+        }
+        let Some(message) = self.next_message(connection, session)? else { return Ok(()) };
+        // A client gets no answer until it has read the last one, and no thread waits for it: the
+        // request waits in the session. Where processes share a connection, one that is killed may
+        // leave an answer unread, which the next reader skips.
+        if !is_ready(socket, PollFlags::OUT) {
+            ticket.frees_nothing();
+            if !self.handler.memory().is_available() {
+                return Err(Ended);
+            }
+            session.pending = Some(Box::new(message));
+            return self.wait_for(connection, EventFlags::OUT | EventFlags::RDHUP);
+        }
+        let id = message.id();
+        let reply = match message.as_request() {
+            Ok((_, request)) => self.handle(ticket, session, &request),
+            Err(malformed) => {
+                self.send_error(session, socket, id, &malformed_message(&malformed));
+                return Err(Ended);
+            }
+        };
+        if let Err(error) = &reply {
+            self.errors.log(&session.peer, error);
+        }
+        // Armed before the answer is sent, so that the client's reaction to the answer gets its
+        // place in the order of events at once. A thread that it wakes waits for the session.
+        self.wait_for(connection, REQUEST)?;
+        let sent = match reply {
+            Err(error) => {
+                wire::send(socket, &Message::refusal(id, error.errno, &error.reason), &[])
+            }
+            Ok((answer, files)) => {
+                let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+                wire::send(socket, &Message::answer(id, &answer), &descriptors)
+            }
+        };
+        // An answer with descriptors fails when the kernel has too many of them in flight. The
+        // error, which has none, may still reach the client.
+        if let Err(errno) = sent {
+            let error = ErrorReply::new(errno, format!("the answer could not be sent: {errno}"));
+            self.send_error(session, socket, id, &error);
+            return Err(Ended);
+        }
+        Ok(())
+    }
+
+    /// The pending request, or one that it receives. If there is none, the connection waits for
+    /// the next event.
+    fn next_message(
+        &self,
+        connection: &Connection,
+        session: &mut Session,
+    ) -> Result<Option<Message>, Ended> {
+        if let Some(pending) = session.pending.take() {
+            return Ok(Some(*pending));
+        }
+        let socket = connection.socket.as_fd();
+        match wire::receive(socket) {
+            Ok(message) => Ok(Some(message)),
+            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
+                self.wait_for(connection, REQUEST)?;
+                // A hang-up until now belongs to this event, so that the next client finds the slot
+                // free.
+                if is_ready(socket, PollFlags::RDHUP) { Err(Ended) } else { Ok(None) }
+            }
+            Err(Lost::Malformed(malformed)) => {
+                self.send_error(session, socket, 0, &malformed_message(&malformed));
+                Err(Ended)
+            }
+            Err(_) => Err(Ended),
+        }
+    }
+
+    /// Executes a request. When the process runs out of descriptors, evicts a connection and tries
+    /// once more.
+    fn handle(&self, ticket: &Ticket, session: &mut Session, request: &Request<'_>) -> Reply {
+        match self.handler.handle(ticket, session, request) {
+            Err(error)
+                if error.is_out_of_descriptors() && self.connections.evict_idle(0).is_some() =>
+            {
+                self.handler.handle(ticket, session, request)
+            }
+            reply => reply,
+        }
+    }
+
+    fn wait_for(&self, connection: &Connection, flags: EventFlags) -> Result<(), Ended> {
+        self.connections.arm(connection, flags).map_err(|_| Ended)
+    }
+
+    /// Logs an error and sends it as the last message of the connection.
+    fn send_error(&self, session: &Session, socket: BorrowedFd<'_>, id: u64, error: &ErrorReply) {
+        self.errors.log(&session.peer, error);
+        error.send(socket, id);
+    }
+
+    /// Ends a connection and frees its chunk. If a process holds the chunk's memory, the reclaimer
+    /// frees it later.
+    fn hang_up(&self, connection: &Connection) {
+        let Some(session) = self.connections.end(connection) else { return };
+        let Session { lease, file, slot, peer, .. } = session;
+        let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
+        if let Err(lease) = lease.reclaim() {
+            self.handler.reclaimer().add(lease, slot);
+            log::emit(|| {
+                tracing::debug!(
+                    number = connection.number,
+                    ?peer,
+                    "connection ended; a process still holds its chunk's memory"
+                );
+            });
+        }
+    }
+}
+
+fn malformed_message(malformed: &Malformed) -> ErrorReply {
+    let errno = if matches!(malformed, Malformed::Version { .. }) {
+        Errno::PROTONOSUPPORT
+    } else {
+        Errno::PROTO
+    };
+    ErrorReply::new(errno, malformed.to_string())
+}
