@@ -1,11 +1,5 @@
-//! The test device for other processes (specification section 8): a server that gives chunks of a
-//! framework to whoever may have them.
-//!
-//! A connection is what an open file of `/dev/cma` is: it has at most one chunk, and the kernel
-//! counts who holds it. When the last of them is gone, whatever ended it, the server sees the line
-//! hang up and frees the chunk; as long as somebody still holds its *memory*, by a descriptor or a
-//! mapping, the chunk stays booked and charged to its user, as the kernel's driver frees at the
-//! last reference. What is said on a connection is in [`cma_device_protocol`].
+//! The test device for other processes (specification section 8): a server that allocates chunks of
+//! a framework for its clients.
 //!
 //! ```no_run
 //! use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
@@ -18,42 +12,120 @@
 //! let shutdown = Shutdown::new()?;
 //! std::thread::scope(|threads| {
 //!     threads.spawn(|| server.run(&shutdown));
-//!     // ... until a signal comes, or another door is done:
+//!     // ... until a signal arrives, or another front end ends:
 //!     shutdown.begin();
 //! });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How it works, and why so
+//! # Terms
 //!
-//! Threads wait at one epoll. Each event is for one of them alone (`EPOLLONESHOT`) and stands for
-//! one request, so a connection that is silent costs a descriptor and some hundred bytes, and one
-//! that says a thousand things at once takes its turn a thousand times. The thread that is woken
-//! serves: nothing is handed on. Before it does, it sees to it that another thread waits (`thread_pool`).
-//! So a request that takes long (a large chunk has to be zeroed, an allocator thinks) or never ends
-//! takes a thread from nobody. One user is served by three threads at most (`user_queues`), so there are
-//! no more threads than that for each user, and eight to spare.
+//! - A *connection* corresponds to an open file of `/dev/cma`. It has at most one chunk. The kernel
+//!   counts the references to its socket over `dup`, `fork` and `exec`, and reports a hang-up after
+//!   the last one. The messages are those of [`cma_device_protocol`].
+//! - A *slot* is the right to one connection. A *charge* is a chunk's entry in the account of its
+//!   user. A *lease* is a chunk with its charge.
+//! - A *session* is what the server keeps for a connection: the client's identity, the slot, the
+//!   lease, and at most one pending request.
+//! - An *open file* is a file of the preload library. One connection keeps its chunk; every
+//!   connection can query the chunk by the file's number.
+//! - A chunk is *left behind* when its connection has ended while a process still holds its memory
+//!   by a descriptor or a mapping.
+//! - An *event* is one report of epoll: a client connects, a connection has a request, can be
+//!   written to or has hung up, the timer expires. Its *ticket* has its number in the order of all
+//!   events. A *deferred* event waits in the queue of its user.
 //!
-//! When all connections are taken, or the process can have no more descriptors, connections without
-//! a chunk make room (`connections`): of the user with most, the one that was silent for longest. A
-//! quarter of all is kept for the first four of each user, and root's first four from everybody
-//! (`accounts`).
+//! # The path of a request
 //!
-//! Where memory for serving a request can't be had (`RLIMIT_AS`, an address space that is full),
-//! the request is refused with `ENOMEM` (`memory_reserve`). A memory cgroup refuses nothing: its kernel
-//! kills the process, so give the server one with room for its clients.
+//! 1. `server`: a thread takes one event from epoll (`poller`), gives it a ticket (`event_order`)
+//!    and classifies it. The event begins, or is deferred because its user has no thread left
+//!    (`user_queues`).
+//! 2. `thread_pool`: before the thread serves the event, another thread waits in its place.
+//! 3. `admission`: a new client gets a slot (`accounts`), for which an idle connection may be
+//!    evicted (`connections`).
+//! 4. `service`: a connection's request is received and answered.
+//! 5. `request_handler`: the request is checked against the [`Rules`] and executed. `allocation`
+//!    charges the user, allocates in the framework, and retries after memory was freed.
+//! 6. `service`: after a hang-up the chunk is freed, or passed to the `reclaimer` if it is left
+//!    behind.
 //!
-//! A panic ends the connection that was being served, and no thread; a subscriber that panics ends
-//! nothing (`log`).
+//! # What happens when
 //!
-//! Nothing is kept for a client but its chunk. An answer is sent or the connection ends: a client
-//! that asks again before it has read the last answer, says something that is no message, or stops
-//! reading, is hung up on. Descriptors that a client sends are refused by the kernel
-//! (`SO_PASSRIGHTS`) or closed by it before anybody sees them.
+//! | a client | then |
+//! | --- | --- |
+//! | exits, is killed, or closes its connection | The kernel reports the hang-up once no process has the connection. The server discards requests that it has not begun, and frees the chunk and the slot. A request in progress is finished first. |
+//! | keeps memory of its chunk | The chunk is left behind. It stays booked, keeps its slot, and counts for its user. The reclaimer retries it after 2 ms, then at intervals that double up to 500 ms, and before a request is refused. |
+//! | is silent | Its connection costs a descriptor and some hundred bytes. If it has no chunk, it may be evicted. |
+//! | doesn't read its answers | Its next request waits in the session until the socket is writable. Later ones stay in the kernel's socket buffer. No thread waits for it. |
+//! | sends something that is no message | It gets `EPROTO`. The connection ends and its chunk is freed. |
+//! | sends descriptors | The kernel refuses them (`SO_PASSRIGHTS`, since Linux 6.16), or closes them when the message is received. |
+//! | finds all slots in use | An idle connection without a chunk is evicted: the one that was silent for longest of the user with most. If there is none, the client waits for what its own user frees, and then gets `EUSERS` or `EDQUOT`. |
 //!
-//! Events come in the order in which things happened (`event_order`), so a client that closes one
-//! connection and asks on another finds what it had given back, as with the driver, although two
-//! threads serve the two.
+//! | in the server | then |
+//! | --- | --- |
+//! | an allocator blocks | The request blocks one thread; others go on. Its user is served by the rest of its three threads. A refused request of another user waits for it for a second at most. The framework refuses requests to a region that stays blocked ("stuck"). |
+//! | no thread can be started | The event is postponed by 50 ms. A client without a slot gets `EAGAIN`. |
+//! | no descriptor is free | Up to four idle connections are evicted. If there are none, new clients wait in the listener's backlog. |
+//! | no memory is free | Requests get `ENOMEM` (`memory_reserve`). A memory cgroup kills the process instead: give the server one with enough memory. |
+//! | a thread panics | The connection being served ends. A log subscriber that panics has no effect (`log`). |
+//! | the server shuts down | Requests in progress are finished. The socket is removed, every connection ends, and every chunk is freed, also those left behind. |
+//! | the server was killed | A new one replaces its socket and warns of processes that hold memory of the old one (`stale_memory`). |
+//!
+//! # Threads
+//!
+//! All threads are alike and wait at one epoll. Each event is reported to one of them
+//! (`EPOLLONESHOT`). With a single thread, every client would wait while memory is zeroed or an
+//! allocator works; with one for each connection, a silent client would cost a stack. At most three
+//! threads serve a user and at most eight are idle, so the number of users bounds that of threads.
+//!
+//! Several threads could serve two events of one client in the wrong order: the client closes a
+//! connection, allocates on another, and is refused because its first chunk is not free yet. So a
+//! request that would be refused waits for all earlier events that may free something, and tries
+//! again.
+//!
+//! # Locks
+//!
+//! A thread takes locks in this order.
+//!
+//! 1. `EventOrder::taking`, while it waits for an event and classifies it. Nothing blocks under it
+//!    but the wait itself.
+//! 2. `Connection::session`, while an event of that connection is served, calls of the framework
+//!    included. Only the next event of the same connection waits for it; eviction tries it.
+//! 3. The entry of an open file, while the descriptors of its memory are opened.
+//! 4. All others, while memory is read or changed. Of these, two are held at once in these orders:
+//!    `UserQueues::users`, `EventOrder::in_progress`; `Reclaimer::waiting`, `Reclaimer::attempts`,
+//!    `EventOrder::in_progress` or `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`.
+//!
+//! `Reclaimer::recovering` is only tried. It, a session and the entry of an open file are the only
+//! locks that are held while the framework is called.
+//!
+//! # Invariants
+//!
+//! 1. One thread waits for the next event, or is about to. A thread that can't start another one in
+//!    its place doesn't serve.
+//! 2. Events are classified one at a time, in ascending order of their tickets, and each is served
+//!    by one thread.
+//! 3. At most three events of a user are in progress. Its others begin in order.
+//! 4. No thread waits for a client: sockets don't block, and an answer is sent only when the one
+//!    before it is read.
+//! 5. A connection has one lease, keeps the chunk of one open file, or has no chunk.
+//! 6. A chunk is charged to its user before its client gets it, and until it is free. It counts as
+//!    freed only after its memory is free.
+//! 7. A slot is in use until its connection has ended and the connection's chunk is free.
+//! 8. While the server runs, no chunk is freed whose memory a process holds.
+//! 9. A request is refused for want of memory, quota or a slot only after all earlier events that
+//!    may free something, except those that are older than a second or deferred for another user.
+//! 10. A quarter of all slots is kept for the first four of each user, and root's first four for
+//!     root alone.
+//! 11. A client is the user and process that the kernel reports (`SO_PEERCRED`).
+//!
+//! # What it leaves out
+//!
+//! - Concurrent requests on a connection. A client opens several connections instead.
+//! - Telling apart the processes that share a connection. The limits for a process count the
+//!   connections that it opened; only those for a user can't be evaded.
+//! - A notification when a process releases memory. The kernel has none, so the reclaimer retries.
+//! - State that outlives the server. A new server allocates the same addresses anew.
 
 mod accounts;
 mod address;
