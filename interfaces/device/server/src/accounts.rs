@@ -171,15 +171,15 @@ impl Accounts {
     }
 }
 
-/// The reason why `more` exceeds `quota`, if it does; `u64::MAX` bytes are no quota. The reason
-/// calls the holder `holder` (a subject with its verb) and the quota that of one `unit`.
-fn exceeds(holder: &str, unit: &str, has: Usage, quota: Quota, more: Usage) -> Option<String> {
+/// The reason why `more` exceeds the quota of one `unit`, if it does; `u64::MAX` bytes are no quota.
+/// `subject` begins a sentence, as in `user 7 has`.
+fn exceeds(subject: &str, unit: &str, has: Usage, quota: Quota, more: Usage) -> Option<String> {
     if has.chunks + more.chunks > quota.chunks {
-        Some(format!("{holder} all {} chunks of one {unit}", quota.chunks))
+        Some(format!("{subject} all {} chunks of one {unit}", quota.chunks))
     } else if quota.bytes < u64::MAX && has.bytes + more.bytes > quota.bytes.into() {
         let bytes = |bytes: u128| Bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
         let (more, has, quota) = (bytes(more.bytes), bytes(has.bytes), Bytes(quota.bytes));
-        Some(format!("{more} more are too much: {holder} {has} of the {quota} of one {unit}"))
+        Some(format!("{more} more are too much: {subject} {has} of the {quota} of one {unit}"))
     } else {
         None
     }
