@@ -33,7 +33,7 @@ pub(crate) struct Reclaimer {
     /// The order of the attempts in progress: a request that needs memory waits for those that
     /// began before, unless they are stuck.
     order: Arc<EventOrder>,
-    attempts: Mutex<Vec<AttemptInfo>>,
+    attempts: Mutex<Vec<Attempt>>,
     /// Held while a thread makes the framework retry the memory that it has set aside.
     recovering: Mutex<()>,
 }
@@ -51,7 +51,7 @@ struct LeftBehind {
 
 /// An attempt in progress.
 #[derive(Debug)]
-struct AttemptInfo {
+struct Attempt {
     number: u64,
     region: Region,
     since: Instant,
@@ -135,7 +135,7 @@ impl Reclaimer {
         &self,
         is_wanted: impl Fn(&LeftBehind) -> bool,
         begun: Instant,
-    ) -> Option<(LeftBehind, Attempt<'_>)> {
+    ) -> Option<(LeftBehind, AttemptGuard<'_>)> {
         let (waiting, attempts) = (&mut *self.waiting.lock(), &mut *self.attempts.lock());
         let now = Instant::now();
         let is_stuck = |region: &Region| {
@@ -149,18 +149,18 @@ impl Reclaimer {
         })?;
         let (chunk, ticket) = (waiting.swap_remove(index), self.order.begin());
         let region = chunk.lease.chunk().region().clone();
-        attempts.push(AttemptInfo { number: ticket.number(), region, since: now });
-        Some((chunk, Attempt { reclaimer: self, ticket }))
+        attempts.push(Attempt { number: ticket.number(), region, since: now });
+        Some((chunk, AttemptGuard { reclaimer: self, ticket }))
     }
 }
 
 /// An attempt to free a chunk, in progress until this is dropped.
-struct Attempt<'r> {
+struct AttemptGuard<'r> {
     reclaimer: &'r Reclaimer,
     ticket: Ticket,
 }
 
-impl Drop for Attempt<'_> {
+impl Drop for AttemptGuard<'_> {
     fn drop(&mut self) {
         let number = self.ticket.number();
         self.reclaimer.attempts.lock().retain(|attempt| attempt.number != number);
