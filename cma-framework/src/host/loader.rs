@@ -182,6 +182,18 @@ impl fmt::Debug for Plugin {
     }
 }
 
+/// Decides by the contents of a file, without running any of its code, whether
+/// [`Plugin::load`] would open it as a library. A host can check a file with it before it stores it
+/// among its plug-ins.
+///
+/// # Errors
+///
+/// What is wrong with the file: it is empty, no ELF library for this machine, cut off or damaged,
+/// or it exports no plug-in header that this program reads.
+pub fn check_contents(file: &[u8]) -> Result<(), LoadFailure> {
+    elf::check(file)
+}
+
 /// Loads every plug-in on `search`, each after a `trial` if one is given. What can't be loaded is
 /// reported in its place and the rest goes on. Two libraries that call themselves the same are both
 /// loaded.

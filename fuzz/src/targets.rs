@@ -1,0 +1,87 @@
+//! The targets, and what several of them check.
+
+mod allocators;
+mod attributes;
+mod elf;
+mod ioctl;
+mod limits;
+mod map;
+mod message;
+mod patterns;
+mod regions;
+mod rules;
+mod trace;
+
+use crate::Target;
+use proptest::strategy::Strategy;
+use proptest::string::string_regex;
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::mem::discriminant;
+use std::ops::Range;
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    map::TARGET,
+    regions::TARGET,
+    limits::TARGET,
+    rules::TARGET,
+    trace::TARGET,
+    message::TARGET,
+    ioctl::TARGET,
+    elf::TARGET,
+    attributes::TARGET,
+    allocators::TARGET,
+];
+
+/// Texts that match `regex`. (A plain `&str` is a strategy too, and parses itself for each text.)
+fn grammar(regex: &str) -> impl Strategy<Value = String> + use<> {
+    string_regex(regex).unwrap_or_else(|error| panic!("{regex:?}: {error}"))
+}
+
+/// The input of a parser that takes text: every byte that is no UTF-8 becomes U+FFFD.
+fn text(input: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(input)
+}
+
+/// A class of outcomes for each variant of an error.
+fn variant<T: Debug>(error: &T) -> String {
+    format!("{:?}", discriminant(error))
+}
+
+/// An error in configuration text names its place: `span` lies in `text`, and `message` has its
+/// column and quotes what stands there.
+fn names_its_place(text: &str, span: &Range<usize>, message: &str) {
+    assert!(span.start <= span.end, "the span {span:?} runs backwards: {message}");
+    let (Some(before), Some(found)) = (text.get(..span.start), text.get(span.clone())) else {
+        panic!("the span {span:?} of an error is no part of {text:?}: {message}");
+    };
+    let column = format!(" at column {}", before.chars().count() + 1);
+    assert!(message.contains(&column), "no{column:?} in {message:?}");
+    assert!(!message.starts_with(&column), "{message:?} says nothing");
+    assert!(
+        message.contains(&found.escape_debug().to_string()),
+        "{message:?} doesn't quote {found:?}"
+    );
+    is_one_line(message);
+}
+
+/// A message has text, and no control character that would break a log or a terminal.
+fn is_one_line(message: &str) {
+    assert!(!message.trim().is_empty(), "an error has no message");
+    assert!(!message.contains(char::is_control), "{message:?} is not one line");
+}
+
+/// `text` with blanks around each of `separators`, and around the whole.
+fn spaced(text: &str, separators: &[char]) -> String {
+    let mut spaced = String::from("\n ");
+    for c in text.chars() {
+        if separators.contains(&c) {
+            spaced.extend(['\t', c, ' ']);
+        } else {
+            spaced.push(c);
+        }
+    }
+    spaced.push(' ');
+    spaced
+}

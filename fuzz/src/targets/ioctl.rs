@@ -1,0 +1,161 @@
+//! `ioctl::read`, the structure that a C program hands to `/dev/cma`.
+
+use super::grammar;
+use crate::{Form, Outcome, Target};
+use cma_device_protocol::ioctl::{BYTES, Wrong, read};
+use cma_device_protocol::{MAGIC, Source};
+use proptest::prelude::*;
+use std::ops::Range;
+
+pub(super) const TARGET: Target = Target {
+    name: "ioctl",
+    about: "the structure of the ioctl of /dev/cma, in both layouts",
+    form: Form::Binary,
+    generate,
+    dictionary: include_str!("../../dictionary/ioctl.dict"),
+    check,
+};
+
+/// Where layout A has the end of its strings, and layout B its only string.
+const A_DEVICE: Range<usize> = 4..21;
+const A_KIND: Range<usize> = 21..38;
+const B_SPEC: Range<usize> = 32..64;
+
+fn generate() -> BoxedStrategy<Vec<u8>> {
+    let names = (grammar("[a-z]{0,17}"), grammar("[a-z]{0,17}|@"));
+    let numbers = (0..64_u32, prop_oneof![2 => Just(0), 1 => any::<u64>()]);
+    let a = (names, numbers.clone()).prop_map(|((device, kind), (log2, size))| {
+        layout_a(device.as_bytes(), kind.as_bytes(), size, 1 << log2).to_vec()
+    });
+    let b = (grammar("\\PC{0,8}(/[a-z]{0,4})?|[a-z]{20,32}"), numbers, 0..3_u32).prop_map(
+        |(spec, (log2, size), request)| {
+            layout_b(request, spec.as_bytes(), size, 1 << log2).to_vec()
+        },
+    );
+    prop_oneof![a, b].boxed()
+}
+
+fn layout_a(device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
+    let mut structure = [0; BYTES];
+    put(&mut structure, 0, &MAGIC.to_ne_bytes());
+    put(&mut structure, A_DEVICE.start, &device[..device.len().min(A_DEVICE.len())]);
+    put(&mut structure, A_KIND.start, &kind[..kind.len().min(A_KIND.len())]);
+    put(&mut structure, 40, &size.to_ne_bytes());
+    put(&mut structure, 48, &alignment.to_ne_bytes());
+    structure
+}
+
+fn layout_b(request: u32, spec: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
+    let mut structure = [0; BYTES];
+    put(&mut structure, 0, &MAGIC.to_ne_bytes());
+    put(&mut structure, 4, &request.to_ne_bytes());
+    put(&mut structure, 8, &size.to_ne_bytes());
+    put(&mut structure, 16, &alignment.to_ne_bytes());
+    put(&mut structure, B_SPEC.start, &spec[..spec.len().min(B_SPEC.len())]);
+    structure
+}
+
+fn put(structure: &mut [u8; BYTES], at: usize, bytes: &[u8]) {
+    structure[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+fn number(structure: &[u8; BYTES], at: usize) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&structure[at..at + 8]);
+    u64::from_ne_bytes(bytes)
+}
+
+fn check(input: &[u8]) -> Outcome {
+    let mut structure = [0; BYTES];
+    put(&mut structure, 0, &input[..input.len().min(BYTES)]);
+    let has_magic = structure.starts_with(&MAGIC.to_ne_bytes());
+    let asked = match read(&structure) {
+        Ok(asked) => asked,
+        Err(wrong) => {
+            assert_eq!(wrong == Wrong::Magic, !has_magic, "{wrong}");
+            super::is_one_line(&wrong.to_string());
+            // Layout A can't be read as layout B for want of a terminator, or the reverse.
+            let terminated = |field: Range<usize>| structure[field].contains(&0);
+            let whole = terminated(A_DEVICE) && terminated(A_KIND) && terminated(B_SPEC);
+            let is_request = structure[4] < 2 && structure[5..8] == [0; 3];
+            assert!(!(has_magic && whole && is_request), "a whole layout B is refused");
+            return Outcome::refused(format!("{wrong:?}"));
+        }
+    };
+    assert!(has_magic, "any magic number is accepted");
+    let is_b = asked.start_at == 24;
+    let (size_at, alignment_at) = if is_b { (8, 16) } else { (40, 48) };
+    assert!(is_b || asked.start_at == 56, "the address goes to byte {}", asked.start_at);
+    assert_eq!(asked.size, number(&structure, size_at));
+    assert_eq!(asked.alignment, number(&structure, alignment_at));
+    let from = asked.from();
+    let expected = if is_b { names_of_b(&structure) } else { names_of_a(&structure) };
+    assert_eq!(names(from), expected);
+    if !is_b {
+        tells_zeroed_a_from_b(from, asked.size, asked.alignment);
+    }
+    let what = if matches!(from, Source::Regions(_)) { "regions" } else { "device" };
+    Outcome::accepted(format!("layout {}, {what}", if is_b { 'B' } else { 'A' }))
+}
+
+/// The names that were read: device and type, or regions alone.
+fn names(from: Source<'_>) -> (String, Option<String>) {
+    match from {
+        Source::Device { device, kind } => (device.to_string(), Some(kind.to_string())),
+        Source::Regions(regions) => (regions.to_string(), None),
+    }
+}
+
+fn names_of_a(structure: &[u8; BYTES]) -> (String, Option<String>) {
+    (name(&structure[A_DEVICE]), Some(name(&structure[A_KIND])))
+}
+
+fn names_of_b(structure: &[u8; BYTES]) -> (String, Option<String>) {
+    let spec = string(&structure[B_SPEC]);
+    if structure[4..8] == 1_u32.to_ne_bytes() {
+        return (letters(spec), None);
+    }
+    assert_eq!(structure[4..8], 0_u32.to_ne_bytes(), "an unknown request is accepted");
+    match spec.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (letters(&spec[..slash]), Some(letters(&spec[slash + 1..]))),
+        None => (letters(spec), Some(String::new())),
+    }
+}
+
+fn name(field: &[u8]) -> String {
+    letters(string(field))
+}
+
+/// The bytes before the terminator, which must be there.
+fn string(field: &[u8]) -> &[u8] {
+    match field.iter().position(|byte| *byte == 0) {
+        Some(end) => &field[..end],
+        None => panic!("a string without a terminator is accepted"),
+    }
+}
+
+/// Bytes as text: each byte that is in no letter of UTF-8 becomes U+FFFD.
+fn letters(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let letter = (1..=rest.len().min(4)).find_map(|length| {
+            str::from_utf8(&rest[..length]).ok().filter(|text| text.chars().count() == 1)
+        });
+        text.push_str(letter.unwrap_or("\u{fffd}"));
+        rest = &rest[letter.map_or(1, str::len)..];
+    }
+    text
+}
+
+/// A device and type that were read from layout A are read from it again when everything else in
+/// the structure is zero.
+fn tells_zeroed_a_from_b(from: Source<'_>, size: u64, alignment: u64) {
+    let Source::Device { device, kind } = from else { panic!("layout A names regions") };
+    if device.len() >= A_DEVICE.len() || kind.len() >= A_KIND.len() {
+        return; // U+FFFD is longer than the byte it stands for.
+    }
+    let structure = layout_a(device.as_bytes(), kind.as_bytes(), size, alignment);
+    let again = read(&structure).unwrap_or_else(|wrong| panic!("{device}/{kind}: {wrong}"));
+    assert_eq!((again.from(), again.start_at), (from, 56));
+}

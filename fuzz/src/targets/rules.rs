@@ -1,0 +1,135 @@
+//! `Rules` of the device server: who may ask in the name of which device.
+
+use super::patterns::{matches, names_near};
+use super::{grammar, names_its_place, spaced, text, variant};
+use crate::{Form, Outcome, Target};
+use cma_device_server::{Peer, Rules};
+use proptest::prelude::*;
+
+pub(super) const TARGET: Target = Target {
+    name: "rules",
+    about: "access rules of the device server (--rules)",
+    form: Form::Text,
+    generate,
+    dictionary: include_str!("../../dictionary/rules.dict"),
+    check,
+};
+
+fn generate() -> BoxedStrategy<Vec<u8>> {
+    const RULE: &str = "((@?[a-c?]{1,2}[*]?(/[xy?][*]?)?|/[xy]|@[*]|\\PC),){0,2}\
+        @?[a-c?]{1,2}[*]?(/[xy])?[ ]?=[ ]?(uid:[0-2],|gid:[0-2],){0,2}(uid:[0-9]{1,11}|gid:1|[*])";
+    let rules = prop::collection::vec(grammar(RULE), 0..5);
+    (rules, grammar("[; \\n]{0,2}"))
+        .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
+        .boxed()
+}
+
+fn check(input: &[u8]) -> Outcome {
+    let text = text(input);
+    let rules = match Rules::parse(&text) {
+        Ok(rules) => rules,
+        Err(error) => {
+            assert_eq!(error.text, text);
+            names_its_place(&text, &error.span, &error.to_string());
+            return Outcome::refused(variant(&error.mistake));
+        }
+    };
+    assert_eq!(Rules::parse(&spaced(&text, &[';', ',', '='])), Ok(rules.clone()));
+    let plain = read(&text);
+    let mut denials = 0;
+    for pattern in plain.iter().flat_map(|rule| &rule.patterns).take(8) {
+        for name in names_near(&pattern.name) {
+            for peer in peers(&plain) {
+                let kind = pattern.kind.as_deref().unwrap_or_default().replace('?', "x");
+                let found = if pattern.is_region {
+                    rules.allow_region(&peer, &name)
+                } else {
+                    rules.allow_device(&peer, &name, &kind)
+                };
+                let kind = if kind.is_empty() { "common" } else { &kind };
+                let expected = allow(&plain, &peer, pattern.is_region, &name, kind);
+                assert_eq!(found, expected, "{peer:?} asks for {name}/{kind}");
+                denials += usize::from(!found);
+            }
+        }
+    }
+    Outcome::accepted(format!("{} rules, denials: {}", plain.len(), denials > 0))
+}
+
+/// A rule as a plain reading of the text has it.
+struct Rule {
+    patterns: Vec<Pattern>,
+    who: Vec<String>,
+}
+
+struct Pattern {
+    is_region: bool,
+    name: String,
+    kind: Option<String>,
+}
+
+/// Reads rules that the parser accepted.
+fn read(text: &str) -> Vec<Rule> {
+    let text = text.trim_end().trim_end_matches(';');
+    let mut device = String::new();
+    let mut rules = Vec::new();
+    for rule in text.split(';').filter(|_| !text.trim().is_empty()) {
+        let Some((patterns, who)) = rule.split_once('=') else {
+            panic!("{rule:?} was accepted, and has no '='");
+        };
+        let patterns = patterns.split(',').map(|pattern| {
+            let pattern = pattern.trim();
+            if let Some(region) = pattern.strip_prefix('@') {
+                return Pattern { is_region: true, name: region.to_string(), kind: None };
+            }
+            let (name, kind) = match pattern.split_once('/') {
+                Some((name, kind)) => (name, Some(kind.to_string())),
+                None => (pattern, None),
+            };
+            if !name.is_empty() {
+                device = name.to_string();
+            }
+            Pattern { is_region: false, name: device.clone(), kind }
+        });
+        let patterns = patterns.collect();
+        let who = who.split(',').map(|who| who.trim().to_string()).collect();
+        rules.push(Rule { patterns, who });
+    }
+    rules
+}
+
+/// Whether the first rule that matches names `peer`.
+fn allow(rules: &[Rule], peer: &Peer, is_region: bool, name: &str, kind: &str) -> bool {
+    let matching = rules.iter().find(|rule| {
+        rule.patterns.iter().any(|pattern| {
+            pattern.is_region == is_region
+                && matches(&pattern.name, name)
+                && pattern.kind.as_ref().is_none_or(|pattern| matches(pattern, kind))
+        })
+    });
+    let number = |who: &str, prefix| who.strip_prefix(prefix).and_then(|id| id.parse::<u32>().ok());
+    matching.is_some_and(|rule| {
+        rule.who.iter().any(|who| {
+            let groups = || peer.groups.iter().copied().chain([peer.gid]);
+            who == "*"
+                || number(who, "uid:") == Some(peer.uid)
+                || number(who, "gid:").is_some_and(|gid| groups().any(|own| own == gid))
+        })
+    })
+}
+
+/// Peers that the rules name, and one that they don't.
+fn peers(rules: &[Rule]) -> Vec<Peer> {
+    let stranger = Peer { uid: 77, gid: 78, groups: [79].into(), pid: 1 };
+    let ids = rules.iter().flat_map(|rule| &rule.who).filter_map(|who| who.split_once(':'));
+    let ids = ids.filter_map(|(what, id)| Some((what == "uid", id.parse::<u32>().ok()?))).take(4);
+    let named = ids.flat_map(|(is_user, id)| {
+        let stranger = || Peer { uid: 77, gid: 78, groups: [79].into(), pid: 1 };
+        if is_user {
+            [Peer { uid: id, ..stranger() }, Peer { gid: id, ..stranger() }]
+        } else {
+            [Peer { gid: id, ..stranger() }, Peer { groups: [5, id].into(), ..stranger() }]
+        }
+    });
+    named.chain([stranger]).collect()
+}
