@@ -92,7 +92,7 @@ impl<'a> Campaign<'a> {
             let outcome = self
                 .watchdog
                 .run(self.target, &input)
-                .map_err(|panic| Box::new(self.failure(input.clone(), report.runs, panic)))?;
+                .map_err(|panic| Box::new(self.failure(input.clone(), report.runs, &panic)))?;
             report.accepted += u64::from(outcome.accepted);
             if (outcomes.insert(outcome) || is_from_corpus) && kept.len() < MOST_KEPT {
                 kept.push(input);
@@ -101,7 +101,7 @@ impl<'a> Campaign<'a> {
     }
 
     /// Shrinks `found`, which panicked with `panic` in run number `run`.
-    fn failure(&self, found: Vec<u8>, run: u64, panic: Panic) -> Failure {
+    fn failure(&self, found: Vec<u8>, run: u64, panic: &Panic) -> Failure {
         let found_bytes = found.len();
         let plain = if self.target.form == Form::Text { b'0' } else { 0 };
         let mut last = panic.clone();

@@ -68,7 +68,7 @@ fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
         return passed.collect::<Result<Vec<bool>, _>>().map(|passed| !passed.contains(&false));
     }
     let [target] = targets[..] else { return Err("--input needs one target".into()) };
-    let inputs = options.input.iter().map(|path| fs::read(path).map_err(|error| at(path, error)));
+    let inputs = options.input.iter().map(|path| fs::read(path).map_err(|error| at(path, &error)));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
     let runs = Limit::Runs(inputs.len() as u64);
     Ok(finish(options, target, inputs, runs)?)
@@ -86,13 +86,13 @@ fn targets(names: &[String]) -> Result<Vec<&'static Target>, String> {
     names.iter().map(target).collect()
 }
 
-fn at(path: &Path, error: std::io::Error) -> String {
+fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
 /// Runs one target on its corpus and on generated inputs; whether it passed.
 fn campaign(options: &Options, target: &'static Target) -> Result<bool, Box<dyn Error>> {
-    let corpus = target.corpus().map_err(|error| at(&target.corpus_folder(), error))?;
+    let corpus = target.corpus().map_err(|error| at(&target.corpus_folder(), &error))?;
     let corpus = corpus.into_iter().map(|(_, input)| input).collect();
     let limit = match options.runs {
         Some(runs) => Limit::Runs(runs),
@@ -122,7 +122,7 @@ fn finish(
         if let Some(path) = &options.keep
             && let Err(error) = fs::write(path, input)
         {
-            say(&format!("cma-fuzz: {}", at(path, error)));
+            say(&format!("cma-fuzz: {}", at(path, &error)));
         }
     };
     match Campaign::new(target, corpus, options.seed, watchdog).run(limit, keep) {
@@ -161,7 +161,7 @@ fn store(target: &Target, input: &[u8]) -> Result<(), String> {
     let path = folder.join(format!("{:016x}", hasher.finish()));
     fs::create_dir_all(&folder)
         .and_then(|()| fs::write(&path, input))
-        .map_err(|error| at(&path, error))?;
+        .map_err(|error| at(&path, &error))?;
     say(&format!(
         "  run it again: cargo run -p cma-fuzz --release -- {} --input {}",
         target.name,

@@ -68,7 +68,7 @@ impl Mutator {
             }
             (8, Form::Text) => {
                 if let Some(token) = rng.choice(&self.tokens) {
-                    let word = any_of(rng, words(bytes));
+                    let word = any_of(rng, &words(bytes));
                     replace(bytes, word, token);
                 }
             }
@@ -78,12 +78,12 @@ impl Mutator {
                 }
             }
             (9, Form::Text) => {
-                let number = any_of(rng, numbers(bytes));
+                let number = any_of(rng, &numbers(bytes));
                 replace(bytes, number, &number_text(rng));
             }
             (10, Form::Text) => {
                 let pieces = pieces(rng, other);
-                let piece = any_of(rng, pieces);
+                let piece = any_of(rng, &pieces);
                 insert(rng, bytes, &other[piece]);
             }
             (_, Form::Text) => swap_pieces(rng, bytes),
@@ -182,7 +182,7 @@ fn number_text(rng: &mut Rng) -> Vec<u8> {
 }
 
 /// One of `parts`; an empty one where there is none.
-fn any_of(rng: &mut Rng, parts: Vec<Range<usize>>) -> Range<usize> {
+fn any_of(rng: &mut Rng, parts: &[Range<usize>]) -> Range<usize> {
     if parts.is_empty() { 0..0 } else { parts[rng.usize(0..parts.len())].clone() }
 }
 
@@ -220,7 +220,7 @@ fn pieces(rng: &mut Rng, bytes: &[u8]) -> Vec<Range<usize>> {
 
 fn swap_pieces(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let pieces = pieces(rng, bytes);
-    let (first, second) = (any_of(rng, pieces.clone()), any_of(rng, pieces));
+    let (first, second) = (any_of(rng, &pieces), any_of(rng, &pieces));
     let (first, second) =
         if first.start <= second.start { (first, second) } else { (second, first) };
     if first.end <= second.start {

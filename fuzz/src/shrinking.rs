@@ -50,7 +50,7 @@ mod tests {
     fn a_failing_input_shrinks_to_what_makes_it_fail() {
         let input = b"some text before x=y and some behind".to_vec();
         let has_equals = |input: &[u8]| input.contains(&b'=') && input.len() >= 3;
-        assert_eq!(shrink(input, b'0', has_equals), b"0=0");
+        assert_eq!(shrink(input, b'0', has_equals), b"=00");
     }
 
     #[test]

@@ -174,7 +174,8 @@ fn write(tree: &Attributes, path: &str, written: &[u8]) -> Outcome {
                     |other: &str| other == real || follows && folder(other) == folder(&real);
                 assert!(
                     after[other] == *text || may_change(&real_path(tree, other)),
-                    "{path:?} changed {other:?}"
+                    "{path:?} changed {other:?} from {text:?} to {:?}",
+                    after[other]
                 );
             }
             Outcome::accepted(format!("{} {}", name(&real), after[&real].len().min(12)))

@@ -7,7 +7,7 @@ use cma_framework::config::{
     Bank, Bytes, Growth, Map, ParsedRegion, RegionSpec, parse_allocator, parse_regions, parse_size,
 };
 use cma_framework::reserve::Banks;
-use cma_framework::{Cma, PageRange};
+use cma_framework::{Cma, DmaAddr, PageRange, Region};
 use proptest::prelude::*;
 
 pub(super) const TARGET: Target = Target {
@@ -88,7 +88,7 @@ fn parts_stand_at_their_spans(text: &str, region: &ParsedRegion<'_>) {
     let spans = &region.spans;
     assert_eq!(&text[spans.name.clone()], name);
     assert_eq!(number(&spans.size), size);
-    assert_eq!(spans.start.as_ref().map(number), start.map(|start| start.get()));
+    assert_eq!(spans.start.as_ref().map(number), start.map(DmaAddr::get));
     assert_eq!(spans.alignment.as_ref().map(number), alignment);
     let allocator_text = spans.allocator.as_ref().map(|span| &text[span.clone()]);
     assert_eq!(allocator_text, allocator.map(|allocator| allocator.name));
@@ -127,7 +127,7 @@ fn reserve(text: &str, specs: &[RegionSpec<'_>]) -> usize {
     cma.early_regions_reserve(&mut Banks::new(&banks(), Growth::Up));
     cma.initialise();
     let regions = cma.regions();
-    let mut ranges: Vec<PageRange> = regions.iter().map(|region| region.range()).collect();
+    let mut ranges: Vec<PageRange> = regions.iter().map(Region::range).collect();
     ranges.sort();
     assert!(ranges.is_sorted_by(|a, b| a.end_page() <= b.first_page()), "{ranges:?} overlap");
     for region in &regions {

@@ -70,7 +70,8 @@ struct Pattern {
 
 /// Reads rules that the parser accepted.
 fn read(text: &str) -> Vec<Rule> {
-    let text = text.trim_end().trim_end_matches(';');
+    let text = text.trim_end();
+    let text = text.strip_suffix(';').unwrap_or(text);
     let mut device = String::new();
     let mut rules = Vec::new();
     for rule in text.split(';').filter(|_| !text.trim().is_empty()) {
@@ -80,7 +81,7 @@ fn read(text: &str) -> Vec<Rule> {
         let patterns = patterns.split(',').map(|pattern| {
             let pattern = pattern.trim();
             if let Some(region) = pattern.strip_prefix('@') {
-                return Pattern { is_region: true, name: region.to_string(), kind: None };
+                return Pattern { is_region: true, name: region.trim().to_string(), kind: None };
             }
             let (name, kind) = match pattern.split_once('/') {
                 Some((name, kind)) => (name, Some(kind.to_string())),

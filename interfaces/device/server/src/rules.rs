@@ -73,10 +73,11 @@ impl Rules {
     pub fn parse(text: &str) -> Result<Rules, ConfigError> {
         let mut rules = Vec::new();
         let mut device = "";
-        let end = text.trim_end().trim_end_matches(';').len();
-        if text[..end].trim().is_empty() {
+        if text.trim().is_empty() {
             return Ok(Rules(rules));
         }
+        let trimmed = text.trim_end();
+        let end = trimmed.strip_suffix(';').unwrap_or(trimmed).len();
         for rule in split(text, 0..end, ';') {
             let Some(equals) = text[rule.clone()].find('=').map(|n| rule.start + n) else {
                 return Err(ConfigError::new(text, rule, Mistake::NoWho));

@@ -52,6 +52,15 @@ fn who_may_use_devices_may_not_name_regions() {
 }
 
 #[test]
+fn one_semicolon_may_end_the_rules_and_an_empty_rule_is_refused() {
+    assert_eq!(rules("a=*;\n"), rules("a=*"));
+    for (text, place) in [("a=*;;", 4..4), ("a=*; ;", 4..5), (";", 0..0), (";a=*", 0..0)] {
+        let error = Rules::parse(text).unwrap_err();
+        assert_eq!((error.mistake, error.span), (Mistake::NoWho, place), "{text}");
+    }
+}
+
+#[test]
 fn by_default_everyone_may_and_by_an_empty_text_nobody() {
     let everyone = Rules::default();
     assert_eq!(everyone, rules("*,@*=*"));
