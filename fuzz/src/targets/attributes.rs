@@ -235,16 +235,31 @@ fn paths(tree: &Attributes) -> BTreeMap<String, Entry> {
     all
 }
 
-/// The text of every attribute but the log of errors.
+/// The text of every attribute but the log of errors, without the ages of chunks and failures: time
+/// passes while a script runs.
 fn texts(tree: &Attributes) -> BTreeMap<String, String> {
     let attributes = paths(tree).into_iter().filter_map(|(path, entry)| {
         let is_text = matches!(entry, Entry::Attribute { .. }) && path != "errors";
         is_text.then(|| {
             let text = tree.read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+            let text = match name(&path) {
+                "failures" => without_word(&text, 0),
+                "owners" => without_word(&text, 3),
+                _ => text,
+            };
             (path, text)
         })
     });
     attributes.collect()
+}
+
+/// Each line of `text` without its word number `n`.
+fn without_word(text: &str, n: usize) -> String {
+    let words = |line: &str| {
+        let words = line.split(' ').enumerate().filter(|(i, _)| *i != n);
+        words.map(|(_, word)| word).collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(|line| words(line) + "\n").collect()
 }
 
 /// The figures of each region are those of the chunks that the script holds.
