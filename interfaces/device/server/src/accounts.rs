@@ -101,8 +101,10 @@ impl Accounts {
         let ledger = &mut *self.ledger.lock();
         let in_use = ledger.slots_of(peer.uid);
         if in_use >= user_connections {
-            let reason =
-                format!("user {} has all {user_connections} connections of one user", peer.uid);
+            let reason = format!(
+                "user {} has all {user_connections} connections of one user; close one, or raise the limit user-connections",
+                peer.uid
+            );
             return Err(NoSlot::UserLimit(ErrorReply::new(Errno::DQUOT, reason)));
         } else if !ledger.has_slot_for(peer.uid, connections) {
             let reason = format!("all {connections} connections are in use; try again later");
@@ -171,8 +173,8 @@ impl Accounts {
     }
 }
 
-/// The reason why `more` exceeds the quota of one `unit`, if it does; `u64::MAX` bytes are no quota.
-/// `subject` begins a sentence, as in `user 7 has`.
+/// The reason why `more` exceeds the quota of one `unit`, if it does; `u64::MAX` bytes are no
+/// quota. `subject` begins a sentence, as in `user 7 has`.
 fn exceeds(subject: &str, unit: &str, has: Usage, quota: Quota, more: Usage) -> Option<String> {
     if has.chunks + more.chunks > quota.chunks {
         Some(format!("{subject} all {} chunks of one {unit}", quota.chunks))

@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::event_order::Ticket;
 use crate::log;
 use crate::peer::Peer;
-use crate::poller::{Poller, Source};
+use crate::poller::{EventSource, Poller};
 use crate::service::ClientService;
 use crate::socket_options;
 use crate::timer::Timer;
@@ -62,7 +62,7 @@ impl Admission {
 
     /// Reports the next client to a thread.
     pub(crate) fn arm(&self) -> io::Result<()> {
-        self.poller.arm(&self.listener.socket, Source::Listener, EventFlags::IN)
+        self.poller.arm(&self.listener.socket, EventSource::Listener, EventFlags::IN)
     }
 
     /// Accepts one client. It doesn't block: it runs while events are classified, so that deferred

@@ -4,7 +4,7 @@ use crate::accounts::{Accounts, ConnectionSlot, NoSlot};
 use crate::connection::{Connection, Session};
 use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
-use crate::poller::{FIRST_CONNECTION, Poller, Source};
+use crate::poller::{EventSource, FIRST_CONNECTION, Poller};
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -60,7 +60,7 @@ impl Connections {
 
     /// Reports the connection's next event of these kinds to a thread.
     pub(crate) fn arm(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
-        self.poller.arm(&connection.socket, Source::Connection(connection.number), flags)
+        self.poller.arm(&connection.socket, EventSource::Connection(connection.number), flags)
     }
 
     /// Ends a connection. Returns its session, if it had not ended before.

@@ -2,7 +2,7 @@
 
 use crate::accounts::Charge;
 use crate::error_reply::ErrorReply;
-use cma_device_protocol::{Chunk as Answered, Extent, MAX_DESCRIPTORS};
+use cma_device_protocol::{Chunk as ChunkAnswer, Extent, MAX_DESCRIPTORS};
 use cma_framework::memory::NotMapped;
 use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
 use rustix::fd::OwnedFd;
@@ -61,9 +61,9 @@ impl Lease {
     }
 
     /// The answer that describes the chunk, without its memory.
-    pub(crate) fn answer(&self) -> Answered {
+    pub(crate) fn answer(&self) -> ChunkAnswer {
         let (start, size) = (self.chunk().start().get(), self.chunk().size());
-        Answered {
+        ChunkAnswer {
             start,
             size,
             granule: self.granule,
@@ -79,8 +79,8 @@ impl Lease {
     pub(crate) fn answer_with_memory(
         &self,
         first: u64,
-    ) -> Result<(Answered, Vec<OwnedFd>), ErrorReply> {
-        let mut answer = Answered { first, ..self.answer() };
+    ) -> Result<(ChunkAnswer, Vec<OwnedFd>), ErrorReply> {
+        let mut answer = ChunkAnswer { first, ..self.answer() };
         let LeasedChunk::WithMemory(shared) = &self.chunk else { return Ok((answer, Vec::new())) };
         let pieces = shared.pieces()?;
         answer.pieces = pieces.len() as u64;

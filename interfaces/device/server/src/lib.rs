@@ -59,7 +59,7 @@
 //! | doesn't read its answers | Its next request waits in the session until the socket is writable. Later ones stay in the kernel's socket buffer. No thread waits for it. |
 //! | sends something that is no message | It gets `EPROTO`. The connection ends and its chunk is freed. |
 //! | sends descriptors | The kernel refuses them (`SO_PASSRIGHTS`, since Linux 6.16), or closes them when the message is received. |
-//! | finds all slots in use | An idle connection without a chunk is evicted: the one that was silent for longest of the user with most. If there is none, the client waits for what its own user frees, and then gets `EUSERS` or `EDQUOT`. |
+//! | finds no slot | If all slots are in use, a connection without a chunk is evicted: the one that was silent for longest, of the user with most connections, if that user has more than the client's. If there is none, or the client's user is at its limit, the client waits for what its own user frees, and then gets `EUSERS` or `EDQUOT`. |
 //!
 //! | in the server | then |
 //! | --- | --- |
@@ -92,12 +92,15 @@
 //! 2. `Connection::session`, while an event of that connection is served, calls of the framework
 //!    included. Only the next event of the same connection waits for it; eviction tries it.
 //! 3. The entry of an open file, while the descriptors of its memory are opened.
-//! 4. All others, while memory is read or changed. Of these, two are held at once in these orders:
-//!    `UserQueues::users`, `EventOrder::in_progress`; `Reclaimer::waiting`, `Reclaimer::attempts`,
-//!    `EventOrder::in_progress` or `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`.
+//! 4. All others, for some instructions or one system call that doesn't block. A few are held
+//!    together, in these orders: `UserQueues::users`, `EventOrder::in_progress`;
+//!    `Reclaimer::waiting`, `Reclaimer::attempts`, `EventOrder::in_progress`;
+//!    `Reclaimer::waiting`, `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`.
 //!
-//! `Reclaimer::recovering` is only tried. It, a session and the entry of an open file are the only
-//! locks that are held while the framework is called.
+//! Some locks are only tried, so they need no place in the order: a session under
+//! `Connections::by_number`, the entry of an open file under `OpenFiles::chunks`, and
+//! `Reclaimer::recovering`. The framework is called under a session, the entry of an open file, or
+//! `Reclaimer::recovering`, and under no other lock.
 //!
 //! # Invariants
 //!
@@ -105,7 +108,7 @@
 //!    its place doesn't serve.
 //! 2. Events are classified one at a time, in ascending order of their tickets, and each is served
 //!    by one thread.
-//! 3. At most three events of a user are in progress. Its others begin in order.
+//! 3. At most three events of a user are in progress. The user's others begin in order.
 //! 4. No thread waits for a client: sockets don't block, and an answer is sent only when the one
 //!    before it is read.
 //! 5. A connection has one lease, keeps the chunk of one open file, or has no chunk.
@@ -113,8 +116,11 @@
 //!    freed only after its memory is free.
 //! 7. A slot is in use until its connection has ended and the connection's chunk is free.
 //! 8. While the server runs, no chunk is freed whose memory a process holds.
-//! 9. A request is refused for want of memory, quota or a slot only after all earlier events that
-//!    may free something, except those that are older than a second or deferred for another user.
+//! 9. An allocation is refused for want of memory or quota, and a client for want of a slot, only
+//!    after all earlier events that may free something, except those that are older than a second
+//!    or deferred for another user. Refused at once are: a request for which the server process has
+//!    no memory; an open file that would take the last slot; and a client without a slot when its
+//!    user has 64 deferred events.
 //! 10. A quarter of all slots is kept for the first four of each user, and root's first four for
 //!     root alone.
 //! 11. A client is the user and process that the kernel reports (`SO_PEERCRED`).

@@ -9,7 +9,7 @@ pub(crate) const REQUEST: EventFlags = EventFlags::IN.union(EventFlags::RDHUP);
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Source {
+pub(crate) enum EventSource {
     Listener,
     Shutdown,
     Timer,
@@ -20,22 +20,22 @@ pub(crate) enum Source {
 /// The lowest number of a connection. Lower ones stand for the other sources.
 pub(crate) const FIRST_CONNECTION: u64 = 3;
 
-impl Source {
+impl EventSource {
     fn to_data(self) -> EventData {
         EventData::new_u64(match self {
-            Source::Listener => 0,
-            Source::Shutdown => 1,
-            Source::Timer => 2,
-            Source::Connection(number) => number,
+            EventSource::Listener => 0,
+            EventSource::Shutdown => 1,
+            EventSource::Timer => 2,
+            EventSource::Connection(number) => number,
         })
     }
 
     fn from_data(data: EventData) -> Self {
         match data.u64() {
-            0 => Source::Listener,
-            1 => Source::Shutdown,
-            2 => Source::Timer,
-            number => Source::Connection(number),
+            0 => EventSource::Listener,
+            1 => EventSource::Shutdown,
+            2 => EventSource::Timer,
+            number => EventSource::Connection(number),
         }
     }
 }
@@ -50,7 +50,12 @@ impl Poller {
 
     /// Reports the next event of a source to one thread. To report another one, the source has to
     /// be armed again.
-    pub(crate) fn arm(&self, fd: impl AsFd, source: Source, flags: EventFlags) -> io::Result<()> {
+    pub(crate) fn arm(
+        &self,
+        fd: impl AsFd,
+        source: EventSource,
+        flags: EventFlags,
+    ) -> io::Result<()> {
         let (data, flags) = (source.to_data(), flags | EventFlags::ONESHOT);
         match epoll::modify(&self.0, fd.as_fd(), data, flags) {
             Err(Errno::NOENT) => epoll::add(&self.0, fd, data, flags),
@@ -60,7 +65,7 @@ impl Poller {
 
     /// Reports a shutdown to every thread, again and again.
     pub(crate) fn add_shutdown(&self, fd: impl AsFd) -> io::Result<()> {
-        epoll::add(&self.0, fd, Source::Shutdown.to_data(), EventFlags::IN)
+        epoll::add(&self.0, fd, EventSource::Shutdown.to_data(), EventFlags::IN)
     }
 
     pub(crate) fn remove(&self, fd: impl AsFd) {
@@ -68,10 +73,10 @@ impl Poller {
     }
 
     /// Waits for one event.
-    pub(crate) fn wait(&self) -> io::Result<Option<(Source, EventFlags)>> {
+    pub(crate) fn wait(&self) -> io::Result<Option<(EventSource, EventFlags)>> {
         let mut event = [epoll::Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }];
         let count = io::retry_on_intr(|| epoll::wait(&self.0, &mut event, None))?;
         let epoll::Event { flags, data } = event[0];
-        Ok((count > 0).then(|| (Source::from_data(data), flags)))
+        Ok((count > 0).then(|| (EventSource::from_data(data), flags)))
     }
 }

@@ -10,7 +10,7 @@ use crate::event_order::{EventOrder, Ticket};
 use crate::limits::Limits;
 use crate::log::{self, ErrorLog, contain_panic};
 use crate::peer::Peer;
-use crate::poller::{Poller, REQUEST, Source};
+use crate::poller::{EventSource, Poller, REQUEST};
 use crate::reclaimer::Reclaimer;
 use crate::request_handler::RequestHandler;
 use crate::rules::Rules;
@@ -191,19 +191,23 @@ impl Server {
     }
 
     /// Decides what an event requires. Defers it if its user has no thread left.
-    fn classify(&self, event: Option<(Source, EventFlags)>, ticket: Ticket) -> io::Result<Task> {
+    fn classify(
+        &self,
+        event: Option<(EventSource, EventFlags)>,
+        ticket: Ticket,
+    ) -> io::Result<Task> {
         let Some((source, flags)) = event else { return Ok(Task::Nothing) };
         Ok(match source {
-            Source::Shutdown => Task::End,
-            Source::Timer => Task::Timer,
-            Source::Listener => {
+            EventSource::Shutdown => Task::End,
+            EventSource::Timer => Task::Timer,
+            EventSource::Listener => {
                 match self.admission.accept(&self.service, &self.queues, ticket)? {
                     Accepted::Done => Task::Nothing,
                     Accepted::Client(event) => self.begin_or_defer(event),
                     Accepted::NoDescriptors(evicted) => Task::ReportNoDescriptors(evicted),
                 }
             }
-            Source::Connection(number) => match self.service.connections.get(number) {
+            EventSource::Connection(number) => match self.service.connections.get(number) {
                 Some(connection) => {
                     connection.set_last_event(ticket.number());
                     self.begin_or_defer(Event::Ready { connection, flags, ticket })
@@ -294,7 +298,7 @@ impl Server {
 
     /// Reports the timer's next expiry to a thread.
     fn arm_timer(&self) -> io::Result<()> {
-        self.poller.arm(&*self.timer, Source::Timer, EventFlags::IN)
+        self.poller.arm(&*self.timer, EventSource::Timer, EventFlags::IN)
     }
 
     /// Does what is due when the timer expires.

@@ -26,7 +26,11 @@ fn slot(accounts: &Arc<Accounts>, uid: u32) -> Result<ConnectionSlot, (Errno, St
 fn connections_are_limited_for_each_user_and_in_all() {
     let accounts = accounts();
     let mine = [slot(&accounts, 1).unwrap(), slot(&accounts, 1).unwrap()];
-    let refused = (Errno::DQUOT, "user 1 has all 2 connections of one user".to_string());
+    let refused = (
+        Errno::DQUOT,
+        "user 1 has all 2 connections of one user; close one, or raise the limit user-connections"
+            .to_string(),
+    );
     assert_eq!(slot(&accounts, 1).unwrap_err(), refused);
     let other = slot(&accounts, 2).unwrap();
     assert_eq!(
