@@ -11,7 +11,7 @@ use cma_api::{DmaAddr, PageRange, Request};
 /// Something that happened in a region.
 #[derive(Clone, Debug)]
 pub(crate) enum RegionEvent {
-    /// A chunk was placed or freed. Produced only while a sink follows chunks.
+    /// A chunk was placed or freed. Delivered only while a sink follows that.
     Chunk(ChunkEvent),
     /// The region refused a request. Another region may serve it.
     Refused { request: Request, reason: Reason },

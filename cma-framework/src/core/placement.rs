@@ -37,9 +37,9 @@ pub(crate) enum Rejection {
 /// What takes an allocator out of service. Each is a breach of its contract that the framework has
 /// found, or a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub(crate) enum AllocatorFault {
     /// It panicked in this call.
-    Panicked(Call),
+    Panicked(AllocatorCall),
     /// It answered a request with a place that it may not hand out.
     Misplaced(Request, Misplacement),
     /// It refused to free a live chunk that it had placed or adopted.
@@ -52,7 +52,7 @@ pub(crate) enum Fault {
 
 /// A call of an allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum AllocatorCall {
     Allocate,
     Free(PageRange),
     Adopt,
@@ -61,28 +61,38 @@ pub(crate) enum Call {
     Holes,
 }
 
-impl Fault {
+impl AllocatorFault {
     /// A free of the live chunk `range` that failed.
     pub(crate) fn of_free(range: PageRange, failure: CallFailure) -> Self {
         match failure {
-            CallFailure::Panicked => Fault::Panicked(Call::Free(range)),
-            CallFailure::Refused => Fault::RefusedFree(range),
+            CallFailure::Panicked => AllocatorFault::Panicked(AllocatorCall::Free(range)),
+            CallFailure::Refused => AllocatorFault::RefusedFree(range),
         }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for AllocatorFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Panicked(Call::Allocate) => f.write_str("it panicked while allocating"),
-            Fault::Panicked(Call::Free(range)) => write!(f, "it panicked while freeing {range}"),
-            Fault::Panicked(Call::Adopt) => f.write_str("it panicked while adopting"),
-            Fault::Panicked(Call::Check) => f.write_str("it panicked while checking itself"),
-            Fault::Panicked(Call::LargestRequest) => {
+            AllocatorFault::Panicked(AllocatorCall::Allocate) => {
+                f.write_str("it panicked while allocating")
+            }
+            AllocatorFault::Panicked(AllocatorCall::Free(range)) => {
+                write!(f, "it panicked while freeing {range}")
+            }
+            AllocatorFault::Panicked(AllocatorCall::Adopt) => {
+                f.write_str("it panicked while adopting")
+            }
+            AllocatorFault::Panicked(AllocatorCall::Check) => {
+                f.write_str("it panicked while checking itself")
+            }
+            AllocatorFault::Panicked(AllocatorCall::LargestRequest) => {
                 f.write_str("it panicked while looking for its largest request")
             }
-            Fault::Panicked(Call::Holes) => f.write_str("it panicked while listing its holes"),
-            Fault::Misplaced(request, misplacement) => {
+            AllocatorFault::Panicked(AllocatorCall::Holes) => {
+                f.write_str("it panicked while listing its holes")
+            }
+            AllocatorFault::Misplaced(request, misplacement) => {
                 let (bytes, alignment) = (request.pages().bytes(), request.alignment().bytes());
                 write!(
                     f,
@@ -90,13 +100,13 @@ impl fmt::Display for Fault {
                      {misplacement}"
                 )
             }
-            Fault::RefusedFree(range) => {
+            AllocatorFault::RefusedFree(range) => {
                 write!(f, "it refused to free {range}, a live chunk of its own")
             }
-            Fault::RefusedAdoption(range) => {
+            AllocatorFault::RefusedAdoption(range) => {
                 write!(f, "it can't adopt {range}, which it had placed itself")
             }
-            Fault::ExcessiveLargest { reported, free } => write!(
+            AllocatorFault::ExcessiveLargest { reported, free } => write!(
                 f,
                 "it reports a largest request of {} pages, but only {} are free",
                 reported.get(),

@@ -127,7 +127,7 @@ const TOP: &[Attribute<Attributes>] = &[
             let missing = named.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
             cma.set_map(map);
             for region in missing {
-                events::quietly(|| {
+                events::emit(|| {
                     tracing::warn!(
                         region,
                         "the map names a region that is not there; requests pass it over"
@@ -266,7 +266,7 @@ impl Attributes {
         if let Err(error) = &written {
             self.refused.note(&node.path(), error);
         }
-        events::quietly(|| match &written {
+        events::emit(|| match &written {
             Ok(()) => tracing::info!(path = node.path(), "attribute written"),
             Err(error) => tracing::info!(path = node.path(), %error, "attribute not written"),
         });

@@ -52,7 +52,7 @@ trait Sink: Sync {
 
     /// Receives an event of the region that is displayed as `region`, which `origin` caused. The
     /// calling thread may be another one.
-    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &Origin);
+    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &EventOrigin);
 
     /// Receives an event of a request.
     fn receive_request(&self, event: &RequestEvent<'_>);
@@ -60,7 +60,7 @@ trait Sink: Sync {
 
 /// Whether a sink follows requests.
 #[inline]
-pub(crate) fn on() -> bool {
+pub(crate) fn requests_followed() -> bool {
     SINKS.iter().any(|sink| sink.follows_requests())
 }
 
@@ -75,10 +75,10 @@ pub(crate) fn wanted(event: &RegionEvent) -> bool {
     SINKS.iter().any(|sink| sink.wants(event))
 }
 
-/// Runs `emit`, which hands an event to a sink. A panic in the sink ends here. The panic hook has
-/// reported it.
-pub(crate) fn quietly(emit: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(emit)) {
+/// Calls `deliver`, which hands an event to a sink. A panic in the sink ends here. The panic hook
+/// has reported it.
+pub(crate) fn emit(deliver: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(deliver)) {
         // Dropping the payload could panic again.
         mem::forget(payload);
     }
@@ -87,15 +87,15 @@ pub(crate) fn quietly(emit: impl FnOnce()) {
 /// The events of one region that are not delivered yet.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    queue: Mutex<Queue>,
+    queue: Mutex<EventQueue>,
     /// Notified when a thread may go on that waits for the thread that delivers.
     progress: Condvar,
 }
 
 #[derive(Default)]
-struct Queue {
+struct EventQueue {
     /// Oldest first.
-    events: VecDeque<Queued>,
+    events: VecDeque<QueuedEvent>,
     /// Whether events may be delivered.
     open: bool,
     /// The thread that delivers.
@@ -104,34 +104,34 @@ struct Queue {
     waiting: usize,
 }
 
-struct Queued {
+struct QueuedEvent {
     event: RegionEvent,
-    origin: Origin,
+    origin: EventOrigin,
 }
 
-impl Queued {
+impl QueuedEvent {
     fn deliver(&self, region: &dyn Display) {
         for sink in SINKS.iter().filter(|sink| sink.wants(&self.event)) {
-            quietly(|| sink.receive(region, &self.event, &self.origin));
+            emit(|| sink.receive(region, &self.event, &self.origin));
         }
     }
 }
 
 /// The thread that caused an event, and its `tracing` subscriber, which may be this thread's own.
 #[derive(Clone)]
-struct Origin {
+struct EventOrigin {
     thread: ThreadId,
     subscriber: Dispatch,
 }
 
-impl Origin {
+impl EventOrigin {
     fn current() -> Self {
         let subscriber = dispatcher::get_default(Dispatch::clone);
-        Origin { thread: thread::current().id(), subscriber }
+        EventOrigin { thread: thread::current().id(), subscriber }
     }
 
-    /// Runs `emit`, which emits a `tracing` event, for the subscriber of the origin.
-    fn emit(&self, emit: impl FnOnce()) {
+    /// Calls `emit`, which emits a `tracing` event, with the subscriber of the origin.
+    fn with_subscriber(&self, emit: impl FnOnce()) {
         if self.subscriber.is::<NoSubscriber>() {
             // Also when a subscriber caused the event: `tracing` drops such events.
         } else if self.thread == thread::current().id() {
@@ -147,8 +147,8 @@ impl Outbox {
     /// queue has the order of the changes.
     #[cold]
     pub(crate) fn queue(&self, events: impl IntoIterator<Item = RegionEvent>) {
-        let origin = Origin::current();
-        let queued = |event| Queued { event, origin: origin.clone() };
+        let origin = EventOrigin::current();
+        let queued = |event| QueuedEvent { event, origin: origin.clone() };
         self.lock().events.extend(events.into_iter().map(queued));
     }
 
@@ -191,7 +191,7 @@ impl Outbox {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, EventQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -227,7 +227,7 @@ pub(crate) fn around<C: Served>(
     let deliver = |stage| {
         let event = RequestEvent { device, kind, request, stage };
         for sink in SINKS.iter().filter(|sink| sink.follows_requests()) {
-            quietly(|| sink.receive_request(&event));
+            emit(|| sink.receive_request(&event));
         }
     };
     deliver(Stage::Started);
@@ -276,8 +276,8 @@ impl Sink for TracingSink {
         }
     }
 
-    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &Origin) {
-        origin.emit(|| match event {
+    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &EventOrigin) {
+        origin.with_subscriber(|| match event {
             RegionEvent::Chunk(ChunkEvent::Placed { .. }) => {}
             RegionEvent::Chunk(ChunkEvent::Released { range }) => {
                 let (start, count) = (range.start(), range.pages().get());

@@ -36,7 +36,7 @@
 //!
 //! - *It lies*: it proposes a place that is outside the region, unaligned, of the wrong size, or
 //!   taken; it refuses to free a live chunk. The books refuse the placement, or free the chunk
-//!   nevertheless, and the allocator is taken out of service ([`Fault`]).
+//!   nevertheless, and the allocator is taken out of service ([`AllocatorFault`]).
 //! - *It panics*: the ABI boundary catches the panic and reports it; the allocator is taken out of
 //!   service.
 //! - *It blocks*: callers wait for 3 s in total. Then the region is stuck: requests are refused and
@@ -240,7 +240,7 @@ impl Region {
     }
 
     /// The number of the framework it belongs to.
-    pub(crate) fn owner(&self) -> u64 {
+    pub(crate) fn framework_id(&self) -> u64 {
         self.0.framework_id
     }
 

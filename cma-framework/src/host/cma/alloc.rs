@@ -58,7 +58,7 @@ impl Cma {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let snapshot = self.0.snapshot.load();
         let candidates = region_list(regions)?.map(|name| (name, snapshot.region(name)));
-        if events::on() {
+        if events::requests_followed() {
             return events::around(("", ""), &request, || self.0.alloc_in(candidates, &request));
         }
         self.0.alloc_in(candidates, &request)
@@ -76,7 +76,7 @@ impl Cma {
         alignment: u64,
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
-        if region.owner() != self.0.id {
+        if region.framework_id() != self.0.id {
             return Err(AllocError::Unregistered);
         }
         let alloc = || {
@@ -88,7 +88,11 @@ impl Cma {
                 }]))),
             })
         };
-        if events::on() { events::around(("", ""), &request, alloc) } else { alloc() }
+        if events::requests_followed() {
+            events::around(("", ""), &request, alloc)
+        } else {
+            alloc()
+        }
     }
 
     /// Frees the chunk that starts at `address`, whose guard was turned into that address. In a
@@ -109,7 +113,7 @@ impl Cma {
                 NotFreed::NoChunk => FreeError::NoChunk { address },
                 NotFreed::Held => FreeError::Held { address },
             };
-            events::quietly(|| tracing::warn!(%error, "free"));
+            events::emit(|| tracing::warn!(%error, "free"));
             error
         })
     }
@@ -144,7 +148,7 @@ impl Framework {
         alignment: u64,
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
-        if events::on() {
+        if events::requests_followed() {
             return events::around(route.pair(), &request, || self.alloc_on(route, &request));
         }
         self.alloc_on(route, &request)

@@ -107,7 +107,7 @@ impl Cma {
     ///
     /// [`UnregisterError::Busy`] while chunks are live.
     pub fn region_unregister(&self, region: &Region) -> Result<(), UnregisterError> {
-        if region.owner() != self.0.id {
+        if region.framework_id() != self.0.id {
             return Err(UnregisterError::NotRegistered);
         }
         region.unregister()?;
@@ -150,7 +150,7 @@ impl Cma {
         region: &Region,
         choice: AllocatorChoice,
     ) -> Result<AllocatorState, ChangeError> {
-        if region.owner() != self.0.id {
+        if region.framework_id() != self.0.id {
             return Err(ChangeError::Unregistered);
         }
         region.change_allocator(choice, &*self.0)
@@ -163,7 +163,7 @@ impl Cma {
     ///
     /// [`Stuck`]: the books can't be read while the region's allocator doesn't return.
     pub fn owners(&self, region: &Region) -> Result<Vec<Owner>, Stuck> {
-        if region.owner() != self.0.id {
+        if region.framework_id() != self.0.id {
             return Ok(Vec::new());
         }
         region.owners(self.0.askers.names())
@@ -176,7 +176,7 @@ impl Cma {
     ///
     /// [`Stuck`].
     pub fn failures(&self, region: &Region) -> Result<Vec<Failure>, Stuck> {
-        if region.owner() != self.0.id {
+        if region.framework_id() != self.0.id {
             return Ok(Vec::new());
         }
         region.failures(self.0.askers.names())

@@ -124,9 +124,7 @@ impl Cma {
         for early in &all {
             if let EarlyState::NotReserved(error) = early.state() {
                 let name = early.description().name.as_deref().unwrap_or("(private)");
-                events::quietly(
-                    || tracing::warn!(region = name, %error, "early region not reserved"),
-                );
+                events::emit(|| tracing::warn!(region = name, %error, "early region not reserved"));
             }
         }
         all
@@ -181,7 +179,7 @@ impl Cma {
         }
         drop(reserving);
         for (range, error) in failed {
-            events::quietly(|| tracing::warn!(%range, %error, "early region not registered"));
+            events::emit(|| tracing::warn!(%range, %error, "early region not registered"));
         }
         all
     }

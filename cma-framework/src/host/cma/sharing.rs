@@ -112,7 +112,7 @@ impl SharingRequest {
     ///
     /// [`AllocError`], with the reason of each region that was tried.
     pub fn alloc(&self) -> Result<Chunk, AllocError> {
-        let chunk = if events::on() {
+        let chunk = if events::requests_followed() {
             events::around(self.route.pair(), &self.request, || self.place())
         } else {
             self.place()

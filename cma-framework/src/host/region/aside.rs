@@ -13,7 +13,7 @@ use super::{Attached, Region, RegionState};
 use crate::core::books::{LiveChunk, Overlaps};
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::memory::{Memory, Unusable};
-use crate::core::placement::{Call, Fault, Rejection};
+use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::core::set_aside::{Recheck, SetAside};
 use crate::host::{clock, events};
 use cma_api::abi_stable::std_types::RResult;
@@ -102,7 +102,7 @@ impl Region {
 
 impl RegionState {
     fn report_released(&mut self, range: PageRange) {
-        if events::on() {
+        if events::requests_followed() {
             self.report(RegionEvent::Chunk(ChunkEvent::Released { range }));
         }
     }
@@ -146,7 +146,7 @@ impl RegionState {
                 }
             }
             RResult::RErr(CallFailure::Panicked) => {
-                self.end_service(region, Fault::Panicked(Call::Allocate));
+                self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate));
             }
             RResult::RErr(CallFailure::Refused) => {}
         }
@@ -201,7 +201,7 @@ impl RegionState {
         asker: Asker,
     ) -> LiveChunk {
         if matches!(self.attached, Attached::Allocator(_)) {
-            self.end_service(region, Fault::RefusedAdoption(range));
+            self.end_service(region, AllocatorFault::RefusedAdoption(range));
         }
         let kept = self.books.keep(range, asker, clock::now());
         let slot =

@@ -119,10 +119,13 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 /// A plug-in and the name under which it is registered.
-pub(super) type Found = (Plugin, Option<Arc<str>>);
+pub(super) type FoundAllocator = (Plugin, Option<Arc<str>>);
 
 /// The allocator that `choice` selects among the registered ones.
-pub(super) fn find(choice: &AllocatorChoice, registered: &impl Allocators) -> Option<Found> {
+pub(super) fn find(
+    choice: &AllocatorChoice,
+    registered: &impl Allocators,
+) -> Option<FoundAllocator> {
     registered.read(|registered| match choice {
         AllocatorChoice::Given { plugin, .. } => Some((plugin.clone(), Some(plugin.name().into()))),
         AllocatorChoice::Default => registered.first().map(|r| (r.plugin.clone(), r.name.clone())),
@@ -204,7 +207,7 @@ impl RegionState {
 
     /// Starts an allocator under the lock: requests wait for it as for any other call of the
     /// allocator.
-    fn start(&mut self, region: &Region, (plugin, name): Found) -> Result<(), Reason> {
+    fn start(&mut self, region: &Region, (plugin, name): FoundAllocator) -> Result<(), Reason> {
         self.show(region, name.as_deref().unwrap_or(plugin.name()));
         match plugin.start(region.range(), self.choice.params()) {
             Ok(object) => {

@@ -3,7 +3,7 @@
 //! The new allocator starts before the region is locked, and the old one is dropped after that, so
 //! requests wait for the adoption alone.
 
-use super::attach::{Found, find, one_line};
+use super::attach::{FoundAllocator, find, one_line};
 use super::choice::{AllocatorChoice, AllocatorState, Allocators, ChangeError};
 use super::lock::LockedState;
 use super::{Attached, Region, RegionState, Service};
@@ -93,7 +93,7 @@ impl Region {
         }
     }
 
-    fn start(&self, (plugin, name): &Found, params: &str) -> Result<Service, Reason> {
+    fn start(&self, (plugin, name): &FoundAllocator, params: &str) -> Result<Service, Reason> {
         Service::start(plugin, name.clone(), self.range(), params)
     }
 

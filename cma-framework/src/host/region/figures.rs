@@ -29,7 +29,7 @@ pub struct RegionStatus {
 }
 
 /// Device and type of a requester.
-type Pair = (Arc<str>, Arc<str>);
+type DeviceAndType = (Arc<str>, Arc<str>);
 
 impl Region {
     /// Whether its allocator doesn't return from a call. If no thread has waited for it yet, this
@@ -98,7 +98,7 @@ impl Region {
     /// The live chunks in ascending order of address. `name` resolves requesters.
     pub(crate) fn owners(
         &self,
-        mut name: impl FnMut(Asker) -> Option<Pair>,
+        mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
     ) -> Result<Vec<Owner>, Stuck> {
         let live: Vec<_> = {
             let books = &self.enter()?.books;
@@ -126,7 +126,7 @@ impl Region {
     /// The last refusals, oldest first. `name` resolves requesters.
     pub(crate) fn failures(
         &self,
-        mut name: impl FnMut(Asker) -> Option<Pair>,
+        mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
     ) -> Result<Vec<Failure>, Stuck> {
         let refused: Vec<_> = self.enter()?.books.refusals().cloned().collect();
         let now = clock::precise_now();

@@ -5,7 +5,7 @@ use super::lock::LockedState;
 use super::{Attached, Region, RegionState};
 use crate::core::books::LiveChunk;
 use crate::core::events::{ChunkEvent, RegionEvent};
-use crate::core::placement::Fault;
+use crate::core::placement::AllocatorFault;
 use crate::host::events;
 use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Placement};
@@ -27,7 +27,7 @@ impl Region {
             return self.now_or_deferred(Deferred::Free(chunk));
         };
         let (event, freed) = state.release(chunk);
-        if freed.is_err() || events::on() {
+        if freed.is_err() || events::requests_followed() {
             LockedState::new(self, state).released(self, chunk.range, event, freed);
         }
     }
@@ -90,14 +90,14 @@ impl RegionState {
         freed: Result<(), CallFailure>,
     ) {
         self.check_freed(region, range, freed);
-        if events::on() {
+        if events::requests_followed() {
             self.report(RegionEvent::Chunk(event));
         }
     }
 
     fn check_freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
         if let Err(failure) = freed {
-            self.end_service(region, Fault::of_free(range, failure));
+            self.end_service(region, AllocatorFault::of_free(range, failure));
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState};
 use crate::core::books::{Books, Slot};
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
-use crate::core::placement::{Call, Fault, Rejection};
+use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::host::{clock, events};
 use crate::vocabulary::errors::Reason;
 use cma_api::abi_stable::std_types::RResult;
@@ -15,7 +15,7 @@ use spin::mutex::SpinMutexGuard;
 use std::sync::atomic::Ordering;
 
 /// A booked chunk: its first page, its tag and its slot.
-type Placed = (u64, Tag, Slot);
+type BookedPlace = (u64, Tag, Slot);
 
 impl Region {
     /// A chunk of this region. `registered` is read when the region has no allocator yet.
@@ -41,7 +41,7 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
         reason: Box<Reason>,
-    ) -> Result<Placed, Box<Reason>> {
+    ) -> Result<BookedPlace, Box<Reason>> {
         let stuck = matches!(*reason, Reason::Stuck(_));
         if !stuck && self.recheck(Recheck::Needed).recovered {
             self.place(request, registered)
@@ -56,7 +56,7 @@ impl Region {
         &self,
         request: &Request,
         registered: &impl Allocators,
-    ) -> Result<Placed, Box<Reason>> {
+    ) -> Result<BookedPlace, Box<Reason>> {
         let now = clock::now();
         let Some(mut lock) = self.0.state.try_lock() else {
             return self.place_slowly(None, request, registered, now);
@@ -89,7 +89,7 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
         now: Moment,
-    ) -> Result<Placed, Box<Reason>> {
+    ) -> Result<BookedPlace, Box<Reason>> {
         let mut state = match lock.map_or_else(|| self.enter(), |lock| Ok(self.settled(lock))) {
             Ok(state) => state,
             Err(stuck) => {
@@ -127,7 +127,7 @@ impl RegionState {
         request: &Request,
         answer: RResult<Placement, CallFailure>,
         now: Moment,
-    ) -> Result<(Placed, ChunkEvent), Rejection> {
+    ) -> Result<(BookedPlace, ChunkEvent), Rejection> {
         match answer {
             RResult::ROk(Placement { range, tag }) => match self.books.place(request, range, now) {
                 Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
@@ -152,11 +152,11 @@ impl RegionState {
                 self.books.explain_refusal(request, allocator)
             }
             Rejection::Failed(CallFailure::Panicked) => {
-                self.end_service(region, Fault::Panicked(Call::Allocate))
+                self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate))
             }
             Rejection::Misplaced(misplacement) => {
                 let allocator = allocator.to_string();
-                self.end_service(region, Fault::Misplaced(*request, misplacement));
+                self.end_service(region, AllocatorFault::Misplaced(*request, misplacement));
                 Reason::Misplaced { allocator, fault: misplacement }
             }
         };

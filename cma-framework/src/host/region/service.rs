@@ -3,7 +3,7 @@
 use super::attach::one_line;
 use super::{Attached, Region, RegionState};
 use crate::core::events::RegionEvent;
-use crate::core::placement::{Call, Fault};
+use crate::core::placement::{AllocatorCall, AllocatorFault};
 use crate::vocabulary::errors::Reason;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::AllocatorBox;
@@ -20,7 +20,7 @@ impl RegionState {
     pub(super) fn ask<T>(
         &mut self,
         region: &Region,
-        call: Call,
+        call: AllocatorCall,
         ask: impl FnOnce(&mut AllocatorBox) -> T,
     ) -> Result<T, Reason> {
         let Attached::Allocator(service) = &mut self.attached else {
@@ -30,14 +30,14 @@ impl RegionState {
         let panic = service.object.fault();
         if panic.is_some() {
             self.drop_later(panic);
-            return Err(self.end_service(region, Fault::Panicked(call)));
+            return Err(self.end_service(region, AllocatorFault::Panicked(call)));
         }
         Ok(answer)
     }
 
     /// Has the allocator take `range`, which is free, for a chunk.
     pub(super) fn adopt(&mut self, region: &Region, range: PageRange) -> Option<Tag> {
-        match self.ask(region, Call::Adopt, |object| object.adopt(range)).ok()? {
+        match self.ask(region, AllocatorCall::Adopt, |object| object.adopt(range)).ok()? {
             RResult::ROk(tag) => Some(tag),
             RResult::RErr(reason) => {
                 self.drop_later(reason);
@@ -49,7 +49,7 @@ impl RegionState {
     /// Takes the allocator out of service for good. Its live chunks stay booked and can be freed.
     /// Returns why no allocator serves now.
     #[cold]
-    pub(super) fn end_service(&mut self, region: &Region, fault: Fault) -> Reason {
+    pub(super) fn end_service(&mut self, region: &Region, fault: AllocatorFault) -> Reason {
         let attached = mem::replace(&mut self.attached, Attached::Nothing { failure: None });
         self.attached = match attached {
             Attached::Allocator(service) => {

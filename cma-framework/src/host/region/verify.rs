@@ -1,7 +1,7 @@
 //! Comparing a region's books with its allocator's report.
 
 use super::{Attached, Region};
-use crate::core::placement::{Call, Fault};
+use crate::core::placement::{AllocatorCall, AllocatorFault};
 use crate::vocabulary::errors::Reason;
 use cma_api::v1::AllocatorBox;
 use cma_api::{PageRange, Pages};
@@ -21,19 +21,19 @@ impl Region {
         }
         let name = state.attached.name().to_string();
         let text = |reason: Reason| reason.to_string();
-        let verdict = state.ask(self, Call::Check, |object| object.check().into_result());
+        let verdict = state.ask(self, AllocatorCall::Check, |object| object.check().into_result());
         if let Err(broken) = verdict.map_err(text)? {
             let text = format!("allocator {name}: {broken}");
             state.drop_later(broken);
             return Err(text);
         }
-        let largest = state.ask(self, Call::LargestRequest, AllocatorBox::largest_request);
+        let largest = state.ask(self, AllocatorCall::LargestRequest, AllocatorBox::largest_request);
         let (largest, free) = (largest.map_err(text)?, state.books.free());
         if largest > free {
-            let fault = Fault::ExcessiveLargest { reported: largest, free };
+            let fault = AllocatorFault::ExcessiveLargest { reported: largest, free };
             return Err(state.end_service(self, fault).to_string());
         }
-        let holes = state.ask(self, Call::Holes, AllocatorBox::holes).map_err(text)?;
+        let holes = state.ask(self, AllocatorCall::Holes, AllocatorBox::holes).map_err(text)?;
         let compared = compare(&name, &holes, largest, &state.books.gaps());
         state.drop_later(holes);
         compared
