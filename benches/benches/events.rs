@@ -1,5 +1,5 @@
-//! What the framework's events cost a request: when nobody listens, when somebody listens to what
-//! changes and to refusals alone, and when every request is told.
+//! The cost of the framework's events for a request: without a subscriber, with one for changes and
+//! refusals alone, and with one for every request.
 //!
 //! ```text
 //! cargo bench -p cma-benches --bench events --features without-events   # compiled out
@@ -18,10 +18,10 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::with_default;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Listens to everything up to a level, and does nothing about it.
-struct Listener(Level);
+/// Subscribes to all events up to a level, and discards them.
+struct Discard(Level);
 
-impl Subscriber for Listener {
+impl Subscriber for Discard {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.0
     }
@@ -58,9 +58,9 @@ fn events(criterion: &mut Criterion) {
             );
         });
     };
-    run("nobody listens");
-    with_default(Listener(Level::DEBUG), || run("changes and refusals"));
-    with_default(Listener(Level::TRACE), || run("every request"));
+    run("no subscriber");
+    with_default(Discard(Level::DEBUG), || run("changes and refusals"));
+    with_default(Discard(Level::TRACE), || run("every request"));
 }
 
 criterion_group!(benches, events);

@@ -1,6 +1,6 @@
-//! Criterion's view of the contestants: the first hundred thousand operations of each workload,
-//! from a fresh setup; and how their time grows with the number of live chunks, of which criterion
-//! draws a chart in `target/criterion/growth/report/lines.svg`.
+//! The contestants measured by criterion: the first hundred thousand operations of each workload,
+//! from a fresh setup; and the growth of their time with the number of live chunks, with a chart in
+//! `target/criterion/growth/report/lines.svg`.
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use cma_benches::framework::{self, ByDevice, ByNames};
@@ -46,9 +46,9 @@ fn placing(criterion: &mut Criterion) {
     }
 }
 
-/// No throughput is given: criterion would draw the chart over it instead of over the number of
-/// chunks. A region at 93 % is too full for buddies and bitmaps to serve everything: part of their
-/// time is refusals.
+/// Sets no throughput: criterion would draw the chart over it instead of over the number of chunks.
+/// At 93 % a region is too full for buddies and bitmaps to serve everything: part of their time is
+/// refusals.
 fn growth(criterion: &mut Criterion) {
     let mut group = short_group(criterion, "growth");
     for live in [1_000, 4_000, 16_000, 64_000] {
@@ -62,7 +62,7 @@ fn growth(criterion: &mut Criterion) {
     }
 }
 
-/// A sample is a whole replay, so a few of them say enough.
+/// A sample is a whole replay, so a few of them suffice.
 fn short_group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group

@@ -1,9 +1,9 @@
-//! Every figure that is quoted, in one run: what the workloads take, ours beside the peers', and
-//! the aims beside what was reached, as Markdown on standard output.
+//! All quoted figures, in one run: the times of our allocators and their peers on the workloads,
+//! and the aims with the figures reached, as Markdown on standard output.
 //!
-//! All contestants take a turn in each of several rounds, each time in another order, so that the
-//! machine's moods hit all alike. Times are medians of the rounds; a ratio is taken in each round,
-//! and the median of the ratios is given.
+//! All contestants run in each of several rounds, each time in another order, so that variations of
+//! the machine affect all alike. Times are medians over the rounds. A ratio is computed in each
+//! round, and the table has the median of the ratios.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -13,7 +13,7 @@
 use clap::Parser;
 use cma_benches::entries::CONTESTANTS;
 use cma_benches::framework::{self, ByDevice};
-use cma_benches::latency::one_in_a_thousand;
+use cma_benches::latency::p999;
 use cma_benches::ours::Ours;
 use cma_benches::replay::{Outcome, median, median_ratio};
 use cma_benches::threads::{Regions, speedup};
@@ -25,19 +25,19 @@ use std::process::Command;
 /// Prints all figures as Markdown.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// How often each contestant takes its turn; an odd number.
+    /// The number of rounds; an odd number.
     #[arg(long, short, default_value_t = 7)]
     rounds: usize,
-    /// Minutes more: W4 with a million chunks, and peers on workloads on which they take
-    /// microseconds.
+    /// Include slow measurements, which take minutes: W4 with a million chunks, and peers on
+    /// workloads on which an operation takes them microseconds.
     #[arg(long)]
     heavy: bool,
-    /// Cargo says so to every bench.
+    /// Cargo passes it to every bench.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// What W1 to W6 are called, by the workload's name.
+/// The titles of the workloads, by name.
 const ROWS: [(&str, &str); 11] = [
     ("mixed", "W1 mixed"),
     ("mixed-pow2", "W1 powers of two"),
@@ -61,25 +61,25 @@ const OFFSET: &str = "offset-allocator";
 const RANGES: &str = "range-alloc";
 const PEER_BUDDY: &str = "buddy_system_allocator";
 
-/// A contestant and what times its single allocations.
-type StopWatch = (&'static str, fn(&Workload) -> f64);
+/// A contestant and the function that times its single allocations.
+type LatencyEntry = (&'static str, fn(&Workload) -> f64);
 
-const STOP_WATCHES: [StopWatch; 3] = [
-    (BEST_FIT, one_in_a_thousand::<Ours<cma_best_fit::BestFit>>),
-    (DEVICE, one_in_a_thousand::<ByDevice<framework::BestFit>>),
-    (OFFSET, one_in_a_thousand::<peers::Offset>),
+const LATENCIES: [LatencyEntry; 3] = [
+    (BEST_FIT, p999::<Ours<cma_best_fit::BestFit>>),
+    (DEVICE, p999::<ByDevice<framework::BestFit>>),
+    (OFFSET, p999::<peers::Offset>),
 ];
 
-/// What was measured: figures have one entry a round.
+/// The measurements, with one entry per round.
 #[derive(Default)]
 struct Measured {
     /// By workload and contestant.
     placing: HashMap<(String, &'static str), Vec<Outcome>>,
     /// p99.9 of an allocation on W1 in nanoseconds, by contestant.
     latency: HashMap<&'static str, Vec<f64>>,
-    /// Two threads over one, on two regions and on one.
+    /// The speedup of two threads over one, on two regions and on one.
     threads: [Vec<f64>; 2],
-    /// Bytes per live chunk after W1 and after W4 with 100 k chunks, in the order of the lines.
+    /// Bytes per live chunk after W1 and after W4 with 100 k chunks, in the order of the output.
     memory: Vec<(String, [f64; 2])>,
 }
 
@@ -94,7 +94,7 @@ fn main() {
     aims(&measured);
 }
 
-/// The machine's load average over a minute, if the system tells.
+/// The machine's load average over a minute, if the system reports it.
 fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().into()
@@ -117,7 +117,7 @@ fn measure(arguments: &Arguments) -> Measured {
         workloads.push(Workload::live(1_000_000));
     }
     let threads = [Workload::threads(0), Workload::threads(1)];
-    let mut stop_watches = STOP_WATCHES;
+    let mut latencies = LATENCIES;
     let mut measured = Measured { memory: memory(), ..Measured::default() };
     for round in 1..=arguments.rounds.max(1) {
         eprintln!("round {round} of {}", arguments.rounds);
@@ -132,10 +132,11 @@ fn measure(arguments: &Arguments) -> Measured {
                 }
             }
         }
-        // A few slow allocations decide, so these vary more than averages do, and take more turns.
-        for _ in 0..STOP_WATCHES.len() {
-            stop_watches.rotate_left(1);
-            for (name, time) in stop_watches {
+        // A few slow allocations decide these figures, so they vary more than averages, and run
+        // more often.
+        for _ in 0..LATENCIES.len() {
+            latencies.rotate_left(1);
+            for (name, time) in latencies {
                 measured.latency.entry(name).or_default().push(time(&workloads[0]));
             }
         }
@@ -145,7 +146,7 @@ fn measure(arguments: &Arguments) -> Measured {
     measured
 }
 
-/// Asks the program `memory`, in which the heap is counted: counting would cost time here.
+/// Runs the program `memory`, which counts heap bytes: counting would cost time here.
 fn memory() -> Vec<(String, [f64; 2])> {
     let output =
         Command::new(env!("CARGO_BIN_EXE_memory")).output().expect("cargo builds the program");
@@ -169,7 +170,7 @@ impl Measured {
         outcomes.iter().map(|outcome| outcome.nanoseconds_per_pair).collect()
     }
 
-    /// The time of one contestant over that of another.
+    /// The ratio of the times of two contestants.
     fn ratio(&self, workload: &str, of: &'static str, to: &'static str) -> f64 {
         median_ratio(&self.times(workload, of), &self.times(workload, to))
     }
@@ -185,8 +186,8 @@ fn head(cells: &[&str]) {
     row(cells.iter().map(|_| String::from("---")));
 }
 
-/// Time and its ratio for each workload, then refusals and packing where they are hardest to avoid:
-/// what a reader looks for first.
+/// The summary: time and ratio for each workload, then refusals and packing on the hardest
+/// workloads.
 fn side_by_side(measured: &Measured) {
     println!(
         "\n## Side by side: nanoseconds per allocation and free, and in brackets the ratio to offset-allocator, or to range-alloc"
@@ -229,7 +230,7 @@ fn placing(measured: &Measured) {
     per_contestant(measured, |outcomes| format!("{:.3}", outcomes[0].packing));
 }
 
-/// A row for each workload and a column for each contestant; blank where one takes no part.
+/// A row for each workload and a column for each contestant; blank where a contestant doesn't run.
 fn per_contestant(measured: &Measured, cell: impl Fn(&[Outcome]) -> String) {
     let names = CONTESTANTS.map(|entry| entry.name);
     head(&[&[""], &names[..]].concat());
@@ -243,7 +244,7 @@ fn per_contestant(measured: &Measured, cell: impl Fn(&[Outcome]) -> String) {
 }
 
 fn latency_and_memory(measured: &Measured) {
-    println!("\n## One of a thousand allocations of W1 takes at least, in nanoseconds");
+    println!("\n## Latency of an allocation of W1, in nanoseconds");
     head(&["", "p99.9"]);
     for name in [BEST_FIT, DEVICE, OFFSET] {
         row([name.into(), format!("{:.0}", median(&measured.latency[name]))]);
@@ -255,34 +256,34 @@ fn latency_and_memory(measured: &Measured) {
     }
 }
 
-/// A ratio that we want, and the one that we have.
+/// A ratio to reach, and the one measured.
 struct Aim {
-    what: &'static str,
-    wanted: Wanted,
+    title: &'static str,
+    bound: Bound,
     reached: f64,
 }
 
-enum Wanted {
+enum Bound {
     AtMost(f64),
     AtLeast(f64),
 }
-use Wanted::{AtLeast, AtMost};
+use Bound::{AtLeast, AtMost};
 
 fn aims(measured: &Measured) {
     println!("\n## Aims");
     head(&["", "aim", "reached", ""]);
-    for Aim { what, wanted, reached } in list(measured) {
-        let (sign, aim, met) = match wanted {
+    for Aim { title, bound, reached } in all_aims(measured) {
+        let (sign, aim, met) = match bound {
             AtMost(aim) => ("≤", aim, reached <= aim),
             AtLeast(aim) => ("≥", aim, reached >= aim),
         };
         let verdict = if met { "met" } else { "**missed**" };
-        row([what.into(), format!("{sign} {aim}"), format!("{reached:.2}"), verdict.into()]);
+        row([title.into(), format!("{sign} {aim}"), format!("{reached:.2}"), verdict.into()]);
     }
 }
 
-fn list(measured: &Measured) -> Vec<Aim> {
-    let aim = |what, wanted, reached| Aim { what, wanted, reached };
+fn all_aims(measured: &Measured) -> Vec<Aim> {
+    let aim = |title, bound, reached| Aim { title, bound, reached };
     let ratio = |workload, of, to| measured.ratio(workload, of, to);
     let refused = measured
         .outcomes("mixed", BEST_FIT)

@@ -7,14 +7,14 @@ use crate::peers;
 use crate::replay::{self, Outcome};
 use crate::workload::Workload;
 
-/// A contestant as a table entry: what remains of it at run time.
+/// A contestant as a table entry: its name and its functions, without its type.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// Its name.
     pub name: &'static str,
-    /// Whether it can take part.
+    /// Whether it can run a workload.
     pub serves: fn(&Workload) -> bool,
-    /// Whether it is so slow on a workload that it takes part only when asked for.
+    /// Whether it is so slow on a workload that it runs only on request.
     pub is_heavy: fn(&Workload) -> bool,
     /// Replays a workload from the start.
     pub replay: fn(&Workload) -> Outcome,
@@ -32,7 +32,7 @@ impl Entry {
     }
 }
 
-/// Everyone, ours first.
+/// All contestants, ours first.
 pub const CONTESTANTS: [Entry; 11] = [
     Entry::of::<Ours<cma_best_fit::BestFit>>(),
     Entry::of::<Ours<cma_tlsf::Tlsf>>(),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn no_contestant_wins_by_placing_chunks_over_each_other() {
+    fn no_contestant_places_overlapping_chunks() {
         serves_soundly::<Ours<cma_best_fit::BestFit>>();
         serves_soundly::<Ours<cma_tlsf::Tlsf>>();
         serves_soundly::<Ours<cma_buddy::Buddy>>();

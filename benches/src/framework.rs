@@ -1,5 +1,5 @@
-//! The whole path as a contestant: the map, the regions' locks and books, the border to a plug-in
-//! that was loaded from a library, and the algorithm behind it.
+//! The whole path as a contestant: the map, the regions' locks and books, the ABI boundary of a
+//! plug-in loaded from a library, and its algorithm.
 
 use crate::contestant::Contestant;
 use cma_api::{Alignment, PAGE_SIZE, PageRange};
@@ -9,11 +9,11 @@ use cma_framework::{AllocatorChoice, Chunk, Cma, Device, Plugin};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::marker::PhantomData;
 
-/// A plug-in to run the framework with.
+/// The plug-in that the framework runs with.
 pub trait Source {
-    /// The name in tables of the path by [`Device`].
+    /// The name in tables of requests through a [`Device`].
     const BY_DEVICE: &'static str;
-    /// The name in tables of the path by names.
+    /// The name in tables of requests that name the device.
     const BY_NAMES: &'static str;
 
     /// The plug-in.
@@ -53,16 +53,16 @@ fn from_library(name: &str) -> Plugin {
     let mut files = candidates.filter_map(|candidate| Some(candidate.ok()?.path));
     let path = files
         .find(|path| path.ends_with(&file))
-        .expect("cargo builds the plug-ins of which this crate depends");
+        .expect("cargo builds the plug-ins on which this crate depends");
     Plugin::load(path).expect("a plug-in for this framework")
 }
 
-/// A framework with the plug-in of `S`, in which `region<n>` is the n-th of `regions`, and the
-/// device `camera<n>` may use it by the last of nine rules or more.
+/// A framework with the plug-in of `S`. `region<n>` is the n-th of `regions`, and the device
+/// `camera<n>` is routed to it by the last of at least nine rules.
 ///
 /// # Panics
 ///
-/// If the regions overlap or are none.
+/// If the regions overlap or are invalid.
 pub fn framework<S: Source>(regions: &[PageRange]) -> Cma {
     let cma = Cma::new();
     cma.allocator_register(S::plugin()).expect("the first of its name");
@@ -70,14 +70,14 @@ pub fn framework<S: Source>(regions: &[PageRange]) -> Cma {
     for (n, range) in regions.iter().enumerate() {
         let name = format!("region{n}");
         cma.region_register(Some(&name), range.start(), range.bytes(), AllocatorChoice::Default)
-            .expect("regions apart from each other");
+            .expect("regions that don't overlap");
         map.push_str(&format!(";camera{n}={name}"));
     }
-    cma.set_map(Map::parse(&map).expect("a map in order"));
+    cma.set_map(Map::parse(&map).expect("a valid map"));
     cma
 }
 
-/// A device that keeps its handle.
+/// A caller that keeps the handle of its device.
 #[derive(Debug)]
 pub struct ByDevice<S> {
     device: Device,
@@ -85,7 +85,7 @@ pub struct ByDevice<S> {
 }
 
 impl<S> ByDevice<S> {
-    /// A device of a framework that others may use, too.
+    /// A contestant with this device, whose framework may have other users.
     pub fn of(device: Device) -> Self {
         ByDevice { device, source: PhantomData }
     }
@@ -96,7 +96,7 @@ impl<S: Source> Contestant for ByDevice<S> {
     type Chunk = Chunk;
 
     fn new(region: PageRange, _most_live: u32) -> Self {
-        ByDevice::of(framework::<S>(&[region]).device("camera0", None).expect("a sound name"))
+        ByDevice::of(framework::<S>(&[region]).device("camera0", None).expect("a valid name"))
     }
 
     #[inline]
@@ -114,7 +114,7 @@ impl<S: Source> Contestant for ByDevice<S> {
     }
 }
 
-/// A caller that names the device each time.
+/// A caller that names the device in each request.
 #[derive(Debug)]
 pub struct ByNames<S> {
     cma: Cma,

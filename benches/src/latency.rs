@@ -1,4 +1,4 @@
-//! How long single allocations take: an average hides the one that walks a long list.
+//! The latency of single allocations: an average hides those that walk a long list.
 
 use crate::contestant::Contestant;
 use crate::replay::Replay;
@@ -6,8 +6,7 @@ use crate::workload::Workload;
 use cma_api::{Alignment, PageRange};
 use std::time::Instant;
 
-/// A contestant with a stop-watch. What looking at the clock takes, some 20 ns, is part of each
-/// time.
+/// A contestant whose allocations are timed. Each time includes reading the clock, some 20 ns.
 struct Timed<C> {
     contestant: C,
     nanoseconds: Vec<u32>,
@@ -40,12 +39,10 @@ impl<C: Contestant> Contestant for Timed<C> {
     }
 }
 
-/// What one of a thousand allocations of `workload`'s measured part takes at least, in nanoseconds
-/// of wall-clock time.
-pub fn one_in_a_thousand<C: Contestant>(workload: &Workload) -> f64 {
+/// p99.9 of the allocations in `workload`'s measured part, in nanoseconds of wall-clock time.
+pub fn p999<C: Contestant>(workload: &Workload) -> f64 {
     let mut replay = Replay::<Timed<C>>::set_up(workload);
-    // The room is kept, and the measured part is given enough of it: a growing list would be timed
-    // otherwise.
+    // Reserved in advance, so that the growth of the list is not timed.
     replay.contestant_mut().nanoseconds = Vec::with_capacity(workload.measured.len());
     replay.run_measured();
     let times = &mut replay.contestant_mut().nanoseconds;

@@ -1,18 +1,18 @@
-//! The framework's allocators beside their peers, on the same operations.
+//! The framework's allocators compared with published crates, on the same operations.
 //!
-//! A [`Workload`] is a list of operations on numbered slots, made once from a fixed seed: no
-//! contestant can influence what is asked of the next. A [`Contestant`] is anything that places
-//! chunks, ours ([`ours`]) or a published crate ([`peers`]). [`replay`] puts the two together,
-//! times the measured part in CPU time of the thread and looks at how well the chunks lie at the
+//! A [`Workload`] is a list of operations on numbered slots, generated once from a fixed seed: it
+//! doesn't depend on the contestant. A [`Contestant`] is anything that places chunks, ours
+//! ([`ours`]) or a published crate ([`peers`]). [`replay`] runs a workload on a contestant, times
+//! the measured part in CPU time of the thread and computes how well the chunks are packed at the
 //! end.
 //!
-//! [`latency`] looks at single allocations, and [`threads`] at two threads.
+//! [`latency`] measures single allocations, and [`threads`] two threads.
 //!
-//! `cargo bench -p cma-benches --bench table` is what figures are quoted from: it prints all of
-//! them as Markdown, ours beside the peers' and the aims beside what was reached. `--bench placing`
-//! is criterion, for comparing with a saved baseline and for the chart of how time grows with the
-//! number of live chunks. The program `rounds` is for development: a few contestants on a few
-//! workloads; `memory` counts the bytes that a live chunk costs.
+//! `cargo bench -p cma-benches --bench table` prints all quoted figures as Markdown: ours and the
+//! peers', and the aims with the figures reached. `--bench placing` uses criterion, for comparing
+//! with a saved baseline and for the chart of time over the number of live chunks. The program
+//! `rounds` is for development: a few contestants on a few workloads. `memory` counts the heap
+//! bytes of a live chunk.
 
 pub mod contestant;
 pub mod entries;

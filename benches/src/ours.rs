@@ -1,4 +1,4 @@
-//! Our allocators as contestants: the bare algorithm, without framework or plug-in border.
+//! Our allocators as contestants: the algorithm alone, without framework or ABI boundary.
 
 use crate::contestant::Contestant;
 use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request, Tag};
@@ -11,7 +11,7 @@ pub struct Ours<A> {
     first_page: u64,
 }
 
-/// A placement as a chunk table would keep it: relative to its region.
+/// A placement as a chunk table would store it, relative to its region.
 #[derive(Debug)]
 pub struct Placed {
     first: u32,
@@ -43,7 +43,7 @@ impl<A: Allocator> Contestant for Ours<A> {
         let range = PageRange::from_pages(first, u64::from(chunk.pages.get()));
         self.algorithm
             .free(Placement { range, tag: Tag(u64::from(chunk.tag)) })
-            .expect("what was placed can be freed");
+            .expect("a live chunk can be freed");
     }
 
     fn first_page(&self, chunk: &Placed) -> u64 {

@@ -1,5 +1,5 @@
-//! Published crates as contestants. None of them knows addresses: they count pages from 0, which
-//! every workload's region allows because it starts at a multiple of every alignment.
+//! Published crates as contestants. They use page numbers from 0 instead of addresses, which is
+//! equivalent because every workload's region starts at a multiple of every alignment.
 
 use crate::contestant::Contestant;
 use crate::workload::{Op, Workload};
@@ -8,18 +8,18 @@ use buddy_system_allocator::FrameAllocator;
 use cma_api::{Alignment, PageRange};
 use std::ops::Range;
 
-/// Whether chunks lie aligned although nobody cares: only pages are asked for, or all are of one
-/// size and that is a multiple of their alignment.
-fn is_aligned_by_itself(workload: &Workload) -> bool {
-    let asked = || {
+/// Whether an allocator without support for alignments aligns all chunks of `workload`: all
+/// requests are page-aligned, or all chunks are of one size that is a multiple of their alignment.
+fn is_always_aligned(workload: &Workload) -> bool {
+    let requests = || {
         workload.setup.iter().chain(&workload.measured).filter_map(|op| match *op {
             Op::Allocate { pages, alignment, .. } => Some((u64::from(pages), alignment)),
             Op::Free { .. } => None,
         })
     };
-    let size = asked().next().map_or(0, |(pages, _)| pages);
-    asked().all(|(_, alignment)| alignment == Alignment::PAGE)
-        || asked().all(|(pages, alignment)| {
+    let size = requests().next().map_or(0, |(pages, _)| pages);
+    requests().all(|(_, alignment)| alignment == Alignment::PAGE)
+        || requests().all(|(pages, alignment)| {
             pages == size && pages.is_multiple_of(alignment.pages().get())
         })
 }
@@ -28,8 +28,8 @@ fn size_of(region: PageRange) -> u32 {
     region.pages().get() as u32
 }
 
-/// `offset-allocator`: 256 bins over holes, no alignment. Refuses some requests that would fit, as
-/// it rounds up to a bin.
+/// `offset-allocator`: 256 bins over holes, no alignment. Refuses some requests that would fit,
+/// because it rounds up to a bin.
 #[allow(missing_debug_implementations, reason = "the crate's own prints the whole state")]
 pub struct Offset(offset_allocator::Allocator, u64);
 
@@ -38,8 +38,7 @@ impl Contestant for Offset {
     type Chunk = offset_allocator::Allocation;
 
     fn new(region: PageRange, most_live: u32) -> Self {
-        // A node for each chunk and for the hole in front of each, and two that it keeps in
-        // reserve.
+        // A node for each chunk and for the hole before each, and two that it keeps in reserve.
         let nodes = 2 * most_live + 3;
         Offset(
             offset_allocator::Allocator::with_max_allocs(size_of(region), nodes),
@@ -48,7 +47,7 @@ impl Contestant for Offset {
     }
 
     fn serves(workload: &Workload) -> bool {
-        is_aligned_by_itself(workload)
+        is_always_aligned(workload)
     }
 
     #[inline]
@@ -116,7 +115,7 @@ impl Contestant for Buddy {
     }
 
     fn serves(workload: &Workload) -> bool {
-        is_aligned_by_itself(workload) && workload.slots <= 1_000_000
+        is_always_aligned(workload) && workload.slots <= 1_000_000
     }
 
     #[inline]
@@ -135,8 +134,8 @@ impl Contestant for Buddy {
     }
 }
 
-/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. It is the smallest one
-/// that holds a GiB of pages, as each level costs time.
+/// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. This is the smallest
+/// variant that holds a GiB of pages, because each level costs time.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
 pub struct Bitmap(Box<BitAlloc1M>, u64);
 

@@ -1,5 +1,5 @@
-//! Where the workloads' chance comes from: splitmix64, because its sequence is fixed by its
-//! definition and not by the version of a crate.
+//! The random numbers of the workloads: splitmix64, because its definition fixes its sequence,
+//! independently of a crate's version.
 
 /// Sebastiano Vigna's splitmix64 (after Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
@@ -19,14 +19,13 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, by the upper half of a product (the bias of 2^-32 is no concern
-    /// here).
+    /// A number below `bound`: the upper half of a product (its bias of 2^-32 doesn't matter here).
     pub(crate) fn below(&mut self, bound: u32) -> u32 {
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
-    /// A number of pages of which the logarithm is evenly spread from one page to `most` pages:
-    /// bytes are drawn and rounded up to a page.
+    /// A number of pages whose logarithm is uniform from one page to `most` pages: bytes are drawn
+    /// and rounded up to a page.
     pub(crate) fn log_uniform_pages(&mut self, most: u32) -> u32 {
         let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         f64::from(most).powf(unit).ceil() as u32
@@ -54,8 +53,7 @@ mod tests {
             assert!((1..=256).contains(&pages));
             octaves[(pages.next_power_of_two().trailing_zeros().max(1) - 1) as usize] += 1;
         }
-        // (1, 2] and below come together, as one page is only drawn for nothing but the lowest
-        // bound.
+        // One page is only drawn for the lower bound itself, so it is counted with (1, 2].
         assert!(octaves.iter().all(|&count| (9_500..10_500).contains(&count)), "{octaves:?}");
     }
 }

@@ -1,4 +1,5 @@
-//! Runs a workload on a contestant, times it, and looks at how its chunks lie afterwards.
+//! Runs a workload on a contestant, times it, and computes how well its chunks are packed
+//! afterwards.
 
 use crate::contestant::Contestant;
 use crate::workload::{Op, Workload};
@@ -6,7 +7,7 @@ use cma_api::PageRange;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// What came of one replay.
+/// The results of one replay.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// CPU time of the measured part per pair of operations (an allocation and a free), in
@@ -14,11 +15,11 @@ pub struct Outcome {
     pub nanoseconds_per_pair: f64,
     /// Measured allocations that found no place.
     pub failures: u64,
-    /// The largest hole over all free pages at the end: 1 is one hole, 0 is dust.
+    /// The largest hole divided by all free pages at the end: 1 is one hole, near 0 is scattered.
     pub packing: f64,
 }
 
-/// A contestant at work on a workload, with its live chunks in their slots.
+/// A contestant on a workload, with its live chunks in their slots.
 #[derive(Debug)]
 pub struct Replay<'a, C: Contestant> {
     contestant: C,
@@ -28,13 +29,12 @@ pub struct Replay<'a, C: Contestant> {
 }
 
 impl<'a, C: Contestant> Replay<'a, C> {
-    /// A fresh contestant with the workload's setup behind it.
+    /// A new contestant after the workload's setup.
     pub fn set_up(workload: &'a Workload) -> Self {
         Self::set_up_on(C::new(workload.region, workload.slots), workload)
     }
 
-    /// `contestant`, which has a region for the workload to itself or shares it, with the
-    /// workload's setup behind it.
+    /// `contestant` after the workload's setup. It may share its region with others.
     pub fn set_up_on(contestant: C, workload: &'a Workload) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(workload.slots as usize, || None);
@@ -44,7 +44,7 @@ impl<'a, C: Contestant> Replay<'a, C> {
         replay
     }
 
-    /// The contestant at work.
+    /// The contestant.
     pub fn contestant_mut(&mut self) -> &mut C {
         &mut self.contestant
     }
@@ -54,8 +54,7 @@ impl<'a, C: Contestant> Replay<'a, C> {
         size_of_val(&self.chunks[..])
     }
 
-    /// Runs the measured part. A function of its own wherever it is called, so that a profiler can
-    /// be told its name.
+    /// Runs the measured part. Never inlined, so that a profiler can select it by name.
     #[inline(never)]
     pub fn run_measured(&mut self) {
         self.run(&self.workload.measured);
@@ -78,7 +77,7 @@ impl<'a, C: Contestant> Replay<'a, C> {
         }
     }
 
-    /// The live chunks in ascending order of address. (How large each is, the workload knows.)
+    /// The live chunks in ascending order of address. (Their sizes are from the workload.)
     pub fn live(&self) -> Vec<PageRange> {
         let mut sizes = vec![0; self.chunks.len()];
         for op in self.workload.setup.iter().chain(&self.workload.measured) {
@@ -95,7 +94,7 @@ impl<'a, C: Contestant> Replay<'a, C> {
         live
     }
 
-    /// The largest hole over all free pages.
+    /// The largest hole divided by all free pages.
     pub fn packing(&self) -> f64 {
         let region = self.workload.region;
         let (mut end, mut free, mut largest) = (region.first_page(), 0, 0);
@@ -110,7 +109,7 @@ impl<'a, C: Contestant> Replay<'a, C> {
     }
 }
 
-/// Replays `workload` on a fresh `C`.
+/// Replays `workload` on a new `C`.
 pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
     let mut replay = Replay::<C>::set_up(workload);
     let before = cpu_time();
@@ -124,8 +123,7 @@ pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
     }
 }
 
-/// CPU time of this thread, which other programs on the machine disturb less than they do the wall
-/// clock.
+/// CPU time of this thread, which other programs on the machine affect less than wall-clock time.
 fn cpu_time() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(now).expect("CPU time is not negative")
@@ -135,19 +133,19 @@ fn cpu_time() -> Duration {
 ///
 /// # Panics
 ///
-/// If there are none.
+/// If there are no figures.
 pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]
 }
 
-/// The median of `these` over `those`, round by round: the two of a round ran one after the other,
-/// so what disturbed one probably disturbed the other.
+/// The median of the ratios of `these` to `those`, round by round: the two of a round ran one after
+/// the other, so a disturbance probably affected both.
 ///
 /// # Panics
 ///
-/// If there are none.
+/// If there are no figures.
 pub fn median_ratio(these: &[f64], those: &[f64]) -> f64 {
     let ratios: Vec<f64> = these.iter().zip(those).map(|(this, that)| this / that).collect();
     median(&ratios)

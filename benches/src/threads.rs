@@ -1,4 +1,4 @@
-//! W5: what a second thread adds, when both have a region of their own and when they share one.
+//! W5: the speedup by a second thread, with a region for each and with a shared one.
 
 use crate::framework::{ByDevice, Source, framework};
 use crate::replay::Replay;
@@ -8,18 +8,18 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the threads work on.
+/// The regions of the threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Regions {
-    /// Each on a region of its own.
+    /// One region for each thread.
     Own,
-    /// All on one.
+    /// One region for all threads.
     Shared,
 }
 
-/// Operations per second of two threads over those of one, in wall-clock time. Each thread is a
-/// device of the framework with a handle of its own, and has the same number of operations as the
-/// one.
+/// Operations per second of two threads divided by those of one, in wall-clock time. Each thread
+/// uses its own device of the framework by a handle, and runs the same number of operations as the
+/// single thread.
 pub fn speedup<S: Source>(workloads: &[Workload; 2], regions: Regions) -> f64 {
     let alone = wall_time::<S>(&workloads[..1], regions);
     let together = wall_time::<S>(workloads, regions);
@@ -38,7 +38,7 @@ fn wall_time<S: Source>(workloads: &[Workload], regions: Regions) -> Duration {
     let times: Vec<(Instant, Instant)> = thread::scope(|scope| {
         let spawn = |(n, workload)| {
             let device = format!("camera{}", n % ranges.len());
-            let device = cma.device(&device, None).expect("a sound name");
+            let device = cma.device(&device, None).expect("a valid name");
             let start = &start;
             scope.spawn(move || {
                 let mut replay = Replay::set_up_on(ByDevice::<S>::of(device), workload);

@@ -1,19 +1,18 @@
-//! What is asked of every contestant: the workloads W1 to W6 and recorded traces, as lists of
-//! operations on slots.
+//! The workloads W1 to W6 and recorded traces, as lists of operations on slots.
 //!
-//! | workload | region | what happens |
+//! | workload | region | operations |
 //! | --- | --- | --- |
-//! | W1 `mixed` | 1 GiB | filled to 70 % with sizes log-uniform from 4 KiB to 1 MiB, then a random chunk is freed and one of another size allocated |
+//! | W1 `mixed` | 1 GiB | filled to 70 % with sizes log-uniform from 4 KiB to 1 MiB, then a random chunk is freed and one of another size allocated, repeatedly |
 //! | `mixed-pow2` | 1 GiB | the same with sizes that are powers of two, for buddies |
 //! | W2 `video` | 256 MiB | rings of video buffers with alignments, torn down and rebuilt with another depth |
 //! | W3 `pages` | 1 GiB | single pages, half full in random places, a random one toggled |
 //! | W4 `live-<n>` | as needed | n chunks log-uniform from 4 KiB to 256 KiB, 93 % full, one freed and another allocated |
 //! | W5 `threads` | 1 GiB | W1's stream for one of two threads, each filling 35 % |
 //! | W6 `huge-pages` | 16 GiB | chunks of 2 MiB aligned 2 MiB, half full, a random one toggled |
-//! | `ffmpeg`, `gstreamer` | twice the most that is live | two of the recorded traces of `cma-trace`, over and over |
+//! | `ffmpeg`, `gstreamer` | twice the peak | two of the recorded traces of `cma-trace`, repeated |
 //!
-//! A slot stands for one chunk at a time. Every contestant gets the same operations whether or not
-//! it could serve the ones before; freeing a slot whose allocation failed does nothing.
+//! A slot holds one chunk at a time. Every contestant gets the same operations, independently of
+//! those that it refused; freeing a slot whose allocation failed does nothing.
 
 mod recorded;
 mod video;
@@ -21,43 +20,41 @@ mod video;
 use crate::random::SplitMix64;
 use cma_api::{Alignment, PageRange};
 
-/// One step of a workload.
+/// An operation of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Allocate a chunk and keep it in an empty slot.
+    /// Allocate a chunk and store it in an empty slot.
     Allocate {
-        /// Where the chunk is kept.
+        /// The slot.
         slot: u32,
-        /// Its size.
+        /// The chunk's size.
         pages: u32,
-        /// What its address must be a multiple of.
+        /// The alignment of its address.
         alignment: Alignment,
     },
-    /// Free the chunk in a slot, which is empty then.
+    /// Free the chunk in a slot, which becomes empty.
     Free {
-        /// Where the chunk was kept.
+        /// The slot.
         slot: u32,
     },
 }
 
-/// A list of operations for a region, made from a fixed seed.
+/// A list of operations for a region, generated from a fixed seed.
 #[derive(Clone, Debug)]
 pub struct Workload {
-    /// The name it is asked for by.
+    /// The name.
     pub name: String,
-    /// Where the chunks go.
+    /// The region in which chunks are placed.
     pub region: PageRange,
-    /// One more than the highest slot that an operation names, so the most chunks that are ever
-    /// live.
+    /// The number of slots, so the most chunks that are live at a time.
     pub slots: u32,
-    /// What comes before, unmeasured.
+    /// Operations before the measurement.
     pub setup: Vec<Op>,
-    /// What is measured.
+    /// Measured operations.
     pub measured: Vec<Op>,
 }
 
-/// Every region starts here, at 1 TiB, so that peers that count from 0 see the same alignments as
-/// those that know addresses.
+/// The start of every region, 1 TiB, so that alignments are the same for peers that count from 0.
 const FIRST_PAGE: u64 = 1 << 28;
 
 /// The pages of a GiB.
@@ -84,8 +81,7 @@ impl Workload {
         Self::toggling("pages", 3, GIB, 1, Alignment::PAGE)
     }
 
-    /// W4: `live` chunks; the region is sized so that they fill 93 % of it on average. A million is
-    /// heavy.
+    /// W4: `live` chunks in a region of which they fill 93 % on average. A million chunks are slow.
     pub fn live(live: u32) -> Self {
         let name = match live {
             1_000_000 => String::from("live-1m"),
@@ -108,8 +104,7 @@ impl Workload {
         }
     }
 
-    /// W5: W1 for thread number `thread` of two. Both streams fit one region of 1 GiB together, and
-    /// each fits one of its own.
+    /// W5: W1 for thread number `thread` of two. One region of 1 GiB holds both streams.
     pub fn threads(thread: u64) -> Self {
         let mut random_sizes = |random: &mut SplitMix64| random.log_uniform_pages(256);
         let half = Self::filling("threads", 0x50 + thread, 35, 100, 1_000_000, &mut random_sizes);
@@ -121,8 +116,8 @@ impl Workload {
         recorded::trace("ffmpeg", cma_trace::DEMO)
     }
 
-    /// A recorded trace: the pipelines of a phone's cameras and films, started and stopped at
-    /// random by GStreamer.
+    /// A recorded trace: GStreamer starts and stops the pipelines of a phone's cameras and films at
+    /// random.
     pub fn gstreamer() -> Self {
         const TRACE: &[u8] = include_bytes!("../../cma-trace/traces/gstreamer-phone.trace.gz");
         recorded::trace("gstreamer", TRACE)
@@ -193,7 +188,7 @@ impl Workload {
     }
 }
 
-/// `pairs` times: free a random one of `slots` and allocate another of a new size in its place.
+/// `pairs` times: frees the chunk of a random slot and allocates one of a new size in its place.
 fn replacements(
     random: &mut SplitMix64,
     slots: u32,

@@ -1,7 +1,7 @@
-//! The conformance suite: what every allocator must keep, one function for each guarantee.
+//! The conformance suite: one function for each guarantee that every allocator must keep.
 //!
-//! Each runs over a [`Subject`], so it doesn't know whether the algorithm is linked or loaded. What
-//! a single answer must be is judged by [`Trial`]; these functions say what to ask.
+//! Each function runs on a [`Subject`], so it is independent of whether the algorithm is linked or
+//! loaded. [`Trial`] checks each single result; these functions choose the operations.
 
 mod adoption;
 mod edges;
@@ -11,8 +11,8 @@ mod random;
 mod verdict;
 
 pub use adoption::{
-    a_fresh_allocator_adopts_all_chunks_of_a_full_one,
-    adopting_what_is_taken_or_outside_changes_nothing, chunks_are_adopted_in_any_order,
+    a_fresh_allocator_adopts_all_chunks_of_a_full_one, a_refused_adoption_changes_nothing,
+    chunks_are_adopted_in_any_order,
 };
 pub use edges::{
     a_region_filled_with_mixed_sizes_empties_in_any_order,
@@ -25,8 +25,8 @@ pub use edges::{
 pub use exhaustive::every_short_sequence_matches_the_model;
 pub use instances::{
     a_full_allocator_can_be_dropped, an_allocator_may_move_between_threads,
-    hosts_accept_what_it_says_of_itself, regions_are_independent,
-    unknown_parameters_are_refused_by_name, who_asks_does_not_matter_for_validity,
+    hosts_accept_the_name_version_and_description, placements_are_valid_for_every_asker,
+    regions_are_independent, unknown_parameters_are_refused_by_name,
 };
 pub use random::{
     random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,
@@ -38,7 +38,7 @@ use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement};
 
-/// A guarantee: `Ok` when the subject keeps it.
+/// A guarantee. Returns `Ok` when the subject keeps it.
 pub type Guarantee = fn(&Subject) -> Result<(), Failure>;
 
 macro_rules! list {
@@ -51,7 +51,7 @@ crate::__guarantees! { list }
 
 const TOP: u64 = PageRange::ADDRESS_SPACE_PAGES;
 
-/// Regions in odd places and of odd sizes, each a place where some arithmetic goes wrong.
+/// Regions at odd places and of odd sizes, each of which exposes some arithmetic error.
 const ODD_REGIONS: [PageRange; 12] = [
     PageRange::from_pages(0, 1),
     PageRange::from_pages(0, 16),
@@ -67,12 +67,12 @@ const ODD_REGIONS: [PageRange; 12] = [
     PageRange::from_pages(TOP - 256, 256),
 ];
 
-/// In which order chunks are handed back.
+/// Orders in which chunks are freed.
 const ORDERS: [fn(&mut Vec<Placement>); 4] = [
     |_| {},
     |chunks| chunks.reverse(),
-    // Every second one first: each hole that appears has two live neighbours, each that goes merges
-    // three.
+    // Every second chunk first: each of them leaves a hole between two live chunks, and each of the
+    // others then merges with two holes.
     |chunks| chunks.sort_by_key(|chunk| chunk.range.first_page() % 2),
     |chunks| {
         chunks.sort_by_key(|chunk| {
@@ -81,8 +81,8 @@ const ORDERS: [fn(&mut Vec<Placement>); 4] = [
     },
 ];
 
-/// Allocates sizes and alignments that are all different until the region takes no more, and
-/// verifies that.
+/// Allocates chunks of varying sizes and alignments until the region is full, and verifies the
+/// result.
 fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
     let region = trial.model().region().pages().get();
     for n in 0_u32.. {
@@ -96,8 +96,8 @@ fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
     trial.verify()
 }
 
-/// Hands everything back and verifies that one hole stays and that as much can be had as from a new
-/// allocator.
+/// Frees all chunks and verifies that one hole remains and that the largest request is that of a
+/// new allocator.
 fn empty(trial: &mut Trial, arrange: fn(&mut Vec<Placement>)) -> Result<(), Violation> {
     trial.free_all(arrange)?;
     trial.verify()?;

@@ -1,7 +1,7 @@
 //! Shadow model and conformance suite for allocators, in process and as plug-ins.
 //!
-//! The author of an allocator declares where it puts chunks ([`Placing`]) and gets every guarantee
-//! of [`guarantees`] as a test of its own, from one line:
+//! The author of an allocator declares where it places chunks ([`Placing`]) and gets every
+//! guarantee of [`guarantees`] as a separate test, from one line:
 //!
 //! ```ignore
 //! // tests/conformance.rs of the algorithm's crate
@@ -11,29 +11,28 @@
 //! conformance_of_plugin!("cma_my_crate_plugin", BestFit);
 //! ```
 //!
-//! The word behind the allocator is the strictest of these that is true of it:
+//! The word after the allocator is the strictest of these that is true of it:
 //!
 //! | word | the allocator | such as |
 //! | --- | --- | --- |
-//! | [`FirstFit`](Placing::FirstFit) | finds the lowest place there is | a bitmap that is searched from its start |
+//! | [`FirstFit`](Placing::FirstFit) | finds the lowest free place | a bitmap that is searched from its start |
 //! | [`BestFit`](Placing::BestFit) | finds the smallest hole that holds the request with its alignment | a tree of holes by size |
-//! | [`Exact`](Placing::Exact) | finds any place, and says "no room" only when there is none | a rule of its own, such as next fit |
-//! | [`Any`](Placing::Any) | may have no room for what would fit | buddy blocks, size classes |
+//! | [`Exact`](Placing::Exact) | finds any place, and returns `NoRoom` only when there is none | another rule, such as next fit |
+//! | [`Any`](Placing::Any) | may refuse a request that would fit | buddy blocks, size classes |
 //!
-//! With too strict a word the suite says what was not kept: `Misplaced` means
-//! [`Exact`](Placing::Exact) or less, `NoRoomThoughFree` means [`Any`](Placing::Any), unless the
-//! word is right and the allocator isn't.
+//! If the word is too strict, the suite reports the broken part of the rule: after `Misplaced`
+//! declare [`Exact`](Placing::Exact) or less, after `NoRoomThoughFree` declare
+//! [`Any`](Placing::Any), unless the allocator is at fault.
 //!
 //! A violation is reported with the region and the operations that lead to it, shrunk to few.
-//! `PROPTEST_CASES` makes the random tests longer than their 256 cases, `PROPTEST_RNG_SEED` makes
-//! them others: without it they are the same in every run, so that a verdict is about the allocator
-//! and not about luck.
+//! `PROPTEST_CASES` sets the number of random cases (256), `PROPTEST_RNG_SEED` their seed. The
+//! default seed is fixed, so that a verdict depends on the allocator alone.
 //!
-//! A call of the allocator that doesn't return within a minute is a failure that names the call,
-//! the seed and the operations before it.
+//! If a call of the allocator doesn't return within a minute, the test fails with the call, the
+//! seed and the operations before it.
 //!
-//! For tests of one's own there are the shadow model ([`Model`]), the generators of [`operations`],
-//! and [`Trial`], which judges every answer of an allocator against the model.
+//! For an author's own tests there are the shadow model ([`Model`]), the generators of
+//! [`operations`], and [`Trial`], which checks every result of an allocator against the model.
 
 pub mod guarantees;
 mod macros;
@@ -55,6 +54,6 @@ pub use requests::{alignment, request, request_of};
 pub use trial::{Subject, Trial};
 pub use violation::{Call, Failure, Step, Violation};
 
-// For the code that `conformance!` leaves in a test.
+// For the expansion of `conformance!` in a test.
 #[doc(hidden)]
 pub use cma_api;

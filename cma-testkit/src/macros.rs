@@ -1,5 +1,5 @@
-//! The macros that stamp the suite over an allocator. The list of guarantees stands here once; what
-//! is a test and what is in [`ALL`](crate::guarantees::ALL) both come from it.
+//! The macros that apply the suite to an allocator. The one list of guarantees is here; the tests
+//! and [`ALL`](crate::guarantees::ALL) are both generated from it.
 
 /// Calls the macro `$then` with the names of all guarantees.
 #[doc(hidden)]
@@ -18,11 +18,11 @@ macro_rules! __guarantees {
             a_region_of_64_gibibytes_is_served_or_refused_with_a_reason
             a_request_larger_than_the_region_changes_nothing
             the_largest_request_is_served_and_no_larger_one
-            adopting_what_is_taken_or_outside_changes_nothing
+            a_refused_adoption_changes_nothing
             a_fresh_allocator_adopts_all_chunks_of_a_full_one
             chunks_are_adopted_in_any_order
-            who_asks_does_not_matter_for_validity
-            hosts_accept_what_it_says_of_itself
+            placements_are_valid_for_every_asker
+            hosts_accept_the_name_version_and_description
             unknown_parameters_are_refused_by_name
             a_full_allocator_can_be_dropped
             regions_are_independent
@@ -31,8 +31,8 @@ macro_rules! __guarantees {
     };
 }
 
-/// One test for each guarantee, of what the function `subject` in its scope answers. Without a
-/// subject the tests are skipped: another test says why there is none.
+/// One test for each guarantee, on the result of the function `subject` in its scope. Without a
+/// subject the tests are skipped: another test reports why there is none.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __tests {
@@ -52,16 +52,17 @@ macro_rules! __tests {
 }
 
 /// Tests that the allocator `$allocator`, a type that implements [`Allocator`](cma_api::Allocator),
-/// keeps every guarantee of [`guarantees`](crate::guarantees), placing chunks as the variant
-/// `$placing` of [`Placing`](crate::Placing) says. Parameters to initialise it with may follow.
+/// keeps every guarantee of [`guarantees`](crate::guarantees) and places chunks by the rule
+/// `$placing`, a variant of [`Placing`](crate::Placing). Parameters to initialise it with may
+/// follow.
 ///
-/// `$placing` is the strictest of these that is true: `FirstFit` (the lowest place there is),
-/// `BestFit` (in the smallest hole that holds the request with its alignment), `Exact` (any place,
-/// and no room only when there is none), `Any` (may have no room for what would fit). The
-/// [crate](crate) has the same with examples.
+/// `$placing` is the strictest of these that is true: `FirstFit` (the lowest free place), `BestFit`
+/// (in the smallest hole that holds the request with its alignment), `Exact` (any place, and
+/// `NoRoom` only when there is none), `Any` (may refuse a request that would fit). The
+/// [crate](crate)'s documentation has examples.
 ///
-/// It expands to a module `conformance` with a test for each guarantee. For several in one file,
-/// wrap each in a module.
+/// It expands to a module `conformance` with a test for each guarantee. To use it several times in
+/// one file, wrap each use in a module.
 ///
 /// ```ignore
 /// cma_testkit::conformance!(my_crate::MyAllocator, Exact);
@@ -96,12 +97,12 @@ macro_rules! conformance {
     };
 }
 
-/// Tests the same of the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a
-/// dev-dependency of the package that tests; see [`built_library`](crate::built_library).
+/// Tests the same for the plug-in library `$library`, as `"cma_my_crate_plugin"`, which must be a
+/// dev-dependency of the tested package; see [`built_library`](crate::built_library).
 ///
-/// It expands to a module `conformance_of_plugin`. A library that isn't there or can't be loaded is
-/// one failure. A further test starts the test program once more, to see that panics in the library
-/// are caught in it and that its allocator is dropped without one.
+/// It expands to a module `conformance_of_plugin`. A library that is missing or can't be loaded is
+/// one failure. A further test starts the test program again, to check that panics in the library
+/// are caught inside it and that dropping its allocator doesn't panic.
 #[macro_export]
 macro_rules! conformance_of_plugin {
     ($library:expr, $placing:ident) => {

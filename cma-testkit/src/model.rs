@@ -1,7 +1,7 @@
-//! The shadow model: what a region looks like, kept so plainly that it can be believed.
+//! The shadow model: the state of a region, in a form that is simple enough to be trusted.
 //!
-//! It stores the live chunks and derives everything else from them each time it is asked, so it
-//! can't forget to merge, split or count. An allocator's answers are judged against it.
+//! It stores the live chunks and derives everything else from them on each call, so it can't forget
+//! to merge, split or count. An allocator's results are checked against it.
 
 use crate::violation::Violation;
 use cma_api::{PageRange, Pages, Placement, Request, Tag};
@@ -30,13 +30,12 @@ impl Model {
         self.live.values().copied()
     }
 
-    /// How many chunks are live.
+    /// The number of live chunks.
     pub fn users(&self) -> usize {
         self.live.len()
     }
 
-    /// The `n`th live chunk in ascending order of address, counting round; `None` when none is
-    /// live.
+    /// Live chunk `n` modulo their number, in ascending order of address; `None` when none is live.
     pub fn nth(&self, n: usize) -> Option<Placement> {
         self.live().nth(n.checked_rem(self.users())?)
     }
@@ -62,30 +61,30 @@ impl Model {
         self.first_fit(request).is_some()
     }
 
-    /// The lowest place there is for the request.
+    /// The lowest free place for the request.
     pub fn first_fit(&self, request: &Request) -> Option<PageRange> {
         self.holes().find_map(|hole| lowest_place(hole, request))
     }
 
-    /// Where best fit (section 4 of the specification) puts the request: in the smallest hole that
-    /// can hold it with its alignment, of equal ones the lowest. There it is the lowest aligned
-    /// place, except when that leaves a gap in front and a multiple of the alignment behind: then
-    /// it is the hole's end, so that one hole stays instead of two.
+    /// The place that best fit (section 4 of the specification) chooses: in the smallest hole that
+    /// can hold the request with its alignment, the lowest of equal ones. In that hole it is the
+    /// lowest aligned place. But if that leaves a gap before the chunk and a multiple of the
+    /// alignment after it, it is the hole's end, so that one hole remains instead of two.
     pub fn best_fit(&self, request: &Request) -> Option<PageRange> {
         let (hole, lowest) = self
             .holes()
             .filter_map(|hole| Some((hole, lowest_place(hole, request)?)))
             .min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?;
-        let behind = hole.end_page() - lowest.end_page();
-        let gap_in_front = lowest.first_page() > hole.first_page();
-        if gap_in_front && behind.is_multiple_of(request.alignment().pages().get()) {
-            Some(PageRange::from_pages(lowest.first_page() + behind, request.pages().get()))
+        let after = hole.end_page() - lowest.end_page();
+        let gap_before = lowest.first_page() > hole.first_page();
+        if gap_before && after.is_multiple_of(request.alignment().pages().get()) {
+            Some(PageRange::from_pages(lowest.first_page() + after, request.pages().get()))
         } else {
             Some(lowest)
         }
     }
 
-    /// Whether `range` could become a chunk: it lies in the region and over no live chunk.
+    /// Checks that `range` could become a chunk: it lies in the region and overlaps no live chunk.
     ///
     /// # Errors
     ///
@@ -94,8 +93,8 @@ impl Model {
         if !range.within(self.region) {
             return Err(Violation::Outside { range, region: self.region });
         }
-        // The chunks lie apart, so the highest one that starts below the range's end is the only
-        // one to ask first.
+        // Chunks don't overlap. So if any chunk overlaps the range, the highest chunk that starts
+        // below the range's end does.
         match self.live.range(..range.end_page()).next_back() {
             Some((_, chunk)) if chunk.range.overlaps(range) => {
                 Err(Violation::Overlap { range, live: chunk.range })
@@ -104,16 +103,16 @@ impl Model {
         }
     }
 
-    /// Books the chunk an allocator placed for `request`.
+    /// Records the chunk that an allocator placed for `request`.
     ///
     /// # Errors
     ///
     /// [`Violation::WrongSize`], [`Violation::Misaligned`], [`Violation::Outside`] or
-    /// [`Violation::Overlap`]; then nothing is booked.
+    /// [`Violation::Overlap`]; then nothing is recorded.
     pub fn allocate(&mut self, request: &Request, chunk: Placement) -> Result<(), Violation> {
         let range = chunk.range;
         if range.pages() != request.pages() {
-            return Err(Violation::WrongSize { asked: request.pages(), range });
+            return Err(Violation::WrongSize { requested: request.pages(), range });
         }
         self.judge(range)?;
         if !range.start().is_aligned(request.alignment()) {
@@ -123,43 +122,42 @@ impl Model {
         Ok(())
     }
 
-    /// Books the chunk an allocator adopted.
+    /// Records the chunk that an allocator adopted.
     ///
     /// # Errors
     ///
-    /// [`Violation::Outside`] or [`Violation::Overlap`]; then nothing is booked.
+    /// [`Violation::Outside`] or [`Violation::Overlap`]; then nothing is recorded.
     pub fn adopt(&mut self, range: PageRange, tag: Tag) -> Result<(), Violation> {
         self.judge(range)?;
         self.live.insert(range.first_page(), Placement { range, tag });
         Ok(())
     }
 
-    /// Strikes the chunk that starts at `first_page` out of the books and answers what it was;
-    /// `None` when there is none.
+    /// Removes the chunk that starts at `first_page` and returns it; `None` when there is none.
     pub fn free(&mut self, first_page: u64) -> Option<Placement> {
         self.live.remove(&first_page)
     }
 
-    /// Compares the holes an allocator tells of with those there are.
+    /// Compares the holes that an allocator reports with those of the model.
     ///
     /// # Errors
     ///
     /// [`Violation::Holes`] with the first difference.
-    pub fn compare_holes(&self, told: &[PageRange]) -> Result<(), Violation> {
+    pub fn compare_holes(&self, reported: &[PageRange]) -> Result<(), Violation> {
         let holes: Vec<PageRange> = self.holes().collect();
-        match (0..holes.len().max(told.len())).find(|&i| holes.get(i) != told.get(i)) {
+        match (0..holes.len().max(reported.len())).find(|&i| holes.get(i) != reported.get(i)) {
             None => Ok(()),
             Some(i) => Err(Violation::Holes {
                 position: i,
-                told: told.get(i).copied(),
-                is: holes.get(i).copied(),
+                reported: reported.get(i).copied(),
+                actual: holes.get(i).copied(),
             }),
         }
     }
 }
 
-/// The lowest aligned place for `request` in `hole`. Nothing here can overflow: pages are counted,
-/// of which an address space has 2^52, and neither a request nor an alignment has more.
+/// The lowest aligned place for `request` in `hole`. Nothing here can overflow: all numbers are
+/// pages, of which an address space has 2^52, and neither a request nor an alignment has more.
 fn lowest_place(hole: PageRange, request: &Request) -> Option<PageRange> {
     let first = hole.first_page().next_multiple_of(request.alignment().pages().get());
     let place = PageRange::from_pages(first, request.pages().get());

@@ -1,8 +1,8 @@
-//! What the random tests ask of an allocator, and where: sizes around powers of two, alignments far
-//! beyond the region, and regions in the odd places of the address space.
+//! Generators of the random tests: sizes around powers of two, alignments far larger than the
+//! region, and regions at odd places of the address space.
 //!
-//! Everything shrinks to the small and the simple. To that end no strategy is made from another's
-//! value: what depends on the region is drawn as plain numbers and brought into the region
+//! Every value shrinks to a small and simple one. Therefore no strategy depends on another's value:
+//! values that depend on the region are drawn as plain numbers and mapped into the region
 //! afterwards.
 
 use crate::requests::{alignment, request_of};
@@ -10,24 +10,24 @@ use cma_api::{Alignment, Asker, PAGE_SHIFT, PageRange, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// One thing to ask of an allocator.
+/// An operation on an allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Place a chunk.
     Allocate(Request),
-    /// Take back the `n`th live chunk in ascending order of address, counting round; nothing when
-    /// none is live.
+    /// Free live chunk `n` modulo their number, in ascending order of address; nothing when none is
+    /// live.
     Free(usize),
     /// Adopt a range.
     Adopt(PageRange),
 }
 
-/// A region and what to do to it.
+/// A region and operations on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Script {
     /// The region, empty at first.
     pub region: PageRange,
-    /// What to do, in order.
+    /// The operations, in order.
     pub operations: Vec<Operation>,
 }
 
@@ -39,8 +39,8 @@ pub fn scripts(most: usize) -> impl Strategy<Value = Script> {
     })
 }
 
-/// Operations on `region`: mostly allocating and freeing, now and then a request larger than the
-/// region, and ranges to adopt that are free, taken, or partly outside.
+/// Operations on `region`: mostly allocating and freeing, sometimes a request larger than the
+/// region, and ranges to adopt that are free, in use, or partly outside.
 pub fn operations(region: PageRange) -> impl Strategy<Value = Operation> {
     drafts().prop_map(move |draft| draft.within(region))
 }
@@ -64,13 +64,13 @@ pub fn regions() -> impl Strategy<Value = PageRange> {
     )
 }
 
-/// Alignments: half of them a page, a third under a mebibyte, the rest up to 2^63.
+/// Alignments: half of them a page, a third below 1 MiB, the rest up to 2^63.
 pub fn alignments() -> impl Strategy<Value = Alignment> {
     prop_oneof![3 => Just(PAGE_SHIFT), 2 => PAGE_SHIFT..20, 1 => PAGE_SHIFT..64].prop_map(alignment)
 }
 
-/// Sizes in pages from 1 to under `2 * most + 2`: uniform in their logarithm, and exactly at powers
-/// of two and one beside them.
+/// Sizes in pages from 1 to below `2 * most + 2`: uniform in their logarithm, and at powers of two
+/// plus or minus one page.
 pub fn sizes(most: u64) -> impl Strategy<Value = u64> {
     size_drafts().prop_map(move |size| size.pages(most))
 }
@@ -78,9 +78,9 @@ pub fn sizes(most: u64) -> impl Strategy<Value = u64> {
 /// An operation before the region is known.
 #[derive(Clone, Copy, Debug)]
 enum Draft {
-    /// Of about an eighth of the region at most.
+    /// Of at most about an eighth of the region.
     Allocate(SizeDraft, Alignment, Asker),
-    /// Of about twice the region at most.
+    /// Of at most about twice the region.
     AllocateLarge(SizeDraft, Alignment),
     Free(usize),
     Adopt(u64, SizeDraft),
@@ -98,7 +98,7 @@ impl Draft {
             }
             Draft::Free(n) => Operation::Free(n),
             Draft::Adopt(offset, size) => {
-                // From one page below the region to one above.
+                // From one page below the region to one page above it.
                 let first = (region.first_page() + offset % (pages + 2)).saturating_sub(1);
                 Operation::Adopt(PageRange::from_pages(first, size.pages(pages.div_ceil(4))))
             }
@@ -115,12 +115,12 @@ fn drafts() -> impl Strategy<Value = Draft> {
     ]
 }
 
-/// A size before it is known how large it may be: a power of two, and what to add to it.
+/// A size before its limit is known: a power of two, and an addend.
 #[derive(Clone, Copy, Debug)]
 enum SizeDraft {
-    /// One page less, nothing, or one page more.
+    /// The power of two minus one, as it is, or plus one.
     Beside(u32, u64),
-    /// Less than the power of two itself.
+    /// The power of two plus less than itself.
     Between(u32, u64),
 }
 

@@ -1,4 +1,4 @@
-//! Finding and loading the plug-in that the same cargo run has built, and letting it panic in
+//! Finding and loading the plug-in that the same cargo run has built, and provoking its panics in
 //! another process.
 
 use crate::placing::Placing;
@@ -18,19 +18,19 @@ use std::time::Duration;
 /// The file of the plug-in library `name` (as `cma_best_fit_plugin`), built by the cargo run that
 /// built this test.
 ///
-/// Cargo puts the library of a path dependency, also a dev-dependency, into the `deps` folder of
-/// the profile, where tests lie too. Copies elsewhere may be of an older build and are not
-/// considered.
+/// Cargo puts the library of a path dependency, dev-dependencies included, into the `deps` folder
+/// of the profile, together with the tests. Copies elsewhere may be from an older build and are
+/// ignored.
 ///
 /// # Panics
 ///
-/// It isn't there: the test's package has no (dev-)dependency on the plug-in's, or that is no
-/// cdylib.
+/// The file is missing: the test's package has no (dev-)dependency on the plug-in's package, or
+/// that is not a cdylib.
 pub fn built_library(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-/// The same, or why it isn't there, in a sentence.
+/// The same; the error is one sentence.
 fn find(name: &str) -> Result<PathBuf, String> {
     let test =
         current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
@@ -70,7 +70,7 @@ fn find(name: &str) -> Result<PathBuf, String> {
 ///
 /// # Panics
 ///
-/// It is no allocator plug-in, or one of another version of the interface.
+/// The file is not an allocator plug-in, or one for another version of the interface.
 pub fn load(path: &Path) -> AllocatorModuleRef {
     try_load(path).unwrap_or_else(|reason| panic!("{reason}"))
 }
@@ -81,11 +81,11 @@ fn try_load(path: &Path) -> Result<AllocatorModuleRef, String> {
     module.map_err(|error| format!("{} can't be loaded: {error}", path.display()))
 }
 
-/// What `conformance_of_plugin!` tests.
+/// The subject of `conformance_of_plugin!`.
 ///
 /// # Errors
 ///
-/// The library isn't there or can't be loaded: why, in a sentence.
+/// The reason why the library can't be found or loaded, in one sentence.
 #[doc(hidden)]
 pub fn subject_of_plugin(
     name: &str,
@@ -95,35 +95,35 @@ pub fn subject_of_plugin(
     Ok(Subject { module: try_load(&find(name)?)?, params, placing })
 }
 
-/// What a test of `conformance_of_plugin!` says when there is nothing to test.
+/// The output of a test of `conformance_of_plugin!` without a subject.
 #[doc(hidden)]
-#[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+#[allow(clippy::print_stdout, reason = "a skipped test reports it")]
 pub fn skipped() {
     println!(
-        "skipped: the plug-in can't be loaded; the_library_is_there_and_can_be_loaded says why"
+        "skipped: the plug-in can't be loaded; the_library_is_there_and_can_be_loaded has the reason"
     );
 }
 
-/// Tells the second process what it is.
+/// Set in the second process.
 const VARIABLE: &str = "CMA_TESTKIT_PANIC";
 
-/// What the second process has reached, on its standard error.
+/// The progress of the second process, on its standard error.
 const PROVOKES: &str = "cma-testkit: provokes a panic";
 const DROPS: &str = "cma-testkit: drops an allocator with chunks";
 const DONE: &str = "cma-testkit: done";
 
-/// Starts the test `this`, which calls this function, in another process, and lets the library
-/// panic there.
+/// Starts the test `this`, which calls this function, in another process, and provokes a panic of
+/// the library there.
 ///
 /// # Errors
 ///
-/// A panic isn't caught, or the allocator panics when it is dropped: in a sentence.
+/// A panic isn't caught, or the allocator panics when it is dropped. The error is one sentence.
 #[doc(hidden)]
 pub fn panics_stay_in_the_library(subject: &Subject, this: &str) -> Result<(), String> {
     if var_os(VARIABLE).is_some() {
         panic_here(subject);
     }
-    // The name of the test without that of its crate.
+    // The test's name without the crate's.
     let this = this.split_once("::").map_or(this, |(_, this)| this);
     let program =
         current_exe().map_err(|error| format!("this test can't find its own file: {error}"))?;
@@ -134,10 +134,10 @@ pub fn panics_stay_in_the_library(subject: &Subject, this: &str) -> Result<(), S
     verdict(&String::from_utf8_lossy(&output.stderr))
 }
 
-/// What the second process's standard error says.
-fn verdict(said: &str) -> Result<(), String> {
-    let Some((_, after)) = said.split_once(PROVOKES) else {
-        return Err(format!("this test, started once more, doesn't come to the library: {said}"));
+/// The result of the second process, from its standard error.
+fn verdict(stderr: &str) -> Result<(), String> {
+    let Some((_, after)) = stderr.split_once(PROVOKES) else {
+        return Err(format!("this test, started again, doesn't reach the library: {stderr}"));
     };
     let Some((_, after)) = after.split_once(DROPS) else {
         return Err("a panic in the library ends the process instead of being caught, as with \
@@ -157,33 +157,33 @@ fn verdict(said: &str) -> Result<(), String> {
     }
 }
 
-/// What the second process does.
+/// Runs in the second process.
 fn panic_here(subject: &Subject) -> ! {
-    let say = |what: &str| {
-        // Without its standard error this process has nothing to say.
+    let report = |what: &str| {
+        // Without standard error this process can't report anything.
         let _ = writeln!(std::io::stderr(), "{what}");
     };
-    // An allocator that doesn't return must not keep this process, and the test that waits for it,
+    // An allocator that doesn't return must not block this process, and the test that waits for it,
     // for ever.
     thread::spawn(move || {
         thread::sleep(Duration::from_secs(60));
-        say("not done after a minute");
+        report("not done after a minute");
         exit(1);
     });
     let initialise = subject.module.initialise();
-    say(PROVOKES);
-    // A region without a page is no region, so the library's side of the border panics.
+    report(PROVOKES);
+    // A region without a page is invalid, so the library's side of the ABI boundary panics.
     drop(initialise(PageRange::from_pages(16, 0), subject.params.into()));
     let mut allocator =
         initialise(PageRange::from_pages(16, 64), subject.params.into()).into_result();
     if let Ok(allocator) = &mut allocator {
         for pages in [1, 2, 3] {
-            // Whether there is room is another test's matter.
+            // Other tests check whether there is room.
             let _ = allocator.allocate(&crate::request(pages, cma_api::Alignment::PAGE));
         }
     }
-    say(DROPS);
+    report(DROPS);
     drop(allocator);
-    say(DONE);
+    report(DONE);
     exit(0)
 }

@@ -2,11 +2,11 @@
 
 use cma_api::{Alignment, Asker, Pages, Request};
 
-/// A request of nobody in particular.
+/// A request of no particular asker.
 ///
 /// # Panics
 ///
-/// `pages` is 0 or not less than an address space has.
+/// `pages` is 0, or not less than the pages of the address space.
 pub fn request(pages: u64, alignment: Alignment) -> Request {
     request_of(Asker::NOBODY, pages, alignment)
 }
@@ -15,9 +15,9 @@ pub fn request(pages: u64, alignment: Alignment) -> Request {
 ///
 /// # Panics
 ///
-/// `pages` is 0 or not less than an address space has.
+/// `pages` is 0, or not less than the pages of the address space.
 pub fn request_of(asker: Asker, pages: u64, alignment: Alignment) -> Request {
-    Request::new(Pages::new(pages), alignment, asker).expect("a test asks for a possible size")
+    Request::new(Pages::new(pages), alignment, asker).expect("a test requests a valid size")
 }
 
 /// The alignment 2^`log2`.

@@ -1,5 +1,5 @@
-//! One allocator at work on one region with the shadow model beside it: everything that is asked of
-//! the allocator goes through here and is judged on the way back.
+//! One allocator of one region with its shadow model: every call of the allocator goes through
+//! here, and its result is checked.
 
 use crate::model::Model;
 use crate::operations::Operation;
@@ -13,15 +13,15 @@ use cma_api::{Alignment, PageRange, Pages, Placement, Request};
 use std::fmt;
 use std::sync::Arc;
 
-/// What is put to the test: an algorithm, linked or loaded, with the parameters and the rule its
-/// author declares for it.
+/// The algorithm under test, linked or loaded, with the parameters and the rule that its author
+/// declares.
 #[derive(Clone, Copy)]
 pub struct Subject {
     /// The algorithm.
     pub module: AllocatorModuleRef,
     /// The parameters it is initialised with, as in `name(params)`.
     pub params: &'static str,
-    /// Where it is to put chunks.
+    /// The rule by which it places chunks.
     pub placing: Placing,
 }
 
@@ -32,11 +32,11 @@ impl fmt::Debug for Subject {
 }
 
 impl Subject {
-    /// Lets a new allocator work on `region` and verifies it before and after.
+    /// Runs `body` on a new allocator of `region`, and verifies the allocator before and after.
     ///
     /// # Errors
     ///
-    /// What it did wrong, with the steps that `body` had taken.
+    /// The first violation, with the steps that led to it.
     pub fn on<T>(
         &self,
         region: PageRange,
@@ -51,15 +51,14 @@ impl Subject {
             Ok(answer) => trial.finish().map(|()| answer),
             Err(violation) => {
                 let failure = trial.failure(violation);
-                // One failure is enough.
+                // Only the first failure is reported.
                 let _ = trial.finish();
                 Err(failure)
             }
         }
     }
 
-    /// Initialises an allocator on `region` with `params`; the reason is a violation when it
-    /// doesn't start.
+    /// Initialises an allocator of `region` with `params`. A refusal is returned as a violation.
     pub(crate) fn start(
         &self,
         log: &Arc<Log>,
@@ -68,7 +67,7 @@ impl Subject {
     ) -> Result<AllocatorBox, Violation> {
         match during(log, Call::New, || self.module.initialise()(region, params.into())) {
             RResult::ROk(allocator) => Ok(allocator),
-            RResult::RErr(reason) => Err(refusal(reason.into())),
+            RResult::RErr(reason) => Err(initialise_failure(reason.into())),
         }
     }
 
@@ -77,12 +76,12 @@ impl Subject {
     }
 }
 
-/// An allocator and its shadow.
+/// An allocator and its shadow model.
 pub struct Trial {
     subject: Subject,
     allocator: AllocatorBox,
     model: Model,
-    new: Pages,
+    largest_when_new: Pages,
     log: Arc<Log>,
 }
 
@@ -97,28 +96,28 @@ impl fmt::Debug for Trial {
 }
 
 impl Trial {
-    /// Initialises an allocator on `region`.
+    /// Initialises an allocator of `region`.
     ///
     /// # Errors
     ///
-    /// It refused the region, or panicked.
+    /// The allocator refused the region, or panicked.
     pub fn begin(subject: &Subject, region: PageRange) -> Result<Self, Failure> {
         let log = subject.log(region);
         let mut allocator = subject
             .start(&log, region, subject.params)
             .map_err(|violation| log.failure(violation))?;
-        let new = during(&log, Call::LargestRequest, || allocator.largest_request());
-        Ok(Trial { subject: *subject, allocator, model: Model::new(region), new, log })
+        let largest_when_new = during(&log, Call::LargestRequest, || allocator.largest_request());
+        Ok(Trial { subject: *subject, allocator, model: Model::new(region), largest_when_new, log })
     }
 
     /// Drops the allocator.
     ///
     /// # Errors
     ///
-    /// It panicked. (That a *library's* allocator did can't be told here.)
+    /// It panicked. (Panics of a *library's* allocator can't be detected here.)
     pub fn finish(self) -> Result<(), Failure> {
         let Trial { allocator, log, .. } = self;
-        // A panic that was caught before is not this one.
+        // Discards a panic that was caught earlier.
         take_panic();
         during(&log, Call::Drop, || drop(allocator));
         match take_panic() {
@@ -127,7 +126,7 @@ impl Trial {
         }
     }
 
-    /// The shadow.
+    /// The shadow model.
     pub fn model(&self) -> &Model {
         &self.model
     }
@@ -137,11 +136,12 @@ impl Trial {
         self.log.failure(violation)
     }
 
-    /// Asks for a chunk and judges where it went; `None` when the allocator rightly has no room.
+    /// Requests a chunk and checks its place; `None` when the allocator may refuse the request and
+    /// did.
     ///
     /// # Errors
     ///
-    /// The place is invalid or not the declared one, or there was room.
+    /// The place is invalid or not the declared one, or the request had to be served.
     pub fn allocate(&mut self, request: &Request) -> Result<Option<PageRange>, Violation> {
         let answer =
             during(&self.log, Call::Allocate(*request), || self.allocator.allocate(request));
@@ -167,14 +167,16 @@ impl Trial {
         };
         self.model.allocate(request, chunk)?;
         match (self.subject.placing, rule) {
-            (placing @ (Placing::BestFit | Placing::FirstFit), Some(is)) if is != chunk.range => {
-                Err(Violation::Misplaced { placing, range: chunk.range, is })
+            (placing @ (Placing::BestFit | Placing::FirstFit), Some(expected))
+                if expected != chunk.range =>
+            {
+                Err(Violation::Misplaced { placing, range: chunk.range, expected })
             }
             _ => Ok(Some(chunk.range)),
         }
     }
 
-    /// Asks for `pages` pages at any page.
+    /// Requests `pages` pages with page alignment.
     ///
     /// # Errors
     ///
@@ -182,20 +184,20 @@ impl Trial {
     ///
     /// # Panics
     ///
-    /// `pages` is 0 or not less than an address space has.
+    /// `pages` is 0, or not less than the pages of the address space.
     pub fn allocate_pages(&mut self, pages: u64) -> Result<Option<PageRange>, Violation> {
         self.allocate(&request(pages, Alignment::PAGE))
     }
 
-    /// Hands back the live chunk that starts at `first_page`.
+    /// Frees the live chunk that starts at `first_page`.
     ///
     /// # Errors
     ///
-    /// The allocator doesn't take it.
+    /// The allocator refuses to free it.
     ///
     /// # Panics
     ///
-    /// There is no such chunk: the mistake is the test's.
+    /// There is no such chunk: the test is wrong.
     pub fn free(&mut self, first_page: u64) -> Result<(), Violation> {
         let chunk = self.model.free(first_page).expect("a test frees live chunks only");
         self.log.push(Step::Free(chunk.range));
@@ -208,11 +210,11 @@ impl Trial {
         }
     }
 
-    /// Asks the allocator to adopt `range`; whether it did.
+    /// Asks the allocator to adopt `range`, and returns whether it did.
     ///
     /// # Errors
     ///
-    /// It adopted what it must not, refused what it must adopt, or gave no reason.
+    /// It adopted an invalid range, refused one that it must adopt, or gave no reason.
     pub fn adopt(&mut self, range: PageRange) -> Result<bool, Violation> {
         let answer = during(&self.log, Call::Adopt(range), || self.allocator.adopt(range));
         self.log.push(Step::Adopt(range, answer.is_ok()));
@@ -229,17 +231,17 @@ impl Trial {
         }
     }
 
-    /// The most pages that one page-aligned request could get, as the allocator tells.
+    /// The pages of the largest page-aligned request, as the allocator reports them.
     pub fn largest_request(&mut self) -> Pages {
         during(&self.log, Call::LargestRequest, || self.allocator.largest_request())
     }
 
-    /// What [`largest_request`](Self::largest_request) was before the first operation.
+    /// The [`largest_request`](Self::largest_request) before the first operation.
     pub fn largest_request_when_new(&self) -> Pages {
-        self.new
+        self.largest_when_new
     }
 
-    /// Compares all that the allocator tells with the model, and lets it check itself.
+    /// Compares everything that the allocator reports with the model, and runs its own check.
     ///
     /// # Errors
     ///
@@ -247,7 +249,7 @@ impl Trial {
     pub fn verify(&mut self) -> Result<(), Violation> {
         let checked = during(&self.log, Call::Check, || self.allocator.check());
         let holes = during(&self.log, Call::Holes, || self.allocator.holes());
-        let told = self.largest_request();
+        let reported = self.largest_request();
         if self.allocator.fault().is_some() {
             return Err(self.panic());
         }
@@ -255,18 +257,18 @@ impl Trial {
             return Err(Violation::Check { broken: broken.into() });
         }
         self.model.compare_holes(&holes)?;
-        let is = self.model.largest_hole();
-        if told > is || (self.subject.placing.is_exact() && told != is) {
-            return Err(Violation::LargestRequest { told, is });
+        let hole = self.model.largest_hole();
+        if reported > hole || (self.subject.placing.is_exact() && reported != hole) {
+            return Err(Violation::LargestRequest { reported, hole });
         }
         Ok(())
     }
 
-    /// Does what `operation` says, and whether that changed anything.
+    /// Carries out `operation`, and returns whether it changed anything.
     ///
     /// # Errors
     ///
-    /// As the method it stands for.
+    /// As the corresponding method.
     pub fn apply(&mut self, operation: &Operation) -> Result<bool, Violation> {
         match *operation {
             Operation::Allocate(request) => self.allocate(&request).map(|place| place.is_some()),
@@ -278,12 +280,12 @@ impl Trial {
         }
     }
 
-    /// Hands back every live chunk, in the order that `arrange` brings them from ascending
-    /// addresses into.
+    /// Frees every live chunk, in the order into which `arrange` brings them from ascending
+    /// addresses.
     ///
     /// # Errors
     ///
-    /// The allocator doesn't take one.
+    /// The allocator refuses to free one.
     pub fn free_all(&mut self, arrange: impl FnOnce(&mut Vec<Placement>)) -> Result<(), Violation> {
         let mut chunks: Vec<Placement> = self.model.live().collect();
         arrange(&mut chunks);
@@ -291,19 +293,18 @@ impl Trial {
     }
 
     fn panic(&self) -> Violation {
-        // Of a linked allocator it is known where it panicked, too.
+        // For a linked allocator the hook also knows where it panicked.
         let message = match (take_panic(), self.allocator.fault()) {
             (Some(message), _) => message,
             (None, ROption::RSome(message)) => message.into(),
-            (None, ROption::RNone) => "it calls itself panicked, and has no message".to_string(),
+            (None, ROption::RNone) => "it reports a panic without a message".to_string(),
         };
         Violation::Panicked { message }
     }
 }
 
-/// What it is that initialising was answered with `reason`: a panic comes over the border as a
-/// reason too.
-fn refusal(reason: String) -> Violation {
+/// The violation for a failed `initialise`. A panic crosses the ABI boundary as a reason as well.
+fn initialise_failure(reason: String) -> Violation {
     match reason.strip_prefix("it panicked: ") {
         Some(message) => Violation::Panicked { message: message.to_string() },
         None => Violation::RegionRefused { reason },

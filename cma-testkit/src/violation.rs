@@ -1,16 +1,16 @@
-//! What an allocator can do wrong, with the evidence, and the story of how it came to it.
+//! The violations that the suite can find, with the evidence and the steps that led to them.
 
 use crate::placing::Placing;
 use cma_api::{Alignment, PageRange, Pages, Request};
 use std::fmt;
 
-/// A promise of [`Allocator`](cma_api::Allocator) or of its [`Placing`] that was not kept.
+/// A broken guarantee of [`Allocator`](cma_api::Allocator) or of its [`Placing`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
-    /// It can't serve a region that every allocator must.
+    /// It refused a region that every allocator must serve.
     #[error("it refused the region: {reason}")]
     RegionRefused {
-        /// What it said.
+        /// The allocator's text.
         reason: String,
     },
     /// It panicked.
@@ -25,33 +25,33 @@ pub enum Violation {
         /// The panic's message.
         message: String,
     },
-    /// A call doesn't return.
+    /// A call didn't return in time.
     #[error(
         "it has not returned from this call within {seconds} s: {call} (PROPTEST_RNG_SEED={seed})"
     )]
     Hangs {
-        /// What was asked of it.
+        /// The call.
         call: Call,
-        /// How long the suite waited.
+        /// The time limit.
         seconds: u64,
         /// The seed of the random tests.
         seed: u64,
     },
-    /// Hosts refuse what it says of itself.
+    /// Hosts refuse its name, version or description.
     #[error("hosts refuse it, because its {what} \"{}\" {fault}", text.escape_debug())]
     BadInfo {
         /// `name`, `version` or `description`.
         what: &'static str,
-        /// What stands in its `INFO`.
+        /// The text in its `INFO`.
         text: String,
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// A chunk is not of the size that was asked for.
-    #[error("{} pages were asked for, the chunk {range} has {}", asked.get(), range.pages().get())]
+    /// A chunk does not have the requested size.
+    #[error("{} pages were requested, the chunk {range} has {}", requested.get(), range.pages().get())]
     WrongSize {
         /// The request.
-        asked: Pages,
+        requested: Pages,
         /// The chunk.
         range: PageRange,
     },
@@ -71,108 +71,108 @@ pub enum Violation {
         /// The request.
         alignment: Alignment,
     },
-    /// A chunk lies over a live one.
-    #[error("the chunk {range} lies over the live chunk {live}")]
+    /// A chunk overlaps a live one.
+    #[error("the chunk {range} overlaps the live chunk {live}")]
     Overlap {
         /// The new chunk.
         range: PageRange,
         /// The live chunk.
         live: PageRange,
     },
-    /// It found no room, and there is some.
-    #[error("it has no room, but {place} is free and aligned")]
+    /// It returned `NoRoom` although a place is free.
+    #[error("it returned no room, but {place} is free and aligned")]
     NoRoomThoughFree {
-        /// The lowest place there is.
+        /// The lowest free place.
         place: PageRange,
     },
-    /// A chunk isn't where the declared rule puts it.
-    #[error("{placing:?} puts the chunk at {is}, not at {range}")]
+    /// A chunk isn't at the place that the declared rule chooses.
+    #[error("{placing:?} places the chunk at {expected}, not at {range}")]
     Misplaced {
         /// The declared rule.
         placing: Placing,
-        /// Where the allocator put it.
+        /// The allocator's place.
         range: PageRange,
-        /// Where the rule puts it.
-        is: PageRange,
+        /// The rule's place.
+        expected: PageRange,
     },
-    /// It wouldn't take back a live chunk.
-    #[error("it calls the live chunk {range} none of its own")]
+    /// It refused to free a live chunk.
+    #[error("it refused to free the live chunk {range}")]
     FreeRefused {
         /// The chunk.
         range: PageRange,
     },
-    /// It wouldn't adopt a free range that it must.
-    #[error("it wouldn't adopt the free range {range}: {reason}")]
+    /// It refused to adopt a free range that it must adopt.
+    #[error("it refused to adopt the free range {range}: {reason}")]
     AdoptRefused {
         /// The range.
         range: PageRange,
-        /// What it said.
+        /// The allocator's text.
         reason: String,
     },
-    /// It refused without a word to the user.
+    /// It refused without a reason for the user.
     #[error("it gave no reason for refusing")]
     NoReason,
-    /// The holes it tells of are not the holes there are.
-    #[error("hole {position}: it tells of {}, the model has {}", or_none(*told), or_none(*is))]
+    /// The reported holes are not those of the model.
+    #[error("hole {position}: it reports {}, the model has {}", or_none(*reported), or_none(*actual))]
     Holes {
         /// The index of the first difference.
         position: usize,
         /// The allocator's hole.
-        told: Option<PageRange>,
+        reported: Option<PageRange>,
         /// The model's hole.
-        is: Option<PageRange>,
+        actual: Option<PageRange>,
     },
-    /// The largest hole it tells of can't be.
-    #[error("it tells of a largest hole of {} pages, the model has {}", told.get(), is.get())]
+    /// The reported largest request is impossible, or less than an exact allocator serves.
+    #[error("it reports a largest request of {} pages, the largest hole has {}", reported.get(), hole.get())]
     LargestRequest {
         /// The allocator's answer.
-        told: Pages,
-        /// The model's.
-        is: Pages,
+        reported: Pages,
+        /// The model's largest hole.
+        hole: Pages,
     },
-    /// A request for as many pages as it says it could serve failed.
-    #[error("it said that {} pages could be had, and they couldn't", told.get())]
+    /// A request for as many pages as the reported largest request failed.
+    #[error("it reports a largest request of {} pages, and refused it", reported.get())]
     LargestRequestNotServed {
         /// The allocator's answer.
-        told: Pages,
+        reported: Pages,
     },
-    /// A request for more pages than it says it could serve succeeded.
-    #[error("it said that at most {} pages could be had, and {} could", told.get(), served.get())]
+    /// A request for more pages than the reported largest request succeeded.
+    #[error("it reports a largest request of {} pages, and served one of {}", reported.get(), served.get())]
     LargestRequestExceeded {
         /// The allocator's answer.
-        told: Pages,
+        reported: Pages,
         /// The request that succeeded.
         served: Pages,
     },
-    /// With every chunk back it can't serve what it could when it was new.
-    #[error("new it could serve {} pages at once, empty again {}", new.get(), now.get())]
+    /// With all chunks freed its largest request is not what it was when it was new.
+    #[error("its largest request was {} pages when it was new, and is {} with all chunks freed", new.get(), now.get())]
     NotAsNew {
-        /// The largest hole when it was new.
+        /// The largest request when it was new.
         new: Pages,
-        /// The largest hole now.
+        /// The largest request now.
         now: Pages,
     },
-    /// It doesn't serve a single page of an empty region.
-    #[error("the region is empty, and it has no room for a single page")]
+    /// It refuses a single page of an empty region.
+    #[error("the region is empty, and it refuses a single page")]
     ServesNothing,
     /// Its own check of its invariants failed.
     #[error("its own check failed: {broken}")]
     Check {
-        /// What it said.
+        /// The allocator's text.
         broken: String,
     },
-    /// It was initialised with a parameter it can't know.
+    /// It accepted an unknown parameter.
     #[error("it accepted the unknown parameter in \"{params}\"")]
     ParameterAccepted {
         /// The parameters.
         params: String,
     },
-    /// It refused an unknown parameter without saying which.
-    #[error("refusing \"{params}\" it didn't name the parameter: {reason}")]
+    /// It refused an unknown parameter without naming it.
+    #[error("its refusal of \"{params}\" doesn't name the parameter: {reason}")]
     ParameterNotNamed {
         /// The parameters.
         params: String,
-        /// What it said.
+        /// The allocator's text.
         reason: String,
     },
 }
@@ -181,14 +181,14 @@ fn or_none(hole: Option<PageRange>) -> String {
     hole.map_or("none".to_string(), |hole| hole.to_string())
 }
 
-/// One thing that was asked of an allocator, and the answer.
+/// A call of an allocator with its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A request and where its chunk went, or that there was no room.
+    /// A request and the place of its chunk, or `None` for no room.
     Allocate(Request, Option<PageRange>),
-    /// A chunk that was handed back.
+    /// A chunk that was freed.
     Free(PageRange),
-    /// A range to adopt and whether it was.
+    /// A range to adopt, and whether it was adopted.
     Adopt(PageRange, bool),
 }
 
@@ -249,21 +249,21 @@ impl fmt::Display for Call {
     }
 }
 
-/// A violation and the steps that led to it, the last of which it is about.
+/// A violation and the steps that led to it. The last step caused it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The allocator's name.
     pub allocator: &'static str,
-    /// The region it worked on.
+    /// The allocator's region.
     pub region: PageRange,
-    /// What was asked of it, in order.
+    /// The calls and their results, in order.
     pub steps: Vec<Step>,
-    /// What it did wrong.
+    /// The violation.
     pub violation: Box<Violation>,
 }
 
 impl Failure {
-    /// How many of the last steps are shown.
+    /// The number of last steps that are shown.
     const SHOWN: usize = 40;
 }
 

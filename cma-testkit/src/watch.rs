@@ -1,5 +1,5 @@
-//! Looks on while an allocator works: which call it is in and since when, and what it says when it
-//! panics.
+//! Watches the calls of an allocator: which call is in progress and since when, and the message of
+//! a panic.
 
 use crate::violation::{Call, Failure, Step, Violation};
 use cma_api::PageRange;
@@ -8,7 +8,7 @@ use std::panic::{set_hook, take_hook};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was asked of one allocator.
+/// The calls of one allocator.
 #[derive(Debug)]
 pub(crate) struct Log {
     allocator: &'static str,
@@ -40,37 +40,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The call that an allocator is in.
+/// A call in progress.
 struct Busy {
     log: Arc<Log>,
     call: Call,
     since: Instant,
 }
 
-/// What the threads of one guarantee are doing: one of them works at a time.
+/// The call in progress in the threads of one guarantee, of which one runs at a time.
 #[derive(Clone, Default)]
 pub(crate) struct Watch(Arc<Mutex<Option<Busy>>>);
 
 thread_local! {
     static WATCH: RefCell<Watch> = RefCell::default();
-    /// Whether this thread is in a call of an allocator, so that a panic is the allocator's.
+    /// Whether this thread is in a call of an allocator, so that a panic belongs to the allocator.
     static IN_CALL: Cell<bool> = const { Cell::new(false) };
     /// The last panic of an allocator in this thread.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 impl Watch {
-    /// Who looks on in this thread.
+    /// The watch of this thread.
     pub(crate) fn current() -> Watch {
         WATCH.with_borrow(Watch::clone)
     }
 
-    /// Makes this the thread's watch.
+    /// Makes this the watch of the current thread.
     pub(crate) fn make_current(self) {
         WATCH.set(self);
     }
 
-    /// The call that has run for `limit` or longer, with the log of its allocator.
+    /// The call that has been in progress for `limit` or longer, with the log of its allocator.
     pub(crate) fn overdue(&self, limit: Duration) -> Option<(Arc<Log>, Call)> {
         let busy = lock(&self.0);
         let busy = busy.as_ref().filter(|busy| busy.since.elapsed() >= limit)?;
@@ -78,9 +78,9 @@ impl Watch {
     }
 }
 
-/// Lets an allocator do `work`, which is `call`.
+/// Runs `work`, which makes the call `call`, under the thread's watch.
 pub(crate) fn during<T>(log: &Arc<Log>, call: Call, work: impl FnOnce() -> T) -> T {
-    keep_panics_quiet();
+    capture_panics();
     let watch = Watch::current();
     *lock(&watch.0) = Some(Busy { log: log.clone(), call, since: Instant::now() });
     IN_CALL.set(true);
@@ -90,14 +90,14 @@ pub(crate) fn during<T>(log: &Arc<Log>, call: Call, work: impl FnOnce() -> T) ->
     answer
 }
 
-/// The message of the last panic of an allocator in this thread, and where it was. It is told once.
-/// A library's panics are its own and not told here.
+/// Takes the message and location of the last panic of an allocator in this thread. Panics of a
+/// library's allocator don't reach this hook.
 pub(crate) fn take_panic() -> Option<String> {
     PANIC.take()
 }
 
-/// An allocator's panic becomes part of a failure, so it is not printed too.
-fn keep_panics_quiet() {
+/// Keeps an allocator's panic from being printed: it becomes part of a failure.
+fn capture_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let usual = take_hook();

@@ -1,5 +1,5 @@
-//! The suite over a loaded plug-in: it finds the library that the same cargo run built, and says
-//! through the binary interface what it says of a linked algorithm.
+//! The suite on a loaded plug-in: it finds the library that the same cargo run built, and reports
+//! the same violations through the binary interface as for a linked algorithm.
 
 use cma_testkit::{
     Placing, Subject, Violation, built_library, guarantees, load, panics_stay_in_the_library,
@@ -11,7 +11,7 @@ use std::process::Command;
 cma_testkit::conformance_of_plugin!("cma_fixture_misbehaving", FirstFit);
 
 macro_rules! caught {
-    ($($test:ident: $params:literal, $guarantee:ident says $violation:ident;)+) => {
+    ($($test:ident: $params:literal, $guarantee:ident reports $violation:ident;)+) => {
         $(
             #[test]
             fn $test() {
@@ -25,38 +25,38 @@ macro_rules! caught {
 }
 
 caught! {
-    a_place_outside_the_region: "place=outside", random_operations_match_the_model says Outside;
-    a_place_that_wraps: "place=wrapping", random_operations_match_the_model says Outside;
-    a_chunk_that_is_too_small: "place=small", random_operations_match_the_model says WrongSize;
-    a_chunk_that_is_too_large: "place=large", random_operations_match_the_model says WrongSize;
-    a_chunk_over_another: "place=overlapping,after=1", random_operations_match_the_model says Overlap;
-    a_chunk_that_is_none_of_its_own: "free=refuse", random_operations_match_the_model says FreeRefused;
-    another_chunk_freed_than_asked: "free=other", random_operations_match_the_model says Holes;
-    an_adopted_range_that_is_forgotten: "adopt=lie", random_operations_match_the_model says Holes;
-    a_refused_region: "init=refuse", random_operations_match_the_model says RegionRefused;
-    a_panic_on_initialising: "panic=initialise", a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says Panicked;
-    a_panic_on_allocating: "panic=allocate", a_whole_region_can_be_one_chunk says Panicked;
-    a_panic_on_freeing: "panic=free", a_whole_region_can_be_one_chunk says Panicked;
-    a_panic_on_adopting: "panic=adopt", adopting_what_is_taken_or_outside_changes_nothing says Panicked;
-    a_panic_on_telling_holes: "panic=holes", a_whole_region_can_be_one_chunk says Panicked;
-    a_panic_on_telling_the_largest_request: "panic=largest_request", a_whole_region_can_be_one_chunk says Panicked;
-    a_panic_on_checking: "panic=check,after=2", a_whole_region_can_be_one_chunk says Panicked;
+    a_place_outside_the_region: "place=outside", random_operations_match_the_model reports Outside;
+    a_place_that_wraps: "place=wrapping", random_operations_match_the_model reports Outside;
+    a_chunk_that_is_too_small: "place=small", random_operations_match_the_model reports WrongSize;
+    a_chunk_that_is_too_large: "place=large", random_operations_match_the_model reports WrongSize;
+    a_chunk_over_another: "place=overlapping,after=1", random_operations_match_the_model reports Overlap;
+    a_refused_free: "free=refuse", random_operations_match_the_model reports FreeRefused;
+    a_free_of_another_chunk: "free=other", random_operations_match_the_model reports Holes;
+    an_adopted_range_that_is_forgotten: "adopt=lie", random_operations_match_the_model reports Holes;
+    a_refused_region: "init=refuse", random_operations_match_the_model reports RegionRefused;
+    a_panic_on_initialising: "panic=initialise", a_region_of_64_gibibytes_is_served_or_refused_with_a_reason reports Panicked;
+    a_panic_on_allocating: "panic=allocate", a_whole_region_can_be_one_chunk reports Panicked;
+    a_panic_on_freeing: "panic=free", a_whole_region_can_be_one_chunk reports Panicked;
+    a_panic_on_adopting: "panic=adopt", a_refused_adoption_changes_nothing reports Panicked;
+    a_panic_on_reporting_holes: "panic=holes", a_whole_region_can_be_one_chunk reports Panicked;
+    a_panic_on_reporting_the_largest_request: "panic=largest_request", a_whole_region_can_be_one_chunk reports Panicked;
+    a_panic_on_checking: "panic=check,after=2", a_whole_region_can_be_one_chunk reports Panicked;
 }
 
 #[test]
 #[should_panic(expected = "among its [dev-dependencies], by path")]
-fn a_library_that_is_not_built_is_asked_for() {
+fn a_library_that_is_not_built_is_an_error_with_a_remedy() {
     built_library("cma_no_such_plugin");
 }
 
 #[test]
 #[should_panic(expected = "can't be loaded")]
-fn a_file_that_is_no_library_is_not_loaded() {
+fn a_file_that_is_not_a_library_is_not_loaded() {
     load(std::path::Path::new(file!()));
 }
 
 #[test]
-fn a_package_without_a_crate_type_is_one_failure_of_one_sentence() {
+fn a_package_without_a_crate_type_is_one_error_of_one_sentence() {
     // The suite itself is a package without a dynamic library.
     let reason = subject_of_plugin("cma_testkit", "", Placing::Any).unwrap_err();
     let sentence = "the package of cma_testkit is built without a dynamic library: its Cargo.toml needs \
@@ -65,13 +65,10 @@ fn a_package_without_a_crate_type_is_one_failure_of_one_sentence() {
 }
 
 #[test]
-fn a_library_whose_allocator_panics_when_it_is_dropped_is_found_out() {
+fn a_panic_in_drop_of_a_library_allocator_is_reported() {
     let module = load(&built_library("cma_fixture_misbehaving"));
     let subject = Subject { module, params: "panic=drop", placing: Placing::Exact };
-    let this = concat!(
-        module_path!(),
-        "::a_library_whose_allocator_panics_when_it_is_dropped_is_found_out"
-    );
+    let this = concat!(module_path!(), "::a_panic_in_drop_of_a_library_allocator_is_reported");
     let reason = panics_stay_in_the_library(&subject, this).unwrap_err();
     assert!(reason.starts_with("the allocator panics when it is dropped"), "{reason}");
     assert!(reason.contains("drop panics, as its parameters say"), "{reason}");
@@ -81,9 +78,9 @@ fn a_library_whose_allocator_panics_when_it_is_dropped_is_found_out() {
 const MANUAL_EXPORT: &str = "tests/plugin/manual_export.rs";
 
 #[test]
-fn a_library_whose_panics_abort_is_found_out() {
+fn a_library_that_aborts_on_panic_is_reported() {
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libcma_manual_export_plugin.so");
-    // The test starts itself once more, with the library that is there then.
+    // The test starts itself again, with the library already built.
     if std::env::var_os("CMA_TESTKIT_PANIC").is_none() {
         let deps = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
@@ -113,7 +110,7 @@ fn a_library_whose_panics_abort_is_found_out() {
         }
     }
     let subject = Subject { module: load(&library), params: "", placing: Placing::FirstFit };
-    let this = concat!(module_path!(), "::a_library_whose_panics_abort_is_found_out");
+    let this = concat!(module_path!(), "::a_library_that_aborts_on_panic_is_reported");
     assert_eq!(
         panics_stay_in_the_library(&subject, this).unwrap_err(),
         "a panic in the library ends the process instead of being caught, as with panic = \"abort\": \
@@ -121,7 +118,7 @@ fn a_library_whose_panics_abort_is_found_out() {
     );
 }
 
-/// The crate `name` of the newest build in `deps`.
+/// The newest build of crate `name` in `deps`.
 fn newest(deps: &Path, name: &str) -> PathBuf {
     let prefix = format!("lib{name}");
     let files = deps.read_dir().unwrap().map(|entry| entry.unwrap());

@@ -1,6 +1,6 @@
-//! Replays the demo trace on best fit in ever smaller regions, until it doesn't fit any more.
+//! Replays the demo trace on best fit in smaller and smaller regions, until it no longer fits.
 
-#![allow(clippy::print_stdout, reason = "a program to look at")]
+#![allow(clippy::print_stdout, reason = "an example shows its results")]
 
 use cma_framework::Plugin;
 use cma_framework::config::Bytes;

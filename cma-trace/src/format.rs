@@ -1,10 +1,13 @@
-//! The words of the format that reading and writing share, and how text that was found is quoted.
+//! Constants of the format that reading and writing share, and the quoting of unexpected text.
 
 /// The first line of every trace, up to the version.
 pub(crate) const MAGIC: &str = "# cma-trace";
-/// The version of the format that is read and written.
+/// The version of the format.
 pub(crate) const VERSION: &str = "1";
 pub(crate) const SOURCE: &str = "# source:";
+
+/// The longest line, in bytes.
+pub(crate) const MAX_LINE: usize = 4096;
 
 /// Characters of unexpected text that an error quotes.
 const MAX_QUOTE: usize = 40;

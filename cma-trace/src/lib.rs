@@ -1,13 +1,12 @@
-//! Recorded buffer traces: what real programs asked for and gave back, to be read, written,
+//! Recorded buffer traces: the allocations and frees of real programs, to be read, written,
 //! recorded and replayed.
 //!
-//! A [`Trace`] is sound by construction: [`Recording`] is the one way to make one, and
-//! [`Trace::read`] goes through it, so nothing behind it checks an operation again. [`replay`] runs
-//! a trace through the whole framework in one region that one allocator serves, [`replay_on`] on a
-//! framework that has its regions and map already. Neither knows of files or terminals: a host
-//! brings its bytes, and a callback if it wants to show how far things are.
+//! A [`Trace`] is valid by construction: only [`Recording`] creates one, [`Trace::read`] uses it,
+//! and no later code checks an operation again. [`replay`] runs a trace through the whole framework
+//! in one region of one allocator, [`replay_on`] on a framework that already has its regions and
+//! map. Neither uses files or terminals: the host supplies the bytes, and a callback for progress.
 //!
-//! The format is described beside the recorded traces, in `traces/README.md`.
+//! The format is described in `traces/README.md`, beside the recorded traces.
 //!
 //! ```
 //! use cma_trace::{Recording, Trace};
@@ -40,6 +39,6 @@ pub use replay::{replay, replay_on};
 pub use report::{Failure, NamedReport, Report};
 pub use trace::{Action, Asker, Figures, Operation, Trace};
 
-/// A recorded trace to show things with, compressed: a 1080p film is decoded, scaled to 720p and
-/// encoded again by ffmpeg.
+/// A recorded trace for demonstrations, compressed: ffmpeg decodes a 1080p film, scales it to 720p
+/// and encodes it again.
 pub const DEMO: &[u8] = include_bytes!("../traces/ffmpeg-transcode-1080p.trace.gz");

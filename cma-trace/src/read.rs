@@ -23,7 +23,7 @@ impl Trace {
     ///
     /// # Errors
     ///
-    /// The first mistake with its place.
+    /// The first error with its place.
     pub fn read(mut input: impl Read) -> Result<Trace, ReadError> {
         let mut start = Vec::new();
         input
@@ -38,12 +38,12 @@ impl Trace {
         }
         let mut input = BufReader::new(GzipMembers::new(BufReader::new(input)));
         let mut lines = Lines::new(&mut input, true);
-        read(&mut lines).map_err(|mistake| match mistake {
+        read(&mut lines).map_err(|error| match error {
             ReadError::Truncated { .. }
             | ReadError::Damaged { .. }
             | ReadError::LeftOver { .. }
-            | ReadError::Io { .. } => mistake,
-            mistake => lines.damage().unwrap_or(mistake),
+            | ReadError::Io { .. } => error,
+            error => lines.damage().unwrap_or(error),
         })
     }
 }

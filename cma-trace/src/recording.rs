@@ -1,4 +1,5 @@
-//! Making a trace, operation by operation. What a trace promises is checked here and nowhere else.
+//! Creating a trace, operation by operation. The invariants of a trace are checked here and nowhere
+//! else.
 
 use crate::format::quoted;
 use crate::trace::{Action, Asker, Figures, Operation, Trace};
@@ -6,24 +7,24 @@ use cma_api::{PageRange, Pages};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-/// The most operations a trace holds, so that what isn't one can't fill memory. What one costs
-/// while it is read, in the worst case: 32 bytes of the trace, 8 of the table of chunks, and 51 of
-/// the table of ids as that grows. All of them together take less than 512 MiB.
+/// The most operations of a trace, so that other input can't fill memory. While a trace is read, an
+/// operation takes at most 32 bytes in the trace, 8 in the table of chunks, and 51 in the table of
+/// ids while that grows. All operations together take less than 512 MiB.
 pub(crate) const MAX_OPERATIONS: usize = 1 << 22;
 
-/// Bytes of the table of ids for each operation while it doubles: 17 for each place, and at least
-/// 3/2 places that are in use when old and new are there.
+/// Bytes of the table of ids for each operation while the table doubles: 17 for each slot, and 3
+/// slots for each id while the old and the new table exist.
 const ID: usize = 51;
 
 const _: () = assert!(
     MAX_OPERATIONS * (size_of::<Operation>() + size_of::<Option<NonZeroU64>>() + ID) <= 512 << 20,
-    "a trace that is read takes more than its documentation says"
+    "reading a trace takes more memory than documented"
 );
 
 /// The longest `device/type`, in bytes.
 const MAX_NAME: usize = 255;
 
-/// A trace in the making.
+/// A trace that is being recorded.
 #[derive(Debug)]
 pub struct Recording {
     trace: Trace,
@@ -31,21 +32,21 @@ pub struct Recording {
     askers: HashMap<String, u16>,
     /// The size in bytes of each chunk that was allocated; `None` once it was freed.
     chunks: Vec<Option<NonZeroU64>>,
-    live: Live,
+    live: LiveTotals,
 }
 
 #[derive(Debug, Default)]
-struct Live {
+struct LiveTotals {
     bytes: u64,
     pages: u64,
     chunks: u64,
 }
 
-/// Why an operation can't be part of a trace. Nothing has changed.
+/// The reason why an operation can't be part of a trace. The recording is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// It lies before the last one.
+    /// It is earlier than the operation before it.
     #[error(
         "expected a time of {last_us} us or later, found {time_us}: operations are in order of time"
     )]
@@ -58,40 +59,40 @@ pub enum RecordError {
     /// Size 0.
     #[error("expected a size of 1 byte or more, found 0")]
     NoSize,
-    /// Together with what is live it exceeds the address space.
+    /// Together with the live chunks it exceeds the address space.
     #[error("{bytes} more bytes, rounded up to pages, exceed a 64-bit address space")]
     TooLarge {
         /// Its size in bytes.
         bytes: u64,
     },
-    /// No power of two.
+    /// The alignment is not a power of two.
     #[error("expected an alignment that is a power of two, found {bytes}")]
     Alignment {
         /// The alignment in bytes.
         bytes: u64,
     },
-    /// No `device` or `device/type`.
+    /// Not `device` or `device/type`.
     #[error(
         "expected device or device/type, up to 255 bytes without white space, found \"{}\"",
         quoted(found)
     )]
     BadAsker {
-        /// What was given, cut short.
+        /// The text, shortened.
         found: String,
     },
     /// The chunk that is freed is not live.
     #[error("the chunk is not live")]
     NotLive,
-    /// The trace is as long as traces get.
+    /// The trace has the most operations.
     #[error("a trace holds up to {MAX_OPERATIONS} operations")]
     TooManyOperations,
-    /// There are as many askers as there can be.
+    /// The trace has the most askers.
     #[error("a trace holds up to {} pairs of device and type", 1 << 16)]
     TooManyAskers,
 }
 
 impl Recording {
-    /// An empty recording of `source`, one line that says what is recorded. Control characters in
+    /// An empty recording. `source` describes in one line what is recorded; control characters in
     /// it become spaces.
     pub fn new(source: &str) -> Self {
         let source = source.replace(char::is_control, " ").trim().to_string();
@@ -105,16 +106,16 @@ impl Recording {
             },
             askers: HashMap::new(),
             chunks: Vec::new(),
-            live: Live::default(),
+            live: LiveTotals::default(),
         }
     }
 
-    /// `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of `alignment`
-    /// bytes, at `time_us`. Answers with the chunk's number, counted from 0.
+    /// Records that `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of
+    /// `alignment` bytes, at `time_us`. Returns the chunk's number, counted from 0.
     ///
     /// # Errors
     ///
-    /// [`RecordError`], for what no trace may hold.
+    /// [`RecordError`], for an operation that is not allowed in a trace.
     pub fn allocate(
         &mut self,
         time_us: u64,
@@ -146,7 +147,7 @@ impl Recording {
         Ok(chunk)
     }
 
-    /// The chunk of that number was freed at `time_us`.
+    /// Records that chunk number `chunk` was freed at `time_us`.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Recording {
         Ok(())
     }
 
-    /// The trace.
+    /// Returns the trace.
     pub fn finish(self) -> Trace {
         self.trace
     }
@@ -187,7 +188,7 @@ impl Recording {
         self.trace.figures.operations += 1;
     }
 
-    /// The index of an asker, who may be new.
+    /// The index of an asker, which is added if it is new.
     fn asker(&mut self, written: &str) -> Result<u16, RecordError> {
         if let Some(index) = self.askers.get(written) {
             return Ok(*index);

@@ -1,4 +1,4 @@
-//! Running a trace through the framework, and measuring it.
+//! Replaying a trace through the framework, and measuring it.
 
 use crate::report::{Failure, Report};
 use crate::trace::{Action, Operation, Trace};
@@ -8,23 +8,23 @@ use cma_framework::{AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
-/// Where the region of a replay starts: no alignment that a trace asks for is ruled out by it.
+/// The start of a replay's region: a multiple of every alignment up to 4 GiB.
 const START: DmaAddr = DmaAddr::new(1 << 32);
 
-/// Operations between two calls of `progress`. Reading the clock around so many costs nothing that
-/// shows.
+/// Operations between two calls of `progress`. The cost of reading the clock around so many is
+/// negligible.
 const BLOCK: usize = 4096;
 
-/// Replays `trace` in one region of `region_bytes` bytes, whole pages, that a fresh allocator of
-/// `plugin` serves with `params`. Requests go the whole way: every device has a rule of the map
-/// that leads to the region, so that the allocator learns who asks.
+/// Replays `trace` in one region of `region_bytes` bytes, whole pages, served by a new allocator of
+/// `plugin` with `params`. Requests take the whole path: the map routes every device to the region,
+/// so the allocator gets the asker of each request.
 ///
-/// `progress` is told how many operations are done, now and then and at the end.
+/// `progress` is called with the number of completed operations, at intervals and at the end.
 ///
 /// # Errors
 ///
-/// [`RegisterError`] when the size is none, or the allocator refuses region or parameters. Failed
-/// allocations are no error: the report counts them.
+/// [`RegisterError`] when the size is invalid, or the allocator refuses region or parameters. A
+/// failed allocation is not an error: the report counts it.
 pub fn replay(
     trace: &Trace,
     plugin: &Plugin,
@@ -39,10 +39,10 @@ pub fn replay(
     Ok(replay_on(&cma, trace, progress))
 }
 
-/// Replays `trace` on a framework that is set up already: its map says which regions serve the
-/// trace's devices. What the trace leaves live is freed at the end.
+/// Replays `trace` on a configured framework, whose map routes the trace's devices to regions.
+/// Chunks that the trace leaves live are freed at the end.
 ///
-/// `progress` is told how many operations are done, now and then and at the end.
+/// `progress` is called with the number of completed operations, at intervals and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
     let mut slots = Slots::default();
     let devices: Vec<Device> = trace
@@ -51,34 +51,41 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         .map(|asker| cma.device(&asker.device, asker.kind.as_deref()))
         .collect::<Result<_, _>>()
         .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
-    let mut run =
-        Run { devices, chunks: Vec::new(), live: 0, peak: 0, failed: 0, first_failure: None };
-    // A slot is used again as soon as its chunk is freed, so there are as many as chunks are live
-    // at a time.
+    let mut state = ReplayState {
+        devices,
+        chunks: Vec::new(),
+        live: 0,
+        peak: 0,
+        failed: 0,
+        first_failure: None,
+    };
+    // A slot is reused as soon as its chunk is freed, so there are as many slots as chunks are live
+    // at the peak.
     let live = usize::try_from(trace.figures().peak_live_chunks).unwrap_or(usize::MAX);
-    run.chunks.resize_with(live, || None);
+    state.chunks.resize_with(live, || None);
 
     let mut elapsed = Duration::ZERO;
     let mut done = 0;
     for block in trace.operations().chunks(BLOCK) {
-        let steps: Vec<Step> = block.iter().map(|operation| slots.step(operation)).collect();
+        let operations: Vec<SlotOperation> =
+            block.iter().map(|operation| slots.translate(operation)).collect();
         let before = cpu_time();
-        run.steps(&steps, done);
+        state.run(&operations, done);
         elapsed += cpu_time() - before;
         done += block.len();
         progress(done as u64);
     }
-    report(cma, trace, run, elapsed)
+    report(cma, trace, state, elapsed)
 }
 
-/// CPU time of this thread: nothing here waits, and a replay is so short that another program's
-/// turn would drown it.
+/// CPU time of this thread: nothing here waits, and a replay is so short that preemption would
+/// dominate its wall-clock time.
 fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// A replay under way.
-struct Run {
+/// The state of a replay.
+struct ReplayState {
     devices: Vec<Device>,
     chunks: Vec<Option<Chunk>>,
     /// Bytes.
@@ -88,13 +95,13 @@ struct Run {
     first_failure: Option<(usize, cma_framework::AllocError)>,
 }
 
-impl Run {
-    /// Takes some steps, the first of which is the trace's operation number `first`. This is the
-    /// code that is timed.
-    fn steps(&mut self, steps: &[Step], first: usize) {
-        for (n, step) in steps.iter().enumerate() {
-            match *step {
-                Step::Allocate { slot, asker, size, alignment } => {
+impl ReplayState {
+    /// Runs `operations`, the first of which is the trace's operation number `first`. This is the
+    /// timed code.
+    fn run(&mut self, operations: &[SlotOperation], first: usize) {
+        for (n, operation) in operations.iter().enumerate() {
+            match *operation {
+                SlotOperation::Allocate { slot, asker, size, alignment } => {
                     match self.devices[usize::from(asker)].alloc(size, alignment) {
                         Ok(chunk) => {
                             self.live += chunk.size();
@@ -107,7 +114,7 @@ impl Run {
                         }
                     }
                 }
-                Step::Free { slot } => {
+                SlotOperation::Free { slot } => {
                     if let Some(chunk) = self.chunks[slot as usize].take() {
                         self.live -= chunk.size();
                     }
@@ -117,27 +124,27 @@ impl Run {
     }
 }
 
-/// One operation, ready to be run: a chunk's number is the slot it is kept in.
+/// An operation in which a chunk's slot takes the place of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum SlotOperation {
     Allocate { slot: u32, asker: u16, size: u64, alignment: u64 },
     Free { slot: u32 },
 }
 
-/// Gives each chunk the slot that was left last, so that the table of live chunks stays as small as
-/// it can be: what is measured is the framework, not the replay's own cache misses.
+/// Assigns each chunk the slot that was freed last, so that the table of live chunks is as small as
+/// possible: the framework is measured, not the cache misses of the replay.
 #[derive(Default)]
 struct Slots {
-    /// Those that are left, the last one on top.
+    /// Free slots, the one freed last on top.
     free: Vec<u32>,
     used: u32,
-    /// By the chunk's number.
+    /// The slot of each chunk, by the chunk's number.
     of: Vec<u32>,
 }
 
 impl Slots {
-    /// The next operation of a trace as a step.
-    fn step(&mut self, operation: &Operation) -> Step {
+    /// Translates the next operation of a trace.
+    fn translate(&mut self, operation: &Operation) -> SlotOperation {
         match operation.action {
             Action::Allocate { size, alignment, asker } => {
                 let slot = self.free.pop().unwrap_or_else(|| {
@@ -145,29 +152,29 @@ impl Slots {
                     self.used - 1
                 });
                 self.of.push(slot);
-                Step::Allocate { slot, asker, size, alignment }
+                SlotOperation::Allocate { slot, asker, size, alignment }
             }
             Action::Free { chunk } => {
                 let slot = self.of[chunk as usize];
                 self.free.push(slot);
-                Step::Free { slot }
+                SlotOperation::Free { slot }
             }
         }
     }
 }
 
-fn report(cma: &Cma, trace: &Trace, run: Run, elapsed: Duration) -> Report {
+fn report(cma: &Cma, trace: &Trace, state: ReplayState, elapsed: Duration) -> Report {
     let regions = cma.regions();
     let statuses: Vec<_> = regions.iter().map(cma_framework::Region::status).collect();
     let ops = trace.operations().len();
-    #[allow(clippy::cast_precision_loss, reason = "an average for people to read")]
+    #[allow(clippy::cast_precision_loss, reason = "an average for display")]
     let ns_per_op = elapsed.as_nanos() as f64 / ops.max(1) as f64;
     Report {
         region_bytes: regions.iter().map(|region| region.range().bytes()).sum(),
         ops: ops as u64,
-        failed: run.failed,
-        peak_live_bytes: run.peak,
-        live_bytes: run.live,
+        failed: state.failed,
+        peak_live_bytes: state.peak,
+        live_bytes: state.live,
         free_bytes: statuses.iter().map(|status| status.free_bytes).sum(),
         largest_hole_bytes: statuses
             .iter()
@@ -175,11 +182,11 @@ fn report(cma: &Cma, trace: &Trace, run: Run, elapsed: Duration) -> Report {
             .max()
             .unwrap_or(0),
         ns_per_op,
-        first_failure: run.first_failure.and_then(|(at, error)| failure(trace, at, error)),
+        first_failure: state.first_failure.and_then(|(at, error)| failure(trace, at, error)),
     }
 }
 
-/// The allocation at index `at`, which failed.
+/// The failed allocation at index `at`.
 fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option<Failure> {
     let operation = trace.operations()[at];
     let Action::Allocate { size, alignment, asker } = operation.action else { return None };

@@ -1,4 +1,4 @@
-//! What came of a replay.
+//! The results of a replay.
 
 use crate::trace::Asker;
 use cma_framework::AllocError;
@@ -6,7 +6,7 @@ use cma_framework::config::Bytes;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// What came of a replay. All regions of the framework count, though most replays have one.
+/// The results of a replay, over all regions of the framework. Most replays have one region.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -14,19 +14,18 @@ pub struct Report {
     pub region_bytes: u64,
     /// The operations of the trace.
     pub ops: u64,
-    /// The allocations among them that failed. What they didn't get was not freed later.
+    /// The allocations among them that failed. The frees of their chunks are skipped.
     pub failed: u64,
-    /// The most bytes that were live at a time, of what was served and rounded up to pages.
+    /// The most bytes that were live at a time, of served requests, rounded up to pages.
     pub peak_live_bytes: u64,
-    /// What the trace left live at its end, in bytes, rounded up to pages.
+    /// The bytes that the trace left live at its end, rounded up to pages.
     pub live_bytes: u64,
-    /// What was free in the regions then, in bytes.
+    /// The free bytes of the regions then.
     pub free_bytes: u64,
     /// The largest hole in any region then, in bytes.
     pub largest_hole_bytes: u64,
-    /// Nanoseconds of CPU time an operation took, on average: the framework's calls, the allocator
-    /// behind them, and a table of the live chunks, which is a nanosecond or two. Written with one
-    /// decimal.
+    /// CPU time of an operation on average, in nanoseconds: the framework's calls, the allocator,
+    /// and a table of the live chunks, which takes a nanosecond or two. Written with one decimal.
     #[serde(serialize_with = "tenths")]
     pub ns_per_op: f64,
     /// The first allocation that failed.
@@ -34,7 +33,7 @@ pub struct Report {
     pub first_failure: Option<Failure>,
 }
 
-/// More decimals than one tell of nothing but the clock.
+/// Further decimals are noise.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((ns * 10.0).round() / 10.0)
@@ -44,17 +43,17 @@ fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The number of the operation, counted from 1.
+    /// The operation's number, counted from 1.
     pub operation: u64,
-    /// When it was recorded, in microseconds.
+    /// The recorded time in microseconds.
     pub time_us: u64,
-    /// Who asked.
+    /// The requesting device and type.
     pub asker: Asker,
-    /// For how many bytes.
+    /// The requested bytes.
     pub size: u64,
-    /// At a multiple of how many.
+    /// The requested alignment in bytes.
     pub alignment: u64,
-    /// Why it failed.
+    /// The reason.
     pub error: AllocError,
 }
 
@@ -69,15 +68,15 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A report with what it is of: one line of a list of results, in a form for other programs.
+/// A report with the names of trace and allocator: one line of JSON results.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct NamedReport {
-    /// What was replayed.
+    /// The name of the trace.
     pub trace: String,
-    /// The allocator it was replayed on.
+    /// The name of the allocator.
     pub allocator: String,
-    /// What came of it.
+    /// The results.
     #[serde(flatten)]
     pub report: Report,
 }

@@ -1,17 +1,17 @@
-//! A trace in memory: what programs asked for and gave back, checked once and sound from then on.
+//! A trace in memory: the allocations and frees of a program, validated when it is created.
 
 use cma_api::Pages;
 use std::fmt;
 
-/// What programs asked for and gave back, in the order of time.
+/// The allocations and frees of a program, in order of time.
 ///
-/// Made by [`Recording`](crate::Recording) and [`Trace::read`](Trace::read), which let nothing
-/// unsound in:
+/// Created by [`Recording`](crate::Recording) and [`Trace::read`](Trace::read), which enforce its
+/// invariants:
 ///
-/// 1. Time never goes back.
+/// 1. Times never decrease.
 /// 2. Chunks are numbered from 0 in the order in which they were allocated.
 /// 3. A chunk is freed at most once, and after it was allocated.
-/// 4. What is live at any moment, rounded up to pages, fits into a 64-bit address space.
+/// 4. The live chunks of any moment, rounded up to pages, fit into a 64-bit address space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     pub(crate) source: String,
@@ -21,41 +21,40 @@ pub struct Trace {
     pub(crate) peak_live: Pages,
 }
 
-/// One thing that happened.
+/// An allocation or a free, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// When, in microseconds from the start of the recording.
+    /// Microseconds from the start of the recording.
     pub time_us: u64,
-    /// What.
+    /// The allocation or free.
     pub action: Action,
 }
 
-/// What an operation did.
+/// An allocation or a free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The next chunk was allocated.
+    /// Allocates the next chunk.
     Allocate {
-        /// Its size in bytes, as it was asked for; not 0.
+        /// The requested size in bytes; not 0.
         size: u64,
-        /// What its start had to be a multiple of, in bytes: a power of two, 1 when nothing was
-        /// asked for.
+        /// The requested alignment in bytes: a power of two, 1 if none was requested.
         alignment: u64,
-        /// Who asked: an index into [`Trace::askers`].
+        /// The requester: an index into [`Trace::askers`].
         asker: u16,
     },
-    /// The chunk of this number was freed.
+    /// Frees a chunk.
     Free {
         /// The chunk's number, counted from 0 in the order of allocation.
         chunk: u32,
     },
 }
 
-/// A device that asked for memory of one type.
+/// A device and the type of memory that it requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asker {
     /// The device.
     pub device: String,
-    /// The type; `None` when it didn't say.
+    /// The type; `None` if the device gave none.
     pub kind: Option<String>,
 }
 
@@ -68,19 +67,19 @@ impl fmt::Display for Asker {
     }
 }
 
-/// What a trace amounts to, as its header says it.
+/// The figures of a trace, as in its header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// The number of operations.
     pub operations: u64,
-    /// The most bytes that were live at a time, as they were asked for.
+    /// The most bytes that were live at a time, as requested.
     pub peak_live_bytes: u64,
     /// The most chunks that were live at a time.
     pub peak_live_chunks: u64,
 }
 
 impl fmt::Display for Figures {
-    /// As it stands in the header.
+    /// As written in the header.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures { operations, peak_live_bytes, peak_live_chunks } = self;
         write!(
@@ -91,12 +90,12 @@ impl fmt::Display for Figures {
 }
 
 impl Trace {
-    /// What was recorded, in one line.
+    /// The description of what was recorded, in one line.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Everybody who asked for memory, in the order of their first requests.
+    /// All requesters, in order of their first requests.
     pub fn askers(&self) -> &[Asker] {
         &self.askers
     }
@@ -106,7 +105,7 @@ impl Trace {
         &self.operations
     }
 
-    /// What it amounts to, in bytes as they were asked for.
+    /// The figures, in bytes as requested.
     pub fn figures(&self) -> Figures {
         self.figures
     }
@@ -117,7 +116,7 @@ impl Trace {
         self.peak_live
     }
 
-    /// The size in bytes of a region to replay the trace in when nobody says otherwise: twice
+    /// The default size in bytes of a region to replay the trace in: twice
     /// [`peak_live`](Self::peak_live), rounded up to 2 MiB.
     pub fn usual_region_bytes(&self) -> u64 {
         const STEP: u64 = 2 << 20;

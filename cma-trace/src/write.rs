@@ -1,4 +1,4 @@
-//! Writing a trace. What is written reads back as the same trace.
+//! Writing a trace. Written bytes read back as the same trace.
 
 use crate::format::{MAGIC, SOURCE, VERSION};
 use crate::trace::{Action, Operation, Trace};

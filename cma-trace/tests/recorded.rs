@@ -1,5 +1,5 @@
-//! What the recorded traces promise, and what every allocator promises on them: in a region twice
-//! the peak, nothing fails.
+//! The recorded traces are as stored, and every allocator serves each of them completely in a
+//! region of twice its peak.
 
 use cma_framework::Plugin;
 use cma_trace::{DEMO, Trace, replay};
@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// Every recorded trace by its name, as it is stored and as it is read.
+/// Every recorded trace: its name, its stored bytes, and the trace read from them.
 static RECORDED: LazyLock<Vec<(String, Vec<u8>, Trace)>> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
     let mut recorded = Vec::new();
@@ -25,7 +25,7 @@ static RECORDED: LazyLock<Vec<(String, Vec<u8>, Trace)>> = LazyLock::new(|| {
 });
 
 #[test]
-fn all_seven_are_here_and_one_is_the_demo() {
+fn there_are_seven_traces_and_one_is_the_demo() {
     let names: Vec<_> = RECORDED.iter().map(|(name, ..)| &**name).collect();
     assert_eq!(
         names,
@@ -43,7 +43,7 @@ fn all_seven_are_here_and_one_is_the_demo() {
 }
 
 #[test]
-fn a_recorded_trace_is_written_as_it_was_read_to_the_byte() {
+fn writing_a_recorded_trace_reproduces_its_bytes() {
     for (name, stored, trace) in &*RECORDED {
         let (mut text, mut written) = (Vec::new(), Vec::new());
         GzDecoder::new(&stored[..]).read_to_end(&mut text).unwrap();

@@ -1,4 +1,4 @@
-//! All holes by size and address: bins, and two levels of bits that say which of them are not
+//! All holes by size and address: bins, and two levels of bits that record which of them are not
 //! empty.
 
 mod aligned;
@@ -7,31 +7,31 @@ use crate::block::Entry;
 use crate::hole::Hole;
 use crate::nodes::Nodes;
 use crate::trees::Trees;
-use aligned::Aligned;
+use aligned::BinReaches;
 
 #[cfg(test)]
-pub(crate) use aligned::VAIN;
+pub(crate) use aligned::WASTED_PER_SEARCH;
 
-/// The most bins that an octave (the sizes from a power of two to the next) has if it is low, as a
-/// number of bits.
+/// log2 of the most bins in a low octave. (An octave has the sizes from a power of two to the
+/// next.)
 const MOST_BIN_BITS: u32 = 10;
 
-/// Octaves from this one on are high: holes of a MiB and more.
+/// The first high octave, with holes of 1 MiB and more.
 const HIGH: u32 = 8;
 
-/// High octaves have fewer bins than low ones by a factor of as many bits.
+/// log2 of the factor by which high octaves have fewer bins than low ones.
 const HIGH_BITS: u32 = 3;
 
-/// Sizes have up to 31 bits, so there are as many octaves.
+/// Sizes have up to 31 bits, so there are 31 octaves.
 const MOST_BINS: u32 = bin_of(31 << MOST_BIN_BITS, MOST_BIN_BITS);
 
-/// One more, so that there is a word behind the last bin.
+/// One more, so that a word follows the last bin's.
 const MOST_WORDS: usize = MOST_BINS as usize / 64 + 1;
 
-/// The root of an empty bin. (No hole has node 0.)
+/// The root of an empty bin. (Node 0 is never a hole.)
 const EMPTY: u32 = 0;
 
-/// What the number of a tree's root block is added to; below is the node of a bin's only hole.
+/// Added to the index of a tree's root block; lower values are the node of a bin's only hole.
 const TREE: u32 = 1 << 31;
 
 /// All holes of a region, by size and then by address.
@@ -41,39 +41,39 @@ pub(crate) struct Bins {
     words: [u64; MOST_WORDS.div_ceil(64)],
     /// The bit of a bin is set iff it is not empty.
     bits: [u64; MOST_WORDS],
-    /// Of each bin: [`EMPTY`], the node of the only hole, or [`TREE`] and a tree.
+    /// For each bin: [`EMPTY`], the node of the only hole, or [`TREE`] plus a tree.
     roots: Box<[u32]>,
-    /// The numbers of pages have as many bits at most, and so have ranks.
+    /// The most bits of page numbers and of ranks.
     page_bits: u32,
     /// A low octave has 2^`bin_bits` bins.
     bin_bits: u32,
     trees: Trees,
-    /// One for each alignment that passed many bins in vain.
-    aligned: Vec<Aligned>,
-    /// How many bins were passed in vain, less [`VAIN`] for each search: so it stays low while the
-    /// average is below that.
-    passed: u32,
-    /// How many bins aligned searches looked into.
+    /// One for each alignment whose searches looked into many bins without a place.
+    aligned: Vec<BinReaches>,
+    /// The bins that searches looked into without finding a place, less [`WASTED_PER_SEARCH`] for
+    /// each search: it stays low as long as the average is below that.
+    wasted: u32,
+    /// The number of bins that aligned searches looked into.
     #[cfg(test)]
     pub(crate) looks: u64,
 }
 
-/// Where a hole is kept: bins are in the order of the holes in them, and ranks are in the order of
-/// the holes of an octave.
+/// The sort key of a hole: bins are in the order of their holes, and ranks in the order of the
+/// holes of an octave.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Place {
+struct Key {
     bin: u32,
     rank: u32,
 }
 
-/// The bin that would be number `even` if all octaves had as many as the low ones.
+/// The bin that would have the index `even` if all octaves had as many bins as the low ones.
 #[inline]
 const fn bin_of(even: u32, bin_bits: u32) -> u32 {
     if even >> bin_bits < HIGH { even } else { high_bin(even, bin_bits) }
 }
 
-/// The same in a high octave. Apart, so that this stays a branch, which is foreseen: nearly all
-/// holes are small, or nearly none.
+/// The same in a high octave. Out of line, so that the caller keeps a branch, which is predictable:
+/// nearly all holes are small, or nearly none.
 #[cold]
 const fn high_bin(even: u32, bin_bits: u32) -> u32 {
     let high = HIGH << bin_bits;
@@ -84,7 +84,7 @@ const fn high_bin(even: u32, bin_bits: u32) -> u32 {
 impl Bins {
     /// No holes, for a region of `pages` pages.
     ///
-    /// The more pages, the more holes to keep apart.
+    /// More pages get more bins, because there may be more holes.
     pub(crate) fn new(pages: u32) -> Self {
         let page_bits = pages.next_power_of_two().trailing_zeros();
         let bin_bits = page_bits.saturating_sub(7).min(MOST_BIN_BITS);
@@ -97,33 +97,33 @@ impl Bins {
             bin_bits,
             trees: Trees::new(),
             aligned: Vec::new(),
-            passed: 0,
+            wasted: 0,
             #[cfg(test)]
             looks: 0,
         }
     }
 
-    /// Where `hole`, which is not larger than the region, is kept.
+    /// The key of `hole`, which is not larger than the region.
     ///
-    /// In octave k sizes differ in k bits, and a hole has at least 2^k pages; so of two holes of
-    /// one size the starts differ still, and in the same way, without their lower k bits. Both
-    /// together are as many bits as a page's number has, and make the rank. Its upper bits are the
-    /// bin: small sizes, of which there are many holes, are told apart by size and then by parts of
-    /// the region, large ones by the upper bits of the size.
+    /// In octave k sizes differ in k bits, and a hole has at least 2^k pages. So the starts of two
+    /// holes of one size still differ, and in the same order, without their lower k bits. Size and
+    /// start together have as many bits as a page number, and form the rank. Its upper bits select
+    /// the bin: small sizes, of which there are many holes, are distinguished by size and then by
+    /// part of the region, large ones by the upper bits of the size.
     #[inline]
-    fn place_of(&self, hole: Hole) -> Place {
+    fn key_of(&self, hole: Hole) -> Key {
         let octave = hole.pages().ilog2();
         let size = hole.pages() - (1 << octave);
         let rank = size << (self.page_bits - octave) | hole.start() >> octave;
         let even = octave << self.bin_bits | rank >> (self.page_bits - self.bin_bits);
-        Place { bin: bin_of(even, self.bin_bits), rank }
+        Key { bin: bin_of(even, self.bin_bits), rank }
     }
 
     #[inline]
     pub(crate) fn insert(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
-        let Place { bin, rank } = self.place_of(hole);
+        let Key { bin, rank } = self.key_of(hole);
         if !self.aligned.is_empty() {
-            self.note(bin, hole);
+            self.record(bin, hole);
         }
         let root = self.roots[bin as usize];
         if root == EMPTY {
@@ -132,17 +132,17 @@ impl Bins {
             self.bits[word as usize] |= 1 << (bin % 64);
             self.words[word as usize / 64] |= 1 << (word % 64);
         } else {
-            self.insert_beside(Place { bin, rank }, node, nodes);
+            self.insert_beside(Key { bin, rank }, node, nodes);
         }
     }
 
-    /// Adds a hole to a bin that has others. Apart, so that the usual way keeps nothing ready for
-    /// this.
+    /// Adds a hole to a bin that has others. Out of line, so that the common path saves no
+    /// registers for it.
     #[inline(never)]
-    fn insert_beside(&mut self, Place { bin, rank }: Place, node: u32, nodes: &Nodes) {
+    fn insert_beside(&mut self, Key { bin, rank }: Key, node: u32, nodes: &Nodes) {
         let root = self.roots[bin as usize];
         let tree = if root < TREE {
-            let other = self.place_of(nodes.hole(root));
+            let other = self.key_of(nodes.hole(root));
             self.trees.single(other.rank, root)
         } else {
             root - TREE
@@ -150,20 +150,20 @@ impl Bins {
         self.roots[bin as usize] = self.trees.insert(tree, rank, node, nodes) + TREE;
     }
 
-    /// Takes out a hole that must be there.
+    /// Removes a hole, which must be in its bin.
     #[inline]
     pub(crate) fn remove(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
-        let Place { bin, rank } = self.place_of(hole);
+        let Key { bin, rank } = self.key_of(hole);
         let root = self.roots[bin as usize];
         let left =
             if root < TREE { None } else { self.trees.remove(root - TREE, rank, node, nodes) };
         self.set_root(bin, left);
     }
 
-    /// Takes out the first hole of at least `pages` pages, and returns it with its node.
+    /// Removes the first hole of at least `pages` pages, and returns it with its node.
     #[inline]
     pub(crate) fn take(&mut self, pages: u32, nodes: &Nodes) -> Option<(Hole, u32)> {
-        let mut least = self.place_of(Hole::least(pages));
+        let mut least = self.key_of(Hole::least(pages));
         loop {
             let bin = self.first_from(least.bin)?;
             let root = self.roots[bin as usize];
@@ -174,12 +174,12 @@ impl Bins {
                     return Some((hole, root));
                 }
             } else {
-                // Only in the bin of the size itself some holes may be too small.
+                // Only the bin of the size itself may have holes that are too small.
                 let rank = if bin == least.bin { least.rank } else { 0 };
                 if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
                     self.set_root(bin, left);
-                    // A single page's rank is its start, which spares a look at a node that may be
-                    // far away.
+                    // The rank of a single page is its start, which saves fetching a node that may
+                    // not be cached.
                     let is_page = bin >> self.bin_bits == 0;
                     let hole = if is_page {
                         Hole::new(1, entry.rank())
@@ -189,11 +189,11 @@ impl Bins {
                     return Some((hole, entry.number()));
                 }
             }
-            least = Place { bin: bin + 1, rank: 0 };
+            least = Key { bin: bin + 1, rank: 0 };
         }
     }
 
-    /// The pages of the largest hole, 0 if there is none.
+    /// The pages of the largest hole; 0 if there is none.
     pub(crate) fn largest(&self, nodes: &Nodes) -> u32 {
         let Some(above) = self.words.iter().rposition(|&words| words != 0) else { return 0 };
         let word = above * 64 + self.words[above].ilog2() as usize;
@@ -203,7 +203,7 @@ impl Bins {
         nodes.hole(last).pages()
     }
 
-    /// The first bin from `bin` on that is not empty.
+    /// The first bin from `bin` up that is not empty.
     #[inline]
     fn first_from(&self, bin: u32) -> Option<u32> {
         let word = bin / 64;
@@ -222,7 +222,7 @@ impl Bins {
         Some(word * 64 + self.bits[word as usize].trailing_zeros())
     }
 
-    /// Notes what is left of a bin's tree.
+    /// Stores the new root of a bin after a removal.
     #[inline]
     fn set_root(&mut self, bin: u32, tree: Option<u32>) {
         if let Some(tree) = tree {
@@ -241,7 +241,7 @@ impl Bins {
         self.trees.blocks()
     }
 
-    /// Asserts invariants 3 to 7 and visits every node that is in a bin.
+    /// Checks invariants 3 to 7 and visits every node that is in a bin.
     pub(crate) fn check(&self, nodes: &Nodes, visit: &mut impl FnMut(u32)) -> Result<(), String> {
         let mut blocks = 0;
         for (bin, &root) in (0..).zip(&self.roots[..]) {
@@ -250,16 +250,14 @@ impl Bins {
             let is_set = bits >> (bin % 64) & 1 != 0;
             let has_word = self.words[word as usize / 64] >> (word % 64) & 1 != 0;
             if is_set != (root != EMPTY) || has_word != (bits != 0) {
-                return Err(format!(
-                    "invariant 3: the bits of bin {bin} say otherwise than its root"
-                ));
+                return Err(format!("invariant 3: the bits of bin {bin} disagree with its root"));
             }
             let mut stray = None;
             let mut look = |node: u32, rank: Option<u32>| {
-                let place = nodes.get_hole(node).map(|hole| self.place_of(hole));
-                if !place.is_some_and(|place| {
-                    place.bin == bin && rank.is_none_or(|rank| rank == place.rank)
-                }) {
+                let key = nodes.get_hole(node).map(|hole| self.key_of(hole));
+                if !key
+                    .is_some_and(|key| key.bin == bin && rank.is_none_or(|rank| rank == key.rank))
+                {
                     stray = Some(node);
                 }
                 visit(node);
@@ -274,10 +272,10 @@ impl Bins {
             }
             if let Some(node) = stray {
                 return Err(format!(
-                    "invariant 3: node {node} in bin {bin} is no hole that belongs there"
+                    "invariant 3: node {node} in bin {bin} is not a hole of that bin"
                 ));
             }
-            self.check_noted(bin, nodes)?;
+            self.check_bounds(bin, nodes)?;
         }
         self.trees.check_pool(blocks)
     }
@@ -289,7 +287,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn places_are_in_the_order_of_holes_and_tell_them_apart() {
+    fn keys_are_unique_and_in_the_order_of_holes() {
         for pages in [1, 40, 1 << 12, (1 << 20) + 1, u32::MAX >> 1] {
             let powers =
                 (0..31).flat_map(|bit| (0..64).map(move |k| (1u64 << bit) + (k << bit >> 6)));
@@ -297,23 +295,23 @@ mod tests {
             let sizes: BTreeSet<u32> =
                 sizes.chain([pages]).filter(|size| (1..=pages).contains(size)).collect();
             let bins = Bins::new(pages);
-            let mut before = Place { bin: 0, rank: 0 };
+            let mut before = Key { bin: 0, rank: 0 };
             for size in sizes {
-                // Holes of one size as close to each other as they can be, from the lowest place to
+                // Holes of one size as close to each other as possible, from the lowest place to
                 // the highest.
                 let most = (pages + 1) / (size + 1);
                 for n in BTreeSet::from([0, 1, 2, 3, most / 2, most - 1])
                     .into_iter()
                     .filter(|&n| n < most)
                 {
-                    let place = bins.place_of(Hole::new(size, n * (size + 1)));
+                    let key = bins.key_of(Hole::new(size, n * (size + 1)));
                     let is_first = size == 1 && n == 0;
                     assert!(
-                        place > before || is_first,
-                        "{size} pages, {n}: {place:?} is not behind {before:?}"
+                        key > before || is_first,
+                        "{size} pages, {n}: {key:?} is not after {before:?}"
                     );
-                    assert!((place.bin as usize) < bins.roots.len());
-                    before = place;
+                    assert!((key.bin as usize) < bins.roots.len());
+                    before = key;
                 }
             }
         }

@@ -1,18 +1,18 @@
-//! A block: what the trees of holes are made of, a handful of entries in order.
+//! A block: a node of a tree of holes, with a few entries in order.
 
-/// The most entries of a block, which with them fills a cache line of 64 bytes.
+/// The most entries of a block, which with its header fill a cache line of 64 bytes.
 pub(crate) const CAPACITY: usize = 7;
 
 /// A rank and a number, ordered by rank.
 ///
-/// In a leaf the number is a hole's node and the rank its place in the order of the tree's holes.
+/// In a leaf the number is a hole's node and the rank the hole's position in the order of the tree.
 /// In an inner block the number is a child and the rank its bound: the child has the holes from
-/// there to the next bound.
+/// that rank to the next bound.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Entry(u64);
 
 impl Entry {
-    /// What stands in unused places: below every entry.
+    /// Fills unused places; below every entry.
     const UNUSED: Entry = Entry(0);
 
     #[inline]
@@ -31,9 +31,9 @@ impl Entry {
     }
 }
 
-/// Entries in descending order, so that the first of a tree is the last of a block and taking it
-/// moves nothing. What is sought is found, and room made for what is added, by passing over all
-/// places, used or not: so few are sooner passed over than branched upon.
+/// Entries in descending order, so that the first hole of a tree is the last entry of a block, and
+/// removing it moves nothing. Searching and inserting pass over all places, used or not: for so
+/// few, this is faster than branching.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
 pub(crate) struct Block {
@@ -60,7 +60,7 @@ impl Block {
         self.len() == CAPACITY
     }
 
-    /// How many levels are below: 0 in a leaf.
+    /// The number of levels below: 0 in a leaf.
     pub(crate) fn height(&self) -> u8 {
         self.height
     }
@@ -79,39 +79,39 @@ impl Block {
         self.entries[at]
     }
 
-    /// Where the lowest entry that `is_so` is.
+    /// The index of the lowest entry for which `is_so` holds.
     #[inline]
     pub(crate) fn lowest_that(&self, is_so: impl Fn(Entry) -> bool) -> Option<usize> {
         self.entries().iter().rposition(|&entry| is_so(entry))
     }
 
-    /// How many entries are above `limit`.
+    /// The number of entries above `limit`.
     #[inline]
     fn above(&self, limit: Entry) -> usize {
         self.entries.iter().map(|&entry| usize::from(entry > limit)).sum()
     }
 
-    /// Where the lowest entry of at least `rank` is.
+    /// The index of the lowest entry of at least `rank`.
     #[inline]
     pub(crate) fn lowest_from(&self, rank: u32) -> Option<usize> {
-        // No entry has the number 0 in a leaf, so none is equal to the limit.
+        // No entry of a leaf has the number 0, so none equals the limit.
         self.above(Entry::new(rank, 0)).checked_sub(1)
     }
 
-    /// Where the highest entry of at most `rank` is: in an inner block, the child in which that
-    /// rank belongs. There is one.
+    /// The index of the highest entry of at most `rank`, which must exist: in an inner block, the
+    /// child for that rank.
     #[inline]
     pub(crate) fn floor(&self, rank: u32) -> usize {
         self.above(Entry::new(rank, u32::MAX))
     }
 
-    /// Where `entry` is, or would be.
+    /// The index of `entry`, or the one at which it would be inserted.
     #[inline]
     pub(crate) fn find(&self, entry: Entry) -> usize {
         self.above(entry)
     }
 
-    /// Adds an entry in its place. There must be room.
+    /// Inserts an entry in order. The block must not be full.
     #[inline]
     pub(crate) fn insert(&mut self, entry: Entry) {
         for at in (1..CAPACITY).rev() {
@@ -131,13 +131,13 @@ impl Block {
         self.len -= 1;
     }
 
-    /// The last and lowest entry. There must be one.
+    /// The last and lowest entry. The block must not be empty.
     #[inline]
     pub(crate) fn last(&self) -> Entry {
         self.entries[self.len() - 1]
     }
 
-    /// Takes the last and lowest entry. There must be one.
+    /// Removes the last and lowest entry. The block must not be empty.
     #[inline]
     pub(crate) fn pop(&mut self) -> Entry {
         self.len -= 1;
@@ -164,13 +164,13 @@ impl Block {
         self.entries[self.len()..].iter().all(|&entry| entry == Entry::UNUSED)
     }
 
-    /// Forgets all entries, and notes the next vacant block.
+    /// Clears the block, and stores the next vacant one in it.
     pub(crate) fn vacate(&mut self, next: u32) {
         *self = Block::new(0);
         self.entries[0] = Entry::new(0, next);
     }
 
-    /// Makes a vacant block an empty leaf, and returns the next vacant one.
+    /// Turns a vacant block into an empty leaf, and returns the next vacant one.
     pub(crate) fn occupy(&mut self) -> u32 {
         std::mem::replace(&mut self.entries[0], Entry::UNUSED).number()
     }

@@ -1,11 +1,9 @@
-//! A hole as it is ordered and searched, and where in it a chunk goes: the rule itself, as pure
-//! functions.
+//! The rule as pure functions: the order of holes, and the place of a chunk in a hole.
 
-/// A free range of the region that lies between two chunks (or the region's ends). Pages are
-/// counted from the region's start.
+/// A free range between two chunks or the region's ends. Pages are counted from the region's start.
 ///
 /// Size and start are packed so that the order of the numbers is the order of the rule: smallest
-/// first, lowest address first among equals. No hole is 0, for none is empty.
+/// first, lowest address first among equals. No hole is the number 0, because none is empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Hole(u64);
 
@@ -15,7 +13,7 @@ impl Hole {
         Hole(u64::from(pages) << 32 | u64::from(start))
     }
 
-    /// The lowest that a hole of at least `pages` pages can be.
+    /// The lowest possible hole of at least `pages` pages.
     #[inline]
     pub(crate) fn least(pages: u32) -> Self {
         Hole::new(pages, 0)
@@ -52,29 +50,29 @@ impl Grid {
         Grid { base, mask: alignment.pages().get() - 1 }
     }
 
-    /// How far the next page on the grid is from `start`. No sum here can wrap: page numbers have
-    /// 52 bits, and the distance is found without the sum that could pass the top of the address
-    /// space (defect 12 of section 9).
+    /// The distance from `start` to the next page on the grid. No sum here can wrap: page numbers
+    /// have 52 bits, and the distance is computed without the sum that could pass the top of the
+    /// address space (defect 12 of section 9).
     #[inline]
     fn gap(self, start: u32) -> u64 {
         (self.base + u64::from(start)).wrapping_neg() & self.mask
     }
 
-    /// The most pages a chunk on the grid can have in `hole`.
+    /// The pages of the largest chunk on the grid in `hole`.
     #[inline]
     pub(crate) fn reach(self, hole: Hole) -> u32 {
         u64::from(hole.pages()).saturating_sub(self.gap(hole.start())) as u32
     }
 
-    /// Where in `hole` a chunk of `pages` pages goes; the hole's reach is at least that. The lowest
-    /// place on the grid, or the highest when the lowest would leave two holes and the highest
-    /// leaves one (section 4).
+    /// The place in `hole` of a chunk of `pages` pages; the hole's reach must be at least that. It
+    /// is the lowest place on the grid, or the highest if the lowest would leave two holes and the
+    /// highest leaves one (section 4).
     #[inline]
     pub(crate) fn place(self, hole: Hole, pages: u32) -> u32 {
         let gap = self.gap(hole.start());
-        let behind = u64::from(hole.pages()) - gap - u64::from(pages);
+        let after = u64::from(hole.pages()) - gap - u64::from(pages);
         let place = u64::from(hole.start()) + gap;
-        if gap > 0 && behind & self.mask == 0 { (place + behind) as u32 } else { place as u32 }
+        if gap > 0 && after & self.mask == 0 { (place + after) as u32 } else { place as u32 }
     }
 }
 
@@ -96,8 +94,8 @@ mod tests {
 
     #[test]
     fn a_chunk_goes_to_the_lowest_aligned_place() {
-        assert_eq!(grid(0, 4).place(Hole::new(10, 1), 2), 4, "a gap of 3, the chunk, 5 behind");
-        assert_eq!(grid(0, 4).place(Hole::new(12, 4), 2), 4, "no gap in front");
+        assert_eq!(grid(0, 4).place(Hole::new(10, 1), 2), 4, "a gap of 3, the chunk, 5 after it");
+        assert_eq!(grid(0, 4).place(Hole::new(12, 4), 2), 4, "no gap before it");
         assert_eq!(grid(0, 1).place(Hole::new(12, 3), 2), 3);
     }
 
@@ -106,9 +104,9 @@ mod tests {
         assert_eq!(
             grid(0, 4).place(Hole::new(13, 1), 2),
             12,
-            "8 pages behind are two steps of the grid"
+            "8 pages after it are two steps of the grid"
         );
-        assert_eq!(grid(0, 4).place(Hole::new(12, 4), 4), 4, "but not when nothing is in front");
+        assert_eq!(grid(0, 4).place(Hole::new(12, 4), 4), 4, "but not without a gap before it");
     }
 
     #[test]

@@ -2,87 +2,87 @@
 //!
 //! # The rule
 //!
-//! Of all holes in which the chunk has a place the smallest is taken, and of equal ones the lowest.
-//! In the hole the chunk goes to the lowest aligned place; but when that leaves a gap in front, and
-//! the space behind the chunk is a multiple of the alignment, it goes to the end, so that one hole
-//! stays instead of two. Freeing merges a chunk with the holes beside it. (Section 4 of the
-//! specification; lowest address on ties is ours, because it packs better.) The rule is exact: a
-//! request is refused only if no hole can hold it.
+//! Of all holes in which the chunk has a place the smallest is used, and of equal ones the lowest.
+//! In the hole the chunk goes to the lowest aligned place. But if that leaves a gap before the
+//! chunk, and the space after the chunk is a multiple of the alignment, it goes to the end of the
+//! hole, so that one hole remains instead of two. Freeing merges a chunk with the holes beside it.
+//! (Section 4 of the specification; the tie-break by lowest address is ours, because it packs
+//! better.) The rule is exact: a request is refused only if no hole can hold it.
 //!
-//! # Words and structures
+//! # Terms and structures
 //!
 //! Pages are counted from the region's start, so 31 bits are enough for regions of less than 8 TiB.
 //!
-//! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes lie in
-//!   one flat array and a chunk's tag is its node's number, so freeing searches nothing. A ring
-//!   through a sentinel makes them a list. Whether a node is a chunk stands in an array of its own:
-//!   chunks mostly have chunks beside them, and that is found out without fetching the neighbours.
-//! - An *octave* has the holes of the sizes from a power of two to the next. What is left of size
-//!   and start, put together, is a hole's *rank*, which is unique in the octave and in the order of
-//!   the rule. The rank's upper bits are the *bin*: so of small holes, which are many, a bin has
-//!   those of one size in one part of the region, and of large ones those of a few sizes. Holes of
-//!   a MiB and more are few and have fewer bins. Two levels of bits say which bins are not empty;
-//!   the first that matters is found by counting trailing zeros.
-//! - Best fit leaves few holes, because most requests find one of exactly their size, which then is
-//!   a hole no more. Bins are so many that most holes are alone in theirs, which is all that a bin
-//!   notes then (and which is foreseen where it is branched on). The others are a *tree* of one
+//! - A *node* is a chunk or a hole: start, pages, and its neighbours in address order. Nodes are
+//!   stored in one flat array, and a chunk's tag is the index of its node, so freeing needs no
+//!   search. The nodes form a ring through a sentinel. A separate array stores whether a node is a
+//!   chunk: most neighbours of a chunk are chunks, and this is known without fetching their nodes.
+//! - An *octave* has the holes of the sizes from a power of two to the next. The remaining bits of
+//!   size and start, concatenated, are a hole's *rank*, which is unique in the octave and sorts by
+//!   the rule. The rank's upper bits select the *bin*: a bin of small holes, which are many, has
+//!   those of one size in one part of the region; a bin of large holes has those of a few sizes.
+//!   Holes of 1 MiB and more are few and have fewer bins. Two levels of bits record which bins are
+//!   not empty; counting trailing zeros finds the first relevant one.
+//! - Best fit leaves few holes, because most requests find a hole of exactly their size and use it
+//!   up. There are so many bins that most holes are alone in theirs; such a bin stores only the
+//!   hole's node (and the branch on this case is predictable). Other bins have a *tree* of one
 //!   *block*: a cache line of up to seven ranks with their nodes, in descending order, so that
-//!   taking the first hole is taking the last entry. A tree of more blocks is a B+ tree.
-//! - The *reach* of a hole for an alignment is the most pages a chunk so aligned can have in it.
-//!   Trees of more than one block keep the largest reach of each block, so that a search goes only
-//!   where it succeeds; but only for those alignments that a search in such a tree ever asked for
-//!   in vain at its first leaf, and nobody pays for the others.
+//!   removing the first hole removes the last entry. A tree of several blocks is a B+ tree.
+//! - The *reach* of a hole for an alignment is the size in pages of the largest chunk with that
+//!   alignment in it. Trees of several blocks store the largest reach of each block, so that a
+//!   search descends only where it succeeds. They do so only for alignments with which a search in
+//!   such a tree failed in its first leaf; other alignments cost nothing.
 //! - An upper bound on the reach of each bin, under a tree of maxima
-//!   ([`Maxima`](cma_bits::Maxima)), is kept for an alignment as soon as searches pass more than
-//!   128 bins in vain on average.
+//!   ([`Maxima`](cma_bits::Maxima)), is kept for an alignment as soon as searches look into more
+//!   than 128 bins without a place on average.
 //!
 //! # Invariants
 //!
 //! [`check`](Allocator::check) asserts them, by these numbers.
 //!
 //! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or
-//!    overlap, and each knows its neighbours. All others are on the vacant list.
+//!    overlap, and each links its neighbours. All other nodes are on the vacant list.
 //! 2. No two neighbours are holes.
-//! 3. Each hole is in its bin, once, with its rank and its node's number, and nothing else is. A
-//!    bin's bit is set iff it is not empty, a word's bit iff the word is not 0.
-//! 4. A block is in descending order and not empty, and what is unused is 0. The bounds of an inner
-//!    block divide what it covers: a child has the ranks from its bound to the bound before, and
-//!    the lowest bound is the block's own.
+//! 3. Each hole is in its bin, once, with its rank and its node's index, and nothing else is. A
+//!    bin's bit is set iff the bin is not empty, a word's bit iff the word is not 0.
+//! 4. A block is in descending order and not empty, and its unused entries are 0. The bounds of an
+//!    inner block partition its range: a child has the ranks from its bound to the bound before,
+//!    and the lowest bound is the block's own.
 //! 5. All leaves of a tree are at one depth, and each block is in one tree or on the vacant list.
-//! 6. A kept reach is exactly the largest of the holes below.
-//! 7. A kept bound of a bin is not below the reach of any hole in it, and every number above is the
-//!    maximum of those below it.
+//! 6. A stored reach is exactly the largest of the holes below.
+//! 7. A stored bound of a bin is not below the reach of any hole in it, and every number in the
+//!    tree of maxima is the maximum of those below it.
 //!
 //! # Cost
 //!
-//! With n chunks, h holes (at most n + 1; a twentieth to a seventh of n where sizes are mixed), and
-//! b bins, of which a region has at most 11136 (two for three pages in a small one):
+//! With n chunks, h holes (at most n + 1; n/20 to n/7 for mixed sizes), and b bins, of which a
+//! region has at most 11136 (two for three pages in a small region):
 //!
-//! | operation | time | memory it touches |
+//! | operation | time | memory accessed |
 //! | --- | --- | --- |
-//! | allocate, page aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
-//! | allocate, aligned | O(log h) for each bin that is looked into: over a long run at most 128 on average; with bounds of bins the right one and outdated ones, at most as many as holes came before | the same for each |
-//! | free | O(log h) | its node, what its neighbours are, a bin; for each hole beside it a node and a bin more |
-//! | adopt | a few steps when in ascending order; else O(√n) expected | √n nodes |
-//! | largest hole | O(log h) | |
+//! | allocate, page-aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
+//! | allocate, aligned | O(log h) for each bin searched: over a long run at most 128 on average; with bounds of bins the right one and those with outdated bounds, at most as many as holes were created before | the same for each |
+//! | free | O(log h) | its node, the kinds of its neighbours, a bin; for each adjacent hole one more node and bin |
+//! | adopt | a few steps in ascending order; else O(√n) expected | √n nodes |
+//! | largest request | O(log h) | |
 //! | holes; check | O(n); O(n log n) | all |
-//! | an alignment's first search that needs reaches | O(h), once | all blocks and holes |
-//! | an alignment's first search that needs bounds of bins | O(b + h), once | the same and all bins |
+//! | first search of an alignment that needs reaches | O(h), once | all blocks and holes |
+//! | first search of an alignment that needs bounds of bins | O(b + h), once | the same and all bins |
 //! | growing an array | O(1) amortised | all of it |
 //!
-//! From then on reaches cost every change in a tree of more than one block O(log h) for each
-//! alignment they are kept for, and bounds of bins cost every new hole O(log16 b), mostly one step.
+//! After that, reaches cost O(log h) for every change in a tree of several blocks and for each
+//! alignment with reaches; bounds of bins cost O(log16 b) for every new hole, mostly one step.
 //!
-//! Memory is 17 bytes for each node, 64 for each block, and 4 for each bin, which is 44 KiB at most
-//! and about half a byte for a page at most. Where sizes are mixed that is 22 to 40 bytes a chunk.
-//! Reaches take 4 for each block and alignment, bounds of bins 4.3 for each bin and alignment: 48
-//! KiB at most. Arrays grow by a quarter and don't shrink; nothing else is allocated.
+//! Memory is 17 bytes per node, 64 per block, and 4 per bin. Bins take at most 44 KiB, and at most
+//! about half a byte per page. With mixed sizes the total is 22 to 40 bytes per chunk. Reaches take
+//! 4 bytes per block and alignment, bounds of bins 4.3 bytes per bin and alignment: at most 48 KiB.
+//! Arrays grow by a quarter and don't shrink; nothing else is allocated.
 //!
-//! # What it leaves out
+//! # Omitted
 //!
 //! - An index by address. Only adopting could use one, and every other operation would pay for
-//!   keeping it.
-//! - Who asks. Placing by the expected lifetime of a chunk is another algorithm.
+//!   maintaining it.
+//! - Use of the asker. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]
 
@@ -100,16 +100,16 @@ use cma_api::{
 use hole::{Grid, Hole};
 use nodes::{Nodes, SENTINEL};
 
-/// The best-fit allocator. See the [crate's text](crate) for how it works.
+/// The best-fit allocator. The [crate's documentation](crate) describes it.
 #[derive(Debug)]
 pub struct BestFit {
     region: PageRange,
     nodes: Nodes,
     bins: Bins,
-    /// The node adopted last: the next one is probably close behind.
+    /// The node adopted last: the next one is probably close after it.
     adopted: u32,
-    /// The state of the generator that adopting draws from.
-    chance: u64,
+    /// The state of the random generator for adopting.
+    random: u64,
 }
 
 impl Allocator for BestFit {
@@ -134,7 +134,7 @@ impl Allocator for BestFit {
         let (nodes, hole) = Nodes::new(pages);
         let mut bins = Bins::new(pages);
         bins.insert(Hole::new(pages, 0), hole, &nodes);
-        Ok(BestFit { region, nodes, bins, adopted: SENTINEL, chance: 0 })
+        Ok(BestFit { region, nodes, bins, adopted: SENTINEL, random: 0 })
     }
 
     #[inline]
@@ -173,10 +173,10 @@ impl Allocator for BestFit {
             self.nodes.clear_taken(index);
         }
         if !self.nodes.is_taken(node.next) {
-            let behind = self.nodes.hole(node.next);
-            self.bins.remove(behind, node.next, &self.nodes);
+            let after = self.nodes.hole(node.next);
+            self.bins.remove(after, node.next, &self.nodes);
             self.nodes.remove(node.next);
-            pages += behind.pages();
+            pages += after.pages();
         }
         if pages != node.pages {
             self.nodes.resize(kept, start, pages);
@@ -190,12 +190,12 @@ impl Allocator for BestFit {
             return Err(CannotAdopt::new(format!("{range} is not in the region {}", self.region)));
         }
         let (start, pages) = self.relative(range);
-        let found = self.nodes.holding(start, self.adopted, &mut self.chance);
+        let found = self.nodes.holding(start, self.adopted, &mut self.random);
         let node = self.nodes.get(found);
         if self.nodes.is_taken(found) || pages > node.pages - (start - node.start) {
             let taken = if self.nodes.is_taken(found) { node } else { self.nodes.get(node.next) };
             let taken = self.absolute(taken.start, taken.pages);
-            return Err(CannotAdopt::new(format!("{range} is in use already, by {taken}")));
+            return Err(CannotAdopt::new(format!("{range} is in use, by {taken}")));
         }
         let hole = Hole::new(node.pages, node.start);
         self.bins.remove(hole, found, &self.nodes);
@@ -229,12 +229,12 @@ impl Allocator for BestFit {
 }
 
 impl BestFit {
-    /// Makes `pages` pages from `start` on a chunk, and holes of what `hole` has besides. The hole
-    /// is in no bin any more.
+    /// Turns `pages` pages at `start` into a chunk, and the rest of `hole` into holes. The hole
+    /// must have been removed from its bin.
     #[inline]
     fn carve(&mut self, hole: Hole, node: u32, start: u32, pages: u32) -> u32 {
         let gap = start - hole.start();
-        let behind = hole.pages() - gap - pages;
+        let after = hole.pages() - gap - pages;
         let chunk = if gap == 0 {
             node
         } else {
@@ -243,10 +243,10 @@ impl BestFit {
             self.nodes.insert_after(node, start, pages)
         };
         self.nodes.set_taken(chunk);
-        if behind > 0 {
+        if after > 0 {
             self.nodes.resize(chunk, start, pages);
-            let rest = self.nodes.insert_after(chunk, start + pages, behind);
-            self.bins.insert(Hole::new(behind, start + pages), rest, &self.nodes);
+            let rest = self.nodes.insert_after(chunk, start + pages, after);
+            self.bins.insert(Hole::new(after, start + pages), rest, &self.nodes);
         }
         chunk
     }

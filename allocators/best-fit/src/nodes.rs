@@ -1,4 +1,4 @@
-//! The region in address order: chunks and holes, each a node, linked to its neighbours.
+//! The region in address order: chunks and holes as nodes that link their neighbours.
 
 use crate::hole::Hole;
 
@@ -13,12 +13,12 @@ pub(crate) struct Node {
     pub(crate) next: u32,
 }
 
-/// The node that closes the list to a ring. It counts as a chunk, so that no hole looks for
-/// neighbours past the region's ends.
+/// The node that closes the list to a ring. It counts as a chunk, so that no hole merges past the
+/// region's ends.
 pub(crate) const SENTINEL: u32 = 0;
 
-/// Adds to a flat array. One that is full grows by a quarter instead of doubling: growing is rare,
-/// and what is reserved and not used is memory for nothing.
+/// Appends to a flat array. A full array grows by a quarter instead of doubling: growing is rare,
+/// and unused capacity wastes memory.
 #[inline]
 pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
     if array.len() == array.capacity() {
@@ -31,17 +31,17 @@ pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// Of each node: whether it is a chunk or the sentinel, not a hole or vacant. Apart from the
-    /// nodes, because what is asked of a neighbour is mostly this, and sixteen times as many bytes
-    /// are in a near cache as nodes. (Eight times more bits would be, but each change of one would
-    /// have to wait for the change before.)
+    /// For each node: whether it is a chunk or the sentinel, not a hole or vacant. In a separate
+    /// array, because a neighbour's kind is mostly all that is needed, and a cache holds sixteen
+    /// times as many of these bytes as nodes. (It would hold eight times more bits, but each change
+    /// of a bit would have to wait for the change before.)
     taken: Vec<bool>,
     /// The first of the vacant nodes, or [`SENTINEL`].
     vacant: u32,
 }
 
 impl Nodes {
-    /// One hole of `pages` pages, which is the node returned.
+    /// Nodes for a region with one hole of `pages` pages; returns the hole's node as well.
     pub(crate) fn new(pages: u32) -> (Self, u32) {
         let sentinel = Node { start: pages, pages: 0, prev: SENTINEL, next: SENTINEL };
         let mut nodes = Nodes { nodes: vec![sentinel], taken: vec![true], vacant: SENTINEL };
@@ -59,20 +59,20 @@ impl Nodes {
         self.nodes[index as usize]
     }
 
-    /// The hole that node `index` is.
+    /// The hole of node `index`, which must be a hole.
     #[inline]
     pub(crate) fn hole(&self, index: u32) -> Hole {
         let node = self.nodes[index as usize];
         Hole::new(node.pages, node.start)
     }
 
-    /// The hole with this number, if there is one.
+    /// The hole of node `index`, if it is a hole.
     pub(crate) fn get_hole(&self, index: u32) -> Option<Hole> {
         let node = self.nodes.get(index as usize)?;
         (node.pages > 0 && !self.is_taken(index)).then(|| self.hole(index))
     }
 
-    /// The chunk with this number, if there is one.
+    /// The chunk of node `index`, if it is a chunk.
     #[inline]
     pub(crate) fn chunk(&self, index: u64) -> Option<(u32, Node)> {
         let index = u32::try_from(index).ok()?;
@@ -102,7 +102,7 @@ impl Nodes {
         node.pages = pages;
     }
 
-    /// A new hole node behind `prev`.
+    /// Adds a hole node after `prev`.
     #[inline]
     pub(crate) fn insert_after(&mut self, prev: u32, start: u32, pages: u32) -> u32 {
         let next = self.get(prev).next;
@@ -122,7 +122,7 @@ impl Nodes {
         index
     }
 
-    /// Takes a node out of the list; its pages must belong to a neighbour by now.
+    /// Removes a node from the list; its pages must already belong to a neighbour.
     #[inline]
     pub(crate) fn remove(&mut self, index: u32) {
         let Node { prev, next, .. } = self.get(index);
@@ -133,20 +133,20 @@ impl Nodes {
         self.vacant = index;
     }
 
-    /// Every node but the sentinel, in address order.
+    /// All nodes except the sentinel, in address order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
         let from = |index: u32| (index != SENTINEL).then(|| (index, self.get(index)));
         std::iter::successors(from(self.get(SENTINEL).next), move |(_, node)| from(node.next))
     }
 
-    /// The node that holds page `page` of the region.
+    /// The node that contains page `page` of the region.
     ///
-    /// There is no index by address, because nothing but adopting needs one. `near` is tried first,
-    /// a few nodes far. Then comes jump and walk (Devroye, Mücke and Zhu, "A note on point location
-    /// in Delaunay triangulations of random points", 1998): of about √n nodes drawn by `chance` the
-    /// nearest one below is where walking begins, which is then about √n steps from the goal on
-    /// average, wherever the goal is.
-    pub(crate) fn holding(&self, page: u32, near: u32, chance: &mut u64) -> u32 {
+    /// There is no index by address, because only adopting needs one. The first nodes from `near`
+    /// are tried first. Then follows jump and walk (Devroye, Mücke and Zhu, "A note on point
+    /// location in Delaunay triangulations of random points", 1998): the walk starts at the nearest
+    /// lower one of about √n random nodes, and then takes about √n steps on average, wherever the
+    /// page is.
+    pub(crate) fn holding(&self, page: u32, near: u32, random: &mut u64) -> u32 {
         const STEPS: usize = 8;
         let from =
             |begin: u32| std::iter::successors(Some(begin), |&index| Some(self.get(index).next));
@@ -159,12 +159,11 @@ impl Nodes {
         }
         let mut best = self.get(SENTINEL).next;
         for _ in 0..=self.nodes.len().isqrt() {
-            // Knuth's linear congruential generator; the upper half of the product is spread over
-            // the nodes.
-            *chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let drawn = (((*chance >> 32) * self.nodes.len() as u64) >> 32) as u32;
+            // Knuth's linear congruential generator; its upper half selects a node.
+            *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let drawn = (((*random >> 32) * self.nodes.len() as u64) >> 32) as u32;
             let node = self.get(drawn);
-            // (A vacant node starts at 0, so it is never nearer.)
+            // A vacant node starts at 0, so it is never nearer.
             if node.start <= page && node.start > self.get(best).start {
                 best = drawn;
             }
@@ -172,7 +171,7 @@ impl Nodes {
         from(best).find(holds).expect("the nodes cover the region")
     }
 
-    /// Asserts invariants 1 and 2.
+    /// Checks invariants 1 and 2.
     pub(crate) fn check(&self, pages: u32) -> Result<(), String> {
         let mut linked = 1;
         let (mut end, mut prev, mut prev_is_taken) = (0, SENTINEL, true);

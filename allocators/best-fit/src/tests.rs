@@ -1,10 +1,10 @@
-//! What the conformance suite can't know: trees that are deep, and the numbers of section 9.
+//! Tests beyond the conformance suite: deep trees, and the defects of section 9.
 //!
-//! The suite's regions are small, so its trees are single blocks. Here the region has thousands of
-//! holes of one size and of sizes that share a bin, beside the shadow model.
+//! The suite's regions are small, so their trees are single blocks. Here a region has thousands of
+//! holes of one size, and of sizes that share a bin, and is compared with the shadow model.
 
 use super::*;
-use crate::bins::VAIN;
+use crate::bins::WASTED_PER_SEARCH;
 use cma_api::Asker;
 use cma_testkit::Model;
 
@@ -26,10 +26,10 @@ fn holes(allocator: &BestFit) -> Vec<PageRange> {
     holes
 }
 
-/// A sequence of numbers that is the same in every run (Knuth's generator).
-struct Chance(u64);
+/// A reproducible sequence of numbers (Knuth's generator).
+struct Random(u64);
 
-impl Chance {
+impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -37,7 +37,7 @@ impl Chance {
     }
 }
 
-/// An allocator with the shadow model beside it.
+/// An allocator with its shadow model.
 struct Pair {
     allocator: BestFit,
     model: Model,
@@ -50,7 +50,7 @@ impl Pair {
         Pair { allocator: best_fit(first_page, pages), model: Model::new(region), live: Vec::new() }
     }
 
-    /// Fills the region with chunks of these sizes in turn.
+    /// Fills the region with chunks of these sizes, cyclically.
     fn fill(&mut self, sizes: &[u64]) {
         for &pages in sizes.iter().cycle() {
             let request = request(pages, 1);
@@ -96,20 +96,20 @@ impl Pair {
 fn trees_grow_and_shrink_through_all_heights() {
     let mut pair = Pair::new(5, 6_000);
     pair.fill(&[1]);
-    let mut chance = Chance(1);
-    // Every second page, in random order: thousands of holes of one size, in one tree.
+    let mut random = Random(1);
+    // Every second page, in random order: thousands of holes of one size in one tree.
     pair.live.sort_unstable_by_key(|chunk| chunk.range.first_page() % 2);
     while pair.live.len() > 3_000 {
-        let at = 3_000 + chance.below(pair.live.len() - 3_000);
+        let at = 3_000 + random.below(pair.live.len() - 3_000);
         pair.free(at);
         if pair.live.len().is_multiple_of(500) {
             pair.check();
         }
     }
     assert_eq!(holes(&pair.allocator).len(), 3_000);
-    // The rest, in random order: each merges two holes, so the tree goes and others come.
+    // The rest, in random order: each free merges two holes, so this tree shrinks and others grow.
     while !pair.live.is_empty() {
-        pair.free(chance.below(pair.live.len()));
+        pair.free(random.below(pair.live.len()));
         if pair.live.len().is_multiple_of(500) {
             pair.check();
         }
@@ -120,23 +120,23 @@ fn trees_grow_and_shrink_through_all_heights() {
 
 #[test]
 fn the_rule_holds_when_trees_are_deep() {
-    // Sizes 1024 to 1027 share a bin, so the first hole that is large enough is in the midst of a
+    // Sizes 1024 to 1027 share a bin, so the first hole that is large enough is in the middle of a
     // tree.
     for sizes in [&[1_024, 1_025, 1, 1_026, 1, 1_027][..], &[1, 1], &[3, 1], &[2, 3, 5, 1]] {
         let pages: u64 = sizes.iter().sum::<u64>() * 300;
         let mut pair = Pair::new(1, pages);
         pair.fill(sizes);
-        let mut chance = Chance(pages);
+        let mut random = Random(pages);
         for _ in 0..pair.live.len() / 2 {
-            pair.free(chance.below(pair.live.len()));
+            pair.free(random.below(pair.live.len()));
         }
         pair.check();
         for step in 0..2_000 {
-            if chance.below(2) == 0 && !pair.live.is_empty() {
-                pair.free(chance.below(pair.live.len()));
+            if random.below(2) == 0 && !pair.live.is_empty() {
+                pair.free(random.below(pair.live.len()));
             } else {
-                let wanted = sizes[chance.below(sizes.len())];
-                let align = if chance.below(2) == 0 { 1 } else { 1 << chance.below(9) };
+                let wanted = sizes[random.below(sizes.len())];
+                let align = if random.below(2) == 0 { 1 } else { 1 << random.below(9) };
                 pair.allocate(&request(wanted, align));
             }
             if step % 400 == 0 {
@@ -148,7 +148,7 @@ fn the_rule_holds_when_trees_are_deep() {
 }
 
 #[test]
-fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
+fn an_aligned_search_skips_thousands_of_holes_that_fail_the_alignment() {
     let mut pair = Pair::new(0, 8_000);
     pair.fill(&[1]);
     // Holes of 3 pages at 1 mod 4, where an alignment of 4 leaves none, and one at 2 mod 4, where
@@ -165,11 +165,11 @@ fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
     assert!(pair.allocate(&request(1, 4)));
     assert_eq!(pair.live.last().unwrap().range.first_page(), 4 * 1_777);
     assert!(!pair.allocate(&request(1, 4)));
-    // What is kept for the alignment follows every change.
-    let mut chance = Chance(3);
+    // The reaches of the alignment are updated by every change.
+    let mut random = Random(3);
     for _ in 0..500 {
-        pair.free(chance.below(pair.live.len()));
-        pair.allocate(&request(1 + chance.below(3) as u64, 2 << chance.below(3)));
+        pair.free(random.below(pair.live.len()));
+        pair.allocate(&request(1 + random.below(3) as u64, 2 << random.below(3)));
     }
     pair.check();
 }
@@ -177,10 +177,10 @@ fn an_aligned_search_passes_thousands_of_holes_that_fail_the_alignment() {
 /// Pages and alignments in pages.
 type Requests = &'static [(u64, u64)];
 
-/// Thousands of holes, of many sizes and in many bins, that are large enough and hold no chunk with
-/// its alignment: every one of the bins was looked into for each request.
+/// Thousands of holes, of many sizes and in many bins, are large enough but have no aligned place.
+/// Without bounds of bins each request would look into all of these bins.
 #[test]
-fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
+fn an_aligned_search_looks_into_few_bins_however_many_have_no_place() {
     let cases: [(&[u64], Requests); 4] = [
         (&[3], &[(2, 4), (3, 4), (1, 4), (2, 8)]),
         (&[1], &[(1, 2), (1, 512)]),
@@ -191,8 +191,8 @@ fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
         let grid = requests.iter().map(|(_, alignment)| *alignment).min().unwrap();
         let mut pair = Pair::new(0x4_0000, (1 << 16) + 2048);
         for (first, hole) in (0x4_0000..0x5_0000).step_by(grid as usize).zip(holes.iter().cycle()) {
-            // The page on the grid and what is behind the hole, up to the next page on the grid,
-            // are taken.
+            // The page on the grid and the pages from the hole's end to the next page on the grid
+            // are in use.
             pair.adopt(first, 1);
             pair.adopt(first + 1 + hole, grid - 1 - hole);
         }
@@ -202,7 +202,7 @@ fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
             for &(pages, alignment) in requests {
                 let before = pair.allocator.bins.looks;
                 assert!(pair.allocate(&request(pages, alignment)));
-                // The first rounds show that it is worth while to keep the reaches of bins.
+                // The first rounds make the allocator keep bounds of bins.
                 if round >= 20 {
                     total += pair.allocator.bins.looks - before;
                 }
@@ -211,17 +211,20 @@ fn an_aligned_search_looks_into_few_bins_however_many_hold_nothing() {
         }
         pair.check();
         let average = total / (20 * requests.len() as u64);
-        assert!(average <= u64::from(VAIN), "holes of {holes:?}: {average} bins for each request");
+        assert!(
+            average <= u64::from(WASTED_PER_SEARCH),
+            "holes of {holes:?}: {average} bins for each request"
+        );
     }
 }
 
 #[test]
-fn adopting_finds_the_hole_wherever_it_is() {
+fn adopting_finds_the_hole_anywhere_in_the_region() {
     let mut pair = Pair::new(9, 10_000);
     let mut order: Vec<u64> = (0..2_000).collect();
-    let mut chance = Chance(4);
+    let mut random = Random(4);
     for at in (1..order.len()).rev() {
-        order.swap(at, chance.below(at + 1));
+        order.swap(at, random.below(at + 1));
     }
     for n in order {
         let range = PageRange::from_pages(9 + 5 * n, 1 + n % 5);
@@ -232,20 +235,20 @@ fn adopting_finds_the_hole_wherever_it_is() {
     }
     pair.check();
     while !pair.live.is_empty() {
-        pair.free(chance.below(pair.live.len()));
+        pair.free(random.below(pair.live.len()));
     }
     pair.check();
 }
 
 #[test]
-fn what_is_no_live_chunk_is_not_freed() {
+fn only_live_chunks_are_freed() {
     let mut allocator = best_fit(16, 64);
     let chunk = allocator.allocate(&request(4, 1)).unwrap();
     let other = allocator.allocate(&request(4, 1)).unwrap();
     let before = holes(&allocator);
     let [shorter, moved] =
         [(16, 3), (17, 4)].map(|(first, pages)| PageRange::from_pages(first, pages));
-    for false_one in [
+    for wrong in [
         Placement { tag: other.tag, ..chunk },
         Placement { tag: Tag(u64::MAX), ..chunk },
         Placement { tag: Tag(1 << 32 | chunk.tag.0), ..chunk },
@@ -253,7 +256,7 @@ fn what_is_no_live_chunk_is_not_freed() {
         Placement { range: moved, ..chunk },
         Placement { range: PageRange::from_pages(16 + 64, 0), tag: Tag(0) },
     ] {
-        assert_eq!(allocator.free(false_one), Err(NotMine), "{false_one:?}");
+        assert_eq!(allocator.free(wrong), Err(NotMine), "{wrong:?}");
     }
     assert_eq!(holes(&allocator), before);
     assert_eq!(allocator.free(chunk), Ok(()));
@@ -279,7 +282,7 @@ fn a_region_of_31_bits_of_pages_is_served_and_a_larger_one_refused() {
 }
 
 #[test]
-fn memory_comes_back_to_what_was_there() {
+fn repeated_use_does_not_grow_the_books() {
     let mut allocator = best_fit(0, 4_096);
     let sizes = |allocator: &BestFit| (allocator.nodes.len(), allocator.bins.blocks());
     let mut peak = None;
@@ -306,8 +309,7 @@ fn defect_3_the_first_big_enough_hole_may_fail_the_alignment() {
         [1, 4, 3, 8, 48].map(|pages| allocator.allocate(&request(pages, 1)).unwrap()).to_vec();
     allocator.free(chunks[1]).unwrap();
     allocator.free(chunks[3]).unwrap();
-    // 4 pages from page 1 and 8 from page 8: only the second has a multiple of 4 with 4 pages
-    // behind.
+    // 4 pages at page 1 and 8 at page 8: only the second hole has 4 pages at a multiple of 4.
     assert_eq!(allocator.allocate(&request(4, 4)).unwrap().range, PageRange::from_pages(8, 4));
     assert_eq!(allocator.allocate(&request(4, 8)), Err(NoRoom));
     allocator.check().unwrap();

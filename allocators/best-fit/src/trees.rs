@@ -1,40 +1,41 @@
 //! Ordered sets of holes: B+ trees over a common pool of blocks.
 //!
-//! Most trees are one leaf, for which every operation is a step in one block; what a tree does once
-//! it has inner blocks is in [`deep`]. Of a hole a tree knows the rank, which is its place in the
-//! order, and the node.
+//! Most trees are one leaf, in which every operation is a step in one block; [`deep`] has the
+//! operations on trees with inner blocks. For each hole a tree stores the rank, which is its
+//! position in the order, and the node.
 
 mod deep;
 
 use crate::block::{Block, Entry};
 use crate::hole::{Grid, Hole};
 use crate::nodes::{Nodes, push};
-use deep::Reach;
+use deep::BlockReaches;
 
-/// No block: the end of the list of vacant ones.
+/// No block: the end of the list of vacant blocks.
 const NONE: u32 = u32::MAX;
 
-/// What an aligned search looks for.
+/// The request of an aligned search.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
+pub(crate) struct AlignedRequest {
     pub(crate) pages: u32,
     pub(crate) grid: Grid,
 }
 
-impl Wanted {
+impl AlignedRequest {
     #[inline]
     pub(crate) fn fits(&self, hole: Hole) -> bool {
         self.grid.reach(hole) >= self.pages
     }
 }
 
-/// All trees of an allocator. A tree is known by its root, which changing it may change.
+/// All trees of an allocator. A tree is identified by its root, which may change when the tree
+/// does.
 #[derive(Debug)]
 pub(crate) struct Trees {
     blocks: Vec<Block>,
     vacant: u32,
-    /// One for each alignment that a search had to descend a tree with.
-    reaches: Vec<Reach>,
+    /// One for each alignment with which a search had to descend a tree.
+    reaches: Vec<BlockReaches>,
 }
 
 impl Trees {
@@ -57,7 +58,7 @@ impl Trees {
         &mut self.blocks[index as usize]
     }
 
-    /// A new, empty leaf.
+    /// Allocates an empty leaf.
     fn add_leaf(&mut self) -> u32 {
         let index = self.vacant;
         if index == NONE {
@@ -83,7 +84,7 @@ impl Trees {
         self.vacant = index;
     }
 
-    /// The leaf where `rank` belongs.
+    /// The leaf for `rank`.
     #[inline]
     fn leaf_for(&self, root: u32, rank: u32) -> u32 {
         let mut index = root;
@@ -112,8 +113,8 @@ impl Trees {
         root
     }
 
-    /// Takes a hole, which must be there, out of a tree and returns its root, if it isn't empty
-    /// then.
+    /// Removes a hole, which must be in the tree, and returns the new root unless the tree is
+    /// empty.
     #[inline]
     pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> Option<u32> {
         let leaf = self.leaf_for(root, rank);
@@ -127,7 +128,7 @@ impl Trees {
         let block = self.block_mut(leaf);
         if leaf == root {
             block.remove(at);
-            self.unless_empty(root)
+            self.root_unless_empty(root)
         } else if keeps_no_reach && block.len() > deep::FEW + 1 {
             block.remove(at);
             Some(root)
@@ -138,7 +139,7 @@ impl Trees {
     }
 
     #[inline]
-    fn unless_empty(&mut self, root: u32) -> Option<u32> {
+    fn root_unless_empty(&mut self, root: u32) -> Option<u32> {
         if self.block(root).len() > 0 {
             return Some(root);
         }
@@ -146,7 +147,8 @@ impl Trees {
         None
     }
 
-    /// Takes out the first hole whose rank is `least` or more, and returns its entry and the root.
+    /// Removes the first hole whose rank is `least` or more, and returns its entry and the new
+    /// root.
     #[inline]
     pub(crate) fn take_from(
         &mut self,
@@ -156,9 +158,9 @@ impl Trees {
     ) -> Option<(Entry, Option<u32>)> {
         let block = self.block_mut(root);
         if block.is_leaf() && block.last().rank() >= least {
-            // The common case: nothing is passed over.
+            // The common case: no entry is passed over.
             let entry = block.pop();
-            return Some((entry, self.unless_empty(root)));
+            return Some((entry, self.root_unless_empty(root)));
         }
         let leaf = self.leaf_for(root, least);
         if let Some(at) = self.block(leaf).lowest_from(least) {
@@ -172,14 +174,14 @@ impl Trees {
         Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
-    /// Takes out the first hole with a place for what is wanted and returns its entry and the root.
-    /// None with a rank below `least` has one.
+    /// Removes the first hole with a place for `wanted`, and returns its entry and the new root. No
+    /// hole with a rank below `least` has such a place.
     #[inline]
     pub(crate) fn take_aligned(
         &mut self,
         root: u32,
         least: u32,
-        wanted: &Wanted,
+        wanted: &AlignedRequest,
         nodes: &Nodes,
     ) -> Option<(Entry, Option<u32>)> {
         let leaf = self.leaf_for(root, least);
@@ -195,8 +197,8 @@ impl Trees {
         Some((entry, Some(self.remove_deep(root, entry, nodes))))
     }
 
-    /// The most pages that a chunk on `grid` can have in the holes of a tree. Takes a step for each
-    /// hole, unless the tree's reaches on `grid` are kept.
+    /// The pages of the largest chunk on `grid` in the holes of a tree. Takes a step for each hole,
+    /// unless reaches are stored for `grid`.
     pub(crate) fn reach(&self, root: u32, grid: Grid, nodes: &Nodes) -> u32 {
         let block = self.block(root);
         let reaches = block.entries().iter().map(|entry| {

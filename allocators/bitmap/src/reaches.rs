@@ -1,20 +1,20 @@
-//! How far a chunk can reach from the aligned places: for each alignment that needs it, an index
-//! that leads to the lowest place for a request.
+//! The sizes of chunks at aligned places: for each alignment that needs it, an index that finds the
+//! lowest place for a request.
 
 use crate::Span;
 use cma_bits::{Maxima, TooLarge};
 
-/// The aligned places of a region, cut into *cells*: a cell is one place, or the places of one word
-/// if there are several in it.
+/// The aligned places of a region, grouped into *cells*: a cell is one place, or all places of one
+/// word if it has several.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     /// The absolute number of the region's first page.
     base: u64,
     /// In pages, a power of two.
     pub(crate) alignment: u64,
-    /// Where cell 0 begins, counted from the region's start.
+    /// The start of cell 0, relative to the region's start.
     origin: u64,
-    /// The pages of a cell, as a power of two.
+    /// log2 of the pages of a cell.
     shift: u32,
 }
 
@@ -26,7 +26,7 @@ impl Grid {
         Grid { base, alignment, origin, shift }
     }
 
-    /// How many cells there are in a region of `pages` pages.
+    /// The number of cells in a region of `pages` pages.
     #[inline]
     pub(crate) fn cells(self, pages: u64) -> u64 {
         match pages.checked_sub(self.origin + 1) {
@@ -35,45 +35,45 @@ impl Grid {
         }
     }
 
-    /// The word with the places of `cell`.
+    /// The word of the places of `cell`.
     #[inline]
     pub(crate) fn word_of(self, cell: u64) -> u64 {
         (self.origin + (cell << self.shift)) / 64
     }
 
-    /// The lowest aligned page from `page` on. No sum here can wrap: page numbers have 52 bits.
+    /// The lowest aligned page from `page` up. No sum here can wrap: page numbers have 52 bits.
     #[inline]
     pub(crate) fn place_from(self, page: u64) -> u64 {
         page + ((self.base + page).wrapping_neg() & (self.alignment - 1))
     }
 }
 
-/// For one alignment: the most pages that a chunk so aligned can have.
+/// For one alignment: bounds on the pages of a chunk with that alignment.
 ///
-/// A chunk fits a hole if it fits at the first aligned place in the hole. So only this place
-/// counts, and a hole is noted once, in the cell of this place.
+/// A chunk fits a hole iff it fits at the first aligned place in the hole. So a hole is recorded
+/// once, in the cell of this place.
 #[derive(Debug)]
-pub(crate) struct Reach {
+pub(crate) struct CellReaches {
     pub(crate) grid: Grid,
-    /// By cell. An upper bound.
+    /// An upper bound for each cell.
     most: Maxima,
-    /// How many more holes are noted before the tree is dropped.
+    /// The number of holes after which the tree is dropped.
     left: u64,
 }
 
-/// `pages` as it is noted. What is above stands for itself and everything larger: 16 TiB.
+/// `pages` as it is stored: saturated at 2^32 - 1 pages, 16 TiB.
 #[inline]
-fn noted(pages: u64) -> u32 {
+fn saturated(pages: u64) -> u32 {
     u32::try_from(pages).unwrap_or(u32::MAX)
 }
 
-impl Reach {
-    /// No hole in a region of `pages` pages.
+impl CellReaches {
+    /// An index without holes, for a region of `pages` pages.
     pub(crate) fn new(grid: Grid, pages: u64) -> Result<Self, TooLarge> {
-        Ok(Reach { grid, most: Maxima::new(grid.cells(pages))?, left: pages })
+        Ok(CellReaches { grid, most: Maxima::new(grid.cells(pages))?, left: pages })
     }
 
-    /// The cell of the first aligned place in `hole`, and what can be had there.
+    /// The cell of the first aligned place in `hole`, and the pages from there to the hole's end.
     #[inline]
     fn first_in(&self, hole: Span) -> Option<(u64, u64)> {
         let place = self.grid.place_from(hole.first);
@@ -81,37 +81,37 @@ impl Reach {
         Some(((place - self.grid.origin) >> self.grid.shift, pages))
     }
 
-    /// Takes note that there is `hole`.
+    /// Raises the bound for `hole`.
     #[inline]
     pub(crate) fn raise(&mut self, hole: Span) {
         if let Some((cell, pages)) = self.first_in(hole) {
-            self.most.raise(cell, noted(pages));
+            self.most.raise(cell, saturated(pages));
         }
     }
 
-    /// The same for a hole that arose since the tree was made, and answers whether to keep the
-    /// tree: it is kept until as many holes arose as the region has pages.
+    /// The same for a hole created after the tree was built. Returns whether to keep the tree: it
+    /// is kept until as many holes were created as the region has pages.
     #[inline]
-    pub(crate) fn note(&mut self, hole: Span) -> bool {
+    pub(crate) fn record(&mut self, hole: Span) -> bool {
         self.raise(hole);
         self.left -= 1;
         self.left > 0
     }
 
-    /// Lowers the bound of `cell` to what is true.
-    pub(crate) fn settle(&mut self, cell: u64, pages: u64) {
-        self.most.lower(cell, noted(pages));
+    /// Lowers the bound of `cell` to `pages`, its true reach.
+    pub(crate) fn lower(&mut self, cell: u64, pages: u64) {
+        self.most.lower(cell, saturated(pages));
     }
 
-    /// The lowest cell from `from` on that may have a place for `pages` pages.
+    /// The lowest cell from `from` up that may have a place for `pages` pages.
     pub(crate) fn next(&self, from: u64, pages: u64) -> Option<u64> {
-        self.most.next(from, noted(pages))
+        self.most.next(from, saturated(pages))
     }
 
-    /// Verifies that `hole` is noted.
+    /// Verifies the bound of `hole`.
     pub(crate) fn check(&self, hole: Span) -> Result<(), String> {
         match self.first_in(hole) {
-            Some((cell, pages)) if self.most.get(cell) < noted(pages) => Err(format!(
+            Some((cell, pages)) if self.most.get(cell) < saturated(pages) => Err(format!(
                 "{hole:?} reaches {pages} pages on {:?}, bound {}",
                 self.grid,
                 self.most.get(cell)

@@ -1,7 +1,7 @@
-//! What the conformance suite can't say: bounds, what `check` finds, and regions no books can be
-//! kept for.
+//! Tests beyond the conformance suite: bounds on searches, errors that `check` finds, and
+//! unsupported regions.
 
-mod steps;
+mod looks;
 
 use super::Bitmap;
 use super::reaches::Grid;
@@ -11,7 +11,7 @@ fn bitmap(first: u64, pages: u64) -> Bitmap {
     Bitmap::new(PageRange::from_pages(first, pages), "").unwrap()
 }
 
-/// Allocates and checks; the chunk's first page.
+/// Allocates, verifies the invariants, and returns the chunk's first page.
 fn allocate(bitmap: &mut Bitmap, pages: u64, alignment_in_pages: u64) -> Option<u64> {
     let alignment = Alignment::new(alignment_in_pages << 12).unwrap();
     let placement =
@@ -28,7 +28,7 @@ fn free(bitmap: &mut Bitmap, first: u64, pages: u64) -> Result<(), NotMine> {
 }
 
 #[test]
-fn a_hole_that_single_pages_eat_up_to_the_next_word_begins_there() {
+fn a_hole_whose_first_word_is_used_up_page_by_page_starts_in_the_next() {
     let mut bitmap = bitmap(0, 200);
     for page in 0..64 {
         assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
@@ -37,23 +37,20 @@ fn a_hole_that_single_pages_eat_up_to_the_next_word_begins_there() {
 }
 
 #[test]
-fn a_search_puts_right_what_it_believed_in_vain() {
+fn a_search_corrects_an_outdated_bound() {
     let mut bitmap = bitmap(0, 256);
     for page in 0..65 {
         assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
     }
     assert_eq!(free(&mut bitmap, 3, 1), Ok(()));
-    assert!(
-        bitmap.longest.get(0) > 1,
-        "what is taken from the first holes leaves the bound where it was"
-    );
+    assert!(bitmap.longest.get(0) > 1, "placing in the first open word leaves its bound unchanged");
     assert_eq!(allocate(&mut bitmap, 2, 1), Some(65));
     assert_eq!(bitmap.longest.get(0), 1);
 }
 
 #[test]
-fn holes_of_the_same_class_that_are_too_short_are_passed_over() {
-    // 9 pages have the class of 8: of the holes only the last holds 9.
+fn holes_of_the_same_class_that_are_too_short_are_skipped() {
+    // 9 pages have the class of 8, and only the last hole has 9 pages.
     let mut bitmap = bitmap(5, 10 * 8 + 10);
     for first in (5..85).step_by(10) {
         bitmap.adopt(PageRange::from_pages(first, 2)).unwrap();
@@ -66,7 +63,7 @@ fn holes_of_the_same_class_that_are_too_short_are_passed_over() {
 }
 
 #[test]
-fn what_stood_in_a_word_before_a_large_chunk_covered_it_is_forgotten() {
+fn stale_bits_of_words_that_a_large_chunk_covered_are_ignored() {
     let mut bitmap = bitmap(0, 256);
     for page in 0..70 {
         assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
@@ -91,18 +88,23 @@ fn a_hole_of_many_words_is_found_from_both_ends() {
 }
 
 #[test]
-fn a_region_too_large_for_the_books_is_refused() {
+fn a_region_too_large_or_outside_the_address_space_is_refused() {
     let whole = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
     assert!(Bitmap::new(whole, "").unwrap_err().to_string().contains("too large"));
     for region in
         [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)]
     {
-        assert!(Bitmap::new(region, "").unwrap_err().to_string().contains("no part"));
+        assert!(
+            Bitmap::new(region, "")
+                .unwrap_err()
+                .to_string()
+                .contains("not in the 64-bit address space")
+        );
     }
 }
 
 #[test]
-fn what_is_free_or_outside_is_not_mine() {
+fn freeing_free_or_outside_pages_returns_not_mine() {
     let mut bitmap = bitmap(100, 100);
     let first = allocate(&mut bitmap, 3, 1).unwrap();
     assert_eq!(free(&mut bitmap, first, 3), Ok(()));
@@ -115,7 +117,7 @@ fn what_is_free_or_outside_is_not_mine() {
 /// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
 /// address outside.
 #[test]
-fn defect_12_a_huge_alignment_wraps_to_no_place() {
+fn defect_12_rounding_up_to_a_huge_alignment_never_wraps() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         let mut bitmap = bitmap(first, pages);
@@ -133,7 +135,7 @@ fn defect_12_a_huge_alignment_wraps_to_no_place() {
 
 /// Defect 14 of the posted series: cleaning up an allocator whose region was full crashed.
 #[test]
-fn defect_14_a_full_region_can_be_cleaned_up() {
+fn defect_14_a_full_allocator_can_be_dropped() {
     let mut bitmap = bitmap(1, 130);
     while allocate(&mut bitmap, 1, 1).is_some() {}
     assert_eq!(bitmap.largest_request(), Pages::ZERO);
@@ -141,20 +143,20 @@ fn defect_14_a_full_region_can_be_cleaned_up() {
 }
 
 #[test]
-fn books_that_disagree_are_found_by_check() {
-    let broken = |harm: fn(&mut Bitmap)| {
+fn check_finds_broken_invariants() {
+    let broken = |corrupt: fn(&mut Bitmap)| {
         let mut bitmap = bitmap(0, 1000);
-        harm(&mut bitmap);
+        corrupt(&mut bitmap);
         bitmap.check().unwrap_err()
     };
     assert!(
-        broken(|bitmap| assert!(bitmap.pages.give(1000, 1001).is_some()))
+        broken(|bitmap| assert!(bitmap.pages.release(1000, 1001).is_some()))
             .starts_with("invariant 3")
     );
     assert!(broken(|bitmap| assert!(bitmap.longest.lower(0, 1))).starts_with("invariant 4"));
-    let forgotten = broken(|bitmap| {
+    let error = broken(|bitmap| {
         bitmap.keep_reach(Grid::new(0, 4)).unwrap();
-        bitmap.reaches[0].settle(0, 7);
+        bitmap.reaches[0].lower(0, 7);
     });
-    assert!(forgotten.starts_with("invariant 6"), "{forgotten}");
+    assert!(error.starts_with("invariant 6"), "{error}");
 }

@@ -1,13 +1,13 @@
-//! What the 64 bits of one word tell: where in it a request fits, and how long its longest hole is,
-//! also from certain pages on.
+//! Operations on the 64 bits of one word: the places for a request in it, and its longest hole,
+//! optionally from certain pages.
 //!
-//! In all masks bit `i` is the word's page `i`, and is set for a free page.
+//! In all masks bit `i` is the word's page `i`, and set if that page is free.
 
-/// The first bits of all runs of `length` set bits, 1 to 64. (Bits from the top on come in as 0.)
+/// The first bits of all runs of `length` set bits, 1 to 64. (Bits above the top count as 0.)
 #[inline]
 pub(crate) fn runs_of(length: u64, bits: u64) -> u64 {
-    // While `runs` has the first bits of all runs of `done`, where one of those follows another
-    // begins one of their sum.
+    // `runs` has the first bits of all runs of length `done`. Two adjacent ones are a run of the
+    // sum of their lengths.
     let (mut runs, mut done) = (bits, 1);
     while done < length {
         let step = done.min(length - done);
@@ -17,7 +17,7 @@ pub(crate) fn runs_of(length: u64, bits: u64) -> u64 {
     runs
 }
 
-/// How long the longest run of set bits is that begins at one of `starts`.
+/// The length of the longest run of set bits that starts at one of `starts`.
 #[inline]
 pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     let twos = bits & bits >> 1;
@@ -25,8 +25,8 @@ pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     let eights = fours & fours >> 4;
     let sixteens = eights & eights >> 8;
     let halves = sixteens & sixteens >> 16;
-    // The length in binary: `runs` has those of `starts` from which a run of `length` goes on,
-    // which grows as far as one remains.
+    // Builds the length bit by bit: `runs` has those of `starts` with a run of `length`, and the
+    // length grows as long as one remains.
     let (mut runs, mut length) = (starts, 0);
     for (step, more) in
         [(32, halves), (16, sixteens), (8, eights), (4, fours), (2, twos), (1, bits), (1, bits)]
@@ -39,12 +39,12 @@ pub(crate) fn longest_run(starts: u64, bits: u64) -> u64 {
     length
 }
 
-/// The bits that are multiples of 1, 2, 4 and so on: all ones, divided by as many as the power of
-/// two.
+/// The bits that are multiples of 1, 2, 4 and so on: all ones divided by as many ones as the power
+/// of two.
 const MULTIPLES: [u64; 7] = [!0, !0 / 0x3, !0 / 0xf, !0 / 0xff, !0 / 0xffff, !0 / 0xffff_ffff, 1];
 
-/// The bits of the pages that are multiples of `alignment`, a power of two, in a word that begins
-/// at absolute page `first`.
+/// The pages that are multiples of `alignment`, a power of two, in a word that starts at absolute
+/// page `first`.
 #[inline]
 pub(crate) fn aligned(first: u64, alignment: u64) -> u64 {
     let offset = first.wrapping_neg() & (alignment - 1);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_a_length_begin_where_so_many_bits_follow() {
+    fn runs_of_finds_every_bit_that_starts_a_run_of_the_length() {
         for word in words() {
             for length in [1, 2, 3, 5, 8, 31, 32, 33, 63, 64] {
                 let expected = (0..64)
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_run_is_as_long_as_any() {
+    fn longest_run_is_the_maximum_over_all_starts() {
         for word in words() {
             for starts in [!0, 1, 1 << 63, aligned(0, 4), aligned(3, 8), aligned(0, 64)] {
                 let lengths =

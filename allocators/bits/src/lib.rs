@@ -1,29 +1,29 @@
-//! What the allocators are built on: a set of numbers below a fixed limit, as a tree of bits
+//! Data structures of the allocators: a set of numbers below a fixed limit, as a tree of bits
 //! ([`BitTree`]), and a number for each of many places, under a tree of maxima ([`Maxima`]).
 //!
-//! The rest of this text is about the set.
+//! The rest of this text describes the set.
 //!
 //! # Structure
 //!
 //! Level 0 has a bit for each number, in words of 64. Every further level has a bit for each word
-//! of the level below it, up to a level of one word. The levels lie one behind the other in one
-//! vector, level 0 first, so that asking for a number needs no offset. This is the 64-ary form of
-//! the tree of van Emde Boas, *Preserving order in a forest in less than logarithmic time* (1975),
-//! cut down to the operations that machines have instructions for.
+//! of the level below it, up to a level of one word. The levels are concatenated in one vector,
+//! level 0 first, so that a lookup needs no offset. This is the 64-ary form of the tree of van Emde
+//! Boas, *Preserving order in a forest in less than logarithmic time* (1975), reduced to the
+//! operations that are single machine instructions.
 //!
 //! # Invariants
 //!
-//! [`check`](BitTree::check) asserts them by number.
+//! [`check`](BitTree::check) verifies them, by these numbers.
 //!
 //! 1. Bit `i` of level `l + 1` is set iff word `i` of level `l` is not 0.
 //! 2. No bit at or above the limit is set in level 0.
 //!
 //! # Cost
 //!
-//! A bit and 1/63 for each number. Every operation on one number, and every search, takes at most
-//! one word a level: 3 of them for 2^18 numbers (a gigabyte of pages), 6 for 2^36, which is the
-//! largest limit. An operation on a range takes 1/64 of the range's length more. A new set is
-//! zeroed memory from the system, so a large set costs memory only where it was touched.
+//! 1 + 1/63 bits for each number. Every operation on one number, and every search, accesses at most
+//! one word per level: 3 words for 2^18 numbers (1 GiB of pages), 6 for 2^36, which is the largest
+//! limit. An operation on a range takes one more step for each 64 numbers of the range. A new set
+//! is zeroed memory from the system, so a large set uses memory only where it was accessed.
 #![forbid(unsafe_code)]
 
 mod maxima;
@@ -37,35 +37,35 @@ const MAX_LEVELS: usize = 6;
 #[derive(Clone, Debug)]
 pub struct BitTree {
     words: Vec<u64>,
-    /// Where each level begins in `words`; all behind the last one are where it ends.
+    /// The start of each level in `words`; the entries after the last level are its end.
     starts: [usize; MAX_LEVELS + 1],
     levels: usize,
     limit: u64,
 }
 
-/// The set, or the vector, is larger than this host can hold.
+/// The set or vector is too large for this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} bits of bookkeeping are more than this host can hold")]
 pub struct TooLarge(pub u64);
 
-/// A vector of `count` numbers, all 0. Where it is large it is the system's own zeroed pages: what
-/// isn't touched costs no memory.
+/// A vector of `count` zeros. A large one is zeroed pages of the system, which use no memory until
+/// they are accessed.
 ///
 /// # Errors
 ///
-/// The memory can't be had.
+/// There is not enough memory.
 pub fn zeroed<T: Copy + Default>(count: u64) -> Result<Vec<T>, TooLarge> {
     let too_large = TooLarge(count.saturating_mul(size_of::<T>() as u64 * 8));
     let count = usize::try_from(count).map_err(|_| too_large)?;
-    // `vec!` is the only safe way to the system's zeroed pages and ends the process when it gets
-    // none: so ask first in the way that can be refused.
+    // `vec!` is the only safe way to get zeroed pages of the system, and it aborts the process
+    // without memory. So a fallible reservation comes first.
     Vec::<T>::new().try_reserve_exact(count).map_err(|_| too_large)?;
     Ok(vec![T::default(); count])
 }
 
 /// `number` as an index.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "a set that usize can't index was never made")]
+#[allow(clippy::cast_possible_truncation, reason = "a set that usize can't index is never created")]
 const fn at(number: u64) -> usize {
     number as usize
 }
@@ -102,7 +102,7 @@ impl BitTree {
         }
     }
 
-    /// One past the largest number the set can hold.
+    /// One past the largest number that the set can have.
     #[inline]
     pub fn limit(&self) -> u64 {
         self.limit
@@ -112,31 +112,31 @@ impl BitTree {
     ///
     /// # Panics
     ///
-    /// This and the other operations may panic when a number is not below the limit.
+    /// This and the other operations may panic if a number is not below the limit.
     #[inline]
     pub fn contains(&self, number: u64) -> bool {
         self.words[at(number >> 6)] >> (number & 63) & 1 != 0
     }
 
-    /// Numbers `64 * index` to `64 * index + 63`, as bits from the lowest up.
+    /// The numbers `64 * index` to `64 * index + 63`, as bits from the lowest up.
     #[inline]
     fn word(&self, index: u64) -> u64 {
         self.words[at(index)]
     }
 
-    /// Whether no number is in the set.
+    /// Whether the set is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.words[self.starts[self.levels - 1]] == 0
     }
 
-    /// Adds `number`. Answers whether the set was empty before.
+    /// Adds `number`. Returns whether the set was empty before.
     #[inline]
     pub fn insert(&mut self, number: u64) -> bool {
         self.insert_in_word(number >> 6, 1 << (number & 63))
     }
 
-    /// Takes `number` away, which must be in the set. Answers whether the set is empty now.
+    /// Removes `number`, which must be in the set. Returns whether the set is empty now.
     #[inline]
     pub fn remove(&mut self, number: u64) -> bool {
         self.remove_in_word(number >> 6, 1 << (number & 63))
@@ -156,7 +156,7 @@ impl BitTree {
         }
     }
 
-    /// Takes all numbers from `from` to `to - 1` away.
+    /// Removes all numbers from `from` to `to - 1`.
     #[inline]
     pub fn remove_range(&mut self, from: u64, to: u64) {
         if from >= to {
@@ -170,7 +170,7 @@ impl BitTree {
         }
     }
 
-    /// Adds the numbers of word `index` that are in `mask`, which is not 0. Answers whether the set
+    /// Adds the numbers of word `index` that are in `mask`, which is not 0. Returns whether the set
     /// was empty before.
     #[inline]
     fn insert_in_word(&mut self, index: u64, mask: u64) -> bool {
@@ -180,7 +180,8 @@ impl BitTree {
         before == 0 && self.word_filled(index)
     }
 
-    /// Word `index` is not 0 any more. Answers whether the set was empty before.
+    /// Updates the levels above after word `index` became non-zero. Returns whether the set was
+    /// empty before.
     fn word_filled(&mut self, mut index: u64) -> bool {
         for start in &self.starts[1..self.levels] {
             let word = &mut self.words[start + at(index >> 6)];
@@ -194,8 +195,8 @@ impl BitTree {
         true
     }
 
-    /// Takes the numbers of word `index` away that are in `mask`. If one of them was in the set,
-    /// this answers whether the set is empty now.
+    /// Removes the numbers of word `index` that are in `mask`. If one of them was in the set,
+    /// returns whether the set is empty now.
     #[inline]
     fn remove_in_word(&mut self, index: u64, mask: u64) -> bool {
         let word = &mut self.words[at(index)];
@@ -203,7 +204,7 @@ impl BitTree {
         *word == 0 && self.word_emptied(index)
     }
 
-    /// Word `index` is 0 now. Answers whether the set is empty.
+    /// Updates the levels above after word `index` became 0. Returns whether the set is empty.
     fn word_emptied(&mut self, mut index: u64) -> bool {
         for start in &self.starts[1..self.levels] {
             let word = &mut self.words[start + at(index >> 6)];
@@ -240,14 +241,14 @@ impl BitTree {
             let (first, last) = (from >> 6, (to - 1) >> 6);
             let words = &mut self.words[start + at(first)..=start + at(last)];
             each_word(words, from & 63, (to - 1) & 63, |word, mask| *word &= !mask);
-            // Only the words at the ends can have bits left.
+            // Only the first and last word can have bits left.
             from = first + u64::from(words[0] != 0);
             to = last + u64::from(words[words.len() - 1] == 0);
         }
     }
 
-    /// Where the numbers in the set that follow each other from `from` on end: at `to` or before.
-    /// Takes a step for 64.
+    /// The end of the run of consecutive numbers in the set that starts at `from`; at most `to`.
+    /// Takes a step for each 64 numbers.
     #[inline]
     pub fn run_end(&self, from: u64, to: u64) -> u64 {
         let mut number = from;
@@ -261,8 +262,8 @@ impl BitTree {
         to
     }
 
-    /// Where the numbers in the set that follow each other up to `to - 1` begin: at `from` or
-    /// above. Takes a step for 64.
+    /// The start of the run of consecutive numbers in the set that ends with `to - 1`; at least
+    /// `from`. Takes a step for each 64 numbers.
     #[inline]
     pub fn run_start(&self, from: u64, to: u64) -> u64 {
         let mut end = to;
@@ -283,7 +284,7 @@ impl BitTree {
         if self.is_empty() { None } else { Some(self.descend(self.levels, 0)) }
     }
 
-    /// The lowest number in the set that is not below `from`, which may be anything.
+    /// The lowest number in the set that is not below `from`, which may exceed the limit.
     #[inline]
     pub fn next(&self, from: u64) -> Option<u64> {
         if from >= self.limit {
@@ -296,7 +297,7 @@ impl BitTree {
         self.next_word((from >> 6) + 1)
     }
 
-    /// The lowest number of words from `index` on.
+    /// The lowest number in the words from `index` up.
     fn next_word(&self, mut index: u64) -> Option<u64> {
         for level in 1..self.levels {
             let at = self.starts[level] + at(index >> 6);
@@ -323,7 +324,7 @@ impl BitTree {
         self.previous_word(last >> 6)
     }
 
-    /// The highest number of words below `end`.
+    /// The highest number in the words below `end`.
     fn previous_word(&self, mut end: u64) -> Option<u64> {
         for level in 1..self.levels {
             let index = end.checked_sub(1)?;
@@ -340,7 +341,7 @@ impl BitTree {
         None
     }
 
-    /// The lowest number under bit `number` of `level`, which is set.
+    /// The lowest number below bit `number` of `level`, which is set.
     #[inline]
     fn descend(&self, level: usize, mut number: u64) -> u64 {
         for start in self.starts[..level].iter().rev() {
@@ -349,11 +350,11 @@ impl BitTree {
         number
     }
 
-    /// Verifies the invariants; takes a step for each word.
+    /// Verifies the invariants. Takes a step for each word.
     ///
     /// # Errors
     ///
-    /// The first invariant that doesn't hold, with the evidence.
+    /// The first broken invariant, with the evidence.
     pub fn check(&self) -> Result<(), String> {
         for level in 1..self.levels {
             let below = &self.words[self.starts[level - 1]..self.starts[level]];
@@ -371,7 +372,7 @@ impl BitTree {
             used => match self.word(self.limit >> 6) >> used {
                 0 => Ok(()),
                 _ => Err(format!(
-                    "invariant 2: a number from the limit {} on is in the set",
+                    "invariant 2: a number not below the limit {} is in the set",
                     self.limit
                 )),
             },

@@ -1,27 +1,27 @@
-//! A number for each of many places, under a tree of maxima: leads to the next place whose number
-//! is large enough.
+//! A number for each of many places, under a tree of maxima, which finds the next place with a
+//! large enough number.
 
 use crate::{TooLarge, at, zeroed};
 
 /// The numbers in one node.
 const WIDTH: u64 = 16;
 
-/// The shift that divides by [`WIDTH`].
+/// log2 of [`WIDTH`].
 const SHIFT: u32 = WIDTH.trailing_zeros();
 
 /// One cache line: numbers of places, or the maxima of nodes one level below.
 type Node = [u32; WIDTH as usize];
 
-/// A number for each place from 0 to a fixed limit, all 0 at first.
+/// A number for each place below a fixed limit, initially 0.
 ///
-/// Every operation takes at most one node for each level: 5 of them for 2^20 places. The numbers
-/// take 4 bytes for each place, and a fifteenth more for the levels above.
+/// Every operation accesses at most one node per level: 5 nodes for 2^20 places. The numbers take 4
+/// bytes per place, and the levels above a fifteenth of that.
 #[derive(Clone, Debug)]
 pub struct Maxima {
-    /// Level 0 holds the numbers; number `i` of a further level is the maximum of node `i` of the
-    /// level below; the last level is one node.
+    /// Level 0 has the numbers. Number `i` of a further level is the maximum of node `i` of the
+    /// level below. The last level is one node.
     nodes: Vec<Node>,
-    /// Where each level begins in `nodes`, and where the last one ends.
+    /// The start of each level in `nodes`, and the end of the last one.
     starts: Vec<usize>,
 }
 
@@ -31,7 +31,7 @@ const fn within(place: u64) -> usize {
     at(place % WIDTH)
 }
 
-/// The index of the first number from index `from` on that is at least `least`.
+/// The index of the first number from index `from` up that is at least `least`.
 #[inline]
 fn first_in(node: &Node, from: usize, least: u32) -> Option<u64> {
     (0..).zip(node).skip(from).find_map(|(index, number)| (*number >= least).then_some(index))
@@ -44,11 +44,11 @@ fn maximum(node: &Node) -> u32 {
 }
 
 impl Maxima {
-    /// The number 0 for each of `places` places.
+    /// Creates the number 0 for each of `places` places.
     ///
     /// # Errors
     ///
-    /// There is no memory for so many numbers.
+    /// There is not enough memory.
     pub fn new(places: u64) -> Result<Self, TooLarge> {
         let (mut starts, mut end, mut width) = (vec![0], 0, places);
         while width > 1 || end == 0 {
@@ -63,7 +63,7 @@ impl Maxima {
     ///
     /// # Panics
     ///
-    /// This and the other operations may panic when a place is not below the limit.
+    /// This and the other operations may panic if a place is not below the limit.
     #[inline]
     pub fn get(&self, place: u64) -> u32 {
         self.nodes[at(place >> SHIFT)][within(place)]
@@ -95,8 +95,8 @@ impl Maxima {
         }
     }
 
-    /// The lowest place from `from` on, which may be anything, with a number of at least `least`,
-    /// which is not 0.
+    /// The lowest place from `from` up with a number of at least `least`, which must not be 0.
+    /// `from` may exceed the limit.
     pub fn next(&self, from: u64, least: u32) -> Option<u64> {
         let mut place = from;
         for (level, pair) in self.starts.windows(2).enumerate() {
@@ -112,7 +112,8 @@ impl Maxima {
         None
     }
 
-    /// The lowest place under number `index` of `level`, which is at least `least`, that is so too.
+    /// The lowest place below number `index` of `level` with a number of at least `least`. That
+    /// number must itself be at least `least`.
     fn descend(&self, level: usize, mut index: u64, least: u32) -> Option<u64> {
         for start in self.starts[..level].iter().rev() {
             index = index << SHIFT | first_in(&self.nodes[start + at(index)], 0, least)?;
@@ -120,12 +121,12 @@ impl Maxima {
         Some(index)
     }
 
-    /// Verifies that every number above level 0 is the maximum of the node below it; takes a step
+    /// Verifies that every number above level 0 is the maximum of the node below it. Takes a step
     /// for each number.
     ///
     /// # Errors
     ///
-    /// The first that isn't.
+    /// The first wrong number.
     pub fn check(&self) -> Result<(), String> {
         for level in 1..self.starts.len() - 1 {
             let below = &self.nodes[self.starts[level - 1]..self.starts[level]];
@@ -134,7 +135,7 @@ impl Maxima {
                 if above != maximum(node) {
                     let level = level - 1;
                     return Err(format!(
-                        "above node {index} of level {level}, {node:?}, stands {above}"
+                        "node {index} of level {level} is {node:?}, the number above it is {above}"
                     ));
                 }
             }

@@ -1,28 +1,28 @@
-//! The set against the standard library's ordered one, and its edges.
+//! The set compared with the standard library's ordered set, and its edge cases.
 
 use super::{BitTree, TooLarge, zeroed};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Operation {
     Insert(u64),
     Remove(u64),
     InsertRange(u64, u64),
     RemoveRange(u64, u64),
 }
 
-/// Limits about the places where a level is added, and steps below them.
-fn limit_and_steps() -> impl Strategy<Value = (u64, Vec<Step>)> {
+/// Limits around those at which a level is added, and operations below them.
+fn limit_and_operations() -> impl Strategy<Value = (u64, Vec<Operation>)> {
     prop_oneof![1..200u64, 4090..4100u64].prop_flat_map(|limit| {
         let range = (0..limit, 0..=limit).prop_map(|(a, b)| (a.min(b), a.max(b)));
-        let step = prop_oneof![
-            (0..limit).prop_map(Step::Insert),
-            (0..limit).prop_map(Step::Remove),
-            range.clone().prop_map(|(a, b)| Step::InsertRange(a, b)),
-            range.prop_map(|(a, b)| Step::RemoveRange(a, b)),
+        let operation = prop_oneof![
+            (0..limit).prop_map(Operation::Insert),
+            (0..limit).prop_map(Operation::Remove),
+            range.clone().prop_map(|(a, b)| Operation::InsertRange(a, b)),
+            range.prop_map(|(a, b)| Operation::RemoveRange(a, b)),
         ];
-        (Just(limit), prop::collection::vec(step, 1..25))
+        (Just(limit), prop::collection::vec(operation, 1..25))
     })
 }
 
@@ -31,30 +31,30 @@ proptest! {
 
     #[test]
     fn behaves_as_an_ordered_set_of_numbers(
-        (limit, steps) in limit_and_steps(),
+        (limit, operations) in limit_and_operations(),
         probes in prop::collection::vec(0..4100u64, 5),
     ) {
         let mut tree = BitTree::new(limit).unwrap();
         let mut model = BTreeSet::new();
-        for step in steps {
-            match step {
-                Step::Insert(i) => {
+        for operation in operations {
+            match operation {
+                Operation::Insert(i) => {
                     let was_empty = model.is_empty();
-                    // Whether the set was empty is only said of what was not in it yet.
+                    // The result is only specified for numbers that were not in the set.
                     if model.insert(i) {
                         prop_assert_eq!(tree.insert(i), was_empty);
                     }
                 }
-                Step::Remove(i) => {
+                Operation::Remove(i) => {
                     if model.remove(&i) {
                         prop_assert_eq!(tree.remove(i), model.is_empty());
                     }
                 }
-                Step::InsertRange(a, b) => {
+                Operation::InsertRange(a, b) => {
                     tree.insert_range(a, b);
                     model.extend(a..b);
                 }
-                Step::RemoveRange(a, b) => {
+                Operation::RemoveRange(a, b) => {
                     tree.remove_range(a, b);
                     model.retain(|i| !(a..b).contains(i));
                 }
@@ -81,14 +81,14 @@ proptest! {
 }
 
 #[test]
-fn a_set_that_no_host_holds_is_refused_and_not_tried() {
+fn a_set_too_large_for_any_host_is_refused() {
     assert_eq!(BitTree::new(BitTree::MAX_LIMIT + 1).unwrap_err(), TooLarge(BitTree::MAX_LIMIT + 1));
     assert_eq!(BitTree::new(u64::MAX).unwrap_err(), TooLarge(u64::MAX));
     assert_eq!(zeroed::<u64>(1 << 60).unwrap_err(), TooLarge(u64::MAX));
 }
 
 #[test]
-fn a_summary_that_disagrees_is_found() {
+fn check_finds_a_wrong_summary_and_a_number_above_the_limit() {
     let mut tree = BitTree::new(100_000).unwrap();
     tree.insert(99_999);
     tree.words[0] = 1;

@@ -1,12 +1,11 @@
-//! The free blocks of a region: which there are, how they split, how they merge, and what runs they
-//! form.
+//! The free blocks of a region: splitting, merging, and the runs that they form.
 //!
-//! All page numbers are absolute. The invariants are the crate's.
+//! All page numbers are absolute. The invariants are those of the crate's documentation.
 
 use cma_api::PageRange;
 use cma_bits::{BitTree, TooLarge};
 
-/// A block that is free, or is about to be.
+/// A block that is free or becomes free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     first: u64,
@@ -22,7 +21,7 @@ impl Block {
         self.first + (1 << self.order)
     }
 
-    /// The largest block up to `max_order` that begins at `page` and ends at `end` or before.
+    /// The largest block up to `max_order` that starts at `page` and ends at or before `end`.
     fn between(page: u64, end: u64, max_order: u32) -> Self {
         Block { first: page, order: page.trailing_zeros().min((end - page).ilog2()).min(max_order) }
     }
@@ -31,10 +30,10 @@ impl Block {
 /// The free blocks of one order.
 #[derive(Debug)]
 struct Order {
-    /// Each by its number among all blocks of this order, less `base`.
+    /// The index of each among all blocks of this order, less `base`.
     blocks: BitTree,
-    /// Even, and with room for an even count, so that the buddy of every block that lies in the
-    /// region has a number in the set: the same but for the last bit.
+    /// Even, and the set's limit is even, so that the buddy of every block in the region has an
+    /// index in the set: the same except for the last bit.
     base: u64,
 }
 
@@ -49,7 +48,7 @@ pub(crate) struct Blocks {
 }
 
 impl Blocks {
-    /// All of `region` free, in blocks of at most order `max_order`. The region is not empty.
+    /// All of `region` as free blocks of at most order `max_order`. The region must not be empty.
     pub(crate) fn new(region: PageRange, max_order: u32) -> Result<Self, TooLarge> {
         let (first, end) = (region.first_page(), region.end_page());
         let max_order = region.pages().get().ilog2().min(max_order);
@@ -59,8 +58,8 @@ impl Blocks {
         };
         let orders = (0..=max_order).map(order).collect::<Result<Vec<_>, _>>()?;
         let mut all = Blocks { region, orders, max_order, nonempty: 0 };
-        // Of the largest order there may be many, if it was limited; of the others there are two at
-        // most.
+        // There may be many blocks of the largest order, if it was limited, and at most two of each
+        // other order.
         let (from, to) = (first.next_multiple_of(1 << max_order), end >> max_order << max_order);
         all.insert_parts(first, from);
         all.insert_parts(to, end);
@@ -100,8 +99,7 @@ impl Blocks {
         }
     }
 
-    /// Makes the pages from `first` to `end` free that are known to have no free buddy outside of
-    /// them.
+    /// Frees the pages from `first` to `end`, none of whose parts has a free buddy outside of them.
     pub(crate) fn insert_parts(&mut self, mut first: u64, end: u64) {
         while first < end {
             let block = Block::between(first, end, self.max_order);
@@ -110,7 +108,7 @@ impl Blocks {
         }
     }
 
-    /// Takes the lowest block of the lowest order from `order` up that has one.
+    /// Removes and returns the lowest block of the lowest order from `order` up that has one.
     pub(crate) fn take_block(&mut self, order: u32) -> Option<Block> {
         let enough = self.nonempty & (!0 << order);
         if enough == 0 {
@@ -125,7 +123,7 @@ impl Blocks {
         Some(Block { first: (number + *base) << order, order })
     }
 
-    /// Takes `range`, which is free, out of the blocks it lies in.
+    /// Removes `range`, which must be free, from its blocks.
     pub(crate) fn take(&mut self, range: PageRange) {
         let mut page = range.first_page();
         while page < range.end_page() {
@@ -137,8 +135,8 @@ impl Blocks {
         }
     }
 
-    /// Makes `range` free. Its parts merge with their buddies as far up as those are free.
-    pub(crate) fn give(&mut self, range: PageRange) {
+    /// Frees `range`. Its parts merge with their buddies as long as those are free.
+    pub(crate) fn release(&mut self, range: PageRange) {
         let mut page = range.first_page();
         while page < range.end_page() {
             let part = Block::between(page, range.end_page(), self.max_order);
@@ -160,13 +158,13 @@ impl Blocks {
         self.contains(first, order)
     }
 
-    /// The free block that `page` lies in.
+    /// The free block that contains `page`.
     pub(crate) fn block_at(&self, page: u64) -> Option<Block> {
         let order = orders_in(self.nonempty).find(|order| self.contains(page, *order))?;
         Some(Block { first: page >> order << order, order })
     }
 
-    /// Where the free pages from `page` on end: at `page` if that is not free itself.
+    /// The end of the free pages that start at `page`: `page` itself if that is not free.
     pub(crate) fn free_to(&self, page: u64) -> u64 {
         let mut end = self.block_at(page).map_or(page, Block::end);
         while end < self.region.end_page() {
@@ -178,7 +176,7 @@ impl Blocks {
         end
     }
 
-    /// Where the free pages that reach up to `page` begin.
+    /// The start of the free pages that end before `page`.
     fn free_from(&self, page: u64) -> u64 {
         let mut first = page;
         while first > self.region.first_page() {
@@ -190,7 +188,7 @@ impl Blocks {
         first
     }
 
-    /// The lowest free block of `order` that begins at `page` or above.
+    /// The lowest free block of `order` that starts at `page` or above.
     fn next_block(&self, page: u64, order: u32) -> Option<Block> {
         let Order { blocks, base } = &self.orders[order as usize];
         let number =
@@ -198,9 +196,9 @@ impl Blocks {
         Some(Block { first: (number + base) << order, order })
     }
 
-    /// The runs that have a block of order `lowest_order` or above; first those with blocks of the
-    /// largest order, from the lowest address up. A run with blocks of several orders comes once
-    /// for each.
+    /// The runs with a block of order `lowest_order` or above; first those with blocks of the
+    /// largest order, from the lowest address up. A run with several such blocks may be returned
+    /// several times.
     pub(crate) fn runs(&self, lowest_order: u32) -> impl Iterator<Item = PageRange> {
         let orders = (lowest_order.min(self.max_order)..=self.max_order).rev();
         let nonempty = orders.filter(|order| self.nonempty >> order & 1 != 0);

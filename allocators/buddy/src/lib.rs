@@ -1,69 +1,69 @@
 //! Buddy: power-of-two blocks that split and merge.
 //!
-//! Knowlton's buddy system (*A fast storage allocator*, 1965), over addresses instead of memory,
+//! Knowlton's buddy system (*A fast storage allocator*, 1965), with its books outside the memory,
 //! and without its waste: a chunk takes exactly its pages, whatever their number.
 //!
-//! # Words
+//! # Terms
 //!
-//! A *block* of order `k` is 2^k pages that begin at a multiple of 2^k, counted in absolute page
-//! numbers, so that a block's alignment is its address's. Its *buddy* is the other half of the
-//! block of order `k + 1` that it lies in. A *run* is free blocks one behind the other, as many as
-//! there are: a hole. The *parts* of a range are the fewest blocks that make it up; any range of
-//! `n` pages has at most two of each order.
+//! A *block* of order `k` is 2^k pages that start at a multiple of 2^k, in absolute page numbers,
+//! so that a block's alignment is that of its address. Its *buddy* is the other half of the block
+//! of order `k + 1` that contains it. A *run* is a maximal sequence of adjacent free blocks: a
+//! hole. The *parts* of a range are the fewest blocks that make it up; any range of `n` pages has
+//! at most two of each order.
 //!
 //! # Structures
 //!
 //! For each order one set of numbers, a tree of bits ([`BitTree`]): the free blocks of that order,
-//! each by its place in the region. A word has a bit for each order that has a free block. Nothing
-//! is kept of live chunks.
+//! by their position in the region. One word has a bit for each order that has a free block. Live
+//! chunks are not recorded.
 //!
 //! # Invariants
 //!
-//! [`check`](Allocator::check) asserts them by number.
+//! [`check`](Allocator::check) verifies them, by these numbers.
 //!
 //! 1. The summaries of each set agree with its blocks.
 //! 2. Bit `k` of the word is set iff there is a free block of order `k`.
 //! 3. Every free block lies in the region.
 //! 4. No two free blocks share a page.
-//! 5. No two free blocks are buddies, below the largest order: they would have merged. So every run
-//!    is as few blocks as it can be, its parts.
+//! 5. No two free blocks below the largest order are buddies: they would have merged. So every run
+//!    consists of the fewest blocks possible, its parts.
 //!
 //! # How it works
 //!
-//! *Allocate* takes the lowest order of which any one block holds request and alignment, of that
-//! order the block at the lowest address, of that block the first pages; the rest goes back as its
-//! parts. If there is no such block, the place must be in a run of several. A run of `n` pages has
-//! a block of more than `n / 4`, so runs are looked up by their blocks of the few orders that come
-//! into question, from the largest order down and the lowest address up. No more than [`RUNS`] are
-//! looked at, so a request may be refused though a run further on would hold it;
-//! [`largest_request`](Allocator::largest_request) looks at the same runs, and what it names is what can
-//! be had.
+//! *Allocate* chooses the lowest order with a free block that holds request and alignment, of that
+//! order the block at the lowest address, and of that block the first pages; the parts of the rest
+//! become free. If there is no such block, the place must be in a run of several. A run of `n`
+//! pages has a block of more than `n / 4` pages, so runs are found by their blocks of the few
+//! possible orders, from the largest order down and the lowest address up. At most [`RUNS`] runs
+//! are looked at, so a request may be refused although a further run would hold it.
+//! [`largest_request`](Allocator::largest_request) looks at the same runs, so a request of the size
+//! that it returns is served.
 //!
-//! *Free* gives the chunk's parts back, each of which merges with its buddy as far up as that is
-//! free. *Adopt* takes any free range out of its blocks.
+//! *Free* frees the parts of the chunk, each of which merges with its buddy as long as that is
+//! free. *Adopt* removes any free range from its blocks.
 //!
 //! # Cost
 //!
 //! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6
-//! words): allocate and free take O(o + h) steps where a request is a power of two, O(o h) else;
-//! with runs to look at, up to [`RUNS`] times O(o^2) more. None of it depends on the number of
-//! chunks. Memory is about 2 bits a page, and of that only what was touched.
+//! words): allocate and free take O(o + h) steps if the request is a power of two, O(o h)
+//! otherwise; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend on
+//! the number of chunks. Memory is about 2 bits per page, and only what was accessed.
 //!
 //! # Parameters
 //!
-//! `max-order=N`, with N from 0 to 52 ([`MAX_ORDER`]): blocks of more than 2^N pages are not made.
-//! Where all chunks of a region are of one size, 2^N pages, that saves every split and every merge.
-//! The price is that larger requests and alignments are always looked for in runs, and that a run
-//! costs a step for each 64 of its blocks.
+//! `max-order=N`, with N from 0 to 52 ([`MAX_ORDER`]): the largest blocks have 2^N pages. If all
+//! chunks of a region have one size, 2^N pages, that saves every split and every merge. The price
+//! is that larger requests and alignments are always searched for in runs, and that a run costs a
+//! step for each 64 of its blocks.
 //!
-//! # What it leaves out
+//! # Omitted
 //!
-//! Records of chunks: one that is freed twice is noticed as long as the first of its parts has not
-//! merged. Whoever may free twice keeps such records anyway.
+//! Records of chunks: a double free is detected as long as the first part of the chunk has not
+//! merged. A caller for whom double frees are possible keeps such records anyway.
 //!
-//! Packing: a chunk is put where a block has to be split the least, not where a hole fits best, and
-//! free neighbours that aren't buddies stay apart. Where that matters best fit serves better. There
-//! is no lazy merging: with bits, a merge costs about as much as deciding against it.
+//! Packing: a chunk goes where a block is split the least, not where a hole fits best, and adjacent
+//! free blocks that aren't buddies stay separate. If packing matters, use best fit. There is no
+//! lazy merging: with bits, a merge costs about as much as deciding against it.
 #![forbid(unsafe_code)]
 
 mod blocks;
@@ -76,21 +76,21 @@ use cma_api::{
 #[cfg(doc)]
 use cma_bits::BitTree;
 
-/// The most runs that one request looks at. In regions nearly full, four times as many save one
+/// The most runs that one request looks at. In nearly full regions, four times as many save one
 /// refusal in ten at best, and double the time of the average request.
 pub const RUNS: usize = 16;
 
-/// The largest order that `max-order` takes: no region has more than 2^52 pages.
+/// The largest value of `max-order`: no region has more than 2^52 pages.
 pub const MAX_ORDER: u32 = PageRange::ADDRESS_SPACE_PAGES.ilog2();
 
-/// The buddy allocator. See the crate's documentation.
+/// The buddy allocator. The crate's documentation describes it.
 #[derive(Debug)]
 pub struct Buddy {
     free: Blocks,
 }
 
 impl Buddy {
-    /// The lowest aligned place of `pages` pages in any run that is looked at.
+    /// The lowest aligned place for `pages` pages in the first run that has one.
     fn place_in_runs(&self, pages: u64, alignment: Alignment) -> Option<PageRange> {
         let lowest_order = pages.ilog2().saturating_sub(1);
         self.free.runs(lowest_order).take(RUNS).find_map(|run| {
@@ -100,7 +100,7 @@ impl Buddy {
     }
 }
 
-/// The lowest multiple of `alignment` from page `page` on. Both are at most 2^52, so this can't
+/// The lowest multiple of `alignment` from page `page` up. Both are at most 2^52, so this can't
 /// wrap.
 fn align_up(page: u64, alignment: Alignment) -> u64 {
     let mask = alignment.pages().get() - 1;
@@ -130,7 +130,7 @@ impl Allocator for Buddy {
         params.finish()?;
         if region.pages() == Pages::ZERO || region.end_page() > PageRange::ADDRESS_SPACE_PAGES {
             return Err(InitError::new(format!(
-                "the region {region} is no part of an address space"
+                "the region {region} is not in the 64-bit address space"
             )));
         }
         let free = Blocks::new(region, max_order).map_err(|reason| {
@@ -163,13 +163,13 @@ impl Allocator for Buddy {
         {
             return Err(NotMine);
         }
-        self.free.give(range);
+        self.free.release(range);
         Ok(())
     }
 
     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
         if range.pages() == Pages::ZERO {
-            return Err(CannotAdopt::new("there is no page in the range"));
+            return Err(CannotAdopt::new("the range has no page"));
         }
         if !range.within(self.free.region()) {
             return Err(CannotAdopt::new(format!(
@@ -190,8 +190,8 @@ impl Allocator for Buddy {
     }
 
     fn largest_request(&self) -> Pages {
-        // The run with the largest block has at least its pages, and a run whose largest block is
-        // two orders below has fewer.
+        // The run with the largest block has at least that block's pages, and a run whose largest
+        // block is two orders below has fewer.
         let Some(order) = self.free.largest_order() else { return Pages::ZERO };
         let runs = self.free.runs(order.saturating_sub(1)).take(RUNS);
         runs.map(PageRange::pages).max().unwrap_or(Pages::ZERO)

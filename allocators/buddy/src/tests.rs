@@ -1,4 +1,4 @@
-//! What the conformance suite can't say: where exactly blocks are split and merged, and what
+//! Tests beyond the conformance suite: the exact places of splits and merges, and errors that
 //! `check` finds.
 
 use super::{Buddy, RUNS};
@@ -13,7 +13,7 @@ fn request(pages: u64, alignment_in_pages: u64) -> Request {
     Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()
 }
 
-/// Allocates and checks; the chunk's first page.
+/// Allocates, verifies the invariants, and returns the chunk's first page.
 fn allocate(buddy: &mut Buddy, pages: u64, alignment_in_pages: u64) -> Option<u64> {
     let placement = buddy.allocate(&request(pages, alignment_in_pages));
     buddy.check().unwrap();
@@ -34,7 +34,7 @@ fn holes(buddy: &Buddy) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_chunk_of_five_pages_costs_five() {
+fn a_chunk_of_five_pages_takes_five() {
     let mut buddy = buddy(0, 8, "");
     assert_eq!(allocate(&mut buddy, 5, 1), Some(0));
     assert_eq!(holes(&buddy), [(5, 3)]);
@@ -43,7 +43,7 @@ fn a_chunk_of_five_pages_costs_five() {
 }
 
 #[test]
-fn a_region_that_is_no_power_of_two_can_be_filled_by_one_chunk() {
+fn one_chunk_can_fill_a_region_that_is_not_a_power_of_two() {
     for (first, pages) in [(0, 9216), (1, 8), (1, 1), (7, 6), (1023, 1026), (4095, 4098)] {
         let mut buddy = buddy(first, pages, "");
         assert_eq!(buddy.largest_request(), Pages::new(pages));
@@ -55,30 +55,30 @@ fn a_region_that_is_no_power_of_two_can_be_filled_by_one_chunk() {
 }
 
 #[test]
-fn a_request_goes_where_least_is_split() {
+fn a_request_splits_the_smallest_block_that_holds_it() {
     let mut buddy = buddy(0, 64, "");
     buddy.adopt(PageRange::from_pages(18, 2)).unwrap();
-    // Free are now a block of 16, one of 2, one of 4 and one of 8 about the two pages, and one
-    // of 32.
+    // The free blocks are now one of 16, one of 2, one of 4 and one of 8 around the two pages, and
+    // one of 32.
     assert_eq!(allocate(&mut buddy, 3, 1), Some(20));
     assert_eq!(allocate(&mut buddy, 1, 1), Some(23));
     assert_eq!(allocate(&mut buddy, 16, 16), Some(0));
 }
 
 #[test]
-fn a_run_of_several_blocks_serves_what_no_block_can() {
+fn a_run_of_several_blocks_serves_a_request_that_no_block_can() {
     let mut buddy = buddy(0, 64, "");
     buddy.adopt(PageRange::from_pages(0, 6)).unwrap();
     buddy.adopt(PageRange::from_pages(58, 6)).unwrap();
-    // Blocks of 2, 8, 16, 16, 8 and 2 in a row.
+    // Adjacent blocks of 2, 8, 16, 16, 8 and 2 pages.
     assert_eq!(buddy.largest_request(), Pages::new(52));
     assert_eq!(allocate(&mut buddy, 40, 8), Some(8));
     assert_eq!(holes(&buddy), [(6, 2), (48, 10)]);
 }
 
 #[test]
-fn what_is_refused_for_the_number_of_runs_is_not_promised() {
-    // Holes of one page, and behind them one of two pages that aren't buddies.
+fn the_largest_request_excludes_runs_beyond_the_limit() {
+    // Holes of one page, and after them one of two pages that aren't buddies.
     for (singles, found) in [(RUNS as u64 - 1, true), (RUNS as u64, false)] {
         let mut buddy = buddy(0, 4 * (singles + 1), "");
         for first in (0..4 * singles).step_by(4) {
@@ -104,7 +104,7 @@ fn the_largest_order_bounds_blocks_and_not_chunks() {
 }
 
 #[test]
-fn parameters_that_are_no_order_are_refused() {
+fn invalid_parameters_are_refused() {
     let refusal = |params| Buddy::new(PageRange::from_pages(0, 8), params).unwrap_err().to_string();
     assert!(refusal("max-order=x").contains("takes a number"));
     assert!(refusal("min-order=1").contains("max-order"));
@@ -118,18 +118,23 @@ fn parameters_that_are_no_order_are_refused() {
 }
 
 #[test]
-fn a_region_too_large_for_the_books_is_refused() {
+fn a_region_too_large_or_outside_the_address_space_is_refused() {
     let whole = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
     assert!(Buddy::new(whole, "").unwrap_err().to_string().contains("too large"));
     for region in
         [PageRange::from_pages(5, 0), PageRange::from_pages(PageRange::ADDRESS_SPACE_PAGES, 1)]
     {
-        assert!(Buddy::new(region, "").unwrap_err().to_string().contains("no part"));
+        assert!(
+            Buddy::new(region, "")
+                .unwrap_err()
+                .to_string()
+                .contains("not in the 64-bit address space")
+        );
     }
 }
 
 #[test]
-fn what_is_free_or_outside_is_not_mine() {
+fn freeing_free_or_outside_pages_returns_not_mine() {
     let mut buddy = buddy(16, 16, "");
     assert_eq!(allocate(&mut buddy, 3, 1), Some(16));
     assert_eq!(allocate(&mut buddy, 1, 1), Some(19));
@@ -144,7 +149,7 @@ fn what_is_free_or_outside_is_not_mine() {
 /// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
 /// address outside.
 #[test]
-fn defect_12_a_huge_alignment_wraps_to_no_place() {
+fn defect_12_rounding_up_to_a_huge_alignment_never_wraps() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         let mut buddy = buddy(first, pages, "");
@@ -162,7 +167,7 @@ fn defect_12_a_huge_alignment_wraps_to_no_place() {
 
 /// Defect 14 of the posted series: cleaning up an allocator whose region was full crashed.
 #[test]
-fn defect_14_a_full_region_can_be_cleaned_up() {
+fn defect_14_a_full_allocator_can_be_dropped() {
     let mut buddy = buddy(1, 8, "");
     while allocate(&mut buddy, 1, 1).is_some() {}
     assert_eq!(buddy.largest_request(), Pages::ZERO);
@@ -170,9 +175,9 @@ fn defect_14_a_full_region_can_be_cleaned_up() {
 }
 
 #[test]
-fn a_free_page_given_twice_is_found_by_check() {
+fn check_finds_a_page_that_was_freed_twice() {
     let mut buddy = buddy(0, 8, "");
     allocate(&mut buddy, 4, 1);
-    buddy.free.give(PageRange::from_pages(6, 1));
+    buddy.free.release(PageRange::from_pages(6, 1));
     assert!(buddy.check().unwrap_err().starts_with("invariant 4"));
 }

@@ -1,4 +1,4 @@
-//! The conformance suite over the buddy allocator, in process and through its library.
+//! The conformance suite on the buddy allocator, in process and through its plug-in library.
 
 cma_testkit::conformance!(cma_buddy::Buddy, Any);
 cma_testkit::conformance_of_plugin!("cma_buddy_plugin", Any);

@@ -1,39 +1,39 @@
-//! The holes by size: two levels of bits over lists.
+//! The holes by size: lists under two levels of bits.
 //!
-//! The invariants are the crate's.
+//! The invariants are those of the crate's documentation.
 
 use crate::nodes::{Node, Nodes, SENTINEL};
 
-/// log2 of the classes that a power of two of sizes is divided into: one word of bits.
+/// log2 of the classes of an octave: one word of bits.
 const DIVISION: u32 = 6;
 
 /// Words of bits: one for each power of two from 2^6 up to 2^30, one for the sizes below, and one
-/// that stays empty, so that a search may begin above the largest class.
+/// that stays empty, so that a search may start above the largest class.
 const WORDS: usize = 27;
 
-/// Sizes of holes that are treated alike: up to 127 pages one size, from there on a 64th of a power
-/// of two of them. Numbered in ascending order, so that the lowest class is the first.
+/// Sizes of holes that are treated alike: one size up to 127 pages, above that 1/64 of the sizes of
+/// an octave. Numbered in ascending order, so that the lowest class is the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Class(u32);
 
 impl Class {
-    /// The class that holes of `pages` pages are in; under 2^31.
+    /// The class of holes of `pages` pages, which must be below 2^31.
     #[inline]
     pub(crate) fn of(pages: u32) -> Self {
         let shift = Self::shift(pages);
         Class((shift << DIVISION) + (pages >> shift))
     }
 
-    /// The lowest class of which every hole has `pages` pages; under 2^31.
+    /// The lowest class whose holes all have at least `pages` pages, which must be below 2^31.
     #[inline]
     pub(crate) fn of_at_least(pages: u32) -> Self {
         let shift = Self::shift(pages);
-        // Rounded up to the next power of two the quotient is 2^7, and the sum is the next power's
-        // first class.
+        // If the size rounds up to the next power of two, the quotient is 2^7, and the sum is the
+        // first class of that power.
         Class((shift << DIVISION) + ((pages + (1 << shift) - 1) >> shift))
     }
 
-    /// log2 of how many sizes the class of `pages` has.
+    /// log2 of the number of sizes in the class of `pages`.
     #[inline]
     fn shift(pages: u32) -> u32 {
         (pages | 1 << DIVISION).ilog2() - DIVISION
@@ -109,7 +109,7 @@ impl Classes {
         }
     }
 
-    /// Takes the hole `index` of `pages` pages away.
+    /// Removes the hole `index` of `pages` pages.
     #[inline]
     pub(crate) fn remove(&mut self, index: u32, pages: u32, nodes: &mut Nodes) {
         let class = Class::of(pages);
@@ -121,7 +121,7 @@ impl Classes {
             }
             return;
         }
-        // Nothing looks at what the new first one has before it.
+        // The link of a first hole to the one before it is never read.
         self.first[class.0 as usize] = next;
         if next == SENTINEL {
             self.words[class.word()] &= !(1 << class.bit());
@@ -137,7 +137,7 @@ impl Classes {
         self.words[Class::of(pages).word()] |= 1 << Class::of(pages).bit();
     }
 
-    /// Asserts invariants 4 and 5 of a region with `holes` holes.
+    /// Checks invariants 4 and 5 of a region with `holes` holes.
     pub(crate) fn check(&self, nodes: &Nodes, holes: usize) -> Result<(), String> {
         let mut listed = 0;
         for (class, &first) in (0..).map(Class).zip(&self.first) {
@@ -151,7 +151,7 @@ impl Classes {
                 }
                 if prev != SENTINEL && node.prev != prev {
                     return Err(format!(
-                        "invariant 4: node {index} is behind {prev} and says {}",
+                        "invariant 4: node {index} follows {prev} and links {}",
                         node.prev
                     ));
                 }
@@ -184,7 +184,7 @@ impl Classes {
 mod tests {
     use super::*;
 
-    /// Every size up to 2^13, and those about powers of two and at the top.
+    /// Every size up to 2^13, and those around powers of two and at the top.
     fn sizes() -> impl Iterator<Item = u32> {
         let beside = |bit: u32| ((1 << bit) - 3)..=((1 << bit) + 3);
         (1..1 << 13).chain((13..31).flat_map(beside)).chain((1 << 31) - 3..1 << 31)
@@ -200,11 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn every_hole_of_a_class_that_is_high_enough_is_large_enough() {
+    fn every_hole_of_a_sure_class_is_large_enough() {
         for pages in sizes() {
             let enough = Class::of_at_least(pages);
-            // The class of what is a page less: only if a whole class fits between is the answer
-            // higher than need be.
+            // The class of one page less must be the one below, or the same class plus one:
+            // otherwise the result is higher than necessary.
             let below = Class::of(pages - 1);
             assert!(
                 Class::of(pages) <= enough && below < enough && enough.0 - below.0 <= 1,

@@ -1,103 +1,103 @@
-//! TLSF: two-level segregated fit, where every request takes a bounded number of steps.
+//! TLSF: two-level segregated fit, in which every request takes a bounded number of steps.
 //!
 //! The allocator of Masmano, Ripoll, Crespo and Real (*TLSF: a new dynamic memory allocator for
-//! real-time systems*, ECRTS 2004), with its books beside the memory instead of in it, and with
-//! alignment. It is for those who have to say beforehand how long a request takes: no operation
-//! that serves one depends on how many chunks or holes there are, and after initialising none takes
-//! memory from the heap or gives any back.
+//! real-time systems*, ECRTS 2004), with its books outside the memory, and with alignment. It is
+//! for systems that must bound the time of a request in advance: no operation that serves one
+//! depends on the number of chunks or holes, and after initialising none allocates or frees heap
+//! memory.
 //!
-//! # Words
+//! # Terms
 //!
 //! Pages are counted from the region's start, so 32 bits are enough for regions of less than 8 TiB.
 //!
-//! A *node* is a chunk or a hole: where it starts, its pages, its neighbours in address order. A
-//! *class* is a range of sizes that are treated alike: one size up to 127 pages, from there on a
-//! 64th of a power of two of them. A class is *sure* for a request if every hole in it holds the
-//! request.
+//! A *node* is a chunk or a hole: its start, its pages, its neighbours in address order. A *class*
+//! is a range of sizes that are treated alike: one size up to 127 pages, above that 1/64 of the
+//! sizes of an octave. A class is *sure* for a request if every hole in it holds the request.
 //!
 //! # Structures
 //!
-//! - The nodes lie in one flat array and a chunk's tag is its node's number, so freeing searches
-//!   nothing. A ring through a sentinel links neighbours. Whether a node is a chunk is one bit in
-//!   an array of its own: chunks mostly have chunks beside them, and that is found out without
-//!   fetching the neighbours.
-//! - Each class has a list of its holes, doubly linked through the nodes, the hole that was freed
-//!   last in front.
-//! - Two levels of bits say which classes have holes: a word for each power of two, and a word of
-//!   those. The lowest or highest class with a hole is found with two counts of zeros.
+//! - The nodes are stored in one flat array and a chunk's tag is the index of its node, so freeing
+//!   needs no search. A ring through a sentinel links neighbours. A separate array has a bit for
+//!   each node that is a chunk: most neighbours of a chunk are chunks, and this is known without
+//!   fetching their nodes.
+//! - Each class has a list of its holes, doubly linked through the nodes, with the most recently
+//!   freed hole first.
+//! - Two levels of bits record which classes have holes: a word for each power of two, and a word
+//!   of those. Counting zeros twice finds the lowest or highest class with a hole.
 //!
 //! # Invariants
 //!
-//! [`check`](Allocator::check) asserts them, by these numbers.
+//! [`check`](Allocator::check) verifies them, by these numbers.
 //!
 //! 1. The nodes linked from the sentinel cover the region in ascending order, without gap or
-//!    overlap, and each knows its neighbours.
+//!    overlap, and each links its neighbours.
 //! 2. No two neighbours are holes.
 //! 3. Every other node that was ever in use is on the vacant list, has no pages and is not taken.
 //! 4. Each hole is in the list of its class, once, and nothing else is; each but the first of a
-//!    list knows the one before it.
+//!    list links the one before it.
 //! 5. A class's bit is set iff its list is not empty, a word's bit iff the word is not 0.
-//! 6. As many nodes are taken as chunks are counted, never more than [the most](#parameters), and
-//!    so never more nodes in use than were reserved: between `n` chunks there are at most `n + 1`
-//!    holes.
+//! 6. The number of taken nodes is that of the counted chunks, and at most [the
+//!    limit](#parameters). So no more nodes are in use than were reserved: between `n` chunks there
+//!    are at most `n + 1` holes.
 //!
 //! # How it works
 //!
-//! *Allocate* looks at the first hole of a class and never at a second. First that of the class of
-//! the plain size, if it holds the chunk: so exact fits are found, also of a whole region. Then
-//! that of the lowest sure class, which does hold it: good fit, as the paper has it. What is left
-//! over in front or behind becomes holes.
+//! *Allocate* only looks at the first hole of a class. It first tries the class of the requested
+//! size: so exact fits are found, also of a whole region. Then it uses the lowest sure class with a
+//! hole, which always succeeds: good fit, as in the paper. The rest before and after the chunk
+//! becomes holes.
 //!
-//! With an alignment, the first hole of the lowest class that may hold the chunk comes first,
-//! because chunks of one kind leave holes that are aligned for their kind. Then that of the lowest
-//! class that is sure however its holes lie, for the size and the alignment together, less a page;
-//! if there is none, that of the highest. In the hole the chunk goes to the lowest aligned place;
-//! but when that leaves a gap in front, and the space behind the chunk is a multiple of the
-//! alignment, it goes to the end, so that one hole stays instead of two (section 4 of the
-//! specification).
+//! With an alignment, it first tries the first hole of the lowest class that may hold the chunk,
+//! because chunks of one kind leave holes that are aligned for their kind. Then it tries the lowest
+//! class that is sure for the size plus the alignment minus a page; if there is none, the highest
+//! class. In the hole the chunk goes to the lowest aligned place. But if that leaves a gap before
+//! the chunk, and the space after the chunk is a multiple of the alignment, it goes to the end, so
+//! that one hole remains instead of two (section 4 of the specification).
 //!
-//! So a request may be refused though a hole behind the first of its class, or one aligned by
-//! chance, would hold it. Looking at 4 or at 16 holes of each class instead of one made no
-//! difference that could be told from chance in how many are refused. For a page-aligned request
-//! the two rules leave one way to the truth: the most that can be had is the first hole of the
-//! highest class, and that is what [`largest_request`](Allocator::largest_request) says.
+//! So a request may be refused although another hole than the first of its class, or one that is
+//! aligned by chance, would hold it. Looking at 4 or 16 holes of each class instead of one made no
+//! significant difference to the number of refusals. For a page-aligned request both steps imply
+//! that the largest request that is served is the first hole of the highest class, which is what
+//! [`largest_request`](Allocator::largest_request) returns.
 //!
-//! *Free* merges a chunk with the holes beside it at once. *Adopt* is allocate without a choice; it
-//! walks to its hole from the chunk adopted last.
+//! *Free* merges a chunk with the adjacent holes at once. *Adopt* works like allocate with a given
+//! place; it walks to the hole from the chunk adopted last.
 //!
 //! # Cost
 //!
-//! In accesses to nodes, reads and writes; beside them there are a few words of bits and no loop.
+//! In accesses to nodes, reads and writes; in addition there are a few words of bits and no loop.
 //!
 //! | operation | at most |
 //! | --- | --- |
-//! | allocate, page aligned | [`ALLOCATE`]: 2 holes to look at, 11 accesses in all |
+//! | allocate, page-aligned | [`ALLOCATE`]: 2 holes to look at, 11 accesses in all |
 //! | allocate, aligned | [`ALLOCATE_ALIGNED`]: 2 holes to look at, 19 accesses in all |
 //! | free | [`FREE`]: 20 accesses, when both neighbours are holes |
-//! | largest hole | 1 |
+//! | largest request | 1 |
 //! | adopt, in ascending order in an empty region | [`ADOPT`]: 19 accesses |
 //! | adopt, otherwise | no bound: one more for each node between the chunk adopted last and this one |
-//! | initialise | no node but the first, but the lists are cleared and the system is asked for memory |
+//! | initialise | only the first node, but the lists are cleared and memory is requested from the system |
 //! | holes, check | no bound: all nodes |
 //!
-//! Memory is 24 bytes and a bit for each node, of which there are twice the most chunks and one, or
-//! one for each page of the region if that is fewer; and 7 KiB of lists and bits. All of it is
-//! reserved when initialising; an adoption that is refused allocates the text of the reason. Nodes
-//! are written when they are needed first, so that a generous number costs address space and not
-//! memory. Who can't afford a page fault then locks the process's memory, the future's too, before
-//! initialising (`mlockall`), as such a process does anyway, and says how many chunks it needs.
+//! Memory is 24 bytes and a bit for each node, and 7 KiB of lists and bits. There are twice as many
+//! nodes as the most chunks, plus one, or one for each page of the region if that is fewer. All
+//! memory is reserved when initialising; a refused adoption allocates the text of the reason. Nodes
+//! are first written when they are needed, so that a generous number costs address space and not
+//! memory. A process that can't afford these page faults locks its present and future memory before
+//! initialising (`mlockall`), as such processes do anyway, and sets the number of chunks that it
+//! needs.
 //!
 //! # Parameters
 //!
-//! `chunks=N`: at most N chunks are live at a time, adopted ones included; with N live every
-//! request is refused, and there is no largest hole. Without it there may be one for each page, up
-//! to [`DEFAULT_CHUNKS`].
+//! `chunks=N`: at most N chunks are live at a time, adopted ones included. With N live chunks every
+//! request is refused, and the largest request is 0. The default is one chunk for each page, up to
+//! [`DEFAULT_CHUNKS`].
 //!
-//! # What it leaves out
+//! # Omitted
 //!
 //! - Searching a list for a better hole: see above.
-//! - An index by address. Only adopting could use one, and every request would pay for keeping it.
-//! - Who asks. Placing by the expected lifetime of a chunk is another algorithm.
+//! - An index by address. Only adopting could use one, and every request would pay for maintaining
+//!   it.
+//! - Use of the asker. Placing by the expected lifetime of a chunk is another algorithm.
 #![forbid(unsafe_code)]
 
 mod classes;
@@ -110,8 +110,7 @@ use cma_api::{
 };
 use nodes::{Node, Nodes, SENTINEL};
 
-/// The most chunks in regions of at least as many pages, where the parameter `chunks` says nothing
-/// else.
+/// The default of the parameter `chunks`, in regions of at least as many pages.
 pub const DEFAULT_CHUNKS: u64 = 1 << 20;
 
 /// The most accesses to nodes that a page-aligned request takes.
@@ -127,17 +126,17 @@ pub const FREE: u64 = 20;
 /// empty region.
 pub const ADOPT: u64 = 19;
 
-/// The TLSF allocator. See the [crate's text](crate) for how it works.
+/// The TLSF allocator. The [crate's documentation](crate) describes it.
 #[derive(Debug)]
 pub struct Tlsf {
     region: PageRange,
     nodes: Nodes,
     classes: Classes,
-    /// How many chunks there are.
+    /// The number of live chunks.
     live: u32,
-    /// How many there may be.
+    /// The most live chunks.
     most: u32,
-    /// The node adopted last: the next one is probably close above.
+    /// The node adopted last: the next one is probably close above it.
     adopted: u32,
 }
 
@@ -145,7 +144,7 @@ impl Allocator for Tlsf {
     const INFO: AllocatorInfo = AllocatorInfo {
         name: "tlsf",
         version: env!("CARGO_PKG_VERSION"),
-        description: "two-level segregated fit: every request in a bounded number of steps, no memory taken after the start",
+        description: "two-level segregated fit: every request in a bounded number of steps, no heap memory used after the start",
     };
 
     /// The region must have a page and less than 8 TiB. The parameter is `chunks`.
@@ -169,8 +168,9 @@ impl Allocator for Tlsf {
         }
         let most =
             u32::try_from(chunks.unwrap_or(DEFAULT_CHUNKS)).map_or(pages, |most| most.min(pages));
-        let (mut nodes, hole) = Nodes::new(pages, Self::nodes_for(most, pages))
-            .map_err(|_| InitError::new(format!("no memory for the books of {most} chunks")))?;
+        let (mut nodes, hole) = Nodes::new(pages, Self::nodes_for(most, pages)).map_err(|_| {
+            InitError::new(format!("there is not enough memory for the books of {most} chunks"))
+        })?;
         let mut classes = Classes::new();
         classes.insert(hole, pages, &mut nodes);
         Ok(Tlsf { region, nodes, classes, live: 0, most, adopted: SENTINEL })
@@ -232,7 +232,7 @@ impl Allocator for Tlsf {
         }
         if self.live == self.most {
             return Err(CannotAdopt::new(format!(
-                "there are {} chunks already, the most there may be",
+                "there are {} chunks, which is the most allowed",
                 self.most
             )));
         }
@@ -241,7 +241,7 @@ impl Allocator for Tlsf {
         if self.nodes.is_taken(index) || pages > node.end() - start {
             let taken = if self.nodes.is_taken(index) { node } else { self.nodes.get(node.above) };
             let taken = self.absolute(taken.start, taken.pages);
-            return Err(CannotAdopt::new(format!("{range} is in use already, by {taken}")));
+            return Err(CannotAdopt::new(format!("{range} is in use, by {taken}")));
         }
         self.adopted = self.carve(index, node, start, pages);
         self.live += 1;
@@ -287,13 +287,13 @@ impl Allocator for Tlsf {
 }
 
 impl Tlsf {
-    /// As many nodes as `chunks` chunks and the holes between them can be, in a region of `pages`
+    /// The most nodes that `chunks` chunks and the holes between them need, in a region of `pages`
     /// pages.
     fn nodes_for(chunks: u32, pages: u32) -> u32 {
         (2 * chunks + 1).min(pages)
     }
 
-    /// A hole of `pages` pages.
+    /// A hole for `pages` pages.
     #[inline]
     fn find(&self, pages: u32) -> Option<(u32, Node)> {
         let (plain, sure) = (Class::of(pages), Class::of_at_least(pages));
@@ -314,8 +314,8 @@ impl Tlsf {
             Some((index, hole, self.place(hole, pages, alignment)?))
         };
         first_of(self.classes.next(Class::of(pages))?).or_else(|| {
-            // No hole is larger than the region: what only a larger one were sure to hold is tried
-            // in the highest class.
+            // No hole is larger than the region: if only a larger one were sure, the highest class
+            // is tried.
             let padded = u64::from(pages) + alignment.pages().get() - 1;
             #[allow(
                 clippy::cast_possible_truncation,
@@ -328,7 +328,7 @@ impl Tlsf {
         })
     }
 
-    /// Where in `hole` an aligned chunk of `pages` pages goes.
+    /// The place in `hole` of an aligned chunk of `pages` pages.
     #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the place lies in the hole")]
     fn place(&self, hole: Node, pages: u32, alignment: Alignment) -> Option<u32> {
@@ -336,16 +336,16 @@ impl Tlsf {
         let first = self.region.first_page() + u64::from(hole.start);
         let gap = first.wrapping_neg() & mask;
         // The gap is less than 2^51 pages, so nothing wraps.
-        let behind = u64::from(hole.pages).checked_sub(gap + u64::from(pages))?;
-        let ends_the_hole = gap > 0 && behind & mask == 0;
-        Some(hole.start + (if ends_the_hole { gap + behind } else { gap }) as u32)
+        let after = u64::from(hole.pages).checked_sub(gap + u64::from(pages))?;
+        let ends_the_hole = gap > 0 && after & mask == 0;
+        Some(hole.start + (if ends_the_hole { gap + after } else { gap }) as u32)
     }
 
-    /// Makes `pages` pages from `start` on a chunk, and holes of what `hole` has besides.
+    /// Turns `pages` pages at `start` into a chunk, and the rest of `hole` into holes.
     #[inline]
     fn carve(&mut self, index: u32, hole: Node, start: u32, pages: u32) -> u32 {
         let gap = start - hole.start;
-        let behind = hole.pages - gap - pages;
+        let after = hole.pages - gap - pages;
         self.classes.remove(index, hole.pages, &mut self.nodes);
         let chunk = if gap == 0 {
             index
@@ -355,10 +355,10 @@ impl Tlsf {
             self.nodes.insert_above(index, start, pages)
         };
         self.nodes.set_taken(chunk);
-        if behind > 0 {
+        if after > 0 {
             self.nodes.resize(chunk, start, pages);
-            let rest = self.nodes.insert_above(chunk, start + pages, behind);
-            self.classes.insert(rest, behind, &mut self.nodes);
+            let rest = self.nodes.insert_above(chunk, start + pages, after);
+            self.classes.insert(rest, after, &mut self.nodes);
         }
         chunk
     }

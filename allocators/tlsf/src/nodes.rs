@@ -1,6 +1,6 @@
-//! The region in address order: chunks and holes, each a node that knows its neighbours.
+//! The region in address order: chunks and holes as nodes that link their neighbours.
 //!
-//! The invariants are the crate's.
+//! The invariants are those of the crate's documentation.
 
 use std::collections::TryReserveError;
 
@@ -26,30 +26,29 @@ impl Node {
     }
 }
 
-/// The node that closes the neighbours to a ring. It counts as a chunk, so that no hole looks for
-/// neighbours past the region's ends. As a link in the list of a class it is none.
+/// The node that closes the neighbours to a ring. It counts as a chunk, so that no hole merges past
+/// the region's ends. As a link in the list of a class it means none.
 pub(crate) const SENTINEL: u32 = 0;
 
 /// All nodes of a region, in one flat array whose memory is reserved at the start.
 #[derive(Debug)]
 pub(crate) struct Nodes {
-    /// Those that were ever in use. Invariant 6 keeps this, and `taken` with it, within its
-    /// capacity.
+    /// All nodes that were ever in use. By invariant 6 this and `taken` stay within their capacity.
     nodes: Vec<Node>,
-    /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes.
-    /// Apart from the nodes, because a neighbour's bit is then most often in the nearest cache
-    /// where the neighbour itself is not.
+    /// One bit for each node: set for chunks and the sentinel, clear for holes and vacant nodes. In
+    /// a separate array, because a neighbour's bit is mostly in the nearest cache when the
+    /// neighbour itself is not.
     taken: Vec<u64>,
     /// The first of the vacant nodes, or [`SENTINEL`].
     vacant: u32,
-    /// How often a node was read or written.
+    /// The number of accesses to nodes.
     #[cfg(test)]
     pub(crate) accesses: std::cell::Cell<u64>,
 }
 
 impl Nodes {
-    /// One hole of `pages` pages, which is the node returned, and memory for `most` nodes besides
-    /// the sentinel.
+    /// Nodes for a region with one hole of `pages` pages, and memory for `most` nodes besides the
+    /// sentinel. Returns the hole's node as well.
     pub(crate) fn new(pages: u32, most: u32) -> Result<(Self, u32), TryReserveError> {
         let count = most as usize + 1;
         let (mut nodes, mut taken) = (Vec::new(), Vec::new());
@@ -75,7 +74,7 @@ impl Nodes {
         Ok((nodes, hole))
     }
 
-    /// How many nodes were ever in use at a time, besides the sentinel.
+    /// The most nodes that were ever in use at a time, besides the sentinel.
     pub(crate) fn used(&self) -> usize {
         self.nodes.len() - 1
     }
@@ -92,14 +91,14 @@ impl Nodes {
         &mut self.nodes[index as usize]
     }
 
-    /// Every way to a node leads through here, so that tests can count.
+    /// Called for every access to a node, so that tests can count them.
     #[inline]
     fn count(&self) {
         #[cfg(test)]
         self.accesses.set(self.accesses.get() + 1);
     }
 
-    /// The chunk with this number, if there is one.
+    /// The chunk of node `number`, if it is a chunk.
     #[inline]
     pub(crate) fn chunk(&self, number: u64) -> Option<(u32, Node)> {
         let index = u32::try_from(number).ok()?;
@@ -130,7 +129,7 @@ impl Nodes {
         node.pages = pages;
     }
 
-    /// A new hole above `below`, in the list of no class yet.
+    /// Adds a hole above `below`, which is not yet in the list of a class.
     #[inline]
     pub(crate) fn insert_above(&mut self, below: u32, start: u32, pages: u32) -> u32 {
         let above = self.get(below).above;
@@ -153,7 +152,7 @@ impl Nodes {
         index
     }
 
-    /// Gives up a node whose pages belong to a neighbour by now.
+    /// Removes a node whose pages already belong to a neighbour.
     #[inline]
     pub(crate) fn remove(&mut self, index: u32) {
         let Node { below, above, .. } = self.get(index);
@@ -166,14 +165,14 @@ impl Nodes {
         self.vacant = index;
     }
 
-    /// Every node but the sentinel, in address order.
+    /// All nodes except the sentinel, in address order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
         let from = |index: u32| (index != SENTINEL).then(|| (index, self.get(index)));
         std::iter::successors(from(self.get(SENTINEL).above), move |(_, node)| from(node.above))
     }
 
-    /// The node that holds page `page` of the region, looked for from node `near` on, up or down.
-    /// `near` may have become vacant; then from the lowest on.
+    /// The node that contains page `page` of the region. Walks up or down from node `near`, or up
+    /// from the lowest node if `near` has become vacant.
     pub(crate) fn holding(&self, page: u32, near: u32) -> (u32, Node) {
         let (mut index, mut node) = (near, self.get(near));
         if node.pages == 0 {
@@ -187,7 +186,7 @@ impl Nodes {
         (index, node)
     }
 
-    /// Asserts invariants 1 to 3.
+    /// Checks invariants 1 to 3.
     pub(crate) fn check(&self, pages: u32) -> Result<(), String> {
         let mut linked = 1;
         let (mut end, mut below, mut below_is_taken) = (0, SENTINEL, true);
@@ -233,7 +232,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Forgets the vacant nodes, for a test of [`check`](Self::check).
+    /// Drops the list of vacant nodes, for a test of [`check`](Self::check).
     #[cfg(test)]
     pub(crate) fn lose_vacant(&mut self) {
         self.vacant = SENTINEL;

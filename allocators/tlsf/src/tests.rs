@@ -1,5 +1,5 @@
-//! What the conformance suite can't say: where chunks go, how many there may be, what an operation
-//! costs at most, and what `check` finds.
+//! Tests beyond the conformance suite: the places of chunks, the limit on chunks, the bounds on
+//! operations, and errors that `check` finds.
 
 mod bounds;
 
@@ -17,15 +17,15 @@ fn request(pages: u64, alignment_in_pages: u64) -> Request {
     Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()
 }
 
-/// Allocates and checks; the chunk's first page.
+/// Allocates, verifies the invariants, and returns the chunk's first page.
 fn allocate(tlsf: &mut Tlsf, pages: u64, alignment_in_pages: u64) -> Option<u64> {
     let placement = tlsf.allocate(&request(pages, alignment_in_pages));
     tlsf.check().unwrap();
     placement.ok().map(|placement| placement.range.first_page())
 }
 
-/// Takes all of `region` but `holes`, which are freed in their order: the last is the first of its
-/// class.
+/// A region whose pages are all in use except `holes`, which are freed in the given order: the last
+/// one is the first of its class.
 fn with_holes(region: (u64, u64), holes: &[(u64, u64)], params: &str) -> Tlsf {
     let mut tlsf = tlsf(region.0, region.1, params);
     let mut ranges: Vec<PageRange> =
@@ -57,7 +57,7 @@ fn holes(tlsf: &Tlsf) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_whole_region_is_an_exact_fit_though_its_size_is_no_class_bound() {
+fn a_whole_region_is_an_exact_fit_at_any_size() {
     for (first, pages) in [(0, 1001), (3, 9217), (1 << 20, (1 << 31) - 1)] {
         let mut tlsf = tlsf(first, pages, "chunks=2");
         assert_eq!(tlsf.largest_request(), Pages::new(pages));
@@ -78,7 +78,7 @@ fn the_smallest_class_that_holds_the_request_is_used() {
 }
 
 #[test]
-fn what_lies_behind_the_first_hole_of_the_highest_class_is_not_promised() {
+fn the_largest_request_is_the_first_hole_of_the_highest_class() {
     // 1024 to 1039 pages are one class.
     let region = (0, 4000);
     let mut first = with_holes(region, &[(1, 1030), (2000, 1035)], "");
@@ -97,15 +97,15 @@ fn an_aligned_hole_of_the_exact_size_is_used() {
 }
 
 #[test]
-fn a_request_finds_an_aligned_place_in_the_first_hole_that_is_sure_to_have_one() {
+fn an_aligned_request_uses_the_first_hole_of_a_sure_class() {
     let mut tlsf = with_holes((0, 4000), &[(1, 16), (101, 23)], "");
     assert_eq!(allocate(&mut tlsf, 16, 8), Some(104));
 }
 
 #[test]
-fn without_a_sure_class_the_first_hole_of_the_highest_is_looked_at() {
-    // The hole of 16 pages is misaligned, no hole has 16 + 31, and that of 40 pages holds the chunk
-    // by chance.
+fn without_a_sure_class_the_first_hole_of_the_highest_class_is_tried() {
+    // The hole of 16 pages is misaligned, no hole has 16 + 31 pages, and the hole of 40 pages holds
+    // the chunk by chance.
     let mut tlsf = with_holes((0, 4000), &[(1, 16), (63, 40)], "");
     assert_eq!(allocate(&mut tlsf, 16, 32), Some(64));
 }
@@ -113,10 +113,10 @@ fn without_a_sure_class_the_first_hole_of_the_highest_is_looked_at() {
 #[test]
 fn a_chunk_goes_to_the_lowest_aligned_place_or_to_the_end_if_that_saves_a_hole() {
     for (hole, pages, alignment, place) in [
-        ((1, 10), 2, 4, 4),  // a gap of 3, the chunk, 5 behind
-        ((4, 12), 2, 4, 4),  // no gap in front
-        ((4, 12), 4, 4, 4),  // nor here, so the end saves nothing
-        ((1, 13), 2, 4, 12), // 8 pages behind the lowest place are two steps of 4
+        ((1, 10), 2, 4, 4),  // a gap of 3, the chunk, 5 after it
+        ((4, 12), 2, 4, 4),  // no gap before it
+        ((4, 12), 4, 4, 4),  // nor here, so the end saves no hole
+        ((1, 13), 2, 4, 12), // 8 pages after the lowest place are two steps of 4
     ] {
         let mut tlsf = with_holes((0, 20), &[hole], "");
         assert_eq!(allocate(&mut tlsf, pages, alignment), Some(place), "{pages} pages in {hole:?}");
@@ -125,7 +125,7 @@ fn a_chunk_goes_to_the_lowest_aligned_place_or_to_the_end_if_that_saves_a_hole()
 }
 
 #[test]
-fn no_more_chunks_than_the_parameter_says_are_live() {
+fn the_parameter_limits_the_live_chunks() {
     let mut tlsf = tlsf(0, 100, "chunks=3");
     let chunks: Vec<Placement> = (0..3).map(|_| tlsf.allocate(&request(2, 1)).unwrap()).collect();
     assert_eq!(tlsf.largest_request(), Pages::ZERO);
@@ -139,9 +139,9 @@ fn no_more_chunks_than_the_parameter_says_are_live() {
 }
 
 #[test]
-fn so_many_chunks_are_served_wherever_they_lie() {
+fn the_limit_is_reached_with_any_arrangement_of_chunks() {
     const CHUNKS: u64 = 500;
-    // Each with a hole in front, and one behind the last: the most nodes that there can be.
+    // A hole before each, and one after the last: the most nodes possible.
     let mut tlsf = tlsf(7, 3 * CHUNKS, &format!("chunks={CHUNKS}"));
     for n in 0..CHUNKS {
         tlsf.adopt(PageRange::from_pages(8 + 2 * n, 1)).unwrap();
@@ -161,7 +161,7 @@ fn without_the_parameter_every_page_may_be_a_chunk_up_to_the_default() {
 }
 
 #[test]
-fn parameters_that_are_no_number_of_chunks_are_refused() {
+fn invalid_parameters_are_refused() {
     let refusal = |params| Tlsf::new(PageRange::from_pages(0, 8), params).unwrap_err().to_string();
     assert!(refusal("chunks").contains("takes a number"));
     assert!(refusal("chunks=0").contains("from 1 up"));
@@ -178,7 +178,7 @@ fn a_region_of_2_to_the_31_pages_or_more_or_none_is_refused() {
 }
 
 #[test]
-fn what_is_no_live_chunk_is_not_mine() {
+fn only_live_chunks_are_freed() {
     let mut tlsf = tlsf(16, 16, "");
     let chunk = tlsf.allocate(&request(3, 1)).unwrap();
     let kept = tlsf.allocate(&request(1, 1)).unwrap();
@@ -195,7 +195,7 @@ fn what_is_no_live_chunk_is_not_mine() {
 }
 
 #[test]
-fn adopting_finds_its_hole_though_the_chunk_adopted_last_is_gone() {
+fn adopting_finds_its_hole_after_the_chunk_adopted_last_was_freed() {
     let mut tlsf = tlsf(0, 100, "");
     let adopt = |tlsf: &mut Tlsf, first| {
         let range = PageRange::from_pages(first, 10);
@@ -214,7 +214,7 @@ fn adopting_finds_its_hole_though_the_chunk_adopted_last_is_gone() {
 /// Defect 12 of the posted series: rounding a hole's start up to a huge alignment wrapped to an
 /// address outside.
 #[test]
-fn defect_12_a_huge_alignment_wraps_to_no_place() {
+fn defect_12_rounding_up_to_a_huge_alignment_never_wraps() {
     let top = PageRange::ADDRESS_SPACE_PAGES;
     for (first, pages) in [(top - 7, 7), (top - 8, 8), (1, 8), (top / 2 + 1, 8)] {
         for log2 in [26, 50, 51] {
@@ -229,13 +229,13 @@ fn defect_12_a_huge_alignment_wraps_to_no_place() {
 }
 
 #[test]
-fn check_names_the_invariant_that_was_broken() {
-    let broken = |breaking: fn(&mut Tlsf)| {
+fn check_names_the_broken_invariant() {
+    let broken = |corrupt: fn(&mut Tlsf)| {
         let mut tlsf = with_holes((0, 100), &[(1, 4), (10, 4), (20, 4)], "");
-        // A node becomes vacant.
+        // Leaves a vacant node.
         let chunk = tlsf.allocate(&request(1, 1)).unwrap();
         tlsf.free(chunk).unwrap();
-        breaking(&mut tlsf);
+        corrupt(&mut tlsf);
         tlsf.check().unwrap_err()[.."invariant 1".len()].to_string()
     };
     // The node of the hole at page 10 and that of the chunk above it.

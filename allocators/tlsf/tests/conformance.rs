@@ -1,4 +1,4 @@
-//! The conformance suite over the TLSF allocator, in process and through its library.
+//! The conformance suite on the TLSF allocator, in process and through its plug-in library.
 
 cma_testkit::conformance!(cma_tlsf::Tlsf, Any);
 cma_testkit::conformance_of_plugin!("cma_tlsf_plugin", Any);

@@ -1,4 +1,4 @@
-//! After initialising, no operation takes memory from the heap or gives any back.
+//! After initialising, no operation allocates or frees heap memory.
 
 use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request};
 use cma_tlsf::Tlsf;
@@ -6,31 +6,31 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 thread_local! {
-    /// How often this thread asked the heap for anything. (The harness has threads of its own.)
+    /// The heap calls of this thread. (The test harness has other threads.)
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The system's heap, with every call counted.
 struct Counting;
 
-// SAFETY: every call goes to the system's heap unchanged, and counting neither allocates nor
-// panics.
+// SAFETY: every call is forwarded to the system's heap unchanged, and counting neither allocates
+// nor panics.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: the caller guarantees the same preconditions.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: the caller guarantees the same preconditions.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         CALLS.set(CALLS.get() + 1);
-        // SAFETY: the caller's promises are the same.
+        // SAFETY: the caller guarantees the same preconditions.
         unsafe { System.realloc(block, layout, size) }
     }
 }
@@ -43,23 +43,23 @@ fn request(pages: u64, log2: u32) -> Request {
 }
 
 #[test]
-fn the_heap_is_used_to_initialise_and_not_after() {
+fn the_heap_is_used_only_to_initialise() {
     const CHUNKS: usize = 1000;
     let region = PageRange::from_pages(3, 5 * CHUNKS as u64);
     let mut live: Vec<Placement> = Vec::with_capacity(CHUNKS);
     let before = CALLS.get();
     let mut tlsf = Tlsf::new(region, "chunks=1000").unwrap();
-    assert!(CALLS.get() > before, "initialising reserves memory, or nothing was counted");
+    assert!(CALLS.get() > before, "initialising reserves memory, so calls are counted");
 
     let after = CALLS.get();
     for _ in 0..3 {
-        // As many nodes as there can be: each chunk with a hole in front, and one behind the last.
+        // The most nodes possible: a hole before each chunk, and one after the last.
         for n in 0..CHUNKS as u64 {
             let range = PageRange::from_pages(4 + 2 * n, 1);
             let tag = tlsf.adopt(range).unwrap();
             live.push(Placement { range, tag });
         }
-        assert!(tlsf.allocate(&request(1, 12)).is_err(), "there may be no more chunks");
+        assert!(tlsf.allocate(&request(1, 12)).is_err(), "the most chunks are live");
         live.drain(..).rev().for_each(|chunk| tlsf.free(chunk).unwrap());
 
         let sizes = (0..).map(|n| (1 + n * 7 % 13, 12 + (n % 4) as u32));
@@ -67,7 +67,7 @@ fn the_heap_is_used_to_initialise_and_not_after() {
             live.extend(tlsf.allocate(&request(pages, log2)));
             assert!(tlsf.largest_request() < region.pages());
         }
-        assert!(tlsf.allocate(&request(5000, 12)).is_err(), "not in what is left");
+        assert!(tlsf.allocate(&request(5000, 12)).is_err(), "no hole is large enough");
         let mut index = 0;
         while !live.is_empty() {
             index = (index + 7919) % live.len();

@@ -1,11 +1,10 @@
-//! What a live chunk costs in memory: the bytes that a contestant holds on the heap when a workload
-//! has run, over the number of live chunks. One line a contestant: its name, the bytes after W1 and
-//! after W4 with 100 k chunks, separated by tabs.
+//! The memory cost of a live chunk: the heap bytes of a contestant after a workload, divided by the
+//! number of live chunks. One line per contestant: its name, the bytes after W1 and after W4 with
+//! 100 k chunks, separated by tabs.
 //!
-//! Counted is what was asked of the heap and not given back: everything that the contestant made
-//! since it was born, with what it holds in reserve. Not counted are the handles that the caller
-//! keeps. A library has a heap of its own as far as a count is concerned, so best fit is linked
-//! into the program here.
+//! The count is of heap bytes that the contestant allocated and did not free, reserves included.
+//! The handles that the caller keeps are not counted. A count doesn't include a loaded library's
+//! heap, so best fit is linked into the program here.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use cma_benches::framework::{ByDevice, Source};

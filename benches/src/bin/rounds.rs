@@ -1,8 +1,8 @@
-//! Replays workloads on all contestants, round after round, and prints medians and ratios: the time
-//! of the first contestant over that of each, by round. For the development of an allocator: pick a
-//! workload and two contestants.
+//! Replays workloads on all contestants in rounds, and prints medians and ratios: the time of the
+//! first contestant divided by that of each, by round. For the development of an allocator: choose
+//! a workload and two contestants.
 //!
-//! Instructions can be counted instead, which no other program on the machine disturbs:
+//! Instructions can be counted instead, which is independent of other programs on the machine:
 //!
 //! ```text
 //! cargo build --release -p cma-benches --bin rounds --features valgrind
@@ -10,7 +10,7 @@
 //! callgrind_annotate callgrind.out.*
 //! ```
 //!
-//! W1 has a million pairs, so millions of instructions are instructions a pair.
+//! W1 has a million pairs, so millions of instructions are instructions per pair.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
@@ -18,17 +18,17 @@ use cma_benches::entries::CONTESTANTS;
 use cma_benches::replay::{Outcome, median, median_ratio};
 use cma_benches::{Entry, Workload};
 
-/// Medians per pair of operations, ours beside the peers'.
+/// Medians per pair of operations, of our allocators and their peers.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The workloads: mixed, mixed-pow2, video, pages, huge-pages, ffmpeg, gstreamer, live-1k,
     /// live-10k, live-100k or any other number of thousands, live-1m (heavy).
     #[arg(default_values = ["mixed", "video", "pages", "huge-pages", "live-1k", "live-10k", "live-100k"])]
     workloads: Vec<String>,
-    /// How often each contestant is replayed; an odd number.
+    /// The number of rounds; an odd number.
     #[arg(long, short, default_value_t = 5)]
     rounds: usize,
-    /// Only these contestants, the slow ones among them; the first is what ratios are to.
+    /// Only these contestants, slow ones included; ratios are relative to the first.
     #[arg(long, short, value_delimiter = ',')]
     contestants: Vec<String>,
 }
@@ -38,10 +38,10 @@ fn main() -> Result<(), String> {
     let contestants = chosen(&arguments.contestants)?;
     for name in &arguments.workloads {
         let workload = workload(name)?;
-        let asked_for = !arguments.contestants.is_empty();
+        let selected = !arguments.contestants.is_empty();
         let mut taking_part = contestants.clone();
         taking_part.retain(|entry| {
-            (entry.serves)(&workload) && (asked_for || !(entry.is_heavy)(&workload))
+            (entry.serves)(&workload) && (selected || !(entry.is_heavy)(&workload))
         });
         compare(&workload, &taking_part, arguments.rounds.max(1));
     }

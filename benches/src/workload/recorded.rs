@@ -1,14 +1,14 @@
-//! Recorded traces as workloads, so that contestants that know no devices can take part.
+//! Recorded traces as workloads, for contestants that have no devices.
 
 use super::{FIRST_PAGE, Op, Workload};
 use cma_api::{Alignment, PageRange, Pages};
 use cma_trace::{Action, Trace};
 
-/// A single pass over a trace takes milliseconds, which is too short to be measured.
+/// A single pass over a trace takes milliseconds, which is too short to measure.
 const OPERATIONS: usize = 1_000_000;
 
-/// The trace in `bytes` over and over, in a region of twice the most that is ever live. What is
-/// live at the end of a pass is freed before the next.
+/// The trace in `bytes`, repeated, in a region of twice its peak. Chunks that are live at the end
+/// of a pass are freed before the next.
 pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
     let trace = Trace::read(bytes).expect("a trace that cma-trace ships");
     let mut slots = 0;
@@ -25,7 +25,7 @@ pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
                 let pages = u32::try_from(Pages::covering(size).get())
                     .expect("a buffer of less than 16 TiB");
                 let alignment = Alignment::new(alignment)
-                    .map_or(Alignment::PAGE, |asked| asked.max(Alignment::PAGE));
+                    .map_or(Alignment::PAGE, |recorded| recorded.max(Alignment::PAGE));
                 pass.push(Op::Allocate { slot, pages, alignment });
                 slot_of_chunk.push(Some(slot));
             }

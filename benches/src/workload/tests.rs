@@ -1,4 +1,4 @@
-//! The workloads keep their own rules, and never change.
+//! The workloads are valid and reproducible.
 
 use super::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -54,13 +54,9 @@ fn regions_are_as_full_as_the_table_says() {
         let region = workload.region.pages().get() as f64;
         let average = sum / workload.measured.len() as f64 / region;
         assert!((average - expected).abs() < 0.03, "{}: {average} full", workload.name);
-        // A thousand random sizes stray from their average: at 93 % full some requests can't be
-        // served by anyone.
-        assert!(
-            most as f64 <= 1.1 * region,
-            "{}: asks for {most} of {region} pages",
-            workload.name
-        );
+        // A thousand random sizes deviate from their average: at 93 % no allocator can serve all
+        // requests.
+        assert!(most as f64 <= 1.1 * region, "{}: needs {most} of {region} pages", workload.name);
     }
 }
 

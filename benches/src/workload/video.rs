@@ -1,4 +1,4 @@
-//! W2: the buffers of cameras, codecs and displays, which come in rings of equal ones.
+//! W2: the buffers of cameras, codecs and displays, in rings of equal buffers.
 
 use super::{FIRST_PAGE, GIB, Op, Workload};
 use crate::random::SplitMix64;
@@ -6,11 +6,10 @@ use cma_api::{Alignment, PageRange, Pages};
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-/// Buffers of one kind: bytes, alignment in bytes, and how many of them a ring may have.
+/// Buffers of one kind: bytes, alignment in bytes, and the possible numbers of buffers in a ring.
 struct Kind(u64, u64, RangeInclusive<u32>);
 
-/// NV12 takes one and a half bytes a pixel; decoders write whole macroblocks, so 1080 lines
-/// are 1088.
+/// NV12 takes 1.5 bytes per pixel. Decoders write whole macroblocks, so 1080 lines are 1088.
 const KINDS: [Kind; 8] = [
     Kind(3_133_440, 64 << 10, 6..=14),
     Kind(3_133_440, 4 << 10, 4..=10),
@@ -25,7 +24,7 @@ const KINDS: [Kind; 8] = [
 const STEPS: usize = 500_000;
 const STEPS_BETWEEN_REBUILDS: usize = 500;
 
-/// The buffers of one kind that are live, oldest first, in slots of their own.
+/// The live buffers of one kind, oldest first, in the ring's own slots.
 struct Ring {
     pages: u32,
     alignment: Alignment,

@@ -71,12 +71,12 @@ fn a_plugin_that_never_finishes_loading_is_stopped() {
 
 #[test]
 fn a_plugin_that_writes_more_than_a_pipe_holds_passes_its_trial() {
-    trial_with("shout").run(&fixture("constructor")).unwrap();
+    trial_with("flood").run(&fixture("constructor")).unwrap();
 }
 
 #[test]
 fn a_plugin_that_takes_more_memory_than_it_may_is_refused() {
-    let error = refused(&trial_with("hog").with_memory(1 << 28), &fixture("constructor"));
+    let error = refused(&trial_with("exhaust").with_memory(1 << 28), &fixture("constructor"));
     // Rust's allocator ends the process.
     assert!(
         matches!(error.reason(), LoadFailure::Crashed { signal, .. } if signal == "SIGABRT"),

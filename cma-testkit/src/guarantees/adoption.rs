@@ -1,4 +1,4 @@
-//! Adopting: taking note of chunks that something else has placed.
+//! Adopting chunks that another allocator has placed.
 
 use super::{ODD_REGIONS, ORDERS, empty, fill_mixed};
 use crate::model::Model;
@@ -7,13 +7,13 @@ use crate::trial::Subject;
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
 
-/// A range that is taken, also in part, or not inside the region is not adopted, and nothing has
-/// changed then.
+/// A range that is in use, entirely or in part, or that is not inside the region is refused, and
+/// the refusal changes nothing.
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
-pub fn adopting_what_is_taken_or_outside_changes_nothing(subject: &Subject) -> Result<(), Failure> {
+/// The first region for which this fails.
+pub fn a_refused_adoption_changes_nothing(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         subject.on(region, |trial| {
             let (first, pages) = (region.first_page(), region.pages().get());
@@ -46,12 +46,12 @@ pub fn adopting_what_is_taken_or_outside_changes_nothing(subject: &Subject) -> R
     Ok(())
 }
 
-/// What an allocator has placed, a fresh one of the same kind adopts, in ascending order; when all
-/// is freed there, one hole stays.
+/// A new allocator adopts all chunks that another of the same kind has placed, in ascending order.
+/// When all are freed, one hole remains.
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
+/// The first region for which this fails.
 pub fn a_fresh_allocator_adopts_all_chunks_of_a_full_one(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         let full: Vec<Placement> = subject.on(region, |trial| {
@@ -75,12 +75,12 @@ pub fn a_fresh_allocator_adopts_all_chunks_of_a_full_one(subject: &Subject) -> R
     Ok(())
 }
 
-/// Chunks that lie as nobody's rule would put them are adopted in any order, or refused, and then
-/// nothing has changed. The allocator works on around them, and when all is freed, one hole stays.
+/// Chunks at places that no rule would choose are adopted in any order, or refused without any
+/// change. The allocator then serves requests around them, and when all is freed, one hole remains.
 ///
 /// # Errors
 ///
-/// The first region and order of which it doesn't hold.
+/// The first region and order for which this fails.
 pub fn chunks_are_adopted_in_any_order(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         let scattered = scattered(region);

@@ -1,4 +1,4 @@
-//! The edges: full regions, whole regions, huge alignments, the ends of the address space.
+//! Edge cases: full regions, whole regions, huge alignments, the ends of the address space.
 
 use super::{ODD_REGIONS, ORDERS, TOP, empty, fill_mixed};
 use crate::requests::{alignment, request};
@@ -6,14 +6,14 @@ use crate::trial::Subject;
 use crate::violation::{Failure, Violation};
 use cma_api::{Alignment, PAGE_SHIFT, PageRange, Placement};
 
-/// A region of any size at any place can be one chunk; then nothing else fits, and freeing it gives
-/// one hole. (An allocator that isn't exact may have no room for it.)
+/// A region of any size at any place can be one chunk. Nothing else fits then, and freeing the
+/// chunk leaves one hole. (An allocator that isn't exact may have no room for it.)
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
+/// The first region for which this fails.
 pub fn a_whole_region_can_be_one_chunk(subject: &Subject) -> Result<(), Failure> {
-    // 36 MiB aligned to 128 KiB is the case on which rounding up to a bin or a power of two fails.
+    // Allocators that round up to a bin or a power of two fail for 36 MiB aligned to 128 KiB.
     let nine_fourths = (PageRange::from_pages(0x4_0000, 9216), alignment(17));
     let regions = ODD_REGIONS.map(|region| (region, Alignment::PAGE));
     for (region, aligned) in regions.into_iter().chain([nine_fourths]) {
@@ -34,12 +34,12 @@ pub fn a_whole_region_can_be_one_chunk(subject: &Subject) -> Result<(), Failure>
     Ok(())
 }
 
-/// One page after another is placed until the region takes no more; handed back in any order, one
-/// hole stays.
+/// Single pages are placed until the region is full. When they are freed in any order, one hole
+/// remains.
 ///
 /// # Errors
 ///
-/// The first region and order of which it doesn't hold.
+/// The first region and order for which this fails.
 pub fn a_region_fills_page_by_page_and_empties_in_any_order(
     subject: &Subject,
 ) -> Result<(), Failure> {
@@ -59,12 +59,12 @@ pub fn a_region_fills_page_by_page_and_empties_in_any_order(
     Ok(())
 }
 
-/// Chunks of many sizes and alignments are placed until the region takes no more; handed back in
-/// any order, one hole stays.
+/// Chunks of many sizes and alignments are placed until the region is full. When they are freed in
+/// any order, one hole remains.
 ///
 /// # Errors
 ///
-/// The first region and order of which it doesn't hold.
+/// The first region and order for which this fails.
 pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(
     subject: &Subject,
 ) -> Result<(), Failure> {
@@ -79,16 +79,16 @@ pub fn a_region_filled_with_mixed_sizes_empties_in_any_order(
     Ok(())
 }
 
-/// An alignment larger than the region, up to 2^63, gives a place inside the region or none:
-/// rounding up never wraps.
+/// A request with an alignment larger than the region, up to 2^63, gets a place inside the region
+/// or none: rounding up never wraps.
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
+/// The first region for which this fails.
 pub fn huge_alignments_stay_inside_the_region(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         subject.on(region, |trial| {
-            // Once in the empty region, once behind a chunk, when holes start at other places.
+            // Once in the empty region, and once after a chunk, where holes start at other places.
             for _ in 0..2 {
                 for log2 in PAGE_SHIFT..u64::BITS {
                     for pages in [1, region.pages().get().div_ceil(3), region.pages().get()] {
@@ -107,11 +107,11 @@ pub fn huge_alignments_stay_inside_the_region(subject: &Subject) -> Result<(), F
     Ok(())
 }
 
-/// A region that ends where the address space ends works up to its last page.
+/// A region that ends at the top of the address space is usable up to its last page.
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
+/// The first region for which this fails.
 pub fn a_region_may_end_at_the_top_of_the_address_space(subject: &Subject) -> Result<(), Failure> {
     for pages in [1, 2, 3, 64, 100, 513] {
         subject.on(PageRange::from_pages(TOP - pages, pages), |trial| {
@@ -129,11 +129,11 @@ pub fn a_region_may_end_at_the_top_of_the_address_space(subject: &Subject) -> Re
     Ok(())
 }
 
-/// A region of 64 GiB is served like any other, or the user is told why it isn't.
+/// A region of 64 GiB is served like any other, or refused with a reason.
 ///
 /// # Errors
 ///
-/// It is refused without a word or by a panic, or served wrongly.
+/// The region is refused without a reason or by a panic, or served wrongly.
 pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(
     subject: &Subject,
 ) -> Result<(), Failure> {
@@ -155,12 +155,12 @@ pub fn a_region_of_64_gibibytes_is_served_or_refused_with_a_reason(
     }
 }
 
-/// A request for more pages than the region has, up to the largest there is, has no room and
+/// A request for more pages than the region has, up to the largest possible one, is refused and
 /// changes nothing.
 ///
 /// # Errors
 ///
-/// The first region of which it doesn't hold.
+/// The first region for which this fails.
 pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
         subject.on(region, |trial| {
@@ -183,18 +183,18 @@ pub fn a_request_larger_than_the_region_changes_nothing(subject: &Subject) -> Re
     Ok(())
 }
 
-/// More holes and chunks than an 8 or 12 bit number counts are kept apart, and merge again when all
+/// More holes and chunks than an 8-bit or 12-bit number can count stay separate, and merge when all
 /// is freed.
 ///
 /// # Errors
 ///
-/// The number of chunks after which it doesn't hold.
+/// The steps up to the first wrong result.
 pub fn thousands_of_holes_are_kept_and_merged(subject: &Subject) -> Result<(), Failure> {
     const HOLES: u64 = (1 << 12) + 3;
     let region = PageRange::from_pages(0x4_0000, 2 * HOLES);
     subject.on(region, |trial| {
-        // Adopting asks least of the model and of slow allocators. One that adopts no more has a
-        // limit that it states.
+        // Adopting is the cheapest operation for the model and for slow allocators. An allocator
+        // that refuses further chunks has a documented limit.
         for page in region.first_page()..region.end_page() {
             if !trial.adopt(PageRange::from_pages(page, 1))? {
                 break;

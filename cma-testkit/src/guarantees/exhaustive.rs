@@ -1,5 +1,5 @@
-//! All short sequences over tiny regions: what random tests find with luck, these find for certain,
-//! and shortest first.
+//! All short sequences over tiny regions: errors that random tests find by chance are found with
+//! certainty here, and the shortest sequence first.
 
 use super::TOP;
 use crate::operations::Operation;
@@ -29,14 +29,14 @@ pub fn every_short_sequence_matches_the_model(subject: &Subject) -> Result<(), F
 }
 
 /// Runs every sequence of `length` operations that starts with `path`. An operation that changes
-/// nothing is not extended: what follows it is a shorter sequence.
+/// nothing is not extended: what could follow it was tested as a shorter sequence.
 fn extend(
     subject: &Subject,
     region: PageRange,
     path: &mut Vec<Operation>,
     length: usize,
 ) -> Result<(), Failure> {
-    let live = users_after(path);
+    let live = live_after(path);
     for operation in menu(region, live) {
         path.push(operation);
         if length == 1 {
@@ -49,8 +49,8 @@ fn extend(
     Ok(())
 }
 
-/// Runs `path` on a new allocator, verifies the outcome and tells whether the last operation
-/// changed anything. The steps before the last were the last of a sequence of their own.
+/// Runs `path` on a new allocator, verifies the outcome and returns whether the last operation
+/// changed anything. The steps before the last were verified as a shorter sequence.
 fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bool, Failure> {
     let mut trial = Trial::begin(subject, region)?;
     let mut changed = false;
@@ -62,15 +62,15 @@ fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bo
     Ok(changed)
 }
 
-/// How many chunks are live after `path`, of which every operation changed something.
-fn users_after(path: &[Operation]) -> usize {
+/// The number of live chunks after `path`, in which every operation changed something.
+fn live_after(path: &[Operation]) -> usize {
     path.iter().fold(0, |live, operation| match operation {
         Operation::Free(_) => live - 1,
         Operation::Allocate(_) | Operation::Adopt(_) => live + 1,
     })
 }
 
-/// What can be asked of `region` when `live` chunks are.
+/// The operations to try on `region` with `live` live chunks.
 fn menu(region: PageRange, live: usize) -> Vec<Operation> {
     const REQUESTS: [(u64, u32); 6] = [(1, 0), (2, 0), (3, 0), (1, 2), (2, 1), (5, 3)];
     let allocate = REQUESTS

@@ -1,5 +1,4 @@
-//! What surrounds the placing: initialising, dropping, many allocators at once, threads, and who
-//! asks.
+//! Everything but placing: initialising, dropping, several allocators at once, threads, and askers.
 
 use super::{ORDERS, empty, fill_mixed};
 use crate::requests::request_of;
@@ -10,12 +9,11 @@ use cma_api::{Alignment, Asker, PageRange, name_fault, text_fault};
 use std::panic::resume_unwind;
 use std::thread;
 
-/// A parameter that the allocator can't know is refused when it is initialised, and the message
-/// names it.
+/// Initialising with an unknown parameter is refused, and the message names the parameter.
 ///
 /// # Errors
 ///
-/// It is accepted, or not named.
+/// The parameter is accepted, or not named.
 pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), Failure> {
     let region = PageRange::from_pages(16, 64);
     for unknown in ["no-such-parameter", "no-such-parameter=1"] {
@@ -43,8 +41,8 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
 ///
 /// # Errors
 ///
-/// The first that they refuse.
-pub fn hosts_accept_what_it_says_of_itself(subject: &Subject) -> Result<(), Failure> {
+/// The first text that hosts refuse.
+pub fn hosts_accept_the_name_version_and_description(subject: &Subject) -> Result<(), Failure> {
     let module = subject.module;
     let [name, version, description] =
         [module.name(), module.version(), module.description()].map(|text| text.as_str());
@@ -62,13 +60,13 @@ pub fn hosts_accept_what_it_says_of_itself(subject: &Subject) -> Result<(), Fail
     Ok(())
 }
 
-/// An allocator with many live chunks can be dropped without a panic, also where the stack is
-/// small, and leaves nothing behind: the next one on the region starts with one hole.
+/// An allocator with many live chunks can be dropped without a panic, even on a small stack, and
+/// leaves no state behind: the next allocator of the region starts with one hole.
 ///
 /// # Errors
 ///
-/// What is left behind. (A drop that recurses from chunk to chunk overflows the stack and ends the
-/// process.)
+/// The state that is left behind. (A drop that recurses from chunk to chunk overflows the stack and
+/// ends the process.)
 pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure> {
     let region = PageRange::from_pages(0x4_0000, 4500);
     let mut trial = Trial::begin(subject, region)?;
@@ -83,12 +81,12 @@ pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure>
     subject.on(region, |_| Ok(()))
 }
 
-/// Allocators that work at the same time, on regions side by side and even on the same one, don't
-/// know of each other.
+/// Allocators that exist at the same time, on adjacent regions and even on the same one, don't
+/// affect each other.
 ///
 /// # Errors
 ///
-/// The first region that another disturbed.
+/// The first region that another allocator affected.
 pub fn regions_are_independent(subject: &Subject) -> Result<(), Failure> {
     let regions = [(0, 64), (64, 100), (164, 33), (164, 33), (0x4_0000, 256)];
     let mut trials = Vec::new();
@@ -110,7 +108,7 @@ pub fn regions_are_independent(subject: &Subject) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Two allocations and, two rounds of three, a free.
+/// Two allocations and, in two of three rounds, a free.
 fn work(trial: &mut Trial, round: usize) -> Result<(), Violation> {
     trial.allocate_pages(1 + round as u64 % 5)?;
     trial.allocate_pages(1 + round as u64 % 2)?;
@@ -126,7 +124,7 @@ fn work(trial: &mut Trial, round: usize) -> Result<(), Violation> {
 ///
 /// # Errors
 ///
-/// What went wrong there.
+/// The first wrong result there.
 pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Failure> {
     let mut trial = Trial::begin(subject, PageRange::from_pages(3, 200))?;
     fill_mixed(&mut trial).map_err(|violation| trial.failure(violation))?;
@@ -154,12 +152,13 @@ fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stati
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Whoever asks, the answer is valid, placed as declared, and no less than declared.
+/// For every asker, each placement is valid and as declared, and no request is refused that the
+/// declared rule serves.
 ///
 /// # Errors
 ///
-/// The asker for whom it isn't.
-pub fn who_asks_does_not_matter_for_validity(subject: &Subject) -> Result<(), Failure> {
+/// The first wrong result.
+pub fn placements_are_valid_for_every_asker(subject: &Subject) -> Result<(), Failure> {
     const ASKERS: [u32; 8] = [0, 1, 2, 3, 255, 1 << 16, 1 << 31, u32::MAX];
     subject.on(PageRange::from_pages(5, 300), |trial| {
         for alone in ASKERS {
@@ -168,17 +167,17 @@ pub fn who_asks_does_not_matter_for_validity(subject: &Subject) -> Result<(), Fa
         }
         fill_for(trial, |n| ASKERS[n as usize % ASKERS.len()])?;
         empty(trial, ORDERS[3])?;
-        // So many askers that an allocator with a place for each runs out of places.
+        // So many askers that an allocator with a table entry for each runs out of entries.
         fill_for(trial, |n| n.wrapping_mul(0x9e37_79b9))?;
         empty(trial, ORDERS[1])
     })
 }
 
-/// Allocates small chunks for the asker that `who` names for the `n`th until nothing fits.
-fn fill_for(trial: &mut Trial, who: impl Fn(u32) -> u32) -> Result<(), Violation> {
+/// Allocates small chunks until nothing fits; `asker` returns the asker of the `n`th.
+fn fill_for(trial: &mut Trial, asker: impl Fn(u32) -> u32) -> Result<(), Violation> {
     for n in 0.. {
         let pages = if n < 60 { 1 + u64::from(n) % 4 } else { 1 };
-        if trial.allocate(&request_of(Asker(who(n)), pages, Alignment::PAGE))?.is_none() {
+        if trial.allocate(&request_of(Asker(asker(n)), pages, Alignment::PAGE))?.is_none() {
             break;
         }
     }

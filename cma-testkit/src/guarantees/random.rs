@@ -7,13 +7,13 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
 
-/// Whatever is allocated, freed and adopted, in whatever region: every answer is valid, placed as
-/// declared, and no less than declared; after each step the allocator's holes are the model's and
-/// its own check holds.
+/// For random operations in random regions: every placement is valid and as declared, and no
+/// request is refused that the declared rule serves. After each step the allocator's holes are the
+/// model's, and its own check succeeds.
 ///
 /// # Errors
 ///
-/// The shortest failing sequence that was found.
+/// The shortest failing sequence found.
 pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failure> {
     for_all(&scripts(160), |script| {
         subject.on(script.region, |trial| {
@@ -25,12 +25,12 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
     })
 }
 
-/// A page-aligned request for [`largest_request`](cma_api::Allocator::largest_request) pages succeeds and
-/// none for more does. A page of an empty region can always be had.
+/// A page-aligned request for [`largest_request`](cma_api::Allocator::largest_request) pages
+/// succeeds, and none for more pages does. An empty region serves at least one page.
 ///
 /// # Errors
 ///
-/// The shortest failing sequence that was found.
+/// The shortest failing sequence found.
 pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Result<(), Failure> {
     for_all(&scripts(60), |script| {
         subject.on(script.region, |trial| {
@@ -47,20 +47,25 @@ pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Res
 }
 
 fn probe_largest_request(trial: &mut Trial) -> Result<(), Violation> {
-    let told = trial.largest_request();
+    let reported = trial.largest_request();
     let largest = trial.model().largest_hole().get();
-    if told.get() > 0 {
-        let place =
-            trial.allocate_pages(told.get())?.ok_or(Violation::LargestRequestNotServed { told })?;
+    if reported.get() > 0 {
+        let place = trial
+            .allocate_pages(reported.get())?
+            .ok_or(Violation::LargestRequestNotServed { reported })?;
         trial.free(place.first_page())?;
     }
-    for pages in
-        [told.get() + 1, told.get().next_power_of_two(), told.get() * 2, largest, largest + 1]
-    {
-        if pages > told.get()
+    for pages in [
+        reported.get() + 1,
+        reported.get().next_power_of_two(),
+        reported.get() * 2,
+        largest,
+        largest + 1,
+    ] {
+        if pages > reported.get()
             && let Some(place) = trial.allocate_pages(pages)?
         {
-            return Err(Violation::LargestRequestExceeded { told, served: place.pages() });
+            return Err(Violation::LargestRequestExceeded { reported, served: place.pages() });
         }
     }
     trial.verify()
@@ -74,11 +79,10 @@ pub(super) fn seed() -> u64 {
     }
 }
 
-/// So often an allocator may panic while a failure is made simpler.
+/// Panics of the allocator after which shrinking a failure stops.
 const MOST_PANICS: u32 = 8;
 
-/// Runs `body` on values of `strategy` and answers with the failure of the simplest value that
-/// fails.
+/// Runs `body` on values of `strategy` and returns the failure of the simplest value that fails.
 fn for_all<S: Strategy>(
     strategy: &S,
     body: impl Fn(&S::Value) -> Result<(), Failure>,
@@ -90,8 +94,8 @@ fn for_all<S: Strategy>(
         rng_seed,
         ..Config::default()
     };
-    // Shrinking ends with the simplest failing value, and only passing ones are tried after that:
-    // the last failure is its.
+    // Shrinking ends with the simplest failing value, and only passing values are tried after it:
+    // so the last failure is the one to return.
     let last = RefCell::new(None);
     let panics = Cell::new(0);
     let outcome = TestRunner::new(config).run(strategy, |value| {

@@ -9,16 +9,16 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-/// Whether `subject` keeps `guarantee`, with every call of the allocator returning within `limit`.
-/// One that doesn't is left alone: its thread goes on until the process ends.
+/// Checks that `subject` keeps `guarantee`, and that every call of the allocator returns within
+/// `limit`. The thread of a call that doesn't return is abandoned: it runs until the process ends.
 ///
 /// # Errors
 ///
-/// What the guarantee says, or [`Violation::Hangs`].
+/// The guarantee's failure, or [`Violation::Hangs`].
 ///
 /// # Panics
 ///
-/// The guarantee panicked, or no thread can be had.
+/// The guarantee panicked, or no thread can be started.
 pub fn verdict_within(
     limit: Duration,
     guarantee: Guarantee,
@@ -26,10 +26,10 @@ pub fn verdict_within(
 ) -> Result<(), Failure> {
     let (watch, subject) = (Watch::default(), *subject);
     let (sender, receiver) = channel();
-    let theirs = watch.clone();
+    let watch_of_thread = watch.clone();
     let thread = thread::Builder::new().spawn(move || {
-        theirs.make_current();
-        // Nobody waits for an answer that comes too late.
+        watch_of_thread.make_current();
+        // After the limit the receiver is gone.
         let _ = sender.send(guarantee(&subject));
     });
     let thread = thread.expect("the suite needs a thread");
@@ -37,7 +37,7 @@ pub fn verdict_within(
         match receiver.recv_timeout(limit.min(Duration::from_millis(100))) {
             Ok(verdict) => return verdict,
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                Ok(()) => unreachable!("a guarantee that returns has answered"),
+                Ok(()) => unreachable!("a guarantee that returns has sent its verdict"),
                 Err(panic) => resume_unwind(panic),
             },
             Err(RecvTimeoutError::Timeout) => {}
@@ -49,7 +49,7 @@ pub fn verdict_within(
     }
 }
 
-/// [`verdict_within`] a minute.
+/// [`verdict_within`] a limit of one minute.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ fn model(first: u64, pages: u64, live: &[(u64, u64)]) -> Model {
     model
 }
 
-/// As `first..end` in pages.
+/// The range as `(first, end)` in pages.
 fn ends(range: Option<PageRange>) -> Option<(u64, u64)> {
     range.map(|range| (range.first_page(), range.end_page()))
 }
@@ -23,7 +23,7 @@ fn aligned_to_pages(pages: u64) -> Alignment {
 }
 
 #[test]
-fn holes_are_what_no_chunk_covers_maximal_and_ascending() {
+fn holes_are_maximal_ascending_and_cover_all_pages_outside_chunks() {
     let holes = |model: Model| model.holes().map(|h| ends(Some(h)).unwrap()).collect::<Vec<_>>();
     assert_eq!(holes(model(5, 10, &[])), [(5, 15)]);
     assert_eq!(holes(model(5, 10, &[(5, 10)])), []);
@@ -35,7 +35,7 @@ fn holes_are_what_no_chunk_covers_maximal_and_ascending() {
 }
 
 #[test]
-fn freeing_leaves_what_was_before() {
+fn freeing_removes_exactly_the_chunk() {
     let mut model = model(0, 8, &[(2, 2), (5, 1)]);
     assert_eq!(model.free(3), None, "no chunk starts there");
     assert_eq!(model.free(2).unwrap().tag, Tag(2));
@@ -44,18 +44,19 @@ fn freeing_leaves_what_was_before() {
 }
 
 #[test]
-fn every_invalid_chunk_is_refused_with_its_evidence() {
+fn every_invalid_chunk_is_refused_with_evidence() {
     let mut model = model(4, 12, &[(8, 2)]);
     let before = model.clone();
     let region = model.region();
     let live = PageRange::from_pages(8, 2);
-    let mut refusal = |first, pages, asked, alignment| {
+    let mut refusal = |first, pages, requested, alignment| {
         let range = PageRange::from_pages(first, pages);
-        let refusal = model.allocate(&request(asked, alignment), Placement { range, tag: Tag(0) });
+        let refusal =
+            model.allocate(&request(requested, alignment), Placement { range, tag: Tag(0) });
         (refusal.unwrap_err(), range)
     };
     let (violation, range) = refusal(4, 3, 2, PAGE);
-    assert_eq!(violation, Violation::WrongSize { asked: Pages::new(2), range });
+    assert_eq!(violation, Violation::WrongSize { requested: Pages::new(2), range });
     for (first, pages) in [(3, 1), (15, 2), (16, 1), (0, 40), (u64::MAX, 1), (u64::MAX - 1, 3)] {
         let (violation, range) = refusal(first, pages, pages, PAGE);
         assert_eq!(violation, Violation::Outside { range, region });
@@ -66,7 +67,7 @@ fn every_invalid_chunk_is_refused_with_its_evidence() {
     }
     let (violation, range) = refusal(6, 1, 1, aligned_to_pages(4));
     assert_eq!(violation, Violation::Misaligned { range, alignment: aligned_to_pages(4) });
-    assert_eq!(model, before, "nothing was booked");
+    assert_eq!(model, before, "nothing was recorded");
     assert_eq!(model.judge(PageRange::from_pages(4, 4)), Ok(()));
     assert_eq!(model.judge(PageRange::from_pages(10, 6)), Ok(()));
 }
@@ -96,13 +97,13 @@ fn best_fit_takes_the_lowest_of_equal_holes() {
 #[test]
 fn best_fit_moves_a_chunk_that_would_lie_in_the_middle_to_the_end_when_that_is_aligned() {
     let aligned = aligned_to_pages(4);
-    // 1..10: the lowest place is 4..6, 4 pages stay behind: moved to 8..10.
+    // 1..10: the lowest place is 4..6, with 4 pages after it: moved to 8..10.
     assert_eq!(ends(model(1, 9, &[]).best_fit(&request(2, aligned))), Some((8, 10)));
-    // 1..11: 5 pages stay behind, which is no multiple of the alignment.
+    // 1..11: 5 pages remain after it, which is not a multiple of the alignment.
     assert_eq!(ends(model(1, 10, &[]).best_fit(&request(2, aligned))), Some((4, 6)));
-    // 4..14: 8 pages stay behind, but there is no gap in front.
+    // 4..14: 8 pages remain after it, but there is no gap before it.
     assert_eq!(ends(model(4, 10, &[]).best_fit(&request(2, aligned))), Some((4, 6)));
-    // 1..14: two alignments stay behind.
+    // 1..14: twice the alignment remains after it.
     assert_eq!(ends(model(1, 13, &[]).best_fit(&request(2, aligned))), Some((12, 14)));
 }
 
@@ -129,11 +130,11 @@ fn no_alignment_wraps_at_the_top_of_the_address_space() {
 }
 
 #[test]
-fn told_holes_are_compared_to_the_last() {
+fn every_reported_hole_is_compared() {
     let model = model(0, 8, &[(2, 2)]);
     let (low, high) = (PageRange::from_pages(0, 2), PageRange::from_pages(4, 4));
-    let difference = |told: &[PageRange]| match model.compare_holes(told) {
-        Err(Violation::Holes { position, told, is }) => Some((position, told, is)),
+    let difference = |reported: &[PageRange]| match model.compare_holes(reported) {
+        Err(Violation::Holes { position, reported, actual }) => Some((position, reported, actual)),
         Err(other) => panic!("{other}"),
         Ok(()) => None,
     };
@@ -145,6 +146,6 @@ fn told_holes_are_compared_to_the_last() {
     assert_eq!(
         difference(&[low, a, b]),
         Some((1, Some(a), Some(high))),
-        "two that touch are not maximal"
+        "adjacent holes are not maximal"
     );
 }

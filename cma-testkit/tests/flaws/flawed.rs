@@ -1,7 +1,7 @@
-//! An allocator that is right but for the one flaw that its parameter names.
+//! An allocator that is correct except for the one flaw that its parameter names.
 //!
-//! Each flaw is a mistake that allocators have: in the 2010 patch series, in bins and buddies, in
-//! first drafts. What the flaw is, stands where it is made.
+//! Each flaw is a typical error of allocators: of the 2010 patch series, of bins and buddies, of
+//! first drafts. A flaw is described where it is implemented.
 
 use cma_api::{
     Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PAGE_SHIFT, PageRange,
@@ -12,18 +12,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
 
-/// What dropped allocators with the flaw `leaves_chunks_behind` had live.
+/// The live chunks of dropped allocators with the flaw `leaves_chunks_behind`.
 static LEFT_BEHIND: Mutex<BTreeMap<u64, Vec<PageRange>>> = Mutex::new(BTreeMap::new());
 
-/// How many chunks the allocators with the flaw `shares_its_books` have together.
+/// The number of chunks of all allocators with the flaw `shares_its_books`.
 static SHARED: AtomicUsize = AtomicUsize::new(0);
 
-/// First fit over a list of live chunks, or best fit when a flaw of best fit is asked for.
+/// First fit over a list of live chunks, or best fit for a flaw of best fit.
 pub(crate) struct Flawed {
     region: PageRange,
-    /// Ascending and apart.
+    /// Ascending and disjoint.
     taken: Vec<PageRange>,
-    /// Where a freed chunk ended: an allocator that forgets to merge has a border there.
+    /// The ends of freed chunks, at which an allocator that doesn't merge splits holes.
     borders: Vec<u64>,
     flaw: String,
     home: ThreadId,
@@ -49,7 +49,7 @@ impl Flawed {
         gaps.map(|(start, end)| PageRange::from_pages(start, end - start)).collect()
     }
 
-    /// The holes, apart where freed chunks ended.
+    /// The holes, split at the ends of freed chunks.
     fn unmerged(&self) -> Vec<PageRange> {
         let mut pieces = Vec::new();
         for gap in self.gaps() {
@@ -63,9 +63,13 @@ impl Flawed {
         pieces
     }
 
-    /// The holes this allocator finds places in.
+    /// The holes that this allocator searches.
     fn searched(&self) -> Vec<PageRange> {
-        if self.has("never_merges_and_hides_it") { self.unmerged() } else { self.gaps() }
+        if self.has("never_merges_and_reports_merged_holes") {
+            self.unmerged()
+        } else {
+            self.gaps()
+        }
     }
 
     fn place_in(&self, hole: PageRange, request: &Request) -> Option<PageRange> {
@@ -79,9 +83,8 @@ impl Flawed {
                 self.region.first_page()
                     + (first - self.region.first_page()).next_multiple_of(alignment)
             }
-            "knows_no_alignment_over_a_mebibyte" if alignment > 256 => first,
-            // Rounds the address up in 64 bits, which wraps to 0, and then finds that there is more
-            // than enough room.
+            "ignores_alignments_over_a_mebibyte" if alignment > 256 => first,
+            // Rounds the address up in 64 bits, which wraps to 0, and then finds enough room.
             "wraps_when_aligning" => {
                 let mask = request.alignment().bytes() - 1;
                 ((first << PAGE_SHIFT).wrapping_add(mask) & !mask) >> PAGE_SHIFT
@@ -93,11 +96,11 @@ impl Flawed {
             "serves_bins_of_powers_of_two" => pages.next_power_of_two(),
             "needs_a_page_more" => pages + 1,
             "overruns_by_a_page" => pages - 1,
-            "wants_room_for_the_alignment" => pages + alignment - 1,
+            "needs_room_for_the_alignment" => pages + alignment - 1,
             _ => pages,
         };
         let fits = match self.flaw.as_str() {
-            "wants_room_for_the_alignment" => first + needed <= end,
+            "needs_room_for_the_alignment" => first + needed <= end,
             _ => aligned + needed <= end,
         };
         fits.then_some(PageRange::from_pages(aligned, pages))
@@ -118,12 +121,12 @@ impl Flawed {
         } else {
             places.min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?
         };
-        let behind = hole.end_page() - place.end_page();
-        let gap_in_front =
+        let after = hole.end_page() - place.end_page();
+        let gap_before =
             place.first_page() > hole.first_page() || self.has("best_fit_always_moves");
-        let moves = gap_in_front && behind.is_multiple_of(request.alignment().pages().get());
+        let moves = gap_before && after.is_multiple_of(request.alignment().pages().get());
         if moves && !self.has("best_fit_never_moves") {
-            Some(PageRange::from_pages(place.first_page() + behind, place.pages().get()))
+            Some(PageRange::from_pages(place.first_page() + after, place.pages().get()))
         } else {
             Some(place)
         }
@@ -143,14 +146,17 @@ impl Flawed {
 }
 
 impl Allocator for Flawed {
-    const INFO: AllocatorInfo =
-        AllocatorInfo { name: "flawed", version: "0.0.0", description: "right but for one flaw" };
+    const INFO: AllocatorInfo = AllocatorInfo {
+        name: "flawed",
+        version: "0.0.0",
+        description: "correct except for one flaw",
+    };
 
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
         let (flaw, rest) = params.split_once(',').unwrap_or((params, ""));
         match flaw {
-            "takes_any_parameter" => {}
-            "hides_what_it_refuses" if !rest.is_empty() => {
+            "accepts_any_parameter" => {}
+            "does_not_name_the_refused_parameter" if !rest.is_empty() => {
                 return Err(InitError::new("parameters?"));
             }
             "refuses_odd_regions" if !region.first_page().is_multiple_of(2) => {
@@ -183,12 +189,12 @@ impl Allocator for Flawed {
             }
             "panics_at_everything" => panic!("not yet written"),
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
-            "has_room_for_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
+            "serves_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
             "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => {
                 return Err(NoRoom);
             }
-            "serves_nothing" | "serves_nothing_and_says_so" => return Err(NoRoom),
-            "fills_to_the_half" if self.taken.len() * 2 > 100 => return Err(NoRoom),
+            "serves_nothing" | "serves_nothing_and_reports_it" => return Err(NoRoom),
+            "refuses_beyond_fifty_chunks" if self.taken.len() * 2 > 100 => return Err(NoRoom),
             _ => {}
         }
         let place = match self.flaw.as_str() {
@@ -219,8 +225,8 @@ impl Allocator for Flawed {
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let at = self.taken.binary_search(&chunk.range).map_err(|_| NotMine)?;
         match self.flaw.as_str() {
-            "never_gives_back_single_pages" if chunk.range.pages().get() == 1 => return Ok(()),
-            // Its table of holes is full, and nobody looks at what adding to it answers.
+            "never_frees_single_pages" if chunk.range.pages().get() == 1 => return Ok(()),
+            // Its table of holes is full, and the error of adding to it is ignored.
             "loses_chunks_beyond_250_holes" if self.gaps().len() > 250 => return Ok(()),
             "loops_at_the_third_hole" if self.gaps().len() == 2 => loop {
                 std::thread::park_timeout(std::time::Duration::from_secs(1));
@@ -240,7 +246,7 @@ impl Allocator for Flawed {
             _ => {}
         }
         self.taken.remove(at);
-        if self.has("tells_unmerged_holes") || self.has("never_merges_and_hides_it") {
+        if self.has("reports_unmerged_holes") || self.has("never_merges_and_reports_merged_holes") {
             self.borders.extend([chunk.range.first_page(), chunk.range.end_page()]);
             self.borders.sort_unstable();
             self.borders.dedup();
@@ -251,7 +257,7 @@ impl Allocator for Flawed {
     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
         let (first, end) = (self.region.first_page(), self.region.end_page());
         match self.flaw.as_str() {
-            "adopts_without_looking" => {}
+            "adopts_without_checking" => {}
             "adopts_outside" if !range.within(self.region) => return Ok(Tag(0)),
             "forgets_what_it_adopts" if self.is_free(range) => return Ok(Tag(0)),
             "adopts_a_part_and_refuses"
@@ -283,12 +289,14 @@ impl Allocator for Flawed {
 
     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
         let mut holes =
-            if self.has("tells_unmerged_holes") { self.unmerged() } else { self.gaps() };
+            if self.has("reports_unmerged_holes") { self.unmerged() } else { self.gaps() };
         match self.flaw.as_str() {
-            "tells_holes_descending" => holes.reverse(),
-            "forgets_the_last_hole" => drop(holes.pop()),
-            // A region that ends at the top of the address space has no address behind it.
-            "knows_no_top" => holes.retain(|hole| hole.end_page() < PageRange::ADDRESS_SPACE_PAGES),
+            "reports_holes_descending" => holes.reverse(),
+            "omits_the_last_hole" => drop(holes.pop()),
+            // Treats the address after the top of the address space as invalid.
+            "omits_the_hole_at_the_top" => {
+                holes.retain(|hole| hole.end_page() < PageRange::ADDRESS_SPACE_PAGES)
+            }
             _ => {}
         }
         holes.into_iter().for_each(visit);
@@ -298,12 +306,14 @@ impl Allocator for Flawed {
         let largest =
             self.searched().into_iter().map(PageRange::pages).max().unwrap_or(Pages::ZERO);
         match self.flaw.as_str() {
-            "tells_the_free_pages_as_the_largest_request" => {
+            "reports_the_free_pages_as_the_largest_request" => {
                 Pages::new(self.gaps().iter().map(|hole| hole.pages().get()).sum())
             }
-            "tells_of_a_page_less" => Pages::new(largest.get().saturating_sub(1)),
-            "serves_nothing_and_says_so" => Pages::ZERO,
-            "tells_of_one_page" => Pages::new(largest.get().min(1)),
+            "reports_a_page_less_as_the_largest_request" => {
+                Pages::new(largest.get().saturating_sub(1))
+            }
+            "serves_nothing_and_reports_it" => Pages::ZERO,
+            "reports_one_page_as_the_largest_request" => Pages::new(largest.get().min(1)),
             _ => largest,
         }
     }

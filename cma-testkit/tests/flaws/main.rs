@@ -1,5 +1,5 @@
-//! The suite put to the test: for each flaw an allocator can have, the guarantee that must catch
-//! it, and what it must say.
+//! Tests of the suite: for each flaw, the guarantee that must detect it, and the violation that it
+//! must report.
 
 mod flawed;
 
@@ -15,13 +15,13 @@ fn subject(flaw: &'static str, placing: Placing) -> Subject {
     Subject { module: module_of::<Flawed>(), params: flaw, placing }
 }
 
-/// How `guarantee` fails on an allocator with `flaw`.
+/// The failure of `guarantee` on an allocator with `flaw`.
 fn failure(guarantee: guarantees::Guarantee, flaw: &'static str, placing: Placing) -> Failure {
-    guarantee(&subject(flaw, placing)).expect_err("the flaw must be caught")
+    guarantee(&subject(flaw, placing)).expect_err("the flaw must be detected")
 }
 
 macro_rules! caught {
-    ($($flaw:ident, $placing:ident: $guarantee:ident says $violation:ident;)+) => {
+    ($($flaw:ident, $placing:ident: $guarantee:ident reports $violation:ident;)+) => {
         $(
             #[test]
             fn $flaw() {
@@ -35,119 +35,120 @@ macro_rules! caught {
 }
 
 caught! {
-    // Places that are wrong.
-    aligns_down, Exact: every_short_sequence_matches_the_model says Overlap;
-    aligns_the_offset, Exact: random_operations_match_the_model says Misaligned;
-    knows_no_alignment_over_a_mebibyte, Exact: huge_alignments_stay_inside_the_region says Misaligned;
-    wraps_when_aligning, Exact: huge_alignments_stay_inside_the_region says Outside;
-    overruns_by_a_page, Exact: a_request_larger_than_the_region_changes_nothing says Outside;
-    rounds_up_to_even_sizes, Any: random_operations_match_the_model says WrongSize;
+    // Invalid places.
+    aligns_down, Exact: every_short_sequence_matches_the_model reports Overlap;
+    aligns_the_offset, Exact: random_operations_match_the_model reports Misaligned;
+    ignores_alignments_over_a_mebibyte, Exact: huge_alignments_stay_inside_the_region reports Misaligned;
+    wraps_when_aligning, Exact: huge_alignments_stay_inside_the_region reports Outside;
+    overruns_by_a_page, Exact: a_request_larger_than_the_region_changes_nothing reports Outside;
+    rounds_up_to_even_sizes, Any: random_operations_match_the_model reports WrongSize;
     // Places that are not found.
-    needs_a_page_more, Exact: a_whole_region_can_be_one_chunk says NoRoomThoughFree;
-    serves_bins_of_powers_of_two, Exact: a_whole_region_can_be_one_chunk says NoRoomThoughFree;
-    wants_room_for_the_alignment, Exact: random_operations_match_the_model says NoRoomThoughFree;
-    never_merges_and_hides_it, Any: a_region_fills_page_by_page_and_empties_in_any_order says NotAsNew;
-    fills_to_the_half, Exact: a_region_fills_page_by_page_and_empties_in_any_order says NoRoomThoughFree;
-    serves_nothing, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestNotServed;
-    serves_nothing_and_says_so, Any: the_largest_request_is_served_and_no_larger_one says ServesNothing;
-    // Places that are valid and not the declared ones.
-    places_top_down, FirstFit: random_operations_match_the_model says Misplaced;
-    first_fit_instead, BestFit: every_short_sequence_matches_the_model says Misplaced;
-    best_fit_instead, FirstFit: every_short_sequence_matches_the_model says Misplaced;
-    best_fit_never_moves, BestFit: every_short_sequence_matches_the_model says Misplaced;
-    best_fit_always_moves, BestFit: every_short_sequence_matches_the_model says Misplaced;
-    best_fit_highest_of_equals, BestFit: every_short_sequence_matches_the_model says Misplaced;
-    best_fit_stops_at_the_first_big_enough, BestFit: random_operations_match_the_model says NoRoomThoughFree;
-    // Books that are wrong.
-    forgets_chunks_of_three_pages, Any: every_short_sequence_matches_the_model says Holes;
-    never_gives_back_single_pages, Any: every_short_sequence_matches_the_model says Holes;
-    leaks_between_two_neighbours, Any: random_operations_match_the_model says Holes;
-    refuses_the_second_of_three, Any: random_operations_match_the_model says FreeRefused;
-    tells_unmerged_holes, Any: a_region_filled_with_mixed_sizes_empties_in_any_order says Holes;
-    tells_holes_descending, Any: random_operations_match_the_model says Holes;
-    forgets_the_last_hole, Any: random_operations_match_the_model says Holes;
-    tells_the_free_pages_as_the_largest_request, Any: random_operations_match_the_model says LargestRequest;
-    tells_of_one_page, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestExceeded;
-    tells_of_a_page_less, Exact: random_operations_match_the_model says LargestRequest;
-    serves_powers_of_two, Any: the_largest_request_is_served_and_no_larger_one says LargestRequestNotServed;
-    loses_its_invariant_at_five_chunks, Any: random_operations_match_the_model says Check;
-    loses_a_page_when_full, Exact: a_request_larger_than_the_region_changes_nothing says Holes;
-    // Regions that are out of the ordinary.
-    knows_no_top, Any: a_region_may_end_at_the_top_of_the_address_space says Holes;
-    refuses_odd_regions, Any: random_operations_match_the_model says RegionRefused;
-    refuses_large_regions_silently, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says RegionRefused;
-    panics_at_large_regions, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason says Panicked;
-    panics_at_sizes_beyond_the_region, Exact: a_request_larger_than_the_region_changes_nothing says Panicked;
+    needs_a_page_more, Exact: a_whole_region_can_be_one_chunk reports NoRoomThoughFree;
+    serves_bins_of_powers_of_two, Exact: a_whole_region_can_be_one_chunk reports NoRoomThoughFree;
+    needs_room_for_the_alignment, Exact: random_operations_match_the_model reports NoRoomThoughFree;
+    never_merges_and_reports_merged_holes, Any: a_region_fills_page_by_page_and_empties_in_any_order reports NotAsNew;
+    refuses_beyond_fifty_chunks, Exact: a_region_fills_page_by_page_and_empties_in_any_order reports NoRoomThoughFree;
+    serves_nothing, Any: the_largest_request_is_served_and_no_larger_one reports LargestRequestNotServed;
+    serves_nothing_and_reports_it, Any: the_largest_request_is_served_and_no_larger_one reports ServesNothing;
+    // Valid places that the declared rule doesn't choose.
+    places_top_down, FirstFit: random_operations_match_the_model reports Misplaced;
+    first_fit_instead, BestFit: every_short_sequence_matches_the_model reports Misplaced;
+    best_fit_instead, FirstFit: every_short_sequence_matches_the_model reports Misplaced;
+    best_fit_never_moves, BestFit: every_short_sequence_matches_the_model reports Misplaced;
+    best_fit_always_moves, BestFit: every_short_sequence_matches_the_model reports Misplaced;
+    best_fit_highest_of_equals, BestFit: every_short_sequence_matches_the_model reports Misplaced;
+    best_fit_stops_at_the_first_big_enough, BestFit: random_operations_match_the_model reports NoRoomThoughFree;
+    // Wrong books.
+    forgets_chunks_of_three_pages, Any: every_short_sequence_matches_the_model reports Holes;
+    never_frees_single_pages, Any: every_short_sequence_matches_the_model reports Holes;
+    leaks_between_two_neighbours, Any: random_operations_match_the_model reports Holes;
+    refuses_the_second_of_three, Any: random_operations_match_the_model reports FreeRefused;
+    reports_unmerged_holes, Any: a_region_filled_with_mixed_sizes_empties_in_any_order reports Holes;
+    reports_holes_descending, Any: random_operations_match_the_model reports Holes;
+    omits_the_last_hole, Any: random_operations_match_the_model reports Holes;
+    reports_the_free_pages_as_the_largest_request, Any: random_operations_match_the_model reports LargestRequest;
+    reports_one_page_as_the_largest_request, Any: the_largest_request_is_served_and_no_larger_one reports LargestRequestExceeded;
+    reports_a_page_less_as_the_largest_request, Exact: random_operations_match_the_model reports LargestRequest;
+    serves_powers_of_two, Any: the_largest_request_is_served_and_no_larger_one reports LargestRequestNotServed;
+    loses_its_invariant_at_five_chunks, Any: random_operations_match_the_model reports Check;
+    loses_a_page_when_full, Exact: a_request_larger_than_the_region_changes_nothing reports Holes;
+    // Unusual regions.
+    omits_the_hole_at_the_top, Any: a_region_may_end_at_the_top_of_the_address_space reports Holes;
+    refuses_odd_regions, Any: random_operations_match_the_model reports RegionRefused;
+    refuses_large_regions_silently, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason reports RegionRefused;
+    panics_at_large_regions, Any: a_region_of_64_gibibytes_is_served_or_refused_with_a_reason reports Panicked;
+    panics_at_sizes_beyond_the_region, Exact: a_request_larger_than_the_region_changes_nothing reports Panicked;
     // Adoption.
-    adopts_without_looking, Any: adopting_what_is_taken_or_outside_changes_nothing says Outside;
-    adopts_outside, Any: adopting_what_is_taken_or_outside_changes_nothing says Outside;
-    adopts_a_part_and_refuses, Any: adopting_what_is_taken_or_outside_changes_nothing says Holes;
-    refuses_adoption_silently, Any: adopting_what_is_taken_or_outside_changes_nothing says NoReason;
-    forgets_what_it_adopts, Any: a_fresh_allocator_adopts_all_chunks_of_a_full_one says Holes;
-    adopts_powers_of_two_only, Any: a_fresh_allocator_adopts_all_chunks_of_a_full_one says AdoptRefused;
-    adopts_ascending_only, Exact: chunks_are_adopted_in_any_order says AdoptRefused;
-    // What surrounds the placing.
-    indexes_by_asker, Any: who_asks_does_not_matter_for_validity says Panicked;
-    has_room_for_few_askers, Exact: who_asks_does_not_matter_for_validity says NoRoomThoughFree;
-    takes_any_parameter, Any: unknown_parameters_are_refused_by_name says ParameterAccepted;
-    panics_at_parameters, Any: unknown_parameters_are_refused_by_name says Panicked;
-    hides_what_it_refuses, Any: unknown_parameters_are_refused_by_name says ParameterNotNamed;
-    leaves_chunks_behind, Any: a_full_allocator_can_be_dropped says Holes;
-    panics_when_dropped_with_chunks, Any: a_full_allocator_can_be_dropped says PanickedInDrop;
-    loses_chunks_beyond_250_holes, Any: thousands_of_holes_are_kept_and_merged says Holes;
-    shares_its_books, Exact: regions_are_independent says NoRoomThoughFree;
-    keeps_its_books_in_the_thread, Any: an_allocator_may_move_between_threads says Holes;
+    adopts_without_checking, Any: a_refused_adoption_changes_nothing reports Outside;
+    adopts_outside, Any: a_refused_adoption_changes_nothing reports Outside;
+    adopts_a_part_and_refuses, Any: a_refused_adoption_changes_nothing reports Holes;
+    refuses_adoption_silently, Any: a_refused_adoption_changes_nothing reports NoReason;
+    forgets_what_it_adopts, Any: a_fresh_allocator_adopts_all_chunks_of_a_full_one reports Holes;
+    adopts_powers_of_two_only, Any: a_fresh_allocator_adopts_all_chunks_of_a_full_one reports AdoptRefused;
+    adopts_ascending_only, Exact: chunks_are_adopted_in_any_order reports AdoptRefused;
+    // Everything but placing.
+    indexes_by_asker, Any: placements_are_valid_for_every_asker reports Panicked;
+    serves_few_askers, Exact: placements_are_valid_for_every_asker reports NoRoomThoughFree;
+    accepts_any_parameter, Any: unknown_parameters_are_refused_by_name reports ParameterAccepted;
+    panics_at_parameters, Any: unknown_parameters_are_refused_by_name reports Panicked;
+    does_not_name_the_refused_parameter, Any: unknown_parameters_are_refused_by_name reports ParameterNotNamed;
+    leaves_chunks_behind, Any: a_full_allocator_can_be_dropped reports Holes;
+    panics_when_dropped_with_chunks, Any: a_full_allocator_can_be_dropped reports PanickedInDrop;
+    loses_chunks_beyond_250_holes, Any: thousands_of_holes_are_kept_and_merged reports Holes;
+    shares_its_books, Exact: regions_are_independent reports NoRoomThoughFree;
+    keeps_its_books_in_the_thread, Any: an_allocator_may_move_between_threads reports Holes;
 }
 
 #[test]
-fn every_guarantee_catches_some_flaw() {
-    // This one is about what stands in `INFO`, where no parameter can make a flaw.
-    let elsewhere = "hosts_accept_what_it_says_of_itself";
+fn every_guarantee_detects_some_flaw() {
+    // This guarantee is about the constant `INFO`, which no parameter can change.
+    let elsewhere = "hosts_accept_the_name_version_and_description";
     for (name, _) in guarantees::ALL {
-        assert!(*name == elsewhere || CAUGHT.contains(name), "no flaw shows that {name} can fail");
+        assert!(*name == elsewhere || CAUGHT.contains(name), "no flaw makes {name} fail");
     }
 }
 
-struct Names;
+struct NameOfTwoWords;
 
-impl Named for Names {
+impl Named for NameOfTwoWords {
     const INFO: AllocatorInfo =
         AllocatorInfo { name: "first fit", version: "1.0.0", description: "a name of two words" };
 }
 
-struct Describes;
+struct DescriptionOfTwoLines;
 
-impl Named for Describes {
+impl Named for DescriptionOfTwoLines {
     const INFO: AllocatorInfo =
         AllocatorInfo { name: "first-fit", version: "1.0.0", description: "two\nlines" };
 }
 
 #[test]
-fn a_name_or_description_that_hosts_refuse() {
+fn a_name_or_description_that_hosts_refuse_is_reported() {
     let cases = [
         (
-            module_of::<FirstFit<Names>>(),
+            module_of::<FirstFit<NameOfTwoWords>>(),
             "hosts refuse it, because its name \"first fit\" has a character",
         ),
         (
-            module_of::<FirstFit<Describes>>(),
+            module_of::<FirstFit<DescriptionOfTwoLines>>(),
             "its description \"two\\nlines\" has a control character",
         ),
     ];
     for (module, says) in cases {
         let subject = Subject { module, params: "", placing: Placing::FirstFit };
-        let failure =
-            guarantees::hosts_accept_what_it_says_of_itself(&subject).unwrap_err().to_string();
+        let failure = guarantees::hosts_accept_the_name_version_and_description(&subject)
+            .unwrap_err()
+            .to_string();
         assert!(failure.contains(says), "{failure}");
     }
 }
 
 #[test]
-fn an_endless_loop_fails_with_the_call_the_seed_and_what_came_before() {
+fn an_endless_loop_is_reported_with_the_call_the_seed_and_the_steps_before() {
     let subject = subject("loops_at_the_third_hole", Placing::Any);
     let guarantee = guarantees::random_operations_match_the_model;
     let verdict = guarantees::verdict_within(Duration::from_secs(2), guarantee, &subject);
-    let failure = verdict.expect_err("the flaw must be caught");
+    let failure = verdict.expect_err("the flaw must be detected");
     let Violation::Hangs { call: Call::Free(range), .. } = *failure.violation else {
         panic!("{failure}")
     };
@@ -158,10 +159,10 @@ fn an_endless_loop_fails_with_the_call_the_seed_and_what_came_before() {
 }
 
 #[test]
-fn an_allocator_that_panics_at_everything_fails_in_a_few_lines() {
+fn the_failures_of_an_allocator_that_always_panics_are_short() {
     let output = Command::new(std::env::current_exe().unwrap())
         .args([
-            "every_failure_of_an_allocator_that_panics_at_everything",
+            "print_the_failures_of_an_allocator_that_always_panics",
             "--exact",
             "--ignored",
             "--nocapture",
@@ -176,12 +177,12 @@ fn an_allocator_that_panics_at_everything_fails_in_a_few_lines() {
 }
 
 #[test]
-#[ignore = "it prints, and another test counts the lines"]
-#[allow(clippy::print_stdout, reason = "another test counts the lines")]
-fn every_failure_of_an_allocator_that_panics_at_everything() {
+#[ignore = "run by another test, which counts its output"]
+#[allow(clippy::print_stdout, reason = "another test counts the output")]
+fn print_the_failures_of_an_allocator_that_always_panics() {
     for (_, guarantee) in guarantees::ALL {
         if let Err(failure) =
-            guarantees::verdict(*guarantee, &subject("panics_at_everything", Placing::Any))
+            guarantees::verdict(*guarantee, &subject("always_panics", Placing::Any))
         {
             println!("{failure}");
         }
@@ -200,13 +201,13 @@ mod without_a_flaw {
 #[test]
 fn a_random_failure_is_shrunk_to_the_operations_that_matter() {
     let guarantee = guarantees::random_operations_match_the_model;
-    let failure = failure(guarantee, "never_gives_back_single_pages", Placing::Any);
+    let failure = failure(guarantee, "never_frees_single_pages", Placing::Any);
     assert_eq!(
         failure.to_string(),
         "allocator \"flawed\" on the region 0x0+0x1000:\n\
          \x20   1. allocate 0x1000 aligned 0x1000 -> 0x0+0x1000\n\
          \x20   2. free 0x0+0x1000\n\
-         hole 0: it tells of none, the model has 0x0+0x1000"
+         hole 0: it reports none, the model has 0x0+0x1000"
     );
 }
 

@@ -1,74 +1,73 @@
 //! Why bytes are not a trace.
 
-use super::lines::MAX_LINE;
-use crate::format::quoted;
+use crate::format::{MAX_LINE, quoted};
 use crate::recording::RecordError;
 use crate::trace::Figures;
 use std::io;
 
-/// Why bytes are no trace. Lines are those of the uncompressed text, and they and columns (in
-/// bytes) count from 1.
+/// The reason why bytes are not a trace. Lines are those of the uncompressed text. Lines and
+/// columns (in bytes) are counted from 1.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// It can't be read.
-    #[error("it can't be read behind line {line}: {source}")]
+    /// The input can't be read.
+    #[error("the input can't be read after line {line}: {source}")]
     Io {
         /// The last line that was read.
         line: u64,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// Its first line is not that of a trace.
+    /// The first line is not that of a trace.
     #[error(
         "not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"",
         quoted(found)
     )]
     NotATrace {
-        /// How it starts.
+        /// The start of the input.
         found: String,
     },
-    /// It is a trace in another version of the format.
+    /// A trace in another version of the format.
     #[error("expected version 1 of the trace format, found \"{}\"", quoted(found))]
     Version {
         /// The version.
         found: String,
     },
-    /// The compressed data ends too early.
-    #[error("the compressed data is cut off behind line {line}")]
+    /// The compressed data is truncated.
+    #[error("the compressed data is truncated after line {line}")]
     Truncated {
         /// The last line that could be read.
         line: u64,
     },
     /// The compressed data is damaged.
-    #[error("the compressed data is damaged behind line {line}: {source}")]
+    #[error("the compressed data is damaged after line {line}: {source}")]
     Damaged {
         /// The last line that could be read.
         line: u64,
-        /// What is wrong with it.
+        /// The decompressor's error.
         source: io::Error,
     },
-    /// Something else stands behind the compressed data.
+    /// The compressed data is followed by other bytes.
     #[error(
-        "behind the compressed data, which ends with line {line}, stand bytes that are not part of it; remove them"
+        "the compressed data ends with line {line} and is followed by bytes that are not part of it; remove them"
     )]
     LeftOver {
         /// The last line.
         line: u64,
     },
-    /// A line has something else where a field has to stand.
+    /// A line has an unexpected field.
     #[error("line {line}, column {column}: expected {expected}, found \"{}\"", quoted(found))]
     Field {
         /// The line.
         line: u64,
         /// The column at which the field starts.
         column: usize,
-        /// What has to stand there.
+        /// The expected field.
         expected: &'static str,
-        /// What stands there; empty where the line ends.
+        /// The field found; empty at the end of the line.
         found: String,
     },
-    /// A line is longer than any line of a trace.
+    /// A line is longer than the format allows.
     #[error("line {line}: expected up to {MAX_LINE} bytes, found more")]
     LongLine {
         /// The line.
@@ -89,23 +88,23 @@ pub enum ReadError {
         line: u64,
         /// The id.
         id: u64,
-        /// Whether it was live once.
+        /// Whether it was live before.
         was_live: bool,
     },
-    /// An operation is one that no trace may hold.
+    /// An operation is not allowed in a trace.
     #[error("line {line}: {error}")]
     Operation {
         /// The line.
         line: u64,
-        /// What is wrong with it.
+        /// The reason.
         error: RecordError,
     },
-    /// The header doesn't say what the operations amount to; the end may be missing.
-    #[error("expected \"{header}\", as the header says, found \"{content}\"")]
+    /// The header's figures are not those of the operations; the end may be missing.
+    #[error("expected \"{header}\", from the header, found \"{content}\"")]
     Figures {
-        /// What the header says.
+        /// The figures in the header.
         header: Figures,
-        /// What the operations amount to.
+        /// The figures of the operations.
         content: Figures,
     },
 }

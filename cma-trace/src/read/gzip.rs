@@ -3,13 +3,13 @@
 use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, Read};
 
-/// What gzip members hold, one behind the other. Another reader would call whatever else stands
-/// behind a member a damaged one.
+/// The concatenated contents of gzip members. Unlike flate2's reader of several members, it
+/// distinguishes other bytes after a member from a damaged member.
 pub(super) struct GzipMembers<R: BufRead> {
     member: Option<GzDecoder<R>>,
 }
 
-/// Bytes behind a member that don't start another one.
+/// Bytes after a member that don't start another one.
 #[derive(Debug, thiserror::Error)]
 #[error("the bytes are not compressed by gzip")]
 pub(super) struct NotGzip;

@@ -2,11 +2,9 @@
 
 use super::error::ReadError;
 use super::gzip::NotGzip;
-use crate::format::excerpt;
+use crate::format::{MAX_LINE, excerpt};
 use std::io::{self, BufRead, Read};
 
-/// The longest line, in bytes.
-pub(super) const MAX_LINE: usize = 4096;
 /// Bytes of text read after an error to find out whether the compressed data is damaged.
 const MAX_REST: u64 = 64 << 20;
 
@@ -53,15 +51,15 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Whether the rest of compressed input is damaged, which is what its checksum says at the end:
-    /// then a mistake in its text is no mistake of its writer. Of a text that is very long only the
-    /// start is looked at.
+    /// Whether the rest of compressed input is damaged, which the checksum at its end shows: then
+    /// the damage is reported, and not the error that it causes in the text. Only the start of a
+    /// very long rest is read.
     pub(super) fn damage(&mut self) -> Option<ReadError> {
         let rest = io::copy(&mut (&mut *self.input).take(MAX_REST), &mut io::sink());
         rest.err().map(|source| self.failed(source))
     }
 
-    /// The next line, which is empty behind the last one.
+    /// The next line; an empty one after the last.
     pub(super) fn required(&mut self) -> Result<Fields<'_>, ReadError> {
         let line = self.line + 1;
         Ok(self.next()?.unwrap_or(Fields { text: b"", at: 0, line }))
@@ -76,7 +74,7 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Where the next field starts, and the field; empty behind the last one.
+    /// The next field with its start; an empty one after the last.
     pub(super) fn next(&mut self) -> (usize, &'a [u8]) {
         let rest = &self.text[self.at..];
         let start = self.at + rest.iter().take_while(|b| **b == b' ').count();

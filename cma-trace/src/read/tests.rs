@@ -1,4 +1,4 @@
-//! What is a trace is read, and nothing else; every refusal says where and why.
+//! Traces are read, all other input is refused, and every error has its place and reason.
 
 use super::*;
 use crate::trace::{Action, Asker};
@@ -17,7 +17,7 @@ const SMALL: &str = "# cma-trace 1
 9 f 9
 ";
 
-/// The small trace with another line in the place of the one numbered `line`.
+/// The small trace with line number `line` replaced by `text`.
 fn with_line(line: usize, text: &str) -> String {
     let mut lines: Vec<&str> = SMALL.lines().collect();
     lines[line - 1] = text;
@@ -60,7 +60,7 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused_by_its_first_line() {
+fn input_that_is_not_a_trace_is_refused_at_its_first_line() {
     assert_eq!(
         refusal(""),
         "not a trace: expected \"# cma-trace 1\" in its first line, found \"\""
@@ -75,7 +75,7 @@ fn what_is_no_trace_is_refused_by_its_first_line() {
 }
 
 #[test]
-fn every_mistake_is_named_with_its_place() {
+fn every_error_is_reported_with_its_place() {
     for (line, text, expected) in [
         (
             2,
@@ -152,7 +152,7 @@ fn every_mistake_is_named_with_its_place() {
 }
 
 #[test]
-fn a_header_that_its_operations_belie_is_refused() {
+fn a_header_that_contradicts_the_operations_is_refused() {
     for figures in [
         "# ops: 6  peak-live-bytes: 12288  peak-live-chunks: 2",
         "# ops: 5  peak-live-bytes: 12287  peak-live-chunks: 2",
@@ -162,7 +162,7 @@ fn a_header_that_its_operations_belie_is_refused() {
         assert_eq!(
             error,
             format!(
-                "expected \"{}\", as the header says, found \"ops: 5  peak-live-bytes: 12288  peak-live-chunks: 2\"",
+                "expected \"{}\", from the header, found \"ops: 5  peak-live-bytes: 12288  peak-live-chunks: 2\"",
                 &figures[2..]
             )
         );
@@ -170,26 +170,26 @@ fn a_header_that_its_operations_belie_is_refused() {
 }
 
 #[test]
-fn a_trace_that_is_cut_off_anywhere_is_refused() {
+fn a_trace_truncated_anywhere_is_refused() {
     for end in 0..SMALL.len() - 1 {
-        // Only the id in the last line may lose a digit and still be read; it has a single one.
-        assert!(Trace::read(&SMALL.as_bytes()[..end]).is_err(), "cut off at {end}");
+        // Losing a digit of the last id would go unnoticed, but that id has a single digit.
+        assert!(Trace::read(&SMALL.as_bytes()[..end]).is_err(), "truncated at {end}");
     }
     let packed = compressed(SMALL.as_bytes());
     for end in 2..packed.len() {
         let error = Trace::read(&packed[..end]).unwrap_err();
-        assert!(matches!(error, ReadError::Truncated { .. }), "cut off at {end}: {error:?}");
+        assert!(matches!(error, ReadError::Truncated { .. }), "truncated at {end}: {error:?}");
     }
 }
 
 #[test]
-fn too_much_behind_compressed_data_is_not_called_too_little() {
+fn bytes_after_compressed_data_are_not_reported_as_truncation() {
     let packed = compressed(SMALL.as_bytes());
     for behind in ["x", "x\n", "\0\0\0", SMALL] {
         let error = Trace::read(&[&packed, behind.as_bytes()].concat()[..]).unwrap_err();
         assert!(matches!(error, ReadError::LeftOver { .. }), "{behind:?}: {error}");
     }
-    // Several members are one text.
+    // Several members form one text.
     let (start, end) = SMALL.split_at(SMALL.len() / 2);
     let members = [compressed(start.as_bytes()), compressed(end.as_bytes())].concat();
     assert_eq!(Trace::read(&members[..]).unwrap(), Trace::read(SMALL.as_bytes()).unwrap());
@@ -201,23 +201,23 @@ fn compressed_data_that_is_damaged_is_refused() {
     for at in 10..packed.len() {
         let mut damaged = packed.clone();
         damaged[at] ^= 0x10;
-        let error = Trace::read(&damaged[..]).expect_err("the checksum fits damaged data");
-        // Whatever the text behind the damage looks like, it isn't what is at fault.
+        let error = Trace::read(&damaged[..]).expect_err("damaged data was read");
+        // The damage is reported, not the text error that it causes.
         let damage = matches!(error, ReadError::Damaged { .. } | ReadError::Truncated { .. });
         assert!(damage, "byte {at}: {error}");
-        assert!(!error.to_string().ends_with("line 0"), "it has no cause: {error}");
+        assert!(!error.to_string().ends_with("line 0"), "no cause: {error}");
     }
 }
 
 #[test]
-fn a_mistake_in_sound_compressed_data_is_one_of_the_text() {
+fn a_text_error_in_undamaged_compressed_data_is_reported_as_such() {
     let error =
         Trace::read(&compressed(with_line(4, "0 r 7 4096 1 vdec").as_bytes())[..]).unwrap_err();
     assert!(matches!(error, ReadError::Field { line: 4, .. }), "{error}");
 }
 
 #[test]
-fn an_input_that_fails_says_how_far_it_was_read() {
+fn a_read_error_is_reported_with_the_last_line_read() {
     struct Fails;
     impl Read for Fails {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -229,8 +229,8 @@ fn an_input_that_fails_says_how_far_it_was_read() {
     assert!(error.to_string().ends_with("gone"), "{error}");
 }
 
-/// How much of `input` is read until it is refused.
-fn read_of(input: impl Read) -> u64 {
+/// The number of bytes read from `input` until it is refused.
+fn bytes_read(input: impl Read) -> u64 {
     const PLENTY: u64 = 1 << 30;
     let mut input = input.take(PLENTY);
     Trace::read(&mut input).unwrap_err();
@@ -238,20 +238,23 @@ fn read_of(input: impl Read) -> u64 {
 }
 
 #[test]
-fn nonsense_without_an_end_is_refused_after_a_few_kilobytes() {
+fn endless_invalid_input_is_refused_after_a_few_kilobytes() {
     const FEW: u64 = 64 << 10;
-    assert!(read_of(io::repeat(b'x')) < FEW);
+    assert!(bytes_read(io::repeat(b'x')) < FEW);
     for line in 1..=SMALL.lines().count() {
         let start: String = SMALL.split_inclusive('\n').take(line).collect();
         let start = start.trim_end().as_bytes();
-        assert!(read_of(start.chain(io::repeat(b' '))) < FEW, "line {line} never ends in spaces");
-        assert!(read_of(start.chain(io::repeat(b'0'))) < FEW, "line {line} never ends in zeros");
         assert!(
-            read_of(start.chain(io::repeat(b'\n'))) < FEW,
+            bytes_read(start.chain(io::repeat(b' '))) < FEW,
+            "line {line} never ends in spaces"
+        );
+        assert!(bytes_read(start.chain(io::repeat(b'0'))) < FEW, "line {line} never ends in zeros");
+        assert!(
+            bytes_read(start.chain(io::repeat(b'\n'))) < FEW,
             "nothing but ends of lines after line {line}"
         );
     }
-    // And when a little compressed data means a lot.
+    // A small compressed input that expands to a large text.
     let bomb = compressed(&vec![b' '; 64 << 20]);
     assert!(matches!(Trace::read(&bomb[..]), Err(ReadError::NotATrace { .. })));
 }
@@ -265,7 +268,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_after_any_change_of_a_trace_is_sound(
+    fn a_trace_read_after_random_edits_is_valid(
         cuts in proptest::collection::vec((any::<proptest::sample::Index>(), 0..4usize, "[ -~\n]{0,3}"), 1..4),
     ) {
         let mut text = SMALL.to_string();

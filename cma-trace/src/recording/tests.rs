@@ -1,11 +1,11 @@
-//! A recording lets nothing into a trace that a trace may not hold, and a trace survives being
-//! written.
+//! A recording refuses every operation that is not allowed in a trace, and a written trace reads
+//! back the same.
 
 use super::*;
 use proptest::prelude::*;
 
 #[test]
-fn what_is_refused_leaves_no_mark() {
+fn a_refused_operation_changes_nothing() {
     let mut recording = Recording::new("marks");
     let chunk = recording.allocate(5, 4096, 1, "a").unwrap();
     let refusals = [
@@ -52,7 +52,7 @@ fn a_trace_holds_65536_askers_and_refuses_the_next() {
 }
 
 #[test]
-fn a_trace_that_would_take_too_much_memory_ends_where_it_would() {
+fn operations_beyond_the_limit_are_refused() {
     let mut recording = Recording::new("");
     for _ in 0..MAX_OPERATIONS {
         recording.allocate(0, 1, 1, "a").unwrap();
@@ -82,7 +82,7 @@ fn the_peak_in_pages_counts_every_chunk_rounded_up() {
 }
 
 #[test]
-fn a_usual_region_is_at_least_twice_the_peak_and_whole_huge_pages_at_any_size() {
+fn a_usual_region_is_twice_the_peak_in_whole_huge_pages_at_any_size() {
     assert_eq!(Recording::new("").finish().usual_region_bytes(), 2 << 20);
     for (size, expected) in [(1 << 20, 2 << 20), ((1 << 20) + 1, 4 << 20), (1 << 30, 2 << 30)] {
         let mut recording = Recording::new("");
@@ -110,7 +110,7 @@ fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
 
 proptest! {
     #[test]
-    fn whatever_is_recorded_reads_back_the_same_after_it_was_written(source in "[ -~]{0,40}", operations in operations()) {
+    fn every_recording_reads_back_the_same_after_writing(source in "[ -~]{0,40}", operations in operations()) {
         let mut recording = Recording::new(&source);
         let (mut time, mut live) = (0, Vec::new());
         for (pause, operation) in operations {

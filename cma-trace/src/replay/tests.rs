@@ -1,4 +1,4 @@
-//! A replay asks for what the trace asks for, and its figures are those of what was served.
+//! A replay makes the requests of the trace, and its figures are those of the served requests.
 
 use super::*;
 use crate::recording::Recording;
@@ -11,7 +11,7 @@ fn best_fit() -> Plugin {
 }
 
 #[test]
-fn figures_are_those_of_what_was_served_and_a_failed_chunk_is_not_freed() {
+fn figures_count_served_requests_and_a_failed_chunk_is_not_freed() {
     let mut recording = Recording::new("");
     let first = recording.allocate(0, 3 * PAGE - 5, 1, "a").unwrap(); // 3 of 4 pages
     let failed = recording.allocate(1, 2 * PAGE, 1, "b/frame").unwrap();
@@ -34,7 +34,7 @@ fn figures_are_those_of_what_was_served_and_a_failed_chunk_is_not_freed() {
 }
 
 #[test]
-fn the_first_of_several_failures_is_the_one_that_is_told() {
+fn the_first_of_several_failures_is_reported() {
     let mut recording = Recording::new("");
     recording.allocate(0, PAGE, 1, "a").unwrap();
     for size in [2, 3] {
@@ -42,13 +42,13 @@ fn the_first_of_several_failures_is_the_one_that_is_told() {
     }
     let report = replay(&recording.finish(), &best_fit(), "", PAGE, |_| {}).unwrap();
     assert_eq!(report.failed, 2);
-    let told = report.first_failure.unwrap();
-    assert_eq!((told.operation, told.size, told.alignment), (2, 2 * PAGE, 64));
-    assert!(told.to_string().starts_with("operation 2, 8K for a aligned to 64: "), "{told}");
+    let failure = report.first_failure.unwrap();
+    assert_eq!((failure.operation, failure.size, failure.alignment), (2, 2 * PAGE, 64));
+    assert!(failure.to_string().starts_with("operation 2, 8K for a aligned to 64: "), "{failure}");
 }
 
 #[test]
-fn alignments_are_asked_for_as_they_were_recorded() {
+fn alignments_are_requested_as_recorded() {
     let mut recording = Recording::new("");
     recording.allocate(0, PAGE, 1, "a").unwrap();
     recording.allocate(0, PAGE, 1 << 20, "a").unwrap();
@@ -73,16 +73,16 @@ fn devices_are_served_from_the_regions_that_the_map_gives_them() {
 
     assert_eq!((report.region_bytes, report.free_bytes), (32 * PAGE, 21 * PAGE));
     assert_eq!(report.largest_hole_bytes, 12 * PAGE, "left has more in one piece than right");
-    let told = report.first_failure.unwrap();
-    assert!(matches!(told.error, AllocError::NoRule { .. }), "{told}");
+    let failure = report.first_failure.unwrap();
+    assert!(matches!(failure.error, AllocError::NoRule { .. }), "{failure}");
     assert!(
         cma.regions().iter().all(|region| region.status().users == 0),
-        "what it left live was freed"
+        "chunks that were left live are freed"
     );
 }
 
 #[test]
-fn a_region_without_an_allocator_says_so_in_the_first_failure() {
+fn the_first_failure_in_a_region_without_an_allocator_has_that_reason() {
     let cma = Cma::new();
     cma.region_register(Some("r"), DmaAddr::new(0), 16 * PAGE, AllocatorChoice::named("late"))
         .unwrap();
@@ -98,7 +98,7 @@ fn a_region_without_an_allocator_says_so_in_the_first_failure() {
 }
 
 #[test]
-fn a_region_that_can_not_be_is_refused() {
+fn an_invalid_region_is_refused() {
     let trace = Recording::new("").finish();
     for bytes in [0, 1, !(PAGE - 1)] {
         assert!(replay(&trace, &best_fit(), "", bytes, |_| {}).is_err(), "{bytes}");
@@ -114,22 +114,22 @@ fn progress_only_rises_and_ends_at_the_number_of_operations() {
         recording.free(0, chunk).unwrap();
     }
     recording.allocate(0, 1, 1, "a").unwrap();
-    let mut told = Vec::new();
-    replay(&recording.finish(), &best_fit(), "", PAGE, |done| told.push(done)).unwrap();
+    let mut reported = Vec::new();
+    replay(&recording.finish(), &best_fit(), "", PAGE, |done| reported.push(done)).unwrap();
     let block = BLOCK as u64;
-    assert_eq!(told, [block, 2 * block, 2 * block + 1]);
+    assert_eq!(reported, [block, 2 * block, 2 * block + 1]);
 }
 
 #[test]
-fn live_chunks_never_share_a_slot_and_slots_are_as_few_as_the_peak() {
+fn live_chunks_never_share_a_slot_and_there_are_as_many_slots_as_the_peak() {
     let trace = Trace::read(crate::DEMO).unwrap();
     let mut slots = Slots::default();
     let mut taken = vec![false; usize::try_from(trace.figures().peak_live_chunks).unwrap()];
     for operation in trace.operations() {
-        let step = slots.step(operation);
-        let (slot, free) = match step {
-            Step::Allocate { slot, .. } => (slot, false),
-            Step::Free { slot } => (slot, true),
+        let operation = slots.translate(operation);
+        let (slot, free) = match operation {
+            SlotOperation::Allocate { slot, .. } => (slot, false),
+            SlotOperation::Free { slot } => (slot, true),
         };
         assert_eq!(taken[slot as usize], free);
         taken[slot as usize] = !free;
@@ -138,7 +138,7 @@ fn live_chunks_never_share_a_slot_and_slots_are_as_few_as_the_peak() {
 }
 
 #[test]
-fn results_have_these_fields_in_this_order_for_other_programs() {
+fn json_results_have_these_fields_in_this_order() {
     let mut recording = Recording::new("");
     recording.allocate(0, 1, 1, "a").unwrap();
     let mut report = replay(&recording.finish(), &best_fit(), "", 2 * PAGE, |_| {}).unwrap();

@@ -1,42 +1,42 @@
-//! The aligned search, and how it skips the bins with holes that are large enough and hold no chunk
-//! with its alignment.
+//! The aligned search, and how it skips bins whose holes are large enough but have no aligned
+//! place.
 
-use super::{Bins, EMPTY, Place, TREE};
+use super::{Bins, EMPTY, Key, TREE};
 use crate::hole::{Grid, Hole};
 use crate::nodes::Nodes;
-use crate::trees::Wanted;
+use crate::trees::AlignedRequest;
 use cma_bits::{Maxima, TooLarge};
 
-/// How many bins an aligned search may pass in vain, on average, before it keeps the reaches of
-/// bins for its alignment. (Where few bins are passed, keeping costs every change more than it
-/// saves.)
-pub(crate) const VAIN: u32 = 128;
+/// The bins that an aligned search may look into without finding a place, on average, before the
+/// allocator keeps bounds on the reaches of bins for that alignment. (For fewer bins, maintaining
+/// the bounds costs more than it saves.)
+pub(crate) const WASTED_PER_SEARCH: u32 = 128;
 
-/// How many more that may be in a few searches.
-const MORE: u32 = 1024;
+/// The bins beyond that average that a few searches may look into.
+const WASTED_BURST: u32 = 1024;
 
-/// For one alignment: the most pages that a chunk so aligned can have in each bin.
+/// For one alignment: bounds on the pages of a chunk with that alignment in each bin.
 #[derive(Debug)]
-pub(crate) struct Aligned {
+pub(crate) struct BinReaches {
     grid: Grid,
-    /// By bin. An upper bound.
+    /// An upper bound for each bin.
     most: Maxima,
 }
 
 impl Bins {
-    /// Takes out the first hole in which `pages` pages have a place on `grid`, and returns it with
-    /// its node.
+    /// Removes the first hole with a place for `pages` pages on `grid`, and returns it with its
+    /// node.
     pub(crate) fn take_aligned(
         &mut self,
         pages: u32,
         grid: Grid,
         nodes: &Nodes,
     ) -> Option<(Hole, u32)> {
-        let wanted = Wanted { pages, grid };
-        let mut least = self.place_of(Hole::least(pages));
+        let wanted = AlignedRequest { pages, grid };
+        let mut least = self.key_of(Hole::least(pages));
         let mut kept = self.aligned.iter().position(|aligned| aligned.grid == grid);
         if kept.is_none() {
-            self.passed = self.passed.saturating_sub(VAIN);
+            self.wasted = self.wasted.saturating_sub(WASTED_PER_SEARCH);
         }
         loop {
             let bin = match kept {
@@ -48,24 +48,24 @@ impl Bins {
                 return Some(taken);
             }
             if let Some(kept) = kept {
-                self.settle(kept, bin, nodes);
-            } else if self.passed < VAIN + MORE {
-                self.passed += 1;
+                self.tighten(kept, bin, nodes);
+            } else if self.wasted < WASTED_PER_SEARCH + WASTED_BURST {
+                self.wasted += 1;
             } else {
-                self.passed = 0;
+                self.wasted = 0;
                 kept = self.keep(grid, nodes).ok();
             }
-            least = Place { bin: bin + 1, rank: 0 };
+            least = Key { bin: bin + 1, rank: 0 };
         }
     }
 
-    /// The first from a bin. None in it with a rank below `least` has a place.
+    /// The same in one bin, in which no hole with a rank below `least` has a place.
     #[inline]
     fn take_aligned_in(
         &mut self,
         bin: u32,
         least: u32,
-        wanted: &Wanted,
+        wanted: &AlignedRequest,
         nodes: &Nodes,
     ) -> Option<(Hole, u32)> {
         #[cfg(test)]
@@ -85,28 +85,28 @@ impl Bins {
         Some((nodes.hole(root), root))
     }
 
-    /// The first bin from `bin` on that may have a place for `pages` pages.
+    /// The first bin from `bin` up that may have a place for `pages` pages.
     fn first_reaching(&self, kept: usize, bin: u32, pages: u32) -> Option<u32> {
         let bin = self.aligned[kept].most.next(u64::from(bin), pages)?;
         #[allow(clippy::cast_possible_truncation, reason = "there are fewer than 2^32 bins")]
         Some(bin as u32)
     }
 
-    /// Takes note that `hole` is put into `bin`.
+    /// Raises the bounds of `bin`, to which `hole` is added.
     #[cold]
-    pub(super) fn note(&mut self, bin: u32, hole: Hole) {
-        for Aligned { grid, most } in &mut self.aligned {
+    pub(super) fn record(&mut self, bin: u32, hole: Hole) {
+        for BinReaches { grid, most } in &mut self.aligned {
             most.raise(u64::from(bin), grid.reach(hole));
         }
     }
 
-    /// Lowers the bound of a bin to what is true.
-    fn settle(&mut self, kept: usize, bin: u32, nodes: &Nodes) {
+    /// Lowers the bound of a bin to its true reach.
+    fn tighten(&mut self, kept: usize, bin: u32, nodes: &Nodes) {
         let reach = self.reach_in(bin, self.aligned[kept].grid, nodes);
         self.aligned[kept].most.lower(u64::from(bin), reach);
     }
 
-    /// The most pages that a chunk on `grid` can have in the holes of a bin.
+    /// The pages of the largest chunk on `grid` in the holes of a bin.
     fn reach_in(&self, bin: u32, grid: Grid, nodes: &Nodes) -> u32 {
         match self.roots[bin as usize] {
             EMPTY => 0,
@@ -115,7 +115,7 @@ impl Bins {
         }
     }
 
-    /// Begins to keep the reaches of bins for an alignment.
+    /// Starts to keep bounds on the reaches of bins for an alignment.
     #[cold]
     fn keep(&mut self, grid: Grid, nodes: &Nodes) -> Result<usize, TooLarge> {
         let mut most = Maxima::new(self.roots.len() as u64)?;
@@ -123,13 +123,13 @@ impl Bins {
             #[allow(clippy::cast_possible_truncation, reason = "there are fewer than 2^32 bins")]
             most.raise(bin as u64, self.reach_in(bin as u32, grid, nodes));
         }
-        self.aligned.push(Aligned { grid, most });
+        self.aligned.push(BinReaches { grid, most });
         Ok(self.aligned.len() - 1)
     }
 
-    /// Asserts invariant 7 of one bin, the numbers above all bins included.
-    pub(super) fn check_noted(&self, bin: u32, nodes: &Nodes) -> Result<(), String> {
-        for Aligned { grid, most } in &self.aligned {
+    /// Checks invariant 7 for one bin, and for bin 0 the trees of maxima as well.
+    pub(super) fn check_bounds(&self, bin: u32, nodes: &Nodes) -> Result<(), String> {
+        for BinReaches { grid, most } in &self.aligned {
             let (reach, bound) = (self.reach_in(bin, *grid, nodes), most.get(u64::from(bin)));
             if reach > bound {
                 return Err(format!(

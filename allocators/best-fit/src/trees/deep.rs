@@ -1,26 +1,25 @@
-//! Trees of more than one leaf, and how an aligned search skips what doesn't fit.
+//! Trees of more than one leaf, and how an aligned search skips holes that don't fit.
 
-use super::{NONE, Trees, Wanted};
+use super::{AlignedRequest, NONE, Trees};
 use crate::block::{Block, CAPACITY, Entry};
 use crate::hole::Grid;
 use crate::nodes::{Nodes, push};
 
-/// With this many entries or fewer a block looks for a neighbour to merge with.
+/// A block with this many entries or fewer is merged with a neighbour if possible.
 pub(super) const FEW: usize = CAPACITY / 4;
 
-/// And merges if this is what they have together, so that the next insertions don't split it again.
-const ENOUGH: usize = CAPACITY * 3 / 4;
+/// The most entries of a merged block, so that the next insertions don't split it again.
+const MERGED: usize = CAPACITY * 3 / 4;
 
-/// For one alignment: the most pages that a chunk so aligned can have, anywhere in a block or below
-/// it.
+/// For one alignment: the pages of the largest chunk with that alignment in a block or below it.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub(super) struct BlockReaches {
     grid: Grid,
-    /// By block. Only for blocks that are children; of the others it means nothing.
+    /// By block. Meaningful only for blocks that are children.
     most: Vec<u32>,
 }
 
-impl Reach {
+impl BlockReaches {
     pub(super) fn push(&mut self) {
         push(&mut self.most, 0);
     }
@@ -37,8 +36,7 @@ impl Reach {
 }
 
 impl Trees {
-    /// Full blocks are split on the way down, so that a parent always has room for the half of its
-    /// child.
+    /// Splits full blocks on the way down, so that a parent always has room for another child.
     #[cold]
     pub(super) fn insert_deep(&mut self, root: u32, entry: Entry, nodes: &Nodes) -> u32 {
         let mut root = root;
@@ -88,7 +86,7 @@ impl Trees {
         root
     }
 
-    /// As deep as the tree is high.
+    /// Recurses to the height of the tree.
     fn remove_below(&mut self, index: u32, entry: Entry, nodes: &Nodes) {
         let block = self.block_mut(index);
         if block.is_leaf() {
@@ -99,13 +97,12 @@ impl Trees {
             let at = block.floor(entry.rank());
             let child = block.entry(at).number();
             self.remove_below(child, entry, nodes);
-            self.mend_child(index, at, nodes);
+            self.rebalance_child(index, at, nodes);
         }
     }
 
-    /// Releases a child that is empty and merges one that is nearly so with a neighbour that has
-    /// room.
-    fn mend_child(&mut self, parent: u32, at: usize, nodes: &Nodes) {
+    /// Releases an empty child, and merges a nearly empty one with a neighbour that has room.
+    fn rebalance_child(&mut self, parent: u32, at: usize, nodes: &Nodes) {
         let block = self.block(parent);
         let child = block.entry(at);
         let is_lowest = at + 1 == block.len();
@@ -113,10 +110,10 @@ impl Trees {
             0 => {
                 self.block_mut(parent).remove(at);
                 self.release(child.number());
-                // What is below a bound belongs to the child before; with none before, to the child
-                // behind.
+                // The range of a removed child goes to the child below it; that of the lowest child
+                // goes to the one above it.
                 if is_lowest && at > 0 {
-                    self.widen(parent, at - 1, child.rank());
+                    self.extend_lowest(parent, at - 1, child.rank());
                 }
             }
             1..=FEW if !is_lowest && self.have_room(parent, at) => self.merge(parent, at, nodes),
@@ -127,11 +124,11 @@ impl Trees {
         }
     }
 
-    /// Whether a child and the one below it can be one.
+    /// Whether a child and the one below it can be merged.
     fn have_room(&self, parent: u32, at: usize) -> bool {
         let [upper, lower] =
             [at, at + 1].map(|at| self.block(self.block(parent).entry(at).number()));
-        upper.len() + lower.len() <= ENOUGH
+        upper.len() + lower.len() <= MERGED
     }
 
     /// Moves the entries of a child to the one below it.
@@ -145,9 +142,9 @@ impl Trees {
         self.refresh(lower, nodes);
     }
 
-    /// Gives a child that has become the lowest what is below it, and so on down: a block's lowest
-    /// bound is its own.
-    fn widen(&mut self, parent: u32, lowest: usize, bound: u32) {
+    /// Extends the range of a child that has become the lowest down to `bound`, and so on down the
+    /// tree: a block's lowest bound is its own.
+    fn extend_lowest(&mut self, parent: u32, lowest: usize, bound: u32) {
         let (mut index, mut at) = (parent, lowest);
         while !self.block(index).is_leaf() {
             let block = self.block_mut(index);
@@ -158,7 +155,7 @@ impl Trees {
         }
     }
 
-    /// The first entry of rank `least` or more. As deep as the tree is high.
+    /// The first entry of rank `least` or more. Recurses to the height of the tree.
     #[cold]
     pub(super) fn first_deep(&self, root: u32, least: u32) -> Option<Entry> {
         let block = self.block(root);
@@ -171,12 +168,12 @@ impl Trees {
         children.find_map(|child| self.first_deep(child.number(), least.max(child.rank())))
     }
 
-    /// The first entry with a place for what is wanted.
+    /// The first entry with a place for `wanted`.
     #[cold]
     pub(super) fn first_aligned_deep(
         &mut self,
         root: u32,
-        wanted: &Wanted,
+        wanted: &AlignedRequest,
         nodes: &Nodes,
     ) -> Option<Entry> {
         let reach = self.reaches.iter().position(|reach| reach.grid == wanted.grid);
@@ -184,12 +181,11 @@ impl Trees {
         self.first_reaching(root, wanted, &self.reaches[reach].most, nodes)
     }
 
-    /// A child is entered only if it has what is sought, so this is one path down, as deep as the
-    /// tree is high.
+    /// Enters a child only if it has such an entry, so this is one path down the tree.
     fn first_reaching(
         &self,
         index: u32,
-        wanted: &Wanted,
+        wanted: &AlignedRequest,
         most: &[u32],
         nodes: &Nodes,
     ) -> Option<Entry> {
@@ -202,10 +198,10 @@ impl Trees {
         self.first_reaching(block.entry(child).number(), wanted, most, nodes)
     }
 
-    /// Begins to keep reaches for an alignment: once in an allocator's life for each alignment that
-    /// needs it, all blocks are visited, children before parents.
+    /// Starts to keep reaches for an alignment. Visits all blocks, children before parents, once in
+    /// an allocator's life for each alignment that needs it.
     fn add_reach(&mut self, grid: Grid, nodes: &Nodes) -> usize {
-        let mut reach = Reach { grid, most: vec![0; self.blocks.len()] };
+        let mut reach = BlockReaches { grid, most: vec![0; self.blocks.len()] };
         let highest = self.blocks.iter().map(Block::height).max().unwrap_or(0);
         for height in 0..highest {
             for (index, block) in
@@ -232,8 +228,8 @@ impl Trees {
         }
     }
 
-    /// Asserts invariants 4 to 6 of one tree, visits its entries in no order, and counts its
-    /// blocks.
+    /// Checks invariants 4 to 6 of one tree, visits its entries in no particular order, and counts
+    /// its blocks.
     pub(crate) fn check(
         &self,
         root: u32,
@@ -243,7 +239,7 @@ impl Trees {
         self.check_below(root, (0, u32::MAX), nodes, visit)
     }
 
-    /// The same of a block and what is below it, all of which has ranks from `least` to `most`.
+    /// The same for a block and all blocks below it, whose ranks must be from `least` to `most`.
     fn check_below(
         &self,
         index: u32,
@@ -254,7 +250,9 @@ impl Trees {
         let block = self.block(index);
         let entries: Vec<Entry> = block.entries().iter().rev().copied().collect();
         if entries.is_empty() || !block.unused_are_unused() {
-            return Err(format!("invariant 4: block {index} is empty or unclean: {block:?}"));
+            return Err(format!(
+                "invariant 4: block {index} is empty, or an unused entry is not 0: {block:?}"
+            ));
         }
         if !block.is_leaf() && entries[0].rank() != least {
             return Err(format!(
@@ -279,11 +277,12 @@ impl Trees {
                     "invariant 5: {entry:?} is not one level below its parent {index}"
                 ));
             }
-            let kept =
-                |reach: &Reach| reach.most[entry.number() as usize] == reach.of(child, nodes);
+            let kept = |reach: &BlockReaches| {
+                reach.most[entry.number() as usize] == reach.of(child, nodes)
+            };
             if let Some(reach) = self.reaches.iter().find(|reach| !kept(reach)) {
                 return Err(format!(
-                    "invariant 6: below {entry:?} the reach is another on {:?}",
+                    "invariant 6: the stored reach of {entry:?} on {:?} is wrong",
                     reach.grid
                 ));
             }
@@ -292,7 +291,7 @@ impl Trees {
         Ok(blocks)
     }
 
-    /// Asserts that `in_use` blocks and the vacant ones are all there are.
+    /// Checks that `in_use` blocks and the vacant ones are all blocks.
     pub(crate) fn check_pool(&self, in_use: usize) -> Result<(), String> {
         let mut counted = in_use;
         let mut vacant = self.vacant;

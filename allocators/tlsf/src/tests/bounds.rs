@@ -1,31 +1,35 @@
-//! The bounds that the theory states: no operation takes more accesses to nodes, however many
-//! chunks and holes there are and however they lie, and each bound is reached.
+//! The documented bounds: no operation takes more accesses to nodes, for any number and arrangement
+//! of chunks and holes, and each bound is reached.
 
 use super::{request, tlsf, with_holes};
 use crate::{ADOPT, ALLOCATE, ALLOCATE_ALIGNED, FREE, Tlsf};
 use cma_api::{Allocator, PageRange, Placement};
 
-/// The most accesses that were seen.
+/// The most accesses observed.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Most {
+struct MaxAccesses {
     allocate: u64,
     allocate_aligned: u64,
     free: u64,
     largest_request: u64,
 }
 
-const STATED: Most =
-    Most { allocate: ALLOCATE, allocate_aligned: ALLOCATE_ALIGNED, free: FREE, largest_request: 1 };
+const STATED: MaxAccesses = MaxAccesses {
+    allocate: ALLOCATE,
+    allocate_aligned: ALLOCATE_ALIGNED,
+    free: FREE,
+    largest_request: 1,
+};
 
-/// What `operation` answers, with its accesses noted in `most`.
+/// Runs `operation` and raises `most` to the number of its accesses.
 fn counted<T>(tlsf: &mut Tlsf, most: &mut u64, operation: impl FnOnce(&mut Tlsf) -> T) -> T {
     tlsf.nodes.accesses.set(0);
-    let answer = operation(tlsf);
+    let result = operation(tlsf);
     *most = tlsf.nodes.accesses.get().max(*most);
-    answer
+    result
 }
 
-impl Most {
+impl MaxAccesses {
     fn allocate(&mut self, tlsf: &mut Tlsf, pages: u64, alignment: u64) -> Option<Placement> {
         let most = if alignment == 1 { &mut self.allocate } else { &mut self.allocate_aligned };
         counted(tlsf, most, |tlsf| tlsf.allocate(&request(pages, alignment))).ok()
@@ -60,7 +64,7 @@ impl Most {
         tlsf.check().unwrap();
     }
 
-    fn is_within(&self, stated: &Most) -> bool {
+    fn is_within(&self, stated: &MaxAccesses) -> bool {
         self.allocate <= stated.allocate
             && self.allocate_aligned <= stated.allocate_aligned
             && self.free <= stated.free
@@ -68,7 +72,7 @@ impl Most {
     }
 }
 
-/// Numbers that look random.
+/// Reproducible pseudo-random numbers.
 struct Random(u64);
 
 impl Random {
@@ -88,10 +92,11 @@ impl Random {
 
 #[test]
 fn a_long_random_run_reaches_the_stated_bounds_and_does_not_pass_them() {
-    let (mut tlsf, mut random, mut most) = (tlsf(5, 1 << 15, ""), Random(1), Most::default());
+    let (mut tlsf, mut random, mut most) =
+        (tlsf(5, 1 << 15, ""), Random(1), MaxAccesses::default());
     let mut live = Vec::new();
     for step in 0..300_000 {
-        // Waves, so that the region is nearly full at times and nearly empty at others.
+        // Waves, so that the region is sometimes nearly full and sometimes nearly empty.
         let filling = random.below(100) < if step / 3000 % 2 == 0 { 60 } else { 40 };
         if filling || live.is_empty() {
             let (size, alignment) = (random.below(9), random.below(20));
@@ -109,8 +114,8 @@ fn a_long_random_run_reaches_the_stated_bounds_and_does_not_pass_them() {
     assert_eq!(most, STATED);
 }
 
-/// States made to defeat a search: each has `holes` holes of which none, or only the last one
-/// tried, serves.
+/// Arrangements constructed to defeat a search: each has `holes` holes, of which none, or only the
+/// last one tried, serves.
 #[test]
 fn no_arrangement_of_holes_makes_an_operation_take_longer() {
     for holes in [10, 100, 10_000] {
@@ -122,7 +127,7 @@ fn no_arrangement_of_holes_makes_an_operation_take_longer() {
         let mut shuffled = one_class.clone();
         Random(holes).shuffle(&mut shuffled);
         for state in [comb(1, 1, 2), comb(1, 127, 128), comb(3, 64, 96), one_class, shuffled] {
-            let mut most = Most::default();
+            let mut most = MaxAccesses::default();
             let mut tlsf = with_holes((0, holes * 1050 + 64), &state, "");
             most.probe(&mut tlsf);
             assert!(most.is_within(&STATED), "{most:?} with {holes} holes");
@@ -134,7 +139,7 @@ fn no_arrangement_of_holes_makes_an_operation_take_longer() {
 fn chunks_are_adopted_in_ascending_order_in_constant_steps() {
     let mut most = 0;
     let mut tlsf = tlsf(0, 49_999, "");
-    // The second time with nodes that were used before.
+    // The second time with reused nodes.
     for _ in 0..2 {
         let ranges = (0..10_000).map(|n| PageRange::from_pages(n * 5 + n % 3, 1 + n % 2));
         let adopt = |range| Placement {

@@ -1,56 +1,57 @@
-//! Which pages of a region are taken: a bit a page, and over it which words of 64 have taken and
-//! which have free pages.
+//! The used pages of a region: a bit per page, and sets of the words of 64 pages with used and with
+//! free pages.
 //!
-//! Pages are counted from the region's start. The invariants are the crate's.
+//! Pages are counted from the region's start. The invariants are those of the crate's
+//! documentation.
 
 use cma_bits::{BitTree, TooLarge, zeroed};
 
-/// The pages of a region.
+/// The used and free pages of a region.
 #[derive(Debug)]
-pub(crate) struct Pages {
+pub(crate) struct PageMap {
     count: u64,
-    /// Set for a taken page; only of words that are both in `used` and in `open`. What stands in
-    /// the others is stale: so a large chunk doesn't touch the words that it covers.
+    /// Set for a used page. Valid only for words that are both in `used` and in `open`; stale for
+    /// others, so that a large chunk doesn't write the words that it covers.
     bits: Vec<u64>,
-    /// The words with a taken page.
+    /// The words with a used page.
     used: BitTree,
     /// The words with a free page.
     open: BitTree,
 }
 
-/// The bits of a word from page `from` of it to page `to`, both under 64, without the latter; all
-/// if that is 0.
+/// The bits of a word from page `from` to page `to - 1`, both below 64; up to the last if `to`
+/// is 0.
 #[inline]
 const fn mask(from: u64, to: u64) -> u64 {
     (!0 << from) & (!0 >> (to.wrapping_neg() & 63))
 }
 
-impl Pages {
+impl PageMap {
     /// `count` free pages.
     pub(crate) fn new(count: u64) -> Result<Self, TooLarge> {
         let words = count.div_ceil(64);
         let (used, mut open) = (BitTree::new(words)?, BitTree::new(words)?);
         open.insert_range(0, words);
-        let mut pages = Pages { count, bits: zeroed(words)?, used, open };
+        let mut pages = PageMap { count, bits: zeroed(words)?, used, open };
         if !count.is_multiple_of(64) {
             pages.take(count, words * 64);
         }
         Ok(pages)
     }
 
-    /// How many there are.
+    /// The number of pages.
     #[inline]
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// How many words they take.
+    /// The number of words.
     #[inline]
     pub(crate) fn words(&self) -> u64 {
         self.open.limit()
     }
 
-    /// The taken pages of word `index`.
+    /// The used pages of word `index`.
     #[inline]
     pub(crate) fn word(&self, index: u64) -> u64 {
         if !self.used.contains(index) {
@@ -62,7 +63,7 @@ impl Pages {
         }
     }
 
-    /// The first word from `index` on with a free page.
+    /// The first word from `index` up with a free page.
     pub(crate) fn next_open(&self, index: u64) -> Option<u64> {
         self.open.next(index)
     }
@@ -73,7 +74,7 @@ impl Pages {
         self.open.first()
     }
 
-    /// Makes the taken pages of word `index`, which are `before`, those of `after`.
+    /// Changes the used pages of word `index` from `before` to `after`.
     #[inline]
     fn change(&mut self, index: u64, before: u64, after: u64) {
         self.bits[at(index)] = after;
@@ -91,7 +92,7 @@ impl Pages {
         }
     }
 
-    /// Takes the first free page of word `index`, which has one.
+    /// Marks the first free page of word `index`, which must have one, as used, and returns it.
     #[inline]
     pub(crate) fn take_first_in(&mut self, index: u64) -> u64 {
         let word = self.word(index);
@@ -104,12 +105,12 @@ impl Pages {
         self.change(index, word, word | mask);
     }
 
-    fn give_in_word(&mut self, index: u64, mask: u64) {
+    fn release_in_word(&mut self, index: u64, mask: u64) {
         let word = self.word(index);
         self.change(index, word, word & !mask);
     }
 
-    /// Takes the pages from `from` to `to - 1`, which are free and at least one.
+    /// Marks the pages from `from` to `to - 1` as used. They must be free, and at least one.
     #[inline]
     pub(crate) fn take(&mut self, from: u64, to: u64) {
         let (first, last) = (from.div_ceil(64), to / 64);
@@ -127,13 +128,14 @@ impl Pages {
         }
     }
 
-    /// Makes the pages from `from` to `to - 1` free, which are at least one, and answers where the
-    /// hole that they are part of begins and ends; unless one of them is free already.
+    /// Marks the pages from `from` to `to - 1`, at least one, as free, and returns the start and
+    /// end of the hole that contains them. Returns `None` and changes nothing if one of them is
+    /// free already.
     #[inline]
-    pub(crate) fn give(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
+    pub(crate) fn release(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
         let (index, first_bit, last_bit) = (from / 64, from & 63, (to - 1) & 63);
         if index != (to - 1) / 64 {
-            return self.give_words(from, to);
+            return self.release_words(from, to);
         }
         let (word, mask) = (self.word(index), mask(first_bit, to & 63));
         if !word & mask != 0 {
@@ -156,23 +158,23 @@ impl Pages {
     }
 
     /// The same for pages in several words.
-    fn give_words(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
+    fn release_words(&mut self, from: u64, to: u64) -> Option<(u64, u64)> {
         if !self.are_taken(from, to) {
             return None;
         }
         let (first, last) = (from.div_ceil(64), to / 64);
         if !from.is_multiple_of(64) {
-            self.give_in_word(first - 1, mask(from & 63, 0));
+            self.release_in_word(first - 1, mask(from & 63, 0));
         }
         self.open.insert_range(first, last);
         self.used.remove_range(first, last);
         if !to.is_multiple_of(64) {
-            self.give_in_word(last, mask(0, to & 63));
+            self.release_in_word(last, mask(0, to & 63));
         }
         Some((self.free_from(from), self.free_to(to)))
     }
 
-    /// Whether all pages from `from` to `to - 1`, which lie in several words, are taken.
+    /// Whether all pages from `from` to `to - 1`, which lie in several words, are used.
     fn are_taken(&self, from: u64, to: u64) -> bool {
         let taken = |index, mask| !self.word(index) & mask == 0;
         let (first, last) = (from.div_ceil(64), to / 64);
@@ -181,7 +183,8 @@ impl Pages {
             && (to.is_multiple_of(64) || taken(last, mask(0, to & 63)))
     }
 
-    /// Where the free pages from `page` on end: at `page` if that is taken, or past the last one.
+    /// The end of the free pages that start at `page`: `page` itself if that is used or after the
+    /// last page.
     #[inline]
     pub(crate) fn free_to(&self, page: u64) -> u64 {
         if page >= self.count {
@@ -198,7 +201,7 @@ impl Pages {
         }
     }
 
-    /// Where the free pages that reach up to `page` begin.
+    /// The start of the free pages that end before `page`.
     #[inline]
     pub(crate) fn free_from(&self, page: u64) -> u64 {
         let Some(last) = page.checked_sub(1) else { return 0 };
@@ -219,17 +222,17 @@ impl Pages {
             words.check().map_err(|broken| format!("invariant 1: {name}: {broken}"))?;
         }
         for index in 0..self.words() {
-            let stands = (self.used.contains(index), self.open.contains(index));
+            let sets = (self.used.contains(index), self.open.contains(index));
             let bits = self.bits[at(index)];
-            if stands == (false, false) || stands == (true, true) && (bits == 0 || bits == !0) {
+            if sets == (false, false) || sets == (true, true) && (bits == 0 || bits == !0) {
                 return Err(format!(
-                    "invariant 2: word {index}, {bits:#x}, is in (used, open): {stands:?}"
+                    "invariant 2: word {index}, {bits:#x}, is in (used, open): {sets:?}"
                 ));
             }
         }
-        let past = self.words() * 64 - self.count;
-        if past > 0 && u64::from(self.word(self.words() - 1).leading_ones()) < past {
-            return Err("invariant 3: a page past the region's end is free".to_string());
+        let excess = self.words() * 64 - self.count;
+        if excess > 0 && u64::from(self.word(self.words() - 1).leading_ones()) < excess {
+            return Err("invariant 3: a page after the region's end is free".to_string());
         }
         Ok(())
     }
@@ -237,7 +240,10 @@ impl Pages {
 
 /// `number` as an index.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "words that usize can't index were never made")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "words that usize can't index are never created"
+)]
 const fn at(number: u64) -> usize {
     number as usize
 }

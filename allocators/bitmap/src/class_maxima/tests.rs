@@ -1,6 +1,6 @@
-//! The classes' promises, and the tree against a plain list.
+//! The properties of classes, and the tree compared with a list.
 
-use super::{Peaks, class_of};
+use super::{ClassMaxima, class_of};
 
 #[test]
 fn a_longer_hole_never_has_a_lower_class() {
@@ -10,15 +10,15 @@ fn a_longer_hole_never_has_a_lower_class() {
 }
 
 #[test]
-fn no_length_is_only_0_and_short_lengths_have_classes_of_their_own() {
+fn short_lengths_are_their_own_classes_and_a_quarter_more_is_a_higher_class() {
     assert!((0..8).all(|pages| u64::from(class_of(pages)) == pages));
     assert!((1..1_u64 << 20).all(|pages| class_of(pages + pages.div_ceil(4)) > class_of(pages)));
 }
 
 #[test]
-fn the_next_word_with_a_high_enough_bound_is_found() {
+fn next_finds_the_lowest_word_with_a_high_enough_bound() {
     for words in [1, 7, 8, 9, 64, 65, 600] {
-        let mut peaks = Peaks::new(words).unwrap();
+        let mut maxima = ClassMaxima::new(words).unwrap();
         let mut bounds = vec![0_u8; usize::try_from(words).unwrap()];
         let mut random = 1_u64;
         for _ in 0..300 {
@@ -26,21 +26,21 @@ fn the_next_word_with_a_high_enough_bound_is_found() {
             let (word, class) = ((random >> 33) % words, (random >> 50).to_le_bytes()[0] & 127);
             let bound = &mut bounds[usize::try_from(word).unwrap()];
             if random >> 63 == 0 {
-                peaks.raise(word, class);
+                maxima.raise(word, class);
                 *bound = class.max(*bound);
             } else {
-                // Lower is what it says, though setting is what it does.
+                // `lower` must not get a higher class.
                 let class = class.min(*bound);
-                peaks.lower(word, class);
+                maxima.lower(word, class);
                 *bound = class;
             }
-            peaks.check().unwrap();
+            maxima.check().unwrap();
             let (from, class) =
                 ((random >> 40) % (words + 9), (random >> 20).to_le_bytes()[0] % 127 + 1);
             let expected =
                 (0..).zip(&bounds).find(|(word, bound)| *word >= from && **bound >= class);
             assert_eq!(
-                peaks.next(from, class),
+                maxima.next(from, class),
                 expected.map(|(word, _)| word),
                 "{words} words, from {from}, class {class}"
             );

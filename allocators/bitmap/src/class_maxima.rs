@@ -1,15 +1,16 @@
-//! A bound for each word of the bitmap, under a tree of maxima: leads to the next word whose bound
-//! is high enough.
+//! A class for each word of the bitmap, under a tree of maxima, which finds the next word with a
+//! high enough class.
 
 use cma_bits::{TooLarge, zeroed};
 
-/// The highest class. All bytes are below 128, which leaves each a bit for comparing a node's at
-/// once.
+/// The highest class. All bytes are below 128: the top bit of each is needed to compare all bytes
+/// of a node at once.
 const HIGHEST: u64 = 127;
 
-/// The class of a length in pages: the number of lengths with up to three significant bits that are
-/// not above it. 0 to 7 are classes themselves, then begin classes at 8, 10, 12, 14, 16, 20 and so
-/// on, four to an octave. All lengths from 7 * 2^30 pages (28 TiB) on are of the highest one.
+/// The class of a length in pages: the number of positive lengths with up to three significant bits
+/// that are not above it. Lengths 0 to 7 are their own classes; further classes start at 8, 10, 12,
+/// 14, 16, 20 and so on, four per octave. All lengths from 7 * 2^30 pages (28 TiB) up have the
+/// highest class.
 #[inline]
 #[allow(clippy::cast_possible_truncation, reason = "no class is above 127")]
 pub(crate) fn class_of(pages: u64) -> u8 {
@@ -26,19 +27,19 @@ const TOPS: u64 = ONES << 7;
 /// The lowest bit of each of eight bytes.
 const ONES: u64 = u64::MAX / 0xff;
 
-/// The top bit of each byte of `a` that is not below that of `b`: the bit is set for the
-/// subtraction, which so borrows nothing from the neighbour, and stays set where nothing is
-/// borrowed from it.
+/// The top bit of each byte of `a` that is not below that of `b`. The bit is set before the
+/// subtraction, so that no byte borrows from its neighbour, and remains set where the byte itself
+/// didn't borrow.
 #[inline]
 const fn not_below(a: u64, b: u64) -> u64 {
     ((a | TOPS) - b) & TOPS
 }
 
-/// The larger of each two bytes.
+/// The larger of each pair of bytes.
 #[inline]
 const fn maxima(a: u64, b: u64) -> u64 {
     let from_a = not_below(a, b);
-    // Spreads each bit over the seven below it; the eighth is 0 in all bytes.
+    // Spreads each bit over the seven below it; the top bit of all bytes is 0.
     let from_a = from_a - (from_a >> 7);
     a & from_a | b & !from_a
 }
@@ -48,9 +49,9 @@ const fn maxima(a: u64, b: u64) -> u64 {
 struct Node([u64; 2]);
 
 impl Node {
-    /// The byte for `number`, which counts modulo 16.
+    /// The byte of `number` modulo 16.
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "one byte is wanted")]
+    #[allow(clippy::cast_possible_truncation, reason = "selects one byte")]
     fn get(self, number: u64) -> u8 {
         (self.0[at(number >> 3 & 1)] >> ((number & 7) * 8)) as u8
     }
@@ -61,19 +62,19 @@ impl Node {
         *half = *half & !(0xff << shift) | u64::from(class) << shift;
     }
 
-    /// In each half the top bit of each byte that is at least `class`.
+    /// In each half, the top bit of each byte that is at least `class`.
     #[inline]
     fn at_least(self, class: u8) -> [u64; 2] {
         self.0.map(|half| not_below(half, u64::from(class) * ONES))
     }
 
-    /// The first byte that is at least `class`; 16 if none is.
+    /// The index of the first byte that is at least `class`; 16 if none is.
     #[inline]
     fn first(self, class: u8) -> u64 {
         Self::first_of(self.at_least(class))
     }
 
-    /// The first such byte from that for `number` on.
+    /// The same from the byte of `number` up.
     #[inline]
     fn first_from(self, number: u64, class: u8) -> u64 {
         let ([low, high], from) = (self.at_least(class), !0 << ((number & 7) * 8));
@@ -86,9 +87,9 @@ impl Node {
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation, reason = "all bytes are the same in the end")]
+    #[allow(clippy::cast_possible_truncation, reason = "all bytes are equal after the last step")]
     fn maximum(self) -> u8 {
-        // Where chunks lie densely, most nodes are empty.
+        // Where chunks are dense, most nodes are 0.
         if self.0 == [0, 0] {
             return 0;
         }
@@ -99,17 +100,17 @@ impl Node {
     }
 }
 
-/// A class for each of a fixed number of words, all 0 at first.
+/// A class for each of a fixed number of words, initially 0.
 #[derive(Debug)]
-pub(crate) struct Peaks {
-    /// Level 0 holds the bounds; byte `i` of a further level is the maximum of node `i` of the
-    /// level below; the last level is one node.
+pub(crate) struct ClassMaxima {
+    /// Level 0 has the bounds. Byte `i` of a further level is the maximum of node `i` of the level
+    /// below. The last level is one node.
     nodes: Vec<Node>,
-    /// Where each level begins in `nodes`, and where the last one ends.
+    /// The start of each level in `nodes`, and the end of the last one.
     starts: Vec<usize>,
 }
 
-impl Peaks {
+impl ClassMaxima {
     pub(crate) fn new(words: u64) -> Result<Self, TooLarge> {
         let (mut starts, mut end, mut width) = (vec![0], 0, words);
         while width > 1 || end == 0 {
@@ -117,7 +118,7 @@ impl Peaks {
             end += width;
             starts.push(usize::try_from(end).map_err(|_| TooLarge(words))?);
         }
-        Ok(Peaks { nodes: zeroed(end)?, starts })
+        Ok(ClassMaxima { nodes: zeroed(end)?, starts })
     }
 
     /// The bound of `word`.
@@ -139,7 +140,7 @@ impl Peaks {
         }
     }
 
-    /// Lowers the bound of `word` to `class`, and answers whether it was higher.
+    /// Lowers the bound of `word` to `class`, and returns whether it was higher.
     #[inline]
     pub(crate) fn lower(&mut self, mut word: u64, mut class: u8) -> bool {
         for (level, start) in self.starts[..self.starts.len() - 1].iter().enumerate() {
@@ -149,7 +150,7 @@ impl Peaks {
                 return level > 0;
             }
             node.set(word, class);
-            // Mostly another byte is as high as this one was, and the levels above stay.
+            // Mostly another byte is as high as this one was, and the levels above don't change.
             if node.first(before) < 16 {
                 return true;
             }
@@ -159,7 +160,7 @@ impl Peaks {
         true
     }
 
-    /// The lowest word from `from` on with a bound of at least `class`, which is not 0.
+    /// The lowest word from `from` up with a bound of at least `class`, which must not be 0.
     #[inline]
     pub(crate) fn next(&self, from: u64, class: u8) -> Option<u64> {
         if from == 0 {
@@ -182,7 +183,8 @@ impl Peaks {
         None
     }
 
-    /// The lowest word under byte `number` of `level`, which is at least `class`, that is so too.
+    /// The lowest word below byte `number` of `level` with a bound of at least `class`. That byte
+    /// must itself be at least `class`.
     #[inline]
     fn descend(&self, level: usize, mut number: u64, class: u8) -> u64 {
         for start in self.starts[..level].iter().rev() {
@@ -191,7 +193,7 @@ impl Peaks {
         number
     }
 
-    /// Verifies that every node holds the maxima of those below.
+    /// Verifies that every node has the maxima of those below.
     pub(crate) fn check(&self) -> Result<(), String> {
         for level in 2..self.starts.len() {
             let below = &self.nodes[self.starts[level - 2]..self.starts[level - 1]];
@@ -200,7 +202,7 @@ impl Peaks {
                 if above != node.maximum() {
                     let level = level - 2;
                     return Err(format!(
-                        "above node {index} of level {level}, {node:x?}, stands {above}"
+                        "node {index} of level {level} is {node:x?}, the class above it is {above}"
                     ));
                 }
             }
@@ -211,7 +213,10 @@ impl Peaks {
 
 /// `number` as an index.
 #[inline]
-#[allow(clippy::cast_possible_truncation, reason = "nodes that usize can't index were never made")]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "nodes that usize can't index are never created"
+)]
 const fn at(number: u64) -> usize {
     number as usize
 }

@@ -1,27 +1,27 @@
-//! How many words requests look into, where many holes are long enough and hold nothing.
+//! The number of words that requests look into when many holes are long enough but have no place.
 
 use super::{allocate, bitmap};
-use crate::{Bitmap, FEW, USUAL, VAIN};
+use crate::{Bitmap, FEW_CELLS, WASTED_LIMIT, WASTED_PER_SEARCH};
 use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request};
 
-/// Allocates without checking all of the books; the chunk.
+/// Allocates without verifying the invariants.
 fn place(bitmap: &mut Bitmap, pages: u64, alignment: u64) -> Option<Placement> {
     let alignment = Alignment::new(alignment << 12).unwrap();
     bitmap.allocate(&Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()).ok()
 }
 
-/// The words that `operation` looks into.
+/// The result of `operation`, and the number of words that it looks into.
 fn looks<T>(bitmap: &mut Bitmap, operation: impl FnOnce(&mut Bitmap) -> T) -> (T, u64) {
     let before = bitmap.looks.get();
     let answer = operation(bitmap);
     (answer, bitmap.looks.get() - before)
 }
 
-/// 8 KiB buffers aligned to 256 KiB, some thousands at a time, as a graphics conformance test asks
-/// for: every word had to be looked into for each, because the 62 pages between two of them are
-/// long enough.
+/// 8 KiB buffers aligned to 256 KiB, thousands at a time, as in a graphics conformance test. The 62
+/// pages between two of them are long enough for a buffer, so without a tree every request would
+/// look into every word before its place.
 #[test]
-fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
+fn small_buffers_far_apart_are_placed_without_looking_into_the_holes_between() {
     for buffers in [1000, 16_000] {
         let mut bitmap = bitmap(0x4_0000, buffers * 64 + 64);
         let mut chunks = Vec::new();
@@ -29,12 +29,12 @@ fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
         for n in 0..buffers {
             let (chunk, looked) = looks(&mut bitmap, |bitmap| place(bitmap, 2, 64).unwrap());
             assert_eq!(chunk.range.first_page(), 0x4_0000 + n * 64);
-            assert!(looked <= VAIN + 3, "buffer {n} of {buffers}: {looked} words");
+            assert!(looked <= WASTED_LIMIT + 3, "buffer {n} of {buffers}: {looked} words");
             total += looked;
             chunks.push(chunk);
         }
-        // Some searches look in vain before the tree is made, and hardly any later: one word for
-        // each buffer before it would be half a million for the smaller number.
+        // Some searches waste looks before the tree is built, and hardly any later. A look for each
+        // buffer before it would be half a million for the smaller number.
         assert!(total <= 1024 + 4 * buffers, "{total} words for {buffers} buffers");
         bitmap.check().unwrap();
         while let Some(chunk) = chunks.pop() {
@@ -45,8 +45,8 @@ fn small_buffers_far_apart_are_placed_without_looking_at_the_holes_between() {
     }
 }
 
-/// A region of chunks of `taken` pages with holes of `free` between them, the first of which begins
-/// `offset` pages behind a multiple of 2^18, and one large hole at the end.
+/// A region of chunks of `taken` pages with holes of `free` pages between them, and one large hole
+/// at the end. The first hole starts `offset` pages after a multiple of 2^18.
 fn comb(offset: u64, (taken, free): (u64, u64), holes: u64) -> Bitmap {
     let first = (1 << 18) + offset - taken;
     let mut bitmap = bitmap(first, holes * (taken + free) + (1 << 12));
@@ -57,9 +57,9 @@ fn comb(offset: u64, (taken, free): (u64, u64), holes: u64) -> Bitmap {
 }
 
 #[test]
-fn holes_that_hold_nothing_are_looked_into_once() {
-    // (offset, taken and free pages), then (pages, alignment) of which every hole but the last one
-    // fails.
+fn holes_without_a_place_are_looked_into_once() {
+    // (offset, taken and free pages), then (pages, alignment) for which every hole but the last has
+    // no place.
     let cases = [
         ((1, (5, 3)), vec![(2, 4), (3, 4), (1, 8), (2, 8), (9, 4)]),
         ((3, (3, 61)), vec![(61, 64), (1, 64), (62, 1)]),
@@ -88,14 +88,14 @@ fn holes_that_hold_nothing_are_looked_into_once() {
             }
             let operations = 100 * requests.len() as u64;
             let case =
-                format!("{comb_of:?} from {offset}, {holes} holes: {most} words at most, {total}");
-            assert!(most <= VAIN + 3, "{case}");
+                format!("{comb_of:?} at {offset}, {holes} holes: {most} words at most, {total}");
+            assert!(most <= WASTED_LIMIT + 3, "{case}");
             assert!(total <= operations * 4, "{case} in {operations} operations");
         }
     }
 }
 
-/// Where first fit puts a request, found by looking at all holes.
+/// The place of first fit, found by looking at all holes.
 fn lowest(bitmap: &Bitmap, pages: u64, alignment: u64) -> Option<u64> {
     let mut lowest = None;
     bitmap.holes(&mut |hole| {
@@ -107,10 +107,9 @@ fn lowest(bitmap: &Bitmap, pages: u64, alignment: u64) -> Option<u64> {
     lowest
 }
 
-/// Whatever was placed and freed before, the outdated bounds that requests find are no more than
-/// the operations before.
+/// The outdated bounds that requests correct are never more than the operations before.
 #[test]
-fn in_a_long_run_an_operation_looks_into_a_few_words_with_any_size_and_alignment() {
+fn operations_of_any_size_and_alignment_look_into_few_words_on_average() {
     let mut random = 1_u64;
     let mut below = |limit: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -142,28 +141,28 @@ fn in_a_long_run_an_operation_looks_into_a_few_words_with_any_size_and_alignment
     }
     assert!(
         totals.iter().all(|looks| *looks < 24),
-        "words an operation, by size of the region: {totals:?}"
+        "words per operation, by size of the region: {totals:?}"
     );
 }
 
 #[test]
-fn alignments_that_few_places_have_get_no_tree() {
+fn alignments_with_few_cells_get_no_tree() {
     let mut bitmap = comb(1, (5, 3), 5000);
-    // The first search corrects the bounds that adopting the comb left.
+    // The first search corrects the bounds that adopting the comb left outdated.
     let chunk = place(&mut bitmap, 2, 1 << 10).unwrap();
     bitmap.free(chunk).unwrap();
     for log2 in 10..52 {
         let expected = lowest(&bitmap, 2, 1 << log2);
         let (place, looked) = looks(&mut bitmap, |bitmap| place(bitmap, 2, 1 << log2));
-        assert!(looked <= VAIN + FEW + 1, "{looked} words");
+        assert!(looked <= WASTED_LIMIT + FEW_CELLS + 1, "{looked} words");
         assert_eq!(place.map(|chunk| chunk.range.first_page()), expected);
     }
     assert!(bitmap.reaches.is_empty());
 }
 
-/// Where few places are aligned, a search looks at these instead of the many holes.
+/// If there are few aligned places, a search looks at these instead of the many holes.
 #[test]
-fn searches_for_few_places_look_at_few_words() {
+fn searches_with_few_cells_look_into_few_words() {
     let mut bitmap = comb(1, (5, 3), 5000);
     let mut most = 0;
     for n in 0..50 {
@@ -173,13 +172,13 @@ fn searches_for_few_places_look_at_few_words() {
             most = most.max(looked);
         }
     }
-    assert!(most <= USUAL + FEW + 2, "{most} words");
+    assert!(most <= WASTED_PER_SEARCH + FEW_CELLS + 2, "{most} words");
 }
 
-/// Chunks of 1 to 256 pages in a region that is seven tenths full, where random ones are freed and
-/// others placed: searches look into few words, and the upkeep of a tree would cost more.
+/// Chunks of 1 to 256 pages in a region that is seven tenths full, where random chunks are freed
+/// and others placed: searches look into few words, and maintaining a tree would cost more.
 #[test]
-fn ordinary_loads_make_no_tree() {
+fn ordinary_loads_build_no_tree() {
     let mut random = 1_u64;
     let mut below = |limit: u64| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -204,7 +203,7 @@ fn ordinary_loads_make_no_tree() {
 }
 
 #[test]
-fn a_tree_that_is_not_needed_any_more_is_dropped() {
+fn a_tree_that_is_no_longer_needed_is_dropped() {
     let mut bitmap = comb(1, (5, 3), 5000);
     while bitmap.reaches.is_empty() {
         let chunk = place(&mut bitmap, 2, 4).unwrap();
