@@ -68,8 +68,8 @@ mod tests {
             let mut replay = Replay::<C>::set_up(&workload);
             replay.run_measured();
             let live = replay.live();
-            let asked = workload.setup.len().min(workload.slots as usize);
-            assert!(live.len() > asked / 3, "{} hardly serves {}", C::NAME, workload.name);
+            let requested = workload.setup.len().min(workload.slots as usize);
+            assert!(live.len() > requested / 3, "{} hardly serves {}", C::NAME, workload.name);
             assert!(live.iter().all(|chunk| chunk.within(workload.region)));
             assert!(live.windows(2).all(|pair| !pair[0].overlaps(pair[1])), "{} overlaps", C::NAME);
         }

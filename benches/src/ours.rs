@@ -4,7 +4,7 @@ use crate::contestant::Contestant;
 use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request, Tag};
 use std::num::NonZeroU32;
 
-/// Any algorithm behind the [`Allocator`] trait.
+/// Any algorithm that implements the [`Allocator`] trait.
 #[derive(Debug)]
 pub struct Ours<A> {
     algorithm: A,

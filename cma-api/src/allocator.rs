@@ -13,7 +13,7 @@ pub struct AllocatorInfo {
     pub name: &'static str,
     /// The algorithm's own version. (The interface's is this crate's.)
     pub version: &'static str,
-    /// What it does, in one line.
+    /// A description in one line.
     pub description: &'static str,
 }
 

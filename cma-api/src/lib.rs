@@ -79,7 +79,7 @@
 //!     }
 //! }
 //!
-//! // In a crate of its own with `crate-type = ["cdylib"]`, this line makes it a plug-in:
+//! // In a separate crate with `crate-type = ["cdylib"]`, this line makes it a plug-in:
 //! cma_api::export_allocator!(Bump);
 //! # fn main() {}
 //! ```

@@ -34,7 +34,7 @@ pub struct AllocatorModule {
     pub name: RStr<'static>,
     /// The algorithm's own version.
     pub version: RStr<'static>,
-    /// What it does, in one line.
+    /// A description in one line.
     pub description: RStr<'static>,
     /// Creates an allocator for an empty region. The error's text is for the user. For a region
     /// without a page it panics, catches the panic and returns its message.

@@ -44,7 +44,7 @@ pub enum Violation {
         what: &'static str,
         /// The text in its `INFO`.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         fault: &'static str,
     },
     /// A chunk does not have the requested size.
@@ -125,7 +125,7 @@ pub enum Violation {
     /// The reported largest request is impossible, or less than an exact allocator serves.
     #[error("it reports a largest request of {} pages, the largest hole has {}", reported.get(), hole.get())]
     LargestRequest {
-        /// The allocator's answer.
+        /// The allocator's result.
         reported: Pages,
         /// The model's largest hole.
         hole: Pages,
@@ -133,13 +133,13 @@ pub enum Violation {
     /// A request for as many pages as the reported largest request failed.
     #[error("it reports a largest request of {} pages, and refused it", reported.get())]
     LargestRequestNotServed {
-        /// The allocator's answer.
+        /// The allocator's result.
         reported: Pages,
     },
     /// A request for more pages than the reported largest request succeeded.
     #[error("it reports a largest request of {} pages, and served one of {}", reported.get(), served.get())]
     LargestRequestExceeded {
-        /// The allocator's answer.
+        /// The allocator's result.
         reported: Pages,
         /// The request that succeeded.
         served: Pages,

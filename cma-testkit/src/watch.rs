@@ -84,10 +84,10 @@ pub(crate) fn during<T>(log: &Arc<Log>, call: Call, work: impl FnOnce() -> T) ->
     let watch = Watch::current();
     *lock(&watch.0) = Some(Busy { log: log.clone(), call, since: Instant::now() });
     IN_CALL.set(true);
-    let answer = work();
+    let result = work();
     IN_CALL.set(false);
     *lock(&watch.0) = None;
-    answer
+    result
 }
 
 /// Takes the message and location of the last panic of an allocator in this thread. Panics of a

@@ -11,7 +11,7 @@
 //! ```
 //! use cma_trace::{Recording, Trace};
 //!
-//! let mut recording = Recording::new("a camera that takes one picture");
+//! let mut recording = Recording::new("a camera that takes one photo");
 //! let frame = recording.allocate(0, 3_133_440, 65_536, "camera/frame")?;
 //! recording.free(40_000, frame)?;
 //! let trace = recording.finish();
@@ -37,7 +37,7 @@ pub use read::ReadError;
 pub use recording::{RecordError, Recording};
 pub use replay::{replay, replay_on};
 pub use report::{Failure, NamedReport, Report};
-pub use trace::{Action, Asker, Figures, Operation, Trace};
+pub use trace::{Action, Figures, Operation, Requester, Trace};
 
 /// A recorded trace for demonstrations, compressed: ffmpeg decodes a 1080p film, scales it to 720p
 /// and encodes it again.

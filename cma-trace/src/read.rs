@@ -112,12 +112,15 @@ fn read_operation(
             let id = fields.number("the id of the new chunk, a number")?;
             let size = fields.number("a size in bytes")?;
             let alignment = fields.number("an alignment in bytes")?;
-            let asker = fields.text("device or device/type")?;
+            let requester = fields.text("device or device/type")?;
             fields.end()?;
             if ids.contains_key(&id) {
                 return Err(ReadError::IdUsedTwice { line, id });
             }
-            ids.insert(id, recording.allocate(time_us, size, alignment, asker).map_err(in_line)?);
+            ids.insert(
+                id,
+                recording.allocate(time_us, size, alignment, requester).map_err(in_line)?,
+            );
         }
         b"f" => {
             let id = fields.number("the id of a live chunk, a number")?;

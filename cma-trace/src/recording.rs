@@ -2,7 +2,7 @@
 //! else.
 
 use crate::format::quoted;
-use crate::trace::{Action, Asker, Figures, Operation, Trace};
+use crate::trace::{Action, Figures, Operation, Requester, Trace};
 use cma_api::{PageRange, Pages};
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -28,8 +28,8 @@ const MAX_NAME: usize = 255;
 #[derive(Debug)]
 pub struct Recording {
     trace: Trace,
-    /// The index of each asker in the trace, by `device/type` as it is written.
-    askers: HashMap<String, u16>,
+    /// The index of each requester in the trace, by `device/type` as it is written.
+    requesters: HashMap<String, u16>,
     /// The size in bytes of each chunk that was allocated; `None` once it was freed.
     chunks: Vec<Option<NonZeroU64>>,
     live: LiveTotals,
@@ -76,7 +76,7 @@ pub enum RecordError {
         "expected device or device/type, up to 255 bytes without white space, found \"{}\"",
         quoted(found)
     )]
-    BadAsker {
+    BadRequester {
         /// The text, shortened.
         found: String,
     },
@@ -86,9 +86,9 @@ pub enum RecordError {
     /// The trace has the most operations.
     #[error("a trace holds up to {MAX_OPERATIONS} operations")]
     TooManyOperations,
-    /// The trace has the most askers.
+    /// The trace has the most requesters.
     #[error("a trace holds up to {} pairs of device and type", 1 << 16)]
-    TooManyAskers,
+    TooManyRequesters,
 }
 
 impl Recording {
@@ -99,18 +99,18 @@ impl Recording {
         Recording {
             trace: Trace {
                 source,
-                askers: Vec::new(),
+                requesters: Vec::new(),
                 operations: Vec::new(),
                 figures: Figures::default(),
                 peak_live: Pages::ZERO,
             },
-            askers: HashMap::new(),
+            requesters: HashMap::new(),
             chunks: Vec::new(),
             live: LiveTotals::default(),
         }
     }
 
-    /// Records that `asker`, written `device[/type]`, got a chunk of `size` bytes at a multiple of
+    /// Records that `requester`, written `device[/type]`, got a chunk of `size` bytes at a multiple of
     /// `alignment` bytes, at `time_us`. Returns the chunk's number, counted from 0.
     ///
     /// # Errors
@@ -121,10 +121,10 @@ impl Recording {
         time_us: u64,
         size: u64,
         alignment: u64,
-        asker: &str,
+        requester: &str,
     ) -> Result<u32, RecordError> {
         self.check_next(time_us)?;
-        let asked = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
+        let nonzero = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
         if !alignment.is_power_of_two() {
             return Err(RecordError::Alignment { bytes: alignment });
         }
@@ -132,10 +132,10 @@ impl Recording {
         if pages >= PageRange::ADDRESS_SPACE_PAGES {
             return Err(RecordError::TooLarge { bytes: size });
         }
-        let asker = self.asker(asker)?;
+        let requester = self.requester(requester)?;
         #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
         let chunk = self.chunks.len() as u32;
-        self.chunks.push(Some(asked));
+        self.chunks.push(Some(nonzero));
         self.live.pages = pages;
         self.live.bytes += size;
         self.live.chunks += 1;
@@ -143,7 +143,7 @@ impl Recording {
         *peak_live = (*peak_live).max(Pages::new(pages));
         figures.peak_live_bytes = figures.peak_live_bytes.max(self.live.bytes);
         figures.peak_live_chunks = figures.peak_live_chunks.max(self.live.chunks);
-        self.push(time_us, Action::Allocate { size, alignment, asker });
+        self.push(time_us, Action::Allocate { size, alignment, requester });
         Ok(chunk)
     }
 
@@ -188,9 +188,9 @@ impl Recording {
         self.trace.figures.operations += 1;
     }
 
-    /// The index of an asker, which is added if it is new.
-    fn asker(&mut self, written: &str) -> Result<u16, RecordError> {
-        if let Some(index) = self.askers.get(written) {
+    /// The index of a requester, which is added if it is new.
+    fn requester(&mut self, written: &str) -> Result<u16, RecordError> {
+        if let Some(index) = self.requesters.get(written) {
             return Ok(*index);
         }
         let (device, kind) = written.split_once('/').map_or((written, None), |(d, k)| (d, Some(k)));
@@ -199,12 +199,14 @@ impl Recording {
                 && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
         };
         if written.len() > MAX_NAME || !is_name(device) || !kind.is_none_or(is_name) {
-            return Err(RecordError::BadAsker { found: written.chars().take(40).collect() });
+            return Err(RecordError::BadRequester { found: written.chars().take(40).collect() });
         }
-        let index =
-            u16::try_from(self.trace.askers.len()).map_err(|_| RecordError::TooManyAskers)?;
-        self.trace.askers.push(Asker { device: device.to_string(), kind: kind.map(String::from) });
-        self.askers.insert(written.to_string(), index);
+        let index = u16::try_from(self.trace.requesters.len())
+            .map_err(|_| RecordError::TooManyRequesters)?;
+        self.trace
+            .requesters
+            .push(Requester { device: device.to_string(), kind: kind.map(String::from) });
+        self.requesters.insert(written.to_string(), index);
         Ok(index)
     }
 }

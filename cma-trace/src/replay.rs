@@ -17,7 +17,7 @@ const BLOCK: usize = 4096;
 
 /// Replays `trace` in one region of `region_bytes` bytes, whole pages, served by a new allocator of
 /// `plugin` with `params`. Requests take the whole path: the map routes every device to the region,
-/// so the allocator gets the asker of each request.
+/// so the allocator gets the asker number of each request.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 ///
@@ -46,9 +46,9 @@ pub fn replay(
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
     let mut slots = Slots::default();
     let devices: Vec<Device> = trace
-        .askers()
+        .requesters()
         .iter()
-        .map(|asker| cma.device(&asker.device, asker.kind.as_deref()))
+        .map(|requester| cma.device(&requester.device, requester.kind.as_deref()))
         .collect::<Result<_, _>>()
         .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
     let mut state = ReplayState {
@@ -101,8 +101,8 @@ impl ReplayState {
     fn run(&mut self, operations: &[SlotOperation], first: usize) {
         for (n, operation) in operations.iter().enumerate() {
             match *operation {
-                SlotOperation::Allocate { slot, asker, size, alignment } => {
-                    match self.devices[usize::from(asker)].alloc(size, alignment) {
+                SlotOperation::Allocate { slot, requester, size, alignment } => {
+                    match self.devices[usize::from(requester)].alloc(size, alignment) {
                         Ok(chunk) => {
                             self.live += chunk.size();
                             self.peak = self.peak.max(self.live);
@@ -127,7 +127,7 @@ impl ReplayState {
 /// An operation in which a chunk's slot takes the place of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotOperation {
-    Allocate { slot: u32, asker: u16, size: u64, alignment: u64 },
+    Allocate { slot: u32, requester: u16, size: u64, alignment: u64 },
     Free { slot: u32 },
 }
 
@@ -146,13 +146,13 @@ impl Slots {
     /// Translates the next operation of a trace.
     fn translate(&mut self, operation: &Operation) -> SlotOperation {
         match operation.action {
-            Action::Allocate { size, alignment, asker } => {
+            Action::Allocate { size, alignment, requester } => {
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.used += 1;
                     self.used - 1
                 });
                 self.of.push(slot);
-                SlotOperation::Allocate { slot, asker, size, alignment }
+                SlotOperation::Allocate { slot, requester, size, alignment }
             }
             Action::Free { chunk } => {
                 let slot = self.of[chunk as usize];
@@ -189,12 +189,12 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState, elapsed: Duration) -> Re
 /// The failed allocation at index `at`.
 fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option<Failure> {
     let operation = trace.operations()[at];
-    let Action::Allocate { size, alignment, asker } = operation.action else { return None };
-    let asker = trace.askers()[usize::from(asker)].clone();
+    let Action::Allocate { size, alignment, requester } = operation.action else { return None };
+    let requester = trace.requesters()[usize::from(requester)].clone();
     Some(Failure {
         operation: at as u64 + 1,
         time_us: operation.time_us,
-        asker,
+        requester,
         size,
         alignment,
         error,

@@ -1,6 +1,6 @@
 //! The results of a replay.
 
-use crate::trace::Asker;
+use crate::trace::Requester;
 use cma_framework::AllocError;
 use cma_framework::config::Bytes;
 use serde::{Serialize, Serializer};
@@ -48,7 +48,7 @@ pub struct Failure {
     /// The recorded time in microseconds.
     pub time_us: u64,
     /// The requesting device and type.
-    pub asker: Asker,
+    pub requester: Requester,
     /// The requested bytes.
     pub size: u64,
     /// The requested alignment in bytes.
@@ -59,8 +59,8 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { operation, asker, error, .. } = self;
-        write!(f, "operation {operation}, {} for {asker}", Bytes(self.size))?;
+        let Failure { operation, requester, error, .. } = self;
+        write!(f, "operation {operation}, {} for {requester}", Bytes(self.size))?;
         if self.alignment > 1 {
             write!(f, " aligned to {}", Bytes(self.alignment))?;
         }

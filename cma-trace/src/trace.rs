@@ -15,7 +15,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     pub(crate) source: String,
-    pub(crate) askers: Vec<Asker>,
+    pub(crate) requesters: Vec<Requester>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) figures: Figures,
     pub(crate) peak_live: Pages,
@@ -39,8 +39,8 @@ pub enum Action {
         size: u64,
         /// The requested alignment in bytes: a power of two, 1 if none was requested.
         alignment: u64,
-        /// The requester: an index into [`Trace::askers`].
-        asker: u16,
+        /// The requester: an index into [`Trace::requesters`].
+        requester: u16,
     },
     /// Frees a chunk.
     Free {
@@ -51,14 +51,14 @@ pub enum Action {
 
 /// A device and the type of memory that it requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct Requester {
     /// The device.
     pub device: String,
     /// The type; `None` if the device gave none.
     pub kind: Option<String>,
 }
 
-impl fmt::Display for Asker {
+impl fmt::Display for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Some(kind) => write!(f, "{}/{kind}", self.device),
@@ -96,8 +96,8 @@ impl Trace {
     }
 
     /// All requesters, in order of their first requests.
-    pub fn askers(&self) -> &[Asker] {
-        &self.askers
+    pub fn requesters(&self) -> &[Requester] {
+        &self.requesters
     }
 
     /// The operations in the order of time.

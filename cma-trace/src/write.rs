@@ -17,10 +17,10 @@ impl Trace {
         let mut id = 0;
         for Operation { time_us, action } in &self.operations {
             match *action {
-                Action::Allocate { size, alignment, asker } => {
+                Action::Allocate { size, alignment, requester } => {
                     id += 1;
-                    let asker = &self.askers[usize::from(asker)];
-                    writeln!(output, "{time_us} a {id} {size} {alignment} {asker}")?;
+                    let requester = &self.requesters[usize::from(requester)];
+                    writeln!(output, "{time_us} a {id} {size} {alignment} {requester}")?;
                 }
                 Action::Free { chunk } => writeln!(output, "{time_us} f {}", chunk + 1)?,
             }

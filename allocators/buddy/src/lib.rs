@@ -1,7 +1,7 @@
 //! Buddy: power-of-two blocks that split and merge.
 //!
 //! Knowlton's buddy system (*A fast storage allocator*, 1965), with its books outside the memory,
-//! and without its waste: a chunk takes exactly its pages, whatever their number.
+//! and without its waste: a chunk takes exactly its pages, for any number of pages.
 //!
 //! # Terms
 //!
@@ -47,7 +47,7 @@
 //! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6
 //! words): allocate and free take O(o + h) steps if the request is a power of two, O(o h)
 //! otherwise; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend on
-//! the number of chunks. Memory is about 2 bits per page, and only what was accessed.
+//! the number of chunks. Memory is about 2 bits per page, and only for parts that were accessed.
 //!
 //! # Parameters
 //!

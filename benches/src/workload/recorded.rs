@@ -31,7 +31,7 @@ pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
             }
             Action::Free { chunk } => {
                 let slot =
-                    slot_of_chunk[chunk as usize].take().expect("a trace frees what is live");
+                    slot_of_chunk[chunk as usize].take().expect("a trace frees live chunks only");
                 pass.push(Op::Free { slot });
                 empty.push(slot);
             }

@@ -145,7 +145,7 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
 
 /// A failed allocation in a line. There is one region, so its name says nothing.
 fn described(failure: &cma_trace::Failure) -> String {
-    let cma_trace::Failure { operation, asker, size, alignment, error, .. } = failure;
+    let cma_trace::Failure { operation, requester, size, alignment, error, .. } = failure;
     let reason = match error {
         AllocError::NoRegion(refusals) => {
             refusals.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; ")
@@ -155,5 +155,5 @@ fn described(failure: &cma_trace::Failure) -> String {
     let size = Bytes(Pages::covering(*size).bytes());
     let aligned =
         if *alignment > 1 { format!(" aligned to {}", Bytes(*alignment)) } else { String::new() };
-    format!("operation {operation}, {size}{aligned} for {asker}: {reason}")
+    format!("operation {operation}, {size}{aligned} for {requester}: {reason}")
 }

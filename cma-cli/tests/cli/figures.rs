@@ -212,7 +212,7 @@ fn replay_of_a_folder_or_a_damaged_file_says_so() {
     fs::write(&file, packed).expect("a temporary file can be written");
     let Run { code, err, .. } = run(&["replay", &file.display().to_string()]);
     assert_eq!(code, 2);
-    assert!(err.contains("the compressed data is damaged behind line"), "{err}");
+    assert!(err.contains("the compressed data is damaged after line"), "{err}");
 }
 
 #[test]

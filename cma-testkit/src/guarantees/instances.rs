@@ -139,7 +139,7 @@ pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Fa
     on_another_thread(move || trial.finish())
 }
 
-/// Runs `body` on a thread of its own, with a small stack.
+/// Runs `body` on a new thread with a small stack.
 fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
     const STACK: usize = 256 << 10;
     let watch = Watch::current();

@@ -1,7 +1,7 @@
 //! Traces are read, all other input is refused, and every error has its place and reason.
 
 use super::*;
-use crate::trace::{Action, Asker};
+use crate::trace::{Action, Requester};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
@@ -39,20 +39,20 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
     let trace = Trace::read(SMALL.as_bytes()).unwrap();
     assert_eq!(Trace::read(&compressed(SMALL.as_bytes())[..]).unwrap(), trace);
     assert_eq!(trace.source(), "a test");
-    let asker = |device: &str, kind: Option<&str>| Asker {
+    let requester = |device: &str, kind: Option<&str>| Requester {
         device: device.into(),
         kind: kind.map(String::from),
     };
-    assert_eq!(trace.askers(), [asker("vdec", Some("frame")), asker("host", None)]);
+    assert_eq!(trace.requesters(), [requester("vdec", Some("frame")), requester("host", None)]);
     let actions: Vec<_> =
         trace.operations().iter().map(|operation| (operation.time_us, operation.action)).collect();
     assert_eq!(
         actions,
         [
-            (0, Action::Allocate { size: 4096, alignment: 1, asker: 0 }),
-            (0, Action::Allocate { size: 8192, alignment: 65536, asker: 1 }),
+            (0, Action::Allocate { size: 4096, alignment: 1, requester: 0 }),
+            (0, Action::Allocate { size: 8192, alignment: 65536, requester: 1 }),
             (3, Action::Free { chunk: 0 }),
-            (4, Action::Allocate { size: 100, alignment: 64, asker: 0 }),
+            (4, Action::Allocate { size: 100, alignment: 64, requester: 0 }),
             (9, Action::Free { chunk: 1 }),
         ]
     );
@@ -185,9 +185,9 @@ fn a_trace_truncated_anywhere_is_refused() {
 #[test]
 fn bytes_after_compressed_data_are_not_reported_as_truncation() {
     let packed = compressed(SMALL.as_bytes());
-    for behind in ["x", "x\n", "\0\0\0", SMALL] {
-        let error = Trace::read(&[&packed, behind.as_bytes()].concat()[..]).unwrap_err();
-        assert!(matches!(error, ReadError::LeftOver { .. }), "{behind:?}: {error}");
+    for after in ["x", "x\n", "\0\0\0", SMALL] {
+        let error = Trace::read(&[&packed, after.as_bytes()].concat()[..]).unwrap_err();
+        assert!(matches!(error, ReadError::LeftOver { .. }), "{after:?}: {error}");
     }
     // Several members form one text.
     let (start, end) = SMALL.split_at(SMALL.len() / 2);

@@ -22,7 +22,7 @@ fn a_refused_operation_changes_nothing() {
     assert_eq!(recording.allocate(5, 1, 1, "a"), Ok(chunk + 1));
     let trace = recording.finish();
     assert_eq!(trace.operations().len(), 2);
-    assert_eq!(trace.askers().len(), 1);
+    assert_eq!(trace.requesters().len(), 1);
     assert_eq!(
         trace.figures(),
         Figures { operations: 2, peak_live_bytes: 4097, peak_live_chunks: 2 }
@@ -38,16 +38,16 @@ fn a_chunk_is_freed_once() {
 }
 
 #[test]
-fn a_trace_holds_65536_askers_and_refuses_the_next() {
+fn a_trace_holds_65536_requesters_and_refuses_the_next() {
     let mut recording = Recording::new("");
     for n in 0..1 << 16 {
         recording.allocate(0, 1, 1, &format!("d{n}")).unwrap();
     }
     assert_eq!(
         recording.allocate(0, 1, 1, "one more"),
-        Err(RecordError::BadAsker { found: "one more".into() })
+        Err(RecordError::BadRequester { found: "one more".into() })
     );
-    assert_eq!(recording.allocate(0, 1, 1, "one-more"), Err(RecordError::TooManyAskers));
+    assert_eq!(recording.allocate(0, 1, 1, "one-more"), Err(RecordError::TooManyRequesters));
     recording.allocate(0, 1, 1, "d65535").unwrap();
 }
 
@@ -97,13 +97,13 @@ fn a_usual_region_is_twice_the_peak_in_whole_huge_pages_at_any_size() {
 /// An operation to record.
 #[derive(Clone, Debug)]
 enum Next {
-    Allocate { size: u64, log2: u32, asker: String },
+    Allocate { size: u64, log2: u32, requester: String },
     Free(prop::sample::Index),
 }
 
 fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
     let allocate = (1..1u64 << 40, 0..64u32, "[a-z.-]{1,8}(/[a-z]{1,5})?")
-        .prop_map(|(size, log2, asker)| Next::Allocate { size, log2, asker });
+        .prop_map(|(size, log2, requester)| Next::Allocate { size, log2, requester });
     let free = any::<prop::sample::Index>().prop_map(Next::Free);
     prop::collection::vec((0..1000u64, prop_oneof![allocate, free]), 0..200)
 }
@@ -116,8 +116,8 @@ proptest! {
         for (pause, operation) in operations {
             time += pause;
             match operation {
-                Next::Allocate { size, log2, asker } => {
-                    live.push(recording.allocate(time, size, 1 << log2, &asker).unwrap());
+                Next::Allocate { size, log2, requester } => {
+                    live.push(recording.allocate(time, size, 1 << log2, &requester).unwrap());
                 }
                 Next::Free(_) if live.is_empty() => {}
                 Next::Free(which) => recording.free(time, live.swap_remove(which.index(live.len()))).unwrap(),
