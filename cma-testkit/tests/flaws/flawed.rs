@@ -187,7 +187,7 @@ impl Allocator for Flawed {
             "panics_at_sizes_beyond_the_region" => {
                 assert!(pages <= self.region.pages().get(), "too large");
             }
-            "panics_at_everything" => panic!("not yet written"),
+            "always_panics" => panic!("not yet written"),
             "indexes_by_asker" => assert!(request.asker().0 < 1 << 20, "no such asker"),
             "serves_few_askers" if request.asker().0 > 5 => return Err(NoRoom),
             "shares_its_books" if SHARED.fetch_add(1, Ordering::Relaxed) > 80 => {
@@ -231,7 +231,7 @@ impl Allocator for Flawed {
             "loops_at_the_third_hole" if self.gaps().len() == 2 => loop {
                 std::thread::park_timeout(std::time::Duration::from_secs(1));
             },
-            "panics_at_everything" => panic!("not yet written"),
+            "always_panics" => panic!("not yet written"),
             "refuses_the_second_of_three" if self.taken.len() == 3 && at == 1 => {
                 return Err(NotMine);
             }
