@@ -2,8 +2,9 @@
 //! refusals alone, and with one for every request.
 //!
 //! ```text
-//! cargo bench -p cma-benches --bench events --features without-events   # compiled out
-//! cargo bench -p cma-benches --bench events                             # criterion shows the change
+//! # first without events, then with them; criterion shows the change
+//! cargo bench -p cma-benches --bench events --features without-events
+//! cargo bench -p cma-benches --bench events
 //! ```
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 

@@ -13,8 +13,8 @@
 //!
 //! ```
 //! use cma_api::{
-//!     Allocator, CannotAdopt, AllocatorInfo, InitError, NoRoom, NotMine, PageRange, Pages, Params, Placement,
-//!     Request, Tag,
+//!     Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+//!     Placement, Request, Tag,
 //! };
 //!
 //! /// Hands out the region from its start to its end and reuses it when everything was freed.
@@ -28,7 +28,7 @@
 //!     const INFO: AllocatorInfo = AllocatorInfo {
 //!         name: "bump",
 //!         version: env!("CARGO_PKG_VERSION"),
-//!         description: "one pointer that moves up; all memory comes back when nothing is live",
+//!         description: "one pointer that moves up; starts again when nothing is live",
 //!     };
 //!
 //!     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
@@ -44,7 +44,8 @@
 //!         }
 //!         self.next = end;
 //!         self.live += 1;
-//!         Ok(Placement { range: PageRange::from_pages(first, request.pages().get()), tag: Tag(0) })
+//!         let range = PageRange::from_pages(first, request.pages().get());
+//!         Ok(Placement { range, tag: Tag(0) })
 //!     }
 //!
 //!     fn free(&mut self, _chunk: Placement) -> Result<(), NotMine> {
@@ -57,7 +58,7 @@
 //!
 //!     fn adopt(&mut self, range: PageRange) -> Result<Tag, CannotAdopt> {
 //!         if range.first_page() < self.next || range.end_page() > self.region.end_page() {
-//!             return Err(CannotAdopt::new("only what lies above every live chunk can be adopted"));
+//!             return Err(CannotAdopt::new("a range must lie above all live chunks"));
 //!         }
 //!         self.next = range.end_page();
 //!         self.live += 1;
@@ -75,7 +76,8 @@
 //!     }
 //!
 //!     fn check(&self) -> Result<(), String> {
-//!         (self.next <= self.region.end_page()).then_some(()).ok_or("ran past the region".to_string())
+//!         let inside = self.next <= self.region.end_page();
+//!         inside.then_some(()).ok_or("a chunk ends outside the region".to_string())
 //!     }
 //! }
 //!

@@ -36,7 +36,7 @@ mod write;
 pub use read::ReadError;
 pub use recording::{RecordError, Recording};
 pub use replay::{replay, replay_on};
-pub use report::{Failure, NamedReport, Report};
+pub use report::{FailedRequest, NamedReport, Report};
 pub use trace::{Action, Figures, Operation, Requester, Trace};
 
 /// A recorded trace for demonstrations, compressed: ffmpeg decodes a 1080p film, scales it to 720p

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{BufReader, Read};
 
 impl Trace {
-    /// Reads a trace, as text or compressed by gzip, whichever the bytes are. Ids may be any
+    /// Reads a trace from text or from text compressed by gzip, which it detects. Ids may be any
     /// numbers; the trace numbers its chunks in the order of allocation.
     ///
     /// # Errors

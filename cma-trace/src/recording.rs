@@ -110,8 +110,8 @@ impl Recording {
         }
     }
 
-    /// Records that `requester`, written `device[/type]`, got a chunk of `size` bytes at a multiple of
-    /// `alignment` bytes, at `time_us`. Returns the chunk's number, counted from 0.
+    /// Records that `requester`, written as `device[/type]`, got a chunk of `size` bytes at a
+    /// multiple of `alignment` bytes, at `time_us`. Returns the chunk's number, counted from 0.
     ///
     /// # Errors
     ///

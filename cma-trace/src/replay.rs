@@ -1,6 +1,6 @@
 //! Replaying a trace through the framework, and measuring it.
 
-use crate::report::{Failure, Report};
+use crate::report::{FailedRequest, Report};
 use crate::trace::{Action, Operation, Trace};
 use cma_framework::config::Map;
 use cma_framework::errors::RegisterError;
@@ -187,11 +187,11 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState, elapsed: Duration) -> Re
 }
 
 /// The failed allocation at index `at`.
-fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option<Failure> {
+fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option<FailedRequest> {
     let operation = trace.operations()[at];
     let Action::Allocate { size, alignment, requester } = operation.action else { return None };
     let requester = trace.requesters()[usize::from(requester)].clone();
-    Some(Failure {
+    Some(FailedRequest {
         operation: at as u64 + 1,
         time_us: operation.time_us,
         requester,

@@ -30,7 +30,7 @@ pub struct Report {
     pub ns_per_op: f64,
     /// The first allocation that failed.
     #[serde(skip)]
-    pub first_failure: Option<Failure>,
+    pub first_failure: Option<FailedRequest>,
 }
 
 /// Further decimals are noise.
@@ -42,7 +42,7 @@ fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 /// An allocation that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Failure {
+pub struct FailedRequest {
     /// The operation's number, counted from 1.
     pub operation: u64,
     /// The recorded time in microseconds.
@@ -57,9 +57,9 @@ pub struct Failure {
     pub error: AllocError,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for FailedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { operation, requester, error, .. } = self;
+        let FailedRequest { operation, requester, error, .. } = self;
         write!(f, "operation {operation}, {} for {requester}", Bytes(self.size))?;
         if self.alignment > 1 {
             write!(f, " aligned to {}", Bytes(self.alignment))?;

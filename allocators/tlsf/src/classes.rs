@@ -203,8 +203,7 @@ mod tests {
     fn every_hole_of_a_sure_class_is_large_enough() {
         for pages in sizes() {
             let enough = Class::of_at_least(pages);
-            // The class of one page less must be the one below, or the same class plus one:
-            // otherwise the result is higher than necessary.
+            // A hole of one page less is in the class directly below, so no lower class is sure.
             let below = Class::of(pages - 1);
             assert!(
                 Class::of(pages) <= enough && below < enough && enough.0 - below.0 <= 1,

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! cargo build --release -p cma-benches --bin rounds --features valgrind
-//! valgrind --tool=callgrind --toggle-collect='*run_measured*' target/release/rounds mixed -r 1 -c best-fit
+//! valgrind --tool=callgrind --toggle-collect='*run_measured*' \
+//!     target/release/rounds mixed -r 1 -c best-fit
 //! callgrind_annotate callgrind.out.*
 //! ```
 //!

@@ -144,8 +144,8 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
 }
 
 /// A failed allocation in a line. There is one region, so its name says nothing.
-fn described(failure: &cma_trace::Failure) -> String {
-    let cma_trace::Failure { operation, requester, size, alignment, error, .. } = failure;
+fn described(failure: &cma_trace::FailedRequest) -> String {
+    let cma_trace::FailedRequest { operation, requester, size, alignment, error, .. } = failure;
     let reason = match error {
         AllocError::NoRegion(refusals) => {
             refusals.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; ")
