@@ -295,7 +295,7 @@ impl Allocator for Flawed {
             "omits_the_last_hole" => drop(holes.pop()),
             // Treats the address after the top of the address space as invalid.
             "omits_the_hole_at_the_top" => {
-                holes.retain(|hole| hole.end_page() < PageRange::ADDRESS_SPACE_PAGES)
+                holes.retain(|hole| hole.end_page() < PageRange::ADDRESS_SPACE_PAGES);
             }
             _ => {}
         }
