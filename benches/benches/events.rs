@@ -9,7 +9,7 @@
 #![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use cma_benches::Workload;
-use cma_benches::framework::{BestFit, ByDevice};
+use cma_benches::framework::{BestFitPlugin, ByDevice};
 use cma_benches::replay::Replay;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -53,7 +53,7 @@ fn events(criterion: &mut Criterion) {
     let mut run = |name: &str| {
         group.bench_function(name, |bencher| {
             bencher.iter_batched_ref(
-                || Replay::<ByDevice<BestFit>>::set_up(&workload),
+                || Replay::<ByDevice<BestFitPlugin>>::set_up(&workload),
                 Replay::run_measured,
                 BatchSize::PerIteration,
             );

@@ -37,12 +37,12 @@ fn placing(criterion: &mut Criterion) {
         one::<Tlsf>(group, workload, BenchmarkId::from_parameter);
         one::<Buddy>(group, workload, BenchmarkId::from_parameter);
         one::<Bitmap>(group, workload, BenchmarkId::from_parameter);
-        one::<ByDevice<framework::BestFit>>(group, workload, BenchmarkId::from_parameter);
-        one::<ByNames<framework::BestFit>>(group, workload, BenchmarkId::from_parameter);
-        one::<peers::Offset>(group, workload, BenchmarkId::from_parameter);
-        one::<peers::Ranges>(group, workload, BenchmarkId::from_parameter);
-        one::<peers::Buddy>(group, workload, BenchmarkId::from_parameter);
-        one::<peers::Bitmap>(group, workload, BenchmarkId::from_parameter);
+        one::<ByDevice<framework::BestFitPlugin>>(group, workload, BenchmarkId::from_parameter);
+        one::<ByNames<framework::BestFitPlugin>>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::OffsetAllocator>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::RangeAlloc>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::BuddySystemAllocator>(group, workload, BenchmarkId::from_parameter);
+        one::<peers::BitmapAllocator>(group, workload, BenchmarkId::from_parameter);
     }
 }
 

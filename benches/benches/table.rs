@@ -15,7 +15,7 @@ use cma_benches::entries::CONTESTANTS;
 use cma_benches::framework::{self, ByDevice};
 use cma_benches::latency::p999;
 use cma_benches::ours::Ours;
-use cma_benches::replay::{Outcome, median, median_ratio};
+use cma_benches::replay::{ReplayResult, median, median_ratio};
 use cma_benches::threads::{Regions, speedup};
 use cma_benches::{Workload, peers};
 use std::collections::HashMap;
@@ -66,15 +66,15 @@ type LatencyEntry = (&'static str, fn(&Workload) -> f64);
 
 const LATENCIES: [LatencyEntry; 3] = [
     (BEST_FIT, p999::<Ours<cma_best_fit::BestFit>>),
-    (DEVICE, p999::<ByDevice<framework::BestFit>>),
-    (OFFSET, p999::<peers::Offset>),
+    (DEVICE, p999::<ByDevice<framework::BestFitPlugin>>),
+    (OFFSET, p999::<peers::OffsetAllocator>),
 ];
 
 /// The measurements, with one entry per round.
 #[derive(Default)]
 struct Measured {
     /// By workload and contestant.
-    placing: HashMap<(String, &'static str), Vec<Outcome>>,
+    placing: HashMap<(String, &'static str), Vec<ReplayResult>>,
     /// p99.9 of an allocation on W1 in nanoseconds, by contestant.
     latency: HashMap<&'static str, Vec<f64>>,
     /// The speedup of two threads over one, on two regions and on one.
@@ -140,8 +140,8 @@ fn measure(arguments: &Arguments) -> Measured {
                 measured.latency.entry(name).or_default().push(time(&workloads[0]));
             }
         }
-        measured.threads[0].push(speedup::<framework::BestFit>(&threads, Regions::Own));
-        measured.threads[1].push(speedup::<framework::BestFit>(&threads, Regions::Shared));
+        measured.threads[0].push(speedup::<framework::BestFitPlugin>(&threads, Regions::Own));
+        measured.threads[1].push(speedup::<framework::BestFitPlugin>(&threads, Regions::Shared));
     }
     measured
 }
@@ -161,7 +161,7 @@ fn memory() -> Vec<(String, [f64; 2])> {
 }
 
 impl Measured {
-    fn outcomes(&self, workload: &str, contestant: &'static str) -> Option<&[Outcome]> {
+    fn outcomes(&self, workload: &str, contestant: &'static str) -> Option<&[ReplayResult]> {
         self.placing.get(&(workload.to_owned(), contestant)).map(Vec::as_slice)
     }
 
@@ -211,12 +211,12 @@ fn side_by_side(measured: &Measured) {
             row([title.to_owned()].into_iter().chain(cells));
         }
     }
-    let of = |title: &str, workload: &str, cell: &dyn Fn(&Outcome) -> String| {
+    let of = |title: &str, workload: &str, cell: &dyn Fn(&ReplayResult) -> String| {
         let cells = names.map(|name| measured.outcomes(workload, name).map(|all| cell(&all[0])));
         row([title.to_owned()].into_iter().chain(cells.map(Option::unwrap_or_default)));
     };
-    let refused = |outcome: &Outcome| outcome.failures.to_string();
-    let packing = |outcome: &Outcome| format!("{:.3}", outcome.packing);
+    let refused = |outcome: &ReplayResult| outcome.failures.to_string();
+    let packing = |outcome: &ReplayResult| format!("{:.3}", outcome.packing);
     of("refused of 1,000,000, W1", "mixed", &refused);
     of("refused of 500,000, W4 1k live", "live-1k", &refused);
     of("largest hole over free, W1", "mixed", &packing);
@@ -231,7 +231,7 @@ fn placing(measured: &Measured) {
 }
 
 /// A row for each workload and a column for each contestant; blank where a contestant doesn't run.
-fn per_contestant(measured: &Measured, cell: impl Fn(&[Outcome]) -> String) {
+fn per_contestant(measured: &Measured, cell: impl Fn(&[ReplayResult]) -> String) {
     let names = CONTESTANTS.map(|entry| entry.name);
     head(&[&[""], &names[..]].concat());
     for (workload, title) in ROWS {

@@ -4,12 +4,12 @@ use crate::contestant::Contestant;
 use crate::framework::{self, ByDevice, ByNames};
 use crate::ours::Ours;
 use crate::peers;
-use crate::replay::{self, Outcome};
+use crate::replay::{self, ReplayResult};
 use crate::workload::Workload;
 
 /// A contestant as a table entry: its name and its functions, without its type.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry {
+pub struct ContestantEntry {
     /// Its name.
     pub name: &'static str,
     /// Whether it can run a workload.
@@ -17,13 +17,13 @@ pub struct Entry {
     /// Whether it is so slow on a workload that it runs only on request.
     pub is_heavy: fn(&Workload) -> bool,
     /// Replays a workload from the start.
-    pub replay: fn(&Workload) -> Outcome,
+    pub replay: fn(&Workload) -> ReplayResult,
 }
 
-impl Entry {
+impl ContestantEntry {
     /// The entry of `C`.
     pub const fn of<C: Contestant>() -> Self {
-        Entry {
+        ContestantEntry {
             name: C::NAME,
             serves: C::serves,
             is_heavy: C::is_heavy,
@@ -33,18 +33,18 @@ impl Entry {
 }
 
 /// All contestants, ours first.
-pub const CONTESTANTS: [Entry; 11] = [
-    Entry::of::<Ours<cma_best_fit::BestFit>>(),
-    Entry::of::<Ours<cma_tlsf::Tlsf>>(),
-    Entry::of::<Ours<cma_buddy::Buddy>>(),
-    Entry::of::<Ours<cma_bitmap::Bitmap>>(),
-    Entry::of::<ByDevice<framework::BestFit>>(),
-    Entry::of::<ByNames<framework::BestFit>>(),
-    Entry::of::<ByDevice<framework::Tlsf>>(),
-    Entry::of::<peers::Offset>(),
-    Entry::of::<peers::Ranges>(),
-    Entry::of::<peers::Buddy>(),
-    Entry::of::<peers::Bitmap>(),
+pub const CONTESTANTS: [ContestantEntry; 11] = [
+    ContestantEntry::of::<Ours<cma_best_fit::BestFit>>(),
+    ContestantEntry::of::<Ours<cma_tlsf::Tlsf>>(),
+    ContestantEntry::of::<Ours<cma_buddy::Buddy>>(),
+    ContestantEntry::of::<Ours<cma_bitmap::Bitmap>>(),
+    ContestantEntry::of::<ByDevice<framework::BestFitPlugin>>(),
+    ContestantEntry::of::<ByNames<framework::BestFitPlugin>>(),
+    ContestantEntry::of::<ByDevice<framework::TlsfPlugin>>(),
+    ContestantEntry::of::<peers::OffsetAllocator>(),
+    ContestantEntry::of::<peers::RangeAlloc>(),
+    ContestantEntry::of::<peers::BuddySystemAllocator>(),
+    ContestantEntry::of::<peers::BitmapAllocator>(),
 ];
 
 #[cfg(test)]
@@ -81,12 +81,12 @@ mod tests {
         serves_soundly::<Ours<cma_tlsf::Tlsf>>();
         serves_soundly::<Ours<cma_buddy::Buddy>>();
         serves_soundly::<Ours<cma_bitmap::Bitmap>>();
-        serves_soundly::<ByDevice<framework::BestFit>>();
-        serves_soundly::<ByNames<framework::BestFit>>();
-        serves_soundly::<ByDevice<framework::Tlsf>>();
-        serves_soundly::<peers::Offset>();
-        serves_soundly::<peers::Ranges>();
-        serves_soundly::<peers::Buddy>();
-        serves_soundly::<peers::Bitmap>();
+        serves_soundly::<ByDevice<framework::BestFitPlugin>>();
+        serves_soundly::<ByNames<framework::BestFitPlugin>>();
+        serves_soundly::<ByDevice<framework::TlsfPlugin>>();
+        serves_soundly::<peers::OffsetAllocator>();
+        serves_soundly::<peers::RangeAlloc>();
+        serves_soundly::<peers::BuddySystemAllocator>();
+        serves_soundly::<peers::BitmapAllocator>();
     }
 }

@@ -10,7 +10,7 @@ use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::marker::PhantomData;
 
 /// The plug-in that the framework runs with.
-pub trait Source {
+pub trait PluginSource {
     /// The name in tables of requests through a [`Device`].
     const BY_DEVICE: &'static str;
     /// The name in tables of requests that name the device.
@@ -22,9 +22,9 @@ pub trait Source {
 
 /// Best fit, from its library.
 #[derive(Debug)]
-pub enum BestFit {}
+pub enum BestFitPlugin {}
 
-impl Source for BestFit {
+impl PluginSource for BestFitPlugin {
     const BY_DEVICE: &'static str = "framework (device)";
     const BY_NAMES: &'static str = "framework (names)";
 
@@ -35,9 +35,9 @@ impl Source for BestFit {
 
 /// TLSF, from its library.
 #[derive(Debug)]
-pub enum Tlsf {}
+pub enum TlsfPlugin {}
 
-impl Source for Tlsf {
+impl PluginSource for TlsfPlugin {
     const BY_DEVICE: &'static str = "framework (device) on tlsf";
     const BY_NAMES: &'static str = "framework (names) on tlsf";
 
@@ -63,7 +63,7 @@ fn from_library(name: &str) -> Plugin {
 /// # Panics
 ///
 /// If the regions overlap or are invalid.
-pub fn framework<S: Source>(regions: &[PageRange]) -> Cma {
+pub fn framework<S: PluginSource>(regions: &[PageRange]) -> Cma {
     let cma = Cma::new();
     cma.allocator_register(S::plugin()).expect("the first of its name");
     let mut map = String::from("a=x;b=x;c/f=x;c/g=x;d*=x;e=x;camera0/q=x;f=x");
@@ -91,7 +91,7 @@ impl<S> ByDevice<S> {
     }
 }
 
-impl<S: Source> Contestant for ByDevice<S> {
+impl<S: PluginSource> Contestant for ByDevice<S> {
     const NAME: &'static str = S::BY_DEVICE;
     type Chunk = Chunk;
 
@@ -121,7 +121,7 @@ pub struct ByNames<S> {
     source: PhantomData<S>,
 }
 
-impl<S: Source> Contestant for ByNames<S> {
+impl<S: PluginSource> Contestant for ByNames<S> {
     const NAME: &'static str = S::BY_NAMES;
     type Chunk = Chunk;
 

@@ -26,5 +26,5 @@ pub mod threads;
 pub mod workload;
 
 pub use contestant::Contestant;
-pub use entries::Entry;
+pub use entries::ContestantEntry;
 pub use workload::{Op, Workload};

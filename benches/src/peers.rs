@@ -31,16 +31,16 @@ fn size_of(region: PageRange) -> u32 {
 /// `offset-allocator`: 256 bins over holes, no alignment. Refuses some requests that would fit,
 /// because it rounds up to a bin.
 #[allow(missing_debug_implementations, reason = "the crate's own prints the whole state")]
-pub struct Offset(offset_allocator::Allocator, u64);
+pub struct OffsetAllocator(offset_allocator::Allocator, u64);
 
-impl Contestant for Offset {
+impl Contestant for OffsetAllocator {
     const NAME: &'static str = "offset-allocator";
     type Chunk = offset_allocator::Allocation;
 
     fn new(region: PageRange, most_live: u32) -> Self {
         // A node for each chunk and for the hole before each, and two that it keeps in reserve.
         let nodes = 2 * most_live + 3;
-        Offset(
+        OffsetAllocator(
             offset_allocator::Allocator::with_max_allocs(size_of(region), nodes),
             region.first_page(),
         )
@@ -67,14 +67,14 @@ impl Contestant for Offset {
 
 /// `range-alloc`: best fit over a sorted list of holes, with alignment.
 #[derive(Debug)]
-pub struct Ranges(range_alloc::RangeAllocator<u32>, u64);
+pub struct RangeAlloc(range_alloc::RangeAllocator<u32>, u64);
 
-impl Contestant for Ranges {
+impl Contestant for RangeAlloc {
     const NAME: &'static str = "range-alloc";
     type Chunk = Range<u32>;
 
     fn new(region: PageRange, _most_live: u32) -> Self {
-        Ranges(range_alloc::RangeAllocator::new(0..size_of(region)), region.first_page())
+        RangeAlloc(range_alloc::RangeAllocator::new(0..size_of(region)), region.first_page())
     }
 
     fn serves(workload: &Workload) -> bool {
@@ -102,16 +102,16 @@ impl Contestant for Ranges {
 
 /// `buddy_system_allocator`: powers of two in B-trees.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
-pub struct Buddy(FrameAllocator<33>, u64);
+pub struct BuddySystemAllocator(FrameAllocator<33>, u64);
 
-impl Contestant for Buddy {
+impl Contestant for BuddySystemAllocator {
     const NAME: &'static str = "buddy_system_allocator";
     type Chunk = Range<usize>;
 
     fn new(region: PageRange, _most_live: u32) -> Self {
         let mut frames = FrameAllocator::new();
         frames.add_frame(0, size_of(region) as usize);
-        Buddy(frames, region.first_page())
+        BuddySystemAllocator(frames, region.first_page())
     }
 
     fn serves(workload: &Workload) -> bool {
@@ -137,16 +137,16 @@ impl Contestant for Buddy {
 /// `bitmap-allocator`: a tree of 16-bit maps, first fit, with alignment. This is the smallest
 /// variant that holds a GiB of pages, because each level costs time.
 #[allow(missing_debug_implementations, reason = "the crate's has none")]
-pub struct Bitmap(Box<BitAlloc1M>, u64);
+pub struct BitmapAllocator(Box<BitAlloc1M>, u64);
 
-impl Contestant for Bitmap {
+impl Contestant for BitmapAllocator {
     const NAME: &'static str = "bitmap-allocator";
     type Chunk = Range<usize>;
 
     fn new(region: PageRange, _most_live: u32) -> Self {
         let mut bits = Box::new(BitAlloc1M::DEFAULT);
         bits.insert(0..size_of(region) as usize);
-        Bitmap(bits, region.first_page())
+        BitmapAllocator(bits, region.first_page())
     }
 
     fn serves(workload: &Workload) -> bool {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The results of one replay.
 #[derive(Clone, Copy, Debug)]
-pub struct Outcome {
+pub struct ReplayResult {
     /// CPU time of the measured part per pair of operations (an allocation and a free), in
     /// nanoseconds.
     pub nanoseconds_per_pair: f64,
@@ -110,13 +110,13 @@ impl<'a, C: Contestant> Replay<'a, C> {
 }
 
 /// Replays `workload` on a new `C`.
-pub fn replay<C: Contestant>(workload: &Workload) -> Outcome {
+pub fn replay<C: Contestant>(workload: &Workload) -> ReplayResult {
     let mut replay = Replay::<C>::set_up(workload);
     let before = cpu_time();
     replay.run_measured();
     let spent = cpu_time() - before;
     let pairs = workload.measured.len() as f64 / 2.0;
-    Outcome {
+    ReplayResult {
         nanoseconds_per_pair: spent.as_nanos() as f64 / pairs,
         failures: replay.failures,
         packing: replay.packing(),

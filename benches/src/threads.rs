@@ -1,6 +1,6 @@
 //! W5: the speedup by a second thread, with a region for each and with a shared one.
 
-use crate::framework::{ByDevice, Source, framework};
+use crate::framework::{ByDevice, PluginSource, framework};
 use crate::replay::Replay;
 use crate::workload::Workload;
 use cma_api::PageRange;
@@ -20,14 +20,14 @@ pub enum Regions {
 /// Operations per second of two threads divided by those of one, in wall-clock time. Each thread
 /// uses its own device of the framework by a handle, and runs the same number of operations as the
 /// single thread.
-pub fn speedup<S: Source>(workloads: &[Workload; 2], regions: Regions) -> f64 {
+pub fn speedup<S: PluginSource>(workloads: &[Workload; 2], regions: Regions) -> f64 {
     let alone = wall_time::<S>(&workloads[..1], regions);
     let together = wall_time::<S>(workloads, regions);
     2.0 * alone.as_secs_f64() / together.as_secs_f64()
 }
 
 /// From the start of the first thread to the end of the last.
-fn wall_time<S: Source>(workloads: &[Workload], regions: Regions) -> Duration {
+fn wall_time<S: PluginSource>(workloads: &[Workload], regions: Regions) -> Duration {
     let first = workloads[0].region;
     let ranges = match regions {
         Regions::Own => vec![first, PageRange::from_pages(first.end_page(), first.pages().get())],

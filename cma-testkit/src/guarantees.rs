@@ -1,7 +1,7 @@
 //! The conformance suite: one function for each guarantee that every allocator must keep.
 //!
 //! Each function runs on a [`Subject`], so it is independent of whether the algorithm is linked or
-//! loaded. [`Trial`] checks each single result; these functions choose the operations.
+//! loaded. [`CheckedAllocator`] checks each single result; these functions choose the operations.
 
 mod adoption;
 mod edges;
@@ -33,8 +33,8 @@ pub use random::{
 };
 pub use verdict::{verdict, verdict_within};
 
+use crate::checked::{CheckedAllocator, Subject};
 use crate::requests::{alignment, request};
-use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement};
 
@@ -83,24 +83,27 @@ const ORDERS: [fn(&mut Vec<Placement>); 4] = [
 
 /// Allocates chunks of varying sizes and alignments until the region is full, and verifies the
 /// result.
-fn fill_mixed(trial: &mut Trial) -> Result<(), Violation> {
-    let region = trial.model().region().pages().get();
+fn fill_mixed(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
+    let region = allocator.model().region().pages().get();
     for n in 0_u32.. {
         let pages = 1 + u64::from(n) * u64::from(n) * 7 % region.div_ceil(8);
         let aligned = alignment(PAGE_SHIFT + n % 5);
-        if trial.allocate(&request(pages, aligned))?.is_none() {
+        if allocator.allocate(&request(pages, aligned))?.is_none() {
             break;
         }
     }
-    while trial.allocate_pages(1)?.is_some() {}
-    trial.verify()
+    while allocator.allocate_pages(1)?.is_some() {}
+    allocator.verify()
 }
 
 /// Frees all chunks and verifies that one hole remains and that the largest request is that of a
 /// new allocator.
-fn empty(trial: &mut Trial, arrange: fn(&mut Vec<Placement>)) -> Result<(), Violation> {
-    trial.free_all(arrange)?;
-    trial.verify()?;
-    let (new, now) = (trial.largest_request_when_new(), trial.largest_request());
+fn empty(
+    allocator: &mut CheckedAllocator,
+    arrange: fn(&mut Vec<Placement>),
+) -> Result<(), Violation> {
+    allocator.free_all(arrange)?;
+    allocator.verify()?;
+    let (new, now) = (allocator.largest_request_when_new(), allocator.largest_request());
     if now == new { Ok(()) } else { Err(Violation::NotAsNew { new, now }) }
 }

@@ -32,8 +32,9 @@
 //! seed and the operations before it.
 //!
 //! For an author's own tests there are the shadow model ([`Model`]), the generators of
-//! [`operations`], and [`Trial`], which checks every result of an allocator against the model.
+//! [`operations`], and [`CheckedAllocator`], which checks every result of an allocator against the model.
 
+mod checked;
 pub mod guarantees;
 mod macros;
 mod model;
@@ -41,17 +42,16 @@ pub mod operations;
 mod placing;
 mod plugin;
 mod requests;
-mod trial;
 mod violation;
 mod watch;
 
+pub use checked::{CheckedAllocator, Subject};
 pub use model::Model;
 pub use placing::Placing;
 pub use plugin::{built_library, load};
 #[doc(hidden)]
 pub use plugin::{panics_stay_in_the_library, skipped, subject_of_plugin};
 pub use requests::{alignment, request, request_of};
-pub use trial::{Subject, Trial};
 pub use violation::{Call, Failure, Step, Violation};
 
 // For the expansion of `conformance!` in a test.

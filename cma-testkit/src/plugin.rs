@@ -1,8 +1,8 @@
 //! Finding and loading the plug-in that the same cargo run has built, and provoking its panics in
 //! another process.
 
+use crate::checked::Subject;
 use crate::placing::Placing;
-use crate::trial::Subject;
 use cma_api::PageRange;
 use cma_api::abi_stable::library::{LibHeader, lib_header_from_path};
 use cma_api::v1::AllocatorModuleRef;

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 /// The calls of one allocator.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub(crate) struct CallLog {
     allocator: &'static str,
     region: PageRange,
     steps: Mutex<Vec<Step>>,
 }
 
-impl Log {
-    pub(crate) fn new(allocator: &'static str, region: PageRange) -> Arc<Log> {
-        Arc::new(Log { allocator, region, steps: Mutex::new(Vec::new()) })
+impl CallLog {
+    pub(crate) fn new(allocator: &'static str, region: PageRange) -> Arc<CallLog> {
+        Arc::new(CallLog { allocator, region, steps: Mutex::new(Vec::new()) })
     }
 
     pub(crate) fn push(&self, step: Step) {
@@ -42,7 +42,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A call in progress.
 struct Busy {
-    log: Arc<Log>,
+    log: Arc<CallLog>,
     call: Call,
     since: Instant,
 }
@@ -71,7 +71,7 @@ impl Watch {
     }
 
     /// The call that has been in progress for `limit` or longer, with the log of its allocator.
-    pub(crate) fn overdue(&self, limit: Duration) -> Option<(Arc<Log>, Call)> {
+    pub(crate) fn overdue(&self, limit: Duration) -> Option<(Arc<CallLog>, Call)> {
         let busy = lock(&self.0);
         let busy = busy.as_ref().filter(|busy| busy.since.elapsed() >= limit)?;
         Some((busy.log.clone(), busy.call))
@@ -79,7 +79,7 @@ impl Watch {
 }
 
 /// Runs `work`, which makes the call `call`, under the thread's watch.
-pub(crate) fn during<T>(log: &Arc<Log>, call: Call, work: impl FnOnce() -> T) -> T {
+pub(crate) fn during<T>(log: &Arc<CallLog>, call: Call, work: impl FnOnce() -> T) -> T {
     capture_panics();
     let watch = Watch::current();
     *lock(&watch.0) = Some(Busy { log: log.clone(), call, since: Instant::now() });

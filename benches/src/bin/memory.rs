@@ -7,7 +7,7 @@
 //! heap, so best fit is linked into the program here.
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
-use cma_benches::framework::{ByDevice, Source};
+use cma_benches::framework::{ByDevice, PluginSource};
 use cma_benches::ours::Ours;
 use cma_benches::replay::Replay;
 use cma_benches::{Contestant, Workload, peers};
@@ -21,7 +21,7 @@ static HEAP: PeakAlloc = PeakAlloc;
 #[derive(Debug)]
 enum BuiltIn {}
 
-impl Source for BuiltIn {
+impl PluginSource for BuiltIn {
     const BY_DEVICE: &'static str = "framework (device)";
     const BY_NAMES: &'static str = "framework (names)";
 
@@ -37,8 +37,8 @@ fn main() {
     line::<Ours<cma_buddy::Buddy>>(&workloads);
     line::<Ours<cma_bitmap::Bitmap>>(&workloads);
     line::<ByDevice<BuiltIn>>(&workloads);
-    line::<peers::Offset>(&workloads);
-    line::<peers::Buddy>(&workloads);
+    line::<peers::OffsetAllocator>(&workloads);
+    line::<peers::BuddySystemAllocator>(&workloads);
 }
 
 fn line<C: Contestant>(workloads: &[Workload; 2]) {

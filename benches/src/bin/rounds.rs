@@ -16,8 +16,8 @@
 
 use clap::Parser;
 use cma_benches::entries::CONTESTANTS;
-use cma_benches::replay::{Outcome, median, median_ratio};
-use cma_benches::{Entry, Workload};
+use cma_benches::replay::{ReplayResult, median, median_ratio};
+use cma_benches::{ContestantEntry, Workload};
 
 /// Medians per pair of operations, of our allocators and their peers.
 #[derive(Debug, Parser)]
@@ -49,7 +49,7 @@ fn main() -> Result<(), String> {
     Ok(())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<Entry>, String> {
+fn chosen(names: &[String]) -> Result<Vec<ContestantEntry>, String> {
     if names.is_empty() {
         return Ok(CONTESTANTS.to_vec());
     }
@@ -82,8 +82,8 @@ fn workload(name: &str) -> Result<Workload, String> {
     })
 }
 
-fn compare(workload: &Workload, taking_part: &[Entry], rounds: usize) {
-    let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); taking_part.len()];
+fn compare(workload: &Workload, taking_part: &[ContestantEntry], rounds: usize) {
+    let mut outcomes: Vec<Vec<ReplayResult>> = vec![Vec::new(); taking_part.len()];
     for _ in 0..rounds {
         for (entry, outcomes) in taking_part.iter().zip(&mut outcomes) {
             outcomes.push((entry.replay)(workload));
@@ -94,7 +94,7 @@ fn compare(workload: &Workload, taking_part: &[Entry], rounds: usize) {
         "  {:24} {:>8} {:>8} {:>8} {:>9} {:>8}",
         "", "ns/pair", "least", "ratio", "failures", "packing"
     );
-    let times = |outcomes: &[Outcome]| {
+    let times = |outcomes: &[ReplayResult]| {
         outcomes.iter().map(|o| o.nanoseconds_per_pair).collect::<Vec<f64>>()
     };
     let first = outcomes.first().map(|outcomes| times(outcomes)).unwrap_or_default();
@@ -102,7 +102,7 @@ fn compare(workload: &Workload, taking_part: &[Entry], rounds: usize) {
         let times = times(outcomes);
         let ratio = median_ratio(&first, &times);
         let least = times.iter().copied().fold(f64::INFINITY, f64::min);
-        let Outcome { failures, packing, .. } = outcomes[0];
+        let ReplayResult { failures, packing, .. } = outcomes[0];
         println!(
             "  {:24} {:8.1} {least:8.1} {ratio:8.2} {failures:9} {packing:8.3}",
             entry.name,

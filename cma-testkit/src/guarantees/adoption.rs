@@ -1,9 +1,9 @@
 //! Adopting chunks that another allocator has placed.
 
 use super::{ODD_REGIONS, ORDERS, empty, fill_mixed};
+use crate::checked::Subject;
 use crate::model::Model;
 use crate::requests::{alignment, request};
-use crate::trial::Subject;
 use crate::violation::{Failure, Violation};
 use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
 
@@ -15,9 +15,10 @@ use cma_api::{PAGE_SHIFT, PageRange, Placement, Tag};
 /// The first region for which this fails.
 pub fn a_refused_adoption_changes_nothing(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
-        subject.on(region, |trial| {
+        subject.on(region, |allocator| {
             let (first, pages) = (region.first_page(), region.pages().get());
-            let taken = trial.allocate_pages(pages.div_ceil(3))?.ok_or(Violation::ServesNothing)?;
+            let taken =
+                allocator.allocate_pages(pages.div_ceil(3))?.ok_or(Violation::ServesNothing)?;
             let mut wrong = vec![
                 PageRange::from_pages(first, pages + 1),
                 PageRange::from_pages(first + pages, 1),
@@ -37,10 +38,10 @@ pub fn a_refused_adoption_changes_nothing(subject: &Subject) -> Result<(), Failu
                 wrong.push(PageRange::from_pages(0, first + pages));
             }
             for range in wrong {
-                trial.adopt(range)?;
-                trial.verify()?;
+                allocator.adopt(range)?;
+                allocator.verify()?;
             }
-            empty(trial, ORDERS[0])
+            empty(allocator, ORDERS[0])
         })?;
     }
     Ok(())
@@ -54,21 +55,21 @@ pub fn a_refused_adoption_changes_nothing(subject: &Subject) -> Result<(), Failu
 /// The first region for which this fails.
 pub fn a_fresh_allocator_adopts_all_chunks_of_a_full_one(subject: &Subject) -> Result<(), Failure> {
     for region in ODD_REGIONS {
-        let full: Vec<Placement> = subject.on(region, |trial| {
-            fill_mixed(trial)?;
-            Ok(trial.model().live().collect())
+        let full: Vec<Placement> = subject.on(region, |allocator| {
+            fill_mixed(allocator)?;
+            Ok(allocator.model().live().collect())
         })?;
         for order in ORDERS {
-            subject.on(region, |trial| {
+            subject.on(region, |allocator| {
                 for chunk in &full {
-                    if !trial.adopt(chunk.range)? {
+                    if !allocator.adopt(chunk.range)? {
                         let reason = "it placed that chunk itself".to_string();
                         return Err(Violation::AdoptRefused { range: chunk.range, reason });
                     }
                 }
-                trial.verify()?;
-                trial.allocate_pages(1)?;
-                empty(trial, order)
+                allocator.verify()?;
+                allocator.allocate_pages(1)?;
+                empty(allocator, order)
             })?;
         }
     }
@@ -85,21 +86,21 @@ pub fn chunks_are_adopted_in_any_order(subject: &Subject) -> Result<(), Failure>
     for region in ODD_REGIONS {
         let scattered = scattered(region);
         for order in ORDERS {
-            subject.on(region, |trial| {
+            subject.on(region, |allocator| {
                 let mut chunks: Vec<Placement> = scattered.live().collect();
                 order(&mut chunks);
                 for (n, chunk) in chunks.iter().enumerate() {
-                    trial.adopt(chunk.range)?;
+                    allocator.adopt(chunk.range)?;
                     if n % 8 == 0 {
-                        trial.verify()?;
+                        allocator.verify()?;
                     }
                 }
-                trial.verify()?;
+                allocator.verify()?;
                 for pages in [1, 2, 5] {
-                    trial.allocate(&request(pages, alignment(PAGE_SHIFT + 1)))?;
-                    trial.verify()?;
+                    allocator.allocate(&request(pages, alignment(PAGE_SHIFT + 1)))?;
+                    allocator.verify()?;
                 }
-                empty(trial, order)
+                empty(allocator, order)
             })?;
         }
     }

@@ -2,9 +2,9 @@
 //! certainty here, and the shortest sequence first.
 
 use super::TOP;
+use crate::checked::{CheckedAllocator, Subject};
 use crate::operations::Operation;
 use crate::requests::{alignment, request};
-use crate::trial::{Subject, Trial};
 use crate::violation::Failure;
 use cma_api::{PAGE_SHIFT, PageRange};
 
@@ -52,13 +52,13 @@ fn extend(
 /// Runs `path` on a new allocator, verifies the outcome and returns whether the last operation
 /// changed anything. The steps before the last were verified as a shorter sequence.
 fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bool, Failure> {
-    let mut trial = Trial::begin(subject, region)?;
+    let mut allocator = CheckedAllocator::begin(subject, region)?;
     let mut changed = false;
     let outcome = path.iter().try_for_each(|operation| {
-        changed = trial.apply(operation)?;
+        changed = allocator.apply(operation)?;
         Ok(())
     });
-    outcome.and_then(|()| trial.verify()).map_err(|violation| trial.failure(violation))?;
+    outcome.and_then(|()| allocator.verify()).map_err(|violation| allocator.failure(violation))?;
     Ok(changed)
 }
 

@@ -1,8 +1,8 @@
 //! Everything but placing: initialising, dropping, several allocators at once, threads, and askers.
 
 use super::{ORDERS, empty, fill_mixed};
+use crate::checked::{CheckedAllocator, Subject};
 use crate::requests::request_of;
-use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use crate::watch::Watch;
 use cma_api::{Alignment, Asker, PageRange, name_fault, text_fault};
@@ -69,15 +69,15 @@ pub fn hosts_accept_the_name_version_and_description(subject: &Subject) -> Resul
 /// ends the process.)
 pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure> {
     let region = PageRange::from_pages(0x4_0000, 4500);
-    let mut trial = Trial::begin(subject, region)?;
+    let mut allocator = CheckedAllocator::begin(subject, region)?;
     loop {
-        match trial.allocate_pages(1) {
+        match allocator.allocate_pages(1) {
             Ok(Some(_)) => {}
             Ok(None) => break,
-            Err(violation) => return Err(trial.failure(violation)),
+            Err(violation) => return Err(allocator.failure(violation)),
         }
     }
-    on_another_thread(move || trial.finish())?;
+    on_another_thread(move || allocator.finish())?;
     subject.on(region, |_| Ok(()))
 }
 
@@ -89,19 +89,19 @@ pub fn a_full_allocator_can_be_dropped(subject: &Subject) -> Result<(), Failure>
 /// The first region that another allocator affected.
 pub fn regions_are_independent(subject: &Subject) -> Result<(), Failure> {
     let regions = [(0, 64), (64, 100), (164, 33), (164, 33), (0x4_0000, 256)];
-    let mut trials = Vec::new();
+    let mut allocators = Vec::new();
     for (first, pages) in regions {
-        trials.push(Trial::begin(subject, PageRange::from_pages(first, pages))?);
+        allocators.push(CheckedAllocator::begin(subject, PageRange::from_pages(first, pages))?);
     }
     for round in 0..60 {
-        for trial in &mut trials {
-            work(trial, round).map_err(|violation| trial.failure(violation))?;
+        for allocator in &mut allocators {
+            work(allocator, round).map_err(|violation| allocator.failure(violation))?;
         }
     }
-    while let Some(mut trial) = trials.pop() {
-        empty(&mut trial, ORDERS[2]).map_err(|violation| trial.failure(violation))?;
-        trial.finish()?;
-        for other in &mut trials {
+    while let Some(mut allocator) = allocators.pop() {
+        empty(&mut allocator, ORDERS[2]).map_err(|violation| allocator.failure(violation))?;
+        allocator.finish()?;
+        for other in &mut allocators {
             other.verify().map_err(|violation| other.failure(violation))?;
         }
     }
@@ -109,15 +109,15 @@ pub fn regions_are_independent(subject: &Subject) -> Result<(), Failure> {
 }
 
 /// Two allocations and, in two of three rounds, a free.
-fn work(trial: &mut Trial, round: usize) -> Result<(), Violation> {
-    trial.allocate_pages(1 + round as u64 % 5)?;
-    trial.allocate_pages(1 + round as u64 % 2)?;
+fn work(allocator: &mut CheckedAllocator, round: usize) -> Result<(), Violation> {
+    allocator.allocate_pages(1 + round as u64 % 5)?;
+    allocator.allocate_pages(1 + round as u64 % 2)?;
     if !round.is_multiple_of(3)
-        && let Some(chunk) = trial.model().nth(round)
+        && let Some(chunk) = allocator.model().nth(round)
     {
-        trial.free(chunk.range.first_page())?;
+        allocator.free(chunk.range.first_page())?;
     }
-    trial.verify()
+    allocator.verify()
 }
 
 /// An allocator that was filled on one thread can be emptied on another and dropped on a third.
@@ -126,17 +126,17 @@ fn work(trial: &mut Trial, round: usize) -> Result<(), Violation> {
 ///
 /// The first wrong result there.
 pub fn an_allocator_may_move_between_threads(subject: &Subject) -> Result<(), Failure> {
-    let mut trial = Trial::begin(subject, PageRange::from_pages(3, 200))?;
-    fill_mixed(&mut trial).map_err(|violation| trial.failure(violation))?;
-    let trial = on_another_thread(move || {
-        trial
+    let mut allocator = CheckedAllocator::begin(subject, PageRange::from_pages(3, 200))?;
+    fill_mixed(&mut allocator).map_err(|violation| allocator.failure(violation))?;
+    let allocator = on_another_thread(move || {
+        allocator
             .verify()
-            .and_then(|()| empty(&mut trial, ORDERS[0]))
-            .and_then(|()| fill_mixed(&mut trial))
-            .map_err(|violation| trial.failure(violation))?;
-        Ok(trial)
+            .and_then(|()| empty(&mut allocator, ORDERS[0]))
+            .and_then(|()| fill_mixed(&mut allocator))
+            .map_err(|violation| allocator.failure(violation))?;
+        Ok(allocator)
     })?;
-    on_another_thread(move || trial.finish())
+    on_another_thread(move || allocator.finish())
 }
 
 /// Runs `body` on a new thread with a small stack.
@@ -160,26 +160,26 @@ fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stati
 /// The first wrong result.
 pub fn placements_are_valid_for_every_asker(subject: &Subject) -> Result<(), Failure> {
     const ASKERS: [u32; 8] = [0, 1, 2, 3, 255, 1 << 16, 1 << 31, u32::MAX];
-    subject.on(PageRange::from_pages(5, 300), |trial| {
+    subject.on(PageRange::from_pages(5, 300), |allocator| {
         for alone in ASKERS {
-            fill_for(trial, |_| alone)?;
-            empty(trial, ORDERS[0])?;
+            fill_for(allocator, |_| alone)?;
+            empty(allocator, ORDERS[0])?;
         }
-        fill_for(trial, |n| ASKERS[n as usize % ASKERS.len()])?;
-        empty(trial, ORDERS[3])?;
+        fill_for(allocator, |n| ASKERS[n as usize % ASKERS.len()])?;
+        empty(allocator, ORDERS[3])?;
         // So many askers that an allocator with a table entry for each runs out of entries.
-        fill_for(trial, |n| n.wrapping_mul(0x9e37_79b9))?;
-        empty(trial, ORDERS[1])
+        fill_for(allocator, |n| n.wrapping_mul(0x9e37_79b9))?;
+        empty(allocator, ORDERS[1])
     })
 }
 
 /// Allocates small chunks until nothing fits; `asker` returns the asker of the `n`th.
-fn fill_for(trial: &mut Trial, asker: impl Fn(u32) -> u32) -> Result<(), Violation> {
+fn fill_for(allocator: &mut CheckedAllocator, asker: impl Fn(u32) -> u32) -> Result<(), Violation> {
     for n in 0.. {
         let pages = if n < 60 { 1 + u64::from(n) % 4 } else { 1 };
-        if trial.allocate(&request_of(Asker(asker(n)), pages, Alignment::PAGE))?.is_none() {
+        if allocator.allocate(&request_of(Asker(asker(n)), pages, Alignment::PAGE))?.is_none() {
             break;
         }
     }
-    trial.verify()
+    allocator.verify()
 }

@@ -1,7 +1,7 @@
 //! Random operations against the model.
 
+use crate::checked::{CheckedAllocator, Subject};
 use crate::operations::scripts;
-use crate::trial::{Subject, Trial};
 use crate::violation::{Failure, Violation};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -16,10 +16,10 @@ use std::cell::{Cell, RefCell};
 /// The shortest failing sequence found.
 pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failure> {
     for_all(&scripts(160), |script| {
-        subject.on(script.region, |trial| {
+        subject.on(script.region, |allocator| {
             script.operations.iter().try_for_each(|operation| {
-                trial.apply(operation)?;
-                trial.verify()
+                allocator.apply(operation)?;
+                allocator.verify()
             })
         })
     })
@@ -33,27 +33,27 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
 /// The shortest failing sequence found.
 pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Result<(), Failure> {
     for_all(&scripts(60), |script| {
-        subject.on(script.region, |trial| {
-            if trial.largest_request().get() == 0 {
+        subject.on(script.region, |allocator| {
+            if allocator.largest_request().get() == 0 {
                 return Err(Violation::ServesNothing);
             }
-            probe_largest_request(trial)?;
+            probe_largest_request(allocator)?;
             for operation in &script.operations {
-                trial.apply(operation)?;
+                allocator.apply(operation)?;
             }
-            probe_largest_request(trial)
+            probe_largest_request(allocator)
         })
     })
 }
 
-fn probe_largest_request(trial: &mut Trial) -> Result<(), Violation> {
-    let reported = trial.largest_request();
-    let largest = trial.model().largest_hole().get();
+fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
+    let reported = allocator.largest_request();
+    let largest = allocator.model().largest_hole().get();
     if reported.get() > 0 {
-        let place = trial
+        let place = allocator
             .allocate_pages(reported.get())?
             .ok_or(Violation::LargestRequestNotServed { reported })?;
-        trial.free(place.first_page())?;
+        allocator.free(place.first_page())?;
     }
     for pages in [
         reported.get() + 1,
@@ -63,12 +63,12 @@ fn probe_largest_request(trial: &mut Trial) -> Result<(), Violation> {
         largest + 1,
     ] {
         if pages > reported.get()
-            && let Some(place) = trial.allocate_pages(pages)?
+            && let Some(place) = allocator.allocate_pages(pages)?
         {
             return Err(Violation::LargestRequestExceeded { reported, served: place.pages() });
         }
     }
-    trial.verify()
+    allocator.verify()
 }
 
 /// The seed of the random tests.

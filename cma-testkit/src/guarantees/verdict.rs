@@ -1,7 +1,7 @@
 //! Running one guarantee with a time limit for every call of the allocator.
 
 use super::{Guarantee, random::seed};
-use crate::trial::Subject;
+use crate::checked::Subject;
 use crate::violation::{Failure, Violation};
 use crate::watch::Watch;
 use std::panic::resume_unwind;

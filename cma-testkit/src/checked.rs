@@ -6,7 +6,7 @@ use crate::operations::Operation;
 use crate::placing::Placing;
 use crate::requests::request;
 use crate::violation::{Call, Failure, Step, Violation};
-use crate::watch::{Log, during, take_panic};
+use crate::watch::{CallLog, during, take_panic};
 use cma_api::abi_stable::std_types::{ROption, RResult};
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, CallFailure};
 use cma_api::{Alignment, PageRange, Pages, Placement, Request};
@@ -40,19 +40,19 @@ impl Subject {
     pub fn on<T>(
         &self,
         region: PageRange,
-        body: impl FnOnce(&mut Trial) -> Result<T, Violation>,
+        body: impl FnOnce(&mut CheckedAllocator) -> Result<T, Violation>,
     ) -> Result<T, Failure> {
-        let mut trial = Trial::begin(self, region)?;
-        let outcome = trial.verify().and_then(|()| body(&mut trial)).and_then(|answer| {
-            trial.verify()?;
+        let mut allocator = CheckedAllocator::begin(self, region)?;
+        let outcome = allocator.verify().and_then(|()| body(&mut allocator)).and_then(|answer| {
+            allocator.verify()?;
             Ok(answer)
         });
         match outcome {
-            Ok(answer) => trial.finish().map(|()| answer),
+            Ok(answer) => allocator.finish().map(|()| answer),
             Err(violation) => {
-                let failure = trial.failure(violation);
+                let failure = allocator.failure(violation);
                 // Only the first failure is reported.
-                let _ = trial.finish();
+                let _ = allocator.finish();
                 Err(failure)
             }
         }
@@ -61,7 +61,7 @@ impl Subject {
     /// Initialises an allocator of `region` with `params`. A refusal is returned as a violation.
     pub(crate) fn start(
         &self,
-        log: &Arc<Log>,
+        log: &Arc<CallLog>,
         region: PageRange,
         params: &str,
     ) -> Result<AllocatorBox, Violation> {
@@ -71,23 +71,23 @@ impl Subject {
         }
     }
 
-    pub(crate) fn log(&self, region: PageRange) -> Arc<Log> {
-        Log::new(self.module.name().as_str(), region)
+    pub(crate) fn log(&self, region: PageRange) -> Arc<CallLog> {
+        CallLog::new(self.module.name().as_str(), region)
     }
 }
 
 /// An allocator and its shadow model.
-pub struct Trial {
+pub struct CheckedAllocator {
     subject: Subject,
     allocator: AllocatorBox,
     model: Model,
     largest_when_new: Pages,
-    log: Arc<Log>,
+    log: Arc<CallLog>,
 }
 
-impl fmt::Debug for Trial {
+impl fmt::Debug for CheckedAllocator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trial")
+        f.debug_struct("CheckedAllocator")
             .field("subject", &self.subject)
             .field("model", &self.model)
             .field("log", &self.log)
@@ -95,7 +95,7 @@ impl fmt::Debug for Trial {
     }
 }
 
-impl Trial {
+impl CheckedAllocator {
     /// Initialises an allocator of `region`.
     ///
     /// # Errors
@@ -107,7 +107,13 @@ impl Trial {
             .start(&log, region, subject.params)
             .map_err(|violation| log.failure(violation))?;
         let largest_when_new = during(&log, Call::LargestRequest, || allocator.largest_request());
-        Ok(Trial { subject: *subject, allocator, model: Model::new(region), largest_when_new, log })
+        Ok(CheckedAllocator {
+            subject: *subject,
+            allocator,
+            model: Model::new(region),
+            largest_when_new,
+            log,
+        })
     }
 
     /// Drops the allocator.
@@ -116,7 +122,7 @@ impl Trial {
     ///
     /// It panicked. (Panics of a *library's* allocator can't be detected here.)
     pub fn finish(self) -> Result<(), Failure> {
-        let Trial { allocator, log, .. } = self;
+        let CheckedAllocator { allocator, log, .. } = self;
         // Discards a panic that was caught earlier.
         take_panic();
         during(&log, Call::Drop, || drop(allocator));
