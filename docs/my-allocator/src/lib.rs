@@ -1,7 +1,7 @@
-//! A whole allocator to copy and to change: first fit over a sorted list of holes, in its simplest
-//! form. Every operation but freeing is linear in the number of holes.
+//! A complete allocator to copy and to change: first fit over a sorted list of holes, in its
+//! simplest form. Every operation except freeing is linear in the number of holes.
 //!
-//! The chapter for authors of allocators, `docs/guide/allocator.md`, says what to do with it.
+//! The chapter for authors of allocators, `docs/guide/allocator.md`, describes how to use it.
 
 use cma_api::{
     Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Params,
@@ -13,12 +13,12 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub struct Mine {
     region: PageRange,
-    /// From a hole's first page to the page behind its last. No two holes touch.
+    /// Maps a hole's first page to the page after its last. Adjacent holes are merged.
     holes: BTreeMap<u64, u64>,
 }
 
 impl Mine {
-    /// Takes `range` out of the hole that contains it; `None` if no hole does.
+    /// Removes `range` from the hole that contains it; `None` if no hole does.
     fn take(&mut self, range: PageRange) -> Option<()> {
         let (&first, &end) = self.holes.range(..=range.first_page()).next_back()?;
         if range.end_page() > end {
