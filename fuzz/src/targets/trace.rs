@@ -130,9 +130,9 @@ fn is_sound(trace: &Trace) {
         assert!(operation.time_us >= last, "time goes back from {last} in {operation:?}");
         last = operation.time_us;
         match operation.action {
-            Action::Allocate { size, alignment, asker } => {
+            Action::Allocate { size, alignment, requester } => {
                 assert!(size > 0 && alignment.is_power_of_two(), "{operation:?}");
-                assert!(usize::from(asker) < trace.askers().len(), "{operation:?}");
+                assert!(usize::from(requester) < trace.requesters().len(), "{operation:?}");
                 live.push(Some(size));
             }
             Action::Free { chunk } => {
