@@ -18,12 +18,12 @@ impl From<Banks> for Addresses {
 impl Addresses {
     /// Sets addresses aside for good.
     pub(crate) fn give_away(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
-        self.banks().set_aside(request)
+        self.banks().place(request)
     }
 
     /// Sets addresses aside for as long as the answer lives.
     pub(crate) fn take(&self, request: &ReserveRequest) -> Result<Taken, ReserveError> {
-        let range = self.banks().set_aside(request)?;
+        let range = self.banks().place(request)?;
         Ok(Taken { range, banks: self.clone() })
     }
 
@@ -49,7 +49,7 @@ pub(crate) struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.banks.banks().give_back(self.range);
+        self.banks.banks().release(self.range);
     }
 }
 

@@ -576,7 +576,7 @@ fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
         alignment: Alignment::PAGE,
         start,
     };
-    let board = addresses.set_aside(&request(None)).unwrap();
+    let board = addresses.place(&request(None)).unwrap();
     let mut ports = cma_memory::Ports::new(
         addresses,
         "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap(),

@@ -293,7 +293,7 @@ fn no_memory(
     let mut free = Banks::new(banks, growth);
     let mut placed: HashMap<u64, &str> = HashMap::new();
     for region in regions {
-        match free.set_aside(region.request()) {
+        match free.place(region.request()) {
             Ok(range) => {
                 placed.insert(range.first_page(), region.spec.name);
             }

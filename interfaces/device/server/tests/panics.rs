@@ -48,7 +48,7 @@ struct FaultyMemory;
 
 impl Reserver for Faulty {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        Ok(Reserved { range: self.0.set_aside(request)?, memory: Some(Box::new(FaultyMemory)) })
+        Ok(Reserved { range: self.0.place(request)?, memory: Some(Box::new(FaultyMemory)) })
     }
 }
 

@@ -30,7 +30,7 @@ impl Pieced {
 impl Reserver for Pieced {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let alignment = Alignment::new(PIECE).unwrap().max(request.alignment);
-        let range = self.banks.set_aside(&ReserveRequest { alignment, ..request.clone() })?;
+        let range = self.banks.place(&ReserveRequest { alignment, ..request.clone() })?;
         Ok(Reserved { range, memory: Some(Box::new(Region(self.opened.clone()))) })
     }
 }

@@ -1,0 +1,197 @@
+//! A board's memory as addresses alone.
+
+use super::{ReserveError, ReserveRequest, Reserved, Reserver};
+use crate::vocabulary::{Bank, Growth, Platform};
+use cma_api::{PageRange, Pages};
+use std::ops::Range;
+
+/// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
+///
+/// A region without a fixed start goes into the first bank with room for it, at the lowest or
+/// highest free aligned address. Adjacent or overlapping banks count as one bank: a region crosses
+/// from one to the other if neither has room for all of it. Empty banks are ignored.
+///
+/// ```
+/// use cma_framework::config::{Bank, Growth};
+/// use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
+/// use cma_framework::{Alignment, DmaAddr, Pages};
+///
+/// let mut banks = Banks::new(&[Bank::new(0x4000_0000, 0x10_0000)], Growth::Down);
+/// let request = ReserveRequest { name: None, pages: Pages::new(3), alignment: Alignment::PAGE, start: None };
+/// assert_eq!(banks.reserve(&request)?.range.start(), DmaAddr::new(0x400f_d000));
+/// # Ok::<(), cma_framework::reserve::ReserveError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Banks {
+    /// The banks as given, in the order in which they are filled.
+    given: Vec<PageRange>,
+    /// The same banks, with adjacent and overlapping ones joined. None is empty.
+    banks: Vec<PageRange>,
+    growth: Growth,
+    /// Ascending, disjoint.
+    reserved: Vec<PageRange>,
+    /// The unreserved parts of `banks`: ascending, each within one bank, no two of the same bank
+    /// adjacent.
+    free: Vec<PageRange>,
+}
+
+impl Banks {
+    /// Banks with nothing reserved.
+    pub fn new(banks: &[Bank], growth: Growth) -> Self {
+        let mut disjoint: Vec<PageRange> = Vec::new();
+        for Bank(bank) in banks.iter().filter(|Bank(bank)| bank.pages() > Pages::ZERO) {
+            // The joined bank keeps the position of the first bank that it joins.
+            let touches = |other: &PageRange| {
+                other.first_page() <= bank.end_page() && bank.first_page() <= other.end_page()
+            };
+            let at = disjoint.iter().position(touches).unwrap_or(disjoint.len());
+            let joined = disjoint.extract_if(.., |other| touches(other)).fold(*bank, hull);
+            disjoint.insert(at, joined);
+        }
+        let given = banks.iter().map(|Bank(bank)| *bank).collect();
+        let mut free = disjoint.clone();
+        free.sort_unstable_by_key(|bank| bank.first_page());
+        Banks { given, banks: disjoint, growth, reserved: Vec::new(), free }
+    }
+
+    /// The memory of a board.
+    pub fn of(platform: &Platform) -> Self {
+        Banks::new(platform.banks, platform.growth)
+    }
+
+    /// Reserves addresses. A port uses them for memory that has no addresses of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError`]; then nothing is reserved.
+    pub fn place(&mut self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        let range = self.find(request)?;
+        self.withhold(range)?;
+        Ok(range)
+    }
+
+    /// Reserves exactly `range`, whether or not it lies in a bank. [`release`](Self::release) ends
+    /// the reservation.
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Taken`] when a page of it is reserved already; then nothing has changed.
+    pub fn withhold(&mut self, range: PageRange) -> Result<(), ReserveError> {
+        let at = self.first_reserved_above(range.first_page());
+        match self.reserved.get(at) {
+            Some(taken) if taken.overlaps(range) => {
+                Err(ReserveError::Taken { wanted: range, taken: *taken })
+            }
+            _ if range.pages() == Pages::ZERO => Ok(()),
+            _ => {
+                self.reserved.insert(at, range);
+                let cut = overlapping(&self.free, range);
+                let left: Vec<_> =
+                    self.free[cut.clone()].iter().flat_map(|free| without(*free, range)).collect();
+                self.free.splice(cut, left);
+                Ok(())
+            }
+        }
+    }
+
+    /// Releases a range that was reserved as a whole; any other range is ignored.
+    pub fn release(&mut self, range: PageRange) {
+        let at = self.first_reserved_above(range.first_page());
+        if self.reserved.get(at) == Some(&range) {
+            self.reserved.remove(at);
+            for bank in &self.banks {
+                let Some(part) = common(*bank, range) else { continue };
+                // Joins the part with the adjacent free ranges of the same bank.
+                let first = part.first_page().saturating_sub(1).max(bank.first_page());
+                let end = (part.end_page() + 1).min(bank.end_page());
+                let joined = overlapping(&self.free, PageRange::from_pages(first, end - first));
+                let whole = self.free[joined.clone()].iter().copied().fold(part, hull);
+                self.free.splice(joined, [whole]);
+            }
+        }
+    }
+
+    /// The index of the first reserved range that ends above page `first`.
+    fn first_reserved_above(&self, first: u64) -> usize {
+        self.reserved.partition_point(|reserved| reserved.end_page() <= first)
+    }
+
+    fn find(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+        if request.pages == Pages::ZERO {
+            return Err(ReserveError::Other("a request for no pages".to_string()));
+        }
+        if let Some(start) = request.start {
+            let wanted = PageRange::from_pages(start.page(), request.pages.get());
+            let reserved = self.reserved.get(self.first_reserved_above(wanted.first_page()));
+            if let Some(taken) = reserved.filter(|taken| taken.overlaps(wanted)) {
+                return Err(ReserveError::Taken { wanted, taken: *taken });
+            }
+            let within = self.banks.iter().any(|bank| wanted.within(*bank));
+            return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
+        }
+        let found =
+            self.given.iter().chain(&self.banks).find_map(|bank| self.find_within(*bank, request));
+        found.ok_or_else(|| {
+            let largest = self.free.iter().map(|free| free.pages()).max().unwrap_or_default();
+            ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest }
+        })
+    }
+
+    /// The lowest or highest free aligned range within `bank`.
+    fn find_within(&self, bank: PageRange, request: &ReserveRequest) -> Option<PageRange> {
+        let mut free = self.free[overlapping(&self.free, bank)].iter();
+        let fit = |free: &PageRange| fit_within(common(*free, bank)?, request, self.growth);
+        match self.growth {
+            Growth::Up => free.find_map(fit),
+            Growth::Down => free.rev().find_map(fit),
+        }
+    }
+}
+
+/// The indices of the `ranges` that overlap `range`. `ranges` are ascending and disjoint.
+fn overlapping(ranges: &[PageRange], range: PageRange) -> Range<usize> {
+    let first = ranges.partition_point(|other| other.end_page() <= range.first_page());
+    let end = ranges.partition_point(|other| other.first_page() < range.end_page());
+    first..end.max(first)
+}
+
+/// The intersection of both ranges; `None` when it is empty.
+fn common(one: PageRange, other: PageRange) -> Option<PageRange> {
+    let first = one.first_page().max(other.first_page());
+    let end = one.end_page().min(other.end_page());
+    (first < end).then(|| PageRange::from_pages(first, end - first))
+}
+
+/// The non-empty parts of `whole` below and above `taken`.
+fn without(whole: PageRange, taken: PageRange) -> impl Iterator<Item = PageRange> {
+    let (first, end) = (whole.first_page(), whole.end_page());
+    let parts = [(first, end.min(taken.first_page())), (first.max(taken.end_page()), end)];
+    let parts = parts.into_iter().filter(|(first, end)| first < end);
+    parts.map(|(first, end)| PageRange::from_pages(first, end - first))
+}
+
+/// The smallest range that contains both.
+fn hull(one: PageRange, other: PageRange) -> PageRange {
+    let first = one.first_page().min(other.first_page());
+    PageRange::from_pages(first, one.end_page().max(other.end_page()) - first)
+}
+
+/// The lowest or highest aligned range of the requested size in `free`.
+fn fit_within(free: PageRange, request: &ReserveRequest, growth: Growth) -> Option<PageRange> {
+    let (pages, step) = (request.pages.get(), request.alignment.pages().get());
+    let first = match growth {
+        Growth::Up => free.first_page().checked_next_multiple_of(step)?,
+        Growth::Down => free.end_page().checked_sub(pages)? / step * step,
+    };
+    let found = PageRange::from_pages(first, pages);
+    found.within(free).then_some(found)
+}
+
+impl Reserver for Banks {
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        self.place(request).map(Reserved::from)
+    }
+}
+
+#[cfg(test)]
+mod tests;
