@@ -46,10 +46,10 @@ pub(crate) enum Failure {
     Output(#[from] io::Error),
     #[error("standard input can't be read: {0}")]
     Input(io::Error),
-    #[error("{}", .1.mistake)]
+    #[error("{}", .1.kind)]
     Config(Place, ConfigError),
-    #[error("{}", .1.mistake)]
-    Access(Place, cma_device_server::ConfigError),
+    #[error("{}", .1.kind)]
+    Access(Place, cma_device_server::PolicyError),
     #[error(transparent)]
     Socket(#[from] BindError),
     #[error("{0}")]

@@ -26,9 +26,9 @@ mod vocabulary;
 pub mod config {
     pub use crate::core::lint;
     pub use crate::vocabulary::{
-        AllocatorSpec, Bank, Bytes, COMMON, ConfigError, Growth, Map, Mistake, ParsedRegion,
-        PatternSpec, Platform, RegionSpans, RegionSpec, RuleSpec, Span, parse_allocator,
-        parse_regions, parse_size,
+        AllocatorSpec, Bank, Bytes, COMMON, ConfigError, Growth, Map, NamePattern, ParsedRegion,
+        Pattern, PatternSpec, Platform, RegionSpans, RegionSpec, RuleSpec, Span, SyntaxError,
+        parse_allocator, parse_regions, parse_size,
     };
 }
 

@@ -7,6 +7,7 @@ mod errno;
 pub mod errors;
 mod map;
 mod names;
+mod pattern;
 mod platform;
 mod regions;
 pub(crate) mod request;
@@ -16,12 +17,14 @@ mod syntax;
 
 pub use errno::Errno;
 pub use map::{COMMON, Map, PatternSpec, RuleSpec};
+pub use pattern::{NamePattern, Pattern};
 pub use platform::{Bank, Growth, Platform};
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };
 pub use reserve_request::ReserveRequest;
 pub use size::{Bytes, parse_size};
-pub use syntax::{ConfigError, Mistake, Span};
+pub use syntax::{ConfigError, Span, SyntaxError};
 
+pub(crate) use map::RulePattern;
 pub(crate) use names::{allocator_name_fault, is_device_name, is_region_name};

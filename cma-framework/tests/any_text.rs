@@ -1,7 +1,7 @@
 //! Text from outside is read or refused with its place. It never ends the program.
 
 use cma_framework::Cma;
-use cma_framework::config::{Map, Mistake, parse_allocator, parse_regions};
+use cma_framework::config::{Map, SyntaxError, parse_allocator, parse_regions};
 use proptest::prelude::*;
 
 #[test]
@@ -9,7 +9,7 @@ fn the_name_of_an_allocator_that_registering_refuses_is_refused_with_its_place()
     for name in ["-", "b\u{fc}ddy", "[x", &"x".repeat(65)] {
         let cma = Cma::new();
         let error = cma.command_line(Some(&format!("b1=32M:{name}")), None).unwrap_err();
-        assert!(matches!(error.mistake, Mistake::BadAllocatorName { .. }), "{error}");
+        assert!(matches!(error.kind, SyntaxError::BadAllocatorName { .. }), "{error}");
         assert_eq!(error.found(), name);
         assert!(cma.early_regions().is_empty(), "nothing has changed");
     }

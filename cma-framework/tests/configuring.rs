@@ -367,12 +367,15 @@ fn names_that_nothing_serves_or_nobody_needs_are_not_remembered() {
 
 #[test]
 fn a_rule_of_constants_writes_itself_and_nothing_else() {
-    use cma_framework::config::{Mistake, PatternSpec, RuleSpec};
+    use cma_framework::config::{PatternSpec, RuleSpec, SyntaxError};
     for (device, region) in [("a", "b;*=c"), ("a/x,q", "b"), ("a", "")] {
         let patterns = [PatternSpec::device(device)];
         let error = Map::from_rules(&[RuleSpec::new(&patterns, &[region])]).unwrap_err();
         assert!(
-            matches!(error.mistake, Mistake::BadName | Mistake::BadPattern | Mistake::NoRegions),
+            matches!(
+                error.kind,
+                SyntaxError::BadName | SyntaxError::BadPattern | SyntaxError::NoRegions
+            ),
             "{error}"
         );
     }

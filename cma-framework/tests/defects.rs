@@ -4,7 +4,7 @@
 mod common;
 
 use cma_api::Allocator;
-use cma_framework::config::{Map, Mistake, lint, parse_regions};
+use cma_framework::config::{Map, SyntaxError, lint, parse_regions};
 use cma_framework::errors::{InvalidRegion, RegisterError, UnregisterError};
 use cma_framework::reserve::Banks;
 use cma_framework::{
@@ -148,10 +148,10 @@ fn defect_07_the_type_part_of_a_pattern_takes_a_star() {
 
 #[test]
 fn defect_08_nonsense_in_the_map_is_not_accepted_silently() {
-    let mistake = |text| Map::parse(text).unwrap_err().mistake;
-    assert_eq!(mistake("a*b=r"), Mistake::StarInside);
-    assert_eq!(mistake("a="), Mistake::NoRegions);
-    assert_eq!(mistake("a==b"), Mistake::SecondEquals);
+    let kind = |text| Map::parse(text).unwrap_err().kind;
+    assert_eq!(kind("a*b=r"), SyntaxError::StarInside);
+    assert_eq!(kind("a="), SyntaxError::NoRegions);
+    assert_eq!(kind("a==b"), SyntaxError::SecondEquals);
     // A region that isn't there is legal, and both the linter and the failed request say so.
     let regions = parse_regions("r=1M").unwrap();
     let found =

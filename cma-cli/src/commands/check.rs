@@ -182,10 +182,10 @@ fn unfit<'a>(
 }
 
 fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {
-    let ConfigError { mistake, span, .. } = error;
+    let ConfigError { kind, span, .. } = error;
     Remark {
         severity: Severity::Error,
-        message: mistake.to_string(),
+        message: kind.to_string(),
         help: None,
         text,
         span: Some(span),

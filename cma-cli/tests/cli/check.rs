@@ -19,11 +19,11 @@ fn check_ends_with_0_1_or_2_by_what_it_finds() {
 fn check_underlines_every_kind_of_finding() {
     let map_of = |map| ["--cma", "b1=32M;b2=16M@0x40000000", "--map", map, "check"];
     for (args, code, place, what) in [
-        (map_of("a=b1;b=b2;;c=b1"), 2, ";", "nothing stands between"),
+        (map_of("a=b1;b=b2;;c=b1"), 2, ";", "there is nothing between"),
         (map_of("a=b1,b2;b"), 2, " ", "expected '='"),
         (map_of("a=b1,b2;c=b9,b1"), 1, "b9", "there is no region \"b9\""),
         (map_of("cam*=b1;camera=b2"), 1, "camera", "this rule never matches"),
-        (map_of("*=b1"), 1, "b2", "no rule of the map leads to region \"b2\""),
+        (map_of("*=b1"), 1, "b2", "no rule of the map names region \"b2\""),
         (["--cma", "b1=1M:foo", "--map", "*=b1", "check"], 1, "foo", "no allocator \"foo\""),
         (
             ["--cma", "b1=1M@1G;b2=1M@1G", "--map", "*=b1,b2", "check"],
@@ -45,7 +45,12 @@ fn check_underlines_every_kind_of_finding() {
             "unknown parameter \"foo\"",
         ),
         (["--cma", "b1=1M", "--map", "*=b1,b1", "check"], 1, "b1", "a second time"),
-        (["--cma", "b1=1M", "--map", "x=b2;*=b1", "check"], 1, "x=b2", "leads nowhere"),
+        (
+            ["--cma", "b1=1M", "--map", "x=b2;*=b1", "check"],
+            1,
+            "x=b2",
+            "names no configured region",
+        ),
         (
             ["--cma", "b1=1G", "--map", "*=b1", "check"],
             2,

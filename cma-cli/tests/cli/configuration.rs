@@ -129,8 +129,8 @@ fn what_a_message_says_is_so() {
     for (regions, says, never) in [
         ("a=0xffffffffffffffff", "rounded up to whole pages", "the number is too large"),
         ("a=1M/2G", "give it a smaller alignment", "make it smaller"),
-        ("linux,cma=64M", "the name of a region takes no", "expected '='"),
-        ("cma=64M@0-4G", "expected one address behind '@'", "of 0 is not allowed"),
+        ("linux,cma=64M", "a region name can't contain", "expected '='"),
+        ("cma=64M@0-4G", "expected one address after '@'", "of 0 is not allowed"),
         ("a=1M@0x20000000", "80M@0x30000000, 256M@0x40000000", "\0"),
         ("a=1MB", "write K or KiB, M or MiB", "\0"),
     ] {

@@ -3,13 +3,14 @@
 //! ```text
 //! map     ::= [ rule { ';' rule } [ ';' ] ]
 //! rule    ::= pattern { ',' pattern } '=' region-name { ',' region-name }
-//! pattern ::= dev-pattern [ '/' type-pattern ] | '/' type-pattern
 //! ```
 //!
-//! White space beside `;`, `,` and `=` and at both ends means nothing.
+//! Patterns are those of the module `pattern`. White space beside `;`, `,` and `=` and at both ends
+//! means nothing.
 
 use super::names::{is_pattern_char, is_region_char, is_region_name};
-use super::syntax::{ConfigError, Mistake, Span};
+use super::pattern::{NamePattern, Pattern};
+use super::syntax::{ConfigError, Span, SyntaxError};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -33,12 +34,12 @@ impl<'a> RuleSpec<'a> {
 }
 
 /// One pattern as a board writes it. `?` matches any one character; a `*` at the end matches the
-/// rest, also nothing.
+/// rest of the name, which may be empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatternSpec<'a> {
-    /// What the device's name must match; `None` takes it from the pattern before.
+    /// The pattern for the device; `None` for that of the pattern before.
     pub device: Option<&'a str>,
-    /// What the type must match; `None` matches any type.
+    /// The pattern for the type; `None` matches any type.
     pub kind: Option<&'a str>,
 }
 
@@ -66,71 +67,70 @@ impl fmt::Display for RuleSpec<'_> {
     }
 }
 
-/// A whole map: the text and what it means. Immutable.
+/// A map: its text and its parsed rules. Immutable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Map {
     text: String,
     rules: Vec<Rule>,
 }
 
-/// One rule; its parts are spans of the map's text.
+/// One rule. Spans are those of the map's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) patterns: Vec<RulePattern>,
     pub(crate) regions: Vec<Span>,
 }
 
+/// A pattern of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pattern {
-    /// The pattern as it is written.
+pub(crate) struct RulePattern {
     pub(crate) span: Span,
-    /// Its device part, which may stand in an earlier pattern.
-    pub(crate) device: Span,
-    pub(crate) kind: Option<Span>,
+    pub(crate) pattern: Pattern,
+    /// Whether the device is that of the pattern before.
+    inherits_device: bool,
 }
 
 impl Map {
-    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is passed over; an empty
-    /// text is the empty map, which matches nothing.
+    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is ignored; an empty text
+    /// is the empty map, which matches nothing.
     ///
     /// # Errors
     ///
-    /// The first mistake with its place.
+    /// The first error with its position.
     pub fn parse(text: &str) -> Result<Map, ConfigError> {
         let mut rules = Vec::new();
-        let mut device = None;
+        let mut previous = None;
         let mut at = text.len() - text.trim_start().len();
         let end = text.trim_end().len();
         while at < end {
             let rule_end = text[at..end].find(';').map_or(end, |n| at + n);
-            rules.push(parse_rule(text, at..rule_end, &mut device)?);
+            rules.push(parse_rule(text, at..rule_end, &mut previous)?);
             at = rule_end + 1;
         }
         Ok(Map { text: text.to_string(), rules })
     }
 
-    /// The map that `rules` write.
+    /// The map of `rules`.
     ///
     /// # Errors
     ///
-    /// A name or pattern in them that the grammar doesn't have, with its place in the text they
-    /// write.
+    /// The first name or pattern that the grammar doesn't allow, with its position in the map's
+    /// text.
     pub fn from_rules(rules: &[RuleSpec<'_>]) -> Result<Map, ConfigError> {
         for rule in rules {
-            // Each is one part of the text, or the text would say something else.
-            let mut patterns =
-                rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
-            if let Some(part) = patterns.find(|part| !part.chars().all(is_pattern_char)) {
-                return Err(ConfigError::new(part, 0..part.len(), Mistake::BadPattern));
+            // A separator in a name would change the structure of the text.
+            let mut names = rule.patterns.iter().flat_map(|p| p.device.into_iter().chain(p.kind));
+            if let Some(part) = names.find(|part| !part.chars().all(is_pattern_char)) {
+                return Err(ConfigError::new(part, 0..part.len(), SyntaxError::BadPattern));
             }
             if let Some(name) = rule.regions.iter().find(|name| !name.chars().all(is_region_char)) {
-                return Err(ConfigError::new(name, 0..name.len(), Mistake::BadName));
+                return Err(ConfigError::new(name, 0..name.len(), SyntaxError::BadName));
             }
         }
         Map::parse(&rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(";"))
     }
 
-    /// The text, as it was given.
+    /// The text as given.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -147,8 +147,8 @@ impl Map {
                 .patterns
                 .iter()
                 .map(|p| PatternSpec {
-                    device: (p.span.start == p.device.start).then(|| self.part(&p.device)),
-                    kind: p.kind.as_ref().map(|kind| self.part(kind)),
+                    device: (!p.inherits_device).then(|| p.pattern.device.as_str()),
+                    kind: p.pattern.kind.as_ref().map(NamePattern::as_str),
                 })
                 .collect(),
             regions: rule.regions.iter().map(|name| self.part(name)).collect(),
@@ -162,16 +162,12 @@ impl Map {
         device: &str,
         kind: &str,
     ) -> Option<impl Iterator<Item = &'m str> + use<'m>> {
-        let rule = self.rules.iter().find(|rule| {
-            rule.patterns.iter().any(|p| {
-                matches(self.part(&p.device), device)
-                    && p.kind.as_ref().is_none_or(|pattern| matches(self.part(pattern), kind))
-            })
-        })?;
+        let matches = |rule: &&Rule| rule.patterns.iter().any(|p| p.pattern.matches(device, kind));
+        let rule = self.rules.iter().find(matches)?;
         Some(rule.regions.iter().map(|name| self.part(name)))
     }
 
-    pub(crate) fn rule_spans(&self) -> &[Rule] {
+    pub(crate) fn parsed_rules(&self) -> &[Rule] {
         &self.rules
     }
 
@@ -181,97 +177,55 @@ impl Map {
 }
 
 impl fmt::Display for Map {
-    /// The text in one line: line ends and tabs, which stand only beside separators, are left out.
+    /// The text in one line, without line ends and tabs. They occur only beside separators.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text.trim().replace(char::is_control, ""))
     }
 }
 
-/// Whether `name` matches `pattern`.
-fn matches(pattern: &str, name: &str) -> bool {
-    let (fixed, open) = pattern.strip_suffix('*').map_or((pattern, false), |fixed| (fixed, true));
-    let mut rest = name.chars();
-    fixed.chars().all(|p| rest.next().is_some_and(|c| p == '?' || p == c))
-        && (open || rest.next().is_none())
-}
-
-fn parse_rule(text: &str, span: Span, device: &mut Option<Span>) -> Result<Rule, ConfigError> {
-    let fail = |span, mistake| Err(ConfigError::new(text, span, mistake));
+/// `previous` is the pattern before this rule, and afterwards the last one of this rule.
+fn parse_rule(text: &str, span: Span, previous: &mut Option<Pattern>) -> Result<Rule, ConfigError> {
+    let fail = |span, kind| Err(ConfigError::new(text, span, kind));
     let whole = span.clone();
     let span = trimmed(text, span);
     let rule = &text[span.clone()];
     if rule.is_empty() {
-        // The separator that ends it; the last rule is never empty.
-        return fail(whole.end..text.len().min(whole.end + 1), Mistake::Empty);
+        // Points to the separator after it; the last rule is never empty.
+        return fail(whole.end..text.len().min(whole.end + 1), SyntaxError::Empty);
     }
     let Some(equals) = rule.find('=').map(|n| span.start + n) else {
-        return fail(span.end..span.end, Mistake::NoRegions);
+        return fail(span.end..span.end, SyntaxError::NoRegions);
     };
     if let Some(second) = text[equals + 1..span.end].find('=').map(|n| equals + 1 + n) {
-        return fail(second..second + 1, Mistake::SecondEquals);
+        return fail(second..second + 1, SyntaxError::SecondEquals);
     }
     let mut patterns = Vec::new();
     for part in split(text, span.start..equals) {
-        patterns.push(parse_pattern(text, part, device)?);
+        let pattern = Pattern::parse_part(text, part.clone(), previous.as_ref())?;
+        *previous = Some(pattern.clone());
+        let inherits_device = text[part.clone()].starts_with('/');
+        patterns.push(RulePattern { span: part, pattern, inherits_device });
     }
     let mut regions = Vec::new();
     for part in split(text, equals + 1..span.end) {
         let name = &text[part.clone()];
         if name.contains('|') {
-            return fail(part, Mistake::Group);
+            return fail(part, SyntaxError::RegionGroup);
         } else if name.is_empty() {
             return fail(
                 part,
-                if regions.is_empty() { Mistake::NoRegions } else { Mistake::NoRegionName },
+                if regions.is_empty() { SyntaxError::NoRegions } else { SyntaxError::NoRegionName },
             );
         } else if !is_region_name(name) {
             let wild = name.chars().all(is_region_char);
-            return fail(part, if wild { Mistake::WildcardInName } else { Mistake::BadName });
+            return fail(
+                part,
+                if wild { SyntaxError::WildcardInName } else { SyntaxError::BadName },
+            );
         }
         regions.push(part);
     }
     Ok(Rule { patterns, regions })
-}
-
-fn parse_pattern(
-    text: &str,
-    span: Span,
-    device: &mut Option<Span>,
-) -> Result<Pattern, ConfigError> {
-    let fail = |span, mistake| Err(ConfigError::new(text, span, mistake));
-    let pattern = &text[span.clone()];
-    if pattern.is_empty() {
-        return fail(span, Mistake::NoPattern);
-    }
-    let slash = pattern.find('/').map(|n| span.start + n);
-    let own_device = span.start..slash.unwrap_or(span.end);
-    let kind = slash.map(|slash| slash + 1..span.end);
-    if let Some(kind) = &kind {
-        if let Some(second) = text[kind.clone()].find('/').map(|n| kind.start + n) {
-            return fail(second..second + 1, Mistake::SecondSlash);
-        }
-        if kind.is_empty() {
-            return fail(kind.start - 1..kind.end, Mistake::NoType);
-        }
-    }
-    for part in std::iter::once(&own_device).chain(&kind) {
-        let written = &text[part.clone()];
-        if let Some(star) = written.find('*')
-            && star + 1 != written.len()
-        {
-            return fail(part.start + star..part.start + star + 1, Mistake::StarInside);
-        }
-        if !written.chars().all(is_pattern_char) {
-            return fail(part.clone(), Mistake::BadPattern);
-        }
-    }
-    if !own_device.is_empty() {
-        *device = Some(own_device);
-    }
-    match device {
-        Some(device) => Ok(Pattern { span, device: device.clone(), kind }),
-        None => fail(span, Mistake::NoDeviceBefore),
-    }
 }
 
 /// `span` without the white space at both ends of it.

@@ -5,13 +5,13 @@
 //! region ::= name '=' size [ '@' start ] [ '/' alignment ] [ ':' allocator [ '(' params ')' ] ]
 //! ```
 //!
-//! White space beside `;` and `=` and at both ends means nothing.
+//! White space beside `;` and `=` and at both ends is ignored.
 
 use super::errors::EarlyError;
 use super::names::{allocator_name_fault, is_region_char, is_region_name};
 use super::reserve_request::ReserveRequest;
 use super::size::{Bytes, parse_size};
-use super::syntax::{ConfigError, Mistake, Span};
+use super::syntax::{ConfigError, Span, SyntaxError};
 use cma_api::DmaAddr;
 use std::collections::HashSet;
 use std::fmt;
@@ -23,15 +23,15 @@ pub struct RegionSpec<'a> {
     pub name: &'a str,
     /// The size in bytes, as written; not 0. Rounded up to a page when it is reserved.
     pub size: u64,
-    /// Where it wishes to be.
+    /// The start that it must have; `None` for any.
     pub start: Option<DmaAddr>,
-    /// What its start must be a multiple of, in bytes, as written: a power of two.
+    /// The alignment of its start in bytes, as written: a power of two.
     pub alignment: Option<u64>,
-    /// The allocator it asks for; `None` for the default.
+    /// Its allocator; `None` for the default.
     pub allocator: Option<AllocatorSpec<'a>>,
 }
 
-/// An allocator by name, with the parameters for its initialise.
+/// An allocator by name, with the parameters for its `initialise`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocatorSpec<'a> {
     /// The allocator's registered name.
@@ -41,17 +41,17 @@ pub struct AllocatorSpec<'a> {
 }
 
 impl<'a> RegionSpec<'a> {
-    /// A region of `size` bytes called `name`, with no wish.
+    /// A region of `size` bytes called `name`, at any start, with the default allocator.
     pub const fn new(name: &'a str, size: u64) -> Self {
         RegionSpec { name, size, start: None, alignment: None, allocator: None }
     }
 
-    /// The same with a wish for its start.
+    /// The same region with a fixed start.
     pub const fn at(self, start: u64) -> Self {
         RegionSpec { start: Some(DmaAddr::new(start)), ..self }
     }
 
-    /// The same with an alignment, a power of two in bytes.
+    /// The same region with an alignment, a power of two in bytes.
     pub const fn aligned(self, alignment: u64) -> Self {
         RegionSpec { alignment: Some(alignment), ..self }
     }
@@ -76,14 +76,14 @@ impl fmt::Display for RegionSpec<'_> {
     }
 }
 
-/// One region of a `cma=` text with the places of its parts.
+/// One region of a `cma=` text with the positions of its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedRegion<'a> {
     /// The region.
     pub spec: RegionSpec<'a>,
-    /// Where its parts stand.
+    /// The positions of its parts.
     pub spans: RegionSpans,
-    /// What it needs from a reserver: that there is one is what makes it a region.
+    /// What it needs from a reserver.
     request: ReserveRequest,
 }
 
@@ -94,7 +94,7 @@ impl ParsedRegion<'_> {
     }
 }
 
-/// Where the parts of a region stand in the text; `None` for those that are left out.
+/// The positions of a region's parts in the text; `None` for those that are omitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionSpans {
     /// The name.
@@ -109,51 +109,51 @@ pub struct RegionSpans {
     pub allocator: Option<Span>,
 }
 
-/// Reads a `cma=` text. White space beside `;` and `=` and at both ends is passed over.
+/// Reads a `cma=` text. White space beside `;` and `=` and at both ends is ignored.
 ///
 /// # Errors
 ///
-/// The first mistake with its place.
+/// The first error with its position.
 pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
     let mut cursor = Cursor::over(text);
     let mut regions: Vec<ParsedRegion<'_>> = Vec::new();
     let mut names = HashSet::new();
     while cursor.at < cursor.end {
         if !regions.is_empty() && cursor.rest().starts_with(';') {
-            return Err(cursor.mistake(cursor.at..cursor.at + 1, Mistake::Empty));
+            return Err(cursor.error(cursor.at..cursor.at + 1, SyntaxError::Empty));
         }
         let region = cursor.region()?;
         if !names.insert(region.spec.name) {
-            return Err(cursor.mistake(region.spans.name, Mistake::DuplicateName));
+            return Err(cursor.error(region.spans.name, SyntaxError::DuplicateName));
         }
         regions.push(region);
-        let behind = cursor.at;
-        cursor.skip_blanks();
+        let after = cursor.at;
+        cursor.skip_white_space();
         if cursor.at < cursor.end && !cursor.eat(';') {
-            let mistake = match cursor.rest().starts_with(['@', '/', ':', '(']) {
-                true if cursor.at > behind => Mistake::Blank,
-                _ => Mistake::LeftOver,
+            let kind = match cursor.rest().starts_with(['@', '/', ':', '(']) {
+                true if cursor.at > after => SyntaxError::WhiteSpace,
+                _ => SyntaxError::TextAfterRegion,
             };
             let until = cursor.until(&[';']).1.end;
-            let until = behind + cursor.text[behind..until].trim_end().len();
-            return Err(cursor.mistake(behind..until, mistake));
+            let until = after + cursor.text[after..until].trim_end().len();
+            return Err(cursor.error(after..until, kind));
         }
-        cursor.skip_blanks();
+        cursor.skip_white_space();
     }
     Ok(regions)
 }
 
-/// Reads an allocator as it may stand behind a region's `:`, that is `name` or `name(params)`;
-/// nothing is the default one. White space around the whole of it is passed over.
+/// Reads an allocator as it is written after a region's `:`, that is `name` or `name(params)`; an
+/// empty text is the default allocator. White space at both ends is ignored.
 ///
 /// # Errors
 ///
-/// The first mistake with its place.
+/// The first error with its position.
 pub fn parse_allocator(text: &str) -> Result<Option<AllocatorSpec<'_>>, ConfigError> {
     let mut cursor = Cursor::over(text);
     let (allocator, _) = cursor.allocator()?;
     if cursor.at < cursor.end {
-        return Err(cursor.mistake(cursor.at..cursor.end, Mistake::LeftOverAllocator));
+        return Err(cursor.error(cursor.at..cursor.end, SyntaxError::TextAfterAllocator));
     }
     Ok(allocator)
 }
@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
         self.text.get(self.at..self.end).unwrap_or_default()
     }
 
-    fn skip_blanks(&mut self) {
+    fn skip_white_space(&mut self) {
         self.at = self.end - self.rest().trim_start().len();
     }
 
@@ -185,11 +185,11 @@ impl<'a> Cursor<'a> {
         found
     }
 
-    fn mistake(&self, span: Span, mistake: Mistake) -> ConfigError {
-        ConfigError::new(self.text, span, mistake)
+    fn error(&self, span: Span, kind: SyntaxError) -> ConfigError {
+        ConfigError::new(self.text, span, kind)
     }
 
-    /// Takes everything up to one of `stops`.
+    /// Takes the text up to one of `stops`.
     fn until(&mut self, stops: &[char]) -> (&'a str, Span) {
         let rest = self.rest();
         let part = &rest[..rest.find(stops).unwrap_or(rest.len())];
@@ -200,38 +200,35 @@ impl<'a> Cursor<'a> {
 
     fn region(&mut self) -> Result<ParsedRegion<'a>, ConfigError> {
         let (name, name_span) = self.name()?;
-        self.skip_blanks();
+        self.skip_white_space();
         let (size, size_span) = self.number()?;
         let start = self.eat('@').then(|| self.start()).transpose()?;
         let alignment = self.eat('/').then(|| self.number()).transpose()?;
         if start.is_none() && alignment.is_some() && self.rest().starts_with('@') {
-            return Err(self.mistake(self.at..self.at + 1, Mistake::StartAfterAlignment));
+            return Err(self.error(self.at..self.at + 1, SyntaxError::StartAfterAlignment));
         }
         let (start, start_span) =
             start.map_or((None, None), |(v, s)| (Some(DmaAddr::new(v)), Some(s)));
         let (alignment, alignment_span) =
             alignment.map_or((None, None), |(v, s)| (Some(v), Some(s)));
-        // What was read so far can be wrong as a whole; the allocator's name is looked at as it is
-        // read.
-        let plain = RegionSpec { name, size, start, alignment, allocator: None };
-        let alignment_bytes = alignment.unwrap_or(0);
-        let request = ReserveRequest::new(Some(name), size, alignment_bytes, start);
+        // The parts are valid by themselves; the request can still be invalid as a whole.
+        let request = ReserveRequest::new(Some(name), size, alignment.unwrap_or(0), start);
         let request = request.map_err(|error| {
-            let (span, mistake) = match error {
-                EarlyError::Alignment { .. } => (alignment_span.as_ref(), Mistake::NotPowerOfTwo),
+            let (span, kind) = match error {
+                EarlyError::Alignment { .. } => (alignment_span.as_ref(), SyntaxError::NotPowerOfTwo),
                 EarlyError::PastTheTop { start: Some(_), .. } => {
-                    (start_span.as_ref(), Mistake::PastTheTop)
+                    (start_span.as_ref(), SyntaxError::PastTheTop)
                 }
-                EarlyError::PastTheTop { .. } => (None, Mistake::SizeTooLarge),
-                EarlyError::NoSize => (None, Mistake::Zero),
-                _ => (Some(&name_span), Mistake::BadName),
+                EarlyError::PastTheTop { .. } => (None, SyntaxError::SizeTooLarge),
+                EarlyError::NoSize => (None, SyntaxError::Zero),
+                _ => (Some(&name_span), SyntaxError::BadName),
             };
-            self.mistake(span.unwrap_or(&size_span).clone(), mistake)
+            self.error(span.unwrap_or(&size_span).clone(), kind)
         })?;
         let (allocator, allocator_span) =
             if self.eat(':') { self.allocator()? } else { (None, None) };
         Ok(ParsedRegion {
-            spec: RegionSpec { allocator, ..plain },
+            spec: RegionSpec { name, size, start, alignment, allocator },
             spans: RegionSpans {
                 name: name_span,
                 size: size_span,
@@ -243,7 +240,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// A region's name and the `=` behind it.
+    /// A region's name and the `=` after it.
     fn name(&mut self) -> Result<(&'a str, Span), ConfigError> {
         let from = self.at;
         let (name, span) = self.until(&[';', '=']);
@@ -251,30 +248,30 @@ impl<'a> Cursor<'a> {
         let span = span.start..span.start + name.len();
         if !self.eat('=') {
             let end = from + name.find(|c| !is_region_char(c)).unwrap_or(name.len());
-            let mistake = if end == from { Mistake::NoRegionName } else { Mistake::NoEquals };
-            return Err(self.mistake(end..end, mistake));
+            let kind = if end == from { SyntaxError::NoRegionName } else { SyntaxError::NoEquals };
+            return Err(self.error(end..end, kind));
         }
         if name.is_empty() {
-            return Err(self.mistake(span, Mistake::NoRegionName));
+            return Err(self.error(span, SyntaxError::NoRegionName));
         }
         if !is_region_name(name) {
             let wild = name.chars().all(is_region_char);
-            return Err(
-                self.mistake(span, if wild { Mistake::WildcardInName } else { Mistake::BadName })
-            );
+            return Err(self.error(
+                span,
+                if wild { SyntaxError::WildcardInName } else { SyntaxError::BadName },
+            ));
         }
         Ok((name, span))
     }
 
-    /// Where a region starts: one address, and no range.
+    /// The start of a region: one address, not a range.
     fn start(&mut self) -> Result<(u64, Span), ConfigError> {
         if let Ok((_, len)) = parse_size(self.rest())
             && self.rest()[len..].starts_with('-')
         {
             let (range, span) = self.until(&[';', '/', ':']);
-            return Err(
-                self.mistake(span.start..span.start + range.trim_end().len(), Mistake::Window)
-            );
+            return Err(self
+                .error(span.start..span.start + range.trim_end().len(), SyntaxError::StartRange));
         }
         self.number()
     }
@@ -282,8 +279,8 @@ impl<'a> Cursor<'a> {
     /// A number that is not 0.
     fn number(&mut self) -> Result<(u64, Span), ConfigError> {
         match parse_size(self.rest()) {
-            Err((mistake, len)) => Err(self.mistake(self.at..self.at + len, mistake)),
-            Ok((0, len)) => Err(self.mistake(self.at..self.at + len, Mistake::Zero)),
+            Err((kind, len)) => Err(self.error(self.at..self.at + len, kind)),
+            Ok((0, len)) => Err(self.error(self.at..self.at + len, SyntaxError::Zero)),
             Ok((value, len)) => {
                 let span = self.at..self.at + len;
                 self.at = span.end;
@@ -292,30 +289,30 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What stands behind `:`. An empty name is the default allocator, which takes no parameters,
-    /// since nobody knows which it will be.
+    /// The text after `:`. An empty name is the default allocator, which takes no parameters,
+    /// because it is chosen later.
     fn allocator(&mut self) -> Result<(Option<AllocatorSpec<'a>>, Option<Span>), ConfigError> {
         let (name, span) = self.until(&[';', '(']);
         let name = name.trim_end();
         let span = span.start..span.start + name.len();
         if name.is_empty() {
             return if self.rest().starts_with('(') {
-                Err(self.mistake(self.at..self.at + 1, Mistake::ParamsOfNobody))
+                Err(self.error(self.at..self.at + 1, SyntaxError::ParamsWithoutAllocator))
             } else {
                 Ok((None, None))
             };
         }
         if let Some(fault) = allocator_name_fault(name) {
-            return Err(self.mistake(span, Mistake::BadAllocatorName { fault }));
+            return Err(self.error(span, SyntaxError::BadAllocatorName { fault }));
         }
         if span.end < self.at && self.rest().starts_with('(') {
-            return Err(self.mistake(span.end..self.at, Mistake::Blank));
+            return Err(self.error(span.end..self.at, SyntaxError::WhiteSpace));
         }
         let opened = self.at;
         let params = if self.eat('(') {
             let (params, _) = self.until(&[')']);
             if !self.eat(')') {
-                return Err(self.mistake(opened..self.end, Mistake::UnclosedParams));
+                return Err(self.error(opened..self.end, SyntaxError::UnclosedParams));
             }
             params
         } else {

@@ -1,18 +1,18 @@
-//! Numbers with suffixes: read as the `cma=` grammar has them, written in the shortest exact form.
+//! Numbers with suffixes, in the syntax of the `cma=` grammar; written in the shortest exact form.
 
-use super::syntax::Mistake;
+use super::syntax::SyntaxError;
 use std::fmt;
 
 /// Reads a number from the start of `text`: decimal, `0x` hex or `0` octal, with an optional suffix
-/// K, M, G, T, P or E (powers of 1024, any case), which may be written KiB, MiB and so on. Answers
-/// with the number and the bytes of text it took.
+/// K, M, G, T, P or E (powers of 1024, any case), which may be written KiB, MiB and so on. Returns
+/// the number and its length in the text.
 ///
 /// # Errors
 ///
-/// [`Mistake::NoNumber`], [`Mistake::BadOctal`], [`Mistake::BadSuffix`],
-/// [`Mistake::DecimalSuffix`], [`Mistake::Fraction`] or [`Mistake::NumberTooLarge`], with the
+/// [`SyntaxError::NoNumber`], [`SyntaxError::BadOctal`], [`SyntaxError::BadSuffix`],
+/// [`SyntaxError::DecimalSuffix`], [`SyntaxError::Fraction`] or [`SyntaxError::NumberTooLarge`], with the
 /// length of the text that is wrong.
-pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
+pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
     let bytes = text.as_bytes();
     let (radix, prefix) = match bytes {
         [b'0', b'x' | b'X', ..] => (16, 2),
@@ -23,7 +23,7 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     let digits = bytes[prefix..].iter().take_while(|b| is_digit(b)).count();
     let end = prefix + digits;
     if digits == 0 {
-        return Err((Mistake::NoNumber, end));
+        return Err((SyntaxError::NoNumber, end));
     }
     let shift = match bytes.get(end).map(u8::to_ascii_uppercase) {
         Some(b'K') => 10,
@@ -40,35 +40,34 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (Mistake, usize)> {
     {
         taken += 2;
     }
-    let behind = &text[taken..];
-    if let Some(fraction) = behind.strip_prefix('.')
+    let rest = &text[taken..];
+    if let Some(fraction) = rest.strip_prefix('.')
         && shift == 0
     {
         let digits = fraction.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        return Err((Mistake::Fraction, taken + 1 + digits));
+        return Err((SyntaxError::Fraction, taken + 1 + digits));
     }
-    let letters = behind.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    let letters = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
     if letters > 0 {
-        let decimal = shift != 0 && taken == end + 1 && behind[..letters].eq_ignore_ascii_case("B");
-        let mistake = if decimal { Mistake::DecimalSuffix } else { Mistake::BadSuffix };
-        return Err((mistake, taken + letters));
+        let decimal = shift != 0 && taken == end + 1 && rest[..letters].eq_ignore_ascii_case("B");
+        let kind = if decimal { SyntaxError::DecimalSuffix } else { SyntaxError::BadSuffix };
+        return Err((kind, taken + letters));
     }
     let mut value: u64 = 0;
     for digit in &bytes[prefix..end] {
-        let digit = (*digit as char).to_digit(radix).ok_or((Mistake::BadOctal, taken))?;
+        let digit = (*digit as char).to_digit(radix).ok_or((SyntaxError::BadOctal, taken))?;
         value = value
             .checked_mul(u64::from(radix))
             .and_then(|v| v.checked_add(u64::from(digit)))
-            .ok_or((Mistake::NumberTooLarge, taken))?;
+            .ok_or((SyntaxError::NumberTooLarge, taken))?;
     }
     if shift > 0 && value > u64::MAX >> shift {
-        return Err((Mistake::NumberTooLarge, taken));
+        return Err((SyntaxError::NumberTooLarge, taken));
     }
     Ok((value << shift, taken))
 }
 
-/// A number of bytes that prints as `36864K`, `1M` or `123`: the largest suffix that says it
-/// exactly.
+/// A number of bytes that prints as `36864K`, `1M` or `123`: with the largest suffix that is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes(pub u64);
 

@@ -1,44 +1,51 @@
-//! A mistake in configuration text, with its place.
+//! Errors in configuration text, with their position.
 
+use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 
 /// A half-open range of byte offsets into a configuration text.
 pub type Span = Range<usize>;
 
-/// A mistake in the text of `cma=` or `cma.map=`. Nothing of that text took effect.
+/// An error in a configuration text. Nothing of that text took effect.
+///
+/// For the text of `cma=` and `cma.map=` the kind is a [`SyntaxError`]; other grammars of a host
+/// can have a type of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
+pub struct ConfigError<K = SyntaxError> {
     /// What is wrong.
-    pub mistake: Mistake,
+    pub kind: K,
     /// Where, in bytes of the text.
     pub span: Span,
-    /// The text as it was given.
+    /// The whole text.
     pub text: String,
 }
 
-impl ConfigError {
-    pub(crate) fn new(text: &str, span: Span, mistake: Mistake) -> Self {
-        ConfigError { mistake, span, text: text.to_string() }
+impl<K> ConfigError<K> {
+    /// An error at `span` of `text`.
+    pub fn new(text: &str, span: Span, kind: K) -> Self {
+        ConfigError { kind, span, text: text.to_string() }
     }
 
     /// The part of the text that is wrong; empty when something is missing there.
     pub fn found(&self) -> &str {
         self.text.get(self.span.clone()).unwrap_or_default()
     }
+
+    /// The same error with its kind converted.
+    pub fn map<T>(self, convert: impl FnOnce(K) -> T) -> ConfigError<T> {
+        ConfigError { kind: convert(self.kind), span: self.span, text: self.text }
+    }
 }
 
-impl std::error::Error for ConfigError {}
+impl<K: Error> Error for ConfigError<K> {}
 
-impl fmt::Display for ConfigError {
+impl<K: fmt::Display> fmt::Display for ConfigError<K> {
     /// What, where (column, counted in characters from 1) and what was found there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let column = self
-            .text
-            .get(..self.span.start)
-            .map_or(self.span.start, |before| before.chars().count())
-            + 1;
-        write!(f, "{} at column {column}", self.mistake)?;
+        let before = self.text.get(..self.span.start);
+        let column = before.map_or(self.span.start, |before| before.chars().count()) + 1;
+        write!(f, "{} at column {column}", self.kind)?;
         match self.found() {
             "" if self.span.start >= self.text.len() => write!(f, ", where the text ends"),
             "" => Ok(()),
@@ -47,24 +54,24 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// What can be wrong in a configuration text. The message says what was expected.
+/// What can be wrong in a `cma=` or `cma.map=` text. The message says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Mistake {
-    /// No name where one has to stand.
+pub enum SyntaxError {
+    /// A region name is missing.
     #[error("expected a region's name")]
     NoRegionName,
-    /// A character that no name of a region may have.
+    /// A character that is not allowed in a region name.
     #[error(
-        "the name of a region takes no white space, control characters or any of ; , = / | @ : ( )"
+        "a region name can't contain white space, control characters or any of ; , = / | @ : ( )"
     )]
     BadName,
-    /// A character that no pattern for devices or types may have.
+    /// A character that is not allowed in a device or type pattern.
     #[error(
-        "names of devices and types take no white space, control characters or any of ; , = / |"
+        "a device or type name can't contain white space, control characters or any of ; , = / |"
     )]
     BadPattern,
-    /// A name that no allocator can have.
+    /// Not a valid allocator name.
     #[error("this can't be the name of an allocator: it {fault}")]
     BadAllocatorName {
         /// What is wrong with it.
@@ -72,81 +79,83 @@ pub enum Mistake {
     },
     /// White space within a region, other than beside its `=`.
     #[error(
-        "white space may stand only beside ';' and '=' and at both ends; a region is name=size[@start][/alignment][:allocator[(params)]]"
+        "white space is allowed only beside ';' and '=' and at both ends; a region is name=size[@start][/alignment][:allocator[(params)]]"
     )]
-    Blank,
-    /// Several regions in one place of a list.
+    WhiteSpace,
+    /// Several regions, separated by `|`, in one entry of a list.
     #[error(
         "expected one region's name; a list of regions is separated by ',' and tried in its order, as in camera=b1,b2"
     )]
-    Group,
-    /// A range in place of a start.
+    RegionGroup,
+    /// A range in place of a start address.
     #[error(
-        "expected one address behind '@', where the region starts, as in name=64M@0x40000000; leave it out to have the region anywhere"
+        "expected one address after '@', where the region starts, as in name=64M@0x40000000; omit it to place the region anywhere"
     )]
-    Window,
+    StartRange,
     /// A wildcard in the name of a region.
-    #[error("the name of a region takes no wildcard")]
+    #[error("a region name can't contain a wildcard")]
     WildcardInName,
-    /// The second region of that name.
-    #[error("there is a region of this name already; names are unique")]
+    /// The second region with that name.
+    #[error("there is a region with this name already; names are unique")]
     DuplicateName,
-    /// Something else where `=` has to stand.
+    /// The `=` of a region is missing.
     #[error("expected '=' and a size, as in name=16M")]
     NoEquals,
-    /// Something else where a number has to stand.
+    /// A number is missing.
     #[error(
         "expected a number: decimal, 0x hex or 0 octal, with an optional suffix K, M, G, T, P or E"
     )]
     NoNumber,
-    /// Something behind a number that is no suffix.
-    #[error("a number takes one suffix at most: K, M, G, T, P or E, for powers of 1024")]
+    /// The text after a number is not a suffix.
+    #[error("a number has at most one suffix: K, M, G, T, P or E, for powers of 1024")]
     BadSuffix,
-    /// A suffix of powers of 1000.
+    /// A suffix for powers of 1000.
     #[error(
-        "KB, MB and so on mean powers of 1000 to some, so they are not taken; write K or KiB, M or MiB, G or GiB for powers of 1024"
+        "KB, MB and so on are ambiguous (1000 or 1024) and not accepted; write K or KiB, M or MiB, G or GiB for powers of 1024"
     )]
     DecimalSuffix,
     /// A fraction.
     #[error("sizes are whole numbers; write 8704K for 8.5M")]
     Fraction,
-    /// The start behind the alignment.
+    /// The start after the alignment.
     #[error("the start comes before the alignment: name=size@start/alignment")]
     StartAfterAlignment,
-    /// A digit that the number's base doesn't have.
-    #[error("8 and 9 are no octal digits; a number that starts with 0 is octal")]
+    /// A digit 8 or 9 in an octal number.
+    #[error("8 and 9 are not octal digits; a number that starts with 0 is octal")]
     BadOctal,
-    /// The number is larger than 64 bits can say.
+    /// The number does not fit into 64 bits.
     #[error("the number is too large: it needs more than 64 bits")]
     NumberTooLarge,
-    /// The size is larger than the address space once it is rounded up to pages.
-    #[error("the size, rounded up to whole pages of 4K, is more than a 64-bit address space holds")]
+    /// The size, rounded up to pages, does not fit into the address space.
+    #[error("the size, rounded up to whole pages of 4K, does not fit into a 64-bit address space")]
     SizeTooLarge,
     /// An explicit 0.
-    #[error("a size, start or alignment of 0 is not allowed; leave it out to have none")]
+    #[error(
+        "a size, start or alignment of 0 is not allowed; omit a start or alignment to have none"
+    )]
     Zero,
-    /// Start and size pass the top of the address space.
+    /// The region would pass the top of the address space.
     #[error("start + size passes the top of the 64-bit address space")]
     PastTheTop,
-    /// An alignment that is none.
-    #[error("an alignment is a power of two")]
+    /// The alignment is not a power of two.
+    #[error("an alignment must be a power of two")]
     NotPowerOfTwo,
-    /// Parameters for the default allocator, which may be any.
-    #[error("parameters need the name of their allocator before them")]
-    ParamsOfNobody,
-    /// Parameters that don't end.
-    #[error("expected ')' behind the allocator's parameters")]
+    /// Parameters without an allocator name.
+    #[error("parameters need the name of an allocator before them")]
+    ParamsWithoutAllocator,
+    /// The parameters are not terminated.
+    #[error("expected ')' after the allocator's parameters")]
     UnclosedParams,
-    /// Something left over behind an allocator.
+    /// Text after an allocator.
     #[error("expected the end; an allocator is name[(params)]")]
-    LeftOverAllocator,
-    /// Something left over behind a region.
+    TextAfterAllocator,
+    /// Text after a region.
     #[error(
         "expected ';' or the end; a region is name=size[@start][/alignment][:allocator[(params)]]"
     )]
-    LeftOver,
+    TextAfterRegion,
     /// An empty rule or region between two `;`.
-    #[error("nothing stands between these separators")]
+    #[error("there is nothing between these separators")]
     Empty,
     /// A rule without `=`.
     #[error("expected '=' and a list of regions, as in camera=b1,b2")]
@@ -154,19 +163,19 @@ pub enum Mistake {
     /// A second `=` in a rule.
     #[error("a rule has one '='")]
     SecondEquals,
-    /// No pattern where one has to stand.
+    /// A pattern is missing.
     #[error("expected a pattern: device, device/type or /type")]
     NoPattern,
-    /// A first pattern without a device.
+    /// A pattern without a device, and no pattern before it to take one from.
     #[error(
         "a pattern that starts with '/' takes the device of the pattern before it; there is none"
     )]
     NoDeviceBefore,
-    /// A `/` with nothing behind it.
-    #[error("expected a type behind '/'; leave the '/' out to match any type")]
+    /// A `/` without a type after it.
+    #[error("expected a type after '/'; omit the '/' to match any type")]
     NoType,
     /// A `*` that is not at the end.
-    #[error("'*' may only stand at the end of a device or type")]
+    #[error("'*' is allowed only at the end of a device or type")]
     StarInside,
     /// A second `/` in a pattern.
     #[error("a pattern has one '/', between device and type")]

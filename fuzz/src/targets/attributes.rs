@@ -133,7 +133,7 @@ fn read(tree: &Attributes, path: &str) -> Outcome {
 fn refused(error: &AttributeError) -> Outcome {
     is_one_line(&error.to_string());
     let inner = match error {
-        AttributeError::Config(error) => variant(&error.mistake),
+        AttributeError::Config(error) => variant(&error.kind),
         AttributeError::Change(error) => variant(error),
         _ => String::new(),
     };

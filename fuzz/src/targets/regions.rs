@@ -38,7 +38,7 @@ fn check(input: &[u8]) -> Outcome {
         Err(error) => {
             assert_eq!(error.text, text);
             names_its_place(&text, &error.span, &error.to_string());
-            return Outcome::refused(variant(&error.mistake));
+            return Outcome::refused(variant(&error.kind));
         }
     };
     for region in &regions {

@@ -56,7 +56,7 @@ pub(super) enum Mistake {
     #[error("expected {0}")]
     Missing(&'static str),
     #[error("\"{}\" is no {what}: {mistake}", quoted(found))]
-    Number { what: &'static str, found: String, mistake: config::Mistake },
+    Number { what: &'static str, found: String, mistake: config::SyntaxError },
     #[error("\"{}\" is no {what} that a map could name: {fault}", quoted(name))]
     Name { what: &'static str, name: String, fault: &'static str },
     #[error("\"{}\" is no chunk's number", quoted(.0))]

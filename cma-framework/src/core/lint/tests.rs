@@ -1,11 +1,12 @@
-//! Findings, each on the smallest configuration that has it.
+//! Each finding on the smallest configuration that causes it.
 
 use super::*;
 use crate::vocabulary::parse_regions;
+use std::collections::BTreeSet;
 
 const BANKS: &[Bank] = &[Bank::new(0x4000_0000, 0x1000_0000)];
 
-/// The findings, as the text they underline and what they are.
+/// The findings, each as the text at its position and the problem.
 fn found(regions: &str, map: &str) -> Vec<(String, Problem)> {
     let parsed = parse_regions(regions).unwrap();
     let parsed_map = Map::parse(map).unwrap();
@@ -23,7 +24,7 @@ fn a_clean_configuration_has_no_findings() {
 }
 
 #[test]
-fn what_an_earlier_pattern_covers_never_matches() {
+fn a_pattern_that_an_earlier_one_covers_is_reported() {
     for (map, dead) in [
         ("*=a;camera=a", "camera"),
         ("camera=a;camera=a", "camera"),
@@ -51,63 +52,48 @@ fn what_an_earlier_pattern_covers_never_matches() {
 }
 
 #[test]
-fn a_rule_of_which_some_patterns_live_is_told_from_a_dead_one() {
+fn a_rule_with_some_matching_patterns_is_not_reported_as_dead() {
     let found = found("a=1M", "foo=a;foo,bar=a");
     assert_eq!(found.len(), 1);
     assert!(matches!(found[0].1, Problem::NeverMatches { whole_rule: false, .. }));
 }
 
-/// A second matcher, by trying every name over a small alphabet.
+/// For all patterns of up to three characters of `a`, `b` and `?`, with and without a final `*`.
 #[test]
-fn covering_agrees_with_trying_every_name() {
-    fn matches(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern, name) {
-            ([b'*'], _) => true,
-            ([], []) => true,
-            ([p, pattern @ ..], [c, name @ ..]) => (*p == b'?' || p == c) && matches(pattern, name),
-            _ => false,
-        }
+fn the_index_finds_exactly_the_patterns_that_cover_another() {
+    let alphabet = &["", "a", "b", "?"];
+    let fixed = alphabet.iter().flat_map(|a| {
+        alphabet.iter().flat_map(move |b| alphabet.iter().map(move |c| format!("{a}{b}{c}")))
+    });
+    let texts: BTreeSet<_> = fixed.flat_map(|fixed| [format!("{fixed}*"), fixed]).collect();
+    let parsed = texts.iter().filter(|text| !text.is_empty());
+    let patterns: Vec<_> =
+        parsed.map(|text| NamePattern::parse(text, 0..text.len()).unwrap()).collect();
+    let mut index = PatternIndex::default();
+    for (n, pattern) in patterns.iter().enumerate() {
+        assert_eq!(index.entry(pattern).replace(n), None);
     }
-    fn words(alphabet: &[u8], longest: usize) -> Vec<Vec<u8>> {
-        let mut all = vec![vec![]];
-        let mut last = all.clone();
-        for _ in 0..longest {
-            last = last
-                .iter()
-                .flat_map(|w| alphabet.iter().map(move |c| [&w[..], &[*c]].concat()))
-                .collect::<Vec<_>>();
-            all.extend(last.clone());
-        }
-        all
-    }
-    let names = words(b"abc", 4);
-    let mut patterns = words(b"ab?", 3);
-    patterns.extend(patterns.clone().into_iter().map(|p| [&p[..], b"*"].concat()));
-    for by in &patterns {
-        for pattern in &patterns {
-            let all = names.iter().all(|name| !matches(pattern, name) || matches(by, name));
-            let (by, pattern) = (str::from_utf8(by).unwrap(), str::from_utf8(pattern).unwrap());
-            let mut earlier = Patterns::default();
-            earlier.at(by).get_or_insert(());
-            assert_eq!(earlier.covering(pattern).count() > 0, all, "{by} covers {pattern}");
-        }
+    for pattern in &patterns {
+        let found: BTreeSet<_> = index.covering(pattern).copied().collect();
+        let covering = (0..patterns.len()).filter(|n| patterns[*n].covers(pattern));
+        assert_eq!(found, covering.collect(), "{pattern}");
     }
 }
 
 #[test]
-fn regions_nobody_names_and_names_nobody_has() {
+fn unused_regions_and_unknown_names_are_reported() {
     let found = found("a=1M;b=1M", "x=a,c;y=d");
     assert_eq!(found[0], ("b".to_string(), Problem::Unreached { region: "b".to_string() }));
     assert_eq!(found[1], ("c".to_string(), Problem::UnknownRegion { name: "c".to_string() }));
     assert_eq!(
         found[2],
-        ("y=d".to_string(), Problem::LeadsNowhere { regions: vec!["d".to_string()] })
+        ("y=d".to_string(), Problem::NoConfiguredRegion { regions: vec!["d".to_string()] })
     );
     assert_eq!(found.len(), 3);
 }
 
 #[test]
-fn a_rule_that_leads_nowhere_is_one_finding_that_names_its_regions() {
+fn a_rule_without_a_configured_region_is_one_finding_that_names_its_regions() {
     let (one, many) = (found("a=1M", "x=d;*=a"), found("a=1M", "x=p,q,r,s,t,u,p;*=a"));
     assert_eq!(one.len(), 1);
     assert!(one[0].1.to_string().ends_with("there is no region \"d\""), "{}", one[0].1);
@@ -117,14 +103,14 @@ fn a_rule_that_leads_nowhere_is_one_finding_that_names_its_regions() {
 }
 
 #[test]
-fn a_region_named_twice_in_a_rule() {
+fn a_region_named_twice_in_one_rule_is_reported() {
     let found = found("a=1M;b=1M", "*=a,b,a;x/y=a");
     assert_eq!(found[0], ("a".to_string(), Problem::NamedTwice { region: "a".to_string() }));
     assert_eq!(found.len(), 2, "once in each of two rules is fine: {found:?}");
 }
 
 #[test]
-fn what_is_rounded_up_is_found_where_it_is_written() {
+fn rounding_is_reported_at_the_position_of_the_number() {
     let found = found("a=1M@0x40001000/1M;b=1;c=4097@0x40000001;d=4K@0x40004000/16K", "*=a,b,c,d");
     let places: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
     assert_eq!(places, ["0x40001000", "1", "4097", "0x40000001"]);
@@ -137,27 +123,27 @@ fn what_is_rounded_up_is_found_where_it_is_written() {
 }
 
 #[test]
-fn allocators_nobody_knows() {
+fn an_unknown_allocator_is_reported_with_the_known_ones() {
     let found = found("a=1M:bestfit", "*=a");
     assert_eq!(found[0].0, "bestfit");
     assert!(found[0].1.remedy().contains("best-fit, buddy"));
 }
 
 #[test]
-fn no_region_at_all_is_found() {
+fn an_empty_configuration_is_reported() {
     assert_eq!(found("", ""), [(String::new(), Problem::NoRegions)]);
 }
 
 #[test]
-fn what_to_do_about_missing_memory_depends_on_what_is_missing() {
+fn the_remedy_for_missing_memory_depends_on_the_reason() {
     let remedy = |regions| found(regions, "*=a")[0].1.remedy();
     assert_eq!(remedy("a=1M/4G"), "give it a smaller alignment");
     assert!(remedy("a=1G").starts_with("make it smaller"));
-    assert!(remedy("a=1M@0x20000000").contains("a bank that holds it: 256M@0x40000000"));
+    assert!(remedy("a=1M@0x20000000").contains("a bank with room for it: 256M@0x40000000"));
 }
 
 #[test]
-fn the_first_of_the_patterns_that_cover_one_is_named() {
+fn the_first_of_several_covering_patterns_is_named() {
     let found = found("a=1M", "ca*/x=a;cam?ra=a;c*/x=a;camera/x=a");
     let (place, problem) = found.last().unwrap();
     assert_eq!(place, "camera/x");

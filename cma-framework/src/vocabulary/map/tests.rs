@@ -1,4 +1,4 @@
-//! The map's grammar and meaning, also against a second matcher.
+//! The map's grammar and routing, checked by examples and against a reference implementation.
 
 use super::*;
 use proptest::prelude::*;
@@ -39,7 +39,7 @@ fn an_empty_map_matches_nothing() {
 }
 
 #[test]
-fn a_star_matches_the_rest_and_also_nothing() {
+fn a_star_matches_the_rest_which_may_be_empty() {
     assert_eq!(route("foo*=r", "foo", COMMON).as_deref(), Some("r"));
     assert_eq!(route("foo*=r", "foobar", COMMON).as_deref(), Some("r"));
     assert_eq!(route("foo*=r", "fo", COMMON), None);
@@ -48,46 +48,46 @@ fn a_star_matches_the_rest_and_also_nothing() {
 }
 
 #[test]
-fn every_mistake_is_named_at_its_place() {
-    for (text, mistake, found) in [
-        (";a=r", Mistake::Empty, ";"),
-        ("a=r;;b=r", Mistake::Empty, ";"),
-        ("a", Mistake::NoRegions, ""),
-        ("a=", Mistake::NoRegions, ""),
-        ("a=;b=r", Mistake::NoRegions, ""),
-        ("a=r,", Mistake::NoRegionName, ""),
-        ("a=r,,s", Mistake::NoRegionName, ""),
-        ("a==b", Mistake::SecondEquals, "="),
-        ("a=b=c", Mistake::SecondEquals, "="),
-        ("=r", Mistake::NoPattern, ""),
-        ("a,=r", Mistake::NoPattern, ""),
-        ("/x=r", Mistake::NoDeviceBefore, "/x"),
-        ("a/=r", Mistake::NoType, "/"),
-        ("a/b/c=r", Mistake::SecondSlash, "/"),
-        ("a*b=r", Mistake::StarInside, "*"),
-        ("a**=r", Mistake::StarInside, "*"),
-        ("a/*b=r", Mistake::StarInside, "*"),
-        ("a b=r", Mistake::BadPattern, "a b"),
-        ("a,b c=r", Mistake::BadPattern, "b c"),
-        ("a|b=r", Mistake::BadPattern, "a|b"),
-        ("a/x y=r", Mistake::BadPattern, "x y"),
-        ("a=r|s", Mistake::Group, "r|s"),
-        ("a=r | s,t", Mistake::Group, "r | s"),
-        ("a=soc:r", Mistake::BadName, "soc:r"),
-        ("a=r s", Mistake::BadName, "r s"),
-        (" a = r ; ; b = s", Mistake::Empty, ";"),
-        ("a=r; b", Mistake::NoRegions, ""),
-        ("a=r*", Mistake::WildcardInName, "r*"),
-        ("a=r/s", Mistake::BadName, "r/s"),
-        ("a=r\nb=s", Mistake::SecondEquals, "="),
+fn every_syntax_error_has_its_position() {
+    for (text, kind, found) in [
+        (";a=r", SyntaxError::Empty, ";"),
+        ("a=r;;b=r", SyntaxError::Empty, ";"),
+        ("a", SyntaxError::NoRegions, ""),
+        ("a=", SyntaxError::NoRegions, ""),
+        ("a=;b=r", SyntaxError::NoRegions, ""),
+        ("a=r,", SyntaxError::NoRegionName, ""),
+        ("a=r,,s", SyntaxError::NoRegionName, ""),
+        ("a==b", SyntaxError::SecondEquals, "="),
+        ("a=b=c", SyntaxError::SecondEquals, "="),
+        ("=r", SyntaxError::NoPattern, ""),
+        ("a,=r", SyntaxError::NoPattern, ""),
+        ("/x=r", SyntaxError::NoDeviceBefore, "/x"),
+        ("a/=r", SyntaxError::NoType, "/"),
+        ("a/b/c=r", SyntaxError::SecondSlash, "/"),
+        ("a*b=r", SyntaxError::StarInside, "*"),
+        ("a**=r", SyntaxError::StarInside, "*"),
+        ("a/*b=r", SyntaxError::StarInside, "*"),
+        ("a b=r", SyntaxError::BadPattern, "a b"),
+        ("a,b c=r", SyntaxError::BadPattern, "b c"),
+        ("a|b=r", SyntaxError::BadPattern, "a|b"),
+        ("a/x y=r", SyntaxError::BadPattern, "x y"),
+        ("a=r|s", SyntaxError::RegionGroup, "r|s"),
+        ("a=r | s,t", SyntaxError::RegionGroup, "r | s"),
+        ("a=soc:r", SyntaxError::BadName, "soc:r"),
+        ("a=r s", SyntaxError::BadName, "r s"),
+        (" a = r ; ; b = s", SyntaxError::Empty, ";"),
+        ("a=r; b", SyntaxError::NoRegions, ""),
+        ("a=r*", SyntaxError::WildcardInName, "r*"),
+        ("a=r/s", SyntaxError::BadName, "r/s"),
+        ("a=r\nb=s", SyntaxError::SecondEquals, "="),
     ] {
         let error = Map::parse(text).expect_err(text);
-        assert_eq!((&error.mistake, error.found()), (&mistake, found), "{text}");
+        assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");
     }
 }
 
 #[test]
-fn devices_may_have_the_names_that_linux_gives_them() {
+fn device_names_of_linux_are_valid() {
     for name in ["soc:gpu", "0000:03:00.0", "amba_pl@0", "amba_pl@0:udmabuf@0x00", "gpu(0)", "日本"]
     {
         assert_eq!(route(&format!("{name}=r"), name, COMMON).as_deref(), Some("r"), "{name}");
@@ -99,7 +99,7 @@ fn devices_may_have_the_names_that_linux_gives_them() {
 }
 
 #[test]
-fn white_space_beside_separators_means_nothing() {
+fn white_space_beside_separators_is_ignored() {
     let plain = Map::parse("a/x,b=r,s;/y=t").unwrap();
     for text in
         [" a/x , b = r , s ; /y = t ; ", "a/x,\n\tb=r,\ns;\r\n/y=t\n", "\u{2003}a/x,b=r,s ;/y=t;\n"]
@@ -111,19 +111,19 @@ fn white_space_beside_separators_means_nothing() {
 }
 
 #[test]
-fn an_error_says_where() {
+fn an_error_names_its_column() {
     let error = Map::parse("video=b1;cam*era=b2").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "'*' may only stand at the end of a device or type at column 13: \"*\""
+        "'*' is allowed only at the end of a device or type at column 13: \"*\""
     );
 }
 
 /// Patterns (device, type) and regions.
 type PlainRule = (Vec<(String, Option<String>)>, Vec<String>);
 
-/// The rules as plain data, matched the slow and obvious way.
-fn second_matcher(rules: &[PlainRule], device: &str, kind: &str) -> Option<String> {
+/// The reference: rules as plain data, matched recursively.
+fn reference_route(rules: &[PlainRule], device: &str, kind: &str) -> Option<String> {
     fn glob(pattern: &[char], name: &[char]) -> bool {
         match (pattern.first(), name.first()) {
             (None, None) => true,
@@ -150,7 +150,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_maps_agree_with_a_second_matcher(
+    fn random_maps_agree_with_the_reference(
         rules in proptest::collection::vec(
             (
                 proptest::collection::vec(("[ab?]{1,3}[*]?", proptest::option::of("[xy?]{1,2}[*]?"), any::<bool>()), 1..4),
@@ -158,37 +158,36 @@ proptest! {
             ),
             0..6,
         ),
-        asked in proptest::collection::vec(("[ab]{1,4}", "[xy]{1,3}"), 1..20),
+        requests in proptest::collection::vec(("[ab]{1,4}", "[xy]{1,3}"), 1..20),
     ) {
         let (mut text, mut plain, mut last) = (Vec::new(), Vec::new(), None::<String>);
         for (patterns, regions) in &rules {
-            let (mut written, mut meant) = (Vec::new(), Vec::new());
+            let (mut written, mut resolved) = (Vec::new(), Vec::new());
             for (device, kind, inherits) in patterns {
-                // A pattern that leaves its device out takes that of the one before, also across
-                // rules.
+                // A pattern without a device takes that of the pattern before, also across rules.
                 let (shown, device) = match (&last, kind, inherits) {
                     (Some(last), Some(_), true) => ("", last.clone()),
                     _ => (device.as_str(), device.clone()),
                 };
                 written.push(format!("{shown}{}", kind.as_ref().map_or(String::new(), |k| format!("/{k}"))));
                 last = Some(device.clone());
-                meant.push((device, kind.clone()));
+                resolved.push((device, kind.clone()));
             }
             text.push(format!("{}={}", written.join(","), regions.join(",")));
-            plain.push((meant, regions.clone()));
+            plain.push((resolved, regions.clone()));
         }
         let text = text.join(";");
         let map = Map::parse(&text).unwrap();
-        for (device, kind) in &asked {
+        for (device, kind) in &requests {
             let found = map.regions_for(device, kind).map(|names| names.collect::<Vec<_>>().join(","));
-            prop_assert_eq!(found, second_matcher(&plain, device, kind), "{} for {}/{}", text, device, kind);
+            prop_assert_eq!(found, reference_route(&plain, device, kind), "{} for {}/{}", text, device, kind);
         }
         let again = Map::from_rules(&map.rules().collect::<Vec<_>>()).unwrap();
         prop_assert_eq!(again.text(), text);
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*", likely in "[ab=/,;*? \\n]{0,24}") {
+    fn the_parser_never_panics(text in "\\PC*", likely in "[ab=/,;*? \\n]{0,24}") {
         for text in [text, likely] {
             if let Err(error) = Map::parse(&text) {
                 prop_assert!(text.get(error.span.clone()).is_some(), "{:?} in {:?}", error.span, text);

@@ -1,4 +1,4 @@
-//! The `cma=` grammar: what is read, and every mistake at its place.
+//! The `cma=` grammar: parsed values, and every error with its position.
 
 use super::*;
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ fn parsed(text: &str) -> Vec<RegionSpec<'_>> {
 }
 
 #[test]
-fn every_part_is_read() {
+fn every_part_of_a_region_is_parsed() {
     let all = parsed("fw=1M/128K;b2=0x1000@0x40000000:buddy(max-order=9,x=;y);c=010:;d=2g");
     assert_eq!(all[0], RegionSpec::new("fw", 1 << 20).aligned(128 << 10));
     let allocator = Some(AllocatorSpec { name: "buddy", params: "max-order=9,x=;y" });
@@ -25,64 +25,64 @@ fn every_part_is_read() {
 }
 
 #[test]
-fn every_mistake_is_named_at_its_place() {
-    for (text, mistake, found) in [
-        ("=1M", Mistake::NoRegionName, ""),
-        ("a=1M;;b=1M", Mistake::Empty, ";"),
-        (";a=1M", Mistake::NoRegionName, ""),
-        ("a b=1M", Mistake::BadName, "a b"),
-        ("a*=1M", Mistake::WildcardInName, "a*"),
-        ("a=1M;a=2M", Mistake::DuplicateName, "a"),
-        ("a", Mistake::NoEquals, ""),
-        ("a:best-fit", Mistake::NoEquals, ""),
-        ("a=", Mistake::NoNumber, ""),
-        ("a=M", Mistake::NoNumber, ""),
-        ("a==1", Mistake::NoNumber, ""),
-        ("a=0x", Mistake::NoNumber, "0x"),
-        ("a=-1", Mistake::NoNumber, ""),
-        ("a=09", Mistake::BadOctal, "09"),
-        ("a=0", Mistake::Zero, "0"),
-        ("a=1M@0", Mistake::Zero, "0"),
-        ("a=1M/0x0", Mistake::Zero, "0x0"),
-        ("a=1M/3", Mistake::NotPowerOfTwo, "3"),
-        ("a=16E", Mistake::NumberTooLarge, "16E"),
-        ("a=18446744073709551616", Mistake::NumberTooLarge, "18446744073709551616"),
-        ("a=0xffffffffffffffff", Mistake::SizeTooLarge, "0xffffffffffffffff"),
-        ("a=2@0xfffffffffffff001", Mistake::PastTheTop, "0xfffffffffffff001"),
-        ("a=1M@15E/8E", Mistake::PastTheTop, "15E"),
-        ("a=1M:b(c", Mistake::UnclosedParams, "(c"),
-        ("a=1M:(c)", Mistake::ParamsOfNobody, "("),
-        ("a=1MB", Mistake::DecimalSuffix, "1MB"),
-        ("a=1gb", Mistake::DecimalSuffix, "1gb"),
-        ("a=1B", Mistake::BadSuffix, "1B"),
-        ("a=1iB", Mistake::BadSuffix, "1iB"),
-        ("a=1MiBs", Mistake::BadSuffix, "1MiBs"),
-        ("a=8X", Mistake::BadSuffix, "8X"),
-        ("a=8.5M", Mistake::Fraction, "8.5M"),
-        ("a=1M x;b=1", Mistake::LeftOver, " x"),
-        ("a=1M @1G;b=1", Mistake::Blank, " @1G"),
-        ("a=1M\n/4K", Mistake::Blank, "\n/4K"),
-        ("a=1M :buddy", Mistake::Blank, " :buddy"),
-        ("a=1M:buddy (x)", Mistake::Blank, " "),
-        ("a=1M@ 1G", Mistake::NoNumber, ""),
-        ("linux,cma=64M", Mistake::BadName, "linux,cma"),
-        ("a@1=64M", Mistake::BadName, "a@1"),
-        ("a|b=1M", Mistake::BadName, "a|b"),
-        ("a=1M;b,c", Mistake::NoEquals, ""),
-        ("cma=64M@0-4G", Mistake::Window, "0-4G"),
-        ("a=64M@1G-2G/1M:buddy", Mistake::Window, "1G-2G"),
-        ("a=1M@2G-", Mistake::Window, "2G-"),
-        ("a=1M ; ; b=1M", Mistake::Empty, ";"),
-        ("a=1M/4K@1M", Mistake::StartAfterAlignment, "@"),
-        ("a=1M:b(c)d", Mistake::LeftOver, "d"),
+fn every_syntax_error_has_its_position() {
+    for (text, kind, found) in [
+        ("=1M", SyntaxError::NoRegionName, ""),
+        ("a=1M;;b=1M", SyntaxError::Empty, ";"),
+        (";a=1M", SyntaxError::NoRegionName, ""),
+        ("a b=1M", SyntaxError::BadName, "a b"),
+        ("a*=1M", SyntaxError::WildcardInName, "a*"),
+        ("a=1M;a=2M", SyntaxError::DuplicateName, "a"),
+        ("a", SyntaxError::NoEquals, ""),
+        ("a:best-fit", SyntaxError::NoEquals, ""),
+        ("a=", SyntaxError::NoNumber, ""),
+        ("a=M", SyntaxError::NoNumber, ""),
+        ("a==1", SyntaxError::NoNumber, ""),
+        ("a=0x", SyntaxError::NoNumber, "0x"),
+        ("a=-1", SyntaxError::NoNumber, ""),
+        ("a=09", SyntaxError::BadOctal, "09"),
+        ("a=0", SyntaxError::Zero, "0"),
+        ("a=1M@0", SyntaxError::Zero, "0"),
+        ("a=1M/0x0", SyntaxError::Zero, "0x0"),
+        ("a=1M/3", SyntaxError::NotPowerOfTwo, "3"),
+        ("a=16E", SyntaxError::NumberTooLarge, "16E"),
+        ("a=18446744073709551616", SyntaxError::NumberTooLarge, "18446744073709551616"),
+        ("a=0xffffffffffffffff", SyntaxError::SizeTooLarge, "0xffffffffffffffff"),
+        ("a=2@0xfffffffffffff001", SyntaxError::PastTheTop, "0xfffffffffffff001"),
+        ("a=1M@15E/8E", SyntaxError::PastTheTop, "15E"),
+        ("a=1M:b(c", SyntaxError::UnclosedParams, "(c"),
+        ("a=1M:(c)", SyntaxError::ParamsWithoutAllocator, "("),
+        ("a=1MB", SyntaxError::DecimalSuffix, "1MB"),
+        ("a=1gb", SyntaxError::DecimalSuffix, "1gb"),
+        ("a=1B", SyntaxError::BadSuffix, "1B"),
+        ("a=1iB", SyntaxError::BadSuffix, "1iB"),
+        ("a=1MiBs", SyntaxError::BadSuffix, "1MiBs"),
+        ("a=8X", SyntaxError::BadSuffix, "8X"),
+        ("a=8.5M", SyntaxError::Fraction, "8.5M"),
+        ("a=1M x;b=1", SyntaxError::TextAfterRegion, " x"),
+        ("a=1M @1G;b=1", SyntaxError::WhiteSpace, " @1G"),
+        ("a=1M\n/4K", SyntaxError::WhiteSpace, "\n/4K"),
+        ("a=1M :buddy", SyntaxError::WhiteSpace, " :buddy"),
+        ("a=1M:buddy (x)", SyntaxError::WhiteSpace, " "),
+        ("a=1M@ 1G", SyntaxError::NoNumber, ""),
+        ("linux,cma=64M", SyntaxError::BadName, "linux,cma"),
+        ("a@1=64M", SyntaxError::BadName, "a@1"),
+        ("a|b=1M", SyntaxError::BadName, "a|b"),
+        ("a=1M;b,c", SyntaxError::NoEquals, ""),
+        ("cma=64M@0-4G", SyntaxError::StartRange, "0-4G"),
+        ("a=64M@1G-2G/1M:buddy", SyntaxError::StartRange, "1G-2G"),
+        ("a=1M@2G-", SyntaxError::StartRange, "2G-"),
+        ("a=1M ; ; b=1M", SyntaxError::Empty, ";"),
+        ("a=1M/4K@1M", SyntaxError::StartAfterAlignment, "@"),
+        ("a=1M:b(c)d", SyntaxError::TextAfterRegion, "d"),
     ] {
         let error = parse_regions(text).expect_err(text);
-        assert_eq!((&error.mistake, error.found()), (&mistake, found), "{text}");
+        assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");
     }
 }
 
 #[test]
-fn white_space_beside_separators_means_nothing() {
+fn white_space_beside_separators_is_ignored() {
     let plain = parsed("b1=32M@1G/4K:buddy(max-order=9);b2=16M");
     for text in [
         "b1=32M@1G/4K:buddy(max-order=9);\nb2=16M",
@@ -98,7 +98,7 @@ fn white_space_beside_separators_means_nothing() {
 }
 
 #[test]
-fn suffixes_of_1024_may_be_written_out() {
+fn binary_suffixes_may_be_written_in_full() {
     for (written, bytes) in
         [("8KiB", 8 << 10), ("8mib", 8 << 20), ("0x8GIB", 8 << 30), ("1TiB", 1 << 40)]
     {
@@ -111,15 +111,15 @@ fn suffixes_of_1024_may_be_written_out() {
 }
 
 #[test]
-fn the_name_of_an_allocator_is_refused_where_it_stands() {
+fn an_invalid_allocator_name_is_reported_at_its_position() {
     let long = "x".repeat(65);
     for name in ["-", "büddy", "[x", "x]", "b@x", "a:b", "x=y", "*", "a b", &long] {
         let text = format!("a=1M;b=32M:{name};c=1M");
         let error = parse_regions(&text).expect_err(name);
-        assert!(matches!(error.mistake, Mistake::BadAllocatorName { .. }), "{name}: {error}");
+        assert!(matches!(error.kind, SyntaxError::BadAllocatorName { .. }), "{name}: {error}");
         assert_eq!(error.found(), name);
         let error = parse_allocator(name).expect_err(name);
-        assert!(matches!(error.mistake, Mistake::BadAllocatorName { .. }), "{name}: {error}");
+        assert!(matches!(error.kind, SyntaxError::BadAllocatorName { .. }), "{name}: {error}");
     }
 }
 
@@ -145,7 +145,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read_back(parts in parts()) {
+    fn a_displayed_region_parses_to_the_same_region(parts in parts()) {
         let (name, size, start, alignment, allocator) = &parts;
         let region = RegionSpec {
             name,
@@ -155,12 +155,11 @@ proptest! {
             allocator: allocator.as_ref().map(|(name, params)| AllocatorSpec { name, params }),
         };
         let text = region.to_string();
-        // White space at the end of the text is passed over, also that of unclosed nonsense.
         prop_assert_eq!(parse_regions(&text).unwrap()[0].spec, region);
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in "\\PC*", likely in "[a-c=@/:();,0-9xKMGE \\n*]{0,24}") {
+    fn the_parser_never_panics(text in "\\PC*", likely in "[a-c=@/:();,0-9xKMGE \\n*]{0,24}") {
         for text in [text, likely] {
             match parse_regions(&text) {
                 Err(error) => {

@@ -1,17 +1,17 @@
-//! How much a client may have, so that what one has is there for the others.
+//! Limits on what each client may have, so that no client exhausts the server's resources.
 
-use crate::config::{ConfigError, Mistake, split};
-use cma_framework::config::parse_size;
+use crate::policy::{PolicyError, PolicyErrorKind, split};
+use cma_framework::config::{ConfigError, parse_size};
 
-/// How much the connections of one process, one user, and all of them together may have at once.
+/// Limits on chunks, bytes and connections: of one process, of one user, and in all.
 ///
-/// A connection counts for the process that *opened* it, whichever has it later: the kernel tells
-/// the server nothing else. So the limits of a process keep a program from taking too much by
-/// mistake. They stop nobody who has children open connections and hand them over; the limits of a
-/// user do.
+/// A connection counts for the process that *opened* it, even if another process holds it later:
+/// the kernel reports only the opener. So the limits of a process protect against accidents. A
+/// program can evade them with child processes that open connections for it; it can't evade the
+/// limits of its user.
 ///
-/// A chunk whose client is gone and whose memory somebody still holds counts for its user, as a
-/// chunk and as a connection.
+/// A chunk whose connection has ended but whose memory a process still holds counts for its user,
+/// as a chunk and as a connection.
 ///
 /// ```
 /// use cma_device_server::Limits;
@@ -20,41 +20,41 @@ use cma_framework::config::parse_size;
 /// assert_eq!((limits.process.chunks, limits.process.bytes), (64, 1 << 30));
 /// assert_eq!(limits.user, Limits::default().user);
 /// assert!(Limits::parse("chunk=64").unwrap_err().to_string().contains("there are: chunks, bytes"));
-/// # Ok::<(), cma_device_server::ConfigError>(())
+/// # Ok::<(), cma_device_server::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For the connections that one process opened: `chunks` and `bytes`. Processes that the server
-    /// can't see, of another PID namespace, count as one for each user.
+    /// For the connections that one process opened: `chunks` and `bytes`. All processes of one user
+    /// in PID namespaces that the server can't see count as one process.
     pub process: Quota,
     /// For one user: `user-chunks` and `user-bytes`.
     pub user: Quota,
-    /// Connections of one user: `user-connections`. Open files of the preload library don't get the
-    /// last one, because questions about them need a connection.
+    /// Connections of one user: `user-connections`. Open files of the preload library can't use the
+    /// last one, because each call on them needs a connection of its own.
     pub user_connections: u64,
-    /// Connections in all: `connections`. A quarter of them is kept for the first four of each
-    /// user, and root's first four are kept from everybody else. Each takes a descriptor, and
-    /// another for the memory of its chunk; the server lets in no more than it can have
-    /// (`RLIMIT_NOFILE`) when it starts.
+    /// Connections in all: `connections`. A quarter of them is reserved for the first four of each
+    /// user, and four are reserved for root. Each connection needs a descriptor, and another one
+    /// for the memory of its chunk; when the server starts, it lowers this limit to what
+    /// `RLIMIT_NOFILE` allows.
     pub connections: u64,
 }
 
-/// What somebody may have at once.
+/// The most chunks and bytes at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// How many chunks.
+    /// Number of chunks.
     pub chunks: u64,
-    /// How much memory in them, in bytes.
+    /// Size of all chunks together, in bytes.
     pub bytes: u64,
 }
 
-/// The limits as they are written.
+/// The names of the limits in a text.
 pub(crate) const NAMES: [&str; 6] =
     ["chunks", "bytes", "user-chunks", "user-bytes", "user-connections", "connections"];
 
 impl Default for Limits {
-    /// 1024 connections, half of them for one user, and as many chunks; bytes as the regions have
-    /// them.
+    /// 1024 connections, and at most half of them for one user; as many chunks as connections for
+    /// a user and for a process; no limit on bytes.
     fn default() -> Self {
         let quota = Quota { chunks: 512, bytes: u64::MAX };
         Limits { process: quota, user: quota, user_connections: 512, connections: 1024 }
@@ -62,48 +62,52 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix. What
-    /// isn't named is as by default.
+    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix. A limit
+    /// that is not named has its default.
     ///
     /// # Errors
     ///
-    /// The first mistake with its place.
-    pub fn parse(text: &str) -> Result<Limits, ConfigError> {
+    /// The first error with its position.
+    pub fn parse(text: &str) -> Result<Limits, PolicyError> {
         let mut limits = Limits::default();
         let mut seen = [false; NAMES.len()];
         if text.trim().is_empty() {
             return Ok(limits);
         }
         for part in split(text, 0..text.len(), ',') {
-            let fail = |span, mistake| Err(ConfigError::new(text, span, mistake));
+            let fail = |span, kind| Err(ConfigError::new(text, span, kind));
             let Some(equals) = text[part.clone()].find('=').map(|n| part.start + n) else {
-                return fail(part, Mistake::NoLimit);
+                return fail(part, PolicyErrorKind::NoLimit);
             };
             let (name, number) = (part.start..equals, equals + 1..part.end);
-            let Some(which) = NAMES.iter().position(|known| *known == text[name.clone()].trim())
+            let Some(index) = NAMES.iter().position(|known| *known == text[name.clone()].trim())
             else {
-                return fail(name, Mistake::UnknownLimit);
+                return fail(name, PolicyErrorKind::UnknownLimit { known: &NAMES });
             };
-            if std::mem::replace(&mut seen[which], true) {
-                return fail(name, Mistake::Twice);
+            if std::mem::replace(&mut seen[index], true) {
+                return fail(name, PolicyErrorKind::DuplicateLimit);
             }
             let value = match parse_size(&text[number.clone()]) {
-                Err((mistake, length)) => {
-                    return fail(number.start..number.start + length, Mistake::Number(mistake));
+                Err((kind, length)) => {
+                    return fail(
+                        number.start..number.start + length,
+                        PolicyErrorKind::Number(kind),
+                    );
                 }
                 Ok((_, taken)) if !text[number.start + taken..number.end].trim().is_empty() => {
-                    return fail(number.start + taken..number.end, Mistake::NoLimit);
+                    return fail(number.start + taken..number.end, PolicyErrorKind::NoLimit);
                 }
-                Ok((0, _)) => return fail(number, Mistake::Zero),
+                Ok((0, _)) => return fail(number, PolicyErrorKind::Zero),
                 Ok((value, _)) => value,
             };
-            *limits.by_name(which) = value;
+            *limits.value_mut(index) = value;
         }
         Ok(limits)
     }
 
-    /// No more connections than a process can serve that may have so many descriptors: two for
-    /// each, and some to work with. Then one user has half of them at most.
+    /// These limits with no more connections than a process with `descriptors` can serve: each
+    /// needs two, and some are left for the server itself. If that lowers the number of
+    /// connections, one user may have half of them.
     pub(crate) fn within(self, descriptors: u64) -> Limits {
         let connections = (descriptors.saturating_sub(64) / 2).max(2);
         if self.connections <= connections {
@@ -112,8 +116,9 @@ impl Limits {
         Limits { connections, user_connections: self.user_connections.min(connections / 2), ..self }
     }
 
-    fn by_name(&mut self, which: usize) -> &mut u64 {
-        match which {
+    /// The limit whose name is `NAMES[index]`.
+    fn value_mut(&mut self, index: usize) -> &mut u64 {
+        match index {
             0 => &mut self.process.chunks,
             1 => &mut self.process.bytes,
             2 => &mut self.user.chunks,
@@ -131,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_understood_or_has_a_place(
+        fn any_text_parses_or_has_an_error_with_a_position(
             text in prop_oneof![".{0,30}", "((user-)?(chunks|bytes|connections)=[0-9é]{1,21}[KMx.]?,?){0,4}"],
         ) {
             if let Err(error) = Limits::parse(&text) {
@@ -142,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_is_its_own() {
+    fn each_name_sets_its_limit() {
         let text =
             "chunks=1,bytes=2K,user-chunks=3,user-bytes=4M, user-connections=5 ,connections=6"
                 .to_string();
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_connections_than_descriptors_for_them() {
+    fn the_number_of_connections_is_bounded_by_the_descriptors() {
         let limits = Limits { connections: 1000, user_connections: 900, ..Limits::default() };
         assert_eq!(limits.clone().within(2064), limits);
         let fewer = Limits { connections: 480, user_connections: 240, ..limits.clone() };
@@ -167,22 +172,22 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_their_place() {
-        for (text, mistake, found) in [
-            ("chunks", Mistake::NoLimit, "chunks"),
-            ("chunks=1,", Mistake::NoLimit, ""),
-            ("chunks=1,chunk=2", Mistake::UnknownLimit, "chunk"),
-            ("chunks=1,chunks=2", Mistake::Twice, "chunks"),
-            ("bytes=0", Mistake::Zero, "0"),
-            ("bytes=1G chunks=2", Mistake::NoLimit, " chunks=2"),
+    fn errors_have_their_position() {
+        for (text, kind, found) in [
+            ("chunks", PolicyErrorKind::NoLimit, "chunks"),
+            ("chunks=1,", PolicyErrorKind::NoLimit, ""),
+            ("chunks=1,chunk=2", PolicyErrorKind::UnknownLimit { known: &NAMES }, "chunk"),
+            ("chunks=1,chunks=2", PolicyErrorKind::DuplicateLimit, "chunks"),
+            ("bytes=0", PolicyErrorKind::Zero, "0"),
+            ("bytes=1G chunks=2", PolicyErrorKind::NoLimit, " chunks=2"),
         ] {
             let error = Limits::parse(text).unwrap_err();
-            assert_eq!((&error.mistake, &text[error.span.clone()]), (&mistake, found), "{text}");
+            assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");
         }
         let error = Limits::parse("chunks=1,bytes=1Q").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a number takes one suffix at most: K, M, G, T, P or E, for powers of 1024 at column 16: \"1Q\""
+            "a number has at most one suffix: K, M, G, T, P or E, for powers of 1024 at column 16: \"1Q\""
         );
     }
 }

@@ -1,78 +1,77 @@
-//! Who may ask in the name of which device, and who may name regions.
+//! Access rules: which users may have memory for which devices, and which may name regions.
 
-use crate::config::{ConfigError, Mistake, split};
 use crate::peer::Peer;
-use cma_framework::config::{COMMON, Map, Span};
+use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
+use cma_framework::config::{COMMON, ConfigError, NamePattern, Pattern, Span};
 
-/// Who may have memory of which device.
+/// Which users may have memory for which devices and from which regions.
 ///
 /// ```text
 /// rules   ::= [ rule { ';' rule } [ ';' ] ]
-/// rule    ::= pattern { ',' pattern } '=' who { ',' who }
-/// pattern ::= device pattern of a map, with or without a type | '@' pattern of a region's name
-/// who     ::= 'uid:' number | 'gid:' number | '*'
+/// rule    ::= pattern { ',' pattern } '=' user { ',' user }
+/// pattern ::= device pattern as in a map, with or without a type | '@' pattern of a region's name
+/// user    ::= 'uid:' number | 'gid:' number | '*'
 /// ```
 ///
-/// As in a map, rules are tried in order, and the first with a pattern that matches decides: a user
-/// or group that it names may, everyone else may not. What no rule matches nobody may. A group is
-/// the process' own or one of its supplementary ones.
+/// As in a map, rules are tried in order, and the first one with a matching pattern decides: it
+/// admits the users and groups that it lists and refuses everyone else. A request that no rule
+/// matches is refused. A group is the primary or a supplementary group of the process.
 ///
-/// Somebody who names *regions* in place of a device passes the map by, so that is something else:
-/// each region needs a rule with a pattern behind `@`. Rules for devices alone let nobody name
-/// regions.
+/// A request that names *regions* in place of a device bypasses the map, so it needs rules of its
+/// own: a pattern after `@` must match each region. Rules for devices alone admit no such request.
 ///
 /// ```
 /// use cma_device_server::{Peer, Rules};
 ///
 /// let rules = Rules::parse("camera=uid:1000;video/secure=uid:0;video=gid:44;@fw=uid:0")?;
-/// let somebody = Peer { uid: 1001, gid: 100, groups: [44].into(), pid: 1 };
-/// assert!(rules.allow_device(&somebody, "video", "frame"));
-/// assert!(!rules.allow_device(&somebody, "video", "secure"));
-/// assert!(!rules.allow_device(&somebody, "camera", ""));
-/// assert!(!rules.allow_region(&somebody, "fw"));
-/// # Ok::<(), cma_device_server::ConfigError>(())
+/// let viewer = Peer { uid: 1001, gid: 100, groups: [44].into(), pid: 1 };
+/// assert!(rules.allow_device(&viewer, "video", "frame"));
+/// assert!(!rules.allow_device(&viewer, "video", "secure"));
+/// assert!(!rules.allow_device(&viewer, "camera", ""));
+/// assert!(!rules.allow_region(&viewer, "fw"));
+/// # Ok::<(), cma_device_server::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules(Vec<Rule>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rule {
-    patterns: Vec<Pattern>,
-    who: Vec<Who>,
+    subjects: Vec<Subject>,
+    users: Vec<User>,
 }
 
-/// A pattern, as the map that has it and nothing else: matching is the map's.
+/// The requests that a rule is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
-    Device(Map),
-    Region(Map),
+enum Subject {
+    Device(Pattern),
+    Region(NamePattern),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum User {
     Everyone,
-    User(u32),
+    Id(u32),
     Group(u32),
 }
 
 impl Default for Rules {
-    /// Everyone may: `*,@*=*`.
+    /// Everyone may have everything: `*,@*=*`.
     fn default() -> Self {
-        let anything = || Map::parse("*=x").unwrap_or_default();
-        let patterns = vec![Pattern::Device(anything()), Pattern::Region(anything())];
-        Rules(vec![Rule { patterns, who: vec![Who::Everyone] }])
+        let device = Pattern { device: NamePattern::any(), kind: None };
+        let subjects = vec![Subject::Device(device), Subject::Region(NamePattern::any())];
+        Rules(vec![Rule { subjects, users: vec![User::Everyone] }])
     }
 }
 
 impl Rules {
-    /// Reads rules. Of an empty text nobody may anything.
+    /// Reads rules. An empty text refuses every request.
     ///
     /// # Errors
     ///
-    /// The first mistake with its place.
-    pub fn parse(text: &str) -> Result<Rules, ConfigError> {
+    /// The first error with its position.
+    pub fn parse(text: &str) -> Result<Rules, PolicyError> {
         let mut rules = Vec::new();
-        let mut device = "";
+        let mut previous = None;
         if text.trim().is_empty() {
             return Ok(Rules(rules));
         }
@@ -80,103 +79,90 @@ impl Rules {
         let end = trimmed.strip_suffix(';').unwrap_or(trimmed).len();
         for rule in split(text, 0..end, ';') {
             let Some(equals) = text[rule.clone()].find('=').map(|n| rule.start + n) else {
-                return Err(ConfigError::new(text, rule, Mistake::NoWho));
+                return Err(ConfigError::new(text, rule, PolicyErrorKind::NoUsers));
             };
-            let mut patterns = Vec::new();
+            let mut subjects = Vec::new();
             for part in split(text, rule.start..equals, ',') {
-                patterns.push(Pattern::parse(text, trim(text, part), &mut device)?);
+                let subject = Subject::parse(text, trim(text, part), previous.as_ref())?;
+                if let Subject::Device(pattern) = &subject {
+                    previous = Some(pattern.clone());
+                }
+                subjects.push(subject);
             }
-            let who = split(text, equals + 1..rule.end, ',')
-                .map(|part| Who::parse(text, trim(text, part)));
-            rules.push(Rule { patterns, who: who.collect::<Result<_, _>>()? });
+            let users = split(text, equals + 1..rule.end, ',')
+                .map(|part| User::parse(text, trim(text, part)));
+            rules.push(Rule { subjects, users: users.collect::<Result<_, _>>()? });
         }
         Ok(Rules(rules))
     }
 
-    /// Whether `peer` may have memory of type `kind` for `device`; an empty type is `common`.
+    /// Whether `peer` may have memory of type `kind` for `device`; an empty type means `common`.
     pub fn allow_device(&self, peer: &Peer, device: &str, kind: &str) -> bool {
         let kind = if kind.is_empty() { COMMON } else { kind };
-        self.allow(peer, |pattern| match pattern {
-            Pattern::Device(map) => map.regions_for(device, kind).is_some(),
-            Pattern::Region(_) => false,
+        self.allow(peer, |subject| match subject {
+            Subject::Device(pattern) => pattern.matches(device, kind),
+            Subject::Region(_) => false,
         })
     }
 
-    /// Whether `peer` may have memory of the region of that name.
+    /// Whether `peer` may have memory from the region named `region`.
     pub fn allow_region(&self, peer: &Peer, region: &str) -> bool {
-        self.allow(peer, |pattern| match pattern {
-            Pattern::Device(_) => false,
-            Pattern::Region(map) => map.regions_for(region, COMMON).is_some(),
+        self.allow(peer, |subject| match subject {
+            Subject::Device(_) => false,
+            Subject::Region(pattern) => pattern.matches(region),
         })
     }
 
-    fn allow(&self, peer: &Peer, matches: impl Fn(&Pattern) -> bool) -> bool {
-        let first = self.0.iter().find(|rule| rule.patterns.iter().any(&matches));
-        first.is_some_and(|rule| rule.who.iter().any(|who| who.is(peer)))
+    fn allow(&self, peer: &Peer, matches: impl Fn(&Subject) -> bool) -> bool {
+        let first = self.0.iter().find(|rule| rule.subjects.iter().any(&matches));
+        first.is_some_and(|rule| rule.users.iter().any(|user| user.includes(peer)))
     }
 }
 
-impl Pattern {
-    /// `device` is the one of the pattern before, which a pattern that starts with `/` takes.
-    fn parse<'t>(text: &'t str, span: Span, device: &mut &'t str) -> Result<Pattern, ConfigError> {
+impl Subject {
+    /// `previous` is the device pattern before this one; a pattern that starts with `/` takes its
+    /// device.
+    fn parse(text: &str, span: Span, previous: Option<&Pattern>) -> Result<Self, PolicyError> {
         let written = &text[span.clone()];
-        if let Some(region) = written.strip_prefix('@') {
-            if let Some(slash) = region.find('/') {
-                let at = span.start + 1 + slash;
-                return Err(ConfigError::new(text, at..span.end, Mistake::RegionType));
-            }
-            return map(text, "", region, span.start + 1).map(Pattern::Region);
+        let pattern_error = |error: ConfigError| error.map(PolicyErrorKind::Pattern);
+        let Some(region) = written.strip_prefix('@') else {
+            let pattern = Pattern::parse_part(text, span, previous);
+            return pattern.map(Subject::Device).map_err(pattern_error);
+        };
+        let name = span.start + 1..span.end;
+        if let Some(slash) = region.find('/') {
+            let at = name.start + slash;
+            return Err(ConfigError::new(text, at..span.end, PolicyErrorKind::RegionType));
         }
-        let before = if written.starts_with('/') { *device } else { "" };
-        let map = map(text, before, written, span.start)?;
-        if before.is_empty() {
-            *device = written.split('/').next().unwrap_or_default();
-        }
-        Ok(Pattern::Device(map))
+        NamePattern::parse(text, name).map(Subject::Region).map_err(pattern_error)
     }
 }
 
-/// The map with the one pattern `before` + `written`, which stands at `at` of `text`.
-fn map(text: &str, before: &str, written: &str, at: usize) -> Result<Map, ConfigError> {
-    Map::parse(&format!("{before}{written}=x")).map_err(|error| {
-        // What is wrong is in what was written: what stands before it was read already.
-        let place = |n: usize| at + n.saturating_sub(before.len()).min(written.len());
-        let span = place(error.span.start)..place(error.span.end);
-        ConfigError::new(text, span, Mistake::Pattern(error.mistake))
-    })
-}
-
-impl Who {
-    fn parse(text: &str, span: Span) -> Result<Who, ConfigError> {
+impl User {
+    fn parse(text: &str, span: Span) -> Result<User, PolicyError> {
         let written = &text[span.clone()];
         let number = |digits: &str| {
             let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
             digits.parse().ok().filter(|_| plain)
         };
-        let who = match written.split_once(':') {
-            None if written == "*" => Some(Who::Everyone),
-            Some(("uid", digits)) => number(digits).map(Who::User),
-            Some(("gid", digits)) => number(digits).map(Who::Group),
+        let user = match written.split_once(':') {
+            None if written == "*" => Some(User::Everyone),
+            Some(("uid", digits)) => number(digits).map(User::Id),
+            Some(("gid", digits)) => number(digits).map(User::Group),
             _ => None,
         };
-        let mistake = if written.is_empty() { Mistake::NoWho } else { Mistake::BadWho };
-        who.ok_or_else(|| ConfigError::new(text, span, mistake))
+        let kind =
+            if written.is_empty() { PolicyErrorKind::NoUsers } else { PolicyErrorKind::BadUser };
+        user.ok_or_else(|| ConfigError::new(text, span, kind))
     }
 
-    fn is(self, peer: &Peer) -> bool {
+    fn includes(self, peer: &Peer) -> bool {
         match self {
-            Who::Everyone => true,
-            Who::User(uid) => peer.uid == uid,
-            Who::Group(gid) => peer.gid == gid || peer.groups.contains(&gid),
+            User::Everyone => true,
+            User::Id(uid) => peer.uid == uid,
+            User::Group(gid) => peer.gid == gid || peer.groups.contains(&gid),
         }
     }
-}
-
-/// `span` without the white space at its ends.
-fn trim(text: &str, span: Span) -> Span {
-    let written = &text[span.clone()];
-    let start = span.start + (written.len() - written.trim_start().len());
-    start..start + written.trim().len()
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
+//! Access rules: decisions, and every error with its position.
+
 use super::*;
-use cma_framework::config::Mistake as MapMistake;
+use cma_framework::config::SyntaxError;
 use proptest::prelude::*;
 
 fn peer(uid: u32, gid: u32, groups: &[u32]) -> Peer {
@@ -11,7 +13,7 @@ fn rules(text: &str) -> Rules {
 }
 
 #[test]
-fn the_first_rule_that_matches_decides() {
+fn the_first_matching_rule_decides() {
     let rules = rules("camera=uid:1000;video=gid:44,uid:0;*=*");
     let (root, owner, viewer) = (peer(0, 0, &[]), peer(1000, 100, &[]), peer(7, 7, &[3, 44]));
     for (device, allowed) in
@@ -24,7 +26,7 @@ fn the_first_rule_that_matches_decides() {
 }
 
 #[test]
-fn a_group_may_be_the_first_or_a_supplementary_one() {
+fn a_rule_for_a_group_admits_primary_and_supplementary_members() {
     let rules = rules("video=gid:44");
     assert!(rules.allow_device(&peer(1, 44, &[]), "video", ""));
     assert!(rules.allow_device(&peer(1, 1, &[2, 44]), "video", ""));
@@ -32,7 +34,7 @@ fn a_group_may_be_the_first_or_a_supplementary_one() {
 }
 
 #[test]
-fn types_and_what_a_request_without_one_means_are_as_in_the_map() {
+fn types_match_as_in_a_map_and_an_empty_type_is_common() {
     let rules = rules("video/secure=uid:0;/common=uid:1;/*=uid:2");
     let may = |uid, kind| rules.allow_device(&peer(uid, 9, &[]), "video", kind);
     assert!(may(0, "secure") && !may(1, "secure") && !may(2, "secure"));
@@ -42,7 +44,7 @@ fn types_and_what_a_request_without_one_means_are_as_in_the_map() {
 }
 
 #[test]
-fn who_may_use_devices_may_not_name_regions() {
+fn rules_for_devices_do_not_admit_requests_by_region() {
     assert!(!rules("*=*").allow_region(&peer(0, 0, &[]), "b1"));
     let rules = rules("@b?,camera=uid:5;@*=uid:0;*=*");
     assert!(rules.allow_region(&peer(5, 5, &[]), "b1"));
@@ -56,51 +58,51 @@ fn one_semicolon_may_end_the_rules_and_an_empty_rule_is_refused() {
     assert_eq!(rules("a=*;\n"), rules("a=*"));
     for (text, place) in [("a=*;;", 4..4), ("a=*; ;", 4..5), (";", 0..0), (";a=*", 0..0)] {
         let error = Rules::parse(text).unwrap_err();
-        assert_eq!((error.mistake, error.span), (Mistake::NoWho, place), "{text}");
+        assert_eq!((error.kind, error.span), (PolicyErrorKind::NoUsers, place), "{text}");
     }
 }
 
 #[test]
-fn by_default_everyone_may_and_by_an_empty_text_nobody() {
+fn the_default_admits_everyone_and_an_empty_text_admits_none() {
     let everyone = Rules::default();
     assert_eq!(everyone, rules("*,@*=*"));
     assert!(
         everyone.allow_device(&peer(1, 1, &[]), "any", "thing")
             && everyone.allow_region(&peer(1, 1, &[]), "b1")
     );
-    for text in ["", " ", ";"] {
-        let nobody = rules(text);
+    for text in ["", " "] {
+        let none = rules(text);
         assert!(
-            !nobody.allow_device(&peer(0, 0, &[]), "any", "")
-                && !nobody.allow_region(&peer(0, 0, &[]), "b1")
+            !none.allow_device(&peer(0, 0, &[]), "any", "")
+                && !none.allow_region(&peer(0, 0, &[]), "b1")
         );
     }
 }
 
 #[test]
-fn mistakes_have_their_place() {
-    for (text, mistake, found) in [
-        ("camera", Mistake::NoWho, "camera"),
-        ("camera=", Mistake::NoWho, ""),
-        ("camera=*;;video=*", Mistake::NoWho, ""),
-        ("camera=uid", Mistake::BadWho, "uid"),
-        ("camera=uid:", Mistake::BadWho, "uid:"),
-        ("camera=uid:+1", Mistake::BadWho, "uid:+1"),
-        ("camera=*,gid:4294967296", Mistake::BadWho, "gid:4294967296"),
-        ("camera=user:me", Mistake::BadWho, "user:me"),
-        ("=uid:1", Mistake::Pattern(MapMistake::NoPattern), ""),
-        ("video=*; ca*ra =uid:1", Mistake::Pattern(MapMistake::StarInside), "*"),
-        ("/f=*", Mistake::Pattern(MapMistake::NoDeviceBefore), "/f"),
-        ("video/a=*;/b*c=*", Mistake::Pattern(MapMistake::StarInside), "*"),
-        ("video/a/b=*", Mistake::Pattern(MapMistake::SecondSlash), "/"),
-        ("video/=*", Mistake::Pattern(MapMistake::NoType), "/"),
-        ("@b1/x=*", Mistake::RegionType, "/x"),
-        ("@=*", Mistake::Pattern(MapMistake::NoPattern), ""),
-        ("@b*1=*", Mistake::Pattern(MapMistake::StarInside), "*"),
-        ("vi deo=*", Mistake::Pattern(MapMistake::BadPattern), "vi deo"),
+fn errors_have_their_position() {
+    for (text, kind, found) in [
+        ("camera", PolicyErrorKind::NoUsers, "camera"),
+        ("camera=", PolicyErrorKind::NoUsers, ""),
+        ("camera=*;;video=*", PolicyErrorKind::NoUsers, ""),
+        ("camera=uid", PolicyErrorKind::BadUser, "uid"),
+        ("camera=uid:", PolicyErrorKind::BadUser, "uid:"),
+        ("camera=uid:+1", PolicyErrorKind::BadUser, "uid:+1"),
+        ("camera=*,gid:4294967296", PolicyErrorKind::BadUser, "gid:4294967296"),
+        ("camera=user:me", PolicyErrorKind::BadUser, "user:me"),
+        ("=uid:1", PolicyErrorKind::Pattern(SyntaxError::NoPattern), ""),
+        ("video=*; ca*ra =uid:1", PolicyErrorKind::Pattern(SyntaxError::StarInside), "*"),
+        ("/f=*", PolicyErrorKind::Pattern(SyntaxError::NoDeviceBefore), "/f"),
+        ("video/a=*;/b*c=*", PolicyErrorKind::Pattern(SyntaxError::StarInside), "*"),
+        ("video/a/b=*", PolicyErrorKind::Pattern(SyntaxError::SecondSlash), "/"),
+        ("video/=*", PolicyErrorKind::Pattern(SyntaxError::NoType), "/"),
+        ("@b1/x=*", PolicyErrorKind::RegionType, "/x"),
+        ("@=*", PolicyErrorKind::Pattern(SyntaxError::NoPattern), ""),
+        ("@b*1=*", PolicyErrorKind::Pattern(SyntaxError::StarInside), "*"),
+        ("vi deo=*", PolicyErrorKind::Pattern(SyntaxError::BadPattern), "vi deo"),
     ] {
         let error = Rules::parse(text).unwrap_err();
-        assert_eq!((&error.mistake, &text[error.span.clone()]), (&mistake, found), "{text}");
+        assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");
     }
     let error = Rules::parse("camera=uid:me").unwrap_err();
     assert_eq!(
@@ -110,9 +112,8 @@ fn mistakes_have_their_place() {
 }
 
 proptest! {
-    /// Of any text at all there are rules, or a mistake that has its place in it.
     #[test]
-    fn any_text_is_understood_or_has_a_place(
+    fn any_text_parses_or_has_an_error_with_a_position(
         text in prop_oneof![".{0,30}", "[a-z@*?/,;=: é0-9]{0,30}", "((@?[ab*/]{1,3},?){1,3}=(uid:[0-9]|\\*),?;){1,3}"],
     ) {
         match Rules::parse(&text) {
