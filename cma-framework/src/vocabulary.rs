@@ -1,7 +1,7 @@
 //! Configuration: the text of `cma=` and `cma.map=`, and the typed constants of boards.
 //!
-//! Text becomes types here, once, with the place of every mistake. Nothing behind this module looks
-//! at text again. Specification sections 5 and 7.
+//! Text is parsed here, once, into types; every error has its position. No other module parses
+//! configuration text. Specification sections 5 and 7.
 
 mod errno;
 pub mod errors;

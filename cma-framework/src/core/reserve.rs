@@ -1,5 +1,4 @@
-//! Where regions get their memory: the port [`Reserver`], and [`Banks`], which simulates a board's
-//! memory.
+//! Memory for regions: the port [`Reserver`], and [`Banks`], which simulates a board's memory.
 
 mod banks;
 
@@ -23,7 +22,7 @@ impl ReserveRequest {
     }
 }
 
-/// What a reserver has reserved for one region.
+/// The memory that a reserver has reserved for one region.
 #[derive(Debug)]
 pub struct Reserved {
     /// The addresses.

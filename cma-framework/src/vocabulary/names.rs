@@ -1,12 +1,12 @@
-//! Which names there can be. The grammars and every call that takes a name ask here, so what one
-//! accepts the other does too.
+//! Valid names. The grammars and every call that takes a name use these functions, so both accept
+//! the same names.
 
-/// Whether `c` may stand in the name of a region.
+/// Whether a region name may contain `c`.
 pub(super) fn is_region_char(c: char) -> bool {
     is_pattern_char(c) && !matches!(c, '@' | ':' | '(' | ')')
 }
 
-/// Whether `c` may stand in a pattern for devices or types.
+/// Whether a device or type pattern may contain `c`.
 pub(super) fn is_pattern_char(c: char) -> bool {
     !c.is_whitespace() && !c.is_control() && !matches!(c, ';' | ',' | '=' | '/' | '|')
 }
@@ -16,12 +16,12 @@ pub(super) fn is_wildcard(c: char) -> bool {
     matches!(c, '*' | '?')
 }
 
-/// Whether a region can have `name`.
+/// Whether `name` is a valid region name.
 pub(crate) fn is_region_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| is_region_char(c) && !is_wildcard(c))
 }
 
-/// Whether a map can name the device or type `name` without a wildcard.
+/// Whether `name` is a valid device or type name, so that a map can name it without a wildcard.
 pub(crate) fn is_device_name(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| is_pattern_char(c) && !is_wildcard(c))
 }

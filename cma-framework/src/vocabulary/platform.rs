@@ -7,11 +7,11 @@ use std::fmt;
 /// A board: its memory banks, and the regions and the map it starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Platform {
-    /// The name people choose it by.
+    /// The name by which a user selects it.
     pub name: &'static str,
-    /// Its memory.
+    /// Its memory banks.
     pub banks: &'static [Bank],
-    /// From which end of a bank regions without a start wish are placed.
+    /// The end of a bank from which regions without a fixed start are placed.
     pub growth: Growth,
     /// Its regions, in the order in which they are reserved.
     pub regions: &'static [RegionSpec<'static>],
@@ -30,11 +30,11 @@ impl Platform {
         self.map.iter().map(ToString::to_string).collect::<Vec<_>>().join(";")
     }
 
-    /// The map, ready for use.
+    /// The parsed map.
     ///
     /// # Errors
     ///
-    /// A constant that the grammar doesn't have.
+    /// The first constant that the grammar doesn't allow.
     pub fn parsed_map(&self) -> Result<Map, super::ConfigError> {
         Map::from_rules(self.map)
     }
@@ -43,7 +43,7 @@ impl Platform {
 /// A bank of memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bank(
-    /// Where it is.
+    /// Its address range.
     pub PageRange,
 );
 
@@ -52,8 +52,8 @@ impl Bank {
     ///
     /// # Panics
     ///
-    /// When it is not whole pages in the address space. In a constant, that is an error at compile
-    /// time.
+    /// When the range is not whole pages within the address space. In a constant, that is an error
+    /// at compile time.
     pub const fn new(start: u64, size: u64) -> Bank {
         match PageRange::from_bytes(cma_api::DmaAddr::new(start), size) {
             Some(range) => Bank(range),
@@ -68,12 +68,12 @@ impl fmt::Debug for Bank {
     }
 }
 
-/// From which end a bank is filled.
+/// The end from which a bank is filled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Growth {
     /// From its lowest address up.
     #[default]
     Up,
-    /// From its highest address down, as boards do that leave the start to the kernel.
+    /// From its highest address down, as boards do whose kernel chooses the start.
     Down,
 }

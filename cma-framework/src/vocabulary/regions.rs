@@ -83,12 +83,12 @@ pub struct ParsedRegion<'a> {
     pub spec: RegionSpec<'a>,
     /// The positions of its parts.
     pub spans: RegionSpans,
-    /// What it needs from a reserver.
+    /// Its request to a reserver.
     request: ReserveRequest,
 }
 
 impl ParsedRegion<'_> {
-    /// What it needs from a reserver.
+    /// Its request to a reserver.
     pub(crate) fn request(&self) -> &ReserveRequest {
         &self.request
     }

@@ -1,9 +1,8 @@
 //! The phone Galaxy S II (Samsung Exynos 4210): its banks, regions and map.
 //!
 //! Source: the phone's board file `mach-c1.c` with the configuration `c1_rev02`. Its regions are
-//! stacked downwards from the end of the first bank, in the order of [`PLATFORM`]. Its map names a
-//! region, `mfc`, that this configuration doesn't have; builds with one codec region instead of two
-//! do.
+//! placed downwards from the end of the first bank, in the order of [`PLATFORM`]. Its map names a
+//! region, `mfc`, that this configuration doesn't have; builds with a single codec region have it.
 //!
 //! ```
 //! use cma_framework::{Cma, reserve::Banks};
@@ -20,7 +19,6 @@
 
 use cma_framework::config::{Bank, Growth, PatternSpec, Platform, RegionSpec, RuleSpec};
 
-/// One KiB and one MiB, in bytes.
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! What must hold on this board, from the text of its constants to the chunks its codec asks for.
+//! The board's guarantees, from the text of its constants to the chunks of its codec.
 
 use cma_framework::config::{Map, parse_regions};
 use cma_framework::reserve::Banks;
@@ -6,7 +6,7 @@ use cma_framework::{Alignment, Cma, Plugin, Reason};
 use cma_platform_galaxy_s2::PLATFORM;
 use std::sync::LazyLock;
 
-/// As the board file says it.
+/// The texts of the board file.
 const REGIONS: &str = "pmem=4096K;pmem_gpu1=4096K;pmem_adsp=3600K;fimd=3072K;mfc0=36864K/128K;mfc1=36864K/128K;\
     fimc0=5120K;fimc1=14336K;fimc2=24576K;fimc3=7168K;srp=1024K;jpeg=20480K;fimg2d=8192K";
 const MAP: &str = "android_pmem.0=pmem;android_pmem.1=pmem_gpu1;android_pmem.2=pmem_adsp;s3cfb.0=fimd;\
@@ -37,7 +37,7 @@ fn allocators() -> [Plugin; 3] {
 }
 
 #[test]
-fn the_constants_are_what_the_board_file_says_and_the_grammar_reads_them_back() {
+fn the_constants_agree_with_the_board_file_and_with_the_grammar() {
     assert_eq!(PLATFORM.name, "galaxy-s2");
     let specs =
         |text| parse_regions(text).map(|all| all.into_iter().map(|r| r.spec).collect::<Vec<_>>());
@@ -50,7 +50,7 @@ fn the_constants_are_what_the_board_file_says_and_the_grammar_reads_them_back() 
 }
 
 #[test]
-fn regions_are_stacked_downwards_from_the_end_of_the_first_bank_in_their_order() {
+fn regions_are_placed_downwards_from_the_end_of_the_first_bank_in_order() {
     let cma = booted();
     let regions = cma.regions();
     let places: Vec<_> = regions
@@ -81,10 +81,10 @@ fn regions_are_stacked_downwards_from_the_end_of_the_first_bank_in_their_order()
 }
 
 #[test]
-fn an_aligned_region_below_one_of_3600_kib_moves_down_and_never_overlaps() {
+fn an_aligned_region_below_an_unaligned_end_moves_down_and_never_overlaps() {
     let cma = booted();
-    // The stack above mfc0 ends off a 128 KiB boundary, so rounding up the place below it would
-    // overlap.
+    // The region above mfc0 does not start on a 128 KiB boundary, so rounding the start of mfc0 up
+    // would make the two overlap.
     let above = cma.region("fimd").unwrap().range();
     let boundary = Alignment::new(128 << 10).unwrap();
     assert!(!above.start().is_aligned(boundary));
@@ -113,7 +113,7 @@ fn the_codec_gets_the_whole_of_mfc0_in_one_chunk_from_every_allocator() {
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(next.region().name(), Some("mfc1"), "{name}");
 
-        // And again, once it is free.
+        // After it is freed, mfc0 is used again.
         drop(whole);
         let again = cma
             .alloc("s3c-mfc", None, CODEC_BYTES, 128 << 10)
@@ -123,11 +123,11 @@ fn the_codec_gets_the_whole_of_mfc0_in_one_chunk_from_every_allocator() {
 }
 
 #[test]
-fn the_region_that_this_configuration_lacks_is_passed_over_and_named_when_all_fail() {
+fn a_refusal_names_the_region_that_this_configuration_lacks() {
     let cma = booted();
     let Err(cma_framework::AllocError::NoRegion(refusals)) = cma.alloc("s3c-mfc", None, 4096, 0)
     else {
-        panic!("served without an allocator");
+        panic!("a request was served without an allocator");
     };
     let unknown: Vec<_> =
         refusals.iter().map(|r| (&*r.region, r.reason == Reason::UnknownRegion)).collect();
@@ -135,7 +135,7 @@ fn the_region_that_this_configuration_lacks_is_passed_over_and_named_when_all_fa
 }
 
 #[test]
-fn every_device_of_the_board_is_served_from_its_own_region() {
+fn every_device_is_served_from_its_own_region() {
     for allocator in allocators() {
         let cma = booted();
         cma.allocator_register(allocator).unwrap();
@@ -153,12 +153,12 @@ fn every_device_of_the_board_is_served_from_its_own_region() {
             ("s5p-jpeg", "jpeg"),
             ("s5p-fimg2d", "fimg2d"),
         ] {
-            // All of it, so that a region of another size would show.
+            // The whole region, so that a wrong size fails the test.
             let size = cma.region(region).unwrap().range().bytes();
             let chunk =
                 cma.alloc(device, None, size, 0).unwrap_or_else(|e| panic!("{device}: {e}"));
             assert_eq!(chunk.region().name(), Some(region), "{device}");
         }
-        assert!(cma.alloc("s3c-fimc.4", None, 4096, 0).is_err(), "this map has no catch-all");
+        assert!(cma.alloc("s3c-fimc.4", None, 4096, 0).is_err(), "this map has no catch-all rule");
     }
 }

@@ -1,12 +1,12 @@
-//! What must hold on both boards of this family, from the text of their constants to the places
-//! their regions get.
+//! The guarantees of both boards, from the text of their constants to the addresses of their
+//! regions.
 
 use cma_framework::config::{Map, Platform, parse_regions};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, PageRange};
 use std::sync::LazyLock;
 
-/// As the board files say it.
+/// The texts of the board files.
 const REGIONS: &str = "fw=1M/128K;b1=32M;b2=16M@0x40000000";
 const MAP: &str = "s3c-mfc5/f=fw;s3c-mfc5/a=b1;s3c-mfc5/b=b2;*=b1,b2";
 
@@ -30,12 +30,12 @@ fn range(cma: &Cma, name: &str) -> PageRange {
 }
 
 #[test]
-fn people_choose_the_boards_by_these_names() {
+fn the_boards_have_their_published_names() {
     assert_eq!(BOARDS.map(|board| board.name), ["aquila", "goni"]);
 }
 
 #[test]
-fn the_constants_are_what_the_board_files_say_and_the_grammar_reads_them_back() {
+fn the_constants_agree_with_the_board_files_and_with_the_grammar() {
     for board in &BOARDS {
         assert_eq!(board.regions_text(), REGIONS);
         let parsed: Vec<_> =
@@ -49,7 +49,7 @@ fn the_constants_are_what_the_board_files_say_and_the_grammar_reads_them_back() 
 }
 
 #[test]
-fn every_region_gets_its_place_within_one_bank_and_none_overlaps_another() {
+fn every_region_lies_within_one_bank_and_no_two_overlap() {
     for board in &BOARDS {
         let cma = booted(board);
         let places: Vec<_> = cma
@@ -74,7 +74,7 @@ fn every_region_gets_its_place_within_one_bank_and_none_overlaps_another() {
 }
 
 #[test]
-fn the_firmware_lies_on_a_128_kib_boundary_below_both_banks_it_works_with() {
+fn the_firmware_lies_on_a_128_kib_boundary_below_both_buffers() {
     for board in &BOARDS {
         let cma = booted(board);
         let firmware = range(&cma, "fw");
@@ -85,7 +85,7 @@ fn the_firmware_lies_on_a_128_kib_boundary_below_both_banks_it_works_with() {
 }
 
 #[test]
-fn the_codec_gets_each_type_from_its_region_and_everybody_else_the_banks() {
+fn the_codec_gets_each_type_from_its_region_and_other_devices_use_both_buffers() {
     for board in &BOARDS {
         let map = board.parsed_map().unwrap();
         let regions = |device, kind| {
