@@ -5,8 +5,8 @@
 //! rule    ::= pattern { ',' pattern } '=' region-name { ',' region-name }
 //! ```
 //!
-//! Patterns are those of the module `pattern`. White space beside `;`, `,` and `=` and at both ends
-//! means nothing.
+//! The module `pattern` has the grammar of patterns. White space beside `;`, `,` and `=` and at both
+//! ends is ignored.
 
 use super::names::{is_pattern_char, is_region_char, is_region_name};
 use super::pattern::{NamePattern, Pattern};
@@ -17,7 +17,8 @@ use std::fmt;
 /// The type of a request that names none.
 pub const COMMON: &str = "common";
 
-/// One rule as a board writes it: any of `patterns` leads to `regions`, tried in order.
+/// One rule as a board writes it: a request that matches any of `patterns` is served from the
+/// `regions`, tried in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSpec<'a> {
     /// Its patterns, in order; not empty.
@@ -74,19 +75,19 @@ pub struct Map {
     rules: Vec<Rule>,
 }
 
-/// One rule. Spans are those of the map's text.
+/// One parsed rule. Its spans refer to the map's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) patterns: Vec<RulePattern>,
     pub(crate) regions: Vec<Span>,
 }
 
-/// A pattern of a rule.
+/// A pattern of a rule, with its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RulePattern {
     pub(crate) span: Span,
     pub(crate) pattern: Pattern,
-    /// Whether the device is that of the pattern before.
+    /// Whether the pattern takes the device of the pattern before.
     inherits_device: bool,
 }
 
@@ -114,8 +115,7 @@ impl Map {
     ///
     /// # Errors
     ///
-    /// The first name or pattern that the grammar doesn't allow, with its position in the map's
-    /// text.
+    /// The first name or pattern that the grammar doesn't allow.
     pub fn from_rules(rules: &[RuleSpec<'_>]) -> Result<Map, ConfigError> {
         for rule in rules {
             // A separator in a name would change the structure of the text.
@@ -135,12 +135,12 @@ impl Map {
         &self.text
     }
 
-    /// Whether there is no rule.
+    /// Whether the map has no rules.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The rules, as a board would write them.
+    /// The rules in the form of board constants.
     pub fn rules(&self) -> impl Iterator<Item = RuleSpec<'_>> {
         self.rules.iter().map(|rule| RuleSpec {
             patterns: rule
@@ -228,14 +228,14 @@ fn parse_rule(text: &str, span: Span, previous: &mut Option<Pattern>) -> Result<
     Ok(Rule { patterns, regions })
 }
 
-/// `span` without the white space at both ends of it.
+/// `span` without the white space at both ends.
 fn trimmed(text: &str, span: Span) -> Span {
     let part = &text[span.clone()];
     let start = span.end - part.trim_start().len();
     start..start + part.trim().len()
 }
 
-/// The comma-separated parts of `span`, without white space around them.
+/// The comma-separated parts of `span`, without the white space at their ends.
 fn split(text: &str, span: Span) -> impl Iterator<Item = Span> {
     let mut at = span.start;
     text[span].split(',').map(move |part| {

@@ -215,7 +215,9 @@ impl<'a> Cursor<'a> {
         let request = ReserveRequest::new(Some(name), size, alignment.unwrap_or(0), start);
         let request = request.map_err(|error| {
             let (span, kind) = match error {
-                EarlyError::Alignment { .. } => (alignment_span.as_ref(), SyntaxError::NotPowerOfTwo),
+                EarlyError::Alignment { .. } => {
+                    (alignment_span.as_ref(), SyntaxError::NotPowerOfTwo)
+                }
                 EarlyError::PastTheTop { start: Some(_), .. } => {
                     (start_span.as_ref(), SyntaxError::PastTheTop)
                 }

@@ -1,19 +1,19 @@
-//! What an early region needs from a reserver (specification section 3).
+//! The request of an early region to a reserver (specification section 3).
 
 use super::errors::EarlyError;
 use super::names::is_region_name;
 use cma_api::{Alignment, DmaAddr, PageRange, Pages};
 
-/// What an early region needs.
+/// The memory that an early region needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReserveRequest {
     /// The region's name; `None` for a private one.
     pub name: Option<String>,
-    /// How much.
+    /// Its size.
     pub pages: Pages,
-    /// What the start must be a multiple of.
+    /// The alignment of its start.
     pub alignment: Alignment,
-    /// Where it has to be, already aligned; `None` for anywhere.
+    /// The start that it must have, already aligned; `None` for any.
     pub start: Option<DmaAddr>,
 }
 

@@ -10,8 +10,8 @@ use std::fmt;
 /// # Errors
 ///
 /// [`SyntaxError::NoNumber`], [`SyntaxError::BadOctal`], [`SyntaxError::BadSuffix`],
-/// [`SyntaxError::DecimalSuffix`], [`SyntaxError::Fraction`] or [`SyntaxError::NumberTooLarge`], with the
-/// length of the text that is wrong.
+/// [`SyntaxError::DecimalSuffix`], [`SyntaxError::Fraction`] or [`SyntaxError::NumberTooLarge`],
+/// with the length of the wrong text.
 pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
     let bytes = text.as_bytes();
     let (radix, prefix) = match bytes {

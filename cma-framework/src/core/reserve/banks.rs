@@ -5,11 +5,13 @@ use crate::vocabulary::{Bank, Growth, Platform};
 use cma_api::{PageRange, Pages};
 use std::ops::Range;
 
-/// Memory banks that exist as addresses alone: a board's memory on any machine, without using any.
+/// Memory banks that exist as addresses alone: they simulate a board on any machine and use no
+/// memory.
 ///
 /// A region without a fixed start goes into the first bank with room for it, at the lowest or
-/// highest free aligned address. Adjacent or overlapping banks count as one bank: a region crosses
-/// from one to the other if neither has room for all of it. Empty banks are ignored.
+/// highest free aligned address, depending on the [`Growth`]. Adjacent or overlapping banks count
+/// as one: if no bank alone has room for a region, it may cross from one to the other. Empty banks
+/// are ignored.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth};

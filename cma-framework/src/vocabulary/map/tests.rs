@@ -12,7 +12,7 @@ fn route(text: &str, device: &str, kind: &str) -> Option<String> {
 }
 
 #[test]
-fn the_examples_of_the_specification() {
+fn the_examples_of_the_specification_are_routed_as_it_says() {
     for (text, device, kind, answer) in [
         ("video,camera=region", "camera", COMMON, Some("region")),
         ("video,camera=region;*=common", "audio", COMMON, Some("common")),
