@@ -6,7 +6,7 @@
 //! that would be refused waits until all earlier events that may free something are done, and tries
 //! again. A deferred event keeps its number.
 //!
-//! A stuck event delays nobody else for long: a request doesn't wait for an event older than
+//! A stuck event delays other requests only briefly: a request doesn't wait for an event older than
 //! [`MAX_AGE`], nor for an event that is deferred behind stuck requests of *another* user.
 
 use parking_lot::{Condvar, Mutex};

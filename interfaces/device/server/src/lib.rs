@@ -67,7 +67,7 @@
 //! | no thread can be started | The event is postponed by 50 ms. A client without a slot gets `EAGAIN`. |
 //! | no descriptor is free | Up to four idle connections are evicted. If there are none, new clients wait in the listener's backlog. |
 //! | no memory is free | Requests get `ENOMEM` (`memory_reserve`). A memory cgroup kills the process instead: give the server one with enough memory. |
-//! | a thread panics | The connection being served ends. A log subscriber that panics has no effect (`log`). |
+//! | a thread panics | The connection being served ends (`panics`). A log subscriber that panics has no effect (`log`). |
 //! | the server shuts down | Requests in progress are finished. The socket is removed, every connection ends, and every chunk is freed, also those left behind. |
 //! | the server was killed | A new one replaces its socket and warns of processes that hold memory of the old one (`stale_memory`). |
 //!
@@ -147,6 +147,7 @@ mod limits;
 mod log;
 mod memory_reserve;
 mod open_files;
+mod panics;
 mod peer;
 mod policy;
 mod poller;

@@ -23,15 +23,6 @@ pub(crate) fn emit(events: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(events));
 }
 
-/// Runs `work` and contains its panic, which the panic hook reports. Returns `None` if it panicked.
-pub(crate) fn contain_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    let done = catch_unwind(AssertUnwindSafe(work));
-    if done.is_err() {
-        emit(|| tracing::error!("a thread of the server panicked; the server continues"));
-    }
-    done.ok()
-}
-
 /// Logs that the connection of `peer` was closed to make room.
 pub(crate) fn evicted(peer: &Peer) {
     let Peer { uid, pid, .. } = *peer;

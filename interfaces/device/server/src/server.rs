@@ -8,7 +8,8 @@ use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::{EventOrder, Ticket};
 use crate::limits::Limits;
-use crate::log::{self, ErrorLog, contain_panic};
+use crate::log::{self, ErrorLog};
+use crate::panics;
 use crate::peer::Peer;
 use crate::poller::{EventSource, Poller, REQUEST};
 use crate::reclaimer::Reclaimer;
@@ -155,7 +156,7 @@ impl Server {
         shutdown: &'scope Shutdown,
     ) {
         loop {
-            let task = match contain_panic(|| self.next_task()) {
+            let task = match panics::contain(|| self.next_task()) {
                 Some(Ok(task)) => task,
                 Some(Err(errno)) => {
                     *self.failure.lock() = Some(errno);
@@ -228,7 +229,7 @@ impl Server {
         match task {
             Task::Nothing | Task::End => {}
             Task::Timer => {
-                contain_panic(|| self.serve_timer());
+                panics::contain(|| self.serve_timer());
             }
             Task::ReportNoDescriptors(evicted) => log::emit(|| {
                 tracing::warn!("no descriptors for further clients");
@@ -244,7 +245,7 @@ impl Server {
         let mut next = Some(event);
         while let Some(event) = next {
             event.ticket().set_deferred(None);
-            contain_panic(|| self.serve(event));
+            panics::contain(|| self.serve(event));
             next = self.queues.finish(uid);
         }
     }

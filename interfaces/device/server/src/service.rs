@@ -4,8 +4,9 @@ use crate::connection::{Connection, Session, is_ready};
 use crate::connections::Connections;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
-use crate::log::{self, ErrorLog, contain_panic};
+use crate::log::{self, ErrorLog};
 use crate::open_files::OpenFile;
+use crate::panics;
 use crate::poller::REQUEST;
 use crate::request_handler::{Reply, RequestHandler};
 use cma_device_protocol::wire::{self, Lost};
@@ -29,7 +30,7 @@ struct Ended;
 impl ClientService {
     /// Serves an event of a connection. A panic ends the connection.
     pub(crate) fn serve(&self, connection: &Connection, flags: EventFlags, ticket: &Ticket) {
-        if contain_panic(|| self.serve_request(connection, flags, ticket)) != Some(Ok(())) {
+        if panics::contain(|| self.serve_request(connection, flags, ticket)) != Some(Ok(())) {
             self.hang_up(connection);
         }
     }
