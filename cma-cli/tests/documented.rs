@@ -155,8 +155,8 @@ fn as_shown(printed: &str, place: &Path) -> String {
     lines
 }
 
-/// Whether the session can't be run on this machine. The reason is written to standard error past the
-/// test harness, which would keep it.
+/// Whether the session can't be run on this machine. The reason is written to standard error past
+/// the test harness, which would keep it.
 fn skipped(session: &[Step]) -> bool {
     let serves = |option: &str| session.iter().any(|step| step.command.contains(option));
     let is_root = rustix::process::geteuid().is_root();

@@ -1,5 +1,5 @@
-//! Compiles each block of Rust in README.md and in the guide, as `cargo test` does with the examples
-//! in documentation. The blocks are complete: a reader can copy one into a `main.rs`.
+//! Compiles each block of Rust in README.md and in the guide, as `cargo test` does with the
+//! examples in documentation. The blocks are complete: a reader can copy one into a `main.rs`.
 //!
 //! `tests/` here and `cma-cli/tests/documented.rs` run the commands that they show.
 
