@@ -1,8 +1,8 @@
-//! A frame of video in memory that a device could be given: physically contiguous where this
-//! machine grants that.
+//! A frame of video in memory that a device could use: physically contiguous where this machine
+//! permits that.
 //!
 //! ```sh
-//! cargo run -p cma-memory --example frame                     # ordinary memory, and why
+//! cargo run -p cma-memory --example frame                     # ordinary memory, with the reason
 //! echo 32 | sudo tee /proc/sys/vm/nr_hugepages                # the pool of huge pages
 //! sudo target/debug/examples/frame                            # at its physical address
 //! sudo target/debug/examples/frame memfd                      # as asked for
@@ -50,19 +50,19 @@ fn show() -> Result<(), Box<dyn Error>> {
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>())?;
 
     let camera = cma.device("camera", Some("frame"))?;
-    // To be given to another process later, it has to have its huge pages to itself.
+    // A chunk that is shared later must consist of whole pieces of its memory.
     let whole = region.backing().map_or(4096, |backing| backing.granule.bytes());
     let mut frame =
         camera.alloc((SIZE as u64).next_multiple_of(whole), whole.max(64 << 10))?.map()?;
     draw(&mut frame[..SIZE]);
     println!("frame at {}, in {} bytes", frame.start(), frame.len());
 
-    // What a device would read there.
+    // A device would read the same bytes.
     let lit = frame[..WIDTH].iter().filter(|luma| **luma > 127).count();
     println!("{lit} of the {WIDTH} dots of its first line are bright");
     frame.chunks(WIDTH).step_by(68).take(LINES / 68).for_each(|line| println!("{}", shades(line)));
 
-    // Another process would be given these, and could touch nothing else.
+    // Another process would get these files, and could access nothing else.
     let frame = frame.share();
     let pieces = frame.pieces()?.collect::<Result<Vec<_>, _>>()?;
     println!("for another process: {} of {} bytes each", pieces.len(), pieces[0].len);

@@ -1,11 +1,11 @@
-//! Addresses for memory that has none of its own, shared among the ports of one program.
+//! Addresses for memory without physical ones, shared among the ports of one program.
 
 use cma_framework::PageRange;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A board's banks, which ports take addresses from. Clones share the same banks, so that no two
-/// regions meet.
+/// A board's banks, from which ports reserve addresses. Clones share the same banks, so that no two
+/// regions overlap.
 #[derive(Clone, Debug)]
 pub struct Addresses(Arc<Mutex<Banks>>);
 
@@ -16,23 +16,26 @@ impl From<Banks> for Addresses {
 }
 
 impl Addresses {
-    /// Sets addresses aside for good.
-    pub(crate) fn give_away(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
+    /// Reserves addresses permanently.
+    pub(crate) fn reserve_permanently(
+        &self,
+        request: &ReserveRequest,
+    ) -> Result<PageRange, ReserveError> {
         self.banks().place(request)
     }
 
-    /// Sets addresses aside for as long as the answer lives.
-    pub(crate) fn take(&self, request: &ReserveRequest) -> Result<Taken, ReserveError> {
+    /// Reserves addresses until the returned value is dropped.
+    pub(crate) fn reserve(&self, request: &ReserveRequest) -> Result<ReservedRange, ReserveError> {
         let range = self.banks().place(request)?;
-        Ok(Taken { range, banks: self.clone() })
+        Ok(ReservedRange { range, banks: self.clone() })
     }
 
-    /// Keeps physical addresses from being given to other memory, also where a bank has only a part
-    /// of them. `None` when they are already: then the board's region and the physical memory would
-    /// be taken for one another.
-    pub(crate) fn withhold(&self, range: PageRange) -> Option<Taken> {
+    /// Withholds physical addresses from other memory, also where a bank contains only a part of
+    /// them. `None` when they are reserved already: a region of the board and the physical memory
+    /// would have the same addresses.
+    pub(crate) fn withhold(&self, range: PageRange) -> Option<ReservedRange> {
         self.banks().withhold(range).ok()?;
-        Some(Taken { range, banks: self.clone() })
+        Some(ReservedRange { range, banks: self.clone() })
     }
 
     fn banks(&self) -> MutexGuard<'_, Banks> {
@@ -40,14 +43,14 @@ impl Addresses {
     }
 }
 
-/// Addresses that are set aside as long as this lives.
+/// Addresses that are reserved until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub(crate) struct ReservedRange {
     pub(crate) range: PageRange,
     banks: Addresses,
 }
 
-impl Drop for Taken {
+impl Drop for ReservedRange {
     fn drop(&mut self) {
         self.banks.banks().release(self.range);
     }
@@ -59,10 +62,10 @@ mod tests {
     use cma_framework::config::{Bank, Growth};
     use cma_framework::{Alignment, Pages};
 
-    /// A huge page that lies in a bank with a part of it was taken for one that lies in none, so
-    /// that its addresses were given to other memory, too.
+    /// A huge page that is partly in a bank was treated as one that is in none, so that its addresses
+    /// were also reserved for other memory.
     #[test]
-    fn addresses_of_which_a_bank_has_only_a_part_are_withheld() {
+    fn addresses_that_are_partly_in_a_bank_are_withheld() {
         let addresses =
             Addresses::from(Banks::new(&[Bank::new(0x4010_0000, 0x40_0000)], Growth::Up));
         let page = PageRange::from_pages(0x40000, 512);
@@ -74,10 +77,10 @@ mod tests {
             alignment: Alignment::PAGE,
             start: None,
         };
-        let taken = addresses.take(&request(0x300)).unwrap();
-        assert_eq!(taken.range.first_page(), 0x40200);
-        assert!(addresses.take(&request(1)).is_err());
-        drop((withheld, taken));
-        assert_eq!(addresses.take(&request(0x400)).unwrap().range.first_page(), 0x40100);
+        let reserved = addresses.reserve(&request(0x300)).unwrap();
+        assert_eq!(reserved.range.first_page(), 0x40200);
+        assert!(addresses.reserve(&request(1)).is_err());
+        drop((withheld, reserved));
+        assert_eq!(addresses.reserve(&request(0x400)).unwrap().range.first_page(), 0x40100);
     }
 }

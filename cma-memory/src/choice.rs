@@ -1,4 +1,4 @@
-//! Which region gets memory from which port: as text, and whether the regions can have it.
+//! The choice of a port for each region: as text, and whether it suits the regions.
 
 use crate::hugetlb;
 use cma_framework::config::RegionSpec;
@@ -16,7 +16,7 @@ pub enum Port {
     Memfd,
     /// Huge pages.
     Hugetlb,
-    /// Huge pages, or ordinary memory where they can't be had.
+    /// Huge pages, or ordinary memory where huge pages are unavailable.
     Auto,
 }
 
@@ -24,7 +24,7 @@ impl Port {
     /// All of them.
     pub const ALL: [Port; 4] = [Port::Simulated, Port::Memfd, Port::Hugetlb, Port::Auto];
 
-    /// The word for it.
+    /// Its name in texts.
     pub const fn name(self) -> &'static str {
         match self {
             Port::Simulated => "simulated",
@@ -41,13 +41,13 @@ impl fmt::Display for Port {
     }
 }
 
-/// Which region gets memory from which port.
+/// The choice of a port for each region.
 ///
 /// As text: `hugetlb`, or `fw=memfd,b1=hugetlb,auto`: some regions by name, and one port for the
 /// rest, `simulated` if none is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Choice {
-    /// For regions that aren't named below.
+    /// For all other regions.
     pub rest: Port,
     /// By the region's name.
     pub named: Vec<(String, Port)>,
@@ -103,13 +103,13 @@ impl fmt::Display for Choice {
     }
 }
 
-/// Why a text is no [`Choice`].
+/// Why a text is not a valid [`Choice`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChoiceError {
-    /// A word that is no port.
+    /// A word that names no port.
     #[error(
-        "\"{word}\" is no kind of memory: simulated, memfd, hugetlb or auto, or a list as fw=memfd,b1=hugetlb,auto"
+        "\"{word}\" is no kind of memory: expected simulated, memfd, hugetlb or auto, or a list such as fw=memfd,b1=hugetlb,auto"
     )]
     NoPort {
         /// The word.
@@ -121,18 +121,18 @@ pub enum ChoiceError {
         /// The item.
         item: String,
     },
-    /// Something is said twice.
+    /// A region, or the rest, has two ports.
     #[error("the memory of {what} is given twice")]
     Twice {
-        /// Of what.
+        /// The region, or the rest.
         what: String,
     },
 }
 
 impl Choice {
-    /// What is wrong with the choice for these regions. Nothing is reserved.
+    /// The problems of this choice for these regions. Nothing is reserved.
     ///
-    /// `huge_page` is the size of a huge page in bytes, `None` for a machine that has none
+    /// `huge_page` is the size of a huge page in bytes, `None` for a machine without them
     /// ([`default_page_size`](hugetlb::default_page_size)).
     ///
     /// ```
@@ -169,7 +169,7 @@ impl Choice {
         }
         let alignment = Alignment::new(spec.alignment.unwrap_or(0)).unwrap_or_default();
         let start = spec.start.and_then(|start| start.align_up(alignment));
-        let reason = hugetlb::why_not(huge_page, Pages::covering(spec.size), start)?;
+        let reason = hugetlb::misfit(huge_page, Pages::covering(spec.size), start)?;
         let region = spec.name.to_string();
         Some(match port {
             Port::Auto => Unfit::Ordinary { region, reason },
@@ -178,38 +178,37 @@ impl Choice {
     }
 }
 
-/// What is wrong with a [`Choice`] for certain regions.
+/// A problem of a [`Choice`] for certain regions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// It names a region that there is not.
+    /// It names a region that is not configured.
     #[error("memory is chosen for region \"{}\", which is not configured", region.escape_debug())]
     NoSuchRegion {
         /// The name.
         region: String,
     },
-    /// A region can't have the memory that was chosen for it, on any machine with huge pages of
-    /// this size.
+    /// A region can't have the chosen memory on any machine with huge pages of this size.
     #[error("region {region} gets no memory: {reason}")]
     NoMemory {
         /// The region's name.
         region: String,
-        /// Why, and what to do about it.
+        /// Why, and what to do.
         reason: String,
     },
-    /// The choice is `auto`, and the region gets ordinary memory in any case.
+    /// The choice is `auto`, and the region always gets ordinary memory.
     #[error("region {region} gets ordinary memory: {reason}")]
     Ordinary {
         /// The region's name.
         region: String,
-        /// Why it can't have huge pages, and what to do about it.
+        /// Why it can't have huge pages, and what to do.
         reason: String,
     },
 }
 
 impl Unfit {
-    /// Whether a region gets no memory, or the choice is not what was meant. Else the system works
-    /// without it.
+    /// Whether a region gets no memory, or the choice names an unknown region. The system works in
+    /// spite of any other problem.
     pub fn is_error(&self) -> bool {
         !matches!(self, Unfit::Ordinary { .. })
     }

@@ -1,6 +1,6 @@
-//! Mapped memory: the one place that calls `mmap`.
+//! Mapped memory: the only place that calls `mmap`.
 
-use crate::refusal::refused;
+use crate::system::system_error;
 use cma_framework::MemoryError;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use std::ops::Range;
@@ -14,38 +14,38 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: it owns its range of addresses, which every thread sees alike. Reaching the bytes is
-// `bytes`' and `bytes_mut`'s, which leave it to their callers to keep threads apart.
+// SAFETY: it owns its range of addresses, which is the same for every thread. The bytes are only
+// accessed through `bytes` and `bytes_mut`, whose callers keep threads apart.
 unsafe impl Send for Mapping {}
 
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// The first `len` bytes of `file`, shared with everybody who has it mapped.
+    /// Maps the first `len` bytes of `file`, shared with other mappings of it.
     pub(crate) fn of(file: impl AsFd, len: usize) -> Result<Self, MemoryError> {
-        // SAFETY: the kernel chooses addresses where nothing is.
+        // SAFETY: the kernel chooses unused addresses.
         let start = unsafe { mmap(ptr::null_mut(), len, READ_WRITE, MapFlags::SHARED, file, 0) };
-        Ok(Mapping::owning(start.map_err(refused("mmap"))?, len))
+        Ok(Mapping::owning(start.map_err(system_error("mmap"))?, len))
     }
 
-    /// `len` addresses from a multiple of `step` on, with nothing behind them. Both are multiples
-    /// of the machine's page.
-    pub(crate) fn of_nothing(len: usize, step: usize) -> Result<Self, MemoryError> {
+    /// Reserves `len` addresses from a multiple of `step` on, without memory. Both are multiples of
+    /// the machine's page.
+    pub(crate) fn reserved(len: usize, step: usize) -> Result<Self, MemoryError> {
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: the kernel chooses addresses where nothing is.
+        // SAFETY: the kernel chooses unused addresses.
         let wide =
             unsafe { mmap_anonymous(ptr::null_mut(), len + step, ProtFlags::empty(), flags) };
-        let wide = Mapping::owning(wide.map_err(refused("mmap"))?, len + step);
+        let wide = Mapping::owning(wide.map_err(system_error("mmap"))?, len + step);
         let before = wide.address().next_multiple_of(step) - wide.address();
         let (before, rest) = wide.split(before);
-        let (mapping, behind) = rest.split(len);
-        drop((before, behind));
+        let (mapping, after) = rest.split(len);
+        drop((before, after));
         Ok(mapping)
     }
 
-    /// Puts the first bytes of `file` at `place`, which is a part of this mapping made of whole
-    /// pages of that file.
+    /// Maps the first bytes of `file` at `place`, a part of this mapping that consists of whole pages
+    /// of that file.
     pub(crate) fn place(
         &mut self,
         place: Range<usize>,
@@ -55,7 +55,7 @@ impl Mapping {
         unsafe { self.replace(place, file) }
     }
 
-    /// The same while other parts are in use.
+    /// The same while other parts are borrowed.
     ///
     /// # Safety
     ///
@@ -66,23 +66,23 @@ impl Mapping {
         file: impl AsFd,
     ) -> Result<(), MemoryError> {
         let at = self.pointer(&place).as_ptr();
-        // SAFETY: what is replaced is this mapping's own; that no reference into it exists is the
-        // caller's word.
+        // SAFETY: the replaced addresses belong to this mapping; the caller guarantees that no
+        // reference into them exists.
         let placed = unsafe {
             mmap(at.cast(), place.len(), READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, file, 0)
         };
-        placed.map(|_| ()).map_err(refused("mmap"))
+        placed.map(|_| ()).map_err(system_error("mmap"))
     }
 
-    /// Sees to it that every page of `part` is there, so that touching it can't fail.
+    /// Allocates every page of `part`, so that access to it can't fail.
     pub(crate) fn populate(&self, part: Range<usize>) -> Result<(), MemoryError> {
         let at = self.pointer(&part).as_ptr();
-        // SAFETY: it changes no byte: pages that are there stay as they are.
+        // SAFETY: it changes no byte: present pages stay as they are.
         unsafe { madvise(at.cast(), part.len(), Advice::LinuxPopulateWrite) }
-            .map_err(refused("madvise"))
+            .map_err(system_error("madvise"))
     }
 
-    /// Where it starts in this process's address space.
+    /// Its start in this process's address space.
     pub(crate) fn address(&self) -> usize {
         self.start.addr().get()
     }
@@ -91,42 +91,42 @@ impl Mapping {
         self.len
     }
 
-    /// A part of it.
+    /// The bytes of `part`.
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nobody writes to it, as long as
+    /// Files are mapped throughout `part` and keep their pages, and nothing writes to it, as long as
     /// the bytes are borrowed.
     pub(crate) unsafe fn bytes(&self, part: Range<usize>) -> &[u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the
-        // caller's word.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees the
+        // rest.
         unsafe { std::slice::from_raw_parts(self.pointer(&part).as_ptr(), part.len()) }
     }
 
-    /// A part of it, to be written to.
+    /// The bytes of `part`, for writing.
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nobody else reads or writes it,
+    /// Files are mapped throughout `part` and keep their pages, and nothing else reads or writes it,
     /// as long as the bytes are borrowed.
     #[allow(
         clippy::mut_from_ref,
-        reason = "the owners of different parts share the mapping; that they are different is the caller's word"
+        reason = "the owners of different parts share the mapping; the caller guarantees that parts don't overlap"
     )]
     pub(crate) unsafe fn bytes_mut(&self, part: Range<usize>) -> &mut [u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the rest is the
-        // caller's word.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees the
+        // rest.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(&part).as_ptr(), part.len()) }
     }
 
-    /// Where `part` starts.
+    /// The start of `part`.
     fn pointer(&self, part: &Range<usize>) -> NonNull<u8> {
         assert!(
             part.start <= part.end && part.end <= self.len,
-            "{part:?} is no part of {} bytes",
+            "{part:?} is not within {} bytes",
             self.len
         );
-        // SAFETY: the start of a part of the mapping is in it or one past its end.
+        // SAFETY: the start of a part is within the mapping or one past its end.
         unsafe { self.start.add(part.start) }
     }
 
@@ -148,7 +148,7 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.len > 0 {
-            // SAFETY: the range is this mapping's own, and bytes of it are borrowed from it.
+            // SAFETY: the range belongs to this mapping, whose borrows have all ended.
             let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
             debug_assert!(unmapped.is_ok(), "{unmapped:?}");
         }

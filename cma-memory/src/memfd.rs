@@ -1,9 +1,9 @@
 //! Ordinary memory: a file of its own for each chunk.
 
-use crate::addresses::{Addresses, Taken};
+use crate::addresses::{Addresses, ReservedRange};
 use crate::label;
 use crate::mapping::Mapping;
-use crate::sealed::Sealed;
+use crate::sealed::SealedFile;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{MemoryError, Pages};
@@ -11,9 +11,9 @@ use rustix::fs::MemfdFlags;
 
 /// Gives regions ordinary memory, at addresses of a board's banks.
 ///
-/// A region takes no memory until a chunk of it is mapped or shared and written to. Each chunk then
-/// is a sealed file in memory of its own, so it is zero whoever had its place before, and a process
-/// that is given it reaches nothing else.
+/// A region takes no memory until a chunk of it is mapped or shared, and written to. Each chunk is a
+/// sealed file of its own in memory, so it starts as zero, and a process that gets it reaches no
+/// other chunk.
 ///
 /// ```
 /// use cma_framework::Cma;
@@ -45,46 +45,46 @@ impl Memfd {
 
 impl Reserver for Memfd {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        let taken = self.0.take(request)?;
-        let range = taken.range;
-        let region = Region { label: label(request.name.as_deref()), taken };
+        let addresses = self.0.reserve(request)?;
+        let range = addresses.range;
+        let region = MemfdRegion { label: label(request.name.as_deref()), addresses };
         Ok(Reserved { range, memory: Some(Box::new(region)) })
     }
 }
 
-/// A region whose memory is made chunk by chunk.
+/// A region that makes the memory of each chunk separately.
 #[derive(Debug)]
-struct Region {
+struct MemfdRegion {
     label: String,
-    taken: Taken,
+    addresses: ReservedRange,
 }
 
 // SAFETY: each store has a file of its own. Claims for other addresses are refused.
-unsafe impl Memory for Region {
+unsafe impl Memory for MemfdRegion {
     fn backing(&self) -> Backing {
         Backing { kind: "memfd", contiguity: Contiguity::No, granule: Pages::new(1) }
     }
 
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
         let range = claim.range();
-        if !range.within(self.taken.range) {
+        if !range.within(self.addresses.range) {
             return Err(MemoryError::Elsewhere { range });
         }
         let len = range.bytes();
-        let file = Sealed::create(&self.label, len, MemfdFlags::empty())?;
-        Ok(Box::new(File { file, len, mapping: None }))
+        let file = SealedFile::create(&self.label, len, MemfdFlags::empty())?;
+        Ok(Box::new(ChunkFile { file, len, mapping: None }))
     }
 }
 
 /// A chunk's memory.
 #[derive(Debug)]
-struct File {
-    file: Sealed,
+struct ChunkFile {
+    file: SealedFile,
     len: u64,
     mapping: Option<Mapping>,
 }
 
-impl Store for File {
+impl Store for ChunkFile {
     fn map(&mut self) -> Result<(), MemoryError> {
         if self.mapping.is_none() {
             self.mapping = Some(Mapping::of(&self.file, self.len as usize)?);
@@ -94,8 +94,8 @@ impl Store for File {
 
     fn bytes(&self) -> &[u8] {
         match &self.mapping {
-            // SAFETY: the file has the mapping's size for good. It is this chunk's alone, and the
-            // framework asks for bytes only of chunks that were given to nobody else.
+            // SAFETY: the file's size is sealed. The file is this chunk's alone, and the framework
+            // borrows bytes only of chunks that are not shared.
             Some(mapping) => unsafe { mapping.bytes(0..mapping.len()) },
             None => &[],
         }
@@ -114,10 +114,10 @@ impl Store for File {
     }
 
     fn piece(&self, _index: usize) -> Result<Piece<'_>, MemoryError> {
-        Ok(Piece::new(self.file.open_again()?, 0, self.len))
+        Ok(Piece::new(self.file.reopen()?, 0, self.len))
     }
 
     fn held(&self) -> bool {
-        !self.file.is_ours_alone()
+        !self.file.is_exclusive()
     }
 }

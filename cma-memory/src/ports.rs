@@ -1,4 +1,4 @@
-//! One reserver for a program's regions: which port each gets, and what came of it.
+//! One reserver for all regions of a program, and the outcome for each.
 
 use crate::addresses::Addresses;
 use crate::choice::{Choice, Port};
@@ -9,7 +9,7 @@ use cma_framework::memory::Backing;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use std::fmt;
 
-/// Gives each region memory from the port that was chosen for it, and remembers what came of it.
+/// Gives each region memory from the port that was chosen for it, and records the outcome.
 ///
 /// ```
 /// use cma_framework::Cma;
@@ -35,20 +35,20 @@ pub struct Ports {
     outcomes: Vec<Outcome>,
 }
 
-/// What came of one region's request.
+/// The outcome of one region's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The region's name; `None` for a private one.
     pub region: Option<String>,
-    /// Its addresses, and what is behind them: `None` for addresses alone.
+    /// Its addresses, and the memory behind them: `None` for addresses alone.
     pub result: Result<(PageRange, Option<Backing>), ReserveError>,
-    /// What should be known besides: why it is not what it might have been.
+    /// Why it got another memory than the preferred one.
     pub remark: Option<String>,
 }
 
 impl Ports {
     /// Regions by `choice`. `addresses`, which may be [`Banks`](cma_framework::reserve::Banks), are
-    /// for those whose memory has none.
+    /// for regions whose memory has no physical ones.
     pub fn new(addresses: impl Into<Addresses>, choice: impl Into<Choice>) -> Self {
         let addresses = addresses.into();
         Ports {
@@ -60,25 +60,25 @@ impl Ports {
         }
     }
 
-    /// What came of each request so far, in their order.
+    /// The outcome of each request so far, in order.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
     }
 
-    /// The regions that are named in the choice and didn't ask: misspelt, most likely.
+    /// The regions that are named in the choice and made no request: misspelt, most likely.
     pub fn not_asked(&self) -> impl Iterator<Item = &str> {
-        let asked = |name: &str| {
+        let requested = |name: &str| {
             self.outcomes.iter().any(|outcome| outcome.region.as_deref() == Some(name))
         };
-        self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !asked(name))
+        self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !requested(name))
     }
 
-    fn take(
+    fn reserve_from_port(
         &mut self,
         request: &ReserveRequest,
     ) -> Result<(Reserved, Option<String>), ReserveError> {
         match self.choice.port(request.name.as_deref()) {
-            Port::Simulated => Ok((self.addresses.give_away(request)?.into(), None)),
+            Port::Simulated => Ok((self.addresses.reserve_permanently(request)?.into(), None)),
             Port::Memfd => Ok((self.memfd.reserve(request)?, None)),
             Port::Hugetlb => Ok((self.hugetlb.reserve(request)?, None)),
             Port::Auto => match self.hugetlb.reserve(request) {
@@ -93,16 +93,16 @@ impl Ports {
 
 impl Reserver for Ports {
     fn announce(&mut self, requests: &[ReserveRequest]) {
-        let of_huge_pages = |request: &&ReserveRequest| {
+        let needs_huge_pages = |request: &&ReserveRequest| {
             matches!(self.choice.port(request.name.as_deref()), Port::Hugetlb | Port::Auto)
         };
-        let requests: Vec<_> = requests.iter().filter(of_huge_pages).cloned().collect();
+        let requests: Vec<_> = requests.iter().filter(needs_huge_pages).cloned().collect();
         self.hugetlb.announce(&requests);
     }
 
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        let taken = self.take(request);
-        let (result, remark) = match &taken {
+        let reserved = self.reserve_from_port(request);
+        let (result, remark) = match &reserved {
             Ok((reserved, remark)) => {
                 let backing = reserved.memory.as_ref().map(|memory| memory.backing());
                 (Ok((reserved.range, backing)), remark.clone())
@@ -110,7 +110,7 @@ impl Reserver for Ports {
             Err(error) => (Err(error.clone()), None),
         };
         self.outcomes.push(Outcome { region: request.name.clone(), result, remark });
-        taken.map(|(reserved, _)| reserved)
+        reserved.map(|(reserved, _)| reserved)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What huge pages guarantee. These tests set the size of the machine's pool, one at a time, and
-//! put it back.
+//! The guarantees of huge pages. These tests set the size of the machine's pool, one test at a time,
+//! and restore it.
 
 mod machine;
 
@@ -12,8 +12,8 @@ use cma_framework::{
 };
 use cma_memory::{Hugetlb, Port, Ports};
 use machine::{
-    HUGE, LEASES, Machine, Other, POOL, POOL_1G, Window, all_pages, banks, boot, follow, frame,
-    free, open_files, part, refusal, region, say, skipped, total,
+    HUGE, LEASES, Machine, OtherProcess, POOL, POOL_1G, Window, all_pages, banks, boot, follow,
+    frame, free, open_files, refusal, region, role, say, skipped, total,
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, open};
 use rustix::io::Errno;
@@ -29,7 +29,7 @@ fn hugetlb() -> Hugetlb {
     Hugetlb::new(banks()).with_page_size(HUGE)
 }
 
-/// Every page of a chunk, looked up by this test, is where its address says.
+/// Checks by this test's own means that every page of a chunk is where its address says.
 fn assert_contiguous(chunk: &MappedChunk) {
     let first = chunk.start().get() / 4096;
     for page in 0..chunk.len() as u64 / 4096 {
@@ -37,7 +37,7 @@ fn assert_contiguous(chunk: &MappedChunk) {
     }
 }
 
-/// The files of a chunk's huge pages. They outlive the chunk if a test wants that.
+/// The files of a chunk's huge pages. They may outlive the chunk.
 fn files(shared: &SharedChunk) -> Vec<File> {
     let file = |piece: Piece<'_>| {
         assert_eq!((piece.offset, piece.len), (0, HUGE));
@@ -63,14 +63,14 @@ fn alloc(cma: &Cma, size: u64) -> Chunk {
 }
 
 #[test]
-fn sixty_four_mib_lie_as_physical_memory_where_their_addresses_say() {
+fn sixty_four_mib_are_contiguous_at_their_physical_addresses() {
     let Some(_machine) = Machine::with_huge_pages(34) else { return };
     let (cma, region) = region("b=64M", &mut hugetlb());
     let backing = region.backing().unwrap();
     assert_eq!((backing.kind, backing.contiguity), ("hugetlb", Contiguity::Verified));
     assert_eq!(backing.granule, Pages::covering(HUGE));
     assert_eq!(region.range().bytes(), 64 << 20);
-    assert_eq!(free(POOL), 34 - 32, "it keeps what it needs and gives the rest back");
+    assert_eq!(free(POOL), 34 - 32, "it keeps what it needs and returns the rest");
     let all = alloc(&cma, 64 << 20).map().unwrap();
     assert_contiguous(&all);
     drop(all);
@@ -89,7 +89,7 @@ fn a_region_has_the_alignment_it_asks_for() {
 }
 
 #[test]
-fn bytes_stay_and_are_zero_for_who_comes_next() {
+fn bytes_persist_and_the_next_chunk_starts_as_zero() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let (cma, _) = region("b=8M", &mut hugetlb());
     let mut left = alloc(&cma, 3 << 20).map().unwrap();
@@ -105,7 +105,7 @@ fn bytes_stay_and_are_zero_for_who_comes_next() {
 }
 
 #[test]
-fn pieces_are_the_chunks_own_pages_in_order_and_no_others() {
+fn the_pieces_of_a_chunk_are_its_pages_in_order() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let (cma, _) = region("b=12M", &mut hugetlb());
     let left = alloc(&cma, 4 << 20).share().unwrap();
@@ -123,14 +123,14 @@ fn pieces_are_the_chunks_own_pages_in_order_and_no_others() {
     for file in files(&left) {
         assert_eq!((Window::onto(&file, HUGE).read(0), Window::onto(&file, HUGE).read(5)), (0, 0));
     }
-    // A device would find them where the chunk's address says.
+    // A device would find them at the chunk's address.
     for (file, index) in pages.iter().zip(0..) {
         assert_eq!(Window::onto(file, HUGE).frame(), Some(start.get() / 4096 + index * 512));
     }
 }
 
 #[test]
-fn who_has_a_piece_cant_resize_it() {
+fn the_holder_of_a_piece_cant_resize_it() {
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
     let (cma, _) = region("b=4M", &mut hugetlb());
     let chunk = alloc(&cma, 2 << 20).share().unwrap();
@@ -143,7 +143,7 @@ fn who_has_a_piece_cant_resize_it() {
 }
 
 #[test]
-fn a_chunk_that_shares_a_huge_page_is_given_to_nobody() {
+fn a_chunk_that_is_not_whole_huge_pages_has_no_pieces() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let (cma, _) = region("b=8M", &mut hugetlb());
     let small = alloc(&cma, 64 << 10).share().unwrap();
@@ -163,9 +163,9 @@ fn a_chunk_that_shares_a_huge_page_is_given_to_nobody() {
 }
 
 #[test]
-fn memory_that_another_process_still_maps_is_given_to_nobody() {
-    const NAME: &str = "memory_that_another_process_still_maps_is_given_to_nobody";
-    if part().is_some() {
+fn memory_that_another_process_still_maps_is_not_used_again() {
+    const NAME: &str = "memory_that_another_process_still_maps_is_not_used_again";
+    if role().is_some() {
         return hold_a_mapping();
     }
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
@@ -173,8 +173,8 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
     let shared = alloc(&cma, 4 << 20).share().unwrap();
     let start = shared.start();
     let mut pages = files(&shared);
-    let mut other = Other::with(NAME, "hold", pages.remove(1).into());
-    assert_eq!(other.hear(), "mapped");
+    let mut other = OtherProcess::with(NAME, "hold", pages.remove(1).into());
+    assert_eq!(other.next_line(), "mapped");
     drop(pages);
     // The other process has a mapping of the second page, and no descriptor.
     let shared = shared.reclaim().unwrap_err();
@@ -188,7 +188,7 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
         "{}",
         refused.error
     );
-    // The first page is free for others meanwhile.
+    // The first page can be used meanwhile.
     drop(refused.chunk);
     let first = alloc(&cma, 2 << 20).map().unwrap();
     assert!(matches!(error(alloc(&cma, 64 << 10)), MemoryError::Held { .. }));
@@ -199,12 +199,11 @@ fn memory_that_another_process_still_maps_is_given_to_nobody() {
     assert_contiguous(&chunk);
 }
 
-/// The other process: it maps its standard input and writes to it, closes it, and waits to be
-/// killed.
+/// The other process: it maps its standard input, writes to it, closes it, and waits to be killed.
 fn hold_a_mapping() {
     let window = Window::onto(rustix::stdio::stdin(), HUGE);
     window.write(17, 17);
-    // SAFETY: nothing here reads from it later.
+    // SAFETY: standard input is not used later.
     drop(unsafe { rustix::stdio::take_stdin() });
     say("mapped");
     loop {
@@ -213,7 +212,7 @@ fn hold_a_mapping() {
 }
 
 #[test]
-fn a_descriptor_for_reading_that_was_made_from_a_piece_holds_it_too() {
+fn a_read_only_descriptor_reopened_from_a_piece_holds_it_too() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
@@ -225,7 +224,7 @@ fn a_descriptor_for_reading_that_was_made_from_a_piece_holds_it_too() {
 }
 
 #[test]
-fn without_leases_what_was_given_away_once_is_never_given_again() {
+fn without_leases_a_shared_page_is_never_used_again() {
     let Some(mut machine) = Machine::with_huge_pages(2) else { return };
     if let Err(why) = machine.set(LEASES, "0") {
         return skipped(&format!("{LEASES}: {why}"));
@@ -236,20 +235,16 @@ fn without_leases_what_was_given_away_once_is_never_given_again() {
     drop(files(&shared));
     drop(shared.reclaim().unwrap_err());
     assert!(matches!(error(alloc(&cma, 2 * HUGE)), MemoryError::Held { .. }));
-    assert_ne!(
-        alloc(&cma, HUGE).map().unwrap().start(),
-        start,
-        "the other page was never given away"
-    );
+    assert_ne!(alloc(&cma, HUGE).map().unwrap().start(), start, "the other page was never shared");
 }
 
 #[test]
-fn who_opens_a_page_just_when_it_is_looked_at_does_no_harm() {
-    const NAME: &str = "who_opens_a_page_just_when_it_is_looked_at_does_no_harm";
-    if part().is_some() {
-        // Another process of the same user, which stands for one that looks into /proc.
+fn a_process_that_opens_a_page_during_the_check_does_no_harm() {
+    const NAME: &str = "a_process_that_opens_a_page_during_the_check_does_no_harm";
+    if role().is_some() {
+        // Another process of the same user, as one that inspects /proc.
         let file = reopened(rustix::stdio::stdin(), OFlags::PATH).unwrap();
-        // SAFETY: nothing here reads from it later.
+        // SAFETY: standard input is not used later.
         drop(unsafe { rustix::stdio::take_stdin() });
         say("opening");
         loop {
@@ -259,23 +254,23 @@ fn who_opens_a_page_just_when_it_is_looked_at_does_no_harm() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let mut other = Other::with(NAME, "open", files(&shared).remove(0).into());
-    assert_eq!(other.hear(), "opening");
-    let mut turns = [0, 0];
+    let mut other = OtherProcess::with(NAME, "open", files(&shared).remove(0).into());
+    assert_eq!(other.next_line(), "opening");
+    let mut outcomes = [0, 0];
     drop(shared);
     for _ in 0..20_000 {
         let mapped = alloc(&cma, 4096).map();
-        turns[usize::from(mapped.is_ok())] += 1;
+        outcomes[usize::from(mapped.is_ok())] += 1;
         drop(mapped);
-        // So that it is looked at the next time, too.
+        // So that the next round checks it, too.
         drop(alloc(&cma, HUGE).share().map(|shared| files(&shared).len()));
     }
-    assert!(turns[0] > 0, "the other process was never in the way");
+    assert!(outcomes[0] > 0, "no check met the other process");
     other.end();
 }
 
 #[test]
-fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
+fn a_page_that_a_process_freed_is_not_allocated_to_another_process() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
@@ -283,11 +278,11 @@ fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
     let piece = files(&shared).remove(0);
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&piece, hole, 0, HUGE).unwrap();
-    // The device that was told this address still has the memory to itself.
+    // A device that has this address still has the memory to itself.
     let pages = all_pages();
     assert_eq!(pages.len(), 4);
     assert!(pages.iter().all(|(frame, _)| *frame != start.get() / 4096));
-    // What it did is put right for who comes next, even while the pool has nothing else to give.
+    // The next use repairs the page, even while the pool has no other free page.
     drop((shared, piece));
     let mapped = alloc(&cma, HUGE).map().unwrap();
     assert_eq!(mapped.start(), start);
@@ -297,10 +292,9 @@ fn a_page_that_a_process_gave_back_to_the_pool_is_in_nobody_elses_hands() {
     assert_eq!(free(POOL), 4);
 }
 
-/// A process that let go of everything but a page in a pipe was shown what the next one wrote
-/// there.
+/// A process that kept only a page in a pipe could read what the next owner of the page wrote.
 #[test]
-fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
+fn a_page_that_a_process_had_pinned_is_not_used_until_it_is_unpinned() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
@@ -312,17 +306,17 @@ fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
     let lost = |cma: &Cma| error(alloc(cma, 2 * HUGE));
     for _ in 0..3 {
         assert!(matches!(lost(&cma), MemoryError::Lost { range } if range.start() == start));
-        assert_eq!(free(POOL), 4, "what came in its place has gone back");
+        assert_eq!(free(POOL), 4, "the page that came in its place was returned");
     }
-    // The rest of the region goes on: a chunk moves there.
+    // The rest of the region stays in service: a chunk moves there.
     let moved = alloc(&cma, HUGE).map().unwrap();
     assert_ne!(moved.start(), start);
     assert_contiguous(&moved);
     drop(moved);
     let mut byte = [0];
     File::from(pipe).read_exact(&mut byte).unwrap();
-    assert_eq!(byte, [1], "nobody has written there");
-    // Others may have taken and given back pages since.
+    assert_eq!(byte, [1], "nothing was written there");
+    // OtherProcess processes may have allocated and freed pages since.
     drop(all_pages());
     while let Some(due) = cma.recover_memory() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -333,7 +327,7 @@ fn a_page_that_a_process_had_pinned_is_nobodys_until_it_lets_go() {
 }
 
 #[test]
-fn a_process_that_grows_its_piece_reaches_nobody_and_keeps_nothing() {
+fn a_process_that_grows_its_piece_reaches_no_other_memory_and_keeps_none() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let (cma, _) = region("b=6M", &mut hugetlb());
     let left = alloc(&cma, HUGE).map().unwrap();
@@ -349,14 +343,14 @@ fn a_process_that_grows_its_piece_reaches_nobody_and_keeps_nothing() {
     assert!(left.iter().all(|byte| *byte == 0) && right.iter().all(|byte| *byte == 3));
     drop((wide, piece));
     let chunk = shared.reclaim().unwrap();
-    assert_eq!(free(POOL), 3, "what it took has gone back");
+    assert_eq!(free(POOL), 3, "the pages it took were returned");
     let chunk = chunk.map().unwrap();
     assert_contiguous(&chunk);
     assert!(chunk.iter().all(|byte| *byte == 0));
 }
 
 #[test]
-fn a_region_that_ends_gives_its_pages_back() {
+fn an_unregistered_region_returns_its_pages() {
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
     let (cma, region) = region("ends=8M", &mut hugetlb());
     let mapped = alloc(&cma, 1 << 20).map().unwrap();
@@ -373,7 +367,7 @@ fn mappings_of_pages() -> usize {
 }
 
 #[test]
-fn a_region_that_a_panic_ends_gives_its_pages_back() {
+fn a_region_dropped_by_a_panic_returns_its_pages() {
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
     let caught = catch_unwind(|| {
         let (cma, _) = region("panics=8M", &mut hugetlb());
@@ -387,37 +381,37 @@ fn a_region_that_a_panic_ends_gives_its_pages_back() {
 }
 
 #[test]
-fn regions_of_one_pool_are_apart_and_what_one_gives_back_another_has() {
+fn regions_of_one_pool_are_disjoint_and_returned_pages_serve_another() {
     let Some(_machine) = Machine::with_huge_pages(24) else { return };
     let mut reserver = hugetlb();
     let cma = boot("a=16M;b=16M;c=16M", &mut reserver);
     assert_eq!(free(POOL), 0);
     let verified = |region: &Region| region.backing().unwrap().contiguity == Contiguity::Verified;
     assert!(cma.regions().iter().all(verified));
-    let apart = cma.regions().windows(2).all(|two| !two[0].range().overlaps(two[1].range()));
-    assert!(apart);
-    assert!(refusal("d=2M", &mut reserver).contains("the pool has 0 to give"));
+    let disjoint = cma.regions().windows(2).all(|two| !two[0].range().overlaps(two[1].range()));
+    assert!(disjoint);
+    assert!(refusal("d=2M", &mut reserver).contains("the pool has 0 free"));
     drop(cma);
     assert!(verified(&region("d=32M", &mut reserver).1));
 }
 
 #[test]
-fn a_pool_that_is_too_small_says_by_how_much_and_what_to_do() {
+fn the_error_for_a_small_pool_says_what_it_lacks_and_the_remedy_works() {
     let Some(_machine) = Machine::with_huge_pages(3) else { return };
     let taken = total(POOL) - 3;
     let why = refusal("b=64M", &mut hugetlb());
     let path = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-    let expected = "it takes 32 huge pages of 2M and the pool has 3 to give; as root: echo ";
+    let expected = "it takes 32 huge pages of 2M and the pool has 3 free; as root: echo ";
     assert_eq!(why, format!("{expected}{} > {path}", taken + 32));
     assert_eq!(free(POOL), 3, "nothing is kept");
     follow(&why);
     assert_eq!(free(POOL), 32);
 }
 
-/// Each region gave a command that set the pool to its own need, so that the last one undid the
-/// others.
+/// Each refusal gave a command that sized the pool for its own region, so that the last one undid
+/// the others.
 #[test]
-fn regions_that_the_pool_is_too_small_for_have_one_remedy_for_all() {
+fn refused_regions_get_one_remedy_for_all_of_them() {
     let Some(_machine) = Machine::with_huge_pages(3) else { return };
     let taken = total(POOL) - 3;
     let refused = |reserver: &mut dyn Reserver| {
@@ -440,23 +434,23 @@ fn regions_that_the_pool_is_too_small_for_have_one_remedy_for_all() {
         assert!(a.ends_with(&command), "{a}");
         assert!(odd.contains("make it 4M") && c.is_empty(), "{odd} {c}");
         for (other, free) in [(b, 3), (d, 0)] {
-            let counted = format!("has {free} to give; the command given for region a makes room");
+            let counted = format!("has {free} free; the command given for region a makes room");
             assert!(other.contains(&counted), "{other}");
         }
     }
     follow(&refused(&mut hugetlb())[0]);
-    assert_eq!(total(POOL), taken + 47, "as many as all of them take");
+    assert_eq!(total(POOL), taken + 47, "as many as all of them need");
 }
 
-/// A server with a pool of the exact size was refused after its end, until the last client had
-/// ended, and was not told of that one.
+/// A server with a pool of the exact size could not be restarted until the last client of the old
+/// one had ended, and the error did not name that client.
 #[test]
-fn who_has_the_pages_that_a_region_lacks_is_said() {
-    const NAME: &str = "who_has_the_pages_that_a_region_lacks_is_said";
-    match part().as_deref() {
+fn the_error_names_the_process_that_holds_the_missing_pages() {
+    const NAME: &str = "the_error_names_the_process_that_holds_the_missing_pages";
+    match role().as_deref() {
         Some("hold") => return hold_a_mapping(),
         Some("keep") => {
-            say("has it");
+            say("ready");
             loop {
                 std::thread::park();
             }
@@ -464,53 +458,53 @@ fn who_has_the_pages_that_a_region_lacks_is_said() {
         _ => {}
     }
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
-    for part in ["hold", "keep"] {
+    for role in ["hold", "keep"] {
         let (cma, _) = region("left=4M", &mut hugetlb());
         let shared = alloc(&cma, HUGE).share().unwrap();
-        let mut other = Other::with(NAME, part, files(&shared).remove(0).into());
-        other.hear();
+        let mut other = OtherProcess::with(NAME, role, files(&shared).remove(0).into());
+        other.next_line();
         drop((shared, cma));
         assert_eq!(free(POOL), 1, "the server has ended, its client has not");
         let why = refusal("b=4M", &mut hugetlb());
         let name = std::fs::read_to_string(format!("/proc/{}/comm", other.pid())).unwrap();
-        let held = format!(
-            "has 1 to give; process {} ({}) holds 2M of cma:left; ",
-            other.pid(),
-            name.trim()
-        );
+        let held =
+            format!("has 1 free; process {} ({}) holds 2M of cma:left; ", other.pid(), name.trim());
         assert!(why.contains(&held), "{why}");
-        assert!(why.contains("free when it lets go or ends; as root: echo "), "{why}");
+        assert!(
+            why.contains("free when the process releases them or ends; as root: echo "),
+            "{why}"
+        );
         other.end();
         drop(region("b=4M", &mut hugetlb()));
     }
 }
 
 #[test]
-fn a_pool_without_a_run_that_long_says_how_long_the_longest_is_and_what_to_do() {
+fn the_error_for_a_missing_run_says_the_longest_and_the_remedy_works() {
     let Some(mut machine) = Machine::with_huge_pages(16) else { return };
-    // Every third page stays taken: no more than two lie side by side.
+    // Every third page stays allocated, so no more than two are adjacent.
     let taken: Vec<_> =
         all_pages().into_iter().enumerate().filter(|(index, _)| index % 3 == 2).collect();
     assert_eq!((taken.len(), free(POOL)), (5, 11));
     let why = refusal("b=6M", &mut hugetlb());
-    let expected = "of the 11 huge pages of 2M that the pool has to give, 2 at most lie side by side, and it takes 3; as root: ";
+    let expected = "of the 11 free huge pages of 2M in the pool, at most 2 are adjacent, and it takes 3; as root: ";
     assert!(why.starts_with(expected), "{why}");
     let enough = format!("hugepagesz=2M hugepages={} on the kernel's command line", total(POOL));
     assert!(why.ends_with(&enough), "{why}");
     assert_eq!(free(POOL), 11, "nothing is kept");
     let verified = |region: Region| region.backing().unwrap().contiguity == Contiguity::Verified;
     assert!(verified(region("b=4M", &mut hugetlb()).1));
-    // The remedy works, where the machine has a gigabyte in one piece.
+    // The remedy works where the machine has a contiguous gigabyte.
     machine.set(POOL_1G, "0").unwrap();
     follow(&why);
     if total(POOL) < 512 {
-        return skipped("the machine has no gigabyte in one piece left to see the remedy work");
+        return skipped("the machine has no contiguous gigabyte to try the remedy");
     }
     assert!(verified(region("b=6M", &mut hugetlb()).1));
 }
 
 #[test]
-fn what_is_not_whole_huge_pages_is_refused_with_the_size_to_take() {
+fn a_size_that_is_not_whole_huge_pages_is_refused_with_the_size_to_use() {
     if !Path::new(POOL).exists() {
         return skipped("the machine has no huge pages of 2M");
     }
@@ -534,40 +528,40 @@ fn what_is_not_whole_huge_pages_is_refused_with_the_size_to_take() {
     let odd = Hugetlb::new(banks()).with_page_size(3 << 20);
     assert!(
         refusal("b=3M", &mut odd.clone())
-            .starts_with("this machine has no huge pages of 3M; there are some of ")
+            .starts_with("this machine has no huge pages of 3M; it has some of ")
     );
 }
 
 #[test]
-fn a_wished_start_is_met_exactly_or_refused() {
+fn a_requested_start_is_met_exactly_or_refused() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let pages = all_pages();
     let frames: Vec<u64> = pages.iter().map(|(frame, _)| *frame).collect();
     drop(pages);
     let Some(place) = (1..5).find(|i| frames[i + 1] == frames[*i] + 512) else {
-        return skipped("no two huge pages lie side by side");
+        return skipped("no two huge pages are adjacent");
     };
-    let wish = |page: u64| ReserveRequest {
+    let request = |page: u64| ReserveRequest {
         name: None,
         pages: Pages::covering(2 * HUGE),
         alignment: Alignment::PAGE,
         start: Some(DmaAddr::new(page * 4096)),
     };
-    let reserved = hugetlb().reserve(&wish(frames[place])).unwrap();
+    let reserved = hugetlb().reserve(&request(frames[place])).unwrap();
     assert_eq!(reserved.range.first_page(), frames[place]);
     drop(reserved);
-    let why = hugetlb().reserve(&wish(frames[5] + 512)).unwrap_err().to_string();
-    assert!(why.contains("can start at") && why.contains("leave the start out"), "{why}");
+    let why = hugetlb().reserve(&request(frames[5] + 512)).unwrap_err().to_string();
+    assert!(why.contains("long enough starts at") && why.contains("leave the start out"), "{why}");
     assert_eq!(free(POOL), 6);
 }
 
 #[test]
-fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
+fn no_region_of_the_board_has_the_addresses_of_physical_memory() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let pages = all_pages();
     let (lowest, highest) = (pages[0].0, pages[3].0 + 512);
     drop(pages);
-    // A board whose memory is just where the pool's is.
+    // A board whose memory is where the pool's pages are.
     let mut addresses =
         Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Down);
     let request = |start| ReserveRequest {
@@ -581,24 +575,24 @@ fn physical_memory_and_a_boards_addresses_are_never_taken_for_one_another() {
         addresses,
         "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap(),
     );
-    // The pool has four pages, of which one lies where the board has a region already.
-    assert!(refusal("b=8M", &mut ports).contains("the pool has 3 to give"));
+    // The pool has four pages, one of them at the address of a region of the board.
+    assert!(refusal("b=8M", &mut ports).contains("the pool has 3 free"));
     let (_cma, region) = region("b=6M", &mut ports);
     assert!(!region.range().overlaps(board));
-    assert_eq!(free(POOL), 1, "the page of the board's address has gone back");
+    assert_eq!(free(POOL), 1, "the page at the board's address was returned");
     let simulated = ports.reserve(&request(Some(region.range().start())));
     assert!(simulated.is_err(), "{simulated:?}");
 }
 
 #[test]
-fn who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous() {
-    const NAME: &str = "who_may_not_know_physical_addresses_is_not_told_that_memory_is_contiguous";
-    if part().is_some() {
+fn without_access_to_physical_addresses_contiguity_is_unknown() {
+    const NAME: &str = "without_access_to_physical_addresses_contiguity_is_unknown";
+    if role().is_some() {
         return unprivileged();
     }
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
-    let mut command = Other::command(NAME, "unprivileged");
-    let other = Other::start({
+    let mut command = OtherProcess::command(NAME, "unprivileged");
+    let other = OtherProcess::start({
         command.uid(65534).gid(65534);
         command
     });
@@ -611,7 +605,7 @@ fn unprivileged() {
     assert_eq!(
         frame((&raw const local).addr()),
         Some(0),
-        "this process is told physical addresses"
+        "this process can read physical addresses"
     );
     let odd = Banks::new(&[Bank::new(0x4000_1000, 1 << 30)], Growth::Up);
     let (cma, region) = region("b=8M", &mut Hugetlb::new(odd).with_page_size(HUGE));
@@ -620,7 +614,7 @@ fn unprivileged() {
     };
     assert!(why.contains("hidden from this process") && why.contains("run it as root"), "{why}");
     assert_eq!(region.range().start(), DmaAddr::new(0x4020_0000), "the bank's, at a huge page");
-    // It is memory all the same, and can be given away and taken back.
+    // It is memory all the same, and can be shared and reclaimed.
     let mut mapped = alloc(&cma, 2 * HUGE).map().unwrap();
     mapped.fill(1);
     let shared = mapped.share();
@@ -629,7 +623,7 @@ fn unprivileged() {
     let shared = shared.reclaim().unwrap_err();
     drop(pages);
     assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
-    // Nor has anybody the page that comes next, who had the kernel pin the one before.
+    // A process that had the kernel pin a page doesn't reach its successor.
     let shared = alloc(&cma, HUGE).share().unwrap();
     let window = Window::onto(files(&shared).remove(0), HUGE);
     window.write(0, 1);
@@ -641,12 +635,12 @@ fn unprivileged() {
     File::from(pipe).read_exact(&mut byte).unwrap();
     assert_eq!((byte, mapped[0]), ([1], 2));
     drop(mapped);
-    // A page that somebody gave back is replaced: no address of it was physical.
+    // A page that a process freed is replaced by another: its address is not a physical one.
     let shared = alloc(&cma, 4 * HUGE).share().unwrap();
     let piece = files(&shared).remove(0);
     fallocate(&piece, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, HUGE).unwrap();
     drop(piece);
-    // When there is none to take its place, that is an error, and no signal that kills.
+    // If there is no other, that is an error and no fatal signal.
     let pages = all_pages();
     let refused = shared.reclaim().unwrap().map().unwrap_err();
     assert!(matches!(refused.error, MemoryError::Lost { .. }), "{}", refused.error);
@@ -655,11 +649,10 @@ fn unprivileged() {
 }
 
 #[test]
-fn more_pages_than_the_soft_limit_on_open_files_are_taken_and_more_than_the_hard_one_refused() {
+fn the_soft_limit_on_open_files_is_raised_and_the_hard_one_is_an_error() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    const NAME: &str =
-        "more_pages_than_the_soft_limit_on_open_files_are_taken_and_more_than_the_hard_one_refused";
-    if part().is_some() {
+    const NAME: &str = "the_soft_limit_on_open_files_is_raised_and_the_hard_one_is_an_error";
+    if role().is_some() {
         let limit = |current, maximum| {
             setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
         };
@@ -674,16 +667,16 @@ fn more_pages_than_the_soft_limit_on_open_files_are_taken_and_more_than_the_hard
         return;
     }
     let Some(_machine) = Machine::with_huge_pages(24) else { return };
-    assert!(Other::start(Other::command(NAME, "limited")).wait().success());
+    assert!(OtherProcess::start(OtherProcess::command(NAME, "limited")).wait().success());
 }
 
 #[test]
-fn a_region_may_be_of_pages_of_one_gib() {
+fn a_region_can_consist_of_pages_of_one_gib() {
     let mut machine = Machine::lock();
     if let Err(why) = machine.set(POOL_1G, "1") {
         return skipped(&format!("{POOL_1G}: {why}"));
     } else if free(POOL_1G) < 1 {
-        return skipped("the machine has no gigabyte in one piece left");
+        return skipped("the machine has no contiguous gigabyte");
     }
     let (cma, region) = region("b=1G", &mut Hugetlb::new(banks()).with_page_size(1 << 30));
     assert_eq!(region.backing().unwrap().contiguity, Contiguity::Verified);
@@ -693,7 +686,7 @@ fn a_region_may_be_of_pages_of_one_gib() {
 }
 
 #[test]
-fn chunks_of_one_huge_page_may_be_used_by_different_threads() {
+fn different_threads_can_use_chunks_of_one_huge_page() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let work = |mine: u8| {

@@ -1,4 +1,4 @@
-//! What ordinary memory guarantees.
+//! The guarantees of ordinary memory.
 
 mod machine;
 
@@ -8,7 +8,9 @@ use cma_framework::{
     Alignment, AllocatorChoice, Cma, MemoryError, PageRange, Pages, Plugin, SharedChunk,
 };
 use cma_memory::Memfd;
-use machine::{Machine, Other, Window, banks, boot, mappings, open_files, part, region, say};
+use machine::{
+    Machine, OtherProcess, Window, banks, boot, mappings, open_files, region, role, say,
+};
 use rustix::fs::{Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, open};
 use rustix::io::Errno;
 use std::fs::File;
@@ -20,7 +22,7 @@ fn memory(name: &str) -> Cma {
     boot(&format!("{name}=64M"), &mut Memfd::new(banks()))
 }
 
-/// The file of a chunk that is of one piece. Files outlive a chunk if somebody wants that.
+/// The file of a chunk of one piece. It may outlive the chunk.
 fn only(shared: &SharedChunk) -> File {
     let mut pieces = shared.pieces().unwrap();
     assert_eq!(pieces.len(), 1);
@@ -36,7 +38,7 @@ fn reopened(file: &File, flags: OFlags) -> rustix::io::Result<OwnedFd> {
 }
 
 #[test]
-fn it_says_what_it_is() {
+fn its_backing_is_memfd_without_contiguity() {
     let (_cma, region) = region("says=64M", &mut Memfd::new(banks()));
     let granule = Pages::new(1);
     assert_eq!(
@@ -46,7 +48,7 @@ fn it_says_what_it_is() {
 }
 
 #[test]
-fn bytes_stay_and_are_zero_for_who_comes_next() {
+fn bytes_persist_and_the_next_chunk_starts_as_zero() {
     let cma = memory("bytes");
     let mut first = cma.alloc("camera", None, 3 << 20, 0).unwrap().map().unwrap();
     assert_eq!(first.len(), 3 << 20);
@@ -61,7 +63,7 @@ fn bytes_stay_and_are_zero_for_who_comes_next() {
 }
 
 #[test]
-fn a_chunk_takes_the_memory_that_was_written_to_and_no_more() {
+fn a_chunk_takes_only_the_memory_that_was_written_to() {
     let cma = boot("lazy=512G", &mut Memfd::new(banks()));
     let mut chunk = cma.alloc("camera", None, 256 << 30, 0).unwrap().map().unwrap();
     chunk[12345] = 1;
@@ -71,7 +73,7 @@ fn a_chunk_takes_the_memory_that_was_written_to_and_no_more() {
 }
 
 #[test]
-fn a_process_that_has_a_piece_has_what_was_written_before() {
+fn a_piece_has_the_bytes_written_before_sharing() {
     let cma = memory("before");
     let mut chunk = cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap();
     chunk[5000] = 7;
@@ -82,7 +84,7 @@ fn a_process_that_has_a_piece_has_what_was_written_before() {
 }
 
 #[test]
-fn a_piece_is_one_chunk_and_nothing_of_its_neighbours() {
+fn a_piece_reaches_no_neighbour_of_its_chunk() {
     let cma = memory("apart");
     let mut chunks: Vec<_> =
         (0..3).map(|_| cma.alloc("camera", None, 8192, 0).unwrap().map().unwrap()).collect();
@@ -99,7 +101,7 @@ fn a_piece_is_one_chunk_and_nothing_of_its_neighbours() {
 }
 
 #[test]
-fn who_has_a_piece_cant_resize_or_seal_it_not_even_through_another_open() {
+fn the_holder_of_a_piece_cant_resize_or_seal_it_even_after_reopening() {
     let cma = memory("sealed");
     let file = only(&cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap());
     let again = File::from(reopened(&file, OFlags::RDWR).unwrap());
@@ -114,7 +116,7 @@ fn who_has_a_piece_cant_resize_or_seal_it_not_even_through_another_open() {
 }
 
 #[test]
-fn what_is_dropped_is_released() {
+fn dropped_chunks_and_pieces_are_released() {
     let cma = memory("dropped");
     let mapped = cma.alloc("camera", None, 1 << 20, 0).unwrap().map().unwrap();
     let shared = cma.alloc("camera", None, 1 << 20, 0).unwrap().share().unwrap();
@@ -125,7 +127,7 @@ fn what_is_dropped_is_released() {
 }
 
 #[test]
-fn what_a_panic_drops_is_released() {
+fn chunks_dropped_by_a_panic_are_released() {
     let cma = memory("panic");
     let caught = catch_unwind(AssertUnwindSafe(|| {
         let _mapped = cma.alloc("camera", None, 1 << 20, 0).unwrap().map().unwrap();
@@ -139,17 +141,17 @@ fn what_a_panic_drops_is_released() {
 }
 
 #[test]
-fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
-    if part().is_some() {
+fn a_chunk_is_reclaimed_once_no_other_process_has_it() {
+    if role().is_some() {
         return hold_a_mapping();
     }
-    // Another test turns leases off meanwhile.
+    // Another test switches leases off.
     let _machine = Machine::lock();
     let cma = memory("reclaim");
     let shared = cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap();
     let shared = shared.reclaim().map(|chunk| chunk.share().unwrap()).unwrap();
 
-    // A descriptor, and one that was made from it, for reading only.
+    // A descriptor, and a read-only one reopened from it.
     let file = only(&shared);
     let reading = reopened(&file, OFlags::RDONLY).unwrap();
     let shared = shared.reclaim().unwrap_err();
@@ -159,9 +161,9 @@ fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
     let shared = shared.reclaim().map(|chunk| chunk.share().unwrap()).unwrap();
 
     // A mapping of another process, which has closed the descriptor.
-    let name = "a_chunk_comes_back_when_nobody_else_has_it_any_more";
-    let mut other = Other::with(name, "hold", only(&shared).into());
-    assert_eq!(other.hear(), "mapped");
+    let name = "a_chunk_is_reclaimed_once_no_other_process_has_it";
+    let mut other = OtherProcess::with(name, "hold", only(&shared).into());
+    assert_eq!(other.next_line(), "mapped");
     let shared = shared.reclaim().unwrap_err();
     other.end();
     let chunk = shared.reclaim().unwrap();
@@ -171,7 +173,7 @@ fn a_chunk_comes_back_when_nobody_else_has_it_any_more() {
 /// The other process: it maps its standard input, closes it, and waits to be killed.
 fn hold_a_mapping() {
     let _window = Window::onto(rustix::stdio::stdin(), 8192);
-    // SAFETY: nothing here reads from it later.
+    // SAFETY: standard input is not used later.
     drop(unsafe { rustix::stdio::take_stdin() });
     say("mapped");
     loop {
@@ -180,7 +182,7 @@ fn hold_a_mapping() {
 }
 
 #[test]
-fn a_place_that_somebody_still_holds_is_other_memory_for_who_comes_next() {
+fn the_next_chunk_at_a_place_that_is_still_held_has_other_memory() {
     let cma = memory("stale");
     let shared = cma.alloc("camera", None, 8192, 0).unwrap().share().unwrap();
     let start = shared.start();
@@ -197,7 +199,7 @@ fn a_place_that_somebody_still_holds_is_other_memory_for_who_comes_next() {
 }
 
 #[test]
-fn a_region_that_ends_gives_its_addresses_back() {
+fn a_dropped_region_returns_its_addresses() {
     use cma_framework::reserve::{ReserveRequest, Reserver};
     use cma_framework::{Alignment, DmaAddr};
     let mut memfd = Memfd::new(banks());
@@ -213,7 +215,7 @@ fn a_region_that_ends_gives_its_addresses_back() {
     assert!(memfd.reserve(&request).is_ok());
 }
 
-/// Memory that is registered for other addresses than it was reserved for gives no chunk of them.
+/// Memory that is registered at other addresses than it was reserved at.
 #[test]
 fn claims_outside_of_the_regions_own_range_are_refused() {
     let request = ReserveRequest {
@@ -225,9 +227,9 @@ fn claims_outside_of_the_regions_own_range_are_refused() {
     let Reserved { range, memory } = Memfd::new(banks()).reserve(&request).unwrap();
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
-    // The second half of these addresses is the memory's own.
-    let askew = PageRange::from_pages(range.first_page() - 32, 64);
-    let reserved = Reserved { range: askew, memory };
+    // The memory lies behind the second half of these addresses.
+    let shifted = PageRange::from_pages(range.first_page() - 32, 64);
+    let reserved = Reserved { range: shifted, memory };
     let region = cma.region_register_reserved(None, reserved, AllocatorChoice::Default).unwrap();
     for (outside, pages) in [(true, 16), (true, 32), (false, 16)] {
         let chunk = cma.alloc_from_region(&region, pages << 12, 0).unwrap();

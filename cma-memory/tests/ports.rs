@@ -1,4 +1,4 @@
-//! Which region gets memory from which port, and what a program can say of it.
+//! The choice of a port for each region, and the outcomes that a program can report.
 
 mod machine;
 
@@ -35,7 +35,7 @@ fn a_choice_is_written_as_it_is_read() {
 }
 
 #[test]
-fn a_text_that_is_no_choice_says_what_is_wrong() {
+fn an_invalid_choice_is_refused_with_the_reason() {
     let error = |text: &str| text.parse::<Choice>().unwrap_err();
     assert!(matches!(error("hugepages"), ChoiceError::NoPort { word } if word == "hugepages"));
     assert!(matches!(error("fw="), ChoiceError::NoPort { word } if word.is_empty()));
@@ -45,13 +45,13 @@ fn a_text_that_is_no_choice_says_what_is_wrong() {
     assert!(matches!(error("fw=memfd,fw=auto"), ChoiceError::Twice { .. }));
     assert_eq!(
         error("fw=ram").to_string(),
-        "\"ram\" is no kind of memory: simulated, memfd, hugetlb or auto, or a list as fw=memfd,b1=hugetlb,auto"
+        "\"ram\" is no kind of memory: expected simulated, memfd, hugetlb or auto, or a list such as fw=memfd,b1=hugetlb,auto"
     );
     assert_eq!(error("a=memfd,a=memfd").to_string(), "the memory of region a is given twice");
 }
 
 #[test]
-fn each_region_has_the_memory_that_was_chosen_for_it() {
+fn each_region_gets_its_chosen_memory() {
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
     let mut ports = Ports::new(banks(), choice("fw=memfd,b1=hugetlb"));
     let cma = boot("fw=1M;b1=4M;b2=4M", &mut ports);
@@ -63,12 +63,12 @@ fn each_region_has_the_memory_that_was_chosen_for_it() {
 }
 
 #[test]
-fn the_outcome_of_each_region_is_told() {
+fn the_outcome_of_each_region_is_reported() {
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
     let mut ports = Ports::new(banks(), choice("fw=simulated,b1=hugetlb,misspelt=memfd,auto"));
     boot("fw=1M;b1=2M;b2=2M;b3=3M", &mut ports);
-    let told: Vec<String> = ports.outcomes().iter().map(ToString::to_string).collect();
-    let [fw, b1, b2, b3] = <[String; 4]>::try_from(told).unwrap();
+    let outcomes: Vec<String> = ports.outcomes().iter().map(ToString::to_string).collect();
+    let [fw, b1, b2, b3] = <[String; 4]>::try_from(outcomes).unwrap();
     assert_eq!(fw, "fw: 0x40000000+0x100000, addresses alone");
     assert!(b1.ends_with("+0x200000, hugetlb, physically contiguous, verified"), "{b1}");
     assert!(b2.ends_with("+0x200000, hugetlb, physically contiguous, verified"), "{b2}");
@@ -82,7 +82,7 @@ fn the_outcome_of_each_region_is_told() {
 }
 
 #[test]
-fn without_huge_pages_auto_takes_ordinary_memory_and_says_why_and_hugetlb_takes_none() {
+fn without_huge_pages_auto_takes_ordinary_memory_and_hugetlb_fails() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let mut ports = Ports::new(banks(), choice("b1=auto,hugetlb"));
     let cma = boot("b1=64M", &mut ports);
@@ -90,7 +90,7 @@ fn without_huge_pages_auto_takes_ordinary_memory_and_says_why_and_hugetlb_takes_
     let remark = ports.outcomes()[0].remark.clone().unwrap();
     assert!(
         remark.starts_with(
-            "no huge pages: it takes 32 huge pages of 2M and the pool has 1 to give; as root: echo "
+            "no huge pages: it takes 32 huge pages of 2M and the pool has 1 free; as root: echo "
         ),
         "{remark}"
     );
@@ -102,7 +102,7 @@ fn without_huge_pages_auto_takes_ordinary_memory_and_says_why_and_hugetlb_takes_
 }
 
 #[test]
-fn regions_of_one_choice_never_meet() {
+fn regions_of_one_choice_are_disjoint() {
     let cma = Cma::new();
     let mut ports = Ports::new(banks(), choice("a=memfd,c=memfd,simulated"));
     cma.command_line(Some("a=1M;b=1M;c=1M;d=1M"), None).unwrap();
@@ -113,9 +113,9 @@ fn regions_of_one_choice_never_meet() {
     assert!(ranges.windows(2).all(|two| !two[0].overlaps(two[1])));
 }
 
-/// `check` took `--memory` and looked at nothing of it.
+/// `check` accepted `--memory` and ignored it.
 #[test]
-fn a_choice_that_regions_cant_have_is_found_without_reserving_anything() {
+fn an_unsuitable_choice_is_found_without_reserving_anything() {
     let check = |choice: &str, regions: &str, page| {
         let parsed = parse_regions(regions).unwrap();
         let found =
@@ -147,7 +147,7 @@ fn a_choice_that_regions_cant_have_is_found_without_reserving_anything() {
         largest.ends_with("is not whole huge pages of 2M: make it 17592186044414M"),
         "{largest}"
     );
-    // What is rounded up is looked at as it will be.
+    // Rounding up comes before the check.
     for (choice, regions) in [
         ("hugetlb", "r=4M@0x40001000/2M"),
         ("hugetlb", "r=2097151;s=1G"),

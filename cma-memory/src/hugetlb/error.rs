@@ -1,4 +1,4 @@
-//! Why huge pages make no region, each with what to do about it.
+//! Why a region can't be made of huge pages, each reason with its remedy.
 
 use super::holders::Holders;
 use super::plan::Lack;
@@ -19,81 +19,81 @@ pub(super) enum HugetlbError {
         sizes: Vec<u64>,
     },
     /// The region's size is not whole huge pages.
-    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes(whole(*size, *page)))]
+    #[error("{} is not whole huge pages of {}: make it {}", Bytes(*size), Bytes(*page), Bytes(rounded(*size, *page)))]
     Size {
         /// The region's size in bytes.
         size: u64,
         /// The size of a huge page in bytes.
         page: u64,
     },
-    /// The region is to start inside of a huge page.
+    /// The requested start is inside a huge page.
     #[error("a region that starts at {start} is not whole huge pages of {}: align it to that", Bytes(*page))]
     Start {
-        /// The wished start.
+        /// The requested start.
         start: DmaAddr,
         /// The size of a huge page in bytes.
         page: u64,
     },
-    /// The pool has too few to give.
-    #[error("it takes {wanted} huge pages of {} and the pool has {free} to give{holders}; {remedy}", Bytes(*page))]
+    /// The pool has too few free pages.
+    #[error("it takes {wanted} huge pages of {} and the pool has {free} free{holders}; {remedy}", Bytes(*page))]
     TooFew {
         /// How many it takes.
         wanted: usize,
-        /// How many there were to be had.
+        /// How many were free.
         free: usize,
         /// The size of one in bytes.
         page: u64,
-        /// Who has others.
+        /// The processes that hold others.
         holders: Holders,
         /// The command that makes the pool large enough.
         remedy: String,
     },
     /// No run of physically consecutive pages is that long.
-    #[error("of the {free} huge pages of {} that the pool has to give, {longest} at most lie side by side, and it takes {wanted}{}{holders}; \
+    #[error("of the {free} free huge pages of {} in the pool, at most {longest} are adjacent, and it takes {wanted}{}{holders}; \
         {remedy}", Bytes(*page), aligned(*alignment, *page))]
     NoRun {
         /// How many it takes.
         wanted: usize,
-        /// What the first of them was to be aligned to.
+        /// The requested alignment of the first.
         alignment: Alignment,
-        /// How many there were to be had.
+        /// How many were free.
         free: usize,
-        /// The longest run of them, however aligned.
+        /// The longest run of them at any alignment.
         longest: usize,
         /// The size of one in bytes.
         page: u64,
-        /// Who has others.
+        /// The processes that hold others.
         holders: Holders,
-        /// What may put some side by side.
+        /// Commands that may make some adjacent.
         remedy: String,
     },
-    /// The wished place is not in the pool.
+    /// No pages of the pool are at the requested start.
     #[error(
-        "no run of huge pages that is long enough can start at {start}: physical memory is where the kernel has put it{holders}; leave \
-        the start out, or take memfd, whose addresses are chosen"
+        "no run of huge pages that is long enough starts at {start}: the kernel chooses physical addresses{holders}; leave \
+        the start out, or use memfd, whose addresses are freely chosen"
     )]
     NotThere {
-        /// The wished start.
+        /// The requested start.
         start: DmaAddr,
-        /// Who has pages of the pool.
+        /// The processes that hold pages of the pool.
         holders: Holders,
     },
-    /// The pages were not where they had been once the region was made of them.
+    /// A page had moved when its address was verified.
     #[error(
-        "the kernel moved huge page {index} of the region while it was made: from {expected} to {found}"
+        "the kernel moved huge page {index} of the region while it was being made: from {expected} to {found}"
     )]
     Moved {
-        /// Which page.
+        /// Its index in the region.
         index: usize,
         /// Its address before.
         expected: DmaAddr,
         /// Its address now.
         found: DmaAddr,
     },
-    /// There are no addresses for them, and their own are hidden.
+    /// No bank has addresses for the pages, whose physical ones are hidden.
     #[error("{0}")]
     Addresses(#[from] ReserveError),
-    /// The system refused.
+    /// A system call failed.
     #[error("{0}")]
     System(#[from] MemoryError),
 }
@@ -118,9 +118,9 @@ impl From<HugetlbError> for ReserveError {
     }
 }
 
-/// The size to take instead of `size`: the next whole number of pages, or the last one in the
-/// address space.
-fn whole(size: u64, page: u64) -> u64 {
+/// The size to use instead of `size`: the next multiple of a page, or the last one in the address
+/// space.
+fn rounded(size: u64, page: u64) -> u64 {
     size.max(1).checked_next_multiple_of(page).unwrap_or(size / page * page)
 }
 
@@ -129,7 +129,7 @@ fn among(sizes: &[u64]) -> String {
     if sizes.is_empty() {
         String::new()
     } else {
-        format!("; there are some of {}", sizes.join(" and "))
+        format!("; it has some of {}", sizes.join(" and "))
     }
 }
 

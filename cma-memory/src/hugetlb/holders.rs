@@ -1,8 +1,8 @@
-//! Which other processes have huge pages of a pool, as far as `/proc` tells this one.
+//! The other processes that hold huge pages of a pool, as far as `/proc` shows them.
 //!
-//! A process has a page by a mapping or by a descriptor of a file in memory. Not seen are pages of
-//! files on a mounted `hugetlbfs` that nobody maps, pages that the kernel has pinned for a process,
-//! and descriptors that are on their way through a socket.
+//! A process holds a page by a mapping or by a descriptor of a file in memory. Not found are unmapped
+//! files on a mounted `hugetlbfs`, pages that the kernel has pinned for a process, and descriptors
+//! queued in a socket.
 
 use super::pool::Pool;
 use cma_framework::config::Bytes;
@@ -12,38 +12,36 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// As many processes are named.
-const MOST_NAMED: usize = 4;
+/// The most processes that are named.
+const MAX_NAMED: usize = 4;
 
-/// The processes that have pages of a pool. `Display` names them, in a part of a sentence that
-/// begins with `; `.
+/// The processes that hold pages of a pool. `Display` names them as a part of a sentence that begins
+/// with `; `.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
-    /// Those that have most come first.
-    seen: Vec<Holder>,
-    /// How many processes this one may not look at, when somebody has pages and it is not known
-    /// who.
+    /// Those that hold most come first.
+    seen: Vec<HolderProcess>,
+    /// The number of processes that this one may not inspect, when the holders of some pages were
+    /// not found.
     hidden: usize,
 }
 
-/// A process, and what it has.
+/// A process, and what it holds.
 #[derive(Debug, PartialEq, Eq)]
-struct Holder {
+struct HolderProcess {
     pid: u32,
-    /// Its name, as the kernel has it.
+    /// Its name in `/proc/PID/comm`.
     name: String,
     bytes: u64,
-    /// What its files in memory are called.
+    /// The names of its files in memory.
     files: BTreeSet<String>,
 }
 
-/// The files that a process has, by device and inode: their bytes of memory, and what they are
-/// called.
+/// The files that a process holds, by device and inode: their bytes of memory, and their names.
 type Files = BTreeMap<(u64, u64), (u64, Option<String>)>;
 
 impl Holders {
-    /// Looks for the processes besides this one that have pages of `pool`, which has `total` in
-    /// all.
+    /// The processes besides this one that hold pages of `pool`, which has `total` pages.
     pub(super) fn of(pool: Pool, total: u64) -> Holders {
         let mut holders = Holders::default();
         let own = files_of(Path::new("/proc/self"), pool).unwrap_or_default();
@@ -57,7 +55,7 @@ impl Holders {
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     holders.hidden += 1;
                 }
-                // It has ended meanwhile.
+                // The process has ended meanwhile.
                 Err(_) => {}
             }
         }
@@ -70,12 +68,12 @@ impl Holders {
     }
 }
 
-fn holder(process: &Path, pid: u32, files: Files) -> Option<Holder> {
+fn holder(process: &Path, pid: u32, files: Files) -> Option<HolderProcess> {
     let bytes = files.values().map(|(bytes, _)| bytes).sum::<u64>();
     let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
     let name = name.trim_end().escape_debug().to_string();
     let files = files.into_values().filter_map(|(_, name)| name).collect();
-    (bytes > 0).then_some(Holder { pid, name, bytes, files })
+    (bytes > 0).then_some(HolderProcess { pid, name, bytes, files })
 }
 
 /// The files of huge pages of `pool` that a process has open or mapped.
@@ -90,8 +88,8 @@ fn files_of(process: &Path, pool: Pool) -> std::io::Result<Files> {
     };
     for entry in fs::read_dir(process.join("fd"))?.flatten() {
         let Ok(target) = fs::read_link(entry.path()) else { continue };
-        // Other files may be on a server that doesn't answer, and have no huge pages.
-        if let Some(name) = in_memory(&target.to_string_lossy())
+        // Other files have no huge pages, and a file server might not reply.
+        if let Some(name) = memfd_name(&target.to_string_lossy())
             && let Ok(metadata) = fs::metadata(entry.path())
         {
             add(&metadata, Some(name));
@@ -100,8 +98,10 @@ fn files_of(process: &Path, pool: Pool) -> std::io::Result<Files> {
     let mut anonymous = 0;
     for area in areas(&fs::read_to_string(process.join("smaps"))?, pool.size >> 10) {
         match fs::metadata(process.join("map_files").join(area.addresses)) {
-            Ok(metadata) if metadata.blksize() == pool.size => add(&metadata, in_memory(area.path)),
-            // It may not look at the file, or the pages are no file's.
+            Ok(metadata) if metadata.blksize() == pool.size => {
+                add(&metadata, memfd_name(area.path));
+            }
+            // The file may not be inspected, or the pages belong to no file.
             _ => anonymous += area.populated,
         }
     }
@@ -111,9 +111,8 @@ fn files_of(process: &Path, pool: Pool) -> std::io::Result<Files> {
     Ok(files)
 }
 
-/// What a file in memory is called, by the path that the kernel shows for it; `None` for any other
-/// file.
-fn in_memory(path: &str) -> Option<&str> {
+/// The name of a file in memory, by the path that the kernel shows; `None` for any other file.
+fn memfd_name(path: &str) -> Option<&str> {
     path.strip_prefix("/memfd:").map(|name| name.strip_suffix(" (deleted)").unwrap_or(name))
 }
 
@@ -123,7 +122,7 @@ struct Area<'a> {
     /// As `7f0000000000-7f0000200000`.
     addresses: &'a str,
     path: &'a str,
-    /// How many bytes of it have a page.
+    /// The bytes of it that have a page.
     populated: u64,
 }
 
@@ -138,11 +137,11 @@ fn areas(smaps: &str, page_kb: u64) -> impl Iterator<Item = Area<'_>> {
             (Some(("Shared_Hugetlb" | "Private_Hugetlb", size)), Some((area, _))) => {
                 area.populated += number(size).unwrap_or(0) << 10;
             }
-            // Other values, all of which begin with a word and a colon.
+            // Any other value begins with a word and a colon.
             _ if words.next().is_none_or(|word| word.ends_with(':')) => {}
             _ => {
                 let addresses = line.split(' ').next().unwrap_or_default();
-                // Permissions, offset, device and inode are between them.
+                // Between them are permissions, offset, device and inode.
                 let path = words.nth(4).and_then(|first| line.rfind(first).map(|at| &line[at..]));
                 areas.push((Area { addresses, path: path.unwrap_or(""), populated: 0 }, 0));
             }
@@ -151,10 +150,10 @@ fn areas(smaps: &str, page_kb: u64) -> impl Iterator<Item = Area<'_>> {
     areas.into_iter().filter(move |(_, page)| *page == page_kb).map(|(area, _)| area)
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for HolderProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} ({}) holds {}", self.pid, self.name, Bytes(self.bytes))?;
-        for (index, file) in self.files.iter().enumerate().take(MOST_NAMED) {
+        for (index, file) in self.files.iter().enumerate().take(MAX_NAMED) {
             write!(f, "{}{}", if index == 0 { " of " } else { ", " }, file.escape_debug())?;
         }
         Ok(())
@@ -163,7 +162,7 @@ impl fmt::Display for Holder {
 
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = &self.seen[..self.seen.len().min(MOST_NAMED)];
+        let named = &self.seen[..self.seen.len().min(MAX_NAMED)];
         named.iter().try_for_each(|holder| write!(f, "; {holder}"))?;
         let others = &self.seen[named.len()..];
         if !others.is_empty() {
@@ -171,14 +170,14 @@ impl fmt::Display for Holders {
             write!(f, "; {} other processes hold {}", others.len(), Bytes(bytes))?;
         }
         if !self.seen.is_empty() {
-            f.write_str("; what a process holds is free when it lets go or ends")?;
+            f.write_str("; these pages are free when the process releases them or ends")?;
         }
         match self.hidden {
             0 => Ok(()),
             hidden => {
                 write!(
                     f,
-                    "; others may be held by the {hidden} processes that this one may not look at"
+                    "; others may be held by the {hidden} processes that this one may not inspect"
                 )
             }
         }
@@ -210,20 +209,20 @@ mod tests {
         let anonymous =
             Area { addresses: "7f0000400000-7f0000800000", path: "", populated: 4 << 20 };
         assert_eq!(found, [file, anonymous]);
-        assert_eq!(in_memory("/memfd:cma:b1 (deleted)"), Some("cma:b1"));
-        assert_eq!(in_memory("/tmp/memfd:no"), None);
+        assert_eq!(memfd_name("/memfd:cma:b1 (deleted)"), Some("cma:b1"));
+        assert_eq!(memfd_name("/tmp/memfd:no"), None);
     }
 
     #[test]
-    fn those_that_hold_most_are_named_and_the_rest_counted() {
-        let holder = |pid: u32| Holder {
+    fn the_largest_holders_are_named_and_the_others_counted() {
+        let holder = |pid: u32| HolderProcess {
             pid,
             name: "camera".into(),
             bytes: u64::from(pid) << 20,
             files: [format!("cma:b{pid}")].into(),
         };
-        let holders = |seen: Vec<Holder>, hidden| Holders { seen, hidden }.to_string();
-        let free = "; what a process holds is free when it lets go or ends";
+        let holders = |seen: Vec<HolderProcess>, hidden| Holders { seen, hidden }.to_string();
+        let free = "; these pages are free when the process releases them or ends";
         assert_eq!(
             holders(vec![holder(8)], 0),
             format!("; process 8 (camera) holds 8M of cma:b8{free}")
@@ -235,7 +234,7 @@ mod tests {
             )),
             "{all}"
         );
-        let hidden = "; others may be held by the 3 processes that this one may not look at";
+        let hidden = "; others may be held by the 3 processes that this one may not inspect";
         assert_eq!(holders(Vec::new(), 3), hidden);
         assert_eq!(holders(Vec::new(), 0), "");
     }

@@ -1,36 +1,35 @@
-//! Where this process's memory physically is, as far as the kernel tells
+//! Physical addresses of this process's memory, as far as the kernel shows them
 //! (`Documentation/admin-guide/mm/pagemap.rst`).
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// `/proc/self/pagemap`. What it tells depends on who opened it, not on who reads it.
+/// `/proc/self/pagemap`. The kernel checks the permission when the file is opened, not when it is
+/// read.
 #[derive(Debug)]
 pub(super) struct Pagemap(File);
 
 impl Pagemap {
-    /// Opens it, if it tells this process where its memory is.
+    /// Opens it, if it shows physical addresses to this process.
     ///
     /// # Errors
     ///
-    /// Why it doesn't, and what to do about it.
+    /// Why it doesn't, and what to do.
     pub(super) fn open() -> Result<Self, String> {
         let file = File::open("/proc/self/pagemap")
             .map_err(|error| format!("/proc/self/pagemap: {error}; {REMEDY}"))?;
-        let something = 1_u8;
+        let local = 1_u8;
         match Pagemap(file) {
-            pagemap
-                if pagemap.frame((&raw const something).addr()).is_ok_and(|frame| frame != 0) =>
-            {
+            pagemap if pagemap.frame((&raw const local).addr()).is_ok_and(|frame| frame != 0) => {
                 Ok(pagemap)
             }
             _ => Err(format!("physical addresses are hidden from this process; {REMEDY}")),
         }
     }
 
-    /// The number of the physical page behind `address`; 0 where nothing is mapped, and to those
-    /// who may not know.
+    /// The number of the physical page behind `address`; 0 where nothing is mapped, or where it is
+    /// hidden from this process.
     pub(super) fn frame(&self, address: usize) -> io::Result<u64> {
         let mut entry = [0; 8];
         self.0.read_exact_at(&mut entry, (address / PAGE * size_of::<u64>()) as u64)?;
@@ -39,12 +38,12 @@ impl Pagemap {
     }
 }
 
-const REMEDY: &str = "run it as root (CAP_SYS_ADMIN) to have contiguity proven";
+const REMEDY: &str = "run it as root (CAP_SYS_ADMIN) to verify contiguity";
 
 const PAGE: usize = cma_framework::PAGE_SIZE as usize;
 
-/// Set in an entry when there is a page.
+/// The bit of an entry that is set when a page is mapped.
 const PRESENT: u64 = 1 << 63;
 
-/// The lowest 55 bits of an entry.
+/// The bits of an entry that are the page's number: the lowest 55.
 const FRAME: u64 = (1 << 55) - 1;

@@ -1,5 +1,5 @@
-//! What several regions take of one pool together, so that a refusal's remedy is the remedy for all
-//! of them.
+//! The needs of several regions of one pool together, so that the remedy in a refusal is the remedy
+//! for all of them.
 
 use cma_framework::Pages;
 use cma_framework::reserve::ReserveRequest;
@@ -7,10 +7,10 @@ use cma_framework::reserve::ReserveRequest;
 /// The regions that were announced.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
-    /// Those that were not asked for yet.
+    /// Those that were not requested yet.
     waiting: Vec<ReserveRequest>,
-    /// Who was told a remedy for all of them, and of which kind.
-    told: Vec<(Lack, String)>,
+    /// The regions whose refusals gave a remedy for all regions, with the kind of remedy.
+    remedies: Vec<(Lack, String)>,
 }
 
 /// What a pool lacks.
@@ -18,50 +18,54 @@ pub(super) struct Plan {
 pub(super) enum Lack {
     /// Pages.
     Pages,
-    /// Pages side by side.
+    /// Adjacent pages.
     Runs,
 }
 
-/// What is to be had of a pool from now on.
+/// What one region and the waiting ones need of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct Need {
-    /// For this region and all that wait.
+    /// For this region and all waiting ones.
     pub(super) pages: Pages,
-    /// How many wait besides this one.
+    /// The number of waiting regions besides this one.
     others: usize,
-    told: Vec<(Lack, String)>,
+    remedies: Vec<(Lack, String)>,
 }
 
 impl Plan {
-    /// The regions that will be asked for, one after the other.
+    /// A plan for regions that will be requested one after the other.
     pub(super) fn new(waiting: Vec<ReserveRequest>) -> Self {
-        Plan { waiting, told: Vec::new() }
+        Plan { waiting, remedies: Vec::new() }
     }
 
-    /// What is needed when `request` comes.
+    /// The need at the time of `request`.
     pub(super) fn need(&mut self, request: &ReserveRequest) -> Need {
         match self.waiting.iter().position(|waiting| waiting == request) {
             Some(at) => {
                 self.waiting.remove(at);
             }
-            // It comes by itself, and what was said before was said without it.
-            None => return Need { pages: request.pages, others: 0, told: Vec::new() },
+            // It was not announced, so no earlier remedy counts it in.
+            None => return Need { pages: request.pages, others: 0, remedies: Vec::new() },
         }
         let sum = self.waiting.iter().map(|waiting| waiting.pages.get());
         let pages = sum.fold(request.pages.get(), u64::saturating_add);
-        Need { pages: Pages::new(pages), others: self.waiting.len(), told: self.told.clone() }
+        Need {
+            pages: Pages::new(pages),
+            others: self.waiting.len(),
+            remedies: self.remedies.clone(),
+        }
     }
 
-    /// `region` was told the remedy for all that waited.
-    pub(super) fn told(&mut self, lack: Lack, region: Option<&str>) {
-        self.told.push((lack, region.unwrap_or("(private)").to_string()));
+    /// Records that the refusal of `region` gave the remedy for all waiting regions.
+    pub(super) fn remedy_given(&mut self, lack: Lack, region: Option<&str>) {
+        self.remedies.push((lack, region.unwrap_or("(private)").to_string()));
     }
 }
 
 impl Need {
-    /// `remedy`, unless another region was told one that counts this region in.
+    /// `remedy`, unless another region's refusal gave one that counts in this region.
     pub(super) fn remedy(&self, lack: Lack, remedy: impl FnOnce() -> String) -> String {
-        match self.told.iter().find(|(told, _)| *told == lack) {
+        match self.remedies.iter().find(|(given, _)| *given == lack) {
             Some((_, region)) => {
                 format!("the command given for region {region} makes room for this region, too")
             }
@@ -69,8 +73,8 @@ impl Need {
         }
     }
 
-    /// For whom a remedy is, in words.
-    pub(super) fn for_whom(&self) -> String {
+    /// The regions that a remedy is for, in words.
+    pub(super) fn scope(&self) -> String {
         match self.others {
             0 => String::new(),
             others => format!(" (room for this region and {others} more)"),
@@ -89,25 +93,25 @@ mod tests {
     }
 
     #[test]
-    fn one_remedy_of_each_kind_is_for_all_regions_that_wait() {
+    fn a_remedy_of_each_kind_is_given_once_for_all_waiting_regions() {
         let [a, b, c, d] = [request("a", 1), request("b", 2), request("c", 4), request("d", 8)];
         let mut plan = Plan::new(vec![a.clone(), b.clone(), c.clone()]);
         assert_eq!(plan.need(&a).pages, Pages::new(7));
         let need = plan.need(&b);
         assert_eq!(
-            (need.pages, need.for_whom()),
+            (need.pages, need.scope()),
             (Pages::new(6), " (room for this region and 1 more)".into())
         );
         assert_eq!(need.remedy(Lack::Pages, || "this".to_string()), "this");
-        plan.told(Lack::Pages, Some("b"));
+        plan.remedy_given(Lack::Pages, Some("b"));
         let need = plan.need(&c);
-        assert_eq!((need.pages, need.for_whom()), (Pages::new(4), String::new()));
+        assert_eq!((need.pages, need.scope()), (Pages::new(4), String::new()));
         assert!(
             need.remedy(Lack::Pages, || unreachable!())
                 .contains("command given for region b makes room for")
         );
         assert_eq!(need.remedy(Lack::Runs, || "another".to_string()), "another");
-        // One that nobody announced is not counted in what was said.
+        // An earlier remedy doesn't count in a region that was not announced.
         let need = plan.need(&d);
         assert_eq!(
             (need.pages, need.remedy(Lack::Pages, || "this".to_string())),

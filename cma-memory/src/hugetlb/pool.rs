@@ -1,12 +1,12 @@
-//! The machine's pool of huge pages: what sizes it has, and taking pages out of it.
+//! The machine's pool of huge pages: its page sizes, and taking pages out of it.
 
-use super::HugetlbError;
+use super::error::HugetlbError;
 use super::holders::Holders;
 use super::pagemap::Pagemap;
 use super::plan::{Lack, Need};
 use crate::mapping::Mapping;
-use crate::refusal::refused;
-use crate::sealed::Sealed;
+use crate::sealed::SealedFile;
+use crate::system::system_error;
 use cma_framework::config::Bytes;
 use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
 use rustix::fs::MemfdFlags;
@@ -22,7 +22,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// The huge pages of `size` bytes, or of the machine's default size.
+    /// The pool of pages of `size` bytes, or of the machine's default size.
     pub(super) fn of(size: Option<u64>) -> Result<Pool, HugetlbError> {
         let sizes = sizes();
         let wanted = match size {
@@ -35,27 +35,27 @@ impl Pool {
         }
     }
 
-    /// The size as a number of ordinary pages.
+    /// The size in ordinary pages.
     pub(super) fn frames(self) -> u64 {
         self.size / PAGE_SIZE
     }
 
-    /// A page out of the pool; none when it has no more to give.
+    /// Takes a page out of the pool; `None` when no page is free.
     pub(super) fn take(self, label: &str) -> Result<Option<Page>, MemoryError> {
         let size = MemfdFlags::from_bits_retain(self.size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
-        let file = Sealed::create(label, self.size, MemfdFlags::HUGETLB | size)?;
-        match file.fill() {
-            Ok(()) => Ok(Some(Page(Mutex::new(State { file, given: false })))),
+        let file = SealedFile::create(label, self.size, MemfdFlags::HUGETLB | size)?;
+        match file.allocate_pages() {
+            Ok(()) => Ok(Some(Page(Mutex::new(PageState { file, shared: false })))),
             Err(Errno::NOSPC | Errno::NOMEM) => Ok(None),
-            Err(errno) => Err(refused("fallocate")(errno)),
+            Err(errno) => Err(system_error("fallocate")(errno)),
         }
     }
 
-    /// The error for a pool that had `free` pages to give where `wanted` were needed.
+    /// The error for a pool with `free` free pages where `wanted` are needed.
     pub(super) fn too_small(self, wanted: usize, free: usize, need: &Need) -> HugetlbError {
         let path = self.path("nr_hugepages");
         let command =
-            || format!("as root: echo {} > {path}{}", self.enough(free, need), need.for_whom());
+            || format!("as root: echo {} > {path}{}", self.enough(free, need), need.scope());
         HugetlbError::TooFew {
             wanted,
             free,
@@ -65,8 +65,8 @@ impl Pool {
         }
     }
 
-    /// The error for a pool whose `free` pages have no run of `wanted` at that alignment, and none
-    /// longer than `longest` at any.
+    /// The error for a pool whose `free` free pages contain no run of `wanted` at that alignment, and
+    /// none longer than `longest` at any alignment.
     pub(super) fn no_run(
         self,
         wanted: usize,
@@ -77,9 +77,9 @@ impl Pool {
     ) -> HugetlbError {
         let commands = || {
             format!(
-                "as root: {}{}; or have them from the start: hugepagesz={} hugepages={} on the kernel's command line",
-                self.side_by_side(need.pages.bytes()),
-                need.for_whom(),
+                "as root: {}{}; or reserve them at boot: hugepagesz={} hugepages={} on the kernel's command line",
+                self.make_adjacent(need.pages.bytes()),
+                need.scope(),
                 Bytes(self.size),
                 self.enough(free, need)
             )
@@ -95,24 +95,24 @@ impl Pool {
         }
     }
 
-    /// The error for a pool that has no run at `start` among its `free` pages.
+    /// The error for a pool whose `free` free pages contain no run at `start`.
     pub(super) fn not_there(self, start: DmaAddr, free: usize) -> HugetlbError {
         HugetlbError::NotThere { start, holders: self.holders(free) }
     }
 
-    /// How many pages the pool has in all, of which `free` were to be had.
+    /// The size of the pool in pages, of which `free` were free.
     fn total(self, free: usize) -> u64 {
         let total = self.read("nr_hugepages").and_then(|text| text.parse().ok());
         total.unwrap_or(free as u64)
     }
 
-    /// How many pages the pool has to have in all for what is needed.
+    /// The size in pages that the pool must have to meet `need`.
     fn enough(self, free: usize, need: &Need) -> u64 {
         let lacking = (need.pages.get() / self.frames()).saturating_sub(free as u64);
         self.total(free).saturating_add(lacking)
     }
 
-    /// Who has those that were not to be had.
+    /// The processes that hold pages which were not free.
     fn holders(self, free: usize) -> Holders {
         match self.total(free) {
             total if total > free as u64 => Holders::of(self, total),
@@ -120,11 +120,11 @@ impl Pool {
         }
     }
 
-    /// Commands that put pages side by side, `bytes` in all.
-    fn side_by_side(self, bytes: u64) -> String {
-        let cut_into_these =
+    /// Commands that make adjacent pages of `bytes` bytes in total.
+    fn make_adjacent(self, bytes: u64) -> String {
+        let demotes_to_this =
             |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
-        match sizes().into_iter().map(|size| Pool { size }).find(cut_into_these) {
+        match sizes().into_iter().map(|size| Pool { size }).find(demotes_to_this) {
             Some(larger) => {
                 let count = bytes.div_ceil(larger.size);
                 let there = larger
@@ -132,20 +132,20 @@ impl Pool {
                     .and_then(|text| text.parse::<u64>().ok())
                     .unwrap_or(0);
                 format!(
-                    "echo {} > {} && echo {count} > {} (larger pages, cut into such)",
+                    "echo {} > {} && echo {count} > {} (larger pages, split into these)",
                     there + count,
                     larger.path("nr_hugepages"),
                     larger.path("demote")
                 )
             }
             None => format!(
-                "echo 3 > /proc/sys/vm/drop_caches && echo 1 > /proc/sys/vm/compact_memory, and fill {} anew",
+                "echo 3 > /proc/sys/vm/drop_caches && echo 1 > /proc/sys/vm/compact_memory, and refill {}",
                 self.path("nr_hugepages")
             ),
         }
     }
 
-    /// What the kernel says of the pool.
+    /// A value of the pool in sysfs.
     fn read(self, file: &str) -> Option<String> {
         fs::read_to_string(self.path(file)).ok().map(|text| text.trim().to_string())
     }
@@ -155,26 +155,26 @@ impl Pool {
     }
 }
 
-/// A huge page, out of the pool as long as this lives.
+/// A huge page. Dropping it returns it to the pool.
 #[derive(Debug)]
-pub(super) struct Page(Mutex<State>);
+pub(super) struct Page(Mutex<PageState>);
 
-/// What a page is, and whose.
+/// A page's file, and whether other processes may have it.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) file: Sealed,
-    /// Whether somebody was given it since it was last known to be nobody else's.
-    pub(super) given: bool,
+pub(super) struct PageState {
+    pub(super) file: SealedFile,
+    /// Set when a descriptor is handed out, cleared when the page is known to be exclusive again.
+    pub(super) shared: bool,
 }
 
 impl Page {
-    /// The page; while this is held it is given to nobody.
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    /// Locks the page. No descriptor of it is handed out meanwhile.
+    pub(super) fn lock(&self) -> MutexGuard<'_, PageState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page that nobody has yet, as what it is made of.
-    pub(super) fn into_state(self) -> State {
+    /// The state of a page that is not part of a region yet.
+    pub(super) fn into_state(self) -> PageState {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,7 +190,7 @@ impl Page {
     }
 }
 
-/// The sizes of huge pages that the machine has, in bytes.
+/// The page sizes of the machine's pools, in bytes.
 fn sizes() -> Vec<u64> {
     let folders = fs::read_dir(POOLS).into_iter().flatten().flatten();
     let size =

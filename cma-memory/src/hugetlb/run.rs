@@ -1,20 +1,20 @@
-//! Which huge pages make up one run.
+//! Finding physically adjacent huge pages.
 
 use std::ops::Range;
 
-/// What is looked for among huge pages.
+/// The run that is searched for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// How many.
+    /// The number of pages.
     pub(super) count: usize,
-    /// What the first one's frame is a multiple of.
+    /// The first page's frame is a multiple of this.
     pub(super) step: u64,
-    /// The frame to start at, if it has to be that one.
+    /// The first page's frame, if it is given.
     pub(super) start: Option<u64>,
 }
 
-/// The place of such a run in `frames`: the frames that huge pages of `size` frames start at,
-/// ascending. It is taken from the shortest run that holds it, the lowest among equals.
+/// The place of the wanted run in `frames`, the ascending start frames of huge pages of `size`
+/// frames. It is taken from the shortest run that contains one, the lowest of equally short ones.
 ///
 /// # Errors
 ///
@@ -53,14 +53,14 @@ mod tests {
     const ANY: Wanted = Wanted { count: 2, step: 1, start: None };
 
     #[test]
-    fn the_shortest_run_that_holds_it_is_taken_the_lowest_among_equals() {
+    fn the_shortest_sufficient_run_is_taken_the_lowest_of_equally_short_ones() {
         let frames = [512, 1024, 1536, 4096, 4608, 8192, 8704];
         assert_eq!(find(&frames, 512, ANY), Ok(3..5));
         assert_eq!(find(&frames, 512, Wanted { count: 3, ..ANY }), Ok(0..3));
     }
 
     #[test]
-    fn what_is_not_found_says_how_long_the_longest_run_is() {
+    fn a_failed_search_returns_the_length_of_the_longest_run() {
         assert_eq!(find(&[512, 1024, 4096], 512, Wanted { count: 3, ..ANY }), Err(2));
         assert_eq!(find(&[512, 2048], 512, ANY), Err(1));
         assert_eq!(find(&[], 512, ANY), Err(0));
@@ -69,9 +69,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Against every place tried one by one.
+        /// Compared with trying every place.
         #[test]
-        fn what_is_found_is_a_run_as_wanted_and_what_is_not_is_nowhere(
+        fn a_found_run_is_as_wanted_and_a_failed_search_means_there_is_none(
             pages in proptest::collection::btree_set(0..40u64, 0..30),
             count in 1..8usize,
             log2 in 0..4u32,

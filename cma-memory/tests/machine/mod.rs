@@ -1,5 +1,5 @@
-//! What the tests do to the machine, and put back: its pool of huge pages, a framework, another
-//! process.
+//! The environment of the tests: the machine's pool of huge pages, which they restore; a framework;
+//! another process.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 use cma_framework::config::{Bank, Growth};
@@ -22,7 +22,8 @@ pub(crate) fn banks() -> Banks {
     Banks::new(&[Bank::new(0x4000_0000, 1 << 40)], Growth::Up)
 }
 
-/// A framework with these regions, reserved and registered, all for everybody, served by best fit.
+/// A framework with these regions, reserved and registered, open to every device, served by best
+/// fit.
 pub(crate) fn boot(regions: &str, reserver: &mut dyn Reserver) -> Cma {
     let cma = Cma::new();
     cma.command_line(Some(regions), None).unwrap();
@@ -53,15 +54,16 @@ pub(crate) fn refusal(spec: &str, reserver: &mut dyn Reserver) -> String {
     }
 }
 
-/// The number of this process's descriptors, or mappings, whose file is called `label`.
+/// The number of this process's descriptors whose file has `label` in its name.
 pub(crate) fn open_files(label: &str) -> usize {
     let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let is_it = |path: io::Result<std::path::PathBuf>| {
+    let matches = |path: io::Result<std::path::PathBuf>| {
         path.is_ok_and(|p| p.to_string_lossy().contains(label))
     };
-    links.filter(|entry| is_it(fs::read_link(entry.path()))).count()
+    links.filter(|entry| matches(fs::read_link(entry.path()))).count()
 }
 
+/// The number of this process's mappings whose file has `label` in its name.
 pub(crate) fn mappings(label: &str) -> usize {
     fs::read_to_string("/proc/self/maps")
         .unwrap()
@@ -70,10 +72,10 @@ pub(crate) fn mappings(label: &str) -> usize {
         .count()
 }
 
-/// Holds the machine's settings: the only test that does, in any process. Puts them back.
+/// The machine's settings, locked against other tests in any process. Restores them when dropped.
 pub(crate) struct Machine {
     changed: Vec<(&'static str, String)>,
-    _turn: File,
+    _lock: File,
 }
 
 pub(crate) const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
@@ -84,14 +86,14 @@ impl Machine {
     pub(crate) fn lock() -> Machine {
         let path = std::env::temp_dir().join("cma-memory-tests.lock");
         let made = File::options().create(true).truncate(false).write(true).open(&path);
-        // It may be another user's.
+        // The file may belong to another user.
         let file = made.or_else(|_| File::open(path)).unwrap();
         file.lock().unwrap();
-        Machine { changed: Vec::new(), _turn: file }
+        Machine { changed: Vec::new(), _lock: file }
     }
 
-    /// The machine with `pages` huge pages to give, which lie side by side. `None`, and a word on
-    /// the terminal, when this test can't have them.
+    /// The machine with `pages` adjacent free huge pages. `None`, and a message on the terminal, when
+    /// this test can't have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
         let mut machine = Machine::lock();
         if let Err(why) = machine.gather(pages) {
@@ -106,8 +108,8 @@ impl Machine {
         let taken = total(POOL) - free(POOL);
         let refused = |error| format!("{POOL}: {error}; it takes root");
         self.set(POOL, &taken.to_string()).map_err(refused)?;
-        // Some of a gigabyte that lies in one piece, cut into huge pages; else of more and more of
-        // those there are.
+        // First try to split a contiguous gigabyte into huge pages, then to find a run in a growing
+        // pool.
         if self.set(POOL_1G, "1").is_ok()
             && fs::write(POOL_1G.replace("nr_hugepages", "demote"), "1").is_ok()
         {
@@ -129,7 +131,7 @@ impl Machine {
             }
             more *= 2;
         }
-        Err(format!("the machine has no {pages} huge pages that lie side by side"))
+        Err(format!("the machine has no {pages} adjacent huge pages"))
     }
 
     pub(crate) fn set(&mut self, file: &'static str, value: &str) -> io::Result<()> {
@@ -148,7 +150,7 @@ impl Drop for Machine {
     }
 }
 
-/// Says so on the terminal itself: what tests print is kept from it.
+/// Reports a skipped test on standard error itself, because the test harness captures prints.
 pub(crate) fn skipped(why: &str) {
     let name = std::thread::current().name().unwrap_or("?").to_string();
     let mut terminal = io::stderr().lock();
@@ -159,19 +161,19 @@ fn number(path: &str) -> u64 {
     fs::read_to_string(path).map(|text| text.trim().parse().unwrap()).unwrap_or(0)
 }
 
-/// How many huge pages there are.
+/// The number of huge pages in the pool.
 pub(crate) fn total(pool: &str) -> u64 {
     number(pool)
 }
 
-/// How many of them are to be had.
+/// The number of free ones.
 pub(crate) fn free(pool: &str) -> u64 {
     let beside = |name: &str| number(&pool.replace("nr_hugepages", name));
     beside("free_hugepages") - beside("resv_hugepages")
 }
 
-/// The frame behind an address of this process, by this file's own reading of pagemap: 0 when
-/// hidden, `None` when nothing is there.
+/// The frame behind an address of this process, read from pagemap independently of the library: 0
+/// when hidden, `None` when nothing is mapped.
 pub(crate) fn frame(address: usize) -> Option<u64> {
     use std::os::unix::fs::FileExt;
     let mut entry = [0; 8];
@@ -183,7 +185,7 @@ pub(crate) fn frame(address: usize) -> Option<u64> {
     (entry >> 63 == 1).then_some(entry & ((1 << 55) - 1))
 }
 
-/// Every huge page that is to be had, with its frame, in ascending order.
+/// Takes every free huge page, with its frame, in ascending order.
 pub(crate) fn all_pages() -> Vec<(u64, OwnedFd)> {
     let mut pages: Vec<(u64, OwnedFd)> = std::iter::from_fn(|| {
         let file =
@@ -199,22 +201,22 @@ pub(crate) fn all_pages() -> Vec<(u64, OwnedFd)> {
     pages
 }
 
-/// Where `pages` of these lie side by side.
+/// The index of the first of `pages` adjacent ones.
 fn run_of(pages: u64, all: &[(u64, OwnedFd)]) -> Option<usize> {
     let span = (pages - 1) * (HUGE / 4096);
     let is_run = |run: &[(u64, OwnedFd)]| run[run.len() - 1].0 == run[0].0 + span;
     all.windows(pages as usize).position(is_run)
 }
 
-/// Runs the commands that an error gives as its remedy.
+/// Runs the commands that an error message gives as its remedy.
 pub(crate) fn follow(why: &str) {
     let commands = why.split("as root: ").nth(1).unwrap().split([';', '(']).next().unwrap();
     let status = Command::new("sh").args(["-c", commands]).status().unwrap();
     assert!(status.success(), "{commands}");
 }
 
-/// A file as this test maps it, by its own means. It is written to and read a byte at a time, as
-/// others may do so meanwhile.
+/// A file mapped independently of the library. It is accessed by volatile bytes, because other
+/// processes may access it too.
 pub(crate) struct Window {
     start: *mut u8,
     len: usize,
@@ -223,7 +225,7 @@ pub(crate) struct Window {
 impl Window {
     pub(crate) fn onto(file: impl AsFd, len: u64) -> Window {
         let (len, read_write) = (len as usize, ProtFlags::READ | ProtFlags::WRITE);
-        // SAFETY: nothing was at the addresses that the kernel chooses.
+        // SAFETY: the kernel chooses unused addresses.
         let start = unsafe {
             mmap(ptr::null_mut(), len, read_write, MapFlags::SHARED | MapFlags::POPULATE, file, 0)
         };
@@ -246,15 +248,15 @@ impl Window {
         unsafe { here.write_volatile(byte) };
     }
 
-    /// A pipe that holds its first bytes, and has the kernel pin them for that.
+    /// A pipe that contains the first page, for which the kernel pins it.
     pub(crate) fn pinned(&self) -> OwnedFd {
         let (read, write) = pipe().unwrap();
-        // SAFETY: within the mapping, and written to by nobody as long as the slice is there.
+        // SAFETY: within the mapping, and nothing writes to it as long as the slice exists.
         let bytes = unsafe { std::slice::from_raw_parts(self.start, 4096) };
-        // SAFETY: as it is no gift, the pages stay this process's.
-        let put =
+        // SAFETY: without SPLICE_F_GIFT the pages stay this process's.
+        let spliced =
             unsafe { vmsplice(write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) };
-        assert_eq!(put, Ok(4096));
+        assert_eq!(spliced, Ok(4096));
         read
     }
 
@@ -270,63 +272,63 @@ impl Drop for Window {
     }
 }
 
-/// A test's other process: the test program itself, told by the environment to play this part of
-/// the test of that name.
-pub(crate) struct Other {
+/// A test's other process: the test program itself, which runs the test of the same name in the role
+/// that the environment gives it.
+pub(crate) struct OtherProcess {
     child: Child,
-    says: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-const PART: &str = "CMA_MEMORY_TEST_PART";
+const ROLE: &str = "CMA_MEMORY_TEST_ROLE";
 
-/// Which part this process has to play, if it is another one. It ends with the test.
-pub(crate) fn part() -> Option<String> {
-    let part = std::env::var(PART).ok()?;
+/// The role of this process, if it is the other one. It is killed when the test ends.
+pub(crate) fn role() -> Option<String> {
+    let role = std::env::var(ROLE).ok()?;
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-    Some(part)
+    Some(role)
 }
 
-/// What another process says to the test, a line at a time.
+/// Sends a line from the other process to the test.
 pub(crate) fn say(line: &str) {
     let mut out = io::stdout().lock();
     writeln!(out, "\n> {line}").unwrap();
     out.flush().unwrap();
 }
 
-impl Other {
-    pub(crate) fn command(test: &str, part: &str) -> Command {
+impl OtherProcess {
+    pub(crate) fn command(test: &str, role: &str) -> Command {
         let mut command = Command::new("/proc/self/exe");
         command
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(PART, part)
+            .env(ROLE, role)
             .stdout(Stdio::piped());
         command
     }
 
-    pub(crate) fn start(mut command: Command) -> Other {
+    pub(crate) fn start(mut command: Command) -> OtherProcess {
         let mut child = command.spawn().unwrap();
-        let says = BufReader::new(child.stdout.take().unwrap());
-        Other { child, says }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        OtherProcess { child, output }
     }
 
-    /// One that has `piece` as its standard input.
-    pub(crate) fn with(test: &str, part: &str, piece: OwnedFd) -> Other {
-        let mut command = Other::command(test, part);
+    /// Starts one with `piece` as its standard input.
+    pub(crate) fn with(test: &str, role: &str, piece: OwnedFd) -> OtherProcess {
+        let mut command = OtherProcess::command(test, role);
         command.stdin(Stdio::from(piece));
-        Other::start(command)
+        OtherProcess::start(command)
     }
 
-    /// What it says next.
-    pub(crate) fn hear(&mut self) -> String {
+    /// The next line that it sends.
+    pub(crate) fn next_line(&mut self) -> String {
         let mut line = String::new();
         loop {
             line.clear();
             assert!(
-                self.says.read_line(&mut line).unwrap() > 0,
-                "the other process ended without a word"
+                self.output.read_line(&mut line).unwrap() > 0,
+                "the other process ended without a message"
             );
-            if let Some(said) = line.strip_prefix("> ") {
-                return said.trim_end().to_string();
+            if let Some(message) = line.strip_prefix("> ") {
+                return message.trim_end().to_string();
             }
         }
     }
@@ -339,12 +341,12 @@ impl Other {
 
     pub(crate) fn wait(mut self) -> ExitStatus {
         let mut rest = String::new();
-        io::Read::read_to_string(&mut self.says, &mut rest).unwrap();
+        io::Read::read_to_string(&mut self.output, &mut rest).unwrap();
         self.child.wait().unwrap()
     }
 }
 
-impl Drop for Other {
+impl Drop for OtherProcess {
     fn drop(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
