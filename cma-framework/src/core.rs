@@ -1,4 +1,4 @@
-//! Pure decisions: no lock, no input or output, no plug-in.
+//! Pure decisions: no lock, no input or output, no plug-in. Ports are only declared here.
 
 pub(crate) mod books;
 pub(crate) mod events;

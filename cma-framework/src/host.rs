@@ -1,4 +1,4 @@
-//! What locks, maps memory, loads libraries and calls allocators.
+//! The layer with effects: it locks, maps memory, loads libraries and calls allocators.
 
 pub mod attributes;
 pub(crate) mod clock;

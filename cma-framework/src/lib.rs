@@ -3,9 +3,9 @@
 //! Devices without scatter-gather or an IOMMU need big physically contiguous buffers. Instead of
 //! every driver setting memory aside for itself, one framework owns the machine's reserved
 //! *regions*, a *map* says which regions a device may use for which *type* of memory, and an
-//! *allocator*, a plug-in that may be loaded at any time, finds the place in each region. The
-//! framework itself allocates nothing: it stands between devices and allocators, checks what they
-//! answer, and keeps the books.
+//! *allocator*, a plug-in that may be loaded at any time, places chunks in each region. The
+//! framework itself places nothing: it stands between devices and allocators, checks each placement,
+//! and keeps the books.
 //!
 //! A host makes a [`Cma`], describes regions ([`config`], [`early`]), gives them memory
 //! ([`reserve`]), loads allocators ([`loader`]) and serves devices ([`Cma::alloc`], [`Device`]).
@@ -15,8 +15,8 @@
 //! this list:
 //!
 //! 1. `vocabulary`: pure types. Names, sizes, patterns, the map, texts of regions, errors.
-//! 2. `core`: pure decisions. No lock, no input or output, no plug-in.
-//! 3. `host`: [`Cma`], the lock of a region, the life of an allocator, the loader, memory.
+//! 2. `core`: pure decisions and the port for memory. No lock, no input or output, no plug-in.
+//! 3. `host`: [`Cma`], the lock of a region, the attached allocator, the loader, chunks as memory.
 
 mod core;
 mod host;
@@ -52,5 +52,5 @@ pub use vocabulary::errors::{
     AllocError, DeviceInfo, FreeError, InfoError, Reason, Refusal, Stuck,
 };
 
-// The words a host shares with allocators.
+// The types that a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

@@ -1,8 +1,8 @@
-//! The port that puts memory behind a region's addresses.
+//! The port for memory behind a region's addresses.
 //!
-//! A [`Reserver`](crate::core::reserve::Reserver) may hand out [`Memory`] with a range of addresses;
-//! the region owns it from then on. The framework maps nothing itself: what the memory is (files in
-//! memory, huge pages) is the port's.
+//! A [`Reserver`](crate::reserve::Reserver) may return [`Memory`] with a range of addresses; the
+//! region owns it from then on. The framework maps nothing itself: the port decides what the memory
+//! is (files in memory, huge pages).
 
 use cma_api::{PageRange, Pages};
 use std::fmt;
@@ -10,22 +10,23 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The memory of one region. Implemented by ports; a region is its only owner.
+/// The memory of one region. Ports implement it; a region is its only owner.
 ///
 /// # Safety
 ///
-/// The framework lends [`Store::bytes`] as plain slices, on this word of the implementation:
+/// The framework hands out [`Store::bytes`] as plain slices. That is sound because each
+/// implementation guarantees:
 ///
-/// - The bytes of a store are the claim's alone, from [`store`](Self::store) until the store is
-///   dropped: no other store has them, and nobody else reads or writes them before a
-///   [`Store::piece`] was asked for. A claim for a range that is not this memory's is refused.
-/// - A claim is good for one store, at once. One memory that stands before another passes claims
-///   on, neither keeps nor invents any, and keeps neither the store nor a piece of it.
+/// - From [`store`](Self::store) until the store is dropped, its bytes belong to the claim alone: no
+///   other store has them, and nothing else reads or writes them before a [`Store::piece`] is
+///   opened. A claim for a range outside this memory is refused.
+/// - A claim is used for one store, at once. An implementation that wraps another one passes claims
+///   on. It neither keeps nor makes claims, and keeps neither the store nor a piece of it.
 pub unsafe trait Memory: fmt::Debug + Send + Sync {
-    /// What it is, and what is known of it.
+    /// The kind of memory, and its properties.
     fn backing(&self) -> Backing;
 
-    /// The memory of one chunk, all zero. It goes before the chunk does.
+    /// The memory of one chunk, all zero. It is dropped before the chunk is freed.
     ///
     /// # Errors
     ///
@@ -33,49 +34,49 @@ pub unsafe trait Memory: fmt::Debug + Send + Sync {
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError>;
 }
 
-/// The memory of one chunk, in a port's hands.
+/// The memory of one chunk.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Makes [`bytes`](Self::bytes) the chunk's, if they are not yet.
+    /// Makes the chunk's [`bytes`](Self::bytes) accessible, if they are not yet.
     ///
     /// # Errors
     ///
     /// [`MemoryError`]; then nothing has changed.
     fn map(&mut self) -> Result<(), MemoryError>;
 
-    /// The chunk's bytes; none before it is mapped.
+    /// The chunk's bytes; empty before it is mapped.
     fn bytes(&self) -> &[u8];
 
-    /// The chunk's bytes; none before it is mapped.
+    /// The chunk's bytes; empty before it is mapped.
     fn bytes_mut(&mut self) -> &mut [u8];
 
-    /// How many files the chunk is made of. No file is opened.
+    /// The number of files that make up the chunk. No file is opened.
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be
-    /// divided.
+    /// [`MemoryError::Granule`] when the chunk shares an indivisible piece of memory with other
+    /// chunks.
     fn pieces(&self) -> Result<usize, MemoryError>;
 
-    /// Opens piece number `index`, counted from the chunk's start: a new descriptor at each call,
-    /// sealed against growing and shrinking, that reaches no byte of another chunk. The framework
-    /// asks for pieces below [`pieces`](Self::pieces) only.
+    /// Opens piece number `index`, counted from the chunk's start. Each call returns a new
+    /// descriptor, sealed against growing and shrinking, that reaches no byte of another chunk. The
+    /// framework opens pieces below [`pieces`](Self::pieces) only.
     ///
     /// # Errors
     ///
     /// [`MemoryError`]; then nothing has changed.
     fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError>;
 
-    /// Whether a descriptor or a mapping of any piece is still held by somebody else.
+    /// Whether another process still holds a descriptor or a mapping of any piece.
     fn held(&self) -> bool;
 }
 
-/// The word of the framework that a range is a live chunk, and that whoever asks is the only one to
-/// have its memory.
+/// The framework's guarantee to a port that a range is a live chunk whose memory nothing else has.
+/// Only the framework makes claims.
 #[derive(Debug)]
 pub struct Claim(PageRange);
 
 impl Claim {
-    /// The claim to `range`, which is a live chunk that nobody else claims.
+    /// The claim to `range`, a live chunk without another claim.
     pub(crate) fn new(range: PageRange) -> Self {
         Claim(range)
     }
@@ -86,12 +87,12 @@ impl Claim {
     }
 }
 
-/// A part of a chunk's memory, as a file for another process. It borrows the [`SharedChunk`](crate::SharedChunk), so
-/// the chunk stays live as long as the piece does.
+/// A part of a chunk's memory, as a file for another process. It borrows the
+/// [`SharedChunk`](crate::SharedChunk), so the chunk stays live as long as the piece does.
 #[derive(Debug)]
 pub struct Piece<'a> {
     file: OwnedFd,
-    /// Where in the file it starts, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
@@ -104,8 +105,8 @@ impl Piece<'_> {
         Piece { file, offset, len, chunk: PhantomData }
     }
 
-    /// The descriptor alone. It no longer keeps the chunk: whoever takes it has to keep the
-    /// [`SharedChunk`](crate::SharedChunk) as long as the memory is to be nobody else's.
+    /// The descriptor alone, which no longer borrows the chunk. The caller must keep the
+    /// [`SharedChunk`](crate::SharedChunk) as long as the memory must not be used for another chunk.
     pub fn into_file(self) -> OwnedFd {
         self.file
     }
@@ -117,29 +118,28 @@ impl AsFd for Piece<'_> {
     }
 }
 
-/// What a region's memory is, and what is known of it.
+/// The kind of a region's memory, and its properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backing {
-    /// The port's name, as `memfd` or `hugetlb`.
+    /// The port's name, such as `memfd` or `hugetlb`.
     pub kind: &'static str,
-    /// Whether the region's addresses are physical ones in one run.
+    /// Whether the region is physically contiguous at its addresses.
     pub contiguity: Contiguity,
-    /// What a chunk's start and size have to be multiples of so that it can be given to another
-    /// process.
+    /// A chunk whose start and size are multiples of this can be given to another process.
     pub granule: Pages,
 }
 
-/// Whether memory is one physically contiguous run at the addresses that its region has.
+/// Whether memory is one physically contiguous run at its region's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contiguity {
-    /// It is: every page was looked up after it was placed, and none can be moved.
+    /// It is: each page's address was verified after mapping, and the page is pinned.
     Verified,
-    /// It was, when it was made. The kernel may move its pages, for this reason.
+    /// It was when it was made. The kernel may move its pages, for this reason.
     Movable(String),
-    /// Nobody may tell this process; with the reason.
+    /// Physical addresses are hidden from this process, for this reason.
     Unknown(String),
-    /// It is not: addresses are for telling chunks apart, not for a device.
+    /// It is not: addresses identify chunks, but no device can use them.
     No,
 }
 
@@ -159,7 +159,7 @@ impl fmt::Display for Contiguity {
     }
 }
 
-/// Why a chunk is no memory.
+/// Why a chunk has no usable memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MemoryError {
@@ -169,56 +169,54 @@ pub enum MemoryError {
         /// Its name, or its range.
         region: String,
     },
-    /// The chunk is not made of whole pieces.
-    #[error("{range} can't be given to another process: that takes whole multiples of {} bytes", granule.bytes())]
+    /// The chunk doesn't consist of whole pieces.
+    #[error("{range} can't be given to another process: its start and size are not multiples of {} bytes", granule.bytes())]
     Granule {
         /// The chunk.
         range: PageRange,
-        /// What start and size have to be multiples of.
+        /// Start and size have to be multiples of this.
         granule: Pages,
     },
-    /// Somebody who had the memory before still holds it.
-    #[error("memory of {range} is still held by a process that was given it before")]
+    /// A process that had the memory before still holds it.
+    #[error("memory of {range} is still held by a process that had it before")]
     Held {
         /// The part that is held.
         range: PageRange,
     },
-    /// Somebody who had the memory before gave it up, and it went elsewhere.
-    #[error(
-        "memory of {range} is lost: a process that was given it has given it back to the system"
-    )]
+    /// A process that had the memory before freed it, and the system used it elsewhere.
+    #[error("memory of {range} is lost: a process that had it before returned it to the system")]
     Lost {
         /// The part that is lost.
         range: PageRange,
     },
-    /// The claim is for addresses that this memory is not behind.
-    #[error("{range} is not what this memory is behind")]
+    /// The claim is for addresses outside this memory.
+    #[error("{range} is outside the addresses of this memory")]
     Elsewhere {
         /// The chunk.
         range: PageRange,
     },
-    /// The system refused.
+    /// A system call failed.
     #[error("{call}: {source}{}", remedy.as_deref().map(|remedy| format!("; {remedy}")).unwrap_or_default())]
     System {
-        /// What was asked of it.
+        /// The call.
         call: &'static str,
-        /// What it said.
+        /// Its error.
         source: io::Error,
-        /// What to do about it, where that is known.
+        /// What to do, where that is known.
         remedy: Option<String>,
     },
 }
 
-/// A part of a region whose memory nobody can be given now.
+/// A part of a region whose memory can't be used now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unusable {
     pub(crate) range: PageRange,
-    /// The memory went elsewhere; else somebody still holds it.
+    /// Whether the memory is lost ([`MemoryError::Lost`]); else a process still holds it.
     pub(crate) lost: bool,
 }
 
 impl Unusable {
-    /// What an error says of the state of memory; `None` for any other error.
+    /// The unusable part that an error reports; `None` for an error with another cause.
     pub(crate) fn of(error: &MemoryError) -> Option<Self> {
         match *error {
             MemoryError::Held { range } => Some(Unusable { range, lost: false }),
@@ -227,11 +225,11 @@ impl Unusable {
         }
     }
 
-    /// Whether the memory of `range`, which is a live chunk that nobody uses, can be had again.
+    /// Checks whether the memory of `range`, a live chunk that is set aside, is usable again.
     ///
     /// # Errors
     ///
-    /// What of it can't, where that is the reason.
+    /// The unusable part; `None` when the check failed for another reason.
     pub(crate) fn check(memory: &dyn Memory, range: PageRange) -> Result<(), Option<Self>> {
         memory.store(Claim(range)).map(drop).map_err(|error| Unusable::of(&error))
     }

@@ -1,5 +1,4 @@
-//! Early regions: described, not registered yet, still to be given memory (specification section
-//! 3).
+//! Early regions: described before they have memory and are registered (specification section 3).
 
 use crate::core::memory::Memory;
 use crate::core::reserve::{ReserveError, Reserved, Reserver};
@@ -17,11 +16,11 @@ pub struct EarlyRegion {
     pub name: Option<String>,
     /// The size in bytes; not 0. Rounded up to a page.
     pub size: u64,
-    /// What its start must be a multiple of, in bytes: a power of two, or 0 for a page.
+    /// The alignment of its start in bytes: a power of two, or 0 for a page.
     pub alignment: u64,
-    /// Where it wishes to be. Rounded up to the alignment. It is placed there or not at all.
+    /// The requested start, rounded up to the alignment. It is placed there or not at all.
     pub start: Option<DmaAddr>,
-    /// The allocator it asks for.
+    /// Its allocator.
     pub allocator: AllocatorChoice,
 }
 
@@ -51,11 +50,11 @@ impl EarlyRegion {
     }
 }
 
-/// How far an early region has come.
+/// The progress of an early region.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EarlyState {
-    /// Described; no memory was asked for yet.
+    /// Described; no memory was requested yet.
     #[default]
     Described,
     /// There was no memory for it.
@@ -64,11 +63,11 @@ pub enum EarlyState {
     Reserved(PageRange),
     /// It has memory, and registering it failed.
     NotRegistered(PageRange, RegisterError),
-    /// It is a normal region.
+    /// It is a registered region.
     Registered(Region),
 }
 
-/// An early region in the framework's hands: shows how far it has come.
+/// A handle to an early region, which shows its progress.
 #[derive(Clone, Debug)]
 pub struct EarlyHandle(Arc<Early>);
 
@@ -77,7 +76,7 @@ struct Early {
     region: EarlyRegion,
     request: ReserveRequest,
     state: Mutex<EarlyState>,
-    /// What its reserver gave with the addresses, as long as it is no region.
+    /// Its reserver's memory, until it is registered.
     memory: Mutex<Option<Box<dyn Memory>>>,
 }
 
@@ -91,7 +90,7 @@ impl PartialEq for EarlyHandle {
 impl Eq for EarlyHandle {}
 
 impl EarlyHandle {
-    /// A number that this early region has for itself as long as there is a handle to it.
+    /// A number that identifies this early region as long as a handle to it exists.
     pub(crate) fn number(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
@@ -115,17 +114,17 @@ impl EarlyHandle {
         }))
     }
 
-    /// What was described.
+    /// Its description.
     pub fn description(&self) -> &EarlyRegion {
         &self.0.region
     }
 
-    /// How far it has come.
+    /// Its progress.
     pub fn state(&self) -> EarlyState {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The memory it has, if it is reserved.
+    /// The addresses of its memory, if it is reserved.
     pub fn reserved(&self) -> Option<PageRange> {
         match self.state() {
             EarlyState::Reserved(range) | EarlyState::NotRegistered(range, _) => Some(range),
@@ -142,7 +141,7 @@ impl EarlyHandle {
         }
     }
 
-    /// Whether it became a region that is registered no more.
+    /// Whether it became a region that was unregistered.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.state(), EarlyState::Registered(region) if !region.is_registered())
     }
@@ -155,12 +154,12 @@ impl EarlyHandle {
         *self.0.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// What it will ask for; `None` when it has memory.
-    pub(crate) fn wants(&self) -> Option<ReserveRequest> {
+    /// Its request to a reserver; `None` when it has memory.
+    pub(crate) fn pending_request(&self) -> Option<ReserveRequest> {
         self.reserved().is_none().then(|| self.0.request.clone())
     }
 
-    /// Asks for memory, unless it has some.
+    /// Reserves memory, unless it has some.
     pub(crate) fn reserve(&self, reserver: &mut dyn Reserver) {
         if self.reserved().is_none() {
             self.set(

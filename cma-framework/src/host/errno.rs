@@ -1,4 +1,4 @@
-//! The one place that says which errno of the specification each error stands for.
+//! The errno of the specification for each error.
 
 use crate::core::reserve::ReserveError;
 use crate::host::attributes::AttributeError;
@@ -34,7 +34,7 @@ impl AllocError {
             AllocError::Invalid(_) | AllocError::Unregistered => Errno::EINVAL,
             AllocError::NoRule { .. } => Errno::ENOENT,
             AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
-            // Another region might have had room, but whether this one has nobody knows.
+            // Whether the stuck region has room is unknown, so this is not ENOMEM.
             AllocError::NoRegion(refusals) if refusals.stuck() => Errno::EIO,
             AllocError::NoRegion(_) => Errno::ENOMEM,
         }
@@ -42,7 +42,7 @@ impl AllocError {
 }
 
 impl MemoryError {
-    /// The errno that a client is told.
+    /// The errno that a front end reports to its client.
     pub fn errno(&self) -> Errno {
         match self {
             MemoryError::Simulated { .. }
@@ -132,7 +132,7 @@ impl ChangeError {
 }
 
 impl AttributeError {
-    /// The errno of the specification, section 7, and what Linux answers where that says nothing.
+    /// The errno of the specification, section 7, or of Linux where the specification is silent.
     pub fn errno(&self) -> Errno {
         match self {
             AttributeError::Missing { .. } => Errno::ENOENT,

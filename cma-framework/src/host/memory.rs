@@ -11,8 +11,8 @@ use cma_api::DmaAddr;
 use std::iter::FusedIterator;
 use std::ops::{Deref, DerefMut, Range};
 
-/// The pieces of a chunk in the order of their addresses. Each is opened when it is asked for;
-/// those that are skipped ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
+/// The pieces of a chunk in the order of their addresses. Each is opened as it is iterated; skipped
+/// ones ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
 #[derive(Debug)]
 pub struct Pieces<'a> {
     store: &'a dyn Store,
@@ -39,7 +39,7 @@ impl ExactSizeIterator for Pieces<'_> {}
 
 impl FusedIterator for Pieces<'_> {}
 
-/// A chunk that did not become memory. It is live as before.
+/// A chunk that could not be mapped or shared. It is live as before.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NotMapped {
@@ -49,27 +49,28 @@ pub struct NotMapped {
     pub error: MemoryError,
 }
 
-/// A chunk whose bytes are this process's to read and write. Dropping it unmaps and frees it.
+/// A chunk whose bytes this process can read and write. Dropping it unmaps and frees it.
 ///
-/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the
-/// chunk to it and look at the bytes when it is done, as with every DMA buffer.
+/// A device that gets its [address](Self::start) writes without the compiler's knowledge. As with
+/// every DMA buffer, access the bytes only when the device is done.
 #[derive(Debug)]
 pub struct MappedChunk {
-    // Goes before the chunk whose memory it is.
+    // Dropped before the chunk is freed.
     store: Box<dyn Store>,
     chunk: Chunk,
 }
 
-/// A chunk whose memory others may have. Dropping it frees it; see [`reclaim`](Self::reclaim).
+/// A chunk whose memory other processes may have. Dropping it frees it; see
+/// [`reclaim`](Self::reclaim).
 #[derive(Debug)]
 pub struct SharedChunk {
-    // Goes before the chunk whose memory it is.
+    // Dropped before the chunk is freed.
     store: Box<dyn Store>,
     chunk: Chunk,
 }
 
 /// How many places are tried for one chunk.
-const MOST_PLACES: usize = 32;
+const MAX_PLACES: usize = 32;
 
 impl Chunk {
     fn store(mut self) -> Result<(Box<dyn Store>, Chunk), NotMapped> {
@@ -83,7 +84,7 @@ impl Chunk {
                 Ok(store) => return Ok((store, self)),
                 Err(error) => error,
             };
-            let Some(unusable) = Unusable::of(&error).filter(|_| places < MOST_PLACES) else {
+            let Some(unusable) = Unusable::of(&error).filter(|_| places < MAX_PLACES) else {
                 return Err(NotMapped { chunk: self, error });
             };
             self = match self.elsewhere(&unusable) {
@@ -96,15 +97,15 @@ impl Chunk {
 
     /// The chunk as bytes, all zero.
     ///
-    /// When a process still holds memory of its place that it was given before, or has given that
-    /// memory up, the chunk moves to another place of the same size and alignment: of its region,
-    /// or, if a device asked for it by name, of another region that the map has for that device. So
-    /// look at the [start](MappedChunk::start) afterwards. What can't be had is set aside: its
-    /// region serves from elsewhere until that memory can be had again.
+    /// When a process still holds memory of the chunk's place, or has freed it, the chunk moves to
+    /// another place of the same size and alignment: in its region or, if it was allocated for a
+    /// device, in another region that the map has for that device. So read the
+    /// [start](MappedChunk::start) afterwards. The unusable memory is set aside until it is usable
+    /// again.
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory, the system has no more, or
+    /// [`NotMapped`], with the chunk, when its region has no memory, the system is out of memory, or
     /// there is no other place.
     pub fn map(self) -> Result<MappedChunk, NotMapped> {
         let (mut store, chunk) = self.store()?;
@@ -129,16 +130,16 @@ impl Chunk {
 }
 
 impl NotMapped {
-    /// Whether memory of the same size can be had from another region: it is the state of this
-    /// region's memory that is in the way.
+    /// Whether another region may have memory of the same size: the error concerns the state of this
+    /// region's memory.
     pub fn may_be_elsewhere(&self) -> bool {
         Unusable::of(&self.error).is_some()
     }
 }
 
 impl MappedChunk {
-    /// Its address as the device sees it. It is physical memory's if the region's [`Backing`] says
-    /// so.
+    /// Its address as the device sees it; the physical address if the region's [`Backing`] is
+    /// contiguous.
     pub fn start(&self) -> DmaAddr {
         self.chunk.start()
     }
@@ -148,7 +149,7 @@ impl MappedChunk {
         &self.chunk
     }
 
-    /// Makes it memory for another process, with what was written to it.
+    /// Makes it memory for another process, with its present content.
     pub fn share(self) -> SharedChunk {
         SharedChunk { store: self.store, chunk: self.chunk }
     }
@@ -179,10 +180,10 @@ impl SharedChunk {
         &self.chunk
     }
 
-    /// Files for another process, which make up the chunk in this order. Their number is known
-    /// ([`len`](ExactSizeIterator::len)) before any is opened.
+    /// Files for another process, which make up the chunk in this order. Their number
+    /// ([`len`](ExactSizeIterator::len)) is known before any is opened.
     ///
-    /// Dropping the chunk frees it, so pieces of a chunk that nothing holds do not compile:
+    /// Dropping the chunk frees it, so pieces can't outlive the chunk. This does not compile:
     ///
     /// ```compile_fail,E0716
     /// # fn other_process(_: cma_framework::memory::Piece<'_>) {}
@@ -208,20 +209,21 @@ impl SharedChunk {
     ///
     /// # Errors
     ///
-    /// [`MemoryError::Granule`] when the chunk shares a piece of memory with others that can't be
-    /// divided.
+    /// [`MemoryError::Granule`] when the chunk shares an indivisible piece of memory with other
+    /// chunks.
     pub fn pieces(&self) -> Result<Pieces<'_>, MemoryError> {
         let left = 0..self.store.pieces()?;
         Ok(Pieces { store: &*self.store, left })
     }
 
-    /// The chunk, if nobody else holds its memory any more. A chunk that is dropped while somebody
-    /// does is free at once. If its memory can't be given to the next chunk there, that chunk moves
-    /// to another place ([`Chunk::share`]).
+    /// The chunk, if no other process holds its memory any more.
+    ///
+    /// A shared chunk that is dropped is freed at once, even while a process holds its memory. The
+    /// next chunk at its place then moves to another place ([`Chunk::share`]).
     ///
     /// # Errors
     ///
-    /// Itself, while a descriptor or a mapping of it is held elsewhere.
+    /// Itself, while another process holds a descriptor or a mapping of it.
     pub fn reclaim(self) -> Result<Chunk, SharedChunk> {
         if self.store.held() { Err(self) } else { Ok(self.chunk) }
     }

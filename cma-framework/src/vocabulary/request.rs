@@ -3,8 +3,7 @@
 use super::errors::InvalidRequest;
 use cma_api::{Alignment, Asker, PAGE_SIZE, Pages, Request};
 
-/// Rounds a request to what allocators are promised. Nothing behind this looks at size or alignment
-/// again.
+/// Checks and rounds a request to whole pages, once: everything below relies on it.
 #[inline]
 pub(crate) fn normalise(
     size: u64,

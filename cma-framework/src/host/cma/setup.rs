@@ -133,7 +133,7 @@ impl Cma {
     fn reserve_all(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let _reserving = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
-        reserver.announce(&all.iter().filter_map(EarlyHandle::wants).collect::<Vec<_>>());
+        reserver.announce(&all.iter().filter_map(EarlyHandle::pending_request).collect::<Vec<_>>());
         all.iter().for_each(|early| early.reserve(reserver));
         // A region that was replaced meanwhile, and has memory by now, stays.
         let mut setup = self.setup();

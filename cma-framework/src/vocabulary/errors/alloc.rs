@@ -14,10 +14,10 @@ pub enum AllocError {
     /// No rule of the map matches.
     #[error(transparent)]
     NoRule(Box<Unmatched>),
-    /// The region that was asked directly is not registered (any more).
+    /// The region, which was given by its handle, is not registered (any more).
     #[error("the region is not registered")]
     Unregistered,
-    /// No region could serve it; for each that was tried, why.
+    /// No region could serve it; with the reason of each that was tried.
     #[error("no region could serve it: {0}")]
     NoRegion(Refusals),
 }
@@ -25,16 +25,16 @@ pub enum AllocError {
 /// A (device, type) pair that no rule of the map matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmatched {
-    /// Who asked.
+    /// The device.
     pub device: String,
-    /// The type it asked for.
+    /// The type of memory.
     pub kind: String,
 }
 
 impl std::error::Error for Unmatched {}
 
 impl fmt::Display for Unmatched {
-    /// With a rule that would match, if one can be written.
+    /// Suggests a rule that would match, if one can be written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Unmatched { device, kind } = self;
         write!(f, "no rule of the map matches {}/{}", device.escape_debug(), kind.escape_debug())?;
@@ -51,24 +51,24 @@ impl fmt::Display for Unmatched {
 #[non_exhaustive]
 pub enum InvalidRequest {
     /// No device name.
-    #[error("a device without a name can't be found in the map; give one")]
+    #[error("the device has no name; the map finds regions by it")]
     NoDevice,
     /// No region names.
     #[error("expected the names of regions, separated by commas")]
     NoRegions,
     /// Size 0.
-    #[error("a size of 0 asks for nothing; ask for 1 byte or more")]
+    #[error("the size is 0; request 1 byte or more")]
     NoSize,
     /// Larger than the address space once it is rounded up to pages.
     #[error("{bytes} bytes, rounded up to pages, are more than a 64-bit address space")]
     TooLarge {
-        /// The size asked for.
+        /// The requested size.
         bytes: u64,
     },
-    /// Not a power of two.
+    /// The alignment is not a power of two.
     #[error("an alignment of {bytes} is no power of two")]
     Alignment {
-        /// The alignment asked for.
+        /// The requested alignment.
         bytes: u64,
     },
 }

@@ -4,15 +4,15 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterAllocatorError {
-    /// There is one of that name.
+    /// Another allocator has that name.
     #[error("allocator \"{name}\" is registered already, in version {version}")]
     NameTaken {
         /// The name.
         name: String,
-        /// The version of the one that is there.
+        /// The version of the registered one.
         version: String,
     },
-    /// A name that no region could ask for.
+    /// A name that no region can use.
     #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
     BadName {
         /// The name.

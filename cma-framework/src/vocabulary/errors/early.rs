@@ -1,4 +1,4 @@
-//! Why an early region, or a board's defaults, are rejected.
+//! The errors of describing early regions and of setting a board's defaults.
 
 use crate::vocabulary::ConfigError;
 use cma_api::DmaAddr;
@@ -16,7 +16,7 @@ pub enum EarlyError {
         /// The name.
         name: String,
     },
-    /// It asks for an allocator by a name that none can have.
+    /// It names an allocator by a name that none can have.
     #[error("\"{}\" can't be the name of an allocator: it {fault}", name.escape_debug())]
     BadAllocatorName {
         /// The name.
@@ -24,7 +24,7 @@ pub enum EarlyError {
         /// What is wrong with it.
         fault: &'static str,
     },
-    /// No power of two.
+    /// The alignment is not a power of two.
     #[error("an alignment of {bytes} is no power of two")]
     Alignment {
         /// The alignment.
@@ -33,15 +33,15 @@ pub enum EarlyError {
     /// It passes the top of the address space.
     #[error("a region of {size} bytes{} passes the top of the address space", start.map_or(String::new(), |s| format!(" at {s}")))]
     PastTheTop {
-        /// Its wish.
+        /// The requested start.
         start: Option<DmaAddr>,
         /// Its size.
         size: u64,
     },
-    /// The platform's map is none.
+    /// The platform's map is invalid.
     #[error("the platform's map: {0}")]
     Map(ConfigError),
-    /// There are defaults already.
+    /// Defaults are set already.
     #[error("a platform's defaults are set already")]
     DefaultsSet,
 }

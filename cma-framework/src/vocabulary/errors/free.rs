@@ -15,7 +15,7 @@ pub enum FreeError {
     /// The chunk that starts there belongs to a [`Chunk`](crate::Chunk), which frees it when it is
     /// dropped.
     #[error(
-        "the chunk at {address} is held by a guard; drop that, or take the address out of it first"
+        "the chunk at {address} belongs to a guard; drop the guard, or turn it into the address first"
     )]
     Held {
         /// The address.

@@ -3,21 +3,21 @@
 use super::{InvalidRequest, Unmatched};
 use cma_api::PageRange;
 
-/// What the regions open to a device amount to.
+/// The figures of the regions that are open to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceInfo {
     /// From the lowest page of any of the regions to the highest.
     pub span: PageRange,
-    /// Their sizes in bytes, together.
+    /// The sum of their sizes in bytes.
     pub total_bytes: u64,
-    /// Their free space in bytes, together; without that of a region whose allocator doesn't return
-    /// ([`Reason::Stuck`]).
+    /// The sum of their free space in bytes, without that of a stuck region
+    /// ([`Reason::Stuck`](crate::Reason::Stuck)).
     pub free_bytes: u64,
-    /// How many they are.
+    /// The number of regions.
     pub regions: usize,
-    /// What start and size of a chunk have to be multiples of, in bytes, so that it can be given to
-    /// another process from any of them.
+    /// A chunk of any of them whose start and size are multiples of this, in bytes, can be given to
+    /// another process.
     pub granule_bytes: u64,
 }
 
@@ -25,7 +25,7 @@ pub struct DeviceInfo {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InfoError {
-    /// The question itself is wrong.
+    /// The arguments are invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidRequest),
     /// No rule of the map matches.

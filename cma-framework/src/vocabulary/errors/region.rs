@@ -7,33 +7,33 @@ use cma_api::{DmaAddr, PageRange};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// Start, size or name are wrong.
+    /// Start, size or name are invalid.
     #[error(transparent)]
     Invalid(#[from] InvalidRegion),
-    /// There is a region of that name.
-    #[error("there is a region \"{name}\" already, at {range}")]
+    /// Another region has that name.
+    #[error("region \"{name}\" exists already, at {range}")]
     NameTaken {
         /// The name.
         name: String,
-        /// Where that region is.
+        /// The range of that region.
         range: PageRange,
     },
     /// It overlaps a registered region.
     #[error("{wanted} overlaps region {region} at {range}")]
     Overlaps {
-        /// Where it was to be.
+        /// The requested range.
         wanted: PageRange,
-        /// The region in its way: its name, or its range.
+        /// The overlapping region: its name, or its range.
         region: String,
-        /// Where that region is.
+        /// The range of that region.
         range: PageRange,
     },
-    /// The allocator that was given with it refuses it.
+    /// The allocator that was given with it refused it.
     #[error("allocator \"{allocator}\" can't serve this region: {reason}")]
     Allocator {
         /// Its name.
         allocator: String,
-        /// What it says.
+        /// The allocator's reason.
         reason: String,
     },
 }
@@ -84,13 +84,13 @@ pub enum UnregisterError {
     /// Chunks are live.
     #[error("{users} chunks are live in it; free them first")]
     Busy {
-        /// How many.
+        /// Their number.
         users: u32,
     },
-    /// Its allocator doesn't return, so nobody knows what is live.
+    /// Its allocator doesn't return, so its live chunks are unknown.
     #[error(transparent)]
     Stuck(#[from] Stuck),
-    /// It was unregistered before, or belongs to another framework.
+    /// It is unregistered already, or belongs to another framework.
     #[error("the region is not registered here")]
     NotRegistered,
 }
