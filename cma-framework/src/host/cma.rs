@@ -60,7 +60,8 @@ pub struct Cma(Arc<Framework>);
 
 /// The state behind every handle to one framework.
 ///
-/// No lock here is held while an allocator runs, and none is taken by a request of a numbered pair.
+/// A request of a numbered pair takes none of these locks. While an allocator runs, at most
+/// `reserving` is held: [`Cma::initialise`] starts the allocators that are given with early regions.
 #[derive(Debug)]
 pub(crate) struct Framework {
     /// Distinguishes this framework's regions from those of others in the process.

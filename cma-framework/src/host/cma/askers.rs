@@ -17,18 +17,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) type Pair = (Arc<str>, Arc<str>);
 
 /// The most pairs that have a number.
-const ROOM: usize = 1 << 16;
+const MAX_PAIRS: usize = 1 << 16;
 
 /// The most pairs of one user of a front end.
-const ROOM_OF_USER: usize = 1 << 10;
+const MAX_PAIRS_OF_USER: usize = 1 << 10;
 
 /// The pairs that a rule has matched. It has a lock of its own: a request of a new pair must not
 /// wait for a change of the configuration.
 #[derive(Debug)]
 pub(super) struct Askers {
     table: Mutex<Table>,
-    room: usize,
-    room_of_user: usize,
+    max_pairs: usize,
+    max_pairs_of_user: usize,
 }
 
 #[derive(Debug, Default)]
@@ -69,19 +69,19 @@ impl Equivalent<Names> for (&str, &str) {
     }
 }
 
-/// A sweep in progress. Pairs with requests from its begin on stay.
+/// A sweep in progress. Pairs with a request since its start stay.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sweep(u64);
 
 impl Default for Askers {
     fn default() -> Self {
-        Askers::with_room(ROOM, ROOM_OF_USER)
+        Askers::with_limits(MAX_PAIRS, MAX_PAIRS_OF_USER)
     }
 }
 
 impl Askers {
-    fn with_room(room: usize, room_of_user: usize) -> Self {
-        Askers { table: Mutex::default(), room, room_of_user }
+    fn with_limits(max_pairs: usize, max_pairs_of_user: usize) -> Self {
+        Askers { table: Mutex::default(), max_pairs, max_pairs_of_user }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -97,7 +97,10 @@ impl Askers {
             return Some(known.asker);
         }
         let has = user.and_then(|user| table.of_user.get(&user)).copied().unwrap_or(0);
-        if table.pairs.len() == self.room || has >= self.room_of_user || table.newest == u32::MAX {
+        if table.pairs.len() == self.max_pairs
+            || has >= self.max_pairs_of_user
+            || table.newest == u32::MAX
+        {
             table.unnumbered += 1;
             return None;
         }
@@ -116,7 +119,7 @@ impl Askers {
     /// dropped few pairs, many requests must have got no number before the next.
     pub(super) fn begin_sweep(&self) -> Option<Sweep> {
         let table = &mut *self.table();
-        let is_worth_it = !table.mostly_used || table.unnumbered > self.room / 4;
+        let is_worth_it = !table.mostly_used || table.unnumbered > self.max_pairs / 4;
         is_worth_it.then(|| {
             table.unnumbered = 0;
             table.sweep += 1;
@@ -139,7 +142,7 @@ impl Askers {
             stays
         });
         of_user.retain(|_, count| *count > 0);
-        *mostly_used = before - pairs.len() < self.room / 4;
+        *mostly_used = before - pairs.len() < self.max_pairs / 4;
     }
 
     /// Ends a sweep without dropping any pair, as if all were used.
@@ -206,7 +209,7 @@ mod tests {
 
     #[test]
     fn invented_names_fill_the_table_only_until_it_is_swept() {
-        let askers = Askers::with_room(8, 8);
+        let askers = Askers::with_limits(8, 8);
         let first: Vec<_> =
             (0..8).map(|n| askers.number(&format!("old{n}"), "", None).unwrap()).collect();
         assert_eq!(askers.number("new", "", None), None);
@@ -221,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_pair_with_a_request_during_a_sweep_stays() {
-        let askers = Askers::with_room(2, 2);
+        let askers = Askers::with_limits(2, 2);
         let [early, late] = ["early", "late"].map(|name| askers.number(name, "", None).unwrap());
         let begun = askers.begin_sweep().unwrap();
         assert_eq!(askers.number("late", "", None), Some(late));
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn sweeps_that_drop_nothing_are_rare() {
-        let askers = Askers::with_room(8, 8);
+        let askers = Askers::with_limits(8, 8);
         let used: Vec<_> =
             (0..8).map(|n| askers.number(&format!("{n}"), "", None).unwrap()).collect();
         let sweeps = |n| {
@@ -244,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_user_that_invents_names_leaves_room_for_others() {
-        let askers = Askers::with_room(8, 3);
+        let askers = Askers::with_limits(8, 3);
         let mut numbers = (0..20).map(|n| askers.number(&format!("{n}"), "", Some(1000)));
         assert_eq!(numbers.by_ref().flatten().count(), 3);
         assert!(askers.number("other", "", Some(1001)).is_some());
