@@ -4,8 +4,8 @@
 //! every driver setting memory aside for itself, one framework owns the machine's reserved
 //! *regions*, a *map* says which regions a device may use for which *type* of memory, and an
 //! *allocator*, a plug-in that may be loaded at any time, places chunks in each region. The
-//! framework itself places nothing: it stands between devices and allocators, checks each placement,
-//! and keeps the books.
+//! framework itself places nothing: it stands between devices and allocators, checks each
+//! placement, and keeps the books.
 //!
 //! A host makes a [`Cma`], describes regions ([`config`], [`early`]), gives them memory
 //! ([`reserve`]), loads allocators ([`loader`]) and serves devices ([`Cma::alloc`], [`Device`]).

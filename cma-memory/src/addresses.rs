@@ -62,8 +62,8 @@ mod tests {
     use cma_framework::config::{Bank, Growth};
     use cma_framework::{Alignment, Pages};
 
-    /// A huge page that is partly in a bank was treated as one that is in none, so that its addresses
-    /// were also reserved for other memory.
+    /// A huge page that is partly in a bank was treated as one that is in none, so that its
+    /// addresses were also reserved for other memory.
     #[test]
     fn addresses_that_are_partly_in_a_bank_are_withheld() {
         let addresses =

@@ -13,18 +13,19 @@
 //!   place ([`Chunk::share`](cma_framework::Chunk::share)). A held page outlives its region: the
 //!   pool lacks it until then. A region that needs the page is refused, and the error names the
 //!   process.
-//! - *It reopens, truncates or seals the page's file.* Seals and permissions prevent that. The file's
-//!   owner can reopen it, which counts as a descriptor.
-//! - *It punches a hole into the file, which frees the page.* The page stays pinned, so the pool does
-//!   not get it while a device may still write to it. The hole is filled at the next use of the page.
-//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and closes the rest*, to
-//!   read or write what the next owner puts there. The kernel does not report such pins; but a
+//! - *It reopens, truncates or seals the page's file.* Seals and permissions prevent that. The
+//!   file's owner can reopen it, which counts as a descriptor.
+//! - *It punches a hole into the file, which frees the page.* The page stays pinned, so the pool
+//!   does not get it while a device may still write to it. The hole is filled at the next use of
+//!   the page.
+//! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and closes the rest*,
+//!   to read or write what the next owner puts there. The kernel does not report such pins; but a
 //!   pinned page does not return to the pool. So before a page is used again it is freed and
 //!   allocated anew: a page that comes out of the pool is pinned by no process. When another page
 //!   comes out, the address has no memory until its own page returns to the pool:
 //!   [`MemoryError::Lost`].
-//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals. No
-//!   other memory is reached. Pages that it touched are freed at the next check after it has
+//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals.
+//!   No other memory is reached. Pages that it touched are freed at the next check after it has
 //!   released them ([`SharedChunk::reclaim`](cma_framework::SharedChunk::reclaim)), pages that it
 //!   only reserved at the next use of the page. Such growth is bounded by the spare pages of the
 //!   pool alone: leave none, or limit such processes (the `hugetlb` controller of cgroups).

@@ -1,9 +1,9 @@
 //! Memory ports: they put memory behind a region that a program can access and, where the machine
 //! permits it, memory that is physically contiguous.
 //!
-//! A port is a [`Reserver`](cma_framework::reserve::Reserver). A region owns the memory that it gets
-//! from a port. A chunk becomes bytes with [`Chunk::map`](cma_framework::Chunk::map), or descriptors
-//! for another process with [`Chunk::share`](cma_framework::Chunk::share).
+//! A port is a [`Reserver`](cma_framework::reserve::Reserver). A region owns the memory that it
+//! gets from a port. A chunk becomes bytes with [`Chunk::map`](cma_framework::Chunk::map), or
+//! descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share).
 //!
 //! | port | memory | physically contiguous | addresses | a shareable chunk is | requires |
 //! | --- | --- | --- | --- | --- | --- |

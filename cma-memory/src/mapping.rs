@@ -44,8 +44,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Maps the first bytes of `file` at `place`, a part of this mapping that consists of whole pages
-    /// of that file.
+    /// Maps the first bytes of `file` at `place`, a part of this mapping that consists of whole
+    /// pages of that file.
     pub(crate) fn place(
         &mut self,
         place: Range<usize>,
@@ -95,11 +95,11 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nothing writes to it, as long as
-    /// the bytes are borrowed.
+    /// Files are mapped throughout `part` and keep their pages, and nothing writes to it, as long
+    /// as the bytes are borrowed.
     pub(crate) unsafe fn bytes(&self, part: Range<usize>) -> &[u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees the
-        // rest.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees
+        // the rest.
         unsafe { std::slice::from_raw_parts(self.pointer(&part).as_ptr(), part.len()) }
     }
 
@@ -107,15 +107,15 @@ impl Mapping {
     ///
     /// # Safety
     ///
-    /// Files are mapped throughout `part` and keep their pages, and nothing else reads or writes it,
-    /// as long as the bytes are borrowed.
+    /// Files are mapped throughout `part` and keep their pages, and nothing else reads or writes
+    /// it, as long as the bytes are borrowed.
     #[allow(
         clippy::mut_from_ref,
         reason = "the owners of different parts share the mapping; the caller guarantees that parts don't overlap"
     )]
     pub(crate) unsafe fn bytes_mut(&self, part: Range<usize>) -> &mut [u8] {
-        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees the
-        // rest.
+        // SAFETY: `pointer` has checked that the part lies in this mapping; the caller guarantees
+        // the rest.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(&part).as_ptr(), part.len()) }
     }
 

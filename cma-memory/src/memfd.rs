@@ -11,8 +11,8 @@ use rustix::fs::MemfdFlags;
 
 /// Gives regions ordinary memory, at addresses of a board's banks.
 ///
-/// A region takes no memory until a chunk of it is mapped or shared, and written to. Each chunk is a
-/// sealed file of its own in memory, so it starts as zero, and a process that gets it reaches no
+/// A region takes no memory until a chunk of it is mapped or shared, and written to. Each chunk is
+/// a sealed file of its own in memory, so it starts as zero, and a process that gets it reaches no
 /// other chunk.
 ///
 /// ```
@@ -24,7 +24,8 @@ use rustix::fs::MemfdFlags;
 ///
 /// let cma = Cma::new();
 /// cma.command_line(Some("frames=64M"), Some("*=frames"))?;
-/// cma.early_regions_reserve(&mut Memfd::new(Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up)));
+/// let banks = Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up);
+/// cma.early_regions_reserve(&mut Memfd::new(banks));
 /// cma.initialise();
 /// cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>())?;
 ///

@@ -17,15 +17,15 @@ pub(crate) struct SealedFile {
 }
 
 impl SealedFile {
-    /// A file of `len` zero bytes. `pages` are the flags for huge pages, empty for ordinary ones. No
-    /// page is allocated yet.
+    /// A file of `len` zero bytes. `pages` are the flags for huge pages, empty for ordinary ones.
+    /// No page is allocated yet.
     pub(crate) fn create(label: &str, len: u64, pages: MemfdFlags) -> Result<Self, MemoryError> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages;
         let file = with_raised_limit(|| memfd_create(label, flags))
             .map_err(system_error("memfd_create"))?;
         ftruncate(&file, len).map_err(system_error("ftruncate"))?;
-        // A lease doesn't detect O_PATH descriptors, which can be reopened with the file's permission
-        // alone.
+        // A lease doesn't detect O_PATH descriptors, which can be reopened with the file's
+        // permission alone.
         fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(system_error("fchmod"))?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&file, seals).map_err(system_error("fcntl(F_ADD_SEALS)"))?;
@@ -47,8 +47,8 @@ impl SealedFile {
     /// had the kernel pin (a pipe filled by `vmsplice`, buffers registered with `io_uring`): the
     /// kernel reports such pins nowhere.
     pub(crate) fn is_exclusive(&self) -> bool {
-        // If the file is opened while it is leased, the kernel sends this process a signal, by default
-        // one that kills. SIGURG is ignored by default.
+        // If the file is opened while it is leased, the kernel sends this process a signal, by
+        // default one that kills. SIGURG is ignored by default.
         let command = |command, argument: libc::c_int| {
             // SAFETY: these commands take an integer and access no memory; `self` keeps the
             // descriptor open.

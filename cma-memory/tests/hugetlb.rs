@@ -1,5 +1,5 @@
-//! The guarantees of huge pages. These tests set the size of the machine's pool, one test at a time,
-//! and restore it.
+//! The guarantees of huge pages. These tests set the size of the machine's pool, one test at a
+//! time, and restore it.
 
 mod machine;
 

@@ -17,8 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// The framework hands out [`Store::bytes`] as plain slices. That is sound because each
 /// implementation guarantees:
 ///
-/// - From [`store`](Self::store) until the store is dropped, its bytes belong to the claim alone: no
-///   other store has them, and nothing else reads or writes them before a [`Store::piece`] is
+/// - From [`store`](Self::store) until the store is dropped, its bytes belong to the claim alone:
+///   no other store has them, and nothing else reads or writes them before a [`Store::piece`] is
 ///   opened. A claim for a range outside this memory is refused.
 /// - A claim is used for one store, at once. An implementation that wraps another one passes claims
 ///   on. It neither keeps nor makes claims, and keeps neither the store nor a piece of it.
@@ -106,7 +106,8 @@ impl Piece<'_> {
     }
 
     /// The descriptor alone, which no longer borrows the chunk. The caller must keep the
-    /// [`SharedChunk`](crate::SharedChunk) as long as the memory must not be used for another chunk.
+    /// [`SharedChunk`](crate::SharedChunk) as long as the memory must not be used for another
+    /// chunk.
     pub fn into_file(self) -> OwnedFd {
         self.file
     }

@@ -1,24 +1,26 @@
 //! The facade: everything that a host calls, and the only place where the configuration changes.
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
-//! registered), `alloc` and `sharing` (requests), `info`, and `askers` (numbers of device names).
+//! registered), `request`, `alloc` and `sharing` (requests), `info`, and `askers` (numbers of
+//! device names).
 
 mod alloc;
 mod allocators;
 mod askers;
 mod info;
 mod regions;
+mod request;
 mod setup;
 mod sharing;
 
 use crate::host::region::{Allocators, Chunk, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
 use crate::vocabulary::Map;
-pub(crate) use alloc::type_of;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
 use askers::Askers;
 use cma_api::Request;
+pub(crate) use request::type_of;
 use setup::Setup;
 pub use sharing::SharingRequest;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,8 +39,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// emitted.
 ///
 /// A region whose allocator doesn't return from a call is *stuck*. After some seconds requests to
-/// it are refused ([`Reason::Stuck`](crate::Reason::Stuck), `EIO`), and frees are deferred until the
-/// allocator returns.
+/// it are refused ([`Reason::Stuck`](crate::Reason::Stuck), `EIO`), and frees are deferred until
+/// the allocator returns.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth, Map};
@@ -61,7 +63,8 @@ pub struct Cma(Arc<Framework>);
 /// The state behind every handle to one framework.
 ///
 /// A request of a numbered pair takes none of these locks. While an allocator runs, at most
-/// `reserving` is held: [`Cma::initialise`] starts the allocators that are given with early regions.
+/// `reserving` is held: [`Cma::initialise`] starts the allocators that are given with early
+/// regions.
 #[derive(Debug)]
 pub(crate) struct Framework {
     /// Distinguishes this framework's regions from those of others in the process.
@@ -102,8 +105,9 @@ impl Cma {
         self.0.snapshot.load().map.clone()
     }
 
-    /// Puts `map` in force, at once and whole. Requests in progress finish by the old one. A request
-    /// skips names of regions that don't exist; [`lint`](crate::core::lint) finds them beforehand.
+    /// Puts `map` in force, at once and whole. Requests in progress finish by the old one. A
+    /// request skips names of regions that don't exist; [`lint`](crate::core::lint) finds them
+    /// beforehand.
     pub fn set_map(&self, map: Map) {
         let _setup = self.setup();
         self.change(|snapshot| snapshot.with_map(map));

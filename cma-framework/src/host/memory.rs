@@ -105,8 +105,8 @@ impl Chunk {
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory, the system is out of memory, or
-    /// there is no other place.
+    /// [`NotMapped`], with the chunk, when its region has no memory, the system is out of memory,
+    /// or there is no other place.
     pub fn map(self) -> Result<MappedChunk, NotMapped> {
         let (mut store, chunk) = self.store()?;
         match store.map() {
@@ -130,8 +130,8 @@ impl Chunk {
 }
 
 impl NotMapped {
-    /// Whether another region may have memory of the same size: the error concerns the state of this
-    /// region's memory.
+    /// Whether another region may have memory of the same size: the error concerns the state of
+    /// this region's memory.
     pub fn may_be_elsewhere(&self) -> bool {
         Unusable::of(&self.error).is_some()
     }

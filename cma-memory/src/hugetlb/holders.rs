@@ -1,10 +1,9 @@
 //! The other processes that hold huge pages of a pool, as far as `/proc` shows them.
 //!
-//! A process holds a page by a mapping or by a descriptor of a file in memory. Not found are unmapped
-//! files on a mounted `hugetlbfs`, pages that the kernel has pinned for a process, and descriptors
-//! queued in a socket.
+//! A process holds a page by a mapping or by a descriptor of a file in memory. Not found are
+//! unmapped files on a mounted `hugetlbfs`, pages that the kernel has pinned for a process, and
+//! descriptors queued in a socket.
 
-use super::pool::Pool;
 use cma_framework::config::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,8 +14,8 @@ use std::path::{Path, PathBuf};
 /// The most processes that are named.
 const MAX_NAMED: usize = 4;
 
-/// The processes that hold pages of a pool. `Display` names them as a part of a sentence that begins
-/// with `; `.
+/// The processes that hold pages of a pool. `Display` names them as a part of a sentence that
+/// begins with `; `.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// Those that hold most come first.
@@ -41,16 +40,17 @@ struct HolderProcess {
 type Files = BTreeMap<(u64, u64), (u64, Option<String>)>;
 
 impl Holders {
-    /// The processes besides this one that hold pages of `pool`, which has `total` pages.
-    pub(super) fn of(pool: Pool, total: u64) -> Holders {
+    /// The processes besides this one that hold pages of the pool with `total` pages of `page_size`
+    /// bytes.
+    pub(super) fn of(page_size: u64, total: u64) -> Holders {
         let mut holders = Holders::default();
-        let own = files_of(Path::new("/proc/self"), pool).unwrap_or_default();
+        let own = files_of(Path::new("/proc/self"), page_size).unwrap_or_default();
         let own = own.values().map(|(bytes, _)| bytes).sum::<u64>();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         for pid in pids.filter(|pid| *pid != std::process::id()) {
             let process = PathBuf::from(format!("/proc/{pid}"));
-            match files_of(&process, pool) {
+            match files_of(&process, page_size) {
                 Ok(files) => holders.seen.extend(holder(&process, pid, files)),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
                     holders.hidden += 1;
@@ -60,7 +60,7 @@ impl Holders {
             }
         }
         let seen = holders.seen.iter().map(|holder| holder.bytes);
-        if seen.fold(own, u64::saturating_add) / pool.size >= total {
+        if seen.fold(own, u64::saturating_add) / page_size >= total {
             holders.hidden = 0;
         }
         holders.seen.sort_by_key(|holder| (std::cmp::Reverse(holder.bytes), holder.pid));
@@ -76,11 +76,11 @@ fn holder(process: &Path, pid: u32, files: Files) -> Option<HolderProcess> {
     (bytes > 0).then_some(HolderProcess { pid, name, bytes, files })
 }
 
-/// The files of huge pages of `pool` that a process has open or mapped.
-fn files_of(process: &Path, pool: Pool) -> std::io::Result<Files> {
+/// The files of huge pages of `page_size` bytes that a process has open or mapped.
+fn files_of(process: &Path, page_size: u64) -> std::io::Result<Files> {
     let mut files = Files::new();
     let mut add = |metadata: &Metadata, name: Option<&str>| {
-        let of_the_pool = metadata.blksize() == pool.size && metadata.blocks() > 0;
+        let of_the_pool = metadata.blksize() == page_size && metadata.blocks() > 0;
         if of_the_pool {
             let bytes = metadata.blocks() * 512;
             files.insert((metadata.dev(), metadata.ino()), (bytes, name.map(String::from)));
@@ -96,9 +96,9 @@ fn files_of(process: &Path, pool: Pool) -> std::io::Result<Files> {
         }
     }
     let mut anonymous = 0;
-    for area in areas(&fs::read_to_string(process.join("smaps"))?, pool.size >> 10) {
+    for area in areas(&fs::read_to_string(process.join("smaps"))?, page_size >> 10) {
         match fs::metadata(process.join("map_files").join(area.addresses)) {
-            Ok(metadata) if metadata.blksize() == pool.size => {
+            Ok(metadata) if metadata.blksize() == page_size => {
                 add(&metadata, memfd_name(area.path));
             }
             // The file may not be inspected, or the pages belong to no file.

@@ -88,8 +88,8 @@ impl Ring {
         update.offset = index as u32;
         update.data = io_uring_ptr::new(ptr::from_ref(&buffer).cast_mut().cast());
         update.nr = 1;
-        // SAFETY: as above. The kernel expects the size of the structure as the number of arguments,
-        // and reads one buffer.
+        // SAFETY: as above. The kernel expects the size of the structure as the number of
+        // arguments, and reads one buffer.
         let updated = unsafe {
             io_uring_register(
                 &self.0,

@@ -65,8 +65,8 @@ impl Pool {
         }
     }
 
-    /// The error for a pool whose `free` free pages contain no run of `wanted` at that alignment, and
-    /// none longer than `longest` at any alignment.
+    /// The error for a pool whose `free` free pages contain no run of `wanted` at that alignment,
+    /// and none longer than `longest` at any alignment.
     pub(super) fn no_run(
         self,
         wanted: usize,
@@ -115,7 +115,7 @@ impl Pool {
     /// The processes that hold pages which were not free.
     fn holders(self, free: usize) -> Holders {
         match self.total(free) {
-            total if total > free as u64 => Holders::of(self, total),
+            total if total > free as u64 => Holders::of(self.size, total),
             _ => Holders::default(),
         }
     }

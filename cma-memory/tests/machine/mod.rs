@@ -92,8 +92,8 @@ impl Machine {
         Machine { changed: Vec::new(), _lock: file }
     }
 
-    /// The machine with `pages` adjacent free huge pages. `None`, and a message on the terminal, when
-    /// this test can't have them.
+    /// The machine with `pages` adjacent free huge pages. `None`, and a message on the terminal,
+    /// when this test can't have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
         let mut machine = Machine::lock();
         if let Err(why) = machine.gather(pages) {
@@ -272,8 +272,8 @@ impl Drop for Window {
     }
 }
 
-/// A test's other process: the test program itself, which runs the test of the same name in the role
-/// that the environment gives it.
+/// A test's other process: the test program itself, which runs the test of the same name in the
+/// role that the environment gives it.
 pub(crate) struct OtherProcess {
     child: Child,
     output: BufReader<ChildStdout>,

@@ -1,11 +1,10 @@
 //! Allocating and freeing: the device interface of section 6 of the specification.
 
-use super::sharing::in_whole_pieces;
+use super::request::{in_whole_pieces, region_list, type_of};
 use super::{Cma, Framework};
 use crate::host::events;
 use crate::host::region::{Chunk, NotFreed, Region};
 use crate::host::snapshot::Route;
-use crate::vocabulary::COMMON;
 use crate::vocabulary::errors::{AllocError, FreeError, InvalidRequest, Reason, Refusal, Refusals};
 use crate::vocabulary::request::normalise;
 use cma_api::{Alignment, Asker, DmaAddr, Request};
@@ -203,20 +202,4 @@ impl Framework {
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }
-}
-
-/// The names in a region list, which ends at a `;` or at the end of the text. None is empty.
-pub(super) fn region_list(
-    list: &str,
-) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
-    let list = list.split(';').next().unwrap_or_default();
-    if list.split(',').any(str::is_empty) {
-        return Err(InvalidRequest::NoRegions);
-    }
-    Ok(list.split(','))
-}
-
-/// The type of memory of a request: [`COMMON`] when it names none.
-pub(crate) fn type_of(kind: Option<&str>) -> &str {
-    kind.filter(|kind| !kind.is_empty()).unwrap_or(COMMON)
 }

@@ -82,9 +82,9 @@ impl Cma {
     }
 
     /// Registers `plugin` under its own name, and replaces the allocator of that name, if there is
-    /// one: the name means the new build from now on. The new build adopts the chunks of the regions
-    /// that the old one serves. A region whose chunks it can't adopt keeps the old build; both
-    /// builds stay loaded as long as regions use them.
+    /// one: the name means the new build from now on. The new build adopts the chunks of the
+    /// regions that the old one serves. A region whose chunks it can't adopt keeps the old build;
+    /// both builds stay loaded as long as regions use them.
     ///
     /// When the same build is registered already, it is offered again to the regions that kept
     /// another one.

@@ -1,8 +1,8 @@
 //! Numbers for (device, type) pairs, so that books and requests carry a word instead of two names.
 //!
 //! Clients can invent names, so the table is bounded. When it is full, a *sweep* drops the pairs
-//! that nothing refers to; a dropped pair gets a new number with its next request. No number is used
-//! twice, so an outdated number refers to no pair and never to a wrong one.
+//! that nothing refers to; a dropped pair gets a new number with its next request. No number is
+//! used twice, so an outdated number refers to no pair and never to a wrong one.
 
 use super::Cma;
 use crate::host::region::Region;

@@ -1,7 +1,7 @@
 //! Figures of the regions that are open to a device.
 
 use super::Cma;
-use super::alloc::{region_list, type_of};
+use super::request::{region_list, type_of};
 use crate::host::region::Region;
 use crate::vocabulary::errors::{DeviceInfo, InfoError, InvalidRequest, Unmatched};
 use cma_api::{PAGE_SIZE, PageRange, Pages};

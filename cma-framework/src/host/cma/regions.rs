@@ -156,8 +156,8 @@ impl Cma {
         region.change_allocator(choice, &*self.0)
     }
 
-    /// The live chunks of `region` in ascending order of address: place, owner and age of each. Empty
-    /// for a region of another framework.
+    /// The live chunks of `region` in ascending order of address: place, owner and age of each.
+    /// Empty for a region of another framework.
     ///
     /// # Errors
     ///

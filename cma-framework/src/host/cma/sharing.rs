@@ -2,14 +2,14 @@
 //! region that serves them.
 
 use super::Cma;
-use super::alloc::{region_list, type_of};
+use super::request::{in_whole_pieces, region_list, type_of};
 use crate::core::books::{Holder, Process};
 use crate::host::events;
 use crate::host::region::{Chunk, Region};
 use crate::host::snapshot::Route;
 use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
 use crate::vocabulary::request::normalise;
-use cma_api::{Alignment, Asker, Pages, Request};
+use cma_api::{Asker, Request};
 use std::sync::Arc;
 
 /// A request for a chunk that can be given to another process. Made by [`Cma::to_share`].
@@ -135,45 +135,5 @@ impl SharingRequest {
             refusals.push(Refusal { region: candidate.name.to_string(), reason });
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
-    }
-}
-
-/// The request rounded up to whole pieces of a region's memory, so that the chunk can be given to
-/// another process. A size beyond the address space stays as it is and is refused by the region.
-pub(super) fn in_whole_pieces(request: &Request, region: &Region) -> Request {
-    region.backing().map_or(*request, |backing| rounded(request, backing.granule))
-}
-
-fn rounded(request: &Request, granule: Pages) -> Request {
-    let pages = request.pages().get().checked_next_multiple_of(granule.get()).map(Pages::new);
-    let alignment =
-        Alignment::new(granule.bytes()).unwrap_or(Alignment::PAGE).max(request.alignment());
-    pages.and_then(|pages| Request::new(pages, alignment, request.asker())).unwrap_or(*request)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_rounded_to_whole_granules() {
-        for (granule, asked, expected) in [
-            (1, (1, 4096), (1, 4096)),
-            (1, (1, 8192), (1, 8192)),
-            (512, (2, 4096), (512, 2 << 20)),
-            (512, (1280, 4 << 20), (1536, 4 << 20)),
-            // Larger than any region, and so it stays.
-            (512, ((1 << 52) - 2, 4096), ((1 << 52) - 2, 4096)),
-        ] {
-            let request = |(pages, alignment)| {
-                Request::new(Pages::new(pages), Alignment::new(alignment).unwrap(), Asker::NOBODY)
-                    .unwrap()
-            };
-            let found = rounded(&request(asked), Pages::new(granule));
-            assert_eq!(
-                (found.pages(), found.alignment()),
-                (request(expected).pages(), request(expected).alignment())
-            );
-        }
     }
 }

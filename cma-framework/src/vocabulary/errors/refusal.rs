@@ -132,8 +132,8 @@ pub enum Reason {
         /// The largest free range.
         largest_hole_bytes: u64,
     },
-    /// The allocator refuses although a free range can hold the request. Allocators may do that: some
-    /// search only a part of the free ranges, or have limits of their own.
+    /// The allocator refuses although a free range can hold the request. Allocators may do that:
+    /// some search only a part of the free ranges, or have limits of their own.
     #[error("declined by {allocator}; a free range of {} exists{}", Bytes(free_range.bytes()), if *aligned { " that holds it at its alignment" } else { "" })]
     Declined {
         /// The allocator's name.
