@@ -225,13 +225,4 @@ impl Unusable {
             _ => None,
         }
     }
-
-    /// Checks whether the memory of `range`, a live chunk that is set aside, is usable again.
-    ///
-    /// # Errors
-    ///
-    /// The unusable part; `None` when the check failed for another reason.
-    pub(crate) fn check(memory: &dyn Memory, range: PageRange) -> Result<(), Option<Self>> {
-        memory.store(Claim(range)).map(drop).map_err(|error| Unusable::of(&error))
-    }
 }

@@ -12,7 +12,7 @@ use super::deferred::Deferred;
 use super::{Attached, Region, RegionState};
 use crate::core::books::{LiveChunk, Overlaps};
 use crate::core::events::{ChunkEvent, RegionEvent};
-use crate::core::memory::{Memory, Unusable};
+use crate::core::memory::{Claim, Memory, Unusable};
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::core::set_aside::{Recheck, SetAside};
 use crate::host::{clock, events};
@@ -84,14 +84,15 @@ impl Region {
 
     fn recheck_part(&self, mut aside: SetAside, memory: &dyn Memory) -> bool {
         let range = aside.chunk().range;
-        match Unusable::check(memory, range) {
-            Ok(()) => {
+        match memory.store(Claim::new(range)) {
+            Ok(store) => {
+                drop(store);
                 self.now_or_deferred(Deferred::Free(aside.chunk()));
                 self.report(RegionEvent::Recovered { range });
                 true
             }
-            Err(unusable) => {
-                let lost = unusable.is_none_or(|unusable| unusable.lost);
+            Err(error) => {
+                let lost = Unusable::of(&error).is_none_or(|unusable| unusable.lost);
                 aside.still_unusable(lost, Instant::now());
                 self.now_or_deferred(Deferred::SetAside(aside));
                 false
