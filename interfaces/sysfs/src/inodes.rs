@@ -28,8 +28,8 @@ impl Inodes {
     }
 
     /// The number of `path`, which the kernel is told now.
-    pub(crate) fn tell(&mut self, path: &str) -> u64 {
-        let mut number = likely_number(path);
+    pub(crate) fn look_up(&mut self, path: &str) -> u64 {
+        let mut number = preferred_number(path);
         // Two paths of one number: regions may be named by people who try.
         while self.0.get(&number).is_some_and(|known| known.path != path) {
             number = number.wrapping_add(1).max(ROOT + 1);
@@ -55,7 +55,7 @@ impl Inodes {
 }
 
 /// The number that `path` gets unless another has it: the same in every process.
-pub(crate) fn likely_number(path: &str) -> u64 {
+pub(crate) fn preferred_number(path: &str) -> u64 {
     if path.is_empty() {
         return ROOT;
     }
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn a_path_keeps_its_number_until_the_kernel_has_forgotten_it_as_often_as_it_was_told() {
         let mut inodes = Inodes::new();
-        let number = inodes.tell("map");
-        assert_eq!((inodes.tell("map"), inodes.path(number)), (number, Some("map")));
+        let number = inodes.look_up("map");
+        assert_eq!((inodes.look_up("map"), inodes.path(number)), (number, Some("map")));
         inodes.forget(number, 1);
         assert_eq!(inodes.path(number), Some("map"));
         inodes.forget(number, 1);
@@ -84,11 +84,11 @@ mod tests {
     #[test]
     fn two_paths_never_share_a_number() {
         let mut inodes = Inodes::new();
-        let taken = likely_number("map");
+        let taken = preferred_number("map");
         inodes.0.insert(taken, Known { path: "other".to_string(), lookups: 1 });
-        let number = inodes.tell("map");
+        let number = inodes.look_up("map");
         assert_ne!(number, taken);
         assert_eq!((inodes.path(taken), inodes.path(number)), (Some("other"), Some("map")));
-        assert_eq!(inodes.tell("map"), number);
+        assert_eq!(inodes.look_up("map"), number);
     }
 }

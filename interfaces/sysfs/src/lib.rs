@@ -34,11 +34,11 @@
 //! This crate holds nothing that the framework should hold: the tree is the framework's, here it
 //! gets numbers and handles.
 
+mod handles;
 mod inodes;
-mod lanes;
 mod lock;
 mod mountpoint;
-mod open;
+mod serial_queues;
 mod tree;
 
 use cma_framework::Attributes;
@@ -154,7 +154,7 @@ impl fmt::Debug for Sysfs {
 
 /// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of
 /// `tracing`, the answer is `EIO`, and the thread goes on.
-fn caught<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
+fn catch_panic<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
     // What is shared is behind locks that are held for single steps, never while foreign code runs.
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         // The panic itself was reported by the hook. To log it may panic as well.

@@ -66,7 +66,7 @@ fn candidates() -> [PathBuf; 3] {
 fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
     let mut reasons = Vec::new();
     for folder in candidates {
-        match made(folder) {
+        match ensure_private_folder(folder) {
             Ok(()) => return Ok(folder.clone()),
             Err(error) => reasons.push(format!("{}: {error}", folder.display())),
         }
@@ -77,7 +77,7 @@ fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
     )))
 }
 
-fn made(folder: &Path) -> io::Result<()> {
+fn ensure_private_folder(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}

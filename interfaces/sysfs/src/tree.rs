@@ -1,10 +1,10 @@
 //! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the
 //! framework.
 
-use crate::caught;
-use crate::inodes::{Inodes, ROOT, likely_number};
-use crate::lanes::Lanes;
-use crate::open::{Folder, Handles, Seen};
+use crate::catch_panic;
+use crate::handles::{Content, Handles, Listing};
+use crate::inodes::{Inodes, ROOT, preferred_number};
+use crate::serial_queues::SerialQueues;
 use cma_framework::Attributes;
 use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
 use fuser::{
@@ -36,11 +36,11 @@ const _: () = assert!(LONGEST_PIECE as usize - 4096 > LONGEST_TEXT);
 const LONGEST_NAME: u32 = 255;
 
 /// The tree. No lock is held while the framework answers, and what the framework may have to wait
-/// for is done in lanes.
+/// for is done in queues.
 #[derive(Debug)]
 pub(crate) struct Tree {
     attributes: Attributes,
-    lanes: Lanes,
+    queues: SerialQueues,
     inodes: Mutex<Inodes>,
     handles: Arc<Mutex<Handles>>,
     /// The time of everything in it.
@@ -51,7 +51,7 @@ impl Tree {
     pub(crate) fn new(attributes: Attributes) -> io::Result<Self> {
         Ok(Tree {
             attributes,
-            lanes: Lanes::start()?,
+            queues: SerialQueues::start()?,
             inodes: Mutex::new(Inodes::new()),
             handles: Arc::default(),
             mounted: SystemTime::now(),
@@ -96,13 +96,13 @@ impl Tree {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
         let path = inside(&self.path(parent)?, name);
         let entry = self.entry(&path)?;
-        Ok(self.file_attr(lock(&self.inodes).tell(&path), &entry))
+        Ok(self.file_attr(lock(&self.inodes).look_up(&path), &entry))
     }
 
     fn attr(&self, number: INodeNo, handle: Option<FileHandle>) -> Result<FileAttr, Errno> {
         let attr = self.file_attr(number.0, &self.entry(&self.path(number)?)?);
         match handle.and_then(|handle| lock(&self.handles).get(handle.0)) {
-            Some((_, Seen::Text(text))) => Ok(FileAttr { size: text.len() as u64, ..attr }),
+            Some((_, Content::Text(text))) => Ok(FileAttr { size: text.len() as u64, ..attr }),
             _ => Ok(attr),
         }
     }
@@ -146,7 +146,7 @@ impl Tree {
         }
     }
 
-    fn handle(&self, handle: FileHandle) -> Result<(Arc<str>, Seen), Errno> {
+    fn handle(&self, handle: FileHandle) -> Result<(Arc<str>, Content), Errno> {
         lock(&self.handles).get(handle.0).ok_or(Errno::EBADF)
     }
 
@@ -154,8 +154,8 @@ impl Tree {
     /// `Ok(None)` leaves to be found out; further on, as it was then.
     fn text(&self, handle: FileHandle, offset: u64) -> Result<(Arc<str>, Option<Arc<str>>), Errno> {
         match self.handle(handle)? {
-            (path, Seen::Text(text)) if offset > 0 => Ok((path, Some(text))),
-            (_, Seen::Dropped) if offset > 0 => Err(Errno::ENOMEM),
+            (path, Content::Text(text)) if offset > 0 => Ok((path, Some(text))),
+            (_, Content::Evicted) if offset > 0 => Err(Errno::ENOMEM),
             (path, _) => Ok((path, None)),
         }
     }
@@ -169,16 +169,16 @@ impl Tree {
     }
 
     /// What is in an open folder: from the start, as it is now; further on, as it was then.
-    fn folder(&self, handle: FileHandle, from: u64) -> Result<Arc<Folder>, Errno> {
+    fn folder(&self, handle: FileHandle, from: u64) -> Result<Arc<Listing>, Errno> {
         let path = match self.handle(handle)? {
-            (_, Seen::Folder(folder)) if from > 0 => return Ok(folder),
-            (_, Seen::Dropped) if from > 0 => return Err(Errno::ENOMEM),
+            (_, Content::Listing(folder)) if from > 0 => return Ok(folder),
+            (_, Content::Evicted) if from > 0 => return Err(Errno::ENOMEM),
             (path, _) => path,
         };
         let dots = [".", ".."].map(|name| (name.to_string(), Entry::Folder));
         let inner = self.attributes.list(&path).map_err(|error| errno(&error))?;
-        let folder: Arc<Folder> = Arc::new(dots.into_iter().chain(inner).collect());
-        lock(&self.handles).keep(handle.0, Seen::Folder(folder.clone()));
+        let folder: Arc<Listing> = Arc::new(dots.into_iter().chain(inner).collect());
+        lock(&self.handles).keep(handle.0, Content::Listing(folder.clone()));
         Ok(folder)
     }
 
@@ -196,8 +196,8 @@ impl Tree {
         for (next, (name, entry)) in (1..).zip(folder.iter()).skip(from) {
             let inner = match name.as_str() {
                 "." => number.0,
-                ".." => path.rsplit_once('/').map_or(ROOT, |(parent, _)| likely_number(parent)),
-                name => likely_number(&inside(&path, name)),
+                ".." => path.rsplit_once('/').map_or(ROOT, |(parent, _)| preferred_number(parent)),
+                name => preferred_number(&inside(&path, name)),
             };
             let kind = match entry {
                 Entry::Folder => FileType::Directory,
@@ -235,7 +235,7 @@ fn answer_with(reply: ReplyData, text: &str, offset: u64, size: u32) {
 /// Answers `reply` with what `result` is.
 macro_rules! answer {
     ($result:expr, $reply:ident, |$good:pat_param| $answer:expr) => {
-        match caught(|| $result) {
+        match catch_panic(|| $result) {
             Ok($good) => $answer,
             Err(errno) => $reply.error(errno),
         }
@@ -313,14 +313,14 @@ impl Filesystem for Tree {
             Ok((path, None)) => path,
         };
         let (attributes, handles) = (self.attributes.clone(), self.handles.clone());
-        let lane = format!("{path}, read");
+        let queue = format!("{path}, read");
         let read = move || {
             let text: Arc<str> = attributes.read(&path).map_err(|error| errno(&error))?.into();
-            lock(&handles).keep(handle.0, Seen::Text(text.clone()));
+            lock(&handles).keep(handle.0, Content::Text(text.clone()));
             Ok(text)
         };
         let answer = move |reply, text: Arc<str>| answer_with(reply, &text, offset, size);
-        self.lanes.submit(lane, who.uid(), reply, read, answer);
+        self.queues.submit(queue, who.uid(), reply, read, answer);
     }
 
     fn write(
@@ -341,10 +341,10 @@ impl Filesystem for Tree {
         };
         let (attributes, text) = (self.attributes.clone(), text.to_vec());
         // No text is longer than 32 bits can say: it came in one piece.
-        let (lane, length) = (format!("{path}, write"), text.len() as u32);
+        let (queue, length) = (format!("{path}, write"), text.len() as u32);
         let write = move || attributes.write(&path, &text).map_err(|error| errno(&error));
         let answer = move |reply: ReplyWrite, ()| reply.written(length);
-        self.lanes.submit(lane, who.uid(), reply, write, answer);
+        self.queues.submit(queue, who.uid(), reply, write, answer);
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {

@@ -1,45 +1,46 @@
-//! A chunk in this process' hands: as an address, as bytes, or as descriptors for others.
+//! A chunk of this process: as an address, as bytes, or as descriptors for other processes.
 
-use crate::client::ask_for;
+use crate::call::call;
 use crate::error::Error;
 use crate::mapping::Mapping;
-use crate::pieces::Batch;
+use crate::pieces::PieceBatch;
 use cma_device_protocol::{Answer, Request};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ops::{Deref, DerefMut};
 
-/// A live chunk of the server's. Dropping it frees it.
+/// A live chunk. Dropping it frees it.
 ///
-/// It becomes bytes with [`map`](Self::map), which is for this process alone, or descriptors with
-/// [`share`](Self::share), which are for others, too. It is one or the other: bytes that somebody
-/// else can change are no Rust slice.
+/// [`map`](Self::map) turns it into bytes for this process alone, [`share`](Self::share) into
+/// descriptors that other processes may have. It can't be both: bytes that another process can
+/// change can't be a Rust slice.
 #[must_use = "a chunk that is dropped is freed"]
 #[derive(Debug)]
 pub struct RemoteChunk {
-    /// The first pieces of memory, which came with the chunk. They go before the line does: memory
-    /// that is still held isn't free.
-    brought: Option<Box<Batch>>,
-    line: OwnedFd,
+    /// The first pieces of memory, which came with the chunk. Dropped before the connection: the
+    /// server frees no memory that a process still holds.
+    first_pieces: Option<Box<PieceBatch>>,
+    connection: OwnedFd,
     start: u64,
     size: u64,
     has_memory: bool,
 }
 
-/// A chunk whose bytes are this process' to read and write. Dropping it unmaps and frees it.
+/// A chunk whose bytes this process alone reads and writes. Dropping it unmaps and frees it.
 ///
-/// A device that is told its [address](Self::start) writes behind the compiler's back: hand the
-/// chunk to it and look at the bytes when it is done, as with every DMA buffer.
+/// The compiler doesn't know of a device that writes to its [address](Self::start). As with every
+/// DMA buffer, access the bytes only while the device doesn't.
 #[derive(Debug)]
 pub struct MappedChunk {
-    // Goes before the chunk whose memory it is.
+    // Dropped before the chunk whose memory it maps.
     mapping: Mapping,
     chunk: RemoteChunk,
 }
 
-/// A chunk whose memory others may have. Dropping it frees it, once they have let go.
+/// A chunk whose memory other processes may have. Dropping it frees it as soon as no process holds
+/// its memory.
 ///
-/// Its descriptor is the line to the server: a process that has that, too, has a part in the chunk,
-/// which lives as long as one of them.
+/// Its descriptor is the connection to the server. The chunk lives as long as any process has that
+/// descriptor.
 #[derive(Debug)]
 pub struct SharedChunk {
     pieces: Vec<Piece>,
@@ -49,31 +50,32 @@ pub struct SharedChunk {
 /// A part of a chunk's memory.
 #[derive(Debug)]
 pub struct Piece {
-    /// The file; a descriptor for it can be given to other processes.
+    /// The file, whose descriptor can be sent to other processes.
     pub file: OwnedFd,
-    /// Where in the file it starts, in bytes.
+    /// Its offset in the file, in bytes.
     pub offset: u64,
     /// Its length in bytes.
     pub len: u64,
 }
 
-/// A chunk that did not become memory. It is live as before.
+/// The chunk could not be mapped or shared. It is live as before.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct NotMapped {
     /// The chunk.
     pub chunk: RemoteChunk,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
 impl RemoteChunk {
-    /// Asks for one on a line that has none.
-    pub(crate) fn ask(line: OwnedFd, request: &Request<'_>) -> Result<Self, Error> {
-        let brought = fetch(line.as_fd(), request)?;
-        let (start, size) = (brought.chunk().start, brought.chunk().size);
-        let has_memory = brought.chunk().granule > 0;
-        Ok(RemoteChunk { line, start, size, has_memory, brought: Some(Box::new(brought)) })
+    /// Allocates a chunk on a connection that has none.
+    pub(crate) fn alloc(connection: OwnedFd, request: &Request<'_>) -> Result<Self, Error> {
+        let first_pieces = fetch(connection.as_fd(), request)?;
+        let (start, size) = (first_pieces.chunk().start, first_pieces.chunk().size);
+        let has_memory = first_pieces.chunk().granule > 0;
+        let first_pieces = Some(Box::new(first_pieces));
+        Ok(RemoteChunk { connection, start, size, has_memory, first_pieces })
     }
 
     /// The lowest address, as the device sees it.
@@ -81,24 +83,24 @@ impl RemoteChunk {
         self.start
     }
 
-    /// The size in bytes: what was asked for, rounded up to pages, or to what can be shared.
+    /// The size in bytes: the requested one, rounded up to pages, or to the unit of sharing.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether there is memory behind its addresses.
+    /// Whether the chunk has memory, not addresses alone.
     pub fn has_memory(&self) -> bool {
         self.has_memory
     }
 
     /// The pieces from number `first` on.
-    fn pieces(&mut self, first: u64) -> Result<Batch, Error> {
+    fn pieces(&mut self, first: u64) -> Result<PieceBatch, Error> {
         if !self.has_memory {
             return Err(Error::Simulated);
         }
-        match self.brought.take_if(|brought| brought.chunk().first == first) {
-            Some(brought) => Ok(*brought),
-            None => fetch(self.line.as_fd(), &Request::Chunk { first }),
+        match self.first_pieces.take_if(|pieces| pieces.chunk().first == first) {
+            Some(pieces) => Ok(*pieces),
+            None => fetch(self.connection.as_fd(), &Request::Chunk { first }),
         }
     }
 
@@ -106,17 +108,17 @@ impl RemoteChunk {
     ///
     /// # Errors
     ///
-    /// [`NotMapped`], with the chunk, when its region has no memory or the system has no more.
+    /// [`NotMapped`], with the chunk, when its region has no memory or the system can't map it.
     pub fn map(mut self) -> Result<MappedChunk, NotMapped> {
         let mapped =
-            self.pieces(0).and_then(|first| Mapping::of(first, |first| self.pieces(first)));
+            self.pieces(0).and_then(|first| Mapping::new(first, |first| self.pieces(first)));
         match mapped {
             Ok(mapping) => Ok(MappedChunk { mapping, chunk: self }),
             Err(error) => Err(NotMapped { chunk: self, error }),
         }
     }
 
-    /// The chunk as memory for other processes, too.
+    /// The chunk as memory that other processes may have, too.
     ///
     /// # Errors
     ///
@@ -130,7 +132,7 @@ impl RemoteChunk {
                 Err(error) => return Err(NotMapped { chunk: self, error }),
                 Ok(batch) => {
                     next = batch.next();
-                    pieces.extend(batch.into_parts().map(|(file, offset, len)| Piece {
+                    pieces.extend(batch.into_pieces().map(|(file, offset, len)| Piece {
                         file,
                         offset,
                         len,
@@ -141,32 +143,32 @@ impl RemoteChunk {
         Ok(SharedChunk { pieces, chunk: self })
     }
 
-    /// Frees the chunk, and returns when it is free. Dropping it leaves that to the server.
+    /// Frees the chunk, and returns when it is free. Dropping it closes the connection instead, and
+    /// the server frees the chunk later.
     ///
     /// # Errors
     ///
     /// [`Error`]. The chunk is freed as if it were dropped.
     pub fn free(self) -> Result<(), Error> {
-        let RemoteChunk { line, brought, .. } = self;
-        drop(brought);
-        ask_for(line.as_fd(), &Request::Free, |answer, _| {
+        let RemoteChunk { connection, first_pieces, .. } = self;
+        drop(first_pieces);
+        call(connection.as_fd(), &Request::Free, |answer, _| {
             matches!(answer, Answer::Freed).then_some(())
         })
     }
 }
 
-/// Asks something whose answer is a chunk.
-fn fetch(line: BorrowedFd<'_>, request: &Request<'_>) -> Result<Batch, Error> {
+/// Sends a request whose answer is a chunk.
+fn fetch(connection: BorrowedFd<'_>, request: &Request<'_>) -> Result<PieceBatch, Error> {
     let first = if let Request::Chunk { first } = request { *first } else { 0 };
-    let batch = |answer: Answer<'_>, descriptors| match answer {
-        Answer::Chunk(chunk) => Batch::new(chunk, descriptors, first).ok(),
+    call(connection, request, |answer, descriptors| match answer {
+        Answer::Chunk(chunk) => PieceBatch::new(chunk, descriptors, first).ok(),
         _ => None,
-    };
-    ask_for(line, request, batch)
+    })
 }
 
 impl MappedChunk {
-    /// Its address as the device sees it.
+    /// Its address, as the device sees it.
     pub fn start(&self) -> u64 {
         self.chunk.start
     }
@@ -181,7 +183,7 @@ impl MappedChunk {
         self.chunk.free()
     }
 
-    /// Makes it memory for other processes, too, with what was written to it.
+    /// The chunk, with its content, as memory that other processes may have, too.
     ///
     /// # Errors
     ///
@@ -207,7 +209,7 @@ impl DerefMut for MappedChunk {
 }
 
 impl SharedChunk {
-    /// Its address as the device sees it.
+    /// Its address, as the device sees it.
     pub fn start(&self) -> u64 {
         self.chunk.start
     }
@@ -217,7 +219,7 @@ impl SharedChunk {
         self.chunk.size
     }
 
-    /// Its memory: these make up the chunk in this order.
+    /// Its memory: the pieces, in the order in which they make up the chunk.
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
@@ -225,7 +227,7 @@ impl SharedChunk {
 
 impl AsFd for SharedChunk {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.chunk.line.as_fd()
+        self.chunk.connection.as_fd()
     }
 }
 

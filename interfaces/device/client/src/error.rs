@@ -1,62 +1,62 @@
-//! Why a client doesn't get what it asks for.
+//! Why a request of a client failed.
 
-use crate::line::NoAnswer;
-use cma_device_protocol::TooLong;
+use crate::exchange::ExchangeError;
+use cma_device_protocol::NamesTooLong;
 use rustix::io::Errno;
 use std::io;
 use std::path::PathBuf;
 
-/// Why a client doesn't get what it asks for. Nothing has changed.
+/// Why a request of a client failed. Nothing has changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nobody listens there, or the file system doesn't let this process in.
+    /// No server listens at the path, or this process may not connect to it.
     #[error("no server at {}: {source}", path.display())]
     NoServer {
-        /// Where the server should be.
+        /// The path of the server's socket.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// The server says no.
-    #[error("{words}")]
+    /// The server refused the request.
+    #[error("{reason}")]
     Refused {
         /// The errno of the specification.
         errno: i32,
-        /// Why.
-        words: String,
+        /// The reason, for people.
+        reason: String,
     },
     /// The names don't fit into a request.
     #[error(transparent)]
-    TooLong(#[from] TooLong),
-    /// The server didn't answer.
+    NamesTooLong(#[from] NamesTooLong),
+    /// There is no answer.
     #[error(transparent)]
-    NoAnswer(#[from] NoAnswer),
-    /// The chunk's region has addresses alone.
-    #[error("the chunk is addresses alone; its region has no memory")]
+    Exchange(#[from] ExchangeError),
+    /// The chunk's region has addresses but no memory.
+    #[error("the chunk has addresses but no memory: its region has none")]
     Simulated,
-    /// The memory that came is not what the server promises.
-    #[error("memory that its owner could take away under this process: {0}")]
+    /// The memory could be truncated while this process uses it, which the server must rule out.
+    #[error("the server sent memory that can't be used safely: {0}")]
     Unsafe(&'static str),
-    /// The system says no.
+    /// A system call failed.
     #[error("{call}: {source}")]
     System {
-        /// What was asked of it.
+        /// The call.
         call: &'static str,
-        /// What it says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// The number that a C program would see.
+    /// The errno that a C program would get.
     pub fn errno(&self) -> i32 {
         let of = |error: &io::Error| error.raw_os_error().unwrap_or(Errno::IO.raw_os_error());
         match self {
             Error::NoServer { .. } => Errno::NODEV.raw_os_error(),
             Error::Refused { errno, .. } => *errno,
-            Error::TooLong(_) => Errno::INVAL.raw_os_error(),
-            Error::NoAnswer(why) => why.errno().raw_os_error(),
+            Error::NamesTooLong(_) => Errno::INVAL.raw_os_error(),
+            Error::Exchange(why) => why.errno().raw_os_error(),
             Error::Simulated => Errno::NODEV.raw_os_error(),
             Error::Unsafe(_) => Errno::IO.raw_os_error(),
             Error::System { source, .. } => of(source),

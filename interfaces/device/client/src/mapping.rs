@@ -1,7 +1,7 @@
-//! A chunk's memory as bytes of this process.
+//! A chunk's memory, mapped for this process.
 
 use crate::error::Error;
-use crate::pieces::{Batch, Window, map};
+use crate::pieces::{MapArguments, PieceBatch, map};
 use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, munmap};
@@ -17,21 +17,21 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
-// SAFETY: it is plain memory, which no thread has more to do with than another.
+// SAFETY: it is plain memory and bound to no thread.
 unsafe impl Send for Mapping {}
-// SAFETY: shared, it is only read.
+// SAFETY: through a shared reference it is only read.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps a chunk whose pieces nobody else has and that starts with those of `batch`.
-    pub(crate) fn of(
-        batch: Batch,
-        mut fetch: impl FnMut(u64) -> Result<Batch, Error>,
+    /// Maps a whole chunk whose pieces no other process has. `batch` has the first of them.
+    pub(crate) fn new(
+        batch: PieceBatch,
+        mut fetch: impl FnMut(u64) -> Result<PieceBatch, Error>,
     ) -> Result<Mapping, Error> {
         check(&batch)?;
         let len =
             usize::try_from(batch.chunk().size).map_err(|_| Error::system("mmap")(Errno::NOMEM))?;
-        let window = Window {
+        let whole = MapArguments {
             address: ptr::null_mut(),
             len,
             protection: ProtFlags::READ | ProtFlags::WRITE,
@@ -46,8 +46,8 @@ impl Mapping {
                 Errno::IO
             })
         };
-        // SAFETY: the address is the kernel's choice.
-        let mapped = unsafe { map(batch, fetch, &window) };
+        // SAFETY: the kernel chooses the address.
+        let mapped = unsafe { map(batch, fetch, &whole) };
         let base =
             mapped.map_err(|errno| failed.unwrap_or_else(|| Error::system("mmap")(errno)))?;
         let base = NonNull::new(base.cast()).ok_or(Error::Unsafe("it is mapped at address 0"))?;
@@ -55,15 +55,16 @@ impl Mapping {
     }
 }
 
-/// Whether every piece is there whole and will stay so: touching what was cut off ends a process.
-fn check(batch: &Batch) -> Result<(), Error> {
-    for part in batch.parts() {
-        let seals = fcntl_get_seals(part.file).map_err(Error::system("fcntl(F_GET_SEALS)"))?;
+/// Checks that the file of every piece is long enough and sealed against shrinking: an access
+/// beyond the end of a file kills the process (`SIGBUS`).
+fn check(batch: &PieceBatch) -> Result<(), Error> {
+    for piece in batch.pieces() {
+        let seals = fcntl_get_seals(piece.file).map_err(Error::system("fcntl(F_GET_SEALS)"))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(Error::Unsafe("it is not sealed against shrinking"));
         }
-        let size = fstat(part.file).map_err(Error::system("fstat"))?.st_size;
-        if part.offset + part.len > size as u64 {
+        let size = fstat(piece.file).map_err(Error::system("fstat"))?.st_size;
+        if piece.offset + piece.len > size as u64 {
             return Err(Error::Unsafe("its file is too short"));
         }
     }
@@ -74,18 +75,18 @@ impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `len` bytes are mapped from `base` on as long as this lives, they are sealed
-        // against being cut off, and they were zero. Nobody else writes to them: the server gives a
-        // chunk's memory to its connection and to no other and has no mapping of it, which is what
-        // the kernel is trusted for with a device; and of the descriptors that came, none was given
-        // on.
+        // SAFETY: `len` bytes are mapped from `base` on as long as this lives, their files are
+        // sealed against shrinking, and they are initialised (zero). No other process writes to
+        // them: the server gives a chunk's memory to one connection only and doesn't map it (it is
+        // trusted with that as the kernel is with a device's memory), and this process has sent
+        // none of the descriptors to another.
         unsafe { slice::from_raw_parts(self.base.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Mapping {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `self` is borrowed exclusively.
+        // SAFETY: as in `deref`, and `self` is borrowed exclusively.
         unsafe { slice::from_raw_parts_mut(self.base.as_ptr(), self.len) }
     }
 }
@@ -93,7 +94,7 @@ impl DerefMut for Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         let base: *mut c_void = self.base.as_ptr().cast();
-        // SAFETY: it was mapped here, and whoever borrowed the bytes is done.
+        // SAFETY: `new` mapped it, and no borrow of the bytes outlives `self`.
         let _ = unsafe { munmap(base, self.len) };
     }
 }

@@ -4,22 +4,22 @@
 mod common;
 
 use cma_client::Client;
-use common::{MIB, Pieced, Served, framework};
+use common::{MIB, PiecewiseMemory, TestServer, framework};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::Ordering;
 
 const PIECE: u64 = 64 << 10;
 
-fn served() -> (Served, Client) {
-    let served = Served::new(framework("ram=64M", "*=ram", &mut Pieced::new()));
-    let client = served.client();
-    (served, client)
+fn server() -> (TestServer, Client) {
+    let server = TestServer::start(framework("ram=64M", "*=ram", &mut PiecewiseMemory::new()));
+    let client = server.client();
+    (server, client)
 }
 
 #[test]
 fn sizes_and_alignments_are_whole_pieces() {
-    let (_served, client) = served();
+    let (_server, client) = server();
     assert_eq!(client.info("camera", None).unwrap().granule_bytes, PIECE);
     let chunk = client.alloc("camera", None, 3 * PIECE + 1, 4096).unwrap();
     assert_eq!(chunk.size(), 4 * PIECE);
@@ -30,7 +30,7 @@ fn sizes_and_alignments_are_whole_pieces() {
 
 #[test]
 fn many_pieces_are_one_slice() {
-    let (served, client) = served();
+    let (server, client) = server();
     for pieces in [1, 2, 253, 254, 600] {
         let mut chunk = client.alloc("camera", None, pieces * PIECE, 0).unwrap().map().unwrap();
         assert_eq!(chunk.len() as u64, pieces * PIECE);
@@ -48,7 +48,7 @@ fn many_pieces_are_one_slice() {
             assert_eq!((u64::from_ne_bytes(found), piece.len), (number, PIECE));
         }
         drop(shared);
-        served.wait_until_free("camera", 64 * MIB);
+        server.wait_until_free("camera", 64 * MIB);
     }
 }
 
@@ -56,10 +56,10 @@ fn many_pieces_are_one_slice() {
 /// it.
 #[test]
 fn each_piece_is_opened_once_however_many_answers_it_takes() {
-    let mut memory = Pieced::new();
+    let mut memory = PiecewiseMemory::new();
     let opened = memory.opened.clone();
-    let served = Served::new(framework("ram=64M", "*=ram", &mut memory));
-    let client = served.client();
+    let server = TestServer::start(framework("ram=64M", "*=ram", &mut memory));
+    let client = server.client();
     for pieces in [1, 253, 254, 300, 600] {
         let shared = client.alloc("camera", None, pieces * PIECE, 0).unwrap().share().unwrap();
         assert_eq!(shared.pieces().len() as u64, pieces);
@@ -69,12 +69,12 @@ fn each_piece_is_opened_once_however_many_answers_it_takes() {
 
 #[test]
 fn one_piece_that_is_held_keeps_the_whole_chunk() {
-    let (served, client) = served();
+    let (server, client) = server();
     let shared = client.alloc("camera", None, 300 * PIECE, 0).unwrap().share().unwrap();
     let kept = shared.pieces()[299].file.try_clone().unwrap();
     drop(shared);
     std::thread::sleep(std::time::Duration::from_millis(30));
-    assert_eq!(served.free_bytes("camera"), 64 * MIB - 300 * PIECE);
+    assert_eq!(server.free_bytes("camera"), 64 * MIB - 300 * PIECE);
     drop(kept);
-    served.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("camera", 64 * MIB);
 }

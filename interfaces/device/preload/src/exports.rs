@@ -4,17 +4,17 @@
 //! arguments are passed the same way, and what nobody passed is handed on unread. A thread that is
 //! cancelled while it waits in one of them unwinds through it.
 
-mod files;
-mod looks;
-mod opens;
-mod stats;
-mod streams;
-mod transfers;
+mod open;
+mod query;
+mod read_write;
+mod stat;
+mod stdio_open;
+mod stdio_write;
 
-use crate::file::file;
-use crate::path::{Found, look};
-use crate::{alloc, last_errno, real, set_errno, view};
-use cma_client::pieces::Window;
+use crate::device_file::device_file;
+use crate::path::{DevicePath, classify};
+use crate::{ioctl, last_errno, mmap, real, set_errno};
+use cma_client::pieces::MapArguments;
 use rustix::fd::BorrowedFd;
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -32,7 +32,7 @@ fn failed(errno: Errno) -> c_int {
 /// # Safety
 ///
 /// The kernel must have read the path: it may be any address at all before.
-unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<Found> {
+unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<DevicePath> {
     // Under a filter that refuses a whole call, who asks whether there is one (Rust's library, for
     // one) has no path.
     if path.is_null() {
@@ -46,11 +46,11 @@ unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<Found
         folder => unsafe { BorrowedFd::borrow_raw(folder) },
     };
     // SAFETY: it was read up to the zero that ends it.
-    look(folder, unsafe { CStr::from_ptr(path) }, follow)
+    classify(folder, unsafe { CStr::from_ptr(path) }, follow)
 }
 
 /// Whether the kernel has read the path, and found nothing there that can be opened.
-fn says_there_is_none(why: Errno) -> bool {
+fn means_not_found(why: Errno) -> bool {
     matches!(why, Errno::NOENT | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM)
 }
 
@@ -63,11 +63,11 @@ unsafe extern "C-unwind" fn ioctl(
     // The kernel looks at 32 bits of it. Some it answers itself, for every file.
     let of_kernel =
         matches!(request as u32 as c_ulong, libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO);
-    let Some(open) = file(descriptor).filter(|_| !of_kernel) else {
+    let Some(open) = device_file(descriptor).filter(|_| !of_kernel) else {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::ioctl(descriptor, request, argument) };
     };
-    match alloc::control(open, request as u32, argument) {
+    match ioctl::control(open, request as u32, argument) {
         Ok(()) => 0,
         Err(errno) => failed(errno),
     }
@@ -81,12 +81,12 @@ unsafe fn mmap_any(
     descriptor: c_int,
     offset: libc::off64_t,
 ) -> *mut c_void {
-    let open = if flags & libc::MAP_ANONYMOUS == 0 { file(descriptor) } else { None };
+    let open = if flags & libc::MAP_ANONYMOUS == 0 { device_file(descriptor) } else { None };
     let Some(open) = open else {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::mmap(address, len, protection, flags, descriptor, offset) };
     };
-    let window = Window {
+    let window = MapArguments {
         address,
         len,
         protection: ProtFlags::from_bits_retain(protection as u32),
@@ -95,7 +95,7 @@ unsafe fn mmap_any(
         offset: offset as u64,
     };
     // SAFETY: the caller answers for the address.
-    match unsafe { view::mmap(open, &window) } {
+    match unsafe { mmap::mmap(open, &window) } {
         Ok(mapped) => mapped,
         Err(errno) => {
             set_errno(errno);

@@ -61,15 +61,15 @@
 
 #![cfg(target_os = "linux")]
 
-mod alloc;
+mod device_file;
 mod exports;
-mod file;
+mod ioctl;
+mod mmap;
 mod notice;
 mod path;
 mod real;
 mod server;
-mod user;
-mod view;
+mod user_memory;
 
 use rustix::io::Errno;
 
@@ -85,7 +85,7 @@ fn last_errno() -> Errno {
 }
 
 /// What `work` returns; errno stays what it was.
-fn keeping_errno<T>(work: impl FnOnce() -> T) -> T {
+fn preserving_errno<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: every thread has one.
     let place = unsafe { libc::__errno_location() };
     // SAFETY: and it is this thread's alone.

@@ -1,18 +1,18 @@
-//! What a user of a preloaded program has to be told.
+//! The one message that this library prints: that no server was found, on standard error.
 
-use crate::server;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::BorrowedFd;
 use rustix::fs::fstat;
 use rustix::io::{IoSlice, writev};
+use std::ffi::CStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What standard error was when the program started, by device and inode.
+/// Device and inode of standard error at the start of the program.
 static STANDARD_ERROR: OnceLock<Option<(u64, u64)>> = OnceLock::new();
 
 fn standard_error() -> BorrowedFd<'static> {
-    // SAFETY: it is looked at and written to; if it isn't open, so says the kernel.
+    // SAFETY: it is only used in system calls; if it isn't open, they fail.
     unsafe { BorrowedFd::borrow_raw(2) }
 }
 
@@ -20,34 +20,34 @@ fn identity() -> Option<(u64, u64)> {
     fstat(standard_error()).ok().map(|found| (found.st_dev, found.st_ino))
 }
 
-/// Remembers what standard error is: a program may close it, and open something else under its
+/// Records the identity of standard error: a program may close it, and open another file under its
 /// number.
 pub(crate) extern "C" fn remember_standard_error() {
     let _ = STANDARD_ERROR.set(identity());
 }
 
-/// Says, once in each process, that there is no server, and how to name one. Whatever standard
-/// error is, the program goes on.
-pub(crate) fn no_server() {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if SAID.swap(true, Ordering::Relaxed) {
+/// Prints, once in each process, that no server listens at `path`, and how to name one. Nothing is
+/// printed where that could block, end the program, or write to another file.
+pub(crate) fn no_server(path: &CStr) {
+    static IS_PRINTED: AtomicBool = AtomicBool::new(false);
+    if IS_PRINTED.swap(true, Ordering::Relaxed) {
         return;
     }
-    let then = STANDARD_ERROR.get().copied().flatten();
-    if then.is_none() || then != identity() {
+    let at_start = STANDARD_ERROR.get().copied().flatten();
+    if at_start.is_none() || at_start != identity() {
         return;
     }
-    // Neither waits where nobody reads, nor ends the program where nobody can.
+    // A full pipe would block the program, and one without a reader would end it (SIGPIPE).
     let error = standard_error();
     let mut polled = [PollFd::new(&error, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     if poll(&mut polled, Some(&now)) != Ok(1) || polled[0].revents() != PollFlags::OUT {
         return;
     }
-    let words = [
+    let text = [
         "cma: /dev/cma: no server listens at ".as_bytes(),
-        server::path().to_bytes(),
+        path.to_bytes(),
         b"; start one with 'cma serve --socket PATH', and set CMA_SOCKET to its path\n",
     ];
-    let _ = writev(error, &words.map(IoSlice::new));
+    let _ = writev(error, &text.map(IoSlice::new));
 }

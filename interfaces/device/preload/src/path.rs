@@ -1,6 +1,6 @@
 //! Which paths are the device's.
 
-use crate::file::file;
+use crate::device_file::device_file;
 use crate::server;
 use rustix::fd::BorrowedFd;
 use rustix::fs::{AtFlags, CWD, OFlags, Stat, fcntl_getfl, fstat, readlinkat_raw, statat};
@@ -18,25 +18,25 @@ const PATH_MAX: usize = 4096;
 
 /// What a path is of the device's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum DevicePath {
     /// The device.
     Device,
     /// The device, as if it were a folder: it has a slash behind it.
-    AsFolder,
+    WithSlash,
 }
 
 /// What `path`, which the kernel has looked at from `folder`, is of the device's: also by another
 /// way into `/dev`, and, if `follow`, by a symbolic link.
-pub(crate) fn look(folder: BorrowedFd<'_>, path: &CStr, follow: bool) -> Option<Found> {
+pub(crate) fn classify(folder: BorrowedFd<'_>, path: &CStr, follow: bool) -> Option<DevicePath> {
     let whole = path.to_bytes();
     let name = without_slashes(whole);
     let is_folder = name.len() < whole.len();
     if passes_device(folder, name) {
-        return Some(Found::AsFolder);
+        return Some(DevicePath::WithSlash);
     }
     let is_device = names_device(folder, name)
         || (follow || is_folder) && is_link(folder, name) && leads_to_device(folder, name);
-    is_device.then_some(if is_folder { Found::AsFolder } else { Found::Device })
+    is_device.then_some(if is_folder { DevicePath::WithSlash } else { DevicePath::Device })
 }
 
 fn without_slashes(path: &[u8]) -> &[u8] {
@@ -129,7 +129,7 @@ fn is_own_descriptor(folder: BorrowedFd<'_>, link: &CStr) -> bool {
         return false;
     };
     (of_link.st_dev, of_link.st_ino) == (own.st_dev, own.st_ino)
-        && (file(number).is_some() || stands_for_device(number, &own))
+        && (device_file(number).is_some() || stands_for_device(number, &own))
 }
 
 /// Whether a descriptor, of which `status` was found, stands for the path of the device (`O_PATH`):

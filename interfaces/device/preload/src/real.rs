@@ -1,6 +1,6 @@
 //! The functions that this library stands before.
 
-use crate::file::look_for_files;
+use crate::device_file::find_inherited_files;
 use crate::notice::remember_standard_error;
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::mem::transmute;
@@ -8,14 +8,14 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A function of the library that is next in line.
-pub(crate) struct Real {
+pub(crate) struct NextFunction {
     name: &'static CStr,
     found: AtomicPtr<c_void>,
 }
 
-impl Real {
+impl NextFunction {
     const fn new(name: &'static CStr) -> Self {
-        Real { name, found: AtomicPtr::new(null_mut()) }
+        NextFunction { name, found: AtomicPtr::new(null_mut()) }
     }
 
     /// Looks for it. This may take memory from the heap, which an allocator that is just starting
@@ -38,7 +38,7 @@ impl Real {
 macro_rules! next_in_line {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $call:expr;)*) => {
         $(
-            static $real: Real = Real::new($name);
+            static $real: NextFunction = NextFunction::new($name);
 
             pub(crate) unsafe fn $function($($argument: $type),*) -> $result {
                 let Some(found) = $real.found() else {
@@ -145,7 +145,7 @@ const NO_CALL: c_long = -1;
 macro_rules! on_streams {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $none:expr;)*) => {
         $(
-            static $real: Real = Real::new($name);
+            static $real: NextFunction = NextFunction::new($name);
 
             pub(crate) unsafe fn $function($($argument: $type),*) -> $result {
                 let found = $real.found().unwrap_or_else(|| $real.find());
@@ -189,17 +189,17 @@ on_streams! {
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: [extern "C" fn(); 4] =
-    [find_all, find_streams, remember_standard_error, look_for_files];
+    [find_all, find_streams, remember_standard_error, find_inherited_files];
 
-static OPEN: Real = Real::new(c"open");
-pub(crate) static FOPEN: Real = Real::new(c"fopen");
-pub(crate) static FOPEN64: Real = Real::new(c"fopen64");
-pub(crate) static FREOPEN: Real = Real::new(c"freopen");
-pub(crate) static FREOPEN64: Real = Real::new(c"freopen64");
+static OPEN: NextFunction = NextFunction::new(c"open");
+pub(crate) static FOPEN: NextFunction = NextFunction::new(c"fopen");
+pub(crate) static FOPEN64: NextFunction = NextFunction::new(c"fopen64");
+pub(crate) static FREOPEN: NextFunction = NextFunction::new(c"freopen");
+pub(crate) static FREOPEN64: NextFunction = NextFunction::new(c"freopen64");
 
-type Open = unsafe extern "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;
-type OpenFile = unsafe extern "C-unwind" fn(*const c_char, *const c_char) -> *mut libc::FILE;
-type OpenFileAgain =
+type OpenFn = unsafe extern "C-unwind" fn(*const c_char, c_int, libc::mode_t) -> c_int;
+type FopenFn = unsafe extern "C-unwind" fn(*const c_char, *const c_char) -> *mut libc::FILE;
+type FreopenFn =
     unsafe extern "C-unwind" fn(*const c_char, *const c_char, *mut libc::FILE) -> *mut libc::FILE;
 
 /// `openat`, and `open` where there is no folder.
@@ -213,7 +213,7 @@ pub(crate) unsafe fn openat(
         Some(found) if folder == libc::AT_FDCWD => {
             // SAFETY: the C library's `open` is of this type; one with a variable number of
             // arguments is called in the same way.
-            let open = unsafe { transmute::<*mut c_void, Open>(found) };
+            let open = unsafe { transmute::<*mut c_void, OpenFn>(found) };
             // SAFETY: the caller's arguments, as they are.
             unsafe { open(path, flags, mode) }
         }
@@ -223,7 +223,7 @@ pub(crate) unsafe fn openat(
 }
 
 pub(crate) unsafe fn fopen(
-    which: &Real,
+    which: &NextFunction,
     path: *const c_char,
     mode: *const c_char,
 ) -> *mut libc::FILE {
@@ -232,13 +232,13 @@ pub(crate) unsafe fn fopen(
         return null_mut();
     }
     // SAFETY: the C library's `fopen` and `fopen64` are of this type.
-    let fopen = unsafe { transmute::<*mut c_void, OpenFile>(found) };
+    let fopen = unsafe { transmute::<*mut c_void, FopenFn>(found) };
     // SAFETY: the caller's arguments, as they are.
     unsafe { fopen(path, mode) }
 }
 
 pub(crate) unsafe fn freopen(
-    which: &Real,
+    which: &NextFunction,
     path: *const c_char,
     mode: *const c_char,
     file: *mut libc::FILE,
@@ -248,7 +248,7 @@ pub(crate) unsafe fn freopen(
         return null_mut();
     }
     // SAFETY: the C library's `freopen` and `freopen64` are of this type.
-    let freopen = unsafe { transmute::<*mut c_void, OpenFileAgain>(found) };
+    let freopen = unsafe { transmute::<*mut c_void, FreopenFn>(found) };
     // SAFETY: the caller's arguments, as they are.
     unsafe { freopen(path, mode, file) }
 }

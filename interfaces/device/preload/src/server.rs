@@ -1,9 +1,11 @@
-//! Where the server is, whether it is there, and what it is asked.
+//! The server: its path, whether it is present, opening the device, and requests for chunks.
 
 use crate::notice;
-use cma_client::line::{Answered, NoAnswer, PATIENCE, ask, open as connect_to, question};
+use cma_client::exchange::{
+    ANSWER_TIMEOUT, ExchangeError, Reply, connect as connect_to_server, exchange, request_message,
+};
 use cma_device_protocol::wire::Descriptors;
-use cma_device_protocol::{Answer, Chunk, Request};
+use cma_device_protocol::{Answer, ChunkAnswer, Request};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -11,30 +13,31 @@ use rustix::thread::Timespec;
 use std::ffi::{CStr, c_int};
 use std::time::{Duration, Instant};
 
-/// The server's path for who names none.
-const SERVER: &CStr = c"/run/cma.sock";
+/// The server's path where `CMA_SOCKET` is not set.
+const DEFAULT_PATH: &CStr = c"/run/cma.sock";
 
-/// How long a place at the server is waited for. Other threads and processes of the user take one
-/// for as long as they ask.
-const PLACE_PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit for a connection slot of the user. Other threads and processes of the user take one
+/// for the length of each call.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The server's path.
 pub(crate) fn path() -> &'static CStr {
-    // SAFETY: the name ends with a zero. As everywhere in C, nobody may change the environment
+    // SAFETY: the name ends with a zero. As always in C, no thread may change the environment
     // meanwhile.
     let server = unsafe { libc::getenv(c"CMA_SOCKET".as_ptr()) };
     if server.is_null() {
-        return SERVER;
+        return DEFAULT_PATH;
     }
-    // SAFETY: the environment has strings that end with a zero, and nobody changes it while one is
-    // in use.
+    // SAFETY: the strings of the environment end with a zero, and no thread may change them while
+    // one is in use.
     unsafe { CStr::from_ptr(server) }
 }
 
 /// Whether there is a server, and this process may connect to it: `ENODEV` if there is none.
 ///
-/// The server isn't disturbed: a socket of another type is told by the kernel that this isn't its
-/// type, and that somebody is there. A type alone might be the one of somebody else's socket.
+/// The server doesn't notice. A connect from a socket of another type fails with `EPROTOTYPE` if a
+/// process listens there. Two types are tried, because the listener may be of the first of them,
+/// which is no server.
 fn find() -> Result<(), Errno> {
     let server = SocketAddrUnix::new(path()).map_err(|_| Errno::NODEV)?;
     for other in [SocketType::DGRAM, SocketType::STREAM] {
@@ -53,27 +56,27 @@ fn find() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Whether opening the device would find it, also if it would then be refused.
-pub(crate) fn is_there() -> bool {
+/// Whether the device is present, also if this process may not open it.
+pub(crate) fn is_present() -> bool {
     matches!(find(), Ok(()) | Err(Errno::ACCESS | Errno::PERM))
 }
 
-/// Opens the device. The server is not told before there is a chunk to allocate.
+/// Opens the device. The server takes no part before a chunk is allocated.
 pub(crate) fn open(flags: c_int) -> Result<OwnedFd, Errno> {
     let found = find();
     if found == Err(Errno::NODEV) {
-        notice::no_server();
+        notice::no_server(path());
     }
-    match no_device_opens_so(flags) {
-        Some(why) if found != Err(Errno::NODEV) => Err(why),
-        _ => found.and_then(|()| crate::file::make(flags)),
+    match refusal_of_flags(flags) {
+        Some(errno) if found != Err(Errno::NODEV) => Err(errno),
+        _ => found.and_then(|()| crate::device_file::make(flags)),
     }
 }
 
-/// What the kernel says to flags that are for something else than a device that exists.
-fn no_device_opens_so(flags: c_int) -> Option<Errno> {
-    let (makes, is_folder) = (flags & libc::O_CREAT != 0, flags & libc::O_DIRECTORY != 0);
-    match (makes, is_folder) {
+/// The kernel's error for flags that don't fit an existing device.
+fn refusal_of_flags(flags: c_int) -> Option<Errno> {
+    let (creates, is_folder) = (flags & libc::O_CREAT != 0, flags & libc::O_DIRECTORY != 0);
+    match (creates, is_folder) {
         (true, true) => Some(Errno::INVAL),
         (true, false) if flags & libc::O_EXCL != 0 => Some(Errno::EXIST),
         (false, true) => Some(Errno::NOTDIR),
@@ -81,47 +84,48 @@ fn no_device_opens_so(flags: c_int) -> Option<Errno> {
     }
 }
 
-/// A connection to the server that no other thread or process has.
+/// A connection to the server that no other thread or process uses.
 #[derive(Debug)]
-pub(crate) struct Connection(OwnedFd);
+pub(crate) struct ServerConnection(OwnedFd);
 
-impl Connection {
-    /// Connects.
+impl ServerConnection {
     pub(crate) fn new() -> Result<Self, Errno> {
         let server = SocketAddrUnix::new(path()).map_err(|_| Errno::NODEV)?;
-        match connect_to(&server) {
-            Ok(socket) => Ok(Connection(socket)),
-            // Nobody is there, or somebody else: the device doesn't exist.
+        match connect_to_server(&server) {
+            Ok(socket) => Ok(ServerConnection(socket)),
+            // No process listens there, or one that is no server: the device doesn't exist.
             Err(Errno::NOENT | Errno::CONNREFUSED | Errno::NOTDIR | Errno::PROTOTYPE) => {
                 Err(Errno::NODEV)
             }
-            // It doesn't accept connections.
+            // The server accepts no connections.
             Err(Errno::AGAIN) => Err(Errno::TIMEDOUT),
             Err(errno) => Err(errno),
         }
     }
 
-    /// The chunk that is the answer to `request`, with what came beside it, or the errno that is.
+    /// Sends `request`. The inner result is the server's answer: the chunk with its descriptors, or
+    /// the errno of a refusal.
     pub(crate) fn chunk(
         &mut self,
         request: &Request<'_>,
-    ) -> Result<Result<(Chunk, Descriptors), Errno>, Errno> {
-        let until = Instant::now() + PLACE_PATIENCE;
+    ) -> Result<Result<(ChunkAnswer, Descriptors), Errno>, Errno> {
+        let deadline = Instant::now() + SLOT_TIMEOUT;
         loop {
-            let question = question(request).map_err(|_| Errno::INVAL)?;
-            let mut answered: Answered = ask(self.0.as_fd(), &question).map_err(NoAnswer::errno)?;
-            let descriptors = std::mem::take(&mut answered.descriptors);
-            match answered.answer().map_err(NoAnswer::errno)? {
+            let message = request_message(request).map_err(|_| Errno::INVAL)?;
+            let mut reply: Reply =
+                exchange(self.0.as_fd(), &message).map_err(ExchangeError::errno)?;
+            let descriptors = std::mem::take(&mut reply.descriptors);
+            match reply.answer().map_err(ExchangeError::errno)? {
                 Answer::Chunk(chunk) => return Ok(Ok((chunk, descriptors))),
                 Answer::Refused { errno, .. } => {
                     let errno = Errno::from_raw_os_error(errno);
-                    let has_no_place =
-                        answered.is_last() && matches!(errno, Errno::DQUOT | Errno::USERS);
-                    if !has_no_place || Instant::now() > until {
+                    let has_no_slot =
+                        reply.is_last() && matches!(errno, Errno::DQUOT | Errno::USERS);
+                    if !has_no_slot || Instant::now() > deadline {
                         return Ok(Err(errno));
                     }
                     pause();
-                    *self = Connection::new()?;
+                    *self = ServerConnection::new()?;
                 }
                 _ => return Err(Errno::PROTO),
             }
@@ -133,9 +137,9 @@ impl Connection {
     }
 }
 
-/// Waits a moment before something is asked again.
+/// Waits a millisecond before a retry.
 pub(crate) fn pause() {
     let _ = rustix::thread::nanosleep(&Timespec { tv_sec: 0, tv_nsec: 1_000_000 });
 }
 
-const _: () = assert!(PLACE_PATIENCE.as_secs() < PATIENCE.as_secs());
+const _: () = assert!(SLOT_TIMEOUT.as_secs() < ANSWER_TIMEOUT.as_secs());

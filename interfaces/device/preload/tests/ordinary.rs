@@ -4,7 +4,7 @@
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
 
-use common::{MIB, Served, with_map};
+use common::{MIB, TestServer, with_map};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -56,7 +56,7 @@ fn folder() -> tempfile::TempDir {
 
 #[test]
 fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
-    let served = Served::new(with_map("ram=64M", "*=ram"));
+    let server = TestServer::start(with_map("ram=64M", "*=ram"));
     let folder = folder();
     let reads = [
         "cat DEVICE",
@@ -102,7 +102,7 @@ fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
         }
         for device in ["/dev/cma", "link"] {
             let line = line.replace("DEVICE", device);
-            let output = run(&line, folder.path(), &served.path);
+            let output = run(&line, folder.path(), &server.path);
             let said = words(&output);
             assert!(
                 !output.status.success() && said.contains("Invalid argument"),
@@ -112,12 +112,12 @@ fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
         }
     }
     assert!(!Path::new("/dev/cma").exists());
-    served.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
 fn ordinary_programs_see_a_device() {
-    let served = Served::new(with_map("ram=64M", "*=ram"));
+    let server = TestServer::start(with_map("ram=64M", "*=ram"));
     let folder = folder();
     for (line, says) in [
         ("ls -l /dev/cma", "crw-rw-rw-"),
@@ -136,7 +136,7 @@ fn ordinary_programs_see_a_device() {
         ("cat /dev/cm", "No such file or directory"),
     ] {
         if has(line.split(' ').next().unwrap()) {
-            let said = words(&run(line, folder.path(), &served.path));
+            let said = words(&run(line, folder.path(), &server.path));
             assert!(said.contains(says), "{line}: {said}");
         }
     }

@@ -3,7 +3,7 @@
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
 
-use common::{MIB, Pieced, Served, eventually, framework, with_map};
+use common::{MIB, PiecewiseMemory, TestServer, eventually, framework, with_map};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -59,17 +59,17 @@ fn runs(name: &str, socket: &Path) {
 }
 
 /// A server with the regions that the program knows of.
-fn served() -> Served {
+fn server() -> TestServer {
     let map = "bare=bare;typed/fw=fw;typed=none;camera,video,0123456789abcdef=ram";
-    Served::new(with_map("ram=64M;fw=8M@0x80000000", map))
+    TestServer::start(with_map("ram=64M;fw=8M@0x80000000", map))
 }
 
 /// Runs a scenario; behind it, everything is free.
 fn is_so(name: &str) {
-    let served = served();
-    runs(name, &served.path);
-    served.wait_until_free("camera", 64 * MIB);
-    served.wait_until_free("bare", 16 * MIB);
+    let server = server();
+    runs(name, &server.path);
+    server.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("bare", 16 * MIB);
 }
 
 #[test]
@@ -85,11 +85,11 @@ fn who_looks_before_opening_sees_a_device() {
 /// Programs that nobody wrote for a test.
 #[test]
 fn who_looks_with_the_systems_programs_sees_a_device() {
-    let served = served();
+    let server = server();
     let look = "set -e; test -e /dev/cma; test -c /dev/cma; test -r /dev/cma; test -w /dev/cma; if test -x /dev/cma; then exit 9; fi; \
                 ls -l /dev/cma; exec 7<>/dev/cma; ! cat <&7";
     let mut shell = Command::new("sh");
-    shell.args(["-c", look]).env("LD_PRELOAD", library()).env("CMA_SOCKET", &served.path);
+    shell.args(["-c", look]).env("LD_PRELOAD", library()).env("CMA_SOCKET", &server.path);
     let output = shell.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
@@ -108,9 +108,9 @@ fn who_reads_or_writes_is_refused_and_loses_nothing() {
 
 #[test]
 fn names_are_bytes_and_numbers_are_no_names() {
-    let served = Served::new(with_map("ram=64M", "caf?=ram;x*=ram;c*=ram;z=ram"));
-    runs("names", &served.path);
-    served.wait_until_free("z", 64 * MIB);
+    let server = TestServer::start(with_map("ram=64M", "caf?=ram;x*=ram;c*=ram;z=ram"));
+    runs("names", &server.path);
+    server.wait_until_free("z", 64 * MIB);
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn processes_that_are_stopped_or_killed_while_they_ask_keep_nobody_waiting() {
 
 #[test]
 fn files_with_chunks_can_be_mapped_when_all_other_connections_are_taken() {
-    let served = Served::by(with_map("ram=64M", "*=ram"), "user-connections=3", "*=*");
-    runs("crowded", &served.path);
-    served.wait_until_free("camera", 64 * MIB);
+    let server = TestServer::with_config(with_map("ram=64M", "*=ram"), "user-connections=3", "*=*");
+    runs("crowded", &server.path);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
@@ -211,9 +211,9 @@ fn without_a_server_there_is_no_device() {
 #[test]
 fn a_program_is_told_when_it_may_not() {
     let cma = with_map("ram=64M", "*=ram");
-    let served = Served::by(cma, "bytes=1M", "video=*");
-    runs("refused", &served.path);
-    served.wait_until_free("camera", 64 * MIB);
+    let server = TestServer::with_config(cma, "bytes=1M", "video=*");
+    runs("refused", &server.path);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 /// Runs a scenario that says when it is ready, does `then`, and tells it.
@@ -234,43 +234,43 @@ fn runs_through(name: &str, socket: &Path, then: impl FnOnce()) {
 
 #[test]
 fn a_program_outlives_its_server() {
-    let served = served();
-    let path = served.path.clone();
-    runs_through("bereft", &path, || served.end().unwrap());
+    let server = server();
+    let path = server.path.clone();
+    runs_through("bereft", &path, || server.stop().unwrap());
 }
 
 #[test]
 fn a_chunk_is_lost_with_its_server_and_the_next_server_gives_others() {
-    let first = served();
+    let first = server();
     let folder = tempfile::tempdir().unwrap();
     // The two servers have one path, by way of a link that changes its target.
     let path = folder.path().join("cma.sock");
     std::os::unix::fs::symlink(&first.path, &path).unwrap();
     let mut second = None;
     runs_through("restarted", &path, || {
-        first.end().unwrap();
-        let served = second.insert(served());
+        first.stop().unwrap();
+        let server = second.insert(server());
         std::fs::remove_file(&path).unwrap();
-        std::os::unix::fs::symlink(&served.path, &path).unwrap();
+        std::os::unix::fs::symlink(&server.path, &path).unwrap();
     });
 }
 
 #[test]
 fn memory_of_many_pieces_is_one_mapping() {
-    let served = Served::new(framework("ram=64M", "*=ram", &mut Pieced::new()));
-    runs("pieces", &served.path);
-    served.wait_until_free("camera", 64 * MIB);
+    let server = TestServer::start(framework("ram=64M", "*=ram", &mut PiecewiseMemory::new()));
+    runs("pieces", &server.path);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
 fn a_program_that_is_killed_gives_everything_back() {
     let Some(program) = program() else { return };
-    let served = served();
+    let server = server();
     for _ in 0..30 {
-        let mut child = scenario(program, "threads", &served.path).spawn().unwrap();
-        eventually("it has something", || served.free_bytes("camera") < 64 * MIB);
+        let mut child = scenario(program, "threads", &server.path).spawn().unwrap();
+        eventually("it has something", || server.free_bytes("camera") < 64 * MIB);
         child.kill().unwrap();
         child.wait().unwrap();
-        served.wait_until_free("camera", 64 * MIB);
+        server.wait_until_free("camera", 64 * MIB);
     }
 }

@@ -1,7 +1,8 @@
 //! What the server answers.
 
 use crate::bytes::{Reader, Writer};
-use crate::message::{Malformed, Message};
+use crate::malformed::Malformed;
+use crate::message::Message;
 use arrayvec::ArrayVec;
 
 const REFUSED: u16 = 0x8000;
@@ -13,7 +14,7 @@ const LISTED: u16 = 0x8004;
 /// How many [`Extent`]s an answer has room for.
 pub const MAX_EXTENTS: usize = 18;
 
-/// How many [`Listed`] chunks an answer has room for.
+/// How many [`ListedChunk`] chunks an answer has room for.
 pub const MAX_LISTED: usize = 15;
 
 /// What the server answers.
@@ -23,22 +24,22 @@ pub enum Answer<'m> {
     Refused {
         /// The errno of the specification.
         errno: i32,
-        /// Why, in words.
-        words: &'m str,
+        /// Why, for people.
+        reason: &'m str,
     },
     /// The connection's chunk. As many descriptors as its extents say come beside it.
-    Chunk(Chunk),
+    Chunk(ChunkAnswer),
     /// The connection's chunk is freed.
     Freed,
     /// What the regions amount to.
-    Info(Info),
+    Info(InfoAnswer),
     /// Chunks of the client's user, and whether there are more behind them.
-    Listed(ArrayVec<Listed, MAX_LISTED>, bool),
+    Listed(ArrayVec<ListedChunk, MAX_LISTED>, bool),
 }
 
 /// A connection's chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
+pub struct ChunkAnswer {
     /// The lowest address, as the device sees it.
     pub start: u64,
     /// The size in bytes.
@@ -68,7 +69,7 @@ pub struct Extent {
 
 /// What the regions open to a device amount to, as the framework's `Info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Info {
+pub struct InfoAnswer {
     /// The number of the lowest page of any of them.
     pub first_page: u64,
     /// How many pages it is from there to the end of the highest.
@@ -85,7 +86,7 @@ pub struct Info {
 
 /// A chunk among those of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listed {
+pub struct ListedChunk {
     /// Its number; a later chunk has a higher one.
     pub number: u64,
     /// The lowest address, as the device sees it.
@@ -100,21 +101,21 @@ pub struct Listed {
 
 impl Message {
     /// A refusal. Words that don't fit are cut.
-    pub fn refusal(id: u64, errno: i32, words: &str) -> Message {
+    pub fn refusal(id: u64, errno: i32, reason: &str) -> Message {
         let mut message = Message::empty(REFUSED, id);
         let body = &mut Writer::new(message.body());
         // An errno is a small number above 0.
         body.u32(errno as u32);
-        let words = &words[..words.floor_char_boundary(body.room() - 2)];
-        body.u16(words.len() as u16);
-        body.text(words);
+        let reason = &reason[..reason.floor_char_boundary(body.room() - 2)];
+        body.u16(reason.len() as u16);
+        body.text(reason);
         message
     }
 
     /// An answer to the request with that id.
     pub fn answer(id: u64, answer: &Answer<'_>) -> Message {
         let kind = match answer {
-            Answer::Refused { errno, words } => return Message::refusal(id, *errno, words),
+            Answer::Refused { errno, reason } => return Message::refusal(id, *errno, reason),
             Answer::Chunk(_) => CHUNK,
             Answer::Freed => FREED,
             Answer::Info(_) => INFO,
@@ -132,7 +133,7 @@ impl Message {
                 }
             }
             Answer::Info(info) => {
-                let Info {
+                let InfoAnswer {
                     first_page,
                     span_pages,
                     total_bytes,
@@ -174,7 +175,10 @@ impl Message {
                 let (errno, length) = (body.u32()?, body.u16()?);
                 // The kernel's errnos end at 4095; a program is never told anything else.
                 let errno = i32::try_from(errno).ok().filter(|errno| (1..4096).contains(errno));
-                Answer::Refused { errno: errno.ok_or(Malformed::Count)?, words: body.text(length)? }
+                Answer::Refused {
+                    errno: errno.ok_or(Malformed::Count)?,
+                    reason: body.text(length)?,
+                }
             }
             CHUNK => {
                 let [start, size, granule, pieces, first, count] = body.u64s()?;
@@ -182,13 +186,13 @@ impl Message {
                     let [count, offset, len] = body.u64s()?;
                     Ok(Extent { count, offset, len })
                 })?;
-                Answer::Chunk(Chunk { start, size, granule, pieces, first, extents })
+                Answer::Chunk(ChunkAnswer { start, size, granule, pieces, first, extents })
             }
             FREED => Answer::Freed,
             INFO => {
                 let [first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes] =
                     body.u64s()?;
-                Answer::Info(Info {
+                Answer::Info(InfoAnswer {
                     first_page,
                     span_pages,
                     total_bytes,
@@ -201,7 +205,13 @@ impl Message {
                 let (more, count) = (body.flag()?, body.u32()?);
                 let chunks = several(&mut body, count.into(), |body| {
                     let [number, start, size] = body.u64s()?;
-                    Ok(Listed { number, start, size, pid: body.u32()?, left_behind: body.flag()? })
+                    Ok(ListedChunk {
+                        number,
+                        start,
+                        size,
+                        pid: body.u32()?,
+                        left_behind: body.flag()?,
+                    })
                 })?;
                 Answer::Listed(chunks, more)
             }

@@ -1,6 +1,6 @@
 //! Numbers and text in and out of a message's body, one after the other.
 
-use crate::message::Malformed;
+use crate::malformed::Malformed;
 
 /// Fills a message. The callers' layouts are constants that fit.
 pub(crate) struct Writer<'m> {

@@ -54,8 +54,8 @@
 //! as it does for any other; and one of a rest that `*` stands for. (A map that has U+FFFD itself
 //! means such a byte by it.)
 
-use crate::message::MAGIC;
-use crate::request::Source;
+use crate::malformed::MAGIC;
+use crate::request::RegionSelector;
 use arrayvec::ArrayString;
 
 /// `_IOWR('p', 0, struct)`: the one ioctl of the device.
@@ -69,7 +69,7 @@ const NAMES: usize = 3 * 32;
 
 /// What a structure asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct IoctlRequest {
     names: ArrayString<NAMES>,
     /// Where the device's name ends and the type begins; `None` when it is a list of regions.
     kind_at: Option<usize>,
@@ -81,19 +81,21 @@ pub struct Asked {
     pub start_at: usize,
 }
 
-impl Asked {
+impl IoctlRequest {
     /// Where the chunk may come from.
-    pub fn from(&self) -> Source<'_> {
+    pub fn from(&self) -> RegionSelector<'_> {
         match self.kind_at {
-            Some(at) => Source::Device { device: &self.names[..at], kind: &self.names[at..] },
-            None => Source::Regions(&self.names),
+            Some(at) => {
+                RegionSelector::Device { device: &self.names[..at], kind: &self.names[at..] }
+            }
+            None => RegionSelector::Regions(&self.names),
         }
     }
 }
 
 /// Why a structure asks for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum IoctlError {
     /// Another magic number: `ENOTTY`.
     #[error("the structure doesn't start with {MAGIC:#x}")]
     Magic,
@@ -106,10 +108,10 @@ pub enum Wrong {
 ///
 /// # Errors
 ///
-/// [`Wrong`].
-pub fn read(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
+/// [`IoctlError`].
+pub fn read(structure: &[u8; BYTES]) -> Result<IoctlRequest, IoctlError> {
     if u32::from_ne_bytes(part(structure, 0)) != MAGIC {
-        return Err(Wrong::Magic);
+        return Err(IoctlError::Magic);
     }
     if structure[4] < b' ' || makes_sense_as_b(structure) {
         read_b(structure)
@@ -126,13 +128,13 @@ fn makes_sense_as_b(structure: &[u8; BYTES]) -> bool {
     name_is_short && part(structure, 8) != [0; 8] && alignment_can_be && structure[32] != 0
 }
 
-fn read_a(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
+fn read_a(structure: &[u8; BYTES]) -> Result<IoctlRequest, IoctlError> {
     let (device, kind) = (string(&structure[4..21])?, string(&structure[21..38])?);
     let mut names = ArrayString::new();
     append(&mut names, device);
     let kind_at = Some(names.len());
     append(&mut names, kind);
-    Ok(Asked {
+    Ok(IoctlRequest {
         names,
         kind_at,
         size: u64::from_ne_bytes(part(structure, 40)),
@@ -141,7 +143,7 @@ fn read_a(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
     })
 }
 
-fn read_b(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
+fn read_b(structure: &[u8; BYTES]) -> Result<IoctlRequest, IoctlError> {
     let spec = string(&structure[32..])?;
     let mut names = ArrayString::new();
     let kind_at = match u32::from_ne_bytes(part(structure, 4)) {
@@ -157,9 +159,9 @@ fn read_b(structure: &[u8; BYTES]) -> Result<Asked, Wrong> {
             append(&mut names, spec);
             None
         }
-        _ => return Err(Wrong::Invalid),
+        _ => return Err(IoctlError::Invalid),
     };
-    Ok(Asked {
+    Ok(IoctlRequest {
         names,
         kind_at,
         size: u64::from_ne_bytes(part(structure, 8)),
@@ -173,8 +175,8 @@ fn part<const N: usize>(structure: &[u8; BYTES], at: usize) -> [u8; N] {
 }
 
 /// What stands before the zero that ends it.
-fn string(field: &[u8]) -> Result<&[u8], Wrong> {
-    let end = field.iter().position(|byte| *byte == 0).ok_or(Wrong::Invalid)?;
+fn string(field: &[u8]) -> Result<&[u8], IoctlError> {
+    let end = field.iter().position(|byte| *byte == 0).ok_or(IoctlError::Invalid)?;
     Ok(&field[..end])
 }
 

@@ -12,15 +12,15 @@
 //! `/dev/cma`.
 //!
 //! ```
-//! use cma_device_protocol::{Answer, Message, Request, Source};
+//! use cma_device_protocol::{Answer, Message, Request, RegionSelector};
 //!
-//! let asked = Request::Alloc { from: Source::Device { device: "camera", kind: "frame" }, size: 4096, alignment: 0, memory: true };
+//! let asked = Request::Alloc { from: RegionSelector::Device { device: "camera", kind: "frame" }, size: 4096, alignment: 0, memory: true };
 //! let message = Message::request(7, &asked)?;
 //! assert_eq!(message.as_request(), Ok((7, asked)));
 //!
 //! let message = Message::refusal(7, 28, "full");
-//! assert_eq!(message.as_answer(), Ok((7, Answer::Refused { errno: 28, words: "full" })));
-//! # Ok::<(), cma_device_protocol::TooLong>(())
+//! assert_eq!(message.as_answer(), Ok((7, Answer::Refused { errno: 28, reason: "full" })));
+//! # Ok::<(), cma_device_protocol::NamesTooLong>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -28,11 +28,13 @@
 mod answer;
 mod bytes;
 pub mod ioctl;
+mod malformed;
 mod message;
 mod request;
 pub mod wire;
 
-pub use answer::{Answer, Chunk, Extent, Info, Listed, MAX_EXTENTS, MAX_LISTED};
-pub use message::{MAGIC, MESSAGE_BYTES, Malformed, Message, VERSION};
-pub use request::{MAX_TEXT, Request, Source, TooLong};
+pub use answer::{Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED};
+pub use malformed::{MAGIC, MESSAGE_BYTES, Malformed, VERSION};
+pub use message::Message;
+pub use request::{MAX_TEXT, NamesTooLong, RegionSelector, Request};
 pub use wire::MAX_DESCRIPTORS;

@@ -1,7 +1,8 @@
 //! What a client asks.
 
 use crate::bytes::{Reader, Writer};
-use crate::message::{HEAD, MESSAGE_BYTES, Malformed, Message};
+use crate::malformed::{HEAD, MESSAGE_BYTES, Malformed};
+use crate::message::Message;
 
 const ALLOC: u16 = 1;
 const FREE: u16 = 2;
@@ -14,7 +15,7 @@ const CHUNK_OF_FILE: u16 = 7;
 /// The longest text of a request, in bytes: device and type together, or a list of regions.
 pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
 
-/// What stands before the text of a [`Source`].
+/// What stands before the text of a [`RegionSelector`].
 const SOURCE_HEAD: usize = 8;
 
 /// How much less text a [`Request::AllocFile`] has room for: the file's number, in place of two
@@ -28,7 +29,7 @@ pub enum Request<'m> {
     /// [`Answer::Chunk`](crate::Answer::Chunk).
     Alloc {
         /// Where it may come from.
-        from: Source<'m>,
+        from: RegionSelector<'m>,
         /// The size in bytes.
         size: u64,
         /// The alignment in bytes; 0 for a page.
@@ -45,7 +46,7 @@ pub enum Request<'m> {
         first: u64,
     },
     /// What the regions amount to. The answer is [`Answer::Info`](crate::Answer::Info).
-    Info(Source<'m>),
+    Info(RegionSelector<'m>),
     /// The chunks of the client's user, in the order of their numbers. The answer is
     /// [`Answer::Listed`](crate::Answer::Listed).
     List {
@@ -59,7 +60,7 @@ pub enum Request<'m> {
         /// The file's number: random, because whoever knows it gets the memory.
         file: u128,
         /// Where the chunk may come from; the names have room for 8 bytes less than [`MAX_TEXT`].
-        from: Source<'m>,
+        from: RegionSelector<'m>,
         /// The size in bytes.
         size: u64,
         /// The alignment in bytes; 0 for a page.
@@ -77,7 +78,7 @@ pub enum Request<'m> {
 
 /// Which regions are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source<'m> {
+pub enum RegionSelector<'m> {
     /// Those that the map has for a device and a type.
     Device {
         /// The device's name.
@@ -92,28 +93,28 @@ pub enum Source<'m> {
 /// A text that is longer than a message has room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the names have {bytes} bytes; the request has room for {room}")]
-pub struct TooLong {
+pub struct NamesTooLong {
     /// Its length in bytes.
     pub bytes: usize,
     /// The room for it, in bytes.
     pub room: usize,
 }
 
-impl Source<'_> {
+impl RegionSelector<'_> {
     const DEVICE: u32 = 0;
     const REGIONS: u32 = 1;
 
     fn bytes(&self) -> usize {
         match self {
-            Source::Device { device, kind } => device.len() + kind.len(),
-            Source::Regions(regions) => regions.len(),
+            RegionSelector::Device { device, kind } => device.len() + kind.len(),
+            RegionSelector::Regions(regions) => regions.len(),
         }
     }
 
     fn write(&self, body: &mut Writer<'_>) {
         let (which, first, second) = match *self {
-            Source::Device { device, kind } => (Self::DEVICE, device, kind),
-            Source::Regions(regions) => (Self::REGIONS, regions, ""),
+            RegionSelector::Device { device, kind } => (Self::DEVICE, device, kind),
+            RegionSelector::Regions(regions) => (Self::REGIONS, regions, ""),
         };
         body.u32(which);
         // Both are no longer than `MAX_TEXT`.
@@ -124,13 +125,13 @@ impl Source<'_> {
     }
 }
 
-impl<'m> Source<'m> {
+impl<'m> RegionSelector<'m> {
     fn read(body: &mut Reader<'m>) -> Result<Self, Malformed> {
         let (which, first, second) = (body.u32()?, body.u16()?, body.u16()?);
         let (first, second) = (body.text(first)?, body.text(second)?);
         match (which, second) {
-            (Self::DEVICE, kind) => Ok(Source::Device { device: first, kind }),
-            (Self::REGIONS, "") => Ok(Source::Regions(first)),
+            (Self::DEVICE, kind) => Ok(RegionSelector::Device { device: first, kind }),
+            (Self::REGIONS, "") => Ok(RegionSelector::Regions(first)),
             (Self::REGIONS, _) => Err(Malformed::Count),
             _ => Err(Malformed::Flag),
         }
@@ -142,8 +143,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`TooLong`] when the names don't fit.
-    pub fn request(id: u64, request: &Request<'_>) -> Result<Message, TooLong> {
+    /// [`NamesTooLong`] when the names don't fit.
+    pub fn request(id: u64, request: &Request<'_>) -> Result<Message, NamesTooLong> {
         let text = match request {
             Request::Alloc { from, .. } | Request::Info(from) => Some((from.bytes(), MAX_TEXT)),
             Request::AllocFile { from, .. } => Some((from.bytes(), MAX_TEXT - FILE_TEXT_LESS)),
@@ -152,7 +153,7 @@ impl Message {
         if let Some((bytes, room)) = text
             && bytes > room
         {
-            return Err(TooLong { bytes, room });
+            return Err(NamesTooLong { bytes, room });
         }
         let kind = match request {
             Request::Alloc { .. } => ALLOC,
@@ -203,15 +204,15 @@ impl Message {
                 if body.u32()? != 0 {
                     return Err(Malformed::LeftOver);
                 }
-                Request::Alloc { from: Source::read(&mut body)?, size, alignment, memory }
+                Request::Alloc { from: RegionSelector::read(&mut body)?, size, alignment, memory }
             }
             FREE => Request::Free,
             CHUNK => Request::Chunk { first: body.u64()? },
-            INFO => Request::Info(Source::read(&mut body)?),
+            INFO => Request::Info(RegionSelector::read(&mut body)?),
             LIST => Request::List { after: body.u64()? },
             ALLOC_FILE => {
                 let (file, size, alignment) = (body.u128()?, body.u64()?, body.u64()?);
-                Request::AllocFile { file, from: Source::read(&mut body)?, size, alignment }
+                Request::AllocFile { file, from: RegionSelector::read(&mut body)?, size, alignment }
             }
             CHUNK_OF_FILE => Request::ChunkOfFile { file: body.u128()?, first: body.u64()? },
             kind => return Err(Malformed::Kind { kind }),

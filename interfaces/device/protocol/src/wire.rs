@@ -4,7 +4,8 @@
 //! that a client sends are closed before anybody sees them. A client receives with
 //! [`receive_with`].
 
-use crate::message::{MESSAGE_BYTES, Malformed, Message};
+use crate::malformed::{MESSAGE_BYTES, Malformed};
+use crate::message::Message;
 use arrayvec::ArrayVec;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::{Errno, IoSlice, IoSliceMut};
@@ -25,16 +26,16 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 /// What came in place of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Lost {
+pub enum ReceiveError {
     /// The other end is gone.
     #[error("the other end hung up")]
-    HungUp,
+    Disconnected,
     /// Something that is no message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// There was no room for the descriptors that came with it.
     #[error("no room for the descriptors of a message: this process has too many open files")]
-    NoRoom,
+    DescriptorsLost,
     /// The system says no; `EAGAIN` when there is nothing yet.
     #[error("{0}")]
     System(#[from] Errno),
@@ -71,8 +72,8 @@ pub fn send(
 ///
 /// # Errors
 ///
-/// [`Lost`].
-pub fn receive(socket: BorrowedFd<'_>) -> Result<Message, Lost> {
+/// [`ReceiveError`].
+pub fn receive(socket: BorrowedFd<'_>) -> Result<Message, ReceiveError> {
     // One byte more, to see that there is one.
     let mut bytes = [0; MESSAGE_BYTES + 1];
     let (_, length) = recv(socket, &mut bytes, RecvFlags::DONTWAIT)?;
@@ -83,8 +84,8 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Message, Lost> {
 ///
 /// # Errors
 ///
-/// [`Lost`]. Descriptors that came are closed then.
-pub fn receive_with(socket: BorrowedFd<'_>) -> Result<(Message, Descriptors), Lost> {
+/// [`ReceiveError`]. Descriptors that came are closed then.
+pub fn receive_with(socket: BorrowedFd<'_>) -> Result<(Message, Descriptors), ReceiveError> {
     let mut bytes = [0; MESSAGE_BYTES + 1];
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
@@ -94,20 +95,20 @@ pub fn receive_with(socket: BorrowedFd<'_>) -> Result<(Message, Descriptors), Lo
     for part in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(these) = part {
             for descriptor in these {
-                descriptors.try_push(descriptor).map_err(|_| Lost::NoRoom)?;
+                descriptors.try_push(descriptor).map_err(|_| ReceiveError::DescriptorsLost)?;
             }
         }
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(Lost::NoRoom);
+        return Err(ReceiveError::DescriptorsLost);
     }
     Ok((message(&bytes, received.bytes)?, descriptors))
 }
 
-fn message(bytes: &[u8], length: usize) -> Result<Message, Lost> {
+fn message(bytes: &[u8], length: usize) -> Result<Message, ReceiveError> {
     match length {
         // A message of no bytes looks the same, and whoever sends one means nothing by it.
-        0 => Err(Lost::HungUp),
+        0 => Err(ReceiveError::Disconnected),
         length => Ok(Message::from_bytes(&bytes[..length])?),
     }
 }

@@ -8,7 +8,7 @@
 mod common;
 
 use cma_device_protocol::MESSAGE_BYTES;
-use common::{Served, with_memory};
+use common::{TestServer, with_memory};
 use rustix::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rustix::fs::{
     MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create, open,
@@ -82,15 +82,15 @@ type Contestant<'c> = (&'static str, Box<dyn Fn() + 'c>);
 
 fn main() {
     let heap = open("/dev/dma_heap/system", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
-    let served = Served::new(with_memory());
-    let client = served.client();
-    let line = served.line();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
+    let connection = server.connection();
     let echo = echo();
     let mut contestants: Vec<Contestant<'_>> = vec![
         ("memfd_create, seal, mmap, munmap, close: the kernel alone", Box::new(memfd)),
         (
             "a framework in this process: alloc, map, drop",
-            Box::new(|| served.cma.alloc("camera", None, SIZE, 0).unwrap().map().unwrap()[0] = 1),
+            Box::new(|| server.cma.alloc("camera", None, SIZE, 0).unwrap().map().unwrap()[0] = 1),
         ),
         (
             "512 bytes to another thread and back",
@@ -102,8 +102,8 @@ fn main() {
         (
             "the server: a request and its answer, on an open connection",
             Box::new(|| {
-                line.ask(1, &cma_device_protocol::Request::List { after: 0 });
-                line.hear().unwrap();
+                connection.send(1, &cma_device_protocol::Request::List { after: 0 });
+                connection.receive().unwrap();
             }),
         ),
         (

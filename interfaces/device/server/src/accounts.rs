@@ -4,7 +4,7 @@
 use crate::error_reply::ErrorReply;
 use crate::limits::{Limits, Quota};
 use crate::peer::Peer;
-use cma_device_protocol::Listed;
+use cma_device_protocol::ListedChunk;
 use cma_framework::config::Bytes;
 use parking_lot::Mutex;
 use rustix::io::Errno;
@@ -161,13 +161,13 @@ impl Accounts {
     }
 
     /// At most `max` chunks of a user with numbers above `after`, ascending.
-    pub(crate) fn list(&self, uid: u32, after: u64, max: usize) -> Vec<Listed> {
+    pub(crate) fn list(&self, uid: u32, after: u64, max: usize) -> Vec<ListedChunk> {
         let ledger = self.ledger.lock();
         let Some(user) = ledger.users.get(&uid) else { return Vec::new() };
         let later = user.chunks.range(after.saturating_add(1)..);
         let placed = later.filter_map(|(number, entry)| {
             let ChunkEntry { pid, bytes, start, left_behind } = *entry;
-            Some(Listed { number: *number, start: start?, size: bytes, pid, left_behind })
+            Some(ListedChunk { number: *number, start: start?, size: bytes, pid, left_behind })
         });
         placed.take(max).collect()
     }

@@ -7,7 +7,7 @@ use crate::event_order::Ticket;
 use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
-use cma_device_protocol::Source;
+use cma_device_protocol::RegionSelector;
 use cma_framework::memory::NotMapped;
 use cma_framework::{Cma, Process};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) struct LeaseAllocator {
 /// The chunk that a client asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkRequest<'r> {
-    pub(crate) from: Source<'r>,
+    pub(crate) from: RegionSelector<'r>,
     pub(crate) size: u64,
     pub(crate) alignment: u64,
 }
@@ -87,10 +87,10 @@ impl LeaseAllocator {
     ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
         let process = process.clone();
         let request = match from {
-            Source::Device { device, kind } => {
+            RegionSelector::Device { device, kind } => {
                 self.cma.to_share(process, device, Some(kind), size, alignment)
             }
-            Source::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
+            RegionSelector::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
         }?;
         // A request that exceeds every region is charged only afterwards, so that it fails with the
         // framework's error and not with that of a quota.

@@ -2,7 +2,7 @@
 
 use crate::accounts::Charge;
 use crate::error_reply::ErrorReply;
-use cma_device_protocol::{Chunk as ChunkAnswer, Extent, MAX_DESCRIPTORS};
+use cma_device_protocol::{ChunkAnswer, Extent, MAX_DESCRIPTORS};
 use cma_framework::memory::NotMapped;
 use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
 use rustix::fd::OwnedFd;

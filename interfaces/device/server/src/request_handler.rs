@@ -10,7 +10,7 @@ use crate::open_files::OpenFiles;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
 use crate::rules::Rules;
-use cma_device_protocol::{Answer, Info, MAX_LISTED, Request, Source};
+use cma_device_protocol::{Answer, InfoAnswer, MAX_LISTED, RegionSelector, Request};
 use cma_framework::Cma;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -133,9 +133,11 @@ impl RequestHandler {
         }
     }
 
-    fn check_access(&self, peer: &Peer, from: Source<'_>) -> Result<(), ErrorReply> {
+    fn check_access(&self, peer: &Peer, from: RegionSelector<'_>) -> Result<(), ErrorReply> {
         match from {
-            Source::Device { device, kind } if !self.rules.allow_device(peer, device, kind) => {
+            RegionSelector::Device { device, kind }
+                if !self.rules.allow_device(peer, device, kind) =>
+            {
                 let kind = if kind.is_empty() {
                     String::new()
                 } else {
@@ -146,9 +148,9 @@ impl RequestHandler {
                     &format!("memory of {}{kind}", device.escape_debug()),
                 ))
             }
-            Source::Device { .. } => Ok(()),
+            RegionSelector::Device { .. } => Ok(()),
             // As in the framework, a list of regions ends at the first `;`.
-            Source::Regions(list) => {
+            RegionSelector::Regions(list) => {
                 let mut names = list.split(';').next().unwrap_or_default().split(',');
                 match names.find(|name| !self.rules.allow_region(peer, name)) {
                     Some(name) => Err(ErrorReply::not_allowed(
@@ -161,12 +163,12 @@ impl RequestHandler {
         }
     }
 
-    fn info(&self, from: Source<'_>) -> Result<Info, ErrorReply> {
+    fn info(&self, from: RegionSelector<'_>) -> Result<InfoAnswer, ErrorReply> {
         let info = match from {
-            Source::Device { device, kind } => self.allocator.cma.info(device, Some(kind)),
-            Source::Regions(list) => self.allocator.cma.info_about(list),
+            RegionSelector::Device { device, kind } => self.allocator.cma.info(device, Some(kind)),
+            RegionSelector::Regions(list) => self.allocator.cma.info_about(list),
         }?;
-        Ok(Info {
+        Ok(InfoAnswer {
             first_page: info.span.first_page(),
             span_pages: info.span.pages().get(),
             total_bytes: info.total_bytes,

@@ -9,7 +9,7 @@ use crate::open_files::OpenFile;
 use crate::panics;
 use crate::poller::REQUEST;
 use crate::request_handler::{Reply, RequestHandler};
-use cma_device_protocol::wire::{self, Lost};
+use cma_device_protocol::wire::{self, ReceiveError};
 use cma_device_protocol::{Malformed, Message, Request};
 use rustix::event::PollFlags;
 use rustix::event::epoll::EventFlags;
@@ -106,13 +106,13 @@ impl ClientService {
         let socket = connection.socket.as_fd();
         match wire::receive(socket) {
             Ok(message) => Ok(Some(message)),
-            Err(Lost::System(Errno::AGAIN | Errno::INTR)) => {
+            Err(ReceiveError::System(Errno::AGAIN | Errno::INTR)) => {
                 self.wait_for(connection, REQUEST)?;
                 // A hang-up until now belongs to this event, so that the next client finds the slot
                 // free.
                 if is_ready(socket, PollFlags::RDHUP) { Err(Ended) } else { Ok(None) }
             }
-            Err(Lost::Malformed(malformed)) => {
+            Err(ReceiveError::Malformed(malformed)) => {
                 self.send_error(session, socket, 0, &malformed_message(&malformed));
                 Err(Ended)
             }

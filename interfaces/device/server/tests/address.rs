@@ -4,12 +4,12 @@ mod common;
 
 use cma_device_server::{Address, BindError, Limits, Rules, Server, Shutdown};
 use cma_framework::Cma;
-use common::{Served, with_memory};
+use common::{TestServer, with_memory};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-fn server(path: &Path) -> Result<Server, BindError> {
+fn try_bind(path: &Path) -> Result<Server, BindError> {
     Server::bind(&Address::new(path), Cma::new(), Limits::default(), Rules::default())
 }
 
@@ -24,7 +24,7 @@ fn what_a_killed_server_left_is_cleared() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     stale(&path, SocketType::SEQPACKET);
-    let server = server(&path).unwrap();
+    let server = try_bind(&path).unwrap();
     assert!(cma_client::Client::connect(&path).is_ok());
     drop(server);
     assert!(!path.exists());
@@ -32,15 +32,15 @@ fn what_a_killed_server_left_is_cleared() {
 
 #[test]
 fn a_live_servers_place_is_its_own() {
-    let served = Served::new(with_memory());
-    let error = server(&served.path).unwrap_err();
+    let server = TestServer::start(with_memory());
+    let error = try_bind(&server.path).unwrap_err();
     assert!(matches!(error, BindError::Live { .. }), "{error}");
-    served.client().alloc("camera", None, 1, 0).unwrap().free().unwrap();
+    server.client().alloc("camera", None, 1, 0).unwrap().free().unwrap();
     // Also that of a server of another kind.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream.sock");
     let _stream = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    assert!(matches!(server(&path).unwrap_err(), BindError::Live { .. }));
+    assert!(matches!(try_bind(&path).unwrap_err(), BindError::Live { .. }));
 }
 
 #[test]
@@ -48,15 +48,15 @@ fn what_is_no_socket_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, "precious").unwrap();
-    assert!(matches!(server(&path).unwrap_err(), BindError::Occupied { .. }));
+    assert!(matches!(try_bind(&path).unwrap_err(), BindError::Occupied { .. }));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    assert!(matches!(server(dir.path()).unwrap_err(), BindError::Occupied { .. }));
+    assert!(matches!(try_bind(dir.path()).unwrap_err(), BindError::Occupied { .. }));
     assert!(matches!(
-        server(&dir.path().join("none/there")).unwrap_err(),
+        try_bind(&dir.path().join("none/there")).unwrap_err(),
         BindError::System { .. }
     ));
     let long = dir.path().join("x".repeat(120));
-    assert!(matches!(server(&long).unwrap_err(), BindError::System { .. }));
+    assert!(matches!(try_bind(&long).unwrap_err(), BindError::System { .. }));
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn its_mode_is_as_it_was_said() {
 fn a_server_takes_away_its_own_socket_and_nobody_elses() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
-    let first = server(&path).unwrap();
+    let first = try_bind(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
-    let second = server(&path).unwrap();
+    let second = try_bind(&path).unwrap();
     drop(first);
     assert!(cma_client::Client::connect(&path).is_ok());
     drop(second);
@@ -93,7 +93,7 @@ fn of_servers_that_start_at_once_one_has_the_place() {
     for _ in 0..20 {
         stale(&path, SocketType::SEQPACKET);
         let servers: Vec<_> = std::thread::scope(|threads| {
-            let all: Vec<_> = (0..4).map(|_| threads.spawn(|| server(&path).ok())).collect();
+            let all: Vec<_> = (0..4).map(|_| threads.spawn(|| try_bind(&path).ok())).collect();
             all.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
         });
         assert_eq!(servers.len(), 1);
@@ -107,19 +107,19 @@ fn a_shutdown_that_began_before_is_seen() {
     let shutdown = Shutdown::new().unwrap();
     shutdown.begin();
     shutdown.begin();
-    server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
-    server(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
+    try_bind(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
+    try_bind(&dir.path().join("cma.sock")).unwrap().run(&shutdown).unwrap();
 }
 
 #[test]
 fn who_ends_the_process_takes_away_the_socket_of_its_server_and_not_that_of_a_later_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
-    let first = server(&path).unwrap();
+    let first = try_bind(&path).unwrap();
     let file = first.socket_file();
     file.remove();
     assert!(!path.exists());
-    let second = server(&path).unwrap();
+    let second = try_bind(&path).unwrap();
     file.remove();
     drop(first);
     assert!(path.exists());

@@ -1,12 +1,12 @@
 //! What takes long, or isn't there, holds up those who need it and nobody else.
 
 mod common;
-#[path = "common/thinks.rs"]
-mod thinks;
+#[path = "common/hanging.rs"]
+mod hanging;
 
 use cma_client::Client;
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
-use common::{MIB, Raw, Served, alloc, eventually, with_map};
+use common::{MIB, RawConnection, TestServer, alloc, eventually, with_map};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -15,21 +15,21 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn an_allocator_that_thinks_holds_up_who_asks_it_and_not_the_rest() {
-    let served = Served::new(thinks::framework());
-    let waits = served.line();
-    waits.ask(1, &alloc("thinks", MIB));
-    eventually("somebody waits", || thinks::how_many() == 1);
+    let server = TestServer::start(hanging::framework());
+    let waits = server.connection();
+    waits.send(1, &alloc("hanging", MIB));
+    eventually("somebody waits", || hanging::blocked_requests() == 1);
     // One of those who ask goes away meanwhile; it is in nobody's way.
-    let leaves = served.line();
-    leaves.ask(1, &alloc("thinks", MIB));
+    let leaves = server.connection();
+    leaves.send(1, &alloc("hanging", MIB));
     drop(leaves);
     for _ in 0..100 {
-        let mut chunk = served.client().alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
+        let mut chunk = server.client().alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
         chunk[0] = 1;
         drop(chunk);
     }
-    assert!(!waits.is_spoken_to());
-    thinks::stop();
+    assert!(!waits.has_message());
+    hanging::release();
     assert_eq!(waits.refusal().0, 12);
 }
 
@@ -67,18 +67,18 @@ fn a_server_without_descriptors_closes_idle_connections_and_serves_who_comes() {
     let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let address = SocketAddrUnix::new(&socket).unwrap();
-    let open = || Raw(cma_client::line::open(&address).unwrap());
+    let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
     let has_a_chunk = open();
-    has_a_chunk.ask(1, &alloc("camera", 4096));
-    has_a_chunk.hear_with().unwrap();
-    let lines: Vec<Raw> = (0..200).map(|_| open()).collect();
+    has_a_chunk.send(1, &alloc("camera", 4096));
+    has_a_chunk.receive_with_descriptors().unwrap();
+    let connections: Vec<RawConnection> = (0..200).map(|_| open()).collect();
     let late = open();
-    late.ask(1, &alloc("camera", 4096));
-    let (_, memory) = late.hear_with().unwrap();
+    late.send(1, &alloc("camera", 4096));
+    let (_, memory) = late.receive_with_descriptors().unwrap();
     assert_eq!(memory.len(), 1);
-    let closed = lines.iter().filter(|line| line.is_gone());
+    let closed = connections.iter().filter(|connection| connection.is_closed());
     assert!(closed.clone().count() > 140);
-    assert!(!has_a_chunk.is_gone());
+    assert!(!has_a_chunk.is_closed());
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
 }
@@ -93,21 +93,21 @@ fn a_server_without_descriptors_lets_clients_wait_until_there_are_some() {
     let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let address = SocketAddrUnix::new(&socket).unwrap();
-    let open = || Raw(cma_client::line::open(&address).unwrap());
+    let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
     // With chunks, so that none of them may be closed.
-    let mut lines = Vec::new();
+    let mut connections = Vec::new();
     let late = loop {
-        let line = open();
-        line.ask(1, &alloc("bare", 4096));
-        let mut answered = [PollFd::new(&line.0, PollFlags::IN)];
+        let connection = open();
+        connection.send(1, &alloc("bare", 4096));
+        let mut answered = [PollFd::new(&connection.0, PollFlags::IN)];
         if poll(&mut answered, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap() == 0 {
-            break line;
+            break connection;
         }
-        lines.push(line);
+        connections.push(connection);
     };
-    assert!(!late.is_gone() && lines.len() > 20, "{}", lines.len());
-    drop(lines);
-    late.hear().unwrap();
+    assert!(!late.is_closed() && connections.len() > 20, "{}", connections.len());
+    drop(connections);
+    late.receive().unwrap();
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
 }

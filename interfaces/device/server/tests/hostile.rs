@@ -3,8 +3,8 @@
 mod common;
 
 use cma_client::Error;
-use cma_device_protocol::{Answer, MESSAGE_BYTES, Message, Request, Source};
-use common::{MIB, Raw, Served, alloc, eventually, with_memory};
+use cma_device_protocol::{Answer, MESSAGE_BYTES, Message, RegionSelector, Request};
+use common::{MIB, RawConnection, TestServer, alloc, eventually, with_memory};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
@@ -20,10 +20,10 @@ fn times_open(path: &Path) -> usize {
         .count()
 }
 
-/// Whether somebody else is served, at once.
-fn others_are_served(served: &Served) {
+/// Whether somebody else is server, at once.
+fn assert_others_are_served(server: &TestServer) {
     let asked = Instant::now();
-    let mut chunk = served.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
+    let mut chunk = server.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
     chunk[0] = 1;
     chunk.free().unwrap();
     // A second is for a machine that has other things to do; who waits for somebody silent waits
@@ -37,7 +37,7 @@ fn errno(refusal: &(i32, String)) -> Errno {
 
 #[test]
 fn what_is_no_message_ends_the_line() {
-    let served = Served::new(with_memory());
+    let server = TestServer::start(with_memory());
     let message = Message::request(1, &alloc("camera", 4096)).unwrap();
     let with = |at: usize, byte: u8| {
         let mut bytes = *message.as_bytes();
@@ -54,110 +54,112 @@ fn what_is_no_message_ends_the_line() {
         (with(6, 77), Errno::PROTO),
         (with(MESSAGE_BYTES - 1, 1), Errno::PROTO),
     ] {
-        let line = served.line();
-        line.say(&bytes);
-        assert_eq!(errno(&line.refusal()), expected);
-        assert!(line.is_over());
-        others_are_served(&served);
+        let connection = server.connection();
+        connection.send_bytes(&bytes);
+        assert_eq!(errno(&connection.refusal()), expected);
+        assert!(connection.is_closed_after_messages());
+        assert_others_are_served(&server);
     }
     // Nothing at all is the end.
-    let line = served.line();
-    line.say(&[]);
-    assert!(line.is_over());
+    let connection = server.connection();
+    connection.send_bytes(&[]);
+    assert!(connection.is_closed_after_messages());
 }
 
 #[test]
 fn nonsense_costs_the_chunk_that_the_client_had() {
-    let served = Served::new(with_memory());
-    let line = served.line();
-    line.ask(1, &alloc("camera", MIB));
-    line.hear().unwrap();
-    assert_eq!(served.free_bytes("camera"), 63 * MIB);
-    line.say(b"nonsense");
-    assert!(line.is_over());
-    served.wait_until_free("camera", 64 * MIB);
+    let server = TestServer::start(with_memory());
+    let connection = server.connection();
+    connection.send(1, &alloc("camera", MIB));
+    connection.receive().unwrap();
+    assert_eq!(server.free_bytes("camera"), 63 * MIB);
+    connection.send_bytes(b"nonsense");
+    assert!(connection.is_closed_after_messages());
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
 fn a_line_has_one_chunk() {
-    let served = Served::new(with_memory());
-    let line = served.line();
-    line.ask(1, &Request::Chunk { first: 0 });
-    assert_eq!(errno(&line.refusal()), Errno::BADFD);
-    line.ask(2, &Request::Free);
-    assert_eq!(errno(&line.refusal()), Errno::BADFD);
-    line.ask(3, &alloc("camera", 4096));
-    line.hear().unwrap();
-    line.ask(4, &alloc("camera", 4096));
-    assert_eq!(errno(&line.refusal()), Errno::BADFD);
-    line.ask(5, &Request::Chunk { first: u64::MAX });
-    let message = line.hear().unwrap();
+    let server = TestServer::start(with_memory());
+    let connection = server.connection();
+    connection.send(1, &Request::Chunk { first: 0 });
+    assert_eq!(errno(&connection.refusal()), Errno::BADFD);
+    connection.send(2, &Request::Free);
+    assert_eq!(errno(&connection.refusal()), Errno::BADFD);
+    connection.send(3, &alloc("camera", 4096));
+    connection.receive().unwrap();
+    connection.send(4, &alloc("camera", 4096));
+    assert_eq!(errno(&connection.refusal()), Errno::BADFD);
+    connection.send(5, &Request::Chunk { first: u64::MAX });
+    let message = connection.receive().unwrap();
     let Ok((5, Answer::Chunk(chunk))) = message.as_answer() else { panic!("{message:?}") };
     assert_eq!((chunk.size, chunk.pieces, chunk.extents.len()), (4096, 1, 0));
 }
 
 #[test]
 fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
-    let served = Served::new(with_memory());
+    let server = TestServer::start(with_memory());
     for request in [alloc("camera", 4096), Request::List { after: 0 }] {
-        let line = served.line();
+        let connection = server.connection();
         let message = Message::request(1, &request).unwrap();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let asked =
-            (0..1000).take_while(|_| send(&line.0, message.as_bytes(), flags).is_ok()).count();
+        let asked = (0..1000)
+            .take_while(|_| send(&connection.0, message.as_bytes(), flags).is_ok())
+            .count();
         assert!(asked < 1000, "the kernel keeps {asked} requests that nobody takes");
-        others_are_served(&served);
-        assert!(!line.is_gone());
+        assert_others_are_served(&server);
+        assert!(!connection.is_closed());
         // Who reads after all has an answer to each.
         for _ in 0..asked {
-            line.hear().unwrap();
+            connection.receive().unwrap();
         }
-        assert!(!line.is_spoken_to());
+        assert!(!connection.has_message());
     }
-    served.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 /// A thread waited a tenth of a second for each who did not read, which took half a minute here for
 /// who came behind them.
 #[test]
 fn hundreds_who_ask_on_without_reading_delay_nobody() {
-    let served = Served::new(with_memory());
+    let server = TestServer::start(with_memory());
     let message = Message::request(1, &Request::List { after: 0 }).unwrap();
-    let lines: Vec<Raw> = (0..400).map(|_| served.line()).collect();
+    let connections: Vec<RawConnection> = (0..400).map(|_| server.connection()).collect();
     let begun = Instant::now();
     for _ in 0..4 {
-        for line in &lines {
-            let _ = send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
+        for connection in &connections {
+            let _ =
+                send(&connection.0, message.as_bytes(), SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
         }
-        others_are_served(&served);
+        assert_others_are_served(&server);
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(lines.iter().all(|line| !line.is_gone()));
-    served.end().unwrap();
+    assert!(connections.iter().all(|connection| !connection.is_closed()));
+    server.stop().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[test]
 fn the_silent_and_those_who_never_read_are_left_alone_and_harm_nobody() {
-    let served = Served::new(with_memory());
-    let silent: Vec<Raw> = (0..200).map(|_| served.line()).collect();
-    let deaf: Vec<Raw> = (0..200).map(|_| served.line()).collect();
-    deaf.iter().for_each(|line| line.ask(1, &alloc("camera", 4096)));
-    others_are_served(&served);
-    eventually("all have their chunks", || served.free_bytes("camera") == 64 * MIB - 200 * 4096);
+    let server = TestServer::start(with_memory());
+    let silent: Vec<RawConnection> = (0..200).map(|_| server.connection()).collect();
+    let deaf: Vec<RawConnection> = (0..200).map(|_| server.connection()).collect();
+    deaf.iter().for_each(|connection| connection.send(1, &alloc("camera", 4096)));
+    assert_others_are_served(&server);
+    eventually("all have their chunks", || server.free_bytes("camera") == 64 * MIB - 200 * 4096);
     drop((silent, deaf));
-    served.wait_until_free("camera", 64 * MIB);
-    others_are_served(&served);
+    server.wait_until_free("camera", 64 * MIB);
+    assert_others_are_served(&server);
 }
 
 /// Sends a request with descriptors beside it; whether the kernel let it through.
-fn say_with(
-    line: &Raw,
+fn send_with(
+    connection: &RawConnection,
     request: &Request<'_>,
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), Errno> {
     cma_device_protocol::wire::send(
-        line.0.as_fd(),
+        connection.0.as_fd(),
         &Message::request(1, request).unwrap(),
         descriptors,
     )
@@ -165,34 +167,34 @@ fn say_with(
 
 #[test]
 fn descriptors_that_a_client_sends_are_closed() {
-    let served = Served::new(with_memory());
-    let line = served.line();
+    let server = TestServer::start(with_memory());
+    let connection = server.connection();
     let theirs = tempfile::NamedTempFile::new().unwrap();
     for _ in 0..100 {
-        match say_with(&line, &Request::List { after: 0 }, &[theirs.as_fd(); 50]) {
+        match send_with(&connection, &Request::List { after: 0 }, &[theirs.as_fd(); 50]) {
             // Linux 6.16 and newer refuse them for the server.
-            Err(Errno::PERM) => line.ask(1, &Request::List { after: 0 }),
+            Err(Errno::PERM) => connection.send(1, &Request::List { after: 0 }),
             sent => sent.unwrap(),
         }
-        assert!(matches!(line.hear().unwrap().as_answer(), Ok((1, Answer::Listed(..)))));
+        assert!(matches!(connection.receive().unwrap().as_answer(), Ok((1, Answer::Listed(..)))));
     }
     assert_eq!(times_open(theirs.path()), 1);
 }
 
 #[test]
 fn a_line_sent_through_itself_ends_all_the_same() {
-    let served = Served::new(with_memory());
+    let server = TestServer::start(with_memory());
     for _ in 0..20 {
-        let line = served.line();
-        line.ask(1, &alloc("camera", MIB));
-        let _ = say_with(&line, &Request::List { after: 0 }, &[line.0.as_fd()]);
+        let connection = server.connection();
+        connection.send(1, &alloc("camera", MIB));
+        let _ = send_with(&connection, &Request::List { after: 0 }, &[connection.0.as_fd()]);
     }
-    served.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
 fn sockets_that_take_long_to_close_hold_up_nobody_else() {
-    let served = Served::new(with_memory());
+    let server = TestServer::start(with_memory());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for _ in 0..20 {
         // Closing it waits until all is sent, and nobody reads.
@@ -201,38 +203,39 @@ fn sockets_that_take_long_to_close_hold_up_nobody_else() {
         linger(Some(Duration::from_secs(1)));
         lingering.set_nonblocking(true).unwrap();
         while send(&lingering, &[0; 1 << 16], SendFlags::NOSIGNAL).is_ok() {}
-        let sent = say_with(&served.line(), &Request::Free, &[lingering.as_fd()]);
+        let sent = send_with(&server.connection(), &Request::Free, &[lingering.as_fd()]);
         if sent == Err(Errno::PERM) {
             // Linux 6.16 and newer refuse them for the server. Before, the threads of this user's
             // share are held up, and no more.
             linger(None);
-            return others_are_served(&served);
+            return assert_others_are_served(&server);
         }
     }
 }
 
 #[test]
 fn a_thousand_lines_of_one_user_leave_no_place_for_more_and_are_told_so() {
-    let served = Served::by(with_memory(), "user-connections=100,connections=150", "*=*");
-    let lines: Vec<Raw> = (0..1000).map(|_| served.line()).collect();
-    let told = || lines.iter().filter(|line| line.is_spoken_to());
+    let server =
+        TestServer::with_config(with_memory(), "user-connections=100,connections=150", "*=*");
+    let connections: Vec<RawConnection> = (0..1000).map(|_| server.connection()).collect();
+    let told = || connections.iter().filter(|connection| connection.has_message());
     eventually("all but a hundred are told", || told().count() == 900);
-    for line in told() {
-        assert_eq!(errno(&line.refusal()), Errno::DQUOT);
-        assert!(line.is_over());
+    for connection in told() {
+        assert_eq!(errno(&connection.refusal()), Errno::DQUOT);
+        assert!(connection.is_closed_after_messages());
     }
-    let refused = served.client().alloc("camera", None, 4096, 0).unwrap_err();
+    let refused = server.client().alloc("camera", None, 4096, 0).unwrap_err();
     assert!(
-        matches!(&refused, Error::Refused { words, .. } if words.contains("all 100 connections of one user"))
+        matches!(&refused, Error::Refused { reason, .. } if reason.contains("all 100 connections of one user"))
     );
-    drop(lines);
-    others_are_served(&served);
+    drop(connections);
+    assert_others_are_served(&server);
 }
 
 #[test]
 fn limits_hold_for_processes_and_are_told() {
-    let served = Served::by(with_memory(), "chunks=2,bytes=1M", "*,@*=*");
-    let client = served.client();
+    let server = TestServer::with_config(with_memory(), "chunks=2,bytes=1M", "*,@*=*");
+    let client = server.client();
     let first = client.alloc("camera", None, MIB, 0).unwrap();
     let refused = client.alloc("camera", None, 1, 0).unwrap_err();
     assert_eq!(refused.errno(), Errno::DQUOT.raw_os_error());
@@ -251,14 +254,14 @@ fn limits_hold_for_processes_and_are_told() {
 fn rules_decide_by_who_the_kernel_says_it_is() {
     let uid = rustix::process::geteuid().as_raw();
     let rules = format!("camera=uid:{};video,@ram=uid:{uid};audio=gid:4000000000", uid + 1);
-    let served = Served::by(with_memory(), "", &rules);
-    let client = served.client();
+    let server = TestServer::with_config(with_memory(), "", &rules);
+    let client = server.client();
     let errno = |error: Error| (Errno::from_raw_os_error(error.errno()), error.to_string());
-    let (refused, words) = errno(client.alloc("camera", Some("frame"), 4096, 0).unwrap_err());
+    let (refused, reason) = errno(client.alloc("camera", Some("frame"), 4096, 0).unwrap_err());
     assert_eq!(refused, Errno::ACCESS);
     assert!(
-        words.starts_with("no rule lets user") && words.ends_with("have memory of camera/frame"),
-        "{words}"
+        reason.starts_with("no rule lets user") && reason.ends_with("have memory of camera/frame"),
+        "{reason}"
     );
     assert_eq!(errno(client.info("camera", None).unwrap_err()).0, Errno::ACCESS);
     assert_eq!(errno(client.alloc("audio", None, 4096, 0).unwrap_err()).0, Errno::ACCESS);
@@ -269,24 +272,24 @@ fn rules_decide_by_who_the_kernel_says_it_is() {
 
 #[test]
 fn names_made_of_anything_are_names() {
-    let served = Served::new(with_memory());
-    let line = served.line();
+    let server = TestServer::start(with_memory());
+    let connection = server.connection();
     for device in ["\0", "\u{1b}[2J", "../../etc", "a\nb", "😀", "'; drop", "%n%s"] {
-        line.ask(1, &alloc(device, 4096));
-        assert!(matches!(line.hear().unwrap().as_answer(), Ok((1, Answer::Chunk(_)))));
-        line.ask(2, &Request::Free);
-        line.hear().unwrap();
+        connection.send(1, &alloc(device, 4096));
+        assert!(matches!(connection.receive().unwrap().as_answer(), Ok((1, Answer::Chunk(_)))));
+        connection.send(2, &Request::Free);
+        connection.receive().unwrap();
     }
-    served.cma.set_map(cma_framework::config::Map::default());
-    line.ask(
+    server.cma.set_map(cma_framework::config::Map::default());
+    connection.send(
         1,
         &Request::Alloc {
-            from: Source::Device { device: "\u{1b}[2J", kind: "\n" },
+            from: RegionSelector::Device { device: "\u{1b}[2J", kind: "\n" },
             size: 1,
             alignment: 0,
             memory: false,
         },
     );
-    let (_, words) = line.refusal();
-    assert!(!words.chars().any(char::is_control), "{words:?}");
+    let (_, reason) = connection.refusal();
+    assert!(!reason.chars().any(char::is_control), "{reason:?}");
 }

@@ -5,7 +5,7 @@ mod common;
 mod machine;
 
 use cma_memory::Hugetlb;
-use common::{MIB, Served, banks, eventually, framework};
+use common::{MIB, TestServer, banks, eventually, framework};
 use machine::{HUGE, Machine, POOL, Window, free};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -13,20 +13,20 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 /// A server with a region `ram` of 8 MiB in huge pages.
-fn served() -> Served {
+fn server() -> TestServer {
     let mut pages = Hugetlb::new(banks()).with_page_size(HUGE);
-    Served::new(framework("ram=8M", "*=ram", &mut pages))
+    TestServer::start(framework("ram=8M", "*=ram", &mut pages))
 }
 
 /// A chunk of one page of a client of its own, which has let go of all but its file.
-fn piece(served: &Served) -> (u64, OwnedFd) {
-    let shared = served.client().alloc("camera", None, HUGE, 0).unwrap().share().unwrap();
+fn piece(server: &TestServer) -> (u64, OwnedFd) {
+    let shared = server.client().alloc("camera", None, HUGE, 0).unwrap().share().unwrap();
     (shared.start(), shared.pieces()[0].file.try_clone().unwrap())
 }
 
 /// Everybody else has all the region but for `less` pages, page by page, and finds it empty.
-fn others_have_it(served: &Served, less: usize) {
-    let client = served.client();
+fn others_have_it(server: &TestServer, less: usize) {
+    let client = server.client();
     let count = (8 * MIB / HUGE) as usize - less;
     let mut chunks: Vec<_> = (0..count)
         .map(|_| client.alloc("video", None, HUGE, 0).unwrap().map().unwrap())
@@ -38,14 +38,14 @@ fn others_have_it(served: &Served, less: usize) {
 #[test]
 fn a_page_that_a_client_gave_back_to_the_pool_is_put_right() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
-    let served = served();
-    let (_, file) = piece(&served);
+    let server = server();
+    let (_, file) = piece(&server);
     fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, HUGE).unwrap();
     drop(file);
-    served.wait_until_free("camera", 8 * MIB);
-    others_have_it(&served, 0);
-    served.wait_until_free("camera", 8 * MIB);
-    served.end().unwrap();
+    server.wait_until_free("camera", 8 * MIB);
+    others_have_it(&server, 0);
+    server.wait_until_free("camera", 8 * MIB);
+    server.stop().unwrap();
     assert_eq!(free(POOL), 6);
 }
 
@@ -54,35 +54,35 @@ fn a_page_that_a_client_gave_back_to_the_pool_is_put_right() {
 #[test]
 fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_served() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
-    let served = served();
-    let (start, file) = piece(&served);
+    let server = server();
+    let (start, file) = piece(&server);
     let window = Window::onto(&file, HUGE);
     window.write(0, 1);
     let pipe = window.pinned();
     drop((window, file));
-    served.wait_until_free("camera", 8 * MIB);
-    others_have_it(&served, 1);
-    served.wait_until_free("camera", 8 * MIB - HUGE);
-    others_have_it(&served, 1);
+    server.wait_until_free("camera", 8 * MIB);
+    others_have_it(&server, 1);
+    server.wait_until_free("camera", 8 * MIB - HUGE);
+    others_have_it(&server, 1);
     let mut byte = [0];
     File::from(pipe).read_exact(&mut byte).unwrap();
     assert_eq!(byte, [1], "nobody has written there");
-    served.wait_until_free("camera", 8 * MIB);
-    others_have_it(&served, 0);
-    served.wait_until_free("camera", 8 * MIB);
-    let (again, _) = piece(&served);
+    server.wait_until_free("camera", 8 * MIB);
+    others_have_it(&server, 0);
+    server.wait_until_free("camera", 8 * MIB);
+    let (again, _) = piece(&server);
     assert_eq!(again, start);
 }
 
 #[test]
 fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
-    let served = served();
-    let (_, file) = piece(&served);
+    let server = server();
+    let (_, file) = piece(&server);
     let window = Window::onto(&file, 4 * HUGE);
     assert!(free(POOL) < 4, "it has taken from the pool");
     drop((window, file));
-    served.wait_until_free("camera", 8 * MIB);
+    server.wait_until_free("camera", 8 * MIB);
     eventually("the pool has them back", || free(POOL) == 4);
 }
 
@@ -92,13 +92,13 @@ fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
 fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_the_first_is_held() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let mut pages = Hugetlb::new(banks()).with_page_size(HUGE);
-    let served = Served::new(framework("a=2M;b=4M", "*=a", &mut pages));
-    let (start, file) = piece(&served);
+    let server = TestServer::start(framework("a=2M;b=4M", "*=a", &mut pages));
+    let (start, file) = piece(&server);
     let window = Window::onto(&file, HUGE);
     let pipe = window.pinned();
     drop((window, file));
-    served.wait_until_free("camera", HUGE);
-    let client = served.client();
+    server.wait_until_free("camera", HUGE);
+    let client = server.client();
     let errno = client
         .alloc_from("a", HUGE, 0)
         .and_then(|chunk| chunk.map().map_err(|refused| refused.error));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{MIB, Served, alloc, with_memory};
+use common::{MIB, TestServer, alloc, with_memory};
 use std::fmt::Write;
 use std::sync::Mutex;
 use tracing::field::{Field, Visit};
@@ -12,17 +12,17 @@ use tracing::{Event, Level, Metadata, Subscriber};
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Keeps what an operator sees who has the log at its ordinary level.
-struct Keeps;
+struct LogCapture;
 
-struct Line(String);
+struct EventText(String);
 
-impl Visit for Line {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         write!(self.0, "{field}={value:?} ").unwrap();
     }
 }
 
-impl Subscriber for Keeps {
+impl Subscriber for LogCapture {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= Level::INFO
     }
@@ -36,7 +36,7 @@ impl Subscriber for Keeps {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line(String::new());
+        let mut line = EventText(String::new());
         event.record(&mut line);
         LINES.lock().unwrap().push(line.0);
     }
@@ -48,18 +48,21 @@ impl Subscriber for Keeps {
 
 #[test]
 fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
-    let _ = tracing::subscriber::set_global_default(Keeps);
-    let served =
-        Served::by(with_memory(), "user-bytes=1M,user-connections=2", "secret=uid:4000000000;*=*");
-    let line = served.line();
+    let _ = tracing::subscriber::set_global_default(LogCapture);
+    let server = TestServer::with_config(
+        with_memory(),
+        "user-bytes=1M,user-connections=2",
+        "secret=uid:4000000000;*=*",
+    );
+    let connection = server.connection();
     for device in ["secret", "camera", "camera"] {
-        line.ask(1, &alloc(device, if device == "secret" { 4096 } else { 2 * MIB }));
-        line.refusal();
+        connection.send(1, &alloc(device, if device == "secret" { 4096 } else { 2 * MIB }));
+        connection.refusal();
     }
-    line.ask(1, &alloc("camera", 65 * MIB));
-    line.refusal();
-    line.say(b"nonsense");
-    assert!(line.is_over());
+    connection.send(1, &alloc("camera", 65 * MIB));
+    connection.refusal();
+    connection.send_bytes(b"nonsense");
+    assert!(connection.is_closed_after_messages());
     let refused = || {
         let lines = LINES.lock().unwrap();
         lines.iter().filter(|line| line.contains("message=refused")).cloned().collect::<Vec<_>>()
@@ -73,15 +76,15 @@ fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
     );
     let lines = refused();
     assert!(lines.iter().all(|line| line.contains(&who)), "{lines:?} without {who}");
-    for words in
+    for reason in
         ["have memory of secret", "2M more are too much", "too small", "a message has 512 bytes"]
     {
-        assert!(lines.iter().any(|line| line.contains(words)), "{lines:?} without {words}");
+        assert!(lines.iter().any(|line| line.contains(reason)), "{lines:?} without {reason}");
     }
-    let line = served.line();
+    let connection = server.connection();
     for _ in 0..200 {
-        line.ask(1, &alloc("secret", 4096));
-        line.refusal();
+        connection.send(1, &alloc("secret", 4096));
+        connection.refusal();
     }
     assert_eq!(refused().len(), 10);
 }

@@ -7,22 +7,23 @@ mod common;
 use cma_client::Client;
 use cma_device_protocol::{Message, Request};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
-use common::{Raw, alloc, eventually, with_map};
+use common::{RawConnection, alloc, eventually, with_map};
 use rustix::net::{SendFlags, SocketAddrUnix, send};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::Read;
 use std::process::{Command, Stdio};
 
 const SOCKET: &str = "CMA_TEST_SOCKET";
-const LINES: usize = 3000;
+const CONNECTIONS: usize = 3000;
 
 /// What the process of the test below does: it serves with little memory. On its own it does
 /// nothing.
 #[test]
 fn part() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
-    let limits =
-        format!("connections={LINES},user-connections={LINES},chunks={LINES},user-chunks={LINES}");
+    let limits = format!(
+        "connections={CONNECTIONS},user-connections={CONNECTIONS},chunks={CONNECTIONS},user-chunks={CONNECTIONS}"
+    );
     let (cma, limits) = (with_map("ram=64M", "bare=bare;*=ram"), Limits::parse(&limits).unwrap());
     let server = Server::bind(&Address::new(&socket), cma, limits, Rules::default()).unwrap();
     let shutdown = Shutdown::new().unwrap();
@@ -46,7 +47,7 @@ fn part() {
 
 #[test]
 fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
-    let files = 2 * LINES as u64 + 200;
+    let files = 2 * CONNECTIONS as u64 + 200;
     let more = Rlimit { current: Some(files), ..getrlimit(Resource::Nofile) };
     if more.maximum.is_some_and(|most| most < files) || setrlimit(Resource::Nofile, more).is_err() {
         return println!("skipped: this process can't have {files} descriptors");
@@ -60,22 +61,22 @@ fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
     let address = SocketAddrUnix::new(&socket).unwrap();
     let request = Message::request(1, &alloc("bare", 4096)).unwrap();
     let more = Message::request(2, &Request::List { after: 0 }).unwrap();
-    let mut lines = Vec::new();
-    for _ in 0..LINES - 20 {
-        let line = Raw(cma_client::line::open(&address).unwrap());
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS - 20 {
+        let connection = RawConnection(cma_client::exchange::connect(&address).unwrap());
         // A chunk, and a request that waits because its client doesn't read.
         for message in [&request, &more, &more] {
-            let _ = send(&line.0, message.as_bytes(), SendFlags::NOSIGNAL);
+            let _ = send(&connection.0, message.as_bytes(), SendFlags::NOSIGNAL);
         }
-        lines.push(line);
+        connections.push(connection);
     }
     eventually("all are answered", || {
-        lines.iter().all(|line| line.is_spoken_to() || line.is_gone())
+        connections.iter().all(|connection| connection.has_message() || connection.is_closed())
     });
-    let refused = lines.iter().filter(|line| line.is_gone()).count();
+    let refused = connections.iter().filter(|connection| connection.is_closed()).count();
     assert!(server.try_wait().unwrap().is_none());
     assert!(refused > 0, "there was memory for all");
-    drop(lines);
+    drop(connections);
     let client = || {
         Client::connect(&socket).and_then(|client| client.alloc("camera", None, 4096, 0)?.free())
     };

@@ -1,4 +1,4 @@
-//! A request is looked at and served by one configuration.
+//! A request is looked at and server by one configuration.
 
 mod common;
 
@@ -6,16 +6,16 @@ use cma_client::Client;
 use cma_framework::config::Map;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_memory::Memfd;
-use common::{MIB, Pieced, Served, banks, framework};
+use common::{MIB, PiecewiseMemory, TestServer, banks, framework};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
 /// Memory in pieces of 64 KiB for region `pieces`, and ordinary memory for others, at other
 /// addresses.
-struct Both(Memfd, Pieced);
+struct PerRegionMemory(Memfd, PiecewiseMemory);
 
-impl Reserver for Both {
+impl Reserver for PerRegionMemory {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         if request.name.as_deref() == Some("pieces") {
             self.1.reserve(request)
@@ -27,14 +27,14 @@ impl Reserver for Both {
 
 #[test]
 fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
-    let served = Served::new(framework(
+    let server = TestServer::start(framework(
         "pages=32M@0x40000000;pieces=32M@0x50000000",
         "*=pages",
-        &mut Both(Memfd::new(banks()), Pieced::new()),
+        &mut PerRegionMemory(Memfd::new(banks()), PiecewiseMemory::new()),
     ));
     let over = AtomicBool::new(false);
     let asks = |n: u64| {
-        let client = Client::connect(&served.path).unwrap();
+        let client = Client::connect(&server.path).unwrap();
         for i in 0..1500 {
             let size = 1 + (i * 37 + n) % 20 * 4096;
             let chunk = client
@@ -50,7 +50,7 @@ fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
                 ["*=pages", "*=pieces", "*=pieces,pages"].map(|map| Map::parse(map).unwrap());
             while !over.load(Ordering::Relaxed) {
                 for map in &maps {
-                    served.cma.set_map(map.clone());
+                    server.cma.set_map(map.clone());
                 }
             }
         });
@@ -61,15 +61,15 @@ fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
     });
     for region in ["pages", "pieces"] {
         common::eventually("all is free", || {
-            served.cma.info_about(region).unwrap().free_bytes == 32 * MIB
+            server.cma.info_about(region).unwrap().free_bytes == 32 * MIB
         });
     }
 }
 
 #[test]
 fn without_a_quota_nobody_has_exceeded_one() {
-    let served = Served::new(common::with_memory());
-    let client = served.client();
+    let server = TestServer::start(common::with_memory());
+    let client = server.client();
     let _held = client.alloc("camera", None, 4096, 0).unwrap();
     for (size, expected) in [
         (u64::MAX, Errno::INVAL),
@@ -79,15 +79,15 @@ fn without_a_quota_nobody_has_exceeded_one() {
     ] {
         let refused = client.alloc("camera", None, size, 0).unwrap_err();
         assert_eq!(Errno::from_raw_os_error(refused.errno()), expected, "{size}: {refused}");
-        let here = served.cma.alloc("camera", None, size, 0).unwrap_err();
+        let here = server.cma.alloc("camera", None, size, 0).unwrap_err();
         assert_eq!(refused.to_string(), here.to_string());
     }
 }
 
 #[test]
 fn a_quota_is_exceeded_by_what_a_region_could_hold() {
-    let served = Served::by(common::with_memory(), "user-bytes=1M,chunks=1", "*,@*=*");
-    let client = served.client();
+    let server = TestServer::with_config(common::with_memory(), "user-bytes=1M,chunks=1", "*,@*=*");
+    let client = server.client();
     let errno = |size, alignment| {
         Errno::from_raw_os_error(client.alloc("camera", None, size, alignment).unwrap_err().errno())
     };

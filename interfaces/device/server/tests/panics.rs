@@ -1,4 +1,4 @@
-//! A panic while a client is served ends that client's connection at most.
+//! A panic while a client is server ends that client's connection at most.
 
 mod common;
 
@@ -6,17 +6,17 @@ use cma_device_protocol::{Answer, Request};
 use cma_framework::DmaAddr;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Store};
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
-use common::{MIB, Raw, Served, alloc, banks, framework, with_memory};
+use common::{MIB, RawConnection, TestServer, alloc, banks, framework, with_memory};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 /// A log that can't be written and takes that badly.
-struct Panics;
+struct PanickingSubscriber;
 
-static SAID: AtomicUsize = AtomicUsize::new(0);
+static EVENTS: AtomicUsize = AtomicUsize::new(0);
 
-impl Subscriber for Panics {
+impl Subscriber for PanickingSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with("cma_device_server")
     }
@@ -30,7 +30,7 @@ impl Subscriber for Panics {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        SAID.fetch_add(1, Ordering::SeqCst);
+        EVENTS.fetch_add(1, Ordering::SeqCst);
         panic!("nobody can read {}", event.metadata().name());
     }
 
@@ -41,19 +41,19 @@ impl Subscriber for Panics {
 
 /// Memory of a faulty port.
 #[derive(Debug)]
-struct Faulty(Banks);
+struct FaultyReserver(Banks);
 
 #[derive(Debug)]
-struct FaultyMemory;
+struct PanickingMemory;
 
-impl Reserver for Faulty {
+impl Reserver for FaultyReserver {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
-        Ok(Reserved { range: self.0.place(request)?, memory: Some(Box::new(FaultyMemory)) })
+        Ok(Reserved { range: self.0.place(request)?, memory: Some(Box::new(PanickingMemory)) })
     }
 }
 
 // SAFETY: it never gives any memory away.
-unsafe impl Memory for FaultyMemory {
+unsafe impl Memory for PanickingMemory {
     fn backing(&self) -> Backing {
         let granule = cma_framework::Pages::new(1);
         Backing { kind: "faulty", contiguity: Contiguity::No, granule }
@@ -64,57 +64,57 @@ unsafe impl Memory for FaultyMemory {
     }
 }
 
-fn is_served(line: &Raw, id: u64) -> bool {
-    line.ask(id, &alloc("bare", 4096));
-    let has = matches!(line.hear().unwrap().as_answer(), Ok((_, Answer::Chunk(_))));
-    line.ask(id + 1, &Request::Free);
-    has && matches!(line.hear().unwrap().as_answer(), Ok((_, Answer::Freed)))
+fn can_allocate(connection: &RawConnection, id: u64) -> bool {
+    connection.send(id, &alloc("bare", 4096));
+    let has = matches!(connection.receive().unwrap().as_answer(), Ok((_, Answer::Chunk(_))));
+    connection.send(id + 1, &Request::Free);
+    has && matches!(connection.receive().unwrap().as_answer(), Ok((_, Answer::Freed)))
 }
 
 #[test]
 fn a_subscriber_that_panics_at_every_line_ends_nothing() {
-    let _ = tracing::subscriber::set_global_default(Panics);
-    let served = Served::by(
+    let _ = tracing::subscriber::set_global_default(PanickingSubscriber);
+    let server = TestServer::with_config(
         with_memory(),
         "connections=20,user-connections=20",
         "camera,bare=*;secret=uid:4000000000",
     );
-    // Each connection, each refusal and each connection that is closed writes a line, and so does
+    // Each connection, each refusal and each connection that is closed writes a connection, and so does
     // what is left behind.
-    let first = served.line();
+    let first = server.connection();
     for n in 0..40 {
-        let line = served.line();
-        assert!(is_served(&line, 1 + n));
-        line.ask(100, &alloc("secret", 4096));
-        line.refusal();
-        line.say(b"nonsense");
-        assert!(line.is_over());
+        let connection = server.connection();
+        assert!(can_allocate(&connection, 1 + n));
+        connection.send(100, &alloc("secret", 4096));
+        connection.refusal();
+        connection.send_bytes(b"nonsense");
+        assert!(connection.is_closed_after_messages());
     }
-    let held = served.client().alloc("camera", None, MIB, 0).unwrap().share().unwrap();
+    let held = server.client().alloc("camera", None, MIB, 0).unwrap().share().unwrap();
     let file = held.pieces()[0].file.try_clone().unwrap();
     drop(held);
-    assert!(is_served(&first, 1));
+    assert!(can_allocate(&first, 1));
     drop(file);
-    served.wait_until_free("camera", 64 * MIB);
-    assert!(SAID.load(Ordering::SeqCst) > 50, "{SAID:?}");
-    served.end().unwrap();
+    server.wait_until_free("camera", 64 * MIB);
+    assert!(EVENTS.load(Ordering::SeqCst) > 50, "{EVENTS:?}");
+    server.stop().unwrap();
 }
 
 #[test]
 fn a_panic_while_a_client_is_served_closes_its_connection_and_frees_its_chunk() {
-    let cma = framework("faulty=16M", "bare=bare;*=faulty", &mut Faulty(banks()));
+    let cma = framework("faulty=16M", "bare=bare;*=faulty", &mut FaultyReserver(banks()));
     let choice = cma_framework::AllocatorChoice::Default;
     cma.region_register(Some("bare"), DmaAddr::new(common::BASE + (1 << 37)), 16 * MIB, choice)
         .unwrap();
-    let served = Served::new(cma);
-    let other = served.line();
+    let server = TestServer::start(cma);
+    let other = server.connection();
     // More often than there are threads.
     for _ in 0..40 {
-        let line = served.line();
-        line.ask(1, &alloc("camera", 4096));
-        assert!(line.is_over());
-        assert!(is_served(&other, 1));
+        let connection = server.connection();
+        connection.send(1, &alloc("camera", 4096));
+        assert!(connection.is_closed_after_messages());
+        assert!(can_allocate(&other, 1));
     }
-    served.wait_until_free("camera", 16 * MIB);
-    served.end().unwrap();
+    server.wait_until_free("camera", 16 * MIB);
+    server.stop().unwrap();
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use cma_client::Error;
-use common::{MIB, Served, framework, with_memory};
+use common::{MIB, TestServer, framework, with_memory};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::fs::File;
@@ -15,23 +15,23 @@ fn errno(error: &Error) -> Errno {
 
 #[test]
 fn a_chunk_is_bytes_at_an_address_and_is_freed_when_it_is_dropped() {
-    let served = Served::new(with_memory());
-    let client = served.client();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
     let mut chunk = client.alloc("camera", Some("frame"), 3 * MIB + 1, MIB).unwrap().map().unwrap();
     assert_eq!(chunk.len() as u64, 3 * MIB + 4096);
     assert!(chunk.start().is_multiple_of(MIB));
     assert!(chunk.iter().all(|byte| *byte == 0));
     chunk.fill(0x5a);
     assert!(chunk.iter().all(|byte| *byte == 0x5a));
-    assert_eq!(served.free_bytes("camera"), 61 * MIB - 4096);
+    assert_eq!(server.free_bytes("camera"), 61 * MIB - 4096);
     drop(chunk);
-    served.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
 fn chunks_are_apart_and_new_ones_are_zero() {
-    let served = Served::new(with_memory());
-    let client = served.client();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
     let mut chunks: Vec<_> =
         (0..8).map(|_| client.alloc("camera", None, MIB, 0).unwrap().map().unwrap()).collect();
     for (chunk, byte) in chunks.iter_mut().zip(1..) {
@@ -48,21 +48,21 @@ fn chunks_are_apart_and_new_ones_are_zero() {
 
 #[test]
 fn what_was_given_back_is_there_for_the_next_request() {
-    let served = Served::new(with_memory());
-    let client = served.client();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
     for round in 0..300 {
         let mut chunk = client.alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
         chunk[round] = 1;
     }
     client.alloc("camera", None, 64 * MIB, 0).unwrap().free().unwrap();
-    assert_eq!(served.free_bytes("camera"), 64 * MIB);
+    assert_eq!(server.free_bytes("camera"), 64 * MIB);
 }
 
 #[test]
 fn refusals_bring_the_errno_and_the_words_of_the_framework() {
-    let served = Served::new(with_memory());
-    let client = served.client();
-    served.cma.set_map(cma_framework::config::Map::parse("camera=ram").unwrap());
+    let server = TestServer::start(with_memory());
+    let client = server.client();
+    server.cma.set_map(cma_framework::config::Map::parse("camera=ram").unwrap());
     for (device, size, alignment, expected) in [
         ("camera", 0, 0, Errno::INVAL),
         ("camera", 4096, 3, Errno::INVAL),
@@ -73,7 +73,7 @@ fn refusals_bring_the_errno_and_the_words_of_the_framework() {
     ] {
         let refused = client.alloc(device, None, size, alignment).unwrap_err();
         assert_eq!(errno(&refused), expected, "{device} {size}/{alignment}: {refused}");
-        let here = served.cma.alloc(device, None, size, alignment).unwrap_err();
+        let here = server.cma.alloc(device, None, size, alignment).unwrap_err();
         assert_eq!(refused.to_string(), here.to_string());
     }
     let refused = client.alloc_from("nowhere,ram", 65 * MIB, 0).unwrap_err();
@@ -90,11 +90,11 @@ fn refusals_bring_the_errno_and_the_words_of_the_framework() {
 
 #[test]
 fn information_is_the_frameworks() {
-    let served = Served::new(with_memory());
-    let client = served.client();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
     let _chunk = client.alloc_from("ram;rest", MIB, 0).unwrap();
     let (there, here) =
-        (client.info("camera", None).unwrap(), served.cma.info("camera", None).unwrap());
+        (client.info("camera", None).unwrap(), server.cma.info("camera", None).unwrap());
     assert_eq!((there.total_bytes, there.free_bytes), (64 * MIB, 63 * MIB));
     assert_eq!(
         (there.first_page, there.span_pages),
@@ -106,8 +106,8 @@ fn information_is_the_frameworks() {
 
 #[test]
 fn a_user_sees_its_chunks() {
-    let served = Served::new(with_memory());
-    let client = served.client();
+    let server = TestServer::start(with_memory());
+    let client = server.client();
     let chunks: Vec<_> =
         (1..=40).map(|n| client.alloc("camera", None, n * 4096, 0).unwrap()).collect();
     let listed = client.chunks().unwrap();
@@ -121,19 +121,19 @@ fn a_user_sees_its_chunks() {
 
 #[test]
 fn addresses_without_memory_are_chunks_that_can_not_be_mapped() {
-    let served = Served::new(with_memory());
-    let chunk = served.client().alloc("bare", None, MIB, 0).unwrap();
+    let server = TestServer::start(with_memory());
+    let chunk = server.client().alloc("bare", None, MIB, 0).unwrap();
     assert!(!chunk.has_memory());
     let refused = chunk.map().unwrap_err();
     assert_eq!(errno(&refused.error), Errno::NODEV);
     assert_eq!(errno(&refused.chunk.share().unwrap_err().error), Errno::NODEV);
-    served.wait_until_free("bare", 16 * MIB);
+    server.wait_until_free("bare", 16 * MIB);
 }
 
 #[test]
 fn a_chunk_that_is_shared_is_there_for_others_and_sealed() {
-    let served = Served::new(with_memory());
-    let mut chunk = served.client().alloc("camera", None, 8192, 0).unwrap().map().unwrap();
+    let server = TestServer::start(with_memory());
+    let mut chunk = server.client().alloc("camera", None, 8192, 0).unwrap().map().unwrap();
     chunk[5000] = 7;
     let shared = chunk.share().unwrap();
     let [piece] = shared.pieces() else { panic!("{shared:?} is not of one piece") };
@@ -150,17 +150,17 @@ fn without_a_server_there_is_no_client() {
     let dir = tempfile::tempdir().unwrap();
     let error = cma_client::Client::connect(dir.path().join("none")).unwrap_err();
     assert_eq!(errno(&error), Errno::NODEV);
-    let served = Served::new(framework("r=1M", "*=r", &mut common::banks()));
-    let client = served.client();
-    served.end().unwrap();
+    let server = TestServer::start(framework("r=1M", "*=r", &mut common::banks()));
+    let client = server.client();
+    server.stop().unwrap();
     assert_eq!(errno(&client.alloc("camera", None, 1, 0).unwrap_err()), Errno::NODEV);
 }
 
 #[test]
 fn the_books_name_the_process_that_has_a_chunk() {
     let cma = with_memory();
-    let served = Served::new(cma.clone());
-    let chunk = served.client().alloc("camera", Some("frame"), MIB, 0).unwrap();
+    let server = TestServer::start(cma.clone());
+    let chunk = server.client().alloc("camera", Some("frame"), MIB, 0).unwrap();
     let owners = cma.owners(&cma.regions()[0]).unwrap();
     let [owner] = &owners[..] else { panic!("{owners:?}") };
     let process = owner.process.as_ref().unwrap();

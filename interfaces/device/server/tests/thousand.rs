@@ -79,9 +79,9 @@ fn serve() {
 }
 
 /// splitmix64
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
+impl Random {
     fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -93,13 +93,13 @@ impl Dice {
 /// Asks for chunks, looks at them, writes to them and gives them back, until it is killed, or sees
 /// anything that is not its own.
 fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
-    let mut dice = Dice(number);
+    let mut random = Random(number);
     let pattern = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
     let client = Client::connect(std::env::var_os(SOCKET).unwrap())?;
     loop {
-        std::thread::sleep(Duration::from_micros(dice.below(2000)));
-        let size = 4096 << dice.below(8);
-        let chunk = match client.alloc("camera", Some("frame"), size, 4096 << dice.below(5)) {
+        std::thread::sleep(Duration::from_micros(random.below(2000)));
+        let size = 4096 << random.below(8);
+        let chunk = match client.alloc("camera", Some("frame"), size, 4096 << random.below(5)) {
             // The others have it all.
             Err(Error::Refused { errno, .. })
                 if Errno::from_raw_os_error(errno) == Errno::NOMEM =>
@@ -115,13 +115,13 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
         for word in mapped.chunks_exact_mut(8) {
             word.copy_from_slice(&pattern);
         }
-        for _ in 0..dice.below(4) {
+        for _ in 0..random.below(4) {
             std::thread::yield_now();
             if mapped.chunks_exact(8).any(|word| word != pattern) {
                 return Err("somebody else wrote to its memory".into());
             }
         }
-        match dice.below(4) {
+        match random.below(4) {
             0 => drop(mapped),
             1 => mapped.free()?,
             // The memory stays for a while when the line is gone.
@@ -129,7 +129,7 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
                 let shared = mapped.share()?;
                 let kept = shared.pieces()[0].file.try_clone()?;
                 drop(shared);
-                std::thread::sleep(Duration::from_micros(dice.below(2000)));
+                std::thread::sleep(Duration::from_micros(random.below(2000)));
                 drop(kept);
             }
         }
@@ -147,7 +147,7 @@ fn resources(process: &Child) -> (usize, u64) {
 
 /// Lets clients run, kills each at its time, and looks at what each said.
 fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
-    let mut dice = Dice(!numbers.start);
+    let mut random = Random(!numbers.start);
     let mut numbers = numbers.peekable();
     let mut running: Vec<(Child, Instant)> = Vec::new();
     while numbers.peek().is_some() || !running.is_empty() {
@@ -156,7 +156,7 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
         {
             let child =
                 process("client", number, socket, memory).stderr(Stdio::piped()).spawn().unwrap();
-            running.push((child, Instant::now() + Duration::from_micros(dice.below(200_000))));
+            running.push((child, Instant::now() + Duration::from_micros(random.below(200_000))));
         }
         let now = Instant::now();
         for (mut child, _) in running.extract_if(.., |(_, end)| *end <= now) {
@@ -197,8 +197,8 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     assert!(grown < 2048, "the server has {grown} KiB more than before");
     // It was not for nothing.
     let last = client.alloc("camera", None, 4096, 0).unwrap();
-    let served = client.chunks().unwrap()[0].number;
-    assert!(served > chunks, "{served} chunks for {clients} clients");
+    let allocated = client.chunks().unwrap()[0].number;
+    assert!(allocated > chunks, "{allocated} chunks for {clients} clients");
     drop(last);
 
     drop(server.stdin.take());

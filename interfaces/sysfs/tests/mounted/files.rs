@@ -1,6 +1,6 @@
 //! Open files: what a handle sees, and that nobody is held up by somebody else's.
 
-use super::served::Served;
+use super::server_process::ServerProcess;
 use cma_framework::Errno;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -10,24 +10,24 @@ use std::thread;
 
 #[test]
 fn what_is_read_in_many_pieces_is_of_one_moment() {
-    let Some(mut served) = Served::start() else { return };
+    let Some(mut server) = ServerProcess::start() else { return };
     let long = format!("{}=a\n", vec!["camera/frame"; 3000].join(","));
-    fs::write(served.path("map"), &long).unwrap();
-    let mut file = File::open(served.path("map")).unwrap();
+    fs::write(server.path("map"), &long).unwrap();
+    let mut file = File::open(server.path("map")).unwrap();
     let mut read = vec![0; 1000];
     file.read_exact(&mut read).unwrap();
-    served.tell("map mic=b");
+    server.command("map mic=b");
     file.read_to_end(&mut read).unwrap();
     assert_eq!(read, long.as_bytes());
 }
 
 #[test]
 fn reading_from_the_start_again_sees_what_has_changed() {
-    let Some(mut served) = Served::start() else { return };
-    let mut file = File::open(served.path("map")).unwrap();
+    let Some(mut server) = ServerProcess::start() else { return };
+    let mut file = File::open(server.path("map")).unwrap();
     let mut read = String::new();
     file.read_to_string(&mut read).unwrap();
-    served.tell("map mic=b");
+    server.command("map mic=b");
     file.seek(SeekFrom::Start(0)).unwrap();
     read.clear();
     file.read_to_string(&mut read).unwrap();
@@ -37,35 +37,35 @@ fn reading_from_the_start_again_sees_what_has_changed() {
 
 #[test]
 fn the_write_that_is_at_fault_gets_the_error_and_the_next_is_a_text_of_its_own() {
-    let Some(mut served) = Served::start() else { return };
+    let Some(mut server) = ServerProcess::start() else { return };
     let mut file =
-        File::options().read(true).write(true).truncate(true).open(served.path("map")).unwrap();
+        File::options().read(true).write(true).truncate(true).open(server.path("map")).unwrap();
     file.write_all(b"cam=b\n").unwrap();
-    assert_eq!(served.map(), "cam=b");
+    assert_eq!(server.map(), "cam=b");
     assert_eq!(file.write(b"cam==b\n").unwrap_err().kind(), ErrorKind::InvalidInput);
-    assert_eq!(served.map(), "cam=b");
+    assert_eq!(server.map(), "cam=b");
     file.write_all(b"mic=a\n").unwrap();
-    assert_eq!(served.map(), "mic=a");
+    assert_eq!(server.map(), "mic=a");
     file.write_all_at(b"x=a", 3).unwrap();
-    assert_eq!(served.map(), "x=a");
+    assert_eq!(server.map(), "x=a");
     file.set_len(0).unwrap();
-    assert_eq!(served.map(), "x=a");
+    assert_eq!(server.map(), "x=a");
 }
 
 #[test]
 fn a_text_too_long_for_an_attribute_is_refused_whole() {
-    let Some(mut served) = Served::start() else { return };
+    let Some(mut server) = ServerProcess::start() else { return };
     // Cut anywhere between two rules, each part would be a map.
     let rules = |bytes: usize| "c=a;".repeat(bytes / 4).into_bytes();
-    fs::write(served.path("map"), rules(64 << 10)).unwrap();
-    let before = served.map();
+    fs::write(server.path("map"), rules(64 << 10)).unwrap();
+    let before = server.map();
     for bytes in [(64 << 10) + 4, 128 << 10, 1 << 20, 20 << 20] {
         let text = rules(bytes);
         // Also from a place in memory where the kernel cuts it into uneven pieces.
         for offset in [0, 1, 4095] {
             let mut moved = vec![b';'; offset];
             moved.extend(&text);
-            let mut file = File::options().write(true).open(served.path("map")).unwrap();
+            let mut file = File::options().write(true).open(server.path("map")).unwrap();
             assert_eq!(
                 file.write(&moved[offset..]).unwrap_err().kind(),
                 ErrorKind::FileTooLarge,
@@ -73,39 +73,39 @@ fn a_text_too_long_for_an_attribute_is_refused_whole() {
             );
         }
     }
-    assert_eq!(served.map(), before);
+    assert_eq!(server.map(), before);
 }
 
 #[test]
 fn what_can_only_be_read_cannot_be_opened_for_writing_even_by_root() {
-    let Some(served) = Served::start() else { return };
+    let Some(server) = ServerProcess::start() else { return };
     for path in ["allocators", "errors", "regions/a/free"] {
-        let opened = File::options().write(true).open(served.path(path));
+        let opened = File::options().write(true).open(server.path(path));
         assert_eq!(opened.unwrap_err().kind(), ErrorKind::PermissionDenied, "{path}");
-        assert!(fs::metadata(served.path(path)).unwrap().permissions().readonly(), "{path}");
+        assert!(fs::metadata(server.path(path)).unwrap().permissions().readonly(), "{path}");
     }
 }
 
 #[test]
 fn regions_come_and_go_while_the_tree_is_mounted() {
-    let Some(mut served) = Served::start() else { return };
-    let size = served.path("regions/new/size");
+    let Some(mut server) = ServerProcess::start() else { return };
+    let size = server.path("regions/new/size");
     assert_eq!(fs::read(&size).unwrap_err().kind(), ErrorKind::NotFound);
-    served.tell("register new");
+    server.command("register new");
     assert_eq!(fs::read_to_string(&size).unwrap(), "1048576\n");
     let mut open = File::open(&size).unwrap();
-    served.tell("unregister new");
+    server.command("unregister new");
     assert_eq!(fs::read(&size).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(open.read(&mut [0; 8]).unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(fs::read_dir(served.path("regions")).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(server.path("regions")).unwrap().count(), 4);
 }
 
 #[test]
 fn readers_and_writers_at_once_each_see_one_whole_map() {
-    let Some(mut served) = Served::start() else { return };
+    let Some(mut server) = ServerProcess::start() else { return };
     let maps = ["cam=a", "cam=b;mic=a", "a/x,/y=a,b;*=b", "*=a"].map(|map| format!("{map}\n"));
-    fs::write(served.path("map"), &maps[0]).unwrap();
-    let (path, known) = (&served.path("map"), &maps);
+    fs::write(server.path("map"), &maps[0]).unwrap();
+    let (path, known) = (&server.path("map"), &maps);
     thread::scope(|scope| {
         for map in known {
             scope.spawn(move || (0..200).for_each(|_| fs::write(path, map).unwrap()));
@@ -118,27 +118,27 @@ fn readers_and_writers_at_once_each_see_one_whole_map() {
         }
         scope.spawn(|| {
             for allocator in ["buddy\n", "best-fit\n"].iter().cycle().take(200) {
-                fs::write(served.path("regions/b/alloc"), allocator).unwrap();
+                fs::write(server.path("regions/b/alloc"), allocator).unwrap();
             }
         });
     });
-    served.tell("check");
+    server.command("check");
 }
 
 #[test]
 fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
-    let Some(mut served) = Served::start() else { return };
-    served.tell("stall slow");
-    let slow = &served.path("regions/slow/maxchunk");
+    let Some(mut server) = ServerProcess::start() else { return };
+    server.command("stall slow");
+    let slow = &server.path("regions/slow/maxchunk");
     thread::scope(|scope| {
         let slow: Vec<_> = (0..8).map(|_| scope.spawn(|| fs::read_to_string(slow))).collect();
         // However far they have come: these never wait for them.
         for _ in 0..100 {
-            fs::write(served.path("map"), "*=b\n").unwrap();
-            assert_eq!(fs::read_to_string(served.path("regions/b/maxchunk")).unwrap(), "4096\n");
-            assert_eq!(fs::read_dir(served.path("regions")).unwrap().count(), 6);
+            fs::write(server.path("map"), "*=b\n").unwrap();
+            assert_eq!(fs::read_to_string(server.path("regions/b/maxchunk")).unwrap(), "4096\n");
+            assert_eq!(fs::read_dir(server.path("regions")).unwrap().count(), 6);
         }
-        served.tell("go on");
+        server.command("go on");
         for reader in slow {
             match reader.join().unwrap() {
                 Ok(text) => assert_eq!(text, "256\n"),
@@ -151,11 +151,11 @@ fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
 
 #[test]
 fn who_reads_when_the_server_is_killed_is_let_go() {
-    let Some(mut served) = Served::start() else { return };
-    served.tell("stall slow");
-    let slow = served.path("regions/slow/maxchunk");
+    let Some(mut server) = ServerProcess::start() else { return };
+    server.command("stall slow");
+    let slow = server.path("regions/slow/maxchunk");
     let reader = thread::spawn(move || fs::read_to_string(slow));
-    served.kill();
+    server.kill();
     let error = reader.join().unwrap().unwrap_err();
     assert!(
         matches!(error.kind(), ErrorKind::NotConnected | ErrorKind::ConnectionAborted),
@@ -165,37 +165,37 @@ fn who_reads_when_the_server_is_killed_is_let_go() {
 
 #[test]
 fn a_subscriber_of_events_that_panics_takes_no_thread_of_the_mount() {
-    let Some(mut served) = Served::start() else { return };
-    served.tell("panic");
+    let Some(mut server) = ServerProcess::start() else { return };
+    server.command("panic");
     // More often than there are threads, whatever the writers are told.
     for n in 0..40 {
-        let _ = fs::write(served.path("map"), format!("cam{n}=a\n"));
-        assert_eq!(fs::read_to_string(served.path("map")).unwrap(), format!("cam{n}=a\n"));
-        let _ = fs::write(served.path("map"), "cam=\n");
-        assert_eq!(fs::read_to_string(served.path("regions/b/size")).unwrap(), "16777216\n");
+        let _ = fs::write(server.path("map"), format!("cam{n}=a\n"));
+        assert_eq!(fs::read_to_string(server.path("map")).unwrap(), format!("cam{n}=a\n"));
+        let _ = fs::write(server.path("map"), "cam=\n");
+        assert_eq!(fs::read_to_string(server.path("regions/b/size")).unwrap(), "16777216\n");
     }
 }
 
 #[test]
 fn readers_of_a_stuck_region_hold_up_nobody_and_end_although_it_never_answers() {
-    let Some(mut served) = Served::start() else { return };
-    served.tell("stall slow");
+    let Some(mut server) = ServerProcess::start() else { return };
+    server.command("stall slow");
     let mut cat = Command::new("cat");
-    cat.arg(served.path("regions/slow/maxchunk")).stdout(Stdio::null()).stderr(Stdio::null());
+    cat.arg(server.path("regions/slow/maxchunk")).stdout(Stdio::null()).stderr(Stdio::null());
     let mut readers: Vec<_> = (0..40).map(|_| cat.spawn().unwrap()).collect();
     for _ in 0..100 {
-        fs::write(served.path("map"), "*=b\n").unwrap();
-        assert_eq!(fs::read_to_string(served.path("map")).unwrap(), "*=b\n");
-        assert_eq!(fs::read_to_string(served.path("regions/b/maxchunk")).unwrap(), "4096\n");
-        assert_eq!(fs::read_to_string(served.path("regions/slow/size")).unwrap(), "1048576\n");
+        fs::write(server.path("map"), "*=b\n").unwrap();
+        assert_eq!(fs::read_to_string(server.path("map")).unwrap(), "*=b\n");
+        assert_eq!(fs::read_to_string(server.path("regions/b/maxchunk")).unwrap(), "4096\n");
+        assert_eq!(fs::read_to_string(server.path("regions/slow/size")).unwrap(), "1048576\n");
     }
     let (killed, patient) = readers.split_at_mut(20);
     killed.iter_mut().for_each(|reader| reader.kill().unwrap());
     // The kernel keeps who was killed as long as it waits for the answer.
     killed.iter_mut().for_each(|reader| assert!(!reader.wait().unwrap().success()));
     patient.iter_mut().for_each(|reader| assert_eq!(reader.wait().unwrap().code(), Some(1)));
-    served.tell("go on");
-    let slow = served.path("regions/slow/maxchunk");
+    server.command("go on");
+    let slow = server.path("regions/slow/maxchunk");
     // The allocator's thread gets a moment to return.
     let answer = std::iter::repeat_with(|| fs::read_to_string(&slow)).find_map(Result::ok);
     assert_eq!(answer.as_deref(), Some("256\n"));
@@ -203,27 +203,27 @@ fn readers_of_a_stuck_region_hold_up_nobody_and_end_although_it_never_answers() 
 
 #[test]
 fn files_that_are_opened_and_never_read_to_the_end_take_bounded_memory() {
-    let Some(mut served) = Served::start() else { return };
+    let Some(mut server) = ServerProcess::start() else { return };
     let map = format!("{}=a\n", vec!["camera/frame"; 5000].join(","));
-    fs::write(served.path("map"), &map).unwrap();
-    let before = served.resident();
+    fs::write(server.path("map"), &map).unwrap();
+    let before = server.resident();
     let mut byte = [0];
     let opened: Vec<File> = (0..900)
         .map(|_| {
-            let mut file = File::open(served.path("map")).unwrap();
+            let mut file = File::open(server.path("map")).unwrap();
             file.read_exact(&mut byte).unwrap();
             file
         })
         .collect();
     let folders: Vec<_> = (0..900)
         .map(|_| {
-            let mut folder = fs::read_dir(served.path("regions")).unwrap();
+            let mut folder = fs::read_dir(server.path("regions")).unwrap();
             folder.next().unwrap().unwrap();
             folder
         })
         .collect();
-    served.tell("map mic=b");
-    let taken = served.resident() - before;
+    server.command("map mic=b");
+    let taken = server.resident() - before;
     assert!(taken < 32 << 20, "{taken} bytes");
     // The newest is kept as it was; of the oldest nothing is made up.
     let rest = |mut file: &File| {

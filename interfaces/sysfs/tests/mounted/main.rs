@@ -6,7 +6,7 @@
 mod files;
 mod mountpoints;
 mod programs;
-mod served;
+mod server_process;
 
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};

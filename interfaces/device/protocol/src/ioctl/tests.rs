@@ -42,7 +42,7 @@ fn b(request: u32, spec: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
 /// Whether that is read: names, size, alignment, and in which layout.
 fn is(
     structure: [u8; BYTES],
-    from: Source<'_>,
+    from: RegionSelector<'_>,
     size: u64,
     alignment: u64,
     start_at: usize,
@@ -58,10 +58,10 @@ fn the_ioctl_has_the_published_number() {
 
 #[test]
 fn both_layouts_are_told_apart_and_read() {
-    let from = Source::Device { device: "s3c-mfc5", kind: "f" };
+    let from = RegionSelector::Device { device: "s3c-mfc5", kind: "f" };
     assert!(is(a(b"s3c-mfc5", b"f", 4096, 8192), from, 4096, 8192, 56));
     assert!(is(b(0, b"s3c-mfc5/f", 4096, 8192), from, 4096, 8192, 24));
-    assert!(is(b(1, b"b1,b2", 1, 0), Source::Regions("b1,b2"), 1, 0, 24));
+    assert!(is(b(1, b"b1,b2", 1, 0), RegionSelector::Regions("b1,b2"), 1, 0, 24));
 }
 
 #[test]
@@ -70,7 +70,11 @@ fn in_layout_b_the_type_is_behind_the_last_slash() {
         [("a/b/c", "a/b", "c"), ("a", "a", ""), ("a/", "a", ""), ("/f", "", "f")]
     {
         let structure = b(0, spec.as_bytes(), 1, 0);
-        assert_eq!(read(&structure).unwrap().from(), Source::Device { device, kind }, "{spec}");
+        assert_eq!(
+            read(&structure).unwrap().from(),
+            RegionSelector::Device { device, kind },
+            "{spec}"
+        );
     }
 }
 
@@ -78,7 +82,10 @@ fn in_layout_b_the_type_is_behind_the_last_slash() {
 fn what_a_first_byte_can_be_decides() {
     assert_eq!(read(&a(b" x", b"", 1, 0)).unwrap().start_at, 56);
     assert_eq!(read(&a("é".as_bytes(), b"", 1, 0)).unwrap().start_at, 56);
-    assert_eq!(read(&a(b"", b"", 0, 0)).unwrap().from(), Source::Device { device: "", kind: "" });
+    assert_eq!(
+        read(&a(b"", b"", 0, 0)).unwrap().from(),
+        RegionSelector::Device { device: "", kind: "" }
+    );
 }
 
 #[test]
@@ -92,7 +99,7 @@ fn unknown_requests_ask_for_nothing() {
         {
             assert_eq!(
                 read(&b(request, spec.as_bytes(), 4096, 0)),
-                Err(Wrong::Invalid),
+                Err(IoctlError::Invalid),
                 "{request} {spec}"
             );
         }
@@ -102,20 +109,20 @@ fn unknown_requests_ask_for_nothing() {
 #[test]
 fn strings_have_to_end_in_their_fields() {
     assert!(read(&a(&[b'x'; 16], &[b'y'; 16], 1, 0)).is_ok());
-    assert_eq!(read(&a(&[b'x'; 17], b"f", 1, 0)), Err(Wrong::Invalid));
-    assert_eq!(read(&a(b"x", &[b'y'; 17], 1, 0)), Err(Wrong::Invalid));
+    assert_eq!(read(&a(&[b'x'; 17], b"f", 1, 0)), Err(IoctlError::Invalid));
+    assert_eq!(read(&a(b"x", &[b'y'; 17], 1, 0)), Err(IoctlError::Invalid));
     assert!(read(&b(0, &[b'x'; 31], 1, 0)).is_ok());
-    assert_eq!(read(&b(0, &[b'x'; 32], 1, 0)), Err(Wrong::Invalid));
+    assert_eq!(read(&b(0, &[b'x'; 32], 1, 0)), Err(IoctlError::Invalid));
 }
 
 #[test]
 fn a_byte_that_is_no_letter_is_one_that_no_map_spells_out() {
-    let from = Source::Device { device: "cam\u{fffd}ra", kind: "\u{fffd}\u{fffd}" };
+    let from = RegionSelector::Device { device: "cam\u{fffd}ra", kind: "\u{fffd}\u{fffd}" };
     assert!(is(a(b"cam\xe9ra", b"\xe9\xff", 1, 0), from, 1, 0, 56));
     assert!(is(b(0, b"cam\xe9ra/\xe9\xff", 1, 0), from, 1, 0, 24));
-    assert!(is(b(1, b"b1,\xe9", 1, 0), Source::Regions("b1,\u{fffd}"), 1, 0, 24));
+    assert!(is(b(1, b"b1,\xe9", 1, 0), RegionSelector::Regions("b1,\u{fffd}"), 1, 0, 24));
     // Of a letter that is cut off, each byte is one. What is whole stays.
-    let from = Source::Device { device: "\u{fffd}\u{fffd}", kind: "é" };
+    let from = RegionSelector::Device { device: "\u{fffd}\u{fffd}", kind: "é" };
     assert!(is(a(b"\xe2\x82", "é".as_bytes(), 1, 0), from, 1, 0, 56));
     // As many as there can be.
     assert!(read(&a(&[0xff; 16], &[0xff; 16], 1, 0)).is_ok());
@@ -126,7 +133,7 @@ fn a_byte_that_is_no_letter_is_one_that_no_map_spells_out() {
 fn another_magic_number_is_seen_first() {
     let mut structure = a(&[b'x'; 17], b"", 0, 0);
     structure[0] ^= 1;
-    assert_eq!(read(&structure), Err(Wrong::Magic));
+    assert_eq!(read(&structure), Err(IoctlError::Magic));
 }
 
 #[test]
@@ -136,7 +143,7 @@ fn a_structure_that_is_used_again_for_a_shorter_name_is_read() {
             let before = a(longer.as_bytes(), kind.as_bytes(), 1 << 20, 4096);
             let again = a_over(before, b"cam", b"", 4096, 0);
             assert!(
-                is(again, Source::Device { device: "cam", kind: "" }, 4096, 0, 56),
+                is(again, RegionSelector::Device { device: "cam", kind: "" }, 4096, 0, 56),
                 "{longer} {kind}"
             );
         }
@@ -178,7 +185,7 @@ proptest! {
         let size = if request.to_ne_bytes().contains(&0) { size } else { size << 8 };
         let mut structure = b(request, text, size, alignment);
         structure[24..32].copy_from_slice(&start.to_ne_bytes());
-        prop_assert_eq!(read(&structure), Err(Wrong::Invalid));
+        prop_assert_eq!(read(&structure), Err(IoctlError::Invalid));
     }
 
     #[test]
@@ -220,7 +227,7 @@ proptest! {
         let same = part(&structure, 8) != [0; 8] && (as_b == 0 || as_b.is_power_of_two()) && structure[32] != 0;
         match read(&structure) {
             Ok(asked) => prop_assert!(!same && (asked.size, asked.start_at) == (size, 56)),
-            Err(wrong) => prop_assert!(same && wrong == Wrong::Invalid),
+            Err(wrong) => prop_assert!(same && wrong == IoctlError::Invalid),
         }
     }
 

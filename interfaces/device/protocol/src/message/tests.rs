@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    Answer, Chunk, Extent, Info, Listed, MAX_EXTENTS, MAX_LISTED, MAX_TEXT, Request, Source,
-    TooLong,
+    Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED, MAX_TEXT,
+    NamesTooLong, RegionSelector, Request,
 };
 use proptest::prelude::*;
 
@@ -10,22 +10,26 @@ fn sources() -> impl Strategy<Value = (bool, String, String)> {
     (any::<bool>(), ".{0,60}", ".{0,50}")
 }
 
-fn source((regions, first, second): &(bool, String, String)) -> Source<'_> {
-    if *regions { Source::Regions(first) } else { Source::Device { device: first, kind: second } }
+fn source((regions, first, second): &(bool, String, String)) -> RegionSelector<'_> {
+    if *regions {
+        RegionSelector::Regions(first)
+    } else {
+        RegionSelector::Device { device: first, kind: second }
+    }
 }
 
-fn chunks() -> impl Strategy<Value = Chunk> {
+fn chunks() -> impl Strategy<Value = ChunkAnswer> {
     let extents = prop::collection::vec(any::<[u64; 3]>(), 0..=MAX_EXTENTS);
     (any::<[u64; 5]>(), extents).prop_map(|([start, size, granule, pieces, first], extents)| {
         let extents =
             extents.into_iter().map(|[count, offset, len]| Extent { count, offset, len }).collect();
-        Chunk { start, size, granule, pieces, first, extents }
+        ChunkAnswer { start, size, granule, pieces, first, extents }
     })
 }
 
-fn listed() -> impl Strategy<Value = Vec<Listed>> {
+fn listed() -> impl Strategy<Value = Vec<ListedChunk>> {
     let one = (any::<[u64; 3]>(), any::<u32>(), any::<bool>());
-    let one = one.prop_map(|([number, start, size], pid, left_behind)| Listed {
+    let one = one.prop_map(|([number, start, size], pid, left_behind)| ListedChunk {
         number,
         start,
         size,
@@ -71,16 +75,16 @@ proptest! {
         listed in listed(),
         more: bool,
         errno in 1..4096_i32,
-        words in ".{0,80}",
+        reason in ".{0,80}",
     ) {
         let [first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes] = numbers;
         comes_through_as_answer(id, &Answer::Chunk(chunk));
-        comes_through_as_answer(id, &Answer::Info(Info {
+        comes_through_as_answer(id, &Answer::Info(InfoAnswer {
             first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes,
         }));
         comes_through_as_answer(id, &Answer::Listed(listed.into_iter().collect(), more));
         comes_through_as_answer(id, &Answer::Freed);
-        comes_through_as_answer(id, &Answer::Refused { errno, words: &words });
+        comes_through_as_answer(id, &Answer::Refused { errno, reason: &reason });
     }
 
     /// Whatever the bytes are, they are read or refused, and what is read is what was said: it says
@@ -104,32 +108,40 @@ proptest! {
 #[test]
 fn the_longest_names_fit_and_longer_ones_are_refused() {
     let names = "n".repeat(MAX_TEXT + 1);
-    let fits =
-        Request::Alloc { from: Source::Regions(&names[1..]), size: 1, alignment: 0, memory: true };
+    let fits = Request::Alloc {
+        from: RegionSelector::Regions(&names[1..]),
+        size: 1,
+        alignment: 0,
+        memory: true,
+    };
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
-    let device = Source::Device { device: &names[..MAX_TEXT], kind: "k" };
+    let device = RegionSelector::Device { device: &names[..MAX_TEXT], kind: "k" };
     assert_eq!(
         Message::request(1, &Request::Info(device)),
-        Err(TooLong { bytes: MAX_TEXT + 1, room: MAX_TEXT })
+        Err(NamesTooLong { bytes: MAX_TEXT + 1, room: MAX_TEXT })
     );
-    let of_file =
-        |names| Request::AllocFile { file: 7, from: Source::Regions(names), size: 1, alignment: 0 };
+    let of_file = |names| Request::AllocFile {
+        file: 7,
+        from: RegionSelector::Regions(names),
+        size: 1,
+        alignment: 0,
+    };
     let fits = of_file(&names[9..]);
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
     assert_eq!(
         Message::request(1, &of_file(&names[8..])),
-        Err(TooLong { bytes: MAX_TEXT - 7, room: MAX_TEXT - 8 })
+        Err(NamesTooLong { bytes: MAX_TEXT - 7, room: MAX_TEXT - 8 })
     );
 }
 
 #[test]
 fn words_are_cut_where_a_letter_ends() {
-    let words = "é".repeat(400);
-    let message = Message::refusal(1, 12, &words);
-    let Ok((1, Answer::Refused { errno: 12, words: cut })) = message.as_answer() else {
+    let reason = "é".repeat(400);
+    let message = Message::refusal(1, 12, &reason);
+    let Ok((1, Answer::Refused { errno: 12, reason: cut })) = message.as_answer() else {
         panic!("{message:?} is no refusal");
     };
-    assert!(words.starts_with(cut));
+    assert!(reason.starts_with(cut));
     assert!(cut.len() > MESSAGE_BYTES - HEAD - 12, "{}", cut.len());
 }
 

@@ -44,15 +44,15 @@ fn who_wants_no_descriptors_has_none() {
 #[test]
 fn what_is_no_message_is_told_from_an_end_and_from_nothing() {
     let (here, there) = pair();
-    assert_eq!(receive(there.as_fd()), Err(Lost::System(Errno::AGAIN)));
+    assert_eq!(receive(there.as_fd()), Err(ReceiveError::System(Errno::AGAIN)));
     for bytes in [1, MESSAGE_BYTES - 1, MESSAGE_BYTES + 1, 4 * MESSAGE_BYTES] {
         send_plain(&here, &vec![1; bytes], SendFlags::empty()).unwrap();
         let length = bytes.min(MESSAGE_BYTES + 1);
         assert_eq!(
             receive(there.as_fd()),
-            Err(Lost::Malformed(Malformed::Length { bytes: length }))
+            Err(ReceiveError::Malformed(Malformed::Length { bytes: length }))
         );
     }
     drop(here);
-    assert_eq!(receive(there.as_fd()), Err(Lost::HungUp));
+    assert_eq!(receive(there.as_fd()), Err(ReceiveError::Disconnected));
 }

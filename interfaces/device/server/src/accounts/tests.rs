@@ -133,7 +133,7 @@ fn a_chunk_left_behind_counts_for_its_user_and_not_for_its_process() {
     assert_eq!(error(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
     assert_eq!(
         accounts.list(1, 0, 9),
-        [Listed { number: 1, start: 0x1000, size: 100, pid: 1, left_behind: true }]
+        [ListedChunk { number: 1, start: 0x1000, size: 100, pid: 1, left_behind: true }]
     );
     drop((left, again));
     assert!(accounts.ledger.lock().users.is_empty());

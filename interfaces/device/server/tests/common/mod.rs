@@ -1,19 +1,19 @@
-//! What the server's tests share: a framework with memory, and a server for it.
+//! Shared by the server's tests: a framework with memory, a server for it, and a raw client.
 
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part")]
-#![allow(clippy::print_stdout, reason = "a test that skips says so")]
+#![allow(clippy::print_stdout, reason = "a skipped test prints why")]
 
-mod pieced;
+mod piecewise;
 
 use cma_client::Client;
-use cma_device_protocol::wire::{self, Descriptors, Lost};
-use cma_device_protocol::{Answer, Message, Request, Source};
+use cma_device_protocol::wire::{self, Descriptors, ReceiveError};
+use cma_device_protocol::{Answer, Message, RegionSelector, Request};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
 use cma_framework::config::{Bank, Growth};
 use cma_framework::reserve::{Banks, Reserver};
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
 use cma_memory::Memfd;
-pub use pieced::Pieced;
+pub use piecewise::PiecewiseMemory;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::SocketAddrUnix;
@@ -34,7 +34,7 @@ pub fn banks() -> Banks {
     Banks::new(&[Bank::new(BASE, 1 << 36)], Growth::Up)
 }
 
-/// A framework with best fit and these regions.
+/// A framework with these regions and the allocator best fit.
 pub fn framework(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
     let cma = Cma::new();
     cma.command_line(Some(regions), Some(map)).unwrap();
@@ -44,13 +44,13 @@ pub fn framework(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
     cma
 }
 
-/// 64 MiB of ordinary memory as region `ram`, and 16 MiB that are addresses alone as region `bare`,
-/// for device `bare`.
+/// 64 MiB of ordinary memory as region `ram`, and 16 MiB of addresses without memory as region
+/// `bare`, for device `bare`.
 pub fn with_memory() -> Cma {
     with_map("ram=64M", "bare=bare;*=ram")
 }
 
-/// Regions of ordinary memory, and 16 MiB that are addresses alone as region `bare`.
+/// Regions of ordinary memory, and 16 MiB of addresses without memory as region `bare`.
 pub fn with_map(regions: &str, map: &str) -> Cma {
     let cma = framework(regions, map, &mut Memfd::new(banks()));
     let start = DmaAddr::new(BASE + (1 << 37));
@@ -59,7 +59,7 @@ pub fn with_map(regions: &str, map: &str) -> Cma {
 }
 
 /// A server on a thread of this process, until it is dropped.
-pub struct Served {
+pub struct TestServer {
     pub cma: Cma,
     pub path: PathBuf,
     pub shutdown: Shutdown,
@@ -67,14 +67,14 @@ pub struct Served {
     _dir: TempDir,
 }
 
-impl Served {
-    pub fn new(cma: Cma) -> Self {
-        Served::by(cma, "", "*,@*=*")
+impl TestServer {
+    pub fn start(cma: Cma) -> Self {
+        TestServer::with_config(cma, "", "*,@*=*")
     }
 
-    pub fn by(cma: Cma, limits: &str, rules: &str) -> Self {
+    pub fn with_config(cma: Cma, limits: &str, rules: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // For other users, too.
+        // Other users connect, too.
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("cma.sock");
         let (limits, rules) = (Limits::parse(limits).unwrap(), Rules::parse(rules).unwrap());
@@ -84,25 +84,27 @@ impl Served {
             let shutdown = shutdown.clone();
             move || server.run(&shutdown)
         });
-        Served { cma, path, shutdown, thread: Some(thread), _dir: dir }
+        TestServer { cma, path, shutdown, thread: Some(thread), _dir: dir }
     }
 
     pub fn client(&self) -> Client {
         Client::connect(&self.path).unwrap()
     }
 
-    /// A line of which every byte is the test's.
-    pub fn line(&self) -> Raw {
-        Raw(cma_client::line::open(&SocketAddrUnix::new(&self.path).unwrap()).unwrap())
+    /// A connection on which the test chooses every byte.
+    pub fn connection(&self) -> RawConnection {
+        RawConnection(
+            cma_client::exchange::connect(&SocketAddrUnix::new(&self.path).unwrap()).unwrap(),
+        )
     }
 
-    /// Lines of that user. Only root can open them.
-    pub fn lines_of(&self, uid: u32, count: usize) -> Vec<Raw> {
+    /// Connections of that user. Only root can open them.
+    pub fn connections_of(&self, uid: u32, count: usize) -> Vec<RawConnection> {
         let open = || {
-            // Of this thread alone.
+            // This changes the user of this thread alone.
             let uid = Uid::from_raw(uid);
             set_thread_res_uid(uid, uid, uid).unwrap();
-            (0..count).map(|_| self.line()).collect()
+            (0..count).map(|_| self.connection()).collect()
         };
         std::thread::scope(|threads| threads.spawn(open).join().unwrap())
     }
@@ -111,18 +113,18 @@ impl Served {
         self.cma.info(device, None).unwrap().free_bytes
     }
 
-    /// Waits until that much is free for a device.
+    /// Waits until exactly that much is free for a device.
     pub fn wait_until_free(&self, device: &str, bytes: u64) {
         eventually(&format!("{bytes} bytes are free"), || self.free_bytes(device) == bytes);
     }
 
-    pub fn end(mut self) -> std::io::Result<()> {
+    pub fn stop(mut self) -> std::io::Result<()> {
         self.shutdown.begin();
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
-impl Drop for Served {
+impl Drop for TestServer {
     fn drop(&mut self) {
         self.shutdown.begin();
         if let Some(thread) = self.thread.take()
@@ -133,7 +135,8 @@ impl Drop for Served {
     }
 }
 
-/// Whether a test can play several users; says that it skips if not.
+/// Whether the test runs as root, which can be several users. Prints that the test is skipped if
+/// not.
 pub fn is_root(test: &str) -> bool {
     let is_root = rustix::process::geteuid().is_root();
     if !is_root {
@@ -142,79 +145,86 @@ pub fn is_root(test: &str) -> bool {
     is_root
 }
 
-/// Waits for what is to come about on its own.
-pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !is() {
-        assert!(Instant::now() < until, "it never was that {what}");
+/// Waits until a condition holds; `what` names it in the panic after 20 seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A client that says what it likes.
-pub struct Raw(pub OwnedFd);
+/// A connection on which a test sends any bytes.
+pub struct RawConnection(pub OwnedFd);
 
-impl Raw {
-    pub fn say(&self, bytes: &[u8]) {
+impl RawConnection {
+    pub fn send_bytes(&self, bytes: &[u8]) {
         rustix::net::send(&self.0, bytes, rustix::net::SendFlags::NOSIGNAL).unwrap();
     }
 
-    pub fn ask(&self, id: u64, request: &Request<'_>) {
-        self.say(Message::request(id, request).unwrap().as_bytes());
+    pub fn send(&self, id: u64, request: &Request<'_>) {
+        self.send_bytes(Message::request(id, request).unwrap().as_bytes());
     }
 
     fn polls(&self, wanted: PollFlags) -> bool {
-        let mut line = [PollFd::new(&self.0, wanted)];
-        poll(&mut line, Some(&Default::default())).unwrap();
-        line[0].revents().intersects(wanted)
+        let mut polled = [PollFd::new(&self.0, wanted)];
+        poll(&mut polled, Some(&Default::default())).unwrap();
+        polled[0].revents().intersects(wanted)
     }
 
-    /// Whether the server has said something.
-    pub fn is_spoken_to(&self) -> bool {
+    /// Whether a message of the server can be received.
+    pub fn has_message(&self) -> bool {
         self.polls(PollFlags::IN)
     }
 
-    /// Whether the server has hung up, whatever it said before.
-    pub fn is_gone(&self) -> bool {
+    /// Whether the server has closed the connection; messages may still be queued.
+    pub fn is_closed(&self) -> bool {
         self.polls(PollFlags::RDHUP)
     }
 
-    /// What the server says next.
-    pub fn hear(&self) -> Result<Message, Lost> {
+    /// The server's next message.
+    pub fn receive(&self) -> Result<Message, ReceiveError> {
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None).unwrap();
         match wire::receive(self.0.as_fd()) {
-            // Once, before what there is to be heard.
-            Err(Lost::System(rustix::io::Errno::CONNRESET)) => wire::receive(self.0.as_fd()),
-            heard => heard,
+            // The kernel reports this once, before the queued messages.
+            Err(ReceiveError::System(rustix::io::Errno::CONNRESET)) => {
+                wire::receive(self.0.as_fd())
+            }
+            received => received,
         }
     }
 
-    /// What the server says next, and the descriptors it brings.
-    pub fn hear_with(&self) -> Result<(Message, Descriptors), Lost> {
+    /// The server's next message and its descriptors.
+    pub fn receive_with_descriptors(&self) -> Result<(Message, Descriptors), ReceiveError> {
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None).unwrap();
         wire::receive_with(self.0.as_fd())
     }
 
-    /// The errno and words of a refusal that comes next.
+    /// Errno and reason of the next message, which must be a refusal.
     pub fn refusal(&self) -> (i32, String) {
-        let message = self.hear().unwrap();
+        let message = self.receive().unwrap();
         match message.as_answer().unwrap() {
-            (_, Answer::Refused { errno, words }) => (errno, words.to_string()),
-            answer => panic!("{answer:?} is no refusal"),
+            (_, Answer::Refused { errno, reason }) => (errno, reason.to_string()),
+            answer => panic!("{answer:?} is not a refusal"),
         }
     }
 
-    /// Waits until the server hangs up, whatever it says before.
-    pub fn is_over(&self) -> bool {
+    /// Discards messages until the server closes the connection; `false` after another error.
+    pub fn is_closed_after_messages(&self) -> bool {
         loop {
-            match self.hear() {
+            match self.receive() {
                 Ok(_) => {}
-                Err(lost) => return lost == Lost::HungUp,
+                Err(error) => return error == ReceiveError::Disconnected,
             }
         }
     }
 }
 
 pub fn alloc(device: &str, size: u64) -> Request<'_> {
-    Request::Alloc { from: Source::Device { device, kind: "" }, size, alignment: 0, memory: true }
+    Request::Alloc {
+        from: RegionSelector::Device { device, kind: "" },
+        size,
+        alignment: 0,
+        memory: true,
+    }
 }

@@ -4,8 +4,8 @@
 //! What one may do with the device is asked of the server's socket, whose permissions decide who
 //! can open it: who may write to it may read and write the device.
 
-use super::{failed, find, last_errno, says_there_is_none};
-use crate::path::Found;
+use super::{failed, find, last_errno, means_not_found};
+use crate::path::DevicePath;
 use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
@@ -16,15 +16,15 @@ use std::ffi::{c_char, c_int, c_void};
 /// # Safety
 ///
 /// A function of the kernel's that was given the path must just have failed.
-pub(super) unsafe fn is_at_device(folder: c_int, path: *const c_char) -> bool {
+pub(super) unsafe fn is_of_missing_device(folder: c_int, path: *const c_char) -> bool {
     let why = last_errno();
     // SAFETY: that is what the kernel says when it has read the path.
     // Calls that look at a symbolic link itself don't fail where there is one.
     // SAFETY: that is what the kernel says when it has read the path.
-    let found = if says_there_is_none(why) { unsafe { find(folder, path, true) } } else { None };
-    match found.filter(|_| server::is_there()) {
-        Some(Found::Device) => return true,
-        Some(Found::AsFolder) => failed(Errno::NOTDIR),
+    let found = if means_not_found(why) { unsafe { find(folder, path, true) } } else { None };
+    match found.filter(|_| server::is_present()) {
+        Some(DevicePath::Device) => return true,
+        Some(DevicePath::WithSlash) => failed(Errno::NOTDIR),
         None => failed(why),
     };
     false
@@ -34,7 +34,7 @@ unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c
     // SAFETY: the caller's arguments, as they are.
     let looked = unsafe { real::faccessat(folder, path, wanted, flags) };
     // SAFETY: it has failed.
-    if looked == 0 || !unsafe { is_at_device(folder, path) } {
+    if looked == 0 || !unsafe { is_of_missing_device(folder, path) } {
         return looked;
     } else if wanted & libc::X_OK != 0 {
         return failed(Errno::ACCESS);
@@ -83,7 +83,7 @@ macro_rules! attributes {
             // SAFETY: the caller's arguments, as they are.
             let looked = unsafe { real::$name($path, $($argument),*) };
             // SAFETY: it has failed.
-            if looked < 0 && unsafe { is_at_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
+            if looked < 0 && unsafe { is_of_missing_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
         }
     )* };
 }
@@ -98,7 +98,7 @@ attributes! {
 /// The device is no symbolic link.
 unsafe fn readlink_in(folder: c_int, path: *const c_char, looked: isize) -> isize {
     // SAFETY: it has failed.
-    if looked < 0 && unsafe { is_at_device(folder, path) } {
+    if looked < 0 && unsafe { is_of_missing_device(folder, path) } {
         failed(Errno::INVAL) as isize
     } else {
         looked
@@ -156,7 +156,7 @@ unsafe extern "C-unwind" fn __readlinkat_chk(
 /// Nor a file that has a length.
 unsafe fn truncated(path: *const c_char, done: c_int) -> c_int {
     // SAFETY: it has failed.
-    if done < 0 && unsafe { is_at_device(libc::AT_FDCWD, path) } {
+    if done < 0 && unsafe { is_of_missing_device(libc::AT_FDCWD, path) } {
         failed(Errno::INVAL)
     } else {
         done

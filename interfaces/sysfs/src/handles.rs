@@ -9,35 +9,35 @@ use std::mem;
 use std::sync::Arc;
 
 /// As many files and folders one user may have open.
-const MOST_OPEN: usize = 4096;
+const MAX_OPEN_PER_USER: usize = 4096;
 
 /// As many bytes of texts and listings are kept for one user, unless a single one is longer. Beyond
-/// that, those that were begun first are dropped.
-const MOST_OF_A_USER: usize = 16 << 20;
+/// that, those that were sequence first are dropped.
+const MAX_BYTES_PER_USER: usize = 16 << 20;
 
 /// As many bytes are kept for all users. Beyond that, those of the user with most are dropped.
-const MOST: usize = 128 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
 /// What was in a folder when its listing began.
-pub(crate) type Folder = Vec<(String, Entry)>;
+pub(crate) type Listing = Vec<(String, Entry)>;
 
 /// What a handle has been read as, from its start on.
 #[derive(Clone, Debug)]
-pub(crate) enum Seen {
+pub(crate) enum Content {
     /// It has not been read yet.
-    Nothing,
+    Unread,
     Text(Arc<str>),
-    Folder(Arc<Folder>),
+    Listing(Arc<Listing>),
     /// It was dropped to make room, so nothing can be read but from the start.
-    Dropped,
+    Evicted,
 }
 
-impl Seen {
+impl Content {
     fn bytes(&self) -> usize {
         match self {
-            Seen::Nothing | Seen::Dropped => 0,
-            Seen::Text(text) => text.len(),
-            Seen::Folder(folder) => folder
+            Content::Unread | Content::Evicted => 0,
+            Content::Text(text) => text.len(),
+            Content::Listing(folder) => folder
                 .iter()
                 .map(|(name, entry)| {
                     let target = if let Entry::Link { target } = entry { target.len() } else { 0 };
@@ -52,26 +52,26 @@ impl Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     last: u64,
-    open: HashMap<u64, Open>,
-    users: HashMap<u32, User>,
+    open: HashMap<u64, OpenHandle>,
+    users: HashMap<u32, UserUsage>,
     /// What is kept for all users.
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Open {
+struct OpenHandle {
     user: u32,
     path: Arc<str>,
-    seen: Seen,
-    /// When it was begun, counted with the handles.
-    begun: u64,
+    content: Content,
+    /// When it was sequence, counted with the handles.
+    sequence: u64,
 }
 
 #[derive(Debug, Default)]
-struct User {
+struct UserUsage {
     open: usize,
     bytes: usize,
-    /// The handles for which something is kept, by when they were begun.
+    /// The handles for which something is kept, by when they were sequence.
     kept: BTreeMap<u64, u64>,
 }
 
@@ -79,44 +79,46 @@ impl Handles {
     /// Opens `path` for `user`.
     pub(crate) fn open(&mut self, user: u32, path: String) -> Result<u64, Errno> {
         let whose = self.users.entry(user).or_default();
-        if whose.open >= MOST_OPEN {
+        if whose.open >= MAX_OPEN_PER_USER {
             return Err(Errno::EMFILE);
         }
         whose.open += 1;
         self.last += 1;
-        self.open
-            .insert(self.last, Open { user, path: path.into(), seen: Seen::Nothing, begun: 0 });
+        self.open.insert(
+            self.last,
+            OpenHandle { user, path: path.into(), content: Content::Unread, sequence: 0 },
+        );
         Ok(self.last)
     }
 
     /// The path of an open file or folder, and what it has been read as.
-    pub(crate) fn get(&self, handle: u64) -> Option<(Arc<str>, Seen)> {
-        self.open.get(&handle).map(|open| (open.path.clone(), open.seen.clone()))
+    pub(crate) fn get(&self, handle: u64) -> Option<(Arc<str>, Content)> {
+        self.open.get(&handle).map(|open| (open.path.clone(), open.content.clone()))
     }
 
     /// Keeps what `handle` is read as from its start on.
-    pub(crate) fn keep(&mut self, handle: u64, seen: Seen) {
-        self.set(handle, seen);
+    pub(crate) fn keep(&mut self, handle: u64, content: Content) {
+        self.set(handle, content);
         let Some(user) = self.open.get(&handle).map(|open| open.user) else { return };
-        while self.users.get(&user).is_some_and(|user| user.bytes > MOST_OF_A_USER) {
-            if !self.drop_first(user, handle) {
+        while self.users.get(&user).is_some_and(|user| user.bytes > MAX_BYTES_PER_USER) {
+            if !self.evict_oldest(user, handle) {
                 break;
             }
         }
-        while self.bytes > MOST {
+        while self.bytes > MAX_BYTES {
             let others = self
                 .users
                 .iter()
                 .filter(|(_, user)| user.kept.values().any(|kept| *kept != handle));
             let most = others.max_by_key(|(_, user)| user.bytes).map(|(user, _)| *user);
-            if !most.is_some_and(|user| self.drop_first(user, handle)) {
+            if !most.is_some_and(|user| self.evict_oldest(user, handle)) {
                 break;
             }
         }
     }
 
     pub(crate) fn close(&mut self, handle: u64) {
-        self.set(handle, Seen::Nothing);
+        self.set(handle, Content::Unread);
         if let Some(closed) = self.open.remove(&handle)
             && let Some(user) = self.users.get_mut(&closed.user)
         {
@@ -128,29 +130,29 @@ impl Handles {
     }
 
     /// Drops what `user` began first, unless that is `handle`.
-    fn drop_first(&mut self, user: u32, handle: u64) -> bool {
+    fn evict_oldest(&mut self, user: u32, handle: u64) -> bool {
         let first = self.users.get(&user).and_then(|user| user.kept.first_key_value());
         match first.map(|(_, first)| *first) {
             Some(first) if first != handle => {
-                self.set(first, Seen::Dropped);
+                self.set(first, Content::Evicted);
                 true
             }
             _ => false,
         }
     }
 
-    /// Puts `seen` in the place of what was kept for `handle`, in all books.
-    fn set(&mut self, handle: u64, seen: Seen) {
+    /// Puts `content` in the place of what was kept for `handle`, in all books.
+    fn set(&mut self, handle: u64, content: Content) {
         let Some(open) = self.open.get_mut(&handle) else { return };
         let Some(user) = self.users.get_mut(&open.user) else { return };
-        let (before, after) = (open.seen.bytes(), seen.bytes());
-        user.kept.remove(&open.begun);
-        if matches!(seen, Seen::Text(_) | Seen::Folder(_)) {
+        let (before, after) = (open.content.bytes(), content.bytes());
+        user.kept.remove(&open.sequence);
+        if matches!(content, Content::Text(_) | Content::Listing(_)) {
             self.last += 1;
-            open.begun = self.last;
-            user.kept.insert(open.begun, handle);
+            open.sequence = self.last;
+            user.kept.insert(open.sequence, handle);
         }
-        drop(mem::replace(&mut open.seen, seen));
+        drop(mem::replace(&mut open.content, content));
         user.bytes = user.bytes - before + after;
         self.bytes = self.bytes - before + after;
     }
@@ -160,12 +162,12 @@ impl Handles {
 mod tests {
     use super::*;
 
-    fn text(bytes: usize) -> Seen {
-        Seen::Text("x".repeat(bytes).into())
+    fn text(bytes: usize) -> Content {
+        Content::Text("x".repeat(bytes).into())
     }
 
     fn has_text(handles: &Handles, handle: u64) -> bool {
-        matches!(handles.get(handle), Some((_, Seen::Text(_))))
+        matches!(handles.get(handle), Some((_, Content::Text(_))))
     }
 
     #[test]
@@ -181,8 +183,8 @@ mod tests {
                 handle
             })
             .collect();
-        assert!(handles.bytes <= MOST_OF_A_USER + 100);
-        assert!(matches!(handles.get(hoarded[0]), Some((_, Seen::Dropped))));
+        assert!(handles.bytes <= MAX_BYTES_PER_USER + 100);
+        assert!(matches!(handles.get(hoarded[0]), Some((_, Content::Evicted))));
         assert!(has_text(&handles, other));
         hoarded.into_iter().chain([other]).for_each(|handle| handles.close(handle));
         assert_eq!((handles.bytes, handles.open.len(), handles.users.len()), (0, 0, 0));
@@ -200,7 +202,7 @@ mod tests {
                 assert!(has_text(&handles, handle));
             }
         }
-        assert!(handles.bytes <= MOST);
+        assert!(handles.bytes <= MAX_BYTES);
         assert!(has_text(&handles, small));
     }
 
@@ -208,7 +210,7 @@ mod tests {
     fn one_text_that_is_longer_than_all_bounds_is_kept_until_the_next() {
         let mut handles = Handles::default();
         let [long, next] = [0; 2].map(|_| handles.open(1, "owners".to_string()).unwrap());
-        handles.keep(long, text(MOST + 1));
+        handles.keep(long, text(MAX_BYTES + 1));
         assert!(has_text(&handles, long));
         handles.keep(next, text(1));
         assert!(!has_text(&handles, long) && has_text(&handles, next));
@@ -219,7 +221,7 @@ mod tests {
     fn a_user_may_open_so_many_and_another_still_some() {
         let mut handles = Handles::default();
         let first = handles.open(1, String::new()).unwrap();
-        for _ in 1..MOST_OPEN {
+        for _ in 1..MAX_OPEN_PER_USER {
             handles.open(1, String::new()).unwrap();
         }
         assert_eq!(handles.open(1, String::new()).unwrap_err().code(), Errno::EMFILE.code());

@@ -2,8 +2,8 @@
 //! socket is, but that it is a device.
 
 use super::failed;
-use super::looks::is_at_device;
-use crate::file::file;
+use super::query::is_of_missing_device;
+use crate::device_file::device_file;
 use crate::path::stands_for_device;
 use crate::{real, server};
 use rustix::io::Errno;
@@ -80,7 +80,7 @@ unsafe fn stat_any(
         return 0;
     }
     // SAFETY: it has failed.
-    if unsafe { is_at_device(folder, path) } {
+    if unsafe { is_of_missing_device(folder, path) } {
         // SAFETY: the caller's place.
         return unsafe { stat_device(found) };
     }
@@ -115,7 +115,7 @@ unsafe fn stat_file(descriptor: c_int, found: *mut libc::stat) {
 
 /// Whether a descriptor that is a socket is an open file of the device, or stands for its path.
 fn is_of_device(descriptor: c_int) -> bool {
-    file(descriptor).is_some() || {
+    device_file(descriptor).is_some() || {
         if descriptor < 0 {
             return false;
         }
@@ -153,7 +153,7 @@ unsafe extern "C-unwind" fn statx(
         is && is_of_device(folder)
     } else {
         // SAFETY: it has failed.
-        unsafe { is_at_device(folder, path) }
+        unsafe { is_of_missing_device(folder, path) }
     };
     if !is {
         return looked;

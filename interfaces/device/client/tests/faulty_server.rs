@@ -3,7 +3,7 @@
 
 use cma_client::{Client, Error};
 use cma_device_protocol::wire::{receive, send};
-use cma_device_protocol::{Answer, Chunk, Extent, MESSAGE_BYTES, Message, Request};
+use cma_device_protocol::{Answer, ChunkAnswer, Extent, MESSAGE_BYTES, Message, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -15,11 +15,11 @@ use rustix::net::{
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a server says to a request that came on a line.
-type Lie<'l> = dyn Fn(BorrowedFd<'_>, &Message) + Sync + 'l;
+/// What a server says to a request that came on a connection.
+type Responder<'l> = dyn Fn(BorrowedFd<'_>, &Message) + Sync + 'l;
 
-/// What `then` is answered with by a server that answers by `lie`.
-fn told<T>(lie: &Lie<'_>, then: impl FnOnce(&Client) -> T) -> T {
+/// What `then` is answered with by a server that answers by `respond`.
+fn with_server<T>(respond: &Responder<'_>, then: impl FnOnce(&Client) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("liar");
     let listener =
@@ -28,7 +28,7 @@ fn told<T>(lie: &Lie<'_>, then: impl FnOnce(&Client) -> T) -> T {
     bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     listen(&listener, 8).unwrap();
     std::thread::scope(|threads| {
-        let server = threads.spawn(|| lie_to_all(&listener, lie));
+        let server = threads.spawn(|| answer_all(&listener, respond));
         let answer = then(&Client::connect(&path).unwrap());
         end(&path);
         server.join().unwrap();
@@ -37,14 +37,14 @@ fn told<T>(lie: &Lie<'_>, then: impl FnOnce(&Client) -> T) -> T {
 }
 
 /// Answers whoever comes, until somebody says nothing at all.
-fn lie_to_all(listener: &OwnedFd, lie: &Lie<'_>) {
+fn answer_all(listener: &OwnedFd, respond: &Responder<'_>) {
     loop {
-        let line = accept(listener).unwrap();
+        let connection = accept(listener).unwrap();
         loop {
-            poll(&mut [PollFd::new(&line, PollFlags::IN)], None).unwrap();
-            match receive(line.as_fd()) {
-                Ok(message) => lie(line.as_fd(), &message),
-                Err(cma_device_protocol::wire::Lost::Malformed(_)) => return,
+            poll(&mut [PollFd::new(&connection, PollFlags::IN)], None).unwrap();
+            match receive(connection.as_fd()) {
+                Ok(message) => respond(connection.as_fd(), &message),
+                Err(cma_device_protocol::wire::ReceiveError::Malformed(_)) => return,
                 Err(_) => break,
             }
         }
@@ -52,8 +52,8 @@ fn lie_to_all(listener: &OwnedFd, lie: &Lie<'_>) {
 }
 
 fn end(path: &Path) {
-    let line = cma_client::line::open(&SocketAddrUnix::new(path).unwrap()).unwrap();
-    rustix::net::send(&line, b"end", SendFlags::NOSIGNAL).unwrap();
+    let connection = cma_client::exchange::connect(&SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::send(&connection, b"end", SendFlags::NOSIGNAL).unwrap();
 }
 
 fn file(size: u64, seals: SealFlags) -> OwnedFd {
@@ -63,10 +63,10 @@ fn file(size: u64, seals: SealFlags) -> OwnedFd {
     file
 }
 
-fn extents(of: &[(u64, u64, u64)]) -> Chunk {
+fn extents(of: &[(u64, u64, u64)]) -> ChunkAnswer {
     let extents =
         of.iter().map(|(count, offset, len)| Extent { count: *count, offset: *offset, len: *len });
-    Chunk {
+    ChunkAnswer {
         start: 0x1000,
         size: 8192,
         granule: 4096,
@@ -76,12 +76,13 @@ fn extents(of: &[(u64, u64, u64)]) -> Chunk {
     }
 }
 
-fn mapped(chunk: &Chunk, files: &[&OwnedFd]) -> Result<usize, Error> {
+fn mapped(chunk: &ChunkAnswer, files: &[&OwnedFd]) -> Result<usize, Error> {
     let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-    let lie = |line: BorrowedFd<'_>, message: &Message| {
-        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk.clone())), &files).unwrap();
+    let respond = |connection: BorrowedFd<'_>, message: &Message| {
+        send(connection, &Message::answer(message.id(), &Answer::Chunk(chunk.clone())), &files)
+            .unwrap();
     };
-    told(&lie, |client| {
+    with_server(&respond, |client| {
         let chunk = client.alloc("camera", None, 8192, 0)?;
         chunk.map().map(|mapped| mapped.len()).map_err(|refused| refused.error)
     })
@@ -115,28 +116,28 @@ fn answers_that_make_no_sense_are_none() {
         (extents(&[(1, 0, 8192)]), 0),
         (extents(&[]), 0),
         (extents(&[]), 1),
-        (Chunk { pieces: 0, ..extents(&[(1, 0, 8192)]) }, 1),
+        (ChunkAnswer { pieces: 0, ..extents(&[(1, 0, 8192)]) }, 1),
         // Of no length, or past every end.
         (extents(&[(1, 0, 0)]), 1),
         (extents(&[(1, u64::MAX, 2)]), 1),
         (extents(&[(1, 0, u64::MAX)]), 1),
         (extents(&[(u64::MAX, 0, 1), (u64::MAX, 0, 1)]), 1),
         // Others than were asked for.
-        (Chunk { first: 1, pieces: 9, ..extents(&[(1, 0, 8192)]) }, 1),
-        (Chunk { first: u64::MAX, pieces: u64::MAX, ..extents(&[(1, 0, 8192)]) }, 1),
-        (Chunk { granule: 4097, ..extents(&[(1, 0, 8192)]) }, 1),
+        (ChunkAnswer { first: 1, pieces: 9, ..extents(&[(1, 0, 8192)]) }, 1),
+        (ChunkAnswer { first: u64::MAX, pieces: u64::MAX, ..extents(&[(1, 0, 8192)]) }, 1),
+        (ChunkAnswer { granule: 4097, ..extents(&[(1, 0, 8192)]) }, 1),
     ];
     for (chunk, files) in nonsense {
         let answer = mapped(&chunk, &vec![&sealed; files]);
         assert!(
-            matches!(answer, Err(Error::NoAnswer(_))),
+            matches!(answer, Err(Error::Exchange(_))),
             "{chunk:?} with {files} descriptors: {answer:?}"
         );
     }
     // Pieces that never come to the chunk's end, and a size that is none.
     let (few, vast) = (
-        Chunk { size: 1 << 20, ..extents(&[(1, 0, 8192)]) },
-        Chunk { size: u64::MAX, ..extents(&[(1, 0, 8192)]) },
+        ChunkAnswer { size: 1 << 20, ..extents(&[(1, 0, 8192)]) },
+        ChunkAnswer { size: u64::MAX, ..extents(&[(1, 0, 8192)]) },
     );
     assert!(mapped(&few, &[&sealed]).is_err() && mapped(&vast, &[&sealed]).is_err());
 }
@@ -144,12 +145,12 @@ fn answers_that_make_no_sense_are_none() {
 #[test]
 fn a_server_that_always_has_more_comes_to_an_end() {
     let sealed = file(8192, SealFlags::SHRINK);
-    let lie = |line: BorrowedFd<'_>, message: &Message| {
-        let chunk = Chunk { pieces: u64::MAX, ..extents(&[(1, 0, 4096)]) };
-        send(line, &Message::answer(message.id(), &Answer::Chunk(chunk)), &[sealed.as_fd()])
+    let respond = |connection: BorrowedFd<'_>, message: &Message| {
+        let chunk = ChunkAnswer { pieces: u64::MAX, ..extents(&[(1, 0, 4096)]) };
+        send(connection, &Message::answer(message.id(), &Answer::Chunk(chunk)), &[sealed.as_fd()])
             .unwrap();
     };
-    told(&lie, |client| {
+    with_server(&respond, |client| {
         // The second answer has the first piece again.
         assert!(client.alloc("camera", None, 8192, 0).unwrap().share().is_err());
         assert!(client.alloc("camera", None, 8192, 0).unwrap().map().is_err());
@@ -158,59 +159,64 @@ fn a_server_that_always_has_more_comes_to_an_end() {
 
 #[test]
 fn other_answers_and_silence_are_errors() {
-    let wrong = |line: BorrowedFd<'_>, message: &Message| {
-        send(line, &Message::answer(message.id(), &Answer::Freed), &[]).unwrap();
+    let wrong = |connection: BorrowedFd<'_>, message: &Message| {
+        send(connection, &Message::answer(message.id(), &Answer::Freed), &[]).unwrap();
     };
-    told(&wrong, |client| {
-        assert!(matches!(client.alloc("camera", None, 1, 0), Err(Error::NoAnswer(_))));
-        assert!(matches!(client.info("camera", None), Err(Error::NoAnswer(_))));
-        assert!(matches!(client.chunks(), Err(Error::NoAnswer(_))));
+    with_server(&wrong, |client| {
+        assert!(matches!(client.alloc("camera", None, 1, 0), Err(Error::Exchange(_))));
+        assert!(matches!(client.info("camera", None), Err(Error::Exchange(_))));
+        assert!(matches!(client.chunks(), Err(Error::Exchange(_))));
     });
-    let short = |line: BorrowedFd<'_>, _: &Message| {
-        rustix::net::send(line, &[0; MESSAGE_BYTES - 1], SendFlags::NOSIGNAL).unwrap();
+    let short = |connection: BorrowedFd<'_>, _: &Message| {
+        rustix::net::send(connection, &[0; MESSAGE_BYTES - 1], SendFlags::NOSIGNAL).unwrap();
     };
-    told(&short, |client| assert!(matches!(client.info("camera", None), Err(Error::NoAnswer(_)))));
-    let ends = |line: BorrowedFd<'_>, _: &Message| {
-        rustix::net::shutdown(line, rustix::net::Shutdown::Both).unwrap();
+    with_server(&short, |client| {
+        assert!(matches!(client.info("camera", None), Err(Error::Exchange(_))))
+    });
+    let ends = |connection: BorrowedFd<'_>, _: &Message| {
+        rustix::net::shutdown(connection, rustix::net::Shutdown::Both).unwrap();
     };
-    let gone = told(&ends, |client| client.info("camera", None).unwrap_err());
+    let gone = with_server(&ends, |client| client.info("camera", None).unwrap_err());
     assert_eq!(gone.errno(), Errno::NODEV.raw_os_error());
 }
 
 #[test]
 fn answers_to_others_are_passed_over() {
     let sealed = file(8192, SealFlags::SHRINK);
-    let lie = |line: BorrowedFd<'_>, message: &Message| {
+    let respond = |connection: BorrowedFd<'_>, message: &Message| {
         let Ok((id, Request::Alloc { .. })) = message.as_request() else { panic!("{message:?}") };
         // What somebody asked who was killed before the answer came.
-        send(line, &Message::refusal(id ^ 1, 12, "not yours"), &[]).unwrap();
-        send(line, &Message::answer(id ^ 2, &Answer::Freed), &[sealed.as_fd()]).unwrap();
+        send(connection, &Message::refusal(id ^ 1, 12, "not yours"), &[]).unwrap();
+        send(connection, &Message::answer(id ^ 2, &Answer::Freed), &[sealed.as_fd()]).unwrap();
         send(
-            line,
+            connection,
             &Message::answer(id, &Answer::Chunk(extents(&[(1, 0, 8192)]))),
             &[sealed.as_fd()],
         )
         .unwrap();
     };
-    told(&lie, |client| assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192));
+    with_server(&respond, |client| {
+        assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192)
+    });
 }
 
 #[test]
 fn a_connection_that_was_closed_to_make_room_is_opened_again_once() {
     let sealed = file(8192, SealFlags::SHRINK);
     let closes = AtomicUsize::new(1);
-    let full = |line: BorrowedFd<'_>, message: &Message| {
+    let full = |connection: BorrowedFd<'_>, message: &Message| {
         let has_room =
             closes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err();
         if has_room {
             let chunk = Answer::Chunk(extents(&[(1, 0, 8192)]));
-            return send(line, &Message::answer(message.id(), &chunk), &[sealed.as_fd()]).unwrap();
+            return send(connection, &Message::answer(message.id(), &chunk), &[sealed.as_fd()])
+                .unwrap();
         }
         let closed = Message::refusal(0, Errno::USERS.raw_os_error(), "closed to make room");
-        send(line, &closed, &[]).unwrap();
-        rustix::net::shutdown(line, rustix::net::Shutdown::Both).unwrap();
+        send(connection, &closed, &[]).unwrap();
+        rustix::net::shutdown(connection, rustix::net::Shutdown::Both).unwrap();
     };
-    told(&full, |client| {
+    with_server(&full, |client| {
         assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192);
         // A server that is full all the time says so.
         closes.store(2, Ordering::SeqCst);

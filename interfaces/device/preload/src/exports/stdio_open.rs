@@ -1,8 +1,8 @@
 //! Opening as a file of the C library: `fopen`, `freopen`.
 
-use super::opens::{is_device_to_be, open_device};
-use super::{find, last_errno, says_there_is_none, set_errno};
-use crate::path::Found;
+use super::open::{open_device, would_create_device};
+use super::{find, last_errno, means_not_found, set_errno};
+use crate::path::DevicePath;
 use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{CStr, c_char, c_int};
@@ -29,7 +29,7 @@ unsafe fn flags_of(mode: *const c_char) -> c_int {
 }
 
 unsafe fn fopen_any(
-    which: &real::Real,
+    which: &real::NextFunction,
     path: *const c_char,
     mode: *const c_char,
 ) -> *mut libc::FILE {
@@ -37,7 +37,7 @@ unsafe fn fopen_any(
     let flags = unsafe { flags_of(mode) };
     let makes = flags & libc::O_CREAT != 0;
     // SAFETY: the caller's path, whatever it is.
-    let to_be = makes && unsafe { is_device_to_be(libc::AT_FDCWD, path, true) };
+    let to_be = makes && unsafe { would_create_device(libc::AT_FDCWD, path, true) };
     if !to_be {
         // SAFETY: the caller's arguments, as they are.
         let file = unsafe { real::fopen(which, path, mode) };
@@ -46,11 +46,10 @@ unsafe fn fopen_any(
         }
         let why = last_errno();
         // SAFETY: that is what the kernel says when it has read the path.
-        match says_there_is_none(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten()
-        {
-            Some(Found::Device) => {}
+        match means_not_found(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten() {
+            Some(DevicePath::Device) => {}
             found => {
-                let is_folder = found.is_some() && server::is_there();
+                let is_folder = found.is_some() && server::is_present();
                 set_errno(if is_folder { Errno::NOTDIR } else { why });
                 return file;
             }
@@ -86,13 +85,13 @@ unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) ->
 /// The file becomes one of something that is always there, which sets all of it up, and then what
 /// is behind its descriptor is changed.
 unsafe fn freopen_any(
-    which: &real::Real,
+    which: &real::NextFunction,
     path: *const c_char,
     mode: *const c_char,
     file: *mut libc::FILE,
 ) -> *mut libc::FILE {
     // SAFETY: the caller's path, whatever it is. Without one, the file's mode is changed.
-    if path.is_null() || !unsafe { is_device_to_be(libc::AT_FDCWD, path, true) } {
+    if path.is_null() || !unsafe { would_create_device(libc::AT_FDCWD, path, true) } {
         // SAFETY: the caller's arguments, as they are.
         return unsafe { real::freopen(which, path, mode, file) };
     }

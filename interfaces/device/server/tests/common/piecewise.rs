@@ -1,4 +1,4 @@
-//! Memory of many pieces, as huge pages are, on machines that have none: a file for each 64 KiB.
+//! Memory in many pieces, like huge pages, for machines without them: a file for each 64 KiB.
 
 use super::banks;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Piece, Store};
@@ -14,32 +14,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// The size of a piece in bytes.
 pub const PIECE: u64 = 64 << 10;
 
-/// Gives regions such memory.
-pub struct Pieced {
+/// A reserver whose regions have such memory.
+pub struct PiecewiseMemory {
     banks: Banks,
-    /// How many pieces were opened for others.
+    /// Number of pieces that were opened for clients.
     pub opened: Arc<AtomicUsize>,
 }
 
-impl Pieced {
+impl PiecewiseMemory {
     pub fn new() -> Self {
-        Pieced { banks: banks(), opened: Arc::default() }
+        PiecewiseMemory { banks: banks(), opened: Arc::default() }
     }
 }
 
-impl Reserver for Pieced {
+impl Reserver for PiecewiseMemory {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let alignment = Alignment::new(PIECE).unwrap().max(request.alignment);
         let range = self.banks.place(&ReserveRequest { alignment, ..request.clone() })?;
-        Ok(Reserved { range, memory: Some(Box::new(Region(self.opened.clone()))) })
+        Ok(Reserved { range, memory: Some(Box::new(PiecewiseRegion(self.opened.clone()))) })
     }
 }
 
 #[derive(Debug)]
-struct Region(Arc<AtomicUsize>);
+struct PiecewiseRegion(Arc<AtomicUsize>);
 
-// SAFETY: each store has files of its own.
-unsafe impl Memory for Region {
+// SAFETY: each store has its own files.
+unsafe impl Memory for PiecewiseRegion {
     fn backing(&self) -> Backing {
         Backing { kind: "pieces", contiguity: Contiguity::No, granule: Pages::covering(PIECE) }
     }
@@ -51,12 +51,12 @@ unsafe impl Memory for Region {
             "{range}"
         );
         let files = (0..range.bytes() / PIECE).map(|_| file()).collect();
-        Ok(Box::new(Files { files, opened: self.0.clone() }))
+        Ok(Box::new(PieceFiles { files, opened: self.0.clone() }))
     }
 }
 
 #[derive(Debug)]
-struct Files {
+struct PieceFiles {
     files: Vec<OwnedFd>,
     opened: Arc<AtomicUsize>,
 }
@@ -73,9 +73,9 @@ fn again(file: &OwnedFd) -> OwnedFd {
     open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
-impl Store for Files {
+impl Store for PieceFiles {
     fn map(&mut self) -> Result<(), MemoryError> {
-        unreachable!("a server maps nothing")
+        unreachable!("a server maps no chunk")
     }
 
     fn bytes(&self) -> &[u8] {
@@ -96,7 +96,7 @@ impl Store for Files {
     }
 
     fn held(&self) -> bool {
-        // A lease is granted on what nobody else has open.
+        // The kernel grants a lease only on a file that no other process has open.
         let lease = |file: &OwnedFd, kind: libc::c_int| {
             // SAFETY: the command takes an integer and touches no memory.
             unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) == 0 }

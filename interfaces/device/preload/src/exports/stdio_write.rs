@@ -2,19 +2,19 @@
 //! library doesn't see it, and the kernel's errno is that of a socket without a connection. Here it
 //! becomes that of the device.
 
-use super::transfers::no_write;
-use crate::file::{OpenFile, file_if_any};
-use crate::{keeping_errno, last_errno, real};
+use super::read_write::no_write;
+use crate::device_file::{DeviceFile, device_file_if_any};
+use crate::{last_errno, preserving_errno, real};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
 
 /// The open file of the device that a stream writes to.
-fn file_of(stream: *mut libc::FILE) -> Option<OpenFile> {
+fn file_of(stream: *mut libc::FILE) -> Option<DeviceFile> {
     if stream.is_null() {
         return None;
     }
     // SAFETY: the caller's stream, which is open.
-    file_if_any(keeping_errno(|| unsafe { libc::fileno(stream) }))
+    device_file_if_any(preserving_errno(|| unsafe { libc::fileno(stream) }))
 }
 
 /// Functions that may write what a stream has, each with the stream and with what it returns when

@@ -40,7 +40,7 @@ const BACKLOG: c_int = 64;
 
 /// What a file was opened for: the access mode of `open`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub(crate) enum AccessMode {
     Read,
     Write,
     Both,
@@ -48,26 +48,26 @@ pub(crate) enum Access {
     Neither,
 }
 
-impl Access {
-    pub(crate) fn of(flags: c_int) -> Access {
+impl AccessMode {
+    pub(crate) fn of(flags: c_int) -> AccessMode {
         match flags & libc::O_ACCMODE {
-            libc::O_RDONLY => Access::Read,
-            libc::O_WRONLY => Access::Write,
-            libc::O_RDWR => Access::Both,
-            _ => Access::Neither,
+            libc::O_RDONLY => AccessMode::Read,
+            libc::O_WRONLY => AccessMode::Write,
+            libc::O_RDWR => AccessMode::Both,
+            _ => AccessMode::Neither,
         }
     }
 
     pub(crate) fn reads(self) -> bool {
-        matches!(self, Access::Read | Access::Both)
+        matches!(self, AccessMode::Read | AccessMode::Both)
     }
 
     pub(crate) fn writes(self) -> bool {
-        matches!(self, Access::Write | Access::Both)
+        matches!(self, AccessMode::Write | AccessMode::Both)
     }
 
-    fn from_word(word: u32) -> Option<Access> {
-        [Access::Read, Access::Write, Access::Both, Access::Neither]
+    fn from_word(word: u32) -> Option<AccessMode> {
+        [AccessMode::Read, AccessMode::Write, AccessMode::Both, AccessMode::Neither]
             .into_iter()
             .find(|is| *is as u32 == word)
     }
@@ -75,16 +75,16 @@ impl Access {
 
 /// An open file of the device.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OpenFile {
+pub(crate) struct DeviceFile {
     descriptor: BorrowedFd<'static>,
-    pub(crate) access: Access,
+    pub(crate) access: AccessMode,
     /// The file's number at the server.
     pub(crate) number: u128,
 }
 
 /// The open file that `descriptor` is one of, if it is. It may be any number at all. Leaves errno
 /// alone.
-pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
+pub(crate) fn device_file(descriptor: c_int) -> Option<DeviceFile> {
     if descriptor < 0 {
         return None;
     }
@@ -92,9 +92,9 @@ pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
     // if it isn't, so says the kernel.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let [magic, access, number @ .., _] = constants(descriptor)?;
-    let access = Access::from_word(access).filter(|_| magic == MAGIC)?;
-    expect_files();
-    Some(OpenFile {
+    let access = AccessMode::from_word(access).filter(|_| magic == MAGIC)?;
+    note_device_file();
+    Some(DeviceFile {
         descriptor,
         access,
         number: number.iter().fold(0, |so_far, word| so_far << 32 | u128::from(*word)),
@@ -106,25 +106,27 @@ pub(crate) fn file(descriptor: c_int) -> Option<OpenFile> {
 /// descriptors, and never becomes false.
 static FILES: AtomicBool = AtomicBool::new(false);
 
-fn expect_files() {
+fn note_device_file() {
     FILES.store(true, Ordering::Relaxed);
 }
 
-/// As [`file`], for calls that come often. A file that came through a socket is not seen until
+/// As [`device_file`], for calls that come often. A file that came through a socket is not seen until
 /// something else was done with it.
-pub(crate) fn file_if_any(descriptor: c_int) -> Option<OpenFile> {
-    if FILES.load(Ordering::Relaxed) { file(descriptor) } else { None }
+pub(crate) fn device_file_if_any(descriptor: c_int) -> Option<DeviceFile> {
+    if FILES.load(Ordering::Relaxed) { device_file(descriptor) } else { None }
 }
 
 /// Looks for open files of the device among the descriptors that the program starts with.
-pub(crate) extern "C" fn look_for_files() {
+pub(crate) extern "C" fn find_inherited_files() {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let Ok(folder) = open(c"/proc/self/fd", flags, Mode::empty()) else { return expect_files() };
+    let Ok(folder) = open(c"/proc/self/fd", flags, Mode::empty()) else {
+        return note_device_file();
+    };
     let mut buffer = [MaybeUninit::uninit(); 2048];
     let mut files = RawDir::new(folder.as_fd(), &mut buffer);
     while let Some(Ok(entry)) = files.next() {
         let number = entry.file_name().to_str().ok().and_then(|number| number.parse().ok());
-        if number.is_some_and(|number| file(number).is_some()) {
+        if number.is_some_and(|number| device_file(number).is_some()) {
             return;
         }
     }
@@ -132,7 +134,7 @@ pub(crate) extern "C" fn look_for_files() {
 
 /// A new open file.
 pub(crate) fn make(flags: c_int) -> Result<OwnedFd, Errno> {
-    expect_files();
+    note_device_file();
     let mut number = [0; 16];
     getrandom(&mut number, GetRandomFlags::empty())?;
     let [a, b, c, d] =
@@ -142,11 +144,11 @@ pub(crate) fn make(flags: c_int) -> Result<OwnedFd, Errno> {
     let wanted =
         socket_flags.iter().filter(|(flag, _)| flags & flag != 0).map(|(_, flag)| *flag).collect();
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, wanted, None)?;
-    attach(&socket, [MAGIC, Access::of(flags) as u32, a, b, c, d])?;
+    attach(&socket, [MAGIC, AccessMode::of(flags) as u32, a, b, c, d])?;
     Ok(socket)
 }
 
-impl OpenFile {
+impl DeviceFile {
     /// Whether the file has, or had, a chunk.
     pub(crate) fn had_chunk(&self) -> bool {
         let mut polled = [PollFd::new(&self.descriptor, PollFlags::RDHUP)];
@@ -212,7 +214,7 @@ fn constants(descriptor: BorrowedFd<'_>) -> Option<[u32; INSTRUCTIONS]> {
     // Of this option, the length is a number of instructions.
     let mut length = INSTRUCTIONS as libc::socklen_t;
     let (number, place) = (descriptor.as_raw_fd(), program.as_mut_ptr().cast::<c_void>());
-    let got = crate::keeping_errno(|| {
+    let got = crate::preserving_errno(|| {
         // SAFETY: the kernel writes at most that many instructions, or, had the option another
         // meaning, fewer bytes than they have.
         unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_GET_FILTER, place, &raw mut length) }

@@ -1,7 +1,7 @@
 //! Opening by descriptor: `open` in all its forms.
 
-use super::{failed, find, last_errno, says_there_is_none};
-use crate::path::Found;
+use super::{failed, find, last_errno, means_not_found};
+use crate::path::DevicePath;
 use crate::{real, server};
 use rustix::fd::IntoRawFd;
 use rustix::io::Errno;
@@ -11,14 +11,14 @@ use std::ffi::{c_char, c_int};
 const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
 /// Whether an open that would make a file is one of the device.
-pub(super) unsafe fn is_device_to_be(folder: c_int, path: *const c_char, follow: bool) -> bool {
+pub(super) unsafe fn would_create_device(folder: c_int, path: *const c_char, follow: bool) -> bool {
     // SAFETY: the kernel looks at the path, wherever that is.
     let looked = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
     if looked == 0 || last_errno() != Errno::NOENT {
         return false;
     }
     // SAFETY: the kernel has read it. What has a slash behind it is made by nobody.
-    unsafe { find(folder, path, follow) == Some(Found::Device) }
+    unsafe { find(folder, path, follow) == Some(DevicePath::Device) }
 }
 
 pub(super) fn open_device(flags: c_int) -> c_int {
@@ -42,7 +42,7 @@ unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc:
     let makes = flags & libc::O_CREAT != 0 && !stands_for_the_path;
     let follow = flags & libc::O_NOFOLLOW == 0;
     // SAFETY: the caller's path, whatever it is.
-    if makes && unsafe { is_device_to_be(folder, path, follow) } {
+    if makes && unsafe { would_create_device(folder, path, follow) } {
         return open_device(flags);
     }
     // SAFETY: the caller's arguments, as they are.
@@ -52,11 +52,11 @@ unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc:
     }
     let why = last_errno();
     // SAFETY: that is what the kernel says when it has read the path.
-    let found = if says_there_is_none(why) { unsafe { find(folder, path, follow) } } else { None };
+    let found = if means_not_found(why) { unsafe { find(folder, path, follow) } } else { None };
     match found {
-        Some(Found::Device) if stands_for_the_path && server::is_there() => open_path(flags),
-        Some(Found::Device) if !makes && !stands_for_the_path => open_device(flags),
-        Some(Found::AsFolder) if server::is_there() => failed(Errno::NOTDIR),
+        Some(DevicePath::Device) if stands_for_the_path && server::is_present() => open_path(flags),
+        Some(DevicePath::Device) if !makes && !stands_for_the_path => open_device(flags),
+        Some(DevicePath::WithSlash) if server::is_present() => failed(Errno::NOTDIR),
         _ => failed(why),
     }
 }

@@ -4,7 +4,7 @@
 //! driver's file: `EBADF` when the file was not opened for that, else `EINVAL`.
 
 use super::set_errno;
-use crate::file::{OpenFile, file_if_any};
+use crate::device_file::{DeviceFile, device_file_if_any};
 use crate::real;
 use rustix::io::Errno;
 use std::ffi::{c_int, c_uint, c_void};
@@ -16,11 +16,11 @@ fn refused(may: bool) -> isize {
     -1
 }
 
-fn no_read(file: OpenFile) -> isize {
+fn no_read(file: DeviceFile) -> isize {
     refused(file.access.reads())
 }
 
-pub(super) fn no_write(file: OpenFile) -> isize {
+pub(super) fn no_write(file: DeviceFile) -> isize {
     refused(file.access.writes())
 }
 
@@ -29,7 +29,7 @@ macro_rules! refused {
     ($($refusal:ident: fn $name:ident($($argument:ident: $type:ty),*), $real:ident($($handed_on:ident),*);)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(descriptor: c_int, $($argument: $type),*) -> isize {
-            match file_if_any(descriptor) {
+            match device_file_if_any(descriptor) {
                 Some(file) => $refusal(file),
                 // SAFETY: the caller's arguments, as they are.
                 None => unsafe { real::$real(descriptor, $($handed_on),*) },
@@ -69,7 +69,7 @@ refused! {
 /// The refusal of a call that reads from one file and writes to another, if one of them is an open
 /// file of the device.
 fn no_transfer(from: c_int, to: c_int) -> Option<isize> {
-    file_if_any(from).map(no_read).or_else(|| file_if_any(to).map(no_write))
+    device_file_if_any(from).map(no_read).or_else(|| device_file_if_any(to).map(no_write))
 }
 
 macro_rules! sendfiles {

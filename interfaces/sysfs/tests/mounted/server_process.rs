@@ -25,30 +25,30 @@ use tracing::{Event, Metadata, Subscriber};
 /// Tells a process that it is the server, and of which folder.
 const VARIABLE: &str = "CMA_SERVE_IN_TEST";
 
-pub(crate) struct Served {
+pub(crate) struct ServerProcess {
     child: Child,
     answers: BufReader<ChildStdout>,
     folder: TempDir,
 }
 
-impl Served {
+impl ServerProcess {
     /// Nothing where nothing can be mounted.
-    pub(crate) fn start() -> Option<Served> {
+    pub(crate) fn start() -> Option<ServerProcess> {
         if !can_mount() {
             return None;
         }
         let folder = folder();
         let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "served::the_server", "--nocapture"])
+            .args(["--exact", "server_process::the_server", "--nocapture"])
             .env(VARIABLE, folder.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
-        let mut served = Served { child, answers, folder };
-        assert_eq!(served.answer(), "ready");
-        Some(served)
+        let mut server = ServerProcess { child, answers, folder };
+        assert_eq!(server.answer(), "ready");
+        Some(server)
     }
 
     pub(crate) fn path(&self, inside: &str) -> PathBuf {
@@ -56,14 +56,14 @@ impl Served {
     }
 
     /// Has the server do something.
-    pub(crate) fn tell(&mut self, order: &str) -> String {
+    pub(crate) fn command(&mut self, order: &str) -> String {
         writeln!(self.child.stdin.as_ref().unwrap(), "{order}").unwrap();
         self.answer()
     }
 
     /// The map in force.
     pub(crate) fn map(&mut self) -> String {
-        self.tell("map")
+        self.command("map")
     }
 
     /// Ends it without a chance to clean up.
@@ -88,7 +88,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         self.child.wait().unwrap();
@@ -122,18 +122,23 @@ fn obey(cma: &Cma, order: &str) -> String {
         }
         ("unregister", name) => cma.region_unregister(&cma.region(name).unwrap()).unwrap(),
         ("stall", name) => {
-            let plugin = Plugin::built_in::<Stalling>();
+            let plugin = Plugin::built_in::<StallingAllocator>();
             let given = AllocatorChoice::Given { plugin, params: String::new() };
             let region = cma.region_register(Some(name), start, MIB, given).unwrap();
             let cma = cma.clone();
             thread::spawn(move || drop(cma.alloc_from_region(&region, 4096, 0)));
-            drop(GATE.1.wait_while(GATE.0.lock().unwrap(), |gate| *gate == Gate::Shut).unwrap());
+            drop(
+                STALL
+                    .1
+                    .wait_while(STALL.0.lock().unwrap(), |stall| *stall == Stall::Armed)
+                    .unwrap(),
+            );
         }
         ("go", "on") => {
-            *GATE.0.lock().unwrap() = Gate::Open;
-            GATE.1.notify_all();
+            *STALL.0.lock().unwrap() = Stall::Released;
+            STALL.1.notify_all();
         }
-        ("panic", _) => tracing::subscriber::set_global_default(Panicking).unwrap(),
+        ("panic", _) => tracing::subscriber::set_global_default(PanickingSubscriber).unwrap(),
         ("check", _) => cma.regions().iter().for_each(|region| region.check().unwrap()),
         other => panic!("{other:?}"),
     }
@@ -141,9 +146,9 @@ fn obey(cma: &Cma, order: &str) -> String {
 }
 
 /// A subscriber of events that is at fault.
-struct Panicking;
+struct PanickingSubscriber;
 
-impl Subscriber for Panicking {
+impl Subscriber for PanickingSubscriber {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -166,34 +171,34 @@ impl Subscriber for Panicking {
 }
 
 /// Where the stalling allocator waits.
-static GATE: (Mutex<Gate>, Condvar) = (Mutex::new(Gate::Shut), Condvar::new());
+static STALL: (Mutex<Stall>, Condvar) = (Mutex::new(Stall::Armed), Condvar::new());
 
 #[derive(PartialEq, Eq)]
-enum Gate {
-    Shut,
+enum Stall {
+    Armed,
     /// Shut, and a call waits.
     Reached,
-    Open,
+    Released,
 }
 
-/// Waits at the gate when it is asked for a place, and has none.
-struct Stalling(PageRange);
+/// Waits at the stall when it is asked for a place, and has none.
+struct StallingAllocator(PageRange);
 
-impl Allocator for Stalling {
+impl Allocator for StallingAllocator {
     const INFO: AllocatorInfo =
         AllocatorInfo { name: "stalling", version: "1", description: "takes its time" };
 
     fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
-        Ok(Stalling(region))
+        Ok(StallingAllocator(region))
     }
 
     fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
-        let mut gate = GATE.0.lock().unwrap();
-        if *gate == Gate::Shut {
-            *gate = Gate::Reached;
-            GATE.1.notify_all();
+        let mut stall = STALL.0.lock().unwrap();
+        if *stall == Stall::Armed {
+            *stall = Stall::Reached;
+            STALL.1.notify_all();
         }
-        drop(GATE.1.wait_while(gate, |gate| *gate != Gate::Open).unwrap());
+        drop(STALL.1.wait_while(stall, |stall| *stall != Stall::Released).unwrap());
         Err(NoRoom)
     }
 
