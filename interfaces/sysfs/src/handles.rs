@@ -1,6 +1,5 @@
-//! What is open: the text of an attribute that is being read, the listing of a folder. How much of
-//! it the server keeps is bounded, by user, however many files users open and never read to their
-//! end.
+//! Open handles, with the text of an attribute that is being read or the listing of a folder. The
+//! memory for these is bounded by user, however many files users open and never read to the end.
 
 use cma_framework::attributes::Entry;
 use fuser::Errno;
@@ -8,27 +7,28 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem;
 use std::sync::Arc;
 
-/// As many files and folders one user may have open.
+/// The most files and folders that one user may have open.
 const MAX_OPEN_PER_USER: usize = 4096;
 
-/// As many bytes of texts and listings are kept for one user, unless a single one is longer. Beyond
-/// that, those that were sequence first are dropped.
+/// The most bytes of texts and listings that are kept for one user, unless a single one is longer.
+/// Beyond that, the oldest are evicted.
 const MAX_BYTES_PER_USER: usize = 16 << 20;
 
-/// As many bytes are kept for all users. Beyond that, those of the user with most are dropped.
+/// The most bytes that are kept for all users. Beyond that, the oldest of the user with most are
+/// evicted.
 const MAX_BYTES: usize = 128 << 20;
 
-/// What was in a folder when its listing began.
+/// The entries of a folder.
 pub(crate) type Listing = Vec<(String, Entry)>;
 
-/// What a handle has been read as, from its start on.
+/// The content of a handle, as of its last read at the start.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
-    /// It has not been read yet.
+    /// Not read yet.
     Unread,
     Text(Arc<str>),
     Listing(Arc<Listing>),
-    /// It was dropped to make room, so nothing can be read but from the start.
+    /// Evicted: the handle must be read from the start again.
     Evicted,
 }
 
@@ -48,13 +48,13 @@ impl Content {
     }
 }
 
-/// The open files and folders, by the numbers of their handles.
+/// The open handles, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     last: u64,
     open: HashMap<u64, OpenHandle>,
     users: HashMap<u32, UserUsage>,
-    /// What is kept for all users.
+    /// The bytes that are kept for all users.
     bytes: usize,
 }
 
@@ -63,7 +63,8 @@ struct OpenHandle {
     user: u32,
     path: Arc<str>,
     content: Content,
-    /// When it was sequence, counted with the handles.
+    /// Position in the order of the last reads at the start; from the same counter as handle
+    /// numbers.
     sequence: u64,
 }
 
@@ -71,7 +72,7 @@ struct OpenHandle {
 struct UserUsage {
     open: usize,
     bytes: usize,
-    /// The handles for which something is kept, by when they were sequence.
+    /// The handles with content, by `sequence`.
     kept: BTreeMap<u64, u64>,
 }
 
@@ -91,12 +92,12 @@ impl Handles {
         Ok(self.last)
     }
 
-    /// The path of an open file or folder, and what it has been read as.
+    /// The path and the content of a handle.
     pub(crate) fn get(&self, handle: u64) -> Option<(Arc<str>, Content)> {
         self.open.get(&handle).map(|open| (open.path.clone(), open.content.clone()))
     }
 
-    /// Keeps what `handle` is read as from its start on.
+    /// Stores the content of `handle`, and evicts others until the limits hold.
     pub(crate) fn keep(&mut self, handle: u64, content: Content) {
         self.set(handle, content);
         let Some(user) = self.open.get(&handle).map(|open| open.user) else { return };
@@ -129,7 +130,7 @@ impl Handles {
         }
     }
 
-    /// Drops what `user` began first, unless that is `handle`.
+    /// Evicts the oldest content of `user`; fails if that is `handle`'s.
     fn evict_oldest(&mut self, user: u32, handle: u64) -> bool {
         let first = self.users.get(&user).and_then(|user| user.kept.first_key_value());
         match first.map(|(_, first)| *first) {
@@ -141,7 +142,7 @@ impl Handles {
         }
     }
 
-    /// Puts `content` in the place of what was kept for `handle`, in all books.
+    /// Replaces the content of `handle`, and updates all counters.
     fn set(&mut self, handle: u64, content: Content) {
         let Some(open) = self.open.get_mut(&handle) else { return };
         let Some(user) = self.users.get_mut(&open.user) else { return };
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_one_user_are_bounded_and_the_newest_is_kept_also_of_other_users() {
+    fn the_texts_of_one_user_are_bounded_and_the_newest_and_those_of_others_are_kept() {
         let mut handles = Handles::default();
         let other = handles.open(2, "map".to_string()).unwrap();
         handles.keep(other, text(100));
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_many_users_are_bounded_and_who_has_least_keeps_its_own() {
+    fn the_texts_of_many_users_are_bounded_and_those_of_the_user_with_least_are_kept() {
         let mut handles = Handles::default();
         let small = handles.open(0, "map".to_string()).unwrap();
         handles.keep(small, text(1000));
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn one_text_that_is_longer_than_all_bounds_is_kept_until_the_next() {
+    fn a_text_longer_than_all_limits_is_kept_until_the_next_one() {
         let mut handles = Handles::default();
         let [long, next] = [0; 2].map(|_| handles.open(1, "owners".to_string()).unwrap());
         handles.keep(long, text(MAX_BYTES + 1));
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_may_open_so_many_and_another_still_some() {
+    fn the_number_of_handles_is_bounded_by_user() {
         let mut handles = Handles::default();
         let first = handles.open(1, String::new()).unwrap();
         for _ in 1..MAX_OPEN_PER_USER {

@@ -1,20 +1,20 @@
-//! Numbers for paths: the kernel speaks of files by number.
+//! Inode numbers for paths.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 
-/// The number of the root, by FUSE's word.
+/// The root's inode number in FUSE.
 pub(crate) const ROOT: u64 = 1;
 
-/// The paths that the kernel knows, by their numbers. A path keeps its number as long as it is
-/// known.
+/// The paths that the kernel knows, by inode number. A path keeps its number until the kernel
+/// forgets it.
 #[derive(Debug)]
 pub(crate) struct Inodes(HashMap<u64, Known>);
 
 #[derive(Debug)]
 struct Known {
     path: String,
-    /// How often the kernel was told of it and has not forgotten it again.
+    /// Number of lookups that the kernel has not forgotten.
     lookups: u64,
 }
 
@@ -27,10 +27,11 @@ impl Inodes {
         self.0.get(&number).map(|known| known.path.as_str())
     }
 
-    /// The number of `path`, which the kernel is told now.
+    /// The number of `path`, for an answer to a lookup of the kernel.
     pub(crate) fn look_up(&mut self, path: &str) -> u64 {
         let mut number = preferred_number(path);
-        // Two paths of one number: regions may be named by people who try.
+        // Paths with the same hash get different numbers. Users who name regions can cause this on
+        // purpose.
         while self.0.get(&number).is_some_and(|known| known.path != path) {
             number = number.wrapping_add(1).max(ROOT + 1);
         }
@@ -40,7 +41,7 @@ impl Inodes {
         number
     }
 
-    /// The kernel forgets `lookups` of the times it was told of `number`.
+    /// The kernel forgets `lookups` lookups of `number`.
     pub(crate) fn forget(&mut self, number: u64, lookups: u64) {
         if number == ROOT {
             return;
@@ -54,7 +55,7 @@ impl Inodes {
     }
 }
 
-/// The number that `path` gets unless another has it: the same in every process.
+/// The number of `path` unless another path has it: the same in every process.
 pub(crate) fn preferred_number(path: &str) -> u64 {
     if path.is_empty() {
         return ROOT;
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_keeps_its_number_until_the_kernel_has_forgotten_it_as_often_as_it_was_told() {
+    fn a_path_keeps_its_number_until_the_kernel_has_forgotten_every_lookup() {
         let mut inodes = Inodes::new();
         let number = inodes.look_up("map");
         assert_eq!((inodes.look_up("map"), inodes.path(number)), (number, Some("map")));

@@ -1,8 +1,8 @@
-//! The attributes of a running framework as files, as Linux shows those of its own in sysfs
-//! (specification section 7).
+//! The attributes of a running framework as files, in the way of Linux's sysfs (specification
+//! section 7).
 //!
-//! [`Sysfs::mount`] hangs the tree [`Attributes`] into a folder, through FUSE. From then on `cat`,
-//! `ls`, `find`, `echo` and an editor see and change the running system:
+//! [`Sysfs::mount`] mounts the tree [`Attributes`] on a folder, through FUSE. From then on `cat`,
+//! `ls`, `find`, `echo` and an editor read and change the running system:
 //!
 //! ```no_run
 //! use cma_framework::Cma;
@@ -15,24 +15,45 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! - What a handle reads from the start on is of one moment, also when it takes many calls. Reading
-//!   from the start again looks again, as on sysfs.
-//! - Each `write` call is a text of its own, as on sysfs, whatever its offset; an error reaches the
-//!   call that is at fault.
-//! - Nothing is cached: what is read is as the framework has it.
-//! - A region whose allocator doesn't answer holds up its own attributes and nothing else. A call
-//!   that has no answer after ten seconds fails with `EIO`; a *write* that failed so may still take
-//!   effect.
-//! - What a user can make the server keep is bounded: with too many open files, those whose reading
-//!   began first fail with `ENOMEM` until they are read from the start again; `open` fails with
-//!   `EMFILE`, and a call with `EAGAIN` when too many of the user's wait.
-//! - Root's tree can be read by everybody and written by root; another user's is that user's own.
+//! # Terms
 //!
-//! A process must not work in the folder that it serves: if it is killed while it waits for its own
+//! - An *attribute* is a file of the tree. Its text is computed by the framework; the framework
+//!   also interprets texts that are written to it.
+//! - A *handle* is an open file or folder of the mount (module `handles`).
+//! - A *serial queue* holds the requests to one attribute of one user in one direction, reading or
+//!   writing (module `serial_queues`).
+//! - A *server* is a process that has mounted its tree.
+//!
+//! # Threads and locks
+//!
+//! The session has four threads that receive requests from the kernel (module `tree`). They answer
+//! what can't block, and queue reads and writes of attributes. Threads named `attr` work on the
+//! queues, at most one on each, and end when idle. A thread `attr-watch` answers requests that take
+//! too long.
+//!
+//! There are three locks: those of the inode numbers, of the handles, and of the queues. Each is
+//! held for single steps, never together with another, and never while the framework is called.
+//!
+//! # Invariants
+//!
+//! 1. A thread of the session never waits for the framework.
+//! 2. All reads from a handle, from its start on, belong to one text, in however many calls. A read
+//!    at the start gets the current text, as in sysfs.
+//! 3. Each `write` call is a complete text, whatever its offset, as in sysfs. Its error is returned
+//!    by that call.
+//! 4. The kernel caches nothing: every read gets the framework's current state.
+//! 5. A region whose allocator doesn't answer delays its own attributes only. A call without an
+//!    answer after ten seconds fails with `EIO`; a *write* that failed so may still take effect.
+//! 6. The memory that a user's requests take is bounded. With too many open files, the oldest texts
+//!    are evicted, and their handles fail with `ENOMEM` until they are read from the start again;
+//!    `open` fails with `EMFILE`, and a call with `EAGAIN` when too many of the user's wait.
+//! 7. Every user can read root's tree, and root can write to it; another user's tree is accessible
+//!    to that user only.
+//! 8. Of several servers of a user, one has a folder (module `lock`). A server unmounts its own
+//!    mount only, never one that was made on the same path later (module `mountpoint`).
+//!
+//! A process must not use files of its own mount: if it is killed while it waits for its own
 //! answer, it can't end.
-//!
-//! This crate holds nothing that the framework should hold: the tree is the framework's, here it
-//! gets numbers and handles.
 
 mod handles;
 mod inodes;
@@ -52,7 +73,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use tree::Tree;
 
-/// Threads that take requests from the kernel. None of them waits for the framework.
+/// Threads that receive requests from the kernel.
 const THREADS: usize = 4;
 
 /// A mounted tree. Dropping it unmounts it.
@@ -63,12 +84,12 @@ pub struct Sysfs {
 }
 
 impl Sysfs {
-    /// Mounts `tree` on `folder`, which must be there and empty. What a server left there that was
-    /// killed is cleared first.
+    /// Mounts `tree` on `folder`, which must exist and be empty. A mount that a killed server left
+    /// there is removed first.
     ///
     /// # Errors
     ///
-    /// [`MountError`], which says what to do.
+    /// [`MountError`]; its text says what to do.
     pub fn mount(tree: Attributes, folder: &Path) -> Result<Sysfs, MountError> {
         let mountpoint = Mountpoint::take(folder)?;
         let mut config = Config::default();
@@ -79,41 +100,40 @@ impl Sysfs {
             MountOption::NoExec,
             MountOption::NoAtime,
         ];
-        // Other users' eyes are root's to allow.
+        // Only root can give other users access.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
         let session =
             Tree::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
         let mounted = mountpoint.mounted();
         let session =
-            session.and_then(Session::spawn).map_err(|error| mountpoint.refused(error))?;
+            session.and_then(Session::spawn).map_err(|error| mountpoint.mount_error(error))?;
         tracing::info!(folder = %mountpoint.path().display(), "attributes mounted");
         Ok(Sysfs { session: Some(session), mounted, mountpoint })
     }
 
-    /// The folder, without links in its path.
+    /// The folder, without symbolic links in its path.
     pub fn path(&self) -> &Path {
         self.mountpoint.path()
     }
 
-    /// Whether it still is mounted; somebody else may have ended that, also with `umount -l`, which
-    /// leaves open files open.
+    /// Whether the tree is still mounted. Another process may have unmounted it, also with `umount
+    /// -l`, which leaves open files usable.
     pub fn is_mounted(&self) -> bool {
         self.session.as_ref().is_some_and(|session| !session.guard.is_finished())
             && self.mounted.presence() != Presence::Gone
     }
 
-    /// What takes the mount away, and nothing that is mounted there later, while this waits for an
-    /// answer that doesn't come.
+    /// Detaches this mount, and no later one on the same folder, while `unmount` is blocked.
     pub fn detacher(&self) -> Detacher {
         self.mounted.clone()
     }
 
-    /// Unmounts it. Where somebody still has a file of it open, or works in it, the folder is free
-    /// at once and the files last until they are let go.
+    /// Unmounts the tree. If a process has a file of it open, or its working directory in it, the
+    /// folder is free at once and the files last until they are closed.
     ///
     /// # Errors
     ///
-    /// What the system says against it.
+    /// The system's.
     pub fn unmount(mut self) -> io::Result<()> {
         self.end()
     }
@@ -121,12 +141,13 @@ impl Sysfs {
     fn end(&mut self) -> io::Result<()> {
         let Some(session) = self.session.take() else { return Ok(()) };
         if session.guard.is_finished() {
-            // Somebody else has unmounted it. How the threads ended that served it helps nobody.
+            // Another process has unmounted it. An error of the session's threads is of no use to
+            // the caller.
             let _ = session.umount_and_join();
             return Ok(());
         }
         if self.mounted.presence() != Presence::There {
-            // `session` would unmount whatever stands at the path now. Its threads go on for the
+            // `session` would unmount whatever is mounted at the path now. Its threads serve the
             // files that are still open, and end with the last of them.
             std::mem::forget(session);
             return self.mounted.detach();
@@ -152,12 +173,12 @@ impl fmt::Debug for Sysfs {
     }
 }
 
-/// Does `work`. If it panics, which only foreign code in it can cause, such as a subscriber of
-/// `tracing`, the answer is `EIO`, and the thread goes on.
+/// Does `work`. If it panics, which only foreign code such as a subscriber of `tracing` can cause,
+/// the result is `EIO`, and the thread continues.
 fn catch_panic<T>(work: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
-    // What is shared is behind locks that are held for single steps, never while foreign code runs.
+    // Shared state is behind locks that are held for single steps, never while foreign code runs.
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        // The panic itself was reported by the hook. To log it may panic as well.
+        // The panic hook has reported the panic. This event may panic as well.
         let _ =
             panic::catch_unwind(|| tracing::error!("a request to an attribute ended in a panic"));
         Err(Errno::EIO)

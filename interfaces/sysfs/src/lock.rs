@@ -1,5 +1,5 @@
-//! Of two servers of one user that start on a folder at the same time, one loses. What they lock is
-//! a file in a place of that user's own: a folder that others can read they can also lock.
+//! A lock, so that only one of several servers of a user mounts on a folder. It is on a file in a
+//! private folder of the user: any user who can read the mount folder could lock that.
 
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -7,19 +7,19 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The files of locks are in a folder of this name.
+/// The name of the folder of the lock files.
 const NAME: &str = "cma-sysfs.locks";
 
-/// The lock of a folder, as long as it lives.
+/// The lock of a mount folder. Dropping it releases it.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: PathBuf,
-    /// Its lock goes with it, also when the process is killed.
+    /// Closing the file releases the lock, also when the process is killed.
     _locked: File,
 }
 
 impl Lock {
-    /// Takes the lock of `folder`; nothing if another server has it.
+    /// Takes the lock of `folder`; `None` if another server has it.
     pub(crate) fn take(folder: &Path) -> io::Result<Option<Lock>> {
         let locked = fs::metadata(folder)?;
         let file = place(&candidates())?.join(format!("{:x}-{:x}", locked.dev(), locked.ino()));
@@ -35,7 +35,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
-            // Who had it may have removed the file before this one was locked.
+            // The last owner may have removed the file before it was locked here.
             let number = opened.metadata()?.ino();
             if fs::metadata(&file).is_ok_and(|there| there.ino() == number) {
                 return Ok(Some(Lock { file, _locked: opened }));
@@ -46,13 +46,14 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is locked. If it stays, the next server takes it.
+        // The file is removed while it is locked. If that fails, the next server locks the same
+        // file.
         let _ = fs::remove_file(&self.file);
     }
 }
 
-/// Where the files of locks may be, the best first. Every server of a user must find the same
-/// place, so no environment counts.
+/// The possible folders for lock files, in order of preference. Every server of a user must find
+/// the same one, so they don't depend on the environment.
 fn candidates() -> [PathBuf; 3] {
     let user = geteuid().as_raw();
     [
@@ -62,7 +63,7 @@ fn candidates() -> [PathBuf; 3] {
     ]
 }
 
-/// The first of `candidates` that is this user's alone, or can be made so.
+/// The first of `candidates` that is, or can be created as, a private folder of this user.
 fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
     let mut reasons = Vec::new();
     for folder in candidates {
@@ -71,10 +72,7 @@ fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
             Err(error) => reasons.push(format!("{}: {error}", folder.display())),
         }
     }
-    Err(io::Error::other(format!(
-        "there is no place for the file that locks it: {}",
-        reasons.join("; ")
-    )))
+    Err(io::Error::other(format!("there is no folder for its lock file: {}", reasons.join("; "))))
 }
 
 fn ensure_private_folder(folder: &Path) -> io::Result<()> {
@@ -97,20 +95,20 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     #[test]
-    fn a_lock_is_one_servers_until_it_is_dropped_and_leaves_no_file() {
+    fn a_lock_excludes_other_servers_and_its_file_is_removed_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let lock = Lock::take(folder.path()).unwrap().unwrap();
         let file = lock.file.clone();
         assert!(Lock::take(folder.path()).unwrap().is_none());
         drop(lock);
         assert!(!file.exists());
-        // As after a server that was killed.
+        // A server that was killed leaves the file.
         fs::write(&file, "").unwrap();
         assert!(Lock::take(folder.path()).unwrap().is_some());
     }
 
     #[test]
-    fn a_place_that_others_have_made_or_may_write_to_is_passed_over() {
+    fn a_folder_that_others_own_or_may_write_to_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         let [open, link, file, good] =
             ["open", "link", "file", "good"].map(|name| folder.path().join(name));

@@ -1,5 +1,5 @@
-//! The folder to mount on: whether it can be, what a killed server left there, and which ones are
-//! mounted.
+//! The folder to mount on: the checks, the removal of mounts that a killed server left, and the
+//! list of mounts.
 
 use crate::lock::Lock;
 use rustix::mount::{UnmountFlags, unmount};
@@ -11,45 +11,45 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What a mounted tree is called in the table of mounts.
+/// The source name of our mounts in the mount table.
 pub(crate) const SOURCE: &str = "cma";
 
-/// Mounts and unmounts for ordinary users.
+/// The program that mounts and unmounts for ordinary users.
 const HELPER: &str = "fusermount3";
 
-/// Why a tree was not mounted, and what to do about it.
+/// Why a tree was not mounted. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MountError {
-    /// Nothing is there.
+    /// The folder does not exist.
     #[error("{}: there is no such folder; create it first: mkdir -p '{}'", .0.display(), .0.display())]
     Missing(PathBuf),
-    /// It is no folder.
+    /// The path is not a folder.
     #[error("{}: it is not a folder; name an empty one", .0.display())]
     NotAFolder(PathBuf),
-    /// It has something in it, which would be hidden.
+    /// The folder has entries, which the mount would hide.
     #[error("{}: it is not empty, and what is in it would be hidden; name an empty folder", .0.display())]
     NotEmpty(PathBuf),
-    /// Attributes are mounted there whose server has not ended, or another server of this user
-    /// starts or ends there.
+    /// Another server's attributes are mounted there, or another server of this user is mounting or
+    /// unmounting there.
     #[error("{}: another server shows its attributes there, or is about to; stop it, or name another folder", .0.display())]
     Served(PathBuf),
-    /// Something else is mounted there.
+    /// Another file system is mounted there.
     #[error("{}: {source_name} ({kind}) is mounted there; unmount it first, or name another folder", path.display())]
     Mounted {
         /// The folder.
         path: PathBuf,
-        /// What is mounted.
+        /// The source of that mount.
         source_name: String,
-        /// The kind of its file system.
+        /// The type of the file system.
         kind: String,
     },
-    /// Attributes are mounted there, their server doesn't answer, and the mount can't be removed.
+    /// Attributes are mounted there, their server has ended, and the mount can't be removed.
     #[error("{}: attributes are mounted there whose server does not answer, and that mount can't be removed: {error}; remove it first: umount -l '{}'", path.display(), path.display())]
     NotCleared {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// The system has no FUSE.
@@ -57,20 +57,20 @@ pub enum MountError {
         "/dev/fuse can't be opened: {0}; the kernel module must be loaded (modprobe fuse), and this user must be able to read and write the device"
     )]
     NoFuse(io::Error),
-    /// An ordinary user needs a helper to mount.
+    /// An ordinary user needs a helper program to mount.
     #[error("{}: this user may not mount by itself, and {HELPER} can't be run; install fuse3, or run as root", .0.display())]
     NoHelper(PathBuf),
-    /// The folder can't be looked at, or the system refuses to mount on it.
+    /// The folder can't be examined, or the system refuses to mount on it.
     #[error("{}: it can't be mounted on: {error}", path.display())]
     System {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
 }
 
-/// A folder that is this process's to mount on, as long as it lives.
+/// A folder that this process alone may mount on.
 #[derive(Debug)]
 pub(crate) struct Mountpoint {
     path: PathBuf,
@@ -91,7 +91,7 @@ impl Mountpoint {
         }
         let lock =
             Lock::take(&path).map_err(system)?.ok_or_else(|| MountError::Served(path.clone()))?;
-        // Whoever had the lock may have mounted meanwhile.
+        // The last owner of the lock may have mounted since the first check.
         clear(&path, system)?;
         if fs::read_dir(&path).map_err(system)?.next().is_some() {
             return Err(MountError::NotEmpty(path));
@@ -103,8 +103,8 @@ impl Mountpoint {
         &self.path
     }
 
-    /// What it means that mounting ended in `error`.
-    pub(crate) fn refused(&self, error: io::Error) -> MountError {
+    /// The error for a mount that failed with `error`.
+    pub(crate) fn mount_error(&self, error: io::Error) -> MountError {
         let device = File::options().read(true).write(true).open("/dev/fuse");
         let has_helper = || Command::new(HELPER).arg("-V").stdin(Stdio::null()).output().is_ok();
         match device {
@@ -116,39 +116,39 @@ impl Mountpoint {
         }
     }
 
-    /// What has just been mounted here.
+    /// The mount that was just made.
     pub(crate) fn mounted(&self) -> Detacher {
         let top = top(&self.path).ok().flatten();
         Detacher { path: self.path.clone(), id: top.filter(Mount::is_ours).map(|mount| mount.id) }
     }
 }
 
-/// Takes one mount away, and no other that stands at the same path later.
+/// Detaches one particular mount, never one that was made on the same path later.
 #[derive(Clone, Debug)]
 pub struct Detacher {
     path: PathBuf,
-    /// The kernel's number of the mount, if the table of mounts has shown it.
+    /// The kernel's id of the mount, if the mount table has shown it.
     id: Option<u64>,
 }
 
-/// Where a mount is.
+/// Whether a mount can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// Where it was mounted, or the system doesn't tell.
+    /// At its path, or the mount table can't be read.
     There,
-    /// There, under something that was mounted on the same folder later.
+    /// At its path, under a later mount.
     Covered,
-    /// Nowhere in the table of mounts.
+    /// Not in the mount table.
     Gone,
 }
 
 impl Detacher {
-    /// Frees the folder although files of the mount are in use. They last until they are closed.
+    /// Detaches the mount, also while its files are in use. They last until they are closed.
     ///
     /// # Errors
     ///
-    /// When something else is mounted over it, and what the system says, or the helper that
-    /// unmounts for ordinary users.
+    /// When another file system is mounted over it, and those of the system or of the helper
+    /// program that unmounts for ordinary users.
     pub fn detach(&self) -> io::Result<()> {
         match self.presence() {
             Presence::There => detach(&self.path),
@@ -178,17 +178,17 @@ fn presence(table: &[Mount], id: u64) -> Presence {
     }
 }
 
-/// What is mounted on `path`; of several mounts the last, which hides the others.
+/// The last mount on `path`, which hides earlier ones.
 fn top(path: &Path) -> io::Result<Option<Mount>> {
     Ok(table()?.into_iter().rfind(|mount| mount.path == path))
 }
 
-/// The folders on which attributes are mounted, of any server that this process can see, also of
-/// one that was killed.
+/// The folders on which attributes are mounted, by any server that this process can see, including
+/// those of servers that were killed.
 ///
 /// # Errors
 ///
-/// When the system doesn't tell.
+/// When the mount table can't be read.
 pub fn mounts() -> io::Result<Vec<PathBuf>> {
     let mut ours: Vec<PathBuf> =
         table()?.into_iter().filter(Mount::is_ours).map(|mount| mount.path).collect();
@@ -197,8 +197,8 @@ pub fn mounts() -> io::Result<Vec<PathBuf>> {
     Ok(ours)
 }
 
-/// `folder` without links. Of one on which a server died nothing can be asked, but of the folder
-/// that it is in.
+/// `folder` without symbolic links. If its server has ended, calls on the folder itself fail, so
+/// only its parent is resolved.
 fn resolved(folder: &Path) -> io::Result<PathBuf> {
     match (fs::canonicalize(folder), folder.file_name()) {
         (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotConnected => {
@@ -209,8 +209,7 @@ fn resolved(folder: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Looks whether anything is mounted on `path`, and clears what servers left there that were
-/// killed.
+/// Checks that no file system is mounted on `path`, and removes mounts that killed servers left.
 fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), MountError> {
     while let Some(mount) = top(path).map_err(&system)? {
         let dead =
@@ -220,7 +219,7 @@ fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), Mo
                 let path = path.to_path_buf();
                 detach(&path)
                     .map_err(|error| MountError::NotCleared { path: path.clone(), error })?;
-                tracing::info!(folder = %path.display(), "removed a mount whose server does not answer any more");
+                tracing::info!(folder = %path.display(), "removed a mount whose server has ended");
             }
             (true, false) => return Err(MountError::Served(mount.path)),
             (false, _) => {
@@ -232,15 +231,15 @@ fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), Mo
     Ok(())
 }
 
-/// Takes away what is mounted at `path`, without waiting for who uses it.
+/// Detaches the mount at `path`, without waiting until its files are closed.
 ///
 /// # Errors
 ///
-/// What the system says, or the helper that unmounts for ordinary users.
+/// Those of the system, or of the helper program that unmounts for ordinary users.
 fn detach(path: &Path) -> io::Result<()> {
     match unmount(path, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::PERM) => {
-            // What an ordinary user mounted, the helper unmounts.
+            // Only the helper program may undo its own mounts.
             let mut helper = Command::new(HELPER);
             let ended = helper.args(["-u", "-z", "--"]).arg(path).stdin(Stdio::null()).output()?;
             match ended.status.success() {
@@ -254,7 +253,7 @@ fn detach(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A line of the table of mounts.
+/// An entry of the mount table.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     id: u64,
@@ -268,7 +267,7 @@ impl Mount {
         self.source == SOURCE && (self.kind == "fuse" || self.kind.starts_with("fuse."))
     }
 
-    /// Reads a line of `/proc/self/mountinfo`: see proc(5).
+    /// Parses a line of `/proc/self/mountinfo`; see proc(5).
     fn parse(line: &[u8]) -> Option<Mount> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
@@ -285,7 +284,7 @@ fn table() -> io::Result<Vec<Mount>> {
     Ok(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
 }
 
-/// The table writes white space and backslashes as three octal digits.
+/// Decodes a field: the table writes white space and backslashes as three octal digits.
 fn unescaped(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -310,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_the_table_of_mounts_is_read_with_its_escapes_and_optional_fields() {
+    fn an_entry_of_the_mount_table_is_parsed_with_escapes_and_optional_fields() {
         let line =
             br"36 35 0:98 / /mnt/two\040words\134 rw,noatime shared:1 master:2 - fuse cma rw,user_id=0";
         let mount = Mount::parse(line).unwrap();
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mount_is_told_from_others_on_the_same_folder() {
+    fn mounts_on_the_same_folder_are_distinguished_by_their_id() {
         let lines: [&[u8]; 3] = [
             b"7 1 0:9 / /a rw - fuse cma rw",
             b"8 1 0:9 / /b rw - fuse cma rw",
@@ -338,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machines_table_of_mounts_is_understood() {
+    fn the_mount_table_of_this_machine_is_parsed() {
         assert!(table().unwrap().iter().any(|mount| mount.path == Path::new("/")));
     }
 }

@@ -1,12 +1,17 @@
-//! Threads for what may take long, so that no request keeps a thread that serves the mount.
+//! Serial queues: threads for requests that may block, so that the threads that serve the mount
+//! never wait.
 //!
-//! Each user has two *queues* for each attribute, for reading and for writing, and one thread at
-//! most works in a queue. A region whose allocator doesn't answer holds up its own attributes and no
-//! others, and a user with many requests to an attribute holds up nobody else's. A request that
-//! gets no answer for [`REPLY_TIMEOUT`] is answered `EIO`, whether it waits in its queue or its thread is
-//! stuck: so a reader that was killed goes, which the kernel lets go no earlier than it has an
-//! answer. (The kernel tells of a signal by `FUSE_INTERRUPT`; `fuser` refuses that, and a thread
-//! inside an allocator could not be interrupted either.)
+//! Each user has two queues for each attribute, one for reads and one for writes. At most one
+//! thread works on a queue. So a region whose allocator doesn't answer delays its own attributes
+//! only, and a user with many requests to an attribute delays no other user's.
+//!
+//! A request that has no answer after [`REPLY_TIMEOUT`] gets `EIO`, whether it is queued or its
+//! thread is blocked. So a reader that was killed ends: the kernel keeps it until its request has
+//! an answer. (The kernel reports the signal by `FUSE_INTERRUPT`, which `fuser` doesn't support,
+//! and a thread in an allocator could not be interrupted.)
+//!
+//! One lock, `Scheduler::state`, guards everything here. It is held for single steps, never while a
+//! job runs or a reply is sent.
 
 use crate::catch_panic;
 use fuser::{Errno, ReplyData, ReplyWrite};
@@ -16,39 +21,39 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// As long a request waits for its answer. The framework gives up on a stuck region earlier, and
-/// then its error is the answer.
+/// Time limit for an answer. The framework gives up on a stuck region earlier, and then its error
+/// is the answer.
 pub(crate) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As many requests of one user wait or are worked on at the same time.
+/// The most requests of one user that are queued or in progress.
 const MAX_REQUESTS_PER_USER: usize = 1024;
 
-/// A thread without work ends after that.
+/// An idle thread ends after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A reply that can refuse.
-pub(crate) trait ReplyError: Send + 'static {
-    fn refuse(self, errno: Errno);
+/// A reply that can report an error.
+pub(crate) trait FailableReply: Send + 'static {
+    fn fail(self, errno: Errno);
 }
 
-impl ReplyError for ReplyData {
-    fn refuse(self, errno: Errno) {
+impl FailableReply for ReplyData {
+    fn fail(self, errno: Errno) {
         self.error(errno);
     }
 }
 
-impl ReplyError for ReplyWrite {
-    fn refuse(self, errno: Errno) {
+impl FailableReply for ReplyWrite {
+    fn fail(self, errno: Errno) {
         self.error(errno);
     }
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// What a queue is for, and the user whose it is.
+/// The attribute and direction of a queue, and its user.
 type QueueKey = (String, u32);
 
-/// The queues of a mount. Dropping it ends the threads, each when it is through with its work.
+/// The queues of a mount. Dropping it ends each thread when it has no work left.
 #[derive(Debug)]
 pub(crate) struct SerialQueues(Arc<Scheduler>);
 
@@ -61,15 +66,15 @@ struct Scheduler {
 
 #[derive(Default)]
 struct State {
-    /// The queues in which a thread works, or is about to, each with what waits in it.
+    /// The queues on which a thread works or is about to, each with the jobs that wait for it.
     queues: HashMap<QueueKey, VecDeque<(u64, Job)>>,
-    /// What a thread that is free begins with.
+    /// The first job of each new queue, for the next idle thread.
     ready: VecDeque<(QueueKey, Job)>,
     idle: usize,
-    /// The requests without an answer, the oldest first.
+    /// The requests without an answer, oldest first.
     waiting: BTreeMap<u64, PendingRequest>,
     next: u64,
-    of_user: HashMap<u32, usize>,
+    requests_by_user: HashMap<u32, usize>,
     has_ended: bool,
 }
 
@@ -83,12 +88,15 @@ impl SerialQueues {
     pub(crate) fn start() -> io::Result<SerialQueues> {
         let shared = Arc::new(Scheduler::default());
         let watched = shared.clone();
-        thread::Builder::new().name("attr-watch".to_string()).spawn(move || watched.watch())?;
+        thread::Builder::new()
+            .name("attr-watch".to_string())
+            .spawn(move || watched.expire_requests())?;
         Ok(SerialQueues(shared))
     }
 
-    /// Has a thread do `work` in `queue` for `user`, and give `reply` to `answer`, or refuse it.
-    pub(crate) fn submit<R: ReplyError, T>(
+    /// Queues `work` in `queue` for `user`. A thread does it and passes its result to `answer` with
+    /// `reply`, or its error to `reply`.
+    pub(crate) fn submit<R: FailableReply, T>(
         &self,
         queue: String,
         user: u32,
@@ -96,18 +104,18 @@ impl SerialQueues {
         work: impl FnOnce() -> Result<T, Errno> + Send + 'static,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
-        // Who comes first answers.
+        // Either the result or the timeout takes the reply, whichever comes first.
         let reply = Arc::new(Mutex::new(Some(reply)));
         let take =
             |reply: &Mutex<Option<R>>| reply.lock().unwrap_or_else(PoisonError::into_inner).take();
         let refused = reply.clone();
         let refuse = move |errno| {
             if let Some(reply) = take(&refused) {
-                reply.refuse(errno);
+                reply.fail(errno);
             }
         };
         let state = &mut *self.0.state();
-        let requests = state.of_user.entry(user).or_default();
+        let requests = state.requests_by_user.entry(user).or_default();
         if *requests >= MAX_REQUESTS_PER_USER {
             return refuse(Errno::EAGAIN);
         }
@@ -135,17 +143,17 @@ impl SerialQueues {
             .insert(number, PendingRequest { queue: queue.clone(), deadline, refuse: late });
         let shared = self.0.clone();
         let job: Job = Box::new(move || {
-            // Nobody waits any more for what was refused meanwhile.
+            // The request has timed out already.
             if reply.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                 return;
             }
             let result = catch_panic(work);
-            drop(shared.state().answered(number));
+            drop(shared.state().remove_answered(number));
             if let Some(reply) = take(&reply) {
                 let _ = catch_panic(|| {
                     match result {
                         Ok(result) => answer(reply, result),
-                        Err(errno) => reply.refuse(errno),
+                        Err(errno) => reply.fail(errno),
                     }
                     Ok(())
                 });
@@ -162,12 +170,13 @@ impl SerialQueues {
             return;
         }
         let shared = self.0.clone();
-        let spawned = thread::Builder::new().name("attr".to_string()).spawn(move || shared.work());
+        let spawned =
+            thread::Builder::new().name("attr".to_string()).spawn(move || shared.run_jobs());
         if spawned.is_err() {
-            // No thread is to be had now.
+            // The system has no thread left.
             state.ready.pop_back();
             state.queues.remove(&queue);
-            state.answered(number);
+            state.remove_answered(number);
             refuse(Errno::EAGAIN);
         }
     }
@@ -186,9 +195,9 @@ impl Scheduler {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is ready, and whatever follows in its queue, until there is nothing to do for a
+    /// Does the ready jobs, each with those that follow in its queue, until there is no work for a
     /// while.
-    fn work(&self) {
+    fn run_jobs(&self) {
         let mut state = self.state();
         loop {
             let Some((queue, mut job)) = state.ready.pop_front() else {
@@ -218,17 +227,17 @@ impl Scheduler {
         }
     }
 
-    /// Refuses what has waited too long.
-    fn watch(&self) {
+    /// Answers requests with `EIO` when they time out.
+    fn expire_requests(&self) {
         let mut state = self.state();
         while !state.has_ended {
             let now = Instant::now();
-            // What comes while nothing waits is due no earlier.
+            // While no request waits, a new one can't time out earlier than this.
             let first = state.waiting.first_key_value();
             let (number, due) =
                 first.map_or((0, now + REPLY_TIMEOUT), |(number, first)| (*number, first.deadline));
             if due <= now {
-                let (late, unbegun) = state.late(number);
+                let (late, unbegun) = state.remove_timed_out(number);
                 drop(state);
                 if let Some(late) = late {
                     (late.refuse)();
@@ -244,24 +253,24 @@ impl Scheduler {
 }
 
 impl State {
-    /// Takes out a request that has waited too long, and what was to be done for it if that has not
-    /// begun: a queue that is stuck for long keeps nothing for requests that are refused.
-    fn late(&mut self, number: u64) -> (Option<PendingRequest>, Option<Job>) {
-        let late = self.answered(number);
+    /// Removes a request that timed out, and its job if no thread has begun it: a blocked queue
+    /// keeps no jobs of requests that already have an answer.
+    fn remove_timed_out(&mut self, number: u64) -> (Option<PendingRequest>, Option<Job>) {
+        let late = self.remove_answered(number);
         let queue = late.as_ref().and_then(|late| self.queues.get_mut(&late.queue));
-        // Requests of one queue become late in the order in which they came.
+        // The requests of one queue time out in the order of their arrival.
         let unbegun = queue.and_then(|queue| queue.pop_front_if(|(first, _)| *first == number));
         (late, unbegun.map(|(_, job)| job))
     }
 
-    /// The request doesn't wait any more.
-    fn answered(&mut self, number: u64) -> Option<PendingRequest> {
+    /// Removes a request that has an answer.
+    fn remove_answered(&mut self, number: u64) -> Option<PendingRequest> {
         let answered = self.waiting.remove(&number)?;
         let (_, user) = &answered.queue;
-        if let Some(requests) = self.of_user.get_mut(user) {
+        if let Some(requests) = self.requests_by_user.get_mut(user) {
             *requests -= 1;
             if *requests == 0 {
-                self.of_user.remove(user);
+                self.requests_by_user.remove(user);
             }
         }
         Some(answered)
@@ -279,10 +288,10 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    struct Told(Sender<Result<u32, i32>>);
+    struct TestReply(Sender<Result<u32, i32>>);
 
-    impl ReplyError for Told {
-        fn refuse(self, errno: Errno) {
+    impl FailableReply for TestReply {
+        fn fail(self, errno: Errno) {
             self.0.send(Err(errno.code())).unwrap();
         }
     }
@@ -293,65 +302,66 @@ mod tests {
         user: u32,
         work: impl FnOnce() -> u32 + Send + 'static,
     ) -> Receiver<Result<u32, i32>> {
-        let (tell, told) = channel();
-        let answer = |reply: Told, number| reply.0.send(Ok(number)).unwrap();
-        queues.submit(queue.to_string(), user, Told(tell), move || Ok(work()), answer);
-        told
+        let (sender, receiver) = channel();
+        let answer = |reply: TestReply, number| reply.0.send(Ok(number)).unwrap();
+        queues.submit(queue.to_string(), user, TestReply(sender), move || Ok(work()), answer);
+        receiver
     }
 
     #[test]
-    fn a_lane_that_is_stuck_holds_up_no_other_and_its_requests_are_refused_in_the_end() {
+    fn a_blocked_queue_delays_no_other_and_its_requests_time_out() {
         let queues = SerialQueues::start().unwrap();
-        let (open, gate) = channel::<()>();
-        let stuck = submit(&queues, "stuck", 1, move || gate.recv().map_or(1, |()| 2));
+        let (release, blocked) = channel::<()>();
+        let stuck = submit(&queues, "stuck", 1, move || blocked.recv().map_or(1, |()| 2));
         let queued: Vec<_> = (0..100).map(|n| submit(&queues, "stuck", 1, move || n)).collect();
         for n in 0..100 {
             assert_eq!(submit(&queues, &format!("queue {n}"), 2, move || n).recv().unwrap(), Ok(n));
         }
-        // Though nobody opens the gate.
+        // The job stays blocked meanwhile.
         assert_eq!(stuck.recv().unwrap(), Err(Errno::EIO.code()));
         queued.iter().for_each(|queued| assert_eq!(queued.recv().unwrap(), Err(Errno::EIO.code())));
-        // What was to be done for them is not kept until somebody opens it.
+        // The jobs of requests that timed out are dropped while the queue is still blocked.
         assert!(queues.0.state().queues.values().all(VecDeque::is_empty));
-        drop(open);
+        drop(release);
         assert_eq!(submit(&queues, "stuck", 1, || 3).recv().unwrap(), Ok(3));
-        assert!(queues.0.state().waiting.is_empty() && queues.0.state().of_user.is_empty());
+        assert!(
+            queues.0.state().waiting.is_empty() && queues.0.state().requests_by_user.is_empty()
+        );
     }
 
-    /// Many requests of one user to an attribute made the requests of all others to it late.
+    /// Many requests of one user to an attribute once delayed those of all other users to it.
     #[test]
-    fn requests_of_one_user_to_an_attribute_hold_up_nobody_else_there() {
+    fn requests_of_one_user_to_an_attribute_delay_no_other_user() {
         let queues = SerialQueues::start().unwrap();
-        let (open, gate) = channel::<()>();
-        let first = submit(&queues, "owners", 1, move || gate.recv().map_or(1, |()| 2));
+        let (release, blocked) = channel::<()>();
+        let first = submit(&queues, "owners", 1, move || blocked.recv().map_or(1, |()| 2));
         let queued = submit(&queues, "owners", 1, || 3);
         assert_eq!(submit(&queues, "owners", 2, || 4).recv().unwrap(), Ok(4));
         assert!(queued.try_recv().is_err());
-        drop(open);
+        drop(release);
         assert_eq!((first.recv().unwrap(), queued.recv().unwrap()), (Ok(1), Ok(3)));
     }
 
     #[test]
-    fn a_user_whose_requests_wait_is_refused_more_and_others_are_not() {
+    fn a_user_with_too_many_waiting_requests_gets_an_error_and_others_do_not() {
         let queues = SerialQueues::start().unwrap();
-        let (open, gate) = channel::<()>();
-        let stuck = submit(&queues, "stuck", 1, move || gate.recv().map_or(1, |()| 2));
+        let (release, blocked) = channel::<()>();
+        let stuck = submit(&queues, "stuck", 1, move || blocked.recv().map_or(1, |()| 2));
         let waiting: Vec<_> =
             (1..MAX_REQUESTS_PER_USER).map(|_| submit(&queues, "stuck", 1, || 3)).collect();
         assert_eq!(submit(&queues, "other", 1, || 3).recv().unwrap(), Err(Errno::EAGAIN.code()));
         assert_eq!(submit(&queues, "other", 2, || 3).recv().unwrap(), Ok(3));
-        drop(open);
+        drop(release);
         assert_eq!(stuck.recv().unwrap(), Ok(1));
         waiting.iter().for_each(|waiting| assert_eq!(waiting.recv().unwrap(), Ok(3)));
         assert_eq!(submit(&queues, "other", 1, || 3).recv().unwrap(), Ok(3));
     }
 
     #[test]
-    fn work_that_panics_is_refused_and_its_lane_goes_on() {
+    fn a_job_that_panics_gets_an_error_and_its_queue_continues() {
         let queues = SerialQueues::start().unwrap();
         for _ in 0..40 {
-            let panicked =
-                submit(&queues, "queue", 1, || panic!("as work does that calls foreign code"));
+            let panicked = submit(&queues, "queue", 1, || panic!("a panic in foreign code"));
             assert_eq!(panicked.recv().unwrap(), Err(Errno::EIO.code()));
         }
         assert_eq!(submit(&queues, "queue", 1, || 3).recv().unwrap(), Ok(3));

@@ -1,4 +1,4 @@
-//! The tree as the kernel asks for it: lookups, listings, reads and writes, each answered by the
+//! The tree as a FUSE file system: lookups, listings, reads and writes, each answered by the
 //! framework.
 
 use crate::catch_panic;
@@ -19,31 +19,31 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// How long the kernel may remember what it was told: not at all.
+/// How long the kernel may cache entries and their attributes: not at all.
 const TTL: Duration = Duration::ZERO;
 
-/// The size every attribute has until it is read, as on sysfs: to know better it would have to be
-/// read.
+/// The reported size of every attribute until it is read, as in sysfs. The true size is only known
+/// after a read.
 const PAGE: u64 = 4096;
 
-/// The longest text that the kernel hands over in one piece. Longer ones come in pieces, which
-/// could be taken for texts of their own: so a piece, which may be shorter by a page, must be
-/// longer than any attribute takes.
+/// The longest write that the kernel passes in one call. It splits longer ones, and each part could
+/// be taken for a complete text. So a part must be longer than any attribute accepts; it may be
+/// shorter than this by a page.
 const LONGEST_PIECE: u32 = 128 << 10;
 const _: () = assert!(LONGEST_PIECE as usize - 4096 > LONGEST_TEXT);
 
 /// The longest name of a file.
 const LONGEST_NAME: u32 = 255;
 
-/// The tree. No lock is held while the framework answers, and what the framework may have to wait
-/// for is done in queues.
+/// The tree. No lock is held while the framework answers, and calls of the framework that may block
+/// are made by the serial queues.
 #[derive(Debug)]
 pub(crate) struct Tree {
     attributes: Attributes,
     queues: SerialQueues,
     inodes: Mutex<Inodes>,
     handles: Arc<Mutex<Handles>>,
-    /// The time of everything in it.
+    /// The time stamp of every file.
     mounted: SystemTime,
 }
 
@@ -82,7 +82,7 @@ impl Tree {
             crtime: self.mounted,
             kind,
             perm: entry.mode(),
-            // Of a folder, too: so nobody concludes from it how many folders are inside.
+            // Also for folders, where 1 means that the number of subfolders is unknown.
             nlink: 1,
             uid: geteuid().as_raw(),
             gid: getegid().as_raw(),
@@ -107,7 +107,7 @@ impl Tree {
         }
     }
 
-    /// Sizes and times may be set, to no effect: programs do so on their way to a write.
+    /// Sizes and times may be set without effect, because programs set them before a write.
     fn set_attr(
         &self,
         number: INodeNo,
@@ -150,8 +150,8 @@ impl Tree {
         lock(&self.handles).get(handle.0).ok_or(Errno::EBADF)
     }
 
-    /// The text of an open file from `offset` on: from the start, as the attribute is now, which
-    /// `Ok(None)` leaves to be found out; further on, as it was then.
+    /// The text of an open file for a read at `offset`. At the start it must be read from the
+    /// attribute (`Ok(None)`); further on it is the text of the last read at the start.
     fn text(&self, handle: FileHandle, offset: u64) -> Result<(Arc<str>, Option<Arc<str>>), Errno> {
         match self.handle(handle)? {
             (path, Content::Text(text)) if offset > 0 => Ok((path, Some(text))),
@@ -168,7 +168,7 @@ impl Tree {
         }
     }
 
-    /// What is in an open folder: from the start, as it is now; further on, as it was then.
+    /// The listing of an open folder. At the start it is read anew; further on it is the last one.
     fn folder(&self, handle: FileHandle, from: u64) -> Result<Arc<Listing>, Errno> {
         let path = match self.handle(handle)? {
             (_, Content::Listing(folder)) if from > 0 => return Ok(folder),
@@ -182,7 +182,7 @@ impl Tree {
         Ok(folder)
     }
 
-    /// Gives `reply` the entries from number `from` on, as many as it takes.
+    /// Adds the entries from number `from` on to `reply`, as many as fit.
     fn list(
         &self,
         number: INodeNo,
@@ -225,14 +225,14 @@ fn errno(error: &AttributeError) -> Errno {
     Errno::from_i32(error.errno() as i32)
 }
 
-/// Gives `reply` what there is of `text` from `offset` on, `size` bytes at most.
+/// Sends at most `size` bytes of `text` from `offset` on.
 fn answer_with(reply: ReplyData, text: &str, offset: u64, size: u32) {
     let rest =
         text.as_bytes().get(usize::try_from(offset).unwrap_or(usize::MAX)..).unwrap_or_default();
     reply.data(&rest[..rest.len().min(size as usize)]);
 }
 
-/// Answers `reply` with what `result` is.
+/// Answers `reply` with `result`.
 macro_rules! answer {
     ($result:expr, $reply:ident, |$good:pat_param| $answer:expr) => {
         match catch_panic(|| $result) {
@@ -290,7 +290,7 @@ impl Filesystem for Tree {
     }
 
     fn open(&self, who: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        // Direct: what is read ends where the text ends, whatever size the file claims.
+        // Direct I/O: a read ends where the text ends, not at the reported size.
         let direct = FopenFlags::FOPEN_DIRECT_IO;
         let opened = self.open_file(who.uid(), number, flags.acc_mode());
         answer!(opened, reply, |handle| reply.opened(handle, direct));
@@ -340,7 +340,7 @@ impl Filesystem for Tree {
             Ok((path, _)) => path,
         };
         let (attributes, text) = (self.attributes.clone(), text.to_vec());
-        // No text is longer than 32 bits can say: it came in one piece.
+        // The text came in one FUSE write, so its length fits into 32 bits.
         let (queue, length) = (format!("{path}, write"), text.len() as u32);
         let write = move || attributes.write(&path, &text).map_err(|error| errno(&error));
         let answer = move |reply: ReplyWrite, ()| reply.written(length);
@@ -406,7 +406,7 @@ impl Filesystem for Tree {
     }
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, reply: ReplyXattr) {
-        // After this answer the kernel doesn't ask again.
+        // After this answer the kernel sends no such request again.
         reply.error(Errno::ENOSYS);
     }
 
@@ -414,8 +414,8 @@ impl Filesystem for Tree {
         reply.error(Errno::ENOSYS);
     }
 
-    // Files come and go with what they show; nobody else makes or removes one. The errnos are those
-    // of sysfs.
+    // Files appear and vanish with the objects that they show; users can't create or remove them.
+    // The errnos are those of sysfs.
 
     fn create(
         &self,

@@ -1,4 +1,4 @@
-//! A server that lies is found out: a client gets an error, never memory that could be taken away,
+//! A faulty or malicious server: the client gets an error, never memory that could be truncated,
 //! and never waits for ever.
 
 use cma_client::{Client, Error};
@@ -15,10 +15,10 @@ use rustix::net::{
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a server says to a request that came on a connection.
+/// Answers a request that came on a connection.
 type Responder<'l> = dyn Fn(BorrowedFd<'_>, &Message) + Sync + 'l;
 
-/// What `then` is answered with by a server that answers by `respond`.
+/// The result of `then` with a client of a server that answers by `respond`.
 fn with_server<T>(respond: &Responder<'_>, then: impl FnOnce(&Client) -> T) -> T {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("liar");
@@ -36,7 +36,7 @@ fn with_server<T>(respond: &Responder<'_>, then: impl FnOnce(&Client) -> T) -> T
     })
 }
 
-/// Answers whoever comes, until somebody says nothing at all.
+/// Answers all clients until one sends a malformed message.
 fn answer_all(listener: &OwnedFd, respond: &Responder<'_>) {
     loop {
         let connection = accept(listener).unwrap();
@@ -89,13 +89,13 @@ fn mapped(chunk: &ChunkAnswer, files: &[&OwnedFd]) -> Result<usize, Error> {
 }
 
 #[test]
-fn the_truth_is_believed() {
+fn a_consistent_answer_is_accepted() {
     let sealed = file(8192, SealFlags::SHRINK);
     assert_eq!(mapped(&extents(&[(1, 0, 8192)]), &[&sealed]).unwrap(), 8192);
 }
 
 #[test]
-fn memory_that_could_be_cut_off_is_not_mapped() {
+fn memory_that_could_be_truncated_is_not_mapped() {
     let open = file(8192, SealFlags::GROW);
     assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&open]), Err(Error::Unsafe(_))));
     let short = file(4096, SealFlags::SHRINK);
@@ -107,22 +107,22 @@ fn memory_that_could_be_cut_off_is_not_mapped() {
 }
 
 #[test]
-fn answers_that_make_no_sense_are_none() {
+fn inconsistent_answers_are_errors() {
     let sealed = file(8192, SealFlags::SHRINK);
     let nonsense = [
-        // More or fewer than came.
+        // More or fewer pieces than descriptors.
         (extents(&[(2, 0, 8192)]), 1),
         (extents(&[(1, 0, 8192)]), 2),
         (extents(&[(1, 0, 8192)]), 0),
         (extents(&[]), 0),
         (extents(&[]), 1),
         (ChunkAnswer { pieces: 0, ..extents(&[(1, 0, 8192)]) }, 1),
-        // Of no length, or past every end.
+        // Pieces of no length, or beyond the end of every file.
         (extents(&[(1, 0, 0)]), 1),
         (extents(&[(1, u64::MAX, 2)]), 1),
         (extents(&[(1, 0, u64::MAX)]), 1),
         (extents(&[(u64::MAX, 0, 1), (u64::MAX, 0, 1)]), 1),
-        // Others than were asked for.
+        // Other pieces than requested.
         (ChunkAnswer { first: 1, pieces: 9, ..extents(&[(1, 0, 8192)]) }, 1),
         (ChunkAnswer { first: u64::MAX, pieces: u64::MAX, ..extents(&[(1, 0, 8192)]) }, 1),
         (ChunkAnswer { granule: 4097, ..extents(&[(1, 0, 8192)]) }, 1),
@@ -134,7 +134,7 @@ fn answers_that_make_no_sense_are_none() {
             "{chunk:?} with {files} descriptors: {answer:?}"
         );
     }
-    // Pieces that never come to the chunk's end, and a size that is none.
+    // Pieces that don't reach the chunk's end, and an impossible size.
     let (few, vast) = (
         ChunkAnswer { size: 1 << 20, ..extents(&[(1, 0, 8192)]) },
         ChunkAnswer { size: u64::MAX, ..extents(&[(1, 0, 8192)]) },
@@ -143,7 +143,7 @@ fn answers_that_make_no_sense_are_none() {
 }
 
 #[test]
-fn a_server_that_always_has_more_comes_to_an_end() {
+fn fetching_the_pieces_of_a_faulty_server_terminates() {
     let sealed = file(8192, SealFlags::SHRINK);
     let respond = |connection: BorrowedFd<'_>, message: &Message| {
         let chunk = ChunkAnswer { pieces: u64::MAX, ..extents(&[(1, 0, 4096)]) };
@@ -158,7 +158,7 @@ fn a_server_that_always_has_more_comes_to_an_end() {
 }
 
 #[test]
-fn other_answers_and_silence_are_errors() {
+fn unexpected_answers_and_closed_connections_are_errors() {
     let wrong = |connection: BorrowedFd<'_>, message: &Message| {
         send(connection, &Message::answer(message.id(), &Answer::Freed), &[]).unwrap();
     };
@@ -181,11 +181,11 @@ fn other_answers_and_silence_are_errors() {
 }
 
 #[test]
-fn answers_to_others_are_passed_over() {
+fn answers_to_other_requests_are_ignored() {
     let sealed = file(8192, SealFlags::SHRINK);
     let respond = |connection: BorrowedFd<'_>, message: &Message| {
         let Ok((id, Request::Alloc { .. })) = message.as_request() else { panic!("{message:?}") };
-        // What somebody asked who was killed before the answer came.
+        // Answers to requests of a process that was killed before they arrived.
         send(connection, &Message::refusal(id ^ 1, 12, "not yours"), &[]).unwrap();
         send(connection, &Message::answer(id ^ 2, &Answer::Freed), &[sealed.as_fd()]).unwrap();
         send(
@@ -201,7 +201,7 @@ fn answers_to_others_are_passed_over() {
 }
 
 #[test]
-fn a_connection_that_was_closed_to_make_room_is_opened_again_once() {
+fn after_a_connection_was_closed_to_make_room_the_request_is_repeated_once() {
     let sealed = file(8192, SealFlags::SHRINK);
     let closes = AtomicUsize::new(1);
     let full = |connection: BorrowedFd<'_>, message: &Message| {
@@ -218,7 +218,7 @@ fn a_connection_that_was_closed_to_make_room_is_opened_again_once() {
     };
     with_server(&full, |client| {
         assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192);
-        // A server that is full all the time says so.
+        // A server without a free slot refuses the repetition, too.
         closes.store(2, Ordering::SeqCst);
         let refused = client.alloc("camera", None, 8192, 0).unwrap_err();
         assert_eq!(refused.errno(), Errno::USERS.raw_os_error());

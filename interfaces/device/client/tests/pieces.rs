@@ -1,4 +1,4 @@
-//! Chunks of many pieces, as those of huge pages are.
+//! Chunks in many pieces, like those of huge pages.
 
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
@@ -18,7 +18,7 @@ fn server() -> (TestServer, Client) {
 }
 
 #[test]
-fn sizes_and_alignments_are_whole_pieces() {
+fn sizes_and_alignments_are_multiples_of_the_piece() {
     let (_server, client) = server();
     assert_eq!(client.info("camera", None).unwrap().granule_bytes, PIECE);
     let chunk = client.alloc("camera", None, 3 * PIECE + 1, 4096).unwrap();
@@ -38,7 +38,7 @@ fn many_pieces_are_one_slice() {
         for (piece, number) in chunk.chunks_exact_mut(PIECE as usize).zip(0_u64..) {
             piece[..8].copy_from_slice(&number.to_ne_bytes());
         }
-        // The pieces are in order, and each has its own.
+        // The pieces are in order, each in a file of its own.
         let shared = chunk.share().unwrap();
         assert_eq!(shared.pieces().len() as u64, pieces);
         for (piece, number) in shared.pieces().iter().zip(0_u64..) {
@@ -52,8 +52,8 @@ fn many_pieces_are_one_slice() {
     }
 }
 
-/// The server opened all pieces of a chunk for each answer, and closed those that did not go with
-/// it.
+/// The server once opened all pieces of a chunk for each answer, and closed those that did not fit
+/// into it.
 #[test]
 fn each_piece_is_opened_once_however_many_answers_it_takes() {
     let mut memory = PiecewiseMemory::new();
@@ -68,7 +68,7 @@ fn each_piece_is_opened_once_however_many_answers_it_takes() {
 }
 
 #[test]
-fn one_piece_that_is_held_keeps_the_whole_chunk() {
+fn a_chunk_stays_booked_while_one_of_its_pieces_is_held() {
     let (server, client) = server();
     let shared = client.alloc("camera", None, 300 * PIECE, 0).unwrap().share().unwrap();
     let kept = shared.pieces()[299].file.try_clone().unwrap();

@@ -1,18 +1,18 @@
-//! An open file of the device: what it is made of, and how a descriptor is recognised as one.
+//! An open file of the device: its representation, and how a descriptor is recognised as one.
 //!
-//! It is a Unix stream socket that is connected to nothing. So the kernel itself refuses to read
-//! from it (`EINVAL`, as for a driver without a read function) and to write to it (`ENOTCONN`),
-//! however the program makes the call, and nothing that is written reaches anybody.
+//! It is an unconnected Unix stream socket. So the kernel itself refuses every read (`EINVAL`, as
+//! for a driver without a read function) and every write (`ENOTCONN`), also those of direct system
+//! calls, and no data reach any process.
 //!
-//! A filter program is attached to the socket. It filters nothing: its constants say that the
-//! socket is an open file of the device, what the file was opened for, and the file's number at the
-//! server. The kernel keeps it with the socket, lets nobody change it, and shows it only to who has
-//! a descriptor.
+//! A filter program is attached to the socket. It filters nothing: its constants mark the socket as
+//! an open file of the device and hold the access mode and the file number. The kernel keeps the
+//! program with the socket, allows no change to it (`SO_LOCK_FILTER`), and shows it only to
+//! processes that have a descriptor.
 //!
 //! The connection on which the server allocated the file's chunk is kept inside the socket, too.
-//! The socket listens, and a connection to it that nobody accepts carries the descriptor of the
-//! server's connection. When the last reference to the socket is gone, the kernel closes what is
-//! inside, and the server frees the chunk.
+//! The socket listens, and a connection that is never accepted carries the descriptor of the
+//! server's connection in its queue. With the last reference to the socket the kernel drops the
+//! queue, which closes the server's connection, and the server frees the chunk.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -27,24 +27,24 @@ use std::ffi::{c_int, c_void};
 use std::mem::{MaybeUninit, size_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The first constant of the filter: the magic number of the device (specification section 8), and
+/// The first constant of the filter: the magic number of the device (specification section 8) plus
 /// a version.
 const MAGIC: u32 = cma_device_protocol::MAGIC + 3;
 
-/// Magic, access, the four words of the number, and an instruction that lets everything pass.
+/// Magic, access mode, four words of the file number, and an instruction that accepts every packet.
 const INSTRUCTIONS: usize = 7;
 
-/// How many connections may be queued in the socket. One is; anybody who guesses the socket's name
-/// in the moment while it listens may add others, which do nothing.
+/// Length of the socket's queue. One connection is queued; a process that guesses the socket's name
+/// while it listens can add others, which have no effect.
 const BACKLOG: c_int = 64;
 
-/// What a file was opened for: the access mode of `open`.
+/// The access mode of `open`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccessMode {
     Read,
     Write,
     Both,
-    /// For its ioctl alone (the access mode 3 of Linux).
+    /// For the ioctl alone (the access mode 3 of Linux).
     Neither,
 }
 
@@ -78,18 +78,18 @@ impl AccessMode {
 pub(crate) struct DeviceFile {
     descriptor: BorrowedFd<'static>,
     pub(crate) access: AccessMode,
-    /// The file's number at the server.
+    /// The file number.
     pub(crate) number: u128,
 }
 
-/// The open file that `descriptor` is one of, if it is. It may be any number at all. Leaves errno
-/// alone.
+/// The open file that `descriptor` refers to, if it is one. `descriptor` may be any number.
+/// Preserves errno.
 pub(crate) fn device_file(descriptor: c_int) -> Option<DeviceFile> {
     if descriptor < 0 {
         return None;
     }
-    // SAFETY: it is used for the length of a call on it, by which the program says that it is open;
-    // if it isn't, so says the kernel.
+    // SAFETY: the caller uses it for the length of a call on that descriptor, during which the
+    // program keeps it open; if it isn't open, system calls on it fail.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
     let [magic, access, number @ .., _] = constants(descriptor)?;
     let access = AccessMode::from_word(access).filter(|_| magic == MAGIC)?;
@@ -101,22 +101,21 @@ pub(crate) fn device_file(descriptor: c_int) -> Option<DeviceFile> {
     })
 }
 
-/// Whether this process may have open files of the device. It only spares programs that have
-/// nothing to do with the device a system call at each `read` and `write`: it is no record of
-/// descriptors, and never becomes false.
+/// Whether this process may have open files of the device. It saves other programs a system call at
+/// each `read` and `write`. It is only a hint and never becomes false again.
 static FILES: AtomicBool = AtomicBool::new(false);
 
 fn note_device_file() {
     FILES.store(true, Ordering::Relaxed);
 }
 
-/// As [`device_file`], for calls that come often. A file that came through a socket is not seen until
-/// something else was done with it.
+/// As [`device_file`], for frequent calls. A file that was received through a socket is not
+/// recognised before another call has used it.
 pub(crate) fn device_file_if_any(descriptor: c_int) -> Option<DeviceFile> {
     if FILES.load(Ordering::Relaxed) { device_file(descriptor) } else { None }
 }
 
-/// Looks for open files of the device among the descriptors that the program starts with.
+/// Looks for open files of the device among the inherited descriptors.
 pub(crate) extern "C" fn find_inherited_files() {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(folder) = open(c"/proc/self/fd", flags, Mode::empty()) else {
@@ -132,7 +131,7 @@ pub(crate) extern "C" fn find_inherited_files() {
     }
 }
 
-/// A new open file.
+/// Creates an open file.
 pub(crate) fn make(flags: c_int) -> Result<OwnedFd, Errno> {
     note_device_file();
     let mut number = [0; 16];
@@ -157,12 +156,12 @@ impl DeviceFile {
         polled[0].revents().contains(PollFlags::RDHUP)
     }
 
-    /// Keeps the connection that has the file's chunk inside the file. A process that is killed
-    /// meanwhile has closed the connection, and the file has no chunk.
+    /// Keeps the connection that has the chunk inside the file. If the process is killed meanwhile,
+    /// the connection closes and the file has no chunk.
     pub(crate) fn keep(&self, connection: BorrowedFd<'_>) -> Result<(), Errno> {
         match bind(self.descriptor, &SocketAddrUnix::new_unnamed()) {
-            // The kernel finds a name. A process that was killed here may have named the file
-            // before.
+            // `EINVAL` means that the socket has a name already: a process was killed between this
+            // call and the next ones.
             Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
@@ -176,19 +175,19 @@ impl DeviceFile {
         beside.push(SendAncillaryMessage::ScmRights(&descriptors));
         match sendmsg(&carrier, &[IoSlice::new(&[0])], &mut beside, SendFlags::NOSIGNAL) {
             Ok(_) => {}
-            // The user has as many chunks as descriptors may be under way.
+            // The user has as many descriptors in flight as the kernel allows: one for each chunk.
             Err(Errno::TOOMANYREFS) => return Err(Errno::MFILE),
             Err(errno) => return Err(errno),
         }
-        // Nobody connects to it any more, and it is seen to have had a chunk.
+        // From now on connections are refused, and `had_chunk` returns true.
         shutdown(self.descriptor, Shutdown::Read)
     }
 }
 
-/// Attaches a filter with these constants to a socket, for good.
+/// Attaches a filter with these constants to a socket, permanently.
 fn attach(socket: &OwnedFd, constants: [u32; INSTRUCTIONS - 1]) -> Result<(), Errno> {
     let instruction = |code: u32, k| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    // Everything passes.
+    // The filter accepts every packet.
     let mut program = [instruction(libc::BPF_RET | libc::BPF_K, u32::MAX); INSTRUCTIONS];
     for (place, constant) in program.iter_mut().zip(constants) {
         *place = instruction(libc::BPF_LD | libc::BPF_IMM, constant);
@@ -200,23 +199,23 @@ fn attach(socket: &OwnedFd, constants: [u32; INSTRUCTIONS - 1]) -> Result<(), Er
 
 fn set_option<T>(socket: &OwnedFd, option: c_int, value: &T) -> Result<(), Errno> {
     let (place, length) = ((&raw const *value).cast::<c_void>(), size_of::<T>() as libc::socklen_t);
-    // SAFETY: the kernel reads a value of the type that the option has, and for a filter the
-    // instructions that it points to.
+    // SAFETY: the kernel reads a value of the option's type, and for a filter the instructions that
+    // it points to.
     let set =
         unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, place, length) };
     if set == 0 { Ok(()) } else { Err(crate::last_errno()) }
 }
 
 /// The constants of the filter that is attached to a descriptor, if that is a socket and the filter
-/// has as many as ours.
+/// has as many instructions as ours.
 fn constants(descriptor: BorrowedFd<'_>) -> Option<[u32; INSTRUCTIONS]> {
     let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; INSTRUCTIONS];
-    // Of this option, the length is a number of instructions.
+    // The unit of this option's length is the instruction.
     let mut length = INSTRUCTIONS as libc::socklen_t;
     let (number, place) = (descriptor.as_raw_fd(), program.as_mut_ptr().cast::<c_void>());
     let got = crate::preserving_errno(|| {
-        // SAFETY: the kernel writes at most that many instructions, or, had the option another
-        // meaning, fewer bytes than they have.
+        // SAFETY: the kernel writes at most that many instructions, or, where the option has
+        // another meaning, fewer bytes than they occupy.
         unsafe { libc::getsockopt(number, libc::SOL_SOCKET, SO_GET_FILTER, place, &raw mut length) }
     });
     (got == 0 && length as usize == INSTRUCTIONS).then(|| program.map(|instruction| instruction.k))

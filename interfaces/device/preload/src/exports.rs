@@ -1,8 +1,8 @@
-//! The functions that a program finds here in place of the C library's.
+//! The functions that replace the C library's.
 //!
-//! Those with a variable number of arguments are declared with as many as they can have: on Linux,
-//! arguments are passed the same way, and what nobody passed is handed on unread. A thread that is
-//! cancelled while it waits in one of them unwinds through it.
+//! Variadic functions are declared with all arguments that they can have: on Linux both are passed
+//! in the same way, and an argument that the caller did not pass is forwarded unread. The unwinding
+//! ABI lets a thread be cancelled while it waits in one of them.
 
 mod open;
 mod query;
@@ -21,35 +21,37 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use std::ffi::{CStr, c_char, c_int, c_ulong, c_void};
 
-/// What a function that failed with an errno returns.
+/// Sets errno and returns -1.
 fn failed(errno: Errno) -> c_int {
     set_errno(errno);
     -1
 }
 
-/// What a path that the kernel has looked at is of the device's.
+/// Whether a path, which the kernel has read, leads to the device.
 ///
 /// # Safety
 ///
-/// The kernel must have read the path: it may be any address at all before.
+/// The kernel must have read the path: before that it may be any address.
 unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<DevicePath> {
-    // Under a filter that refuses a whole call, who asks whether there is one (Rust's library, for
-    // one) has no path.
+    // If a seccomp filter refuses the whole call, the kernel has not read the path. Rust's standard
+    // library probes `statx` in this way, with a null path.
     if path.is_null() {
         return None;
     }
     let folder = match folder {
         libc::AT_FDCWD => CWD,
-        // Only a path that starts at the root does without a folder.
+        // Only an absolute path needs no folder, and so ignores an invalid descriptor.
         folder if folder < 0 => CWD,
-        // SAFETY: it is used for the length of this call; if it isn't open, so says the kernel.
+        // SAFETY: it is used for the length of this call; if it isn't open, system calls on it
+        // fail.
         folder => unsafe { BorrowedFd::borrow_raw(folder) },
     };
-    // SAFETY: it was read up to the zero that ends it.
+    // SAFETY: the kernel has read it up to the terminating zero.
     classify(folder, unsafe { CStr::from_ptr(path) }, follow)
 }
 
-/// Whether the kernel has read the path, and found nothing there that can be opened.
+/// Whether the error means that the kernel has read the path and found no file there that can be
+/// opened.
 fn means_not_found(why: Errno) -> bool {
     matches!(why, Errno::NOENT | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM)
 }
@@ -60,11 +62,11 @@ unsafe extern "C-unwind" fn ioctl(
     request: c_ulong,
     argument: *mut c_void,
 ) -> c_int {
-    // The kernel looks at 32 bits of it. Some it answers itself, for every file.
+    // The kernel uses 32 bits of the number, and executes these ioctls itself for every file.
     let of_kernel =
         matches!(request as u32 as c_ulong, libc::FIOCLEX | libc::FIONCLEX | libc::FIONBIO);
     let Some(open) = device_file(descriptor).filter(|_| !of_kernel) else {
-        // SAFETY: the caller's arguments, as they are.
+        // SAFETY: the caller's arguments, unchanged.
         return unsafe { real::ioctl(descriptor, request, argument) };
     };
     match ioctl::control(open, request as u32, argument) {
@@ -83,7 +85,7 @@ unsafe fn mmap_any(
 ) -> *mut c_void {
     let open = if flags & libc::MAP_ANONYMOUS == 0 { device_file(descriptor) } else { None };
     let Some(open) = open else {
-        // SAFETY: the caller's arguments, as they are.
+        // SAFETY: the caller's arguments, unchanged.
         return unsafe { real::mmap(address, len, protection, flags, descriptor, offset) };
     };
     let window = MapArguments {
@@ -91,10 +93,10 @@ unsafe fn mmap_any(
         len,
         protection: ProtFlags::from_bits_retain(protection as u32),
         flags: MapFlags::from_bits_retain(flags as u32),
-        // What is negative is beyond every chunk.
+        // A negative offset becomes one beyond every chunk.
         offset: offset as u64,
     };
-    // SAFETY: the caller answers for the address.
+    // SAFETY: the caller vouches for the address.
     match unsafe { mmap::mmap(open, &window) } {
         Ok(mapped) => mapped,
         Err(errno) => {
@@ -113,7 +115,7 @@ unsafe extern "C-unwind" fn mmap(
     descriptor: c_int,
     offset: libc::off_t,
 ) -> *mut c_void {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { mmap_any(address, len, protection, flags, descriptor, offset) }
 }
 
@@ -126,6 +128,6 @@ unsafe extern "C-unwind" fn mmap64(
     descriptor: c_int,
     offset: libc::off64_t,
 ) -> *mut c_void {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { mmap_any(address, len, protection, flags, descriptor, offset) }
 }

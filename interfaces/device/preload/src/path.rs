@@ -1,4 +1,4 @@
-//! Which paths are the device's.
+//! Paths that lead to the device.
 
 use crate::device_file::device_file;
 use crate::server;
@@ -10,23 +10,23 @@ const FOLDER: &CStr = c"/dev";
 const NAME: &[u8] = b"cma";
 const PATH: &[u8] = b"/dev/cma";
 
-/// How many symbolic links the kernel follows in one path.
+/// The most symbolic links that the kernel follows in one path.
 const MOST_LINKS: usize = 40;
 
-/// The room that the kernel has for a path, with the zero that ends it.
+/// The kernel's limit for a path, with its terminating zero.
 const PATH_MAX: usize = 4096;
 
-/// What a path is of the device's.
+/// A path that leads to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DevicePath {
-    /// The device.
+    /// Without a slash after it.
     Device,
-    /// The device, as if it were a folder: it has a slash behind it.
+    /// With a slash after it: the device is no folder, so this is an error.
     WithSlash,
 }
 
-/// What `path`, which the kernel has looked at from `folder`, is of the device's: also by another
-/// way into `/dev`, and, if `follow`, by a symbolic link.
+/// Whether `path`, which the kernel has resolved from `folder`, leads to the device: also by
+/// another path to `/dev`, and, if `follow`, through symbolic links.
 pub(crate) fn classify(folder: BorrowedFd<'_>, path: &CStr, follow: bool) -> Option<DevicePath> {
     let whole = path.to_bytes();
     let name = without_slashes(whole);
@@ -44,7 +44,7 @@ fn without_slashes(path: &[u8]) -> &[u8] {
     &path[..end]
 }
 
-/// A path up to and with its last slash, and what is behind it.
+/// A path up to its last slash, inclusive, and the rest.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
     path.split_at(path.iter().rposition(|letter| *letter == b'/').map_or(0, |slash| slash + 1))
 }
@@ -54,7 +54,7 @@ fn names_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     path == PATH || name == NAME && is_dev(folder, parent)
 }
 
-/// Whether a part of the path that has to be a folder is the device.
+/// Whether the device is one of the folders in the path.
 fn passes_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, letter)| **letter == b'/');
     slashes
@@ -62,8 +62,8 @@ fn passes_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
         .any(|before| before.ends_with(NAME) && names_device(folder, before))
 }
 
-/// Whether a folder is `/dev`. Apart, because it takes much of the stack, and signal handlers have
-/// little.
+/// Whether a folder is `/dev`. Not inlined, because its buffer takes much of the stack, of which
+/// signal handlers have little.
 #[inline(never)]
 fn is_dev(folder: BorrowedFd<'_>, parent: &[u8]) -> bool {
     let mut place = [0; PATH_MAX];
@@ -76,7 +76,7 @@ fn is_dev(folder: BorrowedFd<'_>, parent: &[u8]) -> bool {
     })
 }
 
-/// A path with a zero behind it, if there is room for it.
+/// The path with a terminating zero, if it fits.
 fn terminated<'p>(place: &'p mut [u8; PATH_MAX], path: &[u8]) -> Option<&'p CStr> {
     place.get_mut(..path.len())?.copy_from_slice(path);
     *place.get_mut(path.len())? = 0;
@@ -90,8 +90,8 @@ fn is_link(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     path.is_some_and(|path| readlinkat_raw(folder, path, &mut [0; 1]).is_ok())
 }
 
-/// Whether the symbolic link at `path` leads to the device, or to an open file of it among this
-/// process' descriptors.
+/// Whether the symbolic link at `path` leads to the device, or to an open file of the device among
+/// this process's descriptors.
 #[inline(never)]
 fn leads_to_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     let (mut current, mut target) = ([0; PATH_MAX], [0; PATH_MAX]);
@@ -117,13 +117,13 @@ fn leads_to_device(folder: BorrowedFd<'_>, path: &[u8]) -> bool {
     false
 }
 
-/// Whether a link is one of `/proc/self/fd` that stands for an open file of the device. The kernel
-/// opens no sockets.
+/// Whether a link is one in `/proc/self/fd` to an open file of the device, which the kernel itself
+/// can't open because it is a socket.
 fn is_own_descriptor(folder: BorrowedFd<'_>, link: &CStr) -> bool {
     let number = split(link.to_bytes()).1;
     let number = std::str::from_utf8(number).ok().and_then(|number| number.parse::<c_int>().ok());
     let Some(number) = number.filter(|number| *number >= 0) else { return false };
-    // SAFETY: it is only looked at; if it isn't open, so says the kernel.
+    // SAFETY: it is only passed to `fstat`, which fails if it isn't open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     let (Ok(of_link), Ok(own)) = (statat(folder, link, AtFlags::empty()), fstat(descriptor)) else {
         return false;
@@ -132,13 +132,13 @@ fn is_own_descriptor(folder: BorrowedFd<'_>, link: &CStr) -> bool {
         && (device_file(number).is_some() || stands_for_device(number, &own))
 }
 
-/// Whether a descriptor, of which `status` was found, stands for the path of the device (`O_PATH`):
-/// it is one for the path of the server's socket.
+/// Whether a descriptor with the given `status` stands for the path of the device (`O_PATH`): it
+/// was opened on the path of the server's socket.
 pub(crate) fn stands_for_device(number: c_int, status: &Stat) -> bool {
     if number < 0 {
         return false;
     }
-    // SAFETY: it is only looked at; if it isn't open, so says the kernel.
+    // SAFETY: it is only passed to system calls, which fail if it isn't open.
     let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl_getfl(descriptor).is_ok_and(|flags| flags.contains(OFlags::PATH))
         && statat(CWD, server::path(), AtFlags::empty())

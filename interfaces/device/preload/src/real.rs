@@ -1,4 +1,4 @@
-//! The functions that this library stands before.
+//! The C library's functions that this library interposes.
 
 use crate::device_file::find_inherited_files;
 use crate::notice::remember_standard_error;
@@ -7,7 +7,7 @@ use std::mem::transmute;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// A function of the library that is next in line.
+/// A function of the next library in the lookup order (`RTLD_NEXT`).
 pub(crate) struct NextFunction {
     name: &'static CStr,
     found: AtomicPtr<c_void>,
@@ -18,8 +18,8 @@ impl NextFunction {
         NextFunction { name, found: AtomicPtr::new(null_mut()) }
     }
 
-    /// Looks for it. This may take memory from the heap, which an allocator that is just starting
-    /// doesn't have.
+    /// Looks it up. `dlsym` may allocate on the heap, which is not possible while the program's
+    /// memory allocator is initialising.
     fn find(&self) -> *mut c_void {
         // SAFETY: the name ends with a zero.
         let found = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
@@ -27,14 +27,14 @@ impl NextFunction {
         found
     }
 
-    /// Where it is, if that is known.
+    /// The address, if it was looked up before.
     fn found(&self) -> Option<*mut c_void> {
         Some(self.found.load(Ordering::Acquire)).filter(|found| !found.is_null())
     }
 }
 
-/// Functions of the C library, each with the system call that stands in for it until it was looked
-/// for, or where there is none.
+/// Functions of the C library, each with the system call that replaces it before it is looked up or
+/// where it doesn't exist.
 macro_rules! next_in_line {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $call:expr;)*) => {
         $(
@@ -42,15 +42,15 @@ macro_rules! next_in_line {
 
             pub(crate) unsafe fn $function($($argument: $type),*) -> $result {
                 let Some(found) = $real.found() else {
-                    // SAFETY: the caller's arguments, as the C library would hand them on.
+                    // SAFETY: the caller's arguments, as the C library would pass them.
                     let result: c_long = unsafe { libc::syscall($call, $($argument),*) };
                     return result as $result;
                 };
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> $result;
-                // SAFETY: the C library's function is of this type; one with a variable number of
-                // arguments is called in the same way.
+                // SAFETY: this is the type of the C library's function; variadic functions have the
+                // same calling convention.
                 let function = unsafe { transmute::<*mut c_void, Function>(found) };
-                // SAFETY: the caller's arguments, as they are.
+                // SAFETY: the caller's arguments, unchanged.
                 unsafe { function($($argument),*) }
             }
         )*
@@ -136,12 +136,12 @@ next_in_line! {
         or libc::SYS_truncate;
 }
 
-/// A system call that the kernel doesn't have, for those whose arguments it takes in another form:
-/// `ENOSYS`.
+/// A system call number that doesn't exist (`ENOSYS`), for functions whose system call takes other
+/// arguments.
 const NO_CALL: c_long = -1;
 
-/// The C library's functions on streams, which no system call stands in for; each with what it
-/// returns where there is none.
+/// The C library's stream functions, for which there is no system call, each with its result where
+/// the function doesn't exist.
 macro_rules! on_streams {
     ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $none:expr;)*) => {
         $(
@@ -153,9 +153,9 @@ macro_rules! on_streams {
                     return $none;
                 }
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> $result;
-                // SAFETY: the C library's function is of this type.
+                // SAFETY: this is the type of the C library's function.
                 let function = unsafe { transmute::<*mut c_void, Function>(found) };
-                // SAFETY: the caller's arguments, as they are.
+                // SAFETY: the caller's arguments, unchanged.
                 unsafe { function($($argument),*) }
             }
         )*
@@ -185,7 +185,7 @@ on_streams! {
     OVERFLOW, c"__overflow": fn __overflow(stream: *mut libc::FILE, letter: c_int) -> c_int, or libc::EOF;
 }
 
-/// What the dynamic linker calls before the program starts.
+/// Called by the dynamic linker before the program starts.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_START: [extern "C" fn(); 4] =
@@ -202,7 +202,7 @@ type FopenFn = unsafe extern "C-unwind" fn(*const c_char, *const c_char) -> *mut
 type FreopenFn =
     unsafe extern "C-unwind" fn(*const c_char, *const c_char, *mut libc::FILE) -> *mut libc::FILE;
 
-/// `openat`, and `open` where there is no folder.
+/// Calls `open` for `AT_FDCWD`, else `openat`.
 pub(crate) unsafe fn openat(
     folder: c_int,
     path: *const c_char,
@@ -211,13 +211,13 @@ pub(crate) unsafe fn openat(
 ) -> c_int {
     match OPEN.found() {
         Some(found) if folder == libc::AT_FDCWD => {
-            // SAFETY: the C library's `open` is of this type; one with a variable number of
-            // arguments is called in the same way.
+            // SAFETY: this is the type of the C library's `open`; variadic functions have the same
+            // calling convention.
             let open = unsafe { transmute::<*mut c_void, OpenFn>(found) };
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             unsafe { open(path, flags, mode) }
         }
-        // SAFETY: the caller's arguments, as they are.
+        // SAFETY: the caller's arguments, unchanged.
         _ => unsafe { openat_in(folder, path, flags, mode) },
     }
 }
@@ -231,9 +231,9 @@ pub(crate) unsafe fn fopen(
     if found.is_null() {
         return null_mut();
     }
-    // SAFETY: the C library's `fopen` and `fopen64` are of this type.
+    // SAFETY: this is the type of the C library's `fopen` and `fopen64`.
     let fopen = unsafe { transmute::<*mut c_void, FopenFn>(found) };
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { fopen(path, mode) }
 }
 
@@ -247,8 +247,8 @@ pub(crate) unsafe fn freopen(
     if found.is_null() {
         return null_mut();
     }
-    // SAFETY: the C library's `freopen` and `freopen64` are of this type.
+    // SAFETY: this is the type of the C library's `freopen` and `freopen64`.
     let freopen = unsafe { transmute::<*mut c_void, FreopenFn>(found) };
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { freopen(path, mode, file) }
 }

@@ -1,15 +1,15 @@
-//! Memory of the program that may not be there: what a driver has `copy_from_user` for.
+//! Access to memory of the program that may not be mapped, as with the kernel's `copy_from_user`.
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::ffi::c_void;
 
-/// `BYTES` bytes from `address` on.
+/// Reads `BYTES` bytes from `address`.
 ///
 /// # Errors
 ///
-/// `EFAULT` when they can't be read.
+/// `EFAULT` when they are not readable.
 pub(crate) fn read<const BYTES: usize>(address: *const c_void) -> Result<[u8; BYTES], Errno> {
     let mut bytes = [0; BYTES];
     let here = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: BYTES };
@@ -22,17 +22,17 @@ pub(crate) fn read<const BYTES: usize>(address: *const c_void) -> Result<[u8; BY
     Ok(bytes)
 }
 
-/// Writes to `address`.
+/// Writes `bytes` to `address`.
 ///
 /// # Errors
 ///
-/// `EFAULT` when it can't be written to.
+/// `EFAULT` when the address is not writable.
 pub(crate) fn write(address: *mut c_void, bytes: &[u8]) -> Result<(), Errno> {
     let here = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let there = libc::iovec { iov_base: address, iov_len: bytes.len() };
     let me = std::process::id() as libc::pid_t;
-    // SAFETY: the kernel reads `bytes`, and checks where it writes, which is where the program
-    // asked for.
+    // SAFETY: the kernel reads `bytes`, and checks the address, which the program passed for this
+    // purpose.
     let written =
         unsafe { libc::process_vm_writev(me, &raw const here, 1, &raw const there, 1, 0) };
     copied(written, bytes.len())
@@ -47,7 +47,7 @@ fn copied(count: isize, wanted: usize) -> Result<(), Errno> {
     }
 }
 
-/// The same for a process that may not do that, under a filter that takes it for debugging.
+/// Copies through a pipe, for processes whose seccomp filter refuses `process_vm_readv`.
 fn through_pipe(
     why: Errno,
     from: *const c_void,
@@ -58,11 +58,11 @@ fn through_pipe(
         return Err(Errno::FAULT);
     }
     let (out, into): (OwnedFd, OwnedFd) = pipe_with(PipeFlags::CLOEXEC)?;
-    // SAFETY: the kernel checks what it reads.
+    // SAFETY: the kernel checks the address.
     let written = unsafe { libc::write(into.as_raw_fd(), from, bytes) };
     copied(written, bytes)?;
-    // SAFETY: the kernel checks where it writes, which is a buffer of that size or where the
-    // program asked for.
+    // SAFETY: the kernel checks the address, which is a buffer of that size or was passed by the
+    // program for this purpose.
     let read = unsafe { libc::read(out.as_raw_fd(), to, bytes) };
     copied(read, bytes)
 }

@@ -1,5 +1,5 @@
-//! Programs that nobody wrote for the device: they get the errno that a driver without read and
-//! write functions would give, and never hang.
+//! Ordinary programs: they get the errno that a driver without read and write functions would
+//! return, and never hang.
 
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
@@ -16,10 +16,10 @@ fn library() -> PathBuf {
     library
 }
 
-/// Runs a line of shell with the device in a folder that has a file `in`, and a link `link` to the
+/// Runs a shell command in `folder`, which has a file `in`, and a symbolic link `link` to the
 /// device.
 fn run(line: &str, folder: &Path, socket: &Path) -> Output {
-    // What hangs is killed, which is another exit status than a failure.
+    // A program that hangs is killed, which gives another exit status than a failure.
     Command::new("timeout")
         .args(["-s", "KILL", "20", "sh", "-c", line])
         .current_dir(folder)
@@ -35,13 +35,13 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Whether the machine has a program; says so where it hasn't.
+/// Whether the machine has a program; prints that the test is skipped if not.
 fn has(program: &str) -> bool {
     let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap();
     if !found.status.success() {
-        // Past the test harness, which keeps what it prints to itself.
+        // Written directly, because the test harness captures what tests print.
         let why =
-            format!("SKIPPED: {program} is not installed; it was not tried against the device\n");
+            format!("SKIPPED: {program} is not installed; it was not tested with the device\n");
         std::io::stderr().write_all(why.as_bytes()).unwrap();
     }
     found.status.success()
@@ -143,19 +143,19 @@ fn ordinary_programs_see_a_device() {
 }
 
 #[test]
-fn without_a_server_a_program_is_told_once_what_is_missing() {
+fn without_a_server_the_missing_server_is_reported_once() {
     let folder = folder();
     let missing = folder.path().join("none");
     let open = "cat /dev/cma in /dev/cma; ! test -e /dev/cma";
     let output = run(open, folder.path(), &missing);
     let said = words(&output);
     assert!(output.status.success() && said.contains("some text"), "{said}");
-    // `cat` opens it twice; `test` only looks.
+    // `cat` opens the device twice; `test` only queries its path.
     assert_eq!(said.matches("set CMA_SOCKET").count(), 1, "{said}");
     assert_eq!(said.matches("cat: /dev/cma: No such device").count(), 2, "{said}");
     assert!(said.contains(&format!("no server listens at {}; start", missing.display())), "{said}");
-    // Nothing is said into a file that has the number of standard error by now, and where nobody
-    // reads it nothing ends or waits.
+    // The message is not written to another file under the number of standard error, and a full or
+    // closed pipe neither blocks nor ends the program.
     let other = "bash -c 'exec 2>other; read line < /dev/cma'; grep -q 'No such device' other && ! grep CMA_SOCKET other";
     assert!(run(other, folder.path(), &missing).status.success());
     assert!(!run("exec 2>&-; cat /dev/cma", folder.path(), &missing).status.success());

@@ -1,7 +1,7 @@
 /*
- * A program that knows the published interface of /dev/cma and nothing else, for the tests of the
- * library that stands in for the device. Each scenario is a word on the command line; one that
- * fails says where and exits with 1.
+ * A program that uses the published interface of /dev/cma and nothing else, for the tests of the
+ * preload library. Each scenario is a word on the command line; one that fails prints the line and
+ * exits with 1.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,7 +34,7 @@
 #define PAGE 4096ul
 #define MIB (1ul << 20)
 
-/* Layout A, of the first four versions. */
+/* Layout A, of the first four published versions. */
 struct request_a {
     uint32_t magic;
     char name[17];
@@ -45,7 +45,7 @@ struct request_a {
     uint64_t start;
 };
 
-/* Layout B, of the last two. */
+/* Layout B, of the last two published versions. */
 struct request_b {
     uint32_t magic;
     uint32_t type;
@@ -71,7 +71,7 @@ static const char *self;
         }                                                                                     \
     } while (0)
 
-/* That a call fails with an errno. */
+/* Checks that a call fails with an errno. */
 #define FAILS(call, with)                                                                     \
     do {                                                                                      \
         errno = 0;                                                                            \
@@ -90,7 +90,7 @@ static struct request_a a(const char *name, const char *type, uint64_t size, uin
 static struct request_b b(uint32_t type, const char *spec, uint64_t size, uint64_t alignment)
 {
     struct request_b request = { .magic = MAGIC, .type = type, .size = size, .alignment = alignment };
-    /* What fills it has no end. */
+    /* A text that fills the field has no terminating zero. */
     memcpy(request.spec, spec, strnlen(spec, sizeof request.spec));
     return request;
 }
@@ -102,7 +102,7 @@ static int device(void)
     return fd;
 }
 
-/* A chunk in layout A; its address. */
+/* Allocates a chunk in layout A and returns its address. */
 static uint64_t alloc(int fd, uint64_t size)
 {
     struct request_a request = a("camera", "", size, 0);
@@ -117,14 +117,14 @@ static unsigned char *map(int fd, size_t size)
     return memory;
 }
 
-/* Whether all 64 MiB of the region can be had, now. */
+/* Whether all 64 MiB of the region can be allocated now. */
 static int all_is_free(void)
 {
     int fd = device();
     struct request_a request = a("camera", "", 64 * MIB, 0);
-    int is = ioctl(fd, ALLOC_A, &request) == 0;
+    int is_free = ioctl(fd, ALLOC_A, &request) == 0;
     close(fd);
-    return is;
+    return is_free;
 }
 
 static void wait_until_all_is_free(void)
@@ -134,7 +134,7 @@ static void wait_until_all_is_free(void)
     CHECK(all_is_free());
 }
 
-static void child_is_well(pid_t child)
+static void wait_for_success(pid_t child)
 {
     int status;
     CHECK(child > 0);
@@ -181,7 +181,7 @@ static void opens(void)
     use(__open64(DEVICE, O_RDWR));
     use(open(DEVICE, O_RDWR | O_CREAT | O_TRUNC | O_APPEND, 0600));
     use(open(DEVICE, O_RDWR | O_EXCL | O_NOFOLLOW | O_NOCTTY));
-    /* What is there is not made, and is no folder. */
+    /* The device exists and is no folder. */
     FAILS(open(DEVICE, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
     FAILS(openat(dev, "cma", O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
     FAILS(open(DEVICE, O_RDWR | O_DIRECTORY), ENOTDIR);
@@ -190,7 +190,7 @@ static void opens(void)
     CHECK(fopen(DEVICE, "wx") == NULL && errno == EEXIST);
     CHECK(chdir("/dev") == 0);
     use(open("cma", O_RDWR));
-    /* It allocates, and maps as it was opened: see accesses(). */
+    /* The file can allocate; the access mode applies to mmap, see access_modes(). */
     int made[] = { creat(DEVICE, 0600), creat64("cma", 0600) };
     for (size_t i = 0; i < 2; i++) {
         CHECK(made[i] >= 0);
@@ -229,7 +229,7 @@ static void opens(void)
                 munmap(own, PAGE);
         }
     }
-    /* A file that is reopened for nothing is closed. */
+    /* A stream is closed when reopening it fails. */
     FILE *file = fopen("/dev/zero", "r");
     int number = fileno(file);
     CHECK(freopen(DEVICE, "wx", file) == NULL && errno == EEXIST);
@@ -243,13 +243,13 @@ static void opens(void)
     close(fd);
     fd = open(DEVICE, O_RDWR);
     CHECK(fcntl(fd, F_GETFD) == 0);
-    /* The lowest number that is free, as always. */
+    /* As always, the lowest free descriptor is used. */
     int next = dup(fd);
     close(next);
     CHECK(open(DEVICE, O_RDWR) == next);
 }
 
-/* That something is the device, by what a look says. */
+/* Checks that a status is that of the device. */
 static void is_device(const struct stat *status)
 {
     CHECK(S_ISCHR(status->st_mode));
@@ -274,8 +274,8 @@ extern int __fxstatat64(int, int, const char *, struct stat64 *, int);
         is_device((struct stat *)&status);                                                    \
     } while (0)
 
-/* A program that looks before it opens sees what it can open. */
-static void looks(void)
+/* Queries of a path before it is opened show the device. */
+static void queries(void)
 {
     int dev = open("/dev", O_RDONLY | O_DIRECTORY), fd = device();
     struct stat status;
@@ -316,7 +316,7 @@ static void looks(void)
     FAILS(stat("/dev/cm", &status), ENOENT);
     FAILS(stat("/dev/cm/", &status), ENOENT);
 
-    /* A descriptor is what the path is. */
+    /* A query of a descriptor has the same result as one of the path. */
     struct stat of_path;
     CHECK(stat(DEVICE, &of_path) == 0);
     LOOK(fstat(fd, &status));
@@ -347,12 +347,12 @@ static void looks(void)
     }
     FAILS(statx(AT_FDCWD, "/dev/cm", 0, STATX_BASIC_STATS, &more), ENOENT);
 
-    /* Looking takes nothing of what a user may have, and the file is still good. */
+    /* Queries take nothing from the user's limits, and the file is still usable. */
     for (int i = 0; i < 3000; i++)
         CHECK(access(DEVICE, R_OK) == 0);
     alloc(fd, PAGE);
     map(fd, PAGE);
-    /* Who the server's socket keeps out is told so. */
+    /* Users who may not connect to the server's socket get EACCES. */
     if (getuid() == 0) {
         char folder[256];
         strcpy(folder, getenv("CMA_SOCKET"));
@@ -369,18 +369,18 @@ static void looks(void)
             FAILS(open(DEVICE, O_RDWR), EACCES);
             _exit(0);
         }
-        child_is_well(child);
+        wait_for_success(child);
     }
 }
 
-/* A file is for what it was opened for, also as another process's, and under another number. */
-static void accesses(void)
+/* The access mode is enforced, also in other processes, and for duplicates. */
+static void access_modes(void)
 {
     static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR, O_ACCMODE };
     for (size_t i = 0; i < 4; i++) {
         int reads = i == 0 || i == 2, writes = i == 1 || i == 2;
         int fd = open(DEVICE, modes[i]);
-        /* What the kernel looks at comes before what the driver does. */
+        /* The kernel checks the access mode before it calls the driver. */
         void *memory = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0);
         CHECK(memory == MAP_FAILED && errno == (reads ? EBADFD : EACCES));
         alloc(fd, 2 * PAGE);
@@ -409,20 +409,20 @@ static void accesses(void)
         FAILS(write(copy, &copy, 1), writes ? EINVAL : EBADF);
         if (child == 0)
             _exit(0);
-        child_is_well(child);
+        wait_for_success(child);
         close(copy);
     }
-    /* And of the program that this one becomes. */
+    /* Also after exec. */
     int fd = open(DEVICE, O_RDONLY);
     alloc(fd, PAGE);
     CHECK(dup2(fd, 200) == 200);
-    execl(self, self, "accessed", "200", NULL);
+    execl(self, self, "check_access_mode", "200", NULL);
     CHECK(0);
 }
 
-static void accessed(int fd)
+static void check_access_mode(int fd)
 {
-    /* Before anything else is done with it. */
+    /* Before any other call on it. */
     FAILS(write(fd, "x", 1), EBADF);
     FAILS(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), EACCES);
     CHECK(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) != MAP_FAILED);
@@ -431,7 +431,7 @@ static void accessed(int fd)
 extern ssize_t __read_chk(int, void *, size_t, size_t);
 extern ssize_t __pread_chk(int, void *, size_t, off_t, size_t);
 
-/* The device has neither read nor write, and who tries loses nothing by it. */
+/* The device has neither read nor write, and an attempt has no effect. */
 static void transfers(void)
 {
     for (int round = 0; round < 2; round++) {
@@ -472,7 +472,7 @@ static void transfers(void)
         close(both[1]);
         alloc(fd, PAGE);
         FAILS(write(fd, bytes, 1), EINVAL);
-        /* Nor does the kernel, whoever asks it; nothing hangs, and the chunk stays. */
+        /* The kernel itself refuses, too; no call blocks, and the chunk stays. */
         FAILS(syscall(SYS_read, fd, bytes, sizeof bytes), EINVAL);
         CHECK(syscall(SYS_write, fd, bytes, sizeof bytes) == -1);
         CHECK(syscall(SYS_sendto, fd, bytes, sizeof bytes, MSG_NOSIGNAL, NULL, 0) == -1);
@@ -496,7 +496,7 @@ static void transfers(void)
         close(fd);
         FAILS(write(fd, bytes, 1), EBADF);
     }
-    /* Everything else is written and read, also in a process that has lines. */
+    /* Other files are written and read, also in a process with open files of the device. */
     int pair[2];
     char bytes[8] = { 0 };
     struct iovec part = { bytes, 3 };
@@ -527,10 +527,11 @@ static void transfers(void)
     FAILS(truncate64(DEVICE, 0), EINVAL);
 }
 
-/* Other ways to the device: symbolic links, descriptors that stand for its path, and a program's own descriptors. */
-static void ways(void)
+/* Other paths to the device: symbolic links, O_PATH descriptors, and the links of /proc to
+ * descriptors. */
+static void links(void)
 {
-    char folder[] = "/tmp/cma-ways-XXXXXX", target[64];
+    char folder[] = "/tmp/cma-links-XXXXXX", target[64];
     struct stat status;
     CHECK(mkdtemp(folder) && chdir(folder) == 0);
     CHECK(symlink(DEVICE, "link") == 0 && symlink("link", "second") == 0 && symlink("/dev", "dev") == 0);
@@ -558,7 +559,7 @@ static void ways(void)
     FAILS(readlinkat(AT_FDCWD, DEVICE, target, sizeof target), EINVAL);
     FAILS(readlink("/dev/cm", target, sizeof target), ENOENT);
 
-    /* A descriptor for the path is good for looking alone. */
+    /* An O_PATH descriptor can be queried only. */
     static const char *paths[] = { DEVICE, "link" };
     for (size_t i = 0; i < 2; i++) {
         FAILS(open(paths[i], O_PATH | O_DIRECTORY), ENOTDIR);
@@ -577,7 +578,7 @@ static void ways(void)
     }
     int link = open("link", O_PATH | O_NOFOLLOW);
     CHECK(link >= 0 && fstat(link, &status) == 0 && S_ISLNK(status.st_mode));
-    /* To open what is open already is to open the device once more. */
+    /* Opening the link of a descriptor opens the device again. */
     int fd = device();
     alloc(fd, PAGE);
     sprintf(target, "/dev/fd/%d", fd);
@@ -615,13 +616,13 @@ static void names(void)
             close(fd);
         }
     }
-    /* A region that isn't there is passed over, whatever its name. */
+    /* An unknown region is skipped, whatever its name. */
     int fd = device();
     struct request_b in_b = b(1, "\xff,ram", PAGE, 0);
     CHECK(ioctl(fd, ALLOC_B, &in_b) == 0);
     close(fd);
     fd = device();
-    /* A number is no name, whatever the map has. */
+    /* An unknown request number is not taken for a name, whatever the map has. */
     static const char *specs[] = { "c", "camera", "camera/frame", "camera/0123456789abcdef", "caf\xe9/\xff\xff\xff\xff\xff" };
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         for (uint32_t type = 2; type < 70000; type = type < 300 ? type + 1 : type * 3 + 1) {
@@ -631,7 +632,7 @@ static void names(void)
         }
     }
     close(fd);
-    /* One structure, for one device after the other. */
+    /* One structure, used for several devices. */
     struct request_a in_a = a("c0123456789abcde", "frame", PAGE, 0);
     static const char *shorter[] = { "caf\xe9", "cam", "xy", "z" };
     for (size_t i = 0; i < 4; i++) {
@@ -665,7 +666,7 @@ static void layouts(void)
     CHECK(memcmp(&before_b, &in_b, sizeof in_b) == 0);
     close(fd);
 
-    /* The type is behind the last slash; "typed/fw" has a region of its own, 8 MiB from 0x80000000 on. */
+    /* The type follows the last slash; "typed/fw" has its own region, 8 MiB from 0x80000000 on. */
     fd = device();
     in_b = b(0, "typed/fw/fw", PAGE, 0);
     FAILS(ioctl(fd, ALLOC_B, &in_b), ENOENT);
@@ -706,7 +707,7 @@ static void errnos(void)
     void *nowhere = mmap(NULL, 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     int number;
 
-    /* Other ioctls, also those that a socket has. */
+    /* Other ioctls, including those of sockets. */
     FAILS(ioctl(fd, _IOWR('p', 1, struct request_a), &in_a), ENOTTY);
     FAILS(ioctl(fd, _IOWR('q', 0, struct request_a), &in_a), ENOTTY);
     FAILS(ioctl(fd, _IOW('p', 0, struct request_a), &in_a), ENOTTY);
@@ -719,7 +720,7 @@ static void errnos(void)
     in_a.magic--;
     /* No argument. */
     FAILS(ioctl(fd, ALLOC_A, NULL), EINVAL);
-    /* Strings that don't end. */
+    /* Strings without an end. */
     memset(in_a.name, 'x', sizeof in_a.name);
     FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
     in_a = a("camera", "", PAGE, 0);
@@ -742,12 +743,12 @@ static void errnos(void)
     in_a = a("camera", "", PAGE, 0);
     memcpy((char *)nowhere + PAGE - 32, &in_a, 32);
     FAILS(ioctl(fd, ALLOC_A, (char *)nowhere + PAGE - 32), EFAULT);
-    /* One that can be read and not written to: the chunk is not kept. */
+    /* Memory that can be read but not written: the chunk is freed again. */
     memcpy(nowhere, &in_a, sizeof in_a);
     CHECK(mprotect(nowhere, PAGE, PROT_READ) == 0);
     FAILS(ioctl(fd, ALLOC_A, nowhere), EFAULT);
     CHECK(all_is_free());
-    /* What the framework refuses. */
+    /* Refusals of the framework. */
     in_a = a("camera", "", 0, 0);
     FAILS(ioctl(fd, ALLOC_A, &in_a), EINVAL);
     in_a = a("camera", "", PAGE, 3);
@@ -764,12 +765,13 @@ static void errnos(void)
     FAILS(ioctl(fd, ALLOC_B, &in_b), EINVAL);
     in_b = b(1, "none", PAGE, 0);
     FAILS(ioctl(fd, ALLOC_B, &in_b), ENOMEM);
-    /* Mapping before there is a chunk. */
+    /* Mapping without a chunk. */
     FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), EBADFD);
     FAILS(mmap(NULL, 0, PROT_READ, MAP_SHARED, fd, 0), EINVAL);
 
     alloc(fd, 4 * PAGE);
-    /* A second chunk, whatever is asked for; but whether it is asked for at all is seen before. */
+    /* A second chunk is refused before its arguments are checked, but after the ioctl number and
+     * magic are. */
     in_a = a("camera", "", PAGE, 0);
     FAILS(ioctl(fd, ALLOC_A, &in_a), EBADFD);
     memset(in_a.name, 'x', sizeof in_a.name);
@@ -782,7 +784,7 @@ static void errnos(void)
     FAILS(ioctl(fd, ALLOC_A, nowhere + PAGE), EFAULT);
     FAILS(ioctl(fd, ALLOC_A, NULL), EINVAL);
     FAILS(ioctl(fd, FIONREAD, &number), ENOTTY);
-    /* Mapping beyond it. */
+    /* Mapping beyond the chunk. */
     FAILS(mmap(NULL, 5 * PAGE, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
     FAILS(mmap(NULL, 4 * PAGE + 1, PROT_READ, MAP_SHARED, fd, 0), ENOSPC);
     FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 4 * PAGE), ENOSPC);
@@ -813,14 +815,14 @@ static void mappings(void)
         CHECK(whole[i] == 0);
     for (size_t page = 0; page < 16; page++)
         memset(whole + page * PAGE, page + 1, PAGE);
-    /* Parts, by both names of the call. */
+    /* Parts of the chunk, by both names of the call. */
     for (size_t page = 0; page < 16; page++) {
         unsigned char *part = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, page * PAGE);
         CHECK(part != MAP_FAILED && part[0] == page + 1 && part[PAGE - 1] == page + 1);
         part = mmap64(NULL, (16 - page) * PAGE, PROT_READ, MAP_SHARED, fd, page * PAGE);
         CHECK(part != MAP_FAILED && part[0] == page + 1 && part[(16 - page) * PAGE - 1] == 16);
     }
-    /* At an address that is said. */
+    /* At a fixed address. */
     unsigned char *place = mmap(NULL, 4 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(mmap(place + PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 3 * PAGE) == place + PAGE);
     CHECK(place[PAGE] == 4 && place[3 * PAGE - 1] == 5);
@@ -828,17 +830,17 @@ static void mappings(void)
     CHECK(whole[3 * PAGE] == 99);
     FAILS(mmap(place, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0), EEXIST);
     FAILS(mmap(place + 1, PAGE, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), EINVAL);
-    /* Private: what is written is nobody else's. */
+    /* Private: other mappings don't see what is written. */
     unsigned char *own = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
     CHECK(own != MAP_FAILED && own[0] == 1);
     own[0] = 50;
     CHECK(whole[0] == 1);
-    /* Without any right. */
+    /* Without access. */
     CHECK(mmap(NULL, PAGE, PROT_NONE, MAP_SHARED, fd, 0) != MAP_FAILED);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0) != MAP_FAILED);
 }
 
-/* The chunk of which 64 MiB are left only when it is free. */
+/* A file with a chunk; while it is allocated, all_is_free() is false. */
 static int holder(void)
 {
     int fd = device();
@@ -864,13 +866,13 @@ static void references(void)
         munmap(memory, MIB);
     }
     close(fd);
-    /* The first mapping is still there, and is the last reference. */
+    /* The first mapping still exists, and is the last reference. */
     CHECK(!all_is_free());
 }
 
 static void last_reference(void)
 {
-    /* Each ending is one of the last reference, and what was freed can be had at once. */
+    /* After each way to drop the last reference, the memory can be allocated at once. */
     for (int i = 0; i < 50; i++) {
         int fd = holder();
         unsigned char *memory = map(fd, MIB);
@@ -900,7 +902,7 @@ static void last_reference(void)
     CHECK(!all_is_free());
     fclose(file);
     CHECK(all_is_free());
-    /* A descriptor that is only under way. */
+    /* A descriptor in flight in a socket is a reference. */
     int pair[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     int fd = holder();
@@ -926,7 +928,7 @@ static void last_reference(void)
 
 static void forks(void)
 {
-    /* A chunk of before the fork is both's. */
+    /* Parent and child share a chunk that was allocated before the fork. */
     int fd = device();
     alloc(fd, MIB);
     unsigned char *memory = map(fd, MIB);
@@ -937,14 +939,14 @@ static void forks(void)
         close(fd);
         _exit(0);
     }
-    child_is_well(child);
+    wait_for_success(child);
     CHECK(memory[0] == 1 && memory[1] == 2);
     CHECK(!all_is_free());
     munmap(memory, MIB);
     close(fd);
     CHECK(all_is_free());
 
-    /* One that the child has allocated, too. */
+    /* And one that the child has allocated. */
     fd = device();
     child = fork();
     if (child == 0) {
@@ -952,13 +954,13 @@ static void forks(void)
         map(fd, MIB)[9] = 9;
         _exit(0);
     }
-    child_is_well(child);
+    wait_for_success(child);
     struct request_a request = a("camera", "", PAGE, 0);
     FAILS(ioctl(fd, ALLOC_A, &request), EBADFD);
     CHECK(map(fd, MIB)[9] == 9);
     close(fd);
 
-    /* It lives as long as one of them. */
+    /* The chunk lives until both have closed the file. */
     fd = holder();
     int go[2];
     CHECK(pipe(go) == 0);
@@ -973,11 +975,11 @@ static void forks(void)
     close(fd);
     CHECK(!all_is_free());
     close(go[1]);
-    child_is_well(child);
+    wait_for_success(child);
 }
 
-/* Parent and children ask on the same line at the same time, and each gets its own answers. */
-static void crowds(void)
+/* Parent and children use the same file at the same time, and each gets its own answers. */
+static void concurrent_processes(void)
 {
     int fd = device();
     alloc(fd, 8 * PAGE);
@@ -1001,8 +1003,8 @@ static void crowds(void)
         _exit(0);
     }
     for (int i = 0; i < 4; i++)
-        child_is_well(children[i]);
-    /* Those who are killed in the middle of asking leave the line in order. */
+        wait_for_success(children[i]);
+    /* Processes that are killed during a call leave the file usable. */
     for (int i = 0; i < 60; i++) {
         pid_t child = fork();
         if (child == 0)
@@ -1015,7 +1017,7 @@ static void crowds(void)
     }
 }
 
-/* Whoever closes a copy of the descriptor takes nothing from those who are asking. */
+/* Closing a duplicate of the descriptor does not disturb calls in progress. */
 static void *closes_copies(void *fd)
 {
     for (int round = 0; round < 2000; round++)
@@ -1044,10 +1046,10 @@ static void duplicates(void)
         _exit(0);
     }
     for (int i = 0; i < 3; i++)
-        child_is_well(children[i]);
+        wait_for_success(children[i]);
 }
 
-/* Processes that are stopped or killed in the middle of asking, all at once, keep nobody waiting. */
+/* Processes that are stopped or killed during a call, all at once, delay no other. */
 static void stopped(void)
 {
     int fd = device();
@@ -1075,7 +1077,8 @@ static void stopped(void)
         }
         CHECK(*map(fd, PAGE) == 7);
     }
-    /* One that is killed while it allocates leaves the file with its chunk, or without one and good for another. */
+    /* A process that is killed while it allocates leaves the file with its chunk, or without one
+     * and usable. */
     for (int round = 0; round < 60; round++) {
         int other = device();
         pid_t child = fork();
@@ -1094,7 +1097,7 @@ static void stopped(void)
     }
 }
 
-static void executes(void)
+static void exec_scenario(void)
 {
     int fd = device();
     alloc(fd, 3 * PAGE);
@@ -1104,11 +1107,11 @@ static void executes(void)
     char number[16], other[16];
     sprintf(number, "%d", fd);
     sprintf(other, "%d", closes);
-    execl(self, self, "executed", number, other, NULL);
+    execl(self, self, "after_exec", number, other, NULL);
     CHECK(0);
 }
 
-static void executed(int fd, int closed)
+static void after_exec(int fd, int closed)
 {
     struct request_a request = a("camera", "", PAGE, 0);
     FAILS(ioctl(closed, ALLOC_A, &request), EBADF);
@@ -1200,8 +1203,8 @@ static void *maps_some(void *argument)
     return NULL;
 }
 
-/* With two chunks, and three connections for this user. */
-static void crowded(void)
+/* Two files with chunks, and three connections for this user. */
+static void connections_taken(void)
 {
     int files[] = { device(), device(), device() };
     alloc(files[0], PAGE);
@@ -1216,16 +1219,16 @@ static void crowded(void)
 }
 
 /* Threads are in the middle of calls when the process forks; the child has none of them. */
-static volatile int go_on = 1;
+static volatile int running = 1;
 
 static void *maps_on(void *fd)
 {
-    while (go_on)
+    while (running)
         munmap(map((int)(uintptr_t)fd, PAGE), PAGE);
     return NULL;
 }
 
-static void forks_of_threads(void)
+static void fork_with_threads(void)
 {
     int fd = device();
     alloc(fd, PAGE);
@@ -1238,9 +1241,9 @@ static void forks_of_threads(void)
             munmap(map(fd, PAGE), PAGE);
             _exit(0);
         }
-        child_is_well(child);
+        wait_for_success(child);
     }
-    go_on = 0;
+    running = 0;
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
 }
@@ -1252,7 +1255,7 @@ static void tick(int signal)
 {
     (void)signal;
     ticks++;
-    /* Also in the middle of a call of this very thread. */
+    /* Also in the middle of a call of this thread. */
     struct request_a request = a("camera", "", PAGE, 0);
     int before = errno;
     if (ioctl(tick_fd, ALLOC_A, &request) == 0)
@@ -1288,8 +1291,8 @@ static void *opens_fifo(void *path)
     return NULL;
 }
 
-/* What has nothing to do with the device is as without the library. */
-static void others(void)
+/* Other files behave as without the library. */
+static void other_files(void)
 {
     struct request_a request = a("camera", "", PAGE, 0);
     int number = -1, pair[2];
@@ -1332,7 +1335,7 @@ static void others(void)
     CHECK(fopen("/none", "r") == NULL && errno == ENOENT);
     CHECK(fopen("/dev/null", "q") == NULL && errno == EINVAL);
 
-    /* A file of that name elsewhere is a file, with the permissions that were asked for. */
+    /* A file of that name in another folder is an ordinary file, with the permissions of open(). */
     umask(0);
     sprintf(path, "%s/cma", folder);
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0640);
@@ -1348,7 +1351,7 @@ static void others(void)
     int temporary = open(folder, O_TMPFILE | O_RDWR, 0604);
     CHECK(temporary >= 0 && fstat(temporary, &status) == 0 && (status.st_mode & 07777) == 0604);
 
-    /* Sockets of the same kind. */
+    /* Sockets of the types that the library uses. */
     CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
     CHECK(fstat(pair[0], &status) == 0 && S_ISSOCK(status.st_mode));
     CHECK(statx(pair[0], "", AT_EMPTY_PATH, STATX_BASIC_STATS, &more) == 0 && S_ISSOCK(more.stx_mode));
@@ -1360,10 +1363,10 @@ static void others(void)
     FAILS(ioctl(12345, FIONREAD, &number), EBADF);
     FAILS(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, -1, 0), EBADF);
     CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
-    int line = device();
-    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, line, 0) != MAP_FAILED);
+    int fd_of_device = device();
+    CHECK(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, fd_of_device, 0) != MAP_FAILED);
 
-    /* Where a filter refuses a call, nobody has looked at its path. */
+    /* If a filter refuses a call, the kernel has not read its path. */
     pid_t child = fork();
     if (child == 0) {
         struct sock_filter steps[] = {
@@ -1377,9 +1380,9 @@ static void others(void)
             FAILS(statx(0, NULL, 0, STATX_BASIC_STATS, NULL), EPERM);
         _exit(0);
     }
-    child_is_well(child);
+    wait_for_success(child);
 
-    /* A thread that waits in open can be cancelled. */
+    /* A thread that blocks in open can be cancelled. */
     pthread_t waits;
     void *end;
     sprintf(path, "%s/fifo", folder);
@@ -1407,7 +1410,7 @@ static void no_server(void)
     int number = fileno(file);
     CHECK(freopen(DEVICE, "w", file) == NULL && errno == ENODEV);
     FAILS(fcntl(number, F_GETFD), EBADF);
-    /* And nothing came to be in its place. */
+    /* No file was created in its place. */
     struct stat status;
     struct statx more;
     FAILS(access(DEVICE, F_OK), ENOENT);
@@ -1430,8 +1433,8 @@ static void refused(void)
     CHECK(ioctl(fd, ALLOC_A, &request) == 0);
 }
 
-/* The server ends when a line of the input says that it is about to. */
-static void bereft(void)
+/* The server ends before this scenario reads a line. */
+static void server_ends(void)
 {
     int with = device(), without = device();
     alloc(with, PAGE);
@@ -1450,7 +1453,7 @@ static void bereft(void)
     is_device(&status);
 }
 
-/* The server ends, and another one begins in its place, when a line of the input says so. */
+/* The server ends and another one starts on its path before this scenario reads a line. */
 static void restarted(void)
 {
     int with = device(), without = device();
@@ -1467,7 +1470,7 @@ static void restarted(void)
     CHECK(*map(without, PAGE) == 0);
 }
 
-/* Huge pages, or what a test has in their place: pieces of 64 KiB. */
+/* Memory in pieces of 64 KiB, like huge pages. */
 static void pieces(void)
 {
     const size_t piece = 64 * 1024;
@@ -1493,7 +1496,7 @@ static void pieces(void)
     FAILS(mmap(place + PAGE, 3 * piece, PROT_READ, MAP_SHARED | MAP_FIXED, fd, 0), EINVAL);
     CHECK(munmap(whole, 6 * piece) == 0);
     close(fd);
-    /* More of them than descriptors come with one message. */
+    /* More pieces than one message has descriptors. */
     fd = device();
     alloc(fd, 600 * piece);
     whole = map(fd, 600 * piece);
@@ -1509,23 +1512,23 @@ int main(int argc, char **argv)
         const char *name;
         void (*run)(void);
     } scenarios[] = {
-        { "opens", opens }, { "looks", looks }, { "accesses", accesses }, { "transfers", transfers },
+        { "opens", opens }, { "queries", queries }, { "access_modes", access_modes }, { "transfers", transfers },
         { "names", names }, { "layouts", layouts }, { "errnos", errnos }, { "mappings", mappings },
         { "references", references }, { "last_reference", last_reference }, { "forks", forks },
-        { "crowds", crowds }, { "executes", executes }, { "threads", threads },
-        { "forks_of_threads", forks_of_threads }, { "signals", signals }, { "others", others },
-        { "no_server", no_server }, { "refused", refused }, { "bereft", bereft }, { "pieces", pieces },
-        { "ways", ways }, { "duplicates", duplicates }, { "stopped", stopped }, { "crowded", crowded },
+        { "concurrent_processes", concurrent_processes }, { "exec", exec_scenario }, { "threads", threads },
+        { "fork_with_threads", fork_with_threads }, { "signals", signals }, { "other_files", other_files },
+        { "no_server", no_server }, { "refused", refused }, { "server_ends", server_ends }, { "pieces", pieces },
+        { "links", links }, { "duplicates", duplicates }, { "stopped", stopped }, { "connections_taken", connections_taken },
         { "restarted", restarted },
     };
     self = argv[0];
     CHECK(argc > 1);
     if (argc == 3) {
-        accessed(atoi(argv[2]));
+        check_access_mode(atoi(argv[2]));
         return 0;
     }
     if (argc == 4) {
-        executed(atoi(argv[2]), atoi(argv[3]));
+        after_exec(atoi(argv[2]), atoi(argv[3]));
         return 0;
     }
     for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
@@ -1534,5 +1537,5 @@ int main(int argc, char **argv)
             return 0;
         }
     }
-    CHECK(!"a scenario of that name");
+    CHECK(!"a known scenario");
 }

@@ -1,4 +1,4 @@
-//! Programs in C that know the published interface of the device, run unchanged against a server.
+//! C programs that use the published interface of the device run unchanged against a server.
 
 #[path = "../../server/tests/common/mod.rs"]
 mod common;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// The program, made by the system's C compiler; `None` where there is none.
+/// The program, compiled by the system's C compiler; `None` if there is none.
 fn program() -> Option<&'static Path> {
     static PROGRAM: OnceLock<Option<PathBuf>> = OnceLock::new();
     let made = PROGRAM.get_or_init(|| {
@@ -21,9 +21,9 @@ fn program() -> Option<&'static Path> {
             .status();
         match made {
             Err(error) => {
-                // Past the test harness, which keeps what it prints to itself.
+                // Written directly, because the test harness captures what tests print.
                 let why = format!(
-                    "SKIPPED: no C compiler (cc: {error}); programs in C were not tried against the device\n"
+                    "SKIPPED: no C compiler (cc: {error}); no C program was tested with the device\n"
                 );
                 std::io::stderr().write_all(why.as_bytes()).unwrap();
                 None
@@ -50,7 +50,7 @@ fn scenario(program: &Path, name: &str, socket: &Path) -> Command {
     command
 }
 
-fn runs(name: &str, socket: &Path) {
+fn run(name: &str, socket: &Path) {
     if let Some(program) = program() {
         let output = scenario(program, name, socket).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -58,33 +58,33 @@ fn runs(name: &str, socket: &Path) {
     }
 }
 
-/// A server with the regions that the program knows of.
+/// A server with the regions that the program expects.
 fn server() -> TestServer {
     let map = "bare=bare;typed/fw=fw;typed=none;camera,video,0123456789abcdef=ram";
     TestServer::start(with_map("ram=64M;fw=8M@0x80000000", map))
 }
 
-/// Runs a scenario; behind it, everything is free.
-fn is_so(name: &str) {
+/// Runs a scenario, after which all memory must be free.
+fn run_scenario(name: &str) {
     let server = server();
-    runs(name, &server.path);
+    run(name, &server.path);
     server.wait_until_free("camera", 64 * MIB);
     server.wait_until_free("bare", 16 * MIB);
 }
 
 #[test]
-fn every_way_to_open_it_is_one() {
-    is_so("opens");
+fn every_way_to_open_the_device_works() {
+    run_scenario("opens");
 }
 
 #[test]
-fn who_looks_before_opening_sees_a_device() {
-    is_so("looks");
+fn queries_before_opening_show_a_device() {
+    run_scenario("queries");
 }
 
-/// Programs that nobody wrote for a test.
+/// Programs of the system.
 #[test]
-fn who_looks_with_the_systems_programs_sees_a_device() {
+fn queries_by_the_systems_programs_show_a_device() {
     let server = server();
     let look = "set -e; test -e /dev/cma; test -c /dev/cma; test -r /dev/cma; test -w /dev/cma; if test -x /dev/cma; then exit 9; fi; \
                 ls -l /dev/cma; exec 7<>/dev/cma; ! cat <&7";
@@ -97,127 +97,128 @@ fn who_looks_with_the_systems_programs_sees_a_device() {
 }
 
 #[test]
-fn a_file_is_for_what_it_was_opened_for() {
-    is_so("accesses");
+fn the_access_mode_of_a_file_is_enforced() {
+    run_scenario("access_modes");
 }
 
 #[test]
-fn who_reads_or_writes_is_refused_and_loses_nothing() {
-    is_so("transfers");
+fn reads_and_writes_are_refused_without_effect() {
+    run_scenario("transfers");
 }
 
 #[test]
-fn names_are_bytes_and_numbers_are_no_names() {
+fn names_are_bytes_and_request_numbers_are_no_names() {
     let server = TestServer::start(with_map("ram=64M", "caf?=ram;x*=ram;c*=ram;z=ram"));
-    runs("names", &server.path);
+    run("names", &server.path);
     server.wait_until_free("z", 64 * MIB);
 }
 
 #[test]
 fn both_layouts_are_served() {
-    is_so("layouts");
+    run_scenario("layouts");
 }
 
 #[test]
-fn every_mistake_has_its_errno() {
-    is_so("errnos");
+fn every_error_has_its_errno() {
+    run_scenario("errnos");
 }
 
 #[test]
-fn the_chunk_and_parts_of_it_are_mapped_as_mmap_says() {
-    is_so("mappings");
+fn the_chunk_and_parts_of_it_are_mapped_as_by_mmap() {
+    run_scenario("mappings");
 }
 
 #[test]
-fn every_copy_of_a_descriptor_is_the_same_file() {
-    is_so("references");
+fn all_duplicates_of_a_descriptor_refer_to_the_same_file() {
+    run_scenario("references");
 }
 
 #[test]
-fn the_last_reference_frees_and_not_before() {
-    is_so("last_reference");
+fn the_last_reference_frees_the_chunk_and_no_earlier_one_does() {
+    run_scenario("last_reference");
 }
 
 #[test]
-fn a_chunk_is_a_childs_too() {
-    is_so("forks");
+fn a_child_process_shares_its_parents_chunk() {
+    run_scenario("forks");
 }
 
 #[test]
 fn processes_that_share_a_file_get_their_own_answers() {
-    is_so("crowds");
+    run_scenario("concurrent_processes");
 }
 
 #[test]
 fn links_and_descriptors_for_the_path_lead_to_the_device() {
-    is_so("ways");
+    run_scenario("links");
 }
 
-/// The lock that askers took was lost when any copy of the descriptor was closed.
+/// A lock on the file was once lost when any duplicate of the descriptor was closed.
 #[test]
-fn copies_that_are_closed_take_nothing_from_those_who_ask() {
-    is_so("duplicates");
+fn closing_duplicates_does_not_disturb_requests_in_progress() {
+    run_scenario("duplicates");
 }
 
 #[test]
-fn processes_that_are_stopped_or_killed_while_they_ask_keep_nobody_waiting() {
-    is_so("stopped");
+fn processes_that_are_stopped_or_killed_during_a_call_delay_no_other() {
+    run_scenario("stopped");
 }
 
 #[test]
 fn files_with_chunks_can_be_mapped_when_all_other_connections_are_taken() {
     let server = TestServer::with_config(with_map("ram=64M", "*=ram"), "user-connections=3", "*=*");
-    runs("crowded", &server.path);
+    run("connections_taken", &server.path);
     server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
-fn a_program_that_becomes_another_keeps_its_chunk() {
-    is_so("executes");
+fn a_chunk_survives_exec() {
+    run_scenario("exec");
 }
 
 #[test]
-fn threads_do_not_see_one_another() {
-    is_so("threads");
+fn threads_do_not_interfere() {
+    run_scenario("threads");
 }
 
 #[test]
-fn a_child_has_no_part_in_what_the_parents_threads_are_doing() {
-    is_so("forks_of_threads");
+fn a_child_process_is_independent_of_its_parents_threads() {
+    run_scenario("fork_with_threads");
 }
 
 #[test]
 fn signals_disturb_nothing() {
-    is_so("signals");
+    run_scenario("signals");
 }
 
 #[test]
-fn everything_else_is_as_without_it() {
-    is_so("others");
+fn other_files_behave_as_without_the_library() {
+    run_scenario("other_files");
 }
 
 #[test]
 fn without_a_server_there_is_no_device() {
     let dir = tempfile::tempdir().unwrap();
-    runs("no_server", &dir.path().join("none"));
-    // What a server left that was killed is none, nor is anything else.
+    run("no_server", &dir.path().join("none"));
+    // The socket of a killed server is not a server, and neither is a file or a listener of another
+    // type.
     let file = dir.path().join("file");
     std::fs::write(&file, "").unwrap();
-    runs("no_server", &file);
+    run("no_server", &file);
     let _stream = std::os::unix::net::UnixListener::bind(dir.path().join("stream")).unwrap();
-    runs("no_server", &dir.path().join("stream"));
+    run("no_server", &dir.path().join("stream"));
 }
 
 #[test]
-fn a_program_is_told_when_it_may_not() {
+fn a_program_gets_the_errno_of_a_missing_permission() {
     let cma = with_map("ram=64M", "*=ram");
     let server = TestServer::with_config(cma, "bytes=1M", "video=*");
-    runs("refused", &server.path);
+    run("refused", &server.path);
     server.wait_until_free("camera", 64 * MIB);
 }
 
-/// Runs a scenario that says when it is ready, does `then`, and tells it.
-fn runs_through(name: &str, socket: &Path, then: impl FnOnce()) {
+/// Runs a scenario that prints when it is ready, calls `then`, and lets the scenario continue.
+fn run_with_pause(name: &str, socket: &Path, then: impl FnOnce()) {
     let Some(program) = program() else { return };
     let mut child: Child = scenario(program, name, socket)
         .stdin(Stdio::piped())
@@ -233,21 +234,21 @@ fn runs_through(name: &str, socket: &Path, then: impl FnOnce()) {
 }
 
 #[test]
-fn a_program_outlives_its_server() {
+fn a_program_survives_the_end_of_its_server() {
     let server = server();
     let path = server.path.clone();
-    runs_through("bereft", &path, || server.stop().unwrap());
+    run_with_pause("server_ends", &path, || server.stop().unwrap());
 }
 
 #[test]
-fn a_chunk_is_lost_with_its_server_and_the_next_server_gives_others() {
+fn a_chunk_is_lost_with_its_server_and_the_next_server_allocates_others() {
     let first = server();
     let folder = tempfile::tempdir().unwrap();
-    // The two servers have one path, by way of a link that changes its target.
+    // Both servers have the same path, a symbolic link that is changed.
     let path = folder.path().join("cma.sock");
     std::os::unix::fs::symlink(&first.path, &path).unwrap();
     let mut second = None;
-    runs_through("restarted", &path, || {
+    run_with_pause("restarted", &path, || {
         first.stop().unwrap();
         let server = second.insert(server());
         std::fs::remove_file(&path).unwrap();
@@ -258,17 +259,17 @@ fn a_chunk_is_lost_with_its_server_and_the_next_server_gives_others() {
 #[test]
 fn memory_of_many_pieces_is_one_mapping() {
     let server = TestServer::start(framework("ram=64M", "*=ram", &mut PiecewiseMemory::new()));
-    runs("pieces", &server.path);
+    run("pieces", &server.path);
     server.wait_until_free("camera", 64 * MIB);
 }
 
 #[test]
-fn a_program_that_is_killed_gives_everything_back() {
+fn the_chunks_of_a_killed_program_are_freed() {
     let Some(program) = program() else { return };
     let server = server();
     for _ in 0..30 {
         let mut child = scenario(program, "threads", &server.path).spawn().unwrap();
-        eventually("it has something", || server.free_bytes("camera") < 64 * MIB);
+        eventually("it has allocated", || server.free_bytes("camera") < 64 * MIB);
         child.kill().unwrap();
         child.wait().unwrap();
         server.wait_until_free("camera", 64 * MIB);

@@ -1,4 +1,4 @@
-//! What the server answers.
+//! The server's answers.
 
 use crate::bytes::{Reader, Writer};
 use crate::malformed::Malformed;
@@ -11,100 +11,100 @@ const FREED: u16 = 0x8002;
 const INFO: u16 = 0x8003;
 const LISTED: u16 = 0x8004;
 
-/// How many [`Extent`]s an answer has room for.
+/// The most [`Extent`]s in one answer.
 pub const MAX_EXTENTS: usize = 18;
 
-/// How many [`ListedChunk`] chunks an answer has room for.
+/// The most [`ListedChunk`]s in one answer.
 pub const MAX_LISTED: usize = 15;
 
-/// What the server answers.
+/// An answer of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer<'m> {
-    /// No. Nothing has changed.
+    /// The request is refused. Nothing has changed.
     Refused {
         /// The errno of the specification.
         errno: i32,
-        /// Why, for people.
+        /// The reason, for people.
         reason: &'m str,
     },
-    /// The connection's chunk. As many descriptors as its extents say come beside it.
+    /// The chunk of the connection or open file. The message brings as many descriptors as the
+    /// extents count.
     Chunk(ChunkAnswer),
     /// The connection's chunk is freed.
     Freed,
-    /// What the regions amount to.
+    /// The totals of the regions.
     Info(InfoAnswer),
-    /// Chunks of the client's user, and whether there are more behind them.
+    /// Chunks of the client's user, and whether more of them follow.
     Listed(ArrayVec<ListedChunk, MAX_LISTED>, bool),
 }
 
-/// A connection's chunk.
+/// The chunk of a connection or open file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkAnswer {
     /// The lowest address, as the device sees it.
     pub start: u64,
     /// The size in bytes.
     pub size: u64,
-    /// What mappings of it have to start and end at multiples of, in bytes; 0 when there are
-    /// addresses and no memory.
+    /// The unit of mappings in bytes: they start and end at multiples of it. 0 when the chunk has
+    /// addresses but no memory.
     pub granule: u64,
-    /// Of how many pieces the memory is, when the answer brings descriptors; else 0.
+    /// The number of pieces that make up the memory, when the answer brings descriptors; else 0.
     pub pieces: u64,
-    /// The number of the first piece that the answer brings.
+    /// The number of the first piece in this answer.
     pub first: u64,
-    /// Where in their files the pieces are that it brings.
+    /// The places of this answer's pieces in their files.
     pub extents: ArrayVec<Extent, MAX_EXTENTS>,
 }
 
-/// Where pieces of memory are in their files: `count` pieces one behind the other, each of a file
-/// of its own.
+/// The places of `count` consecutive pieces, each in a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// How many.
+    /// The number of pieces.
     pub count: u64,
-    /// Where in its file each starts, in bytes.
+    /// The offset of each piece in its file, in bytes.
     pub offset: u64,
-    /// How long each is, in bytes.
+    /// The length of each piece in bytes.
     pub len: u64,
 }
 
-/// What the regions open to a device amount to, as the framework's `Info`.
+/// The totals of the regions that may serve a request, as the framework's `Info`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InfoAnswer {
-    /// The number of the lowest page of any of them.
+    /// The number of the lowest page of any region.
     pub first_page: u64,
-    /// How many pages it is from there to the end of the highest.
+    /// The number of pages from there to the end of the highest region.
     pub span_pages: u64,
-    /// Their sizes in bytes, together.
+    /// The sum of the regions' sizes in bytes.
     pub total_bytes: u64,
-    /// Their free space in bytes, together.
+    /// The sum of the regions' free space in bytes.
     pub free_bytes: u64,
-    /// How many they are.
+    /// The number of regions.
     pub regions: u64,
-    /// What the sizes of their chunks are multiples of, in bytes.
+    /// The unit of the sizes of their chunks, in bytes.
     pub granule_bytes: u64,
 }
 
-/// A chunk among those of a user.
+/// A chunk in the list of a user's chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedChunk {
-    /// Its number; a later chunk has a higher one.
+    /// Its number; later chunks have higher ones.
     pub number: u64,
     /// The lowest address, as the device sees it.
     pub start: u64,
     /// The size in bytes.
     pub size: u64,
-    /// The process that asked for it; 0 for one that the server can't see.
+    /// The process that allocated it; 0 if the server can't see that process.
     pub pid: u32,
-    /// Whether its connection is gone and somebody still holds its memory.
+    /// Whether its connection is closed while a process still holds its memory.
     pub left_behind: bool,
 }
 
 impl Message {
-    /// A refusal. Words that don't fit are cut.
+    /// A refusal. A reason that doesn't fit is truncated.
     pub fn refusal(id: u64, errno: i32, reason: &str) -> Message {
         let mut message = Message::empty(REFUSED, id);
         let body = &mut Writer::new(message.body());
-        // An errno is a small number above 0.
+        // An errno is between 1 and 4095.
         body.u32(errno as u32);
         let reason = &reason[..reason.floor_char_boundary(body.room() - 2)];
         body.u16(reason.len() as u16);
@@ -163,7 +163,7 @@ impl Message {
         message
     }
 
-    /// The answer that this is, with the id of the request.
+    /// Decodes an answer, with the id of the request.
     ///
     /// # Errors
     ///
@@ -173,7 +173,8 @@ impl Message {
         let answer = match kind {
             REFUSED => {
                 let (errno, length) = (body.u32()?, body.u16()?);
-                // The kernel's errnos end at 4095; a program is never told anything else.
+                // The kernel's errnos end at 4095. A client must not pass another number to its
+                // program.
                 let errno = i32::try_from(errno).ok().filter(|errno| (1..4096).contains(errno));
                 Answer::Refused {
                     errno: errno.ok_or(Malformed::Count)?,
@@ -222,7 +223,7 @@ impl Message {
     }
 }
 
-/// `count` things, if there can be so many.
+/// Reads `count` items, if at most `N` of them.
 fn several<'m, T, const N: usize>(
     body: &mut Reader<'m>,
     count: u64,

@@ -1,8 +1,8 @@
-//! Numbers and text in and out of a message's body, one after the other.
+//! Reading and writing the fields of a message's body, in order.
 
 use crate::malformed::Malformed;
 
-/// Fills a message. The callers' layouts are constants that fit.
+/// Writes a message. The layouts are constants that fit into it.
 pub(crate) struct Writer<'m> {
     free: &'m mut [u8],
 }
@@ -42,13 +42,13 @@ impl<'m> Writer<'m> {
         self.put(text.as_bytes());
     }
 
-    /// How much more fits.
+    /// The number of bytes that still fit.
     pub(crate) fn room(&self) -> usize {
         self.free.len()
     }
 }
 
-/// Reads a message that anybody may have written.
+/// Reads a message of an untrusted sender.
 pub(crate) struct Reader<'m> {
     left: &'m [u8],
 }
@@ -94,7 +94,7 @@ impl<'m> Reader<'m> {
         Ok(values)
     }
 
-    /// A yes or no.
+    /// A number that must be 0 or 1.
     pub(crate) fn flag(&mut self) -> Result<bool, Malformed> {
         match self.u32()? {
             0 => Ok(false),
@@ -107,7 +107,7 @@ impl<'m> Reader<'m> {
         std::str::from_utf8(self.take(length.into())?).map_err(|_| Malformed::Text)
     }
 
-    /// What nothing was written to is zero, so that a later version can give it a meaning.
+    /// Checks that the rest is zero, so that a later version can give it a meaning.
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.left.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(Malformed::LeftOver) }
     }

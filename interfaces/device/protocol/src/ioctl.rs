@@ -1,4 +1,4 @@
-//! What a C program hands to `/dev/cma`: one structure of 64 bytes, of which two layouts are about
+//! The argument of the ioctl of `/dev/cma`: a structure of 64 bytes, of which two layouts exist
 //! (specification section 8).
 //!
 //! ```text
@@ -6,53 +6,52 @@
 //! layout B: u32 magic; u32 request; u64 size; u64 alignment; u64 start; char spec[32]
 //! ```
 //!
-//! Size, magic and the number of the ioctl are the same, so what stands behind the magic has to
-//! tell them apart.
+//! Size, magic and ioctl number are the same in both, so the layout has to be recognised by the
+//! bytes after the magic.
 //!
-//! # What tells them apart
+//! # Recognising the layout
 //!
-//! The first four letters of layout A's name are layout B's request; the next eight its size; the
-//! last five, with the first three of the type, its alignment; the twelfth letter of the type is
-//! where `spec` starts. A structure is layout B
+//! The fields overlap: bytes 1 to 4 of layout A's name are layout B's request; the next eight its
+//! size; the last five, with the first three of the type, its alignment; `spec` starts at byte 12
+//! of the type. A structure has layout B
 //!
-//! 1. when the byte behind the magic is below the blank. In layout B it is the first byte in memory
-//!    of a number that is 0 or 1; in layout A the first letter of a name, which can't be empty (a
-//!    device without one is invalid), and can't be written in a map with a control character;
-//! 2. when the name ends with its fourth letter or before, and it makes sense as layout B but for
-//!    its request, which is unknown then: a size, an alignment that is none or a power of two, and
-//!    a `spec` that isn't empty.
+//! 1. when the byte after the magic is below the blank. In layout B it is the first byte in memory
+//!    of a number that is 0 or 1; in layout A it is the first byte of a name, which can't be empty
+//!    (a request without a device is invalid), and can't start with a control character in a map;
+//! 2. when the name has at most four bytes before its zero, and the structure is valid in layout B
+//!    except for its request, which is unknown then: the size is not 0, the alignment is 0 or a
+//!    power of two, and `spec` is not empty.
 //!
-//! Anything else is layout A. So a request that doesn't exist is `EINVAL` whatever is in `spec`,
-//! also one that reads as a short name, and so is one that reads as four letters and more where the
-//! size's first byte in memory is 0 (in little-endian order: where it is a multiple of 256). A
-//! program in layout A is never taken for one in layout B
+//! Every other structure has layout A. So an unknown request is `EINVAL` whatever is in `spec`:
+//! also one whose bytes read as a short name, and one whose bytes read as a name of four letters or
+//! more if the size's first byte in memory is 0 (in little-endian order: if the size is a multiple
+//! of 256). A structure in layout A is never taken for layout B
 //!
-//! - with its name in zeroes: layout B's size is 0 where a name of up to four letters has only
-//!   zeroes behind it;
-//! - with a name of five letters and more, whatever is behind its end;
-//! - with a type, which is the top of layout B's alignment, unless it is a lone letter with a
-//!   single bit (`@`) and there are zeroes before and behind it;
-//! - with zeroes behind the type, however much of another name is left behind its own: then `spec`
-//!   is empty.
+//! - if its name was copied into zeroed memory: layout B's size is 0 where a name of up to four
+//!   letters is followed by zeroes only;
+//! - if its name has five letters or more, whatever follows it;
+//! - if it has a type, which is the top of layout B's alignment, unless the type is one letter with
+//!   a single bit (`@`) with zeroes before and after it;
+//! - if zeroes follow its type, whatever remains of an earlier name after its own: then `spec` is
+//!   empty.
 //!
-//! What can't be told apart, because the bytes are the same:
+//! Some structures can't be distinguished, because their bytes are the same:
 //!
-//! - layout A with a name of up to four letters and no type, neither of them in zeroes, where
-//!   chance has put anything into the name's letters 5 to 12, nothing or a single bit into those
-//!   behind, and anything into the type's twelfth. It is taken for an unknown request: `EINVAL`;
-//! - layout B with an unknown request *and* no size, an impossible alignment or an empty `spec`,
-//!   each `EINVAL` by itself, or one without a 0 in its four bytes and the size's first. It is
-//!   taken for layout A, and what then stands in the place of that one's size is `spec` from its
-//!   ninth letter on: 0 behind a shorter text, and `EINVAL` all the same.
+//! - layout A with a name of up to four letters and without a type, both in memory that was not
+//!   zeroed, if bytes 5 to 12 of the name happen not to be zero, the bytes after them have at most
+//!   one bit, and byte 12 of the type is not zero. It is taken for an unknown request: `EINVAL`;
+//! - layout B with an unknown request *and* a size of 0, an invalid alignment or an empty `spec`,
+//!   each of which is `EINVAL` by itself, or without a 0 in the request's four bytes and the size's
+//!   first. It is taken for layout A, whose size is then `spec` from byte 9 on: 0 after a shorter
+//!   text, which is `EINVAL`, too.
 //!
 //! # Names
 //!
-//! A C program's names are bytes, and end with a zero: nothing else is asked of them. Maps are
-//! text, and so is what goes to the server. A byte that is in no letter of UTF-8 becomes U+FFFD,
-//! one for each. So it is what it would be if maps were bytes: a letter that no map spells out, so
-//! that a name with it is `ENOENT` like any other name that isn't there; one that `?` stands for,
-//! as it does for any other; and one of a rest that `*` stands for. (A map that has U+FFFD itself
-//! means such a byte by it.)
+//! In a C program names are bytes that end with a zero; nothing else is required of them. Maps and
+//! the protocol use UTF-8. Each byte that is not part of a UTF-8 character becomes U+FFFD. So it is
+//! treated as if maps were bytes: no map spells it, so a device with such a name is `ENOENT` like
+//! any other unknown device; `?` matches it, and so does `*`. (U+FFFD in a map matches such a
+//! byte.)
 
 use crate::malformed::MAGIC;
 use crate::request::RegionSelector;
@@ -64,25 +63,25 @@ pub const ALLOC: u32 = 3 << 30 | (BYTES as u32) << 16 | (b'p' as u32) << 8;
 /// The size of the structure in both layouts.
 pub const BYTES: usize = 64;
 
-/// Room for all names of a structure. A byte that is no letter takes three.
+/// The longest names of a structure: a byte that becomes U+FFFD takes three.
 const NAMES: usize = 3 * 32;
 
-/// What a structure asks for.
+/// A request for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IoctlRequest {
     names: ArrayString<NAMES>,
-    /// Where the device's name ends and the type begins; `None` when it is a list of regions.
+    /// The length of the device's name, after which the type begins; `None` for a list of regions.
     kind_at: Option<usize>,
     /// The size in bytes.
     pub size: u64,
     /// The alignment in bytes; 0 for a page.
     pub alignment: u64,
-    /// Where in the structure the chunk's address is to be written, as a `u64`.
+    /// The offset in the structure at which the chunk's address is to be written, as a `u64`.
     pub start_at: usize,
 }
 
 impl IoctlRequest {
-    /// Where the chunk may come from.
+    /// The regions that may serve the request.
     pub fn from(&self) -> RegionSelector<'_> {
         match self.kind_at {
             Some(at) => {
@@ -93,18 +92,18 @@ impl IoctlRequest {
     }
 }
 
-/// Why a structure asks for nothing.
+/// Why a structure is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IoctlError {
-    /// Another magic number: `ENOTTY`.
+    /// The magic number is another: `ENOTTY`.
     #[error("the structure doesn't start with {MAGIC:#x}")]
     Magic,
-    /// A string that doesn't end in its field, or a request that doesn't exist: `EINVAL`.
-    #[error("a string that doesn't end, or an unknown request")]
+    /// A string doesn't end in its field, or the request is unknown: `EINVAL`.
+    #[error("a string of the structure doesn't end in its field, or its request is unknown")]
     Invalid,
 }
 
-/// Reads a structure of either layout.
+/// Decodes a structure of either layout.
 ///
 /// # Errors
 ///
@@ -120,7 +119,7 @@ pub fn read(structure: &[u8; BYTES]) -> Result<IoctlRequest, IoctlError> {
     }
 }
 
-/// Whether a structure that starts like a name makes sense as layout B but for its request.
+/// Whether a structure that starts like a name is valid in layout B except for its request.
 fn makes_sense_as_b(structure: &[u8; BYTES]) -> bool {
     let name_is_short = structure[5..=8].contains(&0);
     let alignment = u64::from_ne_bytes(part(structure, 16));
@@ -174,13 +173,13 @@ fn part<const N: usize>(structure: &[u8; BYTES], at: usize) -> [u8; N] {
     std::array::from_fn(|i| structure[at + i])
 }
 
-/// What stands before the zero that ends it.
+/// The bytes before the terminating zero.
 fn string(field: &[u8]) -> Result<&[u8], IoctlError> {
     let end = field.iter().position(|byte| *byte == 0).ok_or(IoctlError::Invalid)?;
     Ok(&field[..end])
 }
 
-/// Appends a name, of which all together fit into a structure: so they do here.
+/// Appends a name. There is room: `NAMES` is enough for all names of a structure.
 fn append(names: &mut ArrayString<NAMES>, name: &[u8]) {
     for chunk in name.utf8_chunks() {
         names.push_str(chunk.valid());

@@ -3,12 +3,12 @@
 use crate::bytes::Reader;
 use crate::malformed::{HEAD, MAGIC, MESSAGE_BYTES, Malformed, VERSION};
 
-/// A request or an answer as it travels.
+/// A request or an answer, as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message(pub(crate) [u8; MESSAGE_BYTES]);
 
 impl Message {
-    /// A message of that kind with nothing in its body.
+    /// A message of a kind with an empty body.
     pub(crate) fn empty(kind: u16, id: u64) -> Self {
         let mut bytes = [0; MESSAGE_BYTES];
         bytes[..4].copy_from_slice(&MAGIC.to_ne_bytes());
@@ -18,7 +18,7 @@ impl Message {
         Message(bytes)
     }
 
-    /// The bytes of a message, when they are as many as one has.
+    /// The message in `bytes`, whose number must be that of a message.
     ///
     /// # Errors
     ///
@@ -27,19 +27,19 @@ impl Message {
         bytes.try_into().map(Message).map_err(|_| Malformed::Length { bytes: bytes.len() })
     }
 
-    /// The bytes as they travel.
+    /// The bytes, as they are sent.
     pub fn as_bytes(&self) -> &[u8; MESSAGE_BYTES] {
         &self.0
     }
 
-    /// What an answer to this has to repeat, whatever else is wrong with it.
+    /// The id, which the answer to this message repeats. Valid also in malformed messages.
     pub fn id(&self) -> u64 {
         let mut id = [0; 8];
         id.copy_from_slice(&self.0[8..HEAD]);
         u64::from_ne_bytes(id)
     }
 
-    /// The kind, and the body to be read.
+    /// The kind, and a reader for the body.
     pub(crate) fn open(&self) -> Result<(u16, Reader<'_>), Malformed> {
         let mut head = Reader::new(&self.0[..8]);
         let (found, theirs, kind) = (head.u32()?, head.u16()?, head.u16()?);

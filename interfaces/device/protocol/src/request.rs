@@ -1,4 +1,4 @@
-//! What a client asks.
+//! The requests of a client.
 
 use crate::bytes::{Reader, Writer};
 use crate::malformed::{HEAD, MESSAGE_BYTES, Malformed};
@@ -15,88 +15,88 @@ const CHUNK_OF_FILE: u16 = 7;
 /// The longest text of a request, in bytes: device and type together, or a list of regions.
 pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
 
-/// What stands before the text of a [`RegionSelector`].
+/// The size of a [`RegionSelector`] without its texts.
 const SOURCE_HEAD: usize = 8;
 
-/// How much less text a [`Request::AllocFile`] has room for: the file's number, in place of two
-/// numbers of a [`Request::Alloc`].
+/// By how much the text of a [`Request::AllocFile`] is shorter: the file number (16 bytes) replaces
+/// two numbers of a [`Request::Alloc`] (8 bytes).
 const FILE_TEXT_LESS: usize = 8;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'m> {
-    /// A chunk for this connection, which must have none. The answer is
+    /// Allocate a chunk for this connection, which must have none. The answer is
     /// [`Answer::Chunk`](crate::Answer::Chunk).
     Alloc {
-        /// Where it may come from.
+        /// The regions that may serve the request.
         from: RegionSelector<'m>,
         /// The size in bytes.
         size: u64,
         /// The alignment in bytes; 0 for a page.
         alignment: u64,
-        /// Whether the answer is to bring the first descriptors of its memory.
+        /// Whether the answer brings the first descriptors of the memory.
         memory: bool,
     },
-    /// That the connection's chunk is freed. The answer is [`Answer::Freed`](crate::Answer::Freed).
+    /// Free the connection's chunk. The answer is [`Answer::Freed`](crate::Answer::Freed).
     Free,
-    /// What chunk the connection has, and the descriptors of its memory from piece number `first`
+    /// Query the connection's chunk, and the descriptors of its memory from piece number `first`
     /// on. The answer is [`Answer::Chunk`](crate::Answer::Chunk).
     Chunk {
-        /// The number of the first piece that is wanted.
+        /// The number of the first piece.
         first: u64,
     },
-    /// What the regions amount to. The answer is [`Answer::Info`](crate::Answer::Info).
+    /// Query the totals of regions. The answer is [`Answer::Info`](crate::Answer::Info).
     Info(RegionSelector<'m>),
-    /// The chunks of the client's user, in the order of their numbers. The answer is
+    /// List the chunks of the client's user, in the order of their numbers. The answer is
     /// [`Answer::Listed`](crate::Answer::Listed).
     List {
-        /// Only those with a higher number; 0 for all.
+        /// The list starts after this number; 0 for all.
         after: u64,
     },
-    /// A chunk for an open file: the connection keeps it, and every connection that knows the
-    /// file's number may ask for it with [`Request::ChunkOfFile`]. The answer is
+    /// Allocate a chunk for an open file. The connection keeps it, and any connection can query it
+    /// with [`Request::ChunkOfFile`] and the file number. The answer is
     /// [`Answer::Chunk`](crate::Answer::Chunk), without memory.
     AllocFile {
-        /// The file's number: random, because whoever knows it gets the memory.
+        /// The file number: random, because every client that knows it gets the memory.
         file: u128,
-        /// Where the chunk may come from; the names have room for 8 bytes less than [`MAX_TEXT`].
+        /// The regions that may serve the request; its texts have at most [`MAX_TEXT`] - 8 bytes.
         from: RegionSelector<'m>,
         /// The size in bytes.
         size: u64,
         /// The alignment in bytes; 0 for a page.
         alignment: u64,
     },
-    /// What chunk an open file has, and the descriptors of its memory from piece number `first` on.
-    /// The answer is [`Answer::Chunk`](crate::Answer::Chunk).
+    /// Query the chunk of an open file, and the descriptors of its memory from piece number `first`
+    /// on. The answer is [`Answer::Chunk`](crate::Answer::Chunk).
     ChunkOfFile {
-        /// The file's number.
+        /// The file number.
         file: u128,
-        /// The number of the first piece that is wanted.
+        /// The number of the first piece.
         first: u64,
     },
 }
 
-/// Which regions are meant.
+/// Selects regions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegionSelector<'m> {
-    /// Those that the map has for a device and a type.
+    /// The regions that the map has for a device and a type.
     Device {
         /// The device's name.
         device: &'m str,
         /// The type; empty for `common`.
         kind: &'m str,
     },
-    /// Those of a list of names, separated by commas.
+    /// The regions with these names, separated by commas.
     Regions(&'m str),
 }
 
-/// A text that is longer than a message has room for.
+/// The names of a request are longer than a message allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the names have {bytes} bytes; the request has room for {room}")]
 pub struct NamesTooLong {
-    /// Its length in bytes.
+    /// Their length in bytes.
     pub bytes: usize,
-    /// The room for it, in bytes.
+    /// The longest length that fits, in bytes.
     pub room: usize,
 }
 
@@ -117,7 +117,7 @@ impl RegionSelector<'_> {
             RegionSelector::Regions(regions) => (Self::REGIONS, regions, ""),
         };
         body.u32(which);
-        // Both are no longer than `MAX_TEXT`.
+        // The caller has checked that both fit into `MAX_TEXT`.
         body.u16(first.len() as u16);
         body.u16(second.len() as u16);
         body.text(first);
@@ -139,7 +139,7 @@ impl<'m> RegionSelector<'m> {
 }
 
 impl Message {
-    /// A request. The answer will have the same `id`.
+    /// Encodes a request. The answer will have the same `id`.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl Message {
         Ok(message)
     }
 
-    /// The request that this is, with its id.
+    /// Decodes a request, with its id.
     ///
     /// # Errors
     ///

@@ -1,8 +1,7 @@
-//! Messages and descriptors through a socket.
+//! Sending and receiving messages with descriptors.
 //!
-//! The server receives with [`receive`], which gives the kernel no place to put descriptors: those
-//! that a client sends are closed before anybody sees them. A client receives with
-//! [`receive_with`].
+//! The server receives with [`receive`], which gives the kernel no buffer for descriptors: the
+//! kernel closes those that a client sends. A client receives with [`receive_with`].
 
 use crate::malformed::{MESSAGE_BYTES, Malformed};
 use crate::message::Message;
@@ -15,7 +14,7 @@ use rustix::net::{
 };
 use std::mem::MaybeUninit;
 
-/// The most descriptors that one message can bring (`SCM_MAX_FD` of Linux).
+/// The most descriptors that one message can carry (`SCM_MAX_FD` of Linux).
 pub const MAX_DESCRIPTORS: usize = 253;
 
 /// Descriptors that came with a message.
@@ -23,29 +22,29 @@ pub type Descriptors = ArrayVec<OwnedFd, MAX_DESCRIPTORS>;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 
-/// What came in place of a message.
+/// Why no message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReceiveError {
-    /// The other end is gone.
-    #[error("the other end hung up")]
+    /// The other end has closed the connection.
+    #[error("the other end closed the connection")]
     Disconnected,
-    /// Something that is no message.
+    /// The bytes are not a message.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// There was no room for the descriptors that came with it.
-    #[error("no room for the descriptors of a message: this process has too many open files")]
+    /// Descriptors of the message did not fit.
+    #[error("descriptors of a message were lost: this process has too many open files")]
     DescriptorsLost,
-    /// The system says no; `EAGAIN` when there is nothing yet.
+    /// A system call failed; `EAGAIN` when no message is queued.
     #[error("{0}")]
     System(#[from] Errno),
 }
 
-/// Sends a message without waiting; `EAGAIN` when there is no room for it.
+/// Sends a message without blocking; `EAGAIN` when the queue is full.
 ///
 /// # Errors
 ///
-/// What the system says. Then nothing was sent.
+/// The system's. Then nothing was sent.
 ///
 /// # Panics
 ///
@@ -63,24 +62,24 @@ pub fn send(
     let mut beside = SendAncillaryBuffer::new(&mut space);
     assert!(
         beside.push(SendAncillaryMessage::ScmRights(descriptors)),
-        "no message brings so many descriptors"
+        "a message carries at most {MAX_DESCRIPTORS} descriptors"
     );
     sendmsg(socket, &[IoSlice::new(message.as_bytes())], &mut beside, flags).map(|_| ())
 }
 
-/// Receives a message without waiting, and none of the descriptors that come with it.
+/// Receives a message without blocking. Descriptors that come with it are closed.
 ///
 /// # Errors
 ///
 /// [`ReceiveError`].
 pub fn receive(socket: BorrowedFd<'_>) -> Result<Message, ReceiveError> {
-    // One byte more, to see that there is one.
+    // One byte more, to recognise longer messages.
     let mut bytes = [0; MESSAGE_BYTES + 1];
     let (_, length) = recv(socket, &mut bytes, RecvFlags::DONTWAIT)?;
     message(&bytes, length)
 }
 
-/// Receives a message and the descriptors that come with it, without waiting.
+/// Receives a message and its descriptors without blocking.
 ///
 /// # Errors
 ///
@@ -107,7 +106,8 @@ pub fn receive_with(socket: BorrowedFd<'_>) -> Result<(Message, Descriptors), Re
 
 fn message(bytes: &[u8], length: usize) -> Result<Message, ReceiveError> {
     match length {
-        // A message of no bytes looks the same, and whoever sends one means nothing by it.
+        // An empty message can't be distinguished from the end of the connection, and is treated
+        // like it.
         0 => Err(ReceiveError::Disconnected),
         length => Ok(Message::from_bytes(&bytes[..length])?),
     }

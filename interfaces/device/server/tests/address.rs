@@ -1,4 +1,4 @@
-//! The server's place in the file system.
+//! The server's socket in the file system.
 
 mod common;
 
@@ -13,14 +13,14 @@ fn try_bind(path: &Path) -> Result<Server, BindError> {
     Server::bind(&Address::new(path), Cma::new(), Limits::default(), Rules::default())
 }
 
-/// A socket as a server leaves it that is killed.
+/// A socket as a killed server leaves it.
 fn stale(path: &Path, kind: SocketType) {
     let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).unwrap();
     bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
 }
 
 #[test]
-fn what_a_killed_server_left_is_cleared() {
+fn the_socket_of_a_killed_server_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     stale(&path, SocketType::SEQPACKET);
@@ -31,12 +31,12 @@ fn what_a_killed_server_left_is_cleared() {
 }
 
 #[test]
-fn a_live_servers_place_is_its_own() {
+fn the_socket_of_a_live_server_is_not_replaced() {
     let server = TestServer::start(with_memory());
     let error = try_bind(&server.path).unwrap_err();
     assert!(matches!(error, BindError::Live { .. }), "{error}");
     server.client().alloc("camera", None, 1, 0).unwrap().free().unwrap();
-    // Also that of a server of another kind.
+    // The same for a server of another kind.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("stream.sock");
     let _stream = std::os::unix::net::UnixListener::bind(&path).unwrap();
@@ -44,7 +44,7 @@ fn a_live_servers_place_is_its_own() {
 }
 
 #[test]
-fn what_is_no_socket_is_left_alone() {
+fn a_file_that_is_no_socket_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, "precious").unwrap();
@@ -60,7 +60,7 @@ fn what_is_no_socket_is_left_alone() {
 }
 
 #[test]
-fn its_mode_is_as_it_was_said() {
+fn the_socket_has_the_given_mode() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     for (address, mode) in [(Address::new(&path), 0o666), (Address::new(&path).mode(0o620), 0o620)]
@@ -74,7 +74,7 @@ fn its_mode_is_as_it_was_said() {
 }
 
 #[test]
-fn a_server_takes_away_its_own_socket_and_nobody_elses() {
+fn a_server_removes_its_own_socket_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     let first = try_bind(&path).unwrap();
@@ -87,7 +87,7 @@ fn a_server_takes_away_its_own_socket_and_nobody_elses() {
 }
 
 #[test]
-fn of_servers_that_start_at_once_one_has_the_place() {
+fn of_servers_that_start_at_once_one_gets_the_path() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     for _ in 0..20 {
@@ -102,7 +102,7 @@ fn of_servers_that_start_at_once_one_has_the_place() {
 }
 
 #[test]
-fn a_shutdown_that_began_before_is_seen() {
+fn a_shutdown_that_began_before_the_server_ends_it() {
     let dir = tempfile::tempdir().unwrap();
     let shutdown = Shutdown::new().unwrap();
     shutdown.begin();
@@ -112,7 +112,7 @@ fn a_shutdown_that_began_before_is_seen() {
 }
 
 #[test]
-fn who_ends_the_process_takes_away_the_socket_of_its_server_and_not_that_of_a_later_one() {
+fn a_socket_file_is_removed_for_its_own_server_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cma.sock");
     let first = try_bind(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that don't ask properly harm themselves alone.
+//! Hostile clients harm themselves only.
 
 mod common;
 
@@ -12,7 +12,7 @@ use rustix::net::{SendFlags, send};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How often this process has that file open.
+/// How many descriptors of this process refer to that file.
 fn times_open(path: &Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
     links
@@ -20,14 +20,13 @@ fn times_open(path: &Path) -> usize {
         .count()
 }
 
-/// Whether somebody else is server, at once.
+/// Asserts that another client is served without delay.
 fn assert_others_are_served(server: &TestServer) {
     let asked = Instant::now();
     let mut chunk = server.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
     chunk[0] = 1;
     chunk.free().unwrap();
-    // A second is for a machine that has other things to do; who waits for somebody silent waits
-    // for ever.
+    // Generous for a loaded machine: a server that waits for a silent client waits for ever.
     assert!(asked.elapsed() < Duration::from_secs(5));
 }
 
@@ -36,7 +35,7 @@ fn errno(refusal: &(i32, String)) -> Errno {
 }
 
 #[test]
-fn what_is_no_message_ends_the_line() {
+fn a_malformed_message_closes_the_connection() {
     let server = TestServer::start(with_memory());
     let message = Message::request(1, &alloc("camera", 4096)).unwrap();
     let with = |at: usize, byte: u8| {
@@ -60,14 +59,14 @@ fn what_is_no_message_ends_the_line() {
         assert!(connection.is_closed_after_messages());
         assert_others_are_served(&server);
     }
-    // Nothing at all is the end.
+    // An empty message is treated as the end.
     let connection = server.connection();
     connection.send_bytes(&[]);
     assert!(connection.is_closed_after_messages());
 }
 
 #[test]
-fn nonsense_costs_the_chunk_that_the_client_had() {
+fn a_malformed_message_frees_the_clients_chunk() {
     let server = TestServer::start(with_memory());
     let connection = server.connection();
     connection.send(1, &alloc("camera", MIB));
@@ -79,7 +78,7 @@ fn nonsense_costs_the_chunk_that_the_client_had() {
 }
 
 #[test]
-fn a_line_has_one_chunk() {
+fn a_connection_has_one_chunk() {
     let server = TestServer::start(with_memory());
     let connection = server.connection();
     connection.send(1, &Request::Chunk { first: 0 });
@@ -97,7 +96,7 @@ fn a_line_has_one_chunk() {
 }
 
 #[test]
-fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
+fn a_client_that_does_not_read_gets_one_answer_at_a_time() {
     let server = TestServer::start(with_memory());
     for request in [alloc("camera", 4096), Request::List { after: 0 }] {
         let connection = server.connection();
@@ -106,10 +105,13 @@ fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
         let asked = (0..1000)
             .take_while(|_| send(&connection.0, message.as_bytes(), flags).is_ok())
             .count();
-        assert!(asked < 1000, "the kernel keeps {asked} requests that nobody takes");
+        assert!(
+            asked < 1000,
+            "the kernel queues {asked} requests that the server does not receive"
+        );
         assert_others_are_served(&server);
         assert!(!connection.is_closed());
-        // Who reads after all has an answer to each.
+        // Once the client reads, each request is answered.
         for _ in 0..asked {
             connection.receive().unwrap();
         }
@@ -118,10 +120,10 @@ fn who_asks_on_without_reading_is_told_one_answer_at_a_time() {
     server.wait_until_free("camera", 64 * MIB);
 }
 
-/// A thread waited a tenth of a second for each who did not read, which took half a minute here for
-/// who came behind them.
+/// A thread once waited a tenth of a second for each client that did not read, which delayed the
+/// next clients by half a minute here.
 #[test]
-fn hundreds_who_ask_on_without_reading_delay_nobody() {
+fn hundreds_of_clients_that_do_not_read_delay_no_other() {
     let server = TestServer::start(with_memory());
     let message = Message::request(1, &Request::List { after: 0 }).unwrap();
     let connections: Vec<RawConnection> = (0..400).map(|_| server.connection()).collect();
@@ -140,19 +142,19 @@ fn hundreds_who_ask_on_without_reading_delay_nobody() {
 }
 
 #[test]
-fn the_silent_and_those_who_never_read_are_left_alone_and_harm_nobody() {
+fn silent_clients_and_clients_that_never_read_harm_no_other() {
     let server = TestServer::start(with_memory());
     let silent: Vec<RawConnection> = (0..200).map(|_| server.connection()).collect();
-    let deaf: Vec<RawConnection> = (0..200).map(|_| server.connection()).collect();
-    deaf.iter().for_each(|connection| connection.send(1, &alloc("camera", 4096)));
+    let unreading: Vec<RawConnection> = (0..200).map(|_| server.connection()).collect();
+    unreading.iter().for_each(|connection| connection.send(1, &alloc("camera", 4096)));
     assert_others_are_served(&server);
     eventually("all have their chunks", || server.free_bytes("camera") == 64 * MIB - 200 * 4096);
-    drop((silent, deaf));
+    drop((silent, unreading));
     server.wait_until_free("camera", 64 * MIB);
     assert_others_are_served(&server);
 }
 
-/// Sends a request with descriptors beside it; whether the kernel let it through.
+/// Sends a request with descriptors; fails if the kernel refuses them.
 fn send_with(
     connection: &RawConnection,
     request: &Request<'_>,
@@ -172,7 +174,7 @@ fn descriptors_that_a_client_sends_are_closed() {
     let theirs = tempfile::NamedTempFile::new().unwrap();
     for _ in 0..100 {
         match send_with(&connection, &Request::List { after: 0 }, &[theirs.as_fd(); 50]) {
-            // Linux 6.16 and newer refuse them for the server.
+            // Linux 6.16 and newer refuse them on behalf of the server.
             Err(Errno::PERM) => connection.send(1, &Request::List { after: 0 }),
             sent => sent.unwrap(),
         }
@@ -182,7 +184,7 @@ fn descriptors_that_a_client_sends_are_closed() {
 }
 
 #[test]
-fn a_line_sent_through_itself_ends_all_the_same() {
+fn a_connection_that_was_sent_through_itself_ends() {
     let server = TestServer::start(with_memory());
     for _ in 0..20 {
         let connection = server.connection();
@@ -193,11 +195,11 @@ fn a_line_sent_through_itself_ends_all_the_same() {
 }
 
 #[test]
-fn sockets_that_take_long_to_close_hold_up_nobody_else() {
+fn sockets_that_are_slow_to_close_delay_no_other_user() {
     let server = TestServer::start(with_memory());
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for _ in 0..20 {
-        // Closing it waits until all is sent, and nobody reads.
+        // Closing the socket blocks until all data are sent, and no process reads them.
         let lingering = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let linger = |time| set_socket_linger(&lingering, time).unwrap();
         linger(Some(Duration::from_secs(1)));
@@ -205,8 +207,8 @@ fn sockets_that_take_long_to_close_hold_up_nobody_else() {
         while send(&lingering, &[0; 1 << 16], SendFlags::NOSIGNAL).is_ok() {}
         let sent = send_with(&server.connection(), &Request::Free, &[lingering.as_fd()]);
         if sent == Err(Errno::PERM) {
-            // Linux 6.16 and newer refuse them for the server. Before, the threads of this user's
-            // share are held up, and no more.
+            // Linux 6.16 and newer refuse them on behalf of the server. On older ones this user's
+            // share of the threads blocks, and no more.
             linger(None);
             return assert_others_are_served(&server);
         }
@@ -214,13 +216,13 @@ fn sockets_that_take_long_to_close_hold_up_nobody_else() {
 }
 
 #[test]
-fn a_thousand_lines_of_one_user_leave_no_place_for_more_and_are_told_so() {
+fn a_user_with_all_its_connections_gets_no_further_one() {
     let server =
         TestServer::with_config(with_memory(), "user-connections=100,connections=150", "*=*");
     let connections: Vec<RawConnection> = (0..1000).map(|_| server.connection()).collect();
-    let told = || connections.iter().filter(|connection| connection.has_message());
-    eventually("all but a hundred are told", || told().count() == 900);
-    for connection in told() {
+    let refused = || connections.iter().filter(|connection| connection.has_message());
+    eventually("all but a hundred are refused", || refused().count() == 900);
+    for connection in refused() {
         assert_eq!(errno(&connection.refusal()), Errno::DQUOT);
         assert!(connection.is_closed_after_messages());
     }
@@ -233,7 +235,7 @@ fn a_thousand_lines_of_one_user_leave_no_place_for_more_and_are_told_so() {
 }
 
 #[test]
-fn limits_hold_for_processes_and_are_told() {
+fn limits_by_process_are_enforced_and_explained() {
     let server = TestServer::with_config(with_memory(), "chunks=2,bytes=1M", "*,@*=*");
     let client = server.client();
     let first = client.alloc("camera", None, MIB, 0).unwrap();
@@ -251,7 +253,7 @@ fn limits_hold_for_processes_and_are_told() {
 }
 
 #[test]
-fn rules_decide_by_who_the_kernel_says_it_is() {
+fn rules_apply_to_the_user_that_the_kernel_reports() {
     let uid = rustix::process::geteuid().as_raw();
     let rules = format!("camera=uid:{};video,@ram=uid:{uid};audio=gid:4000000000", uid + 1);
     let server = TestServer::with_config(with_memory(), "", &rules);
@@ -271,7 +273,7 @@ fn rules_decide_by_who_the_kernel_says_it_is() {
 }
 
 #[test]
-fn names_made_of_anything_are_names() {
+fn any_text_is_a_valid_name() {
     let server = TestServer::start(with_memory());
     let connection = server.connection();
     for device in ["\0", "\u{1b}[2J", "../../etc", "a\nb", "😀", "'; drop", "%n%s"] {

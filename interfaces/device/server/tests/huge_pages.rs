@@ -1,4 +1,4 @@
-//! What processes do to huge pages that they were given, and who comes after them.
+//! Misuse of huge pages by a client, and the chunks of the next clients.
 
 mod common;
 #[path = "../../../../cma-memory/tests/machine/mod.rs"]
@@ -18,13 +18,14 @@ fn server() -> TestServer {
     TestServer::start(framework("ram=8M", "*=ram", &mut pages))
 }
 
-/// A chunk of one page of a client of its own, which has let go of all but its file.
+/// A chunk of one page, of a client that has released all of it but the file.
 fn piece(server: &TestServer) -> (u64, OwnedFd) {
     let shared = server.client().alloc("camera", None, HUGE, 0).unwrap().share().unwrap();
     (shared.start(), shared.pieces()[0].file.try_clone().unwrap())
 }
 
-/// Everybody else has all the region but for `less` pages, page by page, and finds it empty.
+/// Asserts that another client can allocate all of the region but `less` pages, page by page, and
+/// that they are zero.
 fn others_have_it(server: &TestServer, less: usize) {
     let client = server.client();
     let count = (8 * MIB / HUGE) as usize - less;
@@ -36,7 +37,7 @@ fn others_have_it(server: &TestServer, less: usize) {
 }
 
 #[test]
-fn a_page_that_a_client_gave_back_to_the_pool_is_put_right() {
+fn a_page_that_a_client_returned_to_the_pool_is_restored() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let server = server();
     let (_, file) = piece(&server);
@@ -49,10 +50,10 @@ fn a_page_that_a_client_gave_back_to_the_pool_is_put_right() {
     assert_eq!(free(POOL), 6);
 }
 
-/// One that kept a page in a pipe put the whole region out of use, or saw what the next client
-/// wrote.
+/// A client that kept a page in a pipe once put the whole region out of service, or saw the next
+/// client's data.
 #[test]
-fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_served() {
+fn a_page_that_a_client_has_pinned_is_set_aside_and_the_rest_is_served() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let server = server();
     let (start, file) = piece(&server);
@@ -66,7 +67,7 @@ fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_s
     others_have_it(&server, 1);
     let mut byte = [0];
     File::from(pipe).read_exact(&mut byte).unwrap();
-    assert_eq!(byte, [1], "nobody has written there");
+    assert_eq!(byte, [1], "no other process has written to the page");
     server.wait_until_free("camera", 8 * MIB);
     others_have_it(&server, 0);
     server.wait_until_free("camera", 8 * MIB);
@@ -75,7 +76,7 @@ fn a_page_that_a_client_had_pinned_is_nobodys_until_it_lets_go_and_the_rest_is_s
 }
 
 #[test]
-fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
+fn pages_that_a_client_added_to_its_file_return_to_the_pool() {
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
     let server = server();
     let (_, file) = piece(&server);
@@ -86,10 +87,10 @@ fn pages_that_a_client_added_to_its_own_go_back_when_it_is_gone() {
     eventually("the pool has them back", || free(POOL) == 4);
 }
 
-/// A restarted client asks by the names of regions, while another process holds the memory of the
-/// first of them.
+/// A restarted client allocates by region names, while another process holds the memory of the
+/// first region.
 #[test]
-fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_the_first_is_held() {
+fn a_list_of_regions_is_served_from_the_next_one_while_memory_of_the_first_is_held() {
     let Some(_machine) = Machine::with_huge_pages(4) else { return };
     let mut pages = Hugetlb::new(banks()).with_page_size(HUGE);
     let server = TestServer::start(framework("a=2M;b=4M", "*=a", &mut pages));
@@ -102,7 +103,7 @@ fn a_request_for_a_list_of_regions_is_served_from_the_next_one_while_memory_of_t
     let errno = client
         .alloc_from("a", HUGE, 0)
         .and_then(|chunk| chunk.map().map_err(|refused| refused.error));
-    assert!(errno.is_err(), "the one page of the region is lost");
+    assert!(errno.is_err(), "the region has no other page");
     let chunk = client.alloc_from("a,b", HUGE, 0).unwrap();
     assert_ne!(chunk.start(), start);
     drop((chunk, pipe));

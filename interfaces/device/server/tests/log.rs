@@ -1,4 +1,4 @@
-//! What the log says of those who are refused something.
+//! The log events of refusals.
 
 mod common;
 
@@ -11,7 +11,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Keeps what an operator sees who has the log at its ordinary level.
+/// Records the events at the level `INFO` and above.
 struct LogCapture;
 
 struct EventText(String);
@@ -47,7 +47,7 @@ impl Subscriber for LogCapture {
 }
 
 #[test]
-fn every_refusal_is_logged_with_who_asked_and_nobody_can_fill_the_log() {
+fn every_refusal_is_logged_with_its_client_and_at_a_limited_rate() {
     let _ = tracing::subscriber::set_global_default(LogCapture);
     let server = TestServer::with_config(
         with_memory(),

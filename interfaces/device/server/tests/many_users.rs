@@ -9,7 +9,7 @@ use common::{MIB, RawConnection, TestServer, alloc, eventually, is_root, with_me
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
-/// Whether that client is server.
+/// Whether the client can allocate and free a chunk with memory.
 fn can_allocate(connection: &RawConnection) -> bool {
     connection.send(1, &alloc("camera", 4096));
     let (answer, memory) = connection.receive_with_descriptors().unwrap();
@@ -29,12 +29,12 @@ fn four_users_with_requests_stuck_in_an_allocator_take_no_thread_from_a_fifth() 
         (1001..=1004).flat_map(|uid| server.connections_of(uid, 5)).collect();
     stuck.iter().for_each(|connection| connection.send(1, &alloc("hanging", MIB)));
     eventually("one of them is stuck", || hanging::blocked_requests() == 1);
-    // Each of these needs another thread than the one that took it, and one that is left.
+    // Serving each of these needs a thread besides the blocked ones.
     let connections = server.connections_of(1005, 20);
     for _ in 0..10 {
         assert!(connections.iter().all(can_allocate));
     }
-    // Also a request that is refused, which waits for what was given back before it.
+    // The same for a refusal, which waits for the frees before it.
     connections[0].send(3, &alloc("camera", 65 * MIB));
     assert_eq!(Errno::from_raw_os_error(connections[0].refusal().0), Errno::NOMEM);
     hanging::release();
@@ -58,8 +58,8 @@ fn two_users_with_all_connections_and_no_chunk_lock_nobody_out() {
         [0, 1003, 1004, 0, 1003].iter().flat_map(|uid| server.connections_of(*uid, 4)).collect();
     assert!(others.iter().all(can_allocate));
     assert!(!with_chunk[0].is_closed());
-    // Each of the two lost those that were silent for longest. The last ones of the second found no
-    // place.
+    // Each of the two users lost the connections that were silent for longest. The last ones of the
+    // second user found no slot.
     for connections in &silent {
         let closed = connections.iter().take_while(|connection| connection.is_closed()).count();
         assert!((1..=15).contains(&closed), "{closed}");
@@ -77,8 +77,8 @@ fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
     }
     let server =
         TestServer::with_config(with_memory(), "user-connections=20,connections=40", "*=*");
-    // One that finds no place is closed already.
-    let say = |connection: &RawConnection, request: &Request<'_>| {
+    // A connection that found no slot is closed already.
+    let send_if_open = |connection: &RawConnection, request: &Request<'_>| {
         let _ = send(
             &connection.0,
             Message::request(1, request).unwrap().as_bytes(),
@@ -87,13 +87,14 @@ fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
     };
     let silent: Vec<RawConnection> =
         [1001, 1002].iter().flat_map(|uid| server.connections_of(*uid, 20)).collect();
-    // One request is answered, one waits until the answer is read, and others stay unread.
+    // One request is answered, one is deferred until the answer is read, and the others stay
+    // unread.
     (0..4).for_each(|_| {
-        silent.iter().for_each(|connection| say(connection, &Request::List { after: 0 }))
+        silent.iter().for_each(|connection| send_if_open(connection, &Request::List { after: 0 }))
     });
-    eventually("another user is server", || {
+    eventually("another user is served", || {
         let connections = server.connections_of(1003, 1);
-        say(&connections[0], &alloc("camera", 4096));
+        send_if_open(&connections[0], &alloc("camera", 4096));
         let answer = connections[0].receive_with_descriptors();
         answer.is_ok_and(|(answer, _)| matches!(answer.as_answer(), Ok((1, Answer::Chunk(_)))))
     });
@@ -109,7 +110,7 @@ fn users_whose_connections_all_have_chunks_leave_some_to_others_and_to_root() {
     let mut have_chunks = Vec::new();
     for uid in [1001, 1002] {
         for connection in server.connections_of(uid, 40) {
-            // One that found no place is closed already.
+            // A connection that found no slot is closed already.
             let request = Message::request(1, &alloc("camera", 4096)).unwrap();
             let _ = send(&connection.0, request.as_bytes(), SendFlags::NOSIGNAL);
             if matches!(

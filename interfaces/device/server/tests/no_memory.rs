@@ -1,6 +1,6 @@
-//! A server whose memory is at its end refuses requests, and serves again when there is some.
+//! A server without memory refuses requests, and serves again when it has some.
 
-#![allow(clippy::print_stdout, reason = "a test that skips says so")]
+#![allow(clippy::print_stdout, reason = "a skipped test prints why")]
 
 mod common;
 
@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 const SOCKET: &str = "CMA_TEST_SOCKET";
 const CONNECTIONS: usize = 3000;
 
-/// What the process of the test below does: it serves with little memory. On its own it does
+/// The server process of the test below: it serves with little memory. Without the variable it does
 /// nothing.
 #[test]
 fn part() {
@@ -29,7 +29,7 @@ fn part() {
     let shutdown = Shutdown::new().unwrap();
     std::thread::scope(|threads| {
         let server = threads.spawn(|| server.run(&shutdown));
-        // Until it has the threads that it keeps.
+        // Until the server has started all the threads that it keeps.
         let client =
             || Client::connect(&socket).and_then(|client| client.alloc("bare", None, 4096, 0));
         eventually("it serves", || client().is_ok());
@@ -46,7 +46,7 @@ fn part() {
 }
 
 #[test]
-fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
+fn a_server_without_memory_refuses_requests_and_survives() {
     let files = 2 * CONNECTIONS as u64 + 200;
     let more = Rlimit { current: Some(files), ..getrlimit(Resource::Nofile) };
     if more.maximum.is_some_and(|most| most < files) || setrlimit(Resource::Nofile, more).is_err() {
@@ -64,7 +64,7 @@ fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS - 20 {
         let connection = RawConnection(cma_client::exchange::connect(&address).unwrap());
-        // A chunk, and a request that waits because its client doesn't read.
+        // A chunk, and a request that is queued because its client doesn't read.
         for message in [&request, &more, &more] {
             let _ = send(&connection.0, message.as_bytes(), SendFlags::NOSIGNAL);
         }
@@ -75,7 +75,7 @@ fn requests_are_refused_when_memory_is_at_its_end_and_the_server_lives() {
     });
     let refused = connections.iter().filter(|connection| connection.is_closed()).count();
     assert!(server.try_wait().unwrap().is_none());
-    assert!(refused > 0, "there was memory for all");
+    assert!(refused > 0, "the server had memory for all");
     drop(connections);
     let client = || {
         Client::connect(&socket).and_then(|client| client.alloc("camera", None, 4096, 0)?.free())

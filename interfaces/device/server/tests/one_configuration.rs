@@ -1,4 +1,4 @@
-//! A request is looked at and server by one configuration.
+//! A request is checked and served by the same configuration.
 
 mod common;
 
@@ -11,8 +11,7 @@ use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ScopedJoinHandle;
 
-/// Memory in pieces of 64 KiB for region `pieces`, and ordinary memory for others, at other
-/// addresses.
+/// Memory in pieces of 64 KiB for region `pieces`, and ordinary memory for the other regions.
 struct PerRegionMemory(Memfd, PiecewiseMemory);
 
 impl Reserver for PerRegionMemory {
@@ -26,7 +25,7 @@ impl Reserver for PerRegionMemory {
 }
 
 #[test]
-fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
+fn requests_succeed_while_the_map_changes_between_kinds_of_memory() {
     let server = TestServer::start(framework(
         "pages=32M@0x40000000;pieces=32M@0x50000000",
         "*=pages",
@@ -67,7 +66,7 @@ fn a_map_that_changes_between_kinds_of_memory_harms_no_request() {
 }
 
 #[test]
-fn without_a_quota_nobody_has_exceeded_one() {
+fn without_a_quota_no_request_exceeds_one() {
     let server = TestServer::start(common::with_memory());
     let client = server.client();
     let _held = client.alloc("camera", None, 4096, 0).unwrap();
@@ -85,7 +84,7 @@ fn without_a_quota_nobody_has_exceeded_one() {
 }
 
 #[test]
-fn a_quota_is_exceeded_by_what_a_region_could_hold() {
+fn a_quota_applies_only_to_requests_that_a_region_could_serve() {
     let server = TestServer::with_config(common::with_memory(), "user-bytes=1M,chunks=1", "*,@*=*");
     let client = server.client();
     let errno = |size, alignment| {

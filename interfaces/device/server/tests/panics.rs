@@ -1,4 +1,4 @@
-//! A panic while a client is server ends that client's connection at most.
+//! A panic while a client is served closes that client's connection at most.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// A log that can't be written and takes that badly.
+/// A subscriber that panics at every event.
 struct PanickingSubscriber;
 
 static EVENTS: AtomicUsize = AtomicUsize::new(0);
@@ -31,7 +31,7 @@ impl Subscriber for PanickingSubscriber {
 
     fn event(&self, event: &Event<'_>) {
         EVENTS.fetch_add(1, Ordering::SeqCst);
-        panic!("nobody can read {}", event.metadata().name());
+        panic!("panic at {}", event.metadata().name());
     }
 
     fn enter(&self, _: &Id) {}
@@ -39,7 +39,7 @@ impl Subscriber for PanickingSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// Memory of a faulty port.
+/// A reserver whose memory port panics.
 #[derive(Debug)]
 struct FaultyReserver(Banks);
 
@@ -52,7 +52,7 @@ impl Reserver for FaultyReserver {
     }
 }
 
-// SAFETY: it never gives any memory away.
+// SAFETY: it never returns any memory.
 unsafe impl Memory for PanickingMemory {
     fn backing(&self) -> Backing {
         let granule = cma_framework::Pages::new(1);
@@ -60,7 +60,7 @@ unsafe impl Memory for PanickingMemory {
     }
 
     fn store(&self, _: Claim) -> Result<Box<dyn Store>, MemoryError> {
-        panic!("a fault of the port")
+        panic!("a defect of the port")
     }
 }
 
@@ -72,15 +72,15 @@ fn can_allocate(connection: &RawConnection, id: u64) -> bool {
 }
 
 #[test]
-fn a_subscriber_that_panics_at_every_line_ends_nothing() {
+fn a_subscriber_that_panics_at_every_event_ends_nothing() {
     let _ = tracing::subscriber::set_global_default(PanickingSubscriber);
     let server = TestServer::with_config(
         with_memory(),
         "connections=20,user-connections=20",
         "camera,bare=*;secret=uid:4000000000",
     );
-    // Each connection, each refusal and each connection that is closed writes a connection, and so does
-    // what is left behind.
+    // Each new connection, each refusal, each closed connection and each chunk whose memory is held
+    // emits an event.
     let first = server.connection();
     for n in 0..40 {
         let connection = server.connection();
@@ -108,7 +108,7 @@ fn a_panic_while_a_client_is_served_closes_its_connection_and_frees_its_chunk() 
         .unwrap();
     let server = TestServer::start(cma);
     let other = server.connection();
-    // More often than there are threads.
+    // More often than the server has threads.
     for _ in 0..40 {
         let connection = server.connection();
         connection.send(1, &alloc("camera", 4096));

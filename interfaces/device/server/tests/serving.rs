@@ -1,4 +1,4 @@
-//! What clients get who ask properly.
+//! The service for well-behaved clients.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn a_chunk_is_bytes_at_an_address_and_is_freed_when_it_is_dropped() {
 }
 
 #[test]
-fn chunks_are_apart_and_new_ones_are_zero() {
+fn chunks_do_not_overlap_and_new_ones_are_zero() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     let mut chunks: Vec<_> =
@@ -47,7 +47,7 @@ fn chunks_are_apart_and_new_ones_are_zero() {
 }
 
 #[test]
-fn what_was_given_back_is_there_for_the_next_request() {
+fn freed_memory_is_available_to_the_next_request() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     for round in 0..300 {
@@ -59,7 +59,7 @@ fn what_was_given_back_is_there_for_the_next_request() {
 }
 
 #[test]
-fn refusals_bring_the_errno_and_the_words_of_the_framework() {
+fn refusals_have_the_errno_and_the_reason_of_the_framework() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     server.cma.set_map(cma_framework::config::Map::parse("camera=ram").unwrap());
@@ -89,7 +89,7 @@ fn refusals_bring_the_errno_and_the_words_of_the_framework() {
 }
 
 #[test]
-fn information_is_the_frameworks() {
+fn totals_are_those_of_the_framework() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     let _chunk = client.alloc_from("ram;rest", MIB, 0).unwrap();
@@ -105,7 +105,7 @@ fn information_is_the_frameworks() {
 }
 
 #[test]
-fn a_user_sees_its_chunks() {
+fn a_user_can_list_its_chunks() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     let chunks: Vec<_> =
@@ -120,7 +120,7 @@ fn a_user_sees_its_chunks() {
 }
 
 #[test]
-fn addresses_without_memory_are_chunks_that_can_not_be_mapped() {
+fn chunks_without_memory_can_not_be_mapped() {
     let server = TestServer::start(with_memory());
     let chunk = server.client().alloc("bare", None, MIB, 0).unwrap();
     assert!(!chunk.has_memory());
@@ -131,12 +131,12 @@ fn addresses_without_memory_are_chunks_that_can_not_be_mapped() {
 }
 
 #[test]
-fn a_chunk_that_is_shared_is_there_for_others_and_sealed() {
+fn the_files_of_a_shared_chunk_have_its_content_and_are_sealed() {
     let server = TestServer::start(with_memory());
     let mut chunk = server.client().alloc("camera", None, 8192, 0).unwrap().map().unwrap();
     chunk[5000] = 7;
     let shared = chunk.share().unwrap();
-    let [piece] = shared.pieces() else { panic!("{shared:?} is not of one piece") };
+    let [piece] = shared.pieces() else { panic!("{shared:?} has not one piece") };
     let file = File::from(piece.as_fd().try_clone_to_owned().unwrap());
     let mut byte = [0];
     file.read_exact_at(&mut byte, piece.offset + 5000).unwrap();
@@ -146,7 +146,7 @@ fn a_chunk_that_is_shared_is_there_for_others_and_sealed() {
 }
 
 #[test]
-fn without_a_server_there_is_no_client() {
+fn connecting_and_allocating_fail_without_a_server() {
     let dir = tempfile::tempdir().unwrap();
     let error = cma_client::Client::connect(dir.path().join("none")).unwrap_err();
     assert_eq!(errno(&error), Errno::NODEV);

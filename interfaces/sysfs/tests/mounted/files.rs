@@ -1,4 +1,4 @@
-//! Open files: what a handle sees, and that nobody is held up by somebody else's.
+//! Open files: their content, and that no user is delayed by another's.
 
 use super::server_process::ServerProcess;
 use cma_framework::Errno;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 #[test]
-fn what_is_read_in_many_pieces_is_of_one_moment() {
+fn reads_in_many_calls_belong_to_one_text() {
     let Some(mut server) = ServerProcess::start() else { return };
     let long = format!("{}=a\n", vec!["camera/frame"; 3000].join(","));
     fs::write(server.path("map"), &long).unwrap();
@@ -22,7 +22,7 @@ fn what_is_read_in_many_pieces_is_of_one_moment() {
 }
 
 #[test]
-fn reading_from_the_start_again_sees_what_has_changed() {
+fn reading_from_the_start_again_shows_changes() {
     let Some(mut server) = ServerProcess::start() else { return };
     let mut file = File::open(server.path("map")).unwrap();
     let mut read = String::new();
@@ -36,7 +36,7 @@ fn reading_from_the_start_again_sees_what_has_changed() {
 }
 
 #[test]
-fn the_write_that_is_at_fault_gets_the_error_and_the_next_is_a_text_of_its_own() {
+fn each_write_is_a_complete_text_and_gets_its_own_error() {
     let Some(mut server) = ServerProcess::start() else { return };
     let mut file =
         File::options().read(true).write(true).truncate(true).open(server.path("map")).unwrap();
@@ -53,15 +53,15 @@ fn the_write_that_is_at_fault_gets_the_error_and_the_next_is_a_text_of_its_own()
 }
 
 #[test]
-fn a_text_too_long_for_an_attribute_is_refused_whole() {
+fn a_text_too_long_for_an_attribute_is_refused_as_a_whole() {
     let Some(mut server) = ServerProcess::start() else { return };
-    // Cut anywhere between two rules, each part would be a map.
+    // Split between any two rules, each part would be a valid map.
     let rules = |bytes: usize| "c=a;".repeat(bytes / 4).into_bytes();
     fs::write(server.path("map"), rules(64 << 10)).unwrap();
     let before = server.map();
     for bytes in [(64 << 10) + 4, 128 << 10, 1 << 20, 20 << 20] {
         let text = rules(bytes);
-        // Also from a place in memory where the kernel cuts it into uneven pieces.
+        // Also at unaligned addresses, where the kernel splits it into uneven parts.
         for offset in [0, 1, 4095] {
             let mut moved = vec![b';'; offset];
             moved.extend(&text);
@@ -77,7 +77,7 @@ fn a_text_too_long_for_an_attribute_is_refused_whole() {
 }
 
 #[test]
-fn what_can_only_be_read_cannot_be_opened_for_writing_even_by_root() {
+fn read_only_attributes_can_not_be_opened_for_writing_even_by_root() {
     let Some(server) = ServerProcess::start() else { return };
     for path in ["allocators", "errors", "regions/a/free"] {
         let opened = File::options().write(true).open(server.path(path));
@@ -101,7 +101,7 @@ fn regions_come_and_go_while_the_tree_is_mounted() {
 }
 
 #[test]
-fn readers_and_writers_at_once_each_see_one_whole_map() {
+fn concurrent_readers_and_writers_each_see_a_complete_map() {
     let Some(mut server) = ServerProcess::start() else { return };
     let maps = ["cam=a", "cam=b;mic=a", "a/x,/y=a,b;*=b", "*=a"].map(|map| format!("{map}\n"));
     fs::write(server.path("map"), &maps[0]).unwrap();
@@ -126,13 +126,13 @@ fn readers_and_writers_at_once_each_see_one_whole_map() {
 }
 
 #[test]
-fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
+fn a_region_with_a_slow_allocator_delays_no_other_attribute() {
     let Some(mut server) = ServerProcess::start() else { return };
     server.command("stall slow");
     let slow = &server.path("regions/slow/maxchunk");
     thread::scope(|scope| {
         let slow: Vec<_> = (0..8).map(|_| scope.spawn(|| fs::read_to_string(slow))).collect();
-        // However far they have come: these never wait for them.
+        // Whether or not the readers have reached the allocator, these calls don't wait for them.
         for _ in 0..100 {
             fs::write(server.path("map"), "*=b\n").unwrap();
             assert_eq!(fs::read_to_string(server.path("regions/b/maxchunk")).unwrap(), "4096\n");
@@ -142,7 +142,7 @@ fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
         for reader in slow {
             match reader.join().unwrap() {
                 Ok(text) => assert_eq!(text, "256\n"),
-                // This machine was so slow that the region was taken for stuck.
+                // The machine was so slow that the region became stuck.
                 Err(error) => assert_eq!(error.raw_os_error(), Some(Errno::EIO as i32)),
             }
         }
@@ -150,7 +150,7 @@ fn a_region_whose_allocator_takes_long_holds_up_nobody_else() {
 }
 
 #[test]
-fn who_reads_when_the_server_is_killed_is_let_go() {
+fn a_reader_ends_when_the_server_is_killed() {
     let Some(mut server) = ServerProcess::start() else { return };
     server.command("stall slow");
     let slow = server.path("regions/slow/maxchunk");
@@ -164,10 +164,10 @@ fn who_reads_when_the_server_is_killed_is_let_go() {
 }
 
 #[test]
-fn a_subscriber_of_events_that_panics_takes_no_thread_of_the_mount() {
+fn a_panicking_subscriber_ends_no_thread_of_the_mount() {
     let Some(mut server) = ServerProcess::start() else { return };
     server.command("panic");
-    // More often than there are threads, whatever the writers are told.
+    // More often than there are threads, whatever the writes return.
     for n in 0..40 {
         let _ = fs::write(server.path("map"), format!("cam{n}=a\n"));
         assert_eq!(fs::read_to_string(server.path("map")).unwrap(), format!("cam{n}=a\n"));
@@ -177,7 +177,7 @@ fn a_subscriber_of_events_that_panics_takes_no_thread_of_the_mount() {
 }
 
 #[test]
-fn readers_of_a_stuck_region_hold_up_nobody_and_end_although_it_never_answers() {
+fn readers_of_a_stuck_region_delay_no_other_and_end_without_its_answer() {
     let Some(mut server) = ServerProcess::start() else { return };
     server.command("stall slow");
     let mut cat = Command::new("cat");
@@ -191,18 +191,18 @@ fn readers_of_a_stuck_region_hold_up_nobody_and_end_although_it_never_answers() 
     }
     let (killed, patient) = readers.split_at_mut(20);
     killed.iter_mut().for_each(|reader| reader.kill().unwrap());
-    // The kernel keeps who was killed as long as it waits for the answer.
+    // The kernel keeps a killed process until its request has an answer.
     killed.iter_mut().for_each(|reader| assert!(!reader.wait().unwrap().success()));
     patient.iter_mut().for_each(|reader| assert_eq!(reader.wait().unwrap().code(), Some(1)));
     server.command("go on");
     let slow = server.path("regions/slow/maxchunk");
-    // The allocator's thread gets a moment to return.
+    // The allocator's thread may take a moment to return.
     let answer = std::iter::repeat_with(|| fs::read_to_string(&slow)).find_map(Result::ok);
     assert_eq!(answer.as_deref(), Some("256\n"));
 }
 
 #[test]
-fn files_that_are_opened_and_never_read_to_the_end_take_bounded_memory() {
+fn files_that_are_never_read_to_the_end_take_bounded_memory() {
     let Some(mut server) = ServerProcess::start() else { return };
     let map = format!("{}=a\n", vec!["camera/frame"; 5000].join(","));
     fs::write(server.path("map"), &map).unwrap();
@@ -225,7 +225,7 @@ fn files_that_are_opened_and_never_read_to_the_end_take_bounded_memory() {
     server.command("map mic=b");
     let taken = server.resident() - before;
     assert!(taken < 32 << 20, "{taken} bytes");
-    // The newest is kept as it was; of the oldest nothing is made up.
+    // The newest text is complete; an evicted one gives an error.
     let rest = |mut file: &File| {
         let mut rest = String::new();
         file.read_to_string(&mut rest).map(|_| rest)

@@ -1,5 +1,5 @@
-//! What the mounted tree guarantees, tried on real mounts. Where this system gives none, each test
-//! says so and ends.
+//! The guarantees of the mounted tree, tested on real mounts. Where the system allows none, each
+//! test prints that it is skipped.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 const BASE: u64 = 0x4000_0000;
 const MIB: u64 = 1 << 20;
 
-/// A framework whose attributes are mounted. The mount goes before its folder.
+/// A framework whose attributes are mounted. Unmounted before its folder is removed.
 struct Mounted {
     sysfs: Sysfs,
     cma: Cma,
@@ -32,7 +32,7 @@ impl Mounted {
     }
 }
 
-/// Two regions of 16 MiB, `a` and `b`, best fit and buddy.
+/// Two regions of 16 MiB, `a` and `b`, and the allocators best fit and buddy.
 fn framework() -> Cma {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
@@ -53,7 +53,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// Whether this process may mount; says so if not.
+/// Whether this process may mount; prints why not.
 fn can_mount() -> bool {
     let probe = folder();
     let device = File::options().read(true).write(true).open("/dev/fuse");
@@ -62,12 +62,12 @@ fn can_mount() -> bool {
         Ok(Err(error)) => error.to_string(),
         Ok(Ok(_)) => return true,
     };
-    skipped(&format!("nothing can be mounted here: {refused}"));
+    skipped(&format!("mounting is not possible here: {refused}"));
     false
 }
 
-/// Says that a test shows nothing here, past the test runner, which keeps what passing tests print
-/// to itself.
+/// Prints that a test is skipped, directly, because the test harness captures what passing tests
+/// print.
 fn skipped(why: &str) {
     let mut unkept = std::io::stderr();
     writeln!(unkept, "skipped: {why}").unwrap();
@@ -81,7 +81,7 @@ fn mounted() -> Option<Mounted> {
     })
 }
 
-/// Whether anything is mounted on `path`.
+/// Whether a tree is mounted on `path`.
 fn is_mounted(path: &Path) -> bool {
     cma_sysfs::mounts().unwrap().contains(&path.canonicalize().unwrap())
 }

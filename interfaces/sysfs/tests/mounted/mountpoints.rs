@@ -1,4 +1,4 @@
-//! Where a tree can be mounted, what is left behind, and what is cleared.
+//! Mounting: where it is possible, what remains, and what is removed.
 
 use super::{can_mount, folder, framework, is_mounted, mounted, skipped};
 use cma_sysfs::{MountError, Sysfs};
@@ -16,20 +16,20 @@ fn refused(path: &Path) -> MountError {
     error
 }
 
-/// Leaves a mount behind as a server does that is killed; whether that could be done.
+/// Leaves a mount as a killed server does; `false` if that is not possible here.
 fn die_on(path: &Path, source: &str) -> bool {
     let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     let mounted =
         mount(source, path, "fuse", MountFlags::empty(), &*CString::new(options).unwrap());
     if let Err(error) = &mounted {
-        skipped(&format!("no mount can be left behind here: {error}"));
+        skipped(&format!("no mount without a server can be made here: {error}"));
     }
     mounted.is_ok()
 }
 
 #[test]
-fn a_tree_is_gone_with_its_handle() {
+fn dropping_or_unmounting_removes_the_mount() {
     let Some(mounted) = mounted() else { return };
     let path = mounted.sysfs.path().to_path_buf();
     assert!(is_mounted(&path) && mounted.sysfs.is_mounted());
@@ -41,7 +41,7 @@ fn a_tree_is_gone_with_its_handle() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_mounted_on_is_refused_with_the_remedy() {
+fn a_folder_that_can_not_be_mounted_on_is_refused_with_a_remedy() {
     if !can_mount() {
         return;
     }
@@ -57,14 +57,14 @@ fn a_folder_that_cannot_be_mounted_on_is_refused_with_the_remedy() {
 }
 
 #[test]
-fn of_two_servers_on_one_folder_the_second_is_refused_and_the_first_goes_on() {
+fn a_second_server_on_a_folder_is_refused_and_the_first_continues() {
     let Some(mounted) = mounted() else { return };
     assert!(matches!(refused(mounted.sysfs.path()), MountError::Served(_)));
     assert_eq!(fs::read_to_string(mounted.path("map")).unwrap(), "cam=a;*=a,b\n");
 }
 
 #[test]
-fn of_many_servers_that_start_together_on_one_folder_one_wins() {
+fn of_many_servers_that_start_on_one_folder_one_succeeds() {
     if !can_mount() {
         return;
     }
@@ -80,7 +80,7 @@ fn of_many_servers_that_start_together_on_one_folder_one_wins() {
 }
 
 #[test]
-fn a_folder_that_somebody_has_locked_who_can_read_it_can_be_mounted_on() {
+fn a_lock_of_another_user_on_the_folder_does_not_prevent_mounting() {
     if !can_mount() {
         return;
     }
@@ -92,7 +92,7 @@ fn a_folder_that_somebody_has_locked_who_can_read_it_can_be_mounted_on() {
 }
 
 #[test]
-fn what_a_killed_server_left_is_cleared() {
+fn the_mount_of_a_killed_server_is_removed() {
     if !can_mount() {
         return;
     }
@@ -110,7 +110,7 @@ fn what_a_killed_server_left_is_cleared() {
 }
 
 #[test]
-fn what_others_have_mounted_is_left_alone() {
+fn mounts_of_other_file_systems_are_left_alone() {
     if !can_mount() {
         return;
     }
@@ -132,7 +132,7 @@ fn what_others_have_mounted_is_left_alone() {
 }
 
 #[test]
-fn a_folder_in_use_is_free_at_once_and_open_files_last_until_they_are_closed() {
+fn unmounting_frees_the_folder_at_once_and_open_files_last_until_they_are_closed() {
     let Some(mounted) = mounted() else { return };
     let path = mounted.sysfs.path().to_path_buf();
     let mut file = File::open(mounted.path("map")).unwrap();
@@ -145,7 +145,7 @@ fn a_folder_in_use_is_free_at_once_and_open_files_last_until_they_are_closed() {
 }
 
 #[test]
-fn a_mount_that_somebody_else_ended_is_noticed() {
+fn an_unmount_by_another_process_is_noticed() {
     let Some(mounted) = mounted() else { return };
     unmount(mounted.sysfs.path(), UnmountFlags::empty()).unwrap();
     while mounted.sysfs.is_mounted() {
@@ -155,14 +155,14 @@ fn a_mount_that_somebody_else_ended_is_noticed() {
 }
 
 #[test]
-fn a_mount_that_somebody_else_detached_is_noticed_although_a_file_of_it_is_open() {
+fn a_lazy_unmount_by_another_process_is_noticed_although_a_file_is_open() {
     let Some(mounted) = mounted() else { return };
     let mut file = File::open(mounted.path("map")).unwrap();
     assert!(mounted.sysfs.is_mounted());
     let path = mounted.sysfs.path().to_path_buf();
     unmount(&path, UnmountFlags::DETACH).unwrap();
     assert!(!mounted.sysfs.is_mounted());
-    // What is mounted there meanwhile is somebody else's.
+    // A file system that is mounted there now belongs to another owner.
     mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
     mounted.sysfs.unmount().unwrap();
     assert!(is_on_top(&path, "tmpfs"));
@@ -173,7 +173,7 @@ fn a_mount_that_somebody_else_detached_is_noticed_although_a_file_of_it_is_open(
 }
 
 #[test]
-fn what_somebody_mounted_over_the_tree_is_left_alone() {
+fn a_file_system_mounted_over_the_tree_is_left_alone() {
     let Some(mounted) = mounted() else { return };
     let path = mounted.sysfs.path().to_path_buf();
     mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"size=64k").unwrap();
@@ -185,7 +185,7 @@ fn what_somebody_mounted_over_the_tree_is_left_alone() {
     unmount(&path, UnmountFlags::DETACH).unwrap();
 }
 
-/// Whether the last thing that was mounted on `path` is of this kind.
+/// Whether the last mount on `path` is of this file system type.
 fn is_on_top(path: &Path, kind: &str) -> bool {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let on_path = |line: &&str| line.split(' ').nth(4) == path.to_str();

@@ -1,10 +1,10 @@
-//! The programs that people use on sysfs, on this tree.
+//! Common programs on the mounted tree.
 
 use super::{Mounted, mounted};
 use std::process::Command;
 
-/// Runs `script` in the mounted folder. The answer is what it wrote to standard output and standard
-/// error, and its exit status.
+/// Runs `script` in the mounted folder. Returns its output, with standard error, and its exit
+/// status.
 fn sh(mounted: &Mounted, script: &str) -> (String, i32) {
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {script}")])
@@ -22,7 +22,7 @@ macro_rules! assert_prints {
 }
 
 #[test]
-fn texts_are_read_whole_by_what_reads_files() {
+fn programs_read_attributes() {
     let Some(mounted) = mounted() else { return };
     assert_prints!(&mounted,
         "cat map" => "cam=a;*=a,b\n",
@@ -38,14 +38,14 @@ fn texts_are_read_whole_by_what_reads_files() {
         "while read -r line; do echo \"[$line]\"; done < map" => "[cam=a;*=a,b]\n",
         "sort map" => "cam=a;*=a,b\n",
     );
-    // Every text there is, by a program that trusts sizes as little as on sysfs.
+    // Every text of the tree. As in sysfs, the reported sizes say nothing.
     let (all, code) = sh(&mounted, "find . -type f -exec cat {} + | wc -l");
     assert_eq!(code, 0);
     assert!(all.trim().parse::<usize>().unwrap() > 20, "{all}");
 }
 
 #[test]
-fn folders_and_links_are_walked_by_what_walks_folders() {
+fn programs_walk_folders_and_links() {
     let Some(mounted) = mounted() else { return };
     assert_prints!(&mounted,
         "ls" => "allocators\nerrors\nmap\nregions\n",
@@ -65,7 +65,7 @@ fn folders_and_links_are_walked_by_what_walks_folders() {
 }
 
 #[test]
-fn the_system_is_changed_by_what_writes_files() {
+fn programs_write_attributes() {
     let Some(mounted) = mounted() else { return };
     assert_prints!(&mounted,
         "echo 'cam=b' > map; cat map" => "cam=b\n",
@@ -83,9 +83,9 @@ fn the_system_is_changed_by_what_writes_files() {
 }
 
 #[test]
-fn whoever_writes_learns_that_it_was_refused_and_can_read_why() {
+fn a_refused_write_fails_and_its_reason_can_be_read() {
     let Some(mounted) = mounted() else { return };
-    // Some shells say "I/O error" whatever the reason.
+    // Some shells report "I/O error" whatever the errno.
     assert_ne!(sh(&mounted, "echo 'cam=' > map").1, 0);
     for (script, says) in [
         ("echo 'cam==' | tee map", "tee: map: Invalid argument"),

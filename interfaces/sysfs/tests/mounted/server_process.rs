@@ -1,6 +1,6 @@
-//! A server in a process of its own: this test program, started again. A process that is its own
-//! client can be caught in it when it is killed: its open files keep the connection alive that
-//! nobody answers on.
+//! A server in a process of its own: this test program, started again. A process that uses its own
+//! mount may not end when it is killed, because its open files keep the FUSE connection alive that
+//! it no longer serves.
 
 use super::{BASE, MIB, can_mount, folder, framework};
 use cma_api::{
@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-/// Tells a process that it is the server, and of which folder.
+/// Makes a process the server, and names its folder.
 const VARIABLE: &str = "CMA_SERVE_IN_TEST";
 
 pub(crate) struct ServerProcess {
@@ -32,7 +32,7 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Nothing where nothing can be mounted.
+    /// `None` where mounting is not possible.
     pub(crate) fn start() -> Option<ServerProcess> {
         if !can_mount() {
             return None;
@@ -55,7 +55,7 @@ impl ServerProcess {
         self.folder.path().join(inside)
     }
 
-    /// Has the server do something.
+    /// Sends a command to the server, and returns its answer.
     pub(crate) fn command(&mut self, order: &str) -> String {
         writeln!(self.child.stdin.as_ref().unwrap(), "{order}").unwrap();
         self.answer()
@@ -66,13 +66,13 @@ impl ServerProcess {
         self.command("map")
     }
 
-    /// Ends it without a chance to clean up.
+    /// Kills the server.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// The memory of the server, in bytes.
+    /// The resident memory of the server, in bytes.
     pub(crate) fn resident(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -80,7 +80,7 @@ impl ServerProcess {
     }
 
     fn answer(&mut self) -> String {
-        // The test runner has its say in between.
+        // The test harness prints lines of its own.
         let mut lines = self.answers.by_ref().lines().map(Result::unwrap);
         lines
             .find_map(|line| line.strip_prefix("> ").map(str::to_string))
@@ -92,12 +92,12 @@ impl Drop for ServerProcess {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         self.child.wait().unwrap();
-        // If it was killed.
+        // The mount remains if the server was killed.
         let _ = unmount(self.folder.path(), UnmountFlags::DETACH);
     }
 }
 
-/// Serves in the processes that tests start, and passes in others.
+/// The server, in processes that tests start. In others it does nothing.
 #[test]
 fn the_server() {
     let Some(folder) = env::var_os(VARIABLE) else { return };
@@ -145,7 +145,7 @@ fn obey(cma: &Cma, order: &str) -> String {
     String::new()
 }
 
-/// A subscriber of events that is at fault.
+/// A subscriber of events that panics.
 struct PanickingSubscriber;
 
 impl Subscriber for PanickingSubscriber {
@@ -162,7 +162,7 @@ impl Subscriber for PanickingSubscriber {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        panic!("this subscriber panics at every event, as at {}", event.metadata().name());
+        panic!("panic at {}", event.metadata().name());
     }
 
     fn enter(&self, _: &Id) {}
@@ -170,23 +170,23 @@ impl Subscriber for PanickingSubscriber {
     fn exit(&self, _: &Id) {}
 }
 
-/// Where the stalling allocator waits.
+/// State of the stalling allocator.
 static STALL: (Mutex<Stall>, Condvar) = (Mutex::new(Stall::Armed), Condvar::new());
 
 #[derive(PartialEq, Eq)]
 enum Stall {
     Armed,
-    /// Shut, and a call waits.
+    /// A call is blocked.
     Reached,
     Released,
 }
 
-/// Waits at the stall when it is asked for a place, and has none.
+/// Its `allocate` blocks until the state is `Released`, and then refuses.
 struct StallingAllocator(PageRange);
 
 impl Allocator for StallingAllocator {
     const INFO: AllocatorInfo =
-        AllocatorInfo { name: "stalling", version: "1", description: "takes its time" };
+        AllocatorInfo { name: "stalling", version: "1", description: "blocks until released" };
 
     fn new(region: PageRange, _: &str) -> Result<Self, InitError> {
         Ok(StallingAllocator(region))

@@ -1,4 +1,4 @@
-//! Opening by descriptor: `open` in all its forms.
+//! `open` in all its forms.
 
 use super::{failed, find, last_errno, means_not_found};
 use crate::path::DevicePath;
@@ -7,17 +7,17 @@ use rustix::fd::IntoRawFd;
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int};
 
-/// What `creat` is short for.
+/// The flags that `creat` implies.
 const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 
-/// Whether an open that would make a file is one of the device.
+/// Whether an open with `O_CREAT` would create a file in the device's place.
 pub(super) unsafe fn would_create_device(folder: c_int, path: *const c_char, follow: bool) -> bool {
-    // SAFETY: the kernel looks at the path, wherever that is.
+    // SAFETY: the kernel checks the path.
     let looked = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
     if looked == 0 || last_errno() != Errno::NOENT {
         return false;
     }
-    // SAFETY: the kernel has read it. What has a slash behind it is made by nobody.
+    // SAFETY: the kernel has read the path. No call creates a path with a slash after it.
     unsafe { find(folder, path, follow) == Some(DevicePath::Device) }
 }
 
@@ -28,7 +28,8 @@ pub(super) fn open_device(flags: c_int) -> c_int {
     }
 }
 
-/// Opens a descriptor that stands for the device's path: one for the path of the server's socket.
+/// Opens a descriptor that stands for the device's path (`O_PATH`): it is opened on the path of the
+/// server's socket.
 fn open_path(flags: c_int) -> c_int {
     if flags & libc::O_DIRECTORY != 0 {
         return failed(Errno::NOTDIR);
@@ -41,17 +42,17 @@ unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc:
     let stands_for_the_path = flags & libc::O_PATH != 0;
     let makes = flags & libc::O_CREAT != 0 && !stands_for_the_path;
     let follow = flags & libc::O_NOFOLLOW == 0;
-    // SAFETY: the caller's path, whatever it is.
+    // SAFETY: the caller's path, which the kernel checks.
     if makes && unsafe { would_create_device(folder, path, follow) } {
         return open_device(flags);
     }
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let file = unsafe { real::openat(folder, path, flags, mode) };
     if file >= 0 {
         return file;
     }
     let why = last_errno();
-    // SAFETY: that is what the kernel says when it has read the path.
+    // SAFETY: the error means that the kernel has read the path.
     let found = if means_not_found(why) { unsafe { find(folder, path, follow) } } else { None };
     match found {
         Some(DevicePath::Device) if stands_for_the_path && server::is_present() => open_path(flags),
@@ -66,7 +67,7 @@ macro_rules! opens {
     ($($name:ident, $adds:expr;)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             unsafe { open_any(libc::AT_FDCWD, path, flags | $adds, mode) }
         }
     )* };
@@ -86,7 +87,7 @@ unsafe extern "C-unwind" fn openat(
     flags: c_int,
     mode: libc::mode_t,
 ) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { open_any(folder, path, flags, mode) }
 }
 
@@ -97,37 +98,38 @@ unsafe extern "C-unwind" fn openat64(
     flags: c_int,
     mode: libc::mode_t,
 ) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { open_any(folder, path, flags | libc::O_LARGEFILE, mode) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn creat(path: *const c_char, mode: libc::mode_t) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { open_any(libc::AT_FDCWD, path, CREAT, mode) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn creat64(path: *const c_char, mode: libc::mode_t) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { open_any(libc::AT_FDCWD, path, CREAT | libc::O_LARGEFILE, mode) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn __open_2(path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: the caller's arguments; these forms are for flags that make no file.
+    // SAFETY: the caller's arguments; this form is for flags without `O_CREAT`, so there is no
+    // mode.
     unsafe { open_any(libc::AT_FDCWD, path, flags, 0) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn __open64_2(path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: as above.
+    // SAFETY: as in `__open_2`.
     unsafe { open_any(libc::AT_FDCWD, path, flags | libc::O_LARGEFILE, 0) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn __openat_2(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
-    // SAFETY: as above.
+    // SAFETY: as in `__open_2`.
     unsafe { open_any(folder, path, flags, 0) }
 }
 
@@ -137,6 +139,6 @@ unsafe extern "C-unwind" fn __openat64_2(
     path: *const c_char,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: as above.
+    // SAFETY: as in `__open_2`.
     unsafe { open_any(folder, path, flags | libc::O_LARGEFILE, 0) }
 }

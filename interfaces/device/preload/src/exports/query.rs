@@ -1,8 +1,8 @@
-//! Looking before one opens: `access` in all its forms, attributes, of which there are none (`ls
-//! -l` asks for them), and what only other kinds of file have.
+//! Calls that query a path: `access` in all its forms, extended attributes, of which the device has
+//! none (`ls -l` asks for them), and calls for other kinds of file.
 //!
-//! What one may do with the device is asked of the server's socket, whose permissions decide who
-//! can open it: who may write to it may read and write the device.
+//! The permissions of the server's socket decide who can open the device: a user who may write to
+//! the socket may read and write the device.
 
 use super::{failed, find, last_errno, means_not_found};
 use crate::path::DevicePath;
@@ -10,17 +10,17 @@ use crate::{real, server};
 use rustix::io::Errno;
 use std::ffi::{c_char, c_int, c_void};
 
-/// Whether a look at a path that failed was one at the device, which is there. Otherwise errno
-/// stays what it was, or is `ENOTDIR` for the device as a folder.
+/// Whether a call failed only because the kernel doesn't have the device, which this library
+/// provides. If not, errno is preserved, or becomes `ENOTDIR` if the path is that of the device
+/// with a slash after it.
 ///
 /// # Safety
 ///
-/// A function of the kernel's that was given the path must just have failed.
-pub(super) unsafe fn is_of_missing_device(folder: c_int, path: *const c_char) -> bool {
+/// A system call with this path must just have failed.
+pub(super) unsafe fn failed_on_device(folder: c_int, path: *const c_char) -> bool {
     let why = last_errno();
-    // SAFETY: that is what the kernel says when it has read the path.
-    // Calls that look at a symbolic link itself don't fail where there is one.
-    // SAFETY: that is what the kernel says when it has read the path.
+    // Calls that don't follow symbolic links succeed on a link, so this one may follow them.
+    // SAFETY: the error means that the kernel has read the path.
     let found = if means_not_found(why) { unsafe { find(folder, path, true) } } else { None };
     match found.filter(|_| server::is_present()) {
         Some(DevicePath::Device) => return true,
@@ -31,10 +31,10 @@ pub(super) unsafe fn is_of_missing_device(folder: c_int, path: *const c_char) ->
 }
 
 unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let looked = unsafe { real::faccessat(folder, path, wanted, flags) };
-    // SAFETY: it has failed.
-    if looked == 0 || !unsafe { is_of_missing_device(folder, path) } {
+    // SAFETY: the call has failed.
+    if looked == 0 || !unsafe { failed_on_device(folder, path) } {
         return looked;
     } else if wanted & libc::X_OK != 0 {
         return failed(Errno::ACCESS);
@@ -48,7 +48,7 @@ unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn access(path: *const c_char, wanted: c_int) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { access_any(libc::AT_FDCWD, path, wanted, 0) }
 }
 
@@ -59,31 +59,31 @@ unsafe extern "C-unwind" fn faccessat(
     wanted: c_int,
     flags: c_int,
 ) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { access_any(folder, path, wanted, flags) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn euidaccess(path: *const c_char, wanted: c_int) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { access_any(libc::AT_FDCWD, path, wanted, libc::AT_EACCESS) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn eaccess(path: *const c_char, wanted: c_int) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { access_any(libc::AT_FDCWD, path, wanted, libc::AT_EACCESS) }
 }
 
-/// Attributes of a path: each function's answer where there are none.
+/// Calls for extended attributes, each with its result on the device.
 macro_rules! attributes {
     ($($answer:expr => fn $name:ident($path:ident, $($argument:ident: $type:ty),*);)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name($path: *const c_char, $($argument: $type),*) -> isize {
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             let looked = unsafe { real::$name($path, $($argument),*) };
-            // SAFETY: it has failed.
-            if looked < 0 && unsafe { is_of_missing_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
+            // SAFETY: the call has failed.
+            if looked < 0 && unsafe { failed_on_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
         }
     )* };
 }
@@ -95,10 +95,10 @@ attributes! {
     0 => fn llistxattr(path, names: *mut c_char, room: usize);
 }
 
-/// The device is no symbolic link.
+/// The result of `readlink`: the device is no symbolic link.
 unsafe fn readlink_in(folder: c_int, path: *const c_char, looked: isize) -> isize {
-    // SAFETY: it has failed.
-    if looked < 0 && unsafe { is_of_missing_device(folder, path) } {
+    // SAFETY: the call has failed.
+    if looked < 0 && unsafe { failed_on_device(folder, path) } {
         failed(Errno::INVAL) as isize
     } else {
         looked
@@ -111,7 +111,7 @@ unsafe extern "C-unwind" fn readlink(
     target: *mut c_char,
     room: usize,
 ) -> isize {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { readlinkat(libc::AT_FDCWD, path, target, room) }
 }
 
@@ -122,7 +122,7 @@ unsafe extern "C-unwind" fn __readlink_chk(
     room: usize,
     has: usize,
 ) -> isize {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { __readlinkat_chk(libc::AT_FDCWD, path, target, room, has) }
 }
 
@@ -133,9 +133,9 @@ unsafe extern "C-unwind" fn readlinkat(
     target: *mut c_char,
     room: usize,
 ) -> isize {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let looked = unsafe { real::readlinkat(folder, path, target, room) };
-    // SAFETY: the kernel has taken them.
+    // SAFETY: the kernel has read the path.
     unsafe { readlink_in(folder, path, looked) }
 }
 
@@ -147,16 +147,16 @@ unsafe extern "C-unwind" fn __readlinkat_chk(
     room: usize,
     has: usize,
 ) -> isize {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let looked = unsafe { real::readlinkat_chk(folder, path, target, room, has) };
-    // SAFETY: the kernel has taken them.
+    // SAFETY: the kernel has read the path.
     unsafe { readlink_in(folder, path, looked) }
 }
 
-/// Nor a file that has a length.
+/// The result of `truncate`: the device has no length.
 unsafe fn truncated(path: *const c_char, done: c_int) -> c_int {
-    // SAFETY: it has failed.
-    if done < 0 && unsafe { is_of_missing_device(libc::AT_FDCWD, path) } {
+    // SAFETY: the call has failed.
+    if done < 0 && unsafe { failed_on_device(libc::AT_FDCWD, path) } {
         failed(Errno::INVAL)
     } else {
         done
@@ -165,16 +165,16 @@ unsafe fn truncated(path: *const c_char, done: c_int) -> c_int {
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn truncate(path: *const c_char, length: libc::off_t) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let done = unsafe { real::truncate(path, length) };
-    // SAFETY: the kernel has taken the path.
+    // SAFETY: the kernel has read the path.
     unsafe { truncated(path, done) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn truncate64(path: *const c_char, length: libc::off64_t) -> c_int {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let done = unsafe { real::truncate(path, length) };
-    // SAFETY: the kernel has taken the path.
+    // SAFETY: the kernel has read the path.
     unsafe { truncated(path, done) }
 }

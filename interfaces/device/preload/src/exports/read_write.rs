@@ -1,7 +1,7 @@
-//! `read`, `write` and what else moves bytes, of which the device has none.
+//! `read`, `write` and the other calls that transfer bytes, which the device doesn't support.
 //!
-//! The kernel refuses all of it on an open file. Here the errno becomes the one that it has for a
-//! driver's file: `EBADF` when the file was not opened for that, else `EINVAL`.
+//! The kernel refuses all of them on an open file. These functions return the errno that it has for
+//! a driver without them: `EBADF` when the access mode doesn't allow the call, else `EINVAL`.
 
 use super::set_errno;
 use crate::device_file::{DeviceFile, device_file_if_any};
@@ -9,8 +9,8 @@ use crate::real;
 use rustix::io::Errno;
 use std::ffi::{c_int, c_uint, c_void};
 
-/// What the kernel says of a file whose driver has no such function: first, whether it was opened
-/// for it.
+/// The kernel's error for a file whose driver has no such function. The access mode is checked
+/// first.
 fn refused(may: bool) -> isize {
     set_errno(if may { Errno::INVAL } else { Errno::BADF });
     -1
@@ -24,14 +24,14 @@ pub(super) fn no_write(file: DeviceFile) -> isize {
     refused(file.access.writes())
 }
 
-/// Functions that are refused on an open file, each with what it is elsewhere.
+/// Functions that fail on an open file of the device, each with the function for other files.
 macro_rules! refused {
     ($($refusal:ident: fn $name:ident($($argument:ident: $type:ty),*), $real:ident($($handed_on:ident),*);)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(descriptor: c_int, $($argument: $type),*) -> isize {
             match device_file_if_any(descriptor) {
                 Some(file) => $refusal(file),
-                // SAFETY: the caller's arguments, as they are.
+                // SAFETY: the caller's arguments, unchanged.
                 None => unsafe { real::$real(descriptor, $($handed_on),*) },
             }
         }
@@ -66,7 +66,7 @@ refused! {
         pwritev2(parts, count, at, flags);
 }
 
-/// The refusal of a call that reads from one file and writes to another, if one of them is an open
+/// The error of a call that reads from one file and writes to another, if one of them is an open
 /// file of the device.
 fn no_transfer(from: c_int, to: c_int) -> Option<isize> {
     device_file_if_any(from).map(no_read).or_else(|| device_file_if_any(to).map(no_write))
@@ -76,7 +76,7 @@ macro_rules! sendfiles {
     ($($name:ident: $offset:ty;)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(to: c_int, from: c_int, at: *mut $offset, count: usize) -> isize {
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             no_transfer(from, to).unwrap_or_else(|| unsafe { real::sendfile(to, from, at, count) })
         }
     )* };
@@ -99,7 +99,7 @@ macro_rules! moves {
             count: usize,
             flags: c_uint,
         ) -> isize {
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             no_transfer(from, to).unwrap_or_else(|| unsafe { real::$name(from, from_at, to, to_at, count, flags) })
         }
     )* };

@@ -1,4 +1,4 @@
-//! Opening as a file of the C library: `fopen`, `freopen`.
+//! `fopen` and `freopen`.
 
 use super::open::{open_device, would_create_device};
 use super::{find, last_errno, means_not_found, set_errno};
@@ -8,15 +8,15 @@ use rustix::io::Errno;
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null_mut;
 
-/// The flags of `open` that a mode stands for.
+/// The flags of `open` for a mode.
 ///
 /// # Safety
 ///
-/// A mode is a string that ends with a zero.
+/// The mode must be a string that ends with a zero.
 unsafe fn flags_of(mode: *const c_char) -> c_int {
-    // SAFETY: the caller's word.
+    // SAFETY: the caller vouches for it.
     let letters = unsafe { CStr::from_ptr(mode) }.to_bytes();
-    // Behind a comma stands the name of a character set.
+    // A comma starts the name of a character set.
     let letters = letters.split(|letter| *letter == b',').next().unwrap_or_default();
     let has = |letter, flag| if letters.contains(&letter) { flag } else { 0 };
     let (alone, makes) = match letters.first() {
@@ -36,16 +36,16 @@ unsafe fn fopen_any(
     // SAFETY: the caller's mode.
     let flags = unsafe { flags_of(mode) };
     let makes = flags & libc::O_CREAT != 0;
-    // SAFETY: the caller's path, whatever it is.
+    // SAFETY: the caller's path, which the kernel checks.
     let to_be = makes && unsafe { would_create_device(libc::AT_FDCWD, path, true) };
     if !to_be {
-        // SAFETY: the caller's arguments, as they are.
+        // SAFETY: the caller's arguments, unchanged.
         let file = unsafe { real::fopen(which, path, mode) };
         if !file.is_null() || makes {
             return file;
         }
         let why = last_errno();
-        // SAFETY: that is what the kernel says when it has read the path.
+        // SAFETY: the error means that the kernel has read the path.
         match means_not_found(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten() {
             Some(DevicePath::Device) => {}
             found => {
@@ -59,11 +59,11 @@ unsafe fn fopen_any(
     if open < 0 {
         return null_mut();
     }
-    // SAFETY: it is open, and the file's from now on.
+    // SAFETY: the descriptor is open, and the stream owns it from now on.
     let file = unsafe { libc::fdopen(open, mode) };
     if file.is_null() {
         let why = last_errno();
-        // SAFETY: nobody else has it.
+        // SAFETY: no stream owns the descriptor.
         unsafe { libc::close(open) };
         set_errno(why);
     }
@@ -72,27 +72,28 @@ unsafe fn fopen_any(
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn fopen(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { fopen_any(&real::FOPEN, path, mode) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn fopen64(path: *const c_char, mode: *const c_char) -> *mut libc::FILE {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { fopen_any(&real::FOPEN64, path, mode) }
 }
 
-/// The file becomes one of something that is always there, which sets all of it up, and then what
-/// is behind its descriptor is changed.
+/// Reopens the stream on `/dev/null`, so that the C library sets it up, and then replaces the file
+/// behind its descriptor.
 unsafe fn freopen_any(
     which: &real::NextFunction,
     path: *const c_char,
     mode: *const c_char,
     file: *mut libc::FILE,
 ) -> *mut libc::FILE {
-    // SAFETY: the caller's path, whatever it is. Without one, the file's mode is changed.
+    // SAFETY: the caller's path, which the kernel checks. A null path only changes the stream's
+    // mode.
     if path.is_null() || !unsafe { would_create_device(libc::AT_FDCWD, path, true) } {
-        // SAFETY: the caller's arguments, as they are.
+        // SAFETY: the caller's arguments, unchanged.
         return unsafe { real::freopen(which, path, mode, file) };
     }
     // SAFETY: the caller's mode.
@@ -100,23 +101,23 @@ unsafe fn freopen_any(
     let open = open_device(flags);
     if open < 0 {
         let why = last_errno();
-        // SAFETY: the caller's file and mode. Nothing has no name, so this fails, and the file is
-        // closed as by any other that fails.
+        // SAFETY: the caller's stream and mode. No file has the empty path, so this fails, and
+        // closes the stream as every failed `freopen` does.
         unsafe { real::freopen(which, c"".as_ptr(), mode, file) };
         set_errno(why);
         return null_mut();
     }
-    // SAFETY: the caller's file and mode.
+    // SAFETY: the caller's stream and mode.
     let file = unsafe { real::freopen(which, c"/dev/null".as_ptr(), mode, file) };
     let mut why = (file.is_null()).then(last_errno);
     if why.is_none() {
-        // SAFETY: the file is open.
+        // SAFETY: the stream is open.
         let number = unsafe { libc::fileno(file) };
-        // SAFETY: the number is the file's, and what is behind it is nobody's.
+        // SAFETY: the descriptor is the stream's, and the file that it refers to is not in use.
         let moved = unsafe { libc::dup3(open, number, flags & libc::O_CLOEXEC) };
         why = (moved < 0).then(last_errno);
     }
-    // SAFETY: nobody else has it.
+    // SAFETY: no stream owns this descriptor.
     unsafe { libc::close(open) };
     let Some(why) = why else { return file };
     set_errno(why);
@@ -129,7 +130,7 @@ unsafe extern "C-unwind" fn freopen(
     mode: *const c_char,
     file: *mut libc::FILE,
 ) -> *mut libc::FILE {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { freopen_any(&real::FREOPEN, path, mode, file) }
 }
 
@@ -139,6 +140,6 @@ unsafe extern "C-unwind" fn freopen64(
     mode: *const c_char,
     file: *mut libc::FILE,
 ) -> *mut libc::FILE {
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { freopen_any(&real::FREOPEN64, path, mode, file) }
 }

@@ -1,6 +1,6 @@
-//! Writing through a `FILE`. The C library makes the system call itself, so the `write` of this
-//! library doesn't see it, and the kernel's errno is that of a socket without a connection. Here it
-//! becomes that of the device.
+//! Writing through a `FILE`. The C library makes the system call itself, past the `write` of this
+//! library, and the kernel's errno is that of an unconnected socket. These functions replace it
+//! with that of the device.
 
 use super::read_write::no_write;
 use crate::device_file::{DeviceFile, device_file_if_any};
@@ -17,15 +17,15 @@ fn file_of(stream: *mut libc::FILE) -> Option<DeviceFile> {
     device_file_if_any(preserving_errno(|| unsafe { libc::fileno(stream) }))
 }
 
-/// Functions that may write what a stream has, each with the stream and with what it returns when
-/// that fails.
+/// Functions that may write the stream's buffer, each with the stream and the condition for
+/// failure.
 macro_rules! streams {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty, of $stream:ident, $done:ident => $failed:expr;)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name($($argument: $type),*) -> $result {
-            // The stream may be gone behind the call.
+            // `fclose` may free the stream, so its file is looked up before the call.
             let file = file_of($stream);
-            // SAFETY: the caller's arguments, as they are.
+            // SAFETY: the caller's arguments, unchanged.
             let $done = unsafe { real::$name($($argument),*) };
             if let Some(file) = file && $failed && last_errno() == Errno::NOTCONN {
                 no_write(file);

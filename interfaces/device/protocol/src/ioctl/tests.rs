@@ -2,7 +2,7 @@ use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// A structure of layout A over `before`, as `strcpy` fills it in.
+/// A structure of layout A, filled in by `strcpy` over `before`.
 fn a_over(
     before: [u8; BYTES],
     device: &[u8],
@@ -23,7 +23,7 @@ fn a_over(
     structure
 }
 
-/// A structure of layout A in zeroes.
+/// A structure of layout A in zeroed memory.
 fn a(device: &[u8], kind: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
     a_over([0; BYTES], device, kind, size, alignment)
 }
@@ -39,7 +39,7 @@ fn b(request: u32, spec: &[u8], size: u64, alignment: u64) -> [u8; BYTES] {
     structure
 }
 
-/// Whether that is read: names, size, alignment, and in which layout.
+/// Whether a structure is decoded to these names, size and alignment, in the layout of `start_at`.
 fn is(
     structure: [u8; BYTES],
     from: RegionSelector<'_>,
@@ -57,7 +57,7 @@ fn the_ioctl_has_the_published_number() {
 }
 
 #[test]
-fn both_layouts_are_told_apart_and_read() {
+fn both_layouts_are_recognised_and_decoded() {
     let from = RegionSelector::Device { device: "s3c-mfc5", kind: "f" };
     assert!(is(a(b"s3c-mfc5", b"f", 4096, 8192), from, 4096, 8192, 56));
     assert!(is(b(0, b"s3c-mfc5/f", 4096, 8192), from, 4096, 8192, 24));
@@ -65,7 +65,7 @@ fn both_layouts_are_told_apart_and_read() {
 }
 
 #[test]
-fn in_layout_b_the_type_is_behind_the_last_slash() {
+fn in_layout_b_the_type_follows_the_last_slash() {
     for (spec, device, kind) in
         [("a/b/c", "a/b", "c"), ("a", "a", ""), ("a/", "a", ""), ("/f", "", "f")]
     {
@@ -79,7 +79,7 @@ fn in_layout_b_the_type_is_behind_the_last_slash() {
 }
 
 #[test]
-fn what_a_first_byte_can_be_decides() {
+fn a_first_byte_that_is_no_control_character_means_layout_a() {
     assert_eq!(read(&a(b" x", b"", 1, 0)).unwrap().start_at, 56);
     assert_eq!(read(&a("é".as_bytes(), b"", 1, 0)).unwrap().start_at, 56);
     assert_eq!(
@@ -89,7 +89,7 @@ fn what_a_first_byte_can_be_decides() {
 }
 
 #[test]
-fn unknown_requests_ask_for_nothing() {
+fn unknown_requests_are_invalid() {
     let others =
         [100, 255, 256, 257, 0x6163, 0x6d_6163, 0x0100_0000, 0x4142_4344, 0x6d69_6373, u32::MAX];
     for request in (2..100).chain(others).chain([u32::from_ne_bytes([0, 1, 0, 0]), u32::from(b'c')])
@@ -107,7 +107,7 @@ fn unknown_requests_ask_for_nothing() {
 }
 
 #[test]
-fn strings_have_to_end_in_their_fields() {
+fn strings_must_end_in_their_fields() {
     assert!(read(&a(&[b'x'; 16], &[b'y'; 16], 1, 0)).is_ok());
     assert_eq!(read(&a(&[b'x'; 17], b"f", 1, 0)), Err(IoctlError::Invalid));
     assert_eq!(read(&a(b"x", &[b'y'; 17], 1, 0)), Err(IoctlError::Invalid));
@@ -116,28 +116,28 @@ fn strings_have_to_end_in_their_fields() {
 }
 
 #[test]
-fn a_byte_that_is_no_letter_is_one_that_no_map_spells_out() {
+fn each_byte_that_is_not_utf8_becomes_a_replacement_character() {
     let from = RegionSelector::Device { device: "cam\u{fffd}ra", kind: "\u{fffd}\u{fffd}" };
     assert!(is(a(b"cam\xe9ra", b"\xe9\xff", 1, 0), from, 1, 0, 56));
     assert!(is(b(0, b"cam\xe9ra/\xe9\xff", 1, 0), from, 1, 0, 24));
     assert!(is(b(1, b"b1,\xe9", 1, 0), RegionSelector::Regions("b1,\u{fffd}"), 1, 0, 24));
-    // Of a letter that is cut off, each byte is one. What is whole stays.
+    // Each byte of an incomplete character is replaced; whole characters stay.
     let from = RegionSelector::Device { device: "\u{fffd}\u{fffd}", kind: "é" };
     assert!(is(a(b"\xe2\x82", "é".as_bytes(), 1, 0), from, 1, 0, 56));
-    // As many as there can be.
+    // The longest names.
     assert!(read(&a(&[0xff; 16], &[0xff; 16], 1, 0)).is_ok());
     assert!(read(&b(0, &[0xff; 31], 1, 0)).is_ok());
 }
 
 #[test]
-fn another_magic_number_is_seen_first() {
+fn the_magic_number_is_checked_first() {
     let mut structure = a(&[b'x'; 17], b"", 0, 0);
     structure[0] ^= 1;
     assert_eq!(read(&structure), Err(IoctlError::Magic));
 }
 
 #[test]
-fn a_structure_that_is_used_again_for_a_shorter_name_is_read() {
+fn a_structure_is_decoded_after_a_shorter_name_was_copied_over_a_longer_one() {
     for longer in ["camera", "video-decoder", "0123456789abcdef"] {
         for kind in ["", "frame", "@@"] {
             let before = a(longer.as_bytes(), kind.as_bytes(), 1 << 20, 4096);
@@ -150,7 +150,7 @@ fn a_structure_that_is_used_again_for_a_shorter_name_is_read() {
     }
 }
 
-/// A name or a type, as one writes it in a map.
+/// A name or a type, as in a map.
 fn word(length: impl Into<proptest::collection::SizeRange>) -> impl Strategy<Value = Vec<u8>> {
     vec(prop_oneof![b'a'..=b'z', b'0'..=b'9', Just(b'-'), Just(b'.'), Just(0xe9)], length)
 }
@@ -159,7 +159,7 @@ fn alignment() -> impl Strategy<Value = u64> {
     prop_oneof![Just(0), (0..40_u32).prop_map(|bit| 1 << bit)]
 }
 
-/// What may be on a stack: anything, and much of it zero.
+/// Uninitialised stack memory: any bytes, many of them zero.
 fn before() -> impl Strategy<Value = [u8; BYTES]> {
     let slot =
         prop_oneof![Just([0; 8]), any::<[u8; 8]>(), (0..1_u64 << 47).prop_map(u64::to_ne_bytes)];
@@ -170,7 +170,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn an_unknown_request_is_one_whatever_the_spec(
+    fn an_unknown_request_is_invalid_whatever_the_spec(
         request in prop_oneof![2..300_u32, 2..1_u32 << 24, 2..=u32::MAX],
         size in 1..1_u64 << 40,
         alignment in alignment(),
@@ -181,7 +181,7 @@ proptest! {
     ) {
         let text = if is_text { &text[..] } else { &spec[..] };
         prop_assume!(text[0] != 0);
-        // With four letters and more, the size has to end them.
+        // The size's first byte must end a name of four letters or more.
         let size = if request.to_ne_bytes().contains(&0) { size } else { size << 8 };
         let mut structure = b(request, text, size, alignment);
         structure[24..32].copy_from_slice(&start.to_ne_bytes());
@@ -189,7 +189,7 @@ proptest! {
     }
 
     #[test]
-    fn a_known_request_is_read_in_layout_b(
+    fn a_known_request_is_decoded_in_layout_b(
         request in 0..2_u32, size: u64, alignment: u64, start: u64, spec in word(0..32),
     ) {
         let mut structure = b(request, &spec, size, alignment);
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn layout_a_in_zeroes_is_read(
+    fn layout_a_in_zeroed_memory_is_decoded(
         device in word(1..17), kind in word(0..17), size: u64, alignment: u64, start: u64, pad: u16,
     ) {
         let mut structure = a(&device, &kind, size, alignment);
@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn layout_a_over_anything_is_read_with_a_longer_name_or_a_type(
+    fn layout_a_in_any_memory_is_decoded_if_it_has_a_long_name_or_a_type(
         before in before(), device in word(1..17), kind in word(0..17), size: u64, alignment: u64,
     ) {
         prop_assume!(device.len() > 4 || !kind.is_empty());
@@ -219,7 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn layout_a_over_anything_is_refused_only_where_it_is_layout_b_to_the_letter(
+    fn layout_a_in_any_memory_is_refused_only_if_its_bytes_are_layout_b(
         before in before(), device in word(1..5), size: u64, alignment: u64,
     ) {
         let structure = a_over(before, &device, b"", size, alignment);
@@ -232,7 +232,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_or_refused(mut structure: [u8; BYTES], is_ours: bool) {
+    fn any_bytes_are_decoded_or_refused(mut structure: [u8; BYTES], is_ours: bool) {
         if is_ours {
             structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
         }

@@ -5,7 +5,7 @@ use crate::{
 };
 use proptest::prelude::*;
 
-/// Something that stands where a request does.
+/// Any [`RegionSelector`]: whether it names regions, and its texts.
 fn sources() -> impl Strategy<Value = (bool, String, String)> {
     (any::<bool>(), ".{0,60}", ".{0,50}")
 }
@@ -39,13 +39,13 @@ fn listed() -> impl Strategy<Value = Vec<ListedChunk>> {
     prop::collection::vec(one, 0..=MAX_LISTED)
 }
 
-fn comes_through_as_answer(id: u64, answer: &Answer<'_>) {
+fn assert_decodes(id: u64, answer: &Answer<'_>) {
     assert_eq!(Message::answer(id, answer).as_answer().as_ref(), Ok(&(id, answer.clone())));
 }
 
 proptest! {
     #[test]
-    fn requests_come_through(
+    fn requests_are_decoded_as_they_were_encoded(
         id: u64,
         from in sources(),
         size: u64,
@@ -68,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_come_through(
+    fn answers_are_decoded_as_they_were_encoded(
         id: u64,
         chunk in chunks(),
         numbers: [u64; 6],
@@ -78,19 +78,18 @@ proptest! {
         reason in ".{0,80}",
     ) {
         let [first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes] = numbers;
-        comes_through_as_answer(id, &Answer::Chunk(chunk));
-        comes_through_as_answer(id, &Answer::Info(InfoAnswer {
+        assert_decodes(id, &Answer::Chunk(chunk));
+        assert_decodes(id, &Answer::Info(InfoAnswer {
             first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes,
         }));
-        comes_through_as_answer(id, &Answer::Listed(listed.into_iter().collect(), more));
-        comes_through_as_answer(id, &Answer::Freed);
-        comes_through_as_answer(id, &Answer::Refused { errno, reason: &reason });
+        assert_decodes(id, &Answer::Listed(listed.into_iter().collect(), more));
+        assert_decodes(id, &Answer::Freed);
+        assert_decodes(id, &Answer::Refused { errno, reason: &reason });
     }
 
-    /// Whatever the bytes are, they are read or refused, and what is read is what was said: it says
-    /// the same bytes again.
+    /// Any bytes are decoded or refused, and encoding what was decoded gives the same bytes.
     #[test]
-    fn nothing_else_is_taken_for_a_message(
+    fn any_message_that_is_decoded_is_encoded_to_the_same_bytes(
         kind in prop_oneof![0..8_u16, 0x8000..0x8008_u16, any::<u16>()],
         body in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => Just(1), 1 => any::<u8>()], 0..MESSAGE_BYTES - HEAD),
     ) {
@@ -135,11 +134,11 @@ fn the_longest_names_fit_and_longer_ones_are_refused() {
 }
 
 #[test]
-fn words_are_cut_where_a_letter_ends() {
+fn a_reason_is_truncated_at_the_end_of_a_character() {
     let reason = "é".repeat(400);
     let message = Message::refusal(1, 12, &reason);
     let Ok((1, Answer::Refused { errno: 12, reason: cut })) = message.as_answer() else {
-        panic!("{message:?} is no refusal");
+        panic!("{message:?} is not a refusal");
     };
     assert!(reason.starts_with(cut));
     assert!(cut.len() > MESSAGE_BYTES - HEAD - 12, "{}", cut.len());

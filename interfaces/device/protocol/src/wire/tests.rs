@@ -12,14 +12,14 @@ fn message() -> Message {
     Message::request(3, &Request::Free).unwrap()
 }
 
-/// Whether nobody has the writing end of this pipe any more.
+/// Whether no process has the writing end of this pipe.
 fn is_over(reading: &OwnedFd) -> bool {
     rustix::io::ioctl_fionbio(reading, true).unwrap();
     rustix::io::read(reading, &mut [0_u8]) == Ok(0)
 }
 
 #[test]
-fn a_message_brings_as_many_descriptors_as_can_be() {
+fn a_message_carries_the_most_descriptors_that_linux_allows() {
     let (here, there) = pair();
     let (reading, writing) = pipe().unwrap();
     send(here.as_fd(), &message(), &[writing.as_fd(); MAX_DESCRIPTORS]).unwrap();
@@ -32,7 +32,7 @@ fn a_message_brings_as_many_descriptors_as_can_be() {
 }
 
 #[test]
-fn who_wants_no_descriptors_has_none() {
+fn receive_closes_descriptors() {
     let (here, there) = pair();
     let (reading, writing) = pipe().unwrap();
     send(here.as_fd(), &message(), &[writing.as_fd(); 7]).unwrap();
@@ -42,7 +42,7 @@ fn who_wants_no_descriptors_has_none() {
 }
 
 #[test]
-fn what_is_no_message_is_told_from_an_end_and_from_nothing() {
+fn malformed_messages_the_end_and_an_empty_queue_are_distinguished() {
     let (here, there) = pair();
     assert_eq!(receive(there.as_fd()), Err(ReceiveError::System(Errno::AGAIN)));
     for bytes in [1, MESSAGE_BYTES - 1, MESSAGE_BYTES + 1, 4 * MESSAGE_BYTES] {

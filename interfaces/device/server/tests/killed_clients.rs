@@ -1,5 +1,5 @@
-//! A thousand clients, each a process of its own, killed while they connect, allocate, write, read
-//! or give back.
+//! A thousand clients, each in a process of its own, killed while they connect, allocate, write,
+//! read or free.
 
 mod common;
 #[path = "../../../../cma-memory/tests/machine/mod.rs"]
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 const AT_ONCE: usize = 40;
 
-/// What names a process' part, and its number.
+/// The variables with a process's role and its number.
 const PART: &str = "CMA_TEST_PART";
 const NUMBER: &str = "CMA_TEST_NUMBER";
 const SOCKET: &str = "CMA_TEST_SOCKET";
@@ -33,7 +33,7 @@ fn with_huge_pages() -> Cma {
     framework("ram=64M", "*=ram", &mut Hugetlb::new(banks()).with_page_size(HUGE))
 }
 
-/// What the processes of the test below do. On its own it does nothing.
+/// The processes of the tests below. Without the variable it does nothing.
 #[test]
 fn part() {
     match std::env::var(PART).as_deref() {
@@ -48,7 +48,7 @@ fn part() {
     }
 }
 
-/// This program again, in one of its parts.
+/// This program, started again in one of the roles.
 fn process(part: &str, number: u64, socket: &Path, memory: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "part", "--nocapture", "--quiet"]);
@@ -57,7 +57,7 @@ fn process(part: &str, number: u64, socket: &Path, memory: &str) -> Command {
     command
 }
 
-/// Serves until the input ends; then everything is free, or the process fails.
+/// Serves until its input ends. Fails unless everything is free then.
 fn serve() {
     let socket = std::env::var_os(SOCKET).unwrap();
     let limits = Limits::parse("chunks=4,connections=400,user-connections=400").unwrap();
@@ -78,7 +78,7 @@ fn serve() {
     assert_eq!(cma.info("camera", None).unwrap().free_bytes, 64 * MIB);
 }
 
-/// splitmix64
+/// The generator splitmix64.
 struct Random(u64);
 
 impl Random {
@@ -90,8 +90,8 @@ impl Random {
     }
 }
 
-/// Asks for chunks, looks at them, writes to them and gives them back, until it is killed, or sees
-/// anything that is not its own.
+/// Allocates, checks, writes and frees chunks until it is killed, or finds data that are not its
+/// own.
 fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
     let mut random = Random(number);
     let pattern = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes();
@@ -100,7 +100,7 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
         std::thread::sleep(Duration::from_micros(random.below(2000)));
         let size = 4096 << random.below(8);
         let chunk = match client.alloc("camera", Some("frame"), size, 4096 << random.below(5)) {
-            // The others have it all.
+            // The other clients have all of the region.
             Err(Error::Refused { errno, .. })
                 if Errno::from_raw_os_error(errno) == Errno::NOMEM =>
             {
@@ -118,13 +118,13 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
         for _ in 0..random.below(4) {
             std::thread::yield_now();
             if mapped.chunks_exact(8).any(|word| word != pattern) {
-                return Err("somebody else wrote to its memory".into());
+                return Err("another process wrote to its memory".into());
             }
         }
         match random.below(4) {
             0 => drop(mapped),
             1 => mapped.free()?,
-            // The memory stays for a while when the line is gone.
+            // The memory is held for a while after the connection is closed.
             _ => {
                 let shared = mapped.share()?;
                 let kept = shared.pieces()[0].file.try_clone()?;
@@ -136,7 +136,7 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
     }
 }
 
-/// How many descriptors a process has, and how much memory of its own, in KiB.
+/// The number of descriptors of a process, and its private memory in KiB.
 fn resources(process: &Child) -> (usize, u64) {
     let proc = format!("/proc/{}", process.id());
     let status = fs::read_to_string(format!("{proc}/status")).unwrap();
@@ -145,7 +145,7 @@ fn resources(process: &Child) -> (usize, u64) {
     (fs::read_dir(format!("{proc}/fd")).unwrap().count(), own)
 }
 
-/// Lets clients run, kills each at its time, and looks at what each said.
+/// Runs clients, kills each after a random time, and checks that none has reported an error.
 fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
     let mut random = Random(!numbers.start);
     let mut numbers = numbers.peekable();
@@ -169,8 +169,8 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
     }
 }
 
-/// Lets `clients` run and be killed; together they had `chunks` chunks at least.
-fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
+/// Runs and kills `clients` clients, which together must have allocated at least `chunks` chunks.
+fn assert_nothing_is_left(memory: &str, clients: u64, chunks: u64) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = process("server", 0, &socket, memory).stdin(Stdio::piped()).spawn().unwrap();
@@ -181,11 +181,11 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
         free && client.chunks().is_ok_and(|chunks| chunks.is_empty())
     };
 
-    // Until the server has all that it keeps.
+    // The first clients make the server allocate all that it keeps.
     let_run(0..AT_ONCE as u64, &socket, memory);
     eventually("everything is free", is_idle);
     let descriptors = || resources(&server).0;
-    // One is that of the line on which this was asked.
+    // One of them is that of the connection of the check above.
     let mut before = 0;
     eventually("the server is at rest", || std::mem::replace(&mut before, descriptors()) == before);
     let own = resources(&server).1;
@@ -195,7 +195,7 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     eventually("the server has as many descriptors as before", || descriptors() <= before);
     let grown = resources(&server).1.saturating_sub(own);
     assert!(grown < 2048, "the server has {grown} KiB more than before");
-    // It was not for nothing.
+    // The clients did allocate.
     let last = client.alloc("camera", None, 4096, 0).unwrap();
     let allocated = client.chunks().unwrap()[0].number;
     assert!(allocated > chunks, "{allocated} chunks for {clients} clients");
@@ -206,21 +206,21 @@ fn leave_nothing_and_see_nothing(memory: &str, clients: u64, chunks: u64) {
     assert!(!socket.exists());
 }
 
-/// A process that is just starting has all descriptors of this one for a moment, and with them huge
-/// pages that the other test counts.
+/// Between `fork` and `exec` a child has all descriptors of this process, and with them huge pages
+/// that the other test counts.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
-fn a_thousand_clients_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+fn a_thousand_killed_clients_leave_nothing_and_see_no_data_of_others() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    leave_nothing_and_see_nothing("memfd", 1000, 3000);
+    assert_nothing_is_left("memfd", 1000, 3000);
 }
 
-/// Huge pages are used again and again, where ordinary memory is made anew.
+/// Huge pages are reused, while ordinary memory is always new.
 #[test]
-fn clients_of_huge_pages_that_are_killed_leave_nothing_and_see_nothing_of_one_another() {
+fn killed_clients_of_huge_pages_leave_nothing_and_see_no_data_of_others() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(_machine) = Machine::with_huge_pages(40) else { return };
-    leave_nothing_and_see_nothing("hugetlb", 300, 100);
+    assert_nothing_is_left("hugetlb", 300, 100);
     assert_eq!(free(POOL), 40);
 }

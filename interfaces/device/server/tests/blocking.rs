@@ -1,4 +1,4 @@
-//! What takes long, or isn't there, holds up those who need it and nobody else.
+//! Requests that block, and a server without descriptors, delay no other client.
 
 mod common;
 #[path = "common/hanging.rs"]
@@ -14,12 +14,12 @@ use std::io::Read;
 use std::process::{Command, Stdio};
 
 #[test]
-fn an_allocator_that_thinks_holds_up_who_asks_it_and_not_the_rest() {
+fn a_blocked_allocator_delays_its_own_requests_only() {
     let server = TestServer::start(hanging::framework());
     let waits = server.connection();
     waits.send(1, &alloc("hanging", MIB));
     eventually("somebody waits", || hanging::blocked_requests() == 1);
-    // One of those who ask goes away meanwhile; it is in nobody's way.
+    // One of the blocked clients ends meanwhile.
     let leaves = server.connection();
     leaves.send(1, &alloc("hanging", MIB));
     drop(leaves);
@@ -35,8 +35,8 @@ fn an_allocator_that_thinks_holds_up_who_asks_it_and_not_the_rest() {
 
 const SOCKET: &str = "CMA_TEST_SOCKET";
 
-/// What the process of the test below does: it serves with few descriptors. On its own it does
-/// nothing.
+/// The server process of the tests below: it serves with few descriptors. Without the variable it
+/// does nothing.
 #[test]
 fn part() {
     let Some(socket) = std::env::var_os(SOCKET) else { return };
@@ -45,7 +45,7 @@ fn part() {
         Limits::parse("connections=300,user-connections=300").unwrap(),
     );
     let server = Server::bind(&Address::new(&socket), cma, limits, Rules::default()).unwrap();
-    // Fewer than when it looked.
+    // Fewer than when the server computed its limits.
     let fewer = Rlimit { current: Some(60), maximum: Some(1000) };
     setrlimit(Resource::Nofile, fewer).unwrap();
     let shutdown = Shutdown::new().unwrap();
@@ -58,7 +58,7 @@ fn part() {
 }
 
 #[test]
-fn a_server_without_descriptors_closes_idle_connections_and_serves_who_comes() {
+fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
@@ -84,7 +84,7 @@ fn a_server_without_descriptors_closes_idle_connections_and_serves_who_comes() {
 }
 
 #[test]
-fn a_server_without_descriptors_lets_clients_wait_until_there_are_some() {
+fn without_descriptors_and_idle_connections_new_clients_wait() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
@@ -94,7 +94,7 @@ fn a_server_without_descriptors_lets_clients_wait_until_there_are_some() {
     eventually("the server listens", || Client::connect(&socket).is_ok());
     let address = SocketAddrUnix::new(&socket).unwrap();
     let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
-    // With chunks, so that none of them may be closed.
+    // Each has a chunk, so the server may not close it.
     let mut connections = Vec::new();
     let late = loop {
         let connection = open();

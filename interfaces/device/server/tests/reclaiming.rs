@@ -1,4 +1,4 @@
-//! When a chunk is free: at the last reference, whatever ended the others.
+//! A chunk is free after its last reference, however the references end.
 
 mod common;
 
@@ -8,22 +8,22 @@ use common::{MIB, TestServer, alloc, eventually, with_memory};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 
-/// A chunk of which somebody keeps a descriptor when its connection is gone.
-fn left(server: &TestServer, size: u64) -> OwnedFd {
+/// A chunk whose connection is closed and of whose memory a descriptor remains.
+fn held_memory(server: &TestServer, size: u64) -> OwnedFd {
     let shared = server.client().alloc("camera", None, size, 0).unwrap().share().unwrap();
     shared.pieces()[0].as_fd().try_clone_to_owned().unwrap()
 }
 
 #[test]
-fn memory_that_somebody_holds_stays_booked_and_charged_and_is_free_when_they_let_go() {
+fn held_memory_stays_booked_and_charged_until_it_is_released() {
     let server = TestServer::with_config(with_memory(), "user-bytes=40M", "*=*");
-    let held = left(&server, 32 * MIB);
+    let held = held_memory(&server, 32 * MIB);
     let client = server.client();
-    eventually("the chunk is left behind", || {
+    eventually("the connection is closed", || {
         client.chunks().unwrap().iter().all(|chunk| chunk.left_behind)
     });
     assert_eq!(server.free_bytes("camera"), 32 * MIB);
-    // It still is its user's, not to be had twice, and part of what the user may have.
+    // The chunk is still booked, and counts for its user.
     let refused = client.alloc("camera", None, 9 * MIB, 0).unwrap_err();
     assert_eq!(Errno::from_raw_os_error(refused.errno()), Errno::DQUOT, "{refused}");
     client.alloc("camera", None, 8 * MIB, 0).unwrap().free().unwrap();
@@ -35,12 +35,12 @@ fn memory_that_somebody_holds_stays_booked_and_charged_and_is_free_when_they_let
 }
 
 #[test]
-fn a_request_that_needs_it_finds_what_was_let_go_at_once() {
+fn a_request_that_needs_released_memory_gets_it_at_once() {
     let server = TestServer::start(with_memory());
     let client = server.client();
     for _ in 0..20 {
-        let held = left(&server, 64 * MIB);
-        eventually("the chunk is left behind", || {
+        let held = held_memory(&server, 64 * MIB);
+        eventually("the connection is closed", || {
             client.chunks().unwrap().iter().all(|chunk| chunk.left_behind)
         });
         assert!(client.alloc("camera", None, 4096, 0).is_err());
@@ -50,10 +50,10 @@ fn a_request_that_needs_it_finds_what_was_let_go_at_once() {
 }
 
 #[test]
-fn who_leaves_chunks_behind_has_fewer_connections() {
+fn a_chunk_whose_memory_is_held_keeps_its_connection_slot() {
     let server = TestServer::with_config(with_memory(), "user-connections=3", "*=*");
-    let held = [left(&server, 4096), left(&server, 4096)];
-    // The last one is what this client asks on.
+    let held = [held_memory(&server, 4096), held_memory(&server, 4096)];
+    // The third connection is the one that this client uses.
     eventually("no more than one connection is left", || {
         let chunks = server.client().chunks();
         chunks.is_ok_and(|chunks| chunks.len() == 2 && chunks.iter().all(|chunk| chunk.left_behind))
@@ -67,7 +67,7 @@ fn who_leaves_chunks_behind_has_fewer_connections() {
 }
 
 #[test]
-fn a_chunk_lives_as_long_as_one_of_those_who_share_its_line() {
+fn a_chunk_lives_until_the_last_descriptor_of_its_connection_is_closed() {
     let server = TestServer::start(with_memory());
     let shared = server.client().alloc("camera", None, MIB, 0).unwrap().share().unwrap();
     let connection = shared.as_fd().try_clone_to_owned().unwrap();
@@ -80,7 +80,7 @@ fn a_chunk_lives_as_long_as_one_of_those_who_share_its_line() {
 }
 
 #[test]
-fn memory_that_is_under_way_to_a_client_that_is_gone_is_free() {
+fn memory_in_flight_to_a_client_that_ended_is_freed() {
     let server = TestServer::start(with_memory());
     for _ in 0..50 {
         let connection = server.connection();
@@ -92,7 +92,7 @@ fn memory_that_is_under_way_to_a_client_that_is_gone_is_free() {
 }
 
 #[test]
-fn a_chunk_is_not_given_back_while_its_memory_is_held() {
+fn a_free_is_refused_while_the_memory_is_held() {
     let server = TestServer::start(with_memory());
     let connection = server.connection();
     connection.send(1, &alloc("camera", MIB));
@@ -102,23 +102,23 @@ fn a_chunk_is_not_given_back_while_its_memory_is_held() {
     drop(memory);
     connection.send(3, &Request::Free);
     assert_eq!(connection.receive().unwrap().as_answer(), Ok((3, Answer::Freed)));
-    // The connection is as good as new.
+    // The connection can allocate again.
     connection.send(4, &alloc("camera", MIB));
     assert!(matches!(connection.receive().unwrap().as_answer(), Ok((4, Answer::Chunk(_)))));
 }
 
 #[test]
-fn a_server_that_ends_frees_everything_and_takes_its_socket_away() {
+fn a_server_that_ends_frees_everything_and_removes_its_socket() {
     let server = TestServer::start(with_memory());
     let (cma, path) = (server.cma.clone(), server.path.clone());
     let (_held, chunk) =
-        (left(&server, MIB), server.client().alloc("camera", None, MIB, 0).unwrap());
+        (held_memory(&server, MIB), server.client().alloc("camera", None, MIB, 0).unwrap());
     let silent = server.connection();
     server.stop().unwrap();
     assert!(!path.exists());
     assert_eq!(cma.info("camera", None).unwrap().free_bytes, 64 * MIB);
     assert!(silent.is_closed_after_messages());
     let refused = chunk.map().map(|mapped| mapped.start());
-    // It came with the chunk, so it can still be mapped; it is nobody else's.
+    // The memory came with the chunk, so it can still be mapped, and no other process has it.
     assert!(refused.is_ok());
 }
