@@ -171,7 +171,7 @@ fn unexpected_answers_and_closed_connections_are_errors() {
         rustix::net::send(connection, &[0; MESSAGE_BYTES - 1], SendFlags::NOSIGNAL).unwrap();
     };
     with_server(&short, |client| {
-        assert!(matches!(client.info("camera", None), Err(Error::Exchange(_))))
+        assert!(matches!(client.info("camera", None), Err(Error::Exchange(_))));
     });
     let ends = |connection: BorrowedFd<'_>, _: &Message| {
         rustix::net::shutdown(connection, rustix::net::Shutdown::Both).unwrap();
@@ -196,7 +196,7 @@ fn answers_to_other_requests_are_ignored() {
         .unwrap();
     };
     with_server(&respond, |client| {
-        assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192)
+        assert_eq!(client.alloc("camera", None, 8192, 0).unwrap().size(), 8192);
     });
 }
 
