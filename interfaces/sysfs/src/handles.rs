@@ -79,11 +79,11 @@ struct UserUsage {
 impl Handles {
     /// Opens `path` for `user`.
     pub(crate) fn open(&mut self, user: u32, path: String) -> Result<u64, Errno> {
-        let whose = self.users.entry(user).or_default();
-        if whose.open >= MAX_OPEN_PER_USER {
+        let usage = self.users.entry(user).or_default();
+        if usage.open >= MAX_OPEN_PER_USER {
             return Err(Errno::EMFILE);
         }
-        whose.open += 1;
+        usage.open += 1;
         self.last += 1;
         self.open.insert(
             self.last,

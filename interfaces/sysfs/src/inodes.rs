@@ -9,10 +9,10 @@ pub(crate) const ROOT: u64 = 1;
 /// The paths that the kernel knows, by inode number. A path keeps its number until the kernel
 /// forgets it.
 #[derive(Debug)]
-pub(crate) struct Inodes(HashMap<u64, Known>);
+pub(crate) struct Inodes(HashMap<u64, KnownPath>);
 
 #[derive(Debug)]
-struct Known {
+struct KnownPath {
     path: String,
     /// Number of lookups that the kernel has not forgotten.
     lookups: u64,
@@ -20,7 +20,7 @@ struct Known {
 
 impl Inodes {
     pub(crate) fn new() -> Self {
-        Inodes(HashMap::from([(ROOT, Known { path: String::new(), lookups: 1 })]))
+        Inodes(HashMap::from([(ROOT, KnownPath { path: String::new(), lookups: 1 })]))
     }
 
     pub(crate) fn path(&self, number: u64) -> Option<&str> {
@@ -35,8 +35,10 @@ impl Inodes {
         while self.0.get(&number).is_some_and(|known| known.path != path) {
             number = number.wrapping_add(1).max(ROOT + 1);
         }
-        let known =
-            self.0.entry(number).or_insert_with(|| Known { path: path.to_string(), lookups: 0 });
+        let known = self
+            .0
+            .entry(number)
+            .or_insert_with(|| KnownPath { path: path.to_string(), lookups: 0 });
         known.lookups += 1;
         number
     }
@@ -86,7 +88,7 @@ mod tests {
     fn two_paths_never_share_a_number() {
         let mut inodes = Inodes::new();
         let taken = preferred_number("map");
-        inodes.0.insert(taken, Known { path: "other".to_string(), lookups: 1 });
+        inodes.0.insert(taken, KnownPath { path: "other".to_string(), lookups: 1 });
         let number = inodes.look_up("map");
         assert_ne!(number, taken);
         assert_eq!((inodes.path(taken), inodes.path(number)), (Some("other"), Some("map")));

@@ -26,10 +26,10 @@
 //!
 //! # Threads and locks
 //!
-//! The session has four threads that receive requests from the kernel (module `tree`). They answer
-//! what can't block, and queue reads and writes of attributes. Threads named `attr` work on the
-//! queues, at most one on each, and end when idle. A thread `attr-watch` answers requests that take
-//! too long.
+//! The session has four threads that receive requests from the kernel (module `attribute_fs`). They
+//! answer what can't block, and queue reads and writes of attributes. Threads named `attr` work on
+//! the queues, at most one on each, and end when idle. A thread `attr-watch` answers requests that
+//! take too long.
 //!
 //! There are three locks: those of the inode numbers, of the handles, and of the queues. Each is
 //! held for single steps, never together with another, and never while the framework is called.
@@ -55,13 +55,14 @@
 //! A process must not use files of its own mount: if it is killed while it waits for its own
 //! answer, it can't end.
 
+mod attribute_fs;
 mod handles;
 mod inodes;
 mod lock;
 mod mountpoint;
 mod serial_queues;
-mod tree;
 
+use attribute_fs::AttributeFs;
 use cma_framework::Attributes;
 use fuser::{BackgroundSession, Config, Errno, MountOption, Session, SessionACL};
 pub use mountpoint::{Detacher, MountError, mounts};
@@ -71,7 +72,6 @@ use std::fmt;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use tree::Tree;
 
 /// Threads that receive requests from the kernel.
 const THREADS: usize = 4;
@@ -103,7 +103,7 @@ impl Sysfs {
         // Only root can give other users access.
         config.acl = if geteuid().is_root() { SessionACL::All } else { SessionACL::Owner };
         let session =
-            Tree::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
+            AttributeFs::new(tree).and_then(|tree| Session::new(tree, mountpoint.path(), &config));
         let mounted = mountpoint.mounted();
         let session =
             session.and_then(Session::spawn).map_err(|error| mountpoint.mount_error(error))?;

@@ -12,17 +12,18 @@ const NAME: &str = "cma-sysfs.locks";
 
 /// The lock of a mount folder. Dropping it releases it.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub(crate) struct FolderLock {
     file: PathBuf,
     /// Closing the file releases the lock, also when the process is killed.
     _locked: File,
 }
 
-impl Lock {
+impl FolderLock {
     /// Takes the lock of `folder`; `None` if another server has it.
-    pub(crate) fn take(folder: &Path) -> io::Result<Option<Lock>> {
+    pub(crate) fn take(folder: &Path) -> io::Result<Option<FolderLock>> {
         let locked = fs::metadata(folder)?;
-        let file = place(&candidates())?.join(format!("{:x}-{:x}", locked.dev(), locked.ino()));
+        let file =
+            lock_folder(&candidates())?.join(format!("{:x}-{:x}", locked.dev(), locked.ino()));
         loop {
             let opened = OpenOptions::new()
                 .write(true)
@@ -38,13 +39,13 @@ impl Lock {
             // The last owner may have removed the file before it was locked here.
             let number = opened.metadata()?.ino();
             if fs::metadata(&file).is_ok_and(|there| there.ino() == number) {
-                return Ok(Some(Lock { file, _locked: opened }));
+                return Ok(Some(FolderLock { file, _locked: opened }));
             }
         }
     }
 }
 
-impl Drop for Lock {
+impl Drop for FolderLock {
     fn drop(&mut self) {
         // The file is removed while it is locked. If that fails, the next server locks the same
         // file.
@@ -64,7 +65,7 @@ fn candidates() -> [PathBuf; 3] {
 }
 
 /// The first of `candidates` that is, or can be created as, a private folder of this user.
-fn place(candidates: &[PathBuf]) -> io::Result<PathBuf> {
+fn lock_folder(candidates: &[PathBuf]) -> io::Result<PathBuf> {
     let mut reasons = Vec::new();
     for folder in candidates {
         match ensure_private_folder(folder) {
@@ -97,14 +98,14 @@ mod tests {
     #[test]
     fn a_lock_excludes_other_servers_and_its_file_is_removed_with_it() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = Lock::take(folder.path()).unwrap().unwrap();
+        let lock = FolderLock::take(folder.path()).unwrap().unwrap();
         let file = lock.file.clone();
-        assert!(Lock::take(folder.path()).unwrap().is_none());
+        assert!(FolderLock::take(folder.path()).unwrap().is_none());
         drop(lock);
         assert!(!file.exists());
         // A server that was killed leaves the file.
         fs::write(&file, "").unwrap();
-        assert!(Lock::take(folder.path()).unwrap().is_some());
+        assert!(FolderLock::take(folder.path()).unwrap().is_some());
     }
 
     #[test]
@@ -117,12 +118,12 @@ mod tests {
         symlink(folder.path(), &link).unwrap();
         fs::write(&file, "").unwrap();
         let all = [open.clone(), link, file, folder.path().join("missing/inside"), good.clone()];
-        assert_eq!(place(&all).unwrap(), good);
-        let error = place(&all[..1]).unwrap_err().to_string();
+        assert_eq!(lock_folder(&all).unwrap(), good);
+        let error = lock_folder(&all[..1]).unwrap_err().to_string();
         assert!(error.contains(&open.display().to_string()), "{error}");
         if geteuid().is_root() {
             std::os::unix::fs::chown(&good, Some(65534), None).unwrap();
-            place(&all).unwrap_err();
+            lock_folder(&all).unwrap_err();
         }
     }
 }

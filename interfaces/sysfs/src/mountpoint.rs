@@ -1,7 +1,7 @@
 //! The folder to mount on: the checks, the removal of mounts that a killed server left, and the
 //! list of mounts.
 
-use crate::lock::Lock;
+use crate::lock::FolderLock;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::geteuid;
 use std::ffi::OsString;
@@ -74,7 +74,7 @@ pub enum MountError {
 #[derive(Debug)]
 pub(crate) struct Mountpoint {
     path: PathBuf,
-    _lock: Lock,
+    _lock: FolderLock,
 }
 
 impl Mountpoint {
@@ -85,14 +85,15 @@ impl Mountpoint {
             _ => MountError::System { path: folder.to_path_buf(), error },
         };
         let path = resolved(folder).map_err(system)?;
-        clear(&path, system)?;
+        clear_stale_mounts(&path, system)?;
         if !fs::metadata(&path).map_err(system)?.is_dir() {
             return Err(MountError::NotAFolder(folder.to_path_buf()));
         }
-        let lock =
-            Lock::take(&path).map_err(system)?.ok_or_else(|| MountError::Served(path.clone()))?;
+        let lock = FolderLock::take(&path)
+            .map_err(system)?
+            .ok_or_else(|| MountError::Served(path.clone()))?;
         // The last owner of the lock may have mounted since the first check.
-        clear(&path, system)?;
+        clear_stale_mounts(&path, system)?;
         if fs::read_dir(&path).map_err(system)?.next().is_some() {
             return Err(MountError::NotEmpty(path));
         }
@@ -119,7 +120,10 @@ impl Mountpoint {
     /// The mount that was just made.
     pub(crate) fn mounted(&self) -> Detacher {
         let top = top(&self.path).ok().flatten();
-        Detacher { path: self.path.clone(), id: top.filter(Mount::is_ours).map(|mount| mount.id) }
+        Detacher {
+            path: self.path.clone(),
+            id: top.filter(MountEntry::is_ours).map(|mount| mount.id),
+        }
     }
 }
 
@@ -168,7 +172,7 @@ impl Detacher {
     }
 }
 
-fn presence(table: &[Mount], id: u64) -> Presence {
+fn presence(table: &[MountEntry], id: u64) -> Presence {
     match table.iter().rposition(|mount| mount.id == id) {
         None => Presence::Gone,
         Some(n) if table[n + 1..].iter().any(|later| later.path == table[n].path) => {
@@ -179,7 +183,7 @@ fn presence(table: &[Mount], id: u64) -> Presence {
 }
 
 /// The last mount on `path`, which hides earlier ones.
-fn top(path: &Path) -> io::Result<Option<Mount>> {
+fn top(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(table()?.into_iter().rfind(|mount| mount.path == path))
 }
 
@@ -191,7 +195,7 @@ fn top(path: &Path) -> io::Result<Option<Mount>> {
 /// When the mount table can't be read.
 pub fn mounts() -> io::Result<Vec<PathBuf>> {
     let mut ours: Vec<PathBuf> =
-        table()?.into_iter().filter(Mount::is_ours).map(|mount| mount.path).collect();
+        table()?.into_iter().filter(MountEntry::is_ours).map(|mount| mount.path).collect();
     ours.sort();
     ours.dedup();
     Ok(ours)
@@ -210,7 +214,10 @@ fn resolved(folder: &Path) -> io::Result<PathBuf> {
 }
 
 /// Checks that no file system is mounted on `path`, and removes mounts that killed servers left.
-fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), MountError> {
+fn clear_stale_mounts(
+    path: &Path,
+    system: impl Fn(io::Error) -> MountError,
+) -> Result<(), MountError> {
     while let Some(mount) = top(path).map_err(&system)? {
         let dead =
             fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
@@ -223,7 +230,7 @@ fn clear(path: &Path, system: impl Fn(io::Error) -> MountError) -> Result<(), Mo
             }
             (true, false) => return Err(MountError::Served(mount.path)),
             (false, _) => {
-                let Mount { path, kind, source, .. } = mount;
+                let MountEntry { path, kind, source, .. } = mount;
                 return Err(MountError::Mounted { path, source_name: source, kind });
             }
         }
@@ -255,49 +262,50 @@ fn detach(path: &Path) -> io::Result<()> {
 
 /// An entry of the mount table.
 #[derive(Debug, PartialEq, Eq)]
-struct Mount {
+struct MountEntry {
     id: u64,
     path: PathBuf,
     kind: String,
     source: String,
 }
 
-impl Mount {
+impl MountEntry {
     fn is_ours(&self) -> bool {
         self.source == SOURCE && (self.kind == "fuse" || self.kind.starts_with("fuse."))
     }
 
     /// Parses a line of `/proc/self/mountinfo`; see proc(5).
-    fn parse(line: &[u8]) -> Option<Mount> {
+    fn parse(line: &[u8]) -> Option<MountEntry> {
         let mut fields = line.split(|byte| *byte == b' ');
         let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
         let path = fields.nth(3)?;
-        let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
-        let mut text = || behind.next().map(|field| String::from_utf8_lossy(field).into_owned());
+        let mut last_fields = fields.skip_while(|field| *field != b"-").skip(1);
+        let mut text =
+            || last_fields.next().map(|field| String::from_utf8_lossy(field).into_owned());
         let (kind, source) = (text()?, text()?);
-        Some(Mount { id, path: unescaped(path).into(), kind, source })
+        Some(MountEntry { id, path: unescaped(path).into(), kind, source })
     }
 }
 
-fn table() -> io::Result<Vec<Mount>> {
+fn table() -> io::Result<Vec<MountEntry>> {
     let table = fs::read("/proc/self/mountinfo")?;
-    Ok(table.split(|byte| *byte == b'\n').filter_map(Mount::parse).collect())
+    Ok(table.split(|byte| *byte == b'\n').filter_map(MountEntry::parse).collect())
 }
 
 /// Decodes a field: the table writes white space and backslashes as three octal digits.
 fn unescaped(field: &[u8]) -> OsString {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some((first, behind)) = rest.split_first() {
-        let code = behind.get(..3).and_then(|digits| str::from_utf8(digits).ok());
+    while let Some((first, after)) = rest.split_first() {
+        let code = after.get(..3).and_then(|digits| str::from_utf8(digits).ok());
         match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
             Some(byte) if *first == b'\\' => {
                 bytes.push(byte);
-                rest = &behind[3..];
+                rest = &after[3..];
             }
             _ => {
                 bytes.push(*first);
-                rest = behind;
+                rest = after;
             }
         }
     }
@@ -312,14 +320,14 @@ mod tests {
     fn an_entry_of_the_mount_table_is_parsed_with_escapes_and_optional_fields() {
         let line =
             br"36 35 0:98 / /mnt/two\040words\134 rw,noatime shared:1 master:2 - fuse cma rw,user_id=0";
-        let mount = Mount::parse(line).unwrap();
+        let mount = MountEntry::parse(line).unwrap();
         assert_eq!(mount.path, Path::new(r"/mnt/two words\"));
         assert!(mount.is_ours());
         assert_eq!(mount.id, 36);
-        let other = Mount::parse(b"36 35 98:0 / /mnt rw - fuse.sshfs me@host:/ rw").unwrap();
+        let other = MountEntry::parse(b"36 35 98:0 / /mnt rw - fuse.sshfs me@host:/ rw").unwrap();
         assert_eq!((other.kind.as_str(), other.is_ours()), ("fuse.sshfs", false));
-        assert_eq!(Mount::parse(b""), None);
-        assert_eq!(Mount::parse(b"36 35 98:0 / /mnt rw - fuse"), None);
+        assert_eq!(MountEntry::parse(b""), None);
+        assert_eq!(MountEntry::parse(b"36 35 98:0 / /mnt rw - fuse"), None);
     }
 
     #[test]
@@ -329,7 +337,7 @@ mod tests {
             b"8 1 0:9 / /b rw - fuse cma rw",
             b"9 7 0:9 / /a rw - tmpfs x rw",
         ];
-        let table: Vec<Mount> = lines.into_iter().filter_map(Mount::parse).collect();
+        let table: Vec<MountEntry> = lines.into_iter().filter_map(MountEntry::parse).collect();
         assert_eq!(
             [7, 8, 9, 10].map(|id| presence(&table, id)),
             [Presence::Covered, Presence::There, Presence::There, Presence::Gone]

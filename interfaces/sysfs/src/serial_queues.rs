@@ -11,7 +11,7 @@
 //! and a thread in an allocator could not be interrupted.)
 //!
 //! One lock, `Scheduler::state`, guards everything here. It is held for single steps, never while a
-//! job runs or a reply is sent.
+//! job runs.
 
 use crate::catch_panic;
 use fuser::{Errno, ReplyData, ReplyWrite};
@@ -59,13 +59,13 @@ pub(crate) struct SerialQueues(Arc<Scheduler>);
 
 #[derive(Default)]
 struct Scheduler {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     work: Condvar,
     end: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     /// The queues on which a thread works or is about to, each with the jobs that wait for it.
     queues: HashMap<QueueKey, VecDeque<(u64, Job)>>,
     /// The first job of each new queue, for the next idle thread.
@@ -191,7 +191,7 @@ impl Drop for SerialQueues {
 }
 
 impl Scheduler {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -252,7 +252,7 @@ impl Scheduler {
     }
 }
 
-impl State {
+impl QueueState {
     /// Removes a request that timed out, and its job if no thread has begun it: a blocked queue
     /// keeps no jobs of requests that already have an answer.
     fn remove_timed_out(&mut self, number: u64) -> (Option<PendingRequest>, Option<Job>) {

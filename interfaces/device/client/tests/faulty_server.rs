@@ -100,8 +100,8 @@ fn memory_that_could_be_truncated_is_not_mapped() {
     assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&open]), Err(Error::Unsafe(_))));
     let short = file(4096, SealFlags::SHRINK);
     assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&short]), Err(Error::Unsafe(_))));
-    let behind = file(8192, SealFlags::SHRINK);
-    assert!(matches!(mapped(&extents(&[(1, 4096, 8192)]), &[&behind]), Err(Error::Unsafe(_))));
+    let too_far = file(8192, SealFlags::SHRINK);
+    assert!(matches!(mapped(&extents(&[(1, 4096, 8192)]), &[&too_far]), Err(Error::Unsafe(_))));
     let pipe = rustix::pipe::pipe().unwrap().0;
     assert!(mapped(&extents(&[(1, 0, 8192)]), &[&pipe]).is_err());
 }

@@ -52,8 +52,8 @@ unsafe fn find(folder: c_int, path: *const c_char, follow: bool) -> Option<Devic
 
 /// Whether the error means that the kernel has read the path and found no file there that can be
 /// opened.
-fn means_not_found(why: Errno) -> bool {
-    matches!(why, Errno::NOENT | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM)
+fn means_not_found(errno: Errno) -> bool {
+    matches!(errno, Errno::NOENT | Errno::NXIO | Errno::NODEV | Errno::ACCESS | Errno::PERM)
 }
 
 #[unsafe(no_mangle)]

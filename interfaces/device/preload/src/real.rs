@@ -35,8 +35,8 @@ impl NextFunction {
 
 /// Functions of the C library, each with the system call that replaces it before it is looked up or
 /// where it doesn't exist.
-macro_rules! next_in_line {
-    ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $call:expr;)*) => {
+macro_rules! with_system_call {
+    ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, else $call:expr;)*) => {
         $(
             static $real: NextFunction = NextFunction::new($name);
 
@@ -63,87 +63,87 @@ macro_rules! next_in_line {
     };
 }
 
-next_in_line! {
+with_system_call! {
     OPENAT, c"openat": fn openat_in(folder: c_int, path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int,
-        or libc::SYS_openat;
+        else libc::SYS_openat;
     IOCTL, c"ioctl": fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void) -> c_int,
-        or libc::SYS_ioctl;
+        else libc::SYS_ioctl;
     MMAP, c"mmap64": fn mmap(
         address: *mut c_void, len: usize, protection: c_int, flags: c_int, file: c_int, offset: libc::off64_t
-    ) -> *mut c_void, or libc::SYS_mmap;
+    ) -> *mut c_void, else libc::SYS_mmap;
     FACCESSAT, c"faccessat": fn faccessat(folder: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int,
-        or libc::SYS_faccessat;
+        else libc::SYS_faccessat;
     FSTAT, c"fstat64": fn fstat(file: c_int, found: *mut libc::stat) -> c_int,
-        or libc::SYS_fstat;
+        else libc::SYS_fstat;
     FSTATAT, c"fstatat64": fn fstatat(folder: c_int, path: *const c_char, found: *mut libc::stat, flags: c_int) -> c_int,
-        or libc::SYS_newfstatat;
+        else libc::SYS_newfstatat;
     STATX, c"statx": fn statx(
         folder: c_int, path: *const c_char, flags: c_int, mask: c_uint, found: *mut libc::statx
-    ) -> c_int, or libc::SYS_statx;
+    ) -> c_int, else libc::SYS_statx;
     GETXATTR, c"getxattr": fn getxattr(
         path: *const c_char, name: *const c_char, value: *mut c_void, room: usize
-    ) -> isize, or libc::SYS_getxattr;
+    ) -> isize, else libc::SYS_getxattr;
     LGETXATTR, c"lgetxattr": fn lgetxattr(
         path: *const c_char, name: *const c_char, value: *mut c_void, room: usize
-    ) -> isize, or libc::SYS_lgetxattr;
+    ) -> isize, else libc::SYS_lgetxattr;
     LISTXATTR, c"listxattr": fn listxattr(path: *const c_char, names: *mut c_char, room: usize) -> isize,
-        or libc::SYS_listxattr;
+        else libc::SYS_listxattr;
     LLISTXATTR, c"llistxattr": fn llistxattr(path: *const c_char, names: *mut c_char, room: usize) -> isize,
-        or libc::SYS_llistxattr;
+        else libc::SYS_llistxattr;
     READ, c"read": fn read(file: c_int, bytes: *mut c_void, count: usize) -> isize,
-        or libc::SYS_read;
+        else libc::SYS_read;
     READ_CHK, c"__read_chk": fn read_chk(file: c_int, bytes: *mut c_void, count: usize, room: usize) -> isize,
-        or libc::SYS_read;
+        else libc::SYS_read;
     WRITE, c"write": fn write(file: c_int, bytes: *const c_void, count: usize) -> isize,
-        or libc::SYS_write;
+        else libc::SYS_write;
     READV, c"readv": fn readv(file: c_int, parts: *const libc::iovec, count: c_int) -> isize,
-        or libc::SYS_readv;
+        else libc::SYS_readv;
     WRITEV, c"writev": fn writev(file: c_int, parts: *const libc::iovec, count: c_int) -> isize,
-        or libc::SYS_writev;
+        else libc::SYS_writev;
     PREAD, c"pread64": fn pread(file: c_int, bytes: *mut c_void, count: usize, at: libc::off64_t) -> isize,
-        or libc::SYS_pread64;
+        else libc::SYS_pread64;
     PWRITE, c"pwrite64": fn pwrite(file: c_int, bytes: *const c_void, count: usize, at: libc::off64_t) -> isize,
-        or libc::SYS_pwrite64;
+        else libc::SYS_pwrite64;
     PREAD_CHK, c"__pread64_chk": fn pread_chk(
         file: c_int, bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize
-    ) -> isize, or libc::SYS_pread64;
+    ) -> isize, else libc::SYS_pread64;
     PREADV, c"preadv64": fn preadv(file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t) -> isize,
-        or libc::SYS_preadv;
+        else libc::SYS_preadv;
     PWRITEV, c"pwritev64": fn pwritev(
         file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t
-    ) -> isize, or libc::SYS_pwritev;
+    ) -> isize, else libc::SYS_pwritev;
     PREADV2, c"preadv64v2": fn preadv2(
         file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int
-    ) -> isize, or NO_CALL;
+    ) -> isize, else NO_SYSTEM_CALL;
     PWRITEV2, c"pwritev64v2": fn pwritev2(
         file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int
-    ) -> isize, or NO_CALL;
+    ) -> isize, else NO_SYSTEM_CALL;
     SENDFILE, c"sendfile64": fn sendfile(to: c_int, from: c_int, at: *mut libc::off64_t, count: usize) -> isize,
-        or libc::SYS_sendfile;
+        else libc::SYS_sendfile;
     COPY_FILE_RANGE, c"copy_file_range": fn copy_file_range(
         from: c_int, from_at: *mut libc::off64_t, to: c_int, to_at: *mut libc::off64_t, count: usize, flags: c_uint
-    ) -> isize, or libc::SYS_copy_file_range;
+    ) -> isize, else libc::SYS_copy_file_range;
     SPLICE, c"splice": fn splice(
         from: c_int, from_at: *mut libc::off64_t, to: c_int, to_at: *mut libc::off64_t, count: usize, flags: c_uint
-    ) -> isize, or libc::SYS_splice;
+    ) -> isize, else libc::SYS_splice;
     READLINKAT, c"readlinkat": fn readlinkat(
         folder: c_int, path: *const c_char, target: *mut c_char, room: usize
-    ) -> isize, or libc::SYS_readlinkat;
+    ) -> isize, else libc::SYS_readlinkat;
     READLINKAT_CHK, c"__readlinkat_chk": fn readlinkat_chk(
         folder: c_int, path: *const c_char, target: *mut c_char, room: usize, has: usize
-    ) -> isize, or libc::SYS_readlinkat;
+    ) -> isize, else libc::SYS_readlinkat;
     TRUNCATE, c"truncate64": fn truncate(path: *const c_char, length: libc::off64_t) -> c_int,
-        or libc::SYS_truncate;
+        else libc::SYS_truncate;
 }
 
 /// A system call number that doesn't exist (`ENOSYS`), for functions whose system call takes other
 /// arguments.
-const NO_CALL: c_long = -1;
+const NO_SYSTEM_CALL: c_long = -1;
 
 /// The C library's stream functions, for which there is no system call, each with its result where
 /// the function doesn't exist.
-macro_rules! on_streams {
-    ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, or $none:expr;)*) => {
+macro_rules! stream_functions {
+    ($($real:ident, $name:literal: fn $function:ident($($argument:ident: $type:ty),*) -> $result:ty, else $none:expr;)*) => {
         $(
             static $real: NextFunction = NextFunction::new($name);
 
@@ -168,21 +168,21 @@ macro_rules! on_streams {
     };
 }
 
-on_streams! {
-    FFLUSH, c"fflush": fn fflush(stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FFLUSH_UNLOCKED, c"fflush_unlocked": fn fflush_unlocked(stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FCLOSE, c"fclose": fn fclose(stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FWRITE, c"fwrite": fn fwrite(bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE) -> usize, or 0;
+stream_functions! {
+    FFLUSH, c"fflush": fn fflush(stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FFLUSH_UNLOCKED, c"fflush_unlocked": fn fflush_unlocked(stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FCLOSE, c"fclose": fn fclose(stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FWRITE, c"fwrite": fn fwrite(bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE) -> usize, else 0;
     FWRITE_UNLOCKED, c"fwrite_unlocked": fn fwrite_unlocked(
         bytes: *const c_void, size: usize, count: usize, stream: *mut libc::FILE
-    ) -> usize, or 0;
-    FPUTS, c"fputs": fn fputs(text: *const c_char, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FPUTS_UNLOCKED, c"fputs_unlocked": fn fputs_unlocked(text: *const c_char, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FPUTC, c"fputc": fn fputc(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    FPUTC_UNLOCKED, c"fputc_unlocked": fn fputc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    PUTC, c"putc": fn putc(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    PUTC_UNLOCKED, c"putc_unlocked": fn putc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, or libc::EOF;
-    OVERFLOW, c"__overflow": fn __overflow(stream: *mut libc::FILE, letter: c_int) -> c_int, or libc::EOF;
+    ) -> usize, else 0;
+    FPUTS, c"fputs": fn fputs(text: *const c_char, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FPUTS_UNLOCKED, c"fputs_unlocked": fn fputs_unlocked(text: *const c_char, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FPUTC, c"fputc": fn fputc(letter: c_int, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    FPUTC_UNLOCKED, c"fputc_unlocked": fn fputc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    PUTC, c"putc": fn putc(letter: c_int, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    PUTC_UNLOCKED, c"putc_unlocked": fn putc_unlocked(letter: c_int, stream: *mut libc::FILE) -> c_int, else libc::EOF;
+    OVERFLOW, c"__overflow": fn __overflow(stream: *mut libc::FILE, letter: c_int) -> c_int, else libc::EOF;
 }
 
 /// Called by the dynamic linker before the program starts.

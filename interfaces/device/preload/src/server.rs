@@ -36,8 +36,8 @@ pub(crate) fn path() -> &'static CStr {
 /// Whether there is a server, and this process may connect to it: `ENODEV` if there is none.
 ///
 /// The server doesn't notice. A connect from a socket of another type fails with `EPROTOTYPE` if a
-/// process listens there. Two types are tried, because the listener may be of the first of them,
-/// which is no server.
+/// process listens there. Two other types are tried, because a listener of one of them, which is
+/// no server, accepts connections from sockets of its own type only.
 fn find() -> Result<(), Errno> {
     let server = SocketAddrUnix::new(path()).map_err(|_| Errno::NODEV)?;
     for other in [SocketType::DGRAM, SocketType::STREAM] {

@@ -49,12 +49,12 @@ fn copied(count: isize, wanted: usize) -> Result<(), Errno> {
 
 /// Copies through a pipe, for processes whose seccomp filter refuses `process_vm_readv`.
 fn through_pipe(
-    why: Errno,
+    errno: Errno,
     from: *const c_void,
     to: *mut c_void,
     bytes: usize,
 ) -> Result<(), Errno> {
-    if !matches!(why, Errno::PERM | Errno::NOSYS) {
+    if !matches!(errno, Errno::PERM | Errno::NOSYS) {
         return Err(Errno::FAULT);
     }
     let (out, into): (OwnedFd, OwnedFd) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -31,7 +31,7 @@ fn run(line: &str, folder: &Path, socket: &Path) -> Output {
         .unwrap()
 }
 
-fn words(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -103,10 +103,10 @@ fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
         for device in ["/dev/cma", "link"] {
             let line = line.replace("DEVICE", device);
             let output = run(&line, folder.path(), &server.path);
-            let said = words(&output);
+            let text = output_text(&output);
             assert!(
-                !output.status.success() && said.contains("Invalid argument"),
-                "{line}: {} {said}",
+                !output.status.success() && text.contains("Invalid argument"),
+                "{line}: {} {text}",
                 output.status
             );
         }
@@ -119,7 +119,7 @@ fn ordinary_programs_get_the_errno_of_a_driver_and_never_hang() {
 fn ordinary_programs_see_a_device() {
     let server = TestServer::start(with_map("ram=64M", "*=ram"));
     let folder = folder();
-    for (line, says) in [
+    for (line, expected) in [
         ("ls -l /dev/cma", "crw-rw-rw-"),
         ("ls -lL link", "10, 255"),
         ("stat -c %F /dev/cma", "character special file"),
@@ -136,8 +136,8 @@ fn ordinary_programs_see_a_device() {
         ("cat /dev/cm", "No such file or directory"),
     ] {
         if has(line.split(' ').next().unwrap()) {
-            let said = words(&run(line, folder.path(), &server.path));
-            assert!(said.contains(says), "{line}: {said}");
+            let text = output_text(&run(line, folder.path(), &server.path));
+            assert!(text.contains(expected), "{line}: {text}");
         }
     }
 }
@@ -148,17 +148,17 @@ fn without_a_server_the_missing_server_is_reported_once() {
     let missing = folder.path().join("none");
     let open = "cat /dev/cma in /dev/cma; ! test -e /dev/cma";
     let output = run(open, folder.path(), &missing);
-    let said = words(&output);
-    assert!(output.status.success() && said.contains("some text"), "{said}");
+    let text = output_text(&output);
+    assert!(output.status.success() && text.contains("some text"), "{text}");
     // `cat` opens the device twice; `test` only queries its path.
-    assert_eq!(said.matches("set CMA_SOCKET").count(), 1, "{said}");
-    assert_eq!(said.matches("cat: /dev/cma: No such device").count(), 2, "{said}");
-    assert!(said.contains(&format!("no server listens at {}; start", missing.display())), "{said}");
+    assert_eq!(text.matches("set CMA_SOCKET").count(), 1, "{text}");
+    assert_eq!(text.matches("cat: /dev/cma: No such device").count(), 2, "{text}");
+    assert!(text.contains(&format!("no server listens at {}; start", missing.display())), "{text}");
     // The message is not written to another file under the number of standard error, and a full or
     // closed pipe neither blocks nor ends the program.
     let other = "bash -c 'exec 2>other; read line < /dev/cma'; grep -q 'No such device' other && ! grep CMA_SOCKET other";
     assert!(run(other, folder.path(), &missing).status.success());
     assert!(!run("exec 2>&-; cat /dev/cma", folder.path(), &missing).status.success());
     let closed = "(sleep 0.3; cmp -s /dev/cma in; echo $? > status) 2>&1 | true; while ! test -s status; do sleep 0.1; done; cat status";
-    assert_eq!(words(&run(closed, folder.path(), &missing)), "2\n");
+    assert_eq!(output_text(&run(closed, folder.path(), &missing)), "2\n");
 }

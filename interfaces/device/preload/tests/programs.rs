@@ -91,9 +91,9 @@ fn queries_by_the_systems_programs_show_a_device() {
     let mut shell = Command::new("sh");
     shell.args(["-c", look]).env("LD_PRELOAD", library()).env("CMA_SOCKET", &server.path);
     let output = shell.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.starts_with("crw-rw-rw-") && said.contains("10, 255"), "{said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with("crw-rw-rw-") && text.contains("10, 255"), "{text}");
 }
 
 #[test]

@@ -106,7 +106,7 @@ impl Message {
         let body = &mut Writer::new(message.body());
         // An errno is between 1 and 4095.
         body.u32(errno as u32);
-        let reason = &reason[..reason.floor_char_boundary(body.room() - 2)];
+        let reason = &reason[..reason.floor_char_boundary(body.remaining() - 2)];
         body.u16(reason.len() as u16);
         body.text(reason);
         message

@@ -43,7 +43,7 @@ impl<'m> Writer<'m> {
     }
 
     /// The number of bytes that still fit.
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn remaining(&self) -> usize {
         self.free.len()
     }
 }

@@ -92,12 +92,12 @@ pub enum RegionSelector<'m> {
 
 /// The names of a request are longer than a message allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the names have {bytes} bytes; the request has room for {room}")]
+#[error("the names have {bytes} bytes; the request allows {limit}")]
 pub struct NamesTooLong {
     /// Their length in bytes.
     pub bytes: usize,
     /// The longest length that fits, in bytes.
-    pub room: usize,
+    pub limit: usize,
 }
 
 impl RegionSelector<'_> {
@@ -150,10 +150,10 @@ impl Message {
             Request::AllocFile { from, .. } => Some((from.bytes(), MAX_TEXT - FILE_TEXT_LESS)),
             _ => None,
         };
-        if let Some((bytes, room)) = text
-            && bytes > room
+        if let Some((bytes, limit)) = text
+            && bytes > limit
         {
-            return Err(NamesTooLong { bytes, room });
+            return Err(NamesTooLong { bytes, limit });
         }
         let kind = match request {
             Request::Alloc { .. } => ALLOC,

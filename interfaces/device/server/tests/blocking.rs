@@ -18,7 +18,7 @@ fn a_blocked_allocator_delays_its_own_requests_only() {
     let server = TestServer::start(hanging::framework());
     let waits = server.connection();
     waits.send(1, &alloc("hanging", MIB));
-    eventually("somebody waits", || hanging::blocked_requests() == 1);
+    eventually("a request is blocked", || hanging::blocked_requests() == 1);
     // One of the blocked clients ends meanwhile.
     let leaves = server.connection();
     leaves.send(1, &alloc("hanging", MIB));

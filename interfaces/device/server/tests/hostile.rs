@@ -22,12 +22,12 @@ fn times_open(path: &Path) -> usize {
 
 /// Asserts that another client is served without delay.
 fn assert_others_are_served(server: &TestServer) {
-    let asked = Instant::now();
+    let sent = Instant::now();
     let mut chunk = server.client().alloc("video", None, 4096, 0).unwrap().map().unwrap();
     chunk[0] = 1;
     chunk.free().unwrap();
     // Generous for a loaded machine: a server that waits for a silent client waits for ever.
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(sent.elapsed() < Duration::from_secs(5));
 }
 
 fn errno(refusal: &(i32, String)) -> Errno {
@@ -102,17 +102,14 @@ fn a_client_that_does_not_read_gets_one_answer_at_a_time() {
         let connection = server.connection();
         let message = Message::request(1, &request).unwrap();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let asked = (0..1000)
+        let sent = (0..1000)
             .take_while(|_| send(&connection.0, message.as_bytes(), flags).is_ok())
             .count();
-        assert!(
-            asked < 1000,
-            "the kernel queues {asked} requests that the server does not receive"
-        );
+        assert!(sent < 1000, "the kernel queues {sent} requests that the server does not receive");
         assert_others_are_served(&server);
         assert!(!connection.is_closed());
         // Once the client reads, each request is answered.
-        for _ in 0..asked {
+        for _ in 0..sent {
             connection.receive().unwrap();
         }
         assert!(!connection.has_message());

@@ -162,8 +162,8 @@ fn let_run(numbers: std::ops::Range<u64>, socket: &Path, memory: &str) {
         for (mut child, _) in running.extract_if(.., |(_, end)| *end <= now) {
             child.kill().unwrap();
             let output = child.wait_with_output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.code().is_none(), "{}: {said}", output.status);
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code().is_none(), "{}: {errors}", output.status);
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -90,7 +90,7 @@ fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
     // One request is answered, one is deferred until the answer is read, and the others stay
     // unread.
     (0..4).for_each(|_| {
-        silent.iter().for_each(|connection| send_if_open(connection, &Request::List { after: 0 }))
+        silent.iter().for_each(|connection| send_if_open(connection, &Request::List { after: 0 }));
     });
     eventually("another user is served", || {
         let connections = server.connections_of(1003, 1);

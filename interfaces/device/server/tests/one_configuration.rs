@@ -32,7 +32,7 @@ fn requests_succeed_while_the_map_changes_between_kinds_of_memory() {
         &mut PerRegionMemory(Memfd::new(banks()), PiecewiseMemory::new()),
     ));
     let over = AtomicBool::new(false);
-    let asks = |n: u64| {
+    let allocate = |n: u64| {
         let client = Client::connect(&server.path).unwrap();
         for i in 0..1500 {
             let size = 1 + (i * 37 + n) % 20 * 4096;
@@ -53,7 +53,7 @@ fn requests_succeed_while_the_map_changes_between_kinds_of_memory() {
                 }
             }
         });
-        let all: Vec<_> = (0..3).map(|n| threads.spawn(move || asks(n))).collect();
+        let all: Vec<_> = (0..3).map(|n| threads.spawn(move || allocate(n))).collect();
         let ends: Vec<_> = all.into_iter().map(ScopedJoinHandle::join).collect();
         over.store(true, Ordering::Relaxed);
         assert!(ends.iter().all(Result::is_ok));

@@ -17,7 +17,7 @@ fn refused(path: &Path) -> MountError {
 }
 
 /// Leaves a mount as a killed server does; `false` if that is not possible here.
-fn die_on(path: &Path, source: &str) -> bool {
+fn leave_stale_mount(path: &Path, source: &str) -> bool {
     let device = File::options().read(true).write(true).open("/dev/fuse").unwrap();
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
     let mounted =
@@ -99,7 +99,7 @@ fn the_mount_of_a_killed_server_is_removed() {
     let folder = folder();
     let path = folder.path().join("a folder with blanks");
     fs::create_dir(&path).unwrap();
-    if !die_on(&path, "cma") {
+    if !leave_stale_mount(&path, "cma") {
         return;
     }
     assert_eq!(fs::metadata(&path).unwrap_err().kind(), ErrorKind::NotConnected);
@@ -115,12 +115,12 @@ fn mounts_of_other_file_systems_are_left_alone() {
         return;
     }
     let folder = folder();
-    if !die_on(folder.path(), "somebody") {
+    if !leave_stale_mount(folder.path(), "other") {
         return;
     }
     let error = refused(folder.path());
     assert!(
-        matches!(&error, MountError::Mounted { source_name, .. } if source_name == "somebody"),
+        matches!(&error, MountError::Mounted { source_name, .. } if source_name == "other"),
         "{error}"
     );
     unmount(folder.path(), UnmountFlags::DETACH).unwrap();

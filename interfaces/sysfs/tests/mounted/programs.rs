@@ -87,7 +87,7 @@ fn a_refused_write_fails_and_its_reason_can_be_read() {
     let Some(mounted) = mounted() else { return };
     // Some shells report "I/O error" whatever the errno.
     assert_ne!(sh(&mounted, "echo 'cam=' > map").1, 0);
-    for (script, says) in [
+    for (script, expected) in [
         ("echo 'cam==' | tee map", "tee: map: Invalid argument"),
         ("printf 'cam=a\\000' | dd of=map conv=notrunc", "'map': Invalid argument"),
         ("echo 'a b' | tee regions/a/alloc", "Invalid argument"),
@@ -102,8 +102,8 @@ fn a_refused_write_fails_and_its_reason_can_be_read() {
         ("ln -s map map2", "Operation not permitted"),
         ("chmod 666 map", "Operation not permitted"),
     ] {
-        let (said, code) = sh(&mounted, script);
-        assert!(code != 0 && said.contains(says), "{script}: {code}: {said}");
+        let (output, code) = sh(&mounted, script);
+        assert!(code != 0 && output.contains(expected), "{script}: {code}: {output}");
     }
     assert_prints!(&mounted,
         "cat map" => "cam=a;*=a,b\n",
@@ -111,7 +111,7 @@ fn a_refused_write_fails_and_its_reason_can_be_read() {
         "tail -n 1 errors | cut -d' ' -f2,3" => "regions/0x40000000/alloc: EINVAL:\n",
     );
     let chunk = mounted.cma.alloc("cam", None, 4096, 0).unwrap();
-    let (said, _) = sh(&mounted, "echo missing | tee regions/a/alloc");
-    assert!(said.contains("Device or resource busy"), "{said}");
+    let (output, _) = sh(&mounted, "echo missing | tee regions/a/alloc");
+    assert!(output.contains("Device or resource busy"), "{output}");
     drop(chunk);
 }

@@ -13,8 +13,8 @@ const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
 /// Whether an open with `O_CREAT` would create a file in the device's place.
 pub(super) unsafe fn would_create_device(folder: c_int, path: *const c_char, follow: bool) -> bool {
     // SAFETY: the kernel checks the path.
-    let looked = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
-    if looked == 0 || last_errno() != Errno::NOENT {
+    let result = unsafe { libc::syscall(libc::SYS_faccessat, folder, path, libc::F_OK) };
+    if result == 0 || last_errno() != Errno::NOENT {
         return false;
     }
     // SAFETY: the kernel has read the path. No call creates a path with a slash after it.
@@ -40,10 +40,10 @@ fn open_path(flags: c_int) -> c_int {
 
 unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
     let stands_for_the_path = flags & libc::O_PATH != 0;
-    let makes = flags & libc::O_CREAT != 0 && !stands_for_the_path;
+    let creates = flags & libc::O_CREAT != 0 && !stands_for_the_path;
     let follow = flags & libc::O_NOFOLLOW == 0;
     // SAFETY: the caller's path, which the kernel checks.
-    if makes && unsafe { would_create_device(folder, path, follow) } {
+    if creates && unsafe { would_create_device(folder, path, follow) } {
         return open_device(flags);
     }
     // SAFETY: the caller's arguments, unchanged.
@@ -51,14 +51,14 @@ unsafe fn open_any(folder: c_int, path: *const c_char, flags: c_int, mode: libc:
     if file >= 0 {
         return file;
     }
-    let why = last_errno();
+    let errno = last_errno();
     // SAFETY: the error means that the kernel has read the path.
-    let found = if means_not_found(why) { unsafe { find(folder, path, follow) } } else { None };
+    let found = if means_not_found(errno) { unsafe { find(folder, path, follow) } } else { None };
     match found {
         Some(DevicePath::Device) if stands_for_the_path && server::is_present() => open_path(flags),
-        Some(DevicePath::Device) if !makes && !stands_for_the_path => open_device(flags),
+        Some(DevicePath::Device) if !creates && !stands_for_the_path => open_device(flags),
         Some(DevicePath::WithSlash) if server::is_present() => failed(Errno::NOTDIR),
-        _ => failed(why),
+        _ => failed(errno),
     }
 }
 

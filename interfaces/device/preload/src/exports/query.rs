@@ -18,24 +18,24 @@ use std::ffi::{c_char, c_int, c_void};
 ///
 /// A system call with this path must just have failed.
 pub(super) unsafe fn failed_on_device(folder: c_int, path: *const c_char) -> bool {
-    let why = last_errno();
+    let errno = last_errno();
     // Calls that don't follow symbolic links succeed on a link, so this one may follow them.
     // SAFETY: the error means that the kernel has read the path.
-    let found = if means_not_found(why) { unsafe { find(folder, path, true) } } else { None };
+    let found = if means_not_found(errno) { unsafe { find(folder, path, true) } } else { None };
     match found.filter(|_| server::is_present()) {
         Some(DevicePath::Device) => return true,
         Some(DevicePath::WithSlash) => failed(Errno::NOTDIR),
-        None => failed(why),
+        None => failed(errno),
     };
     false
 }
 
 unsafe fn access_any(folder: c_int, path: *const c_char, wanted: c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::faccessat(folder, path, wanted, flags) };
+    let result = unsafe { real::faccessat(folder, path, wanted, flags) };
     // SAFETY: the call has failed.
-    if looked == 0 || !unsafe { failed_on_device(folder, path) } {
-        return looked;
+    if result == 0 || !unsafe { failed_on_device(folder, path) } {
+        return result;
     } else if wanted & libc::X_OK != 0 {
         return failed(Errno::ACCESS);
     }
@@ -81,9 +81,9 @@ macro_rules! attributes {
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name($path: *const c_char, $($argument: $type),*) -> isize {
             // SAFETY: the caller's arguments, unchanged.
-            let looked = unsafe { real::$name($path, $($argument),*) };
+            let result = unsafe { real::$name($path, $($argument),*) };
             // SAFETY: the call has failed.
-            if looked < 0 && unsafe { failed_on_device(libc::AT_FDCWD, $path) } { $answer } else { looked }
+            if result < 0 && unsafe { failed_on_device(libc::AT_FDCWD, $path) } { $answer } else { result }
         }
     )* };
 }
@@ -96,12 +96,12 @@ attributes! {
 }
 
 /// The result of `readlink`: the device is no symbolic link.
-unsafe fn readlink_in(folder: c_int, path: *const c_char, looked: isize) -> isize {
+unsafe fn readlink_in(folder: c_int, path: *const c_char, result: isize) -> isize {
     // SAFETY: the call has failed.
-    if looked < 0 && unsafe { failed_on_device(folder, path) } {
+    if result < 0 && unsafe { failed_on_device(folder, path) } {
         failed(Errno::INVAL) as isize
     } else {
-        looked
+        result
     }
 }
 
@@ -134,9 +134,9 @@ unsafe extern "C-unwind" fn readlinkat(
     room: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::readlinkat(folder, path, target, room) };
+    let result = unsafe { real::readlinkat(folder, path, target, room) };
     // SAFETY: the kernel has read the path.
-    unsafe { readlink_in(folder, path, looked) }
+    unsafe { readlink_in(folder, path, result) }
 }
 
 #[unsafe(no_mangle)]
@@ -148,9 +148,9 @@ unsafe extern "C-unwind" fn __readlinkat_chk(
     has: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::readlinkat_chk(folder, path, target, room, has) };
+    let result = unsafe { real::readlinkat_chk(folder, path, target, room, has) };
     // SAFETY: the kernel has read the path.
-    unsafe { readlink_in(folder, path, looked) }
+    unsafe { readlink_in(folder, path, result) }
 }
 
 /// The result of `truncate`: the device has no length.

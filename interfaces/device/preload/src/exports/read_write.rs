@@ -11,21 +11,21 @@ use std::ffi::{c_int, c_uint, c_void};
 
 /// The kernel's error for a file whose driver has no such function. The access mode is checked
 /// first.
-fn refused(may: bool) -> isize {
-    set_errno(if may { Errno::INVAL } else { Errno::BADF });
+fn fail(is_allowed: bool) -> isize {
+    set_errno(if is_allowed { Errno::INVAL } else { Errno::BADF });
     -1
 }
 
-fn no_read(file: DeviceFile) -> isize {
-    refused(file.access.reads())
+fn refuse_read(file: DeviceFile) -> isize {
+    fail(file.access.reads())
 }
 
-pub(super) fn no_write(file: DeviceFile) -> isize {
-    refused(file.access.writes())
+pub(super) fn refuse_write(file: DeviceFile) -> isize {
+    fail(file.access.writes())
 }
 
 /// Functions that fail on an open file of the device, each with the function for other files.
-macro_rules! refused {
+macro_rules! refusing {
     ($($refusal:ident: fn $name:ident($($argument:ident: $type:ty),*), $real:ident($($handed_on:ident),*);)*) => { $(
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(descriptor: c_int, $($argument: $type),*) -> isize {
@@ -38,38 +38,38 @@ macro_rules! refused {
     )* };
 }
 
-refused! {
-    no_read: fn read(bytes: *mut c_void, count: usize), read(bytes, count);
-    no_read: fn __read_chk(bytes: *mut c_void, count: usize, room: usize), read_chk(bytes, count, room);
-    no_read: fn readv(parts: *const libc::iovec, count: c_int), readv(parts, count);
-    no_read: fn pread(bytes: *mut c_void, count: usize, at: libc::off_t), pread(bytes, count, at);
-    no_read: fn pread64(bytes: *mut c_void, count: usize, at: libc::off64_t), pread(bytes, count, at);
-    no_read: fn __pread_chk(bytes: *mut c_void, count: usize, at: libc::off_t, room: usize),
+refusing! {
+    refuse_read: fn read(bytes: *mut c_void, count: usize), read(bytes, count);
+    refuse_read: fn __read_chk(bytes: *mut c_void, count: usize, room: usize), read_chk(bytes, count, room);
+    refuse_read: fn readv(parts: *const libc::iovec, count: c_int), readv(parts, count);
+    refuse_read: fn pread(bytes: *mut c_void, count: usize, at: libc::off_t), pread(bytes, count, at);
+    refuse_read: fn pread64(bytes: *mut c_void, count: usize, at: libc::off64_t), pread(bytes, count, at);
+    refuse_read: fn __pread_chk(bytes: *mut c_void, count: usize, at: libc::off_t, room: usize),
         pread_chk(bytes, count, at, room);
-    no_read: fn __pread64_chk(bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize),
+    refuse_read: fn __pread64_chk(bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize),
         pread_chk(bytes, count, at, room);
-    no_read: fn preadv(parts: *const libc::iovec, count: c_int, at: libc::off_t), preadv(parts, count, at);
-    no_read: fn preadv64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), preadv(parts, count, at);
-    no_read: fn preadv2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
+    refuse_read: fn preadv(parts: *const libc::iovec, count: c_int, at: libc::off_t), preadv(parts, count, at);
+    refuse_read: fn preadv64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), preadv(parts, count, at);
+    refuse_read: fn preadv2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
         preadv2(parts, count, at, flags);
-    no_read: fn preadv64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
+    refuse_read: fn preadv64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
         preadv2(parts, count, at, flags);
-    no_write: fn write(bytes: *const c_void, count: usize), write(bytes, count);
-    no_write: fn writev(parts: *const libc::iovec, count: c_int), writev(parts, count);
-    no_write: fn pwrite(bytes: *const c_void, count: usize, at: libc::off_t), pwrite(bytes, count, at);
-    no_write: fn pwrite64(bytes: *const c_void, count: usize, at: libc::off64_t), pwrite(bytes, count, at);
-    no_write: fn pwritev(parts: *const libc::iovec, count: c_int, at: libc::off_t), pwritev(parts, count, at);
-    no_write: fn pwritev64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), pwritev(parts, count, at);
-    no_write: fn pwritev2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
+    refuse_write: fn write(bytes: *const c_void, count: usize), write(bytes, count);
+    refuse_write: fn writev(parts: *const libc::iovec, count: c_int), writev(parts, count);
+    refuse_write: fn pwrite(bytes: *const c_void, count: usize, at: libc::off_t), pwrite(bytes, count, at);
+    refuse_write: fn pwrite64(bytes: *const c_void, count: usize, at: libc::off64_t), pwrite(bytes, count, at);
+    refuse_write: fn pwritev(parts: *const libc::iovec, count: c_int, at: libc::off_t), pwritev(parts, count, at);
+    refuse_write: fn pwritev64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), pwritev(parts, count, at);
+    refuse_write: fn pwritev2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
         pwritev2(parts, count, at, flags);
-    no_write: fn pwritev64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
+    refuse_write: fn pwritev64v2(parts: *const libc::iovec, count: c_int, at: libc::off64_t, flags: c_int),
         pwritev2(parts, count, at, flags);
 }
 
 /// The error of a call that reads from one file and writes to another, if one of them is an open
 /// file of the device.
-fn no_transfer(from: c_int, to: c_int) -> Option<isize> {
-    device_file_if_any(from).map(no_read).or_else(|| device_file_if_any(to).map(no_write))
+fn refuse_transfer(from: c_int, to: c_int) -> Option<isize> {
+    device_file_if_any(from).map(refuse_read).or_else(|| device_file_if_any(to).map(refuse_write))
 }
 
 macro_rules! sendfiles {
@@ -77,7 +77,7 @@ macro_rules! sendfiles {
         #[unsafe(no_mangle)]
         unsafe extern "C-unwind" fn $name(to: c_int, from: c_int, at: *mut $offset, count: usize) -> isize {
             // SAFETY: the caller's arguments, unchanged.
-            no_transfer(from, to).unwrap_or_else(|| unsafe { real::sendfile(to, from, at, count) })
+            refuse_transfer(from, to).unwrap_or_else(|| unsafe { real::sendfile(to, from, at, count) })
         }
     )* };
 }
@@ -100,7 +100,7 @@ macro_rules! moves {
             flags: c_uint,
         ) -> isize {
             // SAFETY: the caller's arguments, unchanged.
-            no_transfer(from, to).unwrap_or_else(|| unsafe { real::$name(from, from_at, to, to_at, count, flags) })
+            refuse_transfer(from, to).unwrap_or_else(|| unsafe { real::$name(from, from_at, to, to_at, count, flags) })
         }
     )* };
 }

@@ -54,12 +54,12 @@ unsafe fn become_device_x(found: *mut libc::statx) {
 /// Writes the status of the device.
 unsafe fn stat_device(found: *mut libc::stat) -> c_int {
     // SAFETY: the server's path ends with a zero; the kernel checks `found`.
-    let looked = unsafe { real::fstatat(libc::AT_FDCWD, server::path().as_ptr(), found, 0) };
-    if looked == 0 {
+    let result = unsafe { real::fstatat(libc::AT_FDCWD, server::path().as_ptr(), found, 0) };
+    if result == 0 {
         // SAFETY: the kernel has filled it in.
         unsafe { become_device(found) };
     }
-    looked
+    result
 }
 
 unsafe fn stat_any(
@@ -69,8 +69,8 @@ unsafe fn stat_any(
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::fstatat(folder, path, found, flags) };
-    if looked == 0 {
+    let result = unsafe { real::fstatat(folder, path, found, flags) };
+    if result == 0 {
         // SAFETY: the kernel has read the path.
         if unsafe { is_of_file(path, flags) } {
             // SAFETY: the kernel has filled it in.
@@ -83,7 +83,7 @@ unsafe fn stat_any(
         // SAFETY: the kernel checks `found`.
         return unsafe { stat_device(found) };
     }
-    looked
+    result
 }
 
 /// Whether a call with a path is one on the descriptor (`AT_EMPTY_PATH`).
@@ -126,12 +126,12 @@ fn is_of_device(descriptor: c_int) -> bool {
 
 unsafe fn fstat_any(descriptor: c_int, found: *mut libc::stat) -> c_int {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::fstat(descriptor, found) };
-    if looked == 0 {
+    let result = unsafe { real::fstat(descriptor, found) };
+    if result == 0 {
         // SAFETY: the kernel has filled it in.
         unsafe { stat_file(descriptor, found) };
     }
-    looked
+    result
 }
 
 #[unsafe(no_mangle)]
@@ -143,8 +143,8 @@ unsafe extern "C-unwind" fn statx(
     found: *mut libc::statx,
 ) -> c_int {
     // SAFETY: the caller's arguments, unchanged.
-    let looked = unsafe { real::statx(folder, path, flags, mask, found) };
-    let is = if looked == 0 {
+    let result = unsafe { real::statx(folder, path, flags, mask, found) };
+    let is_device = if result == 0 {
         // SAFETY: the kernel has read the path.
         let of_file = unsafe { is_of_file(path, flags) };
         // SAFETY: the kernel has written it, whatever its alignment.
@@ -154,14 +154,14 @@ unsafe extern "C-unwind" fn statx(
         // SAFETY: the call has failed.
         unsafe { failed_on_device(folder, path) }
     };
-    if !is {
-        return looked;
+    if !is_device {
+        return result;
     }
     let (of_path, server) = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW, server::path());
     // SAFETY: the server's path ends with a zero; the kernel checks `found`.
     let at_server =
         unsafe { real::statx(libc::AT_FDCWD, server.as_ptr(), flags & !of_path, mask, found) };
-    if at_server == 0 || looked == 0 {
+    if at_server == 0 || result == 0 {
         // SAFETY: the kernel has filled it in, in this call or the one before.
         unsafe { become_device_x(found) };
         return 0;

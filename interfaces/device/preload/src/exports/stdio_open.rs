@@ -19,13 +19,13 @@ unsafe fn flags_of(mode: *const c_char) -> c_int {
     // A comma starts the name of a character set.
     let letters = letters.split(|letter| *letter == b',').next().unwrap_or_default();
     let has = |letter, flag| if letters.contains(&letter) { flag } else { 0 };
-    let (alone, makes) = match letters.first() {
+    let (alone, creates) = match letters.first() {
         Some(b'w') => (libc::O_WRONLY, libc::O_CREAT | libc::O_TRUNC),
         Some(b'a') => (libc::O_WRONLY, libc::O_CREAT | libc::O_APPEND),
         _ => (libc::O_RDONLY, 0),
     };
     let access = if letters.contains(&b'+') { libc::O_RDWR } else { alone };
-    access | makes | has(b'x', libc::O_EXCL) | has(b'e', libc::O_CLOEXEC)
+    access | creates | has(b'x', libc::O_EXCL) | has(b'e', libc::O_CLOEXEC)
 }
 
 unsafe fn fopen_any(
@@ -35,22 +35,23 @@ unsafe fn fopen_any(
 ) -> *mut libc::FILE {
     // SAFETY: the caller's mode.
     let flags = unsafe { flags_of(mode) };
-    let makes = flags & libc::O_CREAT != 0;
+    let creates = flags & libc::O_CREAT != 0;
     // SAFETY: the caller's path, which the kernel checks.
-    let to_be = makes && unsafe { would_create_device(libc::AT_FDCWD, path, true) };
+    let to_be = creates && unsafe { would_create_device(libc::AT_FDCWD, path, true) };
     if !to_be {
         // SAFETY: the caller's arguments, unchanged.
         let file = unsafe { real::fopen(which, path, mode) };
-        if !file.is_null() || makes {
+        if !file.is_null() || creates {
             return file;
         }
-        let why = last_errno();
+        let errno = last_errno();
         // SAFETY: the error means that the kernel has read the path.
-        match means_not_found(why).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten() {
+        match means_not_found(errno).then(|| unsafe { find(libc::AT_FDCWD, path, true) }).flatten()
+        {
             Some(DevicePath::Device) => {}
             found => {
                 let is_folder = found.is_some() && server::is_present();
-                set_errno(if is_folder { Errno::NOTDIR } else { why });
+                set_errno(if is_folder { Errno::NOTDIR } else { errno });
                 return file;
             }
         }
@@ -62,10 +63,10 @@ unsafe fn fopen_any(
     // SAFETY: the descriptor is open, and the stream owns it from now on.
     let file = unsafe { libc::fdopen(open, mode) };
     if file.is_null() {
-        let why = last_errno();
+        let errno = last_errno();
         // SAFETY: no stream owns the descriptor.
         unsafe { libc::close(open) };
-        set_errno(why);
+        set_errno(errno);
     }
     file
 }
@@ -100,27 +101,27 @@ unsafe fn freopen_any(
     let flags = unsafe { flags_of(mode) };
     let open = open_device(flags);
     if open < 0 {
-        let why = last_errno();
+        let errno = last_errno();
         // SAFETY: the caller's stream and mode. No file has the empty path, so this fails, and
         // closes the stream as every failed `freopen` does.
         unsafe { real::freopen(which, c"".as_ptr(), mode, file) };
-        set_errno(why);
+        set_errno(errno);
         return null_mut();
     }
     // SAFETY: the caller's stream and mode.
     let file = unsafe { real::freopen(which, c"/dev/null".as_ptr(), mode, file) };
-    let mut why = (file.is_null()).then(last_errno);
-    if why.is_none() {
+    let mut errno = (file.is_null()).then(last_errno);
+    if errno.is_none() {
         // SAFETY: the stream is open.
         let number = unsafe { libc::fileno(file) };
         // SAFETY: the descriptor is the stream's, and the file that it refers to is not in use.
         let moved = unsafe { libc::dup3(open, number, flags & libc::O_CLOEXEC) };
-        why = (moved < 0).then(last_errno);
+        errno = (moved < 0).then(last_errno);
     }
     // SAFETY: no stream owns this descriptor.
     unsafe { libc::close(open) };
-    let Some(why) = why else { return file };
-    set_errno(why);
+    let Some(errno) = errno else { return file };
+    set_errno(errno);
     null_mut()
 }
 

@@ -2,7 +2,7 @@
 //! library, and the kernel's errno is that of an unconnected socket. These functions replace it
 //! with that of the device.
 
-use super::read_write::no_write;
+use super::read_write::refuse_write;
 use crate::device_file::{DeviceFile, device_file_if_any};
 use crate::{last_errno, preserving_errno, real};
 use rustix::io::Errno;
@@ -28,7 +28,7 @@ macro_rules! streams {
             // SAFETY: the caller's arguments, unchanged.
             let $done = unsafe { real::$name($($argument),*) };
             if let Some(file) = file && $failed && last_errno() == Errno::NOTCONN {
-                no_write(file);
+                refuse_write(file);
             }
             $done
         }

@@ -47,8 +47,9 @@ fn is(
     alignment: u64,
     start_at: usize,
 ) -> bool {
-    let asked = read(&structure).unwrap();
-    (asked.from(), asked.size, asked.alignment, asked.start_at) == (from, size, alignment, start_at)
+    let request = read(&structure).unwrap();
+    (request.from(), request.size, request.alignment, request.start_at)
+        == (from, size, alignment, start_at)
 }
 
 #[test]
@@ -194,8 +195,8 @@ proptest! {
     ) {
         let mut structure = b(request, &spec, size, alignment);
         structure[24..32].copy_from_slice(&start.to_ne_bytes());
-        let asked = read(&structure).unwrap();
-        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 24));
+        let request = read(&structure).unwrap();
+        prop_assert_eq!((request.size, request.alignment, request.start_at), (size, alignment, 24));
     }
 
     #[test]
@@ -205,8 +206,8 @@ proptest! {
         let mut structure = a(&device, &kind, size, alignment);
         structure[38..40].copy_from_slice(&pad.to_ne_bytes());
         structure[56..].copy_from_slice(&start.to_ne_bytes());
-        let asked = read(&structure).unwrap();
-        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 56));
+        let request = read(&structure).unwrap();
+        prop_assert_eq!((request.size, request.alignment, request.start_at), (size, alignment, 56));
     }
 
     #[test]
@@ -214,8 +215,8 @@ proptest! {
         before in before(), device in word(1..17), kind in word(0..17), size: u64, alignment: u64,
     ) {
         prop_assume!(device.len() > 4 || !kind.is_empty());
-        let asked = read(&a_over(before, &device, &kind, size, alignment)).unwrap();
-        prop_assert_eq!((asked.size, asked.alignment, asked.start_at), (size, alignment, 56));
+        let request = read(&a_over(before, &device, &kind, size, alignment)).unwrap();
+        prop_assert_eq!((request.size, request.alignment, request.start_at), (size, alignment, 56));
     }
 
     #[test]
@@ -226,7 +227,7 @@ proptest! {
         let as_b = u64::from_ne_bytes(part(&structure, 16));
         let same = part(&structure, 8) != [0; 8] && (as_b == 0 || as_b.is_power_of_two()) && structure[32] != 0;
         match read(&structure) {
-            Ok(asked) => prop_assert!(!same && (asked.size, asked.start_at) == (size, 56)),
+            Ok(request) => prop_assert!(!same && (request.size, request.start_at) == (size, 56)),
             Err(wrong) => prop_assert!(same && wrong == IoctlError::Invalid),
         }
     }
@@ -236,11 +237,11 @@ proptest! {
         if is_ours {
             structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
         }
-        if let Ok(asked) = read(&structure) {
-            let request = crate::Request::Alloc {
-                from: asked.from(), size: asked.size, alignment: asked.alignment, memory: false,
+        if let Ok(request) = read(&structure) {
+            let message = crate::Request::Alloc {
+                from: request.from(), size: request.size, alignment: request.alignment, memory: false,
             };
-            prop_assert!(crate::Message::request(1, &request).is_ok());
+            prop_assert!(crate::Message::request(1, &message).is_ok());
         }
     }
 }

@@ -117,7 +117,7 @@ fn the_longest_names_fit_and_longer_ones_are_refused() {
     let device = RegionSelector::Device { device: &names[..MAX_TEXT], kind: "k" };
     assert_eq!(
         Message::request(1, &Request::Info(device)),
-        Err(NamesTooLong { bytes: MAX_TEXT + 1, room: MAX_TEXT })
+        Err(NamesTooLong { bytes: MAX_TEXT + 1, limit: MAX_TEXT })
     );
     let of_file = |names| Request::AllocFile {
         file: 7,
@@ -129,7 +129,7 @@ fn the_longest_names_fit_and_longer_ones_are_refused() {
     assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
     assert_eq!(
         Message::request(1, &of_file(&names[8..])),
-        Err(NamesTooLong { bytes: MAX_TEXT - 7, room: MAX_TEXT - 8 })
+        Err(NamesTooLong { bytes: MAX_TEXT - 7, limit: MAX_TEXT - 8 })
     );
 }
 

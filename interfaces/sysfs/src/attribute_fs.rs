@@ -38,7 +38,7 @@ const LONGEST_NAME: u32 = 255;
 /// The tree. No lock is held while the framework answers, and calls of the framework that may block
 /// are made by the serial queues.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub(crate) struct AttributeFs {
     attributes: Attributes,
     queues: SerialQueues,
     inodes: Mutex<Inodes>,
@@ -47,9 +47,9 @@ pub(crate) struct Tree {
     mounted: SystemTime,
 }
 
-impl Tree {
+impl AttributeFs {
     pub(crate) fn new(attributes: Attributes) -> io::Result<Self> {
-        Ok(Tree {
+        Ok(AttributeFs {
             attributes,
             queues: SerialQueues::start()?,
             inodes: Mutex::new(Inodes::new()),
@@ -94,7 +94,7 @@ impl Tree {
 
     fn look_up(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
         let name = name.to_str().ok_or(Errno::ENOENT)?;
-        let path = inside(&self.path(parent)?, name);
+        let path = join(&self.path(parent)?, name);
         let entry = self.entry(&path)?;
         Ok(self.file_attr(lock(&self.inodes).look_up(&path), &entry))
     }
@@ -197,7 +197,7 @@ impl Tree {
             let inner = match name.as_str() {
                 "." => number.0,
                 ".." => path.rsplit_once('/').map_or(ROOT, |(parent, _)| preferred_number(parent)),
-                name => preferred_number(&inside(&path, name)),
+                name => preferred_number(&join(&path, name)),
             };
             let kind = match entry {
                 Entry::Folder => FileType::Directory,
@@ -217,7 +217,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The path of `name` in `folder`.
-fn inside(folder: &str, name: &str) -> String {
+fn join(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
 }
 
@@ -242,7 +242,7 @@ macro_rules! answer {
     };
 }
 
-impl Filesystem for Tree {
+impl Filesystem for AttributeFs {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         config
             .set_max_write(LONGEST_PIECE)
