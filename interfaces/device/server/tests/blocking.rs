@@ -12,9 +12,15 @@ use rustix::net::SocketAddrUnix;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// Between `fork` and `exec` a child has all descriptors of this process, and with them the chunks
+/// of the other tests.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 #[test]
 fn a_blocked_allocator_delays_its_own_requests_only() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let server = TestServer::start(hanging::framework());
     let waits = server.connection();
     waits.send(1, &alloc("hanging", MIB));
@@ -59,6 +65,7 @@ fn part() {
 
 #[test]
 fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
@@ -85,6 +92,7 @@ fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
 
 #[test]
 fn without_descriptors_and_idle_connections_new_clients_wait() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("cma.sock");
     let mut server = Command::new(std::env::current_exe().unwrap());
