@@ -2,8 +2,8 @@
 
 use super::grammar;
 use crate::{Form, Outcome, Target};
-use cma_device_protocol::ioctl::{BYTES, Wrong, read};
-use cma_device_protocol::{MAGIC, Source};
+use cma_device_protocol::ioctl::{BYTES, IoctlError, read};
+use cma_device_protocol::{MAGIC, RegionSelector};
 use proptest::prelude::*;
 use std::ops::Range;
 
@@ -72,7 +72,7 @@ fn check(input: &[u8]) -> Outcome {
     let asked = match read(&structure) {
         Ok(asked) => asked,
         Err(wrong) => {
-            assert_eq!(wrong == Wrong::Magic, !has_magic, "{wrong}");
+            assert_eq!(wrong == IoctlError::Magic, !has_magic, "{wrong}");
             super::is_one_line(&wrong.to_string());
             // Layout A can't be read as layout B for want of a terminator, or the reverse.
             let terminated = |field: Range<usize>| structure[field].contains(&0);
@@ -94,15 +94,15 @@ fn check(input: &[u8]) -> Outcome {
     if !is_b {
         tells_zeroed_a_from_b(from, asked.size, asked.alignment);
     }
-    let what = if matches!(from, Source::Regions(_)) { "regions" } else { "device" };
+    let what = if matches!(from, RegionSelector::Regions(_)) { "regions" } else { "device" };
     Outcome::accepted(format!("layout {}, {what}", if is_b { 'B' } else { 'A' }))
 }
 
 /// The names that were read: device and type, or regions alone.
-fn names(from: Source<'_>) -> (String, Option<String>) {
+fn names(from: RegionSelector<'_>) -> (String, Option<String>) {
     match from {
-        Source::Device { device, kind } => (device.to_string(), Some(kind.to_string())),
-        Source::Regions(regions) => (regions.to_string(), None),
+        RegionSelector::Device { device, kind } => (device.to_string(), Some(kind.to_string())),
+        RegionSelector::Regions(regions) => (regions.to_string(), None),
     }
 }
 
@@ -150,8 +150,8 @@ fn letters(bytes: &[u8]) -> String {
 
 /// A device and type that were read from layout A are read from it again when everything else in
 /// the structure is zero.
-fn tells_zeroed_a_from_b(from: Source<'_>, size: u64, alignment: u64) {
-    let Source::Device { device, kind } = from else { panic!("layout A names regions") };
+fn tells_zeroed_a_from_b(from: RegionSelector<'_>, size: u64, alignment: u64) {
+    let RegionSelector::Device { device, kind } = from else { panic!("layout A names regions") };
     if device.len() >= A_DEVICE.len() || kind.len() >= A_KIND.len() {
         return; // U+FFFD is longer than the byte it stands for.
     }

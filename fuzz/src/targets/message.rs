@@ -2,7 +2,7 @@
 
 use super::{grammar, variant};
 use crate::{Form, Outcome, Target};
-use cma_device_protocol::{Answer, MESSAGE_BYTES, Malformed, Message, Request, Source};
+use cma_device_protocol::{Answer, MESSAGE_BYTES, Malformed, Message, RegionSelector, Request};
 use proptest::prelude::*;
 
 pub(super) const TARGET: Target = Target {
@@ -19,9 +19,9 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
     let request = (0..7_u8, any::<(u64, u64, u64, u128)>(), texts, any::<bool>()).prop_map(
         |(which, (id, size, alignment, file), (first, second), yes)| {
             let from = if yes {
-                Source::Device { device: &first, kind: &second }
+                RegionSelector::Device { device: &first, kind: &second }
             } else {
-                Source::Regions(&first)
+                RegionSelector::Regions(&first)
             };
             let request = match which {
                 0 => Request::Alloc { from, size, alignment, memory: yes },
