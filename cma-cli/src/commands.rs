@@ -1,14 +1,14 @@
-//! One module for each command. Each takes the options, writes to standard output and says how it
-//! went.
+//! One module for each command. Each takes the options, writes to standard output and returns its
+//! outcome.
 
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod get;
-mod mounted;
 pub(crate) mod plugins;
 pub(crate) mod regions;
 pub(crate) mod replay;
 pub(crate) mod serve;
+mod server_mount;
 pub(crate) mod set;
 pub(crate) mod shell;
 pub(crate) mod tree;

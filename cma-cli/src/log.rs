@@ -1,6 +1,6 @@
-//! What the program says on standard error. Saying something never fails and never panics, and no
-//! thread of a server waits longer than [`PATIENCE`] for whoever reads it: a log on a full disk, a
-//! closed pipe or a stuck terminal costs lines of the log and nothing else.
+//! Standard error: messages and the log of a server. Writing never fails and never panics, and no
+//! thread of a server waits longer than [`MAX_WAIT`] for a reader: a log on a full disk, a closed
+//! pipe or a stuck terminal costs lines of the log and nothing else.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -9,53 +9,54 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// As many bytes wait to be written. It takes a burst of some thousand lines.
-const MOST_PENDING: usize = 1 << 20;
+/// The most bytes that are queued: a burst of some thousand lines.
+const MAX_PENDING: usize = 1 << 20;
 
-/// How long a thread waits for room, once: a slow reader gets every line, a stuck one stops nobody.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The longest wait of a thread for space in a full queue: a slow reader gets every line, and a
+/// stuck one delays each thread once.
+const MAX_WAIT: Duration = Duration::from_millis(200);
 
-/// How long the program waits at its end for lines that nobody takes.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// The longest wait of the program at its end for queued lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The queue to standard error of a server; a command writes by itself.
-static SERVER: OnceLock<Arc<Queue>> = OnceLock::new();
+/// A server's queue to standard error; a command writes directly.
+static SERVER_QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
 /// Writes `text` to standard error, or loses it.
-pub(crate) fn say(text: &[u8]) {
-    match SERVER.get() {
+pub(crate) fn write(text: &[u8]) {
+    match SERVER_QUEUE.get() {
         Some(queue) => queue.push(text),
-        // A command may wait for its reader. It has nobody else to serve.
+        // A command may wait for its reader: it serves no clients.
         None => drop(io::stderr().write_all(text)),
     }
 }
 
-/// From now on a thread writes what is said, also what a panic has to say.
-pub(crate) fn serve() -> io::Result<()> {
+/// Starts the thread that writes for a server from now on, panic messages included.
+pub(crate) fn start_writer() -> io::Result<()> {
     let queue = Arc::new(Queue::default());
     let drained = queue.clone();
-    // First, because without the thread nothing that is said would be written.
+    // Before the queue is used: without the thread it would never be written.
     thread::Builder::new().name("log".to_string()).spawn(move || drained.drain(io::stderr()))?;
-    if SERVER.set(queue).is_ok() {
-        panic::set_hook(Box::new(|panicked| say(described(panicked).as_bytes())));
+    if SERVER_QUEUE.set(queue).is_ok() {
+        panic::set_hook(Box::new(|info| write(panic_message(info).as_bytes())));
     }
     Ok(())
 }
 
-/// Waits until what was said is written, but not for long.
-pub(crate) fn finish() {
-    if let Some(queue) = SERVER.get() {
-        queue.settle(FAREWELL);
+/// Waits until the queue is written, [`FLUSH_TIMEOUT`] at most.
+pub(crate) fn flush() {
+    if let Some(queue) = SERVER_QUEUE.get() {
+        queue.wait_until_written(FLUSH_TIMEOUT);
     }
 }
 
-/// Where `tracing-subscriber` writes each event, in one piece.
+/// The writer for `tracing-subscriber`, which writes each event in one piece.
 #[derive(Debug)]
-pub(crate) struct Line;
+pub(crate) struct EventWriter;
 
-impl Write for Line {
+impl Write for EventWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        say(text);
+        write(text);
         Ok(text.len())
     }
 
@@ -64,11 +65,11 @@ impl Write for Line {
     }
 }
 
-/// What the standard library's own hook prints, with its backtrace if `RUST_BACKTRACE` asks for
-/// one.
-fn described(panicked: &PanicHookInfo<'_>) -> String {
+/// The text that the standard library's own hook prints, with a backtrace if `RUST_BACKTRACE`
+/// requests one.
+fn panic_message(info: &PanicHookInfo<'_>) -> String {
     let thread = thread::current();
-    let mut text = format!("thread '{}' {panicked}\n", thread.name().unwrap_or("<unnamed>"));
+    let mut text = format!("thread '{}' {info}\n", thread.name().unwrap_or("<unnamed>"));
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
         text.push_str(&format!("{backtrace}\n"));
@@ -76,7 +77,7 @@ fn described(panicked: &PanicHookInfo<'_>) -> String {
     text
 }
 
-/// Text that waits to be written by a thread of its own.
+/// Text that is written by a thread of its own.
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<State>,
@@ -86,9 +87,9 @@ struct Queue {
 #[derive(Debug, Default)]
 struct State {
     pending: Vec<u8>,
-    /// Lines that found no room, or that could not be written, since the last that was.
+    /// Lines that found the queue full, or that could not be written, and are not reported yet.
     lost: u64,
-    /// Somebody has waited for room in vain since something was written last.
+    /// A thread waited for space in vain, and nothing was written since.
     is_stuck: bool,
     is_writing: bool,
 }
@@ -96,10 +97,10 @@ struct State {
 impl Queue {
     fn push(&self, text: &[u8]) {
         let is_full =
-            |state: &mut State| state.pending.len() + text.len() > MOST_PENDING && !state.is_stuck;
-        let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, is_full);
+            |state: &mut State| state.pending.len() + text.len() > MAX_PENDING && !state.is_stuck;
+        let waited = self.changed.wait_timeout_while(self.state(), MAX_WAIT, is_full);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if state.pending.len() + text.len() > MOST_PENDING {
+        if state.pending.len() + text.len() > MAX_PENDING {
             state.is_stuck = true;
             state.lost += lines(text);
         } else {
@@ -109,7 +110,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes to `out` what is pushed, for ever.
+    /// Writes the queue to `out`, forever.
     fn drain(&self, mut out: impl Write) {
         loop {
             let waited = self.changed.wait_while(self.state(), |state| state.pending.is_empty());
@@ -119,7 +120,7 @@ impl Queue {
             (state.is_stuck, state.is_writing) = (false, true);
             drop(state);
             self.changed.notify_all();
-            let lost = write(&mut out, lost, &text);
+            let lost = write_counting(&mut out, lost, &text);
             let mut state = self.state();
             state.is_writing = false;
             state.lost += lost;
@@ -128,10 +129,10 @@ impl Queue {
         }
     }
 
-    /// Waits until nothing is left to write, `patience` at most.
-    fn settle(&self, patience: Duration) {
+    /// Waits until the queue is empty and written, `timeout` at most.
+    fn wait_until_written(&self, timeout: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.pending.is_empty();
-        drop(self.changed.wait_timeout_while(self.state(), patience, is_busy));
+        drop(self.changed.wait_timeout_while(self.state(), timeout, is_busy));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -139,12 +140,12 @@ impl Queue {
     }
 }
 
-/// Says that `lost` lines are missing, if any are, and writes `text`. Answers how many lines are
-/// missing that `out` was not told of.
-fn write(out: &mut impl Write, lost: u64, text: &[u8]) -> u64 {
+/// Writes `text`, after a line that reports the `lost` lines before it, if any. Returns the lost
+/// lines that are not reported in `out`.
+fn write_counting(out: &mut impl Write, lost: u64, text: &[u8]) -> u64 {
     if lost > 0 {
-        let said = format!("{lost} lines of this log could not be written\n");
-        if out.write_all(said.as_bytes()).is_err() {
+        let report = format!("{lost} lines of this log could not be written\n");
+        if out.write_all(report.as_bytes()).is_err() {
             return lost + lines(text);
         }
     }
@@ -169,15 +170,15 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Takes each text when it is told to, and answers it as it is told.
-    struct Told {
-        next: Receiver<io::Result<()>>,
+    /// A writer whose calls return when the test sends their result.
+    struct ControlledWriter {
+        results: Receiver<io::Result<()>>,
         written: Sender<String>,
     }
 
-    impl Write for Told {
+    impl Write for ControlledWriter {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.next.recv().expect("the test tells")?;
+            self.results.recv().expect("the test sends results")?;
             let _ = self.written.send(String::from_utf8_lossy(text).into_owned());
             Ok(text.len())
         }
@@ -189,44 +190,43 @@ mod tests {
 
     fn started() -> (Arc<Queue>, Sender<io::Result<()>>, Receiver<String>) {
         let queue = Arc::new(Queue::default());
-        let ((tell, next), (written, read)) = (channel(), channel());
+        let ((result, results), (written, read)) = (channel(), channel());
         let drained = queue.clone();
-        thread::spawn(move || drained.drain(Told { next, written }));
-        (queue, tell, read)
+        thread::spawn(move || drained.drain(ControlledWriter { results, written }));
+        (queue, result, read)
     }
 
     #[test]
-    fn a_reader_that_is_stuck_costs_lines_and_stops_nobody() {
-        let (queue, tell, read) = started();
+    fn a_stuck_reader_costs_lines_and_blocks_no_thread() {
+        let (queue, result, read) = started();
         queue.push(b"first\n");
-        let long = [vec![b'x'; MOST_PENDING / 4], vec![b'\n']].concat();
+        let long = [vec![b'x'; MAX_PENDING / 4], vec![b'\n']].concat();
         for _ in 0..100 {
             queue.push(&long);
         }
-        assert!(queue.state().pending.len() <= MOST_PENDING);
+        assert!(queue.state().pending.len() <= MAX_PENDING);
         let lost = queue.state().lost;
         assert!(lost > 0);
         while read.try_recv().is_err() {
-            tell.send(Ok(())).expect("it writes");
+            result.send(Ok(())).expect("it writes");
         }
         queue.push(b"last\n");
-        let said = format!("{lost} lines of this log could not be written");
+        let report = format!("{lost} lines of this log could not be written");
         let mut rest = String::new();
         while !rest.ends_with("last\n") {
-            tell.send(Ok(())).expect("it writes");
+            result.send(Ok(())).expect("it writes");
             rest.extend(read.try_iter());
         }
-        assert!(rest.contains(&said), "{said}");
+        assert!(rest.contains(&report), "{report}");
     }
 
-    /// All lines of a piece of which the disk took a part were counted, and lines that the log was
-    /// told of before were counted again.
+    /// A partial write loses only the lines behind it, and reported losses are not counted again.
     #[test]
-    fn only_lines_that_the_disk_did_not_take_are_counted_and_only_once() {
-        /// Takes as many bytes.
-        struct Room(usize);
+    fn lost_lines_are_counted_exactly_once() {
+        /// A disk with space for that many bytes.
+        struct Disk(usize);
 
-        impl Write for Room {
+        impl Write for Disk {
             fn write(&mut self, text: &[u8]) -> io::Result<usize> {
                 let count = text.len().min(self.0);
                 self.0 -= count;
@@ -238,29 +238,29 @@ mod tests {
             }
         }
 
-        let said = "7 lines of this log could not be written\n".len();
+        let report = "7 lines of this log could not be written\n".len();
         let text = b"one\ntwo\nthree\n";
-        assert_eq!(write(&mut Room(usize::MAX), 7, text), 0);
-        assert_eq!(write(&mut Room("one\ntw".len()), 0, text), 2);
-        assert_eq!(write(&mut Room(said + "one\n".len()), 7, text), 2);
-        assert_eq!(write(&mut Room(said), 7, text), 3);
-        assert_eq!(write(&mut Room(said - 1), 7, text), 10);
+        assert_eq!(write_counting(&mut Disk(usize::MAX), 7, text), 0);
+        assert_eq!(write_counting(&mut Disk("one\ntw".len()), 0, text), 2);
+        assert_eq!(write_counting(&mut Disk(report + "one\n".len()), 7, text), 2);
+        assert_eq!(write_counting(&mut Disk(report), 7, text), 3);
+        assert_eq!(write_counting(&mut Disk(report - 1), 7, text), 10);
     }
 
     #[test]
-    fn lines_that_the_disk_refused_are_counted_when_it_takes_some_again() {
-        let (queue, tell, read) = started();
+    fn lines_lost_to_a_full_disk_are_reported_when_writing_succeeds_again() {
+        let (queue, result, read) = started();
         for _ in 0..3 {
             queue.push(b"one\n");
-            tell.send(Err(io::ErrorKind::StorageFull.into())).expect("it writes");
-            queue.settle(Duration::from_secs(60));
+            result.send(Err(io::ErrorKind::StorageFull.into())).expect("it writes");
+            queue.wait_until_written(Duration::from_secs(60));
         }
         queue.push(b"two\n");
-        let mut said = String::new();
-        while !said.ends_with("two\n") {
-            tell.send(Ok(())).expect("it writes");
-            said.extend(read.try_iter());
+        let mut log = String::new();
+        while !log.ends_with("two\n") {
+            result.send(Ok(())).expect("it writes");
+            log.extend(read.try_iter());
         }
-        assert_eq!(said, "3 lines of this log could not be written\ntwo\n");
+        assert_eq!(log, "3 lines of this log could not be written\ntwo\n");
     }
 }

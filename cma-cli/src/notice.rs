@@ -1,4 +1,4 @@
-//! What is said to the user beside the results: errors and warnings with their remedy, and with the
+//! Messages to the user beside the results: errors and warnings with their remedy, and with the
 //! place in the configuration text underlined.
 
 mod excerpt;
@@ -16,12 +16,12 @@ use std::fmt;
 use std::io::{self, Write};
 use terminal_size::terminal_size_of;
 
-/// A message longer than this is cut, in characters: names and reasons come from outside.
-const LONGEST: usize = 600;
+/// The maximum length of a message, in characters: names and reasons come from outside.
+const MAX_MESSAGE: usize = 600;
 
-/// A configuration text by the name the user knows it by, as `--map`.
+/// The user's name of a configuration text, as `--map`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place(pub(crate) String);
+pub(crate) struct TextName(pub(crate) String);
 
 /// An error or a warning.
 #[derive(Debug)]
@@ -29,12 +29,12 @@ pub(crate) struct Notice {
     severity: Severity,
     message: String,
     help: Option<String>,
-    text: Option<Excerpt>,
+    excerpt: Option<Excerpt>,
 }
 
 impl Notice {
     pub(crate) fn error(message: &str) -> Self {
-        Notice { severity: Severity::Error, message: cut(message), help: None, text: None }
+        Notice { severity: Severity::Error, message: cut(message), help: None, excerpt: None }
     }
 
     pub(crate) fn warning(message: &str) -> Self {
@@ -49,40 +49,40 @@ impl Notice {
         Notice { help: help.map(|help| plain(&help)), ..self }
     }
 
-    /// The same, with the part `span` of `text` underlined.
-    pub(crate) fn at(self, place: &Place, text: &str, span: &Span) -> Self {
-        Notice { text: Some(Excerpt::new(place, text, span)), ..self }
+    /// Adds the surroundings of `span` in `text`, with the span underlined.
+    pub(crate) fn underlining(self, name: &TextName, text: &str, span: &Span) -> Self {
+        Notice { excerpt: Some(Excerpt::new(&name.0, text, span)), ..self }
     }
 
-    /// Draws it on standard error.
+    /// Writes it to standard error.
     pub(crate) fn report(&self) {
         let (width, colour) = (terminal_size_of(io::stderr()), AutoStream::choice(&io::stderr()));
-        let mut picture = AutoStream::new(Vec::new(), colour);
-        // Memory takes every text.
-        let _ = picture.write_all(self.drawn(width.map(|(width, _)| width.0)).as_bytes());
-        log::say(&picture.into_inner());
+        let mut text = AutoStream::new(Vec::new(), colour);
+        // Writing to memory does not fail.
+        let _ = text.write_all(self.rendered(width.map(|(width, _)| width.0)).as_bytes());
+        log::write(&text.into_inner());
     }
 
-    /// The picture, in colour, for a terminal that is `width` columns wide; for a file or a pipe no
-    /// line is broken.
-    pub(crate) fn drawn(&self, width: Option<u16>) -> String {
+    /// The text in colour, for a terminal that is `width` columns wide. `None` stands for a file or
+    /// a pipe, where no line is broken.
+    pub(crate) fn rendered(&self, width: Option<u16>) -> String {
         let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode())
             .with_links(false)
             .with_break_words(false)
             .with_wrap_lines(width.is_some())
             .with_width(width.unwrap_or(u16::MAX).into())
             .without_primary_span_start();
-        let mut picture = String::new();
-        match handler.render_report(&mut picture, self) {
-            Ok(()) => picture,
+        let mut text = String::new();
+        match handler.render_report(&mut text, self) {
+            Ok(()) => text,
             Err(fmt::Error) => format!("{}\n", self.message),
         }
     }
 }
 
-/// `message` without control characters, and not longer than anybody reads.
+/// `message` without control characters, cut to [`MAX_MESSAGE`].
 fn cut(message: &str) -> String {
-    match message.char_indices().nth(LONGEST) {
+    match message.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => plain(&message[..end]) + "…",
         None => plain(message),
     }
@@ -113,12 +113,11 @@ impl Diagnostic for Notice {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.text.as_ref().map(|text| text as &dyn SourceCode)
+        self.excerpt.as_ref().map(|excerpt| excerpt as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.text
-            .as_ref()
-            .map(|text| Box::new(std::iter::once(text.label())) as Box<dyn Iterator<Item = _>>)
+        let label = self.excerpt.as_ref()?.label();
+        Some(Box::new(std::iter::once(label)))
     }
 }

@@ -1,5 +1,4 @@
-//! How results look: columns, and a little colour that vanishes when nobody is looking at a
-//! terminal.
+//! The layout of results: tables, wrapped lines, quoted text, and colour on terminals.
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
@@ -18,12 +17,12 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 pub(crate) const BAD: Style = AnsiColor::Red.on_default();
 
-/// A column's title, and which way its cells lean.
+/// A column's title and alignment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Column {
-    /// For words.
+    /// Aligned left, for words.
     Left(&'static str),
-    /// For figures.
+    /// Aligned right, for figures.
     Right(&'static str),
 }
 
@@ -67,28 +66,28 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// What was found, fit to stand between quotation marks.
-pub(crate) fn quoted(found: &str) -> String {
+/// `text` escaped to stand between quotation marks, cut to [`MAX_QUOTED`].
+pub(crate) fn quoted(text: &str) -> String {
     let escaped = |c: char| match c {
         '\'' => c.to_string(),
         c => c.escape_debug().to_string(),
     };
-    let mut quoted: String = found.chars().take(QUOTED).map(escaped).collect();
-    if found.chars().nth(QUOTED).is_some() {
+    let mut quoted: String = text.chars().take(MAX_QUOTED).map(escaped).collect();
+    if text.chars().nth(MAX_QUOTED).is_some() {
         quoted.push('…');
     }
     quoted
 }
 
-/// As much of what was found is quoted, in characters.
-const QUOTED: usize = 60;
+/// The characters of a text that are quoted.
+const MAX_QUOTED: usize = 60;
 
-/// How many there are of what, as `1 chunk` or `2 chunks`.
-pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1.into() { "" } else { "s" })
+/// A count with its noun, as `1 chunk` or `2 chunks`.
+pub(crate) fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1.into() { "" } else { "s" })
 }
 
-/// Where lines of words end on standard output: at the terminal's edge, if it is one.
+/// The width of prose on standard output: the terminal's, if it is one, and else 100.
 pub(crate) fn width() -> usize {
     terminal_size::terminal_size_of(io::stdout())
         .map_or(100, |(width, _)| usize::from(width.0).max(20))
@@ -121,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_harmless_and_short() {
+    fn quoted_text_is_escaped_and_short() {
         assert_eq!(quoted("it's \x1b[2J\n"), "it's \\u{1b}[2J\\n");
         assert_eq!(quoted(&"x".repeat(61)), "x".repeat(60) + "…");
         assert_eq!(plain("a\x1b[2J\nb"), "a\u{fffd}[2J b");
@@ -140,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_lean_right_and_words_left() {
+    fn figures_are_aligned_right_and_words_left() {
         let mut out = Vec::new();
         let rows = [["a".to_string(), "1".to_string()], ["bbbb".to_string(), "100".to_string()]]
             .map(Vec::from);

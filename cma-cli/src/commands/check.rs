@@ -1,54 +1,56 @@
-//! `cma check`: looks a configuration over without using it, and underlines every finding.
+//! `cma check`: checks a configuration without using it, and underlines every finding.
 
-mod refusals;
+mod rejections;
 
-use crate::failure::{Failure, Outcome};
-use crate::host::Found;
-use crate::notice::{Notice, Place};
+use crate::found_plugins::FoundPlugins;
+use crate::notice::{Notice, TextName};
 use crate::options::Options;
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{GOOD, Out, counted};
 use cma_framework::Plugin;
 use cma_framework::config::lint::{Finding, Severity, Source, lint};
 use cma_framework::config::{ConfigError, Map, ParsedRegion, Span, parse_regions};
 use cma_memory::Unfit;
 use cma_memory::hugetlb::default_page_size;
-use refusals::{Refusal, refusals};
+use rejections::{Rejection, rejections};
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// One of the texts.
-struct Text {
-    /// What JSON calls it.
+/// One of the texts of the configuration.
+struct ConfigText {
+    /// Its name in JSON.
     key: &'static str,
-    place: Place,
+    name: TextName,
     text: String,
 }
 
-impl Text {
-    fn new(key: &'static str, given: Option<&String>, board: &str, default: String) -> Text {
+impl ConfigText {
+    fn new(key: &'static str, given: Option<&String>, board: &str, default: String) -> ConfigText {
         match given {
-            Some(text) => Text { key, place: Place(format!("--{key}")), text: text.clone() },
-            None => Text { key, place: Place(format!("{key} of {board}")), text: default },
+            Some(text) => {
+                ConfigText { key, name: TextName(format!("--{key}")), text: text.clone() }
+            }
+            None => ConfigText { key, name: TextName(format!("{key} of {board}")), text: default },
         }
     }
 }
 
-/// What is wrong, from the grammar, from the linter or from an allocator.
+/// An error or a warning, from the grammar, the linter, an allocator or the choice of memory.
 struct Remark<'a> {
     severity: Severity,
     message: String,
     help: Option<String>,
-    text: &'a Text,
-    /// Nothing for a remark about the whole text.
+    text: &'a ConfigText,
+    /// `None` for a remark about the whole text.
     span: Option<Span>,
 }
 
-/// As many remarks are drawn.
-const DRAWN: usize = 40;
+/// The most errors, and the most warnings, that are printed.
+const MAX_PRINTED: usize = 40;
 
-/// The same as JSON.
+/// A remark as JSON.
 #[derive(Serialize)]
-struct Row<'a> {
+struct RemarkRow<'a> {
     severity: &'static str,
     message: &'a str,
     help: Option<&'a str>,
@@ -60,14 +62,14 @@ struct Row<'a> {
     found: &'a str,
 }
 
-pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandError> {
     let board = options.board();
-    let regions = Text::new("cma", options.cma.as_ref(), board.name, board.regions_text());
-    let map = Text::new("map", options.map.as_ref(), board.name, board.map_text());
+    let regions = ConfigText::new("cma", options.cma.as_ref(), board.name, board.regions_text());
+    let map = ConfigText::new("map", options.map.as_ref(), board.name, board.map_text());
     let choice = options.memory.clone().unwrap_or_default();
-    let memory = Text::new("memory", Some(&choice.to_string()), board.name, String::new());
-    let found = Found::on_path(options);
-    let refused = found.report();
+    let memory = ConfigText::new("memory", Some(&choice.to_string()), board.name, String::new());
+    let found = FoundPlugins::on_path(options);
+    let reported = found.report();
     let remarks = match (parse_regions(&regions.text), Map::parse(&map.text)) {
         (Ok(parsed), Ok(parsed_map)) => {
             let names: Vec<&str> = found.plugins.iter().map(Plugin::name).collect();
@@ -75,10 +77,10 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
             let (in_regions, in_map): (Vec<_>, Vec<_>) =
                 findings.into_iter().partition(|finding| finding.source == Source::Regions);
             let mut remarks: Vec<_> = in_regions.into_iter().map(|f| remark(&regions, f)).collect();
-            let refusals = refusals(&regions.text, &parsed, board, &found.plugins);
-            remarks.extend(refusals.into_iter().map(|refusal| refusal.remark(&regions)));
+            let rejections = rejections(&regions.text, &parsed, board, &found.plugins);
+            remarks.extend(rejections.into_iter().map(|rejection| rejection.remark(&regions)));
             if options.cma.is_some() && options.map.is_none() && !in_map.is_empty() {
-                remarks.push(boards_own(&map, in_map.len()));
+                remarks.push(findings_in_board_map(&map, in_map.len()));
             } else {
                 remarks.extend(in_map.into_iter().map(|finding| remark(&map, finding)));
             }
@@ -89,7 +91,7 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
         (parsed, parsed_map) => {
             let errors = [(&regions, parsed.err()), (&map, parsed_map.err())].into_iter();
             errors
-                .filter_map(|(text, error)| error.map(|error| misreading(text, error)))
+                .filter_map(|(text, error)| error.map(|error| syntax_error(text, error)))
                 .collect::<Vec<_>>()
         }
     };
@@ -98,48 +100,49 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
     if options.json {
         remarks.iter().try_for_each(|remark| remark.json(out))?;
     } else {
-        draw(&remarks, out)?;
+        print(&remarks, out)?;
         match (errors, warnings) {
             (0, 0) => writeln!(out, "{GOOD}regions and map are clean{GOOD:#}")?,
             _ => writeln!(out, "{}, {}", counted(errors, "error"), counted(warnings, "warning"))?,
         }
     }
     Ok(match (errors, warnings) {
-        (0, 0) => refused,
+        (0, 0) => reported,
         (0, _) => Outcome::Refused,
         _ => Outcome::NotDone,
     })
 }
 
-/// The errors, as far as there is room the warnings too, and how many are left.
-fn draw(remarks: &[Remark<'_>], out: &mut Out) -> io::Result<()> {
-    let mut warnings = DRAWN;
-    let mut errors = DRAWN;
-    let mut left = 0_usize;
+/// Prints the first errors and warnings, and the number of the others.
+fn print(remarks: &[Remark<'_>], out: &mut Out) -> io::Result<()> {
+    let mut warnings = MAX_PRINTED;
+    let mut errors = MAX_PRINTED;
+    let mut omitted = 0_usize;
     for remark in remarks {
-        let room = if remark.severity == Severity::Error { &mut errors } else { &mut warnings };
-        if *room == 0 {
-            left += 1;
+        let remaining =
+            if remark.severity == Severity::Error { &mut errors } else { &mut warnings };
+        if *remaining == 0 {
+            omitted += 1;
             continue;
         }
-        *room -= 1;
-        remark.draw(out)?;
+        *remaining -= 1;
+        remark.print(out)?;
     }
-    if left > 0 { writeln!(out, "... and {left} more; --json has all") } else { Ok(()) }
+    if omitted > 0 { writeln!(out, "... and {omitted} more; --json has all") } else { Ok(()) }
 }
 
-/// The findings in a map that the user never wrote, in one.
-fn boards_own(map: &Text, findings: usize) -> Remark<'_> {
+/// One remark for all findings in the board's map, which the user has not written.
+fn findings_in_board_map(map: &ConfigText, findings: usize) -> Remark<'_> {
     let message = format!(
-        "the {}, in force without --map, is made for other regions: {} in it",
-        map.place.0,
+        "the {}, in force without --map, is written for other regions: {} in it",
+        map.name.0,
         counted(findings, "finding")
     );
     let help = Some("give --map too".to_string());
     Remark { severity: Severity::Warning, message, help, text: map, span: None }
 }
 
-fn remark(text: &Text, finding: Finding) -> Remark<'_> {
+fn remark(text: &ConfigText, finding: Finding) -> Remark<'_> {
     let severity = finding.severity();
     let Finding { problem, span, .. } = finding;
     Remark {
@@ -151,20 +154,20 @@ fn remark(text: &Text, finding: Finding) -> Remark<'_> {
     }
 }
 
-impl Refusal {
-    fn remark(self, text: &Text) -> Remark<'_> {
-        let Refusal { allocator, region, reason, span } = self;
+impl Rejection {
+    fn remark(self, text: &ConfigText) -> Remark<'_> {
+        let Rejection { allocator, region, reason, span } = self;
         let message = format!("allocator \"{allocator}\" refuses region \"{region}\": {reason}");
-        let help = Some("give it what it takes, or another allocator".to_string());
+        let help = Some("change its parameters, or choose another allocator".to_string());
         Remark { severity: Severity::Error, message, help, text, span: Some(span) }
     }
 }
 
-/// What `--memory` says of regions that can't have it.
+/// A region that can't have the memory of `--memory`.
 fn unfit<'a>(
     found: &Unfit,
-    memory: &'a Text,
-    regions: &'a Text,
+    memory: &'a ConfigText,
+    regions: &'a ConfigText,
     parsed: &[ParsedRegion<'_>],
 ) -> Remark<'a> {
     let severity = if found.is_error() { Severity::Error } else { Severity::Warning };
@@ -181,7 +184,7 @@ fn unfit<'a>(
     Remark { severity, message: found.to_string(), help: None, text, span }
 }
 
-fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {
+fn syntax_error(text: &ConfigText, error: ConfigError) -> Remark<'_> {
     let ConfigError { kind, span, .. } = error;
     Remark {
         severity: Severity::Error,
@@ -193,23 +196,23 @@ fn misreading(text: &Text, error: ConfigError) -> Remark<'_> {
 }
 
 impl Remark<'_> {
-    fn draw(&self, out: &mut Out) -> io::Result<()> {
+    fn print(&self, out: &mut Out) -> io::Result<()> {
         let notice = match self.severity {
             Severity::Warning => Notice::warning(&self.message),
             Severity::Error => Notice::error(&self.message),
         };
         let notice = notice.with_help(self.help.clone());
         let notice = match &self.span {
-            Some(span) => notice.at(&self.text.place, &self.text.text, span),
+            Some(span) => notice.underlining(&self.text.name, &self.text.text, span),
             None => notice,
         };
         let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
-        write!(out, "{}", notice.drawn(width))
+        write!(out, "{}", notice.rendered(width))
     }
 
     fn json(&self, out: &mut Out) -> io::Result<()> {
         let span = self.span.clone().unwrap_or(0..self.text.text.len());
-        let row = Row {
+        let row = RemarkRow {
             severity: match self.severity {
                 Severity::Warning => "warning",
                 Severity::Error => "error",

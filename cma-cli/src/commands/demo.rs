@@ -4,9 +4,10 @@
 mod requests;
 
 use crate::commands::{regions, replay};
-use crate::failure::{Failure, Outcome};
-use crate::host::{Found, Host};
+use crate::found_plugins::FoundPlugins;
+use crate::host::Host;
 use crate::options::Options;
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, DIM, Out, plain, wrapped};
 use cma_framework::config::Bytes;
 use cma_framework::{Pages, Plugin};
@@ -22,7 +23,7 @@ const INDENT: usize = 3;
 /// The longest line of prose.
 const WIDTH: usize = 100;
 
-pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandError> {
     let host = Host::boot(options)?;
     board(&host, out)?;
     let (registered, plugins) = late_allocators(&host, options, out)?;
@@ -37,7 +38,7 @@ fn title(out: &mut Out, what: &str, why: &str) -> io::Result<()> {
     writeln!(out, "\n{BOLD}{what}{BOLD:#}\n   {DIM}{why}{DIM:#}\n")
 }
 
-/// Takes a step of the demo, and prints what it reports under the title.
+/// Takes a step of the demo, and prints its report under the title.
 fn step<T>(out: &mut Out, step: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> io::Result<T> {
     let mut report = Vec::new();
     let result = step(&mut report)?;
@@ -48,7 +49,7 @@ fn step<T>(out: &mut Out, step: impl FnOnce(&mut dyn Write) -> io::Result<T>) ->
 }
 
 /// The regions, before there is any allocator.
-fn board(host: &Host, out: &mut Out) -> Result<(), Failure> {
+fn board(host: &Host, out: &mut Out) -> Result<(), CommandError> {
     let banks = host.board.banks.iter().map(|bank| bank.0);
     let banks: Vec<_> =
         banks.map(|bank| format!("{}@{}", Bytes(bank.bytes()), bank.start())).collect();
@@ -71,13 +72,13 @@ fn late_allocators(
     host: &Host,
     options: &Options,
     out: &mut Out,
-) -> Result<(Outcome, Vec<Plugin>), Failure> {
+) -> Result<(Outcome, Vec<Plugin>), CommandError> {
     title(
         out,
         "2. Allocators come late: plug-ins, each tried in a child process, then loaded here.",
         "The first one is the default: it serves every region that requests none by name.",
     )?;
-    let found = Found::some_on_path(options)?;
+    let found = FoundPlugins::at_least_one(options)?;
     let mut outcome = found.report();
     for plugin in &found.plugins {
         let is_accepted = step(out, |out| loader_demo::register(&host.cma, plugin.clone(), out))?;
@@ -86,8 +87,8 @@ fn late_allocators(
     Ok((outcome, found.plugins))
 }
 
-/// What devices request, and what becomes of their chunks.
-fn devices(host: &Host, out: &mut Out) -> Result<Outcome, Failure> {
+/// Requests of devices, one that is refused, a change of the allocator, and the frees.
+fn devices(host: &Host, out: &mut Out) -> Result<Outcome, CommandError> {
     let cma = &host.cma;
     title(
         out,
@@ -117,14 +118,14 @@ fn devices(host: &Host, out: &mut Out) -> Result<Outcome, Failure> {
 }
 
 /// The requests of a recorded program, on every allocator.
-fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), Failure> {
+fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), CommandError> {
     title(
         out,
         "6. The requests of a recorded program, replayed on each allocator.",
         "The region is an eighth larger than the peak of live memory, so packing matters.",
     )?;
     let trace = Trace::read(cma_trace::DEMO)
-        .map_err(|reason| Failure::Trace { path: "the demo's own trace".into(), reason })?;
+        .map_err(|reason| CommandError::Trace { path: "the demo's own trace".into(), reason })?;
     let peak = trace.peak_live().get();
     let region_bytes = Pages::new((peak + peak / 8).next_multiple_of(256)).bytes();
     for line in wrapped(trace.source(), WIDTH - INDENT) {
@@ -132,7 +133,7 @@ fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), Failure> {
     }
     writeln!(out, "   {DIM}(comes with cma-trace: traces/ffmpeg-transcode-1080p.trace.gz){DIM:#}")?;
     writeln!(out, "   {}", replay::summary(&trace, region_bytes))?;
-    // In so little room some allocators refuse requests. That is a result, and no failure of the
+    // In so small a region some allocators refuse requests. That is a result, and no failure of the
     // demo.
     let (reports, _) = replay::replay(&trace, "demo", plugins, region_bytes);
     replay::write(out, INDENT, &reports)?;
@@ -155,7 +156,7 @@ fn next(out: &mut Out) -> io::Result<()> {
             "--cma 'a=8M:buddy;b=8M:bitmap;c=8M' --map '*=a,b,c'",
             "each region waits for its own allocator",
         ),
-        ("--platform galaxy-s2 check", "what is odd in a phone's real map"),
+        ("--platform galaxy-s2 check", "warnings about a phone's real map"),
         ("shell", "by hand; --help has the rest"),
     ] {
         writeln!(out, "   {program} {arguments:53} {DIM}{what}{DIM:#}")?;

@@ -1,27 +1,27 @@
-//! `cma plugins`: which allocators are there.
+//! `cma plugins`: the allocators that are found.
 
-use crate::failure::{Failure, Outcome};
-use crate::host::Found;
+use crate::found_plugins::FoundPlugins;
 use crate::options::Options;
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, DIM, GOOD, Out, plain};
 use cma_framework::Plugin;
 use serde::Serialize;
 use std::io::Write;
 
 #[derive(Debug, Serialize)]
-struct Row<'a> {
+struct PluginRow<'a> {
     name: &'a str,
     version: &'a str,
     description: &'a str,
     interface_version: &'a str,
     path: String,
-    /// Whether it serves the regions that ask for no allocator by name.
+    /// Whether it serves the regions that request no allocator by name.
     default: bool,
 }
 
-impl<'a> Row<'a> {
+impl<'a> PluginRow<'a> {
     fn new(plugin: &'a Plugin, default: bool) -> Self {
-        Row {
+        PluginRow {
             name: plugin.name(),
             version: plugin.version(),
             description: plugin.description(),
@@ -32,17 +32,17 @@ impl<'a> Row<'a> {
     }
 }
 
-pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
-    let found = Found::some_on_path(options)?;
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandError> {
+    let found = FoundPlugins::at_least_one(options)?;
     let outcome = found.report();
     let width = found.plugins.iter().map(|plugin| plugin.name().len()).max().unwrap_or(0);
     for (n, plugin) in found.plugins.iter().enumerate() {
-        let row = Row::new(plugin, n == 0);
+        let row = PluginRow::new(plugin, n == 0);
         if options.json {
             writeln!(out, "{}", serde_json::to_string(&row).map_err(std::io::Error::from)?)?;
             continue;
         }
-        let Row { name, version, description, interface_version, path, default } = row;
+        let PluginRow { name, version, description, interface_version, path, default } = row;
         writeln!(out, "{BOLD}{name:width$}{BOLD:#}  {version}  {description}")?;
         writeln!(
             out,
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> 
             "",
             plain(&path)
         )?;
-        if let Some(file) = found.replaced(plugin) {
+        if let Some(file) = found.hidden_by(plugin) {
             let file = plain(&file.display().to_string());
             writeln!(out, "{:width$}  {DIM}in place of {file}{DIM:#}", "")?;
         }

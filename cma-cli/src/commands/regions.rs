@@ -1,8 +1,9 @@
-//! `cma regions`: the regions, what serves them, and the early regions that never became one.
+//! `cma regions`: the regions with their figures, and the early regions that did not become one.
 
-use crate::failure::{Failure, Outcome};
-use crate::host::{Found, Host};
+use crate::found_plugins::FoundPlugins;
+use crate::host::Host;
 use crate::options::Options;
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BAD, Column, Out, table};
 use cma_framework::config::Bytes;
 use cma_framework::{AllocatorState, EarlyHandle, Region};
@@ -12,7 +13,7 @@ use std::io::{self, Write};
 
 /// A region's figures. An early region that got no memory has a size and a problem.
 #[derive(Debug, Serialize)]
-struct Row {
+struct RegionRow {
     name: Option<String>,
     start: Option<String>,
     size_bytes: u64,
@@ -20,18 +21,18 @@ struct Row {
     largest_hole_bytes: Option<u64>,
     users: Option<u32>,
     allocator: Option<String>,
-    /// The port its memory is from; `None` for an early region that got none.
+    /// The port of its memory; `None` for an early region that got none.
     memory: Option<&'static str>,
-    /// What is known of its contiguity; nothing where there is no memory.
+    /// Whether its memory is physically contiguous, as far as known; `None` without memory.
     contiguity: Option<String>,
-    /// Why it can't serve.
+    /// The reason why it can't serve.
     problem: Option<String>,
     /// The same in a word or two.
     #[serde(skip)]
     problem_in_short: Option<String>,
 }
 
-impl From<&Region> for Row {
+impl From<&Region> for RegionRow {
     fn from(region: &Region) -> Self {
         let status = region.status();
         let (problem_in_short, problem) = match &status.allocator {
@@ -46,13 +47,13 @@ impl From<&Region> for Row {
             ),
             waits => (Some(waits.to_string()), Some(waits.to_string())),
         };
-        // Without an allocator nobody knows the holes.
+        // The allocator knows the holes.
         let (allocator, largest_hole_bytes) = match status.allocator {
             AllocatorState::Attached(name) => (name, Some(status.largest_hole_bytes)),
             _ => (None, None),
         };
         let backing = region.backing();
-        Row {
+        RegionRow {
             name: region.name().map(String::from),
             start: Some(region.range().start().to_string()),
             size_bytes: region.range().bytes(),
@@ -68,9 +69,9 @@ impl From<&Region> for Row {
     }
 }
 
-impl From<(EarlyHandle, String)> for Row {
+impl From<(EarlyHandle, String)> for RegionRow {
     fn from((early, reason): (EarlyHandle, String)) -> Self {
-        Row {
+        RegionRow {
             name: early.description().name.clone(),
             start: early.reserved().map(|range| range.start().to_string()),
             size_bytes: early.description().size,
@@ -86,8 +87,8 @@ impl From<(EarlyHandle, String)> for Row {
     }
 }
 
-impl Row {
-    /// With the memory when that is a column.
+impl RegionRow {
+    /// The cells of the table, the last of them only with `with_memory`.
     fn cells(self, with_memory: bool) -> Vec<String> {
         let or_dash = |cell: Option<String>| cell.unwrap_or_else(|| "-".to_string());
         let mut cells = vec![
@@ -107,24 +108,24 @@ impl Row {
     }
 }
 
-pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, Failure> {
+pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandError> {
     let host = Host::boot(options)?;
-    let outcome = host.register(Found::on_path(options));
-    let rows: Vec<Row> = host.cma.regions().iter().map(Row::from).collect();
-    let found = rows.is_empty()
+    let outcome = host.register(FoundPlugins::on_path(options));
+    let rows: Vec<RegionRow> = host.cma.regions().iter().map(RegionRow::from).collect();
+    let has_problem = rows.is_empty()
         || rows.iter().any(|row| row.problem.is_some())
         || !host.left_out().is_empty();
     if options.json {
-        for row in rows.into_iter().chain(host.left_out().into_iter().map(Row::from)) {
+        for row in rows.into_iter().chain(host.left_out().into_iter().map(RegionRow::from)) {
             writeln!(out, "{}", serde_json::to_string(&row).map_err(io::Error::from)?)?;
         }
     } else {
         write(&host, 0, out)?;
     }
-    Ok(outcome.max(Outcome::refused_if(found)))
+    Ok(outcome.max(Outcome::refused_if(has_problem)))
 }
 
-/// The table, and under it the early regions that are in none.
+/// The table, and below it the early regions that did not become regions.
 pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()> {
     use Column::{Left, Right};
     let mut columns = vec![
@@ -148,7 +149,7 @@ pub(crate) fn write(host: &Host, indent: usize, out: &mut Out) -> io::Result<()>
         out,
         indent,
         &columns,
-        regions.iter().map(|region| Row::from(region).cells(with_memory)),
+        regions.iter().map(|region| RegionRow::from(region).cells(with_memory)),
     )?;
     for (early, reason) in host.left_out() {
         let name = early.description().name.as_deref().unwrap_or("-");

@@ -1,8 +1,8 @@
-//! `cma replay`: recorded traces on each allocator, and what came of it.
+//! `cma replay`: recorded traces on each allocator, with the resulting figures.
 
-use crate::failure::{Failure, Outcome};
-use crate::host::Found;
-use crate::options::{Options, Replay};
+use crate::found_plugins::FoundPlugins;
+use crate::options::{Options, ReplayArgs};
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
 use cma_framework::config::Bytes;
 use cma_framework::{AllocError, Pages, Plugin};
@@ -12,22 +12,26 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-pub(crate) fn run(options: &Options, which: &Replay, out: &mut Out) -> Result<Outcome, Failure> {
-    let found = Found::some_on_path(options)?;
+pub(crate) fn run(
+    options: &Options,
+    args: &ReplayArgs,
+    out: &mut Out,
+) -> Result<Outcome, CommandError> {
+    let found = FoundPlugins::at_least_one(options)?;
     let mut outcome = found.report();
-    let plugins = chosen(found.plugins, which.allocator.as_deref())?;
-    for (n, path) in which.traces.iter().enumerate() {
+    let plugins = chosen(found.plugins, args.allocator.as_deref())?;
+    for (n, path) in args.traces.iter().enumerate() {
         let trace = match read(path) {
             Ok(trace) => trace,
-            Err(failure) => {
-                outcome = outcome.max(failure.report());
+            Err(error) => {
+                outcome = outcome.max(error.report());
                 continue;
             }
         };
         let region =
-            which.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
-        let (reports, went) = replay(&trace, &path.display().to_string(), &plugins, region);
-        outcome = outcome.max(went);
+            args.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
+        let (reports, replayed) = replay(&trace, &path.display().to_string(), &plugins, region);
+        outcome = outcome.max(replayed);
         if options.json {
             for report in reports {
                 writeln!(out, "{}", serde_json::to_string(&report).map_err(io::Error::from)?)?;
@@ -44,29 +48,29 @@ pub(crate) fn run(options: &Options, which: &Replay, out: &mut Out) -> Result<Ou
 }
 
 /// The plug-in of that name, or all of them.
-fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, Failure> {
+fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, CommandError> {
     let Some(wanted) = wanted else { return Ok(plugins) };
     match plugins.iter().find(|plugin| plugin.name() == wanted) {
         Some(plugin) => Ok(vec![plugin.clone()]),
         None => {
             let known = plugins.iter().map(|plugin| plugin.name().to_string()).collect();
-            Err(Failure::UnknownAllocator { wanted: wanted.to_string(), known })
+            Err(CommandError::UnknownAllocator { wanted: wanted.to_string(), known })
         }
     }
 }
 
-fn read(path: &Path) -> Result<Trace, Failure> {
-    let unreadable = |reason| Failure::Trace { path: path.to_path_buf(), reason };
+fn read(path: &Path) -> Result<Trace, CommandError> {
+    let unreadable = |reason| CommandError::Trace { path: path.to_path_buf(), reason };
     if path.is_dir() {
-        return Err(Failure::TraceFolder { path: path.to_path_buf() });
+        return Err(CommandError::TraceFolder { path: path.to_path_buf() });
     }
-    let file =
-        File::open(path).map_err(|source| Failure::NoTrace { path: path.to_path_buf(), source })?;
+    let file = File::open(path)
+        .map_err(|source| CommandError::NoTrace { path: path.to_path_buf(), source })?;
     Trace::read(file).map_err(unreadable)
 }
 
-/// Replays `trace` on each of `plugins` in a region of its own. What can't be done is said on
-/// standard error.
+/// Replays `trace` on each of `plugins` in a region of its own. Errors are reported on standard
+/// error.
 pub(crate) fn replay(
     trace: &Trace,
     name: &str,
@@ -87,13 +91,16 @@ pub(crate) fn replay(
                 outcome = outcome.max(Outcome::refused_if(report.failed > 0));
                 reports.push(report.named(name, plugin.name()));
             }
-            Err(reason) => outcome = outcome.max(Failure::Replay { region_bytes, reason }.report()),
+            Err(reason) => {
+                let error = CommandError::Replay { region_bytes, reason };
+                outcome = outcome.max(error.report());
+            }
         }
     }
     (reports, outcome)
 }
 
-/// What is replayed, in a line.
+/// The operations, the peak and the region, in a line.
 pub(crate) fn summary(trace: &Trace, region_bytes: u64) -> String {
     let peak = trace.peak_live().bytes();
     let figures = trace.figures();
@@ -106,7 +113,7 @@ pub(crate) fn summary(trace: &Trace, region_bytes: u64) -> String {
     )
 }
 
-/// The table, and under it the first failure of each allocator that had one.
+/// The table, and below it the first failure of each allocator that had one.
 pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io::Result<()> {
     use Column::{Left, Right};
     let columns = [
@@ -143,7 +150,7 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
     Ok(())
 }
 
-/// A failed allocation in a line. There is one region, so its name says nothing.
+/// A failed allocation in a line. There is one region, so its name is left out.
 fn described(failure: &cma_trace::FailedRequest) -> String {
     let cma_trace::FailedRequest { operation, requester, size, alignment, error, .. } = failure;
     let reason = match error {

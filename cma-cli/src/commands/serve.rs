@@ -1,21 +1,22 @@
-//! `cma serve`: a system that runs until it is told to end, and the doors through which others see
-//! and change it.
+//! `cma serve`: a system that runs until it is told to end, and its front ends: the mounted
+//! attributes and the socket for chunks.
 
-mod arriving;
-mod device;
-mod doors;
-mod ending;
+mod front_ends;
+mod plugin_arrivals;
+mod shutdown;
+mod socket;
 
-use crate::failure::{Failure, Outcome};
-use crate::host::{Found, Host};
+use crate::found_plugins::FoundPlugins;
+use crate::host::Host;
 use crate::log;
 use crate::notice::Notice;
-use crate::options::{Options, Serve};
+use crate::options::{Options, ServeArgs};
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Out, counted, plain};
 use cma_framework::keep_time;
 use cma_memory::Port;
-use doors::Doors;
-use ending::Ending;
+use front_ends::FrontEnds;
+use shutdown::ShutdownMonitor;
 use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -23,72 +24,82 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How often the server looks whether its mount and its socket are still there.
-const LOOK: Duration = Duration::from_millis(500);
+/// The interval at which the server checks that its mount and its socket still exist.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(options: &Options, how: &Serve, out: &mut Out) -> Result<Outcome, Failure> {
-    if how.mount.is_none() && how.socket.is_none() {
-        return Err(Failure::NoDoor);
+pub(crate) fn run(
+    options: &Options,
+    args: &ServeArgs,
+    out: &mut Out,
+) -> Result<Outcome, CommandError> {
+    if args.mount.is_none() && args.socket.is_none() {
+        return Err(CommandError::NoFrontEnd);
     }
-    let filter = log_filter(how)?;
-    log::serve().map_err(Failure::Serve)?;
-    // Before there is anything that has to be put in order at the end.
-    let ending = Ending::prepare().map_err(Failure::Serve)?;
-    let _time = keep_time().map_err(Failure::Serve)?;
-    // Before anything is looked for, so that nothing arrives unseen in between.
-    let (folders, arrivals) = arriving::watch(options).map_err(Failure::Serve)?;
-    let port = if how.socket.is_some() { Port::Memfd } else { Port::Simulated };
+    let filter = log_filter(args)?;
+    log::start_writer().map_err(CommandError::Serve)?;
+    // Before anything is opened that the shutdown has to close.
+    let shutdown = ShutdownMonitor::start().map_err(CommandError::Serve)?;
+    let _time = keep_time().map_err(CommandError::Serve)?;
+    // Before the search for plug-ins, so that none arrives unnoticed in between.
+    let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
+    let port = if args.socket.is_some() { Port::Memfd } else { Port::Simulated };
     let host = Host::boot_on(options, port)?;
     let left_out = host.report_left_out();
     if host.cma.regions().is_empty() {
-        return Err(Failure::NoRegion);
+        return Err(CommandError::NoRegion);
     }
-    // From here on: what kept a region from its memory is said already. The writer can't fail, and
-    // must not: where one does, tracing-subscriber calls `eprintln!`, which panics in its turn.
+    // The log starts here: regions without memory are reported already. With its internal errors
+    // enabled, tracing-subscriber would report a failed write by `eprintln!`, which panics when
+    // standard error fails too.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    log.with_writer(|| log::Line).init();
-    let outcome = left_out.max(host.register(Found::so_far(options)));
-    let mut doors = Doors::open(&host.cma, how, &ending)?;
+    log.with_writer(|| log::EventWriter).init();
+    let outcome = left_out.max(host.register(FoundPlugins::present(options)));
+    let mut front_ends = FrontEnds::open(&host.cma, args, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.name);
-    // Whoever waits for standard output finds what went wrong before it on standard error.
-    log::finish();
-    match tell(&head, &doors, &folders, out) {
-        // A server outlives whoever started it and reads no further.
+    // A supervisor that waits for standard output finds earlier warnings on standard error.
+    log::flush();
+    match report_ready(&head, &front_ends, &folders, out) {
+        // The process that started the server may stop reading. The server runs on.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        told => told?,
+        reported => reported?,
     }
-    arriving::take_in(host.cma.clone(), arrivals).map_err(Failure::Serve)?;
-    while !ending.is_told_within(LOOK) {
-        doors.report_gone();
-        if !doors.are_open() {
-            Notice::warning("nobody can reach this server any more, so it ends").report();
+    plugin_arrivals::load_in_background(host.cma.clone(), arrivals).map_err(CommandError::Serve)?;
+    while !shutdown.is_requested_within(CHECK_INTERVAL) {
+        front_ends.report_lost();
+        if !front_ends.are_open() {
+            Notice::warning("no front end is left, so the server ends").report();
             break;
         }
     }
-    doors.close().map_err(Failure::Serve)?;
+    front_ends.close().map_err(CommandError::Serve)?;
     Ok(outcome)
 }
 
-/// Says on standard output that it serves, and where.
-fn tell(head: &str, doors: &Doors, folders: &[PathBuf], out: &mut Out) -> io::Result<()> {
+/// Reports on standard output that the server is ready, and where.
+fn report_ready(
+    head: &str,
+    front_ends: &FrontEnds,
+    folders: &[PathBuf],
+    out: &mut Out,
+) -> io::Result<()> {
     writeln!(out, "{head}")?;
-    doors.tell(out)?;
+    front_ends.print(out)?;
     for folder in folders {
-        writeln!(out, "plug-ins may arrive in {}", plain(&folder.display().to_string()))?;
+        writeln!(out, "watched for plug-ins: {}", plain(&folder.display().to_string()))?;
     }
     out.flush()
 }
 
-/// What the framework reports goes to standard error.
-fn log_filter(how: &Serve) -> Result<EnvFilter, Failure> {
+/// The filter of the log: --log, or else `RUST_LOG`, or else `info`.
+fn log_filter(args: &ServeArgs) -> Result<EnvFilter, CommandError> {
     let variable = || env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
-    let filter = how.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
-    // A word alone would be taken for a module, and a misspelt level would silence the rest.
+    let filter = args.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
+    // EnvFilter takes a single word for a module: a misspelt level would disable everything else.
     let is_misspelt = |word: &&str| !word.contains('=') && word.parse::<LevelFilter>().is_err();
     if let Some(word) = filter.split(',').map(str::trim).find(is_misspelt) {
-        return Err(Failure::LogLevel { word: word.to_string() });
+        return Err(CommandError::LogLevel { word: word.to_string() });
     }
-    EnvFilter::try_new(filter).map_err(Failure::Log)
+    EnvFilter::try_new(filter).map_err(CommandError::Log)
 }

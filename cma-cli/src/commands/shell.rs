@@ -1,68 +1,71 @@
-//! `cma shell`: the specification's test program (section 8) on standard input, in this process or
-//! against a server.
+//! `cma shell`: the specification's test program (section 8) on standard input, with chunks of this
+//! process or of a server.
 
-mod line;
-mod source;
+mod chunk_source;
+mod statement;
 
-use crate::failure::{Failure, Outcome};
-use crate::host::{Found, Host};
-use crate::options::{Options, SHELL, Shell as How};
+use crate::found_plugins::FoundPlugins;
+use crate::host::Host;
+use crate::options::{Options, SHELL, ShellArgs};
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BAD, Out, plain, width, wrapped};
+use chunk_source::ChunkSource;
 use cma_client::Client;
-use line::{Command, Line, Mistake};
-use source::Source;
+use statement::{Action, MAX_LINE, ParseError, Statement};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::ops::ControlFlow;
 
-/// The longest line, in bytes without its end.
-const LONGEST: usize = 64 << 10;
-
-/// Why a line was not done.
+/// Why a line was not carried out.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum LineError {
     #[error(transparent)]
-    Mistake(#[from] Mistake),
+    Parse(#[from] ParseError),
     #[error("{0}")]
-    NotDone(String),
+    Refused(String),
     #[error("there is no chunk {0}")]
     UnknownChunk(u64),
     #[error("there is no chunk to free")]
-    Nothing,
+    NoChunk,
 }
 
-pub(crate) fn run(options: &Options, how: &How, out: &mut Out) -> Result<Outcome, Failure> {
-    if let Some(path) = &how.connect {
-        return converse(Client::connect(path).map_err(Failure::NotConnected)?, out);
+pub(crate) fn run(
+    options: &Options,
+    args: &ShellArgs,
+    out: &mut Out,
+) -> Result<Outcome, CommandError> {
+    if let Some(path) = &args.connect {
+        return run_session(Client::connect(path).map_err(CommandError::NotConnected)?, out);
     }
     let host = Host::boot(options)?;
     let left_out = host.report_left_out();
-    let booted = left_out.max(host.register(Found::some_on_path(options)?));
-    Ok(booted.max(converse(host.cma, out)?))
+    let booted = left_out.max(host.register(FoundPlugins::at_least_one(options)?));
+    Ok(booted.max(run_session(host.cma, out)?))
 }
 
-/// Obeys standard input until it ends.
-fn converse(source: impl Source, out: &mut Out) -> Result<Outcome, Failure> {
+/// Carries out the lines of standard input until it ends.
+fn run_session(source: impl ChunkSource, out: &mut Out) -> Result<Outcome, CommandError> {
     let prompt = if io::stdin().is_terminal() && io::stdout().is_terminal() { "cma> " } else { "" };
-    let mut shell = Shell { source, chunks: BTreeMap::new(), newest: 0, last: None };
+    let mut session = Session { source, chunks: BTreeMap::new(), newest: 0, last: None };
     let mut outcome = Outcome::Done;
     let mut input = io::stdin().lock();
     let mut text = Vec::new();
     for number in 1_u64.. {
         write!(out, "{prompt}")?;
         out.flush()?;
-        let went = match next_line(&mut input, &mut text).map_err(Failure::Input)? {
+        let result = match next_line(&mut input, &mut text).map_err(CommandError::Input)? {
             None => break,
-            Some(Err(mistake)) => Err(mistake.into()),
-            Some(Ok(())) => shell.obey(&text, out)?,
+            Some(Err(error)) => Err(error.into()),
+            Some(Ok(())) => session.execute(&text, out)?,
         };
-        match went {
-            Ok(Went::On) => {}
-            Ok(Went::End) => return Ok(outcome),
-            Err(refused) => {
+        match result {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => return Ok(outcome),
+            Err(error) => {
                 outcome = Outcome::Refused;
-                let refused = plain(&refused.to_string());
-                // Nothing is left to do for somebody who doesn't listen.
-                let _ = writeln!(anstream::stderr(), "{BAD}line {number}: {refused}{BAD:#}");
+                let error = plain(&error.to_string());
+                // If standard error can't be written, the exit status remains.
+                let _ = writeln!(anstream::stderr(), "{BAD}line {number}: {error}{BAD:#}");
             }
         }
     }
@@ -72,96 +75,97 @@ fn converse(source: impl Source, out: &mut Out) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
-/// Reads a line; `None` behind the last. Of one that is too long nothing is kept.
+/// Reads a line; `None` behind the last. A line that is too long is skipped without keeping it in
+/// memory.
 fn next_line(
     input: &mut impl BufRead,
     text: &mut Vec<u8>,
-) -> io::Result<Option<Result<(), Mistake>>> {
+) -> io::Result<Option<Result<(), ParseError>>> {
     text.clear();
-    let mut read = input.by_ref().take(LONGEST as u64 + 1).read_until(b'\n', text)?;
-    if text.len() <= LONGEST || text.ends_with(b"\n") {
+    let mut read = input.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', text)?;
+    if text.len() <= MAX_LINE || text.ends_with(b"\n") {
         return Ok((read > 0).then_some(Ok(())));
     }
     while read > 0 && !text.ends_with(b"\n") {
         text.clear();
-        read = input.by_ref().take(LONGEST as u64).read_until(b'\n', text)?;
+        read = input.by_ref().take(MAX_LINE as u64).read_until(b'\n', text)?;
     }
-    Ok(Some(Err(Mistake::TooLong)))
+    Ok(Some(Err(ParseError::TooLong)))
 }
 
-/// What comes behind a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Went {
-    On,
-    End,
-}
-
-/// A live chunk and who has it, as it was asked for.
-struct Live<C> {
+/// A live chunk and its requester, as the user wrote it.
+struct LiveChunk<C> {
     chunk: C,
-    asked: String,
+    requester: String,
 }
 
-/// The chunks that are live, by number. Each new chunk gets the next number, and none is used
-/// twice.
-struct Shell<S: Source> {
+/// The live chunks by number. Each new chunk gets the next number, and none is reused.
+struct Session<S: ChunkSource> {
     source: S,
-    chunks: BTreeMap<u64, Live<S::Chunk>>,
+    chunks: BTreeMap<u64, LiveChunk<S::Chunk>>,
     newest: u64,
-    last: Option<Command>,
+    last: Option<Action>,
 }
 
-impl<S: Source> Shell<S> {
-    /// Does what a line says. The outer error is that of the output.
-    fn obey(&mut self, text: &[u8], out: &mut impl Write) -> io::Result<Result<Went, Refused>> {
-        let command = match Line::parse(text) {
-            Err(mistake) => return Ok(Err(mistake.into())),
-            Ok(Line::Comment) => return Ok(Ok(Went::On)),
-            Ok(Line::Help) => {
+impl<S: ChunkSource> Session<S> {
+    /// Carries out a line, and returns whether the session ends with it. The outer error is that of
+    /// the output.
+    fn execute(
+        &mut self,
+        text: &[u8],
+        out: &mut impl Write,
+    ) -> io::Result<Result<ControlFlow<()>, LineError>> {
+        const CONTINUE: Result<ControlFlow<()>, LineError> = Ok(ControlFlow::Continue(()));
+        let action = match Statement::parse(text) {
+            Err(error) => return Ok(Err(error.into())),
+            Ok(Statement::Comment) => return Ok(CONTINUE),
+            Ok(Statement::Help) => {
                 for line in SHELL.lines().flat_map(|line| wrapped(line, width())) {
                     writeln!(out, "{line}")?;
                 }
-                return Ok(Ok(Went::On));
+                return Ok(CONTINUE);
             }
-            Ok(Line::End) => return Ok(Ok(Went::End)),
-            Ok(Line::Repeat) => self.last.clone(),
-            Ok(Line::Command(command)) => Some(command),
+            Ok(Statement::Quit) => return Ok(Ok(ControlFlow::Break(()))),
+            Ok(Statement::Repeat) => self.last.clone(),
+            Ok(Statement::Action(action)) => Some(action),
         };
-        self.last.clone_from(&command);
-        let asked = command.as_ref().map_or_else(String::new, Command::asked);
-        let chunk = match command {
-            None => return Ok(Ok(Went::On)),
-            Some(Command::List) => {
+        self.last.clone_from(&action);
+        let requester = action.as_ref().map_or_else(String::new, Action::requester);
+        let chunk = match action {
+            None => return Ok(CONTINUE),
+            Some(Action::List) => {
                 for (number, live) in &self.chunks {
                     self.list(out, *number, live)?;
                 }
-                return Ok(Ok(Went::On));
+                return Ok(CONTINUE);
             }
-            Some(Command::Free(number)) => return Ok(self.free(number).map(|()| Went::On)),
-            Some(Command::Alloc { device, kind, amount }) => {
+            Some(Action::Free(number)) => {
+                return Ok(self.free(number).map(ControlFlow::Continue));
+            }
+            Some(Action::Alloc { device, kind, amount }) => {
                 self.source.alloc(&device, kind.as_deref(), &amount)
             }
-            Some(Command::AllocFrom { regions, amount }) => {
+            Some(Action::AllocFrom { regions, amount }) => {
                 self.source.alloc_from(&regions, &amount)
             }
         };
         match chunk {
-            Err(error) => Ok(Err(Refused::NotDone(error))),
+            Err(error) => Ok(Err(LineError::Refused(error))),
             Ok(chunk) => {
                 self.newest += 1;
                 self.print(out, self.newest, &chunk)?;
-                self.chunks.insert(self.newest, Live { chunk, asked });
-                Ok(Ok(Went::On))
+                self.chunks.insert(self.newest, LiveChunk { chunk, requester });
+                Ok(CONTINUE)
             }
         }
     }
 
-    fn free(&mut self, number: Option<u64>) -> Result<(), Refused> {
+    fn free(&mut self, number: Option<u64>) -> Result<(), LineError> {
         let live = match number {
-            Some(number) => self.chunks.remove(&number).ok_or(Refused::UnknownChunk(number))?,
-            None => self.chunks.pop_last().ok_or(Refused::Nothing)?.1,
+            Some(number) => self.chunks.remove(&number).ok_or(LineError::UnknownChunk(number))?,
+            None => self.chunks.pop_last().ok_or(LineError::NoChunk)?.1,
         };
-        self.source.free(live.chunk).map_err(Refused::NotDone)
+        self.source.free(live.chunk).map_err(LineError::Refused)
     }
 
     /// As C's `"%3d: %p@%p\n"`: number, size, start.
@@ -170,15 +174,20 @@ impl<S: Source> Shell<S> {
         writeln!(out, "{number:3}: {size:#x}@{start}")
     }
 
-    /// The same, with who has the chunk and the region it lies in.
-    fn list(&self, out: &mut impl Write, number: u64, live: &Live<S::Chunk>) -> io::Result<()> {
+    /// The same, with the chunk's requester and region.
+    fn list(
+        &self,
+        out: &mut impl Write,
+        number: u64,
+        live: &LiveChunk<S::Chunk>,
+    ) -> io::Result<()> {
         let (size, start) = self.source.place(&live.chunk);
         let region = self
             .source
             .region(&live.chunk)
             .map(|region| format!(" in {region}"))
             .unwrap_or_default();
-        let who = plain(&format!("{}{region}", live.asked));
-        writeln!(out, "{number:3}: {size:#x}@{start}  {who}")
+        let requester = plain(&format!("{}{region}", live.requester));
+        writeln!(out, "{number:3}: {size:#x}@{start}  {requester}")
     }
 }

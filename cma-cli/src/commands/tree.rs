@@ -1,21 +1,21 @@
-//! `cma tree`: the attributes of a running server and what they say.
+//! `cma tree`: the attributes of a running server and their values.
 
-use super::mounted::{Mounted, said};
-use crate::failure::{Failure, Outcome};
-use crate::options::Tree;
+use super::server_mount::{ServerMount, read_error};
+use crate::options::TreeArgs;
+use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, DIM, Out, plain, width};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// As much of a text is looked at, in bytes.
-const LOOKED_AT: u64 = 4096;
+/// The most bytes of a text that are read.
+const MAX_READ: u64 = 4096;
 
-pub(crate) fn run(what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
-    let mounted = Mounted::find(&what.server)?;
-    let file = mounted.file(&what.path)?;
+pub(crate) fn run(args: &TreeArgs, out: &mut Out) -> Result<Outcome, CommandError> {
+    let mount = ServerMount::find(&args.server)?;
+    let file = mount.file(&args.path)?;
     let root =
-        if what.path.is_empty() { mounted.root().display().to_string() } else { what.path.clone() };
+        if args.path.is_empty() { mount.root().display().to_string() } else { args.path.clone() };
     if !file.is_dir() {
         writeln!(out, "{}", format!("{}  {}", plain(&root), value(&file, width())).trim_end())?;
         return Ok(Outcome::Done);
@@ -25,11 +25,11 @@ pub(crate) fn run(what: &Tree, out: &mut Out) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-/// Draws what is in `folder`, each line behind `indent`.
-fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
-    let unreadable = |error: io::Error| Failure::Attribute {
+/// Draws the entries of `folder`, each line behind `indent`.
+fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), CommandError> {
+    let unreadable = |error: io::Error| CommandError::Attribute {
         path: folder.display().to_string(),
-        reason: said(&error),
+        reason: read_error(&error),
     };
     let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(unreadable)?;
     let kind =
@@ -45,9 +45,9 @@ fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
         match kind(entry) {
             Ok((true, _)) => {
                 writeln!(out, "{BOLD}{name}{BOLD:#}")?;
-                // One that is gone meanwhile has nothing in it.
+                // A region may be unregistered meanwhile: its folder is drawn empty.
                 match draw(&entry.path(), &format!("{indent}{below}"), out) {
-                    Err(Failure::Attribute { .. }) => {}
+                    Err(CommandError::Attribute { .. }) => {}
                     drawn => drawn?,
                 }
             }
@@ -65,13 +65,12 @@ fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The text of an attribute, as much of it as goes into a line of `width` characters.
+/// The first line of an attribute's text, cut to `width` characters.
 fn value(file: &Path, width: usize) -> String {
     let mut text = Vec::new();
-    if let Err(error) =
-        File::open(file).and_then(|file| file.take(LOOKED_AT).read_to_end(&mut text))
+    if let Err(error) = File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut text))
     {
-        return format!("({})", said(&error));
+        return format!("({})", read_error(&error));
     }
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines();

@@ -1,16 +1,15 @@
-//! The part of a configuration text that a notice shows. Texts may be long (a boot loader's, a
-//! script's); what is drawn is not.
+//! The part of a configuration text that a notice shows. Texts of boot loaders and scripts may be
+//! long; an excerpt is short.
 
-use super::Place;
 use cma_framework::config::Span;
 use miette::{LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// A text longer than this is shown with one rule or region a line, so that what underlines it
-/// stays under it.
-const LONG: usize = 72;
+/// A text of more characters is shown with one rule or region a line: a terminal would break a
+/// longer line, and the underlining would not match.
+const MAX_LINE: usize = 72;
 
-/// How much is shown of the place itself and to each side of it, in characters.
-const SHOWN: usize = 100;
+/// The characters shown of the place itself, and to each side of it.
+const MAX_PART: usize = 100;
 
 /// The surroundings of a place, and where it is in the whole text.
 #[derive(Debug)]
@@ -20,21 +19,21 @@ pub(super) struct Excerpt {
     shown: String,
     /// The lines of the text before those that are shown.
     lines_before: usize,
-    /// What is underlined, in bytes of what is shown.
+    /// The underlined part, in bytes of `shown`.
     start: usize,
     length: usize,
     label: &'static str,
 }
 
 impl Excerpt {
-    pub(super) fn new(place: &Place, text: &str, span: &Span) -> Self {
-        let lines = text.chars().nth(LONG).is_some();
+    pub(super) fn new(name: &str, text: &str, span: &Span) -> Self {
+        let lines = text.chars().nth(MAX_LINE).is_some();
         let (before, part, after) = (&text[..span.start], &text[span.clone()], &text[span.end..]);
         let line_start = if lines { before.rfind(';').map_or(0, |n| n + 1) } else { 0 };
         let line = if lines { before.matches(';').count() } else { 0 };
         let column = before[line_start..].chars().count();
 
-        let window = before.char_indices().rev().nth(SHOWN - 1).map_or(0, |(n, _)| n);
+        let window = before.char_indices().rev().nth(MAX_PART - 1).map_or(0, |(n, _)| n);
         let mut shown = shown(if window > 0 { "…" } else { "" }, &before[window..], lines);
         let start = shown.len();
         let (head, whole) = first(part);
@@ -50,11 +49,10 @@ impl Excerpt {
             shown += &self::shown(newline, head, lines);
             shown += if whole { "" } else { "…" };
         }
-        // What is missing at the end is missed at the blank behind it: nothing can be drawn under
-        // nothing.
+        // This blank is underlined when something is missing at the end.
         shown.push(' ');
         Excerpt {
-            header: format!("{}:{}:{}", place.0, line + 1, column + 1),
+            header: format!("{name}:{}:{}", line + 1, column + 1),
             lines_before: if lines { before[..window].matches(';').count() } else { 0 },
             shown,
             start,
@@ -68,17 +66,17 @@ impl Excerpt {
     }
 }
 
-/// The first characters of `text`, and whether they are all of it.
+/// The first [`MAX_PART`] characters of `text`, and whether they are all of it.
 fn first(text: &str) -> (&str, bool) {
-    match text.char_indices().nth(SHOWN) {
+    match text.char_indices().nth(MAX_PART) {
         Some((end, _)) => (&text[..end], false),
         None => (text, true),
     }
 }
 
-/// `text` behind `mark` as it is shown: no control character reaches the terminal, and with `lines`
-/// each rule or region has a line. What stands for a part depends on that part alone, so that
-/// offsets can be translated piece by piece.
+/// `text` behind `mark` as it is shown: control characters are replaced, and with `lines` each rule
+/// or region has a line. Each part is translated independently of the others, so offsets into the
+/// shown text are sums of the parts' lengths.
 fn shown(mark: &str, text: &str, lines: bool) -> String {
     let mut shown = mark.to_string();
     for c in text.chars() {
@@ -115,7 +113,7 @@ mod tests {
     use super::*;
 
     fn excerpt(text: &str, span: Span) -> Excerpt {
-        Excerpt::new(&Place("--map".to_string()), text, &span)
+        Excerpt::new("--map", text, &span)
     }
 
     fn underlined(excerpt: &Excerpt) -> &str {
@@ -129,24 +127,24 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_text_the_surroundings_are_shown_wherever_the_place_is() {
+    fn a_long_text_is_cut_to_the_surroundings_of_the_place() {
         let text = "device=b1,b2;".repeat(20_000);
         for n in [0, 1, 77, 10_000, 19_999] {
             let start = n * 13 + 7;
             let excerpt = excerpt(&text, start..start + 2);
             assert_eq!(underlined(&excerpt), "b1");
             assert_eq!(excerpt.header, format!("--map:{}:8", n + 1));
-            assert!(excerpt.shown.chars().count() < 3 * SHOWN, "{}", excerpt.shown);
+            assert!(excerpt.shown.chars().count() < 3 * MAX_PART, "{}", excerpt.shown);
             let lines = excerpt.shown[..excerpt.start].matches('\n').count();
             assert_eq!(excerpt.lines_before + lines, n);
         }
     }
 
     #[test]
-    fn a_place_that_is_too_long_itself_is_cut() {
+    fn a_long_place_is_cut() {
         let text = "é".repeat(5000);
         let excerpt = excerpt(&text, 0..text.len());
-        assert_eq!(excerpt.shown, "é".repeat(SHOWN) + "… ");
-        assert_eq!(underlined(&excerpt), "é".repeat(SHOWN) + "…");
+        assert_eq!(excerpt.shown, "é".repeat(MAX_PART) + "… ");
+        assert_eq!(underlined(&excerpt), "é".repeat(MAX_PART) + "…");
     }
 }

@@ -1,9 +1,9 @@
-//! Mistakes in regions and map: found, underlined, and counted in the exit status.
+//! `cma check`: errors and warnings in regions and map, their underlining, and the exit status.
 
 use crate::{Run, keys, run, underlined, value};
 
 #[test]
-fn check_ends_with_0_1_or_2_by_what_it_finds() {
+fn check_exits_with_0_when_clean_1_with_warnings_and_2_with_errors() {
     let Run { code, out, .. } = run(&["check"]);
     assert_eq!((code, out.as_str()), (0, "regions and map are clean\n"));
     let Run { code, out, .. } = run(&["--platform", "galaxy-s2", "check"]);
@@ -78,7 +78,7 @@ fn check_reports_both_texts_when_both_are_malformed() {
 }
 
 #[test]
-fn a_long_text_is_shown_a_rule_a_line_with_the_place_still_under_it() {
+fn a_long_text_is_shown_with_one_rule_a_line_and_the_place_underlined() {
     let rule = "device-number-one=b1;device-number-two=b1;device-number-three=b1;";
     let Run { code, out, .. } = run(&["--map", &format!("{rule}odd=b1,b2*;last=b1"), "check"]);
     assert_eq!(code, 2);
@@ -87,7 +87,7 @@ fn a_long_text_is_shown_a_rule_a_line_with_the_place_still_under_it() {
 }
 
 #[test]
-fn check_as_json_names_text_and_place() {
+fn check_as_json_has_the_text_and_the_place() {
     let map = "cam*=b1,fw,b2;camera=b2";
     let Run { code, out, .. } = run(&["--json", "--map", map, "check"]);
     assert_eq!(code, 1);
@@ -100,7 +100,7 @@ fn check_as_json_names_text_and_place() {
 }
 
 #[test]
-fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
+fn a_malformed_text_stops_every_command_and_its_place_is_underlined() {
     for command in ["demo", "regions", "shell"] {
         let Run { code, out, err } = run(&["--map", "x=b1;a=b=c", command]);
         assert_eq!((code, out.as_str()), (2, ""), "{command}");
@@ -113,7 +113,7 @@ fn a_malformed_text_stops_every_other_command_with_its_place_underlined() {
 }
 
 #[test]
-fn an_allocator_that_would_refuse_its_region_is_an_error_also_where_there_is_no_memory() {
+fn an_allocator_that_would_refuse_its_region_is_an_error_even_without_memory_for_the_region() {
     let regions = "a=8M:buddy(foo=1);b=4E:bitmap(x);c=8M:buddy(max-order=3)";
     let Run { code, out, .. } = run(&["--json", "--cma", regions, "--map", "*=a,b,c", "check"]);
     assert_eq!(code, 2);
@@ -127,7 +127,7 @@ fn an_allocator_that_would_refuse_its_region_is_an_error_also_where_there_is_no_
 }
 
 #[test]
-fn long_texts_and_many_findings_are_shown_in_part() {
+fn long_texts_and_many_findings_are_cut() {
     let long = format!("*={}x y", "b1,".repeat(22_000));
     let Run { code, out, err } = run(&["--map", &long, "check"]);
     assert_eq!((code, err.as_str()), (2, ""));
@@ -144,7 +144,7 @@ fn long_texts_and_many_findings_are_shown_in_part() {
 }
 
 #[test]
-fn the_map_that_the_user_never_wrote_is_one_finding() {
+fn findings_in_the_boards_own_map_are_one_warning() {
     let Run { code, out, .. } = run(&["--cma", "mine=8M", "check"]);
     assert_eq!(code, 1);
     assert!(

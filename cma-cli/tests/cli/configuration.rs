@@ -1,36 +1,39 @@
-//! What the command line takes of regions, maps and memory, command by command.
+//! Regions, maps and memory on the command line, as each command accepts them.
 
 use crate::{Run, TRACE, folder, run, shell, underlined, written};
 
 #[test]
-fn an_allocator_with_a_name_that_none_can_have_is_a_mistake_with_its_place() {
+fn an_invalid_allocator_name_is_an_error_with_its_place() {
     for name in ["-", "b\u{fc}ddy", "[x", &"x".repeat(65)] {
         for command in ["check", "regions", "demo", "shell"] {
             let Run { code, out, err } = run(&["--cma", &format!("b1=32M:{name}"), command]);
-            let said = format!("{out}{err}");
-            assert_eq!(code, 2, "{command}: {said}");
-            assert!(said.contains("can't be the name of an allocator"), "{command}: {said}");
-            assert_eq!(underlined(&said), name);
+            let messages = format!("{out}{err}");
+            assert_eq!(code, 2, "{command}: {messages}");
+            assert!(
+                messages.contains("can't be the name of an allocator"),
+                "{command}: {messages}"
+            );
+            assert_eq!(underlined(&messages), name);
         }
     }
 }
 
 #[test]
-fn devices_with_the_names_that_linux_gives_them_are_in_maps_and_ask() {
+fn devices_are_named_in_maps_and_requests_as_linux_names_them() {
     for device in ["soc:gpu", "0000:03:00.0", "udmabuf@0", "amba_pl@0:udmabuf@0x00"] {
         let map = format!("{device}=r;*=r");
         let Run { code, out, .. } = run(&["--cma", "r=1M", "--map", &map, "check"]);
         assert_eq!(code, 0, "{device}: {out}");
-        let asks = format!("a {device} 4K\nl\n");
+        let input = format!("a {device} 4K\nl\n");
         let Run { code, out, err } =
-            shell(&["--cma", "r=1M", "--map", &format!("{device}=r")], asks.as_bytes());
+            shell(&["--cma", "r=1M", "--map", &format!("{device}=r")], input.as_bytes());
         assert_eq!(code, 0, "{device}: {err}");
         assert!(out.ends_with(&format!("{device} in r\n")), "{out}");
     }
 }
 
 #[test]
-fn white_space_beside_separators_means_nothing() {
+fn white_space_around_separators_is_ignored() {
     for (regions, map) in [
         ("b1=32M;\nb2=16M", "*=b1,b2"),
         ("b1=32M ; b2=16M", "*=b1,b2"),
@@ -90,7 +93,7 @@ fn an_option_that_a_command_does_not_use_is_an_error_that_names_both() {
 }
 
 #[test]
-fn check_looks_at_what_memory_is_chosen_for() {
+fn check_covers_the_choice_of_memory() {
     let checked =
         |memory, regions| run(&["--memory", memory, "--cma", regions, "--map", "*=r", "check"]);
     let Run { code, out, .. } = checked("nosuch=memfd,auto", "r=4M");
@@ -99,7 +102,7 @@ fn check_looks_at_what_memory_is_chosen_for() {
         out.contains("\"nosuch\", which is not configured") && out.contains("[--memory:1:1]"),
         "{out}"
     );
-    // No huge page is so small; where a machine has none, that is the reason.
+    // No huge page is that small. On a machine without huge pages that is the reason.
     let Run { code, out, .. } = checked("hugetlb", "r=4K");
     assert_eq!(code, 2, "{out}");
     assert!(out.contains("region r gets no memory"), "{out}");
@@ -108,7 +111,7 @@ fn check_looks_at_what_memory_is_chosen_for() {
 }
 
 #[test]
-fn a_size_below_a_page_is_warned_of_by_every_command_that_boots() {
+fn every_command_that_boots_warns_of_a_size_below_a_page() {
     for command in ["regions", "demo", "shell"] {
         let Run { err, .. } = run(&["--cma", "r=32", "--map", "*=r", command]);
         assert!(err.contains("region \"r\" will have 4K"), "{command}: {err}");
@@ -118,15 +121,15 @@ fn a_size_below_a_page_is_warned_of_by_every_command_that_boots() {
 }
 
 #[test]
-fn regions_that_are_none_are_warned_of() {
+fn an_empty_list_of_regions_is_a_warning() {
     let Run { code, out, .. } = run(&["--cma", "", "--map", "", "check"]);
     assert_eq!(code, 1);
     assert!(out.contains("no region is configured") && out.contains("name some"), "{out}");
 }
 
 #[test]
-fn what_a_message_says_is_so() {
-    for (regions, says, never) in [
+fn messages_name_the_actual_error() {
+    for (regions, expected, unexpected) in [
         ("a=0xffffffffffffffff", "rounded up to whole pages", "the number is too large"),
         ("a=1M/2G", "give it a smaller alignment", "make it smaller"),
         ("linux,cma=64M", "a region name can't contain", "expected '='"),
@@ -136,7 +139,7 @@ fn what_a_message_says_is_so() {
     ] {
         let Run { code, out, .. } = run(&["--cma", regions, "--map", "*=a", "check"]);
         assert_eq!(code, 2, "{out}");
-        assert!(out.contains(says) && !out.contains(never), "{regions}: {out}");
+        assert!(out.contains(expected) && !out.contains(unexpected), "{regions}: {out}");
     }
     let Run { code, out, .. } = run(&["--cma", "a=1M;b=1M", "--map", "x=a|b;*=a,b", "check"]);
     assert_eq!(code, 2, "{out}");

@@ -1,4 +1,4 @@
-//! The demo, which is the first thing people see.
+//! `cma demo`, which is what runs without a command.
 
 use crate::{Run, cma, run};
 
@@ -54,7 +54,7 @@ fn the_demo_shows_each_region_binding_to_the_allocator_it_waits_for() {
 }
 
 #[test]
-fn the_demo_adapts_to_any_map_and_is_honest_about_refusals() {
+fn the_demo_requests_by_any_map_and_reports_refusals_in_its_exit_status() {
     let Run { code, out, .. } = run(&["--cma", "tiny=1M", "--map", "lens/raw=tiny", "demo"]);
     assert_eq!(code, 1);
     assert!(out.contains("lens/raw") && out.contains("tiny: full:"), "{out}");
@@ -67,7 +67,7 @@ fn the_demo_adapts_to_any_map_and_is_honest_about_refusals() {
 }
 
 #[test]
-fn the_demo_does_not_contradict_itself_when_an_allocator_refuses_its_region() {
+fn an_allocator_that_refuses_its_region_is_reported_consistently() {
     let Run { code, out, .. } = run(&["--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "demo"]);
     assert_eq!(code, 1);
     let lines: Vec<_> = out.lines().map(str::trim).collect();

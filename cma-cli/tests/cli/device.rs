@@ -1,4 +1,4 @@
-//! A server that gives chunks to other processes, and the shell that asks it for some.
+//! `cma serve --socket`, and `cma shell --connect` as its client.
 
 use super::{Run, cma, folder};
 use std::fs;
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
-/// `cma serve --socket` at work. Killed if the test forgets it.
-struct Server {
+/// A running `cma serve --socket`. Dropping kills it.
+struct SocketServer {
     process: Child,
     folder: TempDir,
 }
 
-impl Server {
-    fn start(options: &[&str]) -> Server {
+impl SocketServer {
+    fn start(options: &[&str]) -> SocketServer {
         let folder = folder();
         let socket = folder.path().join("cma.sock").display().to_string();
         let mut command =
@@ -29,16 +29,16 @@ impl Server {
         let out = BufReader::new(process.stdout.take().expect("it is piped"));
         let last = out.lines().map_while(Result::ok).find(|line| line.starts_with("chunks: "));
         assert_eq!(last.as_deref(), Some(format!("chunks: {socket}").as_str()));
-        Server { process, folder }
+        SocketServer { process, folder }
     }
 
     fn socket(&self) -> PathBuf {
         self.folder.path().join("cma.sock")
     }
 
-    /// A shell against it, with this input.
+    /// Runs a shell that is connected to it, with this input.
     fn shell(&self, input: &str) -> Run {
-        let mut shell = Shell::start(&self.socket());
+        let mut shell = ConnectedShell::start(&self.socket());
         shell.input.write_all(input.as_bytes()).expect("the shell reads");
         drop(shell.input);
         let mut out = String::new();
@@ -47,7 +47,7 @@ impl Server {
         Run { out, ..Run::from(output) }
     }
 
-    /// Ends it as an init system does; the answer is its exit status.
+    /// Ends it by SIGTERM, and returns its exit status.
     fn end(mut self) -> Option<i32> {
         let id = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
@@ -57,22 +57,22 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for SocketServer {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A shell that stays.
-struct Shell {
+/// A running `cma shell --connect`.
+struct ConnectedShell {
     process: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-impl Shell {
-    fn start(socket: &Path) -> Shell {
+impl ConnectedShell {
+    fn start(socket: &Path) -> ConnectedShell {
         let mut process = cma(&["shell", "--connect", &socket.display().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -81,11 +81,11 @@ impl Shell {
             .expect("the program starts");
         let input = process.stdin.take().expect("it is piped");
         let output = BufReader::new(process.stdout.take().expect("it is piped"));
-        Shell { process, input, output }
+        ConnectedShell { process, input, output }
     }
 
-    /// The line that a command is answered with.
-    fn ask(&mut self, command: &str) -> String {
+    /// Sends a command, and returns the next line of output.
+    fn command(&mut self, command: &str) -> String {
         writeln!(self.input, "{command}").expect("the shell reads");
         let mut line = String::new();
         self.output.read_line(&mut line).expect("text");
@@ -94,45 +94,49 @@ impl Shell {
 }
 
 #[test]
-fn a_shell_has_chunks_of_a_server_and_lists_its_own_alone() {
-    let server = Server::start(&[]);
-    let mut other = Shell::start(&server.socket());
-    assert_eq!(other.ask("a camera 4M"), "  1: 0x400000@0x30000000\n");
+fn a_shell_lists_only_its_own_chunks_of_a_server() {
+    let server = SocketServer::start(&[]);
+    let mut other = ConnectedShell::start(&server.socket());
+    assert_eq!(other.command("a camera 4M"), "  1: 0x400000@0x30000000\n");
     let Run { code, out, err } = server.shell("a codec/frame 3M/1M\nA r 100\nl\nf 1\nl\n");
     let (first, second) = ("  1: 0x300000@0x30400000\n", "  2: 0x1000@0x30700000\n");
     assert_eq!((code, err.as_str()), (0, ""));
     let listed = |chunk: &str, who| chunk.replace('\n', &format!("  {who}\n"));
     let (one, two) = (listed(first, "codec/frame"), listed(second, "from r"));
     assert_eq!(out, format!("{first}{second}{one}{two}{two}"));
-    // What that shell left is free again, and what the other has is not.
+    // The chunks of the ended shell are free, and those of the other are not.
     let Run { out, .. } = server.shell("a codec 12M\n");
     assert_eq!(out, "  1: 0xc00000@0x30400000\n");
     assert_eq!(server.end(), Some(0));
 }
 
 #[test]
-fn what_the_server_refuses_is_told_with_its_reason() {
-    let server = Server::start(&["--limits", "chunks=2", "--rules", "codec=uid:4294967294;*,@*=*"]);
+fn the_shell_reports_the_servers_refusals_with_errno_and_reason() {
+    let server =
+        SocketServer::start(&["--limits", "chunks=2", "--rules", "codec=uid:4294967294;*,@*=*"]);
     let Run { code, out, err } = server
         .shell("a camera 20M\na nobody 1\na codec 1\na camera 1\na camera 1\na camera 1\nf 7\n");
     assert_eq!((code, out.lines().count()), (1, 2));
-    let said: Vec<&str> = err.lines().collect();
-    assert!(said[0].starts_with("line 1: ENOMEM: no region could serve it: r: too small"), "{err}");
+    let lines: Vec<&str> = err.lines().collect();
     assert!(
-        said[1].starts_with("line 2: ENOENT: no rule of the map matches nobody/common"),
+        lines[0].starts_with("line 1: ENOMEM: no region could serve it: r: too small"),
         "{err}"
     );
-    assert!(said[2].starts_with("line 3: EACCES: "), "{err}");
-    assert!(said[3].starts_with("line 6: EDQUOT: "), "{err}");
-    assert_eq!((said[4], said.len()), ("line 7: there is no chunk 7", 5));
+    assert!(
+        lines[1].starts_with("line 2: ENOENT: no rule of the map matches nobody/common"),
+        "{err}"
+    );
+    assert!(lines[2].starts_with("line 3: EACCES: "), "{err}");
+    assert!(lines[3].starts_with("line 6: EDQUOT: "), "{err}");
+    assert_eq!((lines[4], lines.len()), ("line 7: there is no chunk 7", 5));
     assert_eq!(server.end(), Some(0));
 }
 
 #[test]
-fn what_a_killed_shell_had_is_free_again() {
-    let server = Server::start(&[]);
-    let mut shell = Shell::start(&server.socket());
-    assert_eq!(shell.ask("a camera 16M"), "  1: 0x1000000@0x30000000\n");
+fn the_chunks_of_a_killed_shell_are_freed() {
+    let server = SocketServer::start(&[]);
+    let mut shell = ConnectedShell::start(&server.socket());
+    assert_eq!(shell.command("a camera 16M"), "  1: 0x1000000@0x30000000\n");
     shell.process.kill().expect("it runs");
     shell.process.wait().expect("it ends");
     let Run { out, err, .. } = server.shell("a camera 16M\n");
@@ -140,13 +144,13 @@ fn what_a_killed_shell_had_is_free_again() {
 }
 
 #[test]
-fn a_shell_without_a_server_and_a_server_with_wrong_options_say_what_to_do() {
+fn a_missing_server_and_wrong_options_are_reported_with_a_remedy() {
     let folder = folder();
     let nowhere = folder.path().join("none").display().to_string();
     let Run { code, err, .. } = super::run(&["shell", "--connect", &nowhere]);
     assert_eq!(code, 2);
     assert!(err.contains("no server at") && err.contains("cma serve --socket"), "{err}");
-    for (options, said) in [
+    for (options, expected) in [
         (["--rules", "camera=root"], "expected uid:NUMBER, gid:NUMBER or * for everyone"),
         (["--limits", "chunk=2"], "there is no such limit"),
         (["--socket-mode", "999"], "three octal digits"),
@@ -154,13 +158,13 @@ fn a_shell_without_a_server_and_a_server_with_wrong_options_say_what_to_do() {
         let Run { code, err, .. } =
             super::run(&[&["serve", "--socket", &nowhere][..], &options].concat());
         assert_eq!(code, 2, "{err}");
-        assert!(err.contains(said), "{err}");
+        assert!(err.contains(expected), "{err}");
     }
     let missing = folder.path().join("none/cma.sock").display().to_string();
     let Run { code, err, .. } = super::run(&["serve", "--socket", &missing]);
     assert_eq!(code, 2);
     assert!(err.contains("mkdir -p"), "{err}");
-    let server = Server::start(&[]);
+    let server = SocketServer::start(&[]);
     let taken = server.socket().display().to_string();
     let Run { code, err, .. } = super::run(&["serve", "--socket", &taken]);
     assert_eq!(code, 2);
@@ -174,12 +178,12 @@ fn a_refused_request_is_counted_once() {
     if !Path::new("/dev/fuse").exists()
         || fs::metadata("/proc/self").map_or(true, |me| me.uid() != 0)
     {
-        let mut unkept = std::io::stderr();
-        writeln!(unkept, "skipped: attributes are mounted here by root with /dev/fuse")
-            .expect("somebody listens");
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "skipped: attributes are mounted here by root with /dev/fuse")
+            .expect("standard error is open");
         return;
     }
-    let server = Server::start(&["--mount", &attributes]);
+    let server = SocketServer::start(&["--mount", &attributes]);
     server.shell("a camera 20M\n");
     let read =
         |name: &str| fs::read_to_string(mount.path().join("regions/r").join(name)).expect("text");

@@ -1,4 +1,4 @@
-//! The commands that print figures, for people and as JSON.
+//! The commands that print figures, as tables and as JSON.
 
 use crate::{Run, TRACE, folder, keys, run, value, written};
 use std::fs;
@@ -48,7 +48,7 @@ fn regions_shows_each_region_and_those_that_got_no_memory() {
 }
 
 #[test]
-fn memory_is_what_was_asked_for_by_region_and_what_is_not_is_said() {
+fn memory_is_chosen_by_region_and_a_wrong_choice_is_an_error() {
     let Run { out, .. } = run(&["--memory", "b1=memfd", "regions"]);
     let of =
         |name: &str| out.lines().find(|line| line.starts_with(name)).expect("a region").to_string();
@@ -90,14 +90,13 @@ fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
     assert_eq!(value(lines[0], "allocator"), "best-fit");
     assert_eq!(value(lines[0], "problem"), serde_json::Value::Null);
     assert_eq!(value(lines[0], "memory"), "simulated");
-    // A region that got no memory was "simulated", whatever had refused it.
     assert_eq!(value(lines[1], "memory"), serde_json::Value::Null);
     assert_eq!(value(lines[1], "size_bytes"), 1 << 30);
     assert!(value(lines[1], "problem").is_string());
 }
 
 #[test]
-fn replay_as_json_has_exactly_the_agreed_fields() {
+fn replay_as_json_has_exactly_the_documented_fields() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);
     let Run { code, out, err } = run(&["--json", "replay", "--region", "1M", &trace]);
@@ -147,7 +146,7 @@ fn replay_reads_compressed_traces_and_takes_one_allocator() {
 }
 
 #[test]
-fn replay_counts_what_did_not_fit_and_says_why_the_first_one_did_not() {
+fn replay_counts_failures_and_reports_the_reason_of_the_first() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);
     let Run { code, out, .. } = run(&["replay", "--region", "8K", &trace]);
@@ -161,7 +160,7 @@ fn replay_counts_what_did_not_fit_and_says_why_the_first_one_did_not() {
 }
 
 #[test]
-fn replay_goes_on_behind_a_file_that_is_no_trace() {
+fn replay_skips_a_file_that_is_no_trace_and_replays_the_next() {
     let folder = folder();
     let (text, trace) =
         (written(&folder, "notes.txt", "hello\n"), written(&folder, "hand.trace", TRACE));
@@ -173,7 +172,7 @@ fn replay_goes_on_behind_a_file_that_is_no_trace() {
 }
 
 #[test]
-fn replay_says_which_allocators_there_are() {
+fn replay_lists_the_allocators_when_one_is_unknown() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);
     let Run { code, out, err } = run(&["replay", "--allocator", "foo", &trace]);
@@ -186,7 +185,7 @@ fn replay_says_which_allocators_there_are() {
 }
 
 #[test]
-fn replay_in_an_impossible_region_is_refused_and_not_tried() {
+fn replay_in_an_impossible_region_is_refused() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);
     for size in ["0", "12MB", "", "17E", "x"] {
@@ -199,7 +198,7 @@ fn replay_in_an_impossible_region_is_refused_and_not_tried() {
 }
 
 #[test]
-fn replay_of_a_folder_or_a_damaged_file_says_so() {
+fn replay_of_a_folder_or_a_damaged_file_is_an_error() {
     let folder = folder();
     let path = folder.path().display().to_string();
     let Run { code, err, .. } = run(&["replay", &path]);
@@ -216,7 +215,7 @@ fn replay_of_a_folder_or_a_damaged_file_says_so() {
 }
 
 #[test]
-fn replay_breaks_the_source_into_lines_and_counts_one_as_one() {
+fn replay_wraps_the_source_and_counts_in_the_singular() {
     let folder = folder();
     let source = "word ".repeat(60);
     let text = format!(
@@ -229,7 +228,7 @@ fn replay_breaks_the_source_into_lines_and_counts_one_as_one() {
 }
 
 #[test]
-fn regions_tells_a_long_refusal_once() {
+fn regions_reports_a_long_refusal_once() {
     let Run { code, out, err } = run(&["--cma", "a=8M:buddy(foo=1)", "--map", "*=a", "regions"]);
     assert_eq!(code, 1);
     assert!(err.contains("unknown parameter \"foo\""), "{err}");
@@ -242,14 +241,14 @@ fn regions_tells_a_long_refusal_once() {
 }
 
 #[test]
-fn regions_without_any_has_no_head() {
+fn a_table_without_regions_has_no_head() {
     let Run { code, out, err } = run(&["--cma", "", "regions"]);
     assert_eq!((code, out.as_str()), (1, "there is no region\n"));
     assert!(err.contains("no region is configured"), "{err}");
 }
 
 #[test]
-fn a_wrong_suffix_is_told_which_there_are() {
+fn an_error_in_a_suffix_lists_the_valid_ones() {
     for (size, expected) in
         [("8X", "K, M, G, T, P or E"), ("8MB", "M or MiB"), ("8.5M", "whole numbers")]
     {

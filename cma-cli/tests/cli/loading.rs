@@ -1,4 +1,4 @@
-//! Where the program finds its plug-ins once it is installed, and how it loads them.
+//! The plug-ins of an installed program, and the trial in a child process.
 
 use crate::{Run, folder, run, value};
 use std::fs;
@@ -66,7 +66,7 @@ fn an_installed_program_finds_its_plugins_however_it_is_called() {
 }
 
 #[test]
-fn a_constructor_finds_the_same_in_its_trial_and_in_the_program() {
+fn a_constructor_finds_the_same_environment_in_the_trial_and_in_the_program() {
     let folder = folder();
     let socket = folder.path().join("socket");
     let listener = UnixListener::bind(&socket).expect("a socket can be made");
@@ -85,11 +85,10 @@ fn a_constructor_finds_the_same_in_its_trial_and_in_the_program() {
             .set_read_timeout(Some(Duration::from_secs(20)))
             .expect("a time limit can be set");
         let mut found = String::new();
-        connection.read_to_string(&mut found).expect("it says what it finds");
+        connection.read_to_string(&mut found).expect("it sends its findings");
         found
     });
-    // Name, command line and environment. Of the descriptors, a command's standard ones are what
-    // its caller gave it.
+    // Name, command line and environment. The descriptors differ: a command inherits its caller's.
     let facts = |found: &str| found.lines().take(3).map(str::to_string).collect::<Vec<_>>();
     assert_eq!(facts(&tried), facts(&loaded));
     assert!(

@@ -1,7 +1,7 @@
-//! What is printed and logged can't end anything: full disks, readers that are gone or stuck,
-//! closed descriptors.
+//! Output that can't be written ends no server and changes no exit status: full disks, readers that
+//! are gone or stuck, closed descriptors.
 
-use crate::server::Server;
+use crate::server::MountedServer;
 use crate::{Run, cma, folder, written};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const OPTIONS: &[&str] = &["--cma", "b1=8M", "--map", "*=b1", "--log", "debug"];
 
-/// A file system of 16 KiB with nothing left in it. It goes before its folder.
+/// A full file system of 16 KiB, which is unmounted before its folder is removed.
 struct FullDisk(TempDir);
 
 impl FullDisk {
@@ -25,7 +25,7 @@ impl FullDisk {
             Ok(output) if output.status.success() => {}
             refused => {
                 writeln!(io::stderr(), "skipped: no tmpfs can be mounted: {refused:?}")
-                    .expect("it is read");
+                    .expect("standard error is open");
                 return None;
             }
         }
@@ -53,7 +53,7 @@ fn folder_with_mount() -> TempDir {
 }
 
 fn can_mount() -> bool {
-    Server::start(&[]).is_some()
+    MountedServer::start(&[]).is_some()
 }
 
 /// The write end of a pipe whose reader has exited.
@@ -64,13 +64,13 @@ fn pipe_without_reader() -> Stdio {
     pipe.into()
 }
 
-/// Has `server` do all that servers do, more often than it has threads, and end in order.
-fn serves_and_ends(server: Server, socket: Option<&Path>) {
+/// Exercises `server`: attributes, chunks and shutdown, with more requests than it has threads.
+fn serves_and_ends(server: MountedServer, socket: Option<&Path>) {
     assert_eq!(serves(server, socket), 0);
 }
 
-/// The same; the answer is the exit status.
-fn serves(server: Server, socket: Option<&Path>) -> i32 {
+/// The same; returns the exit status.
+fn serves(server: MountedServer, socket: Option<&Path>) -> i32 {
     for n in 0..40 {
         let map = format!("camera{n}=b1;*=b1\n");
         fs::write(server.path("map"), &map).expect("the map is taken");
@@ -93,12 +93,12 @@ fn serves(server: Server, socket: Option<&Path>) -> i32 {
     }
     let (code, folder) = server.end("TERM");
     assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
-    assert!(socket.is_none_or(|socket| !socket.exists()), "the socket is left behind");
+    assert!(socket.is_none_or(|socket| !socket.exists()), "the socket is left");
     code
 }
 
 #[test]
-fn a_log_on_a_full_disk_stops_neither_attributes_nor_chunks() {
+fn a_server_whose_log_is_on_a_full_disk_serves_attributes_and_chunks() {
     if !can_mount() {
         return;
     }
@@ -107,30 +107,31 @@ fn a_log_on_a_full_disk_stops_neither_attributes_nor_chunks() {
     let socket = folder.path().join("cma.sock");
     let named = socket.display().to_string();
     let options = [OPTIONS, &["--socket", &named]].concat();
-    let server = Server::start_saying(folder, &options, disk.file("log").into());
+    let server = MountedServer::start_with_stderr(folder, &options, disk.file("log").into());
     serves_and_ends(server.expect("it starts without its log"), Some(&socket));
 }
 
 #[test]
-fn a_log_whose_reader_has_exited_stops_nothing() {
+fn a_server_whose_log_has_no_reader_serves() {
     if !can_mount() {
         return;
     }
-    let server = Server::start_saying(folder_with_mount(), OPTIONS, pipe_without_reader());
+    let server =
+        MountedServer::start_with_stderr(folder_with_mount(), OPTIONS, pipe_without_reader());
     serves_and_ends(server.expect("it starts without its log"), None);
 }
 
 #[test]
-fn a_log_whose_reader_is_stuck_stops_nothing() {
+fn a_server_whose_log_has_a_stuck_reader_serves() {
     if !can_mount() {
         return;
     }
     let mut reader =
         Command::new("sleep").arg("600").stdin(Stdio::piped()).spawn().expect("sleep is there");
     let pipe = reader.stdin.take().expect("it is piped");
-    let server =
-        Server::start_saying(folder_with_mount(), OPTIONS, pipe.into()).expect("it starts");
-    // More than a pipe takes.
+    let server = MountedServer::start_with_stderr(folder_with_mount(), OPTIONS, pipe.into())
+        .expect("it starts");
+    // More than the pipe's buffer holds.
     for n in 0..2000 {
         let map = format!("a-device-with-a-long-name-{n}=a-region-with-a-long-name-{n}\n");
         fs::write(server.path("map"), map).expect("the map is taken");
@@ -140,11 +141,11 @@ fn a_log_whose_reader_is_stuck_stops_nothing() {
     reader.wait().expect("it ends");
 }
 
-/// A server that the shell started after `prepared`, with its own standard error.
-fn started_by_shell(prepared: &str, redirected: &str) -> (TempDir, Child) {
+/// A server started by a shell after the commands `prepare`, with standard error redirected.
+fn started_by_shell(prepare: &str, redirection: &str) -> (TempDir, Child) {
     let folder = folder_with_mount();
     let script = format!(
-        "{prepared} exec \"$0\" serve --mount \"$1\" --cma b1=8M --map '*=b1' {redirected}"
+        "{prepare} exec \"$0\" serve --mount \"$1\" --cma b1=8M --map '*=b1' {redirection}"
     );
     let mut shell = Command::new("sh");
     shell.args(["-c", &script, env!("CARGO_BIN_EXE_cma")]).arg(folder.path().join("mount"));
@@ -153,29 +154,29 @@ fn started_by_shell(prepared: &str, redirected: &str) -> (TempDir, Child) {
 }
 
 #[test]
-fn a_closed_standard_error_stops_nothing() {
+fn a_server_with_a_closed_standard_error_serves() {
     if !can_mount() {
         return;
     }
     let (folder, child) = started_by_shell("", "2>&-");
-    serves_and_ends(Server::started(folder, child).expect("it starts"), None);
+    serves_and_ends(MountedServer::started(folder, child).expect("it starts"), None);
 }
 
 #[test]
-fn a_log_that_reached_the_limit_on_file_sizes_stops_nothing() {
+fn a_server_whose_log_reached_the_limit_on_file_sizes_serves() {
     if !can_mount() {
         return;
     }
     let disk = folder();
     let log = written(&disk, "log", &"x".repeat(4096));
-    // In units of 512 bytes or of 1024.
+    // The unit is 512 or 1024 bytes, by shell.
     let (folder, child) = started_by_shell("ulimit -f 1;", &format!("2>>'{log}'"));
-    // The limit also holds for the copies from which plug-ins are loaded: it serves without any.
-    assert_eq!(serves(Server::started(folder, child).expect("it starts"), None), 1);
+    // The limit applies to the copies from which plug-ins are loaded too, so the server has none.
+    assert_eq!(serves(MountedServer::started(folder, child).expect("it starts"), None), 1);
 }
 
 #[test]
-fn a_server_goes_on_although_nobody_reads_its_standard_output() {
+fn a_server_whose_standard_output_has_no_reader_serves() {
     if !can_mount() {
         return;
     }
@@ -183,13 +184,14 @@ fn a_server_goes_on_although_nobody_reads_its_standard_output() {
     let mount = folder.path().join("mount");
     let mut command = cma(&["serve", "--mount", &mount.display().to_string()]);
     command.args(OPTIONS).stdout(pipe_without_reader()).stderr(Stdio::null());
-    let server = Server::silent(folder, command.spawn().expect("the program starts"));
-    server.until("it is mounted", |server| server.path("map").exists());
+    let server =
+        MountedServer::without_output(folder, command.spawn().expect("the program starts"));
+    server.wait_until("it is mounted", |server| server.path("map").exists());
     serves_and_ends(server, None);
 }
 
 #[test]
-fn a_server_whose_standard_output_is_stuck_serves_and_can_be_told_to_end() {
+fn a_server_whose_standard_output_is_stuck_serves_and_ends_on_sigterm() {
     if !can_mount() {
         return;
     }
@@ -202,8 +204,9 @@ fn a_server_whose_standard_output_is_stuck_serves_and_can_be_told_to_end() {
     let mount = folder.path().join("mount").display().to_string();
     let mut command = cma(&["serve", "--mount", &mount]);
     command.args(OPTIONS).stdout(OwnedFd::from(out)).stderr(Stdio::null());
-    let server = Server::silent(folder, command.spawn().expect("the program starts"));
-    server.until("it is mounted", |server| server.path("map").exists());
+    let server =
+        MountedServer::without_output(folder, command.spawn().expect("the program starts"));
+    server.wait_until("it is mounted", |server| server.path("map").exists());
     assert_eq!(server.get("map"), "*=b1\n");
     let (code, folder) = server.end("TERM");
     assert_eq!(code, 1);
@@ -212,35 +215,35 @@ fn a_server_whose_standard_output_is_stuck_serves_and_can_be_told_to_end() {
 }
 
 #[test]
-fn a_server_that_cannot_say_where_it_serves_ends_with_a_reason_and_leaves_nothing_behind() {
+fn a_server_that_cannot_report_its_paths_ends_with_an_error_and_cleans_up() {
     if !can_mount() {
         return;
     }
     let Some(disk) = FullDisk::mounted() else { return };
     let folder = folder_with_mount();
     let (mount, socket) = (folder.path().join("mount"), folder.path().join("cma.sock"));
-    let doors = [mount.display().to_string(), socket.display().to_string()];
-    let mut command = cma(&["serve", "--mount", &doors[0], "--socket", &doors[1]]);
+    let paths = [mount.display().to_string(), socket.display().to_string()];
+    let mut command = cma(&["serve", "--mount", &paths[0], "--socket", &paths[1]]);
     command.args(OPTIONS).stdout(disk.file("out"));
     let Run { code, err, .. } = command.output().expect("the program starts").into();
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("standard output can't be written"), "{err}");
     assert!(!socket.exists());
     assert_eq!(fs::read_dir(&mount).expect("it is a folder again").count(), 0);
-    // Both at once: then nobody is told why.
+    // Standard error full too: the exit status remains.
     command.stdout(disk.file("out")).stderr(disk.file("log"));
     assert_eq!(command.status().expect("the program starts").code(), Some(2));
     assert!(!socket.exists());
 }
 
-/// Each way of not listening to standard error.
-fn deaf() -> [(&'static str, Stdio); 2] {
+/// A full and a closed standard error.
+fn unwritable_stderrs() -> [(&'static str, Stdio); 2] {
     let full = File::options().write(true).open("/dev/full").expect("the system has /dev/full");
     [("full", full.into()), ("gone", pipe_without_reader())]
 }
 
 #[test]
-fn a_command_ends_as_it_would_when_its_messages_cannot_be_written() {
+fn unwritable_messages_change_neither_output_nor_exit_status() {
     let empty = folder().path().display().to_string();
     for args in [
         &["regions", "--cma", "r=1E"][..],
@@ -256,22 +259,22 @@ fn a_command_ends_as_it_would_when_its_messages_cannot_be_written() {
         &["--bogus"],
         &["demo", "--map", "=="],
     ] {
-        let heard: Run = cma(args).output().expect("the program starts").into();
-        for (how, stderr) in deaf() {
-            let unheard: Run = cma(args)
+        let expected: Run = cma(args).output().expect("the program starts").into();
+        for (how, stderr) in unwritable_stderrs() {
+            let run: Run = cma(args)
                 .stderr(stderr)
                 .stdout(Stdio::piped())
                 .spawn()
                 .and_then(Child::wait_with_output)
                 .expect("the program starts")
                 .into();
-            assert_eq!((unheard.code, &unheard.out), (heard.code, &heard.out), "{args:?}: {how}");
+            assert_eq!((run.code, &run.out), (expected.code, &expected.out), "{args:?}: {how}");
         }
     }
 }
 
 #[test]
-fn results_that_cannot_be_written_are_an_error_of_every_command_and_a_closed_pipe_is_none() {
+fn unwritable_output_is_an_error_of_every_command_except_for_a_closed_pipe() {
     let traces = folder();
     let trace = written(&traces, "t.trace", crate::TRACE);
     for args in [
@@ -296,10 +299,10 @@ fn results_that_cannot_be_written_are_an_error_of_every_command_and_a_closed_pip
 }
 
 #[test]
-fn a_hangup_is_logged_and_ends_nothing() {
-    let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
+fn sighup_is_logged_and_ignored() {
+    let Some(server) = MountedServer::start(&["--map", "*=b1"]) else { return };
     server.signal("HUP");
-    server.until("it is logged", |server| server.said().contains("SIGHUP ignored"));
+    server.wait_until("it is logged", |server| server.stderr().contains("SIGHUP ignored"));
     assert_eq!(server.get("map"), "*=b1\n");
     assert_eq!(server.end("TERM").0, 0);
 }

@@ -1,5 +1,4 @@
-//! The real program, as people and scripts meet it: what each command prints, where, and the exit
-//! status.
+//! The program as a process: output, messages and exit status of each command.
 
 mod check;
 mod configuration;
@@ -18,7 +17,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
-/// What a run printed and how it ended.
+/// The output and the exit status of a run.
 struct Run {
     code: i32,
     out: String,
@@ -35,7 +34,7 @@ impl From<Output> for Run {
     }
 }
 
-/// The program with nothing in its environment that could change what it finds.
+/// The program with an empty environment, so that no variable adds a folder or a server.
 fn cma(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cma"));
     command.args(args).env_clear().stdin(Stdio::null());
@@ -86,7 +85,7 @@ fn written(folder: &tempfile::TempDir, name: &str, content: &str) -> String {
     path.display().to_string()
 }
 
-/// The part of the last picture of `out` that is underlined.
+/// The underlined part of the last excerpt in `out`.
 fn underlined(out: &str) -> String {
     let lines: Vec<&str> = out.lines().collect();
     let line = lines

@@ -1,12 +1,11 @@
-//! What becomes of files that are no plug-in, of missing folders and of plug-ins that are there
-//! twice.
+//! Files that are no plug-in, missing folders, and duplicate plug-ins.
 
 use crate::{Run, TRACE, cma, folder, run, value, written};
 use std::fs;
 use std::process::Command;
 
 #[test]
-fn a_text_file_named_like_a_plugin_is_reported_and_the_rest_goes_on() {
+fn a_text_file_named_like_a_plugin_is_reported_and_the_others_are_loaded() {
     let folder = folder();
     let file = written(&folder, "libcma_x_plugin.so", "hello\n");
     let dir = folder.path().display().to_string();
@@ -27,7 +26,7 @@ fn a_text_file_named_like_a_plugin_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_missing_plugin_dir_is_reported_and_the_rest_goes_on() {
+fn a_missing_plugin_dir_is_reported_and_the_others_are_searched() {
     let Run { code, out, err } = run(&["--plugin-dir", "/nonexistent", "plugins"]);
     assert_eq!(code, 1);
     assert!(out.contains("best-fit"));
@@ -42,7 +41,7 @@ fn a_missing_plugin_dir_is_reported_and_the_rest_goes_on() {
 }
 
 #[test]
-fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
+fn the_first_of_two_plugins_with_one_name_is_used_and_every_command_reports_it() {
     let folder = folder();
     let found = run(&["--json", "plugins"]);
     let buddy = found.out.lines().nth(2).map(|line| value(line, "path")).expect("a third plug-in");
@@ -55,7 +54,7 @@ fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
         let Run { code, err, .. } = run(&[&["--plugin-dir", &dir], command].concat());
         assert_eq!(code, 1, "{command:?}");
         let expected = format!(
-            "{buddy}: not used: it calls itself \"buddy\", as does {other}, which is found first"
+            "{buddy}: not used: its allocator is named \"buddy\", as is that of {other}, which is found first"
         );
         assert!(err.contains(&expected), "{command:?}: {err}");
     }
@@ -68,12 +67,12 @@ fn of_two_plugins_of_one_name_the_first_is_used_and_every_command_says_so() {
 }
 
 #[test]
-fn a_plugin_in_place_of_another_of_the_same_file_name_says_so() {
+fn a_plugin_that_hides_another_of_the_same_file_name_is_marked() {
     let folder = folder();
     let found = run(&["--json", "plugins"]);
     let buddy = found.out.lines().nth(2).map(|line| value(line, "path")).expect("a third plug-in");
     let buddy = buddy.as_str().expect("a path");
-    assert!(!run(&["plugins"]).out.contains("in place of"), "nobody asked for another");
+    assert!(!run(&["plugins"]).out.contains("in place of"), "no folder hides it");
     fs::copy(buddy, folder.path().join("libcma_buddy_plugin.so")).expect("a plug-in can be copied");
     let Run { code, out, .. } =
         run(&["--plugin-dir", &folder.path().display().to_string(), "plugins"]);
@@ -85,7 +84,7 @@ fn a_plugin_in_place_of_another_of_the_same_file_name_says_so() {
 }
 
 #[test]
-fn a_plugin_dir_without_a_plugin_is_reported_with_what_is_there() {
+fn a_plugin_dir_without_a_plugin_is_reported_with_another_library_in_it() {
     let folder = folder();
     let dir = folder.path().display().to_string();
     let Run { code, out, err } = run(&["--plugin-dir", &dir, "plugins"]);
@@ -99,7 +98,7 @@ fn a_plugin_dir_without_a_plugin_is_reported_with_what_is_there() {
         assert_eq!(code, 1, "{command}");
         assert!(
             err.contains(
-                "there is libmy_crate_plugin.so; a plug-in's file is called libcma_<name>_plugin.so"
+                "there is libmy_crate_plugin.so; a plug-in's file is named libcma_<name>_plugin.so"
             ),
             "{command}: {err}"
         );
@@ -107,7 +106,7 @@ fn a_plugin_dir_without_a_plugin_is_reported_with_what_is_there() {
 }
 
 #[test]
-fn a_program_without_plugins_says_where_it_looked() {
+fn a_program_without_plugins_lists_the_folders_searched() {
     let folder = folder();
     let alone = folder.path().join("cma");
     fs::copy(env!("CARGO_BIN_EXE_cma"), &alone).expect("the program can be copied");

@@ -1,7 +1,7 @@
-//! A server and those who see and change it, each a process of its own. Where this system gives no
-//! mount, each test says so and ends.
+//! `cma serve --mount`, and other processes that inspect and change the server. On a system where
+//! nothing can be mounted, each test reports that it is skipped.
 
-use crate::server::Server;
+use crate::server::MountedServer;
 use crate::{Run, cma, folder, run};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
@@ -12,28 +12,29 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Puts a copy of the fixture plug-in `name` into `folder`, as `cp` does.
-fn put(name: &str, folder: &Path, file: &str) {
+/// Copies the fixture plug-in `name` into `folder`.
+fn copy_plugin(name: &str, folder: &Path, file: &str) {
     let tests = std::env::current_exe().expect("this is a file");
     let library = tests.with_file_name(format!("{DLL_PREFIX}cma_fixture_{name}{DLL_SUFFIX}"));
     fs::copy(library, folder.join(file)).expect("the fixture is built");
 }
 
 #[test]
-fn a_running_system_is_seen_and_changed_from_other_processes() {
-    let Some(server) = Server::start(&["--cma", "b1=8M;b2=4M:later", "--map", "cam=b1"]) else {
+fn a_running_server_is_inspected_and_changed_by_other_processes() {
+    let Some(server) = MountedServer::start(&["--cma", "b1=8M;b2=4M:later", "--map", "cam=b1"])
+    else {
         return;
     };
-    let Run { code, out, .. } = server.ask(&["get", "map"]);
+    let Run { code, out, .. } = server.cma(&["get", "map"]);
     assert_eq!((code, out.as_str()), (0, "cam=b1\n"));
-    assert_eq!(server.ask(&["set", "map", "cam=b2;*=b1"]).code, 0);
-    assert_eq!(server.ask(&["get", "/map"]).out, "cam=b2;*=b1\n");
-    assert_eq!(server.ask(&["set", "regions/b2/alloc", "buddy"]).code, 0);
-    assert_eq!(server.ask(&["get", "regions/b2/alloc"]).out, "buddy\n");
-    assert_eq!(server.ask(&["set", "map", ""]).code, 0);
-    assert_eq!(server.ask(&["get", "map"]).out, "");
+    assert_eq!(server.cma(&["set", "map", "cam=b2;*=b1"]).code, 0);
+    assert_eq!(server.cma(&["get", "/map"]).out, "cam=b2;*=b1\n");
+    assert_eq!(server.cma(&["set", "regions/b2/alloc", "buddy"]).code, 0);
+    assert_eq!(server.cma(&["get", "regions/b2/alloc"]).out, "buddy\n");
+    assert_eq!(server.cma(&["set", "map", ""]).code, 0);
+    assert_eq!(server.cma(&["get", "map"]).out, "");
     let full = server.path("regions/b1/size").display().to_string();
-    assert_eq!(server.ask(&["get", &full]).out, "8388608\n");
+    assert_eq!(server.cma(&["get", &full]).out, "8388608\n");
     let (code, folder) = server.end("TERM");
     assert_eq!(code, 0);
     assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
@@ -41,10 +42,10 @@ fn a_running_system_is_seen_and_changed_from_other_processes() {
 
 #[test]
 fn the_tree_is_drawn_with_values_and_links() {
-    let Some(server) = Server::start(&["--cma", "b1=8M@0x40000000", "--map", "*=b1"]) else {
+    let Some(server) = MountedServer::start(&["--cma", "b1=8M@0x40000000", "--map", "*=b1"]) else {
         return;
     };
-    let Run { code, out, err } = server.ask(&["tree"]);
+    let Run { code, out, err } = server.cma(&["tree"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for line in ["├─ map         *=b1", "└─ regions", "   ├─ 0x40000000", "   └─ b1 -> 0x40000000"]
     {
@@ -54,15 +55,15 @@ fn the_tree_is_drawn_with_values_and_links() {
         out.lines().any(|line| line.starts_with("   │  ├─ size ") && line.ends_with("  8388608")),
         "{out}"
     );
-    let below = server.ask(&["tree", "regions/b1"]).out;
+    let below = server.cma(&["tree", "regions/b1"]).out;
     assert!(below.starts_with("regions/b1\n├─ alloc "), "{below}");
-    assert_eq!(server.ask(&["tree", "map"]).out, "map  *=b1\n");
+    assert_eq!(server.cma(&["tree", "map"]).out, "map  *=b1\n");
 }
 
 #[test]
-fn who_writes_what_is_refused_is_told_why_and_where() {
-    let Some(server) = Server::start(&["--cma", "b1=8M", "--map", "*=b1"]) else { return };
-    for (path, value, says) in [
+fn a_refused_write_is_reported_with_reason_and_place() {
+    let Some(server) = MountedServer::start(&["--cma", "b1=8M", "--map", "*=b1"]) else { return };
+    for (path, value, expected) in [
         (
             "map",
             "cam=b1;mic",
@@ -79,51 +80,54 @@ fn who_writes_what_is_refused_is_told_why_and_where() {
             "regions/b1/alloc: EINVAL: this can't be the name of an allocator: it has a character that is white space",
         ),
     ] {
-        let Run { code, out, err } = server.ask(&["set", path, value]);
+        let Run { code, out, err } = server.cma(&["set", path, value]);
         assert_eq!((code, out.as_str()), (1, ""), "{value}");
-        assert!(err.contains(says), "{err}");
+        assert!(err.contains(expected), "{err}");
     }
     assert_eq!(server.get("map"), "*=b1\n");
-    for (command, says) in [
+    for (command, expected) in [
         (&["set", "regions/b1/free", "1"][..], "EACCES"),
         (&["set", "regions", "1"], "\"regions\" is a folder"),
         (&["get", "regions/b1"], "`cma tree regions/b1`"),
         (&["get", "nothing"], "nothing: there is no such attribute"),
         (&["get", "map/x"], "map/x: there is no such attribute"),
-        (&["get", "../said"], "there is no such attribute"),
+        (&["get", "../stderr"], "there is no such attribute"),
         (&["tree", "regions/b9"], "regions/b9: there is no such attribute"),
         (&["--json", "get", "map"], "does not use --json"),
     ] {
-        let Run { code, out, err } = server.ask(command);
-        assert!(code > 0 && out.is_empty() && err.contains(says), "{command:?}: {code}: {err}");
+        let Run { code, out, err } = server.cma(command);
+        assert!(code > 0 && out.is_empty() && err.contains(expected), "{command:?}: {code}: {err}");
     }
 }
 
 #[test]
-fn a_server_that_was_killed_is_told_from_none_and_the_next_clears_what_it_left() {
-    let Some(server) = Server::start(&[]) else { return };
+fn the_mount_of_a_killed_server_is_reported_and_the_next_server_removes_it() {
+    let Some(server) = MountedServer::start(&[]) else { return };
     let mount = server.path("");
     let folder = server.kill();
     let Run { code, err, .. } = run(&["tree", "--mount", &mount.display().to_string()]);
     assert!(
         code == 2
-            && err.contains("is gone, and its mount is left")
+            && err.contains("the server of this mount has ended, and the mount is left")
             && err.contains("start it again"),
         "{code}: {err}"
     );
-    let server =
-        Server::start_on(folder, &["--map", "*=b1"]).expect("there is a mount where there was one");
+    let server = MountedServer::start_on(folder, &["--map", "*=b1"])
+        .expect("there is a mount where there was one");
     assert_eq!(server.get("map"), "*=b1\n");
     let (code, folder) = server.end("INT");
     assert_eq!(code, 0);
     let Run { code, err, .. } = run(&["get", "map", "--mount", &mount.display().to_string()]);
-    assert!(code == 2 && err.contains("no server shows its attributes there"), "{code}: {err}");
+    assert!(
+        code == 2 && err.contains("no server has its attributes mounted there"),
+        "{code}: {err}"
+    );
     drop(folder);
 }
 
 #[test]
-fn of_two_servers_on_one_folder_the_second_is_refused() {
-    let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
+fn a_second_server_on_one_folder_is_refused() {
+    let Some(server) = MountedServer::start(&["--map", "*=b1"]) else { return };
     let mount = server.path("").display().to_string();
     let Run { code, err, .. } = run(&["serve", "--mount", &mount]);
     assert!(
@@ -134,67 +138,67 @@ fn of_two_servers_on_one_folder_the_second_is_refused() {
 }
 
 #[test]
-fn a_server_without_a_way_in_does_not_start() {
+fn a_server_without_a_usable_front_end_does_not_start() {
     let folder = folder();
     let full = folder.path().display().to_string();
     fs::write(folder.path().join("file"), "").expect("a file can be written");
-    for (options, says) in [
+    for (options, expected) in [
         (&["serve"][..], "--mount"),
         (&["serve", "--mount", "/does/not/exist"], "mkdir -p '/does/not/exist'"),
         (&["serve", "--mount", &full], "it is not empty"),
         (&["serve", "--mount", &full, "--log", "a=b=c"], "--log"),
-        (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is no level"),
+        (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is not a level"),
         (&["--cma", "r=1E", "serve", "--mount", &full], "nothing to serve"),
         (&["--json", "serve", "--mount", &full], "does not use --json"),
     ] {
         let Run { code, err, .. } = run(options);
-        assert!(code == 2 && err.contains(says), "{options:?}: {code}: {err}");
+        assert!(code == 2 && err.contains(expected), "{options:?}: {code}: {err}");
     }
 }
 
-/// Takes the mount of `server` away as somebody else would.
-fn unmount(server: &Server, options: &[&str]) {
+/// Unmounts the attributes of `server`, which is not involved.
+fn unmount(server: &MountedServer, options: &[&str]) {
     let ended = Command::new("umount").args(options).arg(server.path("")).status();
-    assert!(ended.is_ok_and(|ended| ended.success()), "whoever mounts may unmount");
+    assert!(ended.is_ok_and(|ended| ended.success()), "the user that mounts may unmount");
 }
 
 #[test]
-fn a_server_whose_mount_somebody_else_ends_says_what_is_gone_and_ends_too() {
+fn a_server_whose_only_mount_is_unmounted_reports_it_and_ends() {
     for options in [&[][..], &["-l"]] {
-        let Some(mut server) = Server::start(&[]) else { return };
-        // What is open keeps a mount alive that was detached, but not in its folder.
+        let Some(mut server) = MountedServer::start(&[]) else { return };
+        // An open file keeps a detached mount alive, but not in its folder.
         let open =
             options.first().map(|_| fs::File::open(server.path("map")).expect("it is there"));
         unmount(&server, options);
         let folder = server.folder().join("mount").display().to_string();
-        server.until("it ends", |server| server.said().contains("so it ends"));
+        server.wait_until("it ends", |server| server.stderr().contains("so the server ends"));
         drop(open);
         assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
-        let said = server.said();
-        assert!(said.contains(&format!("the mount at {folder} is gone")), "{said}");
-        assert!(said.contains("nobody can reach this server any more"), "{said}");
+        let stderr = server.stderr();
+        assert!(stderr.contains(&format!("the mount at {folder} is gone")), "{stderr}");
+        assert!(stderr.contains("no front end is left"), "{stderr}");
     }
 }
 
 #[test]
-fn a_server_whose_mount_somebody_else_ends_goes_on_giving_chunks_and_says_so() {
+fn a_server_whose_mount_is_unmounted_reports_it_and_still_serves_chunks() {
     let outer = folder();
     let socket = outer.path().join("cma.sock").display().to_string();
-    let Some(server) = Server::start(&["--socket", &socket]) else { return };
+    let Some(server) = MountedServer::start(&["--socket", &socket]) else { return };
     unmount(&server, &["-l"]);
-    server.until("it is said", |server| server.said().contains("is gone"));
-    let said = server.said();
-    assert!(said.contains(&format!("chunks are still given through {socket}")), "{said}");
+    server.wait_until("it is reported", |server| server.stderr().contains("is gone"));
+    let stderr = server.stderr();
+    assert!(stderr.contains(&format!("{socket} still serves chunks")), "{stderr}");
     assert_eq!(run(&["shell", "--connect", &socket]).code, 0);
-    assert_eq!(server.said().matches("is gone").count(), 1);
+    assert_eq!(server.stderr().matches("is gone").count(), 1);
     assert_eq!(server.end("TERM").0, 0);
     assert!(!Path::new(&socket).exists());
 }
 
 #[test]
-fn who_lacks_permission_is_told_so_and_what_is_read_only_is_called_that() {
-    let Some(server) = Server::start(&["--map", "*=b1"]) else { return };
-    let err = server.ask(&["set", "regions/b1/size", "1"]).err;
+fn missing_permissions_and_read_only_attributes_are_reported() {
+    let Some(server) = MountedServer::start(&["--map", "*=b1"]) else { return };
+    let err = server.cma(&["set", "regions/b1/size", "1"]).err;
     assert!(err.contains("EACCES: it is read-only"), "{err}");
     let as_nobody = |args: &[&str]| {
         let mut command = cma(args);
@@ -209,7 +213,7 @@ fn who_lacks_permission_is_told_so_and_what_is_read_only_is_called_that() {
         Ok(Run { code, out, .. }) => assert_eq!((code, out.as_str()), (0, "*=b1\n")),
         Err(error) => {
             writeln!(std::io::stderr(), "skipped: no program can be run as another user: {error}")
-                .expect("somebody listens");
+                .expect("standard error is open");
             return;
         }
     }
@@ -233,51 +237,55 @@ fn plugins_that_arrive_are_loaded_and_newer_builds_take_over() {
     let plugins = folder();
     let named = plugins.path().display().to_string();
     let options = ["--plugin-dir", &named, "--cma", "r=8M:revised", "--map", "*=r"];
-    let Some(server) = Server::start(&options) else { return };
+    let Some(server) = MountedServer::start(&options) else { return };
     assert_eq!(server.get("regions/r/alloc"), "[revised]\n");
 
-    put("revision_one", plugins.path(), "libcma_revised_plugin.so");
-    server.until("the first build serves", |server| server.get("regions/r/alloc") == "revised\n");
-    put("revision_two", plugins.path(), "libcma_revised_plugin.so");
-    server.until("the second build is there", |server| {
-        server.said().contains("revised 2.0.0, in place of 1.0.0")
+    copy_plugin("revision_one", plugins.path(), "libcma_revised_plugin.so");
+    server.wait_until("the first build serves", |server| {
+        server.get("regions/r/alloc") == "revised\n"
+    });
+    copy_plugin("revision_two", plugins.path(), "libcma_revised_plugin.so");
+    server.wait_until("the second build is there", |server| {
+        server.stderr().contains("revised 2.0.0, in place of 1.0.0")
     });
     assert_eq!(server.get("regions/r/alloc"), "revised\n");
     assert_eq!(server.get("allocators").matches("revised").count(), 1);
 
     let before = server.get("allocators");
-    put("panics", plugins.path(), "libcma_panics_plugin.so");
+    copy_plugin("panics", plugins.path(), "libcma_panics_plugin.so");
     fs::write(plugins.path().join("libcma_text_plugin.so"), "text").expect("a file can be written");
-    server.until("both are refused", |server| {
-        let said = server.said();
-        said.contains("it panicked while it was started") && said.contains("it is no ELF library")
+    server.wait_until("both are refused", |server| {
+        let stderr = server.stderr();
+        stderr.contains("it panicked while it was started")
+            && stderr.contains("it is no ELF library")
     });
     assert_eq!(server.get("allocators"), before);
     assert_eq!(server.end("TERM").0, 0);
 }
 
 #[test]
-fn a_plugin_folder_may_be_missing_and_may_go_and_come_back() {
+fn a_plugin_folder_may_be_missing_be_removed_and_come_back() {
     let outer = folder();
     let plugins = outer.path().join("plugins");
     let named = plugins.display().to_string();
-    let Some(server) = Server::start(&["--plugin-dir", &named, "--cma", "r=8M:revised"]) else {
+    let Some(server) = MountedServer::start(&["--plugin-dir", &named, "--cma", "r=8M:revised"])
+    else {
         return;
     };
-    assert!(server.said().contains("it is not there"), "{}", server.said());
+    assert!(server.stderr().contains("it is not there"), "{}", server.stderr());
     for build in ["revision_one", "revision_two"] {
         fs::create_dir(&plugins).expect("a folder can be made");
-        put(build, &plugins, "libcma_revised_plugin.so");
-        server.until("it is loaded", |server| {
-            server.said().contains(if build == "revision_one" {
+        copy_plugin(build, &plugins, "libcma_revised_plugin.so");
+        server.wait_until("it is loaded", |server| {
+            server.stderr().contains(if build == "revision_one" {
                 "revised 1.0.0"
             } else {
                 "revised 2.0.0"
             })
         });
         fs::remove_dir_all(&plugins).expect("it can be removed");
-        server.until("it is missed", |server| {
-            server.said().matches("this folder is gone").count()
+        server.wait_until("the removal is reported", |server| {
+            server.stderr().matches("this folder is gone").count()
                 == if build == "revision_one" { 1 } else { 2 }
         });
     }
@@ -285,24 +293,26 @@ fn a_plugin_folder_may_be_missing_and_may_go_and_come_back() {
 }
 
 #[test]
-fn a_region_that_is_stuck_in_its_allocator_takes_neither_the_mount_nor_the_end_of_the_server() {
+fn a_region_stuck_in_its_allocator_blocks_neither_the_mount_nor_the_shutdown() {
     let outer = folder();
-    let (plugins, door) = (outer.path().join("plugins"), outer.path().join("door"));
+    let (plugins, stall) = (outer.path().join("plugins"), outer.path().join("stall"));
     fs::create_dir(&plugins).expect("a folder can be made");
-    put("stalling", &plugins, "libcma_stalling_plugin.so");
-    let visitors = UnixListener::bind(&door).expect("a socket can be made");
+    copy_plugin("stalling", &plugins, "libcma_stalling_plugin.so");
+    let stalls = UnixListener::bind(&stall).expect("a socket can be made");
     let socket = outer.path().join("cma.sock").display().to_string();
-    let (plugins, regions) =
-        (plugins.display().to_string(), format!("a=8M:stalling({});b=8M:best-fit", door.display()));
+    let (plugins, regions) = (
+        plugins.display().to_string(),
+        format!("a=8M:stalling({});b=8M:best-fit", stall.display()),
+    );
     let options =
         ["--plugin-dir", &plugins, "--socket", &socket, "--cma", &regions, "--map", "slow=a;*=b"];
-    let Some(server) = Server::start(&options) else { return };
+    let Some(server) = MountedServer::start(&options) else { return };
     let mut shell = cma(&["shell", "--connect", &socket]);
     let mut shell =
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
     let mut input = shell.stdin.take().expect("it is piped");
     input.write_all(b"a slow 4096\n").expect("it reads");
-    let (visitor, _) = visitors.accept().expect("the allocator is asked");
+    let (stalled, _) = stalls.accept().expect("the allocator is asked");
 
     let stuck = server.path("regions/a/maxchunk").display().to_string();
     let mut cat = Command::new("cat");
@@ -323,6 +333,6 @@ fn a_region_that_is_stuck_in_its_allocator_takes_neither_the_mount_nor_the_end_o
     assert!(code <= 1, "it ended by itself");
     assert_eq!(fs::read_dir(folder.path().join("mount")).expect("it is a folder again").count(), 0);
     assert!(!Path::new(&socket).exists());
-    drop((visitor, input));
+    drop((stalled, input));
     shell.wait().expect("it ends");
 }

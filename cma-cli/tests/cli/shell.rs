@@ -1,4 +1,4 @@
-//! Sessions with the shell.
+//! `cma shell` in its own process.
 
 use crate::{Run, shell};
 use std::io::Write;
@@ -20,7 +20,7 @@ fn a_shell_session_prints_chunks_as_number_size_and_start() {
 }
 
 #[test]
-fn the_shell_frees_the_newest_and_never_uses_a_number_twice() {
+fn the_shell_frees_the_newest_chunk_and_reuses_no_number() {
     let Run { code, out, .. } = shell(&[], b"A b2,b1 16M\nA b2,b1 16M\nf\nf\nA b2 8K\nl");
     assert_eq!(code, 0);
     let expected = "  1: 0x1000000@0x40000000\n  2: 0x1000000@0x30100000\n  3: 0x2000@0x40000000\n  3: 0x2000@0x40000000  from b2 in b2\n";
@@ -28,7 +28,7 @@ fn the_shell_frees_the_newest_and_never_uses_a_number_twice() {
 }
 
 #[test]
-fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
+fn the_shell_continues_after_refusals_and_reports_them_in_its_exit_status() {
     let Run { code, out, err } = shell(
         &[],
         b"\nwhat\na s3c-mfc5/f 2M\nf\nf 9\na cam 0\nA nowhere 4K\na cam 1M/3\n\xff\xfe\na camera 4K\n",
@@ -44,7 +44,7 @@ fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
         "line 6: EINVAL: a size of 0",
         "line 7: ENOMEM: no region could serve it: nowhere: no such region",
         "line 8: EINVAL: an alignment of 3 is no power of two",
-        "line 9: a line is UTF-8 text",
+        "line 9: a line must be UTF-8 text",
     ]) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
@@ -52,7 +52,7 @@ fn the_shell_goes_on_behind_what_it_refuses_and_says_so_at_the_end() {
 }
 
 #[test]
-fn the_shell_says_at_its_start_which_regions_got_no_memory() {
+fn the_shell_reports_regions_without_memory_at_its_start() {
     let Run { code, err, .. } = shell(&["--cma", "a=1M;huge=1G", "--map", "*=a,huge"], b"a c 4K\n");
     assert_eq!(code, 1);
     assert!(
@@ -62,7 +62,7 @@ fn the_shell_says_at_its_start_which_regions_got_no_memory() {
 }
 
 #[test]
-fn the_shell_ends_at_quit_and_helps_on_request() {
+fn the_shell_ends_at_quit_and_prints_help() {
     for end in ["q", "quit", "exit"] {
         let Run { code, out, err } = shell(&[], format!("{end}\na camera 4K\n").as_bytes());
         assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""), "{end}");
@@ -78,7 +78,7 @@ fn the_shell_ends_at_quit_and_helps_on_request() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_one_mistake_and_the_next_is_read() {
+fn a_line_that_is_too_long_is_one_error_and_the_next_is_read() {
     let mut session = vec![b'x'; 300_000];
     session.extend(b"\na camera 4K\n# ");
     session.extend([b'y'; (64 << 10) - 2]);

@@ -1,11 +1,11 @@
-//! The program as a citizen of a terminal: options, colour, pipes.
+//! Options, colour, terminals and pipes.
 
 use crate::{Run, cma, run, shell};
 use std::fs;
 use std::process::Stdio;
 
 #[test]
-fn wrong_options_end_with_2_and_help_with_0() {
+fn wrong_options_exit_with_2_and_help_with_0() {
     for args in [&["--bogus"][..], &["bogus"], &["--platform", "beagle"], &["replay"], &["--cma"]] {
         let Run { code, out, err } = run(args);
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
@@ -56,7 +56,7 @@ fn output_in_a_pipe_is_plain() {
 }
 
 #[test]
-fn nothing_in_a_configuration_text_reaches_the_terminal_as_a_control_sequence() {
+fn control_characters_in_a_configuration_text_are_replaced() {
     let Run { code, out, .. } = run(&["--map", "a\x1b[2J=b1", "check"]);
     assert_eq!(code, 2);
     assert!(out.contains("a\u{fffd}[2J=b1"), "{out}");
@@ -65,7 +65,7 @@ fn nothing_in_a_configuration_text_reaches_the_terminal_as_a_control_sequence() 
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     for args in [&["demo"][..], &["regions"], &["plugins"]] {
         let mut child = cma(args)
             .stdout(Stdio::piped())
@@ -79,7 +79,7 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 #[test]
-fn output_that_can_not_be_written_is_an_error() {
+fn unwritable_output_is_an_error() {
     let full = fs::File::options().write(true).open("/dev/full").expect("the system has /dev/full");
     let Run { code, err, .. } =
         cma(&["regions"]).stdout(full).output().expect("the program starts").into();

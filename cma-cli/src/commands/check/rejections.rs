@@ -1,32 +1,32 @@
-//! What allocators say against the regions that would be theirs: each is tried on the place that
-//! its region would get.
+//! Allocators that would reject their region: each is tried on the address range that its region
+//! would get.
 
 use cma_framework::config::{ParsedRegion, Platform, Span};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, DmaAddr, EarlyHandle, PageRange, Pages, Plugin};
 
-/// The most pages that an allocator is tried on without memory for them: the size may be a slip,
-/// and an allocator's books grow with it.
-const FICTITIOUS: Pages = Pages::new(1 << 14);
+/// The most pages of a fictitious range: the size may be a typing error, and an allocator's
+/// bookkeeping grows with it.
+const MAX_FICTITIOUS: Pages = Pages::new(1 << 14);
 
-/// An allocator's refusal of a region.
+/// A region that its allocator rejects.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     pub(super) allocator: String,
     pub(super) region: String,
     pub(super) reason: String,
-    /// The parameters, or else the allocator, or else the region.
+    /// Covers the parameters, or else the allocator's name, or else the region's.
     pub(super) span: Span,
 }
 
-/// Tries an allocator of `plugins` on each of the regions `parsed` from `text`: the one that it
-/// names, or the first.
-pub(super) fn refusals(
+/// Tries an allocator of `plugins` on each of the regions `parsed` from `text`: the one that the
+/// region names, or the first.
+pub(super) fn rejections(
     text: &str,
     parsed: &[ParsedRegion<'_>],
     board: &Platform,
     plugins: &[Plugin],
-) -> Vec<Refusal> {
+) -> Vec<Rejection> {
     let cma = Cma::new();
     let places: Vec<EarlyHandle> = match cma.command_line(Some(text), None) {
         Ok(()) => cma.early_regions_reserve(&mut Banks::of(board)),
@@ -40,26 +40,26 @@ pub(super) fn refusals(
         let params = region.spec.allocator.map_or("", |allocator| allocator.params);
         let range = place.reserved().or_else(|| fictitious(region))?;
         let reason = plugin.initialise(range, params).err()?;
-        Some(Refusal {
+        Some(Rejection {
             allocator: plugin.name().to_string(),
             region: region.spec.name.to_string(),
             reason,
-            span: asked(region),
+            span: allocator_span(region),
         })
     });
     tried.collect()
 }
 
-/// A place for a region that has none.
+/// A range for a region that gets no memory.
 fn fictitious(region: &ParsedRegion<'_>) -> Option<PageRange> {
     let alignment = Alignment::new(region.spec.alignment.unwrap_or(0))?;
     let start = DmaAddr::new(0).align_up(alignment)?;
-    let pages = Pages::covering(region.spec.size).min(FICTITIOUS);
+    let pages = Pages::covering(region.spec.size).min(MAX_FICTITIOUS);
     Some(PageRange::from_pages(start.page(), pages.get()))
 }
 
-/// Where a region says what its allocator is to do.
-fn asked(region: &ParsedRegion<'_>) -> Span {
+/// The parameters of a region's allocator, or else its name, or else the region's name.
+fn allocator_span(region: &ParsedRegion<'_>) -> Span {
     match (&region.spans.allocator, region.spec.allocator) {
         (Some(name), Some(allocator)) if !allocator.params.is_empty() => {
             let start = name.end + "(".len();

@@ -1,7 +1,7 @@
-//! The attributes of a running server, where they are mounted.
+//! The mounted attributes of a running server.
 
-use crate::failure::Failure;
-use crate::options::Server;
+use crate::options::ServerArgs;
+use crate::outcome::CommandError;
 use cma_framework::Errno;
 use std::env;
 use std::fs;
@@ -9,84 +9,85 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Names the folder when the command line doesn't.
+/// The variable that names the folder when the command line doesn't.
 const VARIABLE: &str = "CMA_MOUNT";
 
-/// The name of the number that the system gave, if the specification has it.
-pub(crate) fn name(error: &io::Error) -> Option<String> {
+/// The name of the error's number, if it is one of the specification's.
+pub(crate) fn errno_name(error: &io::Error) -> Option<String> {
     let known = [Errno::ENOENT, Errno::EACCES, Errno::EBUSY, Errno::EINVAL, Errno::EFBIG];
     let name = known.into_iter().find(|errno| error.raw_os_error() == Some(*errno as i32));
     name.map(|name| format!("{name:?}"))
 }
 
-/// Why something can't be read.
-pub(crate) fn said(error: &io::Error) -> String {
-    named(error, "this user may not read it".to_string())
+/// The message when something can't be read.
+pub(crate) fn read_error(error: &io::Error) -> String {
+    message(error, "this user may not read it".to_string())
 }
 
-/// Why `file` can't be written.
-pub(crate) fn said_of_writing(file: &Path, error: &io::Error) -> String {
+/// The message when `file` can't be written.
+pub(crate) fn write_error(file: &Path, error: &io::Error) -> String {
     let denied = match fs::metadata(file) {
         Ok(file) if file.mode() & 0o222 == 0 => "it is read-only".to_string(),
         Ok(file) => format!("this user may not write it; its owner is user {}", file.uid()),
         Err(_) => "this user may not write it".to_string(),
     };
-    named(error, denied)
+    message(error, denied)
 }
 
-/// What the system says, and `denied` for a lack of permission.
-fn named(error: &io::Error, denied: String) -> String {
+/// The system's message, or `denied` for a lack of permission, behind the error's name.
+fn message(error: &io::Error, denied: String) -> String {
     let reason = match error.kind() {
         io::ErrorKind::PermissionDenied => denied,
         _ => error.to_string(),
     };
-    name(error).map_or(reason.clone(), |name| format!("{name}: {reason}"))
+    errno_name(error).map_or(reason.clone(), |name| format!("{name}: {reason}"))
 }
 
-/// Where a server's attributes are mounted.
+/// The folder on which a server's attributes are mounted.
 #[derive(Debug)]
-pub(crate) struct Mounted(PathBuf);
+pub(crate) struct ServerMount(PathBuf);
 
-impl Mounted {
-    /// The server that is meant: by the command line, the environment, or because there is only
-    /// one.
-    pub(crate) fn find(server: &Server) -> Result<Mounted, Failure> {
+impl ServerMount {
+    /// The mount named by the command line or the environment, or else the only one there is.
+    pub(crate) fn find(server: &ServerArgs) -> Result<ServerMount, CommandError> {
         let variable =
             || env::var_os(VARIABLE).filter(|folder| !folder.is_empty()).map(PathBuf::from);
         if let Some(folder) = server.mount.clone().or_else(variable) {
-            return Mounted::at(&folder);
+            return ServerMount::at(&folder);
         }
-        let all = cma_sysfs::mounts().map_err(Failure::Serve)?;
-        let (mut there, others): (Vec<_>, Vec<_>) =
+        let all = cma_sysfs::mounts().map_err(CommandError::Serve)?;
+        let (mut readable, others): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|folder| fs::metadata(folder).is_ok());
-        match (there.pop(), there.is_empty()) {
-            // Of one that is not for this user, or whose server is gone, this says so.
+        match (readable.pop(), readable.is_empty()) {
+            // Reports that this user may not access it, or that its server has ended.
             (None, _) => {
-                others.first().map_or(Err(Failure::NoServer), |folder| Mounted::at(folder))
+                others.first().map_or(Err(CommandError::NoServer), |folder| ServerMount::at(folder))
             }
-            (Some(only), true) => Ok(Mounted(only)),
-            (Some(last), false) => Err(Failure::Servers(there.into_iter().chain([last]).collect())),
+            (Some(only), true) => Ok(ServerMount(only)),
+            (Some(last), false) => {
+                Err(CommandError::Servers(readable.into_iter().chain([last]).collect()))
+            }
         }
     }
 
-    fn at(folder: &Path) -> Result<Mounted, Failure> {
+    fn at(folder: &Path) -> Result<ServerMount, CommandError> {
         match fs::metadata(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
-                return Err(Failure::ServerGone(folder.to_path_buf()));
+                return Err(CommandError::ServerGone(folder.to_path_buf()));
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(Failure::Attribute {
+                return Err(CommandError::Attribute {
                     path: folder.display().to_string(),
-                    reason: named(&error, "this user may not look into it".to_string()),
+                    reason: message(&error, "this user may not look into it".to_string()),
                 });
             }
             _ => {}
         }
         let path = fs::canonicalize(folder).unwrap_or_default();
-        if cma_sysfs::mounts().map_err(Failure::Serve)?.contains(&path) {
-            Ok(Mounted(path))
+        if cma_sysfs::mounts().map_err(CommandError::Serve)?.contains(&path) {
+            Ok(ServerMount(path))
         } else {
-            Err(Failure::NotServed(folder.to_path_buf()))
+            Err(CommandError::NotServed(folder.to_path_buf()))
         }
     }
 
@@ -94,10 +95,9 @@ impl Mounted {
         &self.0
     }
 
-    /// The file of the attribute or folder `path`, which may be written as a path in the tree or
-    /// from the root of the file system.
-    pub(crate) fn file(&self, path: &str) -> Result<PathBuf, Failure> {
-        let missing = || Failure::Attribute {
+    /// The file of the attribute or folder `path`, which is relative to the mount or absolute.
+    pub(crate) fn file(&self, path: &str) -> Result<PathBuf, CommandError> {
+        let missing = || CommandError::Attribute {
             path: path.to_string(),
             reason: "there is no such attribute".to_string(),
         };
@@ -120,21 +120,23 @@ impl Mounted {
             {
                 Err(missing())
             }
-            Err(error) => Err(Failure::Attribute { path: path.to_string(), reason: said(&error) }),
+            Err(error) => {
+                Err(CommandError::Attribute { path: path.to_string(), reason: read_error(&error) })
+            }
         }
     }
 
     /// The same, for an attribute.
-    pub(crate) fn attribute(&self, path: &str) -> Result<PathBuf, Failure> {
+    pub(crate) fn attribute(&self, path: &str) -> Result<PathBuf, CommandError> {
         let file = self.file(path)?;
         if file.is_dir() {
-            return Err(Failure::AttributeFolder { path: path.to_string() });
+            return Err(CommandError::AttributeFolder { path: path.to_string() });
         }
         Ok(file)
     }
 
-    /// The refused writes that the server remembers, the oldest first: the number of each, and why
-    /// it was refused if it was to `file`.
+    /// The refused writes that the server has on record, the oldest first: the number of each, and
+    /// the reason for those to `file`.
     pub(crate) fn refusals(&self, file: &Path) -> Vec<(u64, Option<String>)> {
         let errors = fs::read_to_string(self.0.join("errors")).unwrap_or_default();
         let file = fs::canonicalize(file).unwrap_or_default();

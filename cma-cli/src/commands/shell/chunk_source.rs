@@ -1,12 +1,12 @@
-//! Where the shell's chunks come from.
+//! The sources of the shell's chunks: the framework in this process, or a server.
 
-use super::line::Amount;
+use super::statement::Amount;
 use cma_client::{Client, RemoteChunk};
 use cma_framework::{AllocError, Chunk, Cma, DmaAddr};
 
-/// Who serves the shell. Errors are for the user to read.
-pub(super) trait Source {
-    /// A live chunk in its hands.
+/// Serves the shell's requests. Errors are messages for the user.
+pub(super) trait ChunkSource {
+    /// A live chunk.
     type Chunk;
 
     fn alloc(
@@ -17,22 +17,24 @@ pub(super) trait Source {
     ) -> Result<Self::Chunk, String>;
     fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<Self::Chunk, String>;
     fn free(&self, chunk: Self::Chunk) -> Result<(), String>;
-    /// Its size in bytes, and its start.
+    /// The size in bytes, and the start.
     fn place(&self, chunk: &Self::Chunk) -> (u64, DmaAddr);
-    /// The region that it lies in, where that is known.
+    /// The region of the chunk, where it is known.
     fn region(&self, chunk: &Self::Chunk) -> Option<String>;
 }
 
 /// The framework in this process.
-impl Source for Cma {
+impl ChunkSource for Cma {
     type Chunk = Chunk;
 
     fn alloc(&self, device: &str, kind: Option<&str>, amount: &Amount) -> Result<Chunk, String> {
-        Cma::alloc(self, device, kind, amount.size, amount.alignment).map_err(|error| told(&error))
+        Cma::alloc(self, device, kind, amount.size, amount.alignment)
+            .map_err(|error| framework_message(&error))
     }
 
     fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<Chunk, String> {
-        Cma::alloc_from(self, regions, amount.size, amount.alignment).map_err(|error| told(&error))
+        Cma::alloc_from(self, regions, amount.size, amount.alignment)
+            .map_err(|error| framework_message(&error))
     }
 
     fn free(&self, chunk: Chunk) -> Result<(), String> {
@@ -49,12 +51,12 @@ impl Source for Cma {
     }
 }
 
-fn told(error: &AllocError) -> String {
+fn framework_message(error: &AllocError) -> String {
     format!("{:?}: {error}", error.errno())
 }
 
 /// A server.
-impl Source for Client {
+impl ChunkSource for Client {
     type Chunk = RemoteChunk;
 
     fn alloc(
@@ -64,36 +66,36 @@ impl Source for Client {
         amount: &Amount,
     ) -> Result<RemoteChunk, String> {
         Client::alloc(self, device, kind, amount.size, amount.alignment)
-            .map_err(|error| told_by(&error))
+            .map_err(|error| client_message(&error))
     }
 
     fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<RemoteChunk, String> {
         Client::alloc_from(self, regions, amount.size, amount.alignment)
-            .map_err(|error| told_by(&error))
+            .map_err(|error| client_message(&error))
     }
 
     fn free(&self, chunk: RemoteChunk) -> Result<(), String> {
-        chunk.free().map_err(|error| told_by(&error))
+        chunk.free().map_err(|error| client_message(&error))
     }
 
     fn place(&self, chunk: &RemoteChunk) -> (u64, DmaAddr) {
         (chunk.size(), DmaAddr::new(chunk.start()))
     }
 
-    /// A server tells addresses and no names of regions.
+    /// The protocol has addresses, and no names of regions.
     fn region(&self, _: &RemoteChunk) -> Option<String> {
         None
     }
 }
 
-fn told_by(error: &cma_client::Error) -> String {
+fn client_message(error: &cma_client::Error) -> String {
     match errno_name(error.errno()) {
         Some(name) => format!("{name}: {error}"),
         None => error.to_string(),
     }
 }
 
-/// What a server answers with (specification sections 6 and 8, and its own limits).
+/// The errors of a server (specification sections 6 and 8, and its own limits).
 fn errno_name(number: i32) -> Option<&'static str> {
     Some(match number {
         2 => "ENOENT",

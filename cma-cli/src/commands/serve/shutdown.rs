@@ -1,0 +1,101 @@
+//! Shutdown: the signals that request it, and the forced exit when closing takes too long.
+
+use crate::log;
+use crate::notice::Notice;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::iter;
+use std::process;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The time limit for closing, which takes milliseconds.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
+
+/// Removes something that must not outlive the process.
+type Cleanup = Box<dyn FnOnce() + Send>;
+
+/// The cause of a shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ShutdownCause {
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// The server itself.
+    Server,
+}
+
+/// Receives shutdown requests, and enforces their time limit.
+pub(super) struct ShutdownMonitor {
+    requested: Receiver<()>,
+    begin: Sender<ShutdownCause>,
+    cleanups: Arc<Mutex<Vec<Cleanup>>>,
+}
+
+impl ShutdownMonitor {
+    /// From here on a signal ends the process in order, also while it still starts.
+    pub(super) fn start() -> io::Result<ShutdownMonitor> {
+        let ((begin, begun), (request, requested)) = (channel(), channel());
+        let cleanups: Arc<Mutex<Vec<Cleanup>>> = Arc::default();
+        // SIGXFSZ is received and ignored. By default it would kill the process when the log
+        // reaches the limit on file sizes; ignored, the write fails.
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ])?;
+        let by_signal = begin.clone();
+        thread::Builder::new().name("signals".to_string()).spawn(move || {
+            for signal in signals.forever() {
+                match signal {
+                    SIGINT | SIGTERM if by_signal.send(ShutdownCause::Signal).is_err() => return,
+                    SIGHUP => tracing::info!(
+                        "SIGHUP ignored: there is no configuration file to read again"
+                    ),
+                    _ => {}
+                }
+            }
+        })?;
+        let forced = cleanups.clone();
+        thread::Builder::new().name("shutdown".to_string()).spawn(move || {
+            if begun.recv().is_ok() {
+                // Fails if the server itself began the shutdown.
+                let _ = request.send(());
+                let deadline = Instant::now() + TIME_LIMIT;
+                let next =
+                    || begun.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+                let second =
+                    iter::repeat_with(next).find(|cause| *cause != Ok(ShutdownCause::Server));
+                force_exit(second.is_some_and(|cause| cause.is_ok()), &forced);
+            }
+        })?;
+        Ok(ShutdownMonitor { requested, begin, cleanups })
+    }
+
+    /// Waits for a shutdown request, `timeout` at most.
+    pub(super) fn is_requested_within(&self, timeout: Duration) -> bool {
+        self.requested.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    }
+
+    /// Takes the server's report that it begins its shutdown. The time limit starts then, as after
+    /// a signal.
+    pub(super) fn begin_sender(&self) -> Sender<ShutdownCause> {
+        self.begin.clone()
+    }
+
+    /// Has `cleanup` called if the process has to exit without closing what it opened.
+    pub(super) fn on_forced_exit(&self, cleanup: impl FnOnce() + Send + 'static) {
+        self.cleanups.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(cleanup));
+    }
+}
+
+/// Exits the process, although other threads may still be blocked.
+fn force_exit(by_second_signal: bool, cleanups: &Mutex<Vec<Cleanup>>) {
+    let reason = match by_second_signal {
+        true => "a second signal arrived during the shutdown".to_string(),
+        false => format!("the shutdown took longer than {} s", TIME_LIMIT.as_secs()),
+    };
+    let message = format!("{reason}: the process exits now; pending requests are not answered");
+    Notice::warning(&message).report();
+    cleanups.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(|cleanup| cleanup());
+    log::flush();
+    process::exit(1);
+}

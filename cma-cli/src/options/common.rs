@@ -1,0 +1,59 @@
+//! Which command uses which of the options that several commands have.
+
+/// One of [`Options`](super::Options).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CommonOption {
+    Platform,
+    Cma,
+    Map,
+    Memory,
+    PluginDir,
+    Json,
+}
+
+impl CommonOption {
+    pub(super) const ALL: [CommonOption; 6] = [
+        CommonOption::Platform,
+        CommonOption::Cma,
+        CommonOption::Map,
+        CommonOption::Memory,
+        CommonOption::PluginDir,
+        CommonOption::Json,
+    ];
+
+    /// clap's identifier, which is the field's name.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            CommonOption::Platform => "platform",
+            CommonOption::Cma => "cma",
+            CommonOption::Map => "map",
+            CommonOption::Memory => "memory",
+            CommonOption::PluginDir => "plugin_dir",
+            CommonOption::Json => "json",
+        }
+    }
+
+    /// As it is written on a command line.
+    pub(super) fn flag(self) -> String {
+        format!("--{}", self.id().replace('_', "-"))
+    }
+}
+
+/// The options of a command that boots a system.
+const SYSTEM: &[CommonOption] = &[
+    CommonOption::Platform,
+    CommonOption::Cma,
+    CommonOption::Map,
+    CommonOption::Memory,
+    CommonOption::PluginDir,
+];
+
+/// The options that the command of that name uses.
+pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
+    match command {
+        "demo" | "shell" | "serve" => SYSTEM,
+        "regions" | "check" => &CommonOption::ALL,
+        "plugins" | "replay" => &[CommonOption::PluginDir, CommonOption::Json],
+        _ => &[],
+    }
+}

@@ -1,0 +1,59 @@
+//! The values of options.
+
+use crate::show::quoted;
+use clap::ValueEnum;
+use cma_framework::config::{Platform, parse_size};
+
+/// The boards that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Board {
+    Aquila,
+    Goni,
+    GalaxyS2,
+}
+
+impl Board {
+    pub(super) fn platform(self) -> &'static Platform {
+        match self {
+            Board::Aquila => &cma_platform_aquila::PLATFORM,
+            Board::Goni => &cma_platform_goni::PLATFORM,
+            Board::GalaxyS2 => &cma_platform_galaxy_s2::PLATFORM,
+        }
+    }
+}
+
+/// The size of a region: the whole of `text`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok((0, _)) => Err("a region of size 0".to_string()),
+        Ok((size, taken)) if taken == text.len() => Ok(size),
+        Ok((_, taken)) => Err(format!("unexpected \"{}\" behind the size", quoted(&text[taken..]))),
+        Err((error, _)) => Err(error.to_string()),
+    }
+}
+
+/// Permissions in octal.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| "permissions are three octal digits, as 660".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_the_whole_argument() {
+        assert_eq!(size("256M"), Ok(256 << 20));
+        assert_eq!(size("8MiB"), Ok(8 << 20));
+        assert!(size("256MB").unwrap_err().contains("M or MiB"));
+        for wrong in ["8X", "8MM"] {
+            assert!(size(wrong).unwrap_err().contains("K, M, G, T, P or E"), "{wrong}");
+        }
+        assert!(size("8M x").unwrap_err().contains("unexpected \" x\""));
+        assert!(size("8.5M").unwrap_err().contains("whole numbers"));
+        assert!(size("0").is_err());
+        assert!(size("").is_err());
+        assert!(size("x").is_err());
+    }
+}

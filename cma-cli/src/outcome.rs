@@ -1,0 +1,186 @@
+//! How a command ends: its outcome, the error that stopped it, and the exit status of both.
+
+use crate::notice::{Notice, TextName};
+use crate::show::plain;
+use cma_device_server::BindError;
+use cma_framework::config::{Bytes, ConfigError};
+use cma_framework::errors::RegisterError;
+use cma_framework::loader::SearchPath;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The outcome of a command, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// The command succeeded.
+    Done,
+    /// The command succeeded, except that requests were refused or problems found.
+    Refused,
+    /// The command failed.
+    NotDone,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Done => ExitCode::SUCCESS,
+            Outcome::Refused => ExitCode::from(1),
+            Outcome::NotDone => ExitCode::from(2),
+        }
+    }
+}
+
+impl Outcome {
+    /// [`Outcome::Refused`] if `any`.
+    pub(crate) fn refused_if(any: bool) -> Self {
+        if any { Outcome::Refused } else { Outcome::Done }
+    }
+}
+
+/// An error that stops a command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("standard output can't be written: {0}")]
+    Output(#[from] io::Error),
+    #[error("standard input can't be read: {0}")]
+    Input(io::Error),
+    #[error("{}", .1.kind)]
+    Config(TextName, ConfigError),
+    #[error("{}", .1.kind)]
+    Access(TextName, cma_device_server::PolicyError),
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    #[error("{0}")]
+    NotConnected(cma_client::Error),
+    #[error("the defaults of {board} can't be used: {reason}")]
+    Board { board: &'static str, reason: String },
+    #[error("no allocator plug-in could be loaded")]
+    NoPlugin { searched: SearchPath },
+    #[error("there is no allocator \"{wanted}\"")]
+    UnknownAllocator { wanted: String, known: Vec<String> },
+    #[error("{}: {source}", path.display())]
+    NoTrace { path: PathBuf, source: io::Error },
+    #[error("{}: it is a folder, not a trace", path.display())]
+    TraceFolder { path: PathBuf },
+    #[error("{}: {reason}", path.display())]
+    Trace { path: PathBuf, reason: cma_trace::ReadError },
+    #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
+    Replay { region_bytes: u64, reason: RegisterError },
+    #[error("{option}: there is no region \"{name}\"")]
+    NoSuchRegion { option: &'static str, name: String },
+    #[error("no region got memory, so there is nothing to serve")]
+    NoRegion,
+    #[error("neither a folder for attributes nor a socket for chunks is given")]
+    NoFrontEnd,
+    #[error(transparent)]
+    Mount(#[from] cma_sysfs::MountError),
+    #[error("--log: {0}")]
+    Log(tracing_subscriber::filter::ParseError),
+    #[error(
+        "--log: \"{word}\" is not a level: error, warn, info, debug, trace or off, or module=level"
+    )]
+    LogLevel { word: String },
+    #[error("the server can't start: {0}")]
+    Serve(io::Error),
+    #[error("no server has its attributes mounted")]
+    NoServer,
+    #[error("{} servers have their attributes mounted", .0.len())]
+    Servers(Vec<PathBuf>),
+    #[error("{}: no server has its attributes mounted there", .0.display())]
+    NotServed(PathBuf),
+    #[error("{}: the server of this mount has ended, and the mount is left", .0.display())]
+    ServerGone(PathBuf),
+    #[error("\"{}\" is a folder", plain(path))]
+    AttributeFolder { path: String },
+    #[error("{}: {reason}", plain(path))]
+    Attribute { path: String, reason: String },
+    #[error("`cma {command}` does not use {option}")]
+    UnusedOption { option: String, command: &'static str },
+}
+
+impl CommandError {
+    /// Reports the error on standard error, and returns the outcome. A reader that closes the pipe
+    /// (`cma demo | head`) is no error.
+    pub(crate) fn report(self) -> Outcome {
+        match &self {
+            CommandError::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                Outcome::Done
+            }
+            error => {
+                Notice::from(error).report();
+                Outcome::NotDone
+            }
+        }
+    }
+
+    /// The remedy, if there is one to name.
+    fn help(&self) -> Option<String> {
+        let fixed = |help: &str| help.to_string();
+        Some(match self {
+            CommandError::NoPlugin { searched } => name_a_folder(searched),
+            CommandError::UnknownAllocator { known, .. } => {
+                format!("loaded are: {}", known.join(", "))
+            }
+            CommandError::TraceFolder { path } => {
+                format!("name the traces in it, as {}", path.join("*.trace.gz").display())
+            }
+            CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
+            CommandError::Socket(BindError::System { path, source })
+                if source.kind() == io::ErrorKind::NotFound =>
+            {
+                let folder = path.parent().unwrap_or(path).display();
+                format!(
+                    "make the folder, as with mkdir -p '{folder}', or name another path with \
+                    --socket"
+                )
+            }
+            CommandError::Socket(_) => fixed("name another path with --socket"),
+            CommandError::NoSuchRegion { .. } => fixed("`cma regions` lists them"),
+            CommandError::NoRegion => fixed("--memory and --cma say what each region needs"),
+            CommandError::NotConnected(_) => fixed("start one with `cma serve --socket PATH`"),
+            CommandError::NoServer => fixed(
+                "start one with `cma serve --mount DIR`, or name its folder with --mount or \
+                CMA_MOUNT",
+            ),
+            CommandError::Servers(folders) => {
+                let folders: Vec<_> =
+                    folders.iter().map(|folder| folder.display().to_string()).collect();
+                format!("name one with --mount or CMA_MOUNT: {}", folders.join(", "))
+            }
+            CommandError::NotServed(_) => fixed("name the folder that `cma serve --mount` got"),
+            CommandError::ServerGone(_) => fixed("start it again; it removes the mount"),
+            CommandError::AttributeFolder { path } => {
+                format!("`cma tree {path}` shows what is in it")
+            }
+            CommandError::UnusedOption { command: "shell --connect", .. } => {
+                fixed("leave it out: the server has regions, map and plug-ins of its own")
+            }
+            CommandError::UnusedOption { option, .. } if option == "--json" => {
+                fixed("leave it out: plugins, regions, check and replay have it")
+            }
+            CommandError::UnusedOption { command, .. } => {
+                format!("leave it out; `cma {command} --help` has its options")
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// The remedy when no plug-in is found.
+pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
+    let folders: Vec<_> =
+        searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
+    format!("name a folder that holds some with --plugin-dir; searched: {}", folders.join(", "))
+}
+
+impl From<&CommandError> for Notice {
+    fn from(error: &CommandError) -> Self {
+        let notice = Notice::error(&error.to_string()).with_help(error.help());
+        match error {
+            CommandError::Config(text, error) => notice.underlining(text, &error.text, &error.span),
+            CommandError::Access(text, error) => notice.underlining(text, &error.text, &error.span),
+            _ => notice,
+        }
+    }
+}
