@@ -65,10 +65,10 @@ fn read(lines: &mut Lines<'_>) -> Result<Trace, ReadError> {
 }
 
 fn read_magic(lines: &mut Lines<'_>) -> Result<(), ReadError> {
-    let first = lines.next().map(|line| line.map_or(String::new(), |f| excerpt(f.text)));
+    let first = lines.next().map(|line| line.map(|fields| excerpt(fields.text)));
     let text = match first {
         Err(ReadError::LongLine { .. }) => excerpt(&lines.text),
-        first => first?,
+        first => first?.ok_or(ReadError::Empty)?,
     };
     match text.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) {
         Some(VERSION) => Ok(()),

@@ -164,8 +164,10 @@ fn replay_skips_a_file_that_is_no_trace_and_replays_the_next() {
     let folder = folder();
     let (text, trace) =
         (written(&folder, "notes.txt", "hello\n"), written(&folder, "hand.trace", TRACE));
-    let Run { code, out, err } = run(&["replay", &text, "/nonexistent.trace", &trace]);
+    let empty = written(&folder, "empty.trace", "");
+    let Run { code, out, err } = run(&["replay", &text, &empty, "/nonexistent.trace", &trace]);
     assert_eq!(code, 2);
+    assert!(err.contains("empty.trace: not a trace: it is empty"), "{err}");
     assert!(err.contains("notes.txt: not a trace: expected \"# cma-trace 1\""), "{err}");
     assert!(err.contains("/nonexistent.trace: No such file"), "{err}");
     assert!(out.contains("made by hand"), "{out}");

@@ -18,6 +18,9 @@ pub enum ReadError {
         /// The reason.
         source: io::Error,
     },
+    /// The input is empty.
+    #[error("not a trace: it is empty")]
+    Empty,
     /// The first line is not that of a trace.
     #[error(
         "not a trace: expected \"# cma-trace 1\" in its first line, found \"{}\"",

@@ -61,10 +61,7 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
 
 #[test]
 fn input_that_is_not_a_trace_is_refused_at_its_first_line() {
-    assert_eq!(
-        refusal(""),
-        "not a trace: expected \"# cma-trace 1\" in its first line, found \"\""
-    );
+    assert_eq!(refusal(""), "not a trace: it is empty");
     assert!(refusal("#!/bin/sh\n").ends_with("found \"#!/bin/sh\""));
     assert!(refusal("it's \"\x1b\n").ends_with(r#"found "it's \"\u{1b}""#));
     assert!(matches!(Trace::read(&[0xff; 100_000][..]), Err(ReadError::NotATrace { .. })));
