@@ -104,7 +104,7 @@ fn attaching_changing_and_refusing_are_events_on_debug() {
         cma.set_region_allocator(&region, AllocatorChoice::named("nobody")).unwrap_err();
     });
     assert_eq!(seen.len(), 1);
-    assert!(seen[0].contains("1 live chunks need an allocator to adopt them"), "{seen:?}");
+    assert!(seen[0].contains("1 live chunk needs an allocator to adopt it"), "{seen:?}");
 }
 
 #[test]

@@ -129,8 +129,14 @@ pub enum ChangeError {
         fault: &'static str,
     },
     /// Chunks are live, and no allocator of that name is registered to adopt them.
-    #[error("{live} live chunks need an allocator to adopt them, and {} is registered", 
-        wanted.as_ref().map_or("none".to_string(), |name| format!("no \"{name}\"")))]
+    #[error(
+        "{}, and {} is registered",
+        match live {
+            1 => "1 live chunk needs an allocator to adopt it".to_string(),
+            live => format!("{live} live chunks need an allocator to adopt them"),
+        },
+        wanted.as_ref().map_or("none".to_string(), |name| format!("no \"{name}\""))
+    )]
     NobodyAdopts {
         /// The number of live chunks.
         live: u32,

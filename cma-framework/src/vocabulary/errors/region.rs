@@ -82,7 +82,10 @@ pub enum InvalidRegion {
 #[non_exhaustive]
 pub enum UnregisterError {
     /// Chunks are live.
-    #[error("{users} chunks are live in it; free them first")]
+    #[error("{} first", match users {
+        1 => "1 chunk is live in it; free it".to_string(),
+        users => format!("{users} chunks are live in it; free them"),
+    })]
     Busy {
         /// Their number.
         users: u32,
