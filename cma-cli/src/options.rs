@@ -39,8 +39,9 @@ const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, 
 best available), or by region: fw=memfd,b1=hugetlb,auto. The default is simulated, and memfd for \
 serve --socket";
 
-const LIMITS: &str = "Limits for clients: chunks=64,bytes=1G for all connections opened by one \
-process, user-chunks, user-bytes, user-connections, connections";
+const LIMITS: &str = "Limits, such as chunks=64,bytes=1G: chunks and bytes apply to the connections \
+that one process opened, user-chunks, user-bytes and user-connections to a user, connections to \
+the server";
 
 const RULES: &str = "Which users may request for which device, or name which region: \
 camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; without it all users may request everything";
