@@ -1,4 +1,4 @@
-//! The shell sessions that README.md and the guide show print today what they show.
+//! The shell sessions of README.md and the guide print what the documents show.
 //!
 //! Each block with a line that starts with `$ cma` is typed into one shell, and its output is
 //! compared line by line. A command with `&` behind it is a server, which prints its lines while
@@ -12,7 +12,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is typed behind a `$`, what is typed into the program that it starts, and what is printed.
+/// A command behind a `$`, the input of the program that it starts, and the expected output.
 #[derive(Debug, Default)]
 struct Step {
     command: String,
@@ -38,7 +38,7 @@ fn sessions(document: &str) -> Vec<Vec<Step>> {
     blocks.filter(uses_cma).map(steps).collect()
 }
 
-/// Whether `printed` is what `shown` says, in which `...` stands for any text.
+/// Whether `printed` matches `shown`, in which `...` stands for any text.
 fn is_as_shown(printed: &str, shown: &str) -> bool {
     let mut parts = shown.split("...");
     let Some(mut rest) = printed.strip_prefix(parts.next().unwrap_or_default()) else {
@@ -81,14 +81,14 @@ fn steps(block: &str) -> Vec<Step> {
     steps
 }
 
-/// A library that a build has put beside the test.
+/// A library that cargo puts beside the test.
 fn library(name: &str) -> PathBuf {
     let library = std::env::current_exe().unwrap().with_file_name(name);
     assert!(library.exists(), "{} is not there", library.display());
     library
 }
 
-/// The folder in which a session runs: `bin/cma`, and what the documents say is there.
+/// The folder in which a session runs, with `bin/cma` and the files that the documents mention.
 fn place() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     for folder in ["bin", "build", "run"] {
@@ -108,8 +108,8 @@ fn run(session: &[Step], place: &Path) -> Vec<String> {
         let command = command.replace("/run/", &format!("{}/run/", place.display()));
         fs::write(place.join(format!("in{number}")), input).unwrap();
         if let Some(server) = command.strip_suffix(" &") {
-            // It is ready when it has printed as many lines as are shown, and its socket or mount
-            // exists.
+            // The server is ready when it has printed as many lines as the document shows, and its
+            // socket or mount exists.
             let lines = session[number].prints.lines().count();
             writeln!(script, "{server} > out{number} &\nserver=$!").unwrap();
             writeln!(
@@ -141,7 +141,7 @@ fn run(session: &[Step], place: &Path) -> Vec<String> {
     (0..session.len()).map(|number| as_shown(&printed(number), place)).collect()
 }
 
-/// Output as a reader sees it: with the documents' paths, and from a shell at a terminal.
+/// The output with the documents' paths, and with messages as those of an interactive shell.
 fn as_shown(printed: &str, place: &Path) -> String {
     let shown = printed.replace(&format!("{}/run/", place.display()), "/run/");
     let mut lines = String::new();
@@ -155,8 +155,8 @@ fn as_shown(printed: &str, place: &Path) -> String {
     lines
 }
 
-/// Whether the session can't be run on this machine. The reason is written to standard error past
-/// the test harness, which would keep it.
+/// Whether the session can't be run on this machine. The reason goes to standard error directly,
+/// past the test harness, which captures `eprintln!`.
 fn skipped(session: &[Step]) -> bool {
     let serves = |option: &str| session.iter().any(|step| step.command.contains(option));
     let is_root = rustix::process::geteuid().is_root();
