@@ -4,7 +4,7 @@ use cma_framework::config::{COMMON, Map};
 use loader_demo::{REQUESTS, Request};
 
 /// A device name and a type of memory.
-type Asker = (String, Option<String>);
+type Requester = (String, Option<String>);
 
 /// The codec among [`REQUESTS`]; the other requests are a camera's.
 const CODEC: &str = "s3c-mfc5";
@@ -13,8 +13,8 @@ const CODEC: &str = "s3c-mfc5";
 #[derive(Debug)]
 pub(super) struct Devices {
     /// `None` for [`CODEC`] with its own types of memory.
-    codec: Option<Asker>,
-    camera: Asker,
+    codec: Option<Requester>,
+    camera: Requester,
 }
 
 impl Devices {
@@ -49,16 +49,16 @@ impl Devices {
     }
 }
 
-/// `request` as `asker` makes it.
-fn from<'a>((device, kind): &'a Asker, request: &Request<'a>) -> Request<'a> {
+/// `request` as `requester` makes it.
+fn from<'a>((device, kind): &'a Requester, request: &Request<'a>) -> Request<'a> {
     Request { device, kind: kind.as_deref(), ..*request }
 }
 
 /// A device and a type that match it, for each pattern of the map.
-fn matching(map: &Map) -> Vec<Asker> {
+fn matching(map: &Map) -> Vec<Requester> {
     let matching = |pattern: &str| pattern.trim_end_matches('*').replace('?', "x");
     let mut last = String::new();
-    let mut askers = Vec::new();
+    let mut requesters = Vec::new();
     for rule in map.rules() {
         for pattern in rule.patterns.iter() {
             if let Some(device) = pattern.device {
@@ -66,10 +66,10 @@ fn matching(map: &Map) -> Vec<Asker> {
             }
             let device = if last.is_empty() { "device".to_string() } else { last.clone() };
             let kind = pattern.kind.map(matching).filter(|kind| !kind.is_empty());
-            askers.push((device, kind));
+            requesters.push((device, kind));
         }
     }
-    askers
+    requesters
 }
 
 #[cfg(test)]
