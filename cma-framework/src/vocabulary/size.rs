@@ -25,15 +25,7 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
     if digits == 0 {
         return Err((SyntaxError::NoNumber, end));
     }
-    let shift = match bytes.get(end).map(u8::to_ascii_uppercase) {
-        Some(b'K') => 10,
-        Some(b'M') => 20,
-        Some(b'G') => 30,
-        Some(b'T') => 40,
-        Some(b'P') => 50,
-        Some(b'E') => 60,
-        _ => 0,
-    };
+    let shift = suffix_shift(bytes.get(end));
     let mut taken = end + usize::from(shift != 0);
     if shift != 0
         && bytes.get(taken..taken + 2).is_some_and(|unit| unit.eq_ignore_ascii_case(b"iB"))
@@ -44,8 +36,11 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
     if let Some(fraction) = rest.strip_prefix('.')
         && shift == 0
     {
-        let digits = fraction.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        return Err((SyntaxError::Fraction, taken + 1 + digits));
+        let length = fraction.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let whole = whole_size(&text[..end], &fraction[..length]);
+        let remedy =
+            whole.map(|whole| format!("{} for {}", Bytes(whole), &text[..taken + 1 + length]));
+        return Err((SyntaxError::Fraction { remedy }, taken + 1 + length));
     }
     let letters = rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
     if letters > 0 {
@@ -65,6 +60,35 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
         return Err((SyntaxError::NumberTooLarge, taken));
     }
     Ok((value << shift, taken))
+}
+
+/// The power of two that a suffix stands for; 0 without one.
+fn suffix_shift(suffix: Option<&u8>) -> u32 {
+    match suffix.map(u8::to_ascii_uppercase) {
+        Some(b'K') => 10,
+        Some(b'M') => 20,
+        Some(b'G') => 30,
+        Some(b'T') => 40,
+        Some(b'P') => 50,
+        Some(b'E') => 60,
+        _ => 0,
+    }
+}
+
+/// The size `integer.fraction`, where the fraction ends with a suffix, rounded up to the next
+/// smaller unit: 1.5M is 1536K. `None` if it isn't such a size.
+fn whole_size(integer: &str, fraction: &str) -> Option<u64> {
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, suffix) = fraction.split_at(digits);
+    let shift = suffix_shift(suffix.as_bytes().first());
+    if shift == 0 || !(suffix.len() == 1 || suffix[1..].eq_ignore_ascii_case("iB")) {
+        return None;
+    }
+    let one = 10_u64.checked_pow(digits.len().try_into().ok()?)?;
+    let part = (u128::from(digits.parse::<u64>().ok()?) * 1024).div_ceil(one.into());
+    let units =
+        integer.parse::<u64>().ok()?.checked_mul(1024)?.checked_add(part.try_into().ok()?)?;
+    units.checked_mul(1 << (shift - 10))
 }
 
 /// A number of bytes that prints as `36864K`, `1M` or `123`: with the largest suffix that is exact.

@@ -115,8 +115,11 @@ pub enum SyntaxError {
     )]
     DecimalSuffix,
     /// A fraction.
-    #[error("sizes are whole numbers; write 8704K for 8.5M")]
-    Fraction,
+    #[error("sizes are whole numbers; write {}", remedy.as_deref().unwrap_or("8704K for 8.5M"))]
+    Fraction {
+        /// The size as a whole number, rounded up, if it could be read.
+        remedy: Option<String>,
+    },
     /// The start after the alignment.
     #[error("the start comes before the alignment: name=size@start/alignment")]
     StartAfterAlignment,

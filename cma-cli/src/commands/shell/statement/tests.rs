@@ -114,7 +114,8 @@ fn an_error_names_the_expected_or_the_found_text() {
         assert!(message(&format!("a cam {wrong}")).contains("K, M, G, T, P or E"));
     }
     assert!(message("a cam 1MB").contains("M or MiB"));
-    assert!(message("A b1 8.5M").contains("\"8.5M\" is no size: sizes are whole numbers"));
+    let fraction = "\"1.5M\" is no size: sizes are whole numbers; write 1536K for 1.5M";
+    assert_eq!(message("A b1 1.5M"), fraction);
     assert!(message("a cam 1M 2").contains("unexpected \"2\""));
     assert!(message("l all").contains("unexpected \"all\""));
     assert_eq!(Statement::parse(b"a \xff 1M"), Err(ParseError::NotText));
