@@ -8,7 +8,7 @@ use common::BASE;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 use tracing::field::{Field, Visit};
@@ -168,4 +168,46 @@ fn a_subscriber_that_frees_chunks_itself_neither_waits_nor_recurses() {
     });
     assert_eq!(region.status().users, 0);
     region.check().unwrap();
+}
+
+#[test]
+fn subscribers_that_free_chunks_of_each_others_regions_do_not_deadlock() {
+    /// At its first release frees chunks of a region, more than fit into the queue, when the other
+    /// thread is inside its subscriber, too.
+    struct FreesFrom(Cma, &'static str, Arc<Barrier>, AtomicUsize);
+
+    impl Subscriber for FreesFrom {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.name() == "cma_release"
+        }
+        fn event(&self, _: &Event<'_>) {
+            if self.3.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.2.wait();
+                for _ in 0..3000 {
+                    drop(self.0.alloc_from(self.1, 4096, 0).unwrap());
+                }
+            }
+        }
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    let cma = common::with_regions(&["one", "two"], "*=one");
+    let barrier = Arc::new(Barrier::new(2));
+    let threads = [("one", "two"), ("two", "one")].map(|(own, other)| {
+        let (cma, barrier) = (cma.clone(), Arc::clone(&barrier));
+        thread::spawn(move || {
+            let subscriber = FreesFrom(cma.clone(), other, barrier, AtomicUsize::new(0));
+            tracing::subscriber::with_default(subscriber, || {
+                drop(cma.alloc_from(own, 4096, 0).unwrap());
+            });
+        })
+    });
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    assert!(cma.regions().iter().all(|region| region.status().users == 0));
 }

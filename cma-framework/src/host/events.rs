@@ -14,8 +14,9 @@
 //! 1. The events of a region are delivered in the order in which they happened, one at a time: they
 //!    are queued under the region's lock ([`Outbox`]), and one thread delivers.
 //! 2. No region and no change of the configuration waits for a sink. A thread that finds another
-//!    one delivering leaves its events in the queue. Only when [`MOST_QUEUED`] events wait, and
-//!    holding no lock, it waits for that other thread.
+//!    one delivering leaves its events in the queue. When more than [`MOST_QUEUED`] events wait, it
+//!    waits for that other thread, without holding a lock. A thread inside a sink never waits, so
+//!    sinks that use the framework can't deadlock.
 //! 3. A panic in a sink ends in the delivery. It unwinds neither through a change of the
 //!    configuration, nor through a guard that is dropped in another panic.
 //! 4. An event that no sink wants is not queued. While no sink follows requests, a request pays for
@@ -24,6 +25,7 @@
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::vocabulary::errors::AllocError;
 use cma_api::{DmaAddr, Request};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::mem;
@@ -38,6 +40,11 @@ const SINKS: [&dyn Sink; 1] = [&TracingSink];
 
 /// The number of events of a region that may wait for the thread that delivers.
 const MOST_QUEUED: usize = 1024;
+
+thread_local! {
+    /// Whether this thread is inside a sink.
+    static IN_SINK: Cell<bool> = const { Cell::new(false) };
+}
 
 /// A receiver of events. It may block or panic.
 trait Sink: Sync {
@@ -84,11 +91,18 @@ pub(crate) fn emit(deliver: impl FnOnce()) {
     }
 }
 
+/// The same for an event that a sink receives as a value.
+fn enter_sink(receive: impl FnOnce()) {
+    let was_inside = IN_SINK.replace(true);
+    emit(receive);
+    IN_SINK.set(was_inside);
+}
+
 /// The events of one region that are not delivered yet.
 #[derive(Default)]
 pub(crate) struct Outbox {
     queue: Mutex<EventQueue>,
-    /// Notified when a thread may go on that waits for the thread that delivers.
+    /// Wakes threads that wait for the thread that delivers.
     progress: Condvar,
 }
 
@@ -98,8 +112,8 @@ struct EventQueue {
     events: VecDeque<QueuedEvent>,
     /// Whether events may be delivered.
     open: bool,
-    /// The thread that delivers.
-    deliverer: Option<ThreadId>,
+    /// Whether a thread delivers.
+    delivering: bool,
     /// The number of threads that wait for `progress`.
     waiting: usize,
 }
@@ -112,7 +126,7 @@ struct QueuedEvent {
 impl QueuedEvent {
     fn deliver(&self, region: &dyn Display) {
         for sink in SINKS.iter().filter(|sink| sink.wants(&self.event)) {
-            emit(|| sink.receive(region, &self.event, &self.origin));
+            enter_sink(|| sink.receive(region, &self.event, &self.origin));
         }
     }
 }
@@ -161,20 +175,16 @@ impl Outbox {
     /// Delivers queued events, unless another thread does. Called without a lock.
     #[cold]
     pub(crate) fn deliver(&self, region: &dyn Display) {
-        let this_thread = thread::current().id();
         let mut queue = self.lock();
-        // A sink that causes events itself must not wait for itself.
-        while queue.events.len() > MOST_QUEUED
-            && queue.deliverer.is_some_and(|deliverer| deliverer != this_thread)
-        {
+        while queue.delivering && queue.events.len() > MOST_QUEUED && !IN_SINK.get() {
             queue.waiting += 1;
             queue = self.progress.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.waiting -= 1;
         }
-        if !queue.open || queue.deliverer.is_some() {
+        if !queue.open || queue.delivering {
             return;
         }
-        queue.deliverer = Some(this_thread);
+        queue.delivering = true;
         while let Some(next) = queue.events.pop_front() {
             drop(queue);
             next.deliver(region);
@@ -185,7 +195,7 @@ impl Outbox {
                 self.progress.notify_all();
             }
         }
-        queue.deliverer = None;
+        queue.delivering = false;
         if queue.waiting > 0 {
             self.progress.notify_all();
         }
@@ -227,7 +237,7 @@ pub(crate) fn around<C: Served>(
     let deliver = |stage| {
         let event = RequestEvent { device, kind, request, stage };
         for sink in SINKS.iter().filter(|sink| sink.follows_requests()) {
-            emit(|| sink.receive_request(&event));
+            enter_sink(|| sink.receive_request(&event));
         }
     };
     deliver(Stage::Started);
