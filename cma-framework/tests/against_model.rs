@@ -1,5 +1,5 @@
-//! Random use of the whole framework against plain bookkeeping: several regions, a map, guards and
-//! addresses, changes of allocators and regions, with the books and the allocators compared after
+//! Random use of the whole framework, compared with plain bookkeeping: several regions, a map,
+//! guards and addresses, changes of allocators and regions. Books and allocators are compared after
 //! each step.
 
 mod common;
@@ -13,7 +13,7 @@ const REGION_PAGES: u64 = 64;
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const MAP: &str = "x/f*=a;x=a,b;y?=b,c,none;*=c";
 
-/// What the map above means.
+/// The regions that the map above gives a device.
 fn route(device: &str, kind: &str) -> &'static [usize] {
     match device {
         "x" if kind.starts_with('f') => &[0],
@@ -84,7 +84,7 @@ fn free_ranges(region: usize, live: &[(PageRange, Live)]) -> Vec<PageRange> {
     free
 }
 
-/// Whether all that `reason` says of a refusal is so.
+/// Whether every statement of `reason` is true.
 fn is_true(
     reason: &Reason,
     region: usize,

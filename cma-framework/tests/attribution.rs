@@ -1,4 +1,4 @@
-//! Whose each chunk is: names of devices that come and go, and processes that front ends serve.
+//! Owners of chunks: devices whose names come and go, and processes that front ends serve.
 
 mod common;
 
@@ -14,12 +14,11 @@ fn framework() -> (Cma, Region) {
 }
 
 #[test]
-fn owners_name_the_process_that_a_front_end_has_a_chunk_for() {
+fn owners_report_the_process_that_a_front_end_noted() {
     let cma = framework().0;
     let tree = cma.attributes();
     let process = |name: &str| Process { uid: 1000, pid: 4711, name: name.into() };
-    // Names are the client's to choose, and those of the holder are not bounded by the table of
-    // pairs.
+    // The client chooses the names. Those of a holder are not bounded by the table of pairs.
     let long = "d".repeat(300);
     let devices = [("cam", "ffmpeg"), (&long, "two words"), ("mic", "")];
     let chunks: Vec<_> = devices
@@ -44,10 +43,10 @@ fn owners_name_the_process_that_a_front_end_has_a_chunk_for() {
     assert_eq!(tree.read("regions/a/owners").unwrap(), "0x40000000 4096 cam/common - - - -\n");
 }
 
-/// 65,536 (device, type) pairs have a number. Devices that were there once do not keep later ones
-/// from having a name in `owners`.
+/// 65,536 (device, type) pairs have a number. Devices that no longer make requests give theirs up,
+/// so later ones have a name in `owners`.
 #[test]
-fn devices_that_come_and_go_leave_names_for_later_ones() {
+fn numbers_of_former_devices_are_reused_for_later_ones() {
     let (cma, region) = framework();
     let _kept = cma.alloc("kept", None, 4096, 0).unwrap();
     let device = cma.device("driver", None).unwrap();
@@ -74,7 +73,7 @@ fn more_pairs_of_names_with_live_chunks_than_are_numbered_are_served() {
         || cma.owners(&region).unwrap().iter().filter(|owner| owner.device.is_some()).count();
     assert_eq!(named(), 1 << 16);
     drop(live);
-    // Enough requests find no room that the table is swept.
+    // So many requests get no number that the table is swept.
     for n in 0..1 << 15 {
         drop(cma.alloc(&format!("e{n}"), None, 4096, 0).unwrap());
     }
@@ -82,10 +81,9 @@ fn more_pairs_of_names_with_live_chunks_than_are_numbered_are_served() {
     assert_eq!(named(), 1);
 }
 
-/// The names that clients of a front end invent do not push out those of other users and of the
-/// host.
+/// Names that clients of a front end invent don't evict those of other users and of the host.
 #[test]
-fn a_user_that_invents_names_takes_none_from_others() {
+fn a_user_that_invents_names_evicts_no_others() {
     let (cma, region) = framework();
     let ask = |uid: u32, device: &str| {
         let process = Process { uid, pid: 1, name: "p".into() };

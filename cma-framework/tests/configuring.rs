@@ -1,5 +1,4 @@
-//! Regions, allocators, devices and the map, from registering them to changing them while chunks
-//! live.
+//! Registering regions, allocators, devices and the map, and changing them under live chunks.
 
 mod common;
 
@@ -37,7 +36,7 @@ fn a_region_without_an_allocator_is_healed_by_a_later_registration() {
     assert_eq!(cma.alloc_from("named", 1, 0).unwrap_err().errno(), Errno::ENOMEM);
     assert_eq!(cma.alloc_from("default", 1, 0).unwrap_err().errno(), Errno::ENOMEM);
     let attachments = cma.allocator_register(best_fit()).unwrap();
-    // The default region was tried before; it attaches at its next request.
+    // A region with the default choice was tried before. It attaches at its next request.
     assert_eq!(attachments.attached, [named]);
     assert!(cma.alloc_from("named", 1, 0).is_ok());
     assert!(cma.alloc_from("default", 1, 0).is_ok());
@@ -71,7 +70,7 @@ fn parameters_reach_the_allocator_unchanged() {
 }
 
 #[test]
-fn a_guard_frees_when_it_is_dropped_and_an_address_when_it_is_told() {
+fn a_chunk_is_freed_by_dropping_its_guard_or_by_its_address() {
     let cma = with_regions(&["r"], "*=r");
     let r = cma.region("r").unwrap();
     let guard = cma.alloc("x", None, 5000, 0x10000).unwrap();
@@ -152,7 +151,7 @@ fn an_allocator_is_changed_under_live_chunks_if_it_can_adopt_them_all() {
         live.extend((1..40).map(|i| cma.alloc("x", None, i * 5000, 0).unwrap()));
         r.check().unwrap();
     }
-    // Nobody of that name: with live chunks nothing changes, without any the region waits.
+    // No allocator has that name: with live chunks nothing changes, without any the region waits.
     let nobody = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap_err();
     assert!(matches!(nobody, ChangeError::NobodyAdopts { .. }));
     assert_eq!(nobody.errno(), Errno::EBUSY);
@@ -167,7 +166,7 @@ fn an_allocator_is_changed_under_live_chunks_if_it_can_adopt_them_all() {
 }
 
 #[test]
-fn requests_map_changes_and_allocator_changes_from_many_threads_leave_true_books() {
+fn the_books_are_correct_after_requests_and_changes_from_many_threads() {
     let cma = with_regions(&["a", "b"], "x=a,b");
     cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();
     cma.allocator_register(Plugin::built_in::<cma_bitmap::Bitmap>()).unwrap();
@@ -232,7 +231,7 @@ fn regions_that_fill_the_address_space_add_up() {
 }
 
 #[test]
-fn a_region_of_another_framework_is_none_of_this_one() {
+fn a_region_of_another_framework_is_refused() {
     let (one, other) = (with_regions(&["r"], "*=r"), with_regions(&["r"], "*=r"));
     let foreign = other.region("r").unwrap();
     assert_eq!(one.alloc_from_region(&foreign, 4096, 0).unwrap_err().errno(), Errno::EINVAL);
@@ -245,7 +244,7 @@ fn a_region_of_another_framework_is_none_of_this_one() {
 }
 
 #[test]
-fn an_unregistered_region_is_gone_for_all_its_handles() {
+fn an_unregistered_region_is_refused_through_all_its_handles() {
     let cma = Cma::new();
     cma.command_line(Some("a=1M"), None).unwrap();
     cma.early_regions_reserve(&mut Banks::new(BANK, Growth::Up));
@@ -260,7 +259,7 @@ fn an_unregistered_region_is_gone_for_all_its_handles() {
 }
 
 #[test]
-fn an_allocator_that_refused_a_region_is_not_asked_again_until_the_choice_changes() {
+fn an_allocator_that_refused_a_region_is_not_tried_again_until_the_choice_changes() {
     let cma = Cma::new();
     let r = region(&cma, "r", BASE, MIB, AllocatorChoice::named("best-fit"));
     cma.set_region_allocator(
@@ -279,8 +278,7 @@ fn an_allocator_that_refused_a_region_is_not_asked_again_until_the_choice_change
 
 static ASKED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
-/// Best fit, which serves a region only if its parameter is `yes`, and counts how often it was
-/// asked.
+/// Best fit that serves a region only if its parameter is `yes`, and counts its starts.
 struct Choosy(cma_best_fit::BestFit);
 
 common::delegate!(Choosy, |this| this.0, |region, params| {
@@ -292,7 +290,7 @@ common::delegate!(Choosy, |this| this.0, |region, params| {
     }
 });
 
-/// Remembers who asked.
+/// Remembers the requesters.
 struct Nosy(cma_best_fit::BestFit);
 
 static ASKERS: std::sync::Mutex<Vec<cma_api::Asker>> = std::sync::Mutex::new(Vec::new());
@@ -328,7 +326,7 @@ impl cma_api::Allocator for Nosy {
 }
 
 #[test]
-fn an_allocator_learns_who_asks_and_equal_pairs_have_equal_numbers() {
+fn an_allocator_gets_the_requesters_number_and_equal_pairs_have_equal_numbers() {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<Nosy>()).unwrap();
     region(&cma, "r", BASE, MIB, AllocatorChoice::Default);
@@ -351,7 +349,7 @@ fn an_allocator_learns_who_asks_and_equal_pairs_have_equal_numbers() {
 }
 
 #[test]
-fn names_that_nothing_serves_or_nobody_needs_are_not_remembered() {
+fn names_without_a_rule_and_overlong_names_are_not_kept() {
     let cma = with_regions(&["r"], "good=r;long*=r");
     let long = format!("long{}", "g".repeat(1 << 20));
     for i in 0..3000 {
@@ -366,7 +364,7 @@ fn names_that_nothing_serves_or_nobody_needs_are_not_remembered() {
 }
 
 #[test]
-fn a_rule_of_constants_writes_itself_and_nothing_else() {
+fn a_rule_of_constants_is_displayed_as_its_text() {
     use cma_framework::config::{PatternSpec, RuleSpec, SyntaxError};
     for (device, region) in [("a", "b;*=c"), ("a/x,q", "b"), ("a", "")] {
         let patterns = [PatternSpec::device(device)];
@@ -397,14 +395,14 @@ fn a_region_whose_chunks_a_newer_build_cannot_adopt_keeps_the_old_one() {
     assert_eq!(*kept, region);
     drop(cma.alloc_from_region(&region, 4096, 0).unwrap());
     region.check().unwrap();
-    // Empty, it can be given the build that is registered now.
+    // An empty region gets the build that is registered now.
     drop(chunk);
     cma.set_region_allocator(&region, AllocatorChoice::named(newer.name())).unwrap();
     assert!(cma.alloc_from_region(&region, 4096, 0).is_err());
 }
 
 #[test]
-fn who_has_chunks_in_a_region_of_another_framework_is_not_said() {
+fn owners_of_a_region_of_another_framework_are_not_reported() {
     let (one, two) = (with_regions(&["a"], "*=a"), with_regions(&["a"], "*=a"));
     let _chunk = one.alloc("camera", None, 4096, 0).unwrap();
     let _other = two.alloc("modem", None, 4096, 0).unwrap();

@@ -1,5 +1,5 @@
-//! The defects of the code posted in 2010 (specification section 9), each with a test that fails on
-//! its behaviour.
+//! The defects of the code posted in 2010 (specification section 9). Each has a test that fails with
+//! that code's behaviour.
 
 mod common;
 
@@ -72,7 +72,7 @@ fn defect_02_the_second_region_of_a_list_is_tried_and_the_list_ends_at_its_end()
 }
 
 #[test]
-fn defect_03_best_fit_goes_on_when_the_first_hole_that_is_big_enough_fails_the_alignment() {
+fn defect_03_best_fit_tries_further_holes_when_the_first_large_enough_one_fails_the_alignment() {
     let cma = with_regions(&["r"], "*=r");
     // Holes of 1 MiB at +0.5 MiB, which has no aligned MiB, and of 14 MiB behind it.
     let _low = cma.alloc("x", None, MIB / 2, 0).unwrap();
@@ -89,7 +89,7 @@ fn defect_04_a_region_whose_allocator_was_changed_attaches_again() {
     let r = cma.region("r").unwrap();
     drop(cma.alloc("x", None, MIB, 0).unwrap());
 
-    // To one that is there, to one that is still to come, and to the default.
+    // To a registered one, to one that is registered later, and to the default.
     cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
     cma.set_region_allocator(&r, AllocatorChoice::named("buddy")).unwrap();
     drop(cma.alloc("x", None, MIB, 0).unwrap());
@@ -113,7 +113,7 @@ fn defect_05_a_device_that_is_a_prefix_of_a_pattern_does_not_match_a_following_t
 }
 
 #[test]
-fn defect_06_a_refused_chunk_is_not_freed_and_free_space_stays_true() {
+fn defect_06_a_refused_chunk_is_not_freed_and_free_space_stays_correct() {
     let cma = Cma::new();
     let r = region(&cma, "r", BASE, MIB, scripted("0+4 8+4 8+4"));
     let first = cma.alloc_from("r", 4 * 4096, 0).unwrap();
@@ -127,7 +127,7 @@ fn defect_06_a_refused_chunk_is_not_freed_and_free_space_stays_true() {
     assert_eq!(common::freed_in(&r), 0, "an allocator out of service is told nothing");
     assert_eq!((r.status().free_bytes, r.status().users), (MIB, 0));
 
-    // One that is in service gets each chunk back once.
+    // An allocator in service frees each chunk once.
     let r = region(&cma, "s", BASE + MIB, MIB, scripted("0+4 8+4"));
     let first = cma.alloc_from("s", 4 * 4096, 0).unwrap();
     let address = cma.alloc_from("s", 4 * 4096, 0).unwrap().into_addr();
@@ -152,7 +152,7 @@ fn defect_08_nonsense_in_the_map_is_not_accepted_silently() {
     assert_eq!(kind("a*b=r"), SyntaxError::StarInside);
     assert_eq!(kind("a="), SyntaxError::NoRegions);
     assert_eq!(kind("a==b"), SyntaxError::SecondEquals);
-    // A region that isn't there is legal, and both the linter and the failed request say so.
+    // An unknown region is legal. Both the linter and the failed request report it.
     let regions = parse_regions("r=1M").unwrap();
     let found =
         lint::lint(&regions, &Map::parse("*=r;x=q,r").unwrap(), &[], Default::default(), &[]);
@@ -173,12 +173,12 @@ fn defect_09_aquila_and_goni_boot() {
             assert!(early.registered().is_some(), "{}: {:?}", platform.name, early.state());
         }
         cma.allocator_register(Plugin::built_in::<BestFit>()).unwrap();
-        // What the dropped asterisk flag was for.
+        // The purpose of the dropped asterisk flag.
         assert_eq!(cma.alloc("anything", None, MIB, 0).unwrap().region().name(), Some("b1"));
     }
 }
 
-/// Stops inside `allocate` until it is told to go on, in the one region whose parameters say so.
+/// Blocks inside `allocate` until it is resumed, in the one region whose parameters select that.
 mod gate {
     use super::mpsc::{Receiver, Sender};
     use cma_api::Allocator;
@@ -203,7 +203,7 @@ mod gate {
     fn pass(stops: bool) {
         if stops && let Some(inside) = INSIDE.lock().unwrap().take() {
             inside.send(()).unwrap();
-            // Not for ever: what fails to let it go on is to fail, not to hang.
+            // With a time limit, so that the test fails instead of hanging.
             let _ = GO_ON.lock().unwrap().take().unwrap().recv_timeout(Duration::from_secs(20));
         }
     }
@@ -228,8 +228,8 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
         let release = release;
         let slow = scope.spawn(|| cma.alloc("slow", None, 4096, 0).unwrap().size());
         entered.recv().unwrap();
-        // One region's allocator is inside a call, with that region's lock. Everything else goes
-        // on: new devices, guards and addresses, other regions' figures, and changes of the
+        // One region's allocator is inside a call, with that region's lock. Everything else works:
+        // new devices, guards and addresses, other regions' figures, and changes of the
         // configuration.
         let chunk = cma.alloc("fast", None, 4096, 0).unwrap();
         cma.free(cma.alloc_from("fast", 4096, 0).unwrap().into_addr()).unwrap();
@@ -238,8 +238,8 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
         region(&cma, "more", BASE + 2 * MIB, MIB, stop(""));
         assert!(cma.early_regions().is_empty());
         drop(cma.device("new", Some("type")).unwrap().alloc(4096, 0).unwrap());
-        // An allocator that is registered now is offered to every region. That waits for the busy
-        // one, and nothing waits for that.
+        // An allocator that is registered now is offered to every region. Registering waits for the
+        // busy region, and nothing waits for that.
         let registering =
             scope.spawn(|| cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap());
         while cma.allocators().is_empty() {
@@ -321,10 +321,10 @@ fn defect_13_a_region_may_end_at_the_top_of_the_address_space_and_must_be_whole_
     assert!(cma.regions().is_empty());
 }
 
-/// How many [`Counted`] allocators were cleaned up.
+/// The number of [`Counted`] allocators that were dropped.
 static CLEANED_UP: AtomicUsize = AtomicUsize::new(0);
 
-/// Best fit that counts how often it is cleaned up.
+/// Best fit that counts its drops.
 struct Counted(BestFit);
 
 impl Drop for Counted {
@@ -344,12 +344,12 @@ fn defect_14_a_full_regions_allocator_can_be_cleaned_up_and_regions_can_be_unreg
         let chunk = cma.alloc_from("r", MIB, 0).unwrap();
         assert_eq!(cma.region_unregister(&r), Err(UnregisterError::Busy { users: 1 }));
         assert!(cma.alloc_from("r", 4096, 0).is_err() && r.is_registered());
-        // Another allocator adopts the chunk, and this one is cleaned up with it live.
+        // Another allocator adopts the chunk, and this one is dropped with it live.
         cma.set_region_allocator(&r, AllocatorChoice::named("none")).unwrap_err();
         cma.allocator_register_as(Some("next"), Plugin::built_in::<Counted>()).unwrap();
         cma.set_region_allocator(&r, AllocatorChoice::named("next")).unwrap();
         drop(chunk);
-        // The last handle goes, and an allocator with a live chunk in it is cleaned up too.
+        // With the last handle, an allocator that has a live chunk is dropped, too.
         let whole = cma.alloc_from("r", MIB, 0).unwrap().into_addr();
         assert_eq!(whole, DmaAddr::new(BASE));
         let before = CLEANED_UP.load(Ordering::SeqCst);
@@ -379,7 +379,7 @@ fn defect_15_a_failed_registration_leaves_nothing_behind() {
     assert_eq!(error.errno(), Errno::EINVAL);
     assert!(cma.regions().is_empty() && cma.region(&name).is_none());
     region(&cma, &name, BASE, MIB, AllocatorChoice::Default);
-    // The name is taken, the place is taken: each is said, and the first region is as it was.
+    // The name or the place is taken: each is reported, and the first region is unchanged.
     let twice =
         cma.region_register(Some(&name), DmaAddr::new(BASE + MIB), MIB, AllocatorChoice::Default);
     assert_eq!(twice.unwrap_err().errno(), Errno::EEXIST);
@@ -390,7 +390,7 @@ fn defect_15_a_failed_registration_leaves_nothing_behind() {
 }
 
 #[test]
-fn defect_16_a_failed_call_says_why_for_each_region_it_tried() {
+fn defect_16_a_failed_call_reports_why_for_each_region_it_tried() {
     let cma = with_regions(
         &["full", "fragmented", "misaligned"],
         "*=unknown,waiting,broken,full,fragmented,misaligned",

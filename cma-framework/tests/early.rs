@@ -16,7 +16,7 @@ fn early(size: u64, alignment: u64, start: Option<u64>) -> EarlyRegion {
 }
 
 #[test]
-fn a_failed_reservation_is_reported_and_the_rest_goes_on() {
+fn a_failed_reservation_is_reported_and_the_others_proceed() {
     let cma = Cma::new();
     cma.command_line(Some("a=1M@0x40000000;b=1M@0x40080000;c=1G;d=1M"), Some("*=a,b,c,d")).unwrap();
     let states: Vec<_> = cma
@@ -32,15 +32,15 @@ fn a_failed_reservation_is_reported_and_the_rest_goes_on() {
         cma.initialise().iter().map(|early| early.registered().is_some()).collect();
     assert_eq!(registered, [true, false, false, true]);
 
-    // What failed may be asked for again, elsewhere; what has its memory keeps it.
+    // A failed reservation may be repeated elsewhere. Reserved memory is kept.
     cma.early_regions_reserve(&mut Banks::new(&[Bank::new(0x8000_0000, 0x8000_0000)], Growth::Up));
     let c = cma.initialise()[2].registered().unwrap();
     assert_eq!(c.range().start(), DmaAddr::new(0x8000_0000));
 }
 
 #[test]
-fn one_that_cannot_be_registered_keeps_its_memory_and_does_not_stop_the_others() {
-    /// Gives every region the same memory.
+fn a_failed_registration_keeps_its_memory_and_does_not_stop_the_others() {
+    /// Reserves the same memory for every region.
     struct Same;
     impl Reserver for Same {
         fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
@@ -61,14 +61,14 @@ fn one_that_cannot_be_registered_keeps_its_memory_and_does_not_stop_the_others()
     ));
     assert!(matches!(second.state(), EarlyState::NotRegistered(_, RegisterError::Overlaps { .. })));
     assert_eq!((first.registered().is_some(), second.reserved()), (true, first.reserved()));
-    // Once the place is free, it becomes a region at the next initialise.
+    // Once the place is free, the next `initialise` registers it.
     cma.region_unregister(&first.registered().unwrap()).unwrap();
     cma.initialise();
     assert!(second.registered().is_some());
 }
 
 #[test]
-fn sizes_and_wishes_are_rounded_as_the_specification_says() {
+fn sizes_and_alignments_are_rounded_as_the_specification_requires() {
     let cma = Cma::new();
     let rounded = cma.early_region_register(early(5000, 0x10000, Some(BASE + 1))).unwrap();
     let small = cma.early_region_register(early(1, 8, None)).unwrap();
@@ -110,7 +110,7 @@ fn the_command_line_comes_before_the_platform_in_either_order() {
         let again = cma.set_defaults(&platform, Map::default()).unwrap_err();
         assert_eq!((again.clone(), again.errno()), (EarlyError::DefaultsSet, Errno::EBUSY));
     }
-    // Only the half that is given is replaced, and a mistake in one half replaces neither.
+    // Only the given half is replaced, and an error in one half replaces neither.
     let cma = Cma::new();
     cma.set_defaults(&platform, Map::parse("*=p").unwrap()).unwrap();
     assert!(cma.command_line(Some("c=2M"), Some("*==c")).is_err());
@@ -120,7 +120,7 @@ fn the_command_line_comes_before_the_platform_in_either_order() {
 }
 
 #[test]
-fn a_reserver_that_answers_with_something_else_gets_no_region() {
+fn a_reservation_that_differs_from_the_request_becomes_no_region() {
     struct Answers(PageRange);
     impl Reserver for Answers {
         fn reserve(&mut self, _: &ReserveRequest) -> Result<Reserved, ReserveError> {
@@ -148,7 +148,7 @@ fn a_reserver_that_answers_with_something_else_gets_no_region() {
 }
 
 #[test]
-fn a_reserver_may_look_at_the_framework_it_works_for() {
+fn a_reserver_may_use_the_framework() {
     struct Looks<'a>(&'a Cma);
     impl Reserver for Looks<'_> {
         fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
@@ -179,7 +179,7 @@ fn a_later_command_line_loses_no_memory() {
 }
 
 #[test]
-fn what_is_replaced_on_the_command_line_while_it_is_reserved_is_not_lost() {
+fn an_early_region_that_is_replaced_while_it_is_reserved_keeps_its_memory() {
     struct Changes<'a>(&'a Cma, Banks);
     impl Reserver for Changes<'_> {
         fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
@@ -195,7 +195,7 @@ fn what_is_replaced_on_the_command_line_while_it_is_reserved_is_not_lost() {
 }
 
 #[test]
-fn what_is_not_as_aligned_or_as_high_as_was_asked_for_is_no_region() {
+fn an_unaligned_or_too_high_reservation_becomes_no_region() {
     struct Answers(PageRange);
     impl Reserver for Answers {
         fn reserve(&mut self, _: &ReserveRequest) -> Result<Reserved, ReserveError> {

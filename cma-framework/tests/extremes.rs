@@ -1,5 +1,4 @@
-//! Books at the ends of what can be: regions of a whole address space, chunks that fit into no
-//! record.
+//! Books at the limits: regions of a whole address space, chunks that fit into no record.
 
 mod common;
 
@@ -12,7 +11,7 @@ use cma_framework::{AllocatorChoice, Chunk, Cma, PAGE_SIZE, PageRange, Pages, Pl
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// First fit for a region of any size. Each instance takes back only what has a tag of its own.
+/// First fit for a region of any size. Each instance frees only chunks with a tag of its own.
 struct FirstFit {
     region: PageRange,
     /// By first page: end page and tag.
@@ -111,8 +110,7 @@ fn chunks_of_any_size_are_booked_adopted_and_freed() {
         let (cma, region) = framework(range);
         let adopt =
             || cma.set_region_allocator(&region, AllocatorChoice::named("any-size")).unwrap();
-        // Below, at and above what fits into a guard and a record, and chunks so far up that they
-        // don't.
+        // Below, at and above the sizes that fit into a guard and a record, and offsets that don't.
         let sizes = [
             PAGE_SIZE,
             16 * TIB,
@@ -174,7 +172,7 @@ fn a_reserved_range_above_the_address_space_is_refused() {
 }
 
 #[test]
-fn an_allocator_that_shows_wrong_holes_is_found_out_by_a_check() {
+fn a_check_detects_wrong_holes() {
     struct Hides(cma_best_fit::BestFit);
     impl Allocator for Hides {
         const INFO: AllocatorInfo = AllocatorInfo {

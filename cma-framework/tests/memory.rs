@@ -1,4 +1,5 @@
-//! Memory that a reserver gives goes with its region. What ports do with it is tested with them.
+//! The memory of a region: its life, chunks that move, and memory that is set aside. Ports have
+//! tests of their own.
 
 mod common;
 
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Memory that gives nothing, and counts how often it ends.
+/// Memory that makes no store. Counts its drops.
 #[derive(Debug)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -36,7 +37,7 @@ impl Drop for Counted {
     }
 }
 
-/// Gives every region the same place, and memory.
+/// Reserves the same place for every region, with memory.
 struct Gives(Arc<AtomicUsize>);
 
 impl Reserver for Gives {
@@ -63,7 +64,7 @@ fn memory_ends_with_the_registration_of_its_region() {
         (region.backing().unwrap().kind, cma.info("x", None).unwrap().granule_bytes),
         ("counted", 16384)
     );
-    // Handles and devices that outlive it keep none of it.
+    // Handles and devices that outlive the region don't keep its memory.
     let _device = cma.device("camera", None).unwrap();
     cma.region_unregister(&region).unwrap();
     assert_eq!((ended.load(Ordering::SeqCst), region.backing()), (1, None));
@@ -71,7 +72,7 @@ fn memory_ends_with_the_registration_of_its_region() {
 }
 
 #[test]
-fn a_region_that_could_not_be_registered_keeps_its_memory_for_the_next_time() {
+fn a_region_that_is_not_registered_keeps_its_memory_for_the_next_attempt() {
     let cma = Cma::new();
     let ended = Arc::new(AtomicUsize::new(0));
     let first = cma.early_region_register(early("first")).unwrap();
@@ -99,7 +100,7 @@ fn memory_of_a_region_that_is_refused_is_released() {
 }
 
 #[test]
-fn a_chunk_that_does_not_become_memory_is_live_as_before() {
+fn a_chunk_that_can_not_be_mapped_stays_live() {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
     let range = PageRange::from_pages(BASE >> 12, 256);
@@ -109,7 +110,7 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     for (region, said) in
         [(backed, "still held"), (addresses, "region addresses is addresses alone")]
     {
-        // All of the region: there is no other place.
+        // It covers the region, so there is no other place.
         let chunk = cma.alloc_from_region(&region, MIB, 0).unwrap();
         let refused = chunk.map().unwrap_err();
         assert!(refused.to_string().contains(said), "{refused}");
@@ -120,15 +121,14 @@ fn a_chunk_that_does_not_become_memory_is_live_as_before() {
     }
 }
 
-/// Memory of which somebody else holds some pages: those whose bit is set, by their number in the
-/// region.
+/// Memory of which another process holds the pages whose flag is set.
 #[derive(Clone, Debug, Default)]
 struct PartlyHeld(Arc<Mutex<Vec<bool>>>);
 
 const HELD: PageRange = PageRange::from_pages((BASE >> 12) + 16, 4);
 
 impl PartlyHeld {
-    /// Somebody holds `HELD`.
+    /// Another process holds `HELD`.
     fn new() -> Self {
         let memory = PartlyHeld::default();
         memory.hold(HELD);
@@ -142,11 +142,11 @@ impl PartlyHeld {
             .fill(true);
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.0.lock().unwrap().fill(false);
     }
 
-    /// The first pages of `range` that somebody holds, and those behind them.
+    /// The first held pages of `range`, up to the next page that is not held.
     fn held_in(&self, range: PageRange) -> Option<PageRange> {
         let held = self.0.lock().unwrap();
         let is_held =
@@ -208,7 +208,7 @@ impl Reserver for PartlyHeld {
     }
 }
 
-/// Memory of pieces of one page, which counts those that were opened.
+/// Memory in pieces of one page. Counts opened pieces.
 #[derive(Clone, Debug, Default)]
 struct Pieced(Arc<AtomicUsize>);
 
@@ -261,7 +261,7 @@ impl Store for Counting {
 }
 
 #[test]
-fn only_the_pieces_that_are_asked_for_are_opened() {
+fn only_requested_pieces_are_opened() {
     let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
     let range = PageRange::from_pages(BASE >> 12, 512);
@@ -311,19 +311,19 @@ fn figures(region: &Region) -> (u64, u32) {
 }
 
 #[test]
-fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
+fn a_chunk_on_held_memory_moves_and_the_held_part_is_set_aside() {
     for plugin in algorithms() {
         let name = plugin.name().to_string();
         let memory = PartlyHeld::new();
         let (cma, region) = partly_held(plugin, &memory);
-        // There is no other place for all of it: then nothing changes.
+        // There is no other place of its size, so nothing changes.
         let all = cma.alloc("camera", None, MIB, 0).unwrap();
         let refused = all.share().unwrap_err();
         assert!(matches!(refused.error, MemoryError::Held { range } if range == HELD), "{name}");
         assert_eq!((refused.chunk.size(), figures(&region)), (MIB, (0, 1)));
         region.check().unwrap();
         drop(refused);
-        // Half of it is there in one piece.
+        // There is another place for half of it.
         let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
         let half = cma
             .to_share(process.clone(), "camera", None, MIB / 2, MIB / 2)
@@ -346,9 +346,9 @@ fn a_chunk_whose_memory_somebody_holds_moves_and_what_is_held_is_set_aside() {
         );
         assert_eq!(cma.owners(&region).unwrap()[1].process.as_ref(), Some(&process), "{name}");
         drop(half);
-        // It can be had again as soon as a request needs it, without anybody looking before.
+        // A request that needs it gets it, without a check by the host.
         cma.alloc("camera", None, MIB, 0).unwrap_err();
-        memory.let_go();
+        memory.release();
         drop(cma.alloc("camera", None, MIB, 0).unwrap().share().unwrap());
         assert_eq!(figures(&region), (MIB, 0));
         region.check().unwrap();
@@ -371,9 +371,9 @@ fn a_chunk_may_move_to_a_place_that_overlaps_its_old_one() {
     region.check().unwrap();
 }
 
-/// A huge page is held as a whole, however small the chunk is that was put there.
+/// A huge page is held as a whole, however small the chunk on it.
 #[test]
-fn all_that_is_held_is_set_aside_at_once_not_only_what_the_chunk_had_of_it() {
+fn the_whole_held_range_is_set_aside_at_once() {
     for plugin in algorithms() {
         let memory = PartlyHeld::default();
         let (cma, region) = partly_held(plugin, &memory);
@@ -385,7 +385,7 @@ fn all_that_is_held_is_set_aside_at_once_not_only_what_the_chunk_had_of_it() {
         assert!(!moved.chunk().range().overlaps(first));
         assert_eq!(figures(&region), (MIB - first.bytes() - 4096, 2));
         region.check().unwrap();
-        // All of the region is held: the chunk isn't moved from page to page of it.
+        // All of the region is held. The chunk isn't moved from page to page.
         drop(moved);
         memory.hold(region.range());
         let refused = cma.alloc("camera", None, 4096, 0).unwrap().map().unwrap_err();
@@ -396,7 +396,7 @@ fn all_that_is_held_is_set_aside_at_once_not_only_what_the_chunk_had_of_it() {
 }
 
 #[test]
-fn a_host_that_looks_has_the_memory_back_and_is_told_when_to_look_again() {
+fn recover_memory_frees_usable_memory_and_returns_when_the_next_check_is_due() {
     let memory = PartlyHeld::new();
     let (cma, region) = partly_held(Plugin::built_in::<cma_buddy::Buddy>(), &memory);
     assert_eq!(cma.recover_memory(), None);
@@ -409,14 +409,14 @@ fn a_host_that_looks_has_the_memory_back_and_is_told_when_to_look_again() {
         assert!(next > due, "it looks less and less often");
         due = next;
     }
-    memory.let_go();
+    memory.release();
     std::thread::sleep(due.saturating_duration_since(Instant::now()));
     assert_eq!(cma.recover_memory(), None);
     assert_eq!(figures(&region), (MIB, 0));
 }
 
 #[test]
-fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_place() {
+fn a_devices_chunk_moves_to_the_next_region_of_its_rule_if_its_own_is_full() {
     let memory = PartlyHeld::new();
     let (cma, region) = partly_held(Plugin::built_in::<cma_bitmap::Bitmap>(), &memory);
     let other = Reserved {
@@ -430,8 +430,8 @@ fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_plac
     assert_eq!((moved.chunk().region(), figures(&other)), (&other, (0, 1)));
     assert_eq!(figures(&region), (MIB - HELD.bytes(), 1));
     drop(moved);
-    memory.let_go();
-    // Who names the region stays in it.
+    memory.release();
+    // A chunk of a request that named the region stays in it.
     assert_eq!(
         cma.alloc_from_region(&region, MIB, 0).unwrap().share().unwrap().chunk().region(),
         &region
@@ -444,7 +444,7 @@ fn a_devices_chunk_moves_to_the_next_region_of_its_rule_when_its_own_has_no_plac
 }
 
 #[test]
-fn a_region_ends_although_memory_of_it_is_set_aside() {
+fn a_region_with_memory_set_aside_can_be_unregistered() {
     let memory = PartlyHeld::new();
     let (cma, region) = partly_held(Plugin::built_in::<cma_tlsf::Tlsf>(), &memory);
     let chunk = cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap();
@@ -455,10 +455,10 @@ fn a_region_ends_although_memory_of_it_is_set_aside() {
     assert_eq!((figures(&region), cma.recover_memory()), ((MIB, 0), None));
 }
 
-/// Whatever is held and let go meanwhile: chunks never overlap what is held or each other, and the
-/// books are right.
+/// While pages are held and released at random, chunks never overlap held pages or each other, and
+/// the books are correct.
 #[test]
-fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
+fn chunks_are_never_on_held_memory_and_all_memory_is_free_at_the_end() {
     for (plugin, mut seed) in algorithms().into_iter().zip([1_u64, 2, 3, 4]) {
         let mut random = move |below: u64| {
             seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
@@ -470,7 +470,7 @@ fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
         let (mut moved, mut kept) = (0, 0);
         for _ in 0..3000 {
             match random(8) {
-                0 if random(4) == 0 => memory.let_go(),
+                0 if random(4) == 0 => memory.release(),
                 0 => memory.hold(PageRange::from_pages((BASE >> 12) + random(254), 1 + random(2))),
                 1..=4 => {
                     let (pages, alignment) = (1 + random(40), 4096 << random(4));
@@ -490,7 +490,7 @@ fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
                         }
                         Err(refused) => {
                             assert!(refused.may_be_elsewhere());
-                            // Where it was, or where the last try put it.
+                            // At its old place, or where the last attempt moved it.
                             assert_eq!(refused.chunk.range().pages().get(), pages);
                             kept += 1;
                         }
@@ -503,7 +503,7 @@ fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
         }
         assert!(moved > 20 && kept > 0, "{moved} moved, {kept} stayed");
         live.clear();
-        memory.let_go();
+        memory.release();
         drop(cma.alloc("camera", None, MIB, 0));
         while let Some(due) = cma.recover_memory() {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -514,7 +514,7 @@ fn chunks_are_never_where_memory_is_held_and_in_the_end_all_of_it_is_free() {
 }
 
 #[test]
-fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_where_it_is() {
+fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_keeps_its_place() {
     let cma = Cma::new();
     let allocator = common::scripted("0+64");
     cma.early_region_register(EarlyRegion { allocator, ..early("r") }).unwrap();
@@ -525,7 +525,7 @@ fn an_allocator_that_adopts_nothing_is_out_of_service_and_the_chunk_stays_where_
     assert_eq!(stayed.range(), PageRange::from_pages(BASE >> 12, 64));
     assert_eq!(figures(&region), (MIB - (64 << 12), 1));
     assert!(matches!(region.status().allocator, AllocatorState::OutOfService { .. }));
-    // It heals like any other, with the chunk in its place.
+    // Another allocator adopts the chunk in its place.
     let plugin = Plugin::built_in::<cma_buddy::Buddy>();
     cma.set_region_allocator(&region, AllocatorChoice::Given { plugin, params: String::new() })
         .unwrap();

@@ -1,5 +1,4 @@
-//! A newer build of an allocator takes over from the one it replaces, whatever else happens at the
-//! time.
+//! A newer build of an allocator replaces the older one, also during other changes.
 
 mod common;
 
@@ -13,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-/// A build of one allocator: best fit, which does something of its own when it is made or adopts.
+/// A build of one allocator: best fit with special behaviour when it starts or adopts.
 macro_rules! build {
     ($name:ident, $version:literal, |$params:ident| $new:expr, $adopts:expr) => {
         struct $name(cma_best_fit::BestFit);
@@ -49,7 +48,7 @@ macro_rules! build {
     };
 }
 
-/// Holds up whoever is made with the parameter `gate` until it is opened.
+/// Blocks the start of an allocator with the parameter `gate` until it is opened.
 struct Gate {
     reached: AtomicBool,
     open: AtomicBool,
@@ -92,7 +91,7 @@ fn with_params(params: &str) -> AllocatorChoice {
 }
 
 #[test]
-fn a_region_that_the_old_build_refused_has_the_new_one() {
+fn a_region_that_the_old_build_refused_gets_the_new_build() {
     let cma = Cma::new();
     cma.allocator_register(built::<Refuses>()).unwrap();
     let region = region(&cma, "r", BASE, MIB, AllocatorChoice::named("revised"));
@@ -102,7 +101,7 @@ fn a_region_that_the_old_build_refused_has_the_new_one() {
 }
 
 #[test]
-fn a_region_that_waits_has_the_new_build_at_once() {
+fn a_waiting_region_gets_the_new_build_at_once() {
     let cma = Cma::new();
     cma.allocator_register(built::<First>()).unwrap();
     let region = region(&cma, "r", BASE, MIB, AllocatorChoice::named("revised"));
@@ -111,15 +110,15 @@ fn a_region_that_waits_has_the_new_build_at_once() {
 }
 
 #[test]
-fn a_region_that_kept_the_old_build_is_taken_over_when_it_can_be() {
+fn a_region_that_kept_the_old_build_gets_the_new_one_once_it_can() {
     let cma = Cma::new();
     cma.allocator_register(built::<First>()).unwrap();
     let region = region(&cma, "r", BASE, MIB, AllocatorChoice::named("revised"));
     let chunk = cma.alloc_from("r", 4096, 0).unwrap();
     let kept = cma.allocator_replace(built::<AdoptsNothing>()).unwrap().kept;
     assert!(matches!(&kept[..], [(kept, ChangeError::Adopt { .. })] if *kept == region));
-    // Not by the same build while the chunk lives, by another one at once, and by the same again
-    // when it is empty.
+    // The same build can't while the chunk lives. Another one can at once, and the same one when
+    // the region is empty.
     assert_eq!(cma.allocator_replace(built::<AdoptsNothing>()).unwrap().kept.len(), 1);
     assert_eq!(
         cma.allocator_replace(built::<Third>()).unwrap().taken_over,
@@ -144,8 +143,8 @@ fn of_two_replacements_at_once_the_registered_one_serves() {
         let second = cma.allocator_replace(built::<Third>()).unwrap();
         GATE.open.store(true, Ordering::SeqCst);
         let first = first.join().unwrap();
-        // Whichever call did it: the region has what is registered, and so is left alone by the
-        // next that registers it.
+        // Either call may have done it. The region has the registered build, so registering that
+        // again changes nothing.
         assert_eq!(first.taken_over.len() + second.taken_over.len(), 1);
     });
     assert!(cma.allocator_replace(built::<Third>()).unwrap().taken_over.is_empty());
@@ -195,7 +194,7 @@ fn an_allocator_that_was_given_with_a_region_is_not_replaced_by_a_registered_one
     let given = || AllocatorChoice::Given { plugin: built::<First>(), params: String::new() };
     region(&cma, "r", BASE, MIB, given());
     assert!(cma.allocator_replace(built::<Second>()).unwrap().taken_over.is_empty());
-    // Nor when it is out of service and called the same.
+    // Nor is one of the same name that is out of service.
     cma.allocator_register(built::<cma_best_fit::BestFit>()).unwrap();
     let bad = region(&cma, "bad", BASE + MIB, MIB, scripted("-1+1"));
     cma.alloc_from("bad", 4096, 0).unwrap_err();
@@ -229,7 +228,7 @@ fn a_newer_build_heals_a_region_whose_allocator_is_out_of_service() {
     region.check().unwrap();
 }
 
-/// Says, when it is dropped, whether the region `r` of [`WATCHED`] is free to be asked.
+/// Reports, when it is dropped, whether the lock of the region `r` of [`WATCHED`] is free.
 struct Dropper(cma_best_fit::BestFit, bool);
 static WATCHED: Mutex<Option<Cma>> = Mutex::new(None);
 static UNDER_LOCK: AtomicUsize = AtomicUsize::new(0);
@@ -255,7 +254,7 @@ impl Drop for Dropper {
 }
 
 #[test]
-fn a_plugin_ends_without_its_regions_lock() {
+fn a_plugin_is_dropped_without_its_regions_lock() {
     let cma = Cma::new();
     *WATCHED.lock().unwrap() = Some(cma.clone());
     cma.allocator_register(built::<cma_best_fit::BestFit>()).unwrap();
@@ -272,7 +271,7 @@ fn a_plugin_ends_without_its_regions_lock() {
 }
 
 #[test]
-fn a_region_that_is_not_registered_any_more_starts_no_plugin() {
+fn an_unregistered_region_starts_no_plugin() {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
     build!(Counted, "1", |_p| Ok::<_, InitError>(STARTED.fetch_add(1, Ordering::SeqCst)), true);
     let cma = Cma::new();
@@ -287,7 +286,7 @@ fn a_region_that_is_not_registered_any_more_starts_no_plugin() {
 }
 
 #[test]
-fn a_name_that_no_allocator_can_have_is_refused_wherever_it_is_asked_for() {
+fn an_invalid_allocator_name_is_refused_by_every_call() {
     let cma = with_regions(&["r"], "*=r");
     let bad = || AllocatorChoice::named("x]\nmap");
     let region = cma.region("r").unwrap();
@@ -302,7 +301,7 @@ fn a_name_that_no_allocator_can_have_is_refused_wherever_it_is_asked_for() {
 }
 
 #[test]
-fn a_plugins_text_is_kept_in_part() {
+fn a_long_text_of_a_plugin_is_truncated() {
     build!(Talks, "1", |_p| Err(InitError::new("x".repeat(1 << 20))), true);
     let cma = Cma::new();
     cma.allocator_register(built::<Talks>()).unwrap();

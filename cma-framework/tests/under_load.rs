@@ -1,5 +1,4 @@
-//! A running system is changed while it is used: the map, and the allocator of a region with live
-//! chunks in it.
+//! Changes of a system in use: of the map, and of the allocator of a region with live chunks.
 
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Chunk, Cma, DmaAddr, PAGE_SIZE, Plugin};
@@ -12,7 +11,7 @@ const START: u64 = 0x4000_0000;
 const PAGES: u64 = 16 << 10;
 const ALGORITHMS: [&str; 4] = ["best-fit", "buddy", "bitmap", "tlsf"];
 
-/// Whose each page is, by what its owner was told alone: 0, or the number of a thread.
+/// The owner of each page, from the results of its requests alone: a thread's number, or 0.
 struct Pages(Vec<AtomicU32>);
 
 impl Pages {
@@ -48,15 +47,14 @@ impl Random {
     }
 }
 
-/// Pages that were asked for, by what came of it.
+/// Requested pages, by the result.
 #[derive(Default)]
 struct Asked {
     served: AtomicU64,
     refused: AtomicU64,
 }
 
-/// Allocates and frees as fast as it can, by every way in and out, until `stop`; then frees
-/// everything.
+/// Allocates and frees by every call until `stop`; then frees everything.
 fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBool) {
     let device = cma.device("camera", Some("frame")).unwrap();
     let region = cma.region("r").unwrap();
@@ -97,7 +95,7 @@ fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBo
     }
 }
 
-/// Stops the clients, also when what they are under fails: it is that failure that is to be seen.
+/// Stops the clients, also when the test fails, so that the failure is shown.
 struct Stops<'a>(&'a AtomicBool);
 
 impl Drop for Stops<'_> {
@@ -108,7 +106,7 @@ impl Drop for Stops<'_> {
 
 #[test]
 fn chunks_stay_valid_and_unique_while_map_and_allocator_are_replaced_a_thousand_times() {
-    // A deadlock must fail, not hang.
+    // A deadlock fails the test.
     let (done, finished) = channel();
     let test = thread::spawn(move || {
         replaced_under_load();
@@ -152,7 +150,7 @@ fn replaced_under_load() {
             if n % 50 == 0 {
                 region.check().unwrap();
             }
-            // With fewer cores than threads the others would hardly run.
+            // With fewer cores than threads, the others would hardly run otherwise.
             thread::yield_now();
         }
         drop(stops);
