@@ -26,7 +26,8 @@ use std::collections::{HashMap, HashSet};
 /// let regions = parse_regions("b1=32M;b2=16M")?;
 /// let map = Map::parse("*=b1;camera=b2")?;
 /// let found = lint(&regions, &map, &[Bank::new(0x4000_0000, 0x1000_0000)], Growth::Up, &[]);
-/// assert!(matches!(&found[0].problem, Problem::NeverMatches { covered_by, .. } if covered_by == "*"));
+/// let Problem::NeverMatches { covered_by, .. } = &found[0].problem else { unreachable!() };
+/// assert_eq!(covered_by, "*");
 /// assert_eq!(&map.text()[found[0].span.clone()], "camera");
 /// # Ok::<(), cma_framework::config::ConfigError>(())
 /// ```
@@ -108,8 +109,8 @@ fn rounding(region: &ParsedRegion<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Reports a region that no rule names, and an unknown allocator. `named` has the names of all
-/// regions in the map.
+/// Reports a region that is not in `named`, the regions that the map names, and an allocator that
+/// is not in `allocators`.
 fn names(
     region: &ParsedRegion<'_>,
     named: &HashSet<&str>,

@@ -5,8 +5,8 @@
 //! rule    ::= pattern { ',' pattern } '=' region-name { ',' region-name }
 //! ```
 //!
-//! The module `pattern` has the grammar of patterns. White space beside `;`, `,` and `=` and at both
-//! ends is ignored.
+//! The grammar of patterns is in the module `pattern`. White space beside `;`, `,` and `=` and at
+//! both ends is ignored.
 
 use super::names::{is_pattern_char, is_region_char, is_region_name};
 use super::pattern::{NamePattern, Pattern};

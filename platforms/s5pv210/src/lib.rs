@@ -1,5 +1,5 @@
-//! The parts that the boards Aquila and Goni share: both have the Samsung S5PV210, whose video codec
-//! MFC 5 constrains the addresses of its memory.
+//! The parts that the boards Aquila and Goni share: both have the Samsung S5PV210, whose video
+//! codec MFC 5 constrains the addresses of its memory.
 //!
 //! The codec addresses two buffers by their offsets from its firmware, so the firmware must lie
 //! below both, on a 128 KiB boundary. It reads both buffers at once, so they should be in different

@@ -19,7 +19,8 @@ use std::ops::Range;
 /// use cma_framework::{Alignment, DmaAddr, Pages};
 ///
 /// let mut banks = Banks::new(&[Bank::new(0x4000_0000, 0x10_0000)], Growth::Down);
-/// let request = ReserveRequest { name: None, pages: Pages::new(3), alignment: Alignment::PAGE, start: None };
+/// let (pages, alignment) = (Pages::new(3), Alignment::PAGE);
+/// let request = ReserveRequest { name: None, pages, alignment, start: None };
 /// assert_eq!(banks.reserve(&request)?.range.start(), DmaAddr::new(0x400f_d000));
 /// # Ok::<(), cma_framework::reserve::ReserveError>(())
 /// ```

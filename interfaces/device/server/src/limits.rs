@@ -19,7 +19,8 @@ use cma_framework::config::{ConfigError, parse_size};
 /// let limits = Limits::parse("chunks=64,bytes=1G,connections=300")?;
 /// assert_eq!((limits.process.chunks, limits.process.bytes), (64, 1 << 30));
 /// assert_eq!(limits.user, Limits::default().user);
-/// assert!(Limits::parse("chunk=64").unwrap_err().to_string().contains("there are: chunks, bytes"));
+/// let error = Limits::parse("chunk=64").unwrap_err();
+/// assert!(error.to_string().contains("there are: chunks, bytes"));
 /// # Ok::<(), cma_device_server::PolicyError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

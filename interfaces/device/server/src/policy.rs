@@ -32,7 +32,7 @@ pub enum PolicyErrorKind {
     #[error("this limit is set already")]
     DuplicateLimit,
     /// A rule without `=`, or without users after it.
-    #[error("expected '=' and the users who may, as in camera=uid:1000,gid:44")]
+    #[error("expected '=' and the admitted users, as in camera=uid:1000,gid:44")]
     NoUsers,
     /// Not a user, a group or `*`.
     #[error("expected uid:NUMBER, gid:NUMBER or * for everyone")]

@@ -136,25 +136,25 @@ proptest! {
         let in_bank = |page: u64| match page { 3..0x24 => 1, 0x30..0x40 => 2, _ => 0 };
         let mut free: Vec<bool> = (0..0x100).map(|page| in_bank(page) > 0).collect();
         let mut placed: Vec<PageRange> = Vec::new();
-        for (pages, log2, wish, back) in requests {
-            if let Some(back) = back.filter(|_| !placed.is_empty()) {
-                let range = placed.swap_remove(back.index(placed.len()));
+        for (pages, log2, start, release) in requests {
+            if let Some(release) = release.filter(|_| !placed.is_empty()) {
+                let range = placed.swap_remove(release.index(placed.len()));
                 banks.release(range);
                 (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = in_bank(p) > 0);
             }
             let step = 1u64 << log2;
             let fits = |first: u64, free: &[bool]| first.is_multiple_of(step)
                 && (first..first + pages).all(|p| free[p as usize] && in_bank(p) == in_bank(first));
-            let wish = wish.map(|page| page.next_multiple_of(step));
-            match banks.place(&request(pages, step << 12, wish.map(|page| page << 12))) {
+            let start = start.map(|page| page.next_multiple_of(step));
+            match banks.place(&request(pages, step << 12, start.map(|page| page << 12))) {
                 Ok(range) => {
                     prop_assert_eq!(range.pages().get(), pages);
-                    prop_assert!(wish.is_none_or(|page| page == range.first_page()));
+                    prop_assert!(start.is_none_or(|page| page == range.first_page()));
                     prop_assert!(fits(range.first_page(), &free));
                     (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = false);
                     placed.push(range);
                 }
-                Err(_) => match wish {
+                Err(_) => match start {
                     Some(page) => prop_assert!(!fits(page, &free)),
                     None => prop_assert!(!(0..0x60).any(|page| fits(page, &free))),
                 },
