@@ -189,9 +189,11 @@ fn head(cells: &[&str]) {
 /// The summary: time and ratio for each workload, then refusals and packing on the hardest
 /// workloads.
 fn side_by_side(measured: &Measured) {
+    println!("\n## Side by side\n");
     println!(
-        "\n## Side by side: nanoseconds per allocation and free, and in brackets the ratio to offset-allocator, or to range-alloc"
+        "Nanoseconds per allocation and free, and in brackets the ratio to offset-allocator, or"
     );
+    println!("in the rows without it to range-alloc.");
     let names = CONTESTANTS.map(|entry| entry.name);
     head(&[&[""], &names[..]].concat());
     for (workload, title) in ROWS {
