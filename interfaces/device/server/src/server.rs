@@ -125,8 +125,7 @@ impl Server {
     /// removed, every connection ends, and every chunk is freed, even if processes still hold its
     /// memory. This returns when the last request in progress is served.
     ///
-    /// A panic while a client is served, of the program or of its log subscriber, closes that
-    /// client's connection and has no other effect.
+    /// A panic while a client is served closes that client's connection and has no other effect.
     ///
     /// # Errors
     ///
