@@ -41,7 +41,7 @@ fn the_shell_continues_after_refusals_and_reports_them_in_its_exit_status() {
         "line 3: ENOMEM: no region could serve it: fw: too small: 2M asked of a region of 1M",
         "line 4: there is no chunk to free",
         "line 5: there is no chunk 9",
-        "line 6: EINVAL: a size of 0",
+        "line 6: EINVAL: the size is 0",
         "line 7: ENOMEM: no region could serve it: nowhere: no such region",
         "line 8: EINVAL: an alignment of 3 is no power of two",
         "line 9: a line must be UTF-8 text",
