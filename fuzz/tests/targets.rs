@@ -1,4 +1,6 @@
-//! Each target holds for its corpus and for a moment of fuzzing, and a broken property is found.
+//! Each target holds for its corpus and for a moment of fuzzing.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use cma_fuzz::{Campaign, Limit, TARGETS, Watchdog};
 
@@ -10,7 +12,7 @@ fn inputs(target: &cma_fuzz::Target) -> Vec<Vec<u8>> {
 fn every_target_holds_for_its_corpus_and_for_generated_inputs() {
     for target in TARGETS {
         let corpus = inputs(target);
-        let runs = corpus.len() as u64 + 100;
+        let runs = corpus.len() as u64 + 40;
         let campaign = Campaign::new(target, corpus, 1, Watchdog::default());
         let report = campaign.run(Limit::Runs(runs), |_| {});
         let report = report.unwrap_or_else(|failure| panic!("{}: {failure:?}", target.name));
@@ -20,11 +22,12 @@ fn every_target_holds_for_its_corpus_and_for_generated_inputs() {
 }
 
 #[test]
-fn the_corpus_of_a_parser_has_accepted_and_refused_inputs() {
+fn every_corpus_has_an_accepted_and_a_refused_input() {
     for target in TARGETS {
         let outcomes: Vec<bool> =
             inputs(target).iter().map(|input| target.check(input).accepted).collect();
         assert!(outcomes.contains(&true), "nothing in the corpus of {} is accepted", target.name);
+        assert!(outcomes.contains(&false), "nothing in the corpus of {} is refused", target.name);
     }
 }
 
@@ -33,8 +36,8 @@ fn the_same_seed_gives_the_same_inputs() {
     for target in TARGETS {
         let inputs = |seed| {
             let mut seen = Vec::new();
-            let campaign = Campaign::new(target, inputs(target), seed, Watchdog::default());
-            campaign.run(Limit::Runs(60), |input| seen.push(input.to_vec())).unwrap();
+            let campaign = Campaign::new(target, Vec::new(), seed, Watchdog::default());
+            campaign.run(Limit::Runs(10), |input| seen.push(input.to_vec())).unwrap();
             seen
         };
         assert!(inputs(1) == inputs(1), "{} runs other inputs", target.name);

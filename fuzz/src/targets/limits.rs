@@ -15,11 +15,17 @@ pub(super) const TARGET: Target = Target {
 };
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
-    const LIMIT: &str = "[ ]?(user-)?(chunks|bytes|connections|chunk)[ =]=?\
+    const NEARLY: &str = "[ ]?(user-)?(chunks|bytes|connections|chunk)[ =]=?\
         (0x)?([0-9]{1,4}|[0-9]{18,20})[KMGE]?(iB|B|\u{e9})?[ ]?";
-    prop::collection::vec(grammar(LIMIT), 0..7)
-        .prop_map(|limits| limits.join(",").into_bytes())
-        .boxed()
+    let names: Vec<&str> = values(&Limits::default()).map(|(name, _)| name).to_vec();
+    let named = prop::sample::subsequence(names, 0..=6).prop_shuffle();
+    let numbers = prop::collection::vec(grammar("(0x)?[1-9][0-9]{0,4}[KMG]?[ ]?"), 6);
+    let right = (named, numbers).prop_map(|(names, numbers)| {
+        let limits = names.iter().zip(numbers).map(|(name, number)| format!("{name}={number}"));
+        limits.collect::<Vec<_>>()
+    });
+    let nearly = prop::collection::vec(grammar(NEARLY), 0..7);
+    prop_oneof![right, nearly].prop_map(|limits| limits.join(",").into_bytes()).boxed()
 }
 
 fn check(input: &[u8]) -> Outcome {

@@ -17,9 +17,12 @@ pub(super) const TARGET: Target = Target {
 };
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
-    const RULE: &str = "(([a-d?]{1,3}[*]?|\\PC{1,2})?(/[xy?]{1,2}[*]?)?,){0,2}\
+    const RULE: &str = "([a-d?]{1,3}[*]?(/[xy?]{1,2}[*]?)?,){0,2}[a-d?]{1,3}[*]?(/[xy?]{1,2}[*]?)?\
+        =([r-t]{1,2},){0,2}[r-t]";
+    const NEARLY: &str = "(([a-d?]{1,3}[*]?|\\PC{1,2})?(/[xy?]{1,2}[*]?)?,){0,2}\
         [a-d?]{1,3}[*]?(/[xy?]{0,2}[*]?)?=([r-t]{1,2},){0,2}[r-t][|*]?";
-    let rules = prop::collection::vec(grammar(RULE), 0..5);
+    let rule = prop_oneof![6 => grammar(RULE), 1 => grammar(NEARLY)];
+    let rules = prop::collection::vec(rule, 0..5);
     (rules, grammar("[; \\n]{0,2}"))
         .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
         .boxed()

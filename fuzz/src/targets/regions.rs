@@ -20,10 +20,13 @@ pub(super) const TARGET: Target = Target {
 };
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
-    const REGION: &str = "[a-e\u{fc}]{1,2}[ ]?=[ ]?((0x)?[0-9a-f]{1,6}|[0-9]{1,20})[KMGTPE]?(iB|B)?\
+    const REGION: &str = "[a-z\u{fc}]{2,4}[ ]?=[ ]?((0x)?[1-9][0-9]{0,5}|0[1-7]{1,4})[KM]?\
+        (@0x[345][0-9a-f]{7})?(/(1|2|4|8|16|64)[KM]?)?(:([a-z-]{1,8}([(][^)]{0,6}[)])?)?)?";
+    const NEARLY: &str = "[a-e\u{fc}]{1,2}[ ]?=[ ]?((0x)?[0-9a-f]{1,6}|[0-9]{1,20})[KMGTPE]?(iB|B)?\
         (@((0x[0-9a-f]{1,16}|[0-9]{1,8})[KMG]?))?(/(0x)?[0-9]{1,5}[KM]?)?\
         (:([a-z-]{1,8}([(][^)]{0,6}[)]?)?)?)?";
-    let regions = prop::collection::vec(grammar(REGION), 0..5);
+    let region = prop_oneof![6 => grammar(REGION), 1 => grammar(NEARLY)];
+    let regions = prop::collection::vec(region, 0..5);
     (regions, grammar("[; \\n]{0,2}"))
         .prop_map(|(regions, end)| (regions.join(";") + &end).into_bytes())
         .boxed()

@@ -16,9 +16,12 @@ pub(super) const TARGET: Target = Target {
 };
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
-    const RULE: &str = "((@?[a-c?]{1,2}[*]?(/[xy?][*]?)?|/[xy]|@[*]|\\PC),){0,2}\
+    const RULE: &str = "(@?[a-c?]{1,2}[*]?,){0,2}([a-c?]{1,2}[*]?/[xy?][*]?,/[xy]|@[*]|[a-c][*]?)\
+        [ ]?=[ ]?(uid:[0-2],|gid:[0-2],){0,2}(uid:[0-9]{1,9}|gid:1|[*])";
+    const NEARLY: &str = "((@?[a-c?]{1,2}[*]?(/[xy?][*]?)?|/[xy]|@[*]|\\PC),){0,2}\
         @?[a-c?]{1,2}[*]?(/[xy])?[ ]?=[ ]?(uid:[0-2],|gid:[0-2],){0,2}(uid:[0-9]{1,11}|gid:1|[*])";
-    let rules = prop::collection::vec(grammar(RULE), 0..5);
+    let rule = prop_oneof![6 => grammar(RULE), 1 => grammar(NEARLY)];
+    let rules = prop::collection::vec(rule, 0..5);
     (rules, grammar("[; \\n]{0,2}"))
         .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
         .boxed()

@@ -37,14 +37,15 @@ fn lines() -> impl Strategy<Value = Line> {
 
 /// Traces that are mostly right, with the figures of their header.
 fn generate() -> BoxedStrategy<Vec<u8>> {
-    let lines = prop::collection::vec((0..3_u64, lines()), 0..20);
+    let pauses = prop_oneof![20 => 0..3_i64, 1 => Just(-1)];
+    let lines = prop::collection::vec((pauses, lines()), 0..20);
     (lines, 0..40_u8, any::<bool>())
         .prop_map(|(lines, off_by_one, compressed)| {
-            let (mut time, mut next, mut live) = (0, 1, Vec::new());
+            let (mut time, mut next, mut live) = (0_u64, 1, Vec::new());
             let mut figures = Figures::default();
             let (mut bytes_now, mut text) = (0_u64, String::new());
             for (pause, line) in lines {
-                time += pause;
+                time = time.saturating_add_signed(pause);
                 match line {
                     Line::Allocate { bytes, alignment_log2, requester } => {
                         let alignment = 1_u64 << alignment_log2;
