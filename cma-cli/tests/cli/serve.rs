@@ -272,7 +272,7 @@ fn a_plugin_folder_may_be_missing_be_removed_and_come_back() {
     else {
         return;
     };
-    assert!(server.stderr().contains("it is not there"), "{}", server.stderr());
+    assert!(server.stderr().contains("it doesn't exist"), "{}", server.stderr());
     for build in ["revision_one", "revision_two"] {
         fs::create_dir(&plugins).expect("a folder can be made");
         copy_plugin(build, &plugins, "libcma_revised_plugin.so");

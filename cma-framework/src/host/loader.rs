@@ -1,20 +1,40 @@
-//! Loading allocator plug-ins while the host runs, and refusing what is none.
+//! Loads allocator plug-ins while the host runs, and refuses files that are not plug-ins.
 //!
-//! [`Plugin::load`] takes one file, [`load_all`] every plug-in on a [`SearchPath`]. A file is
-//! refused by what can be read from it if possible, before any of its code runs; every refusal is a
-//! [`LoadError`] that says which file, why, and what to do. What looks sound and still crashes can
-//! be found out in another process with a [`Trial`]. The file is read once, into a sealed copy in
-//! memory, and that copy is what is checked, tried and run.
+//! [`Plugin::load`] loads one file, [`load_all`] every plug-in on a [`SearchPath`], and
+//! [`Arrivals`] reports files that appear later. Every refusal is a [`LoadError`] with the file,
+//! the reason and a remedy.
 //!
-//! The contract that a plug-in was built for is checked by abi_stable: the version of `cma-api`,
-//! and the layout of every type that crosses the border. Nothing can check that a library does what
-//! its types promise: a plug-in is trusted like any other native code that a program links to.
+//! # Terms
+//!
+//! - *Sealed copy*: the content of the file in a memory file (memfd) that can't be changed. The
+//!   file is read once; every later step uses the copy, so what was checked is what runs.
+//! - *Image*: a sealed copy that has passed the checks of its content.
+//! - *Trial*: a load in child processes, so that a crash doesn't end the host. Optional.
+//! - *Supervisor*: the child process that starts the subject, limits its time and kills what it
+//!   leaves running.
+//! - *Subject*: the child process that loads the image.
+//! - *Plug-in*: an allocator module that is loaded into this process, or linked into the program.
+//!
+//! # Order of the checks
+//!
+//! 1. The file: kind, first bytes (ELF header, machine) and size (`image`).
+//! 2. The sealed copy: ELF structure and plug-in header (`elf`). No code of the library has run.
+//! 3. The trial, if there is one: steps 4 to 6 in the subject, a panic that the plug-in must catch,
+//!    and an allocator for a small region (`trial`).
+//! 4. The dynamic linker opens the image and runs its constructors (`library`).
+//! 5. The ABI, by abi_stable: the version of `cma-api`, and the layout of every type that crosses
+//!    the ABI boundary (`library`).
+//! 6. The plug-in's name, version and description.
+//!
+//! Nothing can check that a library does what its types promise. A plug-in is trusted like any
+//! other native code that a program links to.
 
 mod arrivals;
 mod elf;
 mod failure;
 mod image;
 mod library;
+mod origin;
 mod search;
 mod trial;
 
@@ -26,14 +46,15 @@ use cma_api::text_fault;
 use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
 pub use failure::{LoadError, LoadFailure};
 use image::Image;
-pub use search::{Candidate, Origin, SEARCH_VARIABLE, SearchPath, is_plugin_name};
+pub use origin::{Origin, SEARCH_VARIABLE};
+pub use search::{Candidate, SearchPath, is_plugin_name};
 use std::any::TypeId;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub use trial::{Trial, Tried, trial_child};
 
-/// An allocator algorithm that regions can be given to: loaded from a library or linked into the
+/// An allocator algorithm that can manage regions, loaded from a library or linked into the
 /// program. Clones are the same plug-in.
 #[derive(Clone)]
 pub struct Plugin {
@@ -43,18 +64,18 @@ pub struct Plugin {
     path: Option<Arc<Path>>,
 }
 
-/// What tells one algorithm's code from another's. (Addresses of functions and constants don't,
-/// where the compiler is free to have several of one, or one for several.)
+/// Identifies an algorithm's code. Addresses of functions and constants don't: the compiler may
+/// duplicate or merge them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Code {
     BuiltIn(TypeId),
-    /// Where the library has its module's name.
+    /// The address of the module's name in the library.
     Library(usize),
 }
 
 impl Plugin {
-    /// The algorithm `A`, which is linked into the program. A name, version or description that a
-    /// library would be refused for doesn't compile.
+    /// The algorithm `A`, which is linked into the program. A name, version or description that
+    /// [`load`](Self::load) would refuse doesn't compile.
     pub fn built_in<A: cma_api::Allocator>() -> Plugin {
         const {
             assert!(
@@ -76,14 +97,14 @@ impl Plugin {
         }
     }
 
-    /// Loads the library at `path`. Loading the same content again, from there or from elsewhere,
-    /// gives the same plug-in; when the file was rebuilt meanwhile, the new code is loaded beside
-    /// the old, which stays in use where it is in use. Libraries are never unloaded.
+    /// Loads the library at `path`. Loading the same content again, from any path, returns the same
+    /// plug-in. If the file has been rebuilt, the new code is loaded beside the old code, which
+    /// remains in use by its allocators. Libraries are never unloaded.
     ///
-    /// The library runs from a copy in memory, so the file may be replaced, written over or removed
-    /// at any time. Two things follow: a library that it depends on is not found through `$ORIGIN`,
-    /// and a profiler that looks for symbols by the path of a mapping (`/memfd:<file name>`) has to
-    /// be told the file.
+    /// The library runs from a copy in memory, so the file may be replaced, overwritten or removed
+    /// at any time. This has two consequences: `$ORIGIN` doesn't find libraries that it depends on,
+    /// and a profiler that looks up symbols by the path of a mapping (`/memfd:<file name>`) must be
+    /// given the path of the file.
     ///
     /// # Errors
     ///
@@ -106,55 +127,56 @@ impl Plugin {
         load().map_err(|reason| LoadError::new(path, reason))
     }
 
-    /// The name under which regions ask for it. Printable ASCII, and fit for `cma=` text.
+    /// The name by which regions select it: printable ASCII, and valid in `cma=` text.
     pub fn name(&self) -> &'static str {
         self.module.name().as_str()
     }
 
-    /// The algorithm's own version.
+    /// The version of the algorithm.
     pub fn version(&self) -> &'static str {
         self.module.version().as_str()
     }
 
-    /// What it does, in one line.
+    /// A description of the algorithm, in one line.
     pub fn description(&self) -> &'static str {
         self.module.description().as_str()
     }
 
-    /// The version of the interface (`cma-api`) that it was built for.
+    /// The version of the interface (`cma-api`) that the plug-in was built for.
     pub fn interface_version(&self) -> &'static str {
         self.interface_version
     }
 
-    /// The library, as it was named when it was loaded; `None` for one that is linked into the
+    /// The path that the library was loaded from; `None` for an algorithm that is linked into the
     /// program.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// A new allocator for the empty region `range`, with the parameters its owner gave.
+    /// A new allocator for the empty region `range`, with the parameters `params`.
     ///
     /// # Errors
     ///
-    /// What the plug-in says against the region or the parameters, or the message of its panic.
+    /// The plug-in's reason to refuse the region or the parameters, or the message of its panic.
     pub fn initialise(&self, range: PageRange, params: &str) -> Result<AllocatorBox, String> {
         self.start(range, params).map_err(String::from)
     }
 
-    /// The same; the error is the plug-in's own text, whose end is the plug-in's code.
+    /// Like [`initialise`](Self::initialise), but returns the plug-in's own string, which the
+    /// plug-in's code drops.
     pub(crate) fn start(&self, range: PageRange, params: &str) -> Result<AllocatorBox, RString> {
         (self.module.initialise())(range, params.into()).into_result()
     }
 
     fn check_info(&self) -> Result<(), LoadFailure> {
-        for (what, text, fault) in [
+        for (field, text, fault) in [
             ("name", self.name(), allocator_name_fault(self.name())),
             ("version", self.version(), text_fault(self.version())),
             ("description", self.description(), text_fault(self.description())),
         ] {
             if let Some(fault) = fault {
                 let found = text.chars().take(80).flat_map(char::escape_debug).collect();
-                return Err(LoadFailure::BadInfo { what, found, fault });
+                return Err(LoadFailure::BadInfo { what: field, found, fault });
             }
         }
         Ok(())
@@ -162,8 +184,8 @@ impl Plugin {
 }
 
 impl PartialEq for Plugin {
-    /// Whether both are the same code: the same library's, or the same algorithm linked into the
-    /// program.
+    /// Whether both are the same code: of the same library, or of the same algorithm linked into
+    /// the program.
     fn eq(&self, other: &Self) -> bool {
         self.code == other.code
     }
@@ -182,21 +204,20 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Decides by the contents of a file, without running any of its code, whether
-/// [`Plugin::load`] would open it as a library. A host can check a file with it before it stores it
-/// among its plug-ins.
+/// Checks the content `file` as [`Plugin::load`] does before it opens a library. None of its code
+/// runs. A host can check a file with it before it stores the file among its plug-ins.
 ///
 /// # Errors
 ///
-/// What is wrong with the file: it is empty, no ELF library for this machine, cut off or damaged,
-/// or it exports no plug-in header that this program reads.
+/// The content is empty, not an ELF library for this machine, truncated or damaged, or it exports
+/// no plug-in header that this program can read.
 pub fn check_contents(file: &[u8]) -> Result<(), LoadFailure> {
     elf::check(file)
 }
 
-/// Loads every plug-in on `search`, each after a `trial` if one is given. What can't be loaded is
-/// reported in its place and the rest goes on. Two libraries that call themselves the same are both
-/// loaded.
+/// Loads every plug-in on `search`, each after a `trial` if one is given. A file or folder that
+/// can't be loaded has its error in the list; the others are loaded. Two libraries with the same
+/// plug-in name are both loaded.
 pub fn load_all(
     search: &SearchPath,
     trial: Option<&Trial>,

@@ -255,7 +255,7 @@ fn a_plugin_of_another_interface_version_is_refused_with_both_versions() {
         path,
         LoadFailure::Interface { .. },
         "version 2.0.0",
-        "speaks 1.",
+        "supports 1.",
         "same version of cma-api"
     );
 }

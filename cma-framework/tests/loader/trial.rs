@@ -50,8 +50,8 @@ fn a_sound_plugin_passes_its_trial() {
 #[test]
 fn a_plugin_that_aborts_in_its_constructor_crashes_only_its_trial() {
     let error = refused(&trial(), &fixture("constructor"));
-    let LoadFailure::Crashed { signal, said } = error.reason() else { panic!("{error:?}") };
-    assert_eq!((signal.as_str(), said.as_str()), ("SIGABRT", "the constructor aborts"));
+    let LoadFailure::Crashed { signal, last_output } = error.reason() else { panic!("{error:?}") };
+    assert_eq!((signal.as_str(), last_output.as_str()), ("SIGABRT", "the constructor aborts"));
     assert!(error.to_string().contains("leave it out"));
 }
 
@@ -187,10 +187,10 @@ fn what_was_tried_is_loaded_whatever_is_in_the_file_meanwhile() {
 }
 
 #[test]
-fn a_program_that_makes_no_trials_is_said_to_give_no_answer() {
+fn a_program_without_trial_child_is_reported_as_a_missing_verdict() {
     let error = refused(&Trial::new(|| Command::new("true")), &fixture("revision-one"));
     assert!(matches!(error.reason(), LoadFailure::NoTrial(_)), "{error:?}");
-    assert!(error.to_string().contains("no answer (exit status: 0)"), "{error}");
+    assert!(error.to_string().contains("without a verdict (exit status: 0)"), "{error}");
 }
 
 #[test]

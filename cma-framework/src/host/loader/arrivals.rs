@@ -1,8 +1,9 @@
-//! Plug-ins that arrive in a folder while the program runs: which files, and when they are whole.
+//! Reports plug-in files that appear in watched folders while the program runs, once each file is
+//! complete.
 //!
-//! A file that is being copied is not loaded half: the system tells when whoever writes it closes
-//! it. One that is renamed or linked into the folder is whole at once. What is written to a file
-//! that has come to rest makes it arrive again.
+//! A file that is being copied is complete when its writer closes it, which inotify reports. A file
+//! that is renamed or linked into the folder is complete at once. A file that is written to after
+//! it was reported is reported again.
 
 use super::is_plugin_name;
 use super::search::plugins_in;
@@ -16,15 +17,15 @@ use std::path::{self, Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How long nothing may happen to a file before it is at rest: a build that writes it in several
-/// goes is done by then.
-const REST: Duration = Duration::from_millis(200);
+/// A file is reported when nothing has happened to it for this time. A build that opens and closes
+/// it several times has finished by then.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// How often is looked whether the folders are there, and the same: nobody tells that one has come,
-/// was unmounted, or went with the folder it lies in.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval for re-checking that the folders exist and are the same. The system doesn't report that
+/// a folder was created, was unmounted, or was moved with its parent.
+const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Watches folders for plug-ins. Made by [`watch`](Self::watch).
+/// Watches folders for plug-ins. Created by [`watch`](Self::watch).
 ///
 /// ```no_run
 /// use cma_framework::loader::{Arrival, Arrivals, Plugin};
@@ -42,39 +43,39 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Arrivals {
     watcher: RecommendedWatcher,
     events: Receiver<notify::Result<Event>>,
-    /// The folders, each with what is watched; nothing while it is not there.
-    folders: BTreeMap<PathBuf, Option<Identity>>,
-    /// When the folders are looked at next.
-    look: Instant,
-    /// The files that have arrived, each with the moment from which on it is at rest.
+    /// The folders, each with the identity that is watched; `None` while the folder is missing.
+    folders: BTreeMap<PathBuf, Option<FolderId>>,
+    /// The time of the next check of the folders.
+    next_check: Instant,
+    /// The complete files, each with the time at which it is reported.
     files: BTreeMap<PathBuf, Instant>,
-    /// Folders that came or went, still to be told.
-    news: VecDeque<Arrival>,
+    /// Folders that appeared or disappeared and are not yet reported.
+    folder_events: VecDeque<Arrival>,
 }
 
 /// The device and inode of a folder.
-type Identity = (u64, u64);
+type FolderId = (u64, u64);
 
-/// What happened in a watched folder.
+/// A change of a watched folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// A file with the [name of a plug-in](is_plugin_name) is there and whole, new or with new
+    /// A file with the [name of a plug-in](is_plugin_name) is complete, and is new or has new
     /// content.
     File(PathBuf),
-    /// The folder is gone: removed, renamed, unmounted, or another one is in its place. It is
-    /// waited for.
+    /// The folder was removed, renamed, unmounted or replaced by another. [`Arrivals`] continues to
+    /// check whether it exists.
     FolderGone(PathBuf),
-    /// A folder that was not there is. The plug-ins in it follow.
+    /// A folder that was missing exists. The plug-ins in it are reported next.
     FolderBack(PathBuf),
 }
 
 impl Arrivals {
-    /// Watches `folders` from now on. One that is not there is waited for. What arrives is named by
-    /// absolute paths; a relative folder begins at the working directory of now.
+    /// Watches `folders` from now on, also those that don't exist yet. Files are reported by
+    /// absolute paths; a relative folder is resolved against the current working directory.
     ///
     /// # Errors
     ///
-    /// When the system gives no more watches, or a path is empty.
+    /// The system's limit of watches is reached, or a path is empty.
     pub fn watch(folders: impl IntoIterator<Item = PathBuf>) -> io::Result<Arrivals> {
         let (sender, events) = channel();
         let folders = folders.into_iter().map(|folder| Ok((path::absolute(folder)?, None)));
@@ -82,14 +83,14 @@ impl Arrivals {
             watcher: notify::recommended_watcher(sender).map_err(io::Error::other)?,
             events,
             folders: folders.collect::<io::Result<_>>()?,
-            look: Instant::now(),
+            next_check: Instant::now(),
             files: BTreeMap::new(),
-            news: VecDeque::new(),
+            folder_events: VecDeque::new(),
         };
-        arrivals.look_at_folders()?;
-        // What is in them now was there before.
+        arrivals.check_folders()?;
+        // The files that exist now are not new.
         arrivals.files.clear();
-        arrivals.news.clear();
+        arrivals.folder_events.clear();
         Ok(arrivals)
     }
 
@@ -97,40 +98,42 @@ impl Arrivals {
     ///
     /// # Errors
     ///
-    /// What the system says against it.
+    /// The watcher has failed, or the system's limit of watches is reached.
     pub fn wait(&mut self) -> io::Result<Arrival> {
         loop {
             let now = Instant::now();
-            let due = self.files.values().copied().fold(self.look, Instant::min);
-            let due = if self.news.is_empty() { due } else { now };
-            // All that has happened comes before what is due: a file may no longer be at rest.
+            let due = self.files.values().copied().fold(self.next_check, Instant::min);
+            let due = if self.folder_events.is_empty() { due } else { now };
+            // Events are handled before a file is reported: one may say that it is written again.
             match self.events.recv_timeout(due.saturating_duration_since(now)) {
-                Ok(event) => self.heed(&event.map_err(io::Error::other)?),
+                Ok(event) => self.handle_event(&event.map_err(io::Error::other)?),
                 Err(error @ RecvTimeoutError::Disconnected) => return Err(io::Error::other(error)),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(news) = self.news.pop_front() {
-                        return Ok(news);
+                    if let Some(event) = self.folder_events.pop_front() {
+                        return Ok(event);
                     }
-                    let at_rest = self.files.iter().find(|(_, rest)| **rest <= due);
-                    if let Some(file) = at_rest.map(|(file, _)| file.clone()) {
+                    let settled = self.files.iter().find(|(_, report_at)| **report_at <= due);
+                    if let Some(file) = settled.map(|(file, _)| file.clone()) {
                         self.files.remove(&file);
                         return Ok(Arrival::File(file));
                     }
-                    self.look_at_folders()?;
+                    self.check_folders()?;
                 }
             }
         }
     }
 
-    fn heed(&mut self, event: &Event) {
+    fn handle_event(&mut self, event: &Event) {
         if event.need_rescan() {
-            // Something happened, somewhere.
-            self.folders.clone().keys().for_each(|folder| self.all_in(folder));
-            self.look = Instant::now();
+            // The watcher has lost events.
+            for folder in self.folders.clone().keys() {
+                self.queue_plugins_in(folder);
+            }
+            self.next_check = Instant::now();
         }
-        // A renaming that has two paths is told of each as well.
+        // A rename with two paths is also reported as one event for each path.
         let [path] = event.paths.as_slice() else { return };
-        let is_whole = match event.kind {
+        let is_complete = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => true,
             EventKind::Create(CreateKind::File) if is_link(path) => true,
@@ -141,32 +144,33 @@ impl Arrivals {
         let is_watched = |folder| self.folders.get(folder).is_some_and(Option::is_some);
         let is_plugin =
             path.file_name().is_some_and(is_plugin_name) && path.parent().is_some_and(is_watched);
-        if is_whole && is_plugin {
-            self.files.insert(path.clone(), Instant::now() + REST);
-        } else if !is_whole {
+        if is_complete && is_plugin {
+            self.files.insert(path.clone(), Instant::now() + SETTLE_TIME);
+        } else if !is_complete {
             self.files.remove(path);
-            self.lose(path);
+            self.unwatch(path);
         }
     }
 
-    /// Takes note of the folders that have come and of those that are gone.
-    fn look_at_folders(&mut self) -> io::Result<()> {
-        self.look = Instant::now() + LOOK;
+    /// Checks which folders have appeared and disappeared.
+    fn check_folders(&mut self) -> io::Result<()> {
+        self.next_check = Instant::now() + FOLDER_CHECK_INTERVAL;
         for (folder, watched) in self.folders.clone() {
-            let there = identity(&folder);
-            if watched != there {
-                self.lose(&folder);
+            let current = folder_id(&folder);
+            if watched != current {
+                self.unwatch(&folder);
             }
-            if there.is_none() {
+            if current.is_none() {
                 continue;
             }
-            // Again if it was watched: that ends when a file system is unmounted, even if it is
-            // back, and when the same folder is lost under another path.
+            // Also if it is watched already: the kernel removes a watch when the file system is
+            // unmounted, even if it is mounted again, and when the same folder is unwatched under
+            // another path.
             match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) if watched != there => {
-                    self.folders.insert(folder.clone(), there);
-                    self.all_in(&folder);
-                    self.news.push_back(Arrival::FolderBack(folder));
+                Ok(()) if watched != current => {
+                    self.folders.insert(folder.clone(), current);
+                    self.queue_plugins_in(&folder);
+                    self.folder_events.push_back(Arrival::FolderBack(folder));
                 }
                 Err(error) if matches!(error.kind, ErrorKind::MaxFilesWatch) => {
                     return Err(io::Error::other(error));
@@ -177,32 +181,33 @@ impl Arrivals {
         Ok(())
     }
 
-    /// What was watched at `folder` is gone from there.
-    fn lose(&mut self, folder: &Path) {
+    /// Stops watching `folder`, which is no longer at its path, and reports that.
+    fn unwatch(&mut self, folder: &Path) {
         if self.folders.get_mut(folder).and_then(Option::take).is_some() {
-            // The system may have ended it already.
+            // The kernel may have removed the watch already.
             let _ = self.watcher.unwatch(folder);
             self.files.retain(|file, _| file.parent() != Some(folder));
-            self.news.push_back(Arrival::FolderGone(folder.to_path_buf()));
-            self.look = Instant::now();
+            self.folder_events.push_back(Arrival::FolderGone(folder.to_path_buf()));
+            self.next_check = Instant::now();
         }
     }
 
-    /// All plug-ins in `folder` have arrived.
-    fn all_in(&mut self, folder: &Path) {
-        let rest = Instant::now() + REST;
-        self.files
-            .extend(plugins_in(folder).unwrap_or_default().into_iter().map(|file| (file, rest)));
+    /// Queues all plug-ins in `folder` to be reported.
+    fn queue_plugins_in(&mut self, folder: &Path) {
+        let report_at = Instant::now() + SETTLE_TIME;
+        self.files.extend(
+            plugins_in(folder).unwrap_or_default().into_iter().map(|file| (file, report_at)),
+        );
     }
 }
 
-/// Whether `file`, which was just created, is a link to one that is there: nobody will write to it
-/// and close it.
+/// Whether `file`, which was just created, is a symbolic link or another name of an existing file.
+/// No event for its completion follows then.
 fn is_link(file: &Path) -> bool {
-    fs::symlink_metadata(file).is_ok_and(|about| about.is_symlink() || about.nlink() > 1)
+    fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_symlink() || metadata.nlink() > 1)
 }
 
-fn identity(folder: &Path) -> Option<Identity> {
-    let about = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
-    Some((about.dev(), about.ino()))
+fn folder_id(folder: &Path) -> Option<FolderId> {
+    let metadata = fs::metadata(folder).ok().filter(fs::Metadata::is_dir)?;
+    Some((metadata.dev(), metadata.ino()))
 }

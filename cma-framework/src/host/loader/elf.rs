@@ -1,9 +1,9 @@
-//! Decides by the content of a file, without running any of its code, whether the dynamic linker
-//! may open it.
+//! Checks the content of a file before the dynamic linker opens it. None of its code runs.
 //!
-//! `dlopen` maps what a library's headers name and touches it: a file that is cut off ends the
-//! process with SIGBUS, and a constructor runs before anyone has asked what the library is. So the
-//! headers are read first, as the ELF specification (gABI, chapters 4 and 5) lays them out.
+//! `dlopen` maps and accesses the segments that a library's headers name, so a truncated file ends
+//! the process with SIGBUS. It also runs constructors before the program can check that the library
+//! is a plug-in. So the headers are read first, as laid out in the ELF specification (gABI,
+//! chapters 4 and 5).
 
 use super::LoadFailure;
 use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
@@ -17,37 +17,28 @@ type Header = elf::FileHeader64<Native>;
 #[cfg(target_pointer_width = "32")]
 type Header = elf::FileHeader32<Native>;
 
-/// How many bytes of a file [`check_start`] looks at.
+/// The number of bytes that [`check_start`] needs.
 pub(super) const START: usize = size_of::<Header>();
 
-/// Whether a file that starts with the [`START`] bytes `start`, or is no longer than `start`, can
-/// be a shared library for this process.
+/// Checks that a file can be a shared library for this process. `start` is its first [`START`]
+/// bytes, or the whole of a shorter file.
 pub(super) fn check_start(start: &[u8]) -> Result<(), LoadFailure> {
     header_of::<Header>(start).map(drop)
 }
 
-/// Whether `bytes` are a whole shared library for this process that exports a plug-in header.
+/// Checks that `bytes` are a complete shared library for this process that exports a plug-in
+/// header.
 pub(super) fn check(bytes: &[u8]) -> Result<(), LoadFailure> {
     check_as::<Header>(bytes)
 }
 
-/// [`check`] with the width of `Elf`, so that 32-bit and 64-bit machines share it.
+/// [`check`] for the word size of `Elf`; 32-bit and 64-bit machines share the code.
 fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFailure> {
     let header = header_of::<Elf>(bytes)?;
-    table_reaches(
-        bytes,
-        header.e_phoff(Native),
-        header.e_phnum(Native),
-        header.e_phentsize(Native),
-    )?;
-    // Section headers are not loaded, but they stand at the end of the file: missing, the file is
-    // cut off.
-    table_reaches(
-        bytes,
-        header.e_shoff(Native),
-        header.e_shnum(Native),
-        header.e_shentsize(Native),
-    )?;
+    check_table(bytes, header.e_phoff(Native), header.e_phnum(Native), header.e_phentsize(Native))?;
+    // Section headers are not loaded, but linkers put them at the end of the file: if they are
+    // missing, the file is truncated.
+    check_table(bytes, header.e_shoff(Native), header.e_shnum(Native), header.e_shentsize(Native))?;
     let segments = header
         .program_headers(Native, bytes)
         .map_err(|_| LoadFailure::Damaged("its program headers"))?;
@@ -55,11 +46,11 @@ fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFa
         let (in_file, in_memory) =
             (segment.p_filesz(Native).into(), segment.p_memsz(Native).into());
         let address: u64 = segment.p_vaddr(Native).into();
-        reaches(bytes, segment.p_offset(Native).into(), in_file)?;
+        check_range(bytes, segment.p_offset(Native).into(), in_file)?;
         if segment.p_type(Native) == elf::PT_LOAD
             && (in_file > in_memory || address.checked_add(in_memory).is_none())
         {
-            return Err(LoadFailure::Damaged("a segment doesn't fit into its place in memory"));
+            return Err(LoadFailure::Damaged("a segment doesn't fit into its range of memory"));
         }
     }
     let file =
@@ -70,7 +61,7 @@ fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFa
     check_plugin_header(bytes, segments, &file)
 }
 
-/// The ELF header, when it is that of a shared library for this process.
+/// The ELF header, if it is of a shared library for this process.
 fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, LoadFailure> {
     let magic = &elf::ELFMAG[..bytes.len().min(elf::ELFMAG.len())];
     if bytes.is_empty() {
@@ -79,7 +70,7 @@ fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, Loa
         let starts_with = bytes[..bytes.len().min(16)].escape_ascii().to_string();
         return Err(LoadFailure::NotElf { starts_with });
     }
-    reaches(bytes, 0, size_of::<Elf>() as u64)?;
+    check_range(bytes, 0, size_of::<Elf>() as u64)?;
     let theirs = Machine::of(bytes);
     if theirs != Machine::NATIVE {
         return Err(LoadFailure::Machine {
@@ -97,7 +88,7 @@ fn header_of<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<&Elf, Loa
     }
 }
 
-/// What a library must agree on with the process that loads it.
+/// The properties of a machine that a library and its process must share.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Machine {
     class: elf::FileClass,
@@ -124,8 +115,8 @@ impl Machine {
         },
     };
 
-    /// Reads it from the first bytes of an ELF header, which are the same for every machine but for
-    /// their order.
+    /// Reads it from an ELF header. Its first bytes have the same layout for every machine, apart
+    /// from the byte order.
     fn of(header: &[u8]) -> Machine {
         let endian = elf::DataEncoding(header[5]);
         let number = [header[18], header[19]];
@@ -137,7 +128,7 @@ impl Machine {
         Machine { class: elf::FileClass(header[4]), endian, number: elf::Machine(number) }
     }
 
-    fn form(self) -> &'static str {
+    fn data_format(self) -> &'static str {
         match (self.class, self.endian) {
             (elf::ELFCLASS64, elf::ELFDATA2LSB) => "64-bit little-endian",
             (elf::ELFCLASS64, elf::ELFDATA2MSB) => "64-bit big-endian",
@@ -156,28 +147,30 @@ impl std::fmt::Display for Machine {
             elf::EM_RISCV => "RISC-V",
             elf::EM_ARM => "ARM",
             elf::EM_386 => "x86",
-            other => return write!(f, "machine {} of the ELF list, {}", other.0, self.form()),
+            other => {
+                return write!(f, "machine {} of the ELF list, {}", other.0, self.data_format());
+            }
         };
-        write!(f, "{name}, {}", self.form())
+        write!(f, "{name}, {}", self.data_format())
     }
 }
 
-/// Whether the file has all of the `size` bytes from `offset` on.
-fn reaches(bytes: &[u8], offset: u64, size: u64) -> Result<(), LoadFailure> {
+/// Checks that the file has `size` bytes at `offset`.
+fn check_range(bytes: &[u8], offset: u64, size: u64) -> Result<(), LoadFailure> {
     let (needs, has) = (offset.saturating_add(size), bytes.len() as u64);
     if needs > has { Err(LoadFailure::Truncated { needs, has }) } else { Ok(()) }
 }
 
-fn table_reaches(
+fn check_table(
     bytes: &[u8],
     offset: impl Into<u64>,
     entries: u16,
     size: u16,
 ) -> Result<(), LoadFailure> {
-    reaches(bytes, offset.into(), u64::from(entries) * u64::from(size))
+    check_range(bytes, offset.into(), u64::from(entries) * u64::from(size))
 }
 
-/// Whether it is a position-independent executable, which ELF gives the type of a library.
+/// Whether the file is a position-independent executable, which has the ELF type of a library.
 fn is_executable<Elf: FileHeader<Endian = Native>>(
     file: &ElfFile<'_, Elf>,
 ) -> Result<bool, LoadFailure> {
@@ -186,8 +179,8 @@ fn is_executable<Elf: FileHeader<Endian = Native>>(
     Ok(table.iter().any(|entry| entry.tag == elf::DT_FLAGS_1 && entry.val & elf::DF_1_PIE.0 != 0))
 }
 
-/// Whether the file exports a plug-in header that this abi_stable can read. The header starts with
-/// a constant that is the same in every version, so it is read from the file.
+/// Checks that the file exports a plug-in header that this version of abi_stable can read. The
+/// header starts with constants, so they can be read from the file.
 fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
     bytes: &[u8],
     segments: &[Elf::ProgramHeader],
@@ -207,22 +200,22 @@ fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
             segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?
         })
         .filter(|header| header.len() >= size_of::<AbiHeader>())
-        .ok_or(LoadFailure::Damaged("its plug-in header lies outside its contents"))?;
+        .ok_or(LoadFailure::Damaged("its plug-in header is outside its contents"))?;
     let ours = AbiHeader::VALUE;
     if !header.starts_with(&ours.magic_string) {
-        return Err(other_abi_stable("of unknown version".to_string()));
+        return Err(abi_stable_mismatch("of unknown version".to_string()));
     }
     let word = |at: usize| {
         u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
     match (word(offset_of!(AbiHeader, abi_major)), word(offset_of!(AbiHeader, abi_minor))) {
         theirs if theirs == (ours.abi_major, ours.abi_minor) => Ok(()),
-        (major, minor) => Err(other_abi_stable(format!("{major}.{minor}"))),
+        (major, minor) => Err(abi_stable_mismatch(format!("{major}.{minor}"))),
     }
 }
 
-/// Refuses a library for the version of abi_stable that wrote its header.
-pub(super) fn other_abi_stable(theirs: String) -> LoadFailure {
+/// The refusal of a library whose header is of version `theirs` of abi_stable.
+pub(super) fn abi_stable_mismatch(theirs: String) -> LoadFailure {
     let ours = AbiHeader::VALUE;
     LoadFailure::AbiStable { theirs, ours: format!("{}.{}", ours.abi_major, ours.abi_minor) }
 }

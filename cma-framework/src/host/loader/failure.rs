@@ -1,15 +1,16 @@
-//! Why a file can't be loaded as a plug-in: for each reason what was found, what was expected, and
-//! what to do about it.
+//! The reasons why a file can't be loaded as a plug-in. Each states what was found, what was
+//! expected, and a remedy.
 
+use super::origin::Origin;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A file or folder that gave no plug-in: which, why, and the remedy.
+/// A file that can't be loaded, or a folder that can't be searched.
 ///
 /// Displayed as `path: reason; remedy` on one line. A program that prints help apart from the error
-/// takes [`reason`](Self::reason) and [`remedy`](LoadFailure::remedy) separately.
+/// uses [`reason`](Self::reason) and [`remedy`](LoadFailure::remedy) separately.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}; {}", path.display(), reason.remedy())]
 pub struct LoadError {
@@ -32,7 +33,7 @@ impl LoadError {
         self.reason
     }
 
-    /// Why it was refused.
+    /// The reason for the refusal.
     pub fn reason(&self) -> &LoadFailure {
         &self.reason
     }
@@ -42,7 +43,7 @@ impl LoadError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadFailure {
-    /// Nothing is there.
+    /// There is no file at the path.
     #[error("there is no such file")]
     Missing,
     /// It is a folder.
@@ -54,16 +55,16 @@ pub enum LoadFailure {
         /// `FIFO`, `socket` ...
         what: &'static str,
     },
-    /// The system doesn't let this process read it.
+    /// This process can't read it.
     #[error("it can't be read: {0}")]
     Unreadable(io::Error),
-    /// It is a symbolic link that leads to itself, perhaps through others.
-    #[error("it is a symbolic link that leads to no file, because the links go round in a circle")]
+    /// It is a symbolic link that leads to itself, directly or through others.
+    #[error("it is a symbolic link that leads to no file, because the links form a loop")]
     LinkLoop,
     /// It has no content.
     #[error("it is empty")]
     Empty,
-    /// It is no ELF file at all.
+    /// It is not an ELF file.
     #[error("it is no ELF library: it starts with \"{starts_with}\"")]
     NotElf {
         /// Its first bytes, escaped.
@@ -72,13 +73,13 @@ pub enum LoadFailure {
     /// It is built for another kind of machine.
     #[error("it is built for {theirs}; this process runs on {ours}")]
     Machine {
-        /// What the file is built for.
+        /// The machine that the file is built for.
         theirs: String,
-        /// What this process is built for.
+        /// The machine that this process is built for.
         ours: String,
     },
-    /// It has more than a plug-in may have.
-    #[error("it is larger than {} MiB, the most that is read of a plug-in", limit >> 20)]
+    /// It is larger than a plug-in may be.
+    #[error("it is larger than {} MiB, the limit for a plug-in", limit >> 20)]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -89,10 +90,10 @@ pub enum LoadFailure {
         /// `an executable`, `an object file` ...
         what: &'static str,
     },
-    /// It ends before its contents do.
-    #[error("it is cut off: its contents reach to byte {needs}, and it has {has}")]
+    /// It is shorter than its headers say.
+    #[error("it is cut off: its headers describe {needs} bytes, but it has {has}")]
     Truncated {
-        /// The length in bytes that its headers ask for.
+        /// The length in bytes according to its headers.
         needs: u64,
         /// Its length in bytes.
         has: u64,
@@ -103,90 +104,91 @@ pub enum LoadFailure {
     /// It is an ordinary library.
     #[error("it is a library, but exports no plug-in header")]
     NoHeader,
-    /// Its header is written by another abi_stable, so that nothing behind it can be read.
-    #[error("it is built with abi_stable {theirs}, and this program with {ours}")]
+    /// Its header is of another version of abi_stable, so the rest of it can't be read.
+    #[error("it is built with abi_stable {theirs}, but this program with {ours}")]
     AbiStable {
         /// Major and minor version found in the file, or `of unknown version`.
         theirs: String,
         /// Major and minor version of this program.
         ours: String,
     },
-    /// It is a plug-in of something else.
+    /// It is a plug-in for another application.
     #[error("it is a plug-in for \"{theirs}\", not for \"{ours}\"")]
     Application {
-        /// What its root module is called.
+        /// The name of its root module.
         theirs: String,
-        /// What an allocator's is called.
+        /// The name of an allocator's root module.
         ours: &'static str,
     },
     /// It is built for another version of the allocator interface.
     #[error(
-        "it is built for version {theirs} of the allocator interface (cma-api), and this program speaks {ours}"
+        "it is built for version {theirs} of the allocator interface (cma-api), but this program supports {ours}"
     )]
     Interface {
         /// The version it is built for.
         theirs: String,
-        /// The version this program speaks.
+        /// The version that this program supports.
         ours: &'static str,
     },
-    /// It claims the right version of the interface and lays its types out in another way.
+    /// It claims the right version of the interface, but its types have other layouts.
     #[error("its types don't match version {version} of the allocator interface (cma-api), which it claims: {}", differences.join("; "))]
     Layout {
-        /// The version that both claim.
+        /// The version that it claims, which is this program's.
         version: &'static str,
         /// The first few differences, one line each.
         differences: Vec<String>,
     },
-    /// Its header leaves out what this program needs to check its types.
-    #[error("it carries no description of its types, so that they can't be checked")]
+    /// Its header has no type layouts to check.
+    #[error("it has no description of its types, so they can't be checked")]
     Unchecked,
-    /// It answered with an error when it was started.
+    /// Its start function returned an error.
     #[error("it refuses to start: {0}")]
     Declined(String),
-    /// It panicked when it was started. (The message went where the plug-in's panics go.)
+    /// Its start function panicked. (The plug-in's panic hook has printed the message.)
     #[error("it panicked while it was started")]
     Panicked,
-    /// What it says of itself is not fit for use.
+    /// Its name, version or description is invalid.
     #[error("its {what} \"{found}\" {fault}")]
     BadInfo {
         /// `name`, `version` or `description`.
         what: &'static str,
         /// The text, escaped and shortened.
         found: String,
-        /// What is wrong with it.
+        /// The rule that the text violates.
         fault: &'static str,
     },
     /// The dynamic linker refuses it.
     #[error("the dynamic linker refuses it: {0}")]
     Unlinkable(String),
-    /// The system gives no place for the copy from which it would run.
+    /// The copy from which it would run can't be made.
     #[error("it can't be copied to executable memory: {0}")]
     NoCopy(io::Error),
     /// It ended the trial process with a signal.
-    #[error("it crashed with {signal} in a trial load{}", Said(said))]
+    #[error("it crashed with {signal} in a trial load{}", LastOutput(last_output))]
     Crashed {
         /// As `SIGSEGV`.
         signal: String,
-        /// The last line of its standard error.
-        said: String,
+        /// The last line of its standard error, or nothing.
+        last_output: String,
     },
     /// It ended the trial process.
-    #[error("it ended the process with code {code} in a trial load{}", Said(said))]
+    #[error("it ended the process with code {code} in a trial load{}", LastOutput(last_output))]
     Ended {
         /// The exit code.
         code: i32,
-        /// The last line of its standard error.
-        said: String,
+        /// The last line of its standard error, or nothing.
+        last_output: String,
     },
-    /// The trial process had to be stopped.
-    #[error("it did not finish a trial load within {} ms{}", limit.as_millis(), Said(said))]
+    /// The trial process exceeded its time limit and was killed.
+    #[error("it did not finish a trial load within {} ms{}", limit.as_millis(), LastOutput(last_output))]
     Endless {
-        /// How long it had.
+        /// The time limit.
         limit: Duration,
-        /// The last line of its standard error.
-        said: String,
+        /// The last line of its standard error, or nothing.
+        last_output: String,
     },
-    /// A panic that a trial provoked in it, where it is to catch panics, ended the trial process.
+    /// A trial provoked a panic that the plug-in has to catch, and the panic ended the trial
+    /// process.
     #[error("a panic in it ends the process instead of being caught, as with `panic = \"abort\"`")]
     AbortsOnPanic,
     /// The trial process refused it for one of the reasons above.
@@ -199,21 +201,21 @@ pub enum LoadFailure {
         /// Its [`remedy`](LoadFailure::remedy).
         remedy: String,
     },
-    /// No trial could be made, so nothing is known of the file.
-    #[error("no trial load could be made: {0}")]
+    /// The trial itself failed, so nothing is known about the file.
+    #[error("a trial load could not be made: {0}")]
     NoTrial(io::Error),
-    /// A folder to search isn't there.
-    #[error("{origin} names this folder, and it is not there")]
+    /// A folder to search doesn't exist.
+    #[error("{origin} names this folder, but it doesn't exist")]
     FolderMissing {
-        /// Who named it.
-        origin: super::Origin,
+        /// The source that names it.
+        origin: Origin,
     },
     /// A folder to search can't be listed.
-    #[error("{origin} names this folder, and it can't be listed: {error}")]
+    #[error("{origin} names this folder, but it can't be listed: {error}")]
     FolderUnreadable {
-        /// Who named it.
-        origin: super::Origin,
-        /// What the system says.
+        /// The source that names it.
+        origin: Origin,
+        /// The error of the system.
         error: io::Error,
     },
 }
@@ -256,7 +258,7 @@ impl LoadFailure {
         }
     }
 
-    /// What whoever wants to load the file can do about it.
+    /// The step that makes the file loadable.
     pub fn remedy(&self) -> &str {
         match self {
             LoadFailure::Missing => "check the spelling, or build the plug-in first",
@@ -267,8 +269,8 @@ impl LoadFailure {
             LoadFailure::Unreadable(error) if is_forbidden(error) => {
                 "give this user permission to read it"
             }
-            LoadFailure::Unreadable(_) => "let the system read it, or copy it again",
-            LoadFailure::LinkLoop => "let the link lead to a plug-in library, or remove it",
+            LoadFailure::Unreadable(_) => "check its file system, or copy it again",
+            LoadFailure::LinkLoop => "link to a plug-in library, or remove it",
             LoadFailure::TooLarge { .. } => {
                 "name a plug-in library, or build it with less debug information"
             }
@@ -276,7 +278,7 @@ impl LoadFailure {
                 "build or copy it again"
             }
             LoadFailure::Machine { .. } => "build it for this machine",
-            LoadFailure::NoHeader => "let it export an allocator with `cma_api::export_allocator!`",
+            LoadFailure::NoHeader => "export an allocator with `cma_api::export_allocator!`",
             LoadFailure::AbiStable { .. }
             | LoadFailure::Interface { .. }
             | LoadFailure::Layout { .. } => {
@@ -285,13 +287,13 @@ impl LoadFailure {
             LoadFailure::Application { .. } | LoadFailure::Unchecked => {
                 "export the allocator with `cma_api::export_allocator!` and nothing else"
             }
-            LoadFailure::Declined(_) => "do what it asks for, or leave it out",
+            LoadFailure::Declined(_) => "meet its requirement, or leave it out",
             LoadFailure::BadInfo { .. } => "correct the `INFO` of its allocator",
             LoadFailure::Unlinkable(_) => "install what it needs, or build it again on this system",
             LoadFailure::NoCopy(error) => match error.kind() {
                 io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull => "free memory",
                 _ if is_forbidden(error) => "allow executable memory files (vm.memfd_noexec)",
-                _ => "give this process more open files and memory",
+                _ => "raise the limits of open files and memory of this process",
             },
             LoadFailure::AbortsOnPanic => "build it with `panic = \"unwind\"`",
             LoadFailure::Panicked
@@ -299,7 +301,9 @@ impl LoadFailure {
             | LoadFailure::Ended { .. }
             | LoadFailure::Endless { .. } => "leave it out, and report it to its author",
             LoadFailure::InTrial { remedy, .. } => remedy,
-            LoadFailure::NoTrial(_) => "let this program start itself, or load without a trial",
+            LoadFailure::NoTrial(_) => {
+                "allow this program to start itself, or load without a trial"
+            }
             LoadFailure::FolderMissing { .. } => "create it, or name another",
             LoadFailure::FolderUnreadable { error, .. } if is_forbidden(error) => {
                 "give this user permission to list it, or name another"
@@ -309,16 +313,16 @@ impl LoadFailure {
     }
 }
 
-/// Whether it is a permission that lacks.
+/// Whether a permission is missing.
 fn is_forbidden(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// What a library wrote before it ended, if it wrote anything.
-struct Said<'a>(&'a str);
+/// The last line of a library's standard error, if there is one.
+struct LastOutput<'a>(&'a str);
 
-impl fmt::Display for Said<'_> {
+impl fmt::Display for LastOutput<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, "; it said \"{}\"", self.0) }
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; its last output is \"{}\"", self.0) }
     }
 }

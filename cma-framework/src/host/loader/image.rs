@@ -1,7 +1,7 @@
-//! The one copy of a file that is checked, tried in another process, and run.
+//! The sealed copy of a file that is checked, tried in another process, and run.
 //!
-//! The copy lies in memory and is sealed: nobody can change it, so what was checked and tried is
-//! what runs, whatever becomes of the file meanwhile.
+//! The copy is a memory file with seals against changes. So what was checked and tried is what
+//! runs, even if the file has changed meanwhile.
 
 use super::{LoadFailure, elf};
 use memmap2::Mmap;
@@ -15,45 +15,44 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The most bytes that are read of a file. Plug-ins with all their debug information have some ten
-/// MiB.
-pub(super) const LARGEST: u64 = 256 << 20;
+/// The size limit of a file in bytes. Plug-ins with full debug information have about 10 MiB.
+pub(super) const SIZE_LIMIT: u64 = 256 << 20;
 
-/// The parts in which a file is copied and copies are compared.
-const PART: usize = 64 << 10;
+/// The buffer size for copying a file and for comparing copies, in bytes.
+const BLOCK: usize = 64 << 10;
 
 const SEALS: SealFlags =
     SealFlags::WRITE.union(SealFlags::GROW).union(SealFlags::SHRINK).union(SealFlags::SEAL);
 
-/// A library that can be given to the dynamic linker: a sealed copy in memory, checked.
+/// A checked, sealed copy of a library, which the dynamic linker can open.
 #[derive(Debug)]
 pub(super) struct Image(File);
 
 impl Image {
-    /// Copies the file at `path` and checks the copy. What can be refused by its kind, its first
-    /// bytes or its size is not copied.
+    /// Copies the file at `path` and checks the copy. A file of a wrong kind, with a wrong ELF
+    /// header or over the size limit is refused before it is copied.
     pub(super) fn read(path: &Path) -> Result<Image, LoadFailure> {
-        // Before it is opened, because opening a device can have an effect.
-        check_kind(fs::metadata(path).map_err(inaccessible)?.file_type())?;
-        // Without waiting: a FIFO may have taken the file's place meanwhile, and waits for a
-        // writer.
+        // Before the open, because opening a device can have side effects.
+        check_kind(fs::metadata(path).map_err(access_failure)?.file_type())?;
+        // `NONBLOCK`: opening a FIFO that has replaced the file meanwhile would block until a
+        // writer opens it.
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let file =
-            File::options().read(true).custom_flags(flags).open(path).map_err(inaccessible)?;
-        let about = file.metadata().map_err(inaccessible)?;
-        check_kind(about.file_type())?;
+            File::options().read(true).custom_flags(flags).open(path).map_err(access_failure)?;
+        let metadata = file.metadata().map_err(access_failure)?;
+        check_kind(metadata.file_type())?;
         let mut start = [0; elf::START];
-        let length = read_at_most(&file, &mut start, 0).map_err(inaccessible)?;
+        let length = read_at_most(&file, &mut start, 0).map_err(access_failure)?;
         elf::check_start(&start[..length])?;
-        if about.len() > LARGEST {
-            return Err(LoadFailure::TooLarge { limit: LARGEST });
+        if metadata.len() > SIZE_LIMIT {
+            return Err(LoadFailure::TooLarge { limit: SIZE_LIMIT });
         }
         let image = Image(sealed_copy(&file, path)?);
         elf::check(&image.content().map_err(LoadFailure::NoCopy)?)?;
         Ok(image)
     }
 
-    /// The image whose sealed copy another process of this program has made, checked and sent.
+    /// The image that another process of this program has made, checked and sent as a descriptor.
     pub(super) fn received(copy: OwnedFd) -> io::Result<Image> {
         if fcntl_get_seals(&copy)?.contains(SEALS) {
             Ok(Image(copy.into()))
@@ -73,12 +72,12 @@ impl Image {
         if size != other.0.metadata()?.len() {
             return Ok(false);
         }
-        let (mut ours, mut theirs) = ([0; PART], [0; PART]);
-        for at in (0..size).step_by(PART) {
-            let part = usize::try_from(size - at).map_or(PART, |left| left.min(PART));
-            self.0.read_exact_at(&mut ours[..part], at)?;
-            other.0.read_exact_at(&mut theirs[..part], at)?;
-            if ours[..part] != theirs[..part] {
+        let (mut ours, mut theirs) = ([0; BLOCK], [0; BLOCK]);
+        for at in (0..size).step_by(BLOCK) {
+            let length = usize::try_from(size - at).map_or(BLOCK, |left| left.min(BLOCK));
+            self.0.read_exact_at(&mut ours[..length], at)?;
+            other.0.read_exact_at(&mut theirs[..length], at)?;
+            if ours[..length] != theirs[..length] {
                 return Ok(false);
             }
         }
@@ -92,7 +91,7 @@ impl Image {
     }
 }
 
-/// Refuses what is no regular file.
+/// Refuses files that are not regular.
 fn check_kind(kind: FileType) -> Result<(), LoadFailure> {
     if kind.is_file() {
         Ok(())
@@ -107,7 +106,7 @@ fn check_kind(kind: FileType) -> Result<(), LoadFailure> {
     }
 }
 
-fn inaccessible(error: io::Error) -> LoadFailure {
+fn access_failure(error: io::Error) -> LoadFailure {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => LoadFailure::Missing,
         _ if Errno::from_io_error(&error) == Some(Errno::LOOP) => LoadFailure::LinkLoop,
@@ -115,7 +114,7 @@ fn inaccessible(error: io::Error) -> LoadFailure {
     }
 }
 
-/// A sealed copy of `file`, which the process's maps show under the name of `path`. Holes stay
+/// A sealed copy of `file`, which `/proc/PID/maps` shows with the file name of `path`. Holes remain
 /// holes.
 fn sealed_copy(file: &File, path: &Path) -> Result<File, LoadFailure> {
     const LONGEST: usize = 249; // memfd_create(2)
@@ -124,7 +123,7 @@ fn sealed_copy(file: &File, path: &Path) -> Result<File, LoadFailure> {
     let copy = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(|errno| LoadFailure::NoCopy(errno.into()))?;
     let copy = File::from(copy);
-    let size = copy_content(file, &copy, LARGEST)?;
+    let size = copy_content(file, &copy, SIZE_LIMIT)?;
     let seal = || -> io::Result<()> {
         copy.set_len(size)?;
         Ok(fcntl_add_seals(&copy, SEALS)?)
@@ -133,40 +132,40 @@ fn sealed_copy(file: &File, path: &Path) -> Result<File, LoadFailure> {
     Ok(copy)
 }
 
-/// Copies the content of `from`, which may grow meanwhile or not know its size, and answers with
-/// the number of bytes, which is at most `most`.
-fn copy_content(from: &File, to: &File, most: u64) -> Result<u64, LoadFailure> {
-    let mut part = [0; PART];
+/// Copies the content of `from`, which may grow meanwhile or have no known size. Returns the number
+/// of bytes, which is at most `limit`.
+fn copy_content(from: &File, to: &File, limit: u64) -> Result<u64, LoadFailure> {
+    let mut block = [0; BLOCK];
     let mut at = 0;
     loop {
-        let next = next_data(from, at).map_err(inaccessible)?;
+        let next = next_data(from, at).map_err(access_failure)?;
         at = next.unwrap_or_else(|end| end);
-        if at > most {
-            return Err(LoadFailure::TooLarge { limit: most });
+        if at > limit {
+            return Err(LoadFailure::TooLarge { limit });
         } else if next.is_err() {
             return Ok(at);
         }
-        let length = read_at_most(from, &mut part, at).map_err(inaccessible)?;
-        to.write_all_at(&part[..length], at).map_err(LoadFailure::NoCopy)?;
+        let length = read_at_most(from, &mut block, at).map_err(access_failure)?;
+        to.write_all_at(&block[..length], at).map_err(LoadFailure::NoCopy)?;
         at += length as u64;
-        if length < PART {
+        if length < BLOCK {
             return Ok(at);
         }
     }
 }
 
-/// Where the next data of `file` is at or behind `at`, as far as its file system knows; or `Err`
-/// with the end of the file when only a hole follows.
+/// The offset of the next data of `file` at or after `at`, as far as its file system knows, or
+/// `Err` with the end of the file if only a hole follows.
 fn next_data(file: &File, at: u64) -> io::Result<Result<u64, u64>> {
     match seek(file, SeekFrom::Data(at)) {
-        // Some file systems and devices answer with a place before the one they were asked from.
+        // Some file systems and devices return an offset before `at`.
         Ok(data) => Ok(Ok(data.max(at))),
         Err(Errno::NXIO) => Ok(Err(seek(file, SeekFrom::End(0))?.max(at))),
         Err(_) => Ok(Ok(at)),
     }
 }
 
-/// Fills `bytes` from `file`, unless the file ends before.
+/// Reads from `file` at `at` until `bytes` are full or the file ends. Returns the bytes read.
 fn read_at_most(file: &File, bytes: &mut [u8], at: u64) -> io::Result<usize> {
     let mut length = 0;
     while length < bytes.len() {

@@ -1,11 +1,10 @@
-//! From a checked copy to an allocator module: the dynamic linker through libloading, then
-//! abi_stable.
+//! Loads the allocator module of an image: with the dynamic linker (libloading), then abi_stable.
 //!
-//! Libraries are never unloaded: what a plug-in started, a thread or a destructor of a thread
-//! local, would run code that is gone.
+//! Libraries are never unloaded: a thread that the plug-in has started, or a destructor of a thread
+//! local, would run unmapped code.
 
 use super::LoadFailure;
-use super::elf::other_abi_stable;
+use super::elf::abi_stable_mismatch;
 use super::image::Image;
 use cma_api::abi_stable::library::{
     AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule,
@@ -20,82 +19,85 @@ use std::os::fd::AsRawFd;
 use std::process;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What this process has loaded, or is loading.
-static LOADED: Mutex<Vec<Arc<Loaded>>> = Mutex::new(Vec::new());
+/// The libraries that this process has loaded or is loading.
+static LOADED: Mutex<Vec<Arc<LoadedLibrary>>> = Mutex::new(Vec::new());
 
-/// One content, which is loaded at most once. What the dynamic linker refuses is not kept.
-struct Loaded {
-    /// Kept open as long as the library is loaded, whether it has a header or not: the dynamic
-    /// linker knows the library by a path that leads to this descriptor, and would take a later
-    /// file under the same number for this one. Debuggers follow the path, too.
+/// A library, which is loaded at most once for the same content. One that the dynamic linker
+/// refuses is removed from [`LOADED`].
+struct LoadedLibrary {
+    /// Open while the library is loaded, with or without a header: the dynamic linker identifies
+    /// the library by a path with the number of this descriptor, and would take a later file with
+    /// the same number for this one. Debuggers use the path, too.
     image: Image,
     header: OnceCell<Option<AbiHeaderRef>>,
 }
 
-/// The module that the library in `image` exports, and the version of the interface it is built
-/// for.
+/// Loads the library in `image`. Returns its module and the version of the interface that it is
+/// built for.
 pub(super) fn module(image: Image) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
     bind(link(image)?.upgrade().map_err(failure)?)
 }
 
-/// Gives the library to the dynamic linker, unless this very content is loaded already. Who asks
-/// for the same content meanwhile waits; other libraries don't, however long a constructor takes.
+/// Opens the library with the dynamic linker, unless the same content is loaded already. Another
+/// caller with the same content waits until the constructors have returned; callers with other
+/// libraries don't.
 ///
-/// The dynamic linker gets the copy in memory and not the file. It tells libraries apart by their
-/// path and inode, so for a file that was rebuilt it would answer with the old code; and it maps a
-/// library instead of reading it, so a file that is written over, as `cp` does, or cut short would
-/// pull running code away.
+/// The dynamic linker opens the copy in memory and not the file. It identifies libraries by path
+/// and inode, so for a rebuilt file it would return the old code. It maps a library instead of
+/// reading it, so overwriting the file, as `cp` does, or truncating it would change running code.
 fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
-    let all = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    let loaded = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let library = {
-        let mut all = all();
-        // A copy that can't be compared is loaded as another one.
-        let same = all.iter().find(|loaded| loaded.image.is_same(&image).unwrap_or(false)).cloned();
+        let mut loaded = loaded();
+        // A copy that can't be compared counts as different.
+        let same =
+            loaded.iter().find(|other| other.image.is_same(&image).unwrap_or(false)).cloned();
         same.unwrap_or_else(|| {
-            let library = Arc::new(Loaded { image, header: OnceCell::new() });
-            all.push(library.clone());
+            let library = Arc::new(LoadedLibrary { image, header: OnceCell::new() });
+            loaded.push(library.clone());
             library
         })
     };
     let header = library.header.get_or_try_init(|| open(&library.image)).copied();
     if header.is_err() {
-        // Unless somebody else is trying it now.
-        let is_mine =
-            |loaded: &Arc<Loaded>| Arc::ptr_eq(loaded, &library) && Arc::strong_count(loaded) == 2;
-        all().retain(|loaded| !is_mine(loaded));
+        // Another caller that is opening it now holds a third reference.
+        let is_unused = |other: &Arc<LoadedLibrary>| {
+            Arc::ptr_eq(other, &library) && Arc::strong_count(other) == 2
+        };
+        loaded().retain(|other| !is_unused(other));
     }
     header?.ok_or(LoadFailure::NoHeader)
 }
 
-/// Lets the dynamic linker open the library, with every symbol bound now and none of them seen by
-/// other libraries, and looks up its header. `None` is a library that is loaded and in which the
-/// dynamic linker doesn't find the header.
+/// Opens the library with the dynamic linker and looks up its header. All symbols are bound now,
+/// and other libraries can't see them. `None` if the dynamic linker doesn't find the header in the
+/// loaded library.
 fn open(image: &Image) -> Result<Option<AbiHeaderRef>, LoadFailure> {
-    // By the number of the process, not as `self`, so that a debugger finds it too.
+    // With the process number instead of `self`, so that a debugger can open it, too.
     let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
     // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the
-    // module's documentation says; the file was checked to be a whole library for this process, and
-    // nobody can change it.
+    // documentation of `loader` says; the copy was checked to be a complete library for this
+    // process, and it is sealed.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    // Never closed, also when it is refused below.
+    // Never closed, even if it is refused below.
     let library = ManuallyDrop::new(library.map_err(|error| unlinkable(&error))?);
-    // SAFETY: the symbol of this name is abi_stable's, and is the header of a library
-    // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has seen that the
+    // SAFETY: the symbol of this name is abi_stable's and is the header of a library
+    // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has checked that the
     // constant at its start is abi_stable's, and the library is never unloaded.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
     Ok(header.ok().map(|header| *header))
 }
 
-/// What the dynamic linker says.
+/// The refusal with the dynamic linker's message.
 fn unlinkable(error: &libloading::Error) -> LoadFailure {
-    let said = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    LoadFailure::Unlinkable(one_line(&said))
+    let message = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+    LoadFailure::Unlinkable(one_line(&message))
 }
 
-/// Starts the library, when its interface is ours.
+/// Checks the library's interface and calls its start function.
 ///
-/// A later version of the interface is tried here before this one: both questions go to the same
-/// header, and the answer of the older is converted into the newer.
+/// A later version of the interface is to be tried here before this one: both use the same header,
+/// and a module of the older version is converted to the newer.
 fn bind(header: &'static LibHeader) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
     let theirs = header.root_mod_consts().name();
     if theirs != AllocatorModuleRef::NAME {
@@ -104,7 +106,7 @@ fn bind(header: &'static LibHeader) -> Result<(AllocatorModuleRef, &'static str)
             ours: AllocatorModuleRef::NAME,
         });
     }
-    // Without a layout abi_stable takes a library on trust.
+    // abi_stable accepts a library without a layout unchecked.
     if header.layout().is_none() {
         return Err(LoadFailure::Unchecked);
     }
@@ -118,16 +120,16 @@ fn bind(header: &'static LibHeader) -> Result<(AllocatorModuleRef, &'static str)
     }
 }
 
-/// The version of the interface that this program speaks.
+/// The version of the interface that this program supports.
 pub(super) fn interface() -> &'static str {
     AllocatorModuleRef::VERSION_STRINGS.version.as_str()
 }
 
-/// What abi_stable says, in our words.
+/// The refusal for an error of abi_stable.
 fn failure(error: LibraryError) -> LoadFailure {
     match error {
         LibraryError::InvalidAbiHeader(theirs) => {
-            other_abi_stable(format!("{}.{}", theirs.abi_major, theirs.abi_minor))
+            abi_stable_mismatch(format!("{}.{}", theirs.abi_major, theirs.abi_minor))
         }
         LibraryError::RootModule { err: RootModuleError::Unwound, .. } => LoadFailure::Panicked,
         LibraryError::RootModule { err: RootModuleError::Returned(reason), .. } => {
@@ -144,37 +146,39 @@ fn failure(error: LibraryError) -> LoadFailure {
     }
 }
 
-/// The essence of abi_stable's layout report, which prints both layouts of every type on the way to
-/// a difference and so has hundreds of lines: for each difference the innermost type, what differs,
-/// and both values.
+/// A summary of abi_stable's layout report: for each difference the innermost type, the property,
+/// and both values. The report has hundreds of lines, because it prints both layouts of every type
+/// that contains a difference.
 fn differences(report: &str) -> Vec<String> {
-    const ENOUGH: usize = 4;
+    const MOST: usize = 4;
     let mut found = Vec::new();
-    // "N error(s)inside:", the types from the outermost on, "Layout of ...", then "Error:",
-    // "Expected:" and "Found:".
+    // Each part: "N error(s)inside:", the types from the outermost inwards, "Layout of ...", then
+    // "Error:", "Expected:" and "Found:".
     for part in report.split("error(s)inside:") {
-        let place = part.split("Layout of expected type:").next().unwrap_or_default();
-        let within = place.lines().filter_map(|line| line.trim().strip_prefix("type:")).next_back();
+        let types = part.split("Layout of expected type:").next().unwrap_or_default();
+        let within = types.lines().filter_map(|line| line.trim().strip_prefix("type:")).next_back();
         for error in part.split("\nError:").skip(1) {
             let mut lines = error.lines().map(str::trim);
-            let what = lines.next().unwrap_or_default();
+            let property = lines.next().unwrap_or_default();
             let mut after = |label| {
                 lines.by_ref().skip_while(|line| *line != label).nth(1).unwrap_or("nothing")
             };
             let (expected, theirs) = (after("Expected:"), after("Found:"));
             let within = within.map(|name| format!("in {name}, ")).unwrap_or_default();
-            found.push(one_line(&format!("{within}{what}: expected {expected}, found {theirs}")));
+            found.push(one_line(&format!(
+                "{within}{property}: expected {expected}, found {theirs}"
+            )));
         }
     }
-    let left = found.len().saturating_sub(ENOUGH);
-    found.truncate(ENOUGH);
+    let left = found.len().saturating_sub(MOST);
+    found.truncate(MOST);
     if left > 0 {
         found.push(format!("and {left} more"));
     }
     found
 }
 
-/// Other people's text, fit for the middle of a line.
+/// Text of a library or the system as one short line, to be quoted in a message.
 pub(super) fn one_line(text: &str) -> String {
     const LIMIT: usize = 300;
     let words =

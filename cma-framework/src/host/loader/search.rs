@@ -1,90 +1,66 @@
-//! Where plug-ins are looked for.
+//! The search path: folders, and the plug-in files in them.
 
-use super::{LoadError, LoadFailure};
+use super::failure::{LoadError, LoadFailure};
+use super::origin::{Origin, SEARCH_VARIABLE};
 use std::collections::HashSet;
 use std::env;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The environment variable that names folders to search, separated as in `PATH`.
-pub const SEARCH_VARIABLE: &str = "CMA_PLUGIN_PATH";
-
 /// The folders that are searched for plug-ins, in order:
 ///
-/// 1. those the user names,
+/// 1. the folders that the user names,
 /// 2. those in the environment variable [`SEARCH_VARIABLE`],
-/// 3. the executable's folder when it is called `deps`, where cargo puts a test and the libraries
+/// 3. the executable's folder if its name is `deps`, where cargo puts a test and the libraries that
 ///    it depends on,
-/// 4. its subfolder `deps`, where cargo puts the libraries a program depends on,
-/// 5. `../lib/cma` from there, where an installation puts them,
+/// 4. its subfolder `deps`, where cargo puts the libraries that a program depends on,
+/// 5. `../lib/cma` relative to the executable's folder, where an installation puts plug-ins,
 /// 6. the executable's folder.
 ///
-/// The first two are the user's word: one that is missing is an error. The others are searched if
-/// they are there.
+/// The first two are explicit: a missing folder is an error. The others are searched if they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SearchPath {
     folders: Vec<(PathBuf, Origin)>,
 }
 
-/// Who named a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The user, as an option or in a configuration.
-    User,
-    /// The environment variable [`SEARCH_VARIABLE`].
-    Environment,
-    /// It lies where an executable keeps its plug-ins.
-    Executable,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Origin::User => "the plug-in path",
-            Origin::Environment => SEARCH_VARIABLE,
-            Origin::Executable => "the place of the executable",
-        })
-    }
-}
-
-/// A file that has a plug-in's name, and who named the folder it lies in.
+/// A file that has a plug-in's name, and the source that names its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The file.
     pub path: PathBuf,
-    /// Who named its folder.
+    /// The source that names its folder.
     pub origin: Origin,
 }
 
 impl SearchPath {
-    /// The search path of the executable at `executable`, when the user named the folders `named`
-    /// and [`SEARCH_VARIABLE`] has the value `variable`. Looks at nothing.
+    /// The search path of the executable at `executable` for a user who names the folders `named`
+    /// and a [`SEARCH_VARIABLE`] with the value `variable`. Doesn't access the file system.
     pub fn new(
         named: &[PathBuf],
         variable: Option<&OsStr>,
         executable: Option<&Path>,
     ) -> SearchPath {
         let variable = variable.map(env::split_paths).into_iter().flatten();
-        let home = executable.and_then(Path::parent);
-        let cargo = home.filter(|home| home.ends_with("deps")).map(Path::to_path_buf);
-        let places =
-            home.map(|home| [home.join("deps"), home.join("../lib/cma"), home.to_path_buf()]);
+        let program_folder = executable.and_then(Path::parent);
+        let cargo_folder =
+            program_folder.filter(|folder| folder.ends_with("deps")).map(Path::to_path_buf);
+        let defaults = program_folder
+            .map(|folder| [folder.join("deps"), folder.join("../lib/cma"), folder.to_path_buf()]);
         let mut folders: Vec<(PathBuf, Origin)> = Vec::new();
         folders.extend(named.iter().map(|folder| (folder.clone(), Origin::User)));
-        // An empty entry is a slip, as in `CMA_PLUGIN_PATH=$OTHER:here`, and not the working
-        // directory.
+        // An empty entry is an unset variable, as in `CMA_PLUGIN_PATH=$OTHER:here`, and doesn't
+        // stand for the working directory.
         let entries = variable.filter(|folder| !folder.as_os_str().is_empty());
         folders.extend(entries.map(|folder| (folder, Origin::Environment)));
-        let places = cargo.into_iter().chain(places.into_iter().flatten());
-        folders.extend(places.map(|folder| (folder, Origin::Executable)));
+        let defaults = cargo_folder.into_iter().chain(defaults.into_iter().flatten());
+        folders.extend(defaults.map(|folder| (folder, Origin::Executable)));
         SearchPath { folders }
     }
 
-    /// The search path of this process, when the user named the folders `named`.
+    /// The search path of this process for a user who names the folders `named`.
     pub fn from_environment(named: &[PathBuf]) -> SearchPath {
         let executable = env::current_exe().ok();
         SearchPath::new(named, env::var_os(SEARCH_VARIABLE).as_deref(), executable.as_deref())
@@ -96,9 +72,9 @@ impl SearchPath {
     }
 
     /// Every file that has a plug-in's name (see [`is_plugin_name`]), folder by folder and sorted
-    /// in each. Of files with the same name the first is taken. In place of a folder that the user
-    /// or the environment names and that can't be listed stands the error; the other folders are
-    /// searched all the same.
+    /// in each. Of several files with the same name, the first is listed. If a folder that the user
+    /// or the environment names can't be listed, its error takes its place, and the other folders
+    /// are searched.
     pub fn candidates(&self) -> Vec<Result<Candidate, LoadError>> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
@@ -111,15 +87,16 @@ impl SearchPath {
                     found.extend(new.map(|path| Ok(Candidate { path, origin: *origin })));
                 }
                 Err(_) if *origin == Origin::Executable => {}
-                Err(error) => found.push(Err(LoadError::new(folder, unlisted(*origin, error)))),
+                Err(error) => {
+                    found.push(Err(LoadError::new(folder, folder_failure(*origin, error))));
+                }
             }
         }
         found
     }
 }
 
-/// Whether a file of this name is taken for an allocator plug-in: `libcma_<name>_plugin.so` on
-/// Linux.
+/// Whether `name` is a file name of allocator plug-ins: `libcma_<name>_plugin.so` on Linux.
 ///
 /// ```
 /// use cma_framework::loader::is_plugin_name;
@@ -146,7 +123,7 @@ pub(super) fn plugins_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn unlisted(origin: Origin, error: io::Error) -> LoadFailure {
+fn folder_failure(origin: Origin, error: io::Error) -> LoadFailure {
     match error.kind() {
         io::ErrorKind::NotFound => LoadFailure::FolderMissing { origin },
         _ => LoadFailure::FolderUnreadable { origin, error },

@@ -1,9 +1,9 @@
-//! What a plug-in may say of itself.
+//! The name, version and description of a plug-in.
 
 use super::*;
 
 #[test]
-fn a_name_is_a_word_that_cma_text_can_hold() {
+fn a_name_is_one_word_that_cma_text_can_contain() {
     for good in ["best-fit", "x", "tlsf.2", "a_b", "--", "#1"] {
         assert_eq!(allocator_name_fault(good), None, "{good}");
     }

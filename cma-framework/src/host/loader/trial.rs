@@ -1,21 +1,19 @@
-//! Loading a plug-in in another process first, for what can't be refused by looking at the file: a
-//! constructor that aborts, a panic that isn't caught, and damage inside code and data.
+//! Loads a plug-in in another process first. A trial finds defects that can't be read from the
+//! file: a constructor that aborts, a panic that isn't caught, and damage inside code and data.
 //!
-//! A host that wants this protection starts itself again, twice:
+//! A host that uses a trial runs its own program in two child processes:
 //!
 //! - The *host* ([`Trial::run`]) reads the file into a sealed copy and starts the supervisor.
-//! - The *supervisor* (`supervisor`) starts the subject, limits its time, and ends every process
-//!   that the plug-in has started, also one that left its process group and session. It runs none
+//! - The *supervisor* (`supervisor`) starts the subject, limits its time, and kills every process
+//!   that the plug-in has started, even if it has left its process group and session. It runs none
 //!   of the plug-in's code.
-//! - The *subject* (`subject`) loads the plug-in from the very copy that the host loads later, with
-//!   the environment and the arguments that it was started with: those of the host, for
-//!   [`Trial::of_this_program`].
+//! - The *subject* (`subject`) loads the plug-in from the copy that the host loads later, with its
+//!   own environment and arguments: those of the host for [`Trial::of_this_program`].
 //!
-//! Supervisor and subject learn what they are from a message (`message`) on a socket that is their
-//! standard input, and put `/dev/null` in its place before they do anything else. The subject
-//! closes the socket before it loads the plug-in and writes what comes of it to memory that it
-//! shares with the supervisor (`report`), so a plug-in that behaves in a trial is not one that has
-//! seen that it is in one.
+//! Supervisor and subject receive their order (`message`) on a socket at their standard input, and
+//! first replace their standard input with `/dev/null`. The subject closes the socket before it
+//! loads the plug-in, and writes the result to memory that it shares with the supervisor
+//! (`report`). So the plug-in finds no descriptor by which it could detect the trial.
 
 mod message;
 mod report;
@@ -37,12 +35,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the supervisor has, beyond the plug-in's time, to start and to end what the plug-in
-/// started.
+/// The supervisor's time, in addition to the plug-in's, to start and to kill the plug-in's
+/// processes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How to load a plug-in in another process. Takes about as long as the program takes to start
-/// twice.
+/// Loads plug-ins in other processes. A trial takes about as long as two starts of the program.
 ///
 /// ```no_run
 /// use cma_framework::loader::Trial;
@@ -59,40 +56,40 @@ pub struct Trial {
 
 impl Trial {
     /// Trials in processes that run this program with the arguments and the environment of this
-    /// process. Its `main` begins with [`trial_child`]. A plug-in has 10 s, and 1 GiB of memory in
-    /// each process.
+    /// process. Its `main` must start with [`trial_child`]. The limits of a plug-in are 10 s, and
+    /// 1 GiB of memory for each process.
     pub fn of_this_program() -> Trial {
         Trial::new(this_program)
     }
 
-    /// Trials in processes that `command` starts. Their `main` begins with [`trial_child`]. The
-    /// same limits hold.
+    /// Trials in processes that `command` starts. Their `main` must start with [`trial_child`]. The
+    /// limits are the same.
     pub fn new(command: impl Fn() -> Command + Send + Sync + 'static) -> Trial {
         Trial { command: Box::new(command), limit: Duration::from_secs(10), memory: 1 << 30 }
     }
 
-    /// The same with another time limit.
+    /// Sets the time limit.
     #[must_use]
     pub fn with_limit(self, limit: Duration) -> Trial {
         Trial { limit, ..self }
     }
 
-    /// The same with another limit on memory: the bytes of data (`RLIMIT_DATA`) that a process in
-    /// which the plug-in runs may have.
+    /// Sets the memory limit: the bytes of data (`RLIMIT_DATA`) of each process in which the
+    /// plug-in runs.
     #[must_use]
     pub fn with_memory(self, memory: u64) -> Trial {
         Trial { memory, ..self }
     }
 
-    /// Reads the plug-in at `path`, loads it in another process, provokes a panic that it is to
-    /// catch, attaches an allocator to a small region and drops it. Every process that the plug-in
-    /// has started is ended.
+    /// Reads the plug-in at `path`, loads it in another process, provokes a panic that it has to
+    /// catch, attaches an allocator to a small region and drops it. Kills every process that the
+    /// plug-in has started.
     ///
     /// # Errors
     ///
-    /// Whatever [`Plugin::load`] would answer with, as [`LoadFailure::InTrial`] when it took
-    /// running the library to find out; a crash, an exit, no end in time; [`LoadFailure::NoTrial`]
-    /// when no trial could be made.
+    /// Those of [`Plugin::load`], as [`LoadFailure::InTrial`] if only running the library revealed
+    /// them; a crash, an exit or a time-out of the trial process; [`LoadFailure::NoTrial`] if the
+    /// trial could not be made.
     pub fn run(&self, path: &Path) -> Result<Tried, LoadError> {
         let refused = |reason| LoadError::new(path, reason);
         let image = Image::read(path).map_err(refused)?;
@@ -103,29 +100,27 @@ impl Trial {
         }
     }
 
-    /// Starts a supervisor and waits for what it says.
+    /// Starts a supervisor and waits for its verdict.
     fn verdict(&self, image: &Image) -> io::Result<Verdict> {
         let (ours, theirs) = message::pair()?;
         let order = Order::Supervise { limit: self.limit, memory: self.memory };
         order.send(&ours, &[image.file().as_fd()])?;
-        // In a process group of its own, so that what a terminal sends to this program doesn't end
-        // it before its work is done. It ends when this process does.
+        // In its own process group, so that a signal from the terminal doesn't end it before it has
+        // cleaned up. It notices the end of this process and ends, too.
         let mut supervisor = (self.command)()
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let answer = wait(&ours, self.limit.saturating_add(GRACE));
-        let answer = answer.and_then(|()| message::answered(&ours, self.limit));
-        if answer.is_err() {
+        let verdict = wait(&ours, self.limit.saturating_add(GRACE))
+            .and_then(|()| message::receive_verdict(&ours, self.limit));
+        if verdict.is_err() {
             supervisor.kill()?;
         }
         let status = supervisor.wait()?;
-        answer?.ok_or_else(|| {
-            io::Error::other(format!(
-                "the process that was to make it ended with no answer ({status})"
-            ))
+        verdict?.ok_or_else(|| {
+            io::Error::other(format!("the supervising process ended without a verdict ({status})"))
         })
     }
 }
@@ -140,8 +135,8 @@ impl fmt::Debug for Trial {
     }
 }
 
-/// A plug-in that has passed its [`Trial`]: the copy that was tried, whatever is in the file by
-/// now.
+/// A plug-in that has passed its [`Trial`]. Holds the copy that was tried, even if the file has
+/// changed since.
 #[derive(Debug)]
 pub struct Tried {
     image: Image,
@@ -149,7 +144,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Loads what was tried, as [`Plugin::load`] loads a file.
+    /// Loads the copy that was tried, as [`Plugin::load`] loads a file.
     ///
     /// # Errors
     ///
@@ -159,7 +154,7 @@ impl Tried {
     }
 }
 
-/// This program once more, with this process's arguments.
+/// Starts this program with this process's arguments.
 fn this_program() -> Command {
     let mut arguments = env::args_os();
     let mut command = Command::new("/proc/self/exe");
@@ -170,11 +165,11 @@ fn this_program() -> Command {
     command
 }
 
-/// Waits until there is something to receive, for at most `limit`.
+/// Waits for at most `limit` until a message can be received from `socket`.
 fn wait(socket: impl AsFd, limit: Duration) -> io::Result<()> {
     let deadline = Deadline::after(limit);
     loop {
-        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], deadline.left()?.as_ref()) {
+        match poll(&mut [PollFd::new(&socket, PollFlags::IN)], deadline.remaining()?.as_ref()) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
             Ok(_) => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -182,7 +177,7 @@ fn wait(socket: impl AsFd, limit: Duration) -> io::Result<()> {
     }
 }
 
-/// When something must have ended; never, if that is further away than the clock reaches.
+/// The end of a time limit; `None` if the clock can't represent it.
 #[derive(Clone, Copy)]
 struct Deadline(Option<Instant>);
 
@@ -191,24 +186,24 @@ impl Deadline {
         Deadline(Instant::now().checked_add(limit))
     }
 
-    /// The time that is left, for [`poll`].
+    /// The remaining time, for [`poll`].
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut) when there is none.
-    fn left(self) -> io::Result<Option<Timespec>> {
+    /// [`TimedOut`](io::ErrorKind::TimedOut) after the deadline.
+    fn remaining(self) -> io::Result<Option<Timespec>> {
         let Some(end) = self.0 else { return Ok(None) };
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let remaining = end.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        Ok(left.try_into().ok())
+        Ok(remaining.try_into().ok())
     }
 }
 
-/// The other processes' side of [`Trial`]: does its work and answers with an exit code when this
-/// process was started by one, and does nothing otherwise. Call it first in `main`, while there is
-/// one thread:
+/// The child processes' side of [`Trial`]. If a trial has started this process, does the work and
+/// returns an exit code; otherwise does nothing. Call it first in `main`, while there is only one
+/// thread:
 ///
 /// ```no_run
 /// # use std::process::ExitCode;
@@ -222,13 +217,13 @@ impl Deadline {
 /// ```
 pub fn trial_child() -> Option<ExitCode> {
     let (order, descriptors, socket) = Order::take()?;
-    let done = match order {
+    let result = match order {
         Order::Supervise { limit, memory } => supervisor::run(&socket, &descriptors, limit, memory),
         Order::TryOut { memory, supervisor } => {
-            // The plug-in finds no descriptor here that the host would not have.
+            // Closed, so that the plug-in finds no descriptor that the host would not have.
             drop(socket);
             subject::run(descriptors, memory, supervisor)
         }
     };
-    Some(if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,9 +1,9 @@
-//! What can be read from a file before it is run.
+//! The checks of a file before its code runs.
 
 use super::*;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 
-/// A plug-in library, which cargo puts beside the tests that depend on it.
+/// A fixture plug-in. Cargo puts it beside the tests that depend on it.
 fn library() -> Vec<u8> {
     let name = format!("{DLL_PREFIX}cma_fixture_revision_one{DLL_SUFFIX}");
     let library = std::fs::read(std::env::current_exe().unwrap().with_file_name(name)).unwrap();
@@ -11,7 +11,7 @@ fn library() -> Vec<u8> {
     library
 }
 
-/// Where the first segment that is loaded has its entry among the program headers.
+/// The offset of the program header of the first loaded segment.
 fn first_load(library: &[u8]) -> usize {
     let header = Header::parse(library).unwrap();
     let segments = header.program_headers(Native, library).unwrap();
@@ -28,7 +28,7 @@ fn damage(library: &[u8]) -> &'static str {
 }
 
 #[test]
-fn a_library_is_cut_off_at_every_length_but_its_own() {
+fn a_library_of_any_shorter_length_is_refused_as_truncated() {
     let library = library();
     for length in (0x40..library.len()).step_by(0x1000).chain([library.len() - 1]) {
         match check(&library[..length]) {
@@ -41,7 +41,7 @@ fn a_library_is_cut_off_at_every_length_but_its_own() {
 }
 
 #[test]
-fn more_behind_the_contents_does_no_harm() {
+fn bytes_after_the_contents_are_accepted() {
     let mut library = library();
     library.extend_from_slice(b"a signature, perhaps");
     check(&library).unwrap();
@@ -49,7 +49,7 @@ fn more_behind_the_contents_does_no_harm() {
 
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_segment_has_its_place_in_the_file_and_in_memory() {
+fn a_segment_outside_the_file_or_its_memory_is_refused() {
     let good = library();
     let at = first_load(&good);
     let with = |field: std::ops::Range<usize>, value: u64| {
@@ -66,13 +66,13 @@ fn a_segment_has_its_place_in_the_file_and_in_memory() {
             assert!(matches!(check(&with(field, beyond)), Err(LoadFailure::Truncated { .. })));
         }
     }
-    assert!(damage(&with(IN_MEMORY, 0)).contains("place in memory"));
-    assert!(damage(&with(ADDRESS, u64::MAX)).contains("place in memory"));
+    assert!(damage(&with(IN_MEMORY, 0)).contains("range of memory"));
+    assert!(damage(&with(ADDRESS, u64::MAX)).contains("range of memory"));
 }
 
 #[cfg(target_pointer_width = "64")]
 #[test]
-fn a_plugin_header_lies_in_the_contents() {
+fn a_plugin_header_outside_the_contents_is_refused() {
     let good = library();
     let file = ElfFile::<Header>::parse(good.as_slice()).unwrap();
     let symbols = file.elf_dynamic_symbol_table();
@@ -96,7 +96,7 @@ fn a_plugin_header_lies_in_the_contents() {
 }
 
 #[test]
-fn arbitrary_bytes_are_refused_and_never_a_panic() {
+fn arbitrary_bytes_are_refused_without_a_panic() {
     let good = library();
     let headers = &good[..0x400];
     for at in 0..headers.len() {

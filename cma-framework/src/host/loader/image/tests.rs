@@ -1,4 +1,4 @@
-//! What is copied of a file, and how.
+//! Copying a file into a sealed copy.
 
 use super::*;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -6,8 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 const MIB: u64 = 1 << 20;
 
-/// A copy in a file of its own of a plug-in library, which cargo puts beside the tests that depend
-/// on it.
+/// A copy of a fixture plug-in. Cargo puts the plug-in beside the tests that depend on it.
 fn library() -> tempfile::NamedTempFile {
     let name = format!("{DLL_PREFIX}cma_fixture_revision_one{DLL_SUFFIX}");
     let copy = tempfile::NamedTempFile::new().unwrap();
@@ -15,57 +14,57 @@ fn library() -> tempfile::NamedTempFile {
     copy
 }
 
-/// How many bytes of memory or disk `file` takes.
-fn taken(file: &File) -> u64 {
+/// The bytes of memory or disk that `file` occupies.
+fn occupied(file: &File) -> u64 {
     file.metadata().unwrap().blocks() * 512
 }
 
 #[test]
-fn a_copy_can_be_changed_by_nobody() {
+fn a_sealed_copy_cannot_be_changed() {
     let image = Image::read(library().path()).unwrap();
     let file = image.file();
     assert!(
         file.write_all_at(b"x", 0).is_err()
             && file.set_len(0).is_err()
-            && file.set_len(LARGEST).is_err()
+            && file.set_len(SIZE_LIMIT).is_err()
     );
     let copy = file.try_clone().unwrap();
     assert!(image.is_same(&Image::received(copy.into()).unwrap()).unwrap());
     let open = memfd_create("open", MemfdFlags::CLOEXEC).unwrap();
-    assert!(Image::received(open).is_err(), "a copy that can be changed is taken");
+    assert!(Image::received(open).is_err(), "a copy without seals is accepted");
 }
 
 #[test]
-fn a_hole_takes_no_memory_where_it_takes_no_disk() {
+fn holes_of_a_file_occupy_no_memory_in_its_copy() {
     let library = library();
     let bytes = library.as_file().metadata().unwrap().len();
-    library.as_file().set_len(LARGEST).unwrap();
-    if taken(library.as_file()) > bytes + MIB {
+    library.as_file().set_len(SIZE_LIMIT).unwrap();
+    if occupied(library.as_file()) > bytes + MIB {
         println!("skipped: the file system of temporary files has no holes");
         return;
     }
     let image = Image::read(library.path()).unwrap();
-    assert_eq!(image.file().metadata().unwrap().len(), LARGEST);
-    assert!(taken(image.file()) < bytes + MIB, "{} bytes", taken(image.file()));
-    // Also a hole before the end.
-    library.as_file().write_all_at(b"end", LARGEST - 3).unwrap();
+    assert_eq!(image.file().metadata().unwrap().len(), SIZE_LIMIT);
+    assert!(occupied(image.file()) < bytes + MIB, "{} bytes", occupied(image.file()));
+    // With data after the hole.
+    library.as_file().write_all_at(b"end", SIZE_LIMIT - 3).unwrap();
     let other = Image::read(library.path()).unwrap();
-    assert!(taken(other.file()) < bytes + MIB, "{} bytes", taken(other.file()));
+    assert!(occupied(other.file()) < bytes + MIB, "{} bytes", occupied(other.file()));
     assert!(!image.is_same(&other).unwrap());
-    assert_eq!(read_at_most(other.file(), &mut [0; 8], LARGEST - 3).unwrap(), 3);
+    assert_eq!(read_at_most(other.file(), &mut [0; 8], SIZE_LIMIT - 3).unwrap(), 3);
 }
 
 #[test]
-fn a_file_without_an_end_is_copied_up_to_the_limit_and_refused() {
+fn an_endless_file_is_refused_at_the_size_limit() {
     let zero = File::open("/dev/zero").unwrap();
     let copy = tempfile::tempfile().unwrap();
     let copied = copy_content(&zero, &copy, MIB);
     assert!(matches!(copied, Err(LoadFailure::TooLarge { limit: MIB })), "{copied:?}");
-    assert!(copy.metadata().unwrap().len() <= MIB + PART as u64);
+    assert!(copy.metadata().unwrap().len() <= MIB + BLOCK as u64);
 }
 
 #[test]
-fn a_file_of_the_limit_is_copied_and_one_byte_more_is_not() {
+fn a_file_of_the_size_limit_is_copied_and_a_larger_one_is_refused() {
     for (more, fits) in [(0, true), (1, false)] {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&vec![1; usize::try_from(MIB + more).unwrap()], 0).unwrap();

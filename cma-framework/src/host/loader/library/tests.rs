@@ -1,9 +1,9 @@
-//! The short form of long reports.
+//! The summary of layout reports, and foreign text as one line.
 
 use super::*;
 
-/// The form of abi_stable's report: every type on the way to a difference with its whole layout,
-/// then what differs.
+/// The form of abi_stable's report: every type that contains a difference with its whole layout,
+/// then the difference.
 const REPORT: &str = "Compared <this>:
     --- Type Layout ---
     type:PrefixRef<'a, AllocatorModule>
@@ -51,7 +51,7 @@ Found:
 ";
 
 #[test]
-fn a_layout_report_is_cut_down_to_what_differs_where() {
+fn a_layout_report_is_reduced_to_its_differences() {
     let expected = [
         "in PageRange, incompatible type size: expected 16, found 8",
         "in PageRange, incompatible type alignment: expected 8, found 4",
@@ -61,14 +61,14 @@ fn a_layout_report_is_cut_down_to_what_differs_where() {
 }
 
 #[test]
-fn a_layout_report_with_many_differences_says_how_many_there_are() {
+fn the_summary_of_many_differences_counts_those_left_out() {
     let all = differences(&REPORT.repeat(3));
     assert_eq!(all.len(), 5);
     assert_eq!(all[4], "and 5 more");
 }
 
 #[test]
-fn other_peoples_text_becomes_one_line_of_bounded_length() {
+fn foreign_text_becomes_one_line_of_bounded_length() {
     assert_eq!(one_line("\n it\twants\r\n\x1b[1mmore\n"), "it wants [1mmore");
     let long = one_line(&"\u{e9}".repeat(1000));
     assert_eq!(long, "\u{e9}".repeat(300) + " ...");

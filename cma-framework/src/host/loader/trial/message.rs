@@ -1,5 +1,4 @@
-//! What the three processes of a trial say to each other: orders on the way down, a verdict on the
-//! way back.
+//! The messages between the three processes of a trial: orders to a child, a verdict to the parent.
 
 use super::super::LoadFailure;
 use rustix::io::Errno;
@@ -16,29 +15,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// How every order starts. No other program's first message on a standard input does.
+/// The start of every order. No other program starts a message on a standard input with it.
 const MAGIC: [u8; 16] = *b"\0cma trial load\x01";
 
 /// The longest message.
 pub(super) const LONGEST: usize = 4096;
 
-/// Room for the descriptors of an order.
+/// The size of the control buffer for the descriptors of an order.
 const SPACE: usize = rustix::cmsg_space!(ScmRights(2));
 
-/// Two connected ends. A message is received whole.
+/// A pair of connected sockets that preserve message boundaries.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// What a process that was started for a trial is to do. Descriptors come with it, the sealed copy
-/// of the plug-in first.
+/// The task of a process that was started for a trial. It is sent with descriptors, the first of
+/// which is the sealed copy of the plug-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Start the subject and end it after `limit`, with every process that it has started.
+    /// Start the subject, and kill it after `limit` with every process that it has started.
     Supervise { limit: Duration, memory: u64 },
-    /// Load the plug-in with no more than `memory` bytes of data, as a child of the process
-    /// `supervisor`, and write what comes of it to the [`Report`](super::report::Report) that comes
-    /// second.
+    /// Load the plug-in with at most `memory` bytes of data, as a child of the process
+    /// `supervisor`, and write the result to the [`Report`](super::report::Report), the second
+    /// descriptor.
     TryOut { memory: u64, supervisor: u32 },
 }
 
@@ -71,7 +70,7 @@ impl Order {
         }
     }
 
-    /// Sends it, and `descriptors` with it.
+    /// Sends the order with `descriptors`.
     pub(super) fn send(self, to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut beside = SendAncillaryBuffer::new(&mut space);
@@ -80,31 +79,33 @@ impl Order {
         Ok(())
     }
 
-    /// The order that waits at the standard input of this process, if one does, with the
-    /// descriptors that come with it and the socket. `/dev/null` takes the place of the standard
-    /// input then; otherwise nothing is changed.
+    /// Takes the order from the standard input of this process, with its descriptors and the
+    /// socket. If there is an order, `/dev/null` replaces the standard input; otherwise nothing
+    /// changes.
     pub(super) fn take() -> Option<(Order, Vec<OwnedFd>, OwnedFd)> {
-        let order = Order::waiting(stdio::stdin())?;
+        let order = Order::peek(stdio::stdin())?;
         let (descriptors, socket) = Order::receive().ok()?;
         Some((order, descriptors, socket))
     }
 
-    /// The order that waits at `socket`, which stays there. What somebody says who has connected
-    /// to this program is none, for who gives an order has this program run a library: a program
-    /// may be started with such a connection as its standard input. A socket that others can
-    /// connect to has a name, and so has each connection to it; a [`pair`] has none.
-    fn waiting(socket: impl AsFd) -> Option<Order> {
+    /// The order that is queued at `socket`. It remains in the queue.
+    ///
+    /// An order makes this program run a library, so it must come from the program that has started
+    /// this one and not from a client: a program may be started with a client's connection as its
+    /// standard input. A socket that clients can connect to has a name, and so have its
+    /// connections; a [`pair`] has none.
+    fn peek(socket: impl AsFd) -> Option<Order> {
         let mut bytes = [0; Self::BYTES + 1];
-        let look = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let (_, length) = recv(&socket, &mut bytes[..], look).ok()?;
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let (_, length) = recv(&socket, &mut bytes[..], flags).ok()?;
         let order = Order::from_bytes(&bytes[..length])?;
-        // An error for a socket of another family.
+        // Fails for a socket of another family.
         let name = UnixStream::from(socket.as_fd().try_clone_to_owned().ok()?).local_addr().ok()?;
         name.is_unnamed().then_some(order)
     }
 
-    /// The descriptors of the order that waits at the standard input, and the socket, which is no
-    /// longer the standard input.
+    /// Receives the order at the standard input. Returns its descriptors and the socket, which is
+    /// no longer the standard input.
     fn receive() -> io::Result<(Vec<OwnedFd>, OwnedFd)> {
         let socket = stdio::stdin().try_clone_to_owned()?;
         stdio::dup2_stdin(File::open("/dev/null")?)?;
@@ -121,7 +122,7 @@ impl Order {
     }
 }
 
-/// What came of a trial.
+/// The result of a trial.
 #[derive(Debug)]
 pub(super) enum Verdict {
     Sound,
@@ -130,22 +131,22 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    /// Its words, with a zero between each two. No word has a zero in it.
+    /// The verdict as fields that are separated by zeros. No field contains a zero.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let text;
-        let words: &[&str] = match self {
+        let fields: &[&str] = match self {
             Verdict::Sound => &["sound"],
             Verdict::NoTrial(error) => {
                 text = error.to_string();
                 &["no-trial", &text]
             }
             Verdict::Refused(reason) => match reason {
-                LoadFailure::Crashed { signal, said } => &["crashed", signal, said],
-                LoadFailure::Ended { code, said } => {
+                LoadFailure::Crashed { signal, last_output } => &["crashed", signal, last_output],
+                LoadFailure::Ended { code, last_output } => {
                     text = code.to_string();
-                    &["ended", &text, said]
+                    &["ended", &text, last_output]
                 }
-                LoadFailure::Endless { said, .. } => &["endless", said],
+                LoadFailure::Endless { last_output, .. } => &["endless", last_output],
                 LoadFailure::AbortsOnPanic => &["aborts"],
                 other => {
                     text = other.to_string();
@@ -153,7 +154,7 @@ impl Verdict {
                 }
             },
         };
-        let mut bytes = words.join("\0").into_bytes();
+        let mut bytes = fields.join("\0").into_bytes();
         bytes.truncate(LONGEST);
         bytes
     }
@@ -162,23 +163,25 @@ impl Verdict {
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// `bytes` are not a verdict.
     pub(super) fn from_bytes(bytes: &[u8], limit: Duration) -> io::Result<Verdict> {
         let text = String::from_utf8_lossy(bytes);
-        let words: Vec<&str> = text.split('\0').collect();
-        let reason = match words[..] {
+        let fields: Vec<&str> = text.split('\0').collect();
+        let reason = match fields[..] {
             ["sound"] => return Ok(Verdict::Sound),
             ["no-trial", error] => {
                 return Ok(Verdict::NoTrial(io::Error::other(error.to_string())));
             }
-            ["crashed", signal, said] => {
-                LoadFailure::Crashed { signal: signal.into(), said: said.into() }
+            ["crashed", signal, last_output] => {
+                LoadFailure::Crashed { signal: signal.into(), last_output: last_output.into() }
             }
-            ["ended", code, said] => LoadFailure::Ended {
+            ["ended", code, last_output] => LoadFailure::Ended {
                 code: code.parse().map_err(io::Error::other)?,
-                said: said.into(),
+                last_output: last_output.into(),
             },
-            ["endless", said] => LoadFailure::Endless { limit, said: said.into() },
+            ["endless", last_output] => {
+                LoadFailure::Endless { limit, last_output: last_output.into() }
+            }
             ["aborts"] => LoadFailure::AbortsOnPanic,
             ["refused", kind, reason, remedy] => LoadFailure::InTrial {
                 kind: kind.into(),
@@ -186,24 +189,22 @@ impl Verdict {
                 remedy: remedy.into(),
             },
             _ => {
-                return Err(io::Error::other(
-                    "the process that was to make it gave an answer that is none",
-                ));
+                return Err(io::Error::other("the supervising process sent a malformed verdict"));
             }
         };
         Ok(Verdict::Refused(reason))
     }
 }
 
-/// Sends `verdict` to who has ordered the trial.
-pub(super) fn answer(to: impl AsFd, verdict: &Verdict) -> io::Result<()> {
+/// Sends `verdict` to the process that has ordered the trial.
+pub(super) fn send_verdict(to: impl AsFd, verdict: &Verdict) -> io::Result<()> {
     send(to, &verdict.to_bytes(), SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// The verdict on a trial that had the time `limit`, if it has come; `None` if the other end was
-/// closed without one.
-pub(super) fn answered(from: impl AsFd, limit: Duration) -> io::Result<Option<Verdict>> {
+/// Receives the verdict of a trial that had the time `limit`, if it has arrived; `None` if the peer
+/// has closed the socket without one.
+pub(super) fn receive_verdict(from: impl AsFd, limit: Duration) -> io::Result<Option<Verdict>> {
     let mut bytes = [0; LONGEST];
     match recv(from, &mut bytes[..], RecvFlags::DONTWAIT) {
         Ok((_, 0)) | Err(Errno::AGAIN | Errno::CONNRESET) => Ok(None),

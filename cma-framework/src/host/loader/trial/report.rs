@@ -1,7 +1,8 @@
-//! Memory in which the subject writes how far it has come and what it found, for the supervisor to
-//! read when the subject has ended.
+//! Shared memory in which the subject writes its progress and its verdict. The supervisor reads it
+//! after the subject has ended.
 //!
-//! It is memory and no socket or pipe, so that no descriptor for it is open while the plug-in runs.
+//! It is memory instead of a socket or pipe, so that the subject needs no open descriptor for it
+//! while the plug-in runs.
 
 use super::message::{LONGEST, Verdict};
 use memmap2::MmapMut;
@@ -12,21 +13,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-/// What the subject writes before it lets the plug-in panic.
-const PANICS: &[u8] = b"panics";
+/// The mark that the subject writes before it provokes the plug-in's panic.
+const PANIC_EXPECTED: &[u8] = b"panics";
 
-/// The supervisor's side.
+/// The supervisor's side of the memory.
 #[derive(Debug)]
 pub(super) struct Report(File);
 
-/// What the subject has written last.
+/// The last progress that the subject has written.
 #[derive(Debug)]
-pub(super) enum Last {
-    /// Nothing that is known.
-    Nothing,
-    /// It was about to let the plug-in panic.
-    Panics,
-    /// It came to the end.
+pub(super) enum Progress {
+    /// No mark, or an unknown one.
+    Unknown,
+    /// The provoked panic had started and the plug-in had not caught it yet.
+    PanicExpected,
+    /// The trial was complete.
     Verdict(Verdict),
 }
 
@@ -38,14 +39,14 @@ impl Report {
         Ok(Report(file))
     }
 
-    /// What the subject has written last in a trial that had the time `limit`.
-    pub(super) fn read(&self, limit: Duration) -> io::Result<Last> {
+    /// The subject's last progress, in a trial that had the time `limit`.
+    pub(super) fn read(&self, limit: Duration) -> io::Result<Progress> {
         let mut bytes = [0; LONGEST];
         self.0.read_exact_at(&mut bytes, 0)?;
         let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         Ok(match &bytes[..length] {
-            PANICS => Last::Panics,
-            other => Verdict::from_bytes(other, limit).map_or(Last::Nothing, Last::Verdict),
+            PANIC_EXPECTED => Progress::PanicExpected,
+            other => Verdict::from_bytes(other, limit).map_or(Progress::Unknown, Progress::Verdict),
         })
     }
 }
@@ -56,28 +57,28 @@ impl AsFd for Report {
     }
 }
 
-/// The subject's side.
-pub(super) struct Writer(MmapMut);
+/// The subject's side of the memory.
+pub(super) struct ReportWriter(MmapMut);
 
-impl Writer {
-    /// Writes to the report that came as `descriptor`, which is closed.
-    pub(super) fn new(descriptor: OwnedFd) -> io::Result<Writer> {
-        // SAFETY: the supervisor made it for this process alone and reads it, by `read`, after this
-        // process has ended.
-        Ok(Writer(unsafe { MmapMut::map_mut(&File::from(descriptor)) }?))
+impl ReportWriter {
+    /// Maps the report `descriptor` and closes the descriptor.
+    pub(super) fn new(descriptor: OwnedFd) -> io::Result<ReportWriter> {
+        // SAFETY: the supervisor made it for this process alone, and reads it with `read` after
+        // this process has ended.
+        Ok(ReportWriter(unsafe { MmapMut::map_mut(&File::from(descriptor)) }?))
     }
 
-    /// From here on the plug-in panics, and is to catch it.
-    pub(super) fn panics(&mut self) {
-        self.write(PANICS);
+    /// Marks that the plug-in is about to panic, and has to catch the panic.
+    pub(super) fn expect_panic(&mut self) {
+        self.write(PANIC_EXPECTED);
     }
 
-    /// It has caught its panic.
-    pub(super) fn goes_on(&mut self) {
+    /// Marks that the plug-in has caught its panic.
+    pub(super) fn panic_caught(&mut self) {
         self.write(&[]);
     }
 
-    /// This is what came of it.
+    /// Writes the verdict.
     pub(super) fn verdict(&mut self, verdict: &Verdict) {
         self.write(&verdict.to_bytes());
     }

@@ -1,11 +1,11 @@
-//! The process that starts the subject of a trial, limits its time, and ends all that the plug-in
-//! has started.
+//! The supervisor: the process that starts the subject of a trial, limits its time, and kills every
+//! process that the plug-in has started.
 
 use super::super::LoadFailure;
 use super::super::library::one_line;
 use super::message::{self, Order, Verdict};
-use super::report::{Last, Report};
-use super::subject::limit as limit_resource;
+use super::report::{Progress, Report};
+use super::subject::limit_resource;
 use super::{Deadline, this_program, tree};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
@@ -16,7 +16,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Makes the trial of the plug-in whose copy is the first of `descriptors`, and answers to `host`.
+/// Makes the trial of the plug-in whose copy is the first of `descriptors`, and sends the verdict
+/// to `host`.
 pub(super) fn run(
     host: &OwnedFd,
     descriptors: &[OwnedFd],
@@ -27,13 +28,13 @@ pub(super) fn run(
         [copy, ..] => supervise(host, copy, limit, memory).unwrap_or_else(Verdict::NoTrial),
         [] => Verdict::NoTrial(io::Error::other("the copy of the plug-in did not arrive")),
     };
-    message::answer(host, &verdict)
+    message::send_verdict(host, &verdict)
 }
 
 fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io::Result<Verdict> {
-    // Whatever the plug-in starts becomes a child of this process when its parent ends.
+    // A process that the plug-in has started becomes a child of this process when its parent ends.
     set_child_subreaper(Some(getpid()))?;
-    // A crash is an answer: nobody wants its core.
+    // A crash is an expected result, which needs no core dump.
     limit_resource(Resource::Core, 0)?;
     let report = Report::new()?;
     let (ours, theirs) = message::pair()?;
@@ -46,49 +47,56 @@ fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io
         .stderr(their_output)
         .process_group(0)
         .spawn()?;
-    let mut output = Tail { output, is_open: true, text: Vec::new() };
+    let mut output = OutputTail { pipe: output, is_open: true, text: Vec::new() };
     let in_time = watch(&subject, &mut output, host, limit);
     if !matches!(in_time, Ok(true)) {
         let _ = subject.kill();
     }
     let status = subject.wait();
     tree::end_descendants();
-    let said = output.last_line();
+    let last_output = output.last_line();
     if !in_time? {
-        return Ok(Verdict::Refused(LoadFailure::Endless { limit, said }));
+        return Ok(Verdict::Refused(LoadFailure::Endless { limit, last_output }));
     }
-    Ok(verdict(status?, report.read(limit)?, said))
+    Ok(verdict(status?, report.read(limit)?, last_output))
 }
 
-/// What is known of a plug-in whose subject ended by itself.
-fn verdict(status: ExitStatus, last: Last, said: String) -> Verdict {
-    match (status.signal().map(Signal::from_named_raw), last) {
-        (Some(Some(Signal::ABORT)), Last::Panics) => Verdict::Refused(LoadFailure::AbortsOnPanic),
+/// The verdict on a plug-in whose subject has ended by itself.
+fn verdict(status: ExitStatus, progress: Progress, last_output: String) -> Verdict {
+    match (status.signal().map(Signal::from_named_raw), progress) {
+        (Some(Some(Signal::ABORT)), Progress::PanicExpected) => {
+            Verdict::Refused(LoadFailure::AbortsOnPanic)
+        }
         (Some(_), _) => {
             let signal = name_of(status.signal().unwrap_or_default());
-            Verdict::Refused(LoadFailure::Crashed { signal, said })
+            Verdict::Refused(LoadFailure::Crashed { signal, last_output })
         }
-        (None, Last::Verdict(verdict)) => verdict,
+        (None, Progress::Verdict(verdict)) => verdict,
         (None, _) => {
-            Verdict::Refused(LoadFailure::Ended { code: status.code().unwrap_or(-1), said })
+            Verdict::Refused(LoadFailure::Ended { code: status.code().unwrap_or(-1), last_output })
         }
     }
 }
 
-/// Waits until `subject` ends, for at most `limit`, and reads what it writes meanwhile, so that a
-/// full pipe doesn't hold it up. Answers whether it has ended in time.
-fn watch(subject: &Child, output: &mut Tail, host: &OwnedFd, limit: Duration) -> io::Result<bool> {
+/// Waits for at most `limit` until `subject` ends. Reads its output meanwhile, so that a full pipe
+/// doesn't block it. Returns whether it has ended in time.
+fn watch(
+    subject: &Child,
+    output: &mut OutputTail,
+    host: &OwnedFd,
+    limit: Duration,
+) -> io::Result<bool> {
     let end = pidfd_open(Pid::from_child(subject), PidfdFlags::empty())?;
     let deadline = Deadline::after(limit);
     loop {
-        let Ok(left) = deadline.left() else { return Ok(false) };
+        let Ok(remaining) = deadline.remaining() else { return Ok(false) };
         let mut watched = [
             PollFd::new(&end, PollFlags::IN),
             PollFd::new(host, PollFlags::empty()),
-            PollFd::new(&output.output, PollFlags::IN),
+            PollFd::new(&output.pipe, PollFlags::IN),
         ];
         let watched = if output.is_open { &mut watched[..] } else { &mut watched[..2] };
-        match poll(watched, left.as_ref()) {
+        match poll(watched, remaining.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -104,31 +112,32 @@ fn watch(subject: &Child, output: &mut Tail, host: &OwnedFd, limit: Duration) ->
     }
 }
 
-/// The end of what the subject writes to its standard error.
-struct Tail {
-    output: PipeReader,
+/// The end of the subject's standard error.
+struct OutputTail {
+    pipe: PipeReader,
     is_open: bool,
     text: Vec<u8>,
 }
 
-impl Tail {
+impl OutputTail {
     const LENGTH: usize = 4096;
 
     /// Reads once.
     fn read(&mut self) -> io::Result<()> {
-        let mut part = [0; Self::LENGTH];
-        let count = self.output.read(&mut part)?;
+        let mut block = [0; Self::LENGTH];
+        let count = self.pipe.read(&mut block)?;
         self.is_open = count > 0;
-        self.text.extend_from_slice(&part[..count]);
+        self.text.extend_from_slice(&block[..count]);
         self.text.drain(..self.text.len().saturating_sub(Self::LENGTH));
         Ok(())
     }
 
-    /// Reads what is left and answers with the last line.
+    /// Reads the rest and returns the last line.
     fn last_line(mut self) -> String {
-        // As much as a pipe holds, and without waiting: somebody may still have the other end.
+        // At most the capacity of a pipe, without blocking: a process that could not be killed may
+        // still hold the write end.
         const MOST: usize = 1 << 20;
-        let _ = ioctl_fionbio(&self.output, true);
+        let _ = ioctl_fionbio(&self.pipe, true);
         for _ in 0..MOST / Self::LENGTH {
             if !self.is_open || self.read().is_err() {
                 break;
@@ -139,7 +148,7 @@ impl Tail {
     }
 }
 
-/// `SIGSEGV` for 11.
+/// The name of `signal`: `SIGSEGV` for 11.
 fn name_of(signal: i32) -> String {
     let name = match Signal::from_named_raw(signal) {
         Some(Signal::ABORT) => "SIGABRT",

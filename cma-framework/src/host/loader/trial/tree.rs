@@ -1,5 +1,5 @@
-//! Ending all that descends from this process, which is a subreaper: what a child leaves behind
-//! when it ends becomes a child of this process, whatever process group or session it is in.
+//! Kills all descendants of this process, which is a subreaper: a process whose parent ends becomes
+//! a child of this process, in any process group or session.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -9,21 +9,19 @@ use std::path::Path;
 use std::process;
 use std::time::{Duration, Instant};
 
-/// How long it is tried. What this process may not kill, because it runs for another user by now,
-/// is left.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The time limit. A process that this one may not kill, because it has changed its user, remains.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// Kills and reaps every descendant. It never sleeps: of a process that goes on as its own child,
-/// again and again, only few are met between two steps, and on a machine with much to do whoever
-/// sleeps comes back late.
+/// Kills and reaps every descendant. It never sleeps: a process that forks and exits repeatedly is
+/// a child only for a short time, and on a loaded machine a sleeping thread wakes late.
 pub(super) fn end_descendants() {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIME_LIMIT;
     while Instant::now() < end {
         for child in children() {
             let _ = kill_process(child, Signal::KILL);
         }
-        // All that have ended are reaped before the next look: they are children, too, and a look
-        // at thousands of them takes longer than the living one needs to fork and exit.
+        // Reap all zombies before listing the children again: they are listed, too, and listing
+        // thousands of them takes longer than the living process needs to fork and exit.
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some(_)) | Err(Errno::INTR) => {}
@@ -36,28 +34,29 @@ pub(super) fn end_descendants() {
 
 /// The children of this process.
 fn children() -> Vec<Pid> {
-    let told = children_as_told().unwrap_or_else(|_| children_as_found());
-    told.into_iter().filter_map(Pid::from_raw).collect()
+    let pids = children_from_task_lists().unwrap_or_else(|_| children_from_all_processes());
+    pids.into_iter().filter_map(Pid::from_raw).collect()
 }
 
-/// What the kernel tells of each thread's children, where it is built to.
-fn children_as_told() -> io::Result<Vec<i32>> {
+/// The children according to `/proc/self/task/*/children`, which not every kernel has
+/// (`CONFIG_PROC_CHILDREN`).
+fn children_from_task_lists() -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir("/proc/self/task")? {
-        let told = fs::read_to_string(thread?.path().join("children"))?;
-        children.extend(told.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+        let pids = fs::read_to_string(thread?.path().join("children"))?;
+        children.extend(pids.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
     }
     Ok(children)
 }
 
-/// Who of all processes names this one as its parent.
-fn children_as_found() -> Vec<i32> {
-    let me = process::id().to_string();
+/// The processes whose `stat` names this one as the parent.
+fn children_from_all_processes() -> Vec<i32> {
+    let own_pid = process::id().to_string();
     let is_child = |process: &Path| {
-        // pid (name) state parent ...; the name may have anything in it.
-        let about = fs::read_to_string(process.join("stat")).unwrap_or_default();
-        about.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1))
-            == Some(me.as_str())
+        // pid (name) state parent ...; the name may contain any character.
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1))
+            == Some(own_pid.as_str())
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = processes

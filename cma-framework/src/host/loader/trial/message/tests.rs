@@ -1,11 +1,11 @@
-//! Orders and verdicts come out as they went in.
+//! Encoding and decoding of orders and verdicts.
 
 use super::*;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 #[test]
-fn an_order_is_read_back_and_nothing_else_is_one() {
+fn an_order_is_decoded_and_other_bytes_are_refused() {
     for order in [
         Order::Supervise { limit: Duration::from_millis(300), memory: 1 << 40 },
         Order::TryOut { memory: u64::MAX, supervisor: u32::MAX },
@@ -19,35 +19,35 @@ fn an_order_is_read_back_and_nothing_else_is_one() {
     }
 }
 
-/// Whoever could connect to a program that is started with the connection as its standard input
-/// could have it run a library.
+/// Otherwise a client could make a program that is started with the connection as its standard
+/// input run a library.
 #[test]
-fn an_order_from_somebody_who_has_connected_to_this_program_is_none() {
+fn an_order_from_a_client_is_ignored() {
     let order = Order::TryOut { memory: 1 << 30, supervisor: 1 };
     let (ours, theirs) = pair().unwrap();
     order.send(&ours, &[ours.as_fd()]).unwrap();
-    assert_eq!(Order::waiting(&theirs), Some(order));
+    assert_eq!(Order::peek(&theirs), Some(order));
     let folder = tempfile::tempdir().unwrap();
     let by_path = SocketAddr::from_pathname(folder.path().join("socket")).unwrap();
     let by_name =
         SocketAddr::from_abstract_name(folder.path().as_os_str().as_encoded_bytes()).unwrap();
     for address in [by_path, by_name] {
         let listener = UnixListener::bind_addr(&address).unwrap();
-        let stranger = UnixStream::connect_addr(&address).unwrap();
+        let client = UnixStream::connect_addr(&address).unwrap();
         let (connection, _) = listener.accept().unwrap();
-        order.send(&stranger, &[stranger.as_fd()]).unwrap();
-        assert_eq!(Order::waiting(&connection), None, "{address:?}");
+        order.send(&client, &[client.as_fd()]).unwrap();
+        assert_eq!(Order::peek(&connection), None, "{address:?}");
     }
 }
 
 #[test]
-fn a_verdict_is_read_back_in_the_same_words() {
+fn a_verdict_is_decoded_with_the_same_texts() {
     let limit = Duration::from_secs(3);
-    let said = || "it said".to_string();
+    let last_output = || "last line".to_string();
     for reason in [
-        LoadFailure::Crashed { signal: "SIGBUS".to_string(), said: String::new() },
-        LoadFailure::Ended { code: -1, said: said() },
-        LoadFailure::Endless { limit, said: said() },
+        LoadFailure::Crashed { signal: "SIGBUS".to_string(), last_output: String::new() },
+        LoadFailure::Ended { code: -1, last_output: last_output() },
+        LoadFailure::Endless { limit, last_output: last_output() },
         LoadFailure::AbortsOnPanic,
         LoadFailure::Declined("not today".to_string()),
     ] {
@@ -69,10 +69,10 @@ fn a_verdict_is_read_back_in_the_same_words() {
 }
 
 #[test]
-fn who_is_closed_without_a_verdict_has_none() {
+fn a_socket_that_is_closed_without_a_verdict_yields_none() {
     let (ours, theirs) = pair().unwrap();
-    answer(&theirs, &Verdict::Sound).unwrap();
+    send_verdict(&theirs, &Verdict::Sound).unwrap();
     drop(theirs);
-    assert!(matches!(answered(&ours, Duration::ZERO), Ok(Some(Verdict::Sound))));
-    assert!(matches!(answered(&ours, Duration::ZERO), Ok(None)));
+    assert!(matches!(receive_verdict(&ours, Duration::ZERO), Ok(Some(Verdict::Sound))));
+    assert!(matches!(receive_verdict(&ours, Duration::ZERO), Ok(None)));
 }
