@@ -1,7 +1,7 @@
-//! Which names, versions and descriptions an allocator may have.
+//! Valid names, versions and descriptions of allocators.
 
-/// What is wrong with `name` as an allocator's name, if anything is: it must be a word that can
-/// stand in `cma=` text and in the `alloc` attribute. Hosts refuse an allocator with another name.
+/// The fault of `name` as an allocator's name, if it has one: a name must be a word that can stand
+/// in `cma=` text and in the `alloc` attribute. Hosts refuse an allocator with another name.
 pub const fn name_fault(name: &str) -> Option<&'static str> {
     const LIMIT: usize = 64;
     let bytes = name.as_bytes();
@@ -27,8 +27,8 @@ pub const fn name_fault(name: &str) -> Option<&'static str> {
     None
 }
 
-/// What is wrong with `text` as a version or description, which must fit on one line of output, if
-/// anything is. Hosts refuse an allocator with another text.
+/// The fault of `text` as a version or description, if it has one: the text must fit on one line of
+/// output. Hosts refuse an allocator with another text.
 pub const fn text_fault(text: &str) -> Option<&'static str> {
     const LIMIT: usize = 256;
     let bytes = text.as_bytes();

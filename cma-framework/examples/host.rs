@@ -33,9 +33,9 @@ fn main() -> ExitCode {
 fn serve() -> Result<(), Box<dyn Error>> {
     let cma = Cma::new();
 
-    // What a board or a command line says: a region for the codec alone, one for everybody.
+    // The configuration of a board or a command line: a region for the codec, one for all devices.
     cma.command_line(Some("codec=8M/1M:buddy;common=24M"), Some("vdec=codec,common;*=common"))?;
-    // Its memory; here a bank that exists as addresses alone.
+    // The memory of the regions; here a bank that exists as addresses alone.
     let mut banks = Banks::new(&[Bank::new(0x4000_0000, 64 << 20)], Growth::Up);
     cma.early_regions_reserve(&mut banks);
     for early in cma.initialise() {
@@ -46,37 +46,38 @@ fn serve() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // Allocators come later, and the regions that wait for them bind.
+    // Allocators are loaded later, and attached to the regions that wait for them.
     let folders: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     let trial = Trial::of_this_program();
     for (_, plugin) in load_all(&SearchPath::from_environment(&folders), Some(&trial)) {
         match plugin {
             Ok(plugin) => {
-                let bound = cma.allocator_register(plugin.clone())?.attached;
-                let bound: Vec<_> = bound.iter().map(ToString::to_string).collect();
+                let attached = cma.allocator_register(plugin.clone())?.attached;
+                let attached: Vec<_> = attached.iter().map(ToString::to_string).collect();
                 println!(
                     "allocator {} {} serves [{}]",
                     plugin.name(),
                     plugin.version(),
-                    bound.join(", ")
+                    attached.join(", ")
                 );
             }
-            Err(error) => println!("passed over: {error}"),
+            Err(error) => println!("not loaded: {error}"),
         }
     }
 
-    // A driver that asks often holds a device; a frame is a guard that frees itself.
+    // A driver that allocates often holds a `Device`. A frame is a guard, which frees its chunk
+    // when it is dropped.
     let decoder = cma.device("vdec", None)?;
     let frames =
         (0..4).map(|_| decoder.alloc(3_133_440, 64 << 10)).collect::<Result<Vec<_>, _>>()?;
     for frame in &frames {
         println!("frame at {} in region {}", frame.start(), frame.region());
     }
-    // Others keep the address and give it back themselves.
-    let still = cma.alloc("camera", None, 5 << 20, 0)?.into_addr();
-    cma.free(still)?;
+    // Other drivers keep the address, and free the chunk by it.
+    let address = cma.alloc("camera", None, 5 << 20, 0)?.into_addr();
+    cma.free(address)?;
 
-    // A request that can't be served says why, for each region that was tried.
+    // The error of a refused request has the reason of each region that was tried.
     match cma.alloc("vdec", None, 20 << 20, 0) {
         Ok(chunk) => println!("20 MiB at {}", chunk.start()),
         Err(error) => println!("20 MiB: {error}"),

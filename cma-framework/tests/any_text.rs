@@ -1,11 +1,11 @@
-//! Text from outside is read or refused with its place. It never ends the program.
+//! Untrusted text is parsed, or refused with the position of the error. No text causes a panic.
 
 use cma_framework::Cma;
 use cma_framework::config::{Map, SyntaxError, parse_allocator, parse_regions};
 use proptest::prelude::*;
 
 #[test]
-fn the_name_of_an_allocator_that_registering_refuses_is_refused_with_its_place() {
+fn an_allocator_name_that_registration_refuses_is_refused_with_its_position() {
     for name in ["-", "b\u{fc}ddy", "[x", &"x".repeat(65)] {
         let cma = Cma::new();
         let error = cma.command_line(Some(&format!("b1=32M:{name}")), None).unwrap_err();
@@ -15,8 +15,8 @@ fn the_name_of_an_allocator_that_registering_refuses_is_refused_with_its_place()
     }
 }
 
-/// Text that is nearly right, so that all parts of the grammar are reached.
-fn nearly_right() -> impl Strategy<Value = String> {
+/// Nearly valid text, so that all parts of the grammar are reached.
+fn nearly_valid() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         "[a-c]{1,2}",
         "[=@/:;(),|*?-]",
@@ -34,7 +34,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn any_text_is_read_or_refused_with_its_place(anything in any::<String>(), likely in nearly_right()) {
+    fn any_text_is_parsed_or_refused_with_a_position(anything in any::<String>(), likely in nearly_valid()) {
         for text in [anything, likely] {
             let cma = Cma::new();
             let regions = cma.command_line(Some(&text), None).err();

@@ -1,5 +1,5 @@
-//! What the attribute tree guarantees: each row of the table in section 7 of the specification, and
-//! that no text and no path does harm.
+//! The guarantees of the attribute tree: each row of the table in section 7 of the specification,
+//! and that no text and no path causes a panic or a partial change.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -47,7 +47,7 @@ fn everything(tree: &Attributes) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_map_is_a_line_or_nothing_and_writing_replaces_it() {
+fn the_map_reads_as_at_most_one_line_and_a_write_replaces_it() {
     let cma = with_regions(&["a", "b"], "");
     let tree = cma.attributes();
     assert_eq!(tree.read("map").unwrap(), "");
@@ -63,10 +63,10 @@ fn the_map_is_a_line_or_nothing_and_writing_replaces_it() {
 }
 
 #[test]
-fn a_malformed_map_is_refused_with_its_place_and_the_old_one_stays() {
+fn a_malformed_map_is_refused_with_its_position_and_the_old_one_stays() {
     let cma = with_regions(&["a"], "cam=a");
     let tree = cma.attributes();
-    for (text, place) in [
+    for (text, position) in [
         ("cam=a;mic", "column 10"),
         ("  cam==a", "column 7"),
         ("a=b\nc=d", "column 6"),
@@ -74,13 +74,13 @@ fn a_malformed_map_is_refused_with_its_place_and_the_old_one_stays() {
     ] {
         let error = refused(&tree, "map", format!("{text}\n"));
         assert_eq!(error.errno(), Errno::EINVAL);
-        assert!(error.to_string().contains(place), "{text}: {error}");
+        assert!(error.to_string().contains(position), "{text}: {error}");
         assert_eq!(tree.read("map").unwrap(), "cam=a\n");
     }
 }
 
 #[test]
-fn bytes_that_are_no_text_are_refused() {
+fn bytes_that_are_not_text_and_texts_that_are_too_long_are_refused() {
     let tree = with_regions(&["a"], "cam=a").attributes();
     for path in ["map", "regions/a/alloc"] {
         let before = everything(&tree);
@@ -96,7 +96,7 @@ fn bytes_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn allocators_are_named_in_the_order_in_which_they_came() {
+fn allocators_are_listed_in_the_order_of_their_registration() {
     let cma = Cma::new();
     let tree = cma.attributes();
     assert_eq!(tree.read("allocators").unwrap(), "\n");
@@ -107,7 +107,7 @@ fn allocators_are_named_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn a_region_has_a_folder_named_by_its_start_and_a_named_one_a_link_to_it() {
+fn a_region_has_a_folder_named_by_its_start_and_a_link_named_by_its_name() {
     let cma = Cma::new();
     region(&cma, "video", BASE, MIB, AllocatorChoice::Default);
     cma.region_register(None, DmaAddr::new(0), MIB, AllocatorChoice::Default).unwrap();
@@ -135,7 +135,7 @@ fn a_region_has_a_folder_named_by_its_start_and_a_named_one_a_link_to_it() {
 #[test]
 fn a_name_like_an_address_never_hides_a_region() {
     let cma = Cma::new();
-    // The first is called as if it were the second.
+    // The name of the first region is the start of the second.
     region(&cma, "0x40100000", BASE, MIB, AllocatorChoice::Default);
     region(&cma, "plain", BASE + MIB, MIB, AllocatorChoice::Default);
     for (n, name) in [".", "..", &"x".repeat(256)].iter().enumerate() {
@@ -192,7 +192,7 @@ fn the_counters_of_a_region_count_pages_as_mainline_does() {
 }
 
 #[test]
-fn the_bitmap_has_a_bit_for_each_page_that_is_taken() {
+fn the_bitmap_has_a_bit_set_for_each_allocated_page() {
     let (cma, video, tree) = waiting(scripted("0+1 31+2 95+1 64+3"));
     let chunks: Vec<_> = [1, 2, 1, 3]
         .iter()
@@ -212,7 +212,7 @@ fn the_bitmap_has_a_bit_for_each_page_that_is_taken() {
 }
 
 #[test]
-fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
+fn owners_lists_live_chunks_and_failures_lists_refused_requests() {
     let cma = with_regions(&["a"], "*=a");
     let tree = cma.attributes();
     assert_eq!(
@@ -230,11 +230,11 @@ fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
     );
     cma.alloc("cam", Some("frame"), 32 * MIB, 1 << 20).unwrap_err();
     let failures = tree.read("regions/a/failures").unwrap();
-    let refused = " 33554432 1048576 cam/frame too small: 32M asked of a region of 16M\n";
+    let refused = " 33554432 1048576 cam/frame too small: 32M requested of a region of 16M\n";
     let age = failures.strip_suffix(refused).unwrap_or_else(|| panic!("{failures}"));
     assert!(
         age.parse::<f64>().is_ok(),
-        "a refusal has an age although nothing keeps time: {failures}"
+        "a refusal has an age although no timekeeper runs: {failures}"
     );
     let _time = cma_framework::keep_time().unwrap();
     let _four = cma.alloc("mic", None, 4096, 0).unwrap();
@@ -244,7 +244,7 @@ fn owners_and_failures_say_who_has_what_and_who_got_nothing() {
 }
 
 #[test]
-fn alloc_says_what_serves_a_region_or_what_it_waits_for() {
+fn alloc_shows_a_regions_allocator_or_the_one_that_it_waits_for() {
     let (_, _, tree) = waiting(AllocatorChoice::Default);
     assert_eq!(tree.read("regions/video/alloc").unwrap(), "");
     assert_eq!(tree.read("regions/video/problem").unwrap(), "waits for the default\n");
@@ -271,7 +271,7 @@ fn alloc_says_what_serves_a_region_or_what_it_waits_for() {
 }
 
 #[test]
-fn a_region_whose_allocator_was_written_attaches_it_and_serves() {
+fn an_allocator_that_is_written_to_alloc_is_attached_and_serves() {
     let cma = with_regions(&["a"], "*=a");
     cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
     let tree = cma.attributes();
@@ -313,8 +313,9 @@ fn an_allocator_is_changed_under_live_chunks_only_if_the_new_one_adopts_them() {
     let tree = cma.attributes();
     let chunks: Vec<_> = (0..4).map(|_| cma.alloc("cam", None, 3 * 4096, 0).unwrap()).collect();
     let places: Vec<_> = chunks.iter().map(cma_framework::Chunk::range).collect();
-    for nobody in ["scripted\n", "unknown\n"] {
-        let error = refused(&tree, "regions/a/alloc", nobody);
+    // One that can't adopt, and one that is not registered.
+    for unable in ["scripted\n", "unknown\n"] {
+        let error = refused(&tree, "regions/a/alloc", unable);
         assert_eq!(error.errno(), Errno::EBUSY, "{error}");
         assert_eq!(tree.read("regions/a/alloc").unwrap(), "best-fit\n");
     }
@@ -328,7 +329,7 @@ fn an_allocator_is_changed_under_live_chunks_only_if_the_new_one_adopts_them() {
 }
 
 #[test]
-fn what_can_name_no_allocator_is_refused_with_the_reason() {
+fn an_invalid_allocator_is_refused_with_the_reason() {
     let tree = with_regions(&["a"], "").attributes();
     tree.write("regions/a/alloc", b"best-fit").unwrap();
     for (text, reason) in [
@@ -376,7 +377,7 @@ fn only_map_and_alloc_may_be_written() {
 }
 
 #[test]
-fn what_is_not_there_is_told_from_what_is_something_else() {
+fn missing_entries_folders_and_attributes_have_distinct_errors() {
     let tree = with_regions(&["a"], "").attributes();
     let errno = |path: &str| tree.read(path).map_err(|error| error.errno());
     for path in ["nothing", "/map", "map2", "regions/b", "regions/a/nothing", "regions//a", "Map"] {

@@ -1,8 +1,8 @@
-//! Configurations that other people wrote for real boards: every one is read, boots, and routes as
-//! its board needs.
+//! Published configurations of real boards: each is parsed, boots, and routes requests as its board
+//! needs.
 //!
-//! The texts are facts from published board files and device trees. The boards that the project
-//! ships as platforms have tests of their own there.
+//! The texts are from published board files and device trees. The boards that the project ships as
+//! platforms have tests in their own crates.
 
 use cma_framework::config::{Bank, COMMON, Growth, Map, RegionSpec, parse_regions};
 use cma_framework::reserve::{Banks, ReserveError};
@@ -19,7 +19,7 @@ const SMDK_REGIONS: &str = "fimd=3072K;mfc0=36864K/128K;mfc1=36864K/128K;fimc0=5
 const SMDKC210_MAP: &str = "android_pmem.0=pmem;android_pmem.1=pmem_gpu1;s3cfb.0=fimd;s3c-fimc.0=fimc0;\
     s3c-fimc.1=fimc1;s3c-fimc.2=fimc2;s3c-fimc.3=fimc3;s3c-mfc=mfc,mfc0,mfc1;s5p-rp=srp;s5p-jpeg=jpeg;\
     s5p-fimg2d=fimg2d";
-/// It calls the codec `sc3-mfc`, and no device is called that.
+/// Its rule for the codec is misspelt: `sc3-mfc` in place of `s3c-mfc`.
 const SMDKV310_MAP: &str = "android_pmem.0=pmem;android_pmem.1=pmem_gpu1;s3cfb.0=fimd;s3c-fimc.0=fimc0;\
     s3c-fimc.1=fimc1;s3c-fimc.2=fimc2;s3c-fimc.3=fimc3;sc3-mfc=mfc,mfc0,mfc1;s5p-rp=srp;s5p-fimg2d=fimg2d";
 
@@ -35,7 +35,7 @@ const MEIZU_MAP: &str = "ram_console=ram_console;android_pmem.0=pmem;android_pme
     s5p-smem/mfc-shm=mfc1,mfc-normal;";
 
 /// A framework with these texts on its command line, and its regions registered in an Exynos
-/// board's memory, stacked downwards.
+/// board's memory, from the top of the banks down.
 fn booted(regions: &str, map: &str) -> Cma {
     let cma = Cma::new();
     cma.command_line(Some(regions), Some(map)).unwrap();
@@ -46,8 +46,8 @@ fn booted(regions: &str, map: &str) -> Cma {
     cma
 }
 
-/// The board's regions are placed as described: of their size, aligned, inside a bank, over none of
-/// the others.
+/// Asserts that the board's regions are placed as described: with their sizes and alignments,
+/// inside a bank, and disjoint.
 fn assert_placed_as_described(cma: &Cma, text: &str) {
     let described = parse_regions(text).unwrap();
     assert_eq!(cma.regions().len(), described.len());
@@ -63,10 +63,10 @@ fn assert_placed_as_described(cma: &Cma, text: &str) {
     }
 }
 
-/// The regions a device is sent to, separated by commas; `None` without a rule. Regions that don't
-/// exist are in parentheses.
+/// The regions that the map gives a device, separated by commas; `None` without a rule. Regions
+/// that don't exist are in parentheses.
 fn route(cma: &Cma, device: &str, kind: Option<&str>) -> Option<String> {
-    // No allocator is there, so the error names every region that was tried.
+    // No allocator is registered, so the error names every region that was tried.
     match cma.alloc(device, kind, 4096, 0).unwrap_err() {
         AllocError::NoRule { .. } => None,
         AllocError::NoRegion(refusals) => {
@@ -80,7 +80,7 @@ fn route(cma: &Cma, device: &str, kind: Option<&str>) -> Option<String> {
     }
 }
 
-/// The names in the map that no region has, each once, in order.
+/// The names of regions in the map that don't exist, each once, in order.
 fn unknown_names(cma: &Cma) -> Vec<String> {
     let map = cma.map();
     let mut unknown = Vec::new();
@@ -130,7 +130,7 @@ fn smdkv310_boots_and_its_codec_gets_enoent_because_its_map_misspells_it() {
 }
 
 #[test]
-fn meizu_mx_boots_with_a_trailing_separator_and_fourteen_names_it_does_not_define() {
+fn meizu_mx_boots_with_a_trailing_separator_and_fourteen_undefined_names() {
     let cma = booted(MEIZU_REGIONS, MEIZU_MAP);
     assert_placed_as_described(&cma, MEIZU_REGIONS);
     assert_eq!(cma.map().rules().count(), 27);
@@ -167,7 +167,7 @@ fn on_meizu_mx_type_a_does_not_match_ab() {
 }
 
 #[test]
-fn every_map_of_these_boards_is_written_as_it_was_read() {
+fn every_map_of_these_boards_is_displayed_as_it_was_written() {
     for text in [SMDKC210_MAP, SMDKV310_MAP, MEIZU_MAP] {
         let map = Map::parse(text).unwrap();
         assert_eq!(map.text(), text);
@@ -176,7 +176,7 @@ fn every_map_of_these_boards_is_written_as_it_was_read() {
     }
 }
 
-/// Where a pool ends up in `banks`, and what became of it.
+/// The state of the early region `text` after it was reserved in `banks` and registered.
 fn pool(text: &str, banks: &[Bank], growth: Growth) -> EarlyState {
     let cma = Cma::new();
     cma.command_line(Some(text), None).unwrap();
@@ -184,8 +184,8 @@ fn pool(text: &str, banks: &[Bank], growth: Growth) -> EarlyState {
     cma.initialise().remove(0).state()
 }
 
-/// The default pools of boards of today, as their device trees have them. The grammar has no
-/// window; a window is what the reserver may use, so it stands here as the bank.
+/// The default pools of current boards, as their device trees describe them. A device tree limits a
+/// pool to a window of addresses. The grammar has no windows, so the window is the reserver's bank.
 #[test]
 fn default_pools_of_device_trees_are_placed_within_their_windows() {
     let anywhere = Bank::new(0x8000_0000, 2048 * MIB);

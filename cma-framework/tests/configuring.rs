@@ -152,9 +152,9 @@ fn an_allocator_is_changed_under_live_chunks_if_it_can_adopt_them_all() {
         r.check().unwrap();
     }
     // No allocator has that name: with live chunks nothing changes, without any the region waits.
-    let nobody = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap_err();
-    assert!(matches!(nobody, ChangeError::NobodyAdopts { .. }));
-    assert_eq!(nobody.errno(), Errno::EBUSY);
+    let error = cma.set_region_allocator(&r, AllocatorChoice::named("nobody")).unwrap_err();
+    assert!(matches!(error, ChangeError::NobodyAdopts { .. }));
+    assert_eq!(error.errno(), Errno::EBUSY);
     assert!(cma.alloc("x", None, 4096, 0).is_ok());
     drop(live);
     r.check().unwrap();
@@ -290,14 +290,17 @@ common::delegate!(Choosy, |this| this.0, |region, params| {
     }
 });
 
-/// Remembers the requesters.
+/// Records the requesters.
 struct Nosy(cma_best_fit::BestFit);
 
 static ASKERS: std::sync::Mutex<Vec<cma_api::Asker>> = std::sync::Mutex::new(Vec::new());
 
 impl cma_api::Allocator for Nosy {
-    const INFO: cma_api::AllocatorInfo =
-        cma_api::AllocatorInfo { name: "nosy", version: "1", description: "remembers who asked" };
+    const INFO: cma_api::AllocatorInfo = cma_api::AllocatorInfo {
+        name: "nosy",
+        version: "1",
+        description: "records the requesters",
+    };
     fn new(region: PageRange, _: &str) -> Result<Self, cma_api::InitError> {
         Ok(Nosy(cma_api::Allocator::new(region, "")?))
     }

@@ -1,5 +1,5 @@
-//! The defects of the code posted in 2010 (specification section 9). Each has a test that fails with
-//! that code's behaviour.
+//! The defects of the code posted in 2010 (specification section 9). Each has a test that fails
+//! with that code's behaviour.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn reason(error: AllocError) -> Reason {
 }
 
 #[test]
-fn defect_01_a_registering_allocator_takes_the_regions_that_asked_for_it_and_no_others() {
+fn defect_01_an_allocator_is_attached_to_the_regions_that_request_it_and_to_no_others() {
     let cma = Cma::new();
     let by_name = region(&cma, "a", BASE, MIB, AllocatorChoice::named("buddy"));
     let by_default = region(&cma, "b", BASE + MIB, MIB, AllocatorChoice::Default);
@@ -35,14 +35,14 @@ fn defect_01_a_registering_allocator_takes_the_regions_that_asked_for_it_and_no_
     assert_eq!(
         first.attached,
         std::slice::from_ref(&by_default),
-        "the first ever is the default, and nobody asked for it by name"
+        "the first ever is the default, and no region requests it by name"
     );
     let second = cma.allocator_register(Plugin::built_in::<Buddy>()).unwrap();
     assert_eq!(second.attached, std::slice::from_ref(&by_name));
 
     let late = region(&cma, "d", BASE + 3 * MIB, MIB, AllocatorChoice::Default);
     let third = cma.allocator_register_as(Some("third"), Plugin::built_in::<Buddy>()).unwrap();
-    assert!(third.attached.is_empty(), "it is not the first ever, and nobody asked for it");
+    assert!(third.attached.is_empty(), "it is not the first ever, and no region requests it");
 
     let attached = |name: &str| AllocatorState::Attached(Some(name.to_string()));
     assert!(matches!(late.status().allocator, AllocatorState::Waiting { wanted: None, .. }));
@@ -120,11 +120,11 @@ fn defect_06_a_refused_chunk_is_not_freed_and_free_space_stays_correct() {
     let second = cma.alloc_from("r", 4 * 4096, 0).unwrap();
     let error = cma.alloc_from("r", 4 * 4096, 0).unwrap_err();
     assert_eq!(error.errno(), Errno::EADDRINUSE);
-    assert_eq!(common::freed_in(&r), 0, "the refused chunk is not handed back");
+    assert_eq!(common::freed_in(&r), 0, "the refused chunk is not freed");
     assert_eq!((r.status().free_bytes, r.status().users), (MIB - 8 * 4096, 2));
     drop(second);
     drop(first);
-    assert_eq!(common::freed_in(&r), 0, "an allocator out of service is told nothing");
+    assert_eq!(common::freed_in(&r), 0, "an allocator out of service is not called");
     assert_eq!((r.status().free_bytes, r.status().users), (MIB, 0));
 
     // An allocator in service frees each chunk once.
@@ -173,7 +173,7 @@ fn defect_09_aquila_and_goni_boot() {
             assert!(early.registered().is_some(), "{}: {:?}", platform.name, early.state());
         }
         cma.allocator_register(Plugin::built_in::<BestFit>()).unwrap();
-        // The purpose of the dropped asterisk flag.
+        // The posted code had a flag, an asterisk, for this.
         assert_eq!(cma.alloc("anything", None, MIB, 0).unwrap().region().name(), Some("b1"));
     }
 }
@@ -256,7 +256,7 @@ fn defect_10_devices_on_different_regions_never_wait_for_each_other() {
 }
 
 #[test]
-fn defect_11_the_largest_size_does_not_round_to_nothing() {
+fn defect_11_the_largest_size_does_not_round_to_zero() {
     let cma = with_regions(&["r"], "*=r");
     for size in [u64::MAX, u64::MAX - 4094] {
         assert_eq!(cma.alloc("x", None, size, 0).unwrap_err().errno(), Errno::EINVAL, "{size:#x}");

@@ -73,7 +73,7 @@ fn a_request_has_two_events_and_a_release_has_one() {
         "cma_release region=r start=0x40000000 count=2",
         "cma_alloc_start device=\"camera\" type=\"common\" count=512 align=1",
         "cma_alloc_finish device=\"camera\" type=\"common\" count=512 align=1 errno=12 \
-         error=no region could serve it: r: too small: 2M asked of a region of 1M",
+         error=no region could serve it: r: too small: 2M requested of a region of 1M",
         "cma_alloc_start device=\"\" type=\"\" count=1 align=1",
         "cma_alloc_finish device=\"\" type=\"\" region=r start=0x40000000 count=1 align=1 errno=0",
         "cma_release region=r start=0x40000000 count=1",
@@ -93,7 +93,7 @@ fn attaching_changing_and_refusing_are_events_on_debug() {
     });
     let expected = [
         "cma_attach region=r allocator=\"best-fit\"",
-        "cma_refuse region=r count=512 align=1 reason=too small: 2M asked of a region of 1M",
+        "cma_refuse region=r count=512 align=1 reason=too small: 2M requested of a region of 1M",
         "cma_detach region=r allocator=\"best-fit\"",
         "cma_attach region=r allocator=\"buddy\"",
     ];

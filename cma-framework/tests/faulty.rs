@@ -270,7 +270,7 @@ fn a_declined_request_that_fits_has_a_reason_of_its_own() {
     let (cma, _) = lying("");
     let why = |size, alignment| cma.alloc_from("r", size, alignment).unwrap_err().to_string();
     assert!(why(4096, 0).contains("declined by liar; a free range of 1M exists"));
-    assert!(why(2 * MIB, 0).contains("too small: 2M asked of a region of 1M"));
+    assert!(why(2 * MIB, 0).contains("too small: 2M requested of a region of 1M"));
 }
 
 #[test]

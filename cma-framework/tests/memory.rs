@@ -342,7 +342,7 @@ fn a_chunk_on_held_memory_moves_and_the_held_part_is_set_aside() {
         assert_eq!(
             owners,
             [false, true],
-            "{name}: the chunk is its device's, what is set aside nobody's"
+            "{name}: the chunk has its device as owner, the part that is set aside has none"
         );
         assert_eq!(cma.owners(&region).unwrap()[1].process.as_ref(), Some(&process), "{name}");
         drop(half);
@@ -406,7 +406,7 @@ fn recover_memory_frees_usable_memory_and_returns_when_the_next_check_is_due() {
     for _ in 0..3 {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let next = cma.recover_memory().unwrap();
-        assert!(next > due, "it looks less and less often");
+        assert!(next > due, "the intervals between checks grow");
         due = next;
     }
     memory.release();

@@ -23,14 +23,14 @@ impl Pages {
     fn claim(&self, chunk: &Chunk, thread: u32) {
         for page in self.of(chunk) {
             let before = page.swap(thread, Ordering::Relaxed);
-            assert_eq!(before, 0, "{chunk:?} is somebody's already");
+            assert_eq!(before, 0, "{chunk:?} overlaps a live chunk");
         }
     }
 
     fn give_up(&self, chunk: &Chunk, thread: u32) {
         for page in self.of(chunk) {
             let before = page.swap(0, Ordering::Relaxed);
-            assert_eq!(before, thread, "{chunk:?} became somebody else's while it was live");
+            assert_eq!(before, thread, "{chunk:?} got another owner while it was live");
         }
     }
 }
@@ -49,13 +49,13 @@ impl Random {
 
 /// Requested pages, by the result.
 #[derive(Default)]
-struct Asked {
+struct Requested {
     served: AtomicU64,
     refused: AtomicU64,
 }
 
 /// Allocates and frees by every call until `stop`; then frees everything.
-fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBool) {
+fn client(cma: &Cma, thread: u32, owners: &Pages, requested: &Requested, stop: &AtomicBool) {
     let device = cma.device("camera", Some("frame")).unwrap();
     let region = cma.region("r").unwrap();
     let mut random = Random(u64::from(thread));
@@ -81,12 +81,12 @@ fn client(cma: &Cma, thread: u32, owners: &Pages, asked: &Asked, stop: &AtomicBo
         };
         match answer {
             Ok(chunk) => {
-                asked.served.fetch_add(pages, Ordering::Relaxed);
+                requested.served.fetch_add(pages, Ordering::Relaxed);
                 owners.claim(&chunk, thread);
                 live.push(chunk);
             }
             Err(_) => {
-                asked.refused.fetch_add(pages, Ordering::Relaxed);
+                requested.refused.fetch_add(pages, Ordering::Relaxed);
             }
         }
     }
@@ -129,13 +129,13 @@ fn replaced_under_load() {
     cma.set_map(Map::parse("*=r").unwrap());
 
     let owners = Pages((0..PAGES).map(|_| AtomicU32::new(0)).collect());
-    let (asked, stop) = (Asked::default(), AtomicBool::new(false));
+    let (requested, stop) = (Requested::default(), AtomicBool::new(false));
     thread::scope(|scope| {
         let clients: Vec<_> = (1..=2)
             .map(|thread| {
                 scope.spawn({
-                    let (cma, owners, asked, stop) = (&cma, &owners, &asked, &stop);
-                    move || client(cma, thread, owners, asked, stop)
+                    let (cma, owners, requested, stop) = (&cma, &owners, &requested, &stop);
+                    move || client(cma, thread, owners, requested, stop)
                 })
             })
             .collect();
@@ -161,8 +161,8 @@ fn replaced_under_load() {
     region.check().unwrap();
     let figures = region.statistics().unwrap();
     assert_eq!((region.status().users, region.free().unwrap().get()), (0, PAGES));
-    assert_eq!(figures.alloc_pages_success, asked.served.into_inner());
-    assert_eq!(figures.alloc_pages_fail, asked.refused.into_inner());
+    assert_eq!(figures.alloc_pages_success, requested.served.into_inner());
+    assert_eq!(figures.alloc_pages_fail, requested.refused.into_inner());
     assert_eq!(figures.release_pages_success, figures.alloc_pages_success);
     assert!(figures.high_water_bytes <= PAGES * PAGE_SIZE);
     assert!(owners.0.iter().all(|page| page.load(Ordering::Relaxed) == 0));

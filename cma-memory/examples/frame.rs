@@ -5,7 +5,7 @@
 //! cargo run -p cma-memory --example frame                     # ordinary memory, with the reason
 //! echo 32 | sudo tee /proc/sys/vm/nr_hugepages                # the pool of huge pages
 //! sudo target/debug/examples/frame                            # at its physical address
-//! sudo target/debug/examples/frame memfd                      # as asked for
+//! sudo target/debug/examples/frame memfd                      # as requested
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example that shows what happens")]
 
@@ -69,7 +69,7 @@ fn show() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A picture in NV12: a plane of luma with a ramp and a disc, and one of chroma, a pair of bytes
+/// A frame in NV12: a plane of luma with a ramp and a disc, and one of chroma, a pair of bytes
 /// for each four dots, without colour.
 fn draw(frame: &mut [u8]) {
     let (luma, chroma) = frame.split_at_mut(WIDTH * LINES);
@@ -82,7 +82,7 @@ fn draw(frame: &mut [u8]) {
     chroma.fill(128);
 }
 
-/// A line of the picture for a terminal.
+/// A line of the frame for a terminal.
 fn shades(line: &[u8]) -> String {
     line.chunks(WIDTH / 64)
         .map(|dots| [' ', '.', ':', '+', '#'][usize::from(dots[0]) * 5 / 256])

@@ -32,7 +32,8 @@
 //! seed and the operations before it.
 //!
 //! For an author's own tests there are the shadow model ([`Model`]), the generators of
-//! [`operations`], and [`CheckedAllocator`], which checks every result of an allocator against the model.
+//! [`operations`], and [`CheckedAllocator`], which checks every result of an allocator against the
+//! model.
 
 mod checked;
 pub mod guarantees;

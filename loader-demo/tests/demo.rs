@@ -28,7 +28,7 @@ fn every_step_of_a_host_is_taken_in_order() {
         "s3c-mfc5/f   firmware       512K/128K  0x30000000 in fw\n",
         "s3c-fimc.0   one page more  23868K     ENOMEM\n",
         "   b1: fragmented: 23944K free, the largest hole is 23864K\n",
-        "   b2: too small: 23868K asked of a region of 16M\n",
+        "   b2: too small: 23868K requested of a region of 16M\n",
         "b1: best-fit -> bitmap: 4 live chunks adopted\n",
         "b1: bitmap -> buddy: 4 live chunks adopted\n",
         "b1: buddy -> tlsf: 4 live chunks adopted\n",
@@ -42,7 +42,7 @@ fn every_step_of_a_host_is_taken_in_order() {
 
 #[test]
 fn a_file_that_is_no_plugin_is_reported_and_the_others_are_loaded() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("there is space for temporary files");
     let file = folder.path().join("libcma_x_plugin.so");
     fs::write(&file, "text").expect("a temporary file can be written");
     let (code, out, err) = run(demo().arg(folder.path()));
@@ -53,7 +53,7 @@ fn a_file_that_is_no_plugin_is_reported_and_the_others_are_loaded() {
 
 #[test]
 fn without_any_plugin_the_demo_ends_with_an_error() {
-    let folder = tempfile::tempdir().expect("there is room for temporary files");
+    let folder = tempfile::tempdir().expect("there is space for temporary files");
     let alone = folder.path().join("loader-demo");
     fs::copy(env!("CARGO_BIN_EXE_loader-demo"), &alone).expect("the demo can be copied");
     let (code, out, err) = run(Command::new(&alone).env_clear());

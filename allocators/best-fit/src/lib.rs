@@ -82,7 +82,7 @@
 //!
 //! - An index by address. Only adopting could use one, and every other operation would pay for
 //!   maintaining it.
-//! - Use of the asker. Placing by the expected lifetime of a chunk is another algorithm.
+//! - Use of the requester. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]
 

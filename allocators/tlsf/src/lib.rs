@@ -97,7 +97,7 @@
 //! - Searching a list for a better hole: see above.
 //! - An index by address. Only adopting could use one, and every request would pay for maintaining
 //!   it.
-//! - Use of the asker. Placing by the expected lifetime of a chunk is another algorithm.
+//! - Use of the requester. Placing by the expected lifetime of a chunk is another algorithm.
 #![forbid(unsafe_code)]
 
 mod classes;

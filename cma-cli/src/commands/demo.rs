@@ -102,7 +102,7 @@ fn devices(host: &Host, out: &mut Out) -> Result<Outcome, CommandError> {
     title(
         out,
         "4. A request that can't be served is refused with a reason for each region tried.",
-        "The reasons tell a full region from a fragmented one, and a bad fit from a missing allocator.",
+        "The reasons distinguish a full region, a fragmented one, a bad fit and a missing allocator.",
     )?;
     if let Some(request) = requests.last() {
         step(out, |out| loader_demo::exceed_the_largest_hole(cma, request, out))?;

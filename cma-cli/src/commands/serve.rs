@@ -1,4 +1,4 @@
-//! `cma serve`: a system that runs until it is told to end, and its front ends: the mounted
+//! `cma serve`: a system that runs until a signal ends it, and its front ends: the mounted
 //! attributes and the socket for chunks.
 
 mod front_ends;

@@ -1,4 +1,4 @@
-//! Which command uses which of the options that several commands have.
+//! The options that several commands have, and the commands that use each.
 
 /// One of [`Options`](super::Options).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

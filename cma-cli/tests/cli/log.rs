@@ -36,7 +36,7 @@ impl FullDisk {
     }
 
     fn file(&self, name: &str) -> File {
-        File::create(self.0.path().join(name)).expect("an empty file needs no room")
+        File::create(self.0.path().join(name)).expect("an empty file needs no space")
     }
 }
 

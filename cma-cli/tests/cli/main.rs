@@ -76,7 +76,7 @@ const TRACE: &str = "# cma-trace 1\n# source: made by hand\n# ops: 4  peak-live-
     0 a 1 8192 1 camera/frame\n1 a 2 4096 4096 codec\n2 f 1\n3 a 3 100 1 codec\n";
 
 fn folder() -> tempfile::TempDir {
-    tempfile::tempdir().expect("there is room for temporary files")
+    tempfile::tempdir().expect("there is space for temporary files")
 }
 
 fn written(folder: &tempfile::TempDir, name: &str, content: &str) -> String {

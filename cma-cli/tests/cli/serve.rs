@@ -312,7 +312,7 @@ fn a_region_stuck_in_its_allocator_blocks_neither_the_mount_nor_the_shutdown() {
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
     let mut input = shell.stdin.take().expect("it is piped");
     input.write_all(b"a slow 4096\n").expect("it reads");
-    let (stalled, _) = stalls.accept().expect("the allocator is asked");
+    let (stalled, _) = stalls.accept().expect("the allocator is called");
 
     let stuck = server.path("regions/a/maxchunk").display().to_string();
     let mut cat = Command::new("cat");

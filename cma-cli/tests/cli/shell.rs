@@ -38,7 +38,7 @@ fn the_shell_continues_after_refusals_and_reports_them_in_its_exit_status() {
     let lines: Vec<_> = err.lines().collect();
     for (line, expected) in lines.iter().zip([
         "line 2: there is no command \"what\"; there are: l[ist]",
-        "line 3: ENOMEM: no region could serve it: fw: too small: 2M asked of a region of 1M",
+        "line 3: ENOMEM: no region could serve it: fw: too small: 2M requested of a region of 1M",
         "line 4: there is no chunk to free",
         "line 5: there is no chunk 9",
         "line 6: EINVAL: the size is 0",

@@ -150,7 +150,7 @@ impl Books {
         }
     }
 
-    /// What the holes have for `pages` at a multiple of `alignment`. Takes a pass over all holes.
+    /// Searches the holes for `pages` at a multiple of `alignment`. Takes a pass over all holes.
     fn survey(&self, pages: Pages, alignment: Alignment) -> HoleSurvey {
         let mut found = HoleSurvey { largest: Pages::ZERO, holds: None };
         for hole in self.chunks.holes() {
@@ -171,7 +171,7 @@ impl Books {
         self.chunks.holes().map(PageRange::pages).max().unwrap_or(Pages::ZERO)
     }
 
-    /// What was served and refused since the region was registered.
+    /// The totals of served and refused requests since the region was registered.
     pub(crate) fn statistics(&self) -> RegionStatistics {
         self.counters.statistics(self.region.pages(), self.free)
     }
@@ -259,7 +259,7 @@ impl Books {
     }
 }
 
-/// What the holes of a region have for a request.
+/// The result of a search of a region's holes for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HoleSurvey {
     /// The size of the largest hole.

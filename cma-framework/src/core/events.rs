@@ -1,4 +1,4 @@
-//! What happens in a region, as values.
+//! The events of a region, as values.
 //!
 //! A change of a region's books or of its allocator produces events. They carry values only: the
 //! region's display name is added when they are delivered (`host::events`), after the region's lock
@@ -40,7 +40,7 @@ pub(crate) enum RegionEvent {
     Recovered { range: PageRange },
 }
 
-/// What happens at every request, so it is cheap to make and to drop.
+/// An event of every request, so it is cheap to make and to drop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ChunkEvent {
     /// A request was served.

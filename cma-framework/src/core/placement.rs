@@ -1,5 +1,5 @@
-//! What the framework makes of an allocator's answers: which placement it accepts, and which answer
-//! takes the allocator out of service.
+//! Judges an allocator's answers: which placement the framework accepts, and which answer takes the
+//! allocator out of service.
 
 use crate::vocabulary::errors::Misplacement;
 use cma_api::v1::CallFailure;
@@ -34,8 +34,8 @@ pub(crate) enum Rejection {
     Misplaced(Misplacement),
 }
 
-/// What takes an allocator out of service. Each is a breach of its contract that the framework has
-/// found, or a panic.
+/// The reason why an allocator is taken out of service: a breach of its contract that the framework
+/// has found, or a panic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllocatorFault {
     /// It panicked in this call.

@@ -1,8 +1,8 @@
 //! Memory that is set aside, and when to check it again.
 //!
-//! A part of a region is set aside while a process still holds its memory that was given it before,
-//! or after such a process gave that memory up, so that it is lost. It stays booked. It is checked
-//! at growing intervals.
+//! A part of a region is set aside while a process that had its memory before still holds it, or
+//! when such a process has returned it to the system, so that it is lost. The part stays booked. It
+//! is checked at growing intervals.
 
 use crate::core::books::LiveChunk;
 use std::collections::VecDeque;

@@ -62,7 +62,7 @@ pub struct Cma(Arc<Framework>);
 
 /// The state behind every handle to one framework.
 ///
-/// A request of a numbered pair takes none of these locks. While an allocator runs, at most
+/// A request whose route is kept takes none of these locks. While an allocator runs, at most
 /// `reserving` is held: [`Cma::initialise`] starts the allocators that are given with early
 /// regions.
 #[derive(Debug)]

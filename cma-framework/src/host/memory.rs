@@ -69,7 +69,7 @@ pub struct SharedChunk {
     chunk: Chunk,
 }
 
-/// How many places are tried for one chunk.
+/// The most places that are tried for one chunk.
 const MAX_PLACES: usize = 32;
 
 impl Chunk {

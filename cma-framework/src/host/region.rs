@@ -6,13 +6,13 @@
 //!   are pure bookkeeping (`core::books`), and they alone decide what is free: an allocator only
 //!   proposes.
 //! - The *allocator* is a plug-in that proposes places. A region asks for one by its *choice*
-//!   ([`AllocatorChoice`]) and may have to wait until it is registered. [`Attached`] is what the
-//!   region has: nothing, a [`Service`], or one that is out of service.
-//! - A *guard* ([`Chunk`]) is a live chunk in its owner's hands. A chunk without a guard is known
-//!   by its address.
+//!   ([`AllocatorChoice`]) and may have to wait until it is registered. [`Attached`] is its present
+//!   state: none, a [`Service`], or one that is out of service.
+//! - A *guard* ([`Chunk`]) owns a live chunk and frees it when it is dropped. A chunk without a
+//!   guard is known by its address.
 //! - A region is *stuck* while its allocator doesn't return from a call. What can't wait until then
 //!   is *deferred* ([`Deferred`]).
-//! - Memory is *set aside* (`aside`) while a process still holds it that was given it before.
+//! - Memory is *set aside* (`aside`) while a process that had it before still holds it.
 //!
 //! # Locks
 //!

@@ -13,9 +13,9 @@ pub type Span = Range<usize>;
 /// can have a type of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError<K = SyntaxError> {
-    /// What is wrong.
+    /// The kind of error.
     pub kind: K,
-    /// Where, in bytes of the text.
+    /// The position, in bytes of the text.
     pub span: Span,
     /// The whole text.
     pub text: String,
@@ -41,7 +41,7 @@ impl<K> ConfigError<K> {
 impl<K: Error> Error for ConfigError<K> {}
 
 impl<K: fmt::Display> fmt::Display for ConfigError<K> {
-    /// What, where (column, counted in characters from 1) and what was found there.
+    /// The kind, the position (column, counted in characters from 1) and the text found there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let before = self.text.get(..self.span.start);
         let column = before.map_or(self.span.start, |before| before.chars().count()) + 1;
@@ -54,7 +54,7 @@ impl<K: fmt::Display> fmt::Display for ConfigError<K> {
     }
 }
 
-/// What can be wrong in a `cma=` or `cma.map=` text. The message says what was expected.
+/// The kind of an error in a `cma=` or `cma.map=` text. The message says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SyntaxError {

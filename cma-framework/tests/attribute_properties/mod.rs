@@ -1,5 +1,5 @@
-//! Any bytes, any path: nothing panics, what is refused changes nothing, what is taken is what was
-//! written.
+//! Any bytes and any path: no call panics, a refused write changes nothing, and an accepted text
+//! reads back as it was written.
 
 use super::everything;
 use crate::common::with_regions;
@@ -63,7 +63,7 @@ fn tree() -> Attributes {
     cma.attributes()
 }
 
-/// Every figure can be read back, and is of its kind.
+/// Every value is parsed by the grammar or the type of its attribute.
 fn reads_back(tree: &Attributes) {
     for (path, text) in everything(tree) {
         let name = path.rsplit('/').next().unwrap();
@@ -101,7 +101,7 @@ fn known_paths(tree: &Attributes) -> (Vec<String>, Vec<String>) {
 
 proptest! {
     #[test]
-    fn a_map_is_taken_as_written_or_refused_and_nothing_has_changed(text in text()) {
+    fn a_map_is_accepted_as_written_or_refused_without_a_change(text in text()) {
         let tree = tree();
         let before = everything(&tree);
         match tree.write("map", &text) {
@@ -111,7 +111,7 @@ proptest! {
             }
             Ok(()) => {
                 let text = String::from_utf8(text).unwrap();
-                // In one line: line ends and tabs beside separators mean nothing.
+                // In one line: line ends and tabs beside separators are ignored.
                 let line = text.trim().replace(char::is_control, "");
                 let expected = if line.is_empty() { String::new() } else { format!("{line}\n") };
                 prop_assert_eq!(tree.read("map").unwrap(), expected);
@@ -121,7 +121,7 @@ proptest! {
     }
 
     #[test]
-    fn an_allocator_is_taken_as_written_or_refused_and_nothing_has_changed(text in text()) {
+    fn an_allocator_is_accepted_as_written_or_refused_without_a_change(text in text()) {
         let tree = tree();
         let before = everything(&tree);
         match tree.write("regions/a/alloc", &text) {

@@ -1,5 +1,5 @@
-//! What the framework's tests share: a framework with regions, and allocators that do as they are
-//! told.
+//! Shared by the framework's tests: a framework with regions, scripted allocators, and a macro for
+//! allocators that delegate to another one.
 
 #![allow(
     dead_code,
@@ -37,17 +37,17 @@ pub fn region(cma: &Cma, name: &str, start: u64, size: u64, choice: AllocatorCho
     cma.region_register(Some(name), DmaAddr::new(start), size, choice).unwrap()
 }
 
-/// How often a chunk was handed back, by the first page of the region.
+/// The number of calls of `free`, by thread and first page of the region.
 static FREED: LazyLock<Mutex<HashMap<(ThreadId, u64), usize>>> = LazyLock::new(Mutex::default);
 
-/// How many chunks this thread handed back to the [`Scripted`] allocator of `region`.
+/// The number of chunks that this thread freed in the [`Scripted`] allocator of `region`.
 pub fn freed_in(region: &Region) -> usize {
     let key = (std::thread::current().id(), region.range().first_page());
     FREED.lock().unwrap().get(&key).copied().unwrap_or(0)
 }
 
-/// Answers requests with the places its parameters list, `page+pages` separated by blanks, relative
-/// to the region; then it has no room. Counts what it is handed back.
+/// Returns the places that its parameters list, `page+pages` separated by blanks, relative to the
+/// region, then [`NoRoom`]. Counts the chunks that are freed.
 pub struct Scripted {
     region: PageRange,
     script: Vec<PageRange>,
@@ -99,8 +99,8 @@ pub fn scripted(script: &str) -> AllocatorChoice {
     AllocatorChoice::Given { plugin: Plugin::built_in::<Scripted>(), params: script.to_string() }
 }
 
-/// Implements `Allocator` for `$type`, which does what the best-fit allocator in it does, and
-/// something of its own when it is asked.
+/// Implements `Allocator` for `$type` by delegating to the allocator `$inner` in it. The test's
+/// expressions run at each start, and whenever `$inner` is evaluated.
 macro_rules! delegate {
     ($type:ty, |$this:ident| $inner:expr, |$region:ident, $params:pat_param| $new:expr) => {
         crate::common::delegate!($type, "delegate", |$this| $inner, |$region, $params| $new);

@@ -19,7 +19,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// How long the kernel may cache entries and their attributes: not at all.
+/// The time for which the kernel may cache entries and their attributes: none.
 const TTL: Duration = Duration::ZERO;
 
 /// The reported size of every attribute until it is read, as in sysfs. The true size is only known

@@ -28,7 +28,7 @@ pub enum MountError {
     #[error("{}: it is not a folder; name an empty one", .0.display())]
     NotAFolder(PathBuf),
     /// The folder has entries, which the mount would hide.
-    #[error("{}: it is not empty, and what is in it would be hidden; name an empty folder", .0.display())]
+    #[error("{}: it is not empty, and the mount would hide its content; name an empty folder", .0.display())]
     NotEmpty(PathBuf),
     /// Another server's attributes are mounted there, or another server of this user is mounting or
     /// unmounting there.

@@ -81,7 +81,7 @@ impl ShutdownMonitor {
         self.begin.clone()
     }
 
-    /// Has `cleanup` called if the process has to exit without closing what it opened.
+    /// Registers `cleanup`, which is called if the process has to exit before everything is closed.
     pub(super) fn on_forced_exit(&self, cleanup: impl FnOnce() + Send + 'static) {
         self.cleanups.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(cleanup));
     }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// The number of refusals that are remembered.
 const REMEMBERED: usize = 16;
 
-/// What a region's events add up to. The counters are updated under the region's lock, so they
+/// The totals of a region's events. The counters are updated under the region's lock, so they
 /// always agree with the books.
 #[derive(Debug)]
 pub(crate) struct Counters {

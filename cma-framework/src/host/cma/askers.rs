@@ -39,7 +39,7 @@ struct Table {
     newest: u32,
     /// The number of the sweep that is in progress or comes next.
     sweep: u64,
-    /// How many requests got no number since the last sweep.
+    /// The number of requests since the last sweep that got no number.
     unnumbered: usize,
     /// Whether the last sweep dropped few pairs.
     mostly_used: bool,

@@ -1,4 +1,4 @@
-//! Registered regions: making and ending them, and what their books say.
+//! Registered regions: registering and unregistering them, and reports from their books.
 
 use super::Cma;
 use crate::core::books::{Failure, Owner};

@@ -115,7 +115,7 @@ impl Cma {
 
     /// Reserves memory from `reserver` for each early region that has none yet, in order. A failure
     /// is logged and doesn't stop the others; the [state](EarlyHandle::state) of each returned
-    /// handle says how its region fared.
+    /// handle has the result.
     ///
     /// A lock serialises this call and [`initialise`](Self::initialise), so the reserver must call
     /// neither.
@@ -147,7 +147,7 @@ impl Cma {
 
     /// Registers every early region that has memory and is not registered yet. One that fails keeps
     /// its memory, is logged, and doesn't stop the others; the [state](EarlyHandle::state) of each
-    /// returned handle says how its region fared.
+    /// returned handle has the result.
     pub fn initialise(&self) -> Vec<EarlyHandle> {
         let reserving = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();

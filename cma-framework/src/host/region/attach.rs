@@ -1,4 +1,4 @@
-//! What a region has for an allocator, and attaching one that it waits for.
+//! The allocator of a region, and attaching one that the region waits for.
 
 use super::choice::{AllocatorChoice, AllocatorState, Allocators, Registered};
 use super::{Region, RegionState};
@@ -11,7 +11,7 @@ use cma_api::v1::AllocatorBox;
 use cma_api::{PageRange, Tag};
 use std::sync::Arc;
 
-/// What a region has for an allocator.
+/// The allocator of a region, if it has one.
 pub(super) enum Attached {
     /// None. `failure` is why attaching one failed, if it was tried.
     Nothing { failure: Option<Reason> },

@@ -117,9 +117,9 @@ impl Region {
 }
 
 impl RegionState {
-    /// What will serve the region: the allocator in `started`, after it has adopted every live
-    /// chunk, or nothing. On an error, `started` keeps an allocator that adopts only some: it is
-    /// dropped after the lock is released.
+    /// The next [`Attached`]: the allocator in `started`, after it has adopted every live chunk, or
+    /// none. On an error, `started` keeps an allocator that has adopted only some: it is dropped
+    /// after the lock is released.
     fn successor(
         &mut self,
         started: &mut Option<Result<Service, Reason>>,

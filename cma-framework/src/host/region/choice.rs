@@ -1,4 +1,4 @@
-//! Which allocator a region asks for, and what it has: public types.
+//! The allocator that a region requests, and the one that it has: public types.
 
 use crate::host::loader::Plugin;
 use crate::vocabulary::errors::{Reason, Stuck};
@@ -17,7 +17,7 @@ pub struct Registered {
     pub plugin: Plugin,
 }
 
-/// Which allocator a region asks for.
+/// The allocator that a region requests.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub enum AllocatorChoice {

@@ -61,7 +61,7 @@ impl Region {
         Ok(self.enter()?.books.largest_hole())
     }
 
-    /// What it has served and refused since it was registered.
+    /// The totals of requests that it has served and refused since it was registered.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A live chunk in its owner's hands.
+//! The guard that owns a live chunk.
 
 use super::Region;
 use super::deferred::Deferred;

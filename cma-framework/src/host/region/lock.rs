@@ -94,7 +94,8 @@ impl Region {
         when_stuck: Duration,
     ) -> Result<SpinMutexGuard<'_, RegionState>, Stuck> {
         for round in 0..64 {
-            // Of varying length, or two threads could miss each other's gaps again and again.
+            // Of varying length: in step with the owner, a thread could find the lock taken at each
+            // attempt.
             for _ in 0..32 + round % 4 * 16 {
                 std::hint::spin_loop();
             }

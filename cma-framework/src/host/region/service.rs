@@ -73,8 +73,7 @@ impl RegionState {
         self.attached.absence()
     }
 
-    /// Replaces what the region has for an allocator. The old one is dropped after the lock is
-    /// released.
+    /// Replaces the region's [`Attached`]. The old allocator is dropped after the lock is released.
     pub(super) fn replace_attached(&mut self, region: &Region, next: Attached) {
         let old = mem::replace(&mut self.attached, next);
         if let Attached::Allocator(service) = &old {

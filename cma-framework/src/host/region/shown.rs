@@ -27,7 +27,7 @@ impl Region {
         self.0.shown.load().allocator.clone()
     }
 
-    /// What memory is behind its addresses; `None` for addresses alone, and when it is not
+    /// The kind of memory behind its addresses; `None` for addresses alone, and when it is not
     /// registered any more.
     pub fn backing(&self) -> Option<Backing> {
         self.memory().map(|memory| memory.backing())

@@ -98,7 +98,7 @@ pub enum Reason {
     #[error(transparent)]
     Stuck(#[from] Stuck),
     /// The whole region is smaller than the request.
-    #[error("too small: {} asked of a region of {}", Bytes(*asked_bytes), Bytes(*region_bytes))]
+    #[error("too small: {} requested of a region of {}", Bytes(*asked_bytes), Bytes(*region_bytes))]
     TooSmall {
         /// The requested size.
         asked_bytes: u64,

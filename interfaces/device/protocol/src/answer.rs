@@ -67,7 +67,7 @@ pub struct Extent {
     pub len: u64,
 }
 
-/// The totals of the regions that may serve a request, as the framework's `Info`.
+/// The totals of the regions that may serve a request, as the framework's `DeviceInfo`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InfoAnswer {
     /// The number of the lowest page of any region.

@@ -1,4 +1,4 @@
-//! The constants of a message's header, and what can be wrong with a message.
+//! The constants of a message's header, and the reasons why bytes are not a message.
 
 /// The size of every message, in bytes.
 pub const MESSAGE_BYTES: usize = 512;
@@ -30,7 +30,7 @@ pub enum Malformed {
         found: u32,
     },
     /// The version is not [`VERSION`].
-    #[error("this end speaks version {VERSION} of the protocol, not {theirs}")]
+    #[error("this end supports version {VERSION} of the protocol, not {theirs}")]
     Version {
         /// The other end's version.
         theirs: u16,

@@ -1,7 +1,7 @@
 //! The order of events that several threads serve at once.
 //!
 //! A client that closes one connection and allocates on another expects to get the memory that the
-//! first one had. The two are consecutive events, but two threads may serve them side by side. So
+//! first one had. The two are consecutive events, but two threads may serve them concurrently. So
 //! each event gets a ticket with an ascending number when a thread takes it from epoll. A request
 //! that would be refused waits until all earlier events that may free something are done, and tries
 //! again. A deferred event keeps its number.

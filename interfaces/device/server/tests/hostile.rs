@@ -12,7 +12,7 @@ use rustix::net::{SendFlags, send};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How many descriptors of this process refer to that file.
+/// The number of descriptors of this process that refer to that file.
 fn times_open(path: &Path) -> usize {
     let links = std::fs::read_dir("/proc/self/fd").unwrap();
     links

@@ -44,7 +44,7 @@ fn four_users_with_requests_stuck_in_an_allocator_take_no_thread_from_a_fifth() 
 }
 
 #[test]
-fn two_users_with_all_connections_and_no_chunk_lock_nobody_out() {
+fn two_users_with_all_connections_and_no_chunk_lock_no_other_user_out() {
     if !is_root("two_users_with_all_connections_and_no_chunk_lock_nobody_out") {
         return;
     }
@@ -71,7 +71,7 @@ fn two_users_with_all_connections_and_no_chunk_lock_nobody_out() {
 }
 
 #[test]
-fn two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out() {
+fn two_users_that_read_no_answer_on_any_connection_lock_no_other_user_out() {
     if !is_root("two_users_who_ask_on_all_connections_and_read_no_answer_lock_nobody_out") {
         return;
     }

@@ -79,7 +79,7 @@ fn refusals_have_the_errno_and_the_reason_of_the_framework() {
     let refused = client.alloc_from("nowhere,ram", 65 * MIB, 0).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "no region could serve it: nowhere: no such region; ram: too small: 65M asked of a region of 64M"
+        "no region could serve it: nowhere: no such region; ram: too small: 65M requested of a region of 64M"
     );
     assert_eq!(errno(&client.alloc_from("", 1, 0).unwrap_err()), Errno::INVAL);
     assert_eq!(errno(&client.info("video", None).unwrap_err()), Errno::NOENT);

@@ -1,4 +1,4 @@
-//! Mounting: where it is possible, what remains, and what is removed.
+//! Mounting and unmounting: the folders that are accepted, and the mounts that are removed.
 
 use super::{can_mount, folder, framework, is_mounted, mounted, skipped};
 use cma_sysfs::{MountError, Sysfs};

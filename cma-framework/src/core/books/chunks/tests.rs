@@ -13,7 +13,7 @@ fn book(table: &mut ChunkTable, range: PageRange) -> Result<Slot, Overlaps> {
 }
 
 #[test]
-fn a_booked_chunk_is_listed_with_its_asker_until_it_is_unbooked() {
+fn a_booked_chunk_is_listed_with_its_requester_until_it_is_unbooked() {
     let mut table = ChunkTable::new(REGION);
     let since = Moment::from_tenths(7);
     // One that fits into a record, one that is too large for it, one that is too far up.

@@ -1,5 +1,5 @@
 //! Calls that query a path: `access` in all its forms, extended attributes, of which the device has
-//! none (`ls -l` asks for them), and calls for other kinds of file.
+//! none (`ls -l` reads them), and calls for other kinds of file.
 //!
 //! The permissions of the server's socket decide who can open the device: a user who may write to
 //! the socket may read and write the device.
