@@ -1,21 +1,21 @@
-//! What a running framework shows of itself as a tree of small texts, and what may be written to it
-//! (specification section 7).
+//! The attributes of a running framework: a tree of small texts that can be read and, in part,
+//! written (specification section 7).
 //!
-//! Path in, text out; text in, error out. No file system is in here: a door mounts the tree, or
-//! speaks of it in another way.
+//! A read takes a path and returns a text; a write takes a path and a text and returns an error, if
+//! any. The module has no file system: a front end mounts the tree or exports it in another way.
 //!
 //! ```text
 //! allocators                 the registered allocators
-//! errors                     the last writes that were refused, with the reasons
-//! map                        the map; may be written
-//! regions/0x40000000/        a region, by its start
-//! regions/0x40000000/alloc   its allocator; may be written. `Attributes::list` has the rest
+//! errors                     the last refused writes, with the reasons
+//! map                        the map; writable
+//! regions/0x40000000/        a region, by its start address
+//! regions/0x40000000/alloc   its allocator; writable. `Attributes::list` returns the others
 //! regions/video -> 0x40000000
 //! ```
 
 mod error;
+mod error_log;
 mod lists;
-mod refused;
 mod region;
 
 use crate::host::events;
@@ -23,28 +23,29 @@ use crate::host::region::Region;
 use crate::vocabulary::Map;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
-use refused::Refused;
+use error_log::WriteErrorLog;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The longest text that may be written to an attribute, in bytes.
+/// The size limit of a text that is written to an attribute, in bytes.
 pub const LONGEST_TEXT: usize = 64 << 10;
 
 /// The attributes of a framework. Clones share the log of refused writes.
 ///
 /// Paths are relative to the root of the tree, which is the empty path, without `/` at either end.
-/// A path may lead through the link of a region. Each text that is read is of one moment.
+/// A path may contain the link of a region. Each text that is read is consistent.
 ///
 /// ```
 /// use cma_framework::{AllocatorChoice, Cma, DmaAddr};
 ///
 /// let cma = Cma::new();
-/// cma.region_register(Some("video"), DmaAddr::new(0x4000_0000), 16 << 20, AllocatorChoice::named("buddy"))?;
+/// let start = DmaAddr::new(0x4000_0000);
+/// cma.region_register(Some("video"), start, 16 << 20, AllocatorChoice::named("buddy"))?;
 /// let attributes = cma.attributes();
 ///
 /// attributes.write("map", b"codec=video\n")?;
 /// assert_eq!(attributes.read("map")?, "codec=video\n");
-/// assert_eq!(attributes.read("regions/video/alloc")?, "[buddy]\n"); // it waits for it
+/// assert_eq!(attributes.read("regions/video/alloc")?, "[buddy]\n"); // waits for it
 /// assert_eq!(attributes.read("regions/0x40000000/size")?, "16777216\n");
 ///
 /// let refused = attributes.write("map", b"codec=\n").unwrap_err();
@@ -55,10 +56,10 @@ pub const LONGEST_TEXT: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Attributes {
     cma: Cma,
-    refused: Arc<Refused>,
+    write_errors: Arc<WriteErrorLog>,
 }
 
-/// What stands at a path.
+/// The object at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// A folder.
@@ -76,7 +77,7 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// The permissions of it as a file.
+    /// Its permissions as a file.
     pub fn mode(&self) -> u16 {
         match self {
             Entry::Folder => 0o755,
@@ -87,7 +88,7 @@ impl Entry {
     }
 }
 
-/// One attribute of a `T`: of the framework, or of a region.
+/// An attribute of a `T`: of the framework or of a region.
 struct Attribute<T: 'static> {
     name: &'static str,
     read: Read<T>,
@@ -115,22 +116,23 @@ const TOP: &[Attribute<Attributes>] = &[
             allocators.iter().map(|r| r.name.as_deref().unwrap_or("-")).collect();
         Ok(names.join(" ") + "\n")
     }),
-    Attribute::read_only("errors", |_, tree| Ok(tree.refused.to_string())),
+    Attribute::read_only("errors", |_, tree| Ok(tree.write_errors.to_string())),
     Attribute {
         name: "map",
         read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
         write: Some(|cma, _, text| {
             let map = Map::parse(text)?;
-            let named = map
+            let regions = map
                 .rules()
                 .flat_map(|rule| rule.regions.iter().map(ToString::to_string).collect::<Vec<_>>());
-            let missing = named.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
+            let missing =
+                regions.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
             cma.set_map(map);
             for region in missing {
                 events::emit(|| {
                     tracing::warn!(
                         region,
-                        "the map names a region that is not there; requests pass it over"
+                        "the map names a region that is not registered; requests skip it"
                     );
                 });
             }
@@ -141,14 +143,14 @@ const TOP: &[Attribute<Attributes>] = &[
 
 const REGIONS: &str = "regions";
 
-/// What a path leads to.
+/// The target of a path.
 enum Node {
     Root,
     Top(&'static Attribute<Attributes>),
     Regions,
     Region(Region),
     Link(Region),
-    Of(Region, &'static Attribute<Region>),
+    RegionAttribute(Region, &'static Attribute<Region>),
 }
 
 impl Node {
@@ -157,18 +159,18 @@ impl Node {
             Node::Root | Node::Regions | Node::Region(_) => Entry::Folder,
             Node::Link(region) => Entry::Link { target: folder(region) },
             Node::Top(attribute) => attribute.entry(),
-            Node::Of(_, attribute) => attribute.entry(),
+            Node::RegionAttribute(_, attribute) => attribute.entry(),
         }
     }
 
-    /// The path that leads here without a link.
+    /// The path of the node without links.
     fn path(&self) -> String {
         match self {
             Node::Root => String::new(),
             Node::Top(attribute) => attribute.name.to_string(),
             Node::Regions => REGIONS.to_string(),
             Node::Region(region) | Node::Link(region) => format!("{REGIONS}/{}", folder(region)),
-            Node::Of(region, attribute) => {
+            Node::RegionAttribute(region, attribute) => {
                 format!("{REGIONS}/{}/{}", folder(region), attribute.name)
             }
         }
@@ -178,27 +180,28 @@ impl Node {
 impl Cma {
     /// The attributes of this framework, with an empty log of refused writes.
     pub fn attributes(&self) -> Attributes {
-        Attributes { cma: self.clone(), refused: Arc::default() }
+        Attributes { cma: self.clone(), write_errors: Arc::default() }
     }
 }
 
 impl Attributes {
-    /// What stands at `path`.
+    /// The object at `path`.
     ///
     /// # Errors
     ///
-    /// [`AttributeError::Missing`] when there is nothing, [`AttributeError::NotFolder`] when the
-    /// path leads through an attribute.
+    /// [`AttributeError::Missing`] if there is none, [`AttributeError::NotFolder`] if an inner part
+    /// of the path is an attribute.
     pub fn entry(&self, path: &str) -> Result<Entry, AttributeError> {
         Ok(self.node(path)?.entry())
     }
 
-    /// What is in the folder at `path`, each with its name. Regions come in ascending order of
-    /// address, their links behind them.
+    /// The entries of the folder at `path` with their names. Regions are in ascending order of
+    /// address, followed by their links.
     ///
     /// # Errors
     ///
-    /// The same; [`AttributeError::NotFolder`] also for an attribute itself.
+    /// Those of [`entry`](Self::entry); [`AttributeError::NotFolder`] also if `path` is an
+    /// attribute.
     pub fn list(&self, path: &str) -> Result<Vec<(String, Entry)>, AttributeError> {
         match self.node(path)? {
             Node::Root => {
@@ -221,7 +224,7 @@ impl Attributes {
                     .map(|attribute| (attribute.name.to_string(), attribute.entry()))
                     .collect())
             }
-            Node::Top(_) | Node::Of(..) => Err(AttributeError::NotFolder),
+            Node::Top(_) | Node::RegionAttribute(..) => Err(AttributeError::NotFolder),
         }
     }
 
@@ -234,37 +237,37 @@ impl Attributes {
     pub fn read(&self, path: &str) -> Result<String, AttributeError> {
         match self.node(path)? {
             Node::Top(attribute) => (attribute.read)(&self.cma, self),
-            Node::Of(region, attribute) => (attribute.read)(&self.cma, &region),
+            Node::RegionAttribute(region, attribute) => (attribute.read)(&self.cma, &region),
             Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => {
                 Err(AttributeError::Folder)
             }
         }
     }
 
-    /// Writes `text` to the attribute at `path`. White space around it, such as the newline at its
-    /// end, is passed over.
+    /// Writes `text` to the attribute at `path`. White space around the text, such as the final
+    /// newline, is ignored.
     ///
     /// # Errors
     ///
-    /// Those of [`entry`](Self::entry); [`AttributeError::ReadOnly`]; what is wrong with the text,
-    /// or why it can't be put in force. Then nothing has changed. What an attribute that may be
-    /// written refuses is kept for a while in the attribute `errors`.
+    /// Those of [`entry`](Self::entry); [`AttributeError::ReadOnly`]; an error in the text, or the
+    /// reason why it can't be applied. Nothing has changed then. The attribute `errors` keeps the
+    /// last errors of writes to writable attributes.
     pub fn write(&self, path: &str, text: &[u8]) -> Result<(), AttributeError> {
         let node = self.node(path)?;
         let written = match &node {
             Node::Top(Attribute { write: Some(write), .. }) => {
-                checked(text).and_then(|text| write(&self.cma, self, text))
+                decode(text).and_then(|text| write(&self.cma, self, text))
             }
-            Node::Of(region, Attribute { write: Some(write), .. }) => {
-                checked(text).and_then(|text| write(&self.cma, region, text))
+            Node::RegionAttribute(region, Attribute { write: Some(write), .. }) => {
+                decode(text).and_then(|text| write(&self.cma, region, text))
             }
-            Node::Top(_) | Node::Of(..) => return Err(AttributeError::ReadOnly),
+            Node::Top(_) | Node::RegionAttribute(..) => return Err(AttributeError::ReadOnly),
             Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => {
                 return Err(AttributeError::Folder);
             }
         };
         if let Err(error) = &written {
-            self.refused.note(&node.path(), error);
+            self.write_errors.record(&node.path(), error);
         }
         events::emit(|| match &written {
             Ok(()) => tracing::info!(path = node.path(), "attribute written"),
@@ -273,11 +276,12 @@ impl Attributes {
         written
     }
 
+    /// Resolves `path`.
     fn node(&self, path: &str) -> Result<Node, AttributeError> {
         let mut node = Node::Root;
         for name in path.split('/').skip(usize::from(path.is_empty())) {
-            let inner = self.child(node, name)?;
-            node = inner.ok_or_else(|| AttributeError::Missing { path: path.to_string() })?;
+            let child = self.child(node, name)?;
+            node = child.ok_or_else(|| AttributeError::Missing { path: path.to_string() })?;
         }
         Ok(node)
     }
@@ -299,9 +303,9 @@ impl Attributes {
             }
             Node::Region(region) | Node::Link(region) => {
                 let attribute = region::ATTRIBUTES.iter().find(|attribute| attribute.name == name);
-                attribute.map(|attribute| Node::Of(region, attribute))
+                attribute.map(|attribute| Node::RegionAttribute(region, attribute))
             }
-            Node::Top(_) | Node::Of(..) => return Err(AttributeError::NotFolder),
+            Node::Top(_) | Node::RegionAttribute(..) => return Err(AttributeError::NotFolder),
         })
     }
 }
@@ -311,8 +315,8 @@ fn folder(region: &Region) -> String {
     region.range().start().to_string()
 }
 
-/// Whether a region of this name has a link. One that is written like an address has none: such a
-/// name is that of the folder of whichever region starts there. Nor has one that no file can have.
+/// Whether a region of this name has a link. It has none if the name looks like an address, which
+/// would be the name of the folder of the region at that address, or can't be a file name.
 fn can_be_link(name: &str) -> bool {
     const LONGEST_FILE_NAME: usize = 255;
     let is_address =
@@ -320,7 +324,8 @@ fn can_be_link(name: &str) -> bool {
     !is_address && name.len() <= LONGEST_FILE_NAME && !matches!(name, "" | "." | "..")
 }
 
-fn checked(text: &[u8]) -> Result<&str, AttributeError> {
+/// `text` as UTF-8 without its final newline.
+fn decode(text: &[u8]) -> Result<&str, AttributeError> {
     if text.len() > LONGEST_TEXT {
         return Err(AttributeError::TooLong { bytes: text.len() });
     }
@@ -329,12 +334,11 @@ fn checked(text: &[u8]) -> Result<&str, AttributeError> {
     }
     let text = str::from_utf8(text)
         .map_err(|error| AttributeError::NotUtf8 { at: error.valid_up_to() })?;
-    // What else there is of white space the grammars pass over, and places in the text stay what
-    // they are.
+    // Other white space is left to the parsers, so that the positions in their errors are right.
     Ok(text.strip_suffix('\n').unwrap_or(text))
 }
 
-/// `text` as a line, or nothing at all.
+/// `text` as a line, or nothing if it is empty.
 fn line_if_any(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text}\n") }
 }

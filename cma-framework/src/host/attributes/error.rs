@@ -1,64 +1,64 @@
-//! Why an attribute was not read or written.
+//! Errors of reading and writing attributes.
 
 use super::LONGEST_TEXT;
 use crate::host::region::ChangeError;
 use crate::vocabulary::ConfigError;
 use crate::vocabulary::errors::Stuck;
 
-/// Why an attribute was not read or written. Nothing has changed.
+/// The reason why an attribute was not read or written. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttributeError {
-    /// Nothing is there.
+    /// There is nothing at the path.
     #[error("there is no \"{}\"", path.escape_debug())]
     Missing {
         /// The path.
         path: String,
     },
-    /// A folder has no text.
+    /// The path is a folder, which has no text.
     #[error("a folder has no text; read or write an attribute in it")]
     Folder,
-    /// An attribute has nothing in it.
-    #[error("an attribute is no folder")]
+    /// The path, or an inner part of it, is an attribute and has no entries.
+    #[error("an attribute is not a folder")]
     NotFolder,
-    /// It can only be read.
-    #[error("this attribute can only be read")]
+    /// The attribute is read-only.
+    #[error("this attribute is read-only")]
     ReadOnly,
-    /// What it would say is too long.
+    /// The text of the attribute would be too long.
     #[error("{what} of {pages} pages is too long to be read; at most {most} pages")]
     TooLarge {
-        /// What there is too much of.
+        /// The subject of the text, such as `the bitmap`.
         what: &'static str,
-        /// How much there is.
+        /// The size in pages.
         pages: u64,
-        /// How much there may be.
+        /// The size limit in pages.
         most: u64,
     },
-    /// More text than an attribute takes.
-    #[error("a text of {bytes} bytes is too long; an attribute takes {LONGEST_TEXT}")]
+    /// The written text is longer than [`LONGEST_TEXT`].
+    #[error("a text of {bytes} bytes is too long; write at most {LONGEST_TEXT} bytes")]
     TooLong {
-        /// How long it is.
+        /// The length of the text in bytes.
         bytes: usize,
     },
-    /// Bytes that are no text.
-    #[error("what stands from byte {at} on is no UTF-8 text")]
+    /// The written text is not UTF-8.
+    #[error("the text is not UTF-8 from byte {at} on")]
     NotUtf8 {
-        /// Where, from 0.
+        /// The offset, from 0.
         at: usize,
     },
-    /// A NUL.
-    #[error("byte {at} is a NUL, which no text has")]
+    /// The written text contains a NUL.
+    #[error("byte {at} is NUL; a text can't contain NUL")]
     Nul {
-        /// Where, from 0.
+        /// The offset, from 0.
         at: usize,
     },
-    /// A mistake in a map or in an allocator with parameters, with its place.
+    /// A syntax error in a map or in an allocator with parameters, with its position.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The region's allocator doesn't return, so nobody can look at the region's books.
+    /// The region's allocator doesn't return, so the region's books are locked.
     #[error(transparent)]
     Stuck(#[from] Stuck),
-    /// The region keeps the allocator it has.
+    /// The region's allocator can't be changed; the region keeps it.
     #[error(transparent)]
     Change(#[from] ChangeError),
 }

@@ -1,5 +1,5 @@
-//! The attributes of a region that are lists: its chunks, as owners and as bits, and its last
-//! refusals.
+//! The attributes of a region that are lists: the owners of its chunks, its bitmap and its last
+//! refused requests.
 
 use super::AttributeError;
 use crate::Cma;
@@ -9,22 +9,22 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A region of more pages (256 GiB) shows no bitmap: the text would have some twenty megabytes and
-/// more.
+/// The size limit in pages (256 GiB) of a region with a bitmap. The text of a larger one would have
+/// more than 20 MB.
 const MOST_BITS: u64 = 1 << 26;
 
 /// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds,
-/// and the process that has it as uid, pid and name. What is not known is a `-`.
+/// and its process as uid, pid and name. An unknown field is `-`.
 pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for owner in cma.owners(region)? {
         let range = owner.range;
-        let (asker, age) = (asker(owner.device.as_ref()), seconds(owner.age));
+        let (requester, age) = (requester(owner.device.as_ref()), seconds(owner.age));
         let process = owner.process.map_or("- - -".to_string(), |Process { uid, pid, name }| {
             format!("{uid} {pid} {}", if name.is_empty() { "-".to_string() } else { word(&name) })
         });
-        // Writing to a text doesn't fail.
-        let _ = writeln!(text, "{} {} {asker} {age} {process}", range.start(), range.bytes());
+        // Writing to a `String` doesn't fail.
+        let _ = writeln!(text, "{} {} {requester} {age} {process}", range.start(), range.bytes());
     }
     Ok(text)
 }
@@ -34,14 +34,15 @@ pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeErro
 pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for failure in cma.failures(region)? {
-        let (age, asker) = (seconds(Some(failure.age)), asker(failure.device.as_ref()));
+        let (age, requester) = (seconds(Some(failure.age)), requester(failure.device.as_ref()));
         let alignment = failure.alignment.bytes();
-        let _ = writeln!(text, "{age} {} {alignment} {asker} {}", failure.bytes, failure.reason);
+        let _ =
+            writeln!(text, "{age} {} {alignment} {requester} {}", failure.bytes, failure.reason);
     }
     Ok(text)
 }
 
-/// A bit for each page, set when it is taken, in words of 32 bits as decimal numbers: the lowest
+/// A bit for each page, set if it is allocated, in words of 32 bits as decimal numbers: the lowest
 /// bit of the first word is the first page.
 pub(super) fn bitmap(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let pages = region.range().pages().get();
@@ -68,15 +69,16 @@ fn seconds(age: Option<Duration>) -> String {
 }
 
 /// Device and type as one word.
-fn asker(pair: Option<&(Arc<str>, Arc<str>)>) -> String {
+fn requester(pair: Option<&(Arc<str>, Arc<str>)>) -> String {
     pair.map_or("-".to_string(), |(device, kind)| format!("{}/{}", word(device), word(kind)))
 }
 
-/// A name as one word: clients make names up.
+/// `name` as one word, because clients choose names freely: white space, control characters and
+/// backslashes are escaped.
 fn word(name: &str) -> String {
-    let harmless = |c: char| !(c.is_whitespace() || c.is_control() || c == '\\');
+    let is_plain = |c: char| !(c.is_whitespace() || c.is_control() || c == '\\');
     name.chars().fold(String::new(), |mut word, c| {
-        if harmless(c) {
+        if is_plain(c) {
             word.push(c);
         } else {
             word.extend(c.escape_unicode());

@@ -1,5 +1,5 @@
-//! The attributes of a region: those of specification section 7, and beside them those by which
-//! mainline Linux shows a CMA area.
+//! The attributes of a region: those of specification section 7, and those that mainline Linux has
+//! for a CMA area.
 
 use super::{Attribute, AttributeError, line_if_any, lists};
 use crate::Cma;
@@ -7,8 +7,7 @@ use crate::host::region::{AllocatorChoice, AllocatorState, Region};
 use crate::vocabulary::parse_allocator;
 use std::fmt::Display;
 
-/// In the order in which they are listed. Each looks at the region once, so that what it says is of
-/// one moment.
+/// In the order in which they are listed. Each accesses the region once, so its text is consistent.
 pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute {
         name: "alloc",
@@ -29,7 +28,7 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("high_water", |_, region| line(region.statistics()?.high_water_bytes)),
     Attribute::read_only("maxchunk", |_, region| line(region.largest_hole()?.get())),
     Attribute::read_only("name", |_, region| Ok(line_if_any(region.name().unwrap_or_default()))),
-    // Each bit of the bitmap stands for 2^0 pages.
+    // A bit of the bitmap represents 2^0 pages.
     Attribute::read_only("order_per_bit", |_, _| line(0)),
     Attribute::read_only("owners", lists::owners),
     Attribute::read_only("problem", |_, region| Ok(line_if_any(&problem(region)))),
@@ -42,12 +41,12 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("users", |_, region| line(region.users()?)),
 ];
 
-fn line(what: impl Display) -> Result<String, AttributeError> {
-    Ok(format!("{what}\n"))
+fn line(value: impl Display) -> Result<String, AttributeError> {
+    Ok(format!("{value}\n"))
 }
 
-/// The allocator in a word. What the specification doesn't have is one that is out of service: no
-/// name has parentheses, so that it can't be taken for one at work.
+/// The allocator in a word. An allocator that is out of service, which the specification doesn't
+/// cover, is in parentheses: no name contains them, so it can't be mistaken for one in service.
 fn alloc(region: &Region) -> String {
     match region.allocator() {
         AllocatorState::Attached(name) => name.unwrap_or_else(|| "-".to_string()),
@@ -57,7 +56,7 @@ fn alloc(region: &Region) -> String {
     }
 }
 
-/// Why the region serves nothing; empty when it does.
+/// The reason why the region can't serve requests; empty if it can.
 fn problem(region: &Region) -> String {
     if let Some(stuck) = region.stuck() {
         return stuck.to_string();

@@ -1,29 +1,29 @@
-//! The last writes that were refused. Whoever writes to a file learns a number; here is what it
-//! means.
+//! The log of the last refused writes. A process that writes to a file receives only an errno; the
+//! log has the message.
 
 use super::AttributeError;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// As many are kept.
+/// The number of errors that are kept.
 const KEPT: usize = 8;
 
-/// A reason longer than this is cut, in characters: it quotes what was written.
+/// The length limit of a message in characters. Messages quote the written text, which may be long.
 const LONGEST: usize = 400;
 
 #[derive(Debug, Default)]
-pub(super) struct Refused(Mutex<Log>);
+pub(super) struct WriteErrorLog(Mutex<Lines>);
 
 #[derive(Debug, Default)]
-struct Log {
-    /// How many there ever were.
+struct Lines {
+    /// The number of errors since the start.
     count: u64,
     lines: VecDeque<String>,
 }
 
-impl Refused {
-    pub(super) fn note(&self, path: &str, error: &AttributeError) {
+impl WriteErrorLog {
+    pub(super) fn record(&self, path: &str, error: &AttributeError) {
         let mut reason = error.to_string();
         if let Some((end, _)) = reason.char_indices().nth(LONGEST) {
             reason.truncate(end);
@@ -38,8 +38,8 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
-    /// A line for each, the newest last: its number, the attribute, the errno, the reason.
+impl fmt::Display for WriteErrorLog {
+    /// A line for each error, the newest last: its number, the attribute, the errno, the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         log.lines.iter().try_for_each(|line| f.write_str(line))
