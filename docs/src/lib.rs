@@ -1,7 +1,7 @@
 //! Compiles each block of Rust in README.md and in the guide, as `cargo test` does with the
 //! examples in documentation. The blocks are complete: a reader can copy one into a `main.rs`.
 //!
-//! `tests/` here and `cma-cli/tests/documented.rs` run the commands that they show.
+//! `cma-cli/tests/documented.rs` runs the commands that they show.
 
 /// README.md.
 #[cfg(doctest)]
