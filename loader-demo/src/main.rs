@@ -15,6 +15,11 @@ fn main() -> ExitCode {
         return code;
     }
     let folders: Vec<PathBuf> = env::args_os().skip(1).map(PathBuf::from).collect();
+    // It has no options: such an argument is an error, unless it is a path such as `./-folder`.
+    if folders.iter().any(|folder| folder.as_os_str().as_encoded_bytes().starts_with(b"-")) {
+        let _ = writeln!(io::stderr(), "usage: loader-demo [PLUGIN FOLDER]...");
+        return ExitCode::from(2);
+    }
     match loader_demo::run(&PLATFORM, &folders, loader_demo::REQUESTS, &mut io::stdout()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

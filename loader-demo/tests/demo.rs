@@ -60,3 +60,10 @@ fn without_any_plugin_the_demo_ends_with_an_error() {
     assert_eq!(code, Some(2), "{out}");
     assert!(err.contains("no allocator plug-in was found"), "{err}");
 }
+
+#[test]
+fn an_option_is_an_error_because_there_is_none() {
+    let (code, out, err) = run(demo().arg("--help"));
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(err, "usage: loader-demo [PLUGIN FOLDER]...\n");
+}
