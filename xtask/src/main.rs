@@ -58,7 +58,7 @@ const TASKS: [Task; 9] = [
     task(
         "miri",
         "the crates that Miri can run; needs a nightly toolchain with miri and rust-src",
-        // What panicked is leaked on purpose: its state can't be trusted to drop.
+        // An allocator that panicked is leaked on purpose: its state may be inconsistent.
         &[
             "env",
             "MIRIFLAGS=-Zmiri-ignore-leaks",
@@ -83,6 +83,9 @@ fn main() -> ExitCode {
         _ => {}
     }
     let Some(task) = TASKS.iter().find(|task| name == task.name) else {
+        if !name.is_empty() && name != "--help" {
+            return fail(&format!("there is no task {}; `cargo xtask` lists them", name.display()));
+        }
         return usage();
     };
     let [program, fixed @ ..] = task.command else { return ExitCode::FAILURE };
@@ -111,7 +114,7 @@ fn import_cycles() -> io::Result<Vec<String>> {
     Ok(cycles.iter().map(|(folder, cycle)| format!("{}: {cycle}", folder.display())).collect())
 }
 
-/// Fails with what a check found, if it found something.
+/// Reports the findings of a check, and fails if there are any.
 fn report(found: io::Result<Vec<String>>) -> ExitCode {
     match found {
         Ok(found) if found.is_empty() => ExitCode::SUCCESS,
