@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 /// it several times has finished by then.
 const SETTLE_TIME: Duration = Duration::from_millis(200);
 
-/// Interval for re-checking that the folders exist and are the same. The system doesn't report that
-/// a folder was created, was unmounted, or was moved with its parent.
+/// Interval for re-checking that the folders exist and are the same. No event reports that a
+/// folder was created, was unmounted, or was moved with its parent.
 const FOLDER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Watches folders for plug-ins. Created by [`watch`](Self::watch).
