@@ -89,7 +89,7 @@ pub(crate) enum CommandError {
     Servers(Vec<PathBuf>),
     #[error("{}: no server has its attributes mounted there", .0.display())]
     NotServed(PathBuf),
-    #[error("{}: the server of this mount has ended, and the mount is left", .0.display())]
+    #[error("{}: the server of this mount has ended without unmounting it", .0.display())]
     ServerGone(PathBuf),
     #[error("\"{}\" is a folder", plain(path))]
     AttributeFolder { path: String },
@@ -149,7 +149,9 @@ impl CommandError {
                 format!("name one with --mount or CMA_MOUNT: {}", folders.join(", "))
             }
             CommandError::NotServed(_) => fixed("name the folder that `cma serve --mount` got"),
-            CommandError::ServerGone(_) => fixed("start it again; it removes the mount"),
+            CommandError::ServerGone(_) => {
+                fixed("start it again, which replaces the mount, or remove the mount with umount")
+            }
             CommandError::AttributeFolder { path } => {
                 format!("`cma tree {path}` shows what is in it")
             }

@@ -53,11 +53,13 @@ fn board(host: &Host, out: &mut Out) -> Result<(), CommandError> {
     let banks = host.board.banks.iter().map(|bank| bank.0);
     let banks: Vec<_> =
         banks.map(|bank| format!("{}@{}", Bytes(bank.bytes()), bank.start())).collect();
+    let has_memory = host.cma.regions().iter().any(|region| region.backing().is_some());
     writeln!(
         out,
-        "{BOLD}cma{BOLD:#} on the board {}, memory {} (simulated: addresses only)",
+        "{BOLD}cma{BOLD:#} on the board {}, memory {}{}",
         host.board.name,
-        banks.join(", ")
+        banks.join(", "),
+        if has_memory { "" } else { " (simulated: addresses only)" }
     )?;
     title(
         out,

@@ -35,6 +35,15 @@ fn the_demo_serves_codec_and_camera_on_every_board() {
 }
 
 #[test]
+fn the_demo_calls_memory_simulated_only_if_no_region_has_any() {
+    for (memory, is_simulated) in [("simulated", true), ("memfd", false)] {
+        let Run { code, out, err } = run(&["--memory", memory, "demo"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{memory}");
+        assert_eq!(out.contains("simulated"), is_simulated, "{memory}: {out}");
+    }
+}
+
+#[test]
 fn the_demo_shows_each_region_binding_to_the_allocator_it_waits_for() {
     let Run { code, out, .. } = run(&[
         "--cma",

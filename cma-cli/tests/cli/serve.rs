@@ -108,7 +108,7 @@ fn the_mount_of_a_killed_server_is_reported_and_the_next_server_removes_it() {
     let Run { code, err, .. } = run(&["tree", "--mount", &mount.display().to_string()]);
     assert!(
         code == 2
-            && err.contains("the server of this mount has ended, and the mount is left")
+            && err.contains("the server of this mount has ended without unmounting it")
             && err.contains("start it again"),
         "{code}: {err}"
     );
