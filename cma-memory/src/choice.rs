@@ -6,7 +6,7 @@ use cma_framework::{Alignment, Pages};
 use std::fmt;
 use std::str::FromStr;
 
-/// Where a region's memory comes from.
+/// The kind of a region's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Port {
     /// Addresses alone.

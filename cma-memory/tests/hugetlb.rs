@@ -81,7 +81,7 @@ fn sixty_four_mib_are_contiguous_at_their_physical_addresses() {
 }
 
 #[test]
-fn a_region_has_the_alignment_it_asks_for() {
+fn a_region_has_the_alignment_it_requests() {
     let Some(_machine) = Machine::with_huge_pages(34) else { return };
     let (_cma, region) = region("b=8M/16M", &mut hugetlb());
     assert!(region.range().start().is_aligned(Alignment::new(16 << 20).unwrap()));
@@ -316,7 +316,7 @@ fn a_page_that_a_process_had_pinned_is_not_used_until_it_is_unpinned() {
     let mut byte = [0];
     File::from(pipe).read_exact(&mut byte).unwrap();
     assert_eq!(byte, [1], "nothing was written there");
-    // OtherProcess processes may have allocated and freed pages since.
+    // Other processes may have allocated and freed pages since.
     drop(all_pages());
     while let Some(due) = cma.recover_memory() {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -599,7 +599,7 @@ fn without_access_to_physical_addresses_contiguity_is_unknown() {
     assert!(other.wait().success());
 }
 
-/// The other process, as nobody.
+/// The other process, as an unprivileged user.
 fn unprivileged() {
     let local = 0_u8;
     assert_eq!(

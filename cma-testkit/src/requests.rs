@@ -2,7 +2,7 @@
 
 use cma_api::{Alignment, Asker, Pages, Request};
 
-/// A request of no particular asker.
+/// A request of no particular requester.
 ///
 /// # Panics
 ///

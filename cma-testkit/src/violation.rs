@@ -236,7 +236,7 @@ impl fmt::Display for Call {
                 write!(f, "allocate {size:#x} aligned {alignment:#x}")?;
                 match request.asker().0 {
                     0 => Ok(()),
-                    asker => write!(f, " for asker {asker}"),
+                    asker => write!(f, " for requester {asker}"),
                 }
             }
             Call::Free(range) => write!(f, "free {range}"),

@@ -78,11 +78,12 @@ fn read_magic(lines: &mut Lines<'_>) -> Result<(), ReadError> {
 }
 
 fn read_source(mut line: Fields<'_>) -> Result<&str, ReadError> {
-    line.word("\"# source:\" and what was recorded", "#")?;
-    line.word("\"source:\" and what was recorded", "source:")?;
+    line.word("\"# source:\" and a description of the recording", "#")?;
+    line.word("\"source:\" and a description of the recording", "source:")?;
     let rest = line.at;
     let text = &line.text[rest..];
-    std::str::from_utf8(text).map_err(|_| line.fault(rest, text, "what was recorded, in UTF-8"))
+    std::str::from_utf8(text)
+        .map_err(|_| line.fault(rest, text, "a description of the recording in UTF-8"))
 }
 
 fn read_figures(mut line: Fields<'_>) -> Result<Figures, ReadError> {

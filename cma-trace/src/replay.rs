@@ -17,7 +17,7 @@ const BLOCK: usize = 4096;
 
 /// Replays `trace` in one region of `region_bytes` bytes, whole pages, served by a new allocator of
 /// `plugin` with `params`. Requests take the whole path: the map routes every device to the region,
-/// so the allocator gets the asker number of each request.
+/// so the allocator gets the number of the requester with each request.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 ///

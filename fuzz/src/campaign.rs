@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The most inputs that are kept to be mutated.
 const MOST_KEPT: usize = 2000;
 
-/// When a campaign ends.
+/// The end of a campaign.
 #[derive(Clone, Copy, Debug)]
 pub enum Limit {
     /// After this time.
@@ -33,14 +33,14 @@ pub struct Campaign<'a> {
     watchdog: Watchdog,
 }
 
-/// What a campaign did.
+/// The result of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How many inputs ran.
+    /// The number of inputs that ran.
     pub runs: u64,
-    /// How many of them the code under test accepted.
+    /// The number of inputs that the code under test accepted.
     pub accepted: u64,
-    /// How many classes of outcomes there were.
+    /// The number of classes of outcomes.
     pub outcomes: usize,
 }
 
@@ -129,7 +129,7 @@ struct Source {
 
 impl Source {
     fn new(target: &Target, seed: u64) -> Self {
-        // Targets don't share their numbers: the same ones in each would be fewer.
+        // Each target has random numbers of its own, so that campaigns with one seed differ.
         let mut hasher = DefaultHasher::new();
         (target.name, seed).hash(&mut hasher);
         let mut rng = Rng::with_seed(hasher.finish());

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 pub struct Target {
     /// The name on the command line, and of its corpus and dictionary.
     pub name: &'static str,
-    /// What it tests, in one line.
+    /// The code that it tests, in one line.
     pub about: &'static str,
     /// Whether inputs are text or binary; decides how they are mutated.
     form: Form,
@@ -66,7 +66,7 @@ enum Form {
     Binary,
 }
 
-/// What the code under test did with an input.
+/// The reaction of the code under test to an input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outcome {
     /// Whether it accepted the input.
@@ -130,7 +130,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Where failing inputs of `target` are written.
+/// The folder for failing inputs of `target`.
 pub fn artifacts_folder(target: &Target) -> PathBuf {
     folder("artifacts").join(target.name)
 }

@@ -17,22 +17,22 @@ struct Options {
     /// The targets to run; all without any
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
-    /// Runs each target so long
+    /// The time for each target, in seconds
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
     seconds: f64,
-    /// Runs each target on so many inputs, however long that takes
+    /// The number of inputs for each target, in place of a time
     #[arg(long, conflicts_with = "seconds")]
     runs: Option<u64>,
-    /// Decides which inputs are generated
+    /// The seed of the generated inputs
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Runs one target on this file, as many as are named, and on nothing else
+    /// Runs one target on this file alone; may be repeated
     #[arg(long, value_name = "FILE")]
     input: Vec<PathBuf>,
-    /// A run that takes longer is a failure
+    /// The time limit of a run, in seconds; a longer run is a failure
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     timeout: f64,
-    /// Writes each input to this file before it runs, to have it when a signal ends the process
+    /// Writes each input to this file before it runs, to have it if a signal ends the process
     #[arg(long, value_name = "FILE")]
     keep: Option<PathBuf>,
     /// Lists the targets
@@ -51,12 +51,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line. Nobody reads it where that fails.
+/// Prints a line. A line that can't be printed is lost.
 fn say(line: &str) {
     let _ = writeln!(stdout(), "{line}");
 }
 
-/// Does what the options say, and whether all targets passed.
+/// Carries out the options. Returns whether all targets passed.
 fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
     if options.list {
         TARGETS.iter().for_each(|target| say(&format!("{:<11} {}", target.name, target.about)));
@@ -90,7 +90,7 @@ fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// Runs one target on its corpus and on generated inputs; whether it passed.
+/// Runs one target on its corpus and on generated inputs. Returns whether it passed.
 fn campaign(options: &Options, target: &'static Target) -> Result<bool, Box<dyn Error>> {
     let corpus = target.corpus().map_err(|error| at(&target.corpus_folder(), &error))?;
     let corpus = corpus.into_iter().map(|(_, input)| input).collect();
@@ -101,7 +101,7 @@ fn campaign(options: &Options, target: &'static Target) -> Result<bool, Box<dyn 
     Ok(finish(options, target, corpus, limit)?)
 }
 
-/// Runs `target` and reports; whether it passed.
+/// Runs `target` and reports. Returns whether it passed.
 fn finish(
     options: &Options,
     target: &'static Target,

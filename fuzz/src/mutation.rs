@@ -1,4 +1,4 @@
-//! Changes an input a little, so that it is still nearly right.
+//! Changes an input a little, so that it is still nearly valid.
 
 use crate::Form;
 use fastrand::Rng;
@@ -7,10 +7,10 @@ use std::ops::Range;
 /// The most bytes of a mutated input.
 const MOST_BYTES: usize = 16 << 10;
 
-/// What separates the pieces of the grammars.
+/// The separators of the grammars.
 const SEPARATORS: &[u8] = b"\n;,=/@:|() ";
 
-/// Numbers at which arithmetic goes wrong.
+/// Boundary values of arithmetic.
 const BOUNDARIES: [u64; 16] = [
     0,
     1,
@@ -103,7 +103,7 @@ impl Mutator {
     }
 }
 
-/// A place in `bytes`, also behind the last one.
+/// A position in `bytes`, or their end.
 fn place(rng: &mut Rng, bytes: &[u8]) -> usize {
     rng.usize(0..=bytes.len())
 }
@@ -158,7 +158,7 @@ fn replace(bytes: &mut Vec<u8>, part: Range<usize>, new: &[u8]) {
     bytes.splice(part, new.iter().copied());
 }
 
-/// Puts `new` over what stands at a multiple of `step`.
+/// Overwrites bytes at a multiple of `step` with `new`.
 fn overwrite(rng: &mut Rng, bytes: &mut [u8], new: &[u8], step: usize) {
     if let Some(last) = bytes.len().checked_sub(new.len()) {
         let at = rng.usize(0..=last / step) * step;

@@ -1,6 +1,6 @@
 //! Makes a failing input smaller while it still fails.
 
-/// Most inputs that one shrinking tries.
+/// The most inputs that one shrinking tries.
 const MOST_TRIES: u32 = 4000;
 
 /// The smallest input found for which `fails` still holds: first pieces are removed, from half of
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_input_shrinks_to_what_makes_it_fail() {
+    fn a_failing_input_shrinks_to_the_part_that_fails() {
         let input = b"some text before x=y and some behind".to_vec();
         let has_equals = |input: &[u8]| input.contains(&b'=') && input.len() >= 3;
         assert_eq!(shrink(input, b'0', has_equals), b"=00");

@@ -1,4 +1,4 @@
-//! The targets, and what several of them check.
+//! The targets, and the checks that several of them share.
 
 mod allocators;
 mod attributes;
@@ -50,9 +50,9 @@ fn variant<T: Debug>(error: &T) -> String {
 }
 
 /// An error in configuration text names its place: `span` lies in `text`, and `message` has its
-/// column and quotes what stands there.
+/// column and quotes the text there.
 fn names_its_place(text: &str, span: &Range<usize>, message: &str) {
-    assert!(span.start <= span.end, "the span {span:?} runs backwards: {message}");
+    assert!(span.start <= span.end, "the span {span:?} ends before it starts: {message}");
     let (Some(before), Some(found)) = (text.get(..span.start), text.get(span.clone())) else {
         panic!("the span {span:?} of an error is no part of {text:?}: {message}");
     };

@@ -195,8 +195,8 @@ pub fn swap_allocators(cma: &Cma, chunks: &[Chunk], out: &mut dyn Write) -> io::
 /// Step 6: frees all chunks and checks every region. Returns whether each is one hole again, by the
 /// framework's books and by its allocator's.
 ///
-/// Dropping the guards frees. `Region::check` compares the two books; a host calls it where a test
-/// or a supervisor wants to know.
+/// Dropping the guards frees. `Region::check` compares the two books; a host calls it for a test
+/// or a supervisor.
 pub fn free_all(cma: &Cma, chunks: Vec<Chunk>, out: &mut dyn Write) -> io::Result<bool> {
     let count = chunks.len();
     drop(chunks);

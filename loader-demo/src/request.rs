@@ -1,4 +1,4 @@
-//! What drivers request.
+//! The requests of drivers.
 
 use cma_framework::PAGE_SIZE;
 use cma_framework::config::Bytes;
@@ -11,11 +11,11 @@ pub struct Request<'a> {
     pub device: &'a str,
     /// The type of memory; `None` for [`COMMON`](cma_framework::config::COMMON).
     pub kind: Option<&'a str>,
-    /// What the memory is for. Printed, not passed on.
+    /// The purpose of the memory. Printed, not passed on.
     pub purpose: &'a str,
     /// In bytes.
     pub size: u64,
-    /// What the start must be a multiple of, in bytes; 0 for a page.
+    /// The alignment of the start in bytes; 0 for a page.
     pub alignment: u64,
 }
 

@@ -74,7 +74,7 @@ pub fn wide_lines(syntax: Syntax, text: &str) -> Vec<(usize, usize)> {
     wide
 }
 
-/// What `line` has behind `marker`, if the marker starts the line or follows a blank. A marker in a
+/// The text behind `marker` in `line`, if the marker starts the line or follows a blank. One in a
 /// string literal is taken for a comment when a blank is before it; wrap such a line, too.
 fn comment<'a>(line: &'a str, marker: &str) -> Option<&'a str> {
     let trimmed = line.trim_start();

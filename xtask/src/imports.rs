@@ -1,11 +1,11 @@
-//! Which module of a crate imports which.
+//! The imports among the modules of a crate.
 //!
 //! The modules of a crate are a tree. At each node, an edge goes from one child to another when a
 //! file in the first child's subtree names something in the second child's subtree: in a `use`
 //! declaration or in any other path that begins with `crate`, `self` or `super`. A name that a
-//! module only re-exports counts for the module that declares it. What a parent and its child name
-//! of each other makes no edge: they are read together. Code under `#[cfg(test)]` and in files
-//! named `tests` is left out.
+//! module only re-exports counts for the module that declares it. References between a parent and
+//! its child make no edge: the two are read together. Code under `#[cfg(test)]` and in files named
+//! `tests` is left out.
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ use syn::{Attribute, Item, ItemUse, UseTree};
 /// The path of a module from the crate's root, which is the empty path.
 pub type ModulePath = Vec<String>;
 
-/// The modules of a crate, and what each names of the others.
+/// The modules of a crate, and the names that each uses of the others.
 #[derive(Debug, Default)]
 pub struct Crate {
     modules: BTreeMap<ModulePath, Module>,
@@ -30,7 +30,7 @@ pub struct Crate {
 struct Module {
     /// Every path that it names, absolute.
     named: BTreeSet<ModulePath>,
-    /// What it brings into scope, and so may re-export: a name, and the absolute path behind it.
+    /// The names that it brings into scope, and so may re-export, with their absolute paths.
     imported: BTreeMap<String, ModulePath>,
     /// The modules whose names it imports with `*`.
     globs: Vec<ModulePath>,
@@ -95,10 +95,10 @@ impl Crate {
         }
     }
 
-    /// The module that declares what `path` leads to. Re-exports are followed.
+    /// The module that declares the item at `path`. Re-exports are followed.
     fn declaring(&self, path: &[String]) -> ModulePath {
         let mut path = path.to_vec();
-        // A chain of re-exports is no longer than this; one that is leads in a circle.
+        // The limit ends a cyclic chain of re-exports.
         for _ in 0..32 {
             let known = (0..=path.len()).rev().find(|&n| self.modules.contains_key(&path[..n]));
             let (module, rest) = path.split_at(known.unwrap_or(0));

@@ -1,12 +1,12 @@
 //! A plug-in that is built with `panic = "abort"` would end the host at its first panic: it doesn't
-//! compile, and one that was exported without the macro is found out in its trial.
+//! compile, and the trial refuses one that was exported without the macro.
 
 use super::trial::{refused, trial};
 use super::*;
 use std::process::{Command, Output};
 use std::time::SystemTime;
 
-/// Exported with the macro, as an author does it.
+/// Exported with the macro, as authors do.
 const MACRO_EXPORT: &str = "tests/loader/aborts/exported.rs";
 
 /// Exported without the macro, so that it compiles with `panic = "abort"` as well.
@@ -20,7 +20,8 @@ fn compile(source: &str, panic: &str, library: &Path) -> std::io::Result<Output>
     let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or("rustc".into()));
     rustc.args(["--edition=2024", "--crate-type=cdylib", "--crate-name=plugin"]);
     rustc.arg(format!("-Cpanic={panic}")).arg(source).arg("-o").arg(library).arg("-L").arg(&deps);
-    // It brings the interface that it was built with. The newest build of that may be another.
+    // It re-exports the interface that it was built with. The newest build of `cma_api` itself may
+    // be another.
     let first_fit = newest(&deps, "cma_fixture_first_fit");
     rustc.arg("--extern").arg(format!("cma_fixture_first_fit={}", first_fit.display()));
     rustc.output()
@@ -54,10 +55,10 @@ fn a_plugin_whose_panics_abort_does_not_compile() {
             return;
         }
     };
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !output.status.success() && said.contains("must be built with panic = \"unwind\""),
-        "{said}"
+        !output.status.success() && stderr.contains("must be built with panic = \"unwind\""),
+        "{stderr}"
     );
     let output = compile(MACRO_EXPORT, "unwind", &path).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -65,7 +66,7 @@ fn a_plugin_whose_panics_abort_does_not_compile() {
 }
 
 #[test]
-fn a_plugin_whose_panics_abort_is_found_out_in_its_trial() {
+fn a_plugin_whose_panics_abort_is_refused_by_its_trial() {
     let folder = folder();
     let path = folder.path().join("libcma_manual_export_plugin.so");
     let output = match compile(MANUAL_EXPORT, "abort", &path) {

@@ -1,4 +1,5 @@
-//! Plug-ins that are put into a watched folder arrive when they are whole, once, however they come.
+//! A plug-in that is put into a watched folder is reported once, when it is complete, in whichever
+//! way it is written.
 
 use super::*;
 use cma_framework::loader::{Arrival, Arrivals};
@@ -10,7 +11,7 @@ fn watch(folder: &Path) -> Arrivals {
     Arrivals::watch([folder.to_path_buf()]).unwrap()
 }
 
-/// Lets a marker arrive: whatever was to arrive before has done so.
+/// Writes a marker file. When its arrival is reported, all earlier ones were.
 fn marker(folder: &Path) -> Arrival {
     Arrival::File(file(folder, "libcma_~marker_plugin.so", b""))
 }
@@ -31,7 +32,7 @@ fn a_file_that_is_being_written_arrives_when_it_is_closed() {
 }
 
 #[test]
-fn a_file_that_is_written_in_two_goes_arrives_after_the_second() {
+fn a_file_that_is_written_through_two_descriptors_arrives_after_both_are_closed() {
     let folder = folder();
     let mut arrivals = watch(folder.path());
     let path = file(folder.path(), NAME, b"half");
@@ -44,7 +45,7 @@ fn a_file_that_is_written_in_two_goes_arrives_after_the_second() {
 }
 
 #[test]
-fn a_file_arrives_by_name_by_link_and_by_new_content() {
+fn a_file_arrives_by_hard_link_symbolic_link_renaming_and_new_content() {
     let (folder, elsewhere) = (folder(), super::folder());
     let mut arrivals = watch(folder.path());
     let path = folder.path().join(NAME);
@@ -61,7 +62,7 @@ fn a_file_arrives_by_name_by_link_and_by_new_content() {
 }
 
 #[test]
-fn what_was_there_before_what_has_another_name_and_what_is_gone_again_does_not_arrive() {
+fn existing_files_files_with_other_names_and_removed_files_do_not_arrive() {
     let folder = folder();
     file(folder.path(), NAME, b"before");
     let mut arrivals = watch(folder.path());
@@ -73,7 +74,7 @@ fn what_was_there_before_what_has_another_name_and_what_is_gone_again_does_not_a
 }
 
 #[test]
-fn a_folder_that_goes_and_comes_back_is_told_with_what_is_in_it() {
+fn a_folder_that_is_removed_and_restored_is_reported_with_its_files() {
     let outer = folder();
     let folder = outer.path().join("plugins");
     let mut arrivals = watch(&folder);
@@ -92,7 +93,7 @@ fn a_folder_that_goes_and_comes_back_is_told_with_what_is_in_it() {
 }
 
 #[test]
-fn a_folder_that_goes_with_the_one_it_lies_in_or_is_exchanged_is_told() {
+fn a_folder_that_is_moved_with_its_parent_or_exchanged_is_reported() {
     let outer = folder();
     let [above, folder, elsewhere] =
         ["above", "above/plugins", "elsewhere"].map(|name| outer.path().join(name));
@@ -113,7 +114,7 @@ fn a_folder_that_goes_with_the_one_it_lies_in_or_is_exchanged_is_told() {
 }
 
 #[test]
-fn a_folder_that_has_two_paths_is_watched_as_long_as_one_of_them_leads_there() {
+fn a_folder_with_two_paths_is_watched_as_long_as_one_of_them_exists() {
     let outer = folder();
     let [folder, link] = ["plugins", "link"].map(|name| outer.path().join(name));
     fs::create_dir(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! What a host gets from files that are plug-ins.
+//! Loading files that are plug-ins.
 
 use super::*;
 use cma_api::v1::CallFailure;
@@ -13,7 +13,7 @@ fn page() -> Request {
 }
 
 #[test]
-fn a_plugin_says_what_it_is() {
+fn a_loaded_plugin_has_its_name_version_and_description() {
     let path = fixture("revision-one");
     let plugin = Plugin::load(&path).unwrap();
     assert_eq!(plugin.name(), "revised");
@@ -36,7 +36,7 @@ impl cma_fixture_first_fit::Named for Linked {
 }
 
 #[test]
-fn a_plugin_may_have_the_longest_file_name_there_is() {
+fn a_plugin_may_have_a_file_name_of_maximal_length() {
     let folder = folder();
     let path = file(
         folder.path(),
@@ -58,7 +58,7 @@ fn a_plugin_places_chunks_in_the_region_it_is_given() {
 }
 
 #[test]
-fn several_plugins_of_one_interface_are_loaded_side_by_side() {
+fn several_plugins_of_one_interface_are_loaded_together() {
     let one = Plugin::load(fixture("revision-one")).unwrap();
     let other = Plugin::load(fixture("misbehaving")).unwrap();
     let third = Plugin::load(fixture("stalling")).unwrap();
@@ -66,7 +66,7 @@ fn several_plugins_of_one_interface_are_loaded_side_by_side() {
 }
 
 #[test]
-fn a_plugin_that_panics_in_any_call_is_an_answer_and_not_the_end() {
+fn a_panic_in_any_call_of_a_plugin_is_an_error() {
     let plugin = Plugin::load(fixture("misbehaving")).unwrap();
     let reason = plugin.initialise(REGION, "panic=initialise").err().unwrap();
     assert_eq!(reason, "it panicked: initialise panics, as its parameters say");
@@ -86,16 +86,16 @@ fn a_plugin_that_panics_in_any_call_is_an_answer_and_not_the_end() {
 }
 
 #[test]
-fn a_stalling_plugin_waits_inside_allocate_until_it_is_let_go() {
+fn a_stalling_plugin_blocks_in_allocate_until_it_is_released() {
     let folder = folder();
-    let door = folder.path().join("door");
-    let listener = UnixListener::bind(&door).unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
     let plugin = Plugin::load(fixture("stalling")).unwrap();
-    let mut allocator = plugin.initialise(REGION, door.to_str().unwrap()).unwrap();
+    let mut allocator = plugin.initialise(REGION, socket.to_str().unwrap()).unwrap();
     let call = std::thread::spawn(move || allocator.allocate(&page()).into_result().unwrap());
-    let (inside, _) = listener.accept().unwrap();
+    let (connection, _) = listener.accept().unwrap();
     assert!(!call.is_finished());
-    drop(inside);
+    drop(connection);
     assert!(call.join().unwrap().range.within(REGION));
 }
 
@@ -132,5 +132,5 @@ fn one_bad_file_among_the_plugins_does_not_stop_the_others() {
     ]
     .map(|(path, name)| (Path::new(path), name.to_string()));
     assert_eq!(found, expected);
-    says_everything(&gone, all.into_iter().nth(3).unwrap().1.unwrap_err());
+    assert_complete(&gone, all.into_iter().nth(3).unwrap().1.unwrap_err());
 }

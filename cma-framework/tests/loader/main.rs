@@ -1,5 +1,5 @@
-//! What the loader guarantees, shown with real libraries: the fixture plug-ins, and files made from
-//! them.
+//! The guarantees of the loader, tested with real libraries: the fixture plug-ins, and files made
+//! from them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -26,7 +26,7 @@ fn fixture(name: &str) -> PathBuf {
     path
 }
 
-/// A folder for one test, and a file in it.
+/// A folder for one test.
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
@@ -39,13 +39,13 @@ fn file(folder: &Path, name: &str, content: &[u8]) -> PathBuf {
     path
 }
 
-/// Why `path` can't be loaded. Checks what holds for every refusal: it names the file and brings
-/// its reason and a remedy.
+/// The error of loading `path`.
 fn refusal(path: &Path) -> LoadError {
-    says_everything(path, Plugin::load(path).unwrap_err())
+    assert_complete(path, Plugin::load(path).unwrap_err())
 }
 
-fn says_everything(path: &Path, error: LoadError) -> LoadError {
+/// Asserts that an error names the file and has a reason and a remedy, in one line.
+fn assert_complete(path: &Path, error: LoadError) -> LoadError {
     let (text, reason) = (error.to_string(), error.reason());
     assert_eq!(error.path(), path);
     assert_eq!(text, format!("{}: {reason}; {}", path.display(), reason.remedy()));
@@ -55,7 +55,7 @@ fn says_everything(path: &Path, error: LoadError) -> LoadError {
     error
 }
 
-/// Whether the refusal of `path` matches `pattern`, and its text has all of `words`.
+/// Asserts that the error of loading `path` matches the pattern, and its text has all of the words.
 macro_rules! assert_refused {
     ($path:expr, $pattern:pat $(if $guard:expr)?, $($word:expr),+ $(,)?) => {{
         let error = $crate::refusal($path.as_ref());
@@ -71,8 +71,7 @@ fn patched(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let mut at = 0;
     let mut found = false;
-    // By the first byte, because an unoptimised comparison at each of ten million places takes its
-    // time.
+    // By the first byte, because an unoptimised comparison at each of ten million places is slow.
     while let Some(next) = bytes[at..].iter().position(|byte| *byte == old[0]) {
         at += next;
         if bytes[at..].starts_with(old) {

@@ -1,5 +1,5 @@
 //! A plug-in that was rebuilt under the same path is loaded as the new code, though the dynamic
-//! linker tells libraries apart by their path and inode.
+//! linker distinguishes libraries by their path and inode.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn a_plugin_that_was_rebuilt_is_loaded_anew_beside_the_old_one() {
 }
 
 #[test]
-fn a_plugin_whose_file_is_written_over_or_cut_short_goes_on_as_it_was() {
+fn a_loaded_plugin_does_not_change_when_its_file_is_overwritten_or_truncated() {
     let folder = folder();
     let path =
         file(folder.path(), "over.so", &patched(&content("revision-one"), b"1.0.0", b"1.0.1"));
@@ -42,7 +42,7 @@ fn a_plugin_whose_file_is_written_over_or_cut_short_goes_on_as_it_was() {
 }
 
 #[test]
-fn a_plugin_that_did_not_start_is_loaded_once_it_was_mended() {
+fn a_plugin_that_did_not_start_is_loaded_after_it_was_repaired() {
     let folder = folder();
     let path = file(folder.path(), "libcma_mended_plugin.so", &content("refuses"));
     assert_refused!(path, LoadFailure::Declined(_), "refuses to start");
@@ -84,7 +84,7 @@ fn the_same_content_is_loaded_once_by_many_threads_at_a_time() {
 }
 
 #[test]
-fn of_a_library_that_can_not_be_linked_no_copy_is_kept() {
+fn no_copy_of_a_library_that_can_not_be_linked_is_kept() {
     let folder = folder();
     let content = patched(&content("revision-one"), b"libgcc_s.so.1", b"libgone.so.98");
     let path = file(folder.path(), "unlinked.so", &content);

@@ -1,5 +1,5 @@
 //! Every file that is no plug-in for this process is refused with its path, the reason and a
-//! remedy, and the process lives.
+//! remedy, and the process survives.
 
 use super::*;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -108,7 +108,7 @@ fn a_file_that_may_not_be_read_is_refused() {
     let path = file(folder.path(), "secret.so", b"text");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(&path).is_ok() {
-        println!("skipped: this user may read what nobody may read");
+        println!("skipped: this user may read every file");
         return;
     }
     assert_refused!(path, LoadFailure::Unreadable(_), "can't be read", "permission");

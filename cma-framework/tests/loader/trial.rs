@@ -1,4 +1,4 @@
-//! A library that would end the process is found out in another one.
+//! A library that would end the process is refused by its trial in a child process.
 
 use super::*;
 use cma_framework::loader::{SearchPath, Trial, load_all, trial_child};
@@ -7,8 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 use std::time::Duration;
 
-/// Not a test of its own: the process that a trial starts is this test binary, told to run only
-/// this.
+/// Not a test of its own: the process that a trial starts is this test binary, with arguments that
+/// select only this test.
 #[test]
 fn child() {
     // The report decides, not the exit code.
@@ -19,18 +19,18 @@ pub(super) fn trial() -> Trial {
     trial_with("")
 }
 
-/// A trial in which the constructor of the fixture `constructor` does what `deed` says.
-fn trial_with(deed: &str) -> Trial {
-    trial_after(deed, || ())
+/// A trial in which the constructor of the fixture `constructor` takes the action `action`.
+fn trial_with(action: &str) -> Trial {
+    trial_after(action, || ())
 }
 
 /// The same after `event`, which comes when the file was read.
-fn trial_after(deed: &str, event: impl Fn() + Send + Sync + 'static) -> Trial {
-    let deed = deed.to_string();
+fn trial_after(action: &str, event: impl Fn() + Send + Sync + 'static) -> Trial {
+    let action = action.to_string();
     Trial::new(move || {
         event();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(ARGUMENTS).env("CMA_FIXTURE_CONSTRUCTOR", &deed);
+        command.args(ARGUMENTS).env("CMA_FIXTURE_CONSTRUCTOR", &action);
         command
     })
 }
@@ -38,7 +38,7 @@ fn trial_after(deed: &str, event: impl Fn() + Send + Sync + 'static) -> Trial {
 const ARGUMENTS: [&str; 3] = ["--exact", "trial::child", "--test-threads=1"];
 
 pub(super) fn refused(trial: &Trial, path: &Path) -> LoadError {
-    says_everything(path, trial.run(path).map(drop).unwrap_err())
+    assert_complete(path, trial.run(path).map(drop).unwrap_err())
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn place(folder: &TempDir) -> (UnixListener, String) {
     (UnixListener::bind(&path).unwrap(), path.to_str().unwrap().to_string())
 }
 
-/// What came over `connection` until everybody who had its other end was gone.
+/// The text received on `connection` until no process has the other end.
 fn until_closed(connection: &mut UnixStream) -> String {
     connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut text = String::new();
-    connection.read_to_string(&mut text).expect("whoever has the other end is still there");
+    connection.read_to_string(&mut text).expect("a process still has the other end");
     text
 }
 
@@ -102,14 +102,14 @@ fn until_closed(connection: &mut UnixStream) -> String {
 fn every_process_that_a_constructor_leaves_behind_ends_with_the_trial() {
     let folder = folder();
     let (listener, socket) = place(&folder);
-    for deed in ["fork", "daemon", "chain"] {
-        trial_with(&format!("{deed}:{socket}")).run(&fixture("constructor")).unwrap();
-        assert_eq!(until_closed(&mut listener.accept().unwrap().0), "left", "{deed}");
+    for action in ["fork", "daemon", "chain"] {
+        trial_with(&format!("{action}:{socket}")).run(&fixture("constructor")).unwrap();
+        assert_eq!(until_closed(&mut listener.accept().unwrap().0), "left", "{action}");
     }
 }
 
 #[test]
-fn what_a_constructor_leaves_behind_ends_also_when_the_trial_takes_too_long() {
+fn processes_that_a_constructor_leaves_behind_end_when_the_trial_times_out() {
     let folder = folder();
     let (listener, socket) = place(&folder);
     let trial = trial_with(&format!("linger:{socket}")).with_limit(Duration::from_secs(2));
@@ -119,7 +119,7 @@ fn what_a_constructor_leaves_behind_ends_also_when_the_trial_takes_too_long() {
 }
 
 #[test]
-fn what_a_constructor_leaves_behind_ends_also_with_the_host() {
+fn processes_that_a_constructor_leaves_behind_end_with_the_host() {
     let folder = folder();
     let (listener, socket) = place(&folder);
     let mut host = Command::new(std::env::current_exe().unwrap());
@@ -136,16 +136,16 @@ fn what_a_constructor_leaves_behind_ends_also_with_the_host() {
 #[test]
 #[ignore = "the process that another test starts and kills"]
 fn host() {
-    let deed = std::env::var("CMA_FIXTURE_CONSTRUCTOR").unwrap();
-    let _ = trial_with(&deed).with_limit(Duration::from_secs(60)).run(&fixture("constructor"));
+    let action = std::env::var("CMA_FIXTURE_CONSTRUCTOR").unwrap();
+    let _ = trial_with(&action).with_limit(Duration::from_secs(60)).run(&fixture("constructor"));
 }
 
 #[test]
 fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_program_alone() {
     let folder = folder();
     let (listener, socket) = place(&folder);
-    let deed = format!("inspect:{socket}");
-    trial_with(&deed).run(&fixture("constructor")).unwrap();
+    let action = format!("inspect:{socket}");
+    trial_with(&action).run(&fixture("constructor")).unwrap();
     let found = until_closed(&mut listener.accept().unwrap().0);
     let [_, command, environment, descriptors] = found.lines().collect::<Vec<_>>()[..] else {
         panic!("{found}");
@@ -155,7 +155,7 @@ fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_
     assert_eq!(command.trim_end_matches("\\x00").split("\\x00").collect::<Vec<_>>(), expected);
     let mut expected: Vec<_> =
         std::env::vars().filter(|(name, _)| name != "CMA_FIXTURE_CONSTRUCTOR").collect();
-    expected.push(("CMA_FIXTURE_CONSTRUCTOR".to_string(), deed));
+    expected.push(("CMA_FIXTURE_CONSTRUCTOR".to_string(), action));
     let mut expected: Vec<_> = expected
         .iter()
         .map(|(name, value)| format!("{name}={value}").escape_debug().to_string())
@@ -170,7 +170,7 @@ fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_
 }
 
 #[test]
-fn what_was_tried_is_loaded_whatever_is_in_the_file_meanwhile() {
+fn the_content_that_was_tried_is_loaded_even_if_the_file_has_changed() {
     let folder = folder();
     let content = |name: &str| fs::read(fixture(name)).unwrap();
     let path = file(folder.path(), "libcma_swapped_plugin.so", &content("revision-one"));
@@ -194,7 +194,7 @@ fn a_program_without_trial_child_is_reported_as_a_missing_verdict() {
 }
 
 #[test]
-fn a_trial_refuses_in_the_words_of_a_direct_load() {
+fn a_trial_reports_the_same_error_as_a_direct_load() {
     for name in ["refuses", "panics", "bad-name", "other-interface", "changed-layout", "no-header"]
     {
         let path = fixture(name);
@@ -205,12 +205,13 @@ fn a_trial_refuses_in_the_words_of_a_direct_load() {
 }
 
 #[test]
-fn a_file_that_can_be_refused_by_looking_at_it_starts_no_process() {
-    let nobody = Trial::new(|| Command::new("/nobody/is/here"));
+fn a_file_that_is_refused_by_its_content_starts_no_process() {
+    let unstartable = Trial::new(|| Command::new("/no/such/program"));
     let folder = folder();
     let text = file(folder.path(), "text.so", b"text");
-    assert!(matches!(refused(&nobody, &text).reason(), LoadFailure::NotElf { .. }));
-    assert!(matches!(refused(&nobody, &fixture("revision-one")).reason(), LoadFailure::NoTrial(_)));
+    assert!(matches!(refused(&unstartable, &text).reason(), LoadFailure::NotElf { .. }));
+    let error = refused(&unstartable, &fixture("revision-one"));
+    assert!(matches!(error.reason(), LoadFailure::NoTrial(_)));
 }
 
 #[test]
@@ -230,7 +231,7 @@ fn loading_all_plugins_with_a_trial_survives_the_one_that_crashes() {
 }
 
 #[test]
-fn a_library_with_damaged_contents_is_judged_without_harm() {
+fn a_library_with_damaged_contents_does_not_end_the_process() {
     let folder = folder();
     let good = fs::read(fixture("revision-one")).unwrap();
     let mut state = 1_u64;
@@ -249,9 +250,9 @@ fn a_library_with_damaged_contents_is_judged_without_harm() {
         let verdict = trial().run(&path).map(drop);
         judged[usize::from(verdict.is_ok())] += 1;
         if let Err(error) = verdict {
-            says_everything(&path, error);
+            assert_complete(&path, error);
         }
     }
-    assert!(judged[0] > 0, "no damage was ever noticed");
-    assert!(judged[1] > 0, "the sound was never told from the damaged");
+    assert!(judged[0] > 0, "no damaged library was refused");
+    assert!(judged[1] > 0, "every damaged library was refused");
 }

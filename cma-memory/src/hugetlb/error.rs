@@ -13,7 +13,7 @@ pub(super) enum HugetlbError {
     #[error("this machine has no huge pages{}{}", size.map(|size| format!(" of {}", Bytes(size))).unwrap_or_default(),
         among(sizes))]
     NoSuchPages {
-        /// The size that was asked for, in bytes.
+        /// The requested size, in bytes.
         size: Option<u64>,
         /// The sizes it has, in bytes.
         sizes: Vec<u64>,
@@ -37,9 +37,9 @@ pub(super) enum HugetlbError {
     /// The pool has too few free pages.
     #[error("it takes {wanted} huge pages of {} and the pool has {free} free{holders}; {remedy}", Bytes(*page))]
     TooFew {
-        /// How many it takes.
+        /// The number of pages that it needs.
         wanted: usize,
-        /// How many were free.
+        /// The number of free pages.
         free: usize,
         /// The size of one in bytes.
         page: u64,
@@ -52,11 +52,11 @@ pub(super) enum HugetlbError {
     #[error("of the {free} free huge pages of {} in the pool, at most {longest} are adjacent, and it takes {wanted}{}{holders}; \
         {remedy}", Bytes(*page), aligned(*alignment, *page))]
     NoRun {
-        /// How many it takes.
+        /// The number of pages that it needs.
         wanted: usize,
         /// The requested alignment of the first.
         alignment: Alignment,
-        /// How many were free.
+        /// The number of free pages.
         free: usize,
         /// The longest run of them at any alignment.
         longest: usize,
@@ -99,7 +99,7 @@ pub(super) enum HugetlbError {
 }
 
 impl HugetlbError {
-    /// What the pool lacks, if that is the reason.
+    /// The shortage of the pool, if that is the reason.
     pub(super) fn lack(&self) -> Option<Lack> {
         match self {
             HugetlbError::TooFew { .. } => Some(Lack::Pages),

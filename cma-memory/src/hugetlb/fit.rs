@@ -1,4 +1,4 @@
-//! Whether a region can be made of huge pages at all, whatever the pool has.
+//! Whether a region can be made of huge pages at all, independently of the pool's state.
 
 use super::error::HugetlbError;
 use super::pool::Pool;

@@ -25,7 +25,7 @@ pub(super) struct Holders {
     hidden: usize,
 }
 
-/// A process, and what it holds.
+/// A process, and the pages that it holds.
 #[derive(Debug, PartialEq, Eq)]
 struct HolderProcess {
     pid: u32,

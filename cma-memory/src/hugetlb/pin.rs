@@ -21,7 +21,7 @@ use std::ptr;
 pub(super) struct Pin {
     /// All but the last have [`MAX_BUFFERS`] pages.
     rings: Vec<Ring>,
-    /// Where the mapping starts.
+    /// The start of the mapping.
     address: usize,
     /// The size of a page in bytes.
     page: usize,

@@ -13,7 +13,7 @@ pub(super) struct Plan {
     remedies: Vec<(Lack, String)>,
 }
 
-/// What a pool lacks.
+/// The kind of a pool's shortage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lack {
     /// Pages.
@@ -22,7 +22,7 @@ pub(super) enum Lack {
     Runs,
 }
 
-/// What one region and the waiting ones need of a pool.
+/// The need of one region and of the waiting ones.
 #[derive(Clone, Debug)]
 pub(super) struct Need {
     /// For this region and all waiting ones.

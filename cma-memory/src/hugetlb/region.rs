@@ -34,7 +34,7 @@ pub(super) struct HugeRegion {
 /// unless it serves another request in between; the lock keeps this process from making one.
 static EXCHANGING: Mutex<()> = Mutex::new(());
 
-/// How much of the pool is searched for a page that was freed, in bytes. The kernel clears each
+/// The most bytes of the pool that are searched for a page that was freed. The kernel clears each
 /// page that is taken out.
 const MAX_SEARCHED: u64 = 32 << 20;
 
@@ -79,7 +79,7 @@ impl HugeRegion {
         PageRange::from_pages(self.range.first_page() + index as u64 * frames, frames)
     }
 
-    /// Where page `index` is in the mapping.
+    /// The position of page `index` in the mapping.
     fn place(&self, index: usize) -> Range<usize> {
         index * self.step..(index + 1) * self.step
     }

@@ -49,7 +49,7 @@ unsafe impl Memory for RegionMemory {
 struct ChunkStore {
     region: Arc<HugeRegion>,
     range: PageRange,
-    /// Where it is in the region's mapping.
+    /// Its position in the region's mapping.
     place: Range<usize>,
     mapped: bool,
 }

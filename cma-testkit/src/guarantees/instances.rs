@@ -1,4 +1,5 @@
-//! Everything but placing: initialising, dropping, several allocators at once, threads, and askers.
+//! Everything but placing: initialising, dropping, several allocators at once, threads, and
+//! requesters.
 
 use super::{ORDERS, empty, fill_mixed};
 use crate::checked::{CheckedAllocator, Subject};
@@ -152,7 +153,7 @@ fn on_another_thread<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'stati
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// For every asker, each placement is valid and as declared, and no request is refused that the
+/// For every requester, each placement is valid and as declared, and no request is refused that the
 /// declared rule serves.
 ///
 /// # Errors
@@ -167,13 +168,13 @@ pub fn placements_are_valid_for_every_asker(subject: &Subject) -> Result<(), Fai
         }
         fill_for(allocator, |n| ASKERS[n as usize % ASKERS.len()])?;
         empty(allocator, ORDERS[3])?;
-        // So many askers that an allocator with a table entry for each runs out of entries.
+        // So many requesters that an allocator with a table entry for each runs out of entries.
         fill_for(allocator, |n| n.wrapping_mul(0x9e37_79b9))?;
         empty(allocator, ORDERS[1])
     })
 }
 
-/// Allocates small chunks until nothing fits; `asker` returns the asker of the `n`th.
+/// Allocates small chunks until nothing fits; `asker` returns the requester of the `n`th.
 fn fill_for(allocator: &mut CheckedAllocator, asker: impl Fn(u32) -> u32) -> Result<(), Violation> {
     for n in 0.. {
         let pages = if n < 60 { 1 + u64::from(n) % 4 } else { 1 };

@@ -77,7 +77,7 @@ fn every_error_is_reported_with_its_place() {
         (
             2,
             "# origin: x",
-            "line 2, column 3: expected \"source:\" and what was recorded, found \"origin:\"",
+            "line 2, column 3: expected \"source:\" and a description of the recording, found \"origin:\"",
         ),
         (3, "# ops: five", "line 3, column 8: expected the number of operations, found \"five\""),
         (

@@ -7,7 +7,7 @@
 //! adopt 0x40010 16        first page and pages
 //! ```
 //!
-//! Other lines are passed over, so every input is a script.
+//! Other lines are ignored, so every input is a script.
 
 use super::text;
 use crate::{Form, Outcome, Target};
@@ -121,7 +121,7 @@ fn check(input: &[u8]) -> Outcome {
             Err(failure) => panic!("{failure}"),
         }
     }
-    // The class is how the six differ: which of them served less than the best one.
+    // The class has, for each of the six, whether it served less than the best one.
     let most = served.iter().copied().max().unwrap_or_default();
     let behind: Vec<bool> = served.iter().map(|served| *served < most).collect();
     let class = format!("{behind:?} {}", script.operations.len() / 16);

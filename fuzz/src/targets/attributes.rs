@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A path ends at the first blank; `\n` and `\xNN` stand for bytes, also in paths. Other lines are
-//! passed over, so every input is a script.
+//! ignored, so every input is a script.
 
 use super::{grammar, is_one_line, text, variant};
 use crate::escape::unescape;
@@ -105,7 +105,7 @@ fn check(input: &[u8]) -> Outcome {
     last
 }
 
-/// What is at `path` agrees in `entry`, `list` and `read`.
+/// `entry`, `list` and `read` agree about `path`.
 fn read(tree: &Attributes, path: &str) -> Outcome {
     let entry = tree.entry(path);
     let (listed, text) = (tree.list(path), tree.read(path));
@@ -122,7 +122,10 @@ fn read(tree: &Attributes, path: &str) -> Outcome {
     assert_eq!(listed.is_ok(), is_folder, "{path:?}: {listed:?}");
     match (entry, text) {
         (Ok(_), Ok(text)) => {
-            assert!(text.is_empty() || text.ends_with('\n'), "{path:?}: {text:?} ends in no line");
+            assert!(
+                text.is_empty() || text.ends_with('\n'),
+                "{path:?}: {text:?} is not whole lines"
+            );
             Outcome::accepted(path.rsplit('/').next().unwrap_or_default())
         }
         (Ok(_), Err(_)) => Outcome::accepted("folder"),
@@ -155,7 +158,7 @@ fn write(tree: &Attributes, path: &str, written: &[u8]) -> Outcome {
                 let newest = log.lines().next_back().unwrap_or_default();
                 // The log shortens long lines.
                 let start: String = error.to_string().chars().take(60).collect();
-                assert!(newest.contains(&start), "{newest:?} doesn't say {error}");
+                assert!(newest.contains(&start), "{newest:?} doesn't contain {error}");
             }
             refused(&error)
         }
@@ -183,7 +186,7 @@ fn write(tree: &Attributes, path: &str, written: &[u8]) -> Outcome {
     }
 }
 
-/// What an attribute says after `text` was written to it.
+/// The text of an attribute after `text` was written to it.
 fn expected(path: &str, text: &str) -> String {
     if path == "map" {
         let line = text.trim().replace(char::is_control, "");
@@ -218,7 +221,7 @@ fn real_path(tree: &Attributes, path: &str) -> String {
     }
 }
 
-/// Every path there is, with what stands there; also the paths through links.
+/// Every path of the tree with its entry, the paths through links included.
 fn paths(tree: &Attributes) -> BTreeMap<String, Entry> {
     let mut all = BTreeMap::from([(String::new(), Entry::Folder)]);
     let mut folders = vec![String::new()];

@@ -33,7 +33,7 @@ const PROGRAM_HEADER: usize = 56;
 const SECTION_HEADER: usize = 64;
 const SYMBOL: usize = 24;
 
-/// The smallest library that is accepted, with something wrong in it.
+/// The smallest library that is accepted, and the faults to make in it.
 #[derive(Clone, Debug)]
 struct Draft {
     kind: u16,
@@ -206,8 +206,9 @@ fn number(file: &[u8], at: usize, bytes: usize) -> u64 {
     u64::from_ne_bytes(wide)
 }
 
-/// What the dynamic linker relies on: a library for this machine, whose tables and segments are in
-/// the file, and which has the name of the plug-in header and its magic somewhere.
+/// Asserts the properties that the dynamic linker relies on: a library for this machine, whose
+/// tables and segments are in the file, and which has the name of the plug-in header and its magic
+/// somewhere.
 fn may_be_mapped(file: &[u8]) {
     let native = native_start();
     assert_eq!(file[..6], native[..6], "not for this machine");

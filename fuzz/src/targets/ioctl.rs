@@ -1,4 +1,4 @@
-//! `ioctl::read`, the structure that a C program hands to `/dev/cma`.
+//! `ioctl::read`, the structure that a C program passes to `/dev/cma`.
 
 use super::grammar;
 use crate::{Form, Outcome, Target};
@@ -16,7 +16,7 @@ pub(super) const TARGET: Target = Target {
     check,
 };
 
-/// Where layout A has the end of its strings, and layout B its only string.
+/// The fields of both layouts whose strings must be terminated.
 const A_DEVICE: Range<usize> = 4..21;
 const A_KIND: Range<usize> = 21..38;
 const B_SPEC: Range<usize> = 32..64;
@@ -74,11 +74,11 @@ fn number(structure: &[u8; BYTES], at: usize) -> u64 {
 fn check(input: &[u8]) -> Outcome {
     let mut structure = [0; BYTES];
     put(&mut structure, 0, &input[..input.len().min(BYTES)]);
-    let asked = match (read(&structure), expected_layout(&structure)) {
-        (Ok(asked), Ok(layout)) => {
+    let request = match (read(&structure), expected_layout(&structure)) {
+        (Ok(request), Ok(layout)) => {
             let start_at = if layout == Layout::A { 56 } else { 24 };
-            assert_eq!(asked.start_at, start_at, "not read as layout {layout:?}");
-            asked
+            assert_eq!(request.start_at, start_at, "not read as layout {layout:?}");
+            request
         }
         (Err(wrong), Err(expected)) => {
             assert_eq!(wrong, expected);
@@ -87,15 +87,15 @@ fn check(input: &[u8]) -> Outcome {
         }
         (read, expected) => panic!("{read:?}, and by the documentation {expected:?}"),
     };
-    let is_b = asked.start_at == 24;
+    let is_b = request.start_at == 24;
     let (size_at, alignment_at) = if is_b { (8, 16) } else { (40, 48) };
-    assert_eq!(asked.size, number(&structure, size_at));
-    assert_eq!(asked.alignment, number(&structure, alignment_at));
-    let from = asked.from();
+    assert_eq!(request.size, number(&structure, size_at));
+    assert_eq!(request.alignment, number(&structure, alignment_at));
+    let from = request.from();
     let expected = if is_b { names_of_b(&structure) } else { names_of_a(&structure) };
     assert_eq!(names(from), expected);
     if !is_b {
-        tells_zeroed_a_from_b(from, asked.size, asked.alignment);
+        zeroed_a_is_decoded_again(from, request.size, request.alignment);
     }
     let what = if matches!(from, RegionSelector::Regions(_)) { "regions" } else { "device" };
     Outcome::accepted(format!("layout {}, {what}", if is_b { 'B' } else { 'A' }))
@@ -165,7 +165,7 @@ fn string(field: &[u8]) -> &[u8] {
     }
 }
 
-/// Bytes as text: each byte that is in no letter of UTF-8 becomes U+FFFD.
+/// Bytes as text: each byte that is not part of a UTF-8 character becomes U+FFFD.
 fn letters(bytes: &[u8]) -> String {
     let mut text = String::new();
     let mut rest = bytes;
@@ -181,7 +181,7 @@ fn letters(bytes: &[u8]) -> String {
 
 /// A device and type that were read from layout A are read from it again when everything else in
 /// the structure is zero.
-fn tells_zeroed_a_from_b(from: RegionSelector<'_>, size: u64, alignment: u64) {
+fn zeroed_a_is_decoded_again(from: RegionSelector<'_>, size: u64, alignment: u64) {
     let RegionSelector::Device { device, kind } = from else { panic!("layout A names regions") };
     if device.len() >= A_DEVICE.len() || kind.len() >= A_KIND.len() {
         return; // U+FFFD is longer than the byte it stands for.

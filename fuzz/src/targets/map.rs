@@ -58,11 +58,11 @@ fn survives_printing(map: &Map, rules: &[RuleSpec<'_>]) {
     let made = Map::from_rules(rules).unwrap_or_else(|error| panic!("from its rules: {error}"));
     assert_eq!(parts(made.rules()), parts(rules));
     for rule in rules {
-        assert!(!rule.patterns.is_empty() && !rule.regions.is_empty(), "{rule} is not whole");
+        assert!(!rule.patterns.is_empty() && !rule.regions.is_empty(), "{rule} is incomplete");
     }
 }
 
-/// What rules of different maps are compared by.
+/// Rules in a form in which those of different maps can be compared.
 fn parts<T: Debug>(rules: impl IntoIterator<Item = T>) -> Vec<String> {
     rules.into_iter().map(|rule| format!("{rule:?}")).collect()
 }

@@ -1,4 +1,4 @@
-//! `Message`, what clients and the device server send each other.
+//! `Message`, sent between clients and the device server.
 
 use super::{grammar, variant};
 use crate::{Form, Outcome, Target};
@@ -60,7 +60,7 @@ fn check(input: &[u8]) -> Outcome {
         }
         Err(error) => {
             assert_eq!(error, Malformed::Length { bytes: input.len() });
-            // What can be read of it is tested all the same.
+            // The same bytes are tested in a message of the right length.
             let mut bytes = input.to_vec();
             bytes.resize(MESSAGE_BYTES, 0);
             match Message::from_bytes(&bytes) {

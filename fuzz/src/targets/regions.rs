@@ -1,4 +1,5 @@
-//! `parse_regions`, the text of `cma=`, with its numbers and allocators; and what follows from it.
+//! `parse_regions`, the text of `cma=`, with its numbers and allocators; and linting and reserving
+//! the regions.
 
 use super::{grammar, is_one_line, names_its_place, text, variant};
 use crate::{Form, Outcome, Target};
@@ -51,7 +52,7 @@ fn check(input: &[u8]) -> Outcome {
     let printed = specs.iter().map(ToString::to_string).collect::<Vec<_>>().join(";");
     let again = parse_regions(&printed).unwrap_or_else(|error| panic!("{printed:?}: {error}"));
     assert_eq!(again.iter().map(|region| region.spec).collect::<Vec<_>>(), specs, "{printed:?}");
-    let findings = lint_names_places(&text, &regions);
+    let findings = findings_have_positions(&text, &regions);
     let reserved = reserve(&text, &specs);
     Outcome::accepted(format!("{} regions, {reserved} reserved, {findings} findings", specs.len()))
 }
@@ -64,8 +65,8 @@ fn size(text: &str) {
             let printed = Bytes(value).to_string();
             assert_eq!(parse_size(&printed), Ok((value, printed.len())), "{printed}");
         }
-        Err((mistake, bytes)) => {
-            assert!(text.get(..bytes).is_some(), "{mistake} at {bytes} of {text:?}");
+        Err((error, bytes)) => {
+            assert!(text.get(..bytes).is_some(), "{error} at {bytes} of {text:?}");
         }
     }
 }
@@ -103,8 +104,8 @@ fn banks() -> [Bank; 2] {
     [Bank::new(0x3000_0000, 80 << 20), Bank::new(0x4000_0000, 256 << 20)]
 }
 
-/// Findings lie in the text they are about. Returns their number.
-fn lint_names_places(text: &str, regions: &[ParsedRegion<'_>]) -> usize {
+/// Each finding has a position in its text. Returns the number of findings.
+fn findings_have_positions(text: &str, regions: &[ParsedRegion<'_>]) -> usize {
     let Ok(map) = Map::parse("a=a,b;*=c,a") else { return 0 };
     let findings = lint(regions, &map, &banks(), Growth::Up, &["best-fit"]);
     for finding in &findings {
@@ -120,12 +121,12 @@ fn lint_names_places(text: &str, regions: &[ParsedRegion<'_>]) -> usize {
     findings.len()
 }
 
-/// Reserved regions lie in the banks, where and as large as they were asked for, and apart. Returns
-/// their number.
+/// Reserved regions lie in the banks, have the requested starts and sizes, and are disjoint.
+/// Returns their number.
 fn reserve(text: &str, specs: &[RegionSpec<'_>]) -> usize {
     let cma = Cma::new();
     if let Err(error) = cma.command_line(Some(text), None) {
-        panic!("the command line takes what the parser takes: {error}");
+        panic!("the parser accepts the text, the command line refuses it: {error}");
     }
     cma.early_regions_reserve(&mut Banks::new(&banks(), Growth::Up));
     cma.initialise();
@@ -137,7 +138,7 @@ fn reserve(text: &str, specs: &[RegionSpec<'_>]) -> usize {
         let (range, name) = (region.range(), region.name().unwrap_or_default());
         assert!(banks().iter().any(|bank| range.within(bank.0)), "{range} lies in no bank");
         let Some(spec) = specs.iter().find(|spec| spec.name == name) else {
-            panic!("nobody asked for the region {name:?}");
+            panic!("no description has the name {name:?}");
         };
         assert_eq!(range.bytes(), spec.size.next_multiple_of(4096), "{spec} got {range}");
         let alignment = spec.alignment.unwrap_or(1).max(4096);

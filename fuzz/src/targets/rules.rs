@@ -1,4 +1,4 @@
-//! `Rules` of the device server: who may ask in the name of which device.
+//! `Rules` of the device server: which users may make requests for which device.
 
 use super::patterns::{matches, names_near};
 use super::{grammar, names_its_place, spaced, text, variant};
@@ -51,7 +51,7 @@ fn check(input: &[u8]) -> Outcome {
                 };
                 let kind = if kind.is_empty() { "common" } else { &kind };
                 let expected = allow(&plain, &peer, pattern.is_region, &name, kind);
-                assert_eq!(found, expected, "{peer:?} asks for {name}/{kind}");
+                assert_eq!(found, expected, "{peer:?} requests {name}/{kind}");
                 denials += usize::from(!found);
             }
         }
@@ -59,7 +59,7 @@ fn check(input: &[u8]) -> Outcome {
     Outcome::accepted(format!("{} rules, denials: {}", plain.len(), denials > 0))
 }
 
-/// A rule as a plain reading of the text has it.
+/// A rule, parsed in the plainest way.
 struct Rule {
     patterns: Vec<Pattern>,
     who: Vec<String>,

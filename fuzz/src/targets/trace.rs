@@ -35,7 +35,7 @@ fn lines() -> impl Strategy<Value = Line> {
     ]
 }
 
-/// Traces that are mostly right, with the figures of their header.
+/// Traces that are mostly valid, with the figures of their header.
 fn generate() -> BoxedStrategy<Vec<u8>> {
     let pauses = prop_oneof![20 => 0..3_i64, 1 => Just(-1)];
     let lines = prop::collection::vec((pauses, lines()), 0..20);
