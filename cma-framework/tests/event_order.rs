@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Where releases are recorded: the recorder's name and the start of each chunk.
+/// The recorded releases: the recorder's name and the start of each chunk.
 type Releases = Arc<Mutex<Vec<(&'static str, String)>>>;
 
 /// Records releases. May block before it records the first one.

@@ -158,7 +158,7 @@ impl Trees {
     ) -> Option<(Entry, Option<u32>)> {
         let block = self.block_mut(root);
         if block.is_leaf() && block.last().rank() >= least {
-            // The common case: no entry is passed over.
+            // The common case: no entry is skipped.
             let entry = block.pop();
             return Some((entry, self.root_unless_empty(root)));
         }

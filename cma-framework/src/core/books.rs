@@ -36,7 +36,7 @@ pub(crate) struct Books {
     counters: Counters,
 }
 
-/// A live chunk, with what it takes to free it.
+/// A live chunk, with the values that freeing it needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LiveChunk {
     pub(crate) range: PageRange,
@@ -69,7 +69,7 @@ impl Books {
         self.free
     }
 
-    /// Accepts a placement for `request` and books it, or says what is wrong with it.
+    /// Accepts a placement for `request` and books it, or returns its fault.
     #[inline(always)]
     pub(crate) fn place(
         &mut self,

@@ -203,7 +203,7 @@ pub enum MemoryError {
         call: &'static str,
         /// Its error.
         source: io::Error,
-        /// What to do, where that is known.
+        /// The remedy, if one is known.
         remedy: Option<String>,
     },
 }

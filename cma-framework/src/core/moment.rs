@@ -16,7 +16,7 @@ impl Moment {
         Moment(tenths)
     }
 
-    /// How long before `now` it was; `None` when no time was kept then.
+    /// The time from this moment to `now`; `None` when no time was kept then.
     pub(crate) fn age(self, now: Moment) -> Option<Duration> {
         (self.0 != 0).then(|| Self::TICK * now.0.saturating_sub(self.0))
     }

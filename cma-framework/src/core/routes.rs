@@ -72,7 +72,7 @@ pub(crate) struct Routes<R> {
 
 type OverflowTables<R> = [OnceLock<Box<Slots<R>>>; OVERFLOW_TABLES];
 
-/// How many overflow tables there can be, a power of two. With the first table they have room for
+/// The most overflow tables, a power of two. With the first table they have room for
 /// some 65,000 routes.
 const OVERFLOW_TABLES: usize = 128;
 

@@ -166,7 +166,7 @@ impl Outbox {
         self.lock().events.extend(events.into_iter().map(queued));
     }
 
-    /// Opens the outbox and delivers what is queued.
+    /// Opens the outbox and delivers the queued events.
     pub(crate) fn open(&self, region: &dyn Display) {
         self.lock().open = true;
         self.deliver(region);

@@ -145,7 +145,7 @@ struct RegionState {
     set_aside: SetAsideParts,
 }
 
-/// What a region needs of the framework that it belongs to.
+/// The services of the framework that a region uses.
 pub(crate) trait OwningFramework: Send + Sync {
     /// Distinguishes the frameworks of the process.
     fn id(&self) -> u64;

@@ -74,7 +74,7 @@ pub enum SyntaxError {
     /// Not a valid allocator name.
     #[error("this can't be the name of an allocator: it {fault}")]
     BadAllocatorName {
-        /// What is wrong with it.
+        /// The fault of the name.
         fault: &'static str,
     },
     /// White space within a region, other than beside its `=`.

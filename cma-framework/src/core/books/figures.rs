@@ -1,4 +1,4 @@
-//! What the books report: public values.
+//! The reports of the books: public values.
 
 use crate::vocabulary::errors::Reason;
 use cma_api::{Alignment, PageRange};
@@ -52,7 +52,7 @@ pub struct Owner {
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// The process that has it, if a front end [noted one](crate::Chunk::set_holder).
     pub process: Option<Process>,
-    /// How long it has been live, in tenths of a second; `None` when no
+    /// The time for which it has been live, in tenths of a second; `None` when no
     /// [timekeeper](crate::keep_time) ran at its allocation.
     pub age: Option<Duration>,
 }
@@ -69,6 +69,6 @@ pub struct Failure {
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// Why it was refused.
     pub reason: Reason,
-    /// How long ago, in tenths of a second.
+    /// Its age, in tenths of a second.
     pub age: Duration,
 }

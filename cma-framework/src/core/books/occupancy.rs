@@ -1,5 +1,5 @@
-//! Which pages of a region live chunks cover. A placement that overlaps a chunk is found before it
-//! is booked.
+//! The pages of a region that live chunks cover. A placement that overlaps a chunk is found before
+//! it is booked.
 //!
 //! A bitmap has one bit for each page. A chunk of up to 57 pages lies within eight bytes, wherever
 //! it starts, so testing it is testing one word. A chunk of up to 313 pages lies within five words,

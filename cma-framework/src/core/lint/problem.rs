@@ -118,7 +118,7 @@ impl Finding {
 }
 
 impl Problem {
-    /// What the user can do about it.
+    /// The remedy.
     pub fn remedy(&self) -> String {
         match self {
             Problem::UnknownRegion { name } => {

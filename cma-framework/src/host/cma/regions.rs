@@ -118,8 +118,8 @@ impl Cma {
     }
 
     /// Checks memory that was set aside ([`Chunk::share`](crate::Chunk::share)), where a check is
-    /// due, and frees what is usable again. Returns when the next check is due; `None` when nothing
-    /// is set aside.
+    /// due, and frees the usable parts. Returns when the next check is due; `None` when nothing is
+    /// set aside.
     ///
     /// A region also checks by itself before it refuses a request, so a host need not call this. A
     /// host that does recovers the memory sooner.

@@ -65,7 +65,7 @@ impl Region {
         state.report_released(chunk.range);
     }
 
-    /// Checks memory that is set aside, and frees what is usable again. The next chunk there has it
+    /// Checks memory that is set aside, and frees the usable parts. The next chunk there has it
     /// zeroed.
     pub(crate) fn recheck(&self, why: Recheck) -> Rechecked {
         const NOTHING: Rechecked = Rechecked { recovered: false, next: None };

@@ -54,7 +54,7 @@ impl AllocatorChoice {
         }
     }
 
-    /// What is wrong with the chosen name.
+    /// The fault of the chosen name.
     pub(crate) fn fault(&self) -> Option<(&str, &'static str)> {
         match self {
             AllocatorChoice::Named { name, .. } => {
@@ -95,7 +95,7 @@ pub enum AllocatorState {
     OutOfService {
         /// The allocator's name.
         allocator: String,
-        /// What the allocator did.
+        /// The fault of the allocator.
         reason: String,
     },
 }
@@ -125,7 +125,7 @@ pub enum ChangeError {
     BadName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         fault: &'static str,
     },
     /// Chunks are live, and no allocator of that name is registered to adopt them.

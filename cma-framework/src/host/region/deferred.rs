@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What is deferred until the lock is free.
+/// The operations that are deferred until the lock is free.
 #[derive(Default)]
 pub(super) struct DeferredWork {
     /// Since when the region is known to be stuck.
@@ -103,7 +103,7 @@ impl Region {
         }
     }
 
-    /// Carries out what was deferred.
+    /// Carries out the deferred operations.
     #[cold]
     fn settle(&self, state: &mut LockedState<'_>) {
         let mut deferred = self.deferred();

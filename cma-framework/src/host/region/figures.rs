@@ -1,4 +1,4 @@
-//! What a region reports from its books.
+//! The reports of a region from its books.
 
 use super::Region;
 use super::choice::AllocatorState;

@@ -101,7 +101,7 @@ impl Chunk {
         self.region.huge_guards().insert(self.slot, pages);
     }
 
-    /// What freeing it needs, when the guard gives up its slot.
+    /// The values that freeing it needs, when the guard gives up its slot.
     #[inline]
     fn detach(&self) -> LiveChunk {
         let range = match self.shape.pages() {

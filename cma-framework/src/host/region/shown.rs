@@ -1,4 +1,4 @@
-//! What is known of a region without its lock.
+//! The state of a region that is readable without its lock.
 
 use super::choice::AllocatorState;
 use super::{Region, RegionState};

@@ -17,7 +17,7 @@ pub enum RegisterAllocatorError {
     BadName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         fault: &'static str,
     },
 }

@@ -21,7 +21,7 @@ pub enum EarlyError {
     BadAllocatorName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         fault: &'static str,
     },
     /// The alignment is not a power of two.

@@ -153,7 +153,7 @@ pub enum Reason {
     },
 }
 
-/// What is wrong with an allocator's placement.
+/// The fault of an allocator's placement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misplacement {

@@ -38,7 +38,7 @@ pub enum RegisterError {
     },
 }
 
-/// What is wrong with the description of a region.
+/// The fault of the description of a region.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRegion {
@@ -66,7 +66,7 @@ pub enum InvalidRegion {
     BadAllocatorName {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// The fault of the name.
         fault: &'static str,
     },
     /// A name that can't be written in the map.

@@ -212,16 +212,16 @@ impl AddressReservation {
             }
             return Ok(AddressReservation { base: wanted.address, len, unmap_on_drop });
         }
-        let room = len.checked_add(granule).ok_or(Errno::NOMEM)?;
+        let space = len.checked_add(granule).ok_or(Errno::NOMEM)?;
         // SAFETY: the kernel chooses unused addresses.
-        let found = unsafe { mmap_anonymous(wanted.address, room, ProtFlags::empty(), flags) }?;
+        let found = unsafe { mmap_anonymous(wanted.address, space, ProtFlags::empty(), flags) }?;
         let before = (found as usize).next_multiple_of(granule) - found as usize;
         let base = found.wrapping_byte_add(before);
         if before > 0 {
             // SAFETY: the unused head of the range that was just mapped.
             unsafe { munmap(found, before) }?;
         }
-        let after = room - before - len;
+        let after = space - before - len;
         if after > 0 {
             // SAFETY: the unused tail of the range that was just mapped.
             unsafe { munmap(base.wrapping_byte_add(len), after) }?;

@@ -81,18 +81,18 @@ with_system_call! {
         folder: c_int, path: *const c_char, flags: c_int, mask: c_uint, found: *mut libc::statx
     ) -> c_int, else libc::SYS_statx;
     GETXATTR, c"getxattr": fn getxattr(
-        path: *const c_char, name: *const c_char, value: *mut c_void, room: usize
+        path: *const c_char, name: *const c_char, value: *mut c_void, size: usize
     ) -> isize, else libc::SYS_getxattr;
     LGETXATTR, c"lgetxattr": fn lgetxattr(
-        path: *const c_char, name: *const c_char, value: *mut c_void, room: usize
+        path: *const c_char, name: *const c_char, value: *mut c_void, size: usize
     ) -> isize, else libc::SYS_lgetxattr;
-    LISTXATTR, c"listxattr": fn listxattr(path: *const c_char, names: *mut c_char, room: usize) -> isize,
+    LISTXATTR, c"listxattr": fn listxattr(path: *const c_char, names: *mut c_char, size: usize) -> isize,
         else libc::SYS_listxattr;
-    LLISTXATTR, c"llistxattr": fn llistxattr(path: *const c_char, names: *mut c_char, room: usize) -> isize,
+    LLISTXATTR, c"llistxattr": fn llistxattr(path: *const c_char, names: *mut c_char, size: usize) -> isize,
         else libc::SYS_llistxattr;
     READ, c"read": fn read(file: c_int, bytes: *mut c_void, count: usize) -> isize,
         else libc::SYS_read;
-    READ_CHK, c"__read_chk": fn read_chk(file: c_int, bytes: *mut c_void, count: usize, room: usize) -> isize,
+    READ_CHK, c"__read_chk": fn read_chk(file: c_int, bytes: *mut c_void, count: usize, size: usize) -> isize,
         else libc::SYS_read;
     WRITE, c"write": fn write(file: c_int, bytes: *const c_void, count: usize) -> isize,
         else libc::SYS_write;
@@ -105,7 +105,7 @@ with_system_call! {
     PWRITE, c"pwrite64": fn pwrite(file: c_int, bytes: *const c_void, count: usize, at: libc::off64_t) -> isize,
         else libc::SYS_pwrite64;
     PREAD_CHK, c"__pread64_chk": fn pread_chk(
-        file: c_int, bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize
+        file: c_int, bytes: *mut c_void, count: usize, at: libc::off64_t, size: usize
     ) -> isize, else libc::SYS_pread64;
     PREADV, c"preadv64": fn preadv(file: c_int, parts: *const libc::iovec, count: c_int, at: libc::off64_t) -> isize,
         else libc::SYS_preadv;
@@ -127,10 +127,10 @@ with_system_call! {
         from: c_int, from_at: *mut libc::off64_t, to: c_int, to_at: *mut libc::off64_t, count: usize, flags: c_uint
     ) -> isize, else libc::SYS_splice;
     READLINKAT, c"readlinkat": fn readlinkat(
-        folder: c_int, path: *const c_char, target: *mut c_char, room: usize
+        folder: c_int, path: *const c_char, target: *mut c_char, size: usize
     ) -> isize, else libc::SYS_readlinkat;
     READLINKAT_CHK, c"__readlinkat_chk": fn readlinkat_chk(
-        folder: c_int, path: *const c_char, target: *mut c_char, room: usize, has: usize
+        folder: c_int, path: *const c_char, target: *mut c_char, size: usize, has: usize
     ) -> isize, else libc::SYS_readlinkat;
     TRUNCATE, c"truncate64": fn truncate(path: *const c_char, length: libc::off64_t) -> c_int,
         else libc::SYS_truncate;

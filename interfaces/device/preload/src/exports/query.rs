@@ -89,10 +89,10 @@ macro_rules! attributes {
 }
 
 attributes! {
-    failed(Errno::NODATA) as isize => fn getxattr(path, name: *const c_char, value: *mut c_void, room: usize);
-    failed(Errno::NODATA) as isize => fn lgetxattr(path, name: *const c_char, value: *mut c_void, room: usize);
-    0 => fn listxattr(path, names: *mut c_char, room: usize);
-    0 => fn llistxattr(path, names: *mut c_char, room: usize);
+    failed(Errno::NODATA) as isize => fn getxattr(path, name: *const c_char, value: *mut c_void, size: usize);
+    failed(Errno::NODATA) as isize => fn lgetxattr(path, name: *const c_char, value: *mut c_void, size: usize);
+    0 => fn listxattr(path, names: *mut c_char, size: usize);
+    0 => fn llistxattr(path, names: *mut c_char, size: usize);
 }
 
 /// The result of `readlink`: the device is no symbolic link.
@@ -109,21 +109,21 @@ unsafe fn readlink_in(folder: c_int, path: *const c_char, result: isize) -> isiz
 unsafe extern "C-unwind" fn readlink(
     path: *const c_char,
     target: *mut c_char,
-    room: usize,
+    size: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    unsafe { readlinkat(libc::AT_FDCWD, path, target, room) }
+    unsafe { readlinkat(libc::AT_FDCWD, path, target, size) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C-unwind" fn __readlink_chk(
     path: *const c_char,
     target: *mut c_char,
-    room: usize,
+    size: usize,
     has: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    unsafe { __readlinkat_chk(libc::AT_FDCWD, path, target, room, has) }
+    unsafe { __readlinkat_chk(libc::AT_FDCWD, path, target, size, has) }
 }
 
 #[unsafe(no_mangle)]
@@ -131,10 +131,10 @@ unsafe extern "C-unwind" fn readlinkat(
     folder: c_int,
     path: *const c_char,
     target: *mut c_char,
-    room: usize,
+    size: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    let result = unsafe { real::readlinkat(folder, path, target, room) };
+    let result = unsafe { real::readlinkat(folder, path, target, size) };
     // SAFETY: the kernel has read the path.
     unsafe { readlink_in(folder, path, result) }
 }
@@ -144,11 +144,11 @@ unsafe extern "C-unwind" fn __readlinkat_chk(
     folder: c_int,
     path: *const c_char,
     target: *mut c_char,
-    room: usize,
+    size: usize,
     has: usize,
 ) -> isize {
     // SAFETY: the caller's arguments, unchanged.
-    let result = unsafe { real::readlinkat_chk(folder, path, target, room, has) };
+    let result = unsafe { real::readlinkat_chk(folder, path, target, size, has) };
     // SAFETY: the kernel has read the path.
     unsafe { readlink_in(folder, path, result) }
 }

@@ -40,14 +40,14 @@ macro_rules! refusing {
 
 refusing! {
     refuse_read: fn read(bytes: *mut c_void, count: usize), read(bytes, count);
-    refuse_read: fn __read_chk(bytes: *mut c_void, count: usize, room: usize), read_chk(bytes, count, room);
+    refuse_read: fn __read_chk(bytes: *mut c_void, count: usize, size: usize), read_chk(bytes, count, size);
     refuse_read: fn readv(parts: *const libc::iovec, count: c_int), readv(parts, count);
     refuse_read: fn pread(bytes: *mut c_void, count: usize, at: libc::off_t), pread(bytes, count, at);
     refuse_read: fn pread64(bytes: *mut c_void, count: usize, at: libc::off64_t), pread(bytes, count, at);
-    refuse_read: fn __pread_chk(bytes: *mut c_void, count: usize, at: libc::off_t, room: usize),
-        pread_chk(bytes, count, at, room);
-    refuse_read: fn __pread64_chk(bytes: *mut c_void, count: usize, at: libc::off64_t, room: usize),
-        pread_chk(bytes, count, at, room);
+    refuse_read: fn __pread_chk(bytes: *mut c_void, count: usize, at: libc::off_t, size: usize),
+        pread_chk(bytes, count, at, size);
+    refuse_read: fn __pread64_chk(bytes: *mut c_void, count: usize, at: libc::off64_t, size: usize),
+        pread_chk(bytes, count, at, size);
     refuse_read: fn preadv(parts: *const libc::iovec, count: c_int, at: libc::off_t), preadv(parts, count, at);
     refuse_read: fn preadv64(parts: *const libc::iovec, count: c_int, at: libc::off64_t), preadv(parts, count, at);
     refuse_read: fn preadv2(parts: *const libc::iovec, count: c_int, at: libc::off_t, flags: c_int),
