@@ -220,7 +220,7 @@ mod tests {
         assert!(rest.contains(&report), "{report}");
     }
 
-    /// A partial write loses only the lines behind it, and reported losses are not counted again.
+    /// A partial write loses only the lines after it, and reported losses are not counted again.
     #[test]
     fn lost_lines_are_counted_exactly_once() {
         /// A disk with space for that many bytes.

@@ -46,7 +46,7 @@ the server";
 const RULES: &str = "Which users may request for which device, or name which region: \
 camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; without it all users may request everything";
 
-/// Options that several commands take, before or behind the command. [`Command::uses`] says which
+/// Options that several commands take, before or after the command. [`Command::uses`] says which
 /// command takes which.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of several commands")]
@@ -64,7 +64,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "MEMORY", help = MEMORY)]
     pub(crate) memory: Option<Choice>,
 
-    /// Search this folder for plug-ins first; may be repeated, all before or all behind the
+    /// Search this folder for plug-ins first; may be repeated, all before or all after the
     /// command
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,

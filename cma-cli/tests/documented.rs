@@ -1,7 +1,7 @@
 //! The shell sessions of README.md and the guide print what the documents show.
 //!
 //! Each block with a line that starts with `$ cma` is typed into one shell, and its output is
-//! compared line by line. A command with `&` behind it is a server, which prints its lines while
+//! compared line by line. A command that ends with `&` is a server, which prints its lines while
 //! the next commands run. Paths below `/run` are replaced by ones in a temporary folder. In a shown
 //! output, a line `...` stands for any lines, and `...` in a line for any text.
 

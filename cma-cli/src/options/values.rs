@@ -27,7 +27,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok((0, _)) => Err("a region can't have the size 0".to_string()),
         Ok((size, taken)) if taken == text.len() => Ok(size),
-        Ok((_, taken)) => Err(format!("unexpected \"{}\" behind the size", quoted(&text[taken..]))),
+        Ok((_, taken)) => Err(format!("unexpected \"{}\" after the size", quoted(&text[taken..]))),
         Err((error, _)) => Err(error.to_string()),
     }
 }

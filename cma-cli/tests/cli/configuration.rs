@@ -71,7 +71,7 @@ fn an_option_that_a_command_does_not_use_is_an_error_that_names_both() {
                 _ => &["x"],
             };
             let given = [&[*option], value].concat();
-            // Before the command and behind it.
+            // Before the command and after it.
             for args in [[&given, command].concat(), [command, &given].concat()] {
                 let Run { code, out, err } = run(&args);
                 assert_eq!((code, out.as_str()), (2, ""), "{args:?}: {err}");

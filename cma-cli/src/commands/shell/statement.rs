@@ -135,13 +135,13 @@ fn name(name: &str, what: &'static str) -> Result<String, ParseError> {
     Err(ParseError::Name { what, name: name.to_string(), fault })
 }
 
-/// The first word, and the text behind it.
+/// The first word, and the text after it.
 fn word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim_start())
 }
 
-/// A list of words separated by commas and optional white space, and the text behind it.
+/// A list of words separated by commas and optional white space, and the text after it.
 fn list(text: &str) -> (&str, &str) {
     let mut end = 0;
     loop {
@@ -180,7 +180,7 @@ fn amount(text: &str, expected: &'static str) -> Result<Amount, ParseError> {
     Ok(Amount { size, alignment })
 }
 
-/// A number with an optional suffix, and the text behind it.
+/// A number with an optional suffix, and the text after it.
 fn number<'a>(text: &'a str, what: &'static str) -> Result<(u64, &'a str), ParseError> {
     match config::parse_size(text) {
         Ok((value, taken)) => Ok((value, text[taken..].trim_start())),
