@@ -3,16 +3,20 @@
 
 mod common;
 
-use cma_framework::Cma;
-use common::BASE;
+use cma_framework::config::{Bank, Growth};
+use cma_framework::reserve::Banks;
+use cma_framework::{AllocatorChoice, Cma, EarlyRegion, Plugin};
+use common::{BASE, MIB};
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
+use tracing::dispatcher::{self, Dispatch};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::NoSubscriber;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// The recorded releases: the recorder's name and the start of each chunk.
@@ -210,4 +214,154 @@ fn subscribers_that_free_chunks_of_each_others_regions_do_not_deadlock() {
     });
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert!(cma.regions().iter().all(|region| region.status().users == 0));
+}
+
+/// Calls a function at each event of that name.
+struct CallsAt<F>(&'static str, F);
+
+impl<F: Fn() + 'static> Subscriber for CallsAt<F> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.name() == self.0
+    }
+    fn event(&self, _: &Event<'_>) {
+        self.1();
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// Fails the test if `work` takes longer than any busy machine needs, instead of blocking it.
+fn in_time(work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = channel();
+    thread::spawn(move || {
+        work();
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(30)).unwrap();
+}
+
+#[test]
+fn a_thread_without_a_subscriber_never_waits() {
+    let cma = common::with_regions(&["r"], "*=r");
+    let releases = Releases::default();
+    release_while_blocked(&cma.clone(), &releases, |resume| {
+        in_time(move || {
+            tracing::subscriber::with_default(NoSubscriber::new(), || {
+                for _ in 0..3000 {
+                    drop(cma.alloc_from("r", 4096, 0).unwrap());
+                }
+            });
+        });
+        resume.send(()).unwrap();
+    });
+    assert_eq!(releases.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn a_call_returns_while_other_threads_cause_more_events_than_are_delivered() {
+    let cma = common::with_regions(&["r"], "*=r");
+    let (releases, stop) = (Releases::default(), Arc::new(AtomicBool::new(false)));
+    let (recorder, blocked, resume) = Recorder::blocking("first", &releases);
+    let first = cma.alloc_from("r", 4096, 0).unwrap();
+    let (returns, returned) = channel();
+    let freeing = thread::spawn(move || {
+        tracing::subscriber::with_default(recorder, || drop(first));
+        returns.send(()).unwrap();
+    });
+    blocked.recv().unwrap();
+    let busy = [0; 2].map(|_| {
+        let (cma, stop) = (cma.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            let slow = CallsAt("cma_release", || thread::sleep(Duration::from_micros(100)));
+            tracing::subscriber::with_default(slow, || {
+                while !stop.load(Ordering::Relaxed) {
+                    drop(cma.alloc_from("r", 4096, 0).unwrap());
+                }
+            });
+        })
+    });
+    resume.send(()).unwrap();
+    let in_time = returned.recv_timeout(Duration::from_secs(30));
+    stop.store(true, Ordering::Relaxed);
+    busy.into_iter().chain([freeing]).for_each(|thread| thread.join().unwrap());
+    in_time.expect("it delivers the events of the other threads for ever");
+}
+
+#[test]
+fn a_subscriber_that_panics_when_it_is_dropped_stops_no_events() {
+    struct PanicsWhenDropped;
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            panic!("the subscriber panics when it is dropped, as the test requires");
+        }
+    }
+
+    let cma = common::with_regions(&["r"], "*=r");
+    let releases = Releases::default();
+    release_while_blocked(&cma, &releases, |resume| {
+        let panics = PanicsWhenDropped;
+        let subscriber = Dispatch::new(CallsAt("cma_release", move || _ = &panics));
+        dispatcher::with_default(&subscriber, || drop(cma.alloc_from("r", 4096, 0).unwrap()));
+        // The event has the last handle to it.
+        drop(subscriber);
+        resume.send(()).unwrap();
+    });
+    tracing::subscriber::with_default(Recorder::new("later", &releases), || {
+        drop(cma.alloc_from("r", 4096, 0).unwrap());
+    });
+    let recorded: Vec<_> = releases.lock().unwrap().iter().map(|(name, _)| *name).collect();
+    assert_eq!(recorded, ["first", "later"]);
+}
+
+#[test]
+fn a_subscriber_that_blocks_at_an_early_region_delays_no_event_of_another_one() {
+    let cma = Cma::new();
+    for name in ["one", "two"] {
+        let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
+        let region = EarlyRegion {
+            name: Some(name.to_string()),
+            size: MIB,
+            allocator: AllocatorChoice::Given { plugin, params: String::new() },
+            ..EarlyRegion::default()
+        };
+        cma.early_region_register(region).unwrap();
+    }
+    cma.early_regions_reserve(&mut Banks::new(&[Bank::new(BASE, 4 * MIB)], Growth::Up));
+    let ((blocks, blocked), (resume, resumed)) = (channel(), channel());
+    let block = Mutex::new(Some((blocks, resumed)));
+    let initialising = thread::spawn({
+        let cma = cma.clone();
+        // Blocks when the first allocator is attached.
+        let subscriber = CallsAt("cma_attach", move || {
+            let block = block.lock().unwrap().take();
+            if let Some((blocks, resumed)) = block {
+                blocks.send(()).unwrap();
+                resumed.recv().unwrap();
+            }
+        });
+        move || {
+            tracing::subscriber::with_default(subscriber, || {
+                cma.initialise();
+            });
+        }
+    });
+    blocked.recv().unwrap();
+    let releases = Releases::default();
+    tracing::subscriber::with_default(Recorder::new("two", &releases), || {
+        drop(cma.alloc_from("two", 4096, 0).unwrap());
+    });
+    let recorded = releases.lock().unwrap().len();
+    // No lock is held either.
+    in_time(move || {
+        cma.initialise();
+    });
+    resume.send(()).unwrap();
+    initialising.join().unwrap();
+    assert_eq!(recorded, 1);
 }

@@ -16,11 +16,13 @@
 //! 2. No region and no change of the configuration waits for a sink. A thread that finds another
 //!    one delivering leaves its events in the queue. When more than [`MOST_QUEUED`] events wait, it
 //!    waits for that other thread, without holding a lock. A thread inside a sink never waits, so
-//!    sinks that use the framework can't deadlock.
+//!    sinks that use the framework can't deadlock. A thread that has delivered [`MOST_QUEUED`]
+//!    events leaves the rest to one that waits, so that no call delivers for ever.
 //! 3. A panic in a sink ends in the delivery. It unwinds neither through a change of the
 //!    configuration, nor through a guard that is dropped in another panic.
-//! 4. An event that no sink wants is not queued. While no sink follows requests, a request pays for
-//!    a load and a branch.
+//! 4. An event that no sink wants is not queued, nor one of a thread without a `tracing`
+//!    subscriber, such as a thread inside its subscriber: that thread never waits. While no sink
+//!    follows requests, a request pays for a load and a branch.
 
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::vocabulary::errors::AllocError;
@@ -146,9 +148,7 @@ impl EventOrigin {
 
     /// Calls `emit`, which emits a `tracing` event, with the subscriber of the origin.
     fn with_subscriber(&self, emit: impl FnOnce()) {
-        if self.subscriber.is::<NoSubscriber>() {
-            // Also when a subscriber caused the event: `tracing` drops such events.
-        } else if self.thread == thread::current().id() {
+        if self.thread == thread::current().id() {
             emit();
         } else {
             dispatcher::with_default(&self.subscriber, emit);
@@ -158,18 +158,22 @@ impl EventOrigin {
 
 impl Outbox {
     /// Queues events that are wanted. Called under the region's lock, where it exists, so that the
-    /// queue has the order of the changes.
+    /// queue has the order of the changes. Returns whether [`deliver`](Self::deliver) is due.
     #[cold]
-    pub(crate) fn queue(&self, events: impl IntoIterator<Item = RegionEvent>) {
+    pub(crate) fn queue(&self, events: impl IntoIterator<Item = RegionEvent>) -> bool {
         let origin = EventOrigin::current();
+        if origin.subscriber.is::<NoSubscriber>() {
+            // Also when a subscriber caused the events: `tracing` drops such events.
+            return false;
+        }
         let queued = |event| QueuedEvent { event, origin: origin.clone() };
         self.lock().events.extend(events.into_iter().map(queued));
+        true
     }
 
-    /// Opens the outbox and delivers the queued events.
-    pub(crate) fn open(&self, region: &dyn Display) {
+    /// Allows events to be delivered.
+    pub(crate) fn open(&self) {
         self.lock().open = true;
-        self.deliver(region);
     }
 
     /// Delivers queued events, unless another thread does. Called without a lock.
@@ -185,14 +189,20 @@ impl Outbox {
             return;
         }
         queue.delivering = true;
+        let mut delivered = 0;
         while let Some(next) = queue.events.pop_front() {
             drop(queue);
             next.deliver(region);
-            // Dropping a subscriber may run the host's code.
-            drop(next);
+            // Dropping a subscriber may run the host's code, which may panic.
+            enter_sink(|| drop(next));
+            delivered += 1;
             queue = self.lock();
             if queue.waiting > 0 && queue.events.len() <= MOST_QUEUED {
                 self.progress.notify_all();
+            }
+            if queue.waiting > 0 && delivered >= MOST_QUEUED {
+                // A thread that waits delivers the rest.
+                break;
             }
         }
         queue.delivering = false;

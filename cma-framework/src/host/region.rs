@@ -198,10 +198,15 @@ impl Region {
         self.0.shown.rcu(|shown| Shown { memory: memory.clone(), ..Shown::clone(shown) });
     }
 
-    /// Delivers the events of the region from now on, and those that it had before it was
-    /// registered.
+    /// Has the events of the region delivered from now on. Those that it had before it was
+    /// registered are delivered by [`announce`](Self::announce), or with its next event.
+    pub(crate) fn open_outbox(&self) {
+        self.0.outbox.open();
+    }
+
+    /// Delivers the events that the region had before it was registered.
     pub(crate) fn announce(&self) {
-        self.0.outbox.open(self);
+        self.0.outbox.deliver(self);
     }
 
     /// Attaches the allocator that was given with the region, which is not registered yet.
@@ -255,10 +260,14 @@ impl Region {
 
     /// Delivers an event that happened without the lock.
     fn report(&self, event: RegionEvent) {
-        if events::wanted(&event) {
-            self.0.outbox.queue([event]);
+        if self.queue(event) {
             self.0.outbox.deliver(self);
         }
+    }
+
+    /// Queues an event that happened without the lock. Returns whether its delivery is due.
+    fn queue(&self, event: RegionEvent) -> bool {
+        events::wanted(&event) && self.0.outbox.queue([event])
     }
 }
 

@@ -74,6 +74,7 @@ impl Cma {
         snapshot.admit(&region)?;
         region.give_memory(memory.take());
         self.change(|_| snapshot);
+        region.open_outbox();
         drop(setup);
         region.announce();
         Ok(region)

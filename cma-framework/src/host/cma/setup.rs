@@ -164,11 +164,12 @@ impl Cma {
             })
             .collect();
         let admitted = self.admit_all(&prepared);
-        let mut failed = Vec::new();
+        let (mut registered, mut failed) = (Vec::new(), Vec::new());
         for ((early, range, region), admitted) in prepared.into_iter().zip(admitted) {
             early.set(match admitted.and(region) {
                 Ok(region) => {
-                    region.announce();
+                    region.open_outbox();
+                    registered.push(region.clone());
                     EarlyState::Registered(region)
                 }
                 Err(error) => {
@@ -178,6 +179,7 @@ impl Cma {
             });
         }
         drop(reserving);
+        registered.iter().for_each(Region::announce);
         for (range, error) in failed {
             events::emit(|| tracing::warn!(%range, %error, "early region not registered"));
         }

@@ -54,13 +54,11 @@ impl Drop for LockedState<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
         let dropped = mem::take(&mut state.dropped_later);
-        let has_events = !state.events.is_empty();
-        if has_events {
-            self.region.0.outbox.queue(state.events.drain(..));
-        }
+        let outbox = &self.region.0.outbox;
+        let queued = !state.events.is_empty() && outbox.queue(state.events.drain(..));
         drop(state);
-        if has_events {
-            self.region.0.outbox.deliver(self.region);
+        if queued {
+            outbox.deliver(self.region);
         }
         drop(dropped);
     }
@@ -123,11 +121,13 @@ impl Region {
         let is_news = deferred.stuck_since.is_none();
         let since = *deferred.stuck_since.get_or_insert(began);
         self.0.live_limit.store(0, Ordering::Relaxed);
-        drop(deferred);
         let stuck =
             Stuck { allocator: self.0.shown.load().worker.clone(), at_least: since.elapsed() };
-        if is_news {
-            self.report(RegionEvent::Stuck(stuck.clone()));
+        // Queued before another thread can find that the region resumes.
+        let queued = is_news && self.queue(RegionEvent::Stuck(stuck.clone()));
+        drop(deferred);
+        if queued {
+            self.0.outbox.deliver(self);
         }
         stuck
     }
