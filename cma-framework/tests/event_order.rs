@@ -216,15 +216,15 @@ fn subscribers_that_free_chunks_of_each_others_regions_do_not_deadlock() {
     assert!(cma.regions().iter().all(|region| region.status().users == 0));
 }
 
-/// Calls a function at each event of that name.
+/// Calls a function with each event of that name.
 struct CallsAt<F>(&'static str, F);
 
-impl<F: Fn() + 'static> Subscriber for CallsAt<F> {
+impl<F: Fn(&Event<'_>) + 'static> Subscriber for CallsAt<F> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.name() == self.0
     }
-    fn event(&self, _: &Event<'_>) {
-        self.1();
+    fn event(&self, event: &Event<'_>) {
+        self.1(event);
     }
     fn new_span(&self, _: &Attributes<'_>) -> Id {
         Id::from_u64(1)
@@ -277,7 +277,8 @@ fn a_call_returns_while_other_threads_cause_more_events_than_are_delivered() {
     let busy = [0; 2].map(|_| {
         let (cma, stop) = (cma.clone(), Arc::clone(&stop));
         thread::spawn(move || {
-            let slow = CallsAt("cma_release", || thread::sleep(Duration::from_micros(100)));
+            let slow =
+                CallsAt("cma_release", |_: &Event<'_>| thread::sleep(Duration::from_micros(100)));
             tracing::subscriber::with_default(slow, || {
                 while !stop.load(Ordering::Relaxed) {
                     drop(cma.alloc_from("r", 4096, 0).unwrap());
@@ -306,7 +307,7 @@ fn a_subscriber_that_panics_when_it_is_dropped_stops_no_events() {
     let releases = Releases::default();
     release_while_blocked(&cma, &releases, |resume| {
         let panics = PanicsWhenDropped;
-        let subscriber = Dispatch::new(CallsAt("cma_release", move || _ = &panics));
+        let subscriber = Dispatch::new(CallsAt("cma_release", move |_: &Event<'_>| _ = &panics));
         dispatcher::with_default(&subscriber, || drop(cma.alloc_from("r", 4096, 0).unwrap()));
         // The event has the last handle to it.
         drop(subscriber);
@@ -338,7 +339,7 @@ fn a_subscriber_that_blocks_at_an_early_region_delays_no_event_of_another_one() 
     let initialising = thread::spawn({
         let cma = cma.clone();
         // Blocks when the first allocator is attached.
-        let subscriber = CallsAt("cma_attach", move || {
+        let subscriber = CallsAt("cma_attach", move |_: &Event<'_>| {
             let block = block.lock().unwrap().take();
             if let Some((blocks, resumed)) = block {
                 blocks.send(()).unwrap();
@@ -364,4 +365,24 @@ fn a_subscriber_that_blocks_at_an_early_region_delays_no_event_of_another_one() 
     resume.send(()).unwrap();
     initialising.join().unwrap();
     assert_eq!(recorded, 1);
+}
+
+#[test]
+fn an_event_that_another_thread_delivers_is_not_in_a_span_of_that_thread() {
+    let cma = common::with_regions(&["r"], "*=r");
+    let has_span_of_thread = Arc::new(Mutex::new(Vec::new()));
+    release_while_blocked(&cma, &Releases::default(), |resume| {
+        let seen = Arc::clone(&has_span_of_thread);
+        let records = move |event: &Event<'_>| seen.lock().unwrap().push(event.is_contextual());
+        tracing::subscriber::with_default(CallsAt("cma_release", records), || {
+            drop(cma.alloc_from("r", 4096, 0).unwrap());
+        });
+        resume.send(()).unwrap();
+    });
+    let seen = Arc::clone(&has_span_of_thread);
+    let records = move |event: &Event<'_>| seen.lock().unwrap().push(event.is_contextual());
+    tracing::subscriber::with_default(CallsAt("cma_release", records), || {
+        drop(cma.alloc_from("r", 4096, 0).unwrap());
+    });
+    assert_eq!(*has_span_of_thread.lock().unwrap(), [false, true]);
 }

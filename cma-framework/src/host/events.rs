@@ -146,12 +146,13 @@ impl EventOrigin {
         EventOrigin { thread: thread::current().id(), subscriber }
     }
 
-    /// Calls `emit`, which emits a `tracing` event, with the subscriber of the origin.
-    fn with_subscriber(&self, emit: impl FnOnce()) {
+    /// Calls `emit`, which emits a `tracing` event, with the subscriber of the origin. Its argument
+    /// is whether this thread is the origin.
+    fn with_subscriber(&self, emit: impl FnOnce(bool)) {
         if self.thread == thread::current().id() {
-            emit();
+            emit(true);
         } else {
-            dispatcher::with_default(&self.subscriber, emit);
+            dispatcher::with_default(&self.subscriber, || emit(false));
         }
     }
 }
@@ -259,6 +260,25 @@ pub(crate) fn around<C: Served>(
     answer
 }
 
+/// Emits a `tracing` event. Of another thread it is emitted without a span: this thread's current
+/// one is not its cause.
+macro_rules! emit_as {
+    ($is_origin:expr, $level:ident, name: $name:expr, $($event:tt)*) => {
+        if $is_origin {
+            tracing::$level!(name: $name, $($event)*);
+        } else {
+            tracing::$level!(name: $name, parent: None::<tracing::Id>, $($event)*);
+        }
+    };
+    ($is_origin:expr, $level:ident, $($event:tt)*) => {
+        if $is_origin {
+            tracing::$level!($($event)*);
+        } else {
+            tracing::$level!(parent: None::<tracing::Id>, $($event)*);
+        }
+    };
+}
+
 /// Emits events to the host's `tracing` subscriber.
 struct TracingSink;
 
@@ -297,49 +317,51 @@ impl Sink for TracingSink {
     }
 
     fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &EventOrigin) {
-        origin.with_subscriber(|| match event {
+        origin.with_subscriber(|is_origin| match event {
             RegionEvent::Chunk(ChunkEvent::Placed { .. }) => {}
             RegionEvent::Chunk(ChunkEvent::Released { range }) => {
                 let (start, count) = (range.start(), range.pages().get());
-                tracing::trace!(name: "cma_release", %region, %start, count, "cma_release");
+                emit_as!(is_origin, trace, name: "cma_release", %region, %start, count, "cma_release");
             }
             RegionEvent::Attached { allocator } => {
-                tracing::debug!(name: "cma_attach", %region, allocator, "cma_attach");
+                emit_as!(is_origin, debug, name: "cma_attach", %region, allocator, "cma_attach");
             }
             RegionEvent::Detached { allocator } => {
-                tracing::debug!(name: "cma_detach", %region, allocator, "cma_detach");
+                emit_as!(is_origin, debug, name: "cma_detach", %region, allocator, "cma_detach");
             }
             RegionEvent::Refused { request, reason } => {
                 let (count, align) = pages(request);
-                tracing::debug!(name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
+                emit_as!(is_origin, debug, name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
             }
             RegionEvent::OutOfService { allocator, reason } => {
-                tracing::error!(%region, allocator, reason, "allocator taken out of service");
+                emit_as!(is_origin, error, %region, allocator, reason, "allocator taken out of service");
             }
             RegionEvent::NotAttached { reason } => {
-                tracing::warn!(%region, %reason, "no allocator attached");
+                emit_as!(is_origin, warn, %region, %reason, "no allocator attached");
             }
             RegionEvent::NotChanged { error } => {
-                tracing::warn!(%region, %error, "allocator not changed");
+                emit_as!(is_origin, warn, %region, %error, "allocator not changed");
             }
             RegionEvent::NotReplaced { error } => {
-                tracing::warn!(%region, %error, "allocator not replaced by its other build");
+                emit_as!(is_origin, warn, %region, %error, "allocator not replaced by its other build");
             }
             RegionEvent::NotFreed { address } => {
-                tracing::warn!(%region, "no chunk known by its address starts at {address}; nothing was freed");
+                emit_as!(is_origin, warn, %region, "no chunk known by its address starts at {address}; nothing was freed");
             }
-            RegionEvent::Stuck(stuck) => tracing::error!(%region, "{stuck}"),
+            RegionEvent::Stuck(stuck) => {
+                emit_as!(is_origin, error, %region, "{stuck}");
+            }
             RegionEvent::Resumed { deferred } => {
-                tracing::warn!(%region, deferred, "the allocator has returned; the region resumes");
+                emit_as!(is_origin, warn, %region, deferred, "the allocator has returned; the region resumes");
             }
             RegionEvent::SetAside { range, moved_to: Some(now) } => {
-                tracing::warn!(%region, %range, %now, "memory set aside, the chunk moved");
+                emit_as!(is_origin, warn, %region, %range, %now, "memory set aside, the chunk moved");
             }
             RegionEvent::SetAside { range, moved_to: None } => {
-                tracing::warn!(%region, %range, "memory set aside");
+                emit_as!(is_origin, warn, %region, %range, "memory set aside");
             }
             RegionEvent::Recovered { range } => {
-                tracing::info!(%region, %range, "memory that was set aside is free again");
+                emit_as!(is_origin, info, %region, %range, "memory that was set aside is free again");
             }
         });
     }
