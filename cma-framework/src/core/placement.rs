@@ -6,8 +6,8 @@ use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Pages, Request};
 use std::fmt;
 
-/// Whether an allocator may serve `request` with `placed` in `region`, apart from live chunks in
-/// its way.
+/// Checks the size, the place and the alignment of `placed`, with which an allocator of `region`
+/// serves `request`. `Books::place` calls this, and checks for overlaps with live chunks itself.
 #[inline(always)]
 pub(crate) fn check(
     placed: PageRange,
