@@ -40,7 +40,7 @@ impl Host {
             Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
-        if let Some(name) = ports.not_asked().next() {
+        if let Some(name) = ports.unrequested().next() {
             return Err(CommandError::NoSuchRegion { option: "--memory", name: name.to_string() });
         }
         report_memory(&ports);

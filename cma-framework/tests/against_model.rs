@@ -122,7 +122,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_framework_does_what_plain_bookkeeping_says(steps in prop::collection::vec(step(), 1..120)) {
+    fn the_framework_agrees_with_plain_bookkeeping(steps in prop::collection::vec(step(), 1..120)) {
         let cma = Cma::new();
         cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
         cma.allocator_register(Plugin::built_in::<cma_buddy::Buddy>()).unwrap();

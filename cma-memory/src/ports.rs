@@ -66,7 +66,7 @@ impl Ports {
     }
 
     /// The regions that are named in the choice and made no request: misspelt, most likely.
-    pub fn not_asked(&self) -> impl Iterator<Item = &str> {
+    pub fn unrequested(&self) -> impl Iterator<Item = &str> {
         let requested = |name: &str| {
             self.outcomes.iter().any(|outcome| outcome.region.as_deref() == Some(name))
         };

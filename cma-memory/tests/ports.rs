@@ -76,7 +76,7 @@ fn the_outcome_of_each_region_is_reported() {
         b3,
         "b3: 0x40100000+0x300000, memfd, not physically contiguous (no huge pages: 3M is not whole huge pages of 2M: make it 4M)"
     );
-    assert_eq!(ports.not_asked().collect::<Vec<_>>(), ["misspelt"]);
+    assert_eq!(ports.unrequested().collect::<Vec<_>>(), ["misspelt"]);
     let (range, backing) = ports.outcomes()[1].result.clone().unwrap();
     assert_eq!((range.bytes(), backing.unwrap().contiguity), (2 << 20, Contiguity::Verified));
 }

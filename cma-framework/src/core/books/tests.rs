@@ -66,7 +66,7 @@ fn counters_follow_requests_and_not_ranges_that_are_kept() {
 }
 
 #[test]
-fn the_reason_of_a_refusal_is_what_the_books_show() {
+fn the_reason_of_a_refusal_agrees_with_the_books() {
     let mut books = Books::new(REGION);
     // Leaves 0x100..0x110 and 0x118..0x138.
     place(&mut books, &request(8, 1), range(0x110, 8)).unwrap();
