@@ -1216,6 +1216,12 @@ static void connections_taken(void)
     eight(maps_some);
     close(files[0]);
     alloc(files[2], PAGE);
+    /* The connection of a file that was closed is free for the next request. */
+    for (int i = 0; i < 200; i++) {
+        close(files[2]);
+        files[2] = device();
+        alloc(files[2], PAGE);
+    }
 }
 
 /* Threads are in the middle of calls when the process forks; the child has none of them. */

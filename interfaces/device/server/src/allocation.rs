@@ -53,6 +53,20 @@ impl LeaseAllocator {
         })
     }
 
+    /// Refuses an open file that would take the user's last slot. Waits before for every slot that
+    /// was freed earlier, as for memory.
+    pub(crate) fn require_spare_slot(
+        &self,
+        ticket: &Ticket,
+        peer: &Peer,
+    ) -> Result<(), ErrorReply> {
+        self.accounts.require_spare_slot(peer).or_else(|_| {
+            ticket.wait_for_earlier(peer.uid);
+            self.reclaimer.reclaim_all(peer.uid);
+            self.accounts.require_spare_slot(peer)
+        })
+    }
+
     /// Allocates from the first region whose memory is usable.
     fn try_regions(
         &self,

@@ -116,11 +116,11 @@
 //!    freed only after its memory is free.
 //! 7. A slot is in use until its connection has ended and the connection's chunk is free.
 //! 8. While the server runs, no chunk is freed whose memory a process holds.
-//! 9. An allocation is refused for want of memory or quota, and a client for want of a slot, only
-//!    after all earlier events that may free something, except those that are older than a second
-//!    or deferred for another user. Refused at once are: a request for which the server process has
-//!    no memory; an open file that would take the last slot; and a client without a slot when its
-//!    user has 64 deferred events.
+//! 9. An allocation is refused for want of memory, quota or a spare slot, and a client for want of
+//!    a slot, only after all earlier events that may free something, except those that are older
+//!    than a second or deferred for another user. Refused at once are: a request for which the
+//!    server process has no memory; and a client without a slot when its user has 64 deferred
+//!    events.
 //! 10. A quarter of all slots is kept for the first four of each user, and root's first four for
 //!     root alone.
 //! 11. A client is the user and process that the kernel reports (`SO_PEERCRED`).

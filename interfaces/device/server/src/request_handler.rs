@@ -105,7 +105,7 @@ impl RequestHandler {
                     return Err(ErrorReply::has_chunk());
                 }
                 self.check_access(&session.peer, from)?;
-                self.allocator.accounts.require_spare_slot(&session.peer)?;
+                self.allocator.require_spare_slot(ticket, &session.peer)?;
                 let file = self.files.reserve(file)?;
                 let chunk = ChunkRequest { from, size, alignment };
                 let lease = self.allocator.allocate(ticket, &session.peer, chunk)?;
