@@ -90,7 +90,7 @@ pub fn load_allocators(cma: &Cma, folders: &[PathBuf], out: &mut dyn Write) -> i
         all &= match loaded {
             Ok(plugin) => register(cma, plugin, out)?,
             Err(error) => {
-                writeln!(out, "not loaded: {error}; {}", error.reason().remedy())?;
+                writeln!(out, "not loaded: {error}")?;
                 false
             }
         };

@@ -47,7 +47,10 @@ fn a_file_that_is_no_plugin_is_reported_and_the_others_are_loaded() {
     fs::write(&file, "text").expect("a temporary file can be written");
     let (code, out, err) = run(demo().arg(folder.path()));
     assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
-    assert!(out.contains(&format!("not loaded: {}", file.display())), "{out}");
+    let report = format!("not loaded: {}", file.display());
+    let line = out.lines().find(|line| line.starts_with(&report)).expect("the file is reported");
+    let remedy = line.rsplit("; ").next().unwrap_or_default();
+    assert_eq!(line.matches(remedy).count(), 1, "the remedy is there once: {line}");
     assert!(out.contains("all 6 chunks are freed"), "{out}");
 }
 
