@@ -167,9 +167,10 @@ fn names_its_line(input: &[u8], error: &ReadError) {
         | ReadError::IdUsedTwice { line, .. }
         | ReadError::NotLive { line, .. }
         | ReadError::Operation { line, .. } => (*line, 1),
-        ReadError::NotATrace { .. } | ReadError::Version { .. } | ReadError::Figures { .. } => {
-            return;
-        }
+        ReadError::Empty
+        | ReadError::NotATrace { .. }
+        | ReadError::Version { .. }
+        | ReadError::Figures { .. } => return,
         other => panic!("text in memory can't fail with {other}"),
     };
     // A required line that is missing is behind the last one.
