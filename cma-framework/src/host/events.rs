@@ -12,7 +12,9 @@
 //! Invariants:
 //!
 //! 1. The events of a region are delivered in the order in which they happened, one at a time: they
-//!    are queued under the region's lock ([`Outbox`]), and one thread delivers.
+//!    are queued under the region's lock ([`Outbox`]), and one thread delivers. Queued without the
+//!    lock, and so only in approximate order, are memory that was recovered and the refusals of a
+//!    stuck region.
 //! 2. No region and no change of the configuration waits for a sink. A thread that finds another
 //!    one delivering leaves its events in the queue. When more than [`MOST_QUEUED`] events wait, it
 //!    waits for that other thread, without holding a lock. A thread inside a sink never waits, so
