@@ -19,6 +19,19 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::NoSubscriber;
 use tracing::{Event, Level, Metadata, Subscriber};
 
+/// The methods of a subscriber that has no spans.
+macro_rules! ignores_spans {
+    () => {
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    };
+}
+
 /// The recorded releases: the recorder's name and the start of each chunk.
 type Releases = Arc<Mutex<Vec<(&'static str, String)>>>;
 
@@ -70,13 +83,7 @@ impl Subscriber for Recorder {
         event.record(&mut start);
         self.releases.lock().unwrap().push((self.name, start.0));
     }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    ignores_spans!();
 }
 
 /// Frees one chunk in a thread whose subscriber blocks at its release; meanwhile has `others` run.
@@ -156,13 +163,7 @@ fn a_subscriber_that_frees_chunks_itself_neither_waits_nor_recurses() {
                 drop(self.0.alloc_from("r", 4096, 0).unwrap());
             }
         }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
+        ignores_spans!();
     }
 
     let cma = common::with_regions(&["r"], "*=r");
@@ -192,13 +193,7 @@ fn subscribers_that_free_chunks_of_each_others_regions_do_not_deadlock() {
                 }
             }
         }
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-        fn enter(&self, _: &Id) {}
-        fn exit(&self, _: &Id) {}
+        ignores_spans!();
     }
 
     let cma = common::with_regions(&["one", "two"], "*=one");
@@ -226,13 +221,7 @@ impl<F: Fn(&Event<'_>) + 'static> Subscriber for CallsAt<F> {
     fn event(&self, event: &Event<'_>) {
         self.1(event);
     }
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn enter(&self, _: &Id) {}
-    fn exit(&self, _: &Id) {}
+    ignores_spans!();
 }
 
 /// Fails the test if `work` takes longer than any busy machine needs, instead of blocking it.

@@ -13,7 +13,7 @@ mod rules;
 mod trace;
 
 use crate::Target;
-use proptest::strategy::Strategy;
+use proptest::prelude::*;
 use proptest::string::string_regex;
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -37,6 +37,15 @@ pub const TARGETS: &[Target] = &[
 /// Texts that match `regex`. (A plain `&str` is a strategy too, and parses itself for each text.)
 fn grammar(regex: &str) -> impl Strategy<Value = String> + use<> {
     string_regex(regex).unwrap_or_else(|error| panic!("{regex:?}: {error}"))
+}
+
+/// Texts of up to four rules, separated by `;`. Most are right, a few only nearly.
+fn rules_of(right: &str, nearly: &str) -> BoxedStrategy<Vec<u8>> {
+    let rule = prop_oneof![6 => grammar(right), 1 => grammar(nearly)];
+    let rules = prop::collection::vec(rule, 0..5);
+    (rules, grammar("[; \\n]{0,2}"))
+        .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
+        .boxed()
 }
 
 /// The input of a parser that takes text: every byte that is no UTF-8 becomes U+FFFD.

@@ -1,7 +1,7 @@
 //! `Map`, the text of `cma.map=`.
 
 use super::patterns::{matches, names_near};
-use super::{grammar, names_its_place, spaced, text, variant};
+use super::{names_its_place, rules_of, spaced, text, variant};
 use crate::{Form, Outcome, Target};
 use cma_framework::config::{Map, RuleSpec};
 use proptest::prelude::*;
@@ -21,11 +21,7 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
         =([r-t]{1,2},){0,2}[r-t]";
     const NEARLY: &str = "(([a-d?]{1,3}[*]?|\\PC{1,2})?(/[xy?]{1,2}[*]?)?,){0,2}\
         [a-d?]{1,3}[*]?(/[xy?]{0,2}[*]?)?=([r-t]{1,2},){0,2}[r-t][|*]?";
-    let rule = prop_oneof![6 => grammar(RULE), 1 => grammar(NEARLY)];
-    let rules = prop::collection::vec(rule, 0..5);
-    (rules, grammar("[; \\n]{0,2}"))
-        .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
-        .boxed()
+    rules_of(RULE, NEARLY)
 }
 
 fn check(input: &[u8]) -> Outcome {

@@ -1,7 +1,7 @@
 //! `Rules` of the device server: which users may make requests for which device.
 
 use super::patterns::{matches, names_near};
-use super::{grammar, names_its_place, spaced, text, variant};
+use super::{names_its_place, rules_of, spaced, text, variant};
 use crate::{Form, Outcome, Target};
 use cma_device_server::{Peer, Rules};
 use proptest::prelude::*;
@@ -20,11 +20,7 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
         [ ]?=[ ]?(uid:[0-2],|gid:[0-2],){0,2}(uid:[0-9]{1,9}|gid:1|[*])";
     const NEARLY: &str = "((@?[a-c?]{1,2}[*]?(/[xy?][*]?)?|/[xy]|@[*]|\\PC),){0,2}\
         @?[a-c?]{1,2}[*]?(/[xy])?[ ]?=[ ]?(uid:[0-2],|gid:[0-2],){0,2}(uid:[0-9]{1,11}|gid:1|[*])";
-    let rule = prop_oneof![6 => grammar(RULE), 1 => grammar(NEARLY)];
-    let rules = prop::collection::vec(rule, 0..5);
-    (rules, grammar("[; \\n]{0,2}"))
-        .prop_map(|(rules, end)| (rules.join(";") + &end).into_bytes())
-        .boxed()
+    rules_of(RULE, NEARLY)
 }
 
 fn check(input: &[u8]) -> Outcome {

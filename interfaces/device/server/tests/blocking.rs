@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SocketAddrUnix;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 /// Between `fork` and `exec` a child has all descriptors of this process, and with them the chunks
@@ -63,17 +64,25 @@ fn part() {
     });
 }
 
+/// Starts the server of `part` in a process of its own. It ends with its standard input.
+fn start_with_few_descriptors(folder: &Path) -> (Child, SocketAddrUnix) {
+    let socket = folder.join("cma.sock");
+    let server = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "part", "--quiet"])
+        .env(SOCKET, &socket)
+        .stdout(Stdio::null())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the server listens", || Client::connect(&socket).is_ok());
+    (server, SocketAddrUnix::new(&socket).unwrap())
+}
+
 #[test]
 fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("cma.sock");
-    let mut server = Command::new(std::env::current_exe().unwrap());
-    let server =
-        server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
-    let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
-    eventually("the server listens", || Client::connect(&socket).is_ok());
-    let address = SocketAddrUnix::new(&socket).unwrap();
+    let (mut server, address) = start_with_few_descriptors(dir.path());
     let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
     let has_a_chunk = open();
     has_a_chunk.send(1, &alloc("camera", 4096));
@@ -94,13 +103,7 @@ fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
 fn without_descriptors_and_idle_connections_new_clients_wait() {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("cma.sock");
-    let mut server = Command::new(std::env::current_exe().unwrap());
-    let server =
-        server.args(["--exact", "part", "--quiet"]).env(SOCKET, &socket).stdout(Stdio::null());
-    let mut server = server.stdin(Stdio::piped()).spawn().unwrap();
-    eventually("the server listens", || Client::connect(&socket).is_ok());
-    let address = SocketAddrUnix::new(&socket).unwrap();
+    let (mut server, address) = start_with_few_descriptors(dir.path());
     let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
     // Each has a chunk, so the server may not close it.
     let mut connections = Vec::new();
