@@ -184,20 +184,20 @@ impl RawConnection {
 
     /// The server's next message.
     pub fn receive(&self) -> Result<Message, ReceiveError> {
-        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None).unwrap();
-        match wire::receive(self.0.as_fd()) {
-            // The kernel reports this once, before the queued messages.
-            Err(ReceiveError::System(rustix::io::Errno::CONNRESET)) => {
-                wire::receive(self.0.as_fd())
-            }
-            received => received,
-        }
+        self.receive_with_descriptors().map(|(message, _)| message)
     }
 
     /// The server's next message and its descriptors.
     pub fn receive_with_descriptors(&self) -> Result<(Message, Descriptors), ReceiveError> {
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None).unwrap();
-        wire::receive_with(self.0.as_fd())
+        match wire::receive_with(self.0.as_fd()) {
+            // The kernel reports this once, before the queued messages, if the server closed the
+            // connection with a request unread.
+            Err(ReceiveError::System(rustix::io::Errno::CONNRESET)) => {
+                wire::receive_with(self.0.as_fd())
+            }
+            received => received,
+        }
     }
 
     /// Errno and reason of the next message, which must be a refusal.
