@@ -3,7 +3,7 @@
 //! Nothing here depends on dynamic libraries: an algorithm is an ordinary crate, and
 //! [`v1`](crate::v1) turns any [`Allocator`] into a plug-in.
 
-use crate::units::{Alignment, PageRange, Pages};
+use crate::units::{Alignment, Boundary, PageRange, Pages};
 use abi_stable::StableAbi;
 
 /// An allocator's name, version and description.
@@ -38,13 +38,21 @@ pub trait Allocator: Sized + Send + 'static {
     /// user.
     fn new(region: PageRange, params: &str) -> Result<Self, InitError>;
 
-    /// Places a chunk of exactly the requested pages inside the region, overlapping no live chunk.
+    /// Places a chunk of exactly the requested pages inside the region, within the limits of the
+    /// request ([`Request::accepts`]) and overlapping no live chunk.
     ///
     /// # Errors
     ///
     /// [`NoRoom`] when the algorithm finds no place. The framework works out the reason (full,
-    /// fragmented, alignment).
+    /// fragmented, alignment, window, boundary), or names the hole that was passed over.
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom>;
+
+    /// The hole (maximal free range) in which [`allocate`](Self::allocate) would place the request
+    /// now; `None` if it would refuse. Nothing changes that another call can observe; indices that
+    /// only speed up later searches may.
+    ///
+    /// The framework compares regions by it, and asks whether a request that waits can be served.
+    fn fit(&mut self, request: &Request) -> Option<PageRange>;
 
     /// Frees a chunk.
     ///
@@ -91,23 +99,54 @@ impl Asker {
     pub const NOBODY: Asker = Asker(0);
 }
 
-/// A request for a chunk.
+/// A request for a chunk, with the limits of its place.
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pages: Pages,
-    alignment: Alignment,
+    window: PageRange,
     asker: Asker,
+    alignment: Alignment,
+    boundary: Boundary,
+    /// Whether there is a window or a boundary, so that one comparison finds requests without.
+    limited: bool,
+    /// Always 0. A later minor version of the interface may give it a meaning that an allocator may
+    /// ignore, such as the expected lifetime of the chunk.
+    hints: u8,
 }
 
 impl Request {
-    /// A request for `pages` pages at a multiple of `alignment`; `None` for 0 pages and for at
-    /// least as many as a 64-bit address space has.
+    /// A request for `pages` pages at a multiple of `alignment`, anywhere in the region; `None` for
+    /// 0 pages and for at least as many as a 64-bit address space has.
     pub const fn new(pages: Pages, alignment: Alignment, asker: Asker) -> Option<Self> {
         if pages.get() == 0 || pages.get() >= PageRange::ADDRESS_SPACE_PAGES {
             None
         } else {
-            Some(Request { pages, alignment, asker })
+            Some(Request {
+                pages,
+                window: PageRange::ADDRESS_SPACE,
+                asker,
+                alignment,
+                boundary: Boundary::NONE,
+                limited: false,
+                hints: 0,
+            })
+        }
+    }
+
+    /// The same request, for a chunk that lies in `window` and crosses no multiple of `boundary`;
+    /// `None` if no chunk of this size and alignment does.
+    pub const fn limited(self, window: PageRange, boundary: Boundary) -> Option<Self> {
+        let Some(window) = window.common(PageRange::ADDRESS_SPACE) else { return None };
+        if self.pages.get() > boundary.pages().get() {
+            return None;
+        }
+        let is_whole = window.pages().get() == PageRange::ADDRESS_SPACE_PAGES;
+        let limited = !is_whole || boundary.pages().get() != PageRange::ADDRESS_SPACE_PAGES;
+        let request = Request { window, boundary, limited, ..self };
+        match request.lowest_place(window) {
+            Some(_) => Some(request),
+            None => None,
         }
     }
 
@@ -127,6 +166,70 @@ impl Request {
     #[inline]
     pub const fn asker(&self) -> Asker {
         self.asker
+    }
+
+    /// Whether there is a [`window`](Self::window) or a [`boundary`](Self::boundary).
+    #[inline]
+    pub const fn is_limited(&self) -> bool {
+        self.limited
+    }
+
+    /// The chunk must lie in this range, which may be larger than the region.
+    #[inline]
+    pub const fn window(&self) -> PageRange {
+        self.window
+    }
+
+    /// The chunk must cross no multiple of this. Never smaller than the request.
+    #[inline]
+    pub const fn boundary(&self) -> Boundary {
+        self.boundary
+    }
+
+    /// Whether a chunk in `range` serves the request: its size, its alignment and its limits.
+    pub const fn accepts(&self, range: PageRange) -> bool {
+        range.pages().get() == self.pages.get()
+            && range.within(self.window)
+            && range.first_page() & (self.alignment.pages().get() - 1) == 0
+            && !self.crosses(range.first_page())
+    }
+
+    /// The lowest place in `hole` that serves the request.
+    #[inline]
+    pub const fn lowest_place(&self, hole: PageRange) -> Option<PageRange> {
+        // No sum here wraps: page numbers, sizes and alignments are at most 2^52.
+        let Some(free) = hole.common(self.window) else { return None };
+        let mask = self.alignment.pages().get() - 1;
+        let mut first = (free.first_page() + mask) & !mask;
+        if self.crosses(first) {
+            // The multiple that is crossed. It is aligned: an aligned chunk only crosses multiples
+            // of a boundary that is larger than the alignment.
+            first = (first + self.pages.get() - 1) & !(self.boundary.pages().get() - 1);
+        }
+        let place = PageRange::from_pages(first, self.pages.get());
+        if place.within(free) { Some(place) } else { None }
+    }
+
+    /// The highest place in `hole` that serves the request.
+    pub const fn highest_place(&self, hole: PageRange) -> Option<PageRange> {
+        let Some(free) = hole.common(self.window) else { return None };
+        let (pages, mask) = (self.pages.get(), self.alignment.pages().get() - 1);
+        let Some(first) = free.end_page().checked_sub(pages) else { return None };
+        let mut first = first & !mask;
+        if self.crosses(first) {
+            let crossed = (first + pages - 1) & !(self.boundary.pages().get() - 1);
+            let Some(below) = crossed.checked_sub(pages) else { return None };
+            first = below & !mask;
+        }
+        let place = PageRange::from_pages(first, pages);
+        if place.within(free) { Some(place) } else { None }
+    }
+
+    /// Whether a chunk that starts at page `first` crosses a multiple of the boundary.
+    #[inline]
+    const fn crosses(&self, first: u64) -> bool {
+        let last = first + (self.pages.get() - 1);
+        (first ^ last) >= self.boundary.pages().get()
     }
 }
 

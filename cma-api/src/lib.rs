@@ -24,6 +24,13 @@
 //!     live: u64,
 //! }
 //!
+//! impl Bump {
+//!     /// The pages from `next` to the region's end, which are free.
+//!     fn hole(&self) -> PageRange {
+//!         PageRange::from_pages(self.next, self.region.end_page() - self.next)
+//!     }
+//! }
+//!
 //! impl Allocator for Bump {
 //!     const INFO: AllocatorInfo = AllocatorInfo {
 //!         name: "bump",
@@ -37,15 +44,14 @@
 //!     }
 //!
 //!     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-//!         let first = self.next.next_multiple_of(request.alignment().pages().get());
-//!         let end = first + request.pages().get();
-//!         if end > self.region.end_page() {
-//!             return Err(NoRoom);
-//!         }
-//!         self.next = end;
+//!         let range = request.lowest_place(self.hole()).ok_or(NoRoom)?;
+//!         self.next = range.end_page();
 //!         self.live += 1;
-//!         let range = PageRange::from_pages(first, request.pages().get());
 //!         Ok(Placement { range, tag: Tag(0) })
+//!     }
+//!
+//!     fn fit(&mut self, request: &Request) -> Option<PageRange> {
+//!         request.lowest_place(self.hole()).map(|_| self.hole())
 //!     }
 //!
 //!     fn free(&mut self, _chunk: Placement) -> Result<(), NotMine> {
@@ -66,13 +72,13 @@
 //!     }
 //!
 //!     fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
-//!         if self.next < self.region.end_page() {
-//!             visit(PageRange::from_pages(self.next, self.region.end_page() - self.next));
+//!         if self.hole().pages() > Pages::ZERO {
+//!             visit(self.hole());
 //!         }
 //!     }
 //!
 //!     fn largest_request(&self) -> Pages {
-//!         Pages::new(self.region.end_page() - self.next)
+//!         self.hole().pages()
 //!     }
 //!
 //!     fn check(&self) -> Result<(), String> {
@@ -99,7 +105,7 @@ pub use allocator::{
 };
 pub use names::{name_fault, text_fault};
 pub use params::Params;
-pub use units::{Alignment, DmaAddr, PAGE_SHIFT, PAGE_SIZE, PageRange, Pages};
+pub use units::{Alignment, Boundary, DmaAddr, PAGE_SHIFT, PAGE_SIZE, PageRange, Pages};
 
 // For the expansion of `export_allocator!` in a plug-in crate, and for hosts, so that both use the
 // version that this interface was built with.

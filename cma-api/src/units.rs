@@ -121,6 +121,9 @@ impl PageRange {
     /// The number of pages in a 64-bit address space: no valid range ends above it.
     pub const ADDRESS_SPACE_PAGES: u64 = 1 << (u64::BITS - PAGE_SHIFT);
 
+    /// All pages of a 64-bit address space.
+    pub const ADDRESS_SPACE: PageRange = PageRange::from_pages(0, PageRange::ADDRESS_SPACE_PAGES);
+
     /// `pages` pages, the lowest of which has the number `first`.
     pub const fn from_pages(first: u64, pages: u64) -> Self {
         PageRange { first, pages: Pages(pages) }
@@ -173,6 +176,14 @@ impl PageRange {
     /// Whether the two ranges share a page.
     pub const fn overlaps(self, other: PageRange) -> bool {
         self.first < other.end_page() && other.first < self.end_page()
+    }
+
+    /// The pages that both ranges have; `None` when there are none.
+    pub const fn common(self, other: PageRange) -> Option<PageRange> {
+        let first = if self.first > other.first { self.first } else { other.first };
+        let (end, other_end) = (self.end_page(), other.end_page());
+        let end = if end < other_end { end } else { other_end };
+        if first < end { Some(PageRange::from_pages(first, end - first)) } else { None }
     }
 
     /// Whether `address` lies in the range.
@@ -246,6 +257,51 @@ impl fmt::Debug for Alignment {
 impl Default for Alignment {
     fn default() -> Self {
         Alignment::PAGE
+    }
+}
+
+/// A power of two of at least a page, of which a chunk may cross no multiple.
+#[repr(transparent)]
+#[derive(StableAbi, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Boundary(u8);
+
+impl Boundary {
+    /// No boundary: the size of the address space, of which no chunk crosses a multiple.
+    pub const NONE: Boundary = Boundary(u64::BITS as u8);
+
+    /// A boundary of `bytes`; `None` unless that is a power of two of at least a page.
+    pub const fn new(bytes: u64) -> Option<Self> {
+        if bytes.is_power_of_two() && bytes >= PAGE_SIZE {
+            Some(Boundary(bytes.trailing_zeros() as u8))
+        } else {
+            None
+        }
+    }
+
+    /// The boundary in bytes; `None` for [`NONE`](Self::NONE).
+    pub const fn bytes(self) -> Option<u64> {
+        1u64.checked_shl(self.0 as u32)
+    }
+
+    /// The boundary as a number of pages, a power of two. That of [`NONE`](Self::NONE) is the
+    /// number of pages in the address space.
+    pub const fn pages(self) -> Pages {
+        Pages(1 << (self.0 as u32 - PAGE_SHIFT))
+    }
+}
+
+impl fmt::Debug for Boundary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bytes() {
+            Some(bytes) => write!(f, "Boundary({bytes:#x})"),
+            None => f.write_str("Boundary(none)"),
+        }
+    }
+}
+
+impl Default for Boundary {
+    fn default() -> Self {
+        Boundary::NONE
     }
 }
 

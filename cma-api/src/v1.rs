@@ -17,7 +17,7 @@ use abi_stable::library::RootModule;
 use abi_stable::prefix_type::WithMetadata;
 use abi_stable::sabi_trait::TD_Opaque;
 use abi_stable::sabi_types::VersionStrings;
-use abi_stable::std_types::{RBox, ROption, RResult, RStr, RString, RVec};
+use abi_stable::std_types::{RBox, ROption, RResult, RSlice, RStr, RString, RVec};
 use abi_stable::{StableAbi, sabi_trait};
 use std::any::Any;
 use std::marker::PhantomData;
@@ -60,8 +60,21 @@ pub type AllocatorBox = AllocatorAbi_TO<'static, RBox<()>>;
 pub enum CallFailure {
     /// The algorithm refused: no room, not its chunk, or a range that it cannot adopt.
     Refused,
+
     /// The algorithm panicked, in this call or an earlier one. [`AllocatorAbi::fault`] returns the
     /// message. Every later call fails in the same way.
+    Panicked,
+}
+
+/// The reason why an [`extension`](AllocatorAbi::extension) failed.
+#[repr(u8)]
+#[derive(StableAbi, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtensionFailure {
+    /// The plug-in doesn't have the operation.
+    Unsupported,
+    /// The algorithm refused; nothing changed.
+    Refused,
+    /// The algorithm panicked, as in [`CallFailure::Panicked`].
     Panicked,
 }
 
@@ -71,6 +84,8 @@ pub enum CallFailure {
 pub trait AllocatorAbi: Send {
     /// See [`Allocator::allocate`].
     fn allocate(&mut self, request: &Request) -> RResult<Placement, CallFailure>;
+    /// See [`Allocator::fit`].
+    fn fit(&mut self, request: &Request) -> RResult<PageRange, CallFailure>;
     /// See [`Allocator::free`].
     fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure>;
     /// See [`Allocator::adopt`]. The error is the reason, as text for the user; after a panic, the
@@ -82,6 +97,13 @@ pub trait AllocatorAbi: Send {
     fn largest_request(&mut self) -> Pages;
     /// See [`Allocator::check`]. After a panic, the panic's message.
     fn check(&mut self) -> RResult<(), RString>;
+    /// Executes an operation that a later minor version of the interface adds, with numbers as
+    /// arguments and as the answer. `ABI.md` lists the operations; this version has none.
+    fn extension(
+        &mut self,
+        operation: u32,
+        arguments: RSlice<'_, u64>,
+    ) -> RResult<RVec<u64>, ExtensionFailure>;
     /// The message of the panic that ended this allocator, if one did.
     #[sabi(last_prefix_field)]
     fn fault(&self) -> ROption<RString>;
@@ -171,6 +193,14 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
         }
     }
 
+    fn fit(&mut self, request: &Request) -> RResult<PageRange, CallFailure> {
+        match self.run(|a| a.fit(request)) {
+            Some(Some(hole)) => RResult::ROk(hole),
+            Some(None) => RResult::RErr(CallFailure::Refused),
+            None => RResult::RErr(CallFailure::Panicked),
+        }
+    }
+
     fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure> {
         match self.run(|a| a.free(*chunk)) {
             Some(Ok(())) => RResult::ROk(()),
@@ -206,6 +236,10 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
             Some(Err(broken)) => RResult::RErr(broken.into()),
             None => RResult::RErr(self.panic_text()),
         }
+    }
+
+    fn extension(&mut self, _: u32, _: RSlice<'_, u64>) -> RResult<RVec<u64>, ExtensionFailure> {
+        RResult::RErr(ExtensionFailure::Unsupported)
     }
 
     fn fault(&self) -> ROption<RString> {

@@ -311,6 +311,9 @@ impl cma_api::Allocator for Nosy {
         ASKERS.lock().unwrap().push(request.asker());
         self.0.allocate(request)
     }
+    fn fit(&mut self, request: &cma_api::Request) -> Option<PageRange> {
+        self.0.fit(request)
+    }
     fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
         self.0.free(chunk)
     }

@@ -51,14 +51,12 @@ impl Allocator for FirstFit {
     }
 
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        let step = request.alignment().pages().get();
-        let place = |gap: &PageRange| {
-            let first = gap.first_page().checked_next_multiple_of(step)?;
-            let range = PageRange::from_pages(first, request.pages().get());
-            range.within(*gap).then_some(range)
-        };
-        let range = self.gaps().iter().find_map(place).ok_or(NoRoom)?;
+        let range = self.gaps().iter().find_map(|gap| request.lowest_place(*gap)).ok_or(NoRoom)?;
         Ok(Placement { range, tag: self.note(range) })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.gaps().into_iter().find(|gap| request.lowest_place(*gap).is_some())
     }
 
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
@@ -185,6 +183,9 @@ fn a_check_detects_wrong_holes() {
         }
         fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
             self.0.allocate(request)
+        }
+        fn fit(&mut self, request: &Request) -> Option<PageRange> {
+            self.0.fit(request)
         }
         fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
             self.0.free(chunk)

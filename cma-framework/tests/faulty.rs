@@ -240,6 +240,9 @@ impl cma_api::Allocator for Liar {
     fn allocate(&mut self, _: &cma_api::Request) -> Result<cma_api::Placement, cma_api::NoRoom> {
         Err(cma_api::NoRoom)
     }
+    fn fit(&mut self, _: &cma_api::Request) -> Option<cma_api::PageRange> {
+        None
+    }
     fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
         self.0.free(chunk)
     }

@@ -29,6 +29,9 @@ macro_rules! build {
             fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
                 self.0.allocate(request)
             }
+            fn fit(&mut self, request: &Request) -> Option<PageRange> {
+                self.0.fit(request)
+            }
             fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
                 self.0.free(chunk)
             }

@@ -73,6 +73,9 @@ impl Allocator for Gated {
         self.1.pass();
         self.0.allocate(request)
     }
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.0.fit(request)
+    }
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         self.0.free(chunk)
     }

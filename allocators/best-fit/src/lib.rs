@@ -139,6 +139,11 @@ impl Allocator for BestFit {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        if request.is_limited() {
+            let place = self.limited_place(request).ok_or(NoRoom)?.1;
+            let tag = self.adopt(place).map_err(|_| NoRoom)?;
+            return Ok(Placement { range: place, tag });
+        }
         if request.pages() > self.region.pages() {
             return Err(NoRoom);
         }
@@ -153,6 +158,10 @@ impl Allocator for BestFit {
             (start, self.carve(hole, node, start, pages))
         };
         Ok(Placement { range: self.absolute(start, pages), tag: Tag(u64::from(node)) })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.limited_place(request).map(|(hole, _)| hole)
     }
 
     #[inline]
@@ -259,6 +268,26 @@ impl BestFit {
     /// The start and size of a range that lies in the region.
     fn relative(&self, range: PageRange) -> (u32, u32) {
         ((range.first_page() - self.region.first_page()) as u32, range.pages().get() as u32)
+    }
+}
+
+impl BestFit {
+    /// The smallest hole that can hold the request within its limits, and the place in it.
+    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        let mut found: Option<(PageRange, PageRange)> = None;
+        self.holes(&mut |hole| {
+            if let Some(lowest) = request.lowest_place(hole)
+                && found.is_none_or(|(smallest, _)| hole.pages() < smallest.pages())
+            {
+                let last = PageRange::from_pages(
+                    hole.end_page() - request.pages().get(),
+                    request.pages().get(),
+                );
+                let ends = lowest.first_page() > hole.first_page() && request.accepts(last);
+                found = Some((hole, if ends { last } else { lowest }));
+            }
+        });
+        found
     }
 }
 

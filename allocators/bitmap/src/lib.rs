@@ -300,6 +300,11 @@ impl Allocator for Bitmap {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        if request.is_limited() {
+            let place = self.limited_place(request).ok_or(NoRoom)?.1;
+            let tag = self.adopt(place).map_err(|_| NoRoom)?;
+            return Ok(Placement { range: place, tag });
+        }
         let (pages, alignment) = (request.pages().get(), request.alignment().pages().get());
         let first_open = self.pages.first_open().ok_or(NoRoom)?;
         let place = if pages == 1 && alignment == 1 {
@@ -318,6 +323,10 @@ impl Allocator for Bitmap {
             place
         };
         Ok(Placement { range: self.range(place), tag: Tag::default() })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.limited_place(request).map(|(hole, _)| hole)
     }
 
     #[inline]
@@ -378,6 +387,17 @@ impl Allocator for Bitmap {
             checked.map_err(|broken| format!("invariant 6: {broken}"))?;
         }
         Ok(())
+    }
+}
+
+impl Bitmap {
+    /// The lowest hole that can hold the request within its limits, and the place in it.
+    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        let mut found = None;
+        self.holes(&mut |hole| {
+            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
+        });
+        found
     }
 }
 

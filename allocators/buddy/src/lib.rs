@@ -141,6 +141,11 @@ impl Allocator for Buddy {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        if request.is_limited() {
+            let place = self.limited_place(request).ok_or(NoRoom)?.1;
+            let tag = self.adopt(place).map_err(|_| NoRoom)?;
+            return Ok(Placement { range: place, tag });
+        }
         let (pages, alignment) = (request.pages().get(), request.alignment());
         let order = pages.next_power_of_two().max(alignment.pages().get()).trailing_zeros();
         let range = if let Some(block) = self.free.take_block(order) {
@@ -152,6 +157,10 @@ impl Allocator for Buddy {
             place
         };
         Ok(Placement { range, tag: Tag::default() })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.limited_place(request).map(|(hole, _)| hole)
     }
 
     #[inline]
@@ -199,6 +208,17 @@ impl Allocator for Buddy {
 
     fn check(&self) -> Result<(), String> {
         self.free.check()
+    }
+}
+
+impl Buddy {
+    /// The lowest hole that can hold the request within its limits, and the place in it.
+    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        let mut found = None;
+        self.holes(&mut |hole| {
+            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
+        });
+        found
     }
 }
 

@@ -178,6 +178,11 @@ impl Allocator for Tlsf {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
+        if request.is_limited() {
+            let place = self.limited_place(request).ok_or(NoRoom)?.1;
+            let tag = self.adopt(place).map_err(|_| NoRoom)?;
+            return Ok(Placement { range: place, tag });
+        }
         if self.live == self.most || request.pages() > self.region.pages() {
             return Err(NoRoom);
         }
@@ -193,6 +198,10 @@ impl Allocator for Tlsf {
         };
         self.live += 1;
         Ok(Placement { range: self.absolute(start, pages), tag: Tag(u64::from(node)) })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.limited_place(request).map(|(hole, _)| hole)
     }
 
     #[inline]
@@ -372,6 +381,17 @@ impl Tlsf {
     #[allow(clippy::cast_possible_truncation, reason = "a region has fewer than 2^31 pages")]
     fn relative(&self, range: PageRange) -> (u32, u32) {
         ((range.first_page() - self.region.first_page()) as u32, range.pages().get() as u32)
+    }
+}
+
+impl Tlsf {
+    /// The lowest hole that can hold the request within its limits, and the place in it.
+    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        let mut found = None;
+        self.holes(&mut |hole| {
+            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
+        });
+        found
     }
 }
 

@@ -35,6 +35,10 @@ impl Allocator for Panics {
         self.at("allocate");
         Err(NoRoom)
     }
+    fn fit(&mut self, _: &Request) -> Option<PageRange> {
+        self.at("fit");
+        None
+    }
     fn free(&mut self, _: Placement) -> Result<(), NotMine> {
         self.at("free");
         Err(NotMine)
@@ -67,11 +71,12 @@ fn initialise(params: &str) -> RResult<AllocatorBox, RString> {
 fn a_panic_in_any_operation_ends_the_allocator_and_nothing_else() {
     let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
     let chunk = Placement { range: REGION, tag: Tag(0) };
-    for operation in ["allocate", "free", "adopt", "holes", "largest_request", "check"] {
+    for operation in ["allocate", "fit", "free", "adopt", "holes", "largest_request", "check"] {
         let mut a = initialise(operation).unwrap();
         assert_eq!(a.fault(), ROption::RNone);
         match operation {
             "allocate" => assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Panicked)),
+            "fit" => assert_eq!(a.fit(&request), RResult::RErr(CallFailure::Panicked)),
             "free" => assert_eq!(a.free(&chunk), RResult::RErr(CallFailure::Panicked)),
             "adopt" => assert!(a.adopt(REGION).unwrap_err().contains("in adopt")),
             "holes" => assert!(a.holes().is_empty()),
@@ -80,6 +85,7 @@ fn a_panic_in_any_operation_ends_the_allocator_and_nothing_else() {
         }
         assert!(a.fault().unwrap().contains(operation));
         assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Panicked));
+        assert_eq!(a.fit(&request), RResult::RErr(CallFailure::Panicked));
         assert_eq!(a.free(&chunk), RResult::RErr(CallFailure::Panicked));
         assert!(a.check().is_err());
     }
@@ -103,11 +109,20 @@ fn refusals_are_not_faults() {
     let mut a = initialise("").unwrap();
     let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
     assert_eq!(a.allocate(&request), RResult::RErr(CallFailure::Refused));
+    assert_eq!(a.fit(&request), RResult::RErr(CallFailure::Refused));
     assert_eq!(
         a.free(&Placement { range: REGION, tag: Tag(0) }),
         RResult::RErr(CallFailure::Refused)
     );
     assert_eq!(a.adopt(REGION), RResult::RErr("never".into()));
+    assert_eq!(a.fault(), ROption::RNone);
+}
+
+#[test]
+fn an_operation_of_a_later_interface_is_unsupported() {
+    let mut a = initialise("").unwrap();
+    let answer = a.extension(1, RSlice::from_slice(&[1, 2]));
+    assert_eq!(answer, RResult::RErr(ExtensionFailure::Unsupported));
     assert_eq!(a.fault(), ROption::RNone);
 }
 

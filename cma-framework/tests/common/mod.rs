@@ -73,6 +73,10 @@ impl Allocator for Scripted {
         Ok(Placement { range, tag: Tag(0) })
     }
 
+    fn fit(&mut self, _: &Request) -> Option<PageRange> {
+        self.script.last().copied()
+    }
+
     fn free(&mut self, _: Placement) -> Result<(), NotMine> {
         let key = (std::thread::current().id(), self.region.first_page());
         *FREED.lock().unwrap().entry(key).or_default() += 1;
@@ -121,6 +125,10 @@ macro_rules! delegate {
             ) -> Result<cma_api::Placement, cma_api::NoRoom> {
                 let $this = self;
                 $inner.allocate(request)
+            }
+            fn fit(&mut self, request: &cma_api::Request) -> Option<cma_api::PageRange> {
+                let $this = self;
+                $inner.fit(request)
             }
             fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
                 let $this = self;

@@ -222,6 +222,10 @@ impl Allocator for Flawed {
         Ok(Placement { range, tag: Tag(0) })
     }
 
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.searched().into_iter().find(|hole| self.place_in(*hole, request).is_some())
+    }
+
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let at = self.taken.binary_search(&chunk.range).map_err(|_| NotMine)?;
         match self.flaw.as_str() {

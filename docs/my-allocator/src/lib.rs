@@ -18,6 +18,14 @@ pub struct Mine {
 }
 
 impl Mine {
+    /// The lowest hole that can hold the request within its limits, and the place in it.
+    fn find(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        self.holes.iter().find_map(|(&first, &end)| {
+            let hole = PageRange::from_pages(first, end - first);
+            Some((hole, request.lowest_place(hole)?))
+        })
+    }
+
     /// Removes `range` from the hole that contains it; `None` if no hole does.
     fn take(&mut self, range: PageRange) -> Option<()> {
         let (&first, &end) = self.holes.range(..=range.first_page()).next_back()?;
@@ -48,14 +56,13 @@ impl Allocator for Mine {
     }
 
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        let pages = request.pages().get();
-        let place = self.holes.iter().find_map(|(&first, &end)| {
-            let aligned = first.next_multiple_of(request.alignment().pages().get());
-            (aligned + pages <= end).then_some(PageRange::from_pages(aligned, pages))
-        });
-        let range = place.ok_or(NoRoom)?;
+        let (_, range) = self.find(request).ok_or(NoRoom)?;
         self.take(range).ok_or(NoRoom)?;
         Ok(Placement { range, tag: Tag(0) })
+    }
+
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.find(request).map(|(hole, _)| hole)
     }
 
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {

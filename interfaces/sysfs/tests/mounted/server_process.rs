@@ -202,6 +202,10 @@ impl Allocator for StallingAllocator {
         Err(NoRoom)
     }
 
+    fn fit(&mut self, _: &Request) -> Option<PageRange> {
+        None
+    }
+
     fn free(&mut self, _: Placement) -> Result<(), NotMine> {
         Ok(())
     }

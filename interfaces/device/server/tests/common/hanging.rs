@@ -33,6 +33,10 @@ impl Allocator for HangingAllocator {
         Err(NoRoom)
     }
 
+    fn fit(&mut self, _: &cma_api::Request) -> Option<PageRange> {
+        None
+    }
+
     fn free(&mut self, _: Placement) -> Result<(), NotMine> {
         Err(NotMine)
     }
