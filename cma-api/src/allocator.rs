@@ -282,3 +282,6 @@ impl CannotAdopt {
         CannotAdopt(reason.into())
     }
 }
+
+#[cfg(test)]
+mod tests;
