@@ -273,4 +273,6 @@ fn message_of(payload: Box<dyn Any + Send>) -> String {
 }
 
 #[cfg(test)]
+mod frozen;
+#[cfg(test)]
 mod tests;
