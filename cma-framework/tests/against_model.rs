@@ -111,8 +111,8 @@ fn is_true(
                 && largest >= pages * 4096
                 && !free.iter().any(holds)
         }
-        Reason::Declined { free_range, aligned, .. } => {
-            free.contains(free_range) && holds(free_range) && *aligned == (step > 1)
+        Reason::Declined { free_range, largest_request_bytes, .. } => {
+            free.contains(free_range) && holds(free_range) && *largest_request_bytes <= largest
         }
         _ => false,
     }

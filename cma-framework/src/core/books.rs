@@ -18,10 +18,10 @@ mod occupancy;
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
 use crate::core::placement;
-use crate::vocabulary::errors::{Misplacement, Reason};
+use crate::vocabulary::errors::{Limit, Misplacement, Reason};
 use chunks::ChunkTable;
 pub(crate) use chunks::{BookedChunk, Overlaps, Slot};
-use cma_api::{Alignment, Asker, PageRange, Pages, Placement, Request, Tag};
+use cma_api::{Asker, Boundary, PageRange, Pages, Placement, Request, Tag};
 use counters::Counters;
 pub(crate) use counters::{RefusalLog, RefusedRequest};
 pub use figures::{Failure, Holder, Owner, Process, RegionStatistics};
@@ -127,43 +127,52 @@ impl Books {
         self.counters.refusals.append(later);
     }
 
-    /// Why `request` finds no place, as far as the books show it. Each statement is true: if a free
-    /// range holds the request, the reason is that `allocator` declined.
-    pub(crate) fn explain_refusal(&self, request: &Request, allocator: &str) -> Reason {
-        let (pages, alignment) = (request.pages(), request.alignment());
+    /// Why `request` finds no place, as the books show it; if a free range holds the request, that
+    /// range.
+    pub(crate) fn explain_refusal(&self, request: &Request) -> Explanation {
+        let pages = request.pages();
         let (free_bytes, region_bytes) = (self.free.bytes(), self.region.bytes());
-        if self.region.pages() < pages {
-            return Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes };
+        let reason = if self.region.pages() < pages {
+            Reason::TooSmall { asked_bytes: pages.bytes(), region_bytes }
+        } else if let Some(limit) =
+            unsatisfied(request, |request| request.lowest_place(self.region).is_some())
+        {
+            Reason::NoPlace { region: self.region, limit }
         } else if self.free < pages {
-            return Reason::Full { free_bytes, region_bytes };
-        }
-        let holes = self.survey(pages, alignment);
-        let largest_hole_bytes = holes.largest.bytes();
-        match holes.holds {
-            Some(free_range) => Reason::Declined {
-                allocator: allocator.to_string(),
-                free_range,
-                aligned: alignment > Alignment::PAGE,
-            },
-            None if holes.largest < pages => Reason::Fragmented { free_bytes, largest_hole_bytes },
-            None => Reason::Alignment { alignment_bytes: alignment.bytes(), largest_hole_bytes },
-        }
+            Reason::Full { free_bytes, region_bytes }
+        } else {
+            return self.explain_by_holes(request);
+        };
+        Explanation::Reason(reason)
     }
 
-    /// Searches the holes for `pages` at a multiple of `alignment`. Takes a pass over all holes.
-    fn survey(&self, pages: Pages, alignment: Alignment) -> HoleSurvey {
-        let mut found = HoleSurvey { largest: Pages::ZERO, holds: None };
-        for hole in self.chunks.holes() {
-            found.largest = found.largest.max(hole.pages());
-            let start = hole.first_page().checked_next_multiple_of(alignment.pages().get());
-            let fits = start
-                .and_then(|start| start.checked_add(pages.get()))
-                .is_some_and(|end| end <= hole.end_page());
-            if fits && found.holds.is_none_or(|known| known.pages() < hole.pages()) {
-                found.holds = Some(hole);
-            }
+    /// The same where enough is free. Takes a pass over all holes, or a few.
+    fn explain_by_holes(&self, request: &Request) -> Explanation {
+        let holding = |request: &Request| {
+            let holds = |hole: &PageRange| request.lowest_place(*hole).is_some();
+            self.chunks.holes().filter(holds).max_by_key(|hole| hole.pages())
+        };
+        if let Some(free_range) = holding(request) {
+            return Explanation::Holds(free_range);
         }
-        found
+        let largest = self.largest_hole();
+        let largest_hole_bytes = largest.bytes();
+        if largest < request.pages() {
+            let free_bytes = self.free.bytes();
+            return Explanation::Reason(Reason::Fragmented { free_bytes, largest_hole_bytes });
+        }
+        Explanation::Reason(match unsatisfied(request, |request| holding(request).is_some()) {
+            Some(Limit::Window(window)) => {
+                let inside = self.chunks.holes().filter_map(|hole| hole.common(window));
+                let largest = inside.map(PageRange::bytes).max().unwrap_or(0);
+                Reason::Window { window, largest_inside_bytes: largest }
+            }
+            Some(Limit::Boundary { bytes }) => Reason::Boundary { boundary_bytes: bytes },
+            Some(Limit::Alignment { .. }) | None => {
+                let alignment_bytes = request.alignment().bytes();
+                Reason::Alignment { alignment_bytes, largest_hole_bytes }
+            }
+        })
     }
 
     /// The size of the largest hole.
@@ -259,13 +268,30 @@ impl Books {
     }
 }
 
-/// The result of a search of a region's holes for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct HoleSurvey {
-    /// The size of the largest hole.
-    largest: Pages,
-    /// The largest hole that holds the request at its alignment.
-    holds: Option<PageRange>,
+/// What the books show about a request that an allocator refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Explanation {
+    /// Nothing that is free holds the request.
+    Reason(Reason),
+    /// This free range does, the largest of those that do.
+    Holds(PageRange),
+}
+
+/// The first limit of `request` that leaves it without a place, of its alignment, its window and
+/// its boundary; `None` if it has a place with all of them.
+fn unsatisfied(request: &Request, has_place: impl Fn(&Request) -> bool) -> Option<Limit> {
+    let (window, boundary) = (request.window(), request.boundary());
+    let anywhere = Request::new(request.pages(), request.alignment(), request.asker());
+    let in_window = anywhere.and_then(|request| request.limited(window, Boundary::NONE));
+    if !anywhere.is_some_and(|request| has_place(&request)) {
+        Some(Limit::Alignment { bytes: request.alignment().bytes() })
+    } else if !in_window.is_some_and(|request| has_place(&request)) {
+        Some(Limit::Window(window))
+    } else if !has_place(request) {
+        boundary.bytes().map(|bytes| Limit::Boundary { bytes })
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]

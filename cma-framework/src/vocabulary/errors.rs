@@ -13,5 +13,5 @@ pub use allocator::RegisterAllocatorError;
 pub use early::EarlyError;
 pub use free::FreeError;
 pub use info::{DeviceInfo, InfoError};
-pub use refusal::{Misplacement, Reason, Refusal, Refusals, Stuck};
+pub use refusal::{Limit, Misplacement, Reason, Refusal, Refusals, Stuck};
 pub use region::{InvalidRegion, RegisterError, UnregisterError};

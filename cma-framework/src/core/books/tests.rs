@@ -1,6 +1,8 @@
 //! The checks of a placement, the counters, and the reasons of refusals.
 
 use super::*;
+use cma_api::Alignment;
+use proptest::prelude::*;
 
 const REGION: PageRange = PageRange::from_pages(0x100, 64);
 
@@ -11,6 +13,16 @@ fn range(first: u64, pages: u64) -> PageRange {
 fn request(pages: u64, alignment_pages: u64) -> Request {
     let alignment = Alignment::new(alignment_pages * cma_api::PAGE_SIZE).unwrap();
     Request::new(Pages::new(pages), alignment, Asker(7)).unwrap()
+}
+
+fn limited(
+    pages: u64,
+    alignment_pages: u64,
+    (first, end): (u64, u64),
+    boundary_pages: u64,
+) -> Request {
+    let boundary = Boundary::new(boundary_pages * cma_api::PAGE_SIZE).unwrap();
+    request(pages, alignment_pages).limited(range(first, end - first), boundary).unwrap()
 }
 
 fn place(books: &mut Books, request: &Request, range: PageRange) -> Result<Slot, Misplacement> {
@@ -30,6 +42,9 @@ fn a_faulty_placement_is_refused_and_changes_nothing() {
         (request(4, 1), range(0xff, 4), Misplacement::Outside),
         (request(4, 1), range(0x13d, 4), Misplacement::Outside),
         (request(4, 4), range(0x102, 4), Misplacement::Unaligned),
+        (limited(4, 1, (0x108, 0x120), 8), range(0x104, 4), Misplacement::OutsideWindow),
+        (limited(4, 1, (0x108, 0x120), 8), range(0x11d, 4), Misplacement::OutsideWindow),
+        (limited(4, 1, (0x108, 0x120), 8), range(0x116, 4), Misplacement::CrossesBoundary),
         (request(4, 1), range(0x10d, 4), Misplacement::Overlaps),
         (request(1, 1), range(0x113, 1), Misplacement::Overlaps),
     ] {
@@ -47,7 +62,7 @@ fn counters_follow_requests_and_not_ranges_that_are_kept() {
     assert_eq!(books.release(slot, all, Tag(3)).0, Tag(3));
     let kept = books.keep(part, Asker::NOBODY, Moment::from_tenths(1)).unwrap();
     let when = Moment::from_tenths(5);
-    let reason = books.explain_refusal(&request(60, 1), "some");
+    let Explanation::Reason(reason) = books.explain_refusal(&request(60, 1)) else { panic!() };
     let event = books.refuse(&request(60, 1), reason, when);
     assert!(matches!(event, RegionEvent::Refused { reason: Reason::Full { .. }, .. }));
     let statistics = books.statistics();
@@ -71,13 +86,47 @@ fn the_reason_of_a_refusal_agrees_with_the_books() {
     // Leaves 0x100..0x110 and 0x118..0x138.
     place(&mut books, &request(8, 1), range(0x110, 8)).unwrap();
     place(&mut books, &request(8, 1), range(0x138, 8)).unwrap();
-    let kind = |pages, alignment| books.explain_refusal(&request(pages, alignment), "some");
-    assert!(matches!(kind(65, 1), Reason::TooSmall { .. }));
-    assert!(matches!(kind(49, 1), Reason::Full { .. }));
-    assert!(matches!(kind(33, 1), Reason::Fragmented { .. }));
-    assert!(matches!(kind(32, 64), Reason::Alignment { .. }));
-    let Reason::Declined { allocator, free_range, aligned } = kind(24, 32) else { panic!() };
-    assert_eq!((allocator.as_str(), free_range, aligned), ("some", range(0x118, 32), true));
+    let (region, bytes) = (REGION, |pages: u64| pages * cma_api::PAGE_SIZE);
+    let reason = |request| match books.explain_refusal(&request) {
+        Explanation::Reason(reason) => reason,
+        Explanation::Holds(range) => panic!("{range} holds {request:?}"),
+    };
+    for (request, expected) in [
+        (request(65, 1), Reason::TooSmall { asked_bytes: bytes(65), region_bytes: REGION.bytes() }),
+        (
+            request(1, 512),
+            Reason::NoPlace { region, limit: Limit::Alignment { bytes: bytes(512) } },
+        ),
+        (
+            limited(1, 1, (0, 0x100), 8),
+            Reason::NoPlace { region, limit: Limit::Window(range(0, 0x100)) },
+        ),
+        (
+            limited(2, 1, (0x110, 0x114), 16),
+            Reason::Window { window: range(0x110, 4), largest_inside_bytes: 0 },
+        ),
+        (request(49, 1), Reason::Full { free_bytes: bytes(48), region_bytes: REGION.bytes() }),
+        (
+            request(33, 1),
+            Reason::Fragmented { free_bytes: bytes(48), largest_hole_bytes: bytes(32) },
+        ),
+        (
+            request(32, 64),
+            Reason::Alignment { alignment_bytes: bytes(64), largest_hole_bytes: bytes(32) },
+        ),
+        (
+            limited(4, 1, (0x10d, 0x11b), 64),
+            Reason::Window { window: range(0x10d, 14), largest_inside_bytes: bytes(3) },
+        ),
+        (limited(9, 1, (0x110, 0x128), 16), Reason::Boundary { boundary_bytes: bytes(16) }),
+    ] {
+        assert_eq!(reason(request), expected, "{request:?}");
+    }
+    assert_eq!(books.explain_refusal(&request(24, 8)), Explanation::Holds(range(0x118, 32)));
+    assert_eq!(
+        books.explain_refusal(&limited(4, 1, (0x100, 0x110), 8)),
+        Explanation::Holds(range(0x100, 16))
+    );
 }
 
 #[test]
@@ -92,4 +141,92 @@ fn the_log_keeps_the_last_refusals_in_order() {
     let sizes: Vec<_> = books.refusals().map(|refused| refused.request.pages().get()).collect();
     assert_eq!(sizes, (6..=20).chain([99]).collect::<Vec<_>>());
     assert_eq!(books.statistics().alloc_pages_fail, (1..=20).sum::<u64>() + 99);
+}
+
+/// Every place of `request` in `ranges`, found by trying each page.
+fn places(request: &Request, ranges: &[PageRange]) -> Vec<PageRange> {
+    let starts = ranges.iter().flat_map(|range| range.first_page()..range.end_page());
+    let places = starts.map(|first| range(first, request.pages().get()));
+    places
+        .filter(|place| request.accepts(*place) && ranges.iter().any(|r| place.within(*r)))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn every_statement_of_a_refusal_is_true(
+        start in 0..40u64,
+        chunks in prop::collection::vec((0..48u64, 1..12u64), 0..12),
+        (pages, alignment, boundary) in (1..40u64, 0..6u32, 0..7u32),
+        (first, length) in (0..90u64, 1..90u64),
+    ) {
+        let region = range(start, 48);
+        let mut books = Books::new(region);
+        for (at, pages) in chunks {
+            // Chunks that overlap, or don't fit, are left out.
+            let _ = books.keep(range(start + at, pages.min(48 - at)), Asker(1), Moment::from_tenths(1));
+        }
+        let plain = request(pages, 1 << alignment);
+        let Some(boundary) = Boundary::new(cma_api::PAGE_SIZE << boundary) else { unreachable!() };
+        let limited = plain.limited(range(first, length), boundary).unwrap_or(plain);
+        let only_window = plain.limited(limited.window(), Boundary::NONE).unwrap_or(plain);
+        let holes = books.gaps();
+        let bytes = |pages: u64| pages * cma_api::PAGE_SIZE;
+        let largest = |ranges: &[PageRange]| ranges.iter().map(|hole| hole.bytes()).max().unwrap_or(0);
+        let is_true = match books.explain_refusal(&limited) {
+            Explanation::Holds(hole) => {
+                let same_or_larger = |other: &&PageRange| other.pages() > hole.pages();
+                holes.contains(&hole)
+                    && !places(&limited, &[hole]).is_empty()
+                    && holes.iter().filter(same_or_larger).all(|other| places(&limited, &[*other]).is_empty())
+            }
+            Explanation::Reason(reason) => places(&limited, &holes).is_empty() && match reason {
+                Reason::TooSmall { asked_bytes, region_bytes } => {
+                    (asked_bytes, region_bytes) == (bytes(pages), bytes(48)) && pages > 48
+                }
+                Reason::NoPlace { region: said, limit } => {
+                    said == region && places(&limited, &[region]).is_empty() && match limit {
+                        Limit::Alignment { bytes } => {
+                            bytes == plain.alignment().bytes() && places(&plain, &[region]).is_empty()
+                        }
+                        Limit::Window(window) => {
+                            window == limited.window()
+                                && !places(&plain, &[region]).is_empty()
+                                && places(&only_window, &[region]).is_empty()
+                        }
+                        Limit::Boundary { bytes } => {
+                            Some(bytes) == limited.boundary().bytes()
+                                && !places(&only_window, &[region]).is_empty()
+                        }
+                    }
+                }
+                Reason::Full { free_bytes, region_bytes } => {
+                    (free_bytes, region_bytes) == (books.free().bytes(), bytes(48))
+                        && free_bytes < bytes(pages)
+                }
+                Reason::Fragmented { free_bytes, largest_hole_bytes } => {
+                    (free_bytes, largest_hole_bytes) == (books.free().bytes(), largest(&holes))
+                        && free_bytes >= bytes(pages)
+                        && largest_hole_bytes < bytes(pages)
+                }
+                Reason::Alignment { alignment_bytes, largest_hole_bytes } => {
+                    (alignment_bytes, largest_hole_bytes) == (plain.alignment().bytes(), largest(&holes))
+                        && largest_hole_bytes >= bytes(pages)
+                        && places(&plain, &holes).is_empty()
+                }
+                Reason::Window { window, largest_inside_bytes } => {
+                    let inside: Vec<_> = holes.iter().filter_map(|hole| hole.common(window)).collect();
+                    (window, largest_inside_bytes) == (limited.window(), largest(&inside))
+                        && !places(&plain, &holes).is_empty()
+                        && places(&only_window, &holes).is_empty()
+                }
+                Reason::Boundary { boundary_bytes } => {
+                    Some(boundary_bytes) == limited.boundary().bytes()
+                        && !places(&only_window, &holes).is_empty()
+                }
+                _ => false,
+            },
+        };
+        prop_assert!(is_true, "{:?} for {limited:?} in {holes:?}", books.explain_refusal(&limited));
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::lock::LockedState;
 use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState};
-use crate::core::books::{Books, Slot};
+use crate::core::books::{Books, Explanation, Slot};
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
@@ -146,21 +146,33 @@ impl RegionState {
         request: &Request,
         why: Rejection,
     ) -> Box<Reason> {
-        let allocator = self.attached.name();
+        let allocator = self.attached.name().to_string();
         let reason = match why {
-            Rejection::Failed(CallFailure::Refused) => {
-                self.books.explain_refusal(request, allocator)
-            }
+            Rejection::Failed(CallFailure::Refused) => self.explain(region, request, allocator),
             Rejection::Failed(CallFailure::Panicked) => {
                 self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate))
             }
             Rejection::Misplaced(misplacement) => {
-                let allocator = allocator.to_string();
                 self.end_service(region, AllocatorFault::Misplaced(*request, misplacement));
                 Reason::Misplaced { allocator, fault: misplacement }
             }
         };
         self.refuse(request, reason)
+    }
+
+    /// The reason why `allocator` found no place for a request. The allocator is asked only if it
+    /// declined.
+    fn explain(&mut self, region: &Region, request: &Request, allocator: String) -> Reason {
+        let free_range = match self.books.explain_refusal(request) {
+            Explanation::Reason(reason) => return reason,
+            Explanation::Holds(free_range) => free_range,
+        };
+        match self.largest_request(region) {
+            Ok(largest) => {
+                Reason::Declined { allocator, free_range, largest_request_bytes: largest.bytes() }
+            }
+            Err(absence) => absence,
+        }
     }
 
     /// Counts and reports a refusal.

@@ -1,6 +1,6 @@
 //! Comparing a region's books with its allocator's report.
 
-use super::{Attached, Region};
+use super::{Attached, Region, RegionState};
 use crate::core::placement::{AllocatorCall, AllocatorFault};
 use crate::vocabulary::errors::Reason;
 use cma_api::v1::AllocatorBox;
@@ -27,16 +27,30 @@ impl Region {
             state.drop_later(broken);
             return Err(text);
         }
-        let largest = state.ask(self, AllocatorCall::LargestRequest, AllocatorBox::largest_request);
-        let (largest, free) = (largest.map_err(text)?, state.books.free());
-        if largest > free {
-            let fault = AllocatorFault::ExcessiveLargest { reported: largest, free };
-            return Err(state.end_service(self, fault).to_string());
-        }
+        let largest = state.largest_request(self).map_err(text)?;
         let holes = state.ask(self, AllocatorCall::Holes, AllocatorBox::holes).map_err(text)?;
         let compared = compare(&name, &holes, largest, &state.books.gaps());
         state.drop_later(holes);
         compared
+    }
+}
+
+impl RegionState {
+    /// The largest page-aligned request that the allocator could serve, as it reports it. A report
+    /// that exceeds what is free ends its service.
+    ///
+    /// # Errors
+    ///
+    /// Why no allocator serves now.
+    pub(super) fn largest_request(&mut self, region: &Region) -> Result<Pages, Reason> {
+        let call = AllocatorCall::LargestRequest;
+        let (reported, free) =
+            (self.ask(region, call, AllocatorBox::largest_request)?, self.books.free());
+        if reported > free {
+            let fault = AllocatorFault::ExcessiveLargest { reported, free };
+            return Err(self.end_service(region, fault));
+        }
+        Ok(reported)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a region serves no request: the reasons that an [`AllocError`](super::AllocError) lists.
 
 use crate::vocabulary::Bytes;
-use cma_api::PageRange;
+use cma_api::{PAGE_SHIFT, PageRange};
 use std::fmt;
 use std::time::Duration;
 
@@ -97,6 +97,14 @@ pub enum Reason {
     /// Its allocator doesn't return from an earlier call.
     #[error(transparent)]
     Stuck(#[from] Stuck),
+    /// No place in the whole region serves the request, even when the region is empty.
+    #[error("no place: {region} has none {limit}")]
+    NoPlace {
+        /// The region.
+        region: PageRange,
+        /// What rules out every place.
+        limit: Limit,
+    },
     /// The whole region is smaller than the request.
     #[error("too small: {} requested of a region of {}", Bytes(*asked_bytes), Bytes(*region_bytes))]
     TooSmall {
@@ -132,16 +140,32 @@ pub enum Reason {
         /// The largest free range.
         largest_hole_bytes: u64,
     },
+    /// A free range has room at that alignment, but none has within the window.
+    #[error("window: no hole has room {}; {}", Limit::Window(*window), in_window(*largest_inside_bytes))]
+    Window {
+        /// The requested window.
+        window: PageRange,
+        /// The largest free range within the window; 0 if nothing is free there.
+        largest_inside_bytes: u64,
+    },
+    /// A free range has room at that alignment within the window, but each place crosses a multiple
+    /// of the boundary.
+    #[error("boundary: no hole has room {}", Limit::Boundary { bytes: *boundary_bytes })]
+    Boundary {
+        /// The requested boundary.
+        boundary_bytes: u64,
+    },
     /// The allocator refuses although a free range can hold the request. Allocators may do that:
     /// some search only a part of the free ranges, or have limits of their own.
-    #[error("declined by {allocator}; a free range of {} exists{}", Bytes(free_range.bytes()), if *aligned { " that holds it at its alignment" } else { "" })]
+    #[error("declined: {allocator} passes over the free range {free_range}, which holds the request; it reports {} as the largest request that it serves", Bytes(*largest_request_bytes))]
     Declined {
         /// The allocator's name.
         allocator: String,
-        /// The largest free range that can hold the request.
+        /// The largest free range that can hold the request within its limits.
         free_range: PageRange,
-        /// Whether the requested alignment is larger than a page.
-        aligned: bool,
+        /// The largest page-aligned request without limits that the allocator could serve, as it
+        /// reports it.
+        largest_request_bytes: u64,
     },
     /// The allocator returned an invalid placement. It is out of service now.
     #[error("allocator \"{allocator}\" returned {fault}; it is out of service now")]
@@ -151,6 +175,52 @@ pub enum Reason {
         /// The fault of the placement.
         fault: Misplacement,
     },
+}
+
+/// A limit of the place that a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// The start must be a multiple of this many bytes.
+    Alignment {
+        /// The alignment.
+        bytes: u64,
+    },
+    /// The chunk must lie in this range.
+    Window(PageRange),
+    /// The chunk must cross no multiple of this many bytes.
+    Boundary {
+        /// The boundary.
+        bytes: u64,
+    },
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limit::Alignment { bytes } => write!(f, "aligned to {}", Bytes(*bytes)),
+            Limit::Window(window) => {
+                let reaches_top = window.end_page() == PageRange::ADDRESS_SPACE_PAGES;
+                let end = u128::from(window.end_page()) << PAGE_SHIFT;
+                match (window.first_page(), reaches_top) {
+                    (0, _) => write!(f, "below {end:#x}"),
+                    (_, true) => write!(f, "above {}", window.start()),
+                    _ => write!(f, "from {} to {end:#x}", window.start()),
+                }
+            }
+            Limit::Boundary { bytes } => {
+                write!(f, "that crosses no multiple of {}", Bytes(*bytes))
+            }
+        }
+    }
+}
+
+/// The largest free range within a window, in words.
+fn in_window(largest_bytes: u64) -> String {
+    match largest_bytes {
+        0 => "nothing is free there".to_string(),
+        bytes => format!("the largest free range there is {}", Bytes(bytes)),
+    }
 }
 
 /// The fault of an allocator's placement.
@@ -163,6 +233,12 @@ pub enum Misplacement {
     /// Its start doesn't have the requested alignment.
     #[error("{0}, which is not aligned")]
     Unaligned(PageRange),
+    /// It doesn't lie in the requested window.
+    #[error("{0}, which is outside the requested window")]
+    OutsideWindow(PageRange),
+    /// It crosses a multiple of the requested boundary.
+    #[error("{0}, which crosses the requested boundary")]
+    CrossesBoundary(PageRange),
     /// It doesn't have the requested size.
     #[error("{0}, which is of the wrong size")]
     WrongSize(PageRange),
