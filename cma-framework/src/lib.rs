@@ -27,8 +27,8 @@ pub mod config {
     pub use crate::core::lint;
     pub use crate::vocabulary::{
         AllocatorSpec, Bank, Bytes, COMMON, ConfigError, Growth, Map, NamePattern, ParsedRegion,
-        Pattern, PatternSpec, Platform, RegionSpans, RegionSpec, RuleSpec, Span, SyntaxError,
-        parse_allocator, parse_regions, parse_size,
+        Pattern, PatternSpec, Platform, RegionSpans, RegionSpec, RequestSyntax, RuleSpec, Span,
+        SyntaxError, parse_allocator, parse_regions, parse_size,
     };
 }
 
@@ -39,7 +39,7 @@ pub use vocabulary::errors;
 pub use core::books::{Failure, Holder, Owner, Process, RegionStatistics};
 pub use host::attributes::Attributes;
 pub use host::clock::{Timekeeper, keep_time};
-pub use host::cma::{Attachments, Cma, Replacement, SharingRequest};
+pub use host::cma::{Attachments, Cma, Replacement, SharingRequest, Source};
 pub use host::device::Device;
 pub use host::early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use host::loader::Plugin;
@@ -47,10 +47,10 @@ pub use host::memory::{MappedChunk, MemoryError, SharedChunk};
 pub use host::region::{
     AllocatorChoice, AllocatorState, ChangeError, Chunk, Region, RegionStatus, Registered,
 };
-pub use vocabulary::Errno;
 pub use vocabulary::errors::{
     AllocError, DeviceInfo, FreeError, InfoError, Reason, Refusal, Stuck,
 };
+pub use vocabulary::{ChunkRequest, Errno};
 
 // The types that a host shares with allocators.
 pub use cma_api::{Alignment, DmaAddr, PAGE_SIZE, PageRange, Pages};

@@ -7,6 +7,7 @@ mod errno;
 pub mod errors;
 mod map;
 mod names;
+mod owner;
 mod pattern;
 mod platform;
 mod regions;
@@ -17,11 +18,13 @@ mod syntax;
 
 pub use errno::Errno;
 pub use map::{COMMON, Map, PatternSpec, RuleSpec};
+pub use owner::{Holder, Owner, Process};
 pub use pattern::{NamePattern, Pattern};
 pub use platform::{Bank, Growth, Platform};
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };
+pub use request::{ChunkRequest, RequestSyntax};
 pub use reserve_request::ReserveRequest;
 pub use size::{Bytes, parse_size};
 pub use syntax::{ConfigError, Span, SyntaxError};

@@ -2,7 +2,8 @@
 
 mod common;
 
-use cma_framework::{AllocatorChoice, Cma, Holder, Plugin, Process, Region};
+use cma_framework::config::Bytes;
+use cma_framework::{AllocatorChoice, ChunkRequest, Cma, Holder, Plugin, Process, Region, Source};
 use common::region;
 
 fn framework() -> (Cma, Region) {
@@ -87,7 +88,9 @@ fn a_user_that_invents_names_evicts_no_others() {
     let (cma, region) = framework();
     let ask = |uid: u32, device: &str| {
         let process = Process { uid, pid: 1, name: "p".into() };
-        cma.to_share(process, device, None, 4096, 0).unwrap().alloc().unwrap()
+        let source = Source::Device { name: device, kind: None };
+        let request = ChunkRequest::new(Bytes::kib(4));
+        cma.to_share(process, source, &request).unwrap().alloc().unwrap()
     };
     let _known = cma.alloc("known", None, 4096, 0).unwrap();
     for n in 0..1 << 17 {

@@ -8,8 +8,8 @@ use cma_framework::errors::UnregisterError;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{
-    AllocatorChoice, AllocatorState, Cma, DmaAddr, EarlyRegion, EarlyState, MemoryError, PageRange,
-    Pages, Plugin, Process, Region,
+    AllocatorChoice, AllocatorState, ChunkRequest, Cma, DmaAddr, EarlyRegion, EarlyState,
+    MemoryError, PageRange, Pages, Plugin, Process, Region, Source,
 };
 use common::{BASE, MIB};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -325,8 +325,9 @@ fn a_chunk_on_held_memory_moves_and_the_held_part_is_set_aside() {
         drop(refused);
         // There is another place for half of it.
         let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
+        let camera = Source::Device { name: "camera", kind: None };
         let half = cma
-            .to_share(process.clone(), "camera", None, MIB / 2, MIB / 2)
+            .to_share(process.clone(), camera, &ChunkRequest::parse("512K/512K").unwrap())
             .unwrap()
             .alloc()
             .unwrap();

@@ -1,7 +1,7 @@
 //! The facade: everything that a host calls, and the only place where the configuration changes.
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
-//! registered), `request`, `alloc` and `sharing` (requests), `info`, and `askers` (numbers of
+//! registered), `request`, `alloc`, `source` and `sharing` (requests), `info`, and `askers` (numbers of
 //! device names).
 
 mod alloc;
@@ -12,6 +12,7 @@ mod regions;
 mod request;
 mod setup;
 mod sharing;
+mod source;
 
 use crate::host::region::{Allocators, Chunk, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
@@ -23,6 +24,7 @@ use cma_api::Request;
 pub(crate) use request::type_of;
 use setup::Setup;
 pub use sharing::SharingRequest;
+pub use source::Source;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,7 @@
 use crate::host::cma::{Cma, type_of};
 use crate::host::region::Chunk;
 use crate::host::snapshot::Route;
+use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::{AllocError, InvalidRequest};
 use std::cell::RefCell;
 use std::fmt;
@@ -67,9 +68,32 @@ impl Device {
     /// The same after a change of the configuration.
     #[cold]
     fn alloc_rerouted(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        self.cma.framework().alloc_by(&self.reroute(), size, alignment)
+    }
+
+    /// A chunk that meets `request`. See [`Cma::allocate`].
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], with the reason of each region that was tried.
+    pub fn allocate(&self, request: &ChunkRequest) -> Result<Chunk, AllocError> {
+        let route = self.current_route();
+        self.cma.framework().allocate_by(&route, &request.normalised(route.asker)?)
+    }
+
+    fn current_route(&self) -> Arc<Route> {
+        let route = self.route.borrow().clone();
+        if route.generation == self.cma.framework().generation() {
+            return route;
+        }
+        self.reroute()
+    }
+
+    #[cold]
+    fn reroute(&self) -> Arc<Route> {
         let route = self.cma.route(&self.name, &self.kind, None);
         *self.route.borrow_mut() = route.clone();
-        self.cma.framework().alloc_by(&route, size, alignment)
+        route
     }
 }
 

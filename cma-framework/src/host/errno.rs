@@ -7,7 +7,14 @@ use crate::host::memory::MemoryError;
 use crate::host::region::ChangeError;
 use crate::vocabulary::errors::{AllocError, FreeError, InfoError};
 use crate::vocabulary::errors::{RegisterAllocatorError, RegisterError, UnregisterError};
-use crate::vocabulary::{ConfigError, Errno};
+use crate::vocabulary::{ConfigError, Errno, RequestSyntax};
+
+impl ConfigError<RequestSyntax> {
+    /// The errno of the specification, section 6.
+    pub fn errno(&self) -> Errno {
+        Errno::EINVAL
+    }
+}
 
 impl ConfigError {
     /// The errno of the specification, section 7.
@@ -36,7 +43,10 @@ impl AllocError {
             AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
             // Whether the stuck region has room is unknown, so this is not ENOMEM.
             AllocError::NoRegion(refusals) if refusals.stuck() => Errno::EIO,
+            AllocError::NoRegion(refusals) if refusals.taken() => Errno::EBUSY,
+            AllocError::NoRegion(refusals) if refusals.elsewhere() => Errno::EINVAL,
             AllocError::NoRegion(_) => Errno::ENOMEM,
+            AllocError::TimedOut(_) => Errno::ETIMEDOUT,
         }
     }
 }

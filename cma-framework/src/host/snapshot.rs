@@ -140,6 +140,12 @@ impl Snapshot {
         Route::of_regions(self.generation, names.map(|name| self.candidate(name)).collect())
     }
 
+    /// The route of a request to `region`.
+    pub(crate) fn route_of_region(&self, region: &Region) -> Route {
+        let candidate = Candidate { name: region.to_string().into(), region: Some(region.clone()) };
+        Route::of_regions(self.generation, vec![candidate])
+    }
+
     fn candidate(&self, name: &str) -> Candidate<Region> {
         Candidate { name: name.into(), region: self.region(name).cloned() }
     }

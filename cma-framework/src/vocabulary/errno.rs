@@ -17,4 +17,5 @@ pub enum Errno {
     EINVAL = 22,
     EFBIG = 27,
     EADDRINUSE = 98,
+    ETIMEDOUT = 110,
 }

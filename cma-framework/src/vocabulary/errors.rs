@@ -8,7 +8,7 @@ mod info;
 mod refusal;
 mod region;
 
-pub use alloc::{AllocError, InvalidRequest, Unmatched};
+pub use alloc::{AllocError, InvalidRequest, TimedOut, Unmatched};
 pub use allocator::RegisterAllocatorError;
 pub use early::EarlyError;
 pub use free::FreeError;

@@ -92,8 +92,25 @@ fn whole_size(integer: &str, fraction: &str) -> Option<u64> {
 }
 
 /// A number of bytes that prints as `36864K`, `1M` or `123`: with the largest suffix that is exact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
+
+impl Bytes {
+    /// `count` KiB, saturated at [`u64::MAX`] bytes.
+    pub const fn kib(count: u64) -> Self {
+        Bytes(count.saturating_mul(1 << 10))
+    }
+
+    /// `count` MiB, saturated at [`u64::MAX`] bytes.
+    pub const fn mib(count: u64) -> Self {
+        Bytes(count.saturating_mul(1 << 20))
+    }
+
+    /// `count` GiB, saturated at [`u64::MAX`] bytes.
+    pub const fn gib(count: u64) -> Self {
+        Bytes(count.saturating_mul(1 << 30))
+    }
+}
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -135,7 +135,10 @@ impl Framework {
         let names = snapshot.map.regions_for(&device, &kind)?;
         let mut others =
             names.filter_map(|name| snapshot.region(name)).filter(|region| *region != besides);
-        others.find_map(|region| region.allocate(&in_whole_pieces(request, region), self).ok())
+        others.find_map(|region| {
+            let request = in_whole_pieces(request, region).ok()?;
+            region.allocate(&request, self).ok()
+        })
     }
 
     /// A chunk by `route`.
@@ -154,7 +157,7 @@ impl Framework {
     }
 
     #[inline(always)]
-    fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
+    pub(super) fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
         match &route.candidates {
             Some(candidates) => {
                 self.alloc_in(candidates.iter().map(|c| (&*c.name, c.region.as_ref())), request)

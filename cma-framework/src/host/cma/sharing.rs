@@ -1,15 +1,15 @@
 //! Requests for chunks that are shared with other processes: in whole pieces of the memory of the
 //! region that serves them.
 
-use super::Cma;
-use super::request::{in_whole_pieces, region_list, type_of};
+use super::request::{in_whole_pieces, type_of};
+use super::{Cma, Source};
 use crate::core::books::{Holder, Process};
 use crate::host::events;
 use crate::host::region::{Chunk, Region};
 use crate::host::snapshot::Route;
-use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
-use crate::vocabulary::request::normalise;
-use cma_api::{Asker, Request};
+use crate::vocabulary::ChunkRequest;
+use crate::vocabulary::errors::{AllocError, Reason, Refusal, Refusals};
+use cma_api::Request;
 use std::sync::Arc;
 
 /// A request for a chunk that can be given to another process. Made by [`Cma::to_share`].
@@ -26,20 +26,21 @@ pub struct SharingRequest {
 }
 
 impl Cma {
-    /// A request of `device` as for [`alloc`](Self::alloc), for a chunk that can be given to
-    /// another process: for each region that is tried, size and alignment are rounded up to the
-    /// granule of its memory ([`Backing`](crate::memory::Backing)). The device server allocates by
-    /// this call and by [`to_share_from`](Self::to_share_from) alone.
+    /// A request as for [`allocate`](Self::allocate), for a chunk that can be given to another
+    /// process: for each region that is tried, size and alignment are rounded up to the granule of
+    /// its memory ([`Backing`](crate::memory::Backing)). The device server allocates by this call
+    /// alone.
     ///
     /// `process` is the requester, for the books ([`Cma::owners`]). The number of device names that
     /// the framework keeps for one user is bounded.
     ///
     /// ```
-    /// # use cma_framework::{Cma, Process};
+    /// # use cma_framework::{ChunkRequest, Cma, Process, Source};
     /// # fn charge(bytes: u64) {}
-    /// # fn request(cma: &Cma) -> Result<(), cma_framework::AllocError> {
+    /// # fn request(cma: &Cma) -> Result<(), Box<dyn std::error::Error>> {
     /// let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
-    /// let request = cma.to_share(process, "camera", Some("frame"), 3_133_440, 64 << 10)?;
+    /// let camera = Source::Device { name: "camera", kind: Some("frame") };
+    /// let request = cma.to_share(process, camera, &ChunkRequest::parse("3060K/64K below=4G")?)?;
     /// // The smallest size it can have; `None` when no region is large enough.
     /// charge(request.least_bytes().unwrap_or(0));
     /// let chunk = request.alloc()?;
@@ -49,42 +50,19 @@ impl Cma {
     ///
     /// # Errors
     ///
-    /// [`AllocError::Invalid`].
+    /// [`AllocError::Invalid`], [`AllocError::Unregistered`].
     pub fn to_share(
         &self,
         process: Process,
-        device: &str,
-        kind: Option<&str>,
-        size: u64,
-        alignment: u64,
+        source: Source<'_>,
+        request: &ChunkRequest,
     ) -> Result<SharingRequest, AllocError> {
-        let kind = type_of(kind);
-        if device.is_empty() {
-            return Err(InvalidRequest::NoDevice.into());
-        }
-        // An invalid request must not make the framework keep its names.
-        normalise(size, alignment, Asker::NOBODY)?;
-        let route = self.route(device, kind, Some(process.uid));
-        let request = normalise(size, alignment, route.asker)?;
-        let holder = Holder { process, device: Some((device.into(), kind.into())) };
-        Ok(SharingRequest { cma: self.clone(), route, request, holder })
-    }
-
-    /// The same for a list of regions, as for [`alloc_from`](Self::alloc_from).
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError::Invalid`].
-    pub fn to_share_from(
-        &self,
-        process: Process,
-        regions: &str,
-        size: u64,
-        alignment: u64,
-    ) -> Result<SharingRequest, AllocError> {
-        let request = normalise(size, alignment, Asker::NOBODY)?;
-        let route = Arc::new(self.0.snapshot.load().route_of_regions(region_list(regions)?));
-        let holder = Holder { process, device: None };
+        let (route, request) = self.resolve(source, request, Some(process.uid))?;
+        let device = match source {
+            Source::Device { name, kind } => Some((name.into(), type_of(kind).into())),
+            Source::Regions(_) | Source::Region(_) => None,
+        };
+        let holder = Holder { process, device };
         Ok(SharingRequest { cma: self.clone(), route, request, holder })
     }
 }
@@ -100,7 +78,7 @@ impl SharingRequest {
             .flatten()
             .filter_map(|candidate| candidate.region.as_ref());
         let sizes = regions.filter_map(|region| {
-            let pages = in_whole_pieces(&self.request, region).pages();
+            let pages = in_whole_pieces(&self.request, region).ok()?.pages();
             (pages <= region.range().pages()).then_some(pages.bytes())
         });
         sizes.min()
@@ -125,7 +103,7 @@ impl SharingRequest {
         let mut refusals = Vec::new();
         for candidate in candidates {
             let place = |region: &Region| {
-                region.allocate(&in_whole_pieces(&self.request, region), &*self.cma.0)
+                region.allocate(&in_whole_pieces(&self.request, region)?, &*self.cma.0)
             };
             let reason = match candidate.region.as_ref().map(place) {
                 Some(Ok(chunk)) => return Ok(chunk),

@@ -2,7 +2,9 @@
 
 use super::Refusals;
 use crate::vocabulary::is_device_name;
+pub use crate::vocabulary::request::InvalidRequest;
 use std::fmt;
+use std::time::Duration;
 
 /// Why a request got no chunk. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +22,19 @@ pub enum AllocError {
     /// No region could serve it; with the reason of each that was tried.
     #[error("no region could serve it: {0}")]
     NoRegion(Refusals),
+    /// It waited for room, and no region could serve it until its time was over.
+    #[error(transparent)]
+    TimedOut(Box<TimedOut>),
+}
+
+/// A request that waited for room and got no chunk.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no region could serve it within {:.1} s: {refusals}", waited.as_secs_f64())]
+pub struct TimedOut {
+    /// The time it waited.
+    pub waited: Duration,
+    /// The reason of each region when it was tried last.
+    pub refusals: Refusals,
 }
 
 /// A (device, type) pair that no rule of the map matches.
@@ -44,31 +59,4 @@ impl fmt::Display for Unmatched {
             (false, _) => f.write_str("; only a pattern with '*' or '?' can match such a name"),
         }
     }
-}
-
-/// The fault of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidRequest {
-    /// No device name.
-    #[error("the device has no name; the map finds regions by it")]
-    NoDevice,
-    /// No region names.
-    #[error("expected the names of regions, separated by commas")]
-    NoRegions,
-    /// Size 0.
-    #[error("the size is 0; request 1 byte or more")]
-    NoSize,
-    /// Larger than the address space once it is rounded up to pages.
-    #[error("{bytes} bytes, rounded up to pages, are more than a 64-bit address space")]
-    TooLarge {
-        /// The requested size.
-        bytes: u64,
-    },
-    /// The alignment is not a power of two.
-    #[error("an alignment of {bytes} is no power of two")]
-    Alignment {
-        /// The requested alignment.
-        bytes: u64,
-    },
 }

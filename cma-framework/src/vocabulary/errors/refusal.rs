@@ -1,6 +1,6 @@
 //! Why a region serves no request: the reasons that an [`AllocError`](super::AllocError) lists.
 
-use crate::vocabulary::Bytes;
+use crate::vocabulary::{Bytes, Owner};
 use cma_api::{PAGE_SHIFT, PageRange};
 use std::fmt;
 use std::time::Duration;
@@ -26,6 +26,19 @@ impl Refusals {
 
     pub(crate) fn stuck(&self) -> bool {
         self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Stuck(_)))
+    }
+
+    /// Whether the exact place that was requested is in use.
+    pub(crate) fn taken(&self) -> bool {
+        self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Taken { .. }))
+    }
+
+    /// Whether the exact place that was requested lies in none of the regions.
+    pub(crate) fn elsewhere(&self) -> bool {
+        let outside =
+            |reason: &Reason| matches!(reason, Reason::Elsewhere { .. } | Reason::UnknownRegion);
+        self.0.iter().any(|refusal| matches!(refusal.reason, Reason::Elsewhere { .. }))
+            && self.0.iter().all(|refusal| outside(&refusal.reason))
     }
 
     pub(crate) fn misplaced(&self) -> bool {
@@ -120,6 +133,33 @@ pub enum Reason {
         free_bytes: u64,
         /// The region's size.
         region_bytes: u64,
+    },
+    /// The exact place that was requested lies outside the region.
+    #[error("{place} is not in it")]
+    Elsewhere {
+        /// The place.
+        place: PageRange,
+    },
+    /// The exact place that was requested is in use.
+    #[error("{place} is taken: {owner} is there")]
+    Taken {
+        /// The place.
+        place: PageRange,
+        /// The lowest chunk there, and who has it.
+        owner: Box<Owner>,
+    },
+    /// Requests wait for the region. It serves them in the order of their asking.
+    #[error("{ahead} earlier {} for it", if *ahead == 1 { "request waits" } else { "requests wait" })]
+    Queued {
+        /// The number of requests that are served before this one.
+        ahead: usize,
+    },
+    /// The chunk is to be given to another process, and no whole piece of the region's memory lies
+    /// within the limits of the request.
+    #[error("its memory is given out in pieces of {}, and none lies within the limits", Bytes(*granule_bytes))]
+    Granule {
+        /// The size of a piece.
+        granule_bytes: u64,
     },
     /// It has as many live chunks as its books can hold: 2^32 - 1.
     #[error("too many chunks are live in it")]

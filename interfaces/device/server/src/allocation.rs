@@ -8,8 +8,9 @@ use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
 use cma_device_protocol::RegionSelector;
+use cma_framework::config::Bytes;
 use cma_framework::memory::NotMapped;
-use cma_framework::{Cma, Process};
+use cma_framework::{Cma, Process, Source};
 use std::sync::Arc;
 
 /// The number of regions that one request tries when their memory is unusable.
@@ -100,12 +101,14 @@ impl LeaseAllocator {
         ChunkRequest { from, size, alignment }: ChunkRequest<'_>,
     ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
         let process = process.clone();
-        let request = match from {
+        let source = match from {
             RegionSelector::Device { device, kind } => {
-                self.cma.to_share(process, device, Some(kind), size, alignment)
+                Source::Device { name: device, kind: Some(kind) }
             }
-            RegionSelector::Regions(list) => self.cma.to_share_from(process, list, size, alignment),
-        }?;
+            RegionSelector::Regions(list) => Source::Regions(list),
+        };
+        let wanted = cma_framework::ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
+        let request = self.cma.to_share(process, source, &wanted)?;
         // A request that exceeds every region is charged only afterwards, so that it fails with the
         // framework's error and not with that of a quota.
         let charge =
