@@ -160,7 +160,7 @@ proptest! {
         };
         let accepts = |first: &u64| {
             let (start, end) = (first * PAGE_SIZE, (first + pages) * PAGE_SIZE);
-            first % (1 << shift) == 0
+            first.is_multiple_of(1 << shift)
                 && above.is_none_or(|above| above <= start)
                 && below.is_none_or(|below| end <= below)
                 && boundary.is_none_or(|shift| first >> shift == (first + pages - 1) >> shift)
