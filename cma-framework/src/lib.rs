@@ -26,9 +26,10 @@ mod vocabulary;
 pub mod config {
     pub use crate::core::lint;
     pub use crate::vocabulary::{
-        AllocatorSpec, Bank, Bytes, COMMON, ConfigError, Growth, Map, NamePattern, ParsedRegion,
-        Pattern, PatternSpec, Platform, RegionSpans, RegionSpec, RequestSyntax, RuleSpec, Span,
-        SyntaxError, parse_allocator, parse_regions, parse_size,
+        AllocatorSpec, Bank, Bytes, COMMON, ConfigError, GroupSpec, Growth, Map, NamePattern,
+        ParsedRegion, Pattern, PatternSpec, Place, Platform, RegionSpans, RegionSpec,
+        RequestSyntax, RuleSpec, Span, SyntaxError, Window, parse_allocator, parse_regions,
+        parse_size,
     };
 }
 

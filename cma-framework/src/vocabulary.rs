@@ -3,12 +3,15 @@
 //! Text is parsed here, once, into types; every error has its position. No other module parses
 //! configuration text. Specification sections 5 and 7.
 
+mod bank;
+mod cursor;
 mod errno;
 pub mod errors;
 mod map;
 mod names;
 mod owner;
 mod pattern;
+mod place;
 mod platform;
 mod regions;
 pub(crate) mod request;
@@ -16,11 +19,13 @@ mod reserve_request;
 mod size;
 mod syntax;
 
+pub use bank::Bank;
 pub use errno::Errno;
-pub use map::{COMMON, Map, PatternSpec, RuleSpec};
+pub use map::{COMMON, GroupSpec, Map, PatternSpec, RuleSpec};
 pub use owner::{Holder, Owner, Process};
 pub use pattern::{NamePattern, Pattern};
-pub use platform::{Bank, Growth, Platform};
+pub use place::{Place, Window};
+pub use platform::{Growth, Platform};
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };

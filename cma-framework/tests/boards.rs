@@ -84,7 +84,11 @@ fn route(cma: &Cma, device: &str, kind: Option<&str>) -> Option<String> {
 fn unknown_names(cma: &Cma) -> Vec<String> {
     let map = cma.map();
     let mut unknown = Vec::new();
-    for name in map.rules().flat_map(|rule| rule.regions.to_vec()) {
+    for name in map
+        .rules()
+        .flat_map(|rule| rule.groups.to_vec())
+        .flat_map(|group| group.regions().collect::<Vec<_>>())
+    {
         if cma.region(name).is_none() && !unknown.iter().any(|known| known == name) {
             unknown.push(name.to_string());
         }

@@ -371,10 +371,11 @@ fn names_without_a_rule_and_overlong_names_are_not_kept() {
 
 #[test]
 fn a_rule_of_constants_is_displayed_as_its_text() {
-    use cma_framework::config::{PatternSpec, RuleSpec, SyntaxError};
+    use cma_framework::config::{GroupSpec, PatternSpec, RuleSpec, SyntaxError};
     for (device, region) in [("a", "b;*=c"), ("a/x,q", "b"), ("a", "")] {
         let patterns = [PatternSpec::device(device)];
-        let error = Map::from_rules(&[RuleSpec::new(&patterns, &[region])]).unwrap_err();
+        let error =
+            Map::from_rules(&[RuleSpec::new(&patterns, &[GroupSpec::new(region)])]).unwrap_err();
         assert!(
             matches!(
                 error.kind,

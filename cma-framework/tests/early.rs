@@ -2,7 +2,7 @@
 
 mod common;
 
-use cma_framework::config::{Bank, Growth, Map, RegionSpec};
+use cma_framework::config::{Bank, Growth, Map, Place, RegionSpec};
 use cma_framework::early::EarlyError;
 use cma_framework::errors::RegisterError;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
@@ -12,7 +12,12 @@ use common::{BASE, MIB, scripted};
 const BANK: &[Bank] = &[Bank::new(BASE, 0x1000_0000)];
 
 fn early(size: u64, alignment: u64, start: Option<u64>) -> EarlyRegion {
-    EarlyRegion { size, alignment, start: start.map(DmaAddr::new), ..EarlyRegion::default() }
+    EarlyRegion {
+        size,
+        alignment,
+        place: start.map_or(Place::Anywhere, |start| Place::At(DmaAddr::new(start))),
+        ..EarlyRegion::default()
+    }
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Drop for ReservedRange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cma_framework::config::{Bank, Growth};
+    use cma_framework::config::{Bank, Growth, Place};
     use cma_framework::{Alignment, Pages};
 
     /// A huge page that is partly in a bank was treated as one that is in none, so that its
@@ -75,7 +75,7 @@ mod tests {
             name: None,
             pages: Pages::new(pages),
             alignment: Alignment::PAGE,
-            start: None,
+            place: Place::Anywhere,
         };
         let reserved = addresses.reserve(&request(0x300)).unwrap();
         assert_eq!(reserved.range.first_page(), 0x40200);

@@ -168,7 +168,7 @@ impl Choice {
             return None;
         }
         let alignment = Alignment::new(spec.alignment.unwrap_or(0)).unwrap_or_default();
-        let start = spec.start.and_then(|start| start.align_up(alignment));
+        let start = spec.place.start().and_then(|start| start.align_up(alignment));
         let reason = hugetlb::misfit(huge_page, Pages::covering(spec.size), start)?;
         let region = spec.name.to_string();
         Some(match port {

@@ -3,7 +3,7 @@
 
 mod machine;
 
-use cma_framework::config::{Bank, Growth};
+use cma_framework::config::{Bank, Growth, Place};
 use cma_framework::memory::{Contiguity, Piece};
 use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
 use cma_framework::{
@@ -512,8 +512,12 @@ fn a_size_that_is_not_whole_huge_pages_is_refused_with_the_size_to_use() {
         refusal("fw=1M/128K", &mut hugetlb()),
         "1M is not whole huge pages of 2M: make it 2M"
     );
-    let nothing =
-        ReserveRequest { name: None, pages: Pages::ZERO, alignment: Alignment::PAGE, start: None };
+    let nothing = ReserveRequest {
+        name: None,
+        pages: Pages::ZERO,
+        alignment: Alignment::PAGE,
+        place: Place::Anywhere,
+    };
     assert!(
         hugetlb()
             .reserve(&nothing)
@@ -545,7 +549,7 @@ fn a_requested_start_is_met_exactly_or_refused() {
         name: None,
         pages: Pages::covering(2 * HUGE),
         alignment: Alignment::PAGE,
-        start: Some(DmaAddr::new(page * 4096)),
+        place: Place::At(DmaAddr::new(page * 4096)),
     };
     let reserved = hugetlb().reserve(&request(frames[place])).unwrap();
     assert_eq!(reserved.range.first_page(), frames[place]);
@@ -564,13 +568,13 @@ fn no_region_of_the_board_has_the_addresses_of_physical_memory() {
     // A board whose memory is where the pool's pages are.
     let mut addresses =
         Banks::new(&[Bank(PageRange::from_pages(lowest, highest - lowest))], Growth::Down);
-    let request = |start| ReserveRequest {
+    let request = |place| ReserveRequest {
         name: None,
         pages: Pages::new(1),
         alignment: Alignment::PAGE,
-        start,
+        place,
     };
-    let board = addresses.place(&request(None)).unwrap();
+    let board = addresses.place(&request(Place::Anywhere)).unwrap();
     let mut ports = cma_memory::Ports::new(
         addresses,
         "b=hugetlb,simulated".parse::<cma_memory::Choice>().unwrap(),
@@ -580,7 +584,7 @@ fn no_region_of_the_board_has_the_addresses_of_physical_memory() {
     let (_cma, region) = region("b=6M", &mut ports);
     assert!(!region.range().overlaps(board));
     assert_eq!(free(POOL), 1, "the page at the board's address was returned");
-    let simulated = ports.reserve(&request(Some(region.range().start())));
+    let simulated = ports.reserve(&request(Place::At(region.range().start())));
     assert!(simulated.is_err(), "{simulated:?}");
 }
 

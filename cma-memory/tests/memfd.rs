@@ -2,6 +2,7 @@
 
 mod machine;
 
+use cma_framework::config::Place;
 use cma_framework::memory::{Backing, Contiguity};
 use cma_framework::reserve::{ReserveRequest, Reserved, Reserver};
 use cma_framework::{
@@ -207,7 +208,7 @@ fn a_dropped_region_returns_its_addresses() {
         name: None,
         pages: Pages::new(16),
         alignment: Alignment::PAGE,
-        start: Some(DmaAddr::new(0x4000_0000)),
+        place: Place::At(DmaAddr::new(0x4000_0000)),
     };
     let first = memfd.reserve(&request).unwrap();
     assert!(memfd.reserve(&request).unwrap_err().to_string().contains("overlaps"));
@@ -222,7 +223,7 @@ fn claims_outside_of_the_regions_own_range_are_refused() {
         name: None,
         pages: Pages::new(64),
         alignment: Alignment::PAGE,
-        start: None,
+        place: Place::Anywhere,
     };
     let Reserved { range, memory } = Memfd::new(banks()).reserve(&request).unwrap();
     let cma = Cma::new();

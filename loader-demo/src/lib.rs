@@ -160,8 +160,8 @@ pub fn exceed_the_largest_hole(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let map = cma.map();
-    let names = map.regions_for(request.device, request.kind.unwrap_or(COMMON));
-    let regions = names.into_iter().flatten().filter_map(|name| cma.region(name));
+    let groups = map.regions_for(request.device, request.kind.unwrap_or(COMMON));
+    let regions = groups.into_iter().flatten().flatten().filter_map(|name| cma.region(name));
     let largest = regions.map(|region| region.status().largest_hole_bytes).max().unwrap_or(0);
     let size = largest + PAGE_SIZE;
     let too_large = Request { purpose: "one page more", size, alignment: 0, ..*request };

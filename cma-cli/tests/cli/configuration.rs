@@ -133,7 +133,7 @@ fn messages_name_the_actual_error() {
         ("a=0xffffffffffffffff", "rounded up to whole pages", "the number is too large"),
         ("a=1M/2G", "give it a smaller alignment", "make it smaller"),
         ("linux,cma=64M", "a region name can't contain", "expected '='"),
-        ("cma=64M@0-4G", "expected one address after '@'", "of 0 is not allowed"),
+        ("cma=64M@2G-1G", "an end above its start", "\0"),
         ("a=1M@0x20000000", "80M@0x30000000, 256M@0x40000000", "\0"),
         ("a=1MB", "write K or KiB, M or MiB", "\0"),
     ] {
@@ -141,8 +141,4 @@ fn messages_name_the_actual_error() {
         assert_eq!(code, 2, "{out}");
         assert!(out.contains(expected) && !out.contains(unexpected), "{regions}: {out}");
     }
-    let Run { code, out, .. } = run(&["--cma", "a=1M;b=1M", "--map", "x=a|b;*=a,b", "check"]);
-    assert_eq!(code, 2, "{out}");
-    assert!(out.contains("expected one region's name"), "{out}");
-    assert_eq!(underlined(&out), "a|b");
 }

@@ -43,12 +43,7 @@ pub fn lint(
         findings.push(Finding { problem: Problem::NoRegions, source: Source::Regions, span: 0..0 });
     }
     missing_memory(regions, banks, growth, &mut findings);
-    let named = map
-        .parsed_rules()
-        .iter()
-        .flat_map(|rule| &rule.regions)
-        .map(|span| map.part(span))
-        .collect();
+    let named = map.region_names().collect();
     for region in regions {
         rounding(region, &mut findings);
         names(region, &named, allocators, &mut findings);
@@ -81,7 +76,7 @@ fn missing_memory(
                     _ => None,
                 };
                 let overlaps = overlaps.map(ToString::to_string);
-                let span = region.spans.start.clone().unwrap_or(region.spans.size.clone());
+                let span = region.spans.place.clone().unwrap_or(region.spans.size.clone());
                 let region = region.spec.name.to_string();
                 let problem = Problem::NoMemory { region, reason, banks: banks.to_vec(), overlaps };
                 findings.push(Finding { problem, source: Source::Regions, span });
@@ -99,8 +94,8 @@ fn rounding(region: &ParsedRegion<'_>, findings: &mut Vec<Finding>) {
         findings.push(Finding { problem, source: Source::Regions, span: spans.size.clone() });
     }
     let request = region.request();
-    if let (Some(start), Some(span)) = (spec.start, &spans.start)
-        && let Some(moved) = request.start
+    if let (Some(start), Some(span)) = (spec.place.start(), &spans.place)
+        && let Some(moved) = request.place.start()
         && moved != start
     {
         let alignment = request.alignment.bytes();
@@ -144,14 +139,15 @@ fn region_lists(regions: &[ParsedRegion<'_>], map: &Map, findings: &mut Vec<Find
             |problem, span| findings.push(Finding { problem, source: Source::Map, span });
         let mut named = HashSet::new();
         let (repeated, distinct): (Vec<&Span>, Vec<&Span>) =
-            rule.regions.iter().partition(|span| !named.insert(map.part(span)));
+            rule.regions().partition(|span| !named.insert(map.part(span)));
         let unknown: Vec<&Span> =
             distinct.iter().copied().filter(|s| !configured.contains(map.part(s))).collect();
-        match (&rule.regions[..], unknown.len() == distinct.len()) {
-            ([first, .., last] | [first @ last], true) => {
-                let start = rule.patterns.first().map_or(first.start, |p| p.span.start);
+        match (rule.patterns.first(), rule.regions().last()) {
+            (Some(RulePattern { span: first, .. }), Some(last))
+                if unknown.len() == distinct.len() =>
+            {
                 let regions = distinct.iter().map(|span| map.part(span).to_string()).collect();
-                found(Problem::NoConfiguredRegion { regions }, start..last.end);
+                found(Problem::NoConfiguredRegion { regions }, first.start..last.end);
             }
             _ => unknown.into_iter().for_each(|span| {
                 found(Problem::UnknownRegion { name: map.part(span).to_string() }, span.clone());

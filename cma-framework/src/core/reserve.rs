@@ -14,10 +14,7 @@ impl ReserveRequest {
     /// relies on the range that it returns.
     pub(crate) fn accept(&self, reserved: Reserved) -> Result<Reserved, ReserveError> {
         let range = reserved.range;
-        let fits = range.pages() == self.pages
-            && range.end_page() <= PageRange::ADDRESS_SPACE_PAGES
-            && range.start().is_aligned(self.alignment)
-            && self.start.is_none_or(|start| start == range.start());
+        let fits = self.in_its_window().is_some_and(|request| request.accepts(range));
         if fits { Ok(reserved) } else { Err(ReserveError::Misplaced { range }) }
     }
 }
@@ -50,7 +47,8 @@ pub trait Reserver {
     /// them need together. Does nothing by default.
     fn announce(&mut self, _requests: &[ReserveRequest]) {}
 
-    /// Reserves `request.pages` pages: at `request.start` if that is given, else at any address.
+    /// Reserves `request.pages` pages at a multiple of `request.alignment`, at `request.place`: all
+    /// of them within [`request.window`](ReserveRequest::window).
     ///
     /// # Errors
     ///

@@ -122,11 +122,11 @@ const TOP: &[Attribute<Attributes>] = &[
         read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
         write: Some(|cma, _, text| {
             let map = Map::parse(text)?;
-            let regions = map
-                .rules()
-                .flat_map(|rule| rule.regions.iter().map(ToString::to_string).collect::<Vec<_>>());
-            let missing =
-                regions.filter(|name| cma.region(name).is_none()).collect::<BTreeSet<_>>();
+            let missing: BTreeSet<String> = map
+                .region_names()
+                .filter(|name| cma.region(name).is_none())
+                .map(String::from)
+                .collect();
             cma.set_map(map);
             for region in missing {
                 events::emit(|| {

@@ -5,8 +5,8 @@ use crate::core::reserve::{ReserveError, Reserved, Reserver};
 use crate::host::region::{AllocatorChoice, Region};
 pub use crate::vocabulary::errors::EarlyError;
 use crate::vocabulary::errors::RegisterError;
-use crate::vocabulary::{ParsedRegion, RegionSpec, ReserveRequest};
-use cma_api::{DmaAddr, PageRange};
+use crate::vocabulary::{ParsedRegion, Place, RegionSpec, ReserveRequest};
+use cma_api::PageRange;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A region that still needs memory.
@@ -18,8 +18,8 @@ pub struct EarlyRegion {
     pub size: u64,
     /// The alignment of its start in bytes: a power of two, or 0 for a page.
     pub alignment: u64,
-    /// The requested start, rounded up to the alignment. It is placed there or not at all.
-    pub start: Option<DmaAddr>,
+    /// Where it must lie: there or nowhere.
+    pub place: Place,
     /// Its allocator.
     pub allocator: AllocatorChoice,
 }
@@ -30,7 +30,7 @@ impl From<RegionSpec<'_>> for EarlyRegion {
             name: Some(spec.name.to_string()),
             size: spec.size,
             alignment: spec.alignment.unwrap_or(0),
-            start: spec.start,
+            place: spec.place,
             allocator: spec.allocator.map(AllocatorChoice::from).unwrap_or_default(),
         }
     }
@@ -40,7 +40,7 @@ impl EarlyRegion {
     /// The request to a reserver.
     fn request(&self) -> Result<ReserveRequest, EarlyError> {
         let name = self.name.as_deref();
-        let request = ReserveRequest::new(name, self.size, self.alignment, self.start)?;
+        let request = ReserveRequest::new(name, self.size, self.alignment, self.place)?;
         match self.allocator.fault() {
             Some((name, fault)) => {
                 Err(EarlyError::BadAllocatorName { name: name.to_string(), fault })

@@ -130,8 +130,9 @@ impl Snapshot {
         kind: &str,
         intern: impl FnOnce() -> Option<Asker>,
     ) -> Arc<Route> {
-        let names = self.map.regions_for(device, kind);
-        let candidates = names.map(|names| names.map(|name| self.candidate(name)).collect());
+        let groups = self.map.regions_for(device, kind);
+        let candidates =
+            groups.map(|groups| groups.flatten().map(|name| self.candidate(name)).collect());
         self.routes.add(self.generation, (device, kind), candidates, intern)
     }
 

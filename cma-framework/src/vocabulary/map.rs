@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! map     ::= [ rule { ';' rule } [ ';' ] ]
-//! rule    ::= pattern { ',' pattern } '=' region-name { ',' region-name }
+//! rule    ::= pattern { ',' pattern } '=' group { ',' group }
+//! group   ::= region-name { '|' region-name }
 //! ```
 //!
-//! The grammar of patterns is in the module `pattern`. White space beside `;`, `,` and `=` and at
-//! both ends is ignored.
+//! The grammar of patterns is in the module `pattern`. White space beside `;`, `,`, `=` and `|` and
+//! at both ends is ignored.
 
 use super::names::{is_pattern_char, is_region_char, is_region_name};
 use super::pattern::{NamePattern, Pattern};
@@ -18,19 +19,53 @@ use std::fmt;
 pub const COMMON: &str = "common";
 
 /// One rule as a board writes it: a request that matches any of `patterns` is served from the
-/// `regions`, tried in order.
+/// `groups`, tried in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleSpec<'a> {
     /// Its patterns, in order; not empty.
     pub patterns: Cow<'a, [PatternSpec<'a>]>,
-    /// The names of its regions, in order; not empty.
-    pub regions: Cow<'a, [&'a str]>,
+    /// Its groups of regions, in order; not empty.
+    pub groups: Cow<'a, [GroupSpec<'a>]>,
 }
 
 impl<'a> RuleSpec<'a> {
-    /// A rule of `patterns` and `regions`, for constants.
-    pub const fn new(patterns: &'a [PatternSpec<'a>], regions: &'a [&'a str]) -> Self {
-        RuleSpec { patterns: Cow::Borrowed(patterns), regions: Cow::Borrowed(regions) }
+    /// A rule of `patterns` and `groups`, for constants.
+    pub const fn new(patterns: &'a [PatternSpec<'a>], groups: &'a [GroupSpec<'a>]) -> Self {
+        RuleSpec { patterns: Cow::Borrowed(patterns), groups: Cow::Borrowed(groups) }
+    }
+}
+
+/// Regions of which the one that fits a request best serves it: of those that can, the one whose
+/// hole for the request is smallest, the first named of equals. Most groups have one region.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupSpec<'a>(&'a str);
+
+impl<'a> GroupSpec<'a> {
+    /// The group that is written as `regions`: one name, or several separated by `|`.
+    pub const fn new(regions: &'a str) -> Self {
+        GroupSpec(regions)
+    }
+
+    /// The names of its regions, in order.
+    pub fn regions(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.0.split('|').map(str::trim)
+    }
+}
+
+impl PartialEq for GroupSpec<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.regions().eq(other.regions())
+    }
+}
+
+impl Eq for GroupSpec<'_> {}
+
+impl fmt::Display for GroupSpec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, name) in self.regions().enumerate() {
+            write!(f, "{}{name}", if i == 0 { "" } else { "|" })?;
+        }
+        Ok(())
     }
 }
 
@@ -64,7 +99,10 @@ impl fmt::Display for RuleSpec<'_> {
                 write!(f, "/{kind}")?;
             }
         }
-        write!(f, "={}", self.regions.join(","))
+        for (i, group) in self.groups.iter().enumerate() {
+            write!(f, "{}{group}", if i == 0 { "=" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -79,7 +117,21 @@ pub struct Map {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
     pub(crate) patterns: Vec<RulePattern>,
+    pub(crate) groups: Vec<Group>,
+}
+
+/// A group of a rule, with the positions of its regions' names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Group {
+    span: Span,
     pub(crate) regions: Vec<Span>,
+}
+
+impl Rule {
+    /// The positions of its regions' names, in order.
+    pub(crate) fn regions(&self) -> impl Iterator<Item = &Span> {
+        self.groups.iter().flat_map(|group| &group.regions)
+    }
 }
 
 /// A pattern of a rule, with its position.
@@ -92,8 +144,8 @@ pub(crate) struct RulePattern {
 }
 
 impl Map {
-    /// Reads a map. White space beside `;`, `,` and `=` and at both ends is ignored; an empty text
-    /// is the empty map, which matches nothing.
+    /// Reads a map. White space beside `;`, `,`, `=` and `|` and at both ends is ignored; an empty
+    /// text is the empty map, which matches nothing.
     ///
     /// # Errors
     ///
@@ -123,7 +175,8 @@ impl Map {
             if let Some(part) = names.find(|part| !part.chars().all(is_pattern_char)) {
                 return Err(ConfigError::new(part, 0..part.len(), SyntaxError::BadPattern));
             }
-            if let Some(name) = rule.regions.iter().find(|name| !name.chars().all(is_region_char)) {
+            let mut names = rule.groups.iter().flat_map(GroupSpec::regions);
+            if let Some(name) = names.find(|name| !name.chars().all(is_region_char)) {
                 return Err(ConfigError::new(name, 0..name.len(), SyntaxError::BadName));
             }
         }
@@ -151,20 +204,29 @@ impl Map {
                     kind: p.pattern.kind.as_ref().map(NamePattern::as_str),
                 })
                 .collect(),
-            regions: rule.regions.iter().map(|name| self.part(name)).collect(),
+            groups: rule.groups.iter().map(|group| GroupSpec(self.part(&group.span))).collect(),
         })
     }
 
-    /// The names of the regions that may serve `device` with memory of type `kind`, in the order in
-    /// which they are tried; `None` when no rule matches.
+    /// The groups of regions that may serve `device` with memory of type `kind`, in the order in
+    /// which they are tried, each as the names of its regions; `None` when no rule matches.
     pub fn regions_for<'m>(
         &'m self,
         device: &str,
         kind: &str,
-    ) -> Option<impl Iterator<Item = &'m str> + use<'m>> {
+    ) -> Option<impl Iterator<Item = impl Iterator<Item = &'m str> + use<'m>> + use<'m>> {
         let matches = |rule: &&Rule| rule.patterns.iter().any(|p| p.pattern.matches(device, kind));
         let rule = self.rules.iter().find(matches)?;
-        Some(rule.regions.iter().map(|name| self.part(name)))
+        Some(rule.groups.iter().map(|group| self.names(group)))
+    }
+
+    fn names<'m>(&'m self, group: &'m Group) -> impl Iterator<Item = &'m str> + use<'m> {
+        group.regions.iter().map(|name| self.part(name))
+    }
+
+    /// The names of the regions in all rules, as often as they occur.
+    pub(crate) fn region_names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().flat_map(Rule::regions).map(|name| self.part(name))
     }
 
     pub(crate) fn parsed_rules(&self) -> &[Rule] {
@@ -200,32 +262,38 @@ fn parse_rule(text: &str, span: Span, previous: &mut Option<Pattern>) -> Result<
         return fail(second..second + 1, SyntaxError::SecondEquals);
     }
     let mut patterns = Vec::new();
-    for part in split(text, span.start..equals) {
+    for part in split(text, span.start..equals, ',') {
         let pattern = Pattern::parse_part(text, part.clone(), previous.as_ref())?;
         *previous = Some(pattern.clone());
         let inherits_device = text[part.clone()].starts_with('/');
         patterns.push(RulePattern { span: part, pattern, inherits_device });
     }
-    let mut regions = Vec::new();
-    for part in split(text, equals + 1..span.end) {
-        let name = &text[part.clone()];
-        if name.contains('|') {
-            return fail(part, SyntaxError::RegionGroup);
-        } else if name.is_empty() {
-            return fail(
-                part,
-                if regions.is_empty() { SyntaxError::NoRegions } else { SyntaxError::NoRegionName },
-            );
-        } else if !is_region_name(name) {
-            let wild = name.chars().all(is_region_char);
-            return fail(
-                part,
-                if wild { SyntaxError::WildcardInName } else { SyntaxError::BadName },
-            );
+    let mut groups = Vec::new();
+    for part in split(text, equals + 1..span.end, ',') {
+        if part.is_empty() && groups.is_empty() {
+            return fail(part, SyntaxError::NoRegions);
         }
-        regions.push(part);
+        groups.push(parse_group(text, part)?);
     }
-    Ok(Rule { patterns, regions })
+    Ok(Rule { patterns, groups })
+}
+
+fn parse_group(text: &str, span: Span) -> Result<Group, ConfigError> {
+    let check = |part: Span| {
+        let name = &text[part.clone()];
+        let kind = if name.is_empty() {
+            SyntaxError::NoRegionName
+        } else if is_region_name(name) {
+            return Ok(part);
+        } else if name.chars().all(is_region_char) {
+            SyntaxError::WildcardInName
+        } else {
+            SyntaxError::BadName
+        };
+        Err(ConfigError::new(text, part, kind))
+    };
+    let regions = split(text, span.clone(), '|').map(check).collect::<Result<_, _>>()?;
+    Ok(Group { span, regions })
 }
 
 /// `span` without the white space at both ends.
@@ -235,10 +303,10 @@ fn trimmed(text: &str, span: Span) -> Span {
     start..start + part.trim().len()
 }
 
-/// The comma-separated parts of `span`, without the white space at their ends.
-fn split(text: &str, span: Span) -> impl Iterator<Item = Span> {
+/// The parts of `span` between separators, without the white space at their ends.
+fn split(text: &str, span: Span, separator: char) -> impl Iterator<Item = Span> {
     let mut at = span.start;
-    text[span].split(',').map(move |part| {
+    text[span].split(separator).map(move |part| {
         let part = at..at + part.len();
         at = part.end + 1;
         trimmed(text, part)

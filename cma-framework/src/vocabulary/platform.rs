@@ -1,8 +1,6 @@
 //! A board's defaults, as constants.
 
-use super::{Map, RegionSpec, RuleSpec};
-use cma_api::PageRange;
-use std::fmt;
+use super::{Bank, Map, RegionSpec, RuleSpec};
 
 /// A board: its memory banks, and the regions and the map it starts with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +35,6 @@ impl Platform {
     /// The first constant that the grammar doesn't allow.
     pub fn parsed_map(&self) -> Result<Map, super::ConfigError> {
         Map::from_rules(self.map)
-    }
-}
-
-/// A bank of memory.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Bank(
-    /// Its address range.
-    pub PageRange,
-);
-
-impl Bank {
-    /// A bank of `size` bytes at `start`.
-    ///
-    /// # Panics
-    ///
-    /// When the range is not whole pages within the address space. In a constant, that is an error
-    /// at compile time.
-    pub const fn new(start: u64, size: u64) -> Bank {
-        match PageRange::from_bytes(cma_api::DmaAddr::new(start), size) {
-            Some(range) => Bank(range),
-            None => panic!("a bank is whole pages within the address space"),
-        }
-    }
-}
-
-impl fmt::Debug for Bank {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bank({})", self.0)
     }
 }
 

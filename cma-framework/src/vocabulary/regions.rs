@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! cma    ::= [ region { ';' region } [ ';' ] ]
-//! region ::= name '=' size [ '@' start ] [ '/' alignment ] [ ':' allocator [ '(' params ')' ] ]
+//! region ::= name '=' size [ '@' place ] [ '/' alignment ] [ ':' allocator [ '(' params ')' ] ]
+//! place  ::= start | start '-' end
 //! ```
 //!
 //! White space beside `;` and `=` and at both ends is ignored.
 
+use super::cursor::Cursor;
 use super::errors::EarlyError;
 use super::names::{allocator_name_fault, is_region_char, is_region_name};
+use super::place::{Place, Window};
 use super::reserve_request::ReserveRequest;
-use super::size::{Bytes, parse_size};
+use super::size::{Bytes, parse_end, parse_size};
 use super::syntax::{ConfigError, Span, SyntaxError};
 use cma_api::DmaAddr;
 use std::collections::HashSet;
@@ -23,8 +26,8 @@ pub struct RegionSpec<'a> {
     pub name: &'a str,
     /// The size in bytes, as written; not 0. Rounded up to a page when it is reserved.
     pub size: u64,
-    /// The start that it must have; `None` for any.
-    pub start: Option<DmaAddr>,
+    /// Where it must lie.
+    pub place: Place,
     /// The alignment of its start in bytes, as written: a power of two.
     pub alignment: Option<u64>,
     /// Its allocator; `None` for the default.
@@ -43,12 +46,24 @@ pub struct AllocatorSpec<'a> {
 impl<'a> RegionSpec<'a> {
     /// A region of `size` bytes called `name`, at any start, with the default allocator.
     pub const fn new(name: &'a str, size: u64) -> Self {
-        RegionSpec { name, size, start: None, alignment: None, allocator: None }
+        RegionSpec { name, size, place: Place::Anywhere, alignment: None, allocator: None }
     }
 
     /// The same region with a fixed start.
     pub const fn at(self, start: u64) -> Self {
-        RegionSpec { start: Some(DmaAddr::new(start)), ..self }
+        RegionSpec { place: Place::At(DmaAddr::new(start)), ..self }
+    }
+
+    /// The same region anywhere from `start` up to `end`.
+    ///
+    /// # Panics
+    ///
+    /// When `end` is not above `start`. In a constant, that is an error at compile time.
+    pub const fn within(self, start: u64, end: u64) -> Self {
+        match Window::new(start, end) {
+            Some(window) => RegionSpec { place: Place::Within(window), ..self },
+            None => panic!("the end of a window is above its start"),
+        }
     }
 
     /// The same region with an alignment, a power of two in bytes.
@@ -60,8 +75,10 @@ impl<'a> RegionSpec<'a> {
 impl fmt::Display for RegionSpec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name, Bytes(self.size))?;
-        if let Some(start) = self.start {
-            write!(f, "@{start}")?;
+        match self.place {
+            Place::Anywhere => {}
+            Place::At(start) => write!(f, "@{start}")?,
+            Place::Within(window) => write!(f, "@{window}")?,
         }
         if let Some(alignment) = self.alignment {
             write!(f, "/{}", Bytes(alignment))?;
@@ -101,8 +118,8 @@ pub struct RegionSpans {
     pub name: Span,
     /// The size.
     pub size: Span,
-    /// The start, without its `@`.
-    pub start: Option<Span>,
+    /// The start or the window, without its `@`.
+    pub place: Option<Span>,
     /// The alignment, without its `/`.
     pub alignment: Option<Span>,
     /// The allocator's name, without its `:`.
@@ -130,7 +147,7 @@ pub fn parse_regions(text: &str) -> Result<Vec<ParsedRegion<'_>>, ConfigError> {
         let after = cursor.at;
         cursor.skip_white_space();
         if cursor.at < cursor.end && !cursor.eat(';') {
-            let kind = match cursor.rest().starts_with(['@', '/', ':', '(']) {
+            let kind = match cursor.rest().starts_with(['@', '-', '/', ':', '(']) {
                 true if cursor.at > after => SyntaxError::WhiteSpace,
                 _ => SyntaxError::TextAfterRegion,
             };
@@ -158,69 +175,34 @@ pub fn parse_allocator(text: &str) -> Result<Option<AllocatorSpec<'_>>, ConfigEr
     Ok(allocator)
 }
 
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-    end: usize,
-}
-
 impl<'a> Cursor<'a> {
-    fn over(text: &'a str) -> Self {
-        Cursor { text, at: text.len() - text.trim_start().len(), end: text.trim_end().len() }
-    }
-
-    fn rest(&self) -> &'a str {
-        self.text.get(self.at..self.end).unwrap_or_default()
-    }
-
-    fn skip_white_space(&mut self) {
-        self.at = self.end - self.rest().trim_start().len();
-    }
-
-    fn eat(&mut self, expected: char) -> bool {
-        let found = self.rest().starts_with(expected);
-        if found {
-            self.at += expected.len_utf8();
-        }
-        found
-    }
-
-    fn error(&self, span: Span, kind: SyntaxError) -> ConfigError {
-        ConfigError::new(self.text, span, kind)
-    }
-
-    /// Takes the text up to one of `stops`.
-    fn until(&mut self, stops: &[char]) -> (&'a str, Span) {
-        let rest = self.rest();
-        let part = &rest[..rest.find(stops).unwrap_or(rest.len())];
-        let span = self.at..self.at + part.len();
-        self.at = span.end;
-        (part, span)
-    }
-
     fn region(&mut self) -> Result<ParsedRegion<'a>, ConfigError> {
         let (name, name_span) = self.name()?;
         self.skip_white_space();
         let (size, size_span) = self.number()?;
-        let start = self.eat('@').then(|| self.start()).transpose()?;
+        let place = self.eat('@').then(|| self.place()).transpose()?;
         let alignment = self.eat('/').then(|| self.number()).transpose()?;
-        if start.is_none() && alignment.is_some() && self.rest().starts_with('@') {
+        if place.is_none() && alignment.is_some() && self.rest().starts_with('@') {
             return Err(self.error(self.at..self.at + 1, SyntaxError::StartAfterAlignment));
         }
-        let (start, start_span) =
-            start.map_or((None, None), |(v, s)| (Some(DmaAddr::new(v)), Some(s)));
+        let (place, place_span) =
+            place.map_or((Place::Anywhere, None), |(place, span)| (place, Some(span)));
         let (alignment, alignment_span) =
             alignment.map_or((None, None), |(v, s)| (Some(v), Some(s)));
         // The parts are valid by themselves; the request can still be invalid as a whole.
-        let request = ReserveRequest::new(Some(name), size, alignment.unwrap_or(0), start);
+        let request = ReserveRequest::new(Some(name), size, alignment.unwrap_or(0), place);
         let request = request.map_err(|error| {
             let (span, kind) = match error {
                 EarlyError::Alignment { .. } => {
                     (alignment_span.as_ref(), SyntaxError::NotPowerOfTwo)
                 }
                 EarlyError::PastTheTop { start: Some(_), .. } => {
-                    (start_span.as_ref(), SyntaxError::PastTheTop)
+                    (place_span.as_ref(), SyntaxError::PastTheTop)
                 }
+                EarlyError::Window { window, .. } if window.pages().bytes() < size => {
+                    (place_span.as_ref(), SyntaxError::WindowTooSmall)
+                }
+                EarlyError::Window { .. } => (place_span.as_ref(), SyntaxError::WindowUnaligned),
                 EarlyError::PastTheTop { .. } => (None, SyntaxError::SizeTooLarge),
                 EarlyError::NoSize => (None, SyntaxError::Zero),
                 _ => (Some(&name_span), SyntaxError::BadName),
@@ -230,11 +212,11 @@ impl<'a> Cursor<'a> {
         let (allocator, allocator_span) =
             if self.eat(':') { self.allocator()? } else { (None, None) };
         Ok(ParsedRegion {
-            spec: RegionSpec { name, size, start, alignment, allocator },
+            spec: RegionSpec { name, size, place, alignment, allocator },
             spans: RegionSpans {
                 name: name_span,
                 size: size_span,
-                start: start_span,
+                place: place_span,
                 alignment: alignment_span,
                 allocator: allocator_span,
             },
@@ -266,28 +248,20 @@ impl<'a> Cursor<'a> {
         Ok((name, span))
     }
 
-    /// The start of a region: one address, not a range.
-    fn start(&mut self) -> Result<(u64, Span), ConfigError> {
-        if let Ok((_, len)) = parse_size(self.rest())
-            && self.rest()[len..].starts_with('-')
-        {
-            let (range, span) = self.until(&[';', '/', ':']);
-            return Err(self
-                .error(span.start..span.start + range.trim_end().len(), SyntaxError::StartRange));
+    /// The place of a region, after its `@`: a start that is not 0, or a window.
+    fn place(&mut self) -> Result<(Place, Span), ConfigError> {
+        let (start, span) = self.number_by(parse_size)?;
+        if !self.eat('-') {
+            return match start {
+                0 => Err(self.error(span, SyntaxError::ZeroStart)),
+                _ => Ok((Place::At(DmaAddr::new(start)), span)),
+            };
         }
-        self.number()
-    }
-
-    /// A number that is not 0.
-    fn number(&mut self) -> Result<(u64, Span), ConfigError> {
-        match parse_size(self.rest()) {
-            Err((kind, len)) => Err(self.error(self.at..self.at + len, kind)),
-            Ok((0, len)) => Err(self.error(self.at..self.at + len, SyntaxError::Zero)),
-            Ok((value, len)) => {
-                let span = self.at..self.at + len;
-                self.at = span.end;
-                Ok((value, span))
-            }
+        let (end, end_span) = self.number_by(parse_end)?;
+        let span = span.start..end_span.end;
+        match Window::up_to(start, end) {
+            Some(window) => Ok((Place::Within(window), span)),
+            None => Err(self.error(span, SyntaxError::EmptyWindow)),
         }
     }
 

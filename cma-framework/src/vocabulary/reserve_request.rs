@@ -2,7 +2,8 @@
 
 use super::errors::EarlyError;
 use super::names::is_region_name;
-use cma_api::{Alignment, DmaAddr, PageRange, Pages};
+use super::place::Place;
+use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
 
 /// The memory that an early region needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,18 +14,18 @@ pub struct ReserveRequest {
     pub pages: Pages,
     /// The alignment of its start.
     pub alignment: Alignment,
-    /// The start that it must have, already aligned; `None` for any.
-    pub start: Option<DmaAddr>,
+    /// Where it must lie. A fixed start is aligned already.
+    pub place: Place,
 }
 
 impl ReserveRequest {
     /// The request of a region of `size` bytes at a multiple of `alignment` bytes (0 for a page),
-    /// at `start` if that is given. Rounds the size up to a page and the start to the alignment.
+    /// at `place`. Rounds the size up to a page and a fixed start up to the alignment.
     pub(crate) fn new(
         name: Option<&str>,
         size: u64,
         alignment: u64,
-        start: Option<DmaAddr>,
+        place: Place,
     ) -> Result<Self, EarlyError> {
         if size == 0 {
             return Err(EarlyError::NoSize);
@@ -35,15 +36,35 @@ impl ReserveRequest {
         let multiple =
             Alignment::new(alignment).ok_or(EarlyError::Alignment { bytes: alignment })?;
         let pages = Pages::covering(size);
-        let too_large = EarlyError::PastTheTop { start, size };
-        let start = match start {
-            Some(start) => Some(start.align_up(multiple).ok_or(too_large.clone())?),
-            None => None,
+        let too_large = EarlyError::PastTheTop { start: place.start(), size };
+        let place = match place {
+            Place::At(start) => Place::At(start.align_up(multiple).ok_or(too_large.clone())?),
+            Place::Anywhere | Place::Within(_) => place,
         };
-        let end = start.map_or(0, DmaAddr::page) + pages.get();
-        if end > PageRange::ADDRESS_SPACE_PAGES || pages.get() == PageRange::ADDRESS_SPACE_PAGES {
-            return Err(too_large);
+        let name = name.map(String::from);
+        let request = ReserveRequest { name, pages, alignment: multiple, place };
+        match (request.in_its_window(), place) {
+            (Some(_), _) => Ok(request),
+            (None, Place::Within(window)) => {
+                Err(EarlyError::Window { window, size, alignment: multiple })
+            }
+            (None, Place::Anywhere | Place::At(_)) => Err(too_large),
         }
-        Ok(ReserveRequest { name: name.map(String::from), pages, alignment: multiple, start })
+    }
+
+    /// The range in which the region must lie. With a fixed start, that is the region's own.
+    pub fn window(&self) -> PageRange {
+        match self.place {
+            Place::Anywhere => PageRange::ADDRESS_SPACE,
+            Place::At(start) => PageRange::from_pages(start.page(), self.pages.get()),
+            Place::Within(window) => window.pages(),
+        }
+    }
+
+    /// The same request in terms of allocators, which finds places in a free range. `None` if no
+    /// range of the address space serves it.
+    pub(crate) fn in_its_window(&self) -> Option<Request> {
+        Request::new(self.pages, self.alignment, Asker::NOBODY)?
+            .limited(self.window(), Boundary::NONE)
     }
 }

@@ -13,6 +13,20 @@ use std::fmt;
 /// [`SyntaxError::DecimalSuffix`], [`SyntaxError::Fraction`] or [`SyntaxError::NumberTooLarge`],
 /// with the length of the wrong text.
 pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
+    let (value, taken) = parse_number(text)?;
+    let value = u64::try_from(value).map_err(|_| (SyntaxError::NumberTooLarge, taken))?;
+    Ok((value, taken))
+}
+
+/// The same for an address that something ends before: it may be 2^64.
+pub(super) fn parse_end(text: &str) -> Result<(u128, usize), (SyntaxError, usize)> {
+    match parse_number(text)? {
+        (value, taken) if value > 1 << u64::BITS => Err((SyntaxError::EndPastTheTop, taken)),
+        number => Ok(number),
+    }
+}
+
+fn parse_number(text: &str) -> Result<(u128, usize), (SyntaxError, usize)> {
     let bytes = text.as_bytes();
     let (radix, prefix) = match bytes {
         [b'0', b'x' | b'X', ..] => (16, 2),
@@ -48,15 +62,15 @@ pub fn parse_size(text: &str) -> Result<(u64, usize), (SyntaxError, usize)> {
         let kind = if decimal { SyntaxError::DecimalSuffix } else { SyntaxError::BadSuffix };
         return Err((kind, taken + letters));
     }
-    let mut value: u64 = 0;
+    let mut value: u128 = 0;
     for digit in &bytes[prefix..end] {
         let digit = (*digit as char).to_digit(radix).ok_or((SyntaxError::BadOctal, taken))?;
         value = value
-            .checked_mul(u64::from(radix))
-            .and_then(|v| v.checked_add(u64::from(digit)))
+            .checked_mul(u128::from(radix))
+            .and_then(|v| v.checked_add(u128::from(digit)))
             .ok_or((SyntaxError::NumberTooLarge, taken))?;
     }
-    if shift > 0 && value > u64::MAX >> shift {
+    if value > u128::MAX >> shift {
         return Err((SyntaxError::NumberTooLarge, taken));
     }
     Ok((value << shift, taken))

@@ -79,19 +79,9 @@ pub enum SyntaxError {
     },
     /// White space within a region, other than beside its `=`.
     #[error(
-        "white space is allowed only beside ';' and '=' and at both ends; a region is name=size[@start][/alignment][:allocator[(params)]]"
+        "white space is allowed only beside ';' and '=' and at both ends; a region is name=size[@start[-end]][/alignment][:allocator[(params)]]"
     )]
     WhiteSpace,
-    /// Several regions, separated by `|`, in one entry of a list.
-    #[error(
-        "expected one region's name; a list of regions is separated by ',' and tried in its order, as in camera=b1,b2"
-    )]
-    RegionGroup,
-    /// A range in place of a start address.
-    #[error(
-        "expected one address after '@', where the region starts, as in name=64M@0x40000000; omit it to place the region anywhere"
-    )]
-    StartRange,
     /// A wildcard in the name of a region.
     #[error("a region name can't contain a wildcard")]
     WildcardInName,
@@ -133,10 +123,27 @@ pub enum SyntaxError {
     #[error("the size, rounded up to whole pages of 4K, does not fit into a 64-bit address space")]
     SizeTooLarge,
     /// An explicit 0.
-    #[error(
-        "a size, start or alignment of 0 is not allowed; omit a start or alignment to have none"
-    )]
+    #[error("a size or alignment of 0 is not allowed; omit an alignment to have none")]
     Zero,
+    /// A fixed start of 0.
+    #[error(
+        "a region can't have a fixed start of 0; omit it, or write a window, which may begin at 0, as in @0-1G"
+    )]
+    ZeroStart,
+    /// A window's end is not above its start.
+    #[error("a window is start-end with an end above its start, as in @0x40000000-0x80000000")]
+    EmptyWindow,
+    /// A window's end is above the address space.
+    #[error("a window ends at the top of the 64-bit address space, 16E, or below it")]
+    EndPastTheTop,
+    /// A region is larger than its window.
+    #[error("this window has fewer whole pages than the region; widen it, or shrink the region")]
+    WindowTooSmall,
+    /// A window has no aligned place of the region's size.
+    #[error(
+        "this window has room for the region, but not at a multiple of its alignment; widen it, or write a smaller alignment"
+    )]
+    WindowUnaligned,
     /// The region would pass the top of the address space.
     #[error("start + size passes the top of the 64-bit address space")]
     PastTheTop,
@@ -149,12 +156,24 @@ pub enum SyntaxError {
     /// The parameters are not terminated.
     #[error("expected ')' after the allocator's parameters")]
     UnclosedParams,
+    /// A bank is missing.
+    #[error("expected a bank of memory: size@start, as in 2G@0x80000000")]
+    NoBank,
+    /// The start of a bank is missing.
+    #[error("expected '@' and the start of the bank, as in 2G@0x80000000")]
+    NoBankStart,
+    /// A bank's size or start is not a multiple of the page size.
+    #[error("a bank is whole pages: its size and its start are multiples of 4K")]
+    PartOfAPage,
+    /// Text after a bank.
+    #[error("expected ';' or the end; a bank is size@start")]
+    TextAfterBank,
     /// Text after an allocator.
     #[error("expected the end; an allocator is name[(params)]")]
     TextAfterAllocator,
     /// Text after a region.
     #[error(
-        "expected ';' or the end; a region is name=size[@start][/alignment][:allocator[(params)]]"
+        "expected ';' or the end; a region is name=size[@start[-end]][/alignment][:allocator[(params)]]"
     )]
     TextAfterRegion,
     /// An empty rule or region between two `;`.

@@ -86,10 +86,16 @@ impl Need {
 mod tests {
     use super::*;
     use cma_framework::Alignment;
+    use cma_framework::config::Place;
 
     fn request(name: &str, pages: u64) -> ReserveRequest {
         let name = Some(name.to_string());
-        ReserveRequest { name, pages: Pages::new(pages), alignment: Alignment::PAGE, start: None }
+        ReserveRequest {
+            name,
+            pages: Pages::new(pages),
+            alignment: Alignment::PAGE,
+            place: Place::Anywhere,
+        }
     }
 
     #[test]

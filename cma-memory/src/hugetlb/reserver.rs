@@ -45,7 +45,7 @@ impl Hugetlb {
 
     fn make(&self, request: &ReserveRequest, need: &Need) -> Result<Reserved, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
-        check_whole(pool.size, request.pages, request.start)?;
+        check_whole(pool.size, request.pages, request.place.start())?;
         let pagemap = Pagemap::open();
         let Chosen { range, pages, addresses } = match &pagemap {
             Ok(pagemap) => self.adjacent(pool, request, need, pagemap)?,
@@ -90,7 +90,7 @@ impl Hugetlb {
         let wanted = Wanted {
             count: (request.pages.get() / pool.frames()) as usize,
             step: request.alignment.pages().get(),
-            start: request.start.map(DmaAddr::page),
+            start: request.place.start().map(DmaAddr::page),
         };
         let label = label(request.name.as_deref());
         let mut found: Vec<(u64, Page, ReservedRange)> = Vec::new();
@@ -125,7 +125,7 @@ impl Hugetlb {
                 }
                 Err(_) if more => goal = found.len().saturating_mul(2),
                 Err(longest) => {
-                    return Err(match request.start {
+                    return Err(match request.place.start() {
                         Some(start) => pool.not_there(start, found.len()),
                         None => {
                             pool.no_run(wanted.count, request.alignment, found.len(), longest, need)
@@ -161,8 +161,9 @@ impl Reserver for Hugetlb {
     /// Lets a refusal's remedy count in all announced regions.
     fn announce(&mut self, requests: &[ReserveRequest]) {
         let fits = |request: &&ReserveRequest| {
-            Pool::of(self.page_size)
-                .is_ok_and(|pool| check_whole(pool.size, request.pages, request.start).is_ok())
+            Pool::of(self.page_size).is_ok_and(|pool| {
+                check_whole(pool.size, request.pages, request.place.start()).is_ok()
+            })
         };
         self.plan = Plan::new(requests.iter().filter(fits).cloned().collect());
     }

@@ -18,9 +18,9 @@ pub(super) const TARGET: Target = Target {
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
     const RULE: &str = "([a-d?]{1,3}[*]?(/[xy?]{1,2}[*]?)?,){0,2}[a-d?]{1,3}[*]?(/[xy?]{1,2}[*]?)?\
-        =([r-t]{1,2},){0,2}[r-t]";
+        =([r-t]{1,2}[,|]){0,3}[r-t]";
     const NEARLY: &str = "(([a-d?]{1,3}[*]?|\\PC{1,2})?(/[xy?]{1,2}[*]?)?,){0,2}\
-        [a-d?]{1,3}[*]?(/[xy?]{0,2}[*]?)?=([r-t]{1,2},){0,2}[r-t][|*]?";
+        [a-d?]{1,3}[*]?(/[xy?]{0,2}[*]?)?=([r-t]{1,2}[,|]){0,3}[r-t][|*]?";
     rules_of(RULE, NEARLY)
 }
 
@@ -45,7 +45,7 @@ fn check(input: &[u8]) -> Outcome {
 /// The map means the same when it is printed and parsed, spaced out, or made from its own rules.
 fn survives_printing(map: &Map, rules: &[RuleSpec<'_>]) {
     let printed = map.to_string();
-    let spaced = spaced(map.text(), &[';', ',', '=']);
+    let spaced = spaced(map.text(), &[';', ',', '=', '|']);
     for text in [&printed, &spaced] {
         let again = Map::parse(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(parts(again.rules()), parts(rules), "{text:?}");
@@ -54,7 +54,7 @@ fn survives_printing(map: &Map, rules: &[RuleSpec<'_>]) {
     let made = Map::from_rules(rules).unwrap_or_else(|error| panic!("from its rules: {error}"));
     assert_eq!(parts(made.rules()), parts(rules));
     for rule in rules {
-        assert!(!rule.patterns.is_empty() && !rule.regions.is_empty(), "{rule} is incomplete");
+        assert!(!rule.patterns.is_empty() && !rule.groups.is_empty(), "{rule} is incomplete");
     }
 }
 
@@ -66,12 +66,12 @@ fn parts<T: Debug>(rules: impl IntoIterator<Item = T>) -> Vec<String> {
 /// `regions_for` finds what a plain reading of the rules finds.
 fn first_match_decides(map: &Map, rules: &[RuleSpec<'_>]) {
     let mut device = "";
-    // Every pattern with its device and the regions it leads to.
+    // Every pattern with its device and the groups it leads to.
     let mut patterns = Vec::new();
     for rule in rules {
         for pattern in rule.patterns.iter() {
             device = pattern.device.unwrap_or(device);
-            patterns.push((device, pattern.kind, &rule.regions));
+            patterns.push((device, pattern.kind, &rule.groups));
         }
     }
     for (device, kind, _) in patterns.iter().take(8) {
@@ -81,8 +81,12 @@ fn first_match_decides(map: &Map, rules: &[RuleSpec<'_>]) {
                     matches(device_pattern, &device)
                         && kind_pattern.is_none_or(|pattern| matches(pattern, &kind))
                 });
-                let found = map.regions_for(&device, &kind).map(Iterator::collect::<Vec<_>>);
-                let expected = expected.map(|(_, _, regions)| regions.to_vec());
+                let found = map
+                    .regions_for(&device, &kind)
+                    .map(|groups| groups.map(Iterator::collect).collect::<Vec<Vec<&str>>>());
+                let expected = expected.map(|(_, _, groups)| {
+                    groups.iter().map(|group| group.regions().collect()).collect::<Vec<Vec<&str>>>()
+                });
                 assert_eq!(found, expected, "for {device}/{kind}");
             }
         }

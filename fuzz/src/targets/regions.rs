@@ -5,10 +5,11 @@ use super::{grammar, is_one_line, names_its_place, text, variant};
 use crate::{Form, Outcome, Target};
 use cma_framework::config::lint::{Source, lint};
 use cma_framework::config::{
-    Bank, Bytes, Growth, Map, ParsedRegion, RegionSpec, parse_allocator, parse_regions, parse_size,
+    Bank, Bytes, Growth, Map, ParsedRegion, Place, RegionSpec, parse_allocator, parse_regions,
+    parse_size,
 };
 use cma_framework::reserve::Banks;
-use cma_framework::{Cma, DmaAddr, PageRange, Region};
+use cma_framework::{Cma, PageRange, Region};
 use proptest::prelude::*;
 
 pub(super) const TARGET: Target = Target {
@@ -22,9 +23,9 @@ pub(super) const TARGET: Target = Target {
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
     const REGION: &str = "[a-z\u{fc}]{2,4}[ ]?=[ ]?((0x)?[1-9][0-9]{0,5}|0[1-7]{1,4})[KM]?\
-        (@0x[345][0-9a-f]{7})?(/(1|2|4|8|16|64)[KM]?)?(:([a-z-]{1,8}([(][^)]{0,6}[)])?)?)?";
+        (@0x[345][0-9a-f]{7}(-0x[6-9][0-9a-f]{7})?|@0-[1-3]G)?(/(1|2|4|8|16|64)[KM]?)?(:([a-z-]{1,8}([(][^)]{0,6}[)])?)?)?";
     const NEARLY: &str = "[a-e\u{fc}]{1,2}[ ]?=[ ]?((0x)?[0-9a-f]{1,6}|[0-9]{1,20})[KMGTPE]?(iB|B)?\
-        (@((0x[0-9a-f]{1,16}|[0-9]{1,8})[KMG]?))?(/(0x)?[0-9]{1,5}[KM]?)?\
+        (@((0x[0-9a-f]{1,16}|[0-9]{1,8})[KMG]?)(-(0x[0-9a-f]{1,17}|[0-9]{1,8})[KMGE]?)?)?(/(0x)?[0-9]{1,5}[KM]?)?\
         (:([a-z-]{1,8}([(][^)]{0,6}[)]?)?)?)?";
     let region = prop_oneof![6 => grammar(REGION), 1 => grammar(NEARLY)];
     let regions = prop::collection::vec(region, 0..5);
@@ -84,7 +85,7 @@ fn allocator(text: &str) {
 }
 
 fn parts_stand_at_their_spans(text: &str, region: &ParsedRegion<'_>) {
-    let RegionSpec { name, size, start, alignment, allocator } = region.spec;
+    let RegionSpec { name, size, place, alignment, allocator } = region.spec;
     let number = |span: &std::ops::Range<usize>| match parse_size(&text[span.clone()]) {
         Ok((value, length)) if length == span.len() => value,
         other => panic!("{:?} is no number: {other:?}", &text[span.clone()]),
@@ -92,11 +93,25 @@ fn parts_stand_at_their_spans(text: &str, region: &ParsedRegion<'_>) {
     let spans = &region.spans;
     assert_eq!(&text[spans.name.clone()], name);
     assert_eq!(number(&spans.size), size);
-    assert_eq!(spans.start.as_ref().map(number), start.map(DmaAddr::get));
+    let written = spans.place.as_ref().map(|span| &text[span.clone()]);
+    match (place, written) {
+        (Place::Anywhere, None) => {}
+        (Place::At(start), Some(_)) => {
+            assert_eq!(spans.place.as_ref().map(number), Some(start.get()));
+            assert!(start.get() > 0);
+        }
+        (Place::Within(window), Some(written)) => {
+            let (start, length) = parse_size(written).unwrap_or_else(|error| panic!("{error:?}"));
+            assert_eq!(start, window.start().get());
+            assert!(written[length..].starts_with('-') && window.start() <= window.last());
+            assert!(window.pages().bytes() >= size, "{written} has no room for {size}");
+        }
+        (place, written) => panic!("{place:?} at {written:?}"),
+    }
     assert_eq!(spans.alignment.as_ref().map(number), alignment);
     let allocator_text = spans.allocator.as_ref().map(|span| &text[span.clone()]);
     assert_eq!(allocator_text, allocator.map(|allocator| allocator.name));
-    assert!(size > 0 && start.is_none_or(|start| start.get() > 0));
+    assert!(size > 0);
     assert!(alignment.is_none_or(u64::is_power_of_two), "{alignment:?}");
 }
 
@@ -143,9 +158,15 @@ fn reserve(text: &str, specs: &[RegionSpec<'_>]) -> usize {
         assert_eq!(range.bytes(), spec.size.next_multiple_of(4096), "{spec} got {range}");
         let alignment = spec.alignment.unwrap_or(1).max(4096);
         assert!(range.start().get().is_multiple_of(alignment), "{spec} got {range}");
-        if let Some(start) = spec.start {
-            let start = start.get().next_multiple_of(alignment);
-            assert_eq!(range.start().get(), start, "{spec} got {range}");
+        match spec.place {
+            Place::Anywhere => {}
+            Place::At(start) => {
+                let start = start.get().next_multiple_of(alignment);
+                assert_eq!(range.start().get(), start, "{spec} got {range}");
+            }
+            Place::Within(window) => {
+                assert!(range.within(window.pages()), "{spec} got {range}");
+            }
         }
     }
     regions.len()

@@ -17,7 +17,7 @@
 
 #![forbid(unsafe_code)]
 
-use cma_framework::config::{Bank, Growth, PatternSpec, Platform, RegionSpec, RuleSpec};
+use cma_framework::config::{Bank, GroupSpec, Growth, PatternSpec, Platform, RegionSpec, RuleSpec};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -44,17 +44,20 @@ pub const PLATFORM: Platform = Platform {
         RegionSpec::new("fimg2d", 8192 * KIB),
     ],
     map: &[
-        RuleSpec::new(&[PatternSpec::device("android_pmem.0")], &["pmem"]),
-        RuleSpec::new(&[PatternSpec::device("android_pmem.1")], &["pmem_gpu1"]),
-        RuleSpec::new(&[PatternSpec::device("android_pmem.2")], &["pmem_adsp"]),
-        RuleSpec::new(&[PatternSpec::device("s3cfb.0")], &["fimd"]),
-        RuleSpec::new(&[PatternSpec::device("s3c-fimc.0")], &["fimc0"]),
-        RuleSpec::new(&[PatternSpec::device("s3c-fimc.1")], &["fimc1"]),
-        RuleSpec::new(&[PatternSpec::device("s3c-fimc.2")], &["fimc2"]),
-        RuleSpec::new(&[PatternSpec::device("s3c-fimc.3")], &["fimc3"]),
-        RuleSpec::new(&[PatternSpec::device("s3c-mfc")], &["mfc", "mfc0", "mfc1"]),
-        RuleSpec::new(&[PatternSpec::device("s5p-rp")], &["srp"]),
-        RuleSpec::new(&[PatternSpec::device("s5p-jpeg")], &["jpeg"]),
-        RuleSpec::new(&[PatternSpec::device("s5p-fimg2d")], &["fimg2d"]),
+        RuleSpec::new(&[PatternSpec::device("android_pmem.0")], &[GroupSpec::new("pmem")]),
+        RuleSpec::new(&[PatternSpec::device("android_pmem.1")], &[GroupSpec::new("pmem_gpu1")]),
+        RuleSpec::new(&[PatternSpec::device("android_pmem.2")], &[GroupSpec::new("pmem_adsp")]),
+        RuleSpec::new(&[PatternSpec::device("s3cfb.0")], &[GroupSpec::new("fimd")]),
+        RuleSpec::new(&[PatternSpec::device("s3c-fimc.0")], &[GroupSpec::new("fimc0")]),
+        RuleSpec::new(&[PatternSpec::device("s3c-fimc.1")], &[GroupSpec::new("fimc1")]),
+        RuleSpec::new(&[PatternSpec::device("s3c-fimc.2")], &[GroupSpec::new("fimc2")]),
+        RuleSpec::new(&[PatternSpec::device("s3c-fimc.3")], &[GroupSpec::new("fimc3")]),
+        RuleSpec::new(
+            &[PatternSpec::device("s3c-mfc")],
+            &[GroupSpec::new("mfc"), GroupSpec::new("mfc0"), GroupSpec::new("mfc1")],
+        ),
+        RuleSpec::new(&[PatternSpec::device("s5p-rp")], &[GroupSpec::new("srp")]),
+        RuleSpec::new(&[PatternSpec::device("s5p-jpeg")], &[GroupSpec::new("jpeg")]),
+        RuleSpec::new(&[PatternSpec::device("s5p-fimg2d")], &[GroupSpec::new("fimg2d")]),
     ],
 };

@@ -11,7 +11,7 @@
 
 #![forbid(unsafe_code)]
 
-use cma_framework::config::{PatternSpec, RegionSpec, RuleSpec};
+use cma_framework::config::{GroupSpec, PatternSpec, RegionSpec, RuleSpec};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -25,8 +25,8 @@ pub const REGIONS: &[RegionSpec<'static>] = &[
 
 /// The codec's three types of memory, and a catch-all rule for the other devices.
 pub const MAP: &[RuleSpec<'static>] = &[
-    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "f")], &["fw"]),
-    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "a")], &["b1"]),
-    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "b")], &["b2"]),
-    RuleSpec::new(&[PatternSpec::device("*")], &["b1", "b2"]),
+    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "f")], &[GroupSpec::new("fw")]),
+    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "a")], &[GroupSpec::new("b1")]),
+    RuleSpec::new(&[PatternSpec::typed("s3c-mfc5", "b")], &[GroupSpec::new("b2")]),
+    RuleSpec::new(&[PatternSpec::device("*")], &[GroupSpec::new("b1"), GroupSpec::new("b2")]),
 ];

@@ -90,7 +90,7 @@ fn the_codec_gets_each_type_from_its_region_and_other_devices_use_both_buffers()
         let map = board.parsed_map().unwrap();
         let regions = |device, kind| {
             map.regions_for(device, kind)
-                .map_or(String::new(), |names| names.collect::<Vec<_>>().join(","))
+                .map_or(String::new(), |names| names.flatten().collect::<Vec<_>>().join(","))
         };
         assert_eq!(regions("s3c-mfc5", "f"), "fw");
         assert_eq!(regions("s3c-mfc5", "a"), "b1");

@@ -1,8 +1,8 @@
 //! A board's memory as addresses alone.
 
 use super::{ReserveError, ReserveRequest, Reserved, Reserver};
-use crate::vocabulary::{Bank, Growth, Platform};
-use cma_api::{PageRange, Pages};
+use crate::vocabulary::{Bank, Growth, Place, Platform};
+use cma_api::{PageRange, Pages, Request};
 use std::ops::Range;
 
 /// Memory banks that exist as addresses alone: they simulate a board on any machine and use no
@@ -14,13 +14,13 @@ use std::ops::Range;
 /// are ignored.
 ///
 /// ```
-/// use cma_framework::config::{Bank, Growth};
+/// use cma_framework::config::{Bank, Growth, Place};
 /// use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
 /// use cma_framework::{Alignment, DmaAddr, Pages};
 ///
 /// let mut banks = Banks::new(&[Bank::new(0x4000_0000, 0x10_0000)], Growth::Down);
 /// let (pages, alignment) = (Pages::new(3), Alignment::PAGE);
-/// let request = ReserveRequest { name: None, pages, alignment, start: None };
+/// let request = ReserveRequest { name: None, pages, alignment, place: Place::Anywhere };
 /// assert_eq!(banks.reserve(&request)?.range.start(), DmaAddr::new(0x400f_d000));
 /// # Ok::<(), cma_framework::reserve::ReserveError>(())
 /// ```
@@ -103,7 +103,7 @@ impl Banks {
         if self.reserved.get(at) == Some(&range) {
             self.reserved.remove(at);
             for bank in &self.banks {
-                let Some(part) = common(*bank, range) else { continue };
+                let Some(part) = bank.common(range) else { continue };
                 // Joins the part with the adjacent free ranges of the same bank.
                 let first = part.first_page().saturating_sub(1).max(bank.first_page());
                 let end = (part.end_page() + 1).min(bank.end_page());
@@ -120,33 +120,37 @@ impl Banks {
     }
 
     fn find(&self, request: &ReserveRequest) -> Result<PageRange, ReserveError> {
-        if request.pages == Pages::ZERO {
-            return Err(ReserveError::Other("a request for no pages".to_string()));
-        }
-        if let Some(start) = request.start {
-            let wanted = PageRange::from_pages(start.page(), request.pages.get());
-            let reserved = self.reserved.get(self.first_reserved_above(wanted.first_page()));
-            if let Some(taken) = reserved.filter(|taken| taken.overlaps(wanted)) {
-                return Err(ReserveError::Taken { wanted, taken: *taken });
+        let Some(wanted) = request.in_its_window() else {
+            return Err(ReserveError::Other("no address serves this request".to_string()));
+        };
+        let window = wanted.window();
+        if let Place::At(_) = request.place {
+            let reserved = self.reserved.get(self.first_reserved_above(window.first_page()));
+            if let Some(taken) = reserved.filter(|taken| taken.overlaps(window)) {
+                return Err(ReserveError::Taken { wanted: window, taken: *taken });
             }
-            let within = self.banks.iter().any(|bank| wanted.within(*bank));
-            return if within { Ok(wanted) } else { Err(ReserveError::NoMemoryThere { wanted }) };
+            if !self.banks.iter().any(|bank| window.within(*bank)) {
+                return Err(ReserveError::NoMemoryThere { wanted: window });
+            }
         }
         let found =
-            self.given.iter().chain(&self.banks).find_map(|bank| self.find_within(*bank, request));
+            self.given.iter().chain(&self.banks).find_map(|bank| self.find_within(*bank, &wanted));
         found.ok_or_else(|| {
-            let largest = self.free.iter().map(|free| free.pages()).max().unwrap_or_default();
-            ReserveError::NoSpace { wanted: request.pages, alignment: request.alignment, largest }
+            let free = self.free.iter().filter_map(|free| free.common(window));
+            ReserveError::NoSpace {
+                wanted: request.pages,
+                alignment: request.alignment,
+                largest: free.map(PageRange::pages).max().unwrap_or_default(),
+            }
         })
     }
 
-    /// The lowest or highest free aligned range within `bank`.
-    fn find_within(&self, bank: PageRange, request: &ReserveRequest) -> Option<PageRange> {
+    /// The lowest or highest free range within `bank` that serves `request`.
+    fn find_within(&self, bank: PageRange, request: &Request) -> Option<PageRange> {
         let mut free = self.free[overlapping(&self.free, bank)].iter();
-        let fit = |free: &PageRange| fit_within(common(*free, bank)?, request, self.growth);
         match self.growth {
-            Growth::Up => free.find_map(fit),
-            Growth::Down => free.rev().find_map(fit),
+            Growth::Up => free.find_map(|free| request.lowest_place(free.common(bank)?)),
+            Growth::Down => free.rev().find_map(|free| request.highest_place(free.common(bank)?)),
         }
     }
 }
@@ -156,13 +160,6 @@ fn overlapping(ranges: &[PageRange], range: PageRange) -> Range<usize> {
     let first = ranges.partition_point(|other| other.end_page() <= range.first_page());
     let end = ranges.partition_point(|other| other.first_page() < range.end_page());
     first..end.max(first)
-}
-
-/// The intersection of both ranges; `None` when it is empty.
-fn common(one: PageRange, other: PageRange) -> Option<PageRange> {
-    let first = one.first_page().max(other.first_page());
-    let end = one.end_page().min(other.end_page());
-    (first < end).then(|| PageRange::from_pages(first, end - first))
 }
 
 /// The non-empty parts of `whole` below and above `taken`.
@@ -177,17 +174,6 @@ fn without(whole: PageRange, taken: PageRange) -> impl Iterator<Item = PageRange
 fn hull(one: PageRange, other: PageRange) -> PageRange {
     let first = one.first_page().min(other.first_page());
     PageRange::from_pages(first, one.end_page().max(other.end_page()) - first)
-}
-
-/// The lowest or highest aligned range of the requested size in `free`.
-fn fit_within(free: PageRange, request: &ReserveRequest, growth: Growth) -> Option<PageRange> {
-    let (pages, step) = (request.pages.get(), request.alignment.pages().get());
-    let first = match growth {
-        Growth::Up => free.first_page().checked_next_multiple_of(step)?,
-        Growth::Down => free.end_page().checked_sub(pages)? / step * step,
-    };
-    let found = PageRange::from_pages(first, pages);
-    found.within(free).then_some(found)
 }
 
 impl Reserver for Banks {

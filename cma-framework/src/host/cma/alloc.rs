@@ -132,7 +132,8 @@ impl Framework {
     pub(super) fn alloc_besides(&self, request: &Request, besides: &Region) -> Option<Chunk> {
         let (device, kind) = self.askers.names()(request.asker())?;
         let snapshot = self.snapshot.load();
-        let names = snapshot.map.regions_for(&device, &kind)?;
+        let groups = snapshot.map.regions_for(&device, &kind)?;
+        let names = groups.flatten();
         let mut others =
             names.filter_map(|name| snapshot.region(name)).filter(|region| *region != besides);
         others.find_map(|region| {

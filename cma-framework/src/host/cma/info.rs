@@ -18,12 +18,12 @@ impl Cma {
             return Err(InvalidRequest::NoDevice.into());
         }
         let snapshot = self.0.snapshot.load();
-        let names = snapshot
+        let groups = snapshot
             .map
             .regions_for(device, kind)
             .ok_or_else(|| Unmatched { device: device.to_string(), kind: kind.to_string() })
             .map_err(|unmatched| InfoError::NoRule(Box::new(unmatched)))?;
-        info_of(names.filter_map(|name| snapshot.region(name)))
+        info_of(groups.flatten().filter_map(|name| snapshot.region(name)))
     }
 
     /// The figures of the named regions: names separated by commas, up to the end or a `;`.

@@ -1,7 +1,7 @@
 //! The errors of describing early regions and of setting a board's defaults.
 
-use crate::vocabulary::ConfigError;
-use cma_api::DmaAddr;
+use crate::vocabulary::{Bytes, ConfigError, Window};
+use cma_api::{Alignment, DmaAddr};
 
 /// Why an early region, or a board's defaults, were not accepted. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +37,19 @@ pub enum EarlyError {
         start: Option<DmaAddr>,
         /// Its size.
         size: u64,
+    },
+    /// Its window has no aligned place of its size.
+    #[error("the window {window} has no room for {size} bytes{}", match *alignment {
+        Alignment::PAGE => String::new(),
+        alignment => format!(" at a multiple of {}", Bytes(alignment.bytes())),
+    })]
+    Window {
+        /// The window.
+        window: Window,
+        /// The region's size in bytes.
+        size: u64,
+        /// The region's alignment.
+        alignment: Alignment,
     },
     /// The platform's map is invalid.
     #[error("the platform's map: {0}")]

@@ -7,8 +7,13 @@ fn map(text: &str) -> Map {
     Map::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"))
 }
 
+/// Groups as a map has them.
+fn shown<'a>(groups: impl Iterator<Item: Iterator<Item = &'a str>>) -> String {
+    groups.map(|names| names.collect::<Vec<_>>().join("|")).collect::<Vec<_>>().join(",")
+}
+
 fn route(text: &str, device: &str, kind: &str) -> Option<String> {
-    map(text).regions_for(device, kind).map(|names| names.collect::<Vec<_>>().join(","))
+    map(text).regions_for(device, kind).map(shown)
 }
 
 #[test]
@@ -21,6 +26,7 @@ fn the_examples_of_the_specification_are_routed_as_it_says() {
         ("foo/quaz=r1;/*=r2", "foo", "quaz", Some("r1")),
         ("foo/quaz=r1;/*=r2", "foo", "other", Some("r2")),
         ("bar=r1,r2", "bar", COMMON, Some("r1,r2")),
+        ("bar=r1|r2,r3", "bar", COMMON, Some("r1|r2,r3")),
         ("baz?/a,baz?/b=r3", "baz1", "b", Some("r3")),
         ("baz?/a,baz?/b=r3", "baz", "a", None),
         ("foo/a=a,b;foo/b=b,a;*=a,b", "foo", "b", Some("b,a")),
@@ -71,8 +77,14 @@ fn every_syntax_error_has_its_position() {
         ("a,b c=r", SyntaxError::BadPattern, "b c"),
         ("a|b=r", SyntaxError::BadPattern, "a|b"),
         ("a/x y=r", SyntaxError::BadPattern, "x y"),
-        ("a=r|s", SyntaxError::RegionGroup, "r|s"),
-        ("a=r | s,t", SyntaxError::RegionGroup, "r | s"),
+        ("a=|", SyntaxError::NoRegionName, ""),
+        ("a=r|", SyntaxError::NoRegionName, ""),
+        ("a=|r", SyntaxError::NoRegionName, ""),
+        ("a=r||s", SyntaxError::NoRegionName, ""),
+        ("a=r|,s", SyntaxError::NoRegionName, ""),
+        ("a=r|s*,t", SyntaxError::WildcardInName, "s*"),
+        ("a=q,r | s t", SyntaxError::BadName, "s t"),
+        ("a|=r", SyntaxError::BadPattern, "a|"),
         ("a=soc:r", SyntaxError::BadName, "soc:r"),
         ("a=r s", SyntaxError::BadName, "r s"),
         (" a = r ; ; b = s", SyntaxError::Empty, ";"),
@@ -93,17 +105,19 @@ fn device_names_of_linux_are_valid() {
         assert_eq!(route(&format!("{name}=r"), name, COMMON).as_deref(), Some("r"), "{name}");
         assert_eq!(route(&format!("x/{name}=r"), "x", name).as_deref(), Some("r"), "{name}");
         let patterns = [PatternSpec::typed(name, name)];
-        let map = Map::from_rules(&[RuleSpec::new(&patterns, &["r"])]).unwrap();
+        let map = Map::from_rules(&[RuleSpec::new(&patterns, &[GroupSpec::new("r")])]).unwrap();
         assert_eq!(map.text(), format!("{name}/{name}=r"));
     }
 }
 
 #[test]
 fn white_space_beside_separators_is_ignored() {
-    let plain = Map::parse("a/x,b=r,s;/y=t").unwrap();
-    for text in
-        [" a/x , b = r , s ; /y = t ; ", "a/x,\n\tb=r,\ns;\r\n/y=t\n", "\u{2003}a/x,b=r,s ;/y=t;\n"]
-    {
+    let plain = Map::parse("a/x,b=r,s|u;/y=t").unwrap();
+    for text in [
+        " a/x , b = r , s | u ; /y = t ; ",
+        "a/x,\n\tb=r,\ns|\nu;\r\n/y=t\n",
+        "\u{2003}a/x,b=r,s\t|u ;/y=t;\n",
+    ] {
         let map = Map::parse(text).unwrap_or_else(|e| panic!("{text:?}: {e}"));
         assert!(map.rules().eq(plain.rules()), "{text:?}");
         assert_eq!(map.text(), text);
@@ -154,7 +168,7 @@ proptest! {
         rules in proptest::collection::vec(
             (
                 proptest::collection::vec(("[ab?]{1,3}[*]?", proptest::option::of("[xy?]{1,2}[*]?"), any::<bool>()), 1..4),
-                proptest::collection::vec("[r-t]", 1..3),
+                proptest::collection::vec("[r-t]([|][r-t]){0,2}", 1..3),
             ),
             0..6,
         ),
@@ -179,7 +193,7 @@ proptest! {
         let text = text.join(";");
         let map = Map::parse(&text).unwrap();
         for (device, kind) in &requests {
-            let found = map.regions_for(device, kind).map(|names| names.collect::<Vec<_>>().join(","));
+            let found = map.regions_for(device, kind).map(shown);
             prop_assert_eq!(found, reference_route(&plain, device, kind), "{} for {}/{}", text, device, kind);
         }
         let again = Map::from_rules(&map.rules().collect::<Vec<_>>()).unwrap();

@@ -42,7 +42,7 @@ fn every_syntax_error_has_its_position() {
         ("a=-1", SyntaxError::NoNumber, ""),
         ("a=09", SyntaxError::BadOctal, "09"),
         ("a=0", SyntaxError::Zero, "0"),
-        ("a=1M@0", SyntaxError::Zero, "0"),
+        ("a=1M@0", SyntaxError::ZeroStart, "0"),
         ("a=1M/0x0", SyntaxError::Zero, "0x0"),
         ("a=1M/3", SyntaxError::NotPowerOfTwo, "3"),
         ("a=16E", SyntaxError::NumberTooLarge, "16E"),
@@ -70,9 +70,21 @@ fn every_syntax_error_has_its_position() {
         ("a@1=64M", SyntaxError::BadName, "a@1"),
         ("a|b=1M", SyntaxError::BadName, "a|b"),
         ("a=1M;b,c", SyntaxError::NoEquals, ""),
-        ("cma=64M@0-4G", SyntaxError::StartRange, "0-4G"),
-        ("a=64M@1G-2G/1M:buddy", SyntaxError::StartRange, "1G-2G"),
-        ("a=1M@2G-", SyntaxError::StartRange, "2G-"),
+        ("a=1M@0-0", SyntaxError::EmptyWindow, "0-0"),
+        ("a=64M@2G-1G/1M:buddy", SyntaxError::EmptyWindow, "2G-1G"),
+        ("a=1M@2G-", SyntaxError::NoNumber, ""),
+        ("a=1M@-2G", SyntaxError::NoNumber, ""),
+        ("a=1M@0 - 2G", SyntaxError::ZeroStart, "0"),
+        ("a=1M@1G -2G", SyntaxError::WhiteSpace, " -2G"),
+        ("a=1M@1G-2G-3G", SyntaxError::TextAfterRegion, "-3G"),
+        ("a=1M@1G-2GB", SyntaxError::DecimalSuffix, "2GB"),
+        ("a=1M@8E-17E", SyntaxError::EndPastTheTop, "17E"),
+        ("a=1M@16E-17E", SyntaxError::NumberTooLarge, "16E"),
+        ("a=1M@0-0x10000000000000001", SyntaxError::EndPastTheTop, "0x10000000000000001"),
+        ("a=1M@1M-0x1fffff", SyntaxError::WindowTooSmall, "1M-0x1fffff"),
+        ("a=1@1-2", SyntaxError::WindowTooSmall, "1-2"),
+        ("a=1M@3M-7M/8M", SyntaxError::WindowUnaligned, "3M-7M"),
+        ("a=16E@0-1G", SyntaxError::NumberTooLarge, "16E"),
         ("a=1M ; ; b=1M", SyntaxError::Empty, ";"),
         ("a=1M/4K@1M", SyntaxError::StartAfterAlignment, "@"),
         ("a=1M:b(c)d", SyntaxError::TextAfterRegion, "d"),
@@ -125,18 +137,45 @@ fn an_invalid_allocator_name_is_reported_at_its_position() {
 }
 
 #[test]
+fn a_window_may_begin_at_0_and_end_at_the_top_of_the_address_space() {
+    let within = |window| RegionSpec { place: Place::Within(window), ..RegionSpec::new("a", 4096) };
+    assert_eq!(parsed("a=4K@0-4G"), [RegionSpec::new("a", 4096).within(0, 4 << 30)]);
+    assert_eq!(
+        parsed("a=4K@00-0x2000/8K:buddy")[0],
+        RegionSpec {
+            alignment: Some(8192),
+            allocator: Some(AllocatorSpec { name: "buddy", params: "" }),
+            ..RegionSpec::new("a", 4096).within(0, 8192)
+        }
+    );
+    let top = Window::sized(15 << 60, 1 << 60).unwrap();
+    for text in ["a=4K@15E-16E", "a=4K@0xf000000000000000-0x10000000000000000"] {
+        assert_eq!(parsed(text), [within(top)], "{text}");
+    }
+    assert_eq!(within(top).to_string(), "a=4K@0xf000000000000000-0x10000000000000000");
+}
+
+#[test]
 fn a_region_may_end_at_the_top_of_the_address_space() {
     assert_eq!(parsed("a=64K@0xffffffffffff0000").len(), 1);
 }
 
-/// Name, size, start, log2 of the alignment, allocator with its parameters.
-type Parts = (String, u64, Option<u64>, Option<u32>, Option<(String, String)>);
+/// Name, size, place, log2 of the alignment, allocator with its parameters.
+type Parts = (String, u64, Place, Option<u32>, Option<(String, String)>);
 
 fn parts() -> impl Strategy<Value = Parts> {
     (
         "[a-z][a-z0-9._-]{0,8}",
         1..u64::MAX / 4,
-        proptest::option::of(1..u64::MAX / 4),
+        prop_oneof![
+            Just(Place::Anywhere),
+            (1..u64::MAX / 4).prop_map(|start| Place::At(DmaAddr::new(start))),
+            // Has a multiple of every alignment with room for every size.
+            (0..=1_u64 << 62, any::<bool>()).prop_map(|(start, to_the_top)| {
+                let end = if to_the_top { 1 << 64 } else { (15 << 60) + u128::from(start % 4096) };
+                Place::Within(Window::up_to(start, end).unwrap())
+            }),
+        ],
         proptest::option::of(0..62u32),
         proptest::option::of(("[a-z][a-z-]{0,8}", "[^)]{0,12}")),
     )
@@ -147,11 +186,11 @@ proptest! {
 
     #[test]
     fn a_displayed_region_parses_to_the_same_region(parts in parts()) {
-        let (name, size, start, alignment, allocator) = &parts;
+        let (name, size, place, alignment, allocator) = &parts;
         let region = RegionSpec {
             name,
             size: *size,
-            start: start.map(DmaAddr::new),
+            place: *place,
             alignment: alignment.map(|log2| 1 << log2),
             allocator: allocator.as_ref().map(|(name, params)| AllocatorSpec { name, params }),
         };
@@ -160,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn the_parser_never_panics(text in "\\PC*", likely in "[a-c=@/:();,0-9xKMGE \\n*]{0,24}") {
+    fn the_parser_never_panics(text in "\\PC*", likely in "[a-c=@/:();,0-9xKMGE \\n*-]{0,24}") {
         for text in [text, likely] {
             match parse_regions(&text) {
                 Err(error) => {

@@ -9,7 +9,7 @@ fn request(pages: u64, alignment: u64, start: Option<u64>) -> ReserveRequest {
         name: None,
         pages: Pages::new(pages),
         alignment: Alignment::new(alignment).unwrap(),
-        start: start.map(DmaAddr::new),
+        place: start.map_or(Place::Anywhere, |start| Place::At(DmaAddr::new(start))),
     }
 }
 
