@@ -1,6 +1,6 @@
 //! A board that owns its description.
 
-use crate::place::{Place, Window};
+use crate::place::Place;
 use cma_framework::config::{
     AllocatorSpec, Bank, Bytes, ConfigError, Growth, Map, Platform, RegionSpec,
 };
@@ -116,10 +116,7 @@ impl BoardRegion {
         RegionSpec {
             name: &self.name,
             size: self.size,
-            start: match self.place {
-                Place::At(start) => Some(start),
-                Place::Anywhere | Place::Within(Window { .. }) => None,
-            },
+            place: self.place,
             alignment: self.alignment,
             allocator: self.allocator.as_ref().map(|allocator| AllocatorSpec {
                 name: &allocator.name,
@@ -134,7 +131,7 @@ impl From<&RegionSpec<'_>> for BoardRegion {
         BoardRegion {
             name: spec.name.to_string(),
             size: spec.size,
-            place: spec.start.map_or(Place::Anywhere, Place::At),
+            place: spec.place,
             alignment: spec.alignment,
             allocator: spec.allocator.map(|allocator| BoardAllocator {
                 name: allocator.name.to_string(),

@@ -25,6 +25,17 @@ impl Place {
     }
 }
 
+impl fmt::Display for Place {
+    /// As in `cma=`: nothing, `@start` or `@start-end`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Anywhere => Ok(()),
+            Place::At(start) => write!(f, "@{start}"),
+            Place::Within(window) => write!(f, "@{window}"),
+        }
+    }
+}
+
 /// The addresses from a start up to an end, which is the address after the last byte. Never empty;
 /// it may end at the top of the 64-bit address space, 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

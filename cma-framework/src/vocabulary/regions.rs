@@ -74,12 +74,7 @@ impl<'a> RegionSpec<'a> {
 
 impl fmt::Display for RegionSpec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.name, Bytes(self.size))?;
-        match self.place {
-            Place::Anywhere => {}
-            Place::At(start) => write!(f, "@{start}")?,
-            Place::Within(window) => write!(f, "@{window}")?,
-        }
+        write!(f, "{}={}{}", self.name, Bytes(self.size), self.place)?;
         if let Some(alignment) = self.alignment {
             write!(f, "/{}", Bytes(alignment))?;
         }
