@@ -21,6 +21,10 @@ impl Block {
         self.first + (1 << self.order)
     }
 
+    pub(crate) fn range(self) -> PageRange {
+        PageRange::from_pages(self.first, 1 << self.order)
+    }
+
     /// The largest block up to `max_order` that starts at `page` and ends at or before `end`.
     fn between(page: u64, end: u64, max_order: u32) -> Self {
         Block { first: page, order: page.trailing_zeros().min((end - page).ilog2()).min(max_order) }
@@ -92,6 +96,7 @@ impl Blocks {
         }
     }
 
+    #[inline]
     fn remove(&mut self, block: Block) {
         let Order { blocks, base } = &mut self.orders[block.order as usize];
         if blocks.remove((block.first >> block.order) - *base) {
@@ -108,19 +113,26 @@ impl Blocks {
         }
     }
 
-    /// Removes and returns the lowest block of the lowest order from `order` up that has one.
-    pub(crate) fn take_block(&mut self, order: u32) -> Option<Block> {
+    /// The lowest block of the lowest order from `order` up that has one.
+    #[inline]
+    pub(crate) fn lowest_block(&self, order: u32) -> Option<Block> {
         let enough = self.nonempty & (!0 << order);
         if enough == 0 {
             return None;
         }
         let order = enough.trailing_zeros();
-        let Order { blocks, base } = &mut self.orders[order as usize];
-        let number = blocks.first()?;
-        if blocks.remove(number) {
-            self.nonempty &= !(1 << order);
-        }
-        Some(Block { first: (number + *base) << order, order })
+        let Order { blocks, base } = &self.orders[order as usize];
+        Some(Block { first: (blocks.first()? + *base) << order, order })
+    }
+
+    /// The two lowest blocks of each order from `order` up that end above page `page`, which is not
+    /// below the region; first those of the lowest order. Only the first of two may start below
+    /// `page`.
+    pub(crate) fn blocks_above(&self, page: u64, order: u32) -> impl Iterator<Item = Block> {
+        orders_in(self.nonempty & (!0 << order)).flat_map(move |order| {
+            let lowest = self.next_block(page, order);
+            lowest.into_iter().chain(lowest.and_then(|block| self.next_block(block.end(), order)))
+        })
     }
 
     /// Removes `range`, which must be free, from its blocks.
@@ -128,11 +140,20 @@ impl Blocks {
         let mut page = range.first_page();
         while page < range.end_page() {
             let Some(block) = self.block_at(page) else { return };
-            self.remove(block);
-            self.insert_parts(block.first, page);
-            self.insert_parts(range.end_page(), block.end());
-            page = block.end();
+            let end = block.end().min(range.end_page());
+            self.take_from(block, PageRange::from_pages(page, end - page));
+            page = end;
         }
+    }
+
+    /// Removes `range` from the free block that contains it.
+    #[inline]
+    pub(crate) fn take_from(&mut self, block: Block, range: PageRange) {
+        self.remove(block);
+        if block.first < range.first_page() {
+            self.insert_parts(block.first, range.first_page());
+        }
+        self.insert_parts(range.end_page(), block.end());
     }
 
     /// Frees `range`. Its parts merge with their buddies as long as those are free.
@@ -188,27 +209,39 @@ impl Blocks {
         first
     }
 
-    /// The lowest free block of `order` that starts at `page` or above.
+    /// The lowest free block of `order` that ends above `page`, which is not below the region.
     fn next_block(&self, page: u64, order: u32) -> Option<Block> {
         let Order { blocks, base } = &self.orders[order as usize];
-        let number =
-            blocks.next((page >> order) + u64::from(page.trailing_zeros() < order) - base)?;
+        let number = blocks.next((page >> order) - base)?;
         Some(Block { first: (number + base) << order, order })
     }
 
-    /// The runs with a block of order `lowest_order` or above; first those with blocks of the
-    /// largest order, from the lowest address up. A run with several such blocks may be returned
-    /// several times.
-    pub(crate) fn runs(&self, lowest_order: u32) -> impl Iterator<Item = PageRange> {
+    /// The run that contains the free block `block`.
+    pub(crate) fn run_of(&self, block: Block) -> PageRange {
+        let first = self.free_from(block.first);
+        PageRange::from_pages(first, self.free_to(block.end() - 1) - first)
+    }
+
+    /// The runs that have a block of order `lowest_order` or above with a page in `window`, a part
+    /// of the region, each with such a block; first those with blocks of the largest order, from the
+    /// lowest address up. A run with several such blocks may be returned several times.
+    pub(crate) fn runs(
+        &self,
+        lowest_order: u32,
+        window: PageRange,
+    ) -> impl Iterator<Item = (Block, PageRange)> {
         let orders = (lowest_order.min(self.max_order)..=self.max_order).rev();
         let nonempty = orders.filter(|order| self.nonempty >> order & 1 != 0);
         nonempty.flat_map(move |order| {
-            let mut page = self.region.first_page();
+            let mut page = window.first_page();
             std::iter::from_fn(move || {
                 let block = self.next_block(page, order)?;
-                page = self.free_to(block.end() - 1);
-                let first = self.free_from(block.first);
-                Some(PageRange::from_pages(first, page - first))
+                if block.first >= window.end_page() {
+                    return None;
+                }
+                let run = self.run_of(block);
+                page = run.end_page();
+                Some((block, run))
             })
         })
     }

@@ -39,6 +39,17 @@
 //! [`largest_request`](Allocator::largest_request) looks at the same runs, so a request of the size
 //! that it returns is served.
 //!
+//! With a window or a boundary it chooses the lowest order with a block that holds the request
+//! within the limits, and of that order the lowest such block. Only the lowest two blocks of an
+//! order with a page in the window need a look: the first page of a block serves every alignment and
+//! boundary up to the block's size, so only the end of the window or, in a block that begins below
+//! it, its start can be in the way. If there is no such block, the first [`RUNS`] runs with a page
+//! in the window are looked at, in the same order. So a request with limits is refused although a
+//! hole would hold it only if no single block that is large enough for size and alignment does and
+//! the search of runs ends before the hole.
+//!
+//! *Fit* is the search of allocate; its answer is the whole run around the block.
+//!
 //! *Free* frees the parts of the chunk, each of which merges with its buddy as long as that is
 //! free. *Adopt* removes any free range from its blocks.
 //!
@@ -46,7 +57,7 @@
 //!
 //! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6
 //! words): allocate and free take O(o + h) steps if the request is a power of two, O(o h)
-//! otherwise; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend on
+//! otherwise or with limits; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend on
 //! the number of chunks. Memory is about 2 bits per page, and only for parts that were accessed.
 //!
 //! # Parameters
@@ -68,10 +79,10 @@
 
 mod blocks;
 
-use blocks::Blocks;
+use blocks::{Block, Blocks};
 use cma_api::{
-    Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
-    Params, Placement, Request, Tag,
+    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Params,
+    Placement, Request, Tag,
 };
 #[cfg(doc)]
 use cma_bits::BitTree;
@@ -90,21 +101,37 @@ pub struct Buddy {
 }
 
 impl Buddy {
-    /// The lowest aligned place for `pages` pages in the first run that has one.
-    fn place_in_runs(&self, pages: u64, alignment: Alignment) -> Option<PageRange> {
-        let lowest_order = pages.ilog2().saturating_sub(1);
-        self.free.runs(lowest_order).take(RUNS).find_map(|run| {
-            let place = PageRange::from_pages(align_up(run.first_page(), alignment), pages);
-            place.within(run).then_some(place)
-        })
+    /// The place for `request`, and a free block of the hole in which it lies.
+    #[inline]
+    fn search(&self, request: &Request) -> Option<(Block, PageRange)> {
+        let (pages, alignment) = (request.pages().get(), request.alignment().pages().get());
+        let order = pages.next_power_of_two().max(alignment).trailing_zeros();
+        if request.is_limited() {
+            return self.search_limited(request, order);
+        }
+        match self.free.lowest_block(order) {
+            Some(block) => Some((block, PageRange::from_pages(block.first(), pages))),
+            None => self.search_runs(request, self.free.region()),
+        }
     }
-}
 
-/// The lowest multiple of `alignment` from page `page` up. Both are at most 2^52, so this can't
-/// wrap.
-fn align_up(page: u64, alignment: Alignment) -> u64 {
-    let mask = alignment.pages().get() - 1;
-    (page + mask) & !mask
+    /// As [`search`](Self::search), within the limits of `request`. Each block of `order` or above
+    /// that starts in the window holds the request in its first pages, if these end in the window:
+    /// a block crosses no multiple of a boundary that is larger, and starts at a multiple of one
+    /// that isn't.
+    fn search_limited(&self, request: &Request, order: u32) -> Option<(Block, PageRange)> {
+        let window = request.window().common(self.free.region())?;
+        let place_in = |block: Block| Some((block, request.lowest_place(block.range())?));
+        let mut blocks = self.free.blocks_above(window.first_page(), order);
+        blocks.find_map(place_in).or_else(|| self.search_runs(request, window))
+    }
+
+    /// The lowest place in the first run with a page in `window` that has one.
+    fn search_runs(&self, request: &Request, window: PageRange) -> Option<(Block, PageRange)> {
+        let lowest_order = request.pages().get().ilog2().saturating_sub(1);
+        let mut runs = self.free.runs(lowest_order, window).take(RUNS);
+        runs.find_map(|(block, run)| Some((block, request.lowest_place(run)?)))
+    }
 }
 
 impl Allocator for Buddy {
@@ -141,26 +168,17 @@ impl Allocator for Buddy {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        if request.is_limited() {
-            let place = self.limited_place(request).ok_or(NoRoom)?.1;
-            let tag = self.adopt(place).map_err(|_| NoRoom)?;
-            return Ok(Placement { range: place, tag });
-        }
-        let (pages, alignment) = (request.pages().get(), request.alignment());
-        let order = pages.next_power_of_two().max(alignment.pages().get()).trailing_zeros();
-        let range = if let Some(block) = self.free.take_block(order) {
-            self.free.insert_parts(block.first() + pages, block.end());
-            PageRange::from_pages(block.first(), pages)
+        let (block, range) = self.search(request).ok_or(NoRoom)?;
+        if block.first() <= range.first_page() && range.end_page() <= block.end() {
+            self.free.take_from(block, range);
         } else {
-            let place = self.place_in_runs(pages, alignment).ok_or(NoRoom)?;
-            self.free.take(place);
-            place
-        };
+            self.free.take(range);
+        }
         Ok(Placement { range, tag: Tag::default() })
     }
 
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
-        self.limited_place(request).map(|(hole, _)| hole)
+        self.search(request).map(|(block, _)| self.free.run_of(block))
     }
 
     #[inline]
@@ -202,23 +220,12 @@ impl Allocator for Buddy {
         // The run with the largest block has at least that block's pages, and a run whose largest
         // block is two orders below has fewer.
         let Some(order) = self.free.largest_order() else { return Pages::ZERO };
-        let runs = self.free.runs(order.saturating_sub(1)).take(RUNS);
-        runs.map(PageRange::pages).max().unwrap_or(Pages::ZERO)
+        let runs = self.free.runs(order.saturating_sub(1), self.free.region()).take(RUNS);
+        runs.map(|(_, run)| run.pages()).max().unwrap_or(Pages::ZERO)
     }
 
     fn check(&self) -> Result<(), String> {
         self.free.check()
-    }
-}
-
-impl Buddy {
-    /// The lowest hole that can hold the request within its limits, and the place in it.
-    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
-        let mut found = None;
-        self.holes(&mut |hole| {
-            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
-        });
-        found
     }
 }
 

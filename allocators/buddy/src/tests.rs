@@ -2,7 +2,9 @@
 //! `check` finds.
 
 use super::{Buddy, RUNS};
-use cma_api::{Alignment, Allocator, Asker, NotMine, PageRange, Pages, Placement, Request, Tag};
+use cma_api::{
+    Alignment, Allocator, Asker, Boundary, NotMine, PageRange, Pages, Placement, Request, Tag,
+};
 
 fn buddy(first: u64, pages: u64, params: &str) -> Buddy {
     Buddy::new(PageRange::from_pages(first, pages), params).unwrap()
@@ -11,6 +13,12 @@ fn buddy(first: u64, pages: u64, params: &str) -> Buddy {
 fn request(pages: u64, alignment_in_pages: u64) -> Request {
     let alignment = Alignment::new(alignment_in_pages << 12).unwrap();
     Request::new(Pages::new(pages), alignment, Asker::NOBODY).unwrap()
+}
+
+/// A request for `pages` pages from page `from` to page `to`.
+fn within(pages: u64, alignment_in_pages: u64, from: u64, to: u64) -> Request {
+    let window = PageRange::from_pages(from, to - from);
+    request(pages, alignment_in_pages).limited(window, Boundary::NONE).unwrap()
 }
 
 /// Allocates, verifies the invariants, and returns the chunk's first page.
@@ -89,6 +97,112 @@ fn the_largest_request_excludes_runs_beyond_the_limit() {
         buddy.adopt(PageRange::from_pages(4 * singles + 3, 1)).unwrap();
         assert_eq!(buddy.largest_request(), Pages::new(if found { 2 } else { 1 }));
         assert_eq!(allocate(&mut buddy, 2, 1), found.then_some(4 * singles + 1));
+    }
+}
+
+/// Every state of a region of 7 pages around a multiple of 8, with every request with limits.
+#[test]
+fn a_request_with_limits_is_served_if_any_of_a_few_holes_holds_it() {
+    let boundaries = [1, 2, 4, 8].map(|pages| Boundary::new(pages << 12).unwrap());
+    for taken in 0..1 << 7 {
+        let mut buddy = buddy(5, 7, "");
+        for page in (0..7).filter(|page| taken >> page & 1 != 0) {
+            buddy.adopt(PageRange::from_pages(5 + page, 1)).unwrap();
+        }
+        let holes = holes(&buddy);
+        for (pages, alignment) in (1..=7).flat_map(|n| [1, 2, 4, 8].map(|alignment| (n, alignment)))
+        {
+            let windows = (4..12).flat_map(|from| (from + 1..14).map(move |to| (from, to)));
+            for (from, to) in windows {
+                for boundary in boundaries.into_iter().chain([Boundary::NONE]) {
+                    let window = PageRange::from_pages(from, to - from);
+                    let Some(limited) = request(pages, alignment).limited(window, boundary) else {
+                        continue;
+                    };
+                    let holds = |&(first, pages): &(u64, u64)| {
+                        limited.lowest_place(PageRange::from_pages(first, pages)).is_some()
+                    };
+                    let fit = buddy.fit(&limited);
+                    assert_eq!(fit.is_some(), holes.iter().any(holds), "{limited:?} in {holes:?}");
+                    let chunk = buddy.allocate(&limited).ok();
+                    assert_eq!(chunk.is_some(), fit.is_some(), "{limited:?} in {holes:?}");
+                    if let (Some(hole), Some(chunk)) = (fit, chunk) {
+                        assert!(holes.contains(&(hole.first_page(), hole.pages().get())));
+                        assert!(chunk.range.within(hole) && limited.accepts(chunk.range));
+                        buddy.free(chunk).unwrap();
+                    }
+                }
+            }
+        }
+        buddy.check().unwrap();
+    }
+}
+
+#[test]
+fn the_hole_of_a_request_is_the_whole_run_around_its_block() {
+    let mut buddy = buddy(0, 64, "");
+    buddy.adopt(PageRange::from_pages(0, 6)).unwrap();
+    buddy.adopt(PageRange::from_pages(58, 6)).unwrap();
+    // Adjacent blocks of 2, 8, 16, 16, 8 and 2 pages; the last request is served by several.
+    let hole = Some(PageRange::from_pages(6, 52));
+    for pages in [1, 2, 16, 40] {
+        assert_eq!(buddy.fit(&request(pages, 1)), hole);
+    }
+    assert_eq!(buddy.fit(&request(53, 1)), None);
+    assert_eq!(buddy.fit(&within(4, 1, 40, 50)), hole);
+    assert_eq!(holes(&buddy), [(6, 52)]);
+    buddy.check().unwrap();
+}
+
+#[test]
+fn with_a_window_the_smallest_block_in_it_is_split() {
+    let mut buddy = buddy(0, 64, "");
+    buddy.adopt(PageRange::from_pages(18, 2)).unwrap();
+    buddy.adopt(PageRange::from_pages(42, 4)).unwrap();
+    // Blocks of 16, 2, 4, 8 pages below page 32; above it of 8, 2, 2 and 16.
+    for (limited, place) in [
+        (within(2, 1, 32, 64), 40), // not the block of 2 pages at 16
+        (within(2, 1, 41, 64), 46), // the block at 40 has one page in the window
+        (within(3, 1, 18, 64), 20),
+        (within(3, 1, 21, 64), 21), // within a block that starts below the window
+        (within(3, 2, 21, 25), 22), // and across the end of that block, at 24
+        (within(4, 1, 22, 26), 22),
+        (within(4, 1, 25, 31), 25),
+    ] {
+        let fit = buddy.fit(&limited).unwrap();
+        let chunk = buddy.allocate(&limited).unwrap();
+        buddy.check().unwrap();
+        assert!(chunk.range.within(fit));
+        assert_eq!(chunk.range.first_page(), place, "{limited:?}");
+        assert_eq!(buddy.free(chunk), Ok(()));
+        buddy.check().unwrap();
+    }
+}
+
+#[test]
+fn with_a_window_only_its_runs_count_towards_the_limit() {
+    // Below the window, and then in it: holes of one page; and after them one of two pages that
+    // aren't buddies. Above the window: blocks of two pages, which are looked at first.
+    for (below, inside, above, found) in [
+        (100, RUNS as u64 - 1, 0, true),
+        (100, RUNS as u64, 0, false),
+        (0, RUNS as u64 - 1, 100, true),
+    ] {
+        let last = 4 * (below + inside);
+        let mut buddy = buddy(0, last + 4 + 4 * above, "");
+        for first in (0..last).step_by(4) {
+            buddy.adopt(PageRange::from_pages(first, 1)).unwrap();
+            buddy.adopt(PageRange::from_pages(first + 2, 2)).unwrap();
+        }
+        buddy.adopt(PageRange::from_pages(last, 1)).unwrap();
+        buddy.adopt(PageRange::from_pages(last + 3, 1)).unwrap();
+        for n in 1..=above {
+            buddy.adopt(PageRange::from_pages(last + 4 * n, 2)).unwrap();
+        }
+        let limited = within(2, 1, 4 * below, last + 4);
+        let fit = buddy.fit(&limited);
+        assert_eq!(fit, found.then_some(PageRange::from_pages(last + 1, 2)));
+        assert_eq!(buddy.allocate(&limited).ok().map(|chunk| chunk.range), fit);
     }
 }
 
