@@ -84,8 +84,63 @@ impl Classes {
 
     /// The highest class that has a hole.
     pub(crate) fn highest(&self) -> Option<Class> {
-        let word = self.summary.checked_ilog2()?;
+        self.highest_of(self.summary)
+    }
+
+    /// The highest class below `class` that has a hole.
+    fn previous(&self, class: Class) -> Option<Class> {
+        let bits = self.words[class.word()] & !(!0 << class.bit());
+        match bits.checked_ilog2() {
+            Some(bit) => Some(Class(((class.word() as u32) << DIVISION) + bit)),
+            None => self.highest_of(self.summary & !(!0 << class.word())),
+        }
+    }
+
+    /// The highest class that has a hole in the words of `words`, a part of the summary.
+    fn highest_of(&self, words: u32) -> Option<Class> {
+        let word = words.checked_ilog2()?;
         Some(Class((word << DIVISION) + self.words[word as usize].ilog2()))
+    }
+
+    /// All holes of `lowest` and the classes above it, from the lowest class up. Each takes an
+    /// access to its node and a few words of bits.
+    pub(crate) fn ascending(
+        &self,
+        lowest: Class,
+        nodes: &Nodes,
+    ) -> impl Iterator<Item = (u32, Node)> {
+        self.listed(self.next(lowest), nodes, |class| self.next(Class(class.0 + 1)))
+    }
+
+    /// All holes of `lowest` and the classes above it, from the highest class down. Each takes an
+    /// access to its node and a few words of bits.
+    pub(crate) fn descending(
+        &self,
+        lowest: Class,
+        nodes: &Nodes,
+    ) -> impl Iterator<Item = (u32, Node)> {
+        let from = move |class: Option<Class>| class.filter(|&class| class >= lowest);
+        self.listed(from(self.highest()), nodes, move |class| from(self.previous(class)))
+    }
+
+    /// The holes of `class`, which has one, and of the classes that follow it.
+    fn listed(
+        &self,
+        class: Option<Class>,
+        nodes: &Nodes,
+        following: impl Fn(Class) -> Option<Class>,
+    ) -> impl Iterator<Item = (u32, Node)> {
+        let mut at = class.map(|class| (class, self.first[class.0 as usize]));
+        std::iter::from_fn(move || {
+            let (class, index) = at?;
+            let node = nodes.get(index);
+            at = if node.next == SENTINEL {
+                following(class).map(|class| (class, self.first[class.0 as usize]))
+            } else {
+                Some((class, node.next))
+            };
+            Some((index, node))
+        })
     }
 
     /// The first hole of `class`.

@@ -54,23 +54,37 @@
 //! the chunk, and the space after the chunk is a multiple of the alignment, it goes to the end, so
 //! that one hole remains instead of two (section 4 of the specification).
 //!
-//! So a request may be refused although another hole than the first of its class, or one that is
-//! aligned by chance, would hold it. Looking at 4 or 16 holes of each class instead of one made no
-//! significant difference to the number of refusals. For a page-aligned request both steps imply
-//! that the largest request that is served is the first hole of the highest class, which is what
-//! [`largest_request`](Allocator::largest_request) returns.
+//! So a request without limits may be refused although another hole than the first of its class, or
+//! one that is aligned by chance, would hold it. Looking at 4 or 16 holes of each class instead of
+//! one made no significant difference to the number of refusals. For a page-aligned request both
+//! steps imply that the largest request that is served is the first hole of the highest class, which
+//! is what [`largest_request`](Allocator::largest_request) returns.
+//!
+//! With a window or a boundary it looks at holes from the class of the requested size up, and if
+//! none of the first [`LOOKS`] serves, from the highest class down, again at [`LOOKS`]. In the hole
+//! the chunk goes to the lowest place within the limits, or to the end on the same condition. So a
+//! request with limits is refused although a hole would hold it only if more than [`LOOKS`] holes
+//! are in the class of the requested size and above; and if it has only a boundary, only if also the
+//! first hole of the highest class has less than twice its pages plus its alignment. In a region of
+//! 1 GiB with random chunks of up to 256 pages, 70 % to 95 % full, at most 2 of 950 possible
+//! requests for an eighth of the region were refused, and 4 to 9 of 100 for a 64th.
+//!
+//! *Fit* is the search of allocate, without the rest of it.
 //!
 //! *Free* merges a chunk with the adjacent holes at once. *Adopt* works like allocate with a given
 //! place; it walks to the hole from the chunk adopted last.
 //!
 //! # Cost
 //!
-//! In accesses to nodes, reads and writes; in addition there are a few words of bits and no loop.
+//! In accesses to nodes, reads and writes; in addition there are a few words of bits for each hole to
+//! look at. Only a request with limits loops, over these holes.
 //!
 //! | operation | at most |
 //! | --- | --- |
 //! | allocate, page-aligned | [`ALLOCATE`]: 2 holes to look at, 11 accesses in all |
 //! | allocate, aligned | [`ALLOCATE_ALIGNED`]: 2 holes to look at, 19 accesses in all |
+//! | allocate, with limits | [`ALLOCATE_LIMITED`]: 2 [`LOOKS`] holes to look at, 147 accesses in all |
+//! | fit | the holes to look at |
 //! | free | [`FREE`]: 20 accesses, when both neighbours are holes |
 //! | largest request | 1 |
 //! | adopt, in ascending order in an empty region | [`ADOPT`]: 19 accesses |
@@ -118,6 +132,13 @@ pub const ALLOCATE: u64 = 11;
 
 /// The most accesses to nodes that a request with a larger alignment takes.
 pub const ALLOCATE_ALIGNED: u64 = 19;
+
+/// The most holes that a request with limits looks at from the lowest class up, and as many from the
+/// highest class down.
+pub const LOOKS: usize = 64;
+
+/// The most accesses to nodes that a request with limits takes.
+pub const ALLOCATE_LIMITED: u64 = 2 * LOOKS as u64 + 19;
 
 /// The most accesses to nodes that freeing a chunk takes.
 pub const FREE: u64 = 20;
@@ -178,30 +199,16 @@ impl Allocator for Tlsf {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        if request.is_limited() {
-            let place = self.limited_place(request).ok_or(NoRoom)?.1;
-            let tag = self.adopt(place).map_err(|_| NoRoom)?;
-            return Ok(Placement { range: place, tag });
-        }
-        if self.live == self.most || request.pages() > self.region.pages() {
-            return Err(NoRoom);
-        }
+        let (index, hole, start) = self.search(request).ok_or(NoRoom)?;
         #[allow(clippy::cast_possible_truncation, reason = "a region has fewer than 2^31 pages")]
         let pages = request.pages().get() as u32;
-        let (start, node) = if request.alignment() == Alignment::PAGE {
-            let (index, hole) = self.find(pages).ok_or(NoRoom)?;
-            (hole.start, self.carve(index, hole, hole.start, pages))
-        } else {
-            let (index, hole, start) =
-                self.find_aligned(pages, request.alignment()).ok_or(NoRoom)?;
-            (start, self.carve(index, hole, start, pages))
-        };
+        let node = self.carve(index, hole, start, pages);
         self.live += 1;
         Ok(Placement { range: self.absolute(start, pages), tag: Tag(u64::from(node)) })
     }
 
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
-        self.limited_place(request).map(|(hole, _)| hole)
+        self.search(request).map(|(_, hole, _)| self.absolute(hole.start, hole.pages))
     }
 
     #[inline]
@@ -302,6 +309,24 @@ impl Tlsf {
         (2 * chunks + 1).min(pages)
     }
 
+    /// A hole with a place for `request`, and the place.
+    #[inline]
+    fn search(&self, request: &Request) -> Option<(u32, Node, u32)> {
+        if self.live == self.most || request.pages() > self.region.pages() {
+            return None;
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "a region has fewer than 2^31 pages")]
+        let pages = request.pages().get() as u32;
+        if request.is_limited() {
+            self.find_limited(pages, request)
+        } else if request.alignment() == Alignment::PAGE {
+            let (index, hole) = self.find(pages)?;
+            Some((index, hole, hole.start))
+        } else {
+            self.find_aligned(pages, request.alignment())
+        }
+    }
+
     /// A hole for `pages` pages.
     #[inline]
     fn find(&self, pages: u32) -> Option<(u32, Node)> {
@@ -334,6 +359,17 @@ impl Tlsf {
             first_of(
                 self.classes.next(Class::of_at_least(padded)).or_else(|| self.classes.highest())?,
             )
+        })
+    }
+
+    /// A hole with a place for `request`, which has limits and `pages` pages, and the place.
+    fn find_limited(&self, pages: u32, request: &Request) -> Option<(u32, Node, u32)> {
+        let lowest = Class::of(pages);
+        let ascending = self.classes.ascending(lowest, &self.nodes).take(LOOKS);
+        let descending = self.classes.descending(lowest, &self.nodes).take(LOOKS);
+        ascending.chain(descending).find_map(|(index, hole)| {
+            let place = limited_place(self.absolute(hole.start, hole.pages), request)?;
+            Some((index, hole, self.relative(place).0))
         })
     }
 
@@ -384,15 +420,16 @@ impl Tlsf {
     }
 }
 
-impl Tlsf {
-    /// The lowest hole that can hold the request within its limits, and the place in it.
-    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
-        let mut found = None;
-        self.holes(&mut |hole| {
-            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
-        });
-        found
+/// The lowest place in `hole` within the limits of `request`. But if that leaves a gap before the
+/// chunk, and the highest place ends the hole, it is that one, so that one hole remains instead of
+/// two.
+fn limited_place(hole: PageRange, request: &Request) -> Option<PageRange> {
+    let lowest = request.lowest_place(hole)?;
+    if lowest.first_page() == hole.first_page() {
+        return Some(lowest);
     }
+    let highest = request.highest_place(hole);
+    highest.filter(|place| place.end_page() == hole.end_page()).or(Some(lowest))
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 
 mod bounds;
 
-use super::{DEFAULT_CHUNKS, Tlsf};
+use super::{Class, DEFAULT_CHUNKS, LOOKS, Node, Tlsf};
 use cma_api::{
-    Alignment, Allocator, Asker, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+    Alignment, Allocator, Asker, Boundary, NoRoom, NotMine, PageRange, Pages, Placement, Request,
+    Tag,
 };
 
 fn tlsf(first: u64, pages: u64, params: &str) -> Tlsf {
@@ -124,12 +125,116 @@ fn a_chunk_goes_to_the_lowest_aligned_place_or_to_the_end_if_that_saves_a_hole()
     assert_eq!(allocate(&mut tlsf(3, 8, ""), 2, 4), Some(4), "alignment is of the address");
 }
 
+/// Every state of a region of 7 pages around a multiple of 8, with every request with limits.
+#[test]
+fn a_request_with_limits_is_served_if_any_of_a_few_holes_holds_it() {
+    let boundaries = [1, 2, 4, 8].map(|pages| Boundary::new(pages << 12).unwrap());
+    for taken in 0..1 << 7 {
+        let mut tlsf = tlsf(5, 7, "");
+        for page in (0..7).filter(|page| taken >> page & 1 != 0) {
+            tlsf.adopt(PageRange::from_pages(5 + page, 1)).unwrap();
+        }
+        let holes = holes(&tlsf);
+        for (pages, alignment) in (1..=7).flat_map(|n| [1, 2, 4, 8].map(|alignment| (n, alignment)))
+        {
+            let windows = (4..12).flat_map(|from| (from + 1..14).map(move |to| (from, to)));
+            for (from, to) in windows {
+                for boundary in boundaries.into_iter().chain([Boundary::NONE]) {
+                    let window = PageRange::from_pages(from, to - from);
+                    let Some(limited) = request(pages, alignment).limited(window, boundary) else {
+                        continue;
+                    };
+                    let holds = |&(first, pages): &(u64, u64)| {
+                        limited.lowest_place(PageRange::from_pages(first, pages)).is_some()
+                    };
+                    let fit = tlsf.fit(&limited);
+                    assert_eq!(fit.is_some(), holes.iter().any(holds), "{limited:?} in {holes:?}");
+                    let chunk = tlsf.allocate(&limited).ok();
+                    assert_eq!(chunk.is_some(), fit.is_some(), "{limited:?} in {holes:?}");
+                    if let (Some(hole), Some(chunk)) = (fit, chunk) {
+                        assert!(holes.contains(&(hole.first_page(), hole.pages().get())));
+                        assert!(chunk.range.within(hole) && limited.accepts(chunk.range));
+                        tlsf.free(chunk).unwrap();
+                    }
+                }
+            }
+        }
+        tlsf.check().unwrap();
+    }
+}
+
+#[test]
+fn the_holes_of_a_class_and_above_are_listed_in_both_directions() {
+    let sizes = [1, 5, 63, 64, 100, 127, 128, 300, 1000, 9000];
+    let holes: Vec<_> = sizes.iter().zip(0..).map(|(&pages, n)| (1 + 10_000 * n, pages)).collect();
+    let tlsf = with_holes((0, 100_000), &holes, "");
+    for (n, &lowest) in sizes.iter().enumerate() {
+        let class = Class::of(u32::try_from(lowest).unwrap());
+        let pages = |(_, hole): (u32, Node)| u64::from(hole.pages);
+        let ascending = tlsf.classes.ascending(class, &tlsf.nodes).map(pages);
+        assert!(ascending.eq(sizes[n..].iter().copied()), "from {lowest} pages");
+        let descending = tlsf.classes.descending(class, &tlsf.nodes).map(pages);
+        assert!(descending.eq(sizes[n..].iter().rev().copied()), "down to {lowest} pages");
+    }
+}
+
+#[test]
+fn with_limits_holes_of_the_lowest_class_come_first_and_then_those_of_the_highest() {
+    let region = (0, 100_000);
+    let small = |count: usize| (0..count as u64).map(|n| (10 + 20 * n, 9));
+    let in_window = [(50_000, 9), (60_000, 90), (70_000, 500)];
+    let window = PageRange::from_pages(50_000, 50_000);
+    let limited = request(9, 1).limited(window, Boundary::NONE).unwrap();
+    // The holes freed last are the first of their class.
+    for (others, first_page) in [(LOOKS - 1, 50_000), (LOOKS, 70_000)] {
+        let holes: Vec<_> = in_window.into_iter().chain(small(others)).collect();
+        let mut tlsf = with_holes(region, &holes, "");
+        assert_eq!(tlsf.allocate(&limited).unwrap().range.first_page(), first_page);
+    }
+}
+
+#[test]
+fn with_limits_a_hole_is_passed_over_only_if_more_holes_may_hold_the_request_than_are_looked_at() {
+    let window = PageRange::from_pages(50_000, 9);
+    let limited = request(9, 1).limited(window, Boundary::NONE).unwrap();
+    // One class: both searches begin with its hole freed last, and the one in the window is the
+    // last of its list.
+    for (others, served) in [(LOOKS - 1, true), (LOOKS, false)] {
+        let others = (0..others as u64).map(|n| (10 + 20 * n, 9));
+        let holes: Vec<_> = [(50_000, 9)].into_iter().chain(others).collect();
+        let mut tlsf = with_holes((0, 100_000), &holes, "");
+        assert_eq!(tlsf.fit(&limited), served.then_some(window));
+        assert_eq!(tlsf.allocate(&limited).is_ok(), served);
+    }
+}
+
+#[test]
+fn with_limits_a_chunk_goes_to_the_lowest_place_or_to_the_end_if_that_saves_a_hole() {
+    let none = Boundary::NONE;
+    let four = Boundary::new(4 << 12).unwrap();
+    for (window, boundary, pages, place) in [
+        ((0, 19), four, 3, 12),   // the lowest place from page 10 crosses page 12
+        ((0, 17), none, 2, 10),   // no gap
+        ((13, 100), none, 2, 18), // a gap before page 13, and 18 to 20 ends the hole
+        ((13, 19), none, 2, 13),  // the end of the hole is outside
+        ((13, 100), four, 3, 17), // pages 17 to 20 cross no multiple of 4
+    ] {
+        let mut tlsf = with_holes((0, 40), &[(10, 10)], "");
+        let window = PageRange::from_pages(window.0, window.1 - window.0);
+        let limited = request(pages, 1).limited(window, boundary).unwrap();
+        let chunk = tlsf.allocate(&limited).unwrap();
+        assert_eq!(chunk.range.first_page(), place, "{limited:?}");
+        tlsf.check().unwrap();
+    }
+}
+
 #[test]
 fn the_parameter_limits_the_live_chunks() {
     let mut tlsf = tlsf(0, 100, "chunks=3");
     let chunks: Vec<Placement> = (0..3).map(|_| tlsf.allocate(&request(2, 1)).unwrap()).collect();
     assert_eq!(tlsf.largest_request(), Pages::ZERO);
     assert_eq!(tlsf.allocate(&request(1, 1)), Err(NoRoom));
+    assert_eq!(tlsf.fit(&request(1, 1)), None);
     let refused = tlsf.adopt(PageRange::from_pages(50, 1)).unwrap_err().to_string();
     assert!(refused.contains('3'), "{refused}");
     assert_eq!(holes(&tlsf), [(6, 94)]);

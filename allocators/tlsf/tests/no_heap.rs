@@ -1,6 +1,6 @@
 //! After initialising, no operation allocates or frees heap memory.
 
-use cma_api::{Alignment, Allocator, Asker, PageRange, Pages, Placement, Request};
+use cma_api::{Alignment, Allocator, Asker, Boundary, PageRange, Pages, Placement, Request};
 use cma_tlsf::Tlsf;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -46,7 +46,7 @@ fn request(pages: u64, log2: u32) -> Request {
 fn the_heap_is_used_only_to_initialise() {
     const CHUNKS: usize = 1000;
     let region = PageRange::from_pages(3, 5 * CHUNKS as u64);
-    let mut live: Vec<Placement> = Vec::with_capacity(CHUNKS);
+    let mut live: Vec<Placement> = Vec::with_capacity(2 * CHUNKS);
     let before = CALLS.get();
     let mut tlsf = Tlsf::new(region, "chunks=1000").unwrap();
     assert!(CALLS.get() > before, "initialising reserves memory, so calls are counted");
@@ -65,6 +65,11 @@ fn the_heap_is_used_only_to_initialise() {
         let sizes = (0..).map(|n| (1 + n * 7 % 13, 12 + (n % 4) as u32));
         for (pages, log2) in sizes.take(CHUNKS) {
             live.extend(tlsf.allocate(&request(pages, log2)));
+            let window = PageRange::from_pages(1000, 1000);
+            let limited = request(pages, log2).limited(window, Boundary::NONE).unwrap();
+            if tlsf.fit(&limited).is_some() {
+                live.extend(tlsf.allocate(&limited));
+            }
             assert!(tlsf.largest_request() < region.pages());
         }
         assert!(tlsf.allocate(&request(5000, 12)).is_err(), "no hole is large enough");

@@ -2,8 +2,8 @@
 //! of chunks and holes, and each bound is reached.
 
 use super::{request, tlsf, with_holes};
-use crate::{ADOPT, ALLOCATE, ALLOCATE_ALIGNED, FREE, Tlsf};
-use cma_api::{Allocator, PageRange, Placement};
+use crate::{ADOPT, ALLOCATE, ALLOCATE_ALIGNED, ALLOCATE_LIMITED, FREE, LOOKS, Tlsf};
+use cma_api::{Allocator, Boundary, PageRange, Placement, Request};
 
 /// The most accesses observed.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,12 @@ impl MaxAccesses {
                     self.free(tlsf, chunk);
                 }
             }
+        }
+        for limited in limited_requests(tlsf.region) {
+            let mut accesses = 0;
+            let chunk = counted(tlsf, &mut accesses, |tlsf| tlsf.allocate(&limited)).ok();
+            assert!(accesses <= ALLOCATE_LIMITED, "{accesses} for {limited:?}");
+            chunk.into_iter().for_each(|chunk| self.free(tlsf, chunk));
         }
         self.largest_request(tlsf);
         tlsf.check().unwrap();
@@ -133,6 +139,48 @@ fn no_arrangement_of_holes_makes_an_operation_take_longer() {
             assert!(most.is_within(&STATED), "{most:?} with {holes} holes");
         }
     }
+}
+
+/// Requests of a few sizes for parts of `region`, with and without a boundary.
+fn limited_requests(region: PageRange) -> Vec<Request> {
+    let mut requests = Vec::new();
+    for (pages, alignment) in [(1, 1), (60, 16), (127, 1), (1024, 1)] {
+        for part in [1, 3, 64] {
+            let pages_of_part = region.pages().get() / part;
+            let first = region.first_page() + (part - 1) / 2 * pages_of_part;
+            let window = PageRange::from_pages(first, pages_of_part);
+            for boundary in [Boundary::NONE, Boundary::new(1024 << 12).unwrap()] {
+                requests.extend(request(pages, alignment).limited(window, boundary));
+            }
+        }
+    }
+    requests
+}
+
+#[test]
+fn a_request_with_limits_reaches_the_stated_bound() {
+    // Enough small holes to end the search from the lowest class up, and large ones so that the
+    // hole with the window, in the middle of its list, is the last of the search from the highest
+    // class down. Its rests go to classes with holes.
+    let looks = LOOKS as u64;
+    let of = |count: u64, first: u64, pages: u64| (0..count).map(move |n| (first + n * 50, pages));
+    let mut holes: Vec<(u64, u64)> = of(looks, 10, 8).collect();
+    holes.extend(of(looks - 2, 10_000, 40));
+    holes.extend([(20_000, 20), (20_050, 20), (20_100, 20), (20_150, 6)]);
+    let mut tlsf = with_holes((0, 30_000), &holes, "");
+    // Two vacant nodes, which take an access more than new ones.
+    for _ in 0..2 {
+        let chunks: Vec<_> = (0..3).map(|_| tlsf.allocate(&request(1, 1)).unwrap()).collect();
+        chunks.into_iter().for_each(|chunk| tlsf.free(chunk).unwrap());
+    }
+    let window = PageRange::from_pages(20_056, 8);
+    let limited = request(8, 1).limited(window, Boundary::NONE).unwrap();
+    let mut most = 0;
+    let fit = counted(&mut tlsf, &mut most, |tlsf| tlsf.fit(&limited));
+    assert_eq!((fit, most), (Some(PageRange::from_pages(20_050, 20)), 2 * looks));
+    let chunk = counted(&mut tlsf, &mut most, |tlsf| tlsf.allocate(&limited)).unwrap();
+    assert_eq!((chunk.range, most), (window, ALLOCATE_LIMITED));
+    tlsf.check().unwrap();
 }
 
 #[test]
