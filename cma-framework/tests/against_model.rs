@@ -4,8 +4,13 @@
 
 mod common;
 
-use cma_framework::config::Map;
-use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, DmaAddr, PageRange, Plugin, Reason};
+use cma_api::{Asker, Boundary, Request};
+use cma_framework::config::{Bytes, Map};
+use cma_framework::errors::Limit;
+use cma_framework::{
+    Alignment, AllocError, AllocatorChoice, Chunk, ChunkRequest, Cma, DmaAddr, PageRange, Pages,
+    Plugin, Reason, Source,
+};
 use common::BASE;
 use proptest::prelude::*;
 
@@ -25,22 +30,38 @@ fn route(device: &str, kind: &str) -> &'static [usize] {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { device: &'static str, kind: &'static str, size: u64, log2: u32, as_address: bool },
+    Alloc { device: &'static str, kind: &'static str, request: ChunkRequest, as_address: bool },
     Free(usize),
     SetAllocator { region: usize, name: &'static str },
     Reregister(usize),
+}
+
+/// A request with any limits that don't contradict each other.
+fn chunk_request() -> impl Strategy<Value = ChunkRequest> {
+    let size = (1..20 * 4096u64, 12..19u32);
+    // The window begins and ends in any of the regions, or beside them.
+    let window = prop::option::of((0..3 * REGION_PAGES + 10, 1..2 * REGION_PAGES));
+    let boundary = prop::option::of(12..20u32);
+    (size, window, boundary).prop_map(|((size, log2), window, boundary)| {
+        let plain = ChunkRequest::new(Bytes(size)).aligned(Bytes(1 << log2));
+        let bounded = boundary.map_or(plain, |log2| plain.boundary(Bytes(1 << log2)));
+        let limited = window.map_or(bounded, |(first, pages)| {
+            let address = |page: u64| DmaAddr::new(BASE - 4 * 4096 + page * 4096);
+            bounded.above(address(first)).below(address(first + pages))
+        });
+        if limited.check().is_ok() { limited } else { plain }
+    })
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let alloc = (
         prop::sample::select(vec!["x", "y1", "z"]),
         prop::sample::select(vec!["common", "f", "frame", "g"]),
-        1..20 * 4096u64,
-        12..19u32,
+        chunk_request(),
         any::<bool>(),
     );
     prop_oneof![
-        6 => alloc.prop_map(|(device, kind, size, log2, as_address)| Step::Alloc { device, kind, size, log2, as_address }),
+        6 => alloc.prop_map(|(device, kind, request, as_address)| Step::Alloc { device, kind, request, as_address }),
         5 => any::<usize>().prop_map(Step::Free),
         1 => (0..3usize, prop::sample::select(vec!["best-fit", "buddy", "bitmap", "tlsf"]))
             .prop_map(|(region, name)| Step::SetAllocator { region, name }),
@@ -53,17 +74,9 @@ enum Live {
     Address(DmaAddr),
 }
 
+/// The regions are adjacent, and start at a multiple of few alignments.
 fn region_range(region: usize) -> PageRange {
-    PageRange::from_pages((BASE >> 12) + region as u64 * REGION_PAGES, REGION_PAGES)
-}
-
-/// Whether `pages` aligned pages fit between the `live` ranges of a region.
-fn fits(region: usize, live: &[(PageRange, Live)], pages: u64, step: u64) -> bool {
-    let range = region_range(region);
-    let place = |first| PageRange::from_pages(first, pages);
-    (range.first_page()..range.end_page()).filter(|first| first.is_multiple_of(step)).any(|first| {
-        place(first).within(range) && !live.iter().any(|(taken, _)| taken.overlaps(place(first)))
-    })
+    PageRange::from_pages((BASE >> 12) + 4 + region as u64 * REGION_PAGES, REGION_PAGES)
 }
 
 /// The maximal free ranges between the `live` ones of a region.
@@ -84,35 +97,87 @@ fn free_ranges(region: usize, live: &[(PageRange, Live)]) -> Vec<PageRange> {
     free
 }
 
-/// Whether every statement of `reason` is true.
-fn is_true(
-    reason: &Reason,
-    region: usize,
-    live: &[(PageRange, Live)],
-    pages: u64,
-    step: u64,
-) -> bool {
-    let free = free_ranges(region, live);
+/// The form of a request that allocators get.
+fn pages_of(request: &ChunkRequest) -> Request {
+    let alignment = Alignment::new(request.alignment.0).unwrap();
+    let plain = Request::new(Pages::covering(request.size.0), alignment, Asker::NOBODY).unwrap();
+    let (first, end) = match (request.above, request.below) {
+        (Some(above), Some(below)) => (above.page(), below.page()),
+        _ => (0, PageRange::ADDRESS_SPACE_PAGES),
+    };
+    let boundary =
+        request.boundary.map_or(Boundary::NONE, |Bytes(bytes)| Boundary::new(bytes).unwrap());
+    plain.limited(PageRange::from_pages(first, end - first), boundary).unwrap()
+}
+
+/// Whether `request` has a place in one of `ranges`. Tries each page.
+fn has_place(request: &Request, ranges: &[PageRange]) -> bool {
+    ranges.iter().any(|range| {
+        let starts = range.first_page()..range.end_page();
+        starts.map(|first| PageRange::from_pages(first, request.pages().get())).any(|place| {
+            let aligned = place.start().is_aligned(request.alignment());
+            let step = request.boundary().pages().get();
+            let crosses = place.first_page() / step != (place.end_page() - 1) / step;
+            aligned && !crosses && place.within(request.window()) && place.within(*range)
+        })
+    })
+}
+
+/// Whether every statement of `reason` is true: of the limits named, the last one is what leaves
+/// the request without a place.
+fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], request: &Request) -> bool {
+    let (whole, free) = ([region_range(region)], free_ranges(region, live));
     let free_bytes: u64 = free.iter().map(|range| range.bytes()).sum();
-    let largest = free.iter().map(|range| range.bytes()).max().unwrap_or(0);
-    let holds =
-        |range: &PageRange| range.first_page().next_multiple_of(step) + pages <= range.end_page();
-    match reason {
-        Reason::Full { free_bytes: said, region_bytes } => {
-            (*said, *region_bytes) == (free_bytes, REGION_PAGES * 4096) && free_bytes < pages * 4096
+    let largest = |ranges: &[PageRange]| ranges.iter().map(|r| r.bytes()).max().unwrap_or(0);
+    let (bytes, region_bytes) = (request.pages().bytes(), REGION_PAGES * 4096);
+    let aligned = Request::new(request.pages(), request.alignment(), Asker::NOBODY).unwrap();
+    let inside = aligned.limited(request.window(), Boundary::NONE).unwrap();
+    let by_alignment = |ranges: &[PageRange]| !has_place(&aligned, ranges);
+    let by_window =
+        |ranges: &[PageRange]| has_place(&aligned, ranges) && !has_place(&inside, ranges);
+    let by_boundary =
+        |ranges: &[PageRange]| has_place(&inside, ranges) && !has_place(request, ranges);
+    match *reason {
+        Reason::NoPlace { region, limit } => {
+            [region] == whole
+                && match limit {
+                    Limit::Alignment { bytes } => {
+                        bytes == request.alignment().bytes() && by_alignment(&whole)
+                    }
+                    Limit::Window(window) => window == request.window() && by_window(&whole),
+                    Limit::Boundary { bytes } => {
+                        Some(bytes) == request.boundary().bytes() && by_boundary(&whole)
+                    }
+                    _ => false,
+                }
+        }
+        Reason::Full { free_bytes: said, region_bytes: whole } => {
+            (said, whole) == (free_bytes, region_bytes) && free_bytes < bytes
         }
         Reason::Fragmented { free_bytes: said, largest_hole_bytes } => {
-            (*said, *largest_hole_bytes) == (free_bytes, largest)
-                && free_bytes >= pages * 4096
-                && largest < pages * 4096
+            (said, largest_hole_bytes) == (free_bytes, largest(&free))
+                && free_bytes >= bytes
+                && largest_hole_bytes < bytes
         }
         Reason::Alignment { alignment_bytes, largest_hole_bytes } => {
-            (*alignment_bytes, *largest_hole_bytes) == (step * 4096, largest)
-                && largest >= pages * 4096
-                && !free.iter().any(holds)
+            (alignment_bytes, largest_hole_bytes) == (request.alignment().bytes(), largest(&free))
+                && largest_hole_bytes >= bytes
+                && by_alignment(&free)
+        }
+        Reason::Window { window, largest_inside_bytes } => {
+            let parts: Vec<_> = free.iter().filter_map(|hole| hole.common(window)).collect();
+            (window, largest_inside_bytes) == (request.window(), largest(&parts))
+                && by_window(&free)
+        }
+        Reason::Boundary { boundary_bytes } => {
+            Some(boundary_bytes) == request.boundary().bytes() && by_boundary(&free)
         }
         Reason::Declined { free_range, largest_request_bytes, .. } => {
-            free.contains(free_range) && holds(free_range) && *largest_request_bytes <= largest
+            let is_larger = |hole: &&PageRange| hole.pages() > free_range.pages();
+            free.contains(&free_range)
+                && has_place(request, &[free_range])
+                && !free.iter().filter(is_larger).any(|hole| has_place(request, &[*hole]))
+                && largest_request_bytes <= largest(&free)
         }
         _ => false,
     }
@@ -140,19 +205,20 @@ proptest! {
 
         for step in steps {
             match step {
-                Step::Alloc { device, kind, size, log2, as_address } => {
-                    let (pages, step) = (size.div_ceil(4096), 1u64 << (log2 - 12));
-                    match cma.alloc(device, Some(kind), size, 1 << log2) {
+                Step::Alloc { device, kind, request, as_address } => {
+                    let pages = pages_of(&request);
+                    let fits = |region, live: &[_]| has_place(&pages, &free_ranges(region, live));
+                    match cma.allocate(Source::Device { name: device, kind: Some(kind) }, &request) {
                         Ok(chunk) => {
                             let range = chunk.range();
-                            prop_assert_eq!(range.pages().get(), pages);
-                            prop_assert!(range.first_page().is_multiple_of(step));
+                            prop_assert_eq!(range.pages(), pages.pages());
+                            prop_assert!(has_place(&pages, &[range]), "{:?} for {}", range, request);
                             prop_assert!(live.iter().all(|(taken, _)| !taken.overlaps(range)));
                             let stops = route(device, kind);
                             let at = stops.iter().position(|r| range.within(region_range(*r)));
                             prop_assert!(at.is_some(), "{:?} is in none of the regions of {}/{}", range, device, kind);
                             for passed in &stops[..at.unwrap()] {
-                                prop_assert!(!exact[*passed] || !fits(*passed, &live, pages, step));
+                                prop_assert!(!exact[*passed] || !fits(*passed, &live));
                             }
                             let owner = if as_address { Live::Address(chunk.into_addr()) } else { Live::Guard(chunk) };
                             live.push((range, owner));
@@ -160,8 +226,8 @@ proptest! {
                         Err(AllocError::NoRegion(refusals)) => {
                             for refusal in &refusals {
                                 if let Some(region) = NAMES.iter().position(|name| *name == refusal.region) {
-                                    prop_assert!(!exact[region] || !fits(region, &live, pages, step));
-                                    prop_assert!(is_true(&refusal.reason, region, &live, pages, step), "{}", refusal.reason);
+                                    prop_assert!(!exact[region] || !fits(region, &live));
+                                    prop_assert!(is_true(&refusal.reason, region, &live, &pages), "{}: {}", request, refusal.reason);
                                 } else {
                                     prop_assert_eq!(&refusal.reason, &Reason::UnknownRegion);
                                 }

@@ -6,8 +6,9 @@ use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Pages, Request};
 use std::fmt;
 
-/// Checks the size, the place, the alignment and the limits of `placed`, with which an allocator of `region`
-/// serves `request`. `Books::place` calls this, and checks for overlaps with live chunks itself.
+/// Checks the size, the place, the alignment and the limits of `placed`, with which an allocator of
+/// `region` serves `request`. `Books::place` calls this, and checks for overlaps with live chunks
+/// itself.
 #[inline(always)]
 pub(crate) fn check(
     placed: PageRange,

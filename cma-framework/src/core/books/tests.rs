@@ -2,7 +2,6 @@
 
 use super::*;
 use cma_api::Alignment;
-use proptest::prelude::*;
 
 const REGION: PageRange = PageRange::from_pages(0x100, 64);
 
@@ -141,92 +140,4 @@ fn the_log_keeps_the_last_refusals_in_order() {
     let sizes: Vec<_> = books.refusals().map(|refused| refused.request.pages().get()).collect();
     assert_eq!(sizes, (6..=20).chain([99]).collect::<Vec<_>>());
     assert_eq!(books.statistics().alloc_pages_fail, (1..=20).sum::<u64>() + 99);
-}
-
-/// Every place of `request` in `ranges`, found by trying each page.
-fn places(request: &Request, ranges: &[PageRange]) -> Vec<PageRange> {
-    let starts = ranges.iter().flat_map(|range| range.first_page()..range.end_page());
-    let places = starts.map(|first| range(first, request.pages().get()));
-    places
-        .filter(|place| request.accepts(*place) && ranges.iter().any(|r| place.within(*r)))
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn every_statement_of_a_refusal_is_true(
-        start in 0..40u64,
-        chunks in prop::collection::vec((0..48u64, 1..12u64), 0..12),
-        (pages, alignment, boundary) in (1..40u64, 0..6u32, 0..7u32),
-        (first, length) in (0..90u64, 1..90u64),
-    ) {
-        let region = range(start, 48);
-        let mut books = Books::new(region);
-        for (at, pages) in chunks {
-            // Chunks that overlap, or don't fit, are left out.
-            let _ = books.keep(range(start + at, pages.min(48 - at)), Asker(1), Moment::from_tenths(1));
-        }
-        let plain = request(pages, 1 << alignment);
-        let Some(boundary) = Boundary::new(cma_api::PAGE_SIZE << boundary) else { unreachable!() };
-        let limited = plain.limited(range(first, length), boundary).unwrap_or(plain);
-        let only_window = plain.limited(limited.window(), Boundary::NONE).unwrap_or(plain);
-        let holes = books.gaps();
-        let bytes = |pages: u64| pages * cma_api::PAGE_SIZE;
-        let largest = |ranges: &[PageRange]| ranges.iter().map(|hole| hole.bytes()).max().unwrap_or(0);
-        let is_true = match books.explain_refusal(&limited) {
-            Explanation::Holds(hole) => {
-                let same_or_larger = |other: &&PageRange| other.pages() > hole.pages();
-                holes.contains(&hole)
-                    && !places(&limited, &[hole]).is_empty()
-                    && holes.iter().filter(same_or_larger).all(|other| places(&limited, &[*other]).is_empty())
-            }
-            Explanation::Reason(reason) => places(&limited, &holes).is_empty() && match reason {
-                Reason::TooSmall { asked_bytes, region_bytes } => {
-                    (asked_bytes, region_bytes) == (bytes(pages), bytes(48)) && pages > 48
-                }
-                Reason::NoPlace { region: said, limit } => {
-                    said == region && places(&limited, &[region]).is_empty() && match limit {
-                        Limit::Alignment { bytes } => {
-                            bytes == plain.alignment().bytes() && places(&plain, &[region]).is_empty()
-                        }
-                        Limit::Window(window) => {
-                            window == limited.window()
-                                && !places(&plain, &[region]).is_empty()
-                                && places(&only_window, &[region]).is_empty()
-                        }
-                        Limit::Boundary { bytes } => {
-                            Some(bytes) == limited.boundary().bytes()
-                                && !places(&only_window, &[region]).is_empty()
-                        }
-                    }
-                }
-                Reason::Full { free_bytes, region_bytes } => {
-                    (free_bytes, region_bytes) == (books.free().bytes(), bytes(48))
-                        && free_bytes < bytes(pages)
-                }
-                Reason::Fragmented { free_bytes, largest_hole_bytes } => {
-                    (free_bytes, largest_hole_bytes) == (books.free().bytes(), largest(&holes))
-                        && free_bytes >= bytes(pages)
-                        && largest_hole_bytes < bytes(pages)
-                }
-                Reason::Alignment { alignment_bytes, largest_hole_bytes } => {
-                    (alignment_bytes, largest_hole_bytes) == (plain.alignment().bytes(), largest(&holes))
-                        && largest_hole_bytes >= bytes(pages)
-                        && places(&plain, &holes).is_empty()
-                }
-                Reason::Window { window, largest_inside_bytes } => {
-                    let inside: Vec<_> = holes.iter().filter_map(|hole| hole.common(window)).collect();
-                    (window, largest_inside_bytes) == (limited.window(), largest(&inside))
-                        && !places(&plain, &holes).is_empty()
-                        && places(&only_window, &holes).is_empty()
-                }
-                Reason::Boundary { boundary_bytes } => {
-                    Some(boundary_bytes) == limited.boundary().bytes()
-                        && !places(&only_window, &holes).is_empty()
-                }
-                _ => false,
-            },
-        };
-        prop_assert!(is_true, "{:?} for {limited:?} in {holes:?}", books.explain_refusal(&limited));
-    }
 }
