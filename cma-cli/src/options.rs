@@ -204,17 +204,24 @@ With --json, start and end are byte offsets into the text; a clean configuration
 
 pub(crate) const SHELL: &str = "\
 Commands, one a line:
-  l, list                                      the live chunks, their requesters and regions
-  a, alloc <device>[/<type>] <size>[/<align>]  a chunk for a device, by the map
-  A, afrom <regions> <size>[/<align>]          a chunk from the first of these regions that has room
-  f, free [<num>]                              free a chunk, the newest without a number
-  h, help, ?                                   this list
-  q, quit, exit                                free all chunks and end, as the end of input does
-  # ...                                        a comment
-  an empty line                                the last command again
+  l, list                               the live chunks, their requesters and regions
+  a, alloc <device>[/<type>] <request>  a chunk for a device, by the map
+  A, afrom <regions> <request>          a chunk from the first of these regions that has room
+  f, free [<num>]                       free a chunk, the newest without a number
+  h, help, ?                            this list
+  q, quit, exit                         free all chunks and end, as the end of input does
+  # ...                                 a comment
+  an empty line                         the last command again
+
+A request is <size>[/<align>] and any of these limits:
+  above=<address>  at this address or higher
+  below=<address>  with all bytes below this address
+  boundary=<size>  crossing no multiple of this power of two
+  at=<address>     starting here
+  wait=<time>      waiting up to so long for room, as in 500ms, 2s or 1m
 
 A chunk is printed as \"number: size@start\". Each new chunk gets the next number, from 1; numbers \
-are not reused. Sizes are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 \
+are not reused. Sizes and addresses are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 \
 means none.";
 
 #[derive(Args, Debug)]

@@ -11,7 +11,7 @@ use crate::outcome::{CommandError, Outcome};
 use crate::show::{BAD, Out, plain, width, wrapped};
 use chunk_source::ChunkSource;
 use cma_client::Client;
-use statement::{Action, MAX_LINE, ParseError, Statement};
+use statement::{Action, MAX_LINE, ParseError, Requester, Statement};
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::ops::ControlFlow;
@@ -96,7 +96,7 @@ fn next_line(
 /// A live chunk and its requester, as the user wrote it.
 struct LiveChunk<C> {
     chunk: C,
-    requester: String,
+    requester: Requester,
 }
 
 /// The live chunks by number. Each new chunk gets the next number, and none is reused.
@@ -130,8 +130,7 @@ impl<S: ChunkSource> Session<S> {
             Ok(Statement::Action(action)) => Some(action),
         };
         self.last.clone_from(&action);
-        let requester = action.as_ref().map_or_else(String::new, Action::requester);
-        let chunk = match action {
+        let (requester, chunk) = match action {
             None => return Ok(CONTINUE),
             Some(Action::List) => {
                 for (number, live) in &self.chunks {
@@ -142,11 +141,9 @@ impl<S: ChunkSource> Session<S> {
             Some(Action::Free(number)) => {
                 return Ok(self.free(number).map(ControlFlow::Continue));
             }
-            Some(Action::Alloc { device, kind, amount }) => {
-                self.source.alloc(&device, kind.as_deref(), &amount)
-            }
-            Some(Action::AllocFrom { regions, amount }) => {
-                self.source.alloc_from(&regions, &amount)
+            Some(Action::Alloc(requester, request)) => {
+                let chunk = self.source.allocate(requester.selector(), &request);
+                (requester, chunk)
             }
         };
         match chunk {

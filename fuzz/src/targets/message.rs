@@ -2,7 +2,9 @@
 
 use super::{grammar, variant};
 use crate::{Form, Outcome, Target};
-use cma_device_protocol::{Answer, MESSAGE_BYTES, Malformed, Message, RegionSelector, Request};
+use cma_device_protocol::{
+    Answer, ChunkRequest, MESSAGE_BYTES, Malformed, Message, RegionSelector, Request,
+};
 use proptest::prelude::*;
 
 pub(super) const TARGET: Target = Target {
@@ -24,7 +26,10 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
                 RegionSelector::Regions(&first)
             };
             let request = match which {
-                0 => Request::Alloc { from, size, alignment, memory: yes },
+                0 => {
+                    let chunk = ChunkRequest::new(size).aligned(alignment).below(size);
+                    Request::Alloc { from, chunk, memory: yes }
+                }
                 1 => Request::Free,
                 2 => Request::Chunk { first: size },
                 3 => Request::Info(from),

@@ -1,21 +1,19 @@
 //! The sources of the shell's chunks: the framework in this process, or a server.
 
-use super::statement::Amount;
-use cma_client::{Client, RemoteChunk};
-use cma_framework::{AllocError, Chunk, Cma, DmaAddr};
+use cma_client::{Client, RegionSelector, RemoteChunk};
+use cma_framework::{AllocError, Chunk, ChunkRequest, Cma, DmaAddr, Source};
 
 /// Serves the shell's requests. Errors are messages for the user.
 pub(super) trait ChunkSource {
     /// A live chunk.
     type Chunk;
 
-    fn alloc(
+    /// Waits as long as the request says.
+    fn allocate(
         &self,
-        device: &str,
-        kind: Option<&str>,
-        amount: &Amount,
+        from: RegionSelector<'_>,
+        request: &ChunkRequest,
     ) -> Result<Self::Chunk, String>;
-    fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<Self::Chunk, String>;
     fn free(&self, chunk: Self::Chunk) -> Result<(), String>;
     /// The size in bytes, and the start.
     fn place(&self, chunk: &Self::Chunk) -> (u64, DmaAddr);
@@ -27,14 +25,14 @@ pub(super) trait ChunkSource {
 impl ChunkSource for Cma {
     type Chunk = Chunk;
 
-    fn alloc(&self, device: &str, kind: Option<&str>, amount: &Amount) -> Result<Chunk, String> {
-        Cma::alloc(self, device, kind, amount.size, amount.alignment)
-            .map_err(|error| framework_message(&error))
-    }
-
-    fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<Chunk, String> {
-        Cma::alloc_from(self, regions, amount.size, amount.alignment)
-            .map_err(|error| framework_message(&error))
+    fn allocate(&self, from: RegionSelector<'_>, request: &ChunkRequest) -> Result<Chunk, String> {
+        let source = match from {
+            RegionSelector::Device { device, kind } => {
+                Source::Device { name: device, kind: Some(kind).filter(|kind| !kind.is_empty()) }
+            }
+            RegionSelector::Regions(list) => Source::Regions(list),
+        };
+        Cma::allocate(self, source, request).map_err(|error| framework_message(&error))
     }
 
     fn free(&self, chunk: Chunk) -> Result<(), String> {
@@ -59,19 +57,12 @@ fn framework_message(error: &AllocError) -> String {
 impl ChunkSource for Client {
     type Chunk = RemoteChunk;
 
-    fn alloc(
+    fn allocate(
         &self,
-        device: &str,
-        kind: Option<&str>,
-        amount: &Amount,
+        from: RegionSelector<'_>,
+        request: &ChunkRequest,
     ) -> Result<RemoteChunk, String> {
-        Client::alloc(self, device, kind, amount.size, amount.alignment)
-            .map_err(|error| client_message(&error))
-    }
-
-    fn alloc_from(&self, regions: &str, amount: &Amount) -> Result<RemoteChunk, String> {
-        Client::alloc_from(self, regions, amount.size, amount.alignment)
-            .map_err(|error| client_message(&error))
+        Client::allocate(self, from, &for_server(request)).map_err(|error| client_message(&error))
     }
 
     fn free(&self, chunk: RemoteChunk) -> Result<(), String> {
@@ -85,6 +76,19 @@ impl ChunkSource for Client {
     /// The protocol has addresses, and no names of regions.
     fn region(&self, _: &RemoteChunk) -> Option<String> {
         None
+    }
+}
+
+/// The request as a client sends it.
+fn for_server(request: &ChunkRequest) -> cma_client::ChunkRequest {
+    cma_client::ChunkRequest {
+        size: request.size.0,
+        alignment: request.alignment.0,
+        above: request.above.map(DmaAddr::get),
+        below: request.below.map(DmaAddr::get),
+        boundary: request.boundary.map(|boundary| boundary.0),
+        at: request.at.map(DmaAddr::get),
+        wait: request.wait,
     }
 }
 
@@ -105,6 +109,8 @@ fn errno_name(number: i32) -> Option<&'static str> {
         19 => "ENODEV",
         22 => "EINVAL",
         98 => "EADDRINUSE",
+        108 => "ESHUTDOWN",
+        110 => "ETIMEDOUT",
         122 => "EDQUOT",
         _ => return None,
     })

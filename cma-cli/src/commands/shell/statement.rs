@@ -1,7 +1,10 @@
 //! The shell's language (specification section 8). Pure: bytes in, a statement or an error out.
 
 use crate::show::quoted;
-use cma_framework::config;
+use cma_client::RegionSelector;
+use cma_framework::ChunkRequest;
+use cma_framework::config::{ConfigError, RequestSyntax};
+use std::fmt;
 
 /// The length of the longest line, in bytes without its end.
 pub(super) const MAX_LINE: usize = 64 << 10;
@@ -21,28 +24,37 @@ pub(super) enum Statement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     List,
-    Alloc { device: String, kind: Option<String>, amount: Amount },
-    AllocFrom { regions: String, amount: Amount },
+    Alloc(Requester, ChunkRequest),
     Free(Option<u64>),
 }
 
-impl Action {
-    /// The requester of the chunk: device and type, or the regions that were named.
-    pub(super) fn requester(&self) -> String {
+/// The requester of a chunk: device and type, or the regions that were named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Requester {
+    Device { device: String, kind: Option<String> },
+    Regions(String),
+}
+
+impl Requester {
+    /// The regions that may serve it.
+    pub(super) fn selector(&self) -> RegionSelector<'_> {
         match self {
-            Action::Alloc { device, kind: Some(kind), .. } => format!("{device}/{kind}"),
-            Action::Alloc { device, kind: None, .. } => device.clone(),
-            Action::AllocFrom { regions, .. } => format!("from {regions}"),
-            Action::List | Action::Free(_) => String::new(),
+            Requester::Device { device, kind } => {
+                RegionSelector::Device { device, kind: kind.as_deref().unwrap_or_default() }
+            }
+            Requester::Regions(regions) => RegionSelector::Regions(regions),
         }
     }
 }
 
-/// `<size>[/<alignment>]` in bytes; an alignment of 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Amount {
-    pub(super) size: u64,
-    pub(super) alignment: u64,
+impl fmt::Display for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Requester::Device { device, kind: Some(kind) } => write!(f, "{device}/{kind}"),
+            Requester::Device { device, kind: None } => f.write_str(device),
+            Requester::Regions(regions) => write!(f, "from {regions}"),
+        }
+    }
 }
 
 /// Why a line is no statement. The message says what is expected.
@@ -54,15 +66,15 @@ pub(super) enum ParseError {
     TooLong,
     #[error(
         "there is no command \"{}\"; there are: l[ist], \
-        a[lloc] <device>[/<type>] <size>[/<alignment>], \
-        A (afrom) <regions> <size>[/<alignment>], f[ree] [<num>], h[elp], q[uit], # a comment",
+        a[lloc] <device>[/<type>] <size>[/<alignment>] [<limits>], \
+        A (afrom) <regions> <size>[/<alignment>] [<limits>], f[ree] [<num>], h[elp], q[uit], # a comment",
         quoted(.0)
     )]
     Unknown(String),
     #[error("expected {0}")]
     Missing(&'static str),
-    #[error("\"{}\" is no {what}: {reason}", quoted(found))]
-    Number { what: &'static str, found: String, reason: config::SyntaxError },
+    #[error(transparent)]
+    Request(#[from] ConfigError<RequestSyntax>),
     #[error("\"{}\" is no valid {what}: {fault}", quoted(name))]
     Name { what: &'static str, name: String, fault: &'static str },
     #[error("\"{}\" is not the number of a chunk", quoted(.0))]
@@ -74,13 +86,14 @@ pub(super) enum ParseError {
 impl Statement {
     /// Reads a line, with or without its end.
     pub(super) fn parse(line: &[u8]) -> Result<Statement, ParseError> {
-        let line = std::str::from_utf8(line).map_err(|_| ParseError::NotText)?.trim();
-        if line.is_empty() {
+        let line = std::str::from_utf8(line).map_err(|_| ParseError::NotText)?.trim_end();
+        let text = line.trim_start();
+        if text.is_empty() {
             return Ok(Statement::Repeat);
-        } else if line.starts_with('#') {
+        } else if text.starts_with('#') {
             return Ok(Statement::Comment);
         }
-        let (verb, rest) = word(line);
+        let (verb, rest) = word(text);
         Ok(Statement::Action(match verb {
             "h" | "help" | "?" => return end_of_line(rest).map(|()| Statement::Help),
             "q" | "quit" | "exit" => return end_of_line(rest).map(|()| Statement::Quit),
@@ -91,18 +104,17 @@ impl Statement {
             "f" | "free" => Action::Free(chunk_number(rest)?),
             "a" | "alloc" => {
                 let (target, rest) = word(rest);
-                let (device, kind) = requester(target)?;
-                let amount = amount(rest, "a size, as in: alloc camera 2M/64K")?;
-                Action::Alloc { device, kind, amount }
+                let requester = device_and_type(target)?;
+                Action::Alloc(requester, request(line, rest, "a size, as in: alloc camera 2M/64K")?)
             }
             "A" | "afrom" => {
                 let (regions, rest) = list(rest);
                 if regions.is_empty() {
                     return Err(ParseError::Missing("regions, as in: afrom b1,b2 2M"));
                 }
-                let amount = amount(rest, "a size, as in: afrom b1,b2 2M/64K")?;
+                let request = request(line, rest, "a size, as in: afrom b1,b2 2M/64K")?;
                 let regions: Vec<_> = regions.split(',').map(str::trim).collect();
-                Action::AllocFrom { regions: regions.join(","), amount }
+                Action::Alloc(Requester::Regions(regions.join(",")), request)
             }
             _ => return Err(ParseError::Unknown(verb.to_string())),
         }))
@@ -110,7 +122,7 @@ impl Statement {
 }
 
 /// `<device>[/<type>]`, of names that are valid in a map.
-fn requester(target: &str) -> Result<(String, Option<String>), ParseError> {
+fn device_and_type(target: &str) -> Result<Requester, ParseError> {
     let (device, kind) = match target.split_once('/') {
         Some((_, "")) => return Err(ParseError::Missing("a type behind '/'")),
         Some((device, kind)) => (device, Some(name(kind, "type")?)),
@@ -119,7 +131,7 @@ fn requester(target: &str) -> Result<(String, Option<String>), ParseError> {
     if device.is_empty() {
         return Err(ParseError::Missing("a device, as in: alloc camera/frame 2M"));
     }
-    Ok((name(device, "device")?, kind))
+    Ok(Requester::Device { device: name(device, "device")?, kind })
 }
 
 fn name(name: &str, what: &'static str) -> Result<String, ParseError> {
@@ -166,28 +178,15 @@ fn chunk_number(text: &str) -> Result<Option<u64>, ParseError> {
     text.parse().map(Some).map_err(|_| ParseError::ChunkNumber(text.to_string()))
 }
 
-/// `<size>[/<alignment>]`, with optional blanks around the `/`.
-fn amount(text: &str, expected: &'static str) -> Result<Amount, ParseError> {
+/// The request at the end of `line`. Errors have their position in the line.
+fn request(line: &str, text: &str, expected: &'static str) -> Result<ChunkRequest, ParseError> {
     if text.is_empty() {
         return Err(ParseError::Missing(expected));
     }
-    let (size, rest) = number(text, "size")?;
-    let (alignment, rest) = match rest.strip_prefix('/') {
-        Some(rest) => number(rest.trim_start(), "alignment")?,
-        None => (0, rest),
-    };
-    end_of_line(rest)?;
-    Ok(Amount { size, alignment })
-}
-
-/// A number with an optional suffix, and the text after it.
-fn number<'a>(text: &'a str, what: &'static str) -> Result<(u64, &'a str), ParseError> {
-    match config::parse_size(text) {
-        Ok((value, taken)) => Ok((value, text[taken..].trim_start())),
-        Err((reason, _)) => {
-            Err(ParseError::Number { what, found: word(text).0.to_string(), reason })
-        }
-    }
+    let before = line.len() - text.len();
+    ChunkRequest::parse(text).map_err(|ConfigError { kind, span, .. }| {
+        ConfigError::new(line, before + span.start..before + span.end, kind).into()
+    })
 }
 
 #[cfg(test)]

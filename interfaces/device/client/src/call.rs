@@ -13,7 +13,8 @@ pub(crate) fn call<T>(
     request: &Request<'_>,
     extract: impl FnOnce(Answer<'_>, Descriptors) -> Option<T>,
 ) -> Result<T, Error> {
-    let Reply { message, descriptors } = exchange(connection, &request_message(request)?)?;
+    let Reply { message, descriptors } =
+        exchange(connection, &request_message(request)?, request.wait())?;
     match message.as_answer().map_err(ExchangeError::from)? {
         (_, Answer::Refused { errno, reason }) => {
             Err(Error::Refused { errno, reason: reason.to_string() })

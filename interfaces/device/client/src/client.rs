@@ -4,7 +4,7 @@ use crate::call::call;
 use crate::chunk::RemoteChunk;
 use crate::error::Error;
 use crate::exchange;
-use cma_device_protocol::{Answer, InfoAnswer, ListedChunk, RegionSelector, Request};
+use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, ListedChunk, RegionSelector, Request};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::SocketAddrUnix;
@@ -73,7 +73,7 @@ impl Client {
         alignment: u64,
     ) -> Result<RemoteChunk, Error> {
         let from = RegionSelector::Device { device, kind: kind.unwrap_or_default() };
-        self.alloc_by(from, size, alignment)
+        self.allocate(from, &ChunkRequest::new(size).aligned(alignment))
     }
 
     /// Allocates a chunk from the first region of `regions` that can serve it: names separated by
@@ -88,16 +88,33 @@ impl Client {
         size: u64,
         alignment: u64,
     ) -> Result<RemoteChunk, Error> {
-        self.alloc_by(RegionSelector::Regions(regions), size, alignment)
+        let from = RegionSelector::Regions(regions);
+        self.allocate(from, &ChunkRequest::new(size).aligned(alignment))
     }
 
-    fn alloc_by(
+    /// Allocates a chunk with limits. While there is no room, the call blocks, for up to the time
+    /// that the request waits.
+    ///
+    /// ```no_run
+    /// # use cma_client::{ChunkRequest, Client, RegionSelector};
+    /// # use std::time::Duration;
+    /// # let client = Client::connect("/run/cma.sock")?;
+    /// let from = RegionSelector::Device { device: "camera", kind: "frame" };
+    /// let request = ChunkRequest::new(3 << 20).below(4 << 30).wait(Duration::from_secs(2));
+    /// let frame = client.allocate(from, &request)?;
+    /// # Ok::<(), cma_client::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`alloc`](Self::alloc). `ETIMEDOUT` is a wait that ended without a chunk, with the reason
+    /// of each region at the last try.
+    pub fn allocate(
         &self,
         from: RegionSelector<'_>,
-        size: u64,
-        alignment: u64,
+        chunk: &ChunkRequest,
     ) -> Result<RemoteChunk, Error> {
-        let request = Request::Alloc { from, size, alignment, memory: true };
+        let request = Request::Alloc { from, chunk: *chunk, memory: true };
         self.on_connection(|connection| RemoteChunk::alloc(connection, &request))
     }
 

@@ -14,8 +14,8 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// Time limit for an answer. The server answers within a millisecond unless it has much memory to
-/// clear, or is stopped.
+/// Time limit for an answer, besides the time that the request itself may wait. The server answers
+/// within a millisecond unless it has much memory to clear, or is stopped.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why there is no answer.
@@ -26,8 +26,11 @@ pub enum ExchangeError {
     #[error("the server: {0}")]
     Receive(#[from] ReceiveError),
     /// The server did not answer in time.
-    #[error("the server has not answered for {} seconds", ANSWER_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("the server has not answered for {} seconds", after.as_secs())]
+    TimedOut {
+        /// The time limit.
+        after: Duration,
+    },
     /// The answer does not belong to the request.
     #[error("the server sent an answer that does not belong to the request")]
     Unexpected,
@@ -44,7 +47,7 @@ impl ExchangeError {
             }
             ExchangeError::Receive(ReceiveError::System(errno)) => errno,
             ExchangeError::Receive(_) | ExchangeError::Unexpected => Errno::PROTO,
-            ExchangeError::TimedOut => Errno::TIMEDOUT,
+            ExchangeError::TimedOut { .. } => Errno::TIMEDOUT,
         }
     }
 }
@@ -106,19 +109,24 @@ pub fn request_message(request: &Request<'_>) -> Result<Message, NamesTooLong> {
     Message::request(u64::from(std::process::id()) << 32 | u64::from(number), request)
 }
 
-/// Sends a request and waits for the answer.
+/// Sends a request and waits for the answer: up to [`ANSWER_TIMEOUT`], and `wait` more, which is
+/// the time that the request allows the server to wait ([`Request::wait`]).
 ///
 /// # Errors
 ///
 /// [`ExchangeError`]. The caller should close the connection then; after
 /// [`ExchangeError::TimedOut`] the answer may still arrive.
-pub fn exchange(connection: BorrowedFd<'_>, request: &Message) -> Result<Reply, ExchangeError> {
-    let deadline = Instant::now() + ANSWER_TIMEOUT;
+pub fn exchange(
+    connection: BorrowedFd<'_>,
+    request: &Message,
+    wait: Duration,
+) -> Result<Reply, ExchangeError> {
+    let limit = TimeLimit::new(ANSWER_TIMEOUT.saturating_add(wait));
     loop {
         match wire::send(connection, request, &[]) {
             Ok(()) => break,
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait(connection, PollFlags::OUT, deadline)?,
+            Err(Errno::AGAIN) => limit.wait(connection, PollFlags::OUT)?,
             // The server may have sent the reason before it closed the connection.
             Err(Errno::PIPE | Errno::CONNRESET) => break,
             Err(errno) => return Err(ReceiveError::System(errno).into()),
@@ -132,7 +140,7 @@ pub fn exchange(connection: BorrowedFd<'_>, request: &Message) -> Result<Reply, 
                 return Ok(Reply { message, descriptors });
             }
             Ok(_) | Err(ReceiveError::System(Errno::INTR)) => {}
-            Err(ReceiveError::System(Errno::AGAIN)) => wait(connection, PollFlags::IN, deadline)?,
+            Err(ReceiveError::System(Errno::AGAIN)) => limit.wait(connection, PollFlags::IN)?,
             // The kernel reports ECONNRESET once, when the server closed the connection with a
             // request unread. Answers that are still queued can be received after it.
             Err(ReceiveError::System(Errno::CONNRESET)) if !was_reset => was_reset = true,
@@ -141,17 +149,27 @@ pub fn exchange(connection: BorrowedFd<'_>, request: &Message) -> Result<Reply, 
     }
 }
 
-/// Waits until the connection is ready to send or receive.
-fn wait(
-    connection: BorrowedFd<'_>,
-    wanted: PollFlags,
-    deadline: Instant,
-) -> Result<(), ExchangeError> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    let timeout = Timespec::try_from(left).map_err(|_| ExchangeError::TimedOut)?;
-    match poll(&mut [PollFd::new(&connection, wanted)], Some(&timeout)) {
-        Ok(0) => Err(ExchangeError::TimedOut),
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(ReceiveError::System(errno).into()),
+/// The time limit of one exchange.
+struct TimeLimit {
+    after: Duration,
+    /// `None` when the clock doesn't reach it.
+    deadline: Option<Instant>,
+}
+
+impl TimeLimit {
+    fn new(after: Duration) -> Self {
+        TimeLimit { after, deadline: Instant::now().checked_add(after) }
+    }
+
+    /// Waits until the connection is ready to send or receive.
+    fn wait(&self, connection: BorrowedFd<'_>, wanted: PollFlags) -> Result<(), ExchangeError> {
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // A time that the kernel can't represent is none.
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut [PollFd::new(&connection, wanted)], timeout.as_ref()) {
+            Ok(0) => Err(ExchangeError::TimedOut { after: self.after }),
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(ReceiveError::System(errno).into()),
+        }
     }
 }

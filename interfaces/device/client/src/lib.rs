@@ -29,4 +29,4 @@ pub use chunk::{MappedChunk, NotMapped, Piece, RemoteChunk, SharedChunk};
 pub use client::Client;
 pub use error::Error;
 
-pub use cma_device_protocol::{InfoAnswer, ListedChunk};
+pub use cma_device_protocol::{ChunkRequest, InfoAnswer, ListedChunk, RegionSelector};

@@ -113,7 +113,7 @@ impl ServerConnection {
         loop {
             let message = request_message(request).map_err(|_| Errno::INVAL)?;
             let mut reply: Reply =
-                exchange(self.0.as_fd(), &message).map_err(ExchangeError::errno)?;
+                exchange(self.0.as_fd(), &message, request.wait()).map_err(ExchangeError::errno)?;
             let descriptors = std::mem::take(&mut reply.descriptors);
             match reply.answer().map_err(ExchangeError::errno)? {
                 Answer::Chunk(chunk) => return Ok(Ok((chunk, descriptors))),

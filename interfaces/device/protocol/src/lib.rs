@@ -11,10 +11,10 @@
 //! a client. [`ioctl`] decodes the structure that C programs pass to `/dev/cma`.
 //!
 //! ```
-//! use cma_device_protocol::{Answer, Message, Request, RegionSelector};
+//! use cma_device_protocol::{Answer, ChunkRequest, Message, Request, RegionSelector};
 //!
 //! let from = RegionSelector::Device { device: "camera", kind: "frame" };
-//! let request = Request::Alloc { from, size: 4096, alignment: 0, memory: true };
+//! let request = Request::Alloc { from, chunk: ChunkRequest::new(4096), memory: true };
 //! let message = Message::request(7, &request)?;
 //! assert_eq!(message.as_request(), Ok((7, request)));
 //!
@@ -27,6 +27,7 @@
 
 mod answer;
 mod bytes;
+mod chunk_request;
 pub mod ioctl;
 mod malformed;
 mod message;
@@ -34,6 +35,7 @@ mod request;
 pub mod wire;
 
 pub use answer::{Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED};
+pub use chunk_request::ChunkRequest;
 pub use malformed::{MAGIC, MESSAGE_BYTES, Malformed, VERSION};
 pub use message::Message;
 pub use request::{MAX_TEXT, NamesTooLong, RegionSelector, Request};

@@ -44,9 +44,12 @@ pub enum Malformed {
     /// A count or length passes the end of the message, or a number is out of its range.
     #[error("a count or length passes the end of the message")]
     Count,
-    /// A flag is neither 0 nor 1.
-    #[error("a flag is 0 or 1")]
+    /// A flag is neither 0 nor 1, or has no meaning.
+    #[error("a flag is 0 or 1, and only flags of this version may be set")]
     Flag,
+    /// A limit without its flag.
+    #[error("a limit without its flag is zero")]
+    Unset,
     /// A text is not UTF-8.
     #[error("text is UTF-8")]
     Text,

@@ -1,8 +1,10 @@
 //! The requests of a client.
 
 use crate::bytes::{Reader, Writer};
+use crate::chunk_request::{CHUNK_REQUEST_BYTES, ChunkRequest, LIMIT_FLAGS};
 use crate::malformed::{HEAD, MESSAGE_BYTES, Malformed};
 use crate::message::Message;
+use std::time::Duration;
 
 const ALLOC: u16 = 1;
 const FREE: u16 = 2;
@@ -12,15 +14,18 @@ const LIST: u16 = 5;
 const ALLOC_FILE: u16 = 6;
 const CHUNK_OF_FILE: u16 = 7;
 
-/// The longest text of a request, in bytes: device and type together, or a list of regions.
-pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - SOURCE_HEAD - 24;
+/// The longest text of a request, in bytes: device and type together, or a list of regions. The
+/// largest request decides, [`Request::Alloc`].
+pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - CHUNK_REQUEST_BYTES - FLAGS - SOURCE_HEAD;
+
+/// The size of the flags of a [`Request::Alloc`], and of the zero after them.
+const FLAGS: usize = 8;
+
+/// The flag of a [`Request::Alloc`] whose answer brings memory; the others are those of its limits.
+const MEMORY: u32 = 1;
 
 /// The size of a [`RegionSelector`] without its texts.
 const SOURCE_HEAD: usize = 8;
-
-/// By how much the text of a [`Request::AllocFile`] is shorter: the file number (16 bytes) replaces
-/// two numbers of a [`Request::Alloc`] (8 bytes).
-const FILE_TEXT_LESS: usize = 8;
 
 /// A request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +35,8 @@ pub enum Request<'m> {
     Alloc {
         /// The regions that may serve the request.
         from: RegionSelector<'m>,
-        /// The size in bytes.
-        size: u64,
-        /// The alignment in bytes; 0 for a page.
-        alignment: u64,
+        /// The chunk. While there is no room, the request waits as long as it says.
+        chunk: ChunkRequest,
         /// Whether the answer brings the first descriptors of the memory.
         memory: bool,
     },
@@ -59,7 +62,7 @@ pub enum Request<'m> {
     AllocFile {
         /// The file number: random, because every client that knows it gets the memory.
         file: u128,
-        /// The regions that may serve the request; its texts have at most [`MAX_TEXT`] - 8 bytes.
+        /// The regions that may serve the request.
         from: RegionSelector<'m>,
         /// The size in bytes.
         size: u64,
@@ -92,12 +95,20 @@ pub enum RegionSelector<'m> {
 
 /// The names of a request are longer than a message allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the names have {bytes} bytes; the request allows {limit}")]
+#[error("the names have {bytes} bytes; a request has room for {MAX_TEXT}")]
 pub struct NamesTooLong {
     /// Their length in bytes.
     pub bytes: usize,
-    /// The longest length that fits, in bytes.
-    pub limit: usize,
+}
+
+impl Request<'_> {
+    /// How long the server may wait before it answers, besides the time that it works.
+    pub fn wait(&self) -> Duration {
+        match self {
+            Request::Alloc { chunk, .. } => chunk.wait.unwrap_or_default(),
+            _ => Duration::ZERO,
+        }
+    }
 }
 
 impl RegionSelector<'_> {
@@ -145,15 +156,11 @@ impl Message {
     ///
     /// [`NamesTooLong`] when the names don't fit.
     pub fn request(id: u64, request: &Request<'_>) -> Result<Message, NamesTooLong> {
-        let text = match request {
-            Request::Alloc { from, .. } | Request::Info(from) => Some((from.bytes(), MAX_TEXT)),
-            Request::AllocFile { from, .. } => Some((from.bytes(), MAX_TEXT - FILE_TEXT_LESS)),
-            _ => None,
-        };
-        if let Some((bytes, limit)) = text
-            && bytes > limit
+        if let Request::Alloc { from, .. } | Request::Info(from) | Request::AllocFile { from, .. } =
+            request
+            && from.bytes() > MAX_TEXT
         {
-            return Err(NamesTooLong { bytes, limit });
+            return Err(NamesTooLong { bytes: from.bytes() });
         }
         let kind = match request {
             Request::Alloc { .. } => ALLOC,
@@ -167,11 +174,10 @@ impl Message {
         let mut message = Message::empty(kind, id);
         let body = &mut Writer::new(message.body());
         match request {
-            Request::Alloc { from, size, alignment, memory } => {
-                body.u64(*size);
-                body.u64(*alignment);
-                body.u32((*memory).into());
+            Request::Alloc { from, chunk, memory } => {
+                body.u32(chunk.flags() | if *memory { MEMORY } else { 0 });
                 body.u32(0);
+                chunk.write(body);
                 from.write(body);
             }
             Request::Free => {}
@@ -200,11 +206,15 @@ impl Message {
         let (kind, mut body) = self.open()?;
         let request = match kind {
             ALLOC => {
-                let (size, alignment, memory) = (body.u64()?, body.u64()?, body.flag()?);
-                if body.u32()? != 0 {
+                let flags = body.u32()?;
+                if flags & !(MEMORY | LIMIT_FLAGS) != 0 {
+                    return Err(Malformed::Flag);
+                } else if body.u32()? != 0 {
                     return Err(Malformed::LeftOver);
                 }
-                Request::Alloc { from: RegionSelector::read(&mut body)?, size, alignment, memory }
+                let chunk = ChunkRequest::read(&mut body, flags)?;
+                let memory = flags & MEMORY != 0;
+                Request::Alloc { from: RegionSelector::read(&mut body)?, chunk, memory }
             }
             FREE => Request::Free,
             CHUNK => Request::Chunk { first: body.u64()? },

@@ -3,7 +3,7 @@
 mod common;
 
 use cma_client::Error;
-use cma_device_protocol::{Answer, MESSAGE_BYTES, Message, RegionSelector, Request};
+use cma_device_protocol::{Answer, ChunkRequest, MESSAGE_BYTES, Message, RegionSelector, Request};
 use common::{MIB, RawConnection, TestServer, alloc, eventually, with_memory};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
@@ -284,8 +284,7 @@ fn any_text_is_a_valid_name() {
         1,
         &Request::Alloc {
             from: RegionSelector::Device { device: "\u{1b}[2J", kind: "\n" },
-            size: 1,
-            alignment: 0,
+            chunk: ChunkRequest::new(1),
             memory: false,
         },
     );

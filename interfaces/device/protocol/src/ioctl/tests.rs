@@ -238,9 +238,8 @@ proptest! {
             structure[..4].copy_from_slice(&MAGIC.to_ne_bytes());
         }
         if let Ok(request) = read(&structure) {
-            let message = crate::Request::Alloc {
-                from: request.from(), size: request.size, alignment: request.alignment, memory: false,
-            };
+            let (size, alignment) = (request.size, request.alignment);
+            let message = crate::Request::AllocFile { file: 1, from: request.from(), size, alignment };
             prop_assert!(crate::Message::request(1, &message).is_ok());
         }
     }

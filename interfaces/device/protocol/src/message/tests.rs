@@ -1,9 +1,10 @@
 use super::*;
 use crate::{
-    Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED, MAX_TEXT,
-    NamesTooLong, RegionSelector, Request,
+    Answer, ChunkAnswer, ChunkRequest, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED,
+    MAX_TEXT, NamesTooLong, RegionSelector, Request,
 };
 use proptest::prelude::*;
+use std::time::Duration;
 
 /// Any [`RegionSelector`]: whether it names regions, and its texts.
 fn sources() -> impl Strategy<Value = (bool, String, String)> {
@@ -16,6 +17,21 @@ fn source((regions, first, second): &(bool, String, String)) -> RegionSelector<'
     } else {
         RegionSelector::Device { device: first, kind: second }
     }
+}
+
+/// Any [`ChunkRequest`].
+fn chunk_requests() -> impl Strategy<Value = ChunkRequest> {
+    (any::<[u64; 2]>(), any::<[Option<u64>; 5]>()).prop_map(
+        |([size, alignment], [above, below, boundary, at, wait])| ChunkRequest {
+            size,
+            alignment,
+            above,
+            below,
+            boundary,
+            at,
+            wait: wait.map(Duration::from_micros),
+        },
+    )
 }
 
 fn chunks() -> impl Strategy<Value = ChunkAnswer> {
@@ -48,14 +64,14 @@ proptest! {
     fn requests_are_decoded_as_they_were_encoded(
         id: u64,
         from in sources(),
-        size: u64,
-        alignment: u64,
+        chunk in chunk_requests(),
         memory: bool,
         number: u64,
         file: u128,
     ) {
         let from = source(&from);
-        let alloc = Request::Alloc { from, size, alignment, memory };
+        let alloc = Request::Alloc { from, chunk, memory };
+        let ChunkRequest { size, alignment, .. } = chunk;
         let of_file =
             [Request::AllocFile { file, from, size, alignment }, Request::ChunkOfFile { file, first: number }];
         let others = [Request::Free, Request::Chunk { first: number }, Request::List { after: number }];
@@ -107,30 +123,39 @@ proptest! {
 #[test]
 fn the_longest_names_fit_and_longer_ones_are_refused() {
     let names = "n".repeat(MAX_TEXT + 1);
-    let fits = Request::Alloc {
-        from: RegionSelector::Regions(&names[1..]),
-        size: 1,
-        alignment: 0,
-        memory: true,
-    };
-    assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
-    let device = RegionSelector::Device { device: &names[..MAX_TEXT], kind: "k" };
+    let limits = ChunkRequest::new(u64::MAX).aligned(1).above(2).below(3).boundary(4).at(5);
+    let chunk = limits.wait(Duration::MAX);
+    let sent = limits.wait(Duration::from_micros(u64::MAX));
+    let fits = RegionSelector::Regions(&names[1..]);
+    let message = Message::request(1, &Request::Alloc { from: fits, chunk, memory: true }).unwrap();
     assert_eq!(
-        Message::request(1, &Request::Info(device)),
-        Err(NamesTooLong { bytes: MAX_TEXT + 1, limit: MAX_TEXT })
+        message.as_request(),
+        Ok((1, Request::Alloc { from: fits, chunk: sent, memory: true }))
     );
-    let of_file = |names| Request::AllocFile {
-        file: 7,
-        from: RegionSelector::Regions(names),
-        size: 1,
-        alignment: 0,
+    let longer = RegionSelector::Device { device: &names[..MAX_TEXT], kind: "k" };
+    for request in [
+        Request::Alloc { from: longer, chunk, memory: true },
+        Request::AllocFile { file: 7, from: longer, size: 1, alignment: 0 },
+        Request::Info(longer),
+    ] {
+        let refused = Message::request(1, &request);
+        assert_eq!(refused, Err(NamesTooLong { bytes: MAX_TEXT + 1 }));
+    }
+}
+
+#[test]
+fn a_limit_without_its_flag_and_an_unknown_flag_are_refused() {
+    let from = RegionSelector::Regions("b1");
+    let chunk = ChunkRequest::new(1).below(4096);
+    let message = Message::request(1, &Request::Alloc { from, chunk, memory: true }).unwrap();
+    let with_flags = |flags: u32| {
+        let mut message = message.clone();
+        message.body()[..4].copy_from_slice(&flags.to_ne_bytes());
+        message
     };
-    let fits = of_file(&names[9..]);
-    assert_eq!(Message::request(1, &fits).unwrap().as_request(), Ok((1, fits)));
-    assert_eq!(
-        Message::request(1, &of_file(&names[8..])),
-        Err(NamesTooLong { bytes: MAX_TEXT - 7, limit: MAX_TEXT - 8 })
-    );
+    assert_eq!(with_flags(0b00101), message);
+    assert_eq!(with_flags(0b00001).as_request(), Err(Malformed::Unset));
+    assert_eq!(with_flags(0b1000101).as_request(), Err(Malformed::Flag));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod piecewise;
 
 use cma_client::Client;
 use cma_device_protocol::wire::{self, Descriptors, ReceiveError};
-use cma_device_protocol::{Answer, Message, RegionSelector, Request};
+use cma_device_protocol::{Answer, ChunkRequest, Message, RegionSelector, Request};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
 use cma_framework::config::{Bank, Growth};
 use cma_framework::reserve::{Banks, Reserver};
@@ -223,8 +223,7 @@ impl RawConnection {
 pub fn alloc(device: &str, size: u64) -> Request<'_> {
     Request::Alloc {
         from: RegionSelector::Device { device, kind: "" },
-        size,
-        alignment: 0,
+        chunk: ChunkRequest::new(size),
         memory: true,
     }
 }

@@ -1,0 +1,93 @@
+//! The times at which requests that wait for room give up.
+
+use crate::log;
+use crate::timer::Timer;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The deadlines of all connections whose requests wait. The timer expires at the earliest.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    timer: Arc<Timer>,
+    /// With the numbers of the connections.
+    by_time: Mutex<BTreeSet<(Instant, u64)>>,
+}
+
+/// The deadline of a connection, which is forgotten when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Deadline {
+    deadlines: Arc<Deadlines>,
+    at: Instant,
+    connection: u64,
+}
+
+impl Deadlines {
+    pub(crate) fn new(timer: Arc<Timer>) -> Self {
+        Deadlines { timer, by_time: Mutex::default() }
+    }
+
+    /// Adds the deadline of the connection of that number, which has no other one.
+    pub(crate) fn add(self: &Arc<Self>, at: Instant, connection: u64) -> Deadline {
+        self.by_time.lock().insert((at, connection));
+        self.arm_timer(at);
+        Deadline { deadlines: self.clone(), at, connection }
+    }
+
+    /// The numbers of the connections whose deadlines have passed, the earliest first. Arms the
+    /// timer for the next deadline.
+    pub(crate) fn passed(&self) -> Vec<u64> {
+        let now = Instant::now();
+        let (passed, next) = {
+            let by_time = self.by_time.lock();
+            let passed = by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, number)| *number);
+            let passed: Vec<_> = passed.collect();
+            let next = by_time.iter().nth(passed.len()).map(|(at, _)| *at);
+            (passed, next)
+        };
+        if let Some(next) = next {
+            self.arm_timer(next);
+        }
+        passed
+    }
+
+    fn arm_timer(&self, at: Instant) {
+        if let Err(error) = self.timer.arm(at) {
+            log::emit(|| tracing::error!(%error, "no timer to end the requests that wait"));
+        }
+    }
+}
+
+impl Deadline {
+    pub(crate) fn has_passed(&self) -> bool {
+        self.at <= Instant::now()
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.deadlines.by_time.lock().remove(&(self.at, self.connection));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_deadline_passes_at_its_time_and_is_forgotten_when_the_wait_ends() {
+        let deadlines = Arc::new(Deadlines::new(Arc::new(Timer::new().unwrap())));
+        let now = Instant::now();
+        let second = deadlines.add(now, 2);
+        let first = deadlines.add(now - Duration::from_millis(1), 9);
+        let later = deadlines.add(now + Duration::from_secs(3600), 1);
+        assert_eq!(deadlines.passed(), [9, 2]);
+        assert_eq!([&first, &second, &later].map(Deadline::has_passed), [true, true, false]);
+        drop(first);
+        assert_eq!(deadlines.passed(), [2]);
+        drop((second, later));
+        assert!(deadlines.passed().is_empty() && deadlines.by_time.lock().is_empty());
+    }
+}
