@@ -41,14 +41,31 @@ fn the_shell_continues_after_refusals_and_reports_them_in_its_exit_status() {
         "line 3: ENOMEM: no region could serve it: fw: too small: 2M requested of a region of 1M",
         "line 4: there is no chunk to free",
         "line 5: there is no chunk 9",
-        "line 6: EINVAL: the size is 0",
+        "line 6: the size is 0; request 1 byte or more at column 7: \"0\"",
         "line 7: ENOMEM: no region could serve it: nowhere: no such region",
-        "line 8: EINVAL: an alignment of 3 is no power of two",
+        "line 8: an alignment of 3 is no power of two at column 10: \"3\"",
         "line 9: a line must be UTF-8 text",
     ]) {
         assert!(line.starts_with(expected), "{line}\n{expected}");
     }
     assert_eq!(lines.len(), 8, "{err}");
+}
+
+#[test]
+fn a_request_may_have_limits() {
+    let Run { code, out, err } = shell(
+        &["--cma", "low=32M@0x41000000", "--map", "*=low"],
+        b"a cam 1M above=0x42f00000\na cam 2M/64K below=0x41300000 boundary=2M\nA low 4K at=0x41800000\n",
+    );
+    assert_eq!((code, err.as_str()), (0, ""));
+    let expected = "  1: 0x100000@0x42f00000\n  2: 0x200000@0x41000000\n  3: 0x1000@0x41800000\n";
+    assert_eq!(out, expected);
+    let Run { code, out, err } = shell(&[], b"a cam 1M above=2G below=1G\na cam 1M upto=4G\n");
+    assert_eq!((code, out.as_str()), (1, ""));
+    let expected = "line 1: below=0x40000000 contradicts above=0x80000000: nothing lies between \
+        them at column 19: \"below=1G\"\nline 2: expected a limit: above=, below=, boundary=, at= \
+        or wait= at column 10: \"upto=4G\"\n";
+    assert_eq!(err, expected);
 }
 
 #[test]

@@ -7,10 +7,10 @@ use crate::event_order::Ticket;
 use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
-use cma_device_protocol::RegionSelector;
+use cma_device_protocol::{ChunkRequest, RegionSelector};
 use cma_framework::config::Bytes;
 use cma_framework::memory::NotMapped;
-use cma_framework::{Cma, Process, Source};
+use cma_framework::{Cma, DmaAddr, Process, Source};
 use std::sync::Arc;
 
 /// The number of regions that one request tries when their memory is unusable.
@@ -25,10 +25,29 @@ pub(crate) struct LeaseAllocator {
 
 /// The chunk that a client asks for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ChunkRequest<'r> {
+pub(crate) struct WantedChunk<'r> {
     pub(crate) from: RegionSelector<'r>,
-    pub(crate) size: u64,
-    pub(crate) alignment: u64,
+    pub(crate) chunk: ChunkRequest,
+}
+
+impl WantedChunk<'_> {
+    /// As the framework wants it.
+    fn source_and_request(&self) -> (Source<'_>, cma_framework::ChunkRequest) {
+        let source = match self.from {
+            RegionSelector::Device { device, kind } => {
+                Source::Device { name: device, kind: Some(kind) }
+            }
+            RegionSelector::Regions(list) => Source::Regions(list),
+        };
+        let ChunkRequest { size, alignment, above, below, boundary, at, wait } = self.chunk;
+        let mut request = cma_framework::ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
+        request.above = above.map(DmaAddr::new);
+        request.below = below.map(DmaAddr::new);
+        request.boundary = boundary.map(Bytes);
+        request.at = at.map(DmaAddr::new);
+        request.wait = wait;
+        (source, request)
+    }
 }
 
 impl LeaseAllocator {
@@ -38,10 +57,10 @@ impl LeaseAllocator {
         &self,
         ticket: &Ticket,
         peer: &Peer,
-        request: ChunkRequest<'_>,
+        wanted: WantedChunk<'_>,
     ) -> Result<Lease, ErrorReply> {
         let process = peer.as_process();
-        let attempt = || self.try_regions(peer, &process, request);
+        let attempt = || self.try_regions(peer, &process, wanted);
         let freed_before = self.accounts.freed_chunks();
         attempt().or_else(|error| {
             if !error.is_transient() {
@@ -73,13 +92,13 @@ impl LeaseAllocator {
         &self,
         peer: &Peer,
         process: &Process,
-        request: ChunkRequest<'_>,
+        wanted: WantedChunk<'_>,
     ) -> Result<Lease, ErrorReply> {
         // Chunks whose memory a process holds. They stay allocated until the end of the request, so
         // that the framework tries another region of the list.
         let mut unusable = Vec::new();
         loop {
-            match (self.try_once(peer, process, request), unusable.len() < MAX_REGIONS) {
+            match (self.try_once(peer, process, wanted), unusable.len() < MAX_REGIONS) {
                 (Ok(Ok(lease)), _) => return Ok(lease),
                 (Ok(Err(not_mapped)), true) if not_mapped.may_be_elsewhere() => {
                     unusable.push(not_mapped);
@@ -98,17 +117,10 @@ impl LeaseAllocator {
         &self,
         peer: &Peer,
         process: &Process,
-        ChunkRequest { from, size, alignment }: ChunkRequest<'_>,
+        wanted: WantedChunk<'_>,
     ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
-        let process = process.clone();
-        let source = match from {
-            RegionSelector::Device { device, kind } => {
-                Source::Device { name: device, kind: Some(kind) }
-            }
-            RegionSelector::Regions(list) => Source::Regions(list),
-        };
-        let wanted = cma_framework::ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
-        let request = self.cma.to_share(process, source, &wanted)?;
+        let (source, request) = wanted.source_and_request();
+        let request = self.cma.to_share(process.clone(), source, &request)?;
         // A request that exceeds every region is charged only afterwards, so that it fails with the
         // framework's error and not with that of a quota.
         let charge =

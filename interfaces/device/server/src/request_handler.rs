@@ -1,7 +1,7 @@
 //! The requests of clients: access rules, and what each request does to the client's session.
 
 use crate::accounts::Accounts;
-use crate::allocation::{ChunkRequest, LeaseAllocator};
+use crate::allocation::{LeaseAllocator, WantedChunk};
 use crate::connection::Session;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
@@ -10,7 +10,7 @@ use crate::open_files::OpenFiles;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
 use crate::rules::Rules;
-use cma_device_protocol::{Answer, InfoAnswer, MAX_LISTED, RegionSelector, Request};
+use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, MAX_LISTED, RegionSelector, Request};
 use cma_framework::Cma;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -68,13 +68,13 @@ impl RequestHandler {
             return Err(ErrorReply::no_server_memory());
         }
         match *request {
-            Request::Alloc { from, size, alignment, memory } => {
+            Request::Alloc { from, chunk, memory } => {
                 if session.has_chunk() {
                     return Err(ErrorReply::has_chunk());
                 }
                 self.check_access(&session.peer, from)?;
-                let chunk = ChunkRequest { from, size, alignment };
-                let lease = self.allocator.allocate(ticket, &session.peer, chunk)?;
+                let wanted = WantedChunk { from, chunk };
+                let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
                 // On an error the lease is dropped, which frees the chunk.
                 let (answer, files) = if memory {
                     lease.answer_with_memory(0)?
@@ -107,8 +107,9 @@ impl RequestHandler {
                 self.check_access(&session.peer, from)?;
                 self.allocator.require_spare_slot(ticket, &session.peer)?;
                 let file = self.files.reserve(file)?;
-                let chunk = ChunkRequest { from, size, alignment };
-                let lease = self.allocator.allocate(ticket, &session.peer, chunk)?;
+                let chunk = ChunkRequest::new(size).aligned(alignment);
+                let wanted = WantedChunk { from, chunk };
+                let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
                 let answer = lease.answer();
                 file.set_chunk(lease);
                 session.file = Some(file);

@@ -2,8 +2,8 @@
 
 mod common;
 
-use cma_client::Error;
-use common::{MIB, TestServer, framework, with_memory};
+use cma_client::{ChunkRequest, Error, RegionSelector};
+use common::{BASE, MIB, TestServer, framework, with_memory};
 use rustix::fd::AsFd;
 use rustix::io::Errno;
 use std::fs::File;
@@ -44,6 +44,39 @@ fn chunks_do_not_overlap_and_new_ones_are_zero() {
     drop(chunks);
     let whole = client.alloc("camera", None, 64 * MIB, 0).unwrap().map().unwrap();
     assert!(whole.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn a_chunk_lies_within_the_limits_of_its_request() {
+    let server = TestServer::start(with_memory());
+    let client = server.client();
+    let from = RegionSelector::Device { device: "camera", kind: "frame" };
+    let upper = client.allocate(from, &ChunkRequest::new(MIB).above(BASE + 32 * MIB)).unwrap();
+    assert!(upper.start() >= BASE + 32 * MIB, "{:#x}", upper.start());
+    let lower = ChunkRequest::new(MIB).below(BASE + MIB);
+    let lower = client.allocate(from, &lower).unwrap();
+    assert_eq!(lower.start(), BASE);
+    let whole = ChunkRequest::new(2 * MIB).boundary(2 * MIB).below(BASE + 5 * MIB);
+    assert_eq!(client.allocate(from, &whole).unwrap().start(), BASE + 2 * MIB);
+    let at = ChunkRequest::new(MIB).at(BASE + 5 * MIB);
+    let regions = RegionSelector::Regions("bare,ram");
+    assert_eq!(client.allocate(regions, &at).unwrap().start(), BASE + 5 * MIB);
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    let server = TestServer::start(with_memory());
+    let client = server.client();
+    let from = RegionSelector::Device { device: "camera", kind: "" };
+    for request in [
+        ChunkRequest::new(MIB).above(BASE).below(BASE),
+        ChunkRequest::new(MIB).boundary(4096),
+        ChunkRequest::new(MIB).at(BASE + 1),
+    ] {
+        let error = client.allocate(from, &request).unwrap_err();
+        assert_eq!(errno(&error), Errno::INVAL, "{error}");
+    }
+    assert_eq!(server.free_bytes("camera"), 64 * MIB);
 }
 
 #[test]

@@ -155,7 +155,9 @@ proptest! {
     }
 
     #[test]
-    fn parsing_nearly_valid_lines_does_not_panic(line in "[laAf#]{0,2}[ \t]{0,2}[a-z/é]{0,4} {0,2}[0-9x]{0,22}[KMé]?/?[0-9KMx]{0,4}") {
+    fn parsing_nearly_valid_lines_does_not_panic(
+        line in "[laAf#]{0,2}[ \t]{0,2}[a-z/é]{0,4} {0,2}[0-9x]{0,22}[KMé]?/?[0-9KMx]{0,4}( (at|below|wait)=[0-9]{0,2}[GMsé]?)?",
+    ) {
         let _ = Statement::parse(line.as_bytes());
     }
 
