@@ -82,6 +82,8 @@ pub struct CheckedAllocator {
     allocator: AllocatorBox,
     model: Model,
     largest_when_new: Pages,
+    /// The last answer of `fit`, as long as nothing has changed since.
+    promise: Option<(Request, Option<PageRange>)>,
     log: Arc<CallLog>,
 }
 
@@ -112,6 +114,7 @@ impl CheckedAllocator {
             allocator,
             model: Model::new(region),
             largest_when_new,
+            promise: None,
             log,
         })
     }
@@ -156,29 +159,69 @@ impl CheckedAllocator {
             RResult::RErr(_) => None,
         };
         self.log.push(Step::Allocate(*request, place));
-        let rule = match self.subject.placing {
+        let promise = self.promise.take();
+        let rule = self.rule(request);
+        match answer {
+            RResult::ROk(chunk) => self.model.allocate(request, chunk)?,
+            RResult::RErr(CallFailure::Panicked) => return Err(self.panic()),
+            RResult::RErr(CallFailure::Refused) => {
+                if let Some(place) = rule {
+                    return Err(Violation::NoRoomThoughFree { place });
+                }
+            }
+        }
+        match (self.subject.placing, place, rule) {
+            (placing @ (Placing::BestFit | Placing::FirstFit), Some(range), Some(expected))
+                if expected != range =>
+            {
+                return Err(Violation::Misplaced { placing, range, expected });
+            }
+            _ => {}
+        }
+        match promise {
+            Some((asked, fit)) if asked == *request && !keeps(fit, place) => {
+                Err(Violation::FitNotKept { fit, place })
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// A place that the declared rule has for the request; if the rule says which, that one.
+    fn rule(&self, request: &Request) -> Option<PageRange> {
+        match self.subject.placing {
             Placing::Any => None,
             Placing::Exact | Placing::FirstFit => self.model.first_fit(request),
             Placing::BestFit => self.model.best_fit(request),
-        };
-        let chunk = match answer {
-            RResult::ROk(chunk) => chunk,
+        }
+    }
+
+    /// Asks in which hole the request would be placed, and checks the answer now and, if the same
+    /// request comes next, against its result.
+    ///
+    /// # Errors
+    ///
+    /// The answer is not a hole with a place for the request, or there is none although the request
+    /// had to be served.
+    pub fn fit(&mut self, request: &Request) -> Result<Option<PageRange>, Violation> {
+        let answer = during(&self.log, Call::Fit(*request), || self.allocator.fit(request));
+        let hole = match answer {
+            RResult::ROk(hole) => Some(hole),
+            RResult::RErr(CallFailure::Refused) => None,
             RResult::RErr(CallFailure::Panicked) => return Err(self.panic()),
-            RResult::RErr(CallFailure::Refused) => {
-                return match rule {
-                    Some(place) => Err(Violation::NoRoomThoughFree { place }),
-                    None => Ok(None),
-                };
-            }
         };
-        self.model.allocate(request, chunk)?;
-        match (self.subject.placing, rule) {
-            (placing @ (Placing::BestFit | Placing::FirstFit), Some(expected))
-                if expected != chunk.range =>
-            {
-                Err(Violation::Misplaced { placing, range: chunk.range, expected })
+        self.log.push(Step::Fit(*request, hole));
+        match (hole, self.rule(request)) {
+            (Some(fit), _) if self.model.holes().all(|hole| hole != fit) => {
+                Err(Violation::FitIsNoHole { fit })
             }
-            _ => Ok(Some(chunk.range)),
+            (Some(fit), _) if request.lowest_place(fit).is_none() => {
+                Err(Violation::FitWithoutAPlace { fit })
+            }
+            (None, Some(place)) => Err(Violation::NoRoomThoughFree { place }),
+            _ => {
+                self.promise = Some((*request, hole));
+                Ok(hole)
+            }
         }
     }
 
@@ -206,6 +249,7 @@ impl CheckedAllocator {
     /// There is no such chunk: the test is wrong.
     pub fn free(&mut self, first_page: u64) -> Result<(), Violation> {
         let chunk = self.model.free(first_page).expect("a test frees live chunks only");
+        self.promise = None;
         self.log.push(Step::Free(chunk.range));
         match during(&self.log, Call::Free(chunk.range), || self.allocator.free(&chunk)) {
             RResult::ROk(()) => Ok(()),
@@ -224,6 +268,7 @@ impl CheckedAllocator {
     pub fn adopt(&mut self, range: PageRange) -> Result<bool, Violation> {
         let answer = during(&self.log, Call::Adopt(range), || self.allocator.adopt(range));
         self.log.push(Step::Adopt(range, answer.is_ok()));
+        self.promise = None;
         match answer {
             RResult::ROk(tag) => self.model.adopt(range, tag).map(|()| true),
             RResult::RErr(_) if self.allocator.fault().is_some() => Err(self.panic()),
@@ -270,18 +315,18 @@ impl CheckedAllocator {
         Ok(())
     }
 
-    /// Carries out `operation`, and returns whether it changed anything.
+    /// Carries out `operation`, and returns the chunk that it placed, adopted or freed, if it did.
     ///
     /// # Errors
     ///
     /// As the corresponding method.
-    pub fn apply(&mut self, operation: &Operation) -> Result<bool, Violation> {
+    pub fn apply(&mut self, operation: &Operation) -> Result<Option<PageRange>, Violation> {
         match *operation {
-            Operation::Allocate(request) => self.allocate(&request).map(|place| place.is_some()),
-            Operation::Adopt(range) => self.adopt(range),
+            Operation::Allocate(request) => self.allocate(&request),
+            Operation::Adopt(range) => self.adopt(range).map(|adopted| adopted.then_some(range)),
             Operation::Free(n) => match self.model.nth(n) {
-                Some(chunk) => self.free(chunk.range.first_page()).map(|()| true),
-                None => Ok(false),
+                Some(chunk) => self.free(chunk.range.first_page()).map(|()| Some(chunk.range)),
+                None => Ok(None),
             },
         }
     }
@@ -306,6 +351,14 @@ impl CheckedAllocator {
             (None, ROption::RNone) => "it reports a panic without a message".to_string(),
         };
         Violation::Panicked { message }
+    }
+}
+
+/// Whether `place` is what `fit` promised.
+fn keeps(fit: Option<PageRange>, place: Option<PageRange>) -> bool {
+    match (fit, place) {
+        (Some(hole), Some(place)) => place.within(hole),
+        (fit, place) => fit == place,
     }
 }
 

@@ -7,6 +7,7 @@ mod adoption;
 mod edges;
 mod exhaustive;
 mod instances;
+mod limits;
 mod random;
 mod verdict;
 
@@ -28,7 +29,9 @@ pub use instances::{
     hosts_accept_the_name_version_and_description, placements_are_valid_for_every_asker,
     regions_are_independent, unknown_parameters_are_refused_by_name,
 };
+pub use limits::{every_limit_in_a_small_region_is_kept, limits_around_words_and_blocks_are_kept};
 pub use random::{
+    asking_for_a_fit_changes_nothing, fit_names_the_hole_that_allocate_uses,
     random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,
 };
 pub use verdict::{verdict, verdict_within};

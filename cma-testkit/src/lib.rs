@@ -16,7 +16,7 @@
 //! | word | the allocator | such as |
 //! | --- | --- | --- |
 //! | [`FirstFit`](Placing::FirstFit) | finds the lowest free place | a bitmap that is searched from its start |
-//! | [`BestFit`](Placing::BestFit) | finds the smallest hole that holds the request with its alignment | a tree of holes by size |
+//! | [`BestFit`](Placing::BestFit) | finds the smallest hole that holds the request within its limits | a tree of holes by size |
 //! | [`Exact`](Placing::Exact) | finds any place, and returns `NoRoom` only when there is none | another rule, such as next fit |
 //! | [`Any`](Placing::Any) | may refuse a request that would fit | buddy blocks, size classes |
 //!

@@ -57,7 +57,7 @@ macro_rules! __tests {
 /// follow.
 ///
 /// `$placing` is the strictest of these that is true: `FirstFit` (the lowest free place), `BestFit`
-/// (in the smallest hole that holds the request with its alignment), `Exact` (any place, and
+/// (in the smallest hole that holds the request within its limits), `Exact` (any place, and
 /// `NoRoom` only when there is none), `Any` (may refuse a request that would fit). The
 /// [crate](crate)'s documentation has examples.
 ///

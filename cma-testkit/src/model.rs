@@ -56,32 +56,29 @@ impl Model {
         self.holes().map(PageRange::pages).max().unwrap_or(Pages::ZERO)
     }
 
-    /// Whether some hole can hold the request with its alignment.
+    /// Whether some hole can hold the request within its limits.
     pub fn fits(&self, request: &Request) -> bool {
         self.first_fit(request).is_some()
     }
 
     /// The lowest free place for the request.
     pub fn first_fit(&self, request: &Request) -> Option<PageRange> {
-        self.holes().find_map(|hole| lowest_place(hole, request))
+        self.holes().find_map(|hole| request.lowest_place(hole))
     }
 
     /// The place that best fit (section 4 of the specification) chooses: in the smallest hole that
-    /// can hold the request with its alignment, the lowest of equal ones. In that hole it is the
-    /// lowest aligned place. But if that leaves a gap before the chunk and a multiple of the
-    /// alignment after it, it is the hole's end, so that one hole remains instead of two.
+    /// can hold the request within its limits, the lowest of equal ones. In that hole it is the
+    /// lowest place. But if that leaves a gap before the chunk, and the request accepts the very
+    /// end of the hole, it is that end, so that one hole remains instead of two.
     pub fn best_fit(&self, request: &Request) -> Option<PageRange> {
         let (hole, lowest) = self
             .holes()
-            .filter_map(|hole| Some((hole, lowest_place(hole, request)?)))
+            .filter_map(|hole| Some((hole, request.lowest_place(hole)?)))
             .min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?;
-        let after = hole.end_page() - lowest.end_page();
+        let pages = request.pages().get();
+        let end = PageRange::from_pages(hole.end_page() - pages, pages);
         let gap_before = lowest.first_page() > hole.first_page();
-        if gap_before && after.is_multiple_of(request.alignment().pages().get()) {
-            Some(PageRange::from_pages(lowest.first_page() + after, request.pages().get()))
-        } else {
-            Some(lowest)
-        }
+        Some(if gap_before && request.accepts(end) { end } else { lowest })
     }
 
     /// Checks that `range` could become a chunk: it lies in the region and overlaps no live chunk.
@@ -107,8 +104,9 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// [`Violation::WrongSize`], [`Violation::Misaligned`], [`Violation::Outside`] or
-    /// [`Violation::Overlap`]; then nothing is recorded.
+    /// [`Violation::WrongSize`], [`Violation::Misaligned`], [`Violation::Outside`],
+    /// [`Violation::Overlap`], [`Violation::OutsideWindow`] or [`Violation::CrossesBoundary`]; then
+    /// nothing is recorded.
     pub fn allocate(&mut self, request: &Request, chunk: Placement) -> Result<(), Violation> {
         let range = chunk.range;
         if range.pages() != request.pages() {
@@ -117,6 +115,12 @@ impl Model {
         self.judge(range)?;
         if !range.start().is_aligned(request.alignment()) {
             return Err(Violation::Misaligned { range, alignment: request.alignment() });
+        }
+        if !range.within(request.window()) {
+            return Err(Violation::OutsideWindow { range, window: request.window() });
+        }
+        if !request.accepts(range) {
+            return Err(Violation::CrossesBoundary { range, boundary: request.boundary() });
         }
         self.live.insert(range.first_page(), chunk);
         Ok(())
@@ -154,14 +158,6 @@ impl Model {
             }),
         }
     }
-}
-
-/// The lowest aligned place for `request` in `hole`. Nothing here can overflow: all numbers are
-/// pages, of which an address space has 2^52, and neither a request nor an alignment has more.
-fn lowest_place(hole: PageRange, request: &Request) -> Option<PageRange> {
-    let first = hole.first_page().next_multiple_of(request.alignment().pages().get());
-    let place = PageRange::from_pages(first, request.pages().get());
-    place.within(hole).then_some(place)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Generators of the random tests: sizes around powers of two, alignments far larger than the
-//! region, and regions at odd places of the address space.
+//! region, limits around its edges, and regions at odd places of the address space.
 //!
 //! Every value shrinks to a small and simple one. Therefore no strategy depends on another's value:
 //! values that depend on the region are drawn as plain numbers and mapped into the region
 //! afterwards.
 
 use crate::requests::{alignment, request_of};
-use cma_api::{Alignment, Asker, PAGE_SHIFT, PageRange, Request};
+use cma_api::{Alignment, Asker, Boundary, PAGE_SHIFT, PageRange, Request};
 use proptest::collection::vec;
+use proptest::option;
 use proptest::prelude::*;
 
 /// An operation on an allocator.
@@ -39,8 +40,9 @@ pub fn scripts(most: usize) -> impl Strategy<Value = Script> {
     })
 }
 
-/// Operations on `region`: mostly allocating and freeing, sometimes a request larger than the
-/// region, and ranges to adopt that are free, in use, or partly outside.
+/// Operations on `region`: mostly allocating and freeing, a third of the requests with a window or a
+/// boundary, sometimes a request larger than the region, and ranges to adopt that are free, in use,
+/// or partly outside.
 pub fn operations(region: PageRange) -> impl Strategy<Value = Operation> {
     drafts().prop_map(move |draft| draft.within(region))
 }
@@ -80,10 +82,12 @@ pub fn sizes(most: u64) -> impl Strategy<Value = u64> {
 enum Draft {
     /// Of at most about an eighth of the region.
     Allocate(SizeDraft, Alignment, Asker),
+    /// The same with limits, unless they contradict the request.
+    AllocateLimited(SizeDraft, Alignment, Option<RangeDraft>, Option<u32>),
     /// Of at most about twice the region.
     AllocateLarge(SizeDraft, Alignment),
     Free(usize),
-    Adopt(u64, SizeDraft),
+    Adopt(RangeDraft),
 }
 
 impl Draft {
@@ -93,25 +97,55 @@ impl Draft {
             Draft::Allocate(size, alignment, asker) => {
                 Operation::Allocate(request_of(asker, size.pages(pages.div_ceil(8)), alignment))
             }
+            Draft::AllocateLimited(size, alignment, window, boundary) => {
+                let request = request_of(Asker::NOBODY, size.pages(pages.div_ceil(8)), alignment);
+                let window =
+                    window.map_or(PageRange::ADDRESS_SPACE, |window| window.within(region, pages));
+                let boundary =
+                    boundary.map_or(Boundary::NONE, |above| boundary_of(&request, above));
+                Operation::Allocate(request.limited(window, boundary).unwrap_or(request))
+            }
             Draft::AllocateLarge(size, alignment) => {
                 Operation::Allocate(request_of(Asker::NOBODY, size.pages(pages), alignment))
             }
             Draft::Free(n) => Operation::Free(n),
-            Draft::Adopt(offset, size) => {
-                // From one page below the region to one page above it.
-                let first = (region.first_page() + offset % (pages + 2)).saturating_sub(1);
-                Operation::Adopt(PageRange::from_pages(first, size.pages(pages.div_ceil(4))))
-            }
+            Draft::Adopt(range) => Operation::Adopt(range.within(region, pages.div_ceil(4))),
         }
     }
 }
 
+/// The boundary of 2^`above` times the fewest bytes that hold `request`.
+fn boundary_of(request: &Request, above: u32) -> Boundary {
+    let bytes = request.pages().get().next_power_of_two() << (PAGE_SHIFT + above);
+    Boundary::new(bytes).expect("a power of two of at least a page")
+}
+
+/// A range before the region is known: an offset and a size.
+#[derive(Clone, Copy, Debug)]
+struct RangeDraft(u64, SizeDraft);
+
+impl RangeDraft {
+    /// The range, of about `most` pages at most. It starts anywhere from one page below the region
+    /// to one page above it.
+    fn within(self, region: PageRange, most: u64) -> PageRange {
+        let RangeDraft(offset, size) = self;
+        let first = region.first_page() + offset % (region.pages().get() + 2);
+        PageRange::from_pages(first.saturating_sub(1), size.pages(most))
+    }
+}
+
+fn range_drafts() -> impl Strategy<Value = RangeDraft> {
+    (any::<u64>(), size_drafts()).prop_map(|(offset, size)| RangeDraft(offset, size))
+}
+
 fn drafts() -> impl Strategy<Value = Draft> {
     prop_oneof![
-        9 => (size_drafts(), alignments(), (0..8_u32).prop_map(Asker)).prop_map(|(s, a, n)| Draft::Allocate(s, a, n)),
+        6 => (size_drafts(), alignments(), (0..8_u32).prop_map(Asker)).prop_map(|(s, a, n)| Draft::Allocate(s, a, n)),
+        3 => (size_drafts(), alignments(), option::of(range_drafts()), option::of(0..4_u32))
+            .prop_map(|(s, a, window, boundary)| Draft::AllocateLimited(s, a, window, boundary)),
         1 => (size_drafts(), alignments()).prop_map(|(s, a)| Draft::AllocateLarge(s, a)),
         4 => (0..1_usize << 16).prop_map(Draft::Free),
-        2 => (any::<u64>(), size_drafts()).prop_map(|(offset, s)| Draft::Adopt(offset, s)),
+        2 => range_drafts().prop_map(Draft::Adopt),
     ]
 }
 

@@ -8,7 +8,7 @@ pub enum Placing {
     /// a range that it can't represent. But it serves a page of an empty region, and adopts, in
     /// ascending order, the chunks that it placed itself.
     Any,
-    /// Any valid place, and `NoRoom` only when no hole can hold the request with its alignment. The
+    /// Any valid place, and `NoRoom` only when no hole can hold the request within its limits. The
     /// allocator adopts every free range.
     Exact,
     /// As [`Exact`](Self::Exact), in the place that [`Model::best_fit`](crate::Model::best_fit)

@@ -1,7 +1,7 @@
 //! The violations that the suite can find, with the evidence and the steps that led to them.
 
 use crate::placing::Placing;
-use cma_api::{Alignment, PageRange, Pages, Request};
+use cma_api::{Alignment, Boundary, PageRange, Pages, Request};
 use std::fmt;
 
 /// A broken guarantee of [`Allocator`](cma_api::Allocator) or of its [`Placing`].
@@ -71,6 +71,22 @@ pub enum Violation {
         /// The request.
         alignment: Alignment,
     },
+    /// A chunk doesn't lie in the window of its request.
+    #[error("the chunk {range} is not inside the window {window} of its request")]
+    OutsideWindow {
+        /// The chunk.
+        range: PageRange,
+        /// The request.
+        window: PageRange,
+    },
+    /// A chunk crosses a multiple of the boundary of its request.
+    #[error("the chunk {range} crosses a multiple of {:#x}", boundary.bytes().unwrap_or_default())]
+    CrossesBoundary {
+        /// The chunk.
+        range: PageRange,
+        /// The request.
+        boundary: Boundary,
+    },
     /// A chunk overlaps a live one.
     #[error("the chunk {range} overlaps the live chunk {live}")]
     Overlap {
@@ -79,8 +95,8 @@ pub enum Violation {
         /// The live chunk.
         live: PageRange,
     },
-    /// It returned `NoRoom` although a place is free.
-    #[error("it returned no room, but {place} is free and aligned")]
+    /// It returned `NoRoom`, or no hole as the fit, although a place is free.
+    #[error("it found no room, but {place} is free and serves the request")]
     NoRoomThoughFree {
         /// The lowest free place.
         place: PageRange,
@@ -94,6 +110,41 @@ pub enum Violation {
         range: PageRange,
         /// The rule's place.
         expected: PageRange,
+    },
+    /// `fit` returned a range that is not a hole (a maximal free range).
+    #[error("fit returned {fit}, which is not a hole")]
+    FitIsNoHole {
+        /// The answer of `fit`.
+        fit: PageRange,
+    },
+    /// `fit` returned a hole without a place for the request.
+    #[error("fit returned {fit}, which has no place for the request")]
+    FitWithoutAPlace {
+        /// The answer of `fit`.
+        fit: PageRange,
+    },
+    /// `fit` returned another hole than the one that `allocate` used directly afterwards.
+    #[error("fit returned {}, and allocate returned {}", or_none(*fit), or_none(*place))]
+    FitNotKept {
+        /// The answer of `fit`.
+        fit: Option<PageRange>,
+        /// The chunk.
+        place: Option<PageRange>,
+    },
+    /// Calls of `fit` changed the result of a later operation, or the largest request after it.
+    #[error(
+        "without the calls of fit before it, operation {operation} returns {}, and the largest \
+         request then has {} pages; with them {}, and {} pages",
+        or_none(without.0), without.1.get(), or_none(with.0), with.1.get()
+    )]
+    FitChangedSomething {
+        /// The number of the operation, from 1 on and without calls of `fit`.
+        operation: usize,
+        /// The chunk that it placed, adopted or freed with calls of `fit` before, and the largest
+        /// request after it.
+        with: (Option<PageRange>, Pages),
+        /// The same without calls of `fit`.
+        without: (Option<PageRange>, Pages),
     },
     /// It refused to free a live chunk.
     #[error("it refused to free the live chunk {range}")]
@@ -186,6 +237,8 @@ fn or_none(hole: Option<PageRange>) -> String {
 pub enum Step {
     /// A request and the place of its chunk, or `None` for no room.
     Allocate(Request, Option<PageRange>),
+    /// A request and the hole in which it would be placed, or `None`.
+    Fit(Request, Option<PageRange>),
     /// A chunk that was freed.
     Free(PageRange),
     /// A range to adopt, and whether it was adopted.
@@ -199,6 +252,7 @@ impl fmt::Display for Step {
                 write!(f, "{} -> {range}", Call::Allocate(request))
             }
             Step::Allocate(request, None) => write!(f, "{} -> no room", Call::Allocate(request)),
+            Step::Fit(request, hole) => write!(f, "{} -> {}", Call::Fit(request), or_none(hole)),
             Step::Free(range) => write!(f, "{}", Call::Free(range)),
             Step::Adopt(range, true) => write!(f, "{}", Call::Adopt(range)),
             Step::Adopt(range, false) => write!(f, "{} -> refused", Call::Adopt(range)),
@@ -213,6 +267,8 @@ pub enum Call {
     New,
     /// `allocate`.
     Allocate(Request),
+    /// `fit`.
+    Fit(Request),
     /// `free`, of a live chunk.
     Free(PageRange),
     /// `adopt`.
@@ -231,20 +287,34 @@ impl fmt::Display for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Call::New => f.write_str("new"),
-            Call::Allocate(request) => {
-                let (size, alignment) = (request.pages().bytes(), request.alignment().bytes());
-                write!(f, "allocate {size:#x} aligned {alignment:#x}")?;
-                match request.asker().0 {
-                    0 => Ok(()),
-                    asker => write!(f, " for requester {asker}"),
-                }
-            }
+            Call::Allocate(request) => write!(f, "allocate {}", Asked(request)),
+            Call::Fit(request) => write!(f, "fit {}", Asked(request)),
             Call::Free(range) => write!(f, "free {range}"),
             Call::Adopt(range) => write!(f, "adopt {range}"),
             Call::Holes => f.write_str("holes"),
             Call::LargestRequest => f.write_str("largest_request"),
             Call::Check => f.write_str("check"),
             Call::Drop => f.write_str("drop"),
+        }
+    }
+}
+
+/// A request, in the words of a failure.
+struct Asked<'a>(&'a Request);
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let request = self.0;
+        write!(f, "{:#x} aligned {:#x}", request.pages().bytes(), request.alignment().bytes())?;
+        if request.window() != PageRange::ADDRESS_SPACE {
+            write!(f, " in {}", request.window())?;
+        }
+        if let Some(boundary) = request.boundary().bytes() {
+            write!(f, " boundary {boundary:#x}")?;
+        }
+        match request.asker().0 {
+            0 => Ok(()),
+            asker => write!(f, " for requester {asker}"),
         }
     }
 }

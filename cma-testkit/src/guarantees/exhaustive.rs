@@ -55,7 +55,7 @@ fn replay(subject: &Subject, region: PageRange, path: &[Operation]) -> Result<bo
     let mut allocator = CheckedAllocator::begin(subject, region)?;
     let mut changed = false;
     let outcome = path.iter().try_for_each(|operation| {
-        changed = allocator.apply(operation)?;
+        changed = allocator.apply(operation)?.is_some();
         Ok(())
     });
     outcome.and_then(|()| allocator.verify()).map_err(|violation| allocator.failure(violation))?;

@@ -1,8 +1,9 @@
 //! Random operations against the model.
 
 use crate::checked::{CheckedAllocator, Subject};
-use crate::operations::scripts;
+use crate::operations::{Operation, Script, scripts};
 use crate::violation::{Failure, Violation};
+use cma_api::{PageRange, Pages};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::{Cell, RefCell};
@@ -23,6 +24,75 @@ pub fn random_operations_match_the_model(subject: &Subject) -> Result<(), Failur
             })
         })
     })
+}
+
+/// The answer of [`fit`](cma_api::Allocator::fit) is a hole with a place for the request, in which
+/// `allocate` then places it, and none exactly when `allocate` refuses. After each call the
+/// allocator's holes are the model's, and its own check succeeds.
+///
+/// # Errors
+///
+/// The shortest failing sequence found.
+pub fn fit_names_the_hole_that_allocate_uses(subject: &Subject) -> Result<(), Failure> {
+    for_all(&scripts(100), |script| {
+        subject.on(script.region, |allocator| {
+            script.operations.iter().try_for_each(|operation| {
+                if let Operation::Allocate(request) = operation {
+                    allocator.fit(request)?;
+                    allocator.verify()?;
+                }
+                allocator.apply(operation)?;
+                allocator.verify()
+            })
+        })
+    })
+}
+
+/// Calls of [`fit`](cma_api::Allocator::fit) change no result of a later call: an allocator that got
+/// some answers as one that got none.
+///
+/// # Errors
+///
+/// The shortest failing sequence found.
+pub fn asking_for_a_fit_changes_nothing(subject: &Subject) -> Result<(), Failure> {
+    for_all(&scripts(60), |script| {
+        let unasked = results(subject, script)?;
+        subject.on(script.region, |allocator| {
+            for (n, without) in unasked.iter().enumerate() {
+                for later in script.operations.iter().skip(n).step_by(3).take(3) {
+                    if let Operation::Allocate(request) = later {
+                        allocator.fit(request)?;
+                    }
+                }
+                let with = result(allocator, &script.operations[n])?;
+                // An allocator whose results differ from run to run proves nothing.
+                if with != *without && results(subject, script).is_ok_and(|again| again == unasked)
+                {
+                    let (operation, without) = (n + 1, *without);
+                    return Err(Violation::FitChangedSomething { operation, with, without });
+                }
+            }
+            Ok(())
+        })
+    })
+}
+
+/// The results of the operations of `script` on a new allocator.
+fn results(subject: &Subject, script: &Script) -> Result<Vec<OperationResult>, Failure> {
+    subject.on(script.region, |allocator| {
+        script.operations.iter().map(|operation| result(allocator, operation)).collect()
+    })
+}
+
+/// The chunk that an operation placed, adopted or freed, and the largest request after it.
+type OperationResult = (Option<PageRange>, Pages);
+
+fn result(
+    allocator: &mut CheckedAllocator,
+    operation: &Operation,
+) -> Result<OperationResult, Violation> {
+    let chunk = allocator.apply(operation)?;
+    Ok((chunk, allocator.largest_request()))
 }
 
 /// A page-aligned request for [`largest_request`](cma_api::Allocator::largest_request) pages

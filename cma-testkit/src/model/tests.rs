@@ -1,6 +1,6 @@
 use super::*;
 use crate::requests::{alignment, request};
-use cma_api::{Alignment, PAGE_SHIFT};
+use cma_api::{Alignment, Boundary, PAGE_SHIFT};
 
 const PAGE: Alignment = Alignment::PAGE;
 
@@ -113,6 +113,63 @@ fn first_fit_takes_the_lowest_place() {
     assert_eq!(ends(model.first_fit(&request(1, PAGE))), Some((1, 2)));
     assert_eq!(ends(model.first_fit(&request(1, aligned_to_pages(4)))), Some((8, 9)));
     assert_eq!(ends(model.first_fit(&request(4, PAGE))), Some((8, 12)));
+}
+
+/// `request` in the window of pages `first..end`, with a boundary of `boundary` pages.
+fn limited(request: Request, first: u64, end: u64, boundary: u64) -> Request {
+    let window = PageRange::from_pages(first, end - first);
+    request.limited(window, Boundary::new(boundary << PAGE_SHIFT).unwrap()).unwrap()
+}
+
+#[test]
+fn a_place_out_of_its_limits_is_refused_with_the_limit() {
+    let mut model = model(4, 12, &[]);
+    let request = limited(request(2, PAGE), 5, 12, 4);
+    let mut refusal = |first| {
+        let chunk = Placement { range: PageRange::from_pages(first, 2), tag: Tag(0) };
+        (model.allocate(&request, chunk), chunk.range)
+    };
+    let window = PageRange::from_pages(5, 7);
+    for first in [4, 11, 12] {
+        let (answer, range) = refusal(first);
+        assert_eq!(answer, Err(Violation::OutsideWindow { range, window }));
+    }
+    let (answer, range) = refusal(7);
+    assert_eq!(answer, Err(Violation::CrossesBoundary { range, boundary: request.boundary() }));
+    assert_eq!(refusal(6).0, Ok(()));
+}
+
+#[test]
+fn the_rules_choose_among_the_places_within_the_limits() {
+    // Holes: 1..4, 5..7, 8..16.
+    let model = model(1, 15, &[(4, 1), (7, 1)]);
+    let first = |request| ends(model.first_fit(&request));
+    let best = |request| ends(model.best_fit(&request));
+    let two = request(2, PAGE);
+    // The window cuts the lowest hole, and leaves the smallest one out.
+    assert_eq!(first(limited(two, 3, 16, 32)), Some((5, 7)));
+    assert_eq!(best(limited(two, 0, 5, 32)), Some((1, 3)));
+    assert_eq!(best(limited(two, 6, 16, 32)), Some((8, 10)));
+    // 1..3 and 5..7 cross a multiple of two pages.
+    assert_eq!(first(limited(two, 0, 16, 2)), Some((2, 4)));
+    assert_eq!(best(limited(two, 0, 16, 2)), Some((2, 4)));
+    assert!(!model.fits(&limited(request(3, PAGE), 2, 8, 8)));
+}
+
+#[test]
+fn best_fit_moves_a_chunk_to_the_end_of_its_hole_only_within_its_limits() {
+    // 1..10: the lowest place in the window is 2..4.
+    let best = |first, end, boundary| {
+        ends(model(1, 9, &[]).best_fit(&limited(request(2, PAGE), first, end, boundary)))
+    };
+    assert_eq!(best(2, 10, 16), Some((8, 10)), "the window has the end of the hole");
+    assert_eq!(best(2, 9, 16), Some((2, 4)), "the window ends before it");
+    assert_eq!(best(1, 10, 16), Some((1, 3)), "no gap before it");
+    // The lowest place beside the multiple is 2..4, and the end of 1..9 crosses none.
+    let best =
+        |end: u64| ends(model(1, end - 1, &[]).best_fit(&limited(request(2, PAGE), 0, 16, 2)));
+    assert_eq!(best(10), Some((8, 10)));
+    assert_eq!(best(9), Some((2, 4)), "7..9 crosses 8");
 }
 
 #[test]

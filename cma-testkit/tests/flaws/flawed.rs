@@ -25,6 +25,8 @@ pub(crate) struct Flawed {
     taken: Vec<PageRange>,
     /// The ends of freed chunks, at which an allocator that doesn't merge splits holes.
     borders: Vec<u64>,
+    /// The answers of `fit`, which an allocator with a flaw uses again.
+    remembered: Vec<(Request, PageRange)>,
     flaw: String,
     home: ThreadId,
 }
@@ -72,7 +74,29 @@ impl Flawed {
         }
     }
 
+    /// The part of a hole in which the request has its window.
+    fn window_in(&self, hole: PageRange, request: &Request) -> Option<PageRange> {
+        let window = request.window();
+        match self.flaw.as_str() {
+            "ignores_windows" => Some(hole),
+            // The address after the window is 0, as if nothing lay below it.
+            "wraps_at_the_end_of_a_window"
+                if request.is_limited() && window.end_page() == PageRange::ADDRESS_SPACE_PAGES =>
+            {
+                None
+            }
+            "searches_from_the_next_word" if request.is_limited() => {
+                let part = hole.common(window)?;
+                let first = part.first_page().next_multiple_of(64);
+                let pages = part.end_page().checked_sub(first)?;
+                Some(PageRange::from_pages(first, pages))
+            }
+            _ => hole.common(window),
+        }
+    }
+
     fn place_in(&self, hole: PageRange, request: &Request) -> Option<PageRange> {
+        let hole = self.window_in(hole, request)?;
         let pages = request.pages().get();
         let alignment = request.alignment().pages().get();
         let (first, end) = (hole.first_page(), hole.end_page());
@@ -92,6 +116,18 @@ impl Flawed {
             "places_top_down" => (end.checked_sub(pages)? / alignment * alignment).max(up),
             _ => up,
         };
+        let boundary = request.boundary().pages().get();
+        let base = match self.flaw.as_str() {
+            "counts_boundaries_from_its_start" => self.region.first_page(),
+            _ => 0,
+        };
+        let crosses = (aligned - base) / boundary != (aligned - base + pages - 1) / boundary;
+        let aligned = match self.flaw.as_str() {
+            "ignores_boundaries" => aligned,
+            "gives_up_at_a_boundary" if crosses => return None,
+            _ if crosses => base + (aligned - base).next_multiple_of(boundary),
+            _ => aligned,
+        };
         let needed = match self.flaw.as_str() {
             "serves_bins_of_powers_of_two" => pages.next_power_of_two(),
             "needs_a_page_more" => pages + 1,
@@ -106,7 +142,7 @@ impl Flawed {
         fits.then_some(PageRange::from_pages(aligned, pages))
     }
 
-    fn best_fit(&self, request: &Request) -> Option<PageRange> {
+    fn best_fit(&self, request: &Request) -> Option<(PageRange, PageRange)> {
         let places =
             self.gaps().into_iter().filter_map(|hole| Some((hole, self.place_in(hole, request)?)));
         let (hole, place) = if self.has("best_fit_highest_of_equals") {
@@ -122,14 +158,32 @@ impl Flawed {
             places.min_by_key(|(hole, _)| (hole.pages(), hole.first_page()))?
         };
         let after = hole.end_page() - place.end_page();
+        let end = PageRange::from_pages(place.first_page() + after, place.pages().get());
         let gap_before =
             place.first_page() > hole.first_page() || self.has("best_fit_always_moves");
-        let moves = gap_before && after.is_multiple_of(request.alignment().pages().get());
-        if moves && !self.has("best_fit_never_moves") {
-            Some(PageRange::from_pages(place.first_page() + after, place.pages().get()))
-        } else {
-            Some(place)
+        let moves = match self.flaw.as_str() {
+            "best_fit_never_moves" => false,
+            "best_fit_moves_out_of_the_limits" => {
+                gap_before && after.is_multiple_of(request.alignment().pages().get())
+            }
+            _ => gap_before && request.accepts(end),
+        };
+        Some((hole, if moves { end } else { place }))
+    }
+
+    /// The hole and the place for the request.
+    fn find(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        if self.flaw.starts_with("best_fit") {
+            return self.best_fit(request);
         }
+        self.searched().into_iter().find_map(|hole| Some((hole, self.place_in(hole, request)?)))
+    }
+
+    /// The remembered place for the request, if it is still free.
+    fn remembered(&self, request: &Request) -> Option<(PageRange, PageRange)> {
+        let (_, place) = self.remembered.iter().find(|(known, _)| known == request)?;
+        let hole = self.gaps().into_iter().find(|hole| place.within(*hole))?;
+        Some((hole, *place))
     }
 
     fn take(&mut self, range: PageRange) {
@@ -178,7 +232,14 @@ impl Allocator for Flawed {
             _ => Vec::new(),
         };
         let home = std::thread::current().id();
-        Ok(Flawed { region, taken, borders: Vec::new(), flaw: flaw.to_string(), home })
+        Ok(Flawed {
+            region,
+            taken,
+            borders: Vec::new(),
+            remembered: Vec::new(),
+            flaw: flaw.to_string(),
+            home,
+        })
     }
 
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
@@ -197,12 +258,13 @@ impl Allocator for Flawed {
             "refuses_beyond_fifty_chunks" if self.taken.len() * 2 > 100 => return Err(NoRoom),
             _ => {}
         }
-        let place = match self.flaw.as_str() {
-            flaw if flaw.starts_with("best_fit") => self.best_fit(request),
+        let found = match self.flaw.as_str() {
             "serves_powers_of_two" if !pages.is_power_of_two() => None,
-            _ => self.searched().into_iter().find_map(|hole| self.place_in(hole, request)),
+            "refuses_limits" if request.is_limited() => None,
+            "promises_three_pages" if pages == 3 => None,
+            _ => self.remembered(request).or_else(|| self.find(request)),
         };
-        let Some(range) = place else {
+        let Some((_, range)) = found else {
             if self.has("loses_a_page_when_full")
                 && self.is_free(PageRange::from_pages(self.region.first_page(), 1))
             {
@@ -223,7 +285,33 @@ impl Allocator for Flawed {
     }
 
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
-        self.searched().into_iter().find(|hole| self.place_in(*hole, request).is_some())
+        let found = self.remembered(request).or_else(|| self.find(request));
+        match self.flaw.as_str() {
+            "refuses_limits" if request.is_limited() => return None,
+            "fits_half_as_much" if request.pages().get() * 2 > self.largest_request().get() => {
+                return None;
+            }
+            "fits_in_the_largest_hole" => {
+                return found.and(self.gaps().into_iter().max_by_key(|hole| hole.pages()));
+            }
+            "fits_within_no_limits" => {
+                let (pages, alignment) = (request.pages(), request.alignment());
+                let plain = Request::new(pages, alignment, request.asker())?;
+                return self.find(&plain).map(|(hole, _)| hole);
+            }
+            "fits_in_the_place" => return found.map(|(_, place)| place),
+            "fits_nothing_by_a_panic" => assert!(found.is_some(), "no hole"),
+            _ => {}
+        }
+        let (hole, place) = found?;
+        if self.has("remembers_what_fits") && self.remembered(request).is_none() {
+            self.remembered.retain(|(known, _)| known != request);
+            self.remembered.push((*request, place));
+        }
+        if self.has("takes_what_fits") {
+            self.take(place);
+        }
+        Some(hole)
     }
 
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {

@@ -58,6 +58,24 @@ caught! {
     best_fit_always_moves, BestFit: every_short_sequence_matches_the_model reports Misplaced;
     best_fit_highest_of_equals, BestFit: every_short_sequence_matches_the_model reports Misplaced;
     best_fit_stops_at_the_first_big_enough, BestFit: random_operations_match_the_model reports NoRoomThoughFree;
+    // Limits.
+    ignores_windows, Any: every_limit_in_a_small_region_is_kept reports OutsideWindow;
+    ignores_boundaries, Any: every_limit_in_a_small_region_is_kept reports CrossesBoundary;
+    counts_boundaries_from_its_start, Any: random_operations_match_the_model reports CrossesBoundary;
+    refuses_limits, Exact: random_operations_match_the_model reports NoRoomThoughFree;
+    gives_up_at_a_boundary, Exact: every_limit_in_a_small_region_is_kept reports NoRoomThoughFree;
+    wraps_at_the_end_of_a_window, Exact: every_limit_in_a_small_region_is_kept reports NoRoomThoughFree;
+    searches_from_the_next_word, Exact: limits_around_words_and_blocks_are_kept reports NoRoomThoughFree;
+    best_fit_moves_out_of_the_limits, BestFit: random_operations_match_the_model reports OutsideWindow;
+    // Fits.
+    fits_in_the_place, Any: fit_names_the_hole_that_allocate_uses reports FitIsNoHole;
+    fits_within_no_limits, Any: every_limit_in_a_small_region_is_kept reports FitWithoutAPlace;
+    fits_in_the_largest_hole, Any: fit_names_the_hole_that_allocate_uses reports FitNotKept;
+    fits_half_as_much, Any: fit_names_the_hole_that_allocate_uses reports FitNotKept;
+    promises_three_pages, Any: fit_names_the_hole_that_allocate_uses reports FitNotKept;
+    fits_nothing_by_a_panic, Any: fit_names_the_hole_that_allocate_uses reports Panicked;
+    takes_what_fits, Any: fit_names_the_hole_that_allocate_uses reports Holes;
+    remembers_what_fits, Exact: asking_for_a_fit_changes_nothing reports FitChangedSomething;
     // Wrong books.
     forgets_chunks_of_three_pages, Any: every_short_sequence_matches_the_model reports Holes;
     never_frees_single_pages, Any: every_short_sequence_matches_the_model reports Holes;
