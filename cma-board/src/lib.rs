@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod board;
+pub mod device_tree;
 mod note;
 mod place;
 mod read_board;
