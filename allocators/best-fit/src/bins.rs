@@ -1,16 +1,16 @@
 //! All holes by size and address: bins, and two levels of bits that record which of them are not
 //! empty.
 
-mod aligned;
+mod grids;
 
 use crate::block::Entry;
 use crate::hole::Hole;
 use crate::nodes::Nodes;
-use crate::trees::Trees;
-use aligned::BinReaches;
+use crate::trees::{Spot, Trees};
+use grids::BinReaches;
 
 #[cfg(test)]
-pub(crate) use aligned::WASTED_PER_SEARCH;
+pub(crate) use grids::WASTED_PER_SEARCH;
 
 /// log2 of the most bins in a low octave. (An octave has the sizes from a power of two to the
 /// next.)
@@ -48,12 +48,12 @@ pub(crate) struct Bins {
     /// A low octave has 2^`bin_bits` bins.
     bin_bits: u32,
     trees: Trees,
-    /// One for each alignment whose searches looked into many bins without a place.
-    aligned: Vec<BinReaches>,
+    /// One for each grid whose searches looked into many bins without a place.
+    reaches: Vec<BinReaches>,
     /// The bins that searches looked into without finding a place, less [`WASTED_PER_SEARCH`] for
     /// each search: it stays low as long as the average is below that.
     wasted: u32,
-    /// The number of bins that aligned searches looked into.
+    /// The number of bins that searches on grids looked into.
     #[cfg(test)]
     pub(crate) looks: u64,
 }
@@ -64,6 +64,16 @@ pub(crate) struct Bins {
 struct Key {
     bin: u32,
     rank: u32,
+}
+
+/// A hole in its bin, until the bins change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) hole: Hole,
+    pub(crate) node: u32,
+    bin: u32,
+    /// `None` for the only hole of the bin.
+    spot: Option<Spot>,
 }
 
 /// The bin that would have the index `even` if all octaves had as many bins as the low ones.
@@ -96,7 +106,7 @@ impl Bins {
             page_bits,
             bin_bits,
             trees: Trees::new(),
-            aligned: Vec::new(),
+            reaches: Vec::new(),
             wasted: 0,
             #[cfg(test)]
             looks: 0,
@@ -122,7 +132,7 @@ impl Bins {
     #[inline]
     pub(crate) fn insert(&mut self, hole: Hole, node: u32, nodes: &Nodes) {
         let Key { bin, rank } = self.key_of(hole);
-        if !self.aligned.is_empty() {
+        if !self.reaches.is_empty() {
             self.record(bin, hole);
         }
         let root = self.roots[bin as usize];
@@ -160,37 +170,51 @@ impl Bins {
         self.set_root(bin, left);
     }
 
-    /// Removes the first hole of at least `pages` pages, and returns it with its node.
+    /// Removes a hole that a search found.
     #[inline]
-    pub(crate) fn take(&mut self, pages: u32, nodes: &Nodes) -> Option<(Hole, u32)> {
-        let mut least = self.key_of(Hole::least(pages));
+    pub(crate) fn take(&mut self, found: &Found, nodes: &Nodes) {
+        let left = match found.spot {
+            None => None,
+            Some(spot) => {
+                let tree = self.roots[found.bin as usize] - TREE;
+                self.trees.remove_at(tree, spot, nodes)
+            }
+        };
+        self.set_root(found.bin, left);
+    }
+
+    /// The first hole that is not below `least` in the order of holes.
+    #[inline]
+    pub(crate) fn first_from(&self, least: Hole, nodes: &Nodes) -> Option<Found> {
+        let Key { bin: least_bin, rank: least_rank } = self.key_of(least);
+        let mut bin = self.first_from_bin(least_bin)?;
         loop {
-            let bin = self.first_from(least.bin)?;
             let root = self.roots[bin as usize];
             if root < TREE {
                 let hole = nodes.hole(root);
-                if hole.pages() >= pages {
-                    self.set_root(bin, None);
-                    return Some((hole, root));
+                if hole >= least {
+                    return Some(Found { hole, node: root, bin, spot: None });
                 }
             } else {
-                // Only the bin of the size itself may have holes that are too small.
-                let rank = if bin == least.bin { least.rank } else { 0 };
-                if let Some((entry, left)) = self.trees.take_from(root - TREE, rank, nodes) {
-                    self.set_root(bin, left);
-                    // The rank of a single page is its start, which saves fetching a node that may
-                    // not be cached.
-                    let is_page = bin >> self.bin_bits == 0;
-                    let hole = if is_page {
-                        Hole::new(1, entry.rank())
-                    } else {
-                        nodes.hole(entry.number())
-                    };
-                    return Some((hole, entry.number()));
+                // Only the bin of `least` itself may have holes that are below it.
+                let rank = if bin == least_bin { least_rank } else { 0 };
+                if let Some(spot) = self.trees.first_from(root - TREE, rank) {
+                    return Some(self.found(bin, spot, nodes));
                 }
             }
-            least = Key { bin: bin + 1, rank: 0 };
+            bin = self.first_from_bin(bin + 1)?;
         }
+    }
+
+    /// The hole at a place of a bin's tree.
+    #[inline]
+    fn found(&self, bin: u32, spot: Spot, nodes: &Nodes) -> Found {
+        let entry = self.trees.entry(spot);
+        // The rank of a single page is its start, which saves fetching a node that may not be
+        // cached.
+        let is_page = bin >> self.bin_bits == 0;
+        let hole = if is_page { Hole::new(1, entry.rank()) } else { nodes.hole(entry.number()) };
+        Found { hole, node: entry.number(), bin, spot: Some(spot) }
     }
 
     /// The pages of the largest hole; 0 if there is none.
@@ -205,7 +229,7 @@ impl Bins {
 
     /// The first bin from `bin` up that is not empty.
     #[inline]
-    fn first_from(&self, bin: u32) -> Option<u32> {
+    fn first_from_bin(&self, bin: u32) -> Option<u32> {
         let word = bin / 64;
         let here = self.bits.get(word as usize)? & u64::MAX << (bin % 64);
         if here != 0 {
@@ -239,6 +263,12 @@ impl Bins {
     #[cfg(test)]
     pub(crate) fn blocks(&self) -> usize {
         self.trees.blocks()
+    }
+
+    /// The numbers of grids with bounds of bins and with reaches of blocks.
+    #[cfg(test)]
+    pub(crate) fn grids(&self) -> (usize, usize) {
+        (self.reaches.len(), self.trees.grids())
     }
 
     /// Checks invariants 3 to 7 and visits every node that is in a bin.

@@ -105,6 +105,11 @@ impl Block {
         self.above(Entry::new(rank, u32::MAX))
     }
 
+    /// The children of an inner block from the one for `rank` up.
+    pub(crate) fn children_from(&self, rank: u32) -> impl Iterator<Item = Entry> {
+        self.entries[..=self.floor(rank)].iter().rev().copied()
+    }
+
     /// The index of `entry`, or the one at which it would be inserted.
     #[inline]
     pub(crate) fn find(&self, entry: Entry) -> usize {
@@ -123,25 +128,23 @@ impl Block {
 
     #[inline]
     pub(crate) fn remove(&mut self, at: usize) {
+        self.len -= 1;
+        if at == self.len() {
+            // The common case: the first hole of a tree.
+            self.entries[at] = Entry::UNUSED;
+            return;
+        }
         for place in 0..CAPACITY - 1 {
             let next = self.entries[place + 1];
             self.entries[place] = if place < at { self.entries[place] } else { next };
         }
         self.entries[CAPACITY - 1] = Entry::UNUSED;
-        self.len -= 1;
     }
 
     /// The last and lowest entry. The block must not be empty.
     #[inline]
     pub(crate) fn last(&self) -> Entry {
         self.entries[self.len() - 1]
-    }
-
-    /// Removes the last and lowest entry. The block must not be empty.
-    #[inline]
-    pub(crate) fn pop(&mut self) -> Entry {
-        self.len -= 1;
-        std::mem::replace(&mut self.entries[usize::from(self.len)], Entry::UNUSED)
     }
 
     pub(crate) fn replace(&mut self, at: usize, entry: Entry) {

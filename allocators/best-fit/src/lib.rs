@@ -1,13 +1,15 @@
-//! Best fit: the smallest hole that can hold a chunk with its alignment.
+//! Best fit: the smallest hole that can hold a chunk with its alignment and its limits.
 //!
 //! # The rule
 //!
 //! Of all holes in which the chunk has a place the smallest is used, and of equal ones the lowest.
-//! In the hole the chunk goes to the lowest aligned place. But if that leaves a gap before the
-//! chunk, and the space after the chunk is a multiple of the alignment, it goes to the end of the
-//! hole, so that one hole remains instead of two. Freeing merges a chunk with the holes beside it.
-//! (Section 4 of the specification; the tie-break by lowest address is ours, because it packs
-//! better.) The rule is exact: a request is refused only if no hole can hold it.
+//! In the hole the chunk goes to the lowest place. But if that leaves a gap before the chunk, and
+//! the very end of the hole is a place too, it goes there, so that one hole remains instead of two.
+//! A place is aligned, lies in the request's window and crosses no multiple of its boundary.
+//! Freeing merges a chunk with the holes beside it. (Section 4 of the specification; the tie-break
+//! by lowest address is ours, because it packs better, and so is the rule within limits.) The rule
+//! is exact: a request is refused only if no hole can hold it. [`fit`](Allocator::fit) is the same
+//! search as that of [`allocate`](Allocator::allocate).
 //!
 //! # Terms and structures
 //!
@@ -28,13 +30,19 @@
 //!   hole's node (and the branch on this case is predictable). Other bins have a *tree* of one
 //!   *block*: a cache line of up to seven ranks with their nodes, in descending order, so that
 //!   removing the first hole removes the last entry. A tree of several blocks is a B+ tree.
-//! - The *reach* of a hole for an alignment is the size in pages of the largest chunk with that
-//!   alignment in it. Trees of several blocks store the largest reach of each block, so that a
-//!   search descends only where it succeeds. They do so only for alignments with which a search in
-//!   such a tree failed in its first leaf; other alignments cost nothing.
+//! - A *grid* is the set of places that an alignment and a boundary allow. The *reach* of a hole on
+//!   a grid is the size in pages of the largest chunk that has a place in it; smaller ones then
+//!   have one as well. Trees of several blocks store the largest reach of each block, so that a
+//!   search descends only where it succeeds. They do so only for grids on which a search in such a
+//!   tree failed in its first leaf; other grids cost nothing.
 //! - An upper bound on the reach of each bin, under a tree of maxima
-//!   ([`Maxima`](cma_bits::Maxima)), is kept for an alignment as soon as searches look into more
-//!   than 128 bins without a place on average.
+//!   ([`Maxima`](cma_bits::Maxima)), is kept for a grid as soon as searches look into more than 128
+//!   bins without a place on average. Either index is kept for at most 32 grids; a further one
+//!   replaces the oldest.
+//! - A *window* needs no index. A hole has enough pages in the window iff its start is in a range
+//!   that follows from its size. The holes of one size are consecutive and ordered by start, so a
+//!   search steps to the first such start of each size that exists, and from the last one to the
+//!   next size. (Databases call this a skip scan of an index on two columns.)
 //!
 //! # Invariants
 //!
@@ -60,28 +68,30 @@
 //!
 //! | operation | time | memory accessed |
 //! | --- | --- | --- |
-//! | allocate, page-aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
-//! | allocate, aligned | O(log h) for each bin searched: over a long run at most 128 on average; with bounds of bins the right one and those with outdated bounds, at most as many as holes were created before | the same for each |
+//! | allocate or fit, page-aligned | O(log h) | bits, a bin, its block or its hole's node; unless the fit is exact, another bin and two or three nodes |
+//! | the same on another grid | O(log h) for each bin searched: over a long run at most 128 on average; with bounds of bins the right one and those with outdated bounds, at most as many as holes were created before | the same for each |
+//! | the same in a window | that for each step: at most three for each size of hole from the request's up, of which there are fewer than √(2p) in p pages, and two more | the same for each |
 //! | free | O(log h) | its node, the kinds of its neighbours, a bin; for each adjacent hole one more node and bin |
 //! | adopt | a few steps in ascending order; else O(√n) expected | √n nodes |
 //! | largest request | O(log h) | |
 //! | holes; check | O(n); O(n log n) | all |
-//! | first search of an alignment that needs reaches | O(h), once | all blocks and holes |
-//! | first search of an alignment that needs bounds of bins | O(b + h), once | the same and all bins |
+//! | first search on a grid that needs reaches | O(h), once for 32 grids in use | all blocks and holes |
+//! | first search on a grid that needs bounds of bins | O(b + h), once for 32 grids in use | the same and all bins |
 //! | growing an array | O(1) amortised | all of it |
 //!
-//! After that, reaches cost O(log h) for every change in a tree of several blocks and for each
-//! alignment with reaches; bounds of bins cost O(log16 b) for every new hole, mostly one step.
+//! After that, reaches cost O(log h) for every change in a tree of several blocks and for each grid
+//! with reaches; bounds of bins cost O(log16 b) for every new hole, mostly one step. If more than
+//! 32 grids are in use at a time, each search may have to build its index again.
 //!
 //! Memory is 17 bytes per node, 64 per block, and 4 per bin. Bins take at most 44 KiB, and at most
 //! about half a byte per page. With mixed sizes the total is 22 to 40 bytes per chunk. Reaches take
-//! 4 bytes per block and alignment, bounds of bins 4.3 bytes per bin and alignment: at most 48 KiB.
+//! 4 bytes per block and grid, bounds of bins 4.3 bytes per bin and grid: at most 48 KiB for each.
 //! Arrays grow by a quarter and don't shrink; nothing else is allocated.
 //!
 //! # Omitted
 //!
-//! - An index by address. Only adopting could use one, and every other operation would pay for
-//!   maintaining it.
+//! - An index by address. Adopting could use one, and a search in a window smaller than the number
+//!   of sizes of holes; every other operation would pay for maintaining it.
 //! - Use of the requester. Placing by the expected lifetime of a chunk is another algorithm.
 
 #![forbid(unsafe_code)]
@@ -92,13 +102,14 @@ mod hole;
 mod nodes;
 mod trees;
 
-use bins::Bins;
+use bins::{Bins, Found};
 use cma_api::{
     Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
     Params, Placement, Request, Tag,
 };
-use hole::{Grid, Hole};
+use hole::{Grid, Hole, Window, limited_place};
 use nodes::{Nodes, SENTINEL};
+use trees::Wanted;
 
 /// The best-fit allocator. The [crate's documentation](crate) describes it.
 #[derive(Debug)]
@@ -110,6 +121,9 @@ pub struct BestFit {
     adopted: u32,
     /// The state of the random generator for adopting.
     random: u64,
+    /// The number of holes that searches within limits looked at.
+    #[cfg(test)]
+    candidates: u64,
 }
 
 impl Allocator for BestFit {
@@ -134,34 +148,29 @@ impl Allocator for BestFit {
         let (nodes, hole) = Nodes::new(pages);
         let mut bins = Bins::new(pages);
         bins.insert(Hole::new(pages, 0), hole, &nodes);
-        Ok(BestFit { region, nodes, bins, adopted: SENTINEL, random: 0 })
+        Ok(BestFit {
+            region,
+            nodes,
+            bins,
+            adopted: SENTINEL,
+            random: 0,
+            #[cfg(test)]
+            candidates: 0,
+        })
     }
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        if request.is_limited() {
-            let place = self.limited_place(request).ok_or(NoRoom)?.1;
-            let tag = self.adopt(place).map_err(|_| NoRoom)?;
-            return Ok(Placement { range: place, tag });
-        }
-        if request.pages() > self.region.pages() {
-            return Err(NoRoom);
-        }
+        let (found, start) = self.find(request).ok_or(NoRoom)?;
         let pages = request.pages().get() as u32;
-        let (start, node) = if request.alignment() == Alignment::PAGE {
-            let (hole, node) = self.bins.take(pages, &self.nodes).ok_or(NoRoom)?;
-            (hole.start(), self.carve(hole, node, hole.start(), pages))
-        } else {
-            let grid = Grid::new(self.region.first_page(), request.alignment());
-            let (hole, node) = self.bins.take_aligned(pages, grid, &self.nodes).ok_or(NoRoom)?;
-            let start = grid.place(hole, pages);
-            (start, self.carve(hole, node, start, pages))
-        };
+        self.bins.take(&found, &self.nodes);
+        let node = self.carve(found.hole, found.node, start, pages);
         Ok(Placement { range: self.absolute(start, pages), tag: Tag(u64::from(node)) })
     }
 
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
-        self.limited_place(request).map(|(hole, _)| hole)
+        let hole = self.find(request)?.0.hole;
+        Some(self.absolute(hole.start(), hole.pages()))
     }
 
     #[inline]
@@ -238,6 +247,56 @@ impl Allocator for BestFit {
 }
 
 impl BestFit {
+    /// The hole that the rule selects, and the place in it.
+    #[inline]
+    fn find(&mut self, request: &Request) -> Option<(Found, u32)> {
+        if request.pages() > self.region.pages() {
+            return None;
+        }
+        let pages = request.pages().get() as u32;
+        if request.is_limited() {
+            return self.find_limited(request, pages);
+        }
+        if request.alignment() == Alignment::PAGE {
+            let found = self.bins.first_from(Hole::least(pages), &self.nodes)?;
+            return Some((found, found.hole.start()));
+        }
+        let wanted = Wanted { pages, grid: Grid::aligned(self.region, request.alignment()) };
+        let mut search = self.bins.search(wanted);
+        let found = self.bins.first_placing(Hole::least(pages), &mut search, &self.nodes)?;
+        Some((found, wanted.grid.place(found.hole, pages)))
+    }
+
+    /// The same within limits.
+    ///
+    /// The candidates are the holes with a place on the grid of alignment and boundary and with
+    /// enough pages in the window. Those of one size are consecutive in the order of holes, so each
+    /// size takes one or two steps. A candidate has a place unless the window's start or end is in
+    /// it.
+    #[inline(never)]
+    fn find_limited(&mut self, request: &Request, pages: u32) -> Option<(Found, u32)> {
+        let window = Window::of(request, self.region)?;
+        let wanted = Wanted { pages, grid: Grid::of(request, self.region) };
+        let mut search = self.bins.search(wanted);
+        let mut least = window.first(pages);
+        loop {
+            let found = if wanted.grid.has_every_page() {
+                self.bins.first_from(least, &self.nodes)?
+            } else {
+                self.bins.first_placing(least, &mut search, &self.nodes)?
+            };
+            #[cfg(test)]
+            {
+                self.candidates += 1;
+            }
+            let hole = self.absolute(found.hole.start(), found.hole.pages());
+            if let Some(place) = limited_place(request, hole) {
+                return Some((found, self.relative(place).0));
+            }
+            least = window.after(found.hole)?;
+        }
+    }
+
     /// Turns `pages` pages at `start` into a chunk, and the rest of `hole` into holes. The hole
     /// must have been removed from its bin.
     #[inline]
@@ -268,26 +327,6 @@ impl BestFit {
     /// The start and size of a range that lies in the region.
     fn relative(&self, range: PageRange) -> (u32, u32) {
         ((range.first_page() - self.region.first_page()) as u32, range.pages().get() as u32)
-    }
-}
-
-impl BestFit {
-    /// The smallest hole that can hold the request within its limits, and the place in it.
-    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
-        let mut found: Option<(PageRange, PageRange)> = None;
-        self.holes(&mut |hole| {
-            if let Some(lowest) = request.lowest_place(hole)
-                && found.is_none_or(|(smallest, _)| hole.pages() < smallest.pages())
-            {
-                let last = PageRange::from_pages(
-                    hole.end_page() - request.pages().get(),
-                    request.pages().get(),
-                );
-                let ends = lowest.first_page() > hole.first_page() && request.accepts(last);
-                found = Some((hole, if ends { last } else { lowest }));
-            }
-        });
-        found
     }
 }
 

@@ -3,6 +3,8 @@
 //! The suite's regions are small, so their trees are single blocks. Here a region has thousands of
 //! holes of one size, and of sizes that share a bin, and is compared with the shadow model.
 
+mod limits;
+
 use super::*;
 use crate::bins::WASTED_PER_SEARCH;
 use cma_api::Asker;

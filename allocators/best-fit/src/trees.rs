@@ -10,21 +10,42 @@ use crate::block::{Block, Entry};
 use crate::hole::{Grid, Hole};
 use crate::nodes::{Nodes, push};
 use deep::BlockReaches;
+pub(crate) use deep::MOST_GRIDS;
 
 /// No block: the end of the list of vacant blocks.
 const NONE: u32 = u32::MAX;
 
-/// The request of an aligned search.
+/// What a search that is not by size alone looks for: a hole with a place on a grid.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AlignedRequest {
+pub(crate) struct Wanted {
     pub(crate) pages: u32,
     pub(crate) grid: Grid,
 }
 
-impl AlignedRequest {
+impl Wanted {
     #[inline]
     pub(crate) fn fits(&self, hole: Hole) -> bool {
-        self.grid.reach(hole) >= self.pages
+        self.grid.fits(hole, self.pages)
+    }
+}
+
+/// The place of a hole in a tree, until the tree changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Spot {
+    leaf: u32,
+    at: u32,
+}
+
+impl Spot {
+    #[inline]
+    fn new(leaf: u32, at: usize) -> Self {
+        Spot { leaf, at: at as u32 }
+    }
+
+    /// The index in the leaf.
+    #[inline]
+    fn at(self) -> usize {
+        self.at as usize
     }
 }
 
@@ -34,7 +55,7 @@ impl AlignedRequest {
 pub(crate) struct Trees {
     blocks: Vec<Block>,
     vacant: u32,
-    /// One for each alignment with which a search had to descend a tree.
+    /// One for each grid with which a search had to descend a tree.
     reaches: Vec<BlockReaches>,
 }
 
@@ -46,6 +67,11 @@ impl Trees {
     #[cfg(test)]
     pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn grids(&self) -> usize {
+        self.reaches.len()
     }
 
     #[inline]
@@ -119,11 +145,13 @@ impl Trees {
     pub(crate) fn remove(&mut self, root: u32, rank: u32, node: u32, nodes: &Nodes) -> Option<u32> {
         let leaf = self.leaf_for(root, rank);
         let at = self.block(leaf).find(Entry::new(rank, node));
-        self.remove_at(root, leaf, at, nodes)
+        self.remove_at(root, Spot::new(leaf, at), nodes)
     }
 
+    /// The same for the hole at a place of the tree.
     #[inline]
-    fn remove_at(&mut self, root: u32, leaf: u32, at: usize, nodes: &Nodes) -> Option<u32> {
+    pub(crate) fn remove_at(&mut self, root: u32, spot: Spot, nodes: &Nodes) -> Option<u32> {
+        let (leaf, at) = (spot.leaf, spot.at());
         let keeps_no_reach = self.reaches.is_empty();
         let block = self.block_mut(leaf);
         if leaf == root {
@@ -147,54 +175,55 @@ impl Trees {
         None
     }
 
-    /// Removes the first hole whose rank is `least` or more, and returns its entry and the new
-    /// root.
+    /// The entry of a hole.
     #[inline]
-    pub(crate) fn take_from(
-        &mut self,
-        root: u32,
-        least: u32,
-        nodes: &Nodes,
-    ) -> Option<(Entry, Option<u32>)> {
-        let block = self.block_mut(root);
-        if block.is_leaf() && block.last().rank() >= least {
-            // The common case: no entry is skipped.
-            let entry = block.pop();
-            return Some((entry, self.root_unless_empty(root)));
-        }
-        let leaf = self.leaf_for(root, least);
-        if let Some(at) = self.block(leaf).lowest_from(least) {
-            let entry = self.block(leaf).entry(at);
-            return Some((entry, self.remove_at(root, leaf, at, nodes)));
-        }
-        if leaf == root {
-            return None;
-        }
-        let entry = self.first_deep(root, least)?;
-        Some((entry, Some(self.remove_deep(root, entry, nodes))))
+    pub(crate) fn entry(&self, spot: Spot) -> Entry {
+        self.block(spot.leaf).entry(spot.at())
     }
 
-    /// Removes the first hole with a place for `wanted`, and returns its entry and the new root. No
-    /// hole with a rank below `least` has such a place.
+    /// The first hole whose rank is `least` or more.
     #[inline]
-    pub(crate) fn take_aligned(
+    pub(crate) fn first_from(&self, root: u32, least: u32) -> Option<Spot> {
+        let block = self.block(root);
+        if block.is_leaf() && block.last().rank() >= least {
+            // The common case: no entry is skipped.
+            return Some(Spot::new(root, block.len() - 1));
+        }
+        let leaf = self.leaf_for(root, least);
+        match self.block(leaf).lowest_from(least) {
+            Some(at) => Some(Spot::new(leaf, at)),
+            None if leaf == root => None,
+            None => self.first_deep(root, least),
+        }
+    }
+
+    /// The first hole whose rank is `least` or more and that has a place for `wanted`.
+    #[inline]
+    pub(crate) fn first_placing(
         &mut self,
         root: u32,
         least: u32,
-        wanted: &AlignedRequest,
+        wanted: &Wanted,
         nodes: &Nodes,
-    ) -> Option<(Entry, Option<u32>)> {
+    ) -> Option<Spot> {
         let leaf = self.leaf_for(root, least);
-        let block = self.block(leaf);
-        if let Some(at) = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number()))) {
-            let entry = block.entry(at);
-            return Some((entry, self.remove_at(root, leaf, at, nodes)));
+        match self.lowest_placing(leaf, least, wanted, nodes) {
+            None if leaf != root => self.first_placing_deep(root, least, wanted, nodes),
+            spot => spot,
         }
-        if leaf == root {
-            return None;
-        }
-        let entry = self.first_aligned_deep(root, wanted, nodes)?;
-        Some((entry, Some(self.remove_deep(root, entry, nodes))))
+    }
+
+    /// The same in one leaf.
+    #[inline]
+    fn lowest_placing(
+        &self,
+        leaf: u32,
+        least: u32,
+        wanted: &Wanted,
+        nodes: &Nodes,
+    ) -> Option<Spot> {
+        let fits = |entry: Entry| entry.rank() >= least && wanted.fits(nodes.hole(entry.number()));
+        self.block(leaf).lowest_that(fits).map(|at| Spot::new(leaf, at))
     }
 
     /// The pages of the largest chunk on `grid` in the holes of a tree. Takes a step for each hole,

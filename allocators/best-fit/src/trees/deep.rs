@@ -1,6 +1,6 @@
-//! Trees of more than one leaf, and how an aligned search skips holes that don't fit.
+//! Trees of more than one leaf, and how a search on a grid skips holes that have no place.
 
-use super::{AlignedRequest, NONE, Trees};
+use super::{NONE, Spot, Trees, Wanted};
 use crate::block::{Block, CAPACITY, Entry};
 use crate::hole::Grid;
 use crate::nodes::{Nodes, push};
@@ -11,7 +11,10 @@ pub(super) const FEW: usize = CAPACITY / 4;
 /// The most entries of a merged block, so that the next insertions don't split it again.
 const MERGED: usize = CAPACITY * 3 / 4;
 
-/// For one alignment: the pages of the largest chunk with that alignment in a block or below it.
+/// The most grids with reaches; a further one replaces the oldest.
+pub(crate) const MOST_GRIDS: usize = 32;
+
+/// For one grid: the pages of the largest chunk on that grid in a block or below it.
 #[derive(Debug)]
 pub(super) struct BlockReaches {
     grid: Grid,
@@ -155,51 +158,56 @@ impl Trees {
         }
     }
 
-    /// The first entry of rank `least` or more. Recurses to the height of the tree.
+    /// The first hole of rank `least` or more. Recurses to the height of the tree.
     #[cold]
-    pub(super) fn first_deep(&self, root: u32, least: u32) -> Option<Entry> {
-        let block = self.block(root);
+    pub(super) fn first_deep(&self, index: u32, least: u32) -> Option<Spot> {
+        let block = self.block(index);
         if block.is_leaf() {
-            return block.lowest_from(least).map(|at| block.entry(at));
+            return block.lowest_from(least).map(|at| Spot::new(index, at));
         }
-        let at = block.floor(least);
-        let children = [Some(at), at.checked_sub(1)].into_iter().flatten();
-        let mut children = children.map(|at| block.entry(at));
-        children.find_map(|child| self.first_deep(child.number(), least.max(child.rank())))
+        block
+            .children_from(least)
+            .find_map(|child| self.first_deep(child.number(), least.max(child.rank())))
     }
 
-    /// The first entry with a place for `wanted`.
+    /// The first hole of rank `least` or more that has a place for `wanted`.
     #[cold]
-    pub(super) fn first_aligned_deep(
+    pub(super) fn first_placing_deep(
         &mut self,
         root: u32,
-        wanted: &AlignedRequest,
+        least: u32,
+        wanted: &Wanted,
         nodes: &Nodes,
-    ) -> Option<Entry> {
+    ) -> Option<Spot> {
         let reach = self.reaches.iter().position(|reach| reach.grid == wanted.grid);
         let reach = reach.unwrap_or_else(|| self.add_reach(wanted.grid, nodes));
-        self.first_reaching(root, wanted, &self.reaches[reach].most, nodes)
+        self.first_reaching(root, least, wanted, &self.reaches[reach].most, nodes)
     }
 
-    /// Enters a child only if it has such an entry, so this is one path down the tree.
+    /// Enters a child only if it has a hole with a place. Only the first child may have such holes
+    /// below `least` alone, so these are at most two paths down the tree.
     fn first_reaching(
         &self,
         index: u32,
-        wanted: &AlignedRequest,
+        least: u32,
+        wanted: &Wanted,
         most: &[u32],
         nodes: &Nodes,
-    ) -> Option<Entry> {
+    ) -> Option<Spot> {
         let block = self.block(index);
         if block.is_leaf() {
-            let at = block.lowest_that(|entry| wanted.fits(nodes.hole(entry.number())))?;
-            return Some(block.entry(at));
+            return self.lowest_placing(index, least, wanted, nodes);
         }
-        let child = block.lowest_that(|child| most[child.number() as usize] >= wanted.pages)?;
-        self.first_reaching(block.entry(child).number(), wanted, most, nodes)
+        block
+            .children_from(least)
+            .filter(|child| most[child.number() as usize] >= wanted.pages)
+            .find_map(|child| {
+                let least = least.max(child.rank());
+                self.first_reaching(child.number(), least, wanted, most, nodes)
+            })
     }
 
-    /// Starts to keep reaches for an alignment. Visits all blocks, children before parents, once in
-    /// an allocator's life for each alignment that needs it.
+    /// Starts to keep reaches for a grid. Visits all blocks, children before parents.
     fn add_reach(&mut self, grid: Grid, nodes: &Nodes) -> usize {
         let mut reach = BlockReaches { grid, most: vec![0; self.blocks.len()] };
         let highest = self.blocks.iter().map(Block::height).max().unwrap_or(0);
@@ -209,6 +217,9 @@ impl Trees {
             {
                 reach.most[index] = reach.of(block, nodes);
             }
+        }
+        if self.reaches.len() == MOST_GRIDS {
+            self.reaches.remove(0);
         }
         self.reaches.push(reach);
         self.reaches.len() - 1

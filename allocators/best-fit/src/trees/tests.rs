@@ -1,7 +1,7 @@
 //! A tree compared with a sorted set of the standard library after each step.
 
 use super::*;
-use cma_api::Alignment;
+use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
 use std::collections::BTreeSet;
 
 /// Nodes for holes of 1 to 8 pages, one in every thousand pages.
@@ -26,7 +26,14 @@ fn a_tree_has_the_inserted_holes_in_order() {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((state >> 33) % u64::from(bound)) as u32
     };
-    let grids = [2, 4].map(|pages| Grid::new(1, Alignment::new(pages << 12).unwrap()));
+    let region = PageRange::from_pages(1, u64::from(1_000 * HOLES));
+    let grids = [(2, None), (4, None), (1, Some(8))].map(|(alignment, boundary)| {
+        let alignment = Alignment::new(alignment << 12).unwrap();
+        let boundary =
+            boundary.map_or(Boundary::NONE, |pages: u64| Boundary::new(pages << 12).unwrap());
+        let request = Request::new(Pages::new(1), alignment, Asker::NOBODY).unwrap();
+        Grid::of(&request.limited(PageRange::ADDRESS_SPACE, boundary).unwrap(), region)
+    });
     let (mut trees, mut root, mut model) = (Trees::new(), None, BTreeSet::new());
     let rank = |node: u32| node * 16;
     for step in 0..30_000u32 {
@@ -43,23 +50,26 @@ fn a_tree_has_the_inserted_holes_in_order() {
             root = trees.remove(root.unwrap(), rank(there), there, &nodes);
         }
         if let Some(mut tree) = root {
-            let reinsert = |trees: &mut Trees, entry: Entry, left| match left {
-                None => trees.single(entry.rank(), entry.number()),
-                Some(left) => trees.insert(left, entry.rank(), entry.number(), &nodes),
-            };
             let least = rank(1 + random(HOLES)) - random(2);
-            let expected = model.iter().copied().find(|&node| rank(node) >= least);
-            let taken = trees.take_from(tree, least, &nodes);
-            assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
-            if let Some((entry, left)) = taken {
-                tree = reinsert(&mut trees, entry, left);
-            }
-            let wanted = AlignedRequest { pages: 5 + random(5), grid: grids[random(2) as usize] };
-            let expected = model.iter().copied().find(|&node| wanted.fits(nodes.hole(node)));
-            let taken = trees.take_aligned(tree, 0, &wanted, &nodes);
-            assert_eq!(taken.map(|(entry, _)| entry.number()), expected);
-            if let Some((entry, left)) = taken {
-                tree = reinsert(&mut trees, entry, left);
+            let wanted = Wanted { pages: 5 + random(5), grid: grids[random(3) as usize] };
+            let placing = step % 2 == 0;
+            let expected = model
+                .iter()
+                .copied()
+                .find(|&node| rank(node) >= least && (!placing || wanted.fits(nodes.hole(node))));
+            let found = if placing {
+                trees.first_placing(tree, least, &wanted, &nodes)
+            } else {
+                trees.first_from(tree, least)
+            };
+            assert_eq!(found.map(|spot| trees.entry(spot).number()), expected);
+            if let Some(spot) = found {
+                let entry = trees.entry(spot);
+                let left = trees.remove_at(tree, spot, &nodes);
+                tree = match left {
+                    None => trees.single(entry.rank(), entry.number()),
+                    Some(left) => trees.insert(left, entry.rank(), entry.number(), &nodes),
+                };
             }
             assert_eq!(trees.last(tree), *model.last().unwrap());
             root = Some(tree);
