@@ -3,7 +3,7 @@
 
 mod common;
 
-use cma_framework::config::Map;
+use cma_framework::config::{Bytes, Map};
 use cma_framework::errors::UnregisterError;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
@@ -547,4 +547,35 @@ fn a_region_without_memory_moves_no_chunk() {
         matches!(simulated.error, MemoryError::Simulated { .. }) && !simulated.may_be_elsewhere()
     );
     assert_eq!(figures(&region), (MIB - 4096, 1));
+}
+
+#[test]
+fn a_chunk_that_moves_stays_within_the_limits_of_its_request() {
+    for plugin in algorithms() {
+        let memory = PartlyHeld::new();
+        let (cma, region) = partly_held(plugin, &memory);
+        let camera = Source::Device { name: "camera", kind: None };
+        // All of the window is the chunk, so there is no other place for it.
+        let (first, end) = (HELD.start().get(), HELD.start().get() + HELD.bytes());
+        let wanted = ChunkRequest::new(Bytes(HELD.bytes()))
+            .above(DmaAddr::new(first))
+            .below(DmaAddr::new(end));
+        let chunk = cma.allocate(camera, &wanted).unwrap();
+        let refused = chunk.share().unwrap_err();
+        assert_eq!((refused.chunk.start().get(), figures(&region).1), (first, 1));
+        // It has not lost its limits by staying.
+        let refused = refused.chunk.share().unwrap_err();
+        assert_eq!(refused.chunk.start().get(), first);
+        drop(refused);
+        // With as much again in the window, it moves there and not to the region's start.
+        let wanted = wanted.below(DmaAddr::new(end + HELD.bytes()));
+        let filler = cma.allocate(camera, &wanted.at(DmaAddr::new(end))).unwrap();
+        let chunk = cma.allocate(camera, &wanted).unwrap();
+        assert_eq!(chunk.start().get(), first);
+        drop(filler);
+        let shared = chunk.share().unwrap();
+        assert_eq!(shared.start().get(), end);
+        drop(shared);
+        region.check().unwrap();
+    }
 }

@@ -80,6 +80,7 @@ impl Books {
         placement::check(range, request, self.region)?;
         let booked = self.chunks.book(range, request.asker(), now);
         let slot = booked.map_err(|Overlaps| Misplacement::Overlaps(range))?;
+        self.limit(slot, request);
         self.free = Pages::new(self.free.get() - range.pages().get());
         let event = ChunkEvent::Placed { range };
         self.counters.count(event, self.free);
@@ -198,6 +199,24 @@ impl Books {
     /// The requester of the live chunk in `slot`.
     pub(crate) fn asker(&self, slot: Slot) -> Asker {
         self.chunks.asker(slot)
+    }
+
+    /// Notes that the live chunk in `slot` may lie only within the limits of `request`.
+    #[inline]
+    pub(crate) fn limit(&mut self, slot: Slot, request: &Request) {
+        if request.is_limited() {
+            self.chunks.limit(slot, request);
+        }
+    }
+
+    /// The window and the boundary within which the live chunk in `slot` was requested, if any.
+    pub(crate) fn limits(&self, slot: Slot) -> Option<(PageRange, Boundary)> {
+        self.chunks.limits(slot)
+    }
+
+    /// The lowest live chunk that shares a page with `range`, which lies in the region.
+    pub(crate) fn lowest_in(&self, range: PageRange) -> Option<(Slot, BookedChunk)> {
+        self.chunks.lowest_in(range)
     }
 
     /// The live chunks in ascending order of address.

@@ -14,13 +14,13 @@ mod setup;
 mod sharing;
 mod source;
 
-use crate::host::region::{Allocators, Chunk, OwningFramework, Region, Registered};
+use crate::host::region::{Allocators, Chunk, DeviceAndType, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
 use crate::vocabulary::Map;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
 use askers::Askers;
-use cma_api::Request;
+use cma_api::{Asker, Request};
 pub(crate) use request::type_of;
 use setup::Setup;
 pub use sharing::SharingRequest;
@@ -139,6 +139,10 @@ impl OwningFramework for Framework {
 
     fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk> {
         self.alloc_besides(request, besides)
+    }
+
+    fn names_of(&self, asker: Asker) -> Option<DeviceAndType> {
+        self.askers.names()(asker)
     }
 }
 

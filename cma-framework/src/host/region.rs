@@ -94,8 +94,9 @@ use arc_swap::ArcSwap;
 use attach::{Attached, Service};
 pub(crate) use choice::Allocators;
 pub use choice::{AllocatorChoice, AllocatorState, ChangeError, Registered};
-use cma_api::{PageRange, Pages, Request};
+use cma_api::{Asker, PageRange, Pages, Request};
 use deferred::DeferredWork;
+pub(crate) use figures::DeviceAndType;
 pub use figures::RegionStatus;
 pub(crate) use free::NotFreed;
 pub use guard::Chunk;
@@ -153,6 +154,9 @@ pub(crate) trait OwningFramework: Send + Sync {
     /// A chunk for the device and type that made `request`, by the map in force, from another
     /// region than `besides`.
     fn alloc_elsewhere(&self, request: &Request, besides: &Region) -> Option<Chunk>;
+
+    /// The device and the type that `asker` stands for.
+    fn names_of(&self, asker: Asker) -> Option<DeviceAndType>;
 }
 
 impl Region {

@@ -7,7 +7,7 @@
 use super::figures::Holder;
 use super::occupancy::Occupancy;
 use crate::core::moment::Moment;
-use cma_api::{Asker, PageRange, Placement, Tag};
+use cma_api::{Asker, Boundary, PageRange, Placement, Request, Tag};
 use hashbrown::{HashMap, HashTable};
 use std::sync::Arc;
 
@@ -46,6 +46,8 @@ struct Extra {
     retagged: Option<Tag>,
     /// The process that has it, if a front end noted one.
     holder: Option<Arc<Holder>>,
+    /// The window and the boundary of its request, if that had any.
+    limits: Option<(PageRange, Boundary)>,
 }
 
 /// 16 bytes for each chunk.
@@ -213,6 +215,16 @@ impl ChunkTable {
             && self.iter().any(|(_, booked)| booked.range.first_page() == first)
     }
 
+    /// The lowest live chunk that shares a page with `range`, which lies in the region. If there is
+    /// one, this is a pass over all chunks.
+    pub(super) fn lowest_in(&self, range: PageRange) -> Option<(Slot, BookedChunk)> {
+        if self.occupancy.is_free(self.offset(range), range.pages().get()) {
+            return None;
+        }
+        let there = self.iter().filter(|(_, booked)| booked.range.overlaps(range));
+        there.min_by_key(|(_, booked)| booked.range.first_page())
+    }
+
     /// The holes: the maximal free ranges, in ascending order of address.
     pub(super) fn holes(&self) -> impl Iterator<Item = PageRange> {
         let base = self.region.first_page();
@@ -247,6 +259,18 @@ impl ChunkTable {
     /// Notes the holder of the live chunk in `slot`.
     pub(super) fn hold(&mut self, slot: Slot, holder: Arc<Holder>) {
         self.extras.entry(slot.0).or_default().holder = Some(holder);
+    }
+
+    /// Notes the limits of the request of the live chunk in `slot`.
+    #[cold]
+    pub(super) fn limit(&mut self, slot: Slot, request: &Request) {
+        let limits = (request.window(), request.boundary());
+        self.extras.entry(slot.0).or_default().limits = Some(limits);
+    }
+
+    /// The window and the boundary within which the live chunk in `slot` was requested, if any.
+    pub(super) fn limits(&self, slot: Slot) -> Option<(PageRange, Boundary)> {
+        self.extras.get(&slot.0)?.limits
     }
 
     /// The holder of the live chunk in `slot`, if a front end noted one.

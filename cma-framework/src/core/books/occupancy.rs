@@ -61,6 +61,11 @@ impl Occupancy {
         }
     }
 
+    /// Whether none of the `pages` pages from `first` on is marked.
+    pub(super) fn is_free(&self, first: u64, pages: u64) -> bool {
+        !self.is_taken(first) && self.next(first, first + pages, true).is_none()
+    }
+
     /// The maximal ranges of unmarked pages below `pages`, each as first page and length, in
     /// ascending order. Time is linear in words, or marked ranges, plus ranges found.
     pub(super) fn holes(&self, pages: u64) -> impl Iterator<Item = (u64, u64)> {

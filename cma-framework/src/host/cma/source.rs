@@ -6,7 +6,7 @@ use crate::host::events;
 use crate::host::region::{Chunk, Region};
 use crate::host::snapshot::Route;
 use crate::vocabulary::ChunkRequest;
-use crate::vocabulary::errors::{AllocError, InvalidRequest};
+use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason};
 use cma_api::{Asker, Request};
 use std::sync::Arc;
 
@@ -24,6 +24,20 @@ pub enum Source<'a> {
     Regions(&'a str),
     /// In this region, which may be private.
     Region(&'a Region),
+}
+
+impl Source<'_> {
+    /// The error of a request to this source.
+    pub(super) fn error(&self, error: AllocError) -> AllocError {
+        match (self, &error) {
+            (Source::Region(_), AllocError::NoRegion(refusals))
+                if refusals.iter().all(|refusal| refusal.reason == Reason::Unregistered) =>
+            {
+                AllocError::Unregistered
+            }
+            _ => error,
+        }
+    }
 }
 
 impl Cma {
@@ -50,7 +64,7 @@ impl Cma {
         request: &ChunkRequest,
     ) -> Result<Chunk, AllocError> {
         let (route, request) = self.resolve(source, request, None)?;
-        self.0.allocate_by(&route, &request)
+        self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
     }
 
     /// The route of `source`, and the request in whole pages. A pair that has no number yet is

@@ -122,14 +122,13 @@ impl RegionState {
         request: &Request,
         unusable: &Unusable,
     ) -> Result<LiveChunk, LiveChunk> {
-        let asker = request.asker();
         if !matches!(self.attached, Attached::Allocator(_)) {
             return Err(chunk);
         }
         let aside = self.narrow(region, chunk, unusable.range);
         let answer = match &mut self.attached {
             Attached::Allocator(service) => service.object.allocate(request),
-            _ => return Err(self.stay(region, aside, chunk.range, asker)),
+            _ => return Err(self.stay(region, aside, chunk.range, request)),
         };
         match answer {
             RResult::ROk(Placement { range, tag }) => {
@@ -151,7 +150,7 @@ impl RegionState {
             }
             RResult::RErr(CallFailure::Refused) => {}
         }
-        Err(self.stay(region, aside, chunk.range, asker))
+        Err(self.stay(region, aside, chunk.range, request))
     }
 
     /// Frees a chunk and books what is `unusable` there without a requester: as much of that as is
@@ -167,17 +166,20 @@ impl RegionState {
         adopted.unwrap_or_else(|| self.keep_without_allocator(region, range, Asker::NOBODY))
     }
 
-    /// Undoes [`narrow`](Self::narrow): the chunk is `range` again, and `asker`'s.
+    /// Undoes [`narrow`](Self::narrow): the chunk is `range` again, and that of `request`.
     fn stay(
         &mut self,
         region: &Region,
         aside: LiveChunk,
         range: PageRange,
-        asker: Asker,
+        request: &Request,
     ) -> LiveChunk {
         self.free_unreported(region, aside);
-        let stayed = self.adopt_for(region, range, asker);
-        stayed.unwrap_or_else(|| self.keep_without_allocator(region, range, asker))
+        let stayed = self.adopt_for(region, range, request.asker());
+        let stayed =
+            stayed.unwrap_or_else(|| self.keep_without_allocator(region, range, request.asker()));
+        self.books.limit(stayed.slot, request);
+        stayed
     }
 
     /// Books `range` and has the allocator adopt it. `None` when a part of it is taken, or the

@@ -1,13 +1,14 @@
 //! The reports of a region from its books.
 
-use super::Region;
 use super::choice::AllocatorState;
+use super::{Region, RegionState};
 use crate::core::books::{
     BookedChunk, Failure, Holder, Owner, RefusedRequest, RegionStatistics, Slot,
 };
+use crate::core::moment::Moment;
 use crate::host::clock;
 use crate::vocabulary::errors::Stuck;
-use cma_api::{Asker, Pages};
+use cma_api::{Asker, PageRange, Pages};
 use std::sync::Arc;
 
 /// A region's figures at one moment.
@@ -29,7 +30,7 @@ pub struct RegionStatus {
 }
 
 /// Device and type of a requester.
-type DeviceAndType = (Arc<str>, Arc<str>);
+pub(crate) type DeviceAndType = (Arc<str>, Arc<str>);
 
 impl Region {
     /// Whether its allocator doesn't return from a call. If no thread has waited for it yet, this
@@ -106,14 +107,8 @@ impl Region {
             books.ascending().into_iter().map(holder).collect()
         };
         let now = clock::precise_now();
-        let owner = |(chunk, holder): (BookedChunk, Option<Arc<Holder>>)| Owner {
-            range: chunk.range,
-            device: holder
-                .as_ref()
-                .and_then(|holder| holder.device.clone())
-                .or_else(|| name(chunk.asker)),
-            process: holder.map(|holder| holder.process.clone()),
-            age: chunk.since.age(now),
+        let owner = |(chunk, holder): (BookedChunk, Option<Arc<Holder>>)| {
+            owner(&chunk, holder.as_deref(), &mut name, now)
         };
         Ok(live.into_iter().map(owner).collect())
     }
@@ -138,5 +133,35 @@ impl Region {
             age: when.age(now).unwrap_or_default(),
         };
         Ok(refused.into_iter().map(failure).collect())
+    }
+}
+
+impl RegionState {
+    /// The owner of the lowest live chunk in `place`, which lies in the region.
+    pub(super) fn owner_in(&mut self, region: &Region, place: PageRange) -> Option<Owner> {
+        let (slot, chunk) = self.books.lowest_in(place)?;
+        let framework = region.framework();
+        let name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
+        let owner =
+            owner(&chunk, self.books.holder(slot).map(Arc::as_ref), name, clock::precise_now());
+        // It may be the last handle.
+        self.drop_later(framework);
+        Some(owner)
+    }
+}
+
+/// The owner of a live chunk. `name` resolves its requester.
+fn owner(
+    chunk: &BookedChunk,
+    holder: Option<&Holder>,
+    mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
+    now: Moment,
+) -> Owner {
+    let noted = holder.and_then(|holder| holder.device.clone());
+    Owner {
+        range: chunk.range,
+        device: noted.or_else(|| name(chunk.asker)),
+        process: holder.map(|holder| holder.process.clone()),
+        age: chunk.since.age(now),
     }
 }

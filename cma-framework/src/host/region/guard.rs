@@ -6,7 +6,7 @@ use crate::core::books::{Holder, LiveChunk, Slot};
 use crate::core::memory::Unusable;
 use crate::host::events::Served;
 use crate::vocabulary::errors::Stuck;
-use cma_api::{Alignment, Asker, DmaAddr, PageRange, Pages, Request, Tag};
+use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 use std::sync::Arc;
 
@@ -131,11 +131,7 @@ impl Chunk {
     ///
     /// The chunk, when there is no other place. It is where it was.
     pub(crate) fn elsewhere(mut self, unusable: &Unusable) -> Result<Chunk, Chunk> {
-        let Ok((asker, holder)) = self.holder() else { return Err(self) };
-        let Some(request) = Request::new(self.range().pages(), self.shape.alignment(), asker)
-        else {
-            return Err(self);
-        };
+        let Ok((Some(request), holder)) = self.origin() else { return Err(self) };
         let live = self.detach();
         let moved = self.region.move_away(live, &request, unusable);
         let (Ok(live) | Err(live)) = moved;
@@ -161,10 +157,18 @@ impl Chunk {
         Ok(other)
     }
 
-    /// Its requester, and its holder if a front end noted one.
-    fn holder(&self) -> Result<(Asker, Option<Arc<Holder>>), Stuck> {
-        let state = self.region.enter()?;
-        Ok((state.books.asker(self.slot), state.books.holder(self.slot).cloned()))
+    /// The request that it serves, and its holder if a front end noted one.
+    fn origin(&self) -> Result<(Option<Request>, Option<Arc<Holder>>), Stuck> {
+        let (pages, alignment) = (self.range().pages(), self.shape.alignment());
+        let books = &self.region.enter()?.books;
+        let anywhere = Request::new(pages, alignment, books.asker(self.slot));
+        let request = match books.limits(self.slot) {
+            Some((window, boundary)) => {
+                anywhere.and_then(|request| request.limited(window, boundary))
+            }
+            None => anywhere,
+        };
+        Ok((request, books.holder(self.slot).cloned()))
     }
 
     fn hold_for(&self, holder: Option<Arc<Holder>>) {

@@ -8,9 +8,10 @@ use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::host::{clock, events};
 use crate::vocabulary::errors::Reason;
+use crate::vocabulary::request::exact_place;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
-use cma_api::{Placement, Request, Tag};
+use cma_api::{PageRange, Placement, Request, Tag};
 use spin::mutex::SpinMutexGuard;
 use std::sync::atomic::Ordering;
 
@@ -63,6 +64,7 @@ impl Region {
         };
         let state = &mut *lock;
         if state.books.live() < self.0.live_limit.load(Ordering::Relaxed)
+            && !request.is_limited()
             && let Attached::Allocator(service) = &mut state.attached
         {
             let answer = service.object.allocate(request);
@@ -79,8 +81,8 @@ impl Region {
         self.place_slowly(Some(lock), request, registered, now)
     }
 
-    /// The same when another thread has the lock, operations are deferred, or no allocator is
-    /// attached.
+    /// The same when another thread has the lock, operations are deferred, no allocator is attached,
+    /// or the request has limits.
     #[cold]
     #[inline(never)]
     fn place_slowly(
@@ -103,9 +105,10 @@ impl Region {
         if state.books.live() == Books::MOST_LIVE {
             return Err(state.refuse(request, Reason::TooManyChunks));
         }
-        let answer = match state.attach(self, registered) {
-            Ok(service) => service.object.allocate(request),
-            Err(reason) => return Err(state.refuse(request, *reason)),
+        let answer = match (state.attach(self, registered), exact_place(request)) {
+            (Ok(service), None) => service.object.allocate(request),
+            (Ok(_), Some(place)) => state.adopt_exactly(self, place),
+            (Err(reason), _) => return Err(state.refuse(request, *reason)),
         };
         match state.book(request, answer, now) {
             Ok((placed, event)) => {
@@ -120,6 +123,19 @@ impl Region {
 }
 
 impl RegionState {
+    /// Has the allocator take exactly `place`, if that is free.
+    fn adopt_exactly(
+        &mut self,
+        region: &Region,
+        place: PageRange,
+    ) -> RResult<Placement, CallFailure> {
+        let free = place.within(region.range()) && self.books.lowest_in(place).is_none();
+        match free.then(|| self.adopt(region, place)).flatten() {
+            Some(tag) => RResult::ROk(Placement { range: place, tag }),
+            None => RResult::RErr(CallFailure::Refused),
+        }
+    }
+
     /// Books the place that the allocator proposes.
     #[inline(always)]
     fn book(
@@ -163,6 +179,13 @@ impl RegionState {
     /// The reason why `allocator` found no place for a request. The allocator is asked only if it
     /// declined.
     fn explain(&mut self, region: &Region, request: &Request, allocator: String) -> Reason {
+        if let Some(place) = exact_place(request) {
+            if !place.within(region.range()) {
+                return Reason::Elsewhere { place };
+            } else if let Some(owner) = self.owner_in(region, place) {
+                return Reason::Taken { place, owner: Box::new(owner) };
+            }
+        }
         let free_range = match self.books.explain_refusal(request) {
             Explanation::Reason(reason) => return reason,
             Explanation::Holds(free_range) => free_range,
