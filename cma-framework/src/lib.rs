@@ -28,8 +28,8 @@ pub mod config {
     pub use crate::vocabulary::{
         AllocatorSpec, Bank, Bytes, COMMON, ConfigError, GroupSpec, Growth, Map, NamePattern,
         ParsedRegion, Pattern, PatternSpec, Place, Platform, RegionSpans, RegionSpec,
-        RequestSyntax, RuleSpec, Span, SyntaxError, Window, parse_allocator, parse_regions,
-        parse_size,
+        RequestSyntax, RuleSpec, Span, SyntaxError, Time, TimeError, Window, parse_allocator,
+        parse_regions, parse_size, parse_time,
     };
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod request;
 mod reserve_request;
 mod size;
 mod syntax;
+mod time;
 
 pub use bank::Bank;
 pub use errno::Errno;
@@ -33,6 +34,7 @@ pub use request::{ChunkRequest, RequestSyntax};
 pub use reserve_request::ReserveRequest;
 pub use size::{Bytes, parse_size};
 pub use syntax::{ConfigError, Span, SyntaxError};
+pub use time::{Time, TimeError, parse_time};
 
 pub(crate) use map::RulePattern;
 pub(crate) use names::{allocator_name_fault, is_device_name, is_region_name};

@@ -4,6 +4,7 @@ use super::ChunkRequest;
 use super::invalid::{InvalidRequest, Part};
 use crate::vocabulary::size::{Bytes, parse_size};
 use crate::vocabulary::syntax::{ConfigError, Span, SyntaxError};
+use crate::vocabulary::time::{Time, TimeError, parse_time};
 use cma_api::DmaAddr;
 use std::fmt;
 use std::time::Duration;
@@ -27,21 +28,15 @@ pub enum RequestSyntax {
     /// Text after a number.
     #[error("expected white space or the end after the number")]
     TextAfterNumber,
-    /// Not a time.
-    #[error("expected a time: a whole number of us, ms, s or m, as in 500ms or 2s")]
-    NoTime,
-    /// A time that is too long to be counted.
-    #[error("the time is too long: at most 2^64 - 1 microseconds")]
-    TimeTooLong,
+    /// A wrong time.
+    #[error(transparent)]
+    Time(#[from] TimeError),
     /// The text is read, but the request can't be served anywhere.
     #[error(transparent)]
     Invalid(InvalidRequest),
 }
 
 type Result<T> = std::result::Result<T, ConfigError<RequestSyntax>>;
-
-/// The units of time, the longest first, in microseconds.
-const UNITS: [(&str, u64); 4] = [("m", 60_000_000), ("s", 1_000_000), ("ms", 1000), ("us", 1)];
 
 pub(super) fn parse(text: &str) -> Result<ChunkRequest> {
     let mut reader = Reader { text, at: 0, parts: Vec::new() };
@@ -151,16 +146,10 @@ impl<'a> Reader<'a> {
 
     fn time(&mut self) -> Result<Duration> {
         let length = self.word();
-        let (word, no_time) = (&self.rest()[..length], self.error(length, RequestSyntax::NoTime));
-        let digits = word.bytes().take_while(u8::is_ascii_digit).count();
-        let (count, unit) = word.split_at(digits);
-        let unit = UNITS.into_iter().find(|(name, _)| *name == unit);
-        let Some((_, micros)) = unit.filter(|_| digits > 0) else { return Err(no_time) };
-        let count: Option<u64> = count.parse().ok();
-        let micros = count.and_then(|count| count.checked_mul(micros));
-        let micros = micros.ok_or_else(|| self.error(length, RequestSyntax::TimeTooLong))?;
+        let time = parse_time(&self.rest()[..length]);
+        let time = time.map_err(|kind| self.error(length, RequestSyntax::Time(kind)))?;
         self.at += length;
-        Ok(Duration::from_micros(micros))
+        Ok(time)
     }
 
     fn contradiction(&self, invalid: InvalidRequest) -> ConfigError<RequestSyntax> {
@@ -194,17 +183,5 @@ impl fmt::Display for ChunkRequest {
             write!(f, " wait={}", Time(wait))?;
         }
         Ok(())
-    }
-}
-
-/// A time that prints in the longest unit that is exact.
-struct Time(Duration);
-
-impl fmt::Display for Time {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_nanos().div_ceil(1000).min(u128::from(u64::MAX)) as u64;
-        let exact = UNITS.into_iter().find(|(_, unit)| micros.is_multiple_of(*unit) && micros > 0);
-        let (name, unit) = exact.unwrap_or(("s", 1));
-        write!(f, "{}{name}", micros / unit)
     }
 }
