@@ -17,6 +17,10 @@ macro_rules! __guarantees {
             a_region_may_end_at_the_top_of_the_address_space
             a_region_of_64_gibibytes_is_served_or_refused_with_a_reason
             a_request_larger_than_the_region_changes_nothing
+            every_limit_in_a_small_region_is_kept
+            limits_around_words_and_blocks_are_kept
+            fit_names_the_hole_that_allocate_uses
+            asking_for_a_fit_changes_nothing
             the_largest_request_is_served_and_no_larger_one
             a_refused_adoption_changes_nothing
             a_fresh_allocator_adopts_all_chunks_of_a_full_one

@@ -40,9 +40,9 @@ pub fn scripts(most: usize) -> impl Strategy<Value = Script> {
     })
 }
 
-/// Operations on `region`: mostly allocating and freeing, a third of the requests with a window or a
-/// boundary, sometimes a request larger than the region, and ranges to adopt that are free, in use,
-/// or partly outside.
+/// Operations on `region`: mostly allocating and freeing, a third of the requests with a window or
+/// a boundary, sometimes a request larger than the region, and ranges to adopt that are free, in
+/// use, or partly outside.
 pub fn operations(region: PageRange) -> impl Strategy<Value = Operation> {
     drafts().prop_map(move |draft| draft.within(region))
 }
