@@ -223,8 +223,8 @@ impl Blocks {
     }
 
     /// The runs that have a block of order `lowest_order` or above with a page in `window`, a part
-    /// of the region, each with such a block; first those with blocks of the largest order, from the
-    /// lowest address up. A run with several such blocks may be returned several times.
+    /// of the region, each with such a block; first those with blocks of the largest order, from
+    /// the lowest address up. A run with several such blocks may be returned several times.
     pub(crate) fn runs(
         &self,
         lowest_order: u32,

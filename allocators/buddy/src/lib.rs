@@ -41,12 +41,12 @@
 //!
 //! With a window or a boundary it chooses the lowest order with a block that holds the request
 //! within the limits, and of that order the lowest such block. Only the lowest two blocks of an
-//! order with a page in the window need a look: the first page of a block serves every alignment and
-//! boundary up to the block's size, so only the end of the window or, in a block that begins below
-//! it, its start can be in the way. If there is no such block, the first [`RUNS`] runs with a page
-//! in the window are looked at, in the same order. So a request with limits is refused although a
-//! hole would hold it only if no single block that is large enough for size and alignment does and
-//! the search of runs ends before the hole.
+//! order with a page in the window need a look: the first page of a block serves every alignment
+//! and boundary up to the block's size, so only the end of the window or, in a block that begins
+//! below it, its start can be in the way. If there is no such block, the first [`RUNS`] runs with a
+//! page in the window are looked at, in the same order. So a request with limits is refused
+//! although a hole would hold it only if no single block that is large enough for size and
+//! alignment does and the search of runs ends before the hole.
 //!
 //! *Fit* is the search of allocate; its answer is the whole run around the block.
 //!
@@ -56,9 +56,9 @@
 //! # Cost
 //!
 //! With `o` orders (`o` <= log2 of the region's pages, + 1) and the height `h` of a set (at most 6
-//! words): allocate and free take O(o + h) steps if the request is a power of two, O(o h)
-//! otherwise or with limits; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend on
-//! the number of chunks. Memory is about 2 bits per page, and only for parts that were accessed.
+//! words): allocate and free take O(o + h) steps if the request is a power of two, O(o h) otherwise
+//! or with limits; looking at runs takes up to [`RUNS`] times O(o^2) more. The cost doesn't depend
+//! on the number of chunks. Memory is about 2 bits per page, and only for parts that were accessed.
 //!
 //! # Parameters
 //!

@@ -57,17 +57,17 @@
 //! So a request without limits may be refused although another hole than the first of its class, or
 //! one that is aligned by chance, would hold it. Looking at 4 or 16 holes of each class instead of
 //! one made no significant difference to the number of refusals. For a page-aligned request both
-//! steps imply that the largest request that is served is the first hole of the highest class, which
-//! is what [`largest_request`](Allocator::largest_request) returns.
+//! steps imply that the largest request that is served is the first hole of the highest class,
+//! which is what [`largest_request`](Allocator::largest_request) returns.
 //!
 //! With a window or a boundary it looks at holes from the class of the requested size up, and if
 //! none of the first [`LOOKS`] serves, from the highest class down, again at [`LOOKS`]. In the hole
 //! the chunk goes to the lowest place within the limits, or to the end on the same condition. So a
 //! request with limits is refused although a hole would hold it only if more than [`LOOKS`] holes
-//! are in the class of the requested size and above; and if it has only a boundary, only if also the
-//! first hole of the highest class has less than twice its pages plus its alignment. In a region of
-//! 1 GiB with random chunks of up to 256 pages, 70 % to 95 % full, at most 2 of 950 possible
-//! requests for an eighth of the region were refused, and 4 to 9 of 100 for a 64th.
+//! are in the class of the requested size and above; and if it has only a boundary, only if also
+//! the first hole of the highest class has less than twice its pages plus its alignment. In a
+//! region of 1 GiB with random chunks of up to 256 pages, 70 % to 95 % full, at most 2 of 950
+//! possible requests for an eighth of the region were refused, and 4 to 9 of 100 for a 64th.
 //!
 //! *Fit* is the search of allocate, without the rest of it.
 //!
@@ -76,8 +76,8 @@
 //!
 //! # Cost
 //!
-//! In accesses to nodes, reads and writes; in addition there are a few words of bits for each hole to
-//! look at. Only a request with limits loops, over these holes.
+//! In accesses to nodes, reads and writes; in addition there are a few words of bits for each hole
+//! to look at. Only a request with limits loops, over these holes.
 //!
 //! | operation | at most |
 //! | --- | --- |
@@ -133,8 +133,8 @@ pub const ALLOCATE: u64 = 11;
 /// The most accesses to nodes that a request with a larger alignment takes.
 pub const ALLOCATE_ALIGNED: u64 = 19;
 
-/// The most holes that a request with limits looks at from the lowest class up, and as many from the
-/// highest class down.
+/// The most holes that a request with limits looks at from the lowest class up, and as many from
+/// the highest class down.
 pub const LOOKS: usize = 64;
 
 /// The most accesses to nodes that a request with limits takes.
