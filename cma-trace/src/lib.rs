@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod format;
+mod limits;
 mod read;
 mod recording;
 mod replay;
@@ -33,6 +34,7 @@ mod report;
 mod trace;
 mod write;
 
+pub use limits::Limits;
 pub use read::ReadError;
 pub use recording::{RecordError, Recording};
 pub use replay::{replay, replay_on};

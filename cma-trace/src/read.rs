@@ -12,6 +12,8 @@ pub use error::ReadError;
 use crate::format::{MAGIC, VERSION, excerpt};
 use crate::recording::{RecordError, Recording};
 use crate::trace::{Figures, Trace};
+use cma_framework::ChunkRequest;
+use cma_framework::config::Bytes;
 use gzip::GzipMembers;
 use lines::{Fields, Lines};
 use std::collections::HashMap;
@@ -50,11 +52,13 @@ impl Trace {
 
 fn read(lines: &mut Lines<'_>) -> Result<Trace, ReadError> {
     read_magic(lines)?;
-    let mut recording = Recording::new(read_source(lines.required()?)?);
-    let header = read_figures(lines.required()?)?;
+    let mut recording = Recording::new(read_source(lines.header()?)?);
+    let header = read_figures(lines.header()?)?;
     let mut ids = HashMap::new();
     while let Some(fields) = lines.next()? {
-        read_operation(fields, &mut recording, &mut ids)?;
+        if !fields.is_comment() {
+            read_operation(fields, &mut recording, &mut ids)?;
+        }
     }
     let trace = recording.finish();
     if trace.figures() == header {
@@ -114,13 +118,13 @@ fn read_operation(
             let size = fields.number("a size in bytes")?;
             let alignment = fields.number("an alignment in bytes")?;
             let requester = fields.text("device or device/type")?;
-            fields.end()?;
+            let request = read_limits(&fields, size, alignment)?;
             if ids.contains_key(&id) {
                 return Err(ReadError::IdUsedTwice { line, id });
             }
             ids.insert(
                 id,
-                recording.allocate(time_us, size, alignment, requester).map_err(in_line)?,
+                recording.allocate_limited(time_us, &request, requester).map_err(in_line)?,
             );
         }
         b"f" => {
@@ -135,6 +139,29 @@ fn read_operation(
         other => return Err(fields.fault(column, other, "a for an allocation or f for a free")),
     }
     Ok(())
+}
+
+/// The request with the limits that follow in the line, if any.
+fn read_limits(fields: &Fields<'_>, size: u64, alignment: u64) -> Result<ChunkRequest, ReadError> {
+    let request = ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
+    let rest = &fields.text[fields.at..];
+    if rest.iter().all(|byte| *byte == b' ') {
+        return Ok(request);
+    }
+    let limits = std::str::from_utf8(rest)
+        .map_err(|_| fields.fault(fields.at + 1, &rest[1..], "limits in UTF-8"))?;
+    let before = format!("{size}/{alignment}");
+    match ChunkRequest::parse(&format!("{before}{limits}")) {
+        Ok(request) => Ok(request),
+        Err(error) if error.span.start >= before.len() => Err(ReadError::Limit {
+            line: fields.line,
+            column: fields.at + error.span.start - before.len() + 1,
+            found: excerpt(error.found().as_bytes()),
+            error: error.kind,
+        }),
+        // The size or the alignment is wrong, which the recording finds.
+        Err(_) => Ok(request),
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //! else.
 
 use crate::format::quoted;
+use crate::limits::Limits;
 use crate::trace::{Action, Figures, Operation, Requester, Trace};
 use cma_api::{PageRange, Pages};
+use cma_framework::ChunkRequest;
+use cma_framework::config::Bytes;
+use cma_framework::errors::InvalidRequest;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
@@ -30,6 +34,8 @@ pub struct Recording {
     trace: Trace,
     /// The index of each requester in the trace, by `device/type` as it is written.
     requesters: HashMap<String, u16>,
+    /// The index of each set of limits in the trace, except no limits.
+    limits: HashMap<Limits, u16>,
     /// The size in bytes of each chunk that was allocated; `None` once it was freed.
     chunks: Vec<Option<NonZeroU64>>,
     live: LiveTotals,
@@ -71,6 +77,9 @@ pub enum RecordError {
         /// The alignment in bytes.
         bytes: u64,
     },
+    /// The limits contradict each other or the request.
+    #[error(transparent)]
+    Limits(InvalidRequest),
     /// Not `device` or `device/type`.
     #[error(
         "expected device or device/type, up to 255 bytes without white space, found \"{}\"",
@@ -89,6 +98,9 @@ pub enum RecordError {
     /// The trace has the most requesters.
     #[error("a trace holds up to {} pairs of device and type", 1 << 16)]
     TooManyRequesters,
+    /// The trace has the most different limits.
+    #[error("a trace holds up to {} different sets of limits", 1 << 16)]
+    TooManyLimits,
 }
 
 impl Recording {
@@ -100,11 +112,13 @@ impl Recording {
             trace: Trace {
                 source,
                 requesters: Vec::new(),
+                limits: vec![Limits::NONE],
                 operations: Vec::new(),
                 figures: Figures::default(),
                 peak_live: Pages::ZERO,
             },
             requesters: HashMap::new(),
+            limits: HashMap::new(),
             chunks: Vec::new(),
             live: LiveTotals::default(),
         }
@@ -123,6 +137,23 @@ impl Recording {
         alignment: u64,
         requester: &str,
     ) -> Result<u32, RecordError> {
+        let request = ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
+        self.allocate_limited(time_us, &request, requester)
+    }
+
+    /// As [`allocate`](Self::allocate), for a request that may have limits. A time to wait is
+    /// rounded up to whole microseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`], for an operation that is not allowed in a trace.
+    pub fn allocate_limited(
+        &mut self,
+        time_us: u64,
+        request: &ChunkRequest,
+        requester: &str,
+    ) -> Result<u32, RecordError> {
+        let (Bytes(size), Bytes(alignment)) = (request.size, request.alignment);
         self.check_next(time_us)?;
         let nonzero = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
         if !alignment.is_power_of_two() {
@@ -132,6 +163,8 @@ impl Recording {
         if pages >= PageRange::ADDRESS_SPACE_PAGES {
             return Err(RecordError::TooLarge { bytes: size });
         }
+        request.check().map_err(RecordError::Limits)?;
+        let limits = self.limits_index(request)?;
         let requester = self.requester(requester)?;
         #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
         let chunk = self.chunks.len() as u32;
@@ -143,7 +176,7 @@ impl Recording {
         *peak_live = (*peak_live).max(Pages::new(pages));
         figures.peak_live_bytes = figures.peak_live_bytes.max(self.live.bytes);
         figures.peak_live_chunks = figures.peak_live_chunks.max(self.live.chunks);
-        self.push(time_us, Action::Allocate { size, alignment, requester });
+        self.push(time_us, Action::Allocate { size, alignment, requester, limits });
         Ok(chunk)
     }
 
@@ -186,6 +219,22 @@ impl Recording {
     fn push(&mut self, time_us: u64, action: Action) {
         self.trace.operations.push(Operation { time_us, action });
         self.trace.figures.operations += 1;
+    }
+
+    /// The index of the limits of `request`, which are added if they are new.
+    fn limits_index(&mut self, request: &ChunkRequest) -> Result<u16, RecordError> {
+        let limits = Limits::of(request);
+        if limits == Limits::NONE {
+            return Ok(0);
+        }
+        if let Some(index) = self.limits.get(&limits) {
+            return Ok(*index);
+        }
+        let index =
+            u16::try_from(self.trace.limits.len()).map_err(|_| RecordError::TooManyLimits)?;
+        self.trace.limits.push(limits);
+        self.limits.insert(limits, index);
+        Ok(index)
     }
 
     /// The index of a requester, which is added if it is new.

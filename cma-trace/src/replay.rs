@@ -1,10 +1,11 @@
 //! Replaying a trace through the framework, and measuring it.
 
+use crate::limits::Limits;
 use crate::report::{FailedRequest, Report};
 use crate::trace::{Action, Operation, Trace};
 use cma_framework::config::Map;
 use cma_framework::errors::RegisterError;
-use cma_framework::{AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
+use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub fn replay(
 }
 
 /// Replays `trace` on a configured framework, whose map routes the trace's devices to regions.
-/// Chunks that the trace leaves live are freed at the end.
+/// Chunks that the trace leaves live are freed at the end. A request that may wait is tried once:
+/// the chunks that it would wait for are freed later in the trace.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
@@ -53,6 +55,7 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
     let mut state = ReplayState {
         devices,
+        limits: trace.limits(),
         chunks: Vec::new(),
         live: 0,
         peak: 0,
@@ -85,24 +88,31 @@ fn cpu_time() -> Duration {
 }
 
 /// The state of a replay.
-struct ReplayState {
+struct ReplayState<'a> {
     devices: Vec<Device>,
+    limits: &'a [Limits],
     chunks: Vec<Option<Chunk>>,
     /// Bytes.
     live: u64,
     peak: u64,
     failed: u64,
-    first_failure: Option<(usize, cma_framework::AllocError)>,
+    first_failure: Option<(usize, AllocError)>,
 }
 
-impl ReplayState {
+impl ReplayState<'_> {
     /// Runs `operations`, the first of which is the trace's operation number `first`. This is the
     /// timed code.
     fn run(&mut self, operations: &[SlotOperation], first: usize) {
         for (n, operation) in operations.iter().enumerate() {
             match *operation {
-                SlotOperation::Allocate { slot, requester, size, alignment } => {
-                    match self.devices[usize::from(requester)].alloc(size, alignment) {
+                SlotOperation::Allocate { slot, requester, limits, size, alignment } => {
+                    let device = &self.devices[usize::from(requester)];
+                    let chunk = if limits == 0 {
+                        device.alloc(size, alignment)
+                    } else {
+                        self.limited(device, limits, size, alignment)
+                    };
+                    match chunk {
                         Ok(chunk) => {
                             self.live += chunk.size();
                             self.peak = self.peak.max(self.live);
@@ -122,12 +132,26 @@ impl ReplayState {
             }
         }
     }
+
+    /// A chunk within limits number `limits`, without waiting.
+    #[cold]
+    fn limited(
+        &self,
+        device: &Device,
+        limits: u16,
+        size: u64,
+        alignment: u64,
+    ) -> Result<Chunk, AllocError> {
+        let mut request = self.limits[usize::from(limits)].request(size, alignment);
+        request.wait = None;
+        device.allocate(&request)
+    }
 }
 
 /// An operation in which a chunk's slot takes the place of its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SlotOperation {
-    Allocate { slot: u32, requester: u16, size: u64, alignment: u64 },
+    Allocate { slot: u32, requester: u16, limits: u16, size: u64, alignment: u64 },
     Free { slot: u32 },
 }
 
@@ -146,13 +170,13 @@ impl Slots {
     /// Translates the next operation of a trace.
     fn translate(&mut self, operation: &Operation) -> SlotOperation {
         match operation.action {
-            Action::Allocate { size, alignment, requester } => {
+            Action::Allocate { size, alignment, requester, limits } => {
                 let slot = self.free.pop().unwrap_or_else(|| {
                     self.used += 1;
                     self.used - 1
                 });
                 self.of.push(slot);
-                SlotOperation::Allocate { slot, requester, size, alignment }
+                SlotOperation::Allocate { slot, requester, limits, size, alignment }
             }
             Action::Free { chunk } => {
                 let slot = self.of[chunk as usize];
@@ -163,7 +187,7 @@ impl Slots {
     }
 }
 
-fn report(cma: &Cma, trace: &Trace, state: ReplayState, elapsed: Duration) -> Report {
+fn report(cma: &Cma, trace: &Trace, state: ReplayState<'_>, elapsed: Duration) -> Report {
     let regions = cma.regions();
     let statuses: Vec<_> = regions.iter().map(cma_framework::Region::status).collect();
     let ops = trace.operations().len();
@@ -187,9 +211,11 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState, elapsed: Duration) -> Re
 }
 
 /// The failed allocation at index `at`.
-fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option<FailedRequest> {
+fn failure(trace: &Trace, at: usize, error: AllocError) -> Option<FailedRequest> {
     let operation = trace.operations()[at];
-    let Action::Allocate { size, alignment, requester } = operation.action else { return None };
+    let Action::Allocate { size, alignment, requester, limits } = operation.action else {
+        return None;
+    };
     let requester = trace.requesters()[usize::from(requester)].clone();
     Some(FailedRequest {
         operation: at as u64 + 1,
@@ -197,6 +223,7 @@ fn failure(trace: &Trace, at: usize, error: cma_framework::AllocError) -> Option
         requester,
         size,
         alignment,
+        limits: trace.limits()[usize::from(limits)],
         error,
     })
 }

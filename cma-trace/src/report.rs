@@ -1,5 +1,6 @@
 //! The results of a replay.
 
+use crate::limits::Limits;
 use crate::trace::Requester;
 use cma_framework::AllocError;
 use cma_framework::config::Bytes;
@@ -29,7 +30,6 @@ pub struct Report {
     #[serde(serialize_with = "tenths")]
     pub ns_per_op: f64,
     /// The first allocation that failed.
-    #[serde(skip)]
     pub first_failure: Option<FailedRequest>,
 }
 
@@ -40,21 +40,61 @@ fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
 }
 
 /// An allocation that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FailedRequest {
     /// The operation's number, counted from 1.
     pub operation: u64,
     /// The recorded time in microseconds.
     pub time_us: u64,
-    /// The requesting device and type.
+    /// The requesting device and type. Written as `device[/type]`.
+    #[serde(serialize_with = "text")]
     pub requester: Requester,
     /// The requested bytes.
     pub size: u64,
     /// The requested alignment in bytes.
     pub alignment: u64,
-    /// The reason.
+    /// Its limits. Written as in a request, and empty if it has none.
+    #[serde(serialize_with = "trimmed")]
+    pub limits: Limits,
+    /// The reason. Written as its text, and `refusals` with the reason of each region that was
+    /// tried.
+    #[serde(flatten, serialize_with = "reasons")]
     pub error: AllocError,
+}
+
+fn text<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn trimmed<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(value.to_string().trim_start())
+}
+
+/// An error with the regions that were tried.
+#[derive(Serialize)]
+struct Reasons<'a> {
+    error: String,
+    refusals: Vec<RegionReason<'a>>,
+}
+
+/// The reason of one region.
+#[derive(Serialize)]
+struct RegionReason<'a> {
+    region: &'a str,
+    reason: String,
+}
+
+fn reasons<S: Serializer>(error: &AllocError, serializer: S) -> Result<S::Ok, S::Error> {
+    let refusals = match error {
+        AllocError::NoRegion(refusals) => refusals.iter().as_slice(),
+        _ => &[],
+    };
+    let refusals = refusals
+        .iter()
+        .map(|refusal| RegionReason { region: &refusal.region, reason: refusal.reason.to_string() })
+        .collect();
+    Reasons { error: error.to_string(), refusals }.serialize(serializer)
 }
 
 impl fmt::Display for FailedRequest {
@@ -64,7 +104,7 @@ impl fmt::Display for FailedRequest {
         if self.alignment > 1 {
             write!(f, " aligned to {}", Bytes(self.alignment))?;
         }
-        write!(f, ": {error}")
+        write!(f, "{}: {error}", self.limits)
     }
 }
 

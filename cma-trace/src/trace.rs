@@ -1,5 +1,6 @@
 //! A trace in memory: the allocations and frees of a program, validated when it is created.
 
+use crate::limits::Limits;
 use cma_api::Pages;
 use std::fmt;
 
@@ -16,6 +17,8 @@ use std::fmt;
 pub struct Trace {
     pub(crate) source: String,
     pub(crate) requesters: Vec<Requester>,
+    /// No two are equal; the first are no limits.
+    pub(crate) limits: Vec<Limits>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) figures: Figures,
     pub(crate) peak_live: Pages,
@@ -41,6 +44,8 @@ pub enum Action {
         alignment: u64,
         /// The requester: an index into [`Trace::requesters`].
         requester: u16,
+        /// The request's limits: an index into [`Trace::limits`], 0 if it has none.
+        limits: u16,
     },
     /// Frees a chunk.
     Free {
@@ -98,6 +103,12 @@ impl Trace {
     /// All requesters, in order of their first requests.
     pub fn requesters(&self) -> &[Requester] {
         &self.requesters
+    }
+
+    /// The different limits of all requests, in order of the first requests that have them. The
+    /// first are [`Limits::NONE`].
+    pub fn limits(&self) -> &[Limits] {
+        &self.limits
     }
 
     /// The operations in the order of time.

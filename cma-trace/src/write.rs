@@ -17,10 +17,11 @@ impl Trace {
         let mut id = 0;
         for Operation { time_us, action } in &self.operations {
             match *action {
-                Action::Allocate { size, alignment, requester } => {
+                Action::Allocate { size, alignment, requester, limits } => {
                     id += 1;
                     let requester = &self.requesters[usize::from(requester)];
-                    writeln!(output, "{time_us} a {id} {size} {alignment} {requester}")?;
+                    let limits = self.limits[usize::from(limits)];
+                    writeln!(output, "{time_us} a {id} {size} {alignment} {requester}{limits}")?;
                 }
                 Action::Free { chunk } => writeln!(output, "{time_us} f {}", chunk + 1)?,
             }

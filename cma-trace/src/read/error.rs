@@ -3,6 +3,7 @@
 use crate::format::{MAX_LINE, quoted};
 use crate::recording::RecordError;
 use crate::trace::Figures;
+use cma_framework::config::RequestSyntax;
 use std::io;
 
 /// The reason why bytes are not a trace. Lines are those of the uncompressed text. Lines and
@@ -68,6 +69,18 @@ pub enum ReadError {
         /// The expected field.
         expected: &'static str,
         /// The field found; empty at the end of the line.
+        found: String,
+    },
+    /// A limit of a request is wrong, or contradicts another one or the request.
+    #[error("line {line}, column {column}: {error}, found \"{}\"", quoted(found))]
+    Limit {
+        /// The line.
+        line: u64,
+        /// The column at which the limit starts.
+        column: usize,
+        /// The reason.
+        error: RequestSyntax,
+        /// The text found; empty at the end of the line.
         found: String,
     },
     /// A line is longer than the format allows.

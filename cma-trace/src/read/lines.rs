@@ -22,19 +22,29 @@ impl<'a> Lines<'a> {
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
+        Ok(self.advance()?.then(|| self.fields()))
+    }
+
+    /// Reads the next line, if there is one.
+    fn advance(&mut self) -> Result<bool, ReadError> {
         self.text.clear();
         let mut input = (&mut *self.input).take(MAX_LINE as u64 + 1);
         let read = input.read_until(b'\n', &mut self.text);
         read.map_err(|source| self.failed(source))?;
         if self.text.is_empty() {
-            return Ok(None);
+            return Ok(false);
         }
         self.line += 1;
-        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
-        if text.len() > MAX_LINE {
+        if self.fields().text.len() > MAX_LINE {
             return Err(ReadError::LongLine { line: self.line });
         }
-        Ok(Some(Fields { text, at: 0, line: self.line }))
+        Ok(true)
+    }
+
+    /// The line that was read last.
+    fn fields(&self) -> Fields<'_> {
+        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
+        Fields { text, at: 0, line: self.line }
     }
 
     fn failed(&self, source: io::Error) -> ReadError {
@@ -59,10 +69,18 @@ impl<'a> Lines<'a> {
         rest.err().map(|source| self.failed(source))
     }
 
-    /// The next line; an empty one after the last.
-    pub(super) fn required(&mut self) -> Result<Fields<'_>, ReadError> {
-        let line = self.line + 1;
-        Ok(self.next()?.unwrap_or(Fields { text: b"", at: 0, line }))
+    /// The next line of the header; an empty one after the last. Lines that begin with `#` and
+    /// another word are comments.
+    pub(super) fn header(&mut self) -> Result<Fields<'_>, ReadError> {
+        while self.advance()? {
+            let mut fields = self.fields();
+            let is_mark =
+                fields.next().1 == b"#" && matches!(fields.next().1, b"source:" | b"ops:");
+            if is_mark || !self.fields().is_comment() {
+                return Ok(self.fields());
+            }
+        }
+        Ok(Fields { text: b"", at: 0, line: self.line + 1 })
     }
 }
 
@@ -81,6 +99,11 @@ impl<'a> Fields<'a> {
         let field = self.text[start..].split(|b| *b == b' ').next().unwrap_or_default();
         self.at = start + field.len();
         (start, field)
+    }
+
+    /// Whether the line is a comment: it begins with `#`.
+    pub(super) fn is_comment(&self) -> bool {
+        self.text.iter().find(|byte| **byte != b' ') == Some(&b'#')
     }
 
     pub(super) fn number(&mut self, expected: &'static str) -> Result<u64, ReadError> {

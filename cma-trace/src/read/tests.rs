@@ -1,6 +1,8 @@
 //! Traces are read, all other input is refused, and every error has its place and reason.
 
 use super::*;
+use crate::Limits;
+use crate::format::MAX_LINE;
 use crate::trace::{Action, Requester};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -49,10 +51,10 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
     assert_eq!(
         actions,
         [
-            (0, Action::Allocate { size: 4096, alignment: 1, requester: 0 }),
-            (0, Action::Allocate { size: 8192, alignment: 65536, requester: 1 }),
+            (0, Action::Allocate { size: 4096, alignment: 1, requester: 0, limits: 0 }),
+            (0, Action::Allocate { size: 8192, alignment: 65536, requester: 1, limits: 0 }),
             (3, Action::Free { chunk: 0 }),
-            (4, Action::Allocate { size: 100, alignment: 64, requester: 0 }),
+            (4, Action::Allocate { size: 100, alignment: 64, requester: 0, limits: 0 }),
             (9, Action::Free { chunk: 1 }),
         ]
     );
@@ -77,7 +79,7 @@ fn every_error_is_reported_with_its_place() {
         (
             2,
             "# origin: x",
-            "line 2, column 3: expected \"source:\" and a description of the recording, found \"origin:\"",
+            "line 3, column 3: expected \"source:\" and a description of the recording, found \"ops:\"",
         ),
         (3, "# ops: five", "line 3, column 8: expected the number of operations, found \"five\""),
         (
@@ -129,7 +131,38 @@ fn every_error_is_reported_with_its_place() {
             "0 a 7 4096 1 it's/a/b",
             "line 4: expected device or device/type, up to 255 bytes without white space, found \"it's/a/b\"",
         ),
-        (4, "0 a 7 4096 1 vdec x", "line 4, column 19: expected the end of the line, found \"x\""),
+        (
+            4,
+            "0 a 7 4096 1 vdec x",
+            "line 4, column 19: expected a limit: above=, below=, boundary=, at= or wait=, found \"x\"",
+        ),
+        (
+            4,
+            "0 a 7 4096 1 vdec  below=4X wait=1s",
+            "line 4, column 26: a number has at most one suffix: K, M, G, T, P or E, for powers of 1024, found \"4X\"",
+        ),
+        (
+            4,
+            "0 a 7 4096 1 vdec below=4G above=5G",
+            "line 4, column 19: below=0x100000000 contradicts above=0x140000000: nothing lies between them, found \"below=4G\"",
+        ),
+        (
+            4,
+            "0 a 7 8193 1 vdec below=4G boundary=8K",
+            "line 4, column 28: boundary=8K contradicts the size: a chunk of 12K crosses a multiple of it anywhere, found \"boundary=8K\"",
+        ),
+        (4, "0 a 7 0 1 vdec below=4G", "line 4: expected a size of 1 byte or more, found 0"),
+        (
+            4,
+            "0 a 7 4096 3 vdec below=4G",
+            "line 4: expected an alignment that is a power of two, found 3",
+        ),
+        (
+            3,
+            "# ops: 5 below",
+            "line 3, column 10: expected \"# ops: N  peak-live-bytes: N  peak-live-chunks: N\", found \"below\"",
+        ),
+        (7, "4 f 8 wait=1s", "line 7, column 7: expected the end of the line, found \"wait=1s\""),
         (
             4,
             "0 a 7 18446744073709551615 1 vdec",
@@ -146,6 +179,47 @@ fn every_error_is_reported_with_its_place() {
     ] {
         assert_eq!(refusal(&with_line(line, text)), expected);
     }
+}
+
+#[test]
+fn an_allocation_may_have_limits() {
+    let text = with_line(5, "0 a 9 8192 65536 host  above=1G below=4G boundary=16M wait=2s ");
+    let trace = Trace::read(text.as_bytes()).unwrap();
+    let [Limits::NONE, limits] = *trace.limits() else { panic!("{:?}", trace.limits()) };
+    let expected = ChunkRequest::parse("8K/64K above=1G below=4G boundary=16M wait=2s").unwrap();
+    assert_eq!(limits.request(8192, 65536), expected);
+    let limits: Vec<u16> = trace
+        .operations()
+        .iter()
+        .filter_map(|operation| match operation.action {
+            Action::Allocate { limits, .. } => Some(limits),
+            Action::Free { .. } => None,
+        })
+        .collect();
+    assert_eq!(limits, [0, 1, 0]);
+    let mut written = Vec::new();
+    trace.write(&mut written).unwrap();
+    let line = "\n0 a 2 8192 65536 host above=1G below=4G boundary=16M wait=2s\n";
+    assert!(String::from_utf8(written).unwrap().contains(line));
+}
+
+#[test]
+fn comments_anywhere_after_the_first_line_make_no_difference() {
+    let trace = Trace::read(SMALL.as_bytes()).unwrap();
+    for line in 1..=SMALL.lines().count() {
+        for comment in ["#", "# a note", "#no space", "  # indented", "# op: 3", "## source: x"] {
+            let mut lines: Vec<&str> = SMALL.lines().collect();
+            lines.insert(line, comment);
+            assert_eq!(Trace::read(lines.join("\n").as_bytes()).unwrap(), trace, "{lines:?}");
+        }
+    }
+    // Bytes that are not UTF-8, and behind the header a word of the header.
+    let mut text = SMALL.as_bytes().to_vec();
+    text.extend(b"# \xff\n# ops: 7\n");
+    assert_eq!(Trace::read(&text[..]).unwrap(), trace);
+    let long = format!("{SMALL}#{}\n", "x".repeat(MAX_LINE));
+    assert_eq!(refusal(&long), "line 9: expected up to 4096 bytes, found more");
+    assert!(refusal(&format!("# note\n{SMALL}")).starts_with("not a trace"));
 }
 
 #[test]

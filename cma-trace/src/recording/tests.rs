@@ -2,11 +2,18 @@
 //! back the same.
 
 use super::*;
+use cma_framework::DmaAddr;
 use proptest::prelude::*;
+use std::time::Duration;
+
+fn request(text: &str) -> ChunkRequest {
+    ChunkRequest::parse(text).unwrap()
+}
 
 #[test]
 fn a_refused_operation_changes_nothing() {
     let mut recording = Recording::new("marks");
+    let unchecked = ChunkRequest::new(Bytes(8192)).aligned(Bytes(1)).boundary(Bytes(4096));
     let chunk = recording.allocate(5, 4096, 1, "a").unwrap();
     let refusals = [
         recording.allocate(4, 4096, 1, "b").unwrap_err(),
@@ -15,6 +22,8 @@ fn a_refused_operation_changes_nothing() {
         recording.allocate(5, u64::MAX, 1, "b").unwrap_err(),
         recording.allocate(5, 4096, 1, "/b").unwrap_err(),
         recording.allocate(5, 4096, 1, &"b".repeat(256)).unwrap_err(),
+        recording.allocate_limited(5, &request("8K boundary=8K"), "/b").unwrap_err(),
+        recording.allocate_limited(5, &unchecked, "b").unwrap_err(),
         recording.free(5, chunk + 1).unwrap_err(),
         recording.free(4, chunk).unwrap_err(),
     ];
@@ -23,6 +32,7 @@ fn a_refused_operation_changes_nothing() {
     let trace = recording.finish();
     assert_eq!(trace.operations().len(), 2);
     assert_eq!(trace.requesters().len(), 1);
+    assert_eq!(trace.limits(), [Limits::NONE]);
     assert_eq!(
         trace.figures(),
         Figures { operations: 2, peak_live_bytes: 4097, peak_live_chunks: 2 }
@@ -49,6 +59,31 @@ fn a_trace_holds_65536_requesters_and_refuses_the_next() {
     );
     assert_eq!(recording.allocate(0, 1, 1, "one-more"), Err(RecordError::TooManyRequesters));
     recording.allocate(0, 1, 1, "d65535").unwrap();
+}
+
+#[test]
+fn a_trace_holds_65536_sets_of_limits_and_refuses_the_next() {
+    let mut recording = Recording::new("");
+    let limited = |n: u64| {
+        let request = ChunkRequest::new(Bytes(1)).aligned(Bytes(1));
+        if n == 0 { request } else { request.wait(Duration::from_micros(n)) }
+    };
+    for n in 0..1 << 16 {
+        recording.allocate_limited(0, &limited(n), "a").unwrap();
+    }
+    let refused = recording.allocate_limited(0, &limited(1 << 16), "a");
+    assert_eq!(refused, Err(RecordError::TooManyLimits));
+    recording.allocate_limited(0, &limited(5), "a").unwrap();
+    assert_eq!(recording.finish().limits().len(), 1 << 16);
+}
+
+#[test]
+fn a_time_to_wait_is_recorded_in_whole_microseconds() {
+    let recorded = |wait| Limits::of(&request("1").wait(wait)).request(1, 1).wait;
+    assert_eq!(recorded(Duration::from_nanos(1)), Some(Duration::from_micros(1)));
+    assert_eq!(recorded(Duration::from_nanos(2000)), Some(Duration::from_micros(2)));
+    assert_eq!(recorded(Duration::ZERO), Some(Duration::ZERO));
+    assert_eq!(recorded(Duration::MAX), Some(Duration::from_micros(u64::MAX)));
 }
 
 #[test]
@@ -97,13 +132,30 @@ fn a_usual_region_is_twice_the_peak_in_whole_huge_pages_at_any_size() {
 /// An operation to record.
 #[derive(Clone, Debug)]
 enum Next {
-    Allocate { size: u64, log2: u32, requester: String },
+    Allocate { request: ChunkRequest, requester: String },
     Free(prop::sample::Index),
 }
 
 fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
-    let allocate = (1..1u64 << 40, 0..64u32, "[a-z.-]{1,8}(/[a-z]{1,5})?")
-        .prop_map(|(size, log2, requester)| Next::Allocate { size, log2, requester });
+    let limits = prop::option::of((any::<u64>(), any::<u64>(), 40..64u32, any::<u64>()));
+    let allocate = (1..1u64 << 40, 0..64u32, limits, "[a-z.-]{1,8}(/[a-z]{1,5})?").prop_map(
+        |(size, log2, limits, requester)| {
+            let plain = ChunkRequest::new(Bytes(size)).aligned(Bytes(1 << log2));
+            let Some((one, other, boundary, wait)) = limits else {
+                return Next::Allocate { request: plain, requester };
+            };
+            let limited = [
+                plain.above(DmaAddr::new(one.min(other))).below(DmaAddr::new(one.max(other))),
+                plain.boundary(Bytes(1 << boundary)),
+                plain.at(DmaAddr::new(one & !((1 << log2) - 1) & !4095)),
+                plain,
+            ][usize::from(wait % 4 == 0) + usize::from(one % 3 == 0) * 2];
+            let limited =
+                if wait % 5 < 3 { limited.wait(Duration::from_nanos(wait)) } else { limited };
+            let valid = if limited.check().is_ok() { limited } else { plain };
+            Next::Allocate { request: valid, requester }
+        },
+    );
     let free = any::<prop::sample::Index>().prop_map(Next::Free);
     prop::collection::vec((0..1000u64, prop_oneof![allocate, free]), 0..200)
 }
@@ -116,8 +168,8 @@ proptest! {
         for (pause, operation) in operations {
             time += pause;
             match operation {
-                Next::Allocate { size, log2, requester } => {
-                    live.push(recording.allocate(time, size, 1 << log2, &requester).unwrap());
+                Next::Allocate { request, requester } => {
+                    live.push(recording.allocate_limited(time, &request, &requester).unwrap());
                 }
                 Next::Free(_) if live.is_empty() => {}
                 Next::Free(which) => recording.free(time, live.swap_remove(which.index(live.len()))).unwrap(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::recording::Recording;
-use cma_framework::{AllocError, Reason};
+use cma_framework::{ChunkRequest, Reason};
 
 const PAGE: u64 = 4096;
 
@@ -54,6 +54,27 @@ fn alignments_are_requested_as_recorded() {
     recording.allocate(0, PAGE, 1 << 20, "a").unwrap();
     let report = replay(&recording.finish(), &best_fit(), "", 1 << 20, |_| {}).unwrap();
     assert_eq!(report.failed, 1, "a region of one such alignment has no second place for it");
+}
+
+#[test]
+fn limits_are_requested_as_recorded_and_nothing_waits() {
+    // The region begins at 4 GiB.
+    let mut recording = Recording::new("");
+    for text in [
+        "8K/1 at=0x100002000",
+        "8K/1 above=0x100003000",
+        "8K/1 boundary=8K",
+        "4K/1 below=4G",
+        "16K/1 at=0x100000000 wait=5m",
+        "4K/1 above=0x100001000 below=0x100003000 wait=5m",
+    ] {
+        recording.allocate_limited(0, &ChunkRequest::parse(text).unwrap(), "a").unwrap();
+    }
+    let report = replay(&recording.finish(), &best_fit(), "", 16 * PAGE, |_| {}).unwrap();
+    assert_eq!((report.failed, report.live_bytes), (3, 6 * PAGE));
+    let failure = report.first_failure.unwrap();
+    assert_eq!(failure.operation, 4);
+    assert!(failure.to_string().starts_with("operation 4, 4K for a below=4G: "), "{failure}");
 }
 
 #[test]
@@ -146,6 +167,49 @@ fn json_results_have_these_fields_in_this_order() {
     assert_eq!(
         serde_json::to_string(&report.named("small", "best-fit")).unwrap(),
         "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\
-         \"peak_live_bytes\":4096,\"live_bytes\":4096,\"free_bytes\":4096,\"largest_hole_bytes\":4096,\"ns_per_op\":12.5}"
+         \"peak_live_bytes\":4096,\"live_bytes\":4096,\"free_bytes\":4096,\"largest_hole_bytes\":4096,\"ns_per_op\":12.5,\"first_failure\":null}"
     );
+}
+
+#[test]
+fn the_first_failure_as_json_has_the_reason_of_each_region() {
+    let cma = Cma::new();
+    for (name, start, pages) in [("left", 0x10_0000, 4), ("right", 0x20_0000, 1)] {
+        let given = AllocatorChoice::Given { plugin: best_fit(), params: String::new() };
+        cma.region_register(Some(name), DmaAddr::new(start), pages * PAGE, given).unwrap();
+    }
+    cma.set_map(Map::parse("camera=left,right").unwrap());
+    let mut recording = Recording::new("");
+    let request = ChunkRequest::parse("8K/64K below=1M wait=1s").unwrap();
+    recording.allocate_limited(7, &request, "camera/frame").unwrap();
+    recording.allocate(7, 1, 1, "codec").unwrap();
+    let report = replay_on(&cma, &recording.finish(), |_| {});
+    let failure = serde_json::to_value(report.first_failure).unwrap();
+    let mut request = failure.clone();
+    for key in ["error", "refusals"] {
+        request.as_object_mut().unwrap().remove(key);
+    }
+    let expected = serde_json::json!({
+        "operation": 1,
+        "time_us": 7,
+        "requester": "camera/frame",
+        "size": 8192,
+        "alignment": 65536,
+        "limits": "below=1M wait=1s",
+    });
+    assert_eq!(request, expected);
+    let regions: Vec<_> =
+        failure["refusals"].as_array().unwrap().iter().map(|refusal| &refusal["region"]).collect();
+    assert_eq!(regions, ["left", "right"]);
+    let reason = failure["refusals"][1]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("too small"), "{reason}");
+    assert!(failure["error"].as_str().unwrap().contains(reason));
+
+    // Without a rule no region was tried.
+    let mut recording = Recording::new("");
+    recording.allocate(7, 1, 1, "codec").unwrap();
+    let report = replay_on(&cma, &recording.finish(), |_| {});
+    let failure = serde_json::to_value(report.first_failure).unwrap();
+    assert_eq!(failure["limits"], "");
+    assert_eq!(failure["refusals"], serde_json::json!([]));
 }

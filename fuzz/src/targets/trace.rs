@@ -21,16 +21,25 @@ pub(super) const TARGET: Target = Target {
 /// A line of a trace before its time and chunk are known.
 #[derive(Clone, Debug)]
 enum Line {
-    Allocate { bytes: u64, alignment_log2: u32, requester: String },
+    Allocate { bytes: u64, alignment_log2: u32, requester: String, limits: String },
     Free { nth: prop::sample::Index },
+    Comment { text: String },
 }
 
 fn lines() -> impl Strategy<Value = Line> {
     let bytes = prop_oneof![9 => 1..1_u64 << 20, 1 => any::<u64>()];
+    let limits = grammar(
+        "( (above|below|at)=0x[1-9a-f]{1,4}000| boundary=[1248]{1,2}M| wait=[1-9][0-9]?(s|us)){0,3}\
+         |[ =a-z0-9]{0,9}",
+    );
+    let limits = prop_oneof![3 => Just(String::new()), 1 => limits];
     prop_oneof![
-        2 => (bytes, 0..20_u32, grammar("[a-c]{1,2}(/[xy])?|\\PC{0,3}")).prop_map(
-            |(bytes, alignment_log2, requester)| Line::Allocate { bytes, alignment_log2, requester }
+        2 => (bytes, 0..20_u32, grammar("[a-c]{1,2}(/[xy])?|\\PC{0,3}"), limits).prop_map(
+            |(bytes, alignment_log2, requester, limits)| {
+                Line::Allocate { bytes, alignment_log2, requester, limits }
+            }
         ),
+        1 => grammar(" ?#\\PC{0,9}").prop_map(|text| Line::Comment { text }),
         1 => any::<prop::sample::Index>().prop_map(|nth| Line::Free { nth }),
     ]
 }
@@ -47,9 +56,10 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
             for (pause, line) in lines {
                 time = time.saturating_add_signed(pause);
                 match line {
-                    Line::Allocate { bytes, alignment_log2, requester } => {
+                    Line::Allocate { bytes, alignment_log2, requester, limits } => {
                         let alignment = 1_u64 << alignment_log2;
-                        text += &format!("{time} a {next} {bytes} {alignment} {requester}\n");
+                        text +=
+                            &format!("{time} a {next} {bytes} {alignment} {requester}{limits}\n");
                         live.push((next, bytes));
                         next += 1;
                         bytes_now = bytes_now.saturating_add(bytes);
@@ -60,6 +70,11 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
                         bytes_now = bytes_now.saturating_sub(bytes);
                     }
                     Line::Free { .. } => continue,
+                    Line::Comment { text: comment } => {
+                        text += &comment;
+                        text.push('\n');
+                        continue;
+                    }
                 }
                 figures.operations += 1;
                 figures.peak_live_bytes = figures.peak_live_bytes.max(bytes_now);
@@ -131,8 +146,11 @@ fn is_sound(trace: &Trace) {
         assert!(operation.time_us >= last, "time goes back from {last} in {operation:?}");
         last = operation.time_us;
         match operation.action {
-            Action::Allocate { size, alignment, requester } => {
+            Action::Allocate { size, alignment, requester, limits } => {
                 assert!(size > 0 && alignment.is_power_of_two(), "{operation:?}");
+                let limits = trace.limits()[usize::from(limits)];
+                let checked = limits.request(size, alignment).check();
+                assert!(checked.is_ok(), "{operation:?} {limits}: {checked:?}");
                 assert!(usize::from(requester) < trace.requesters().len(), "{operation:?}");
                 live.push(Some(size));
             }
@@ -162,7 +180,9 @@ fn names_its_line(input: &[u8], error: &ReadError) {
     }
     let lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
     let (line, column) = match error {
-        ReadError::Field { line, column, .. } => (*line, *column),
+        ReadError::Field { line, column, .. } | ReadError::Limit { line, column, .. } => {
+            (*line, *column)
+        }
         ReadError::LongLine { line }
         | ReadError::IdUsedTwice { line, .. }
         | ReadError::NotLive { line, .. }
