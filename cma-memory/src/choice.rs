@@ -1,7 +1,7 @@
 //! The choice of a port for each region: as text, and whether it suits the regions.
 
 use crate::hugetlb;
-use cma_framework::config::RegionSpec;
+use cma_framework::config::{Place, RegionSpec};
 use cma_framework::{Alignment, Pages};
 use std::fmt;
 use std::str::FromStr;
@@ -168,8 +168,11 @@ impl Choice {
             return None;
         }
         let alignment = Alignment::new(spec.alignment.unwrap_or(0)).unwrap_or_default();
-        let start = spec.place.start().and_then(|start| start.align_up(alignment));
-        let reason = hugetlb::misfit(huge_page, Pages::covering(spec.size), start)?;
+        let place = match spec.place {
+            Place::At(start) => start.align_up(alignment).map_or(Place::Anywhere, Place::At),
+            place => place,
+        };
+        let reason = hugetlb::misfit(huge_page, Pages::covering(spec.size), place)?;
         let region = spec.name.to_string();
         Some(match port {
             Port::Auto => Unfit::Ordinary { region, reason },

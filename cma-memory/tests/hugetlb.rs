@@ -3,6 +3,7 @@
 
 mod machine;
 
+use cma_framework::config;
 use cma_framework::config::{Bank, Growth, Place};
 use cma_framework::memory::{Contiguity, Piece};
 use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
@@ -529,6 +530,10 @@ fn a_size_that_is_not_whole_huge_pages_is_refused_with_the_size_to_use() {
         refusal("b=2M@0x40100000", &mut hugetlb())
             .contains("starts at 0x40100000 is not whole huge pages of 2M")
     );
+    assert_eq!(
+        refusal("b=2M@0x40100000-0x40300000", &mut hugetlb()),
+        "the window 0x40100000-0x40300000 has no 2M in whole huge pages of 2M: widen it"
+    );
     let odd = Hugetlb::new(banks()).with_page_size(3 << 20);
     assert!(
         refusal("b=3M", &mut odd.clone())
@@ -556,6 +561,35 @@ fn a_requested_start_is_met_exactly_or_refused() {
     drop(reserved);
     let why = hugetlb().reserve(&request(frames[5] + 512)).unwrap_err().to_string();
     assert!(why.contains("long enough starts at") && why.contains("leave the start out"), "{why}");
+    assert_eq!(free(POOL), 6);
+}
+
+#[test]
+fn a_region_lies_within_its_window_or_is_refused() {
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let pages = all_pages();
+    let frames: Vec<u64> = pages.iter().map(|(frame, _)| *frame).collect();
+    drop(pages);
+    let request = |first: u64, end: u64, pages: u64| ReserveRequest {
+        name: None,
+        pages: Pages::new(pages),
+        alignment: Alignment::PAGE,
+        place: Place::Within(config::Window::new(first * 4096, end * 4096).unwrap()),
+    };
+    // Windows that are not whole huge pages: the third page alone, and the last three.
+    let third = hugetlb().reserve(&request(frames[2] - 511, frames[2] + 512, 512)).unwrap();
+    assert_eq!(third.range.first_page(), frames[2]);
+    drop(third);
+    let last = hugetlb().reserve(&request(frames[3] - 1, frames[5] + 512, 512)).unwrap();
+    assert!(frames[3..].contains(&last.range.first_page()), "{}", last.range);
+    drop(last);
+    let why = hugetlb()
+        .reserve(&request(frames[5] + 512, frames[5] + 4096, 512))
+        .unwrap_err()
+        .to_string();
+    assert!(why.contains("has at most 0 there") && why.contains("widen the window"), "{why}");
+    let why = hugetlb().reserve(&request(frames[5], frames[5] + 1024, 1024)).unwrap_err();
+    assert!(why.to_string().contains("has at most 1 there"), "{why}");
     assert_eq!(free(POOL), 6);
 }
 

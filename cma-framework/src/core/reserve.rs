@@ -6,7 +6,7 @@ pub use crate::vocabulary::ReserveRequest;
 pub use banks::Banks;
 
 use crate::core::memory::Memory;
-use crate::vocabulary::Bytes;
+use crate::vocabulary::{Bytes, Window};
 use cma_api::{Alignment, PageRange, Pages};
 
 impl ReserveRequest {
@@ -74,16 +74,27 @@ pub enum ReserveError {
         /// The requested range.
         wanted: PageRange,
     },
-    /// No bank has a free range of that size and alignment.
-    #[error("no memory bank has {} free in one piece{}; the largest free piece is {}", Bytes(wanted.bytes()),
+    /// The window is not memory.
+    #[error("no memory bank has a page within the window {window}")]
+    NoMemoryWithin {
+        /// The window.
+        window: Window,
+    },
+    /// No bank has a free range of that size and alignment, in the window if there is one.
+    #[error("no memory bank has {} free in one piece{}{}; the largest free piece {}is {}",
+        Bytes(wanted.bytes()),
         if *alignment > Alignment::PAGE { format!(" aligned to {}", Bytes(alignment.bytes())) } else { String::new() },
+        window.map_or(String::new(), |window| format!(" within {window}")),
+        if window.is_some() { "there " } else { "" },
         Bytes(largest.bytes()))]
     NoSpace {
         /// The requested size.
         wanted: Pages,
         /// The requested alignment.
         alignment: Alignment,
-        /// The largest free range of any bank.
+        /// The window, if there is one.
+        window: Option<Window>,
+        /// The largest free range of any bank, within the window.
         largest: Pages,
     },
     /// The reserver returned a range of another size, start or alignment than requested.

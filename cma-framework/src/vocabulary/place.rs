@@ -23,6 +23,16 @@ impl Place {
             Place::Anywhere | Place::Within(_) => None,
         }
     }
+
+    /// Its rank in the order in which regions are reserved: fixed starts, then windows, then the
+    /// rest, so that no region takes the place that another one was promised.
+    pub(crate) const fn reserving_rank(&self) -> u8 {
+        match self {
+            Place::At(_) => 0,
+            Place::Within(_) => 1,
+            Place::Anywhere => 2,
+        }
+    }
 }
 
 impl fmt::Display for Place {

@@ -2,7 +2,7 @@
 
 use super::holders::Holders;
 use super::plan::Lack;
-use cma_framework::config::Bytes;
+use cma_framework::config::{Bytes, Window};
 use cma_framework::reserve::ReserveError;
 use cma_framework::{Alignment, DmaAddr, MemoryError};
 
@@ -31,6 +31,16 @@ pub(super) enum HugetlbError {
     Start {
         /// The requested start.
         start: DmaAddr,
+        /// The size of a huge page in bytes.
+        page: u64,
+    },
+    /// The window has no place for the region's huge pages.
+    #[error("the window {window} has no {} in whole huge pages of {}: widen it", Bytes(*size), Bytes(*page))]
+    Window {
+        /// The window.
+        window: Window,
+        /// The region's size in bytes.
+        size: u64,
         /// The size of a huge page in bytes.
         page: u64,
     },
@@ -75,6 +85,26 @@ pub(super) enum HugetlbError {
     NotThere {
         /// The requested start.
         start: DmaAddr,
+        /// The processes that hold pages of the pool.
+        holders: Holders,
+    },
+    /// No run of the pool's pages in the window is long enough.
+    #[error(
+        "it takes {wanted} adjacent huge pages of {} within {window}, and the pool has at most {longest} there{}: the kernel \
+        chooses physical addresses{holders}; widen the window, or use memfd, whose addresses are freely chosen",
+        Bytes(*page), aligned(*alignment, *page)
+    )]
+    NotWithin {
+        /// The number of pages that it needs.
+        wanted: usize,
+        /// The window.
+        window: Window,
+        /// The requested alignment of the first.
+        alignment: Alignment,
+        /// The longest run of free pages in the window at any alignment.
+        longest: usize,
+        /// The size of one in bytes.
+        page: u64,
         /// The processes that hold pages of the pool.
         holders: Holders,
     },

@@ -7,7 +7,7 @@ use super::plan::{Lack, Need};
 use crate::mapping::Mapping;
 use crate::sealed::SealedFile;
 use crate::system::system_error;
-use cma_framework::config::Bytes;
+use cma_framework::config::{Bytes, Window};
 use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
@@ -98,6 +98,20 @@ impl Pool {
     /// The error for a pool whose `free` free pages contain no run at `start`.
     pub(super) fn not_there(self, start: DmaAddr, free: usize) -> HugetlbError {
         HugetlbError::NotThere { start, holders: self.holders(free) }
+    }
+
+    /// The error for a pool whose `free` free pages contain no run of `wanted` within `window` at
+    /// that alignment, and there none longer than `longest` at any alignment.
+    pub(super) fn not_within(
+        self,
+        window: Window,
+        wanted: usize,
+        alignment: Alignment,
+        free: usize,
+        longest: usize,
+    ) -> HugetlbError {
+        let (page, holders) = (self.size, self.holders(free));
+        HugetlbError::NotWithin { wanted, window, alignment, longest, page, holders }
     }
 
     /// The size of the pool in pages, of which `free` were free.

@@ -12,8 +12,9 @@ use super::store::RegionMemory;
 use crate::addresses::{Addresses, ReservedRange};
 use crate::label;
 use crate::mapping::Mapping;
+use cma_framework::config::Place;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
-use cma_framework::{Alignment, DmaAddr, PageRange};
+use cma_framework::{Alignment, PageRange};
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
 ///
@@ -45,7 +46,7 @@ impl Hugetlb {
 
     fn make(&self, request: &ReserveRequest, need: &Need) -> Result<Reserved, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
-        check_whole(pool.size, request.pages, request.place.start())?;
+        check_whole(pool.size, request.pages, request.place)?;
         let pagemap = Pagemap::open();
         let Chosen { range, pages, addresses } = match &pagemap {
             Ok(pagemap) => self.adjacent(pool, request, need, pagemap)?,
@@ -90,14 +91,14 @@ impl Hugetlb {
         let wanted = Wanted {
             count: (request.pages.get() / pool.frames()) as usize,
             step: request.alignment.pages().get(),
-            start: request.place.start().map(DmaAddr::page),
+            window: request.window(),
         };
         let label = label(request.name.as_deref());
         let mut found: Vec<(u64, Page, ReservedRange)> = Vec::new();
-        // Pages at addresses that another region has. Kept, so that the pool doesn't return them
-        // again.
-        let mut conflicting = Vec::new();
-        let mut goal = if wanted.start.is_some() { usize::MAX } else { wanted.count };
+        // Pages at addresses that another region has, and pages outside the window. Kept, so that
+        // the pool doesn't return them again.
+        let (mut conflicting, mut outside) = (Vec::new(), Vec::new());
+        let mut goal = if request.place.start().is_some() { usize::MAX } else { wanted.count };
         loop {
             let more = loop {
                 if found.len() >= goal {
@@ -105,13 +106,19 @@ impl Hugetlb {
                 }
                 let Some(page) = pool.take(&label)? else { break false };
                 let frame = page.frame(pool, pagemap)?;
-                match self.addresses.withhold(PageRange::from_pages(frame, pool.frames())) {
+                let range = PageRange::from_pages(frame, pool.frames());
+                if !range.within(wanted.window) {
+                    outside.push(page);
+                    continue;
+                }
+                match self.addresses.withhold(range) {
                     Some(addresses) => found.push((frame, page, addresses)),
                     None => conflicting.push(page),
                 }
             };
-            if found.len() < wanted.count {
-                return Err(pool.too_small(wanted.count, found.len(), need));
+            let free = found.len() + outside.len();
+            if free < wanted.count {
+                return Err(pool.too_small(wanted.count, free, need));
             }
             found.sort_unstable_by_key(|(frame, ..)| *frame);
             let frames: Vec<u64> = found.iter().map(|(frame, ..)| *frame).collect();
@@ -125,11 +132,13 @@ impl Hugetlb {
                 }
                 Err(_) if more => goal = found.len().saturating_mul(2),
                 Err(longest) => {
-                    return Err(match request.place.start() {
-                        Some(start) => pool.not_there(start, found.len()),
-                        None => {
-                            pool.no_run(wanted.count, request.alignment, found.len(), longest, need)
+                    let (count, alignment) = (wanted.count, request.alignment);
+                    return Err(match request.place {
+                        Place::At(start) => pool.not_there(start, free),
+                        Place::Within(window) => {
+                            pool.not_within(window, count, alignment, free, longest)
                         }
+                        Place::Anywhere => pool.no_run(count, alignment, free, longest, need),
                     });
                 }
             }
@@ -161,9 +170,8 @@ impl Reserver for Hugetlb {
     /// Lets a refusal's remedy count in all announced regions.
     fn announce(&mut self, requests: &[ReserveRequest]) {
         let fits = |request: &&ReserveRequest| {
-            Pool::of(self.page_size).is_ok_and(|pool| {
-                check_whole(pool.size, request.pages, request.place.start()).is_ok()
-            })
+            Pool::of(self.page_size)
+                .is_ok_and(|pool| check_whole(pool.size, request.pages, request.place).is_ok())
         };
         self.plan = Plan::new(requests.iter().filter(fits).cloned().collect());
     }

@@ -1,5 +1,6 @@
 //! Finding physically adjacent huge pages.
 
+use cma_framework::PageRange;
 use std::ops::Range;
 
 /// The run that is searched for.
@@ -9,8 +10,8 @@ pub(super) struct Wanted {
     pub(super) count: usize,
     /// The first page's frame is a multiple of this.
     pub(super) step: u64,
-    /// The first page's frame, if it is given.
-    pub(super) start: Option<u64>,
+    /// The frames in which the run must lie.
+    pub(super) window: PageRange,
 }
 
 /// The place of the wanted run in `frames`, the ascending start frames of huge pages of `size`
@@ -26,9 +27,9 @@ pub(super) fn find(frames: &[u64], size: u64, wanted: Wanted) -> Result<Range<us
         at = place.end;
         place
     });
-    let fits = |first: &usize| match wanted.start {
-        Some(start) => frames[*first] == start,
-        None => frames[*first].is_multiple_of(wanted.step),
+    let fits = |first: &usize| {
+        let range = PageRange::from_pages(frames[*first], wanted.count as u64 * size);
+        frames[*first].is_multiple_of(wanted.step) && range.within(wanted.window)
     };
     let mut longest = 0;
     let mut best: Option<(usize, usize)> = None;
@@ -50,7 +51,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const ANY: Wanted = Wanted { count: 2, step: 1, start: None };
+    const ANY: Wanted = Wanted { count: 2, step: 1, window: PageRange::ADDRESS_SPACE };
 
     #[test]
     fn the_shortest_sufficient_run_is_taken_the_lowest_of_equally_short_ones() {
@@ -75,12 +76,13 @@ mod tests {
             pages in proptest::collection::btree_set(0..40u64, 0..30),
             count in 1..8usize,
             log2 in 0..4u32,
-            start in proptest::option::of(0..40u64),
+            (start, end) in (0..40u64, 1..44u64).prop_map(|(start, pages)| (start, start + pages)),
         ) {
             let frames: Vec<u64> = pages.iter().map(|page| page * 512).collect();
-            let wanted = Wanted { count, step: 512 << log2, start: start.map(|page| page * 512) };
+            let window = PageRange::from_pages(start * 512, (end - start) * 512);
+            let wanted = Wanted { count, step: 512 << log2, window };
             let there = |first: u64, pages: &BTreeSet<u64>| (first..first + count as u64).all(|page| pages.contains(&page))
-                && start.map_or(first.is_multiple_of(1 << log2), |start| start == first);
+                && first.is_multiple_of(1 << log2) && first >= start && first + count as u64 <= end;
             match find(&frames, 512, wanted) {
                 Ok(place) => {
                     prop_assert_eq!(place.len(), count);

@@ -8,8 +8,8 @@ use std::ops::Range;
 /// Memory banks that exist as addresses alone: they simulate a board on any machine and use no
 /// memory.
 ///
-/// A region without a fixed start goes into the first bank with room for it, at the lowest or
-/// highest free aligned address, depending on the [`Growth`]. Adjacent or overlapping banks count
+/// A region without a fixed start goes into the first bank with room for it, within its window if
+/// it has one, at the lowest or highest free aligned address, depending on the [`Growth`]. Adjacent or overlapping banks count
 /// as one: if no bank alone has room for a region, it may cross from one to the other. Empty banks
 /// are ignored.
 ///
@@ -123,23 +123,34 @@ impl Banks {
         let Some(wanted) = request.in_its_window() else {
             return Err(ReserveError::Other("no address serves this request".to_string()));
         };
-        let window = wanted.window();
-        if let Place::At(_) = request.place {
-            let reserved = self.reserved.get(self.first_reserved_above(window.first_page()));
-            if let Some(taken) = reserved.filter(|taken| taken.overlaps(window)) {
-                return Err(ReserveError::Taken { wanted: window, taken: *taken });
+        let range = wanted.window();
+        let window = match request.place {
+            Place::Anywhere => None,
+            Place::Within(window) if !self.banks.iter().any(|bank| bank.overlaps(range)) => {
+                return Err(ReserveError::NoMemoryWithin { window });
             }
-            if !self.banks.iter().any(|bank| window.within(*bank)) {
-                return Err(ReserveError::NoMemoryThere { wanted: window });
+            Place::Within(window) => Some(window),
+            Place::At(_) => {
+                let reserved = self.reserved.get(self.first_reserved_above(range.first_page()));
+                if let Some(taken) = reserved.filter(|taken| taken.overlaps(range)) {
+                    return Err(ReserveError::Taken { wanted: range, taken: *taken });
+                }
+                let within = self.banks.iter().any(|bank| range.within(*bank));
+                return if within {
+                    Ok(range)
+                } else {
+                    Err(ReserveError::NoMemoryThere { wanted: range })
+                };
             }
-        }
+        };
         let found =
             self.given.iter().chain(&self.banks).find_map(|bank| self.find_within(*bank, &wanted));
         found.ok_or_else(|| {
-            let free = self.free.iter().filter_map(|free| free.common(window));
+            let free = self.free.iter().filter_map(|free| free.common(range));
             ReserveError::NoSpace {
                 wanted: request.pages,
                 alignment: request.alignment,
+                window,
                 largest: free.map(PageRange::pages).max().unwrap_or_default(),
             }
         })

@@ -6,7 +6,7 @@ use crate::host::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
 use crate::host::events;
 use crate::host::region::Region;
 use crate::vocabulary::errors::RegisterError;
-use crate::vocabulary::{ConfigError, Map, Platform, RegionSpec, parse_regions};
+use crate::vocabulary::{ConfigError, Map, Platform, RegionSpec, ReserveRequest, parse_regions};
 use cma_api::PageRange;
 use std::collections::HashSet;
 use std::sync::PoisonError;
@@ -108,14 +108,16 @@ impl Cma {
         Ok(early)
     }
 
-    /// The early regions in force, in the order in which they are reserved.
+    /// The early regions in force, in the order in which they were described.
     pub fn early_regions(&self) -> Vec<EarlyHandle> {
         self.setup().early().cloned().collect()
     }
 
-    /// Reserves memory from `reserver` for each early region that has none yet, in order. A failure
-    /// is logged and doesn't stop the others; the [state](EarlyHandle::state) of each returned
-    /// handle has the result.
+    /// Reserves memory from `reserver` for each early region that has none yet: first those with a
+    /// fixed start, then those with a window, then the rest, each in the order of their
+    /// description. A failure is logged and doesn't stop the others; the
+    /// [state](EarlyHandle::state) of each returned handle has the result. The handles are in the
+    /// order of [`early_regions`](Self::early_regions).
     ///
     /// A lock serialises this call and [`initialise`](Self::initialise), so the reserver must call
     /// neither.
@@ -133,8 +135,12 @@ impl Cma {
     fn reserve_all(&self, reserver: &mut dyn Reserver) -> Vec<EarlyHandle> {
         let _reserving = self.0.reserving.lock().unwrap_or_else(PoisonError::into_inner);
         let all = self.early_regions();
-        reserver.announce(&all.iter().filter_map(EarlyHandle::pending_request).collect::<Vec<_>>());
-        all.iter().for_each(|early| early.reserve(reserver));
+        let mut pending: Vec<(ReserveRequest, &EarlyHandle)> =
+            all.iter().filter_map(|early| Some((early.pending_request()?, early))).collect();
+        pending.sort_by_key(|(request, _)| request.place.reserving_rank());
+        let (requests, pending): (Vec<_>, Vec<_>) = pending.into_iter().unzip();
+        reserver.announce(&requests);
+        pending.iter().for_each(|early| early.reserve(reserver));
         // A region that was replaced meanwhile, and has memory by now, stays.
         let mut setup = self.setup();
         let kept: HashSet<usize> = setup.early().map(EarlyHandle::number).collect();
