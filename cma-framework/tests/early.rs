@@ -8,6 +8,7 @@ use cma_framework::errors::RegisterError;
 use cma_framework::reserve::{Banks, ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Cma, DmaAddr, EarlyRegion, EarlyState, Errno, PageRange};
 use common::{BASE, MIB, scripted};
+use proptest::prelude::*;
 
 const BANK: &[Bank] = &[Bank::new(BASE, 0x1000_0000)];
 
@@ -41,6 +42,141 @@ fn a_failed_reservation_is_reported_and_the_others_proceed() {
     cma.early_regions_reserve(&mut Banks::new(&[Bank::new(0x8000_0000, 0x8000_0000)], Growth::Up));
     let c = cma.initialise()[2].registered().unwrap();
     assert_eq!(c.range().start(), DmaAddr::new(0x8000_0000));
+}
+
+#[test]
+fn no_region_takes_the_place_that_another_one_was_promised() {
+    let text = "any=1M;wide=1M@0x40000000-0x40200000;narrow=1M@0x40000000-0x40100000;\
+                fixed=1M@0x40200000;late=1M";
+    let cma = Cma::new();
+    cma.command_line(Some(text), None).unwrap();
+    let mut requested = Requested { order: Vec::new(), announced: Vec::new(), banks: bank() };
+    let handles = cma.early_regions_reserve(&mut requested);
+    assert_eq!(requested.order, ["fixed", "wide", "narrow", "any", "late"]);
+    assert_eq!(requested.announced, requested.order);
+    // The handles stay in the order of the text. `narrow` loses to `wide`, which comes first.
+    let names: Vec<_> = handles.iter().map(|early| early.description().name.as_deref()).collect();
+    assert_eq!(names, ["any", "wide", "narrow", "fixed", "late"].map(Some));
+    let starts: Vec<_> =
+        handles.iter().map(|early| early.reserved().map(|range| range.start().get())).collect();
+    assert_eq!(starts, [Some(0x4010_0000), Some(BASE), None, Some(0x4020_0000), Some(0x4030_0000)]);
+    assert!(matches!(handles[2].state(), EarlyState::NotReserved(ReserveError::NoSpace { .. })));
+}
+
+/// Records the order of requests.
+struct Requested {
+    order: Vec<String>,
+    announced: Vec<String>,
+    banks: Banks,
+}
+
+fn bank() -> Banks {
+    Banks::new(&[Bank::new(BASE, 4 << 20)], Growth::Up)
+}
+
+impl Reserver for Requested {
+    fn announce(&mut self, requests: &[ReserveRequest]) {
+        self.announced.extend(requests.iter().filter_map(|request| request.name.clone()));
+    }
+
+    fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
+        self.order.extend(request.name.clone());
+        self.banks.reserve(request)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Against trying every page: no two regions overlap, each lies where its description says,
+    /// and one that has no memory had no place after those that are reserved before it.
+    #[test]
+    fn every_promise_of_a_place_is_kept_or_could_not_be_kept(
+        regions in proptest::collection::vec(described(), 1..12),
+        down: bool,
+    ) {
+        let text: Vec<String> = regions
+            .iter()
+            .enumerate()
+            .map(|(n, Described { pages, alignment, place, .. })| {
+                let place = match place {
+                    None => String::new(),
+                    Some((first, None)) => format!("@{:#x}", first << 12),
+                    Some((first, Some(end))) => format!("@{:#x}-{:#x}", first << 12, end << 12),
+                };
+                format!("r{n}={}K{place}/{}K", pages * 4, alignment * 4)
+            })
+            .collect();
+        let cma = Cma::new();
+        cma.command_line(Some(&text.join(";")), None).unwrap();
+        // Two banks that touch, and one apart.
+        let banks = [(1, 16), (17, 15), (40, 24)];
+        let memory = banks.map(|(first, pages)| Bank::new(first << 12, pages << 12));
+        let growth = if down { Growth::Down } else { Growth::Up };
+        let handles = cma.early_regions_reserve(&mut Banks::new(&memory, growth));
+
+        let mut free: Vec<bool> =
+            (0..128).map(|page| (1..32).contains(&page) || (40..64).contains(&page)).collect();
+        let class = |region: &Described| match region.place {
+            Some((_, None)) => 0,
+            Some((_, Some(_))) => 1,
+            None => 2,
+        };
+        for turn in 0..3 {
+            let regions = regions.iter().zip(&handles).filter(|(region, _)| class(region) == turn);
+            for (region, handle) in regions {
+                let places: Vec<u64> = region
+                    .starts()
+                    .filter(|first| (*first..first + region.pages).all(|page| free[page as usize]))
+                    .collect();
+                match handle.reserved() {
+                    Some(range) => {
+                        prop_assert!(places.contains(&range.first_page()), "{region:?}: {range}");
+                        prop_assert_eq!(range.pages().get(), region.pages);
+                        (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = false);
+                    }
+                    None => prop_assert_eq!(places, [], "{:?}: {:?}", region, handle.state()),
+                }
+            }
+        }
+    }
+}
+
+/// A region in pages.
+#[derive(Clone, Debug)]
+struct Described {
+    pages: u64,
+    alignment: u64,
+    /// The fixed start, or the window's first page and the page after its last.
+    place: Option<(u64, Option<u64>)>,
+}
+
+impl Described {
+    /// Every start that its description allows, in memory or not.
+    fn starts(&self) -> impl Iterator<Item = u64> {
+        let starts = match self.place {
+            None => 0..64,
+            Some((first, None)) => {
+                let first = first.next_multiple_of(self.alignment);
+                first..first + 1
+            }
+            Some((first, Some(end))) => first..(end + 1).saturating_sub(self.pages),
+        };
+        let alignment = self.alignment;
+        starts.filter(move |first| first.is_multiple_of(alignment))
+    }
+}
+
+/// Regions that the grammar accepts: a window has an aligned place of the region's size.
+fn described() -> impl Strategy<Value = Described> {
+    let place = prop_oneof![
+        Just(None),
+        (1..64u64).prop_map(|first| Some((first, None))),
+        (0..64u64, 1..64u64).prop_map(|(first, pages)| Some((first, Some(first + pages)))),
+    ];
+    (1..20u64, 0..4u32, place)
+        .prop_map(|(pages, log2, place)| Described { pages, alignment: 1 << log2, place })
+        .prop_filter("the window has no place", |region| region.starts().next().is_some())
 }
 
 #[test]

@@ -8,13 +8,13 @@ mod problem;
 
 pub use problem::{Finding, Problem, Severity, Source};
 
-use crate::core::reserve::{Banks, ReserveError};
+use crate::core::reserve::Banks;
 use crate::vocabulary::{
-    AllocatorSpec, Bank, Growth, Map, NamePattern, ParsedRegion, RulePattern, Span,
+    AllocatorSpec, Bank, Growth, Map, NamePattern, ParsedRegion, Place, RulePattern, Span,
 };
-use cma_api::PAGE_SIZE;
+use cma_api::{PAGE_SIZE, PageRange};
 use pattern_index::PatternIndex;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 /// Checks a whole configuration: `regions` and `map` on a board's `banks`, with the allocators
 /// named `allocators`. Findings come in the order of the texts, those of the regions first.
@@ -64,21 +64,27 @@ fn missing_memory(
     findings: &mut Vec<Finding>,
 ) {
     let mut free = Banks::new(banks, growth);
-    let mut placed: HashMap<u64, &str> = HashMap::new();
-    for region in regions {
+    let mut in_turn: Vec<&ParsedRegion<'_>> = regions.iter().collect();
+    in_turn.sort_by_key(|region| region.request().place.reserving_rank());
+    // By the number of their first page.
+    let mut placed: BTreeMap<u64, (PageRange, &str)> = BTreeMap::new();
+    for region in in_turn {
         match free.place(region.request()) {
             Ok(range) => {
-                placed.insert(range.first_page(), region.spec.name);
+                placed.insert(range.first_page(), (range, region.spec.name));
             }
             Err(reason) => {
-                let overlaps = match &reason {
-                    ReserveError::Taken { taken, .. } => placed.get(&taken.first_page()),
-                    _ => None,
+                let wanted = match region.request().place {
+                    Place::Anywhere => PageRange::from_pages(0, 0),
+                    Place::At(_) | Place::Within(_) => region.request().window(),
                 };
-                let overlaps = overlaps.map(ToString::to_string);
+                let below = placed.range(..wanted.end_page()).rev();
+                let there = below.take_while(|(_, (range, _))| range.overlaps(wanted));
+                let mut others: Vec<_> = there.map(|(_, (_, name))| name.to_string()).collect();
+                others.reverse();
                 let span = region.spans.place.clone().unwrap_or(region.spans.size.clone());
                 let region = region.spec.name.to_string();
-                let problem = Problem::NoMemory { region, reason, banks: banks.to_vec(), overlaps };
+                let problem = Problem::NoMemory { region, reason, banks: banks.to_vec(), others };
                 findings.push(Finding { problem, source: Source::Regions, span });
             }
         }

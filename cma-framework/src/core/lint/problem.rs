@@ -102,8 +102,9 @@ pub enum Problem {
         reason: ReserveError,
         /// The board's banks.
         banks: Vec<Bank>,
-        /// The other region, if the two overlap.
-        overlaps: Option<String>,
+        /// The regions that lie where it must lie, by ascending addresses: those that it overlaps
+        /// with its fixed start, or those in its window.
+        others: Vec<String>,
     },
 }
 
@@ -143,13 +144,38 @@ impl Problem {
                 format!("load a plug-in with that name, or use one of: {}", known.join(", "))
             }
             Problem::NoRegions => "name some, as in b1=32M;b2=16M".to_string(),
-            Problem::NoMemory { overlaps: Some(_), .. } => {
-                "move or shrink one of the two".to_string()
+            Problem::NoMemory { reason: ReserveError::Taken { .. }, .. } => {
+                "move or shrink one of them".to_string()
             }
-            Problem::NoMemory { reason: ReserveError::NoSpace { wanted, largest, .. }, .. }
-                if largest >= wanted =>
-            {
-                "give it a smaller alignment".to_string()
+            Problem::NoMemory {
+                reason: ReserveError::NoSpace { wanted, largest, window, .. },
+                banks,
+                others,
+                ..
+            } => {
+                let smaller = if largest >= wanted {
+                    "give it a smaller alignment"
+                } else if window.is_some() {
+                    "make it smaller"
+                } else {
+                    return format!(
+                        "make it smaller, or remove regions from its bank: {}",
+                        bank_list(banks)
+                    );
+                };
+                match window {
+                    None => smaller.to_string(),
+                    Some(_) if others.is_empty() => {
+                        format!(
+                            "{smaller}, or widen its window; the banks are {}",
+                            bank_list(banks)
+                        )
+                    }
+                    Some(_) => format!("{smaller}, widen its window, or move what lies there"),
+                }
+            }
+            Problem::NoMemory { reason: ReserveError::NoMemoryWithin { .. }, banks, .. } => {
+                format!("write a window in a bank with room for it: {}", bank_list(banks))
             }
             Problem::NoMemory { reason: ReserveError::NoMemoryThere { .. }, banks, .. } => {
                 format!("move it into a bank with room for it: {}", bank_list(banks))
@@ -164,10 +190,32 @@ impl Problem {
 /// The most regions that a message names.
 const MAX_NAMED: usize = 4;
 
+/// Regions as `region "a"` or `regions "a", "b" and 3 more`.
+struct Named<'a>(&'a [String]);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named(all) = self;
+        let named = &all[..all.len().min(MAX_NAMED)];
+        f.write_str(if all.len() == 1 { "region " } else { "regions " })?;
+        for (n, name) in named.iter().enumerate() {
+            let before = match n {
+                0 => "",
+                n if n + 1 == all.len() => " and ",
+                _ => ", ",
+            };
+            write!(f, "{before}\"{name}\"")?;
+        }
+        match all.len() - named.len() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
 /// Banks as `size@start`.
 fn bank_list(banks: &[Bank]) -> String {
-    let bank = |bank: &Bank| format!("{}@{}", Bytes(bank.0.bytes()), bank.0.start());
-    banks.iter().map(bank).collect::<Vec<_>>().join(", ")
+    banks.iter().map(Bank::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// `size` bytes rounded up to pages.
@@ -227,11 +275,25 @@ impl fmt::Display for Problem {
             Problem::NoRegions => {
                 f.write_str("no region is configured, so no request can be served")
             }
-            Problem::NoMemory { region, overlaps: Some(other), reason, .. } => {
-                write!(f, "region \"{region}\" overlaps region \"{other}\": {reason}")
+            Problem::NoMemory {
+                region,
+                reason: reason @ ReserveError::Taken { .. },
+                others,
+                ..
+            } => {
+                write!(f, "region \"{region}\" overlaps {}: {reason}", Named(others))
             }
-            Problem::NoMemory { region, reason, .. } => {
-                write!(f, "there is no memory for region \"{region}\": {reason}")
+            Problem::NoMemory { region, reason, others, .. } => {
+                write!(f, "there is no memory for region \"{region}\": {reason}")?;
+                match &others[..] {
+                    [] => Ok(()),
+                    others => write!(
+                        f,
+                        "; in the window {} {}",
+                        if others.len() == 1 { "lies" } else { "lie" },
+                        Named(others)
+                    ),
+                }
             }
         }
     }

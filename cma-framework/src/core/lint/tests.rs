@@ -143,6 +143,71 @@ fn the_remedy_for_missing_memory_depends_on_the_reason() {
 }
 
 #[test]
+fn a_window_without_memory_for_its_region_is_an_error_at_its_position() {
+    // The bank is 0x40000000 to 0x50000000.
+    for (regions, message, remedy) in [
+        (
+            "a=1M@0-1G",
+            "no memory bank has a page within the window 0x0-0x40000000",
+            "write a window in a bank with room for it: 256M@0x40000000",
+        ),
+        (
+            "a=2M@0x3ff00000-0x40100000",
+            "has 2M free in one piece within 0x3ff00000-0x40100000; the largest free piece there is 1M",
+            "make it smaller, or widen its window; the banks are 256M@0x40000000",
+        ),
+        (
+            "a=2M@1G-0x40400000;f=1M@0x40100000;g=4K@0x40300000",
+            "the largest free piece there is 1M; in the window lie regions \"f\" and \"g\"",
+            "make it smaller, widen its window, or move what lies there",
+        ),
+        (
+            "a=2M@0x40100000-0x40500000/2M;f=1M@0x40300000",
+            "aligned to 2M within 0x40100000-0x40500000; the largest free piece there is 2M; in the \
+             window lies region \"f\"",
+            "give it a smaller alignment, widen its window, or move what lies there",
+        ),
+        (
+            "a=1M@1G-0x40100000;b=1M@1G-0x40100000",
+            "there is no memory for region \"b\"",
+            "make it smaller, widen its window, or move what lies there",
+        ),
+    ] {
+        let found = found(regions, "*=a,b,f,g");
+        let (place, problem) = &found[0];
+        assert!(matches!(problem, Problem::NoMemory { .. }), "{found:?}");
+        assert!(place.contains('-') && regions.contains(&format!("@{place}")), "{place}");
+        assert!(problem.to_string().contains(message), "{problem}");
+        assert_eq!(problem.remedy(), remedy, "{regions}");
+    }
+}
+
+#[test]
+fn a_region_is_placed_after_those_that_were_promised_a_place() {
+    // In the order of the text, each of the first three would take the place of the next.
+    let regions = |size: &str| {
+        format!("any={size};wide=64M@1G-0x50000000;narrow=32M@1G-0x48000000;fixed=1M@1G")
+    };
+    assert_eq!(found(&regions("128M"), "*=any,wide,narrow,fixed"), []);
+    let found = found(&regions("192M"), "*=any,wide,narrow,fixed");
+    let at: Vec<_> = found.iter().map(|(place, _)| place.as_str()).collect();
+    assert_eq!(at, ["192M"], "{found:?}");
+}
+
+#[test]
+fn regions_of_a_group_are_checked_one_by_one() {
+    let found = found("a=1M;b=1M;c=1M", "x=a|d,b|a;y=c|c;z=d|e;*=a | b");
+    let found: Vec<_> = found.iter().map(|(place, problem)| (place.as_str(), problem)).collect();
+    let twice = |region: &str| Problem::NamedTwice { region: region.to_string() };
+    assert_eq!(found[0], ("d", &Problem::UnknownRegion { name: "d".to_string() }));
+    assert_eq!(found[1], ("a", &twice("a")));
+    assert_eq!(found[2], ("c", &twice("c")));
+    let none = Problem::NoConfiguredRegion { regions: vec!["d".to_string(), "e".to_string()] };
+    assert_eq!(found[3], ("z=d|e", &none));
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
 fn the_first_of_several_covering_patterns_is_named() {
     let found = found("a=1M", "ca*/x=a;cam?ra=a;c*/x=a;camera/x=a");
     let (place, problem) = found.last().unwrap();
@@ -153,7 +218,7 @@ fn the_first_of_several_covering_patterns_is_named() {
 #[test]
 fn regions_without_memory_are_errors() {
     let found = found("a=16M@0x40000000;b=16M@0x40800000;c=1G;d=1M@0x10000000", "*=a,b,c,d");
-    assert!(matches!(&found[0].1, Problem::NoMemory { overlaps: Some(other), .. } if other == "a"));
+    assert!(matches!(&found[0].1, Problem::NoMemory { others, .. } if others[..] == ["a"]));
     assert_eq!(
         (found[0].0.as_str(), found[1].0.as_str(), found[2].0.as_str()),
         ("0x40800000", "1G", "0x10000000")

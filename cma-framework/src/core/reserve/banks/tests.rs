@@ -1,6 +1,7 @@
 //! Placement in banks, checked by examples and against a model with one flag per page.
 
 use super::*;
+use crate::vocabulary::Window;
 use cma_api::{Alignment, DmaAddr};
 use proptest::prelude::*;
 
@@ -54,6 +55,36 @@ fn the_error_names_the_largest_free_range() {
     assert_eq!(
         error.to_string(),
         "no memory bank has 192K free in one piece aligned to 64K; the largest free piece is 188K"
+    );
+}
+
+/// Window as its first page and the page after its last one.
+fn within(pages: u64, alignment: u64, (first, end): (u64, u64)) -> ReserveRequest {
+    let window = Window::new(first << 12, end << 12).unwrap();
+    ReserveRequest { place: Place::Within(window), ..request(pages, alignment, None) }
+}
+
+#[test]
+fn a_region_with_a_window_lies_within_it_or_is_refused() {
+    for (growth, lowest, second) in [(Growth::Up, 0x18, 0x40), (Growth::Down, 0x1c, 0x41)] {
+        let mut banks = Banks::new(TWO, growth);
+        // Both banks reach into the window; the first with room is used.
+        let place = banks.place(&within(4, 0, (0x18, 0x45))).unwrap();
+        assert_eq!(place.first_page(), lowest);
+        let place = banks.place(&within(4, 0x4000, (0x1d, 0x45))).unwrap();
+        assert_eq!(place.first_page(), 0x40);
+        banks.release(place);
+        assert_eq!(banks.place(&within(4, 0, (0x1d, 0x45))).unwrap().first_page(), second);
+    }
+    let mut banks = Banks::new(TWO, Growth::Up);
+    let error = banks.place(&within(1, 0, (0x20, 0x40))).unwrap_err().to_string();
+    assert_eq!(error, "no memory bank has a page within the window 0x20000-0x40000");
+    banks.place(&request(1, 0, Some(0x11000))).unwrap();
+    let error = banks.place(&within(4, 0, (0x10, 0x14))).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "no memory bank has 16K free in one piece within 0x10000-0x14000; the largest free piece \
+         there is 8K"
     );
 }
 
@@ -128,7 +159,16 @@ proptest! {
     fn placement_is_correct_and_complete(
         down: bool,
         requests in proptest::collection::vec(
-            (1..40u64, 0..7u32, proptest::option::of(0..0x60u64), proptest::option::of(any::<prop::sample::Index>())),
+            (
+                1..40u64,
+                0..7u32,
+                prop_oneof![
+                    Just(None),
+                    (0..0x60u64).prop_map(|page| Some((page, None))),
+                    (0..0x60u64, 1..0x60u64).prop_map(|(page, pages)| Some((page, Some(page + pages)))),
+                ],
+                proptest::option::of(any::<prop::sample::Index>()),
+            ),
             1..60,
         ),
     ) {
@@ -136,7 +176,7 @@ proptest! {
         let in_bank = |page: u64| match page { 3..0x24 => 1, 0x30..0x40 => 2, _ => 0 };
         let mut free: Vec<bool> = (0..0x100).map(|page| in_bank(page) > 0).collect();
         let mut placed: Vec<PageRange> = Vec::new();
-        for (pages, log2, start, release) in requests {
+        for (pages, log2, place, release) in requests {
             if let Some(release) = release.filter(|_| !placed.is_empty()) {
                 let range = placed.swap_remove(release.index(placed.len()));
                 banks.release(range);
@@ -145,19 +185,25 @@ proptest! {
             let step = 1u64 << log2;
             let fits = |first: u64, free: &[bool]| first.is_multiple_of(step)
                 && (first..first + pages).all(|p| free[p as usize] && in_bank(p) == in_bank(first));
-            let start = start.map(|page| page.next_multiple_of(step));
-            match banks.place(&request(pages, step << 12, start.map(|page| page << 12))) {
+            let (request, starts) = match place {
+                None => (request(pages, step << 12, None), 0..0x60),
+                Some((page, None)) => {
+                    let page = page.next_multiple_of(step);
+                    (request(pages, step << 12, Some(page << 12)), page..page + 1)
+                }
+                Some((page, Some(end))) => {
+                    (within(pages, step << 12, (page, end)), page..(end + 1).saturating_sub(pages))
+                }
+            };
+            match banks.place(&request) {
                 Ok(range) => {
                     prop_assert_eq!(range.pages().get(), pages);
-                    prop_assert!(start.is_none_or(|page| page == range.first_page()));
+                    prop_assert!(starts.contains(&range.first_page()));
                     prop_assert!(fits(range.first_page(), &free));
                     (range.first_page()..range.end_page()).for_each(|p| free[p as usize] = false);
                     placed.push(range);
                 }
-                Err(_) => match start {
-                    Some(page) => prop_assert!(!fits(page, &free)),
-                    None => prop_assert!(!(0..0x60).any(|page| fits(page, &free))),
-                },
+                Err(_) => prop_assert!(!starts.into_iter().any(|page| fits(page, &free))),
             }
         }
     }
