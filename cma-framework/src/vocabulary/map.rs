@@ -37,7 +37,7 @@ impl<'a> RuleSpec<'a> {
 
 /// Regions of which the one that fits a request best serves it: of those that can, the one whose
 /// hole for the request is smallest, the first named of equals. Most groups have one region.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct GroupSpec<'a>(&'a str);
 
 impl<'a> GroupSpec<'a> {
@@ -59,6 +59,12 @@ impl PartialEq for GroupSpec<'_> {
 }
 
 impl Eq for GroupSpec<'_> {}
+
+impl fmt::Debug for GroupSpec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GroupSpec({self})")
+    }
+}
 
 impl fmt::Display for GroupSpec<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,5 @@
-//! `parse_regions`, the text of `cma=`, with its numbers and allocators; and linting and reserving
-//! the regions.
+//! `parse_regions`, the text of `cma=`, with its numbers and allocators; linting and reserving the
+//! regions; and `Bank::parse_list`, the banks of a board.
 
 use super::{grammar, is_one_line, names_its_place, text, variant};
 use crate::{Form, Outcome, Target};
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 pub(super) const TARGET: Target = Target {
     name: "regions",
-    about: "regions (cma=), sizes, allocators with parameters, and reserving the regions",
+    about: "regions (cma=), sizes, allocators with parameters, banks, and reserving the regions",
     form: Form::Text,
     generate,
     dictionary: include_str!("../../dictionary/regions.dict"),
@@ -38,6 +38,7 @@ fn check(input: &[u8]) -> Outcome {
     let text = text(input);
     size(&text);
     allocator(&text);
+    list_of_banks(&text);
     let regions = match parse_regions(&text) {
         Ok(regions) => regions,
         Err(error) => {
@@ -79,6 +80,16 @@ fn allocator(text: &str) {
             let params =
                 if spec.params.is_empty() { String::new() } else { format!("({})", spec.params) };
             assert_eq!(parse_allocator(&format!(" {}{params}\n", spec.name)), Ok(Some(spec)));
+        }
+        Err(error) => names_its_place(text, &error.span, &error.to_string()),
+    }
+}
+
+fn list_of_banks(text: &str) {
+    match Bank::parse_list(text) {
+        Ok(banks) => {
+            let printed = banks.iter().map(Bank::to_string).collect::<Vec<_>>().join(";");
+            assert_eq!(Bank::parse_list(&printed), Ok(banks), "{printed:?}");
         }
         Err(error) => names_its_place(text, &error.span, &error.to_string()),
     }
