@@ -10,6 +10,8 @@ mod names;
 mod pages;
 mod read;
 mod tree;
+mod write;
 
 pub use blob::is_blob;
 pub use read::read;
+pub use write::write;

@@ -13,7 +13,7 @@ use cma_framework::config::{Bank, Growth, Map};
 use std::collections::{HashMap, HashSet};
 
 /// The node whose children are reserved memory.
-const RESERVED: &str = "reserved-memory";
+pub(super) const RESERVED: &str = "reserved-memory";
 
 /// The longest map in bytes: a device can name a node with many ranges many times.
 const MOST_MAP_BYTES: usize = 1 << 20;

@@ -1,18 +1,16 @@
 //! Boards read from device-tree blobs.
 
-mod support;
-
+use crate::trees::{board_of, compiled, notes, tree};
 use cma_board::device_tree::read;
 use cma_board::{Origin, Place};
 use cma_framework::config::Growth;
-use support::{board_of, compiled, notes, tree};
 
-/// `trees/pools.dts`, by `dtc`.
-const POOLS: &[u8] = include_bytes!("trees/pools.dtb");
+/// `pools.dts`, by `dtc`.
+const POOLS: &[u8] = include_bytes!("pools.dtb");
 
 #[test]
 fn the_compiled_test_tree_is_that_of_its_source() {
-    let Some(compiled) = compiled(include_str!("trees/pools.dts")) else { return };
+    let Some(compiled) = compiled(include_str!("pools.dts")) else { return };
     let (stored, fresh) = (read(POOLS).expect("a blob"), read(&compiled).expect("a blob"));
     assert_eq!(stored.board, fresh.board);
     assert_eq!(stored.notes, fresh.notes);

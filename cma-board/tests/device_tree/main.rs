@@ -1,0 +1,5 @@
+//! Boards as device trees.
+
+mod reading;
+mod trees;
+mod writing;
