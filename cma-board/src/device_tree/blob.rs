@@ -172,6 +172,7 @@ impl<'a> Blob<'a> {
             let token = self.token(at).ok_or_else(|| fault("the structure block ends here"))?;
             at += WORD;
             match token {
+                _ if token != BEGIN_NODE && open.is_empty() => return Err(fault("no root node")),
                 BEGIN_NODE => {
                     let name = name(&self.bytes[at..self.structure.end], is_node_char)
                         .ok_or_else(|| fault("a node has no valid name"))?;
@@ -211,8 +212,7 @@ impl<'a> Blob<'a> {
                     at = at.next_multiple_of(WORD);
                 }
                 PROPERTY => return Err(fault("a property stands behind a child")),
-                NOP if !open.is_empty() => {}
-                _ if open.is_empty() => return Err(fault("no root node")),
+                NOP => {}
                 _ => return Err(fault("an unknown token")),
             }
         }

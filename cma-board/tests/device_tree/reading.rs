@@ -1,6 +1,7 @@
 //! Boards read from device-tree blobs.
 
-use crate::trees::{board_of, compiled, notes, tree};
+use crate::trees::Token::{Close, Open, Property, Word};
+use crate::trees::{assembled, board_of, compiled, notes, tree};
 use cma_board::device_tree::read;
 use cma_board::{Origin, Place};
 use cma_framework::config::Growth;
@@ -272,4 +273,125 @@ fn no_changed_byte_of_a_blob_is_followed_by_a_panic() {
             }
         }
     }
+}
+
+#[test]
+fn a_blob_whose_parts_are_in_no_order_is_damaged_where_that_shows() {
+    let root = Open("");
+    let deep: Vec<_> = [root].into_iter().chain([Open("a"); 64]).chain([Close; 65]).collect();
+    let long = "n".repeat(250);
+    let path: Vec<_> = [root].into_iter().chain([Open(&long); 5]).chain([Close; 6]).collect();
+    let too_long = "n".repeat(256);
+    for (tokens, node, message) in [
+        (&deep[..], "/a/a", "more than 64 nodes within each other"),
+        (&path, "/n", "a path of more than 1,024 bytes"),
+        (&[root, Open(&too_long), Close, Close], "/", "a node has no valid name"),
+        (&[root, Open("a b"), Close, Close], "/", "a node has no valid name"),
+        (&[root, Open(""), Close, Close], "/", "only the root, and it alone, has an empty name"),
+        (&[Open("a"), Close], "", "only the root, and it alone, has an empty name"),
+        (&[root, Open("a"), Close, Property("p"), Close], "/", "a property stands behind a child"),
+        (&[root, Property(""), Close], "/", "a property has no valid name"),
+        (&[root, Property("p q"), Close], "/", "a property has no valid name"),
+        (&[root, Word(3), Word(0), Word(99), Close], "/", "a property has no valid name"),
+        (
+            &[root, Open("a"), Property("p"), Word(3), Word(64), Word(0), Close, Close],
+            "/a",
+            "a property is cut off",
+        ),
+        (&[root, Word(3)], "/", "a property is cut off"),
+        (&[root, Word(7), Close], "/", "an unknown token"),
+        (&[root, Open("a"), Close], "/", "an unknown token"),
+        (&[root, Close, Close], "", "the structure block doesn't end behind the root"),
+        (&[Close], "", "no root node"),
+        (&[Word(4), root, Close], "", "no root node"),
+    ] {
+        let error = read(&assembled(tokens)).expect_err(message);
+        assert!(error.0.message.ends_with(message), "{error}, not: {message}");
+        match &error.0.at {
+            Origin::Node(path) => assert!(!node.is_empty() && path.starts_with(node), "{error}"),
+            at => assert!(node.is_empty(), "{at:?}: {error}"),
+        }
+    }
+    let nops = [root, Word(4), Property("p"), Word(4), Open("a"), Word(4), Close, Word(4), Close];
+    assert!(read(&assembled(&nops)).is_ok());
+}
+
+#[test]
+fn a_header_that_contradicts_the_blob_is_refused() {
+    let blob = assembled(&[Open(""), Property("p"), Close]);
+    let changed = |at: usize, to: u32| {
+        let mut blob = blob.clone();
+        blob[at..at + 4].copy_from_slice(&to.to_be_bytes());
+        blob
+    };
+    for (at, to, message) in [
+        (8, 57, "the structure block doesn't start at a multiple of 4"),
+        (8, 4096, "the header places a block outside the blob"),
+        (36, u32::MAX, "the header places a block outside the blob"),
+        (12, u32::MAX, "the header places a block outside the blob"),
+        (32, 4096, "the header places a block outside the blob"),
+        (16, 4096, "the list of reserved ranges has no end"),
+        (20, 16, "a blob of version 16, for readers of version 16 and later; version 17 is read"),
+        (24, 18, "a blob of version 17, for readers of version 18 and later; version 17 is read"),
+        (36, 8, "the structure block ends here"),
+    ] {
+        let error = read(&changed(at, to)).expect_err(message);
+        assert!(error.0.message.ends_with(message), "{error}, not: {message}");
+    }
+    let large = [changed(4, 3 << 20), vec![0; 3 << 20]].concat();
+    let error = read(&large).expect_err("a large blob");
+    assert_eq!(error.0.message, "a blob of 3145728 bytes; at most 2097152 are read");
+}
+
+#[test]
+fn a_device_without_a_type_name_is_served_last() {
+    let pools = "a: a { compatible = \"shared-dma-pool\"; size = <0x100000>; };
+        b: b { compatible = \"shared-dma-pool\"; size = <0x100000>; };";
+    let device = "codec { memory-region = <&a>, <&b>; memory-region-names = \"\", \"out\"; };";
+    let Some(read) = board_of(&tree(pools, device)) else { return };
+    assert_eq!(read.board.map_text(), "codec/out=b;codec=a");
+}
+
+#[test]
+fn an_alias_that_is_the_name_of_another_device_is_no_name_of_this_one() {
+    let pools = "a: a { compatible = \"shared-dma-pool\"; size = <0x100000>; };
+        b: b { compatible = \"shared-dma-pool\"; size = <0x100000>; };";
+    let devices = "aliases { video0 = \"/codec\"; tv = \"/codec\"; };
+        codec { memory-region = <&a>; };
+        tv { memory-region = <&b>; };";
+    let Some(read) = board_of(&tree(pools, devices)) else { return };
+    assert_eq!(read.board.map_text(), "codec,video0=a;tv=b");
+}
+
+#[test]
+fn an_alignment_of_0_is_none_and_address_0_is_withheld() {
+    let pools = "a { compatible = \"shared-dma-pool\"; size = <0x100000>; alignment = <0>; };
+        b@0 { compatible = \"shared-dma-pool\"; reg = <0 0x1000>; };";
+    let memory = "memory@0 { device_type = \"memory\"; reg = <0 0x100000>; };";
+    let Some(read) = board_of(&tree(pools, memory)) else { return };
+    assert_eq!(read.board.regions_text(), "a=1M");
+    assert_eq!(read.board.banks_text(), "1020K@0x1000;1G@0x80000000");
+    assert_eq!(
+        notes(&read),
+        ["/reserved-memory/b@0: 0x0+0x1000 is withheld: a region can't start at address 0"]
+    );
+}
+
+#[test]
+fn banks_that_touch_or_overlap_are_one() {
+    let memory = "memory@c0000000 { device_type = \"memory\"; reg = <0xc0000000 0x1000000>; };
+        memory@c0800000 { device_type = \"memory\"; reg = <0xc0800000 0x1000000>; };";
+    let Some(read) = board_of(&tree("", memory)) else { return };
+    assert_eq!(read.board.banks_text(), "1048M@0x80000000");
+}
+
+#[test]
+fn a_map_that_a_small_blob_makes_endless_is_refused() {
+    let ranges: String =
+        (0..2000).map(|n| format!(" {:#x} 0x1000", 0x9000_0000_u32 + n * 8192)).collect();
+    let pool = format!("a: a {{ compatible = \"shared-dma-pool\"; reg = <{ranges}>; }};");
+    let device = format!("device {{ memory-region = <{}>; }};", "&a ".repeat(200));
+    let Some(blob) = compiled(&tree(&pool, &device)) else { return };
+    let error = read(&blob).expect_err("a long map");
+    assert_eq!(error.to_string(), "/device: the regions of memory-region make a map of over 1 MiB");
 }

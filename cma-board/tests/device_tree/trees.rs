@@ -53,3 +53,61 @@ pub(crate) fn board_of(source: &str) -> Option<ReadBoard> {
 pub(crate) fn notes(read: &ReadBoard) -> Vec<String> {
     read.notes.iter().map(ToString::to_string).collect()
 }
+
+/// The parts of a blob's structure block.
+#[derive(Clone, Copy)]
+pub(crate) enum Token<'a> {
+    /// The start of a node.
+    Open(&'a str),
+    /// The end of a node.
+    Close,
+    /// A property with the value 0.
+    Property(&'a str),
+    /// Any word.
+    Word(u32),
+}
+
+/// A blob of any structure, also of those that `dtc` doesn't write.
+pub(crate) fn assembled(tokens: &[Token<'_>]) -> Vec<u8> {
+    let (mut structure, mut strings) = (Vec::new(), Vec::new());
+    let word = |to: &mut Vec<u8>, word: usize| to.extend((word as u32).to_be_bytes());
+    for token in tokens {
+        match token {
+            Token::Open(name) => {
+                word(&mut structure, 1);
+                structure.extend(name.bytes());
+                structure.push(0);
+                structure.resize(structure.len().next_multiple_of(4), 0);
+            }
+            Token::Close => word(&mut structure, 2),
+            Token::Property(name) => {
+                for number in [3, 4, strings.len(), 0] {
+                    word(&mut structure, number);
+                }
+                strings.extend(name.bytes());
+                strings.push(0);
+            }
+            Token::Word(number) => structure.extend(number.to_be_bytes()),
+        }
+    }
+    word(&mut structure, 9);
+    let structure_at = 40 + 16;
+    let strings_at = structure_at + structure.len();
+    let mut blob = Vec::new();
+    for number in [
+        0xd00d_feed,
+        strings_at + strings.len(),
+        structure_at,
+        strings_at,
+        40,
+        17,
+        16,
+        0,
+        strings.len(),
+        structure.len(),
+    ] {
+        word(&mut blob, number);
+    }
+    blob.resize(structure_at, 0);
+    [blob, structure, strings].concat()
+}

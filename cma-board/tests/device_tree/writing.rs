@@ -205,6 +205,18 @@ fn what_a_tree_does_not_express_is_noted_by_name() {
 }
 
 #[test]
+fn a_rule_that_is_never_reached_is_not_written() {
+    let board = Board {
+        regions: vec![region("a", PAGE_SIZE), region("b", PAGE_SIZE)],
+        growth: Growth::Down,
+        map: Map::parse("tv/x=b;tv=a;tv/y=b;tv/x=a;tv=b").expect("a map"),
+        ..Board::default()
+    };
+    let Some(read) = board_of(&write(&board).0) else { return };
+    assert_eq!(read.board.map_text(), "tv/x=b;tv=a");
+}
+
+#[test]
 fn the_published_boards_keep_their_regions_and_the_answers_of_their_maps() {
     for platform in [&cma_platform_goni::PLATFORM, &cma_platform_galaxy_s2::PLATFORM] {
         let board = Board::of(platform).expect("a board");
