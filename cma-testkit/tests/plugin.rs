@@ -30,12 +30,16 @@ caught! {
     a_chunk_that_is_too_small: "place=small", random_operations_match_the_model reports WrongSize;
     a_chunk_that_is_too_large: "place=large", random_operations_match_the_model reports WrongSize;
     a_chunk_over_another: "place=overlapping,after=1", random_operations_match_the_model reports Overlap;
+    a_chunk_beyond_its_limits: "place=unlimited", every_limit_in_a_small_region_is_kept reports OutsideWindow;
+    a_fit_of_nothing: "fit=none", every_limit_in_a_small_region_is_kept reports NoRoomThoughFree;
+    a_fit_that_is_no_hole: "fit=region", limits_around_words_and_blocks_are_kept reports FitIsNoHole;
     a_refused_free: "free=refuse", random_operations_match_the_model reports FreeRefused;
     a_free_of_another_chunk: "free=other", random_operations_match_the_model reports Holes;
     an_adopted_range_that_is_forgotten: "adopt=lie", random_operations_match_the_model reports Holes;
     a_refused_region: "init=refuse", random_operations_match_the_model reports RegionRefused;
     a_panic_on_initialising: "panic=initialise", a_region_of_64_gibibytes_is_served_or_refused_with_a_reason reports Panicked;
     a_panic_on_allocating: "panic=allocate", a_whole_region_can_be_one_chunk reports Panicked;
+    a_panic_on_asking_for_a_fit: "panic=fit", fit_names_the_hole_that_allocate_uses reports Panicked;
     a_panic_on_freeing: "panic=free", a_whole_region_can_be_one_chunk reports Panicked;
     a_panic_on_adopting: "panic=adopt", a_refused_adoption_changes_nothing reports Panicked;
     a_panic_on_reporting_holes: "panic=holes", a_whole_region_can_be_one_chunk reports Panicked;
