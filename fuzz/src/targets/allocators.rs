@@ -3,16 +3,19 @@
 //! ```text
 //! region 0x40000 4096     its first page and its pages
 //! alloc 16 12 0           pages, log2 of the alignment, number of the requester
+//! alloc 16 12 0 0x40000 64 18     the same with limits: the window's first page and its pages, and
+//!                         log2 of the boundary, 64 for none
 //! free 3                  the third live chunk by address, counted from 0
 //! adopt 0x40010 16        first page and pages
 //! ```
 //!
-//! Other lines are ignored, so every input is a script.
+//! Other lines are ignored, so every input is a script. Before each request the allocator is asked
+//! for its fit.
 
 use super::text;
 use crate::{Form, Outcome, Target};
 use cma_api::v1::{AllocatorModuleRef, module_of};
-use cma_api::{Alignment, Asker, PageRange, Pages, Request};
+use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
 use cma_testkit::operations::{Operation, Script, scripts};
 use cma_testkit::{Placing, Subject};
 use proptest::prelude::*;
@@ -43,7 +46,13 @@ fn print(script: &Script) -> String {
         let written = match operation {
             Operation::Allocate(request) => {
                 let (pages, alignment) = (request.pages().get(), request.alignment().log2());
-                writeln!(text, "alloc {pages} {alignment} {}", request.asker().0)
+                let plain = format!("alloc {pages} {alignment} {}", request.asker().0);
+                if request.is_limited() {
+                    let boundary = request.boundary().bytes().map_or(64, u64::ilog2);
+                    writeln!(text, "{plain} {} {boundary}", range(request.window()))
+                } else {
+                    writeln!(text, "{plain}")
+                }
             }
             Operation::Free(n) => writeln!(text, "free {n}"),
             Operation::Adopt(place) => writeln!(text, "adopt {}", range(*place)),
@@ -67,11 +76,18 @@ fn parse(text: &str) -> Script {
                 region = PageRange::from_pages(first, pages);
             }
             ("alloc", Some(&[pages, log2, requester])) => {
-                let alignment = 1_u64.checked_shl(log2 as u32 % 64).and_then(Alignment::new);
-                let request = alignment.and_then(|alignment| {
-                    Request::new(Pages::new(pages), alignment, Asker(requester as u32))
-                });
-                operations.extend(request.map(Operation::Allocate));
+                operations.extend(request(pages, log2, requester).map(Operation::Allocate));
+            }
+            ("alloc", Some(&[pages, log2, requester, first, window, boundary])) => {
+                let window = PageRange::from_pages(first, window);
+                let boundary = match boundary {
+                    64 => Some(Boundary::NONE),
+                    log2 => Boundary::new(1 << (log2 % 64)),
+                };
+                let limited = request(pages, log2, requester)
+                    .zip(boundary)
+                    .and_then(|(request, boundary)| request.limited(window, boundary));
+                operations.extend(limited.map(Operation::Allocate));
             }
             ("free", Some(&[n])) => operations.push(Operation::Free(n as usize)),
             ("adopt", Some(&[first, pages])) => {
@@ -82,6 +98,11 @@ fn parse(text: &str) -> Script {
     }
     operations.truncate(MOST_OPERATIONS);
     Script { region, operations }
+}
+
+fn request(pages: u64, log2: u64, requester: u64) -> Option<Request> {
+    let alignment = Alignment::new(1 << (log2 % 64))?;
+    Request::new(Pages::new(pages), alignment, Asker(requester as u32))
 }
 
 fn number(word: &str) -> Option<u64> {
@@ -110,6 +131,10 @@ fn check(input: &[u8]) -> Outcome {
         let verdict = subject.on(script.region, |trial| {
             let mut changes: u32 = 0;
             for operation in &script.operations {
+                if let Operation::Allocate(request) = operation {
+                    trial.fit(request)?;
+                    trial.verify()?;
+                }
                 changes += u32::from(trial.apply(operation)?.is_some());
                 trial.verify()?;
             }
