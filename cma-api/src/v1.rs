@@ -47,7 +47,7 @@ impl RootModule for AllocatorModuleRef {
     abi_stable::declare_root_module_statics! {AllocatorModuleRef}
     const BASE_NAME: &'static str = "cma_allocator";
     const NAME: &'static str = "cma_allocator";
-    // Not this crate's version: when that is 2.0.0, plug-ins built with 1.x still have this one.
+    // Not this crate's version: a host refuses a module with an older minor version than its own.
     const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
@@ -97,7 +97,7 @@ pub trait AllocatorAbi: Send {
     fn largest_request(&mut self) -> Pages;
     /// See [`Allocator::check`]. After a panic, the panic's message.
     fn check(&mut self) -> RResult<(), RString>;
-    /// Executes an operation that a later minor version of the interface adds, with numbers as
+    /// Executes an operation that a later minor version of this crate adds, with numbers as
     /// arguments and as the answer. `ABI.md` lists the operations; this version has none.
     fn extension(
         &mut self,

@@ -133,3 +133,29 @@ fn newest(deps: &Path, name: &str) -> PathBuf {
     });
     files.max_by_key(|file| file.metadata().unwrap().modified().unwrap()).unwrap().path()
 }
+
+/// The file of a plug-in that says that it was built with version `version` of the interface's
+/// crate.
+fn built_with(version: &str) -> std::path::PathBuf {
+    let (is, says) = (b"cma-api;1.0.0", format!("cma-api;{version}").into_bytes());
+    let mut content = std::fs::read(built_library("cma_fixture_misbehaving")).unwrap();
+    let at = |content: &[u8]| content.windows(is.len()).position(|bytes| bytes == is);
+    assert!(at(&content).is_some(), "the types of a plug-in have the crate's version");
+    while let Some(at) = at(&content) {
+        content[at..at + is.len()].copy_from_slice(&says);
+    }
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("built_with_{version}.so"));
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn a_plugin_built_with_a_later_minor_version_of_the_interface_is_loaded() {
+    assert_eq!(load(&built_with("1.7.9")).name().as_str(), "misbehaving");
+}
+
+#[test]
+#[should_panic(expected = "incompatible package versions")]
+fn a_plugin_built_with_another_major_version_of_the_interface_is_refused() {
+    load(&built_with("2.0.0"));
+}
