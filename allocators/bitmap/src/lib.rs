@@ -40,11 +40,10 @@
 //!
 //! # How it works
 //!
-//! *Allocate* first looks at the holes that start in the first open word: if all chunks are of one
+//! *Allocate* takes the lowest place: exact first fit. It first looks at the holes that start in the first open word: if all chunks are of one
 //! size, the place is there. If not, it searches `longest` from the lowest word up for words in
 //! which a hole of the request's class or above may start. The first such hole that holds the
-//! aligned request is the place: exact first fit. Words without one get their true class as the
-//! bound. After placing, the rest of the hole starts in the chunk's last word or the one after it,
+//! aligned request has the place. Words without one get their true class as the bound. After placing, the rest of the hole starts in the chunk's last word or the one after it,
 //! and its bound is raised if necessary. *Free* finds the ends of the merged hole and raises the
 //! bound of its first word.
 //!
@@ -97,18 +96,20 @@ mod class_maxima;
 mod page_map;
 mod reaches;
 mod search;
+mod wanted;
 mod word;
 
 use class_maxima::{ClassMaxima, class_of};
 use cma_api::{
-    Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Params,
-    Placement, Request, Tag,
+    Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange,
+    Params, Placement, Request, Tag,
 };
 use cma_bits::TooLarge;
 #[cfg(doc)]
 use cma_bits::{BitTree, Maxima};
 use page_map::PageMap;
 use reaches::CellReaches;
+use wanted::{Aligned, Limited, Wanted};
 
 /// The wasted looks, beyond [`WASTED_PER_SEARCH`] for each search, after which a search builds the
 /// tree of its alignment.
@@ -193,29 +194,39 @@ impl Bitmap {
         })
     }
 
-    /// The lowest aligned place for `pages` pages in the holes that start in `word`.
+    /// The lowest place in the holes that start in `word`.
     #[inline]
-    fn place_in(&self, word: u64, pages: u64, alignment: u64) -> Option<Span> {
-        self.place_among(word, self.started_in(word), pages, alignment)
+    fn place_in(&self, word: u64, wanted: &impl Wanted) -> Option<Span> {
+        self.place_among(word, self.started_in(word), wanted)
     }
 
     /// The same in the holes of `free`, a set of free pages of `word`.
     #[inline]
-    fn place_among(&self, word: u64, free: u64, pages: u64, alignment: u64) -> Option<Span> {
+    fn place_among(&self, word: u64, free: u64, wanted: &impl Wanted) -> Option<Span> {
         #[cfg(test)]
         self.looks.set(self.looks.get() + 1);
-        let base = self.region.first_page();
+        let Aligned { base, pages, alignment } = wanted.aligned();
         if pages <= 64 {
             let places = word::runs_of(pages, free) & word::aligned(base + word * 64, alignment);
-            if places != 0 {
-                let first = word * 64 + u64::from(places.trailing_zeros());
+            if let Some(first) = wanted.lowest(word * 64, places) {
                 return Some(Span { first, end: first + pages });
             }
         }
-        let hole = self.last_hole(word, free)?;
-        // Neither sum can wrap: all terms are at most 2^52.
-        let first = ((base + hole.first + alignment - 1) & !(alignment - 1)) - base;
-        (first + pages <= hole.end).then_some(Span { first, end: first + pages })
+        wanted.place_in_hole(self.last_hole(word, free)?)
+    }
+
+    /// The lowest place for a request, and the word in which its hole starts. `first_open` is the
+    /// first word with a free page.
+    #[inline]
+    fn locate(&mut self, request: &Request, first_open: u64) -> Option<(Span, u64)> {
+        if request.is_limited() {
+            return self.find(&Limited::new(request, self.region)?);
+        }
+        let wanted = Aligned::new(request, self.region);
+        match self.place_in(first_open, &wanted) {
+            Some(place) => Some((place, first_open)),
+            None => self.find(&wanted),
+        }
     }
 
     /// Visits every hole in ascending order.
@@ -300,33 +311,32 @@ impl Allocator for Bitmap {
 
     #[inline]
     fn allocate(&mut self, request: &Request) -> Result<Placement, NoRoom> {
-        if request.is_limited() {
-            let place = self.limited_place(request).ok_or(NoRoom)?.1;
-            let tag = self.adopt(place).map_err(|_| NoRoom)?;
-            return Ok(Placement { range: place, tag });
-        }
-        let (pages, alignment) = (request.pages().get(), request.alignment().pages().get());
         let first_open = self.pages.first_open().ok_or(NoRoom)?;
-        let place = if pages == 1 && alignment == 1 {
+        let is_any_page = request.pages().get() == 1
+            && request.alignment() == Alignment::PAGE
+            && !request.is_limited();
+        let place = if is_any_page {
             let first = self.pages.take_first_in(first_open);
             if first & 63 == 63 || !self.reaches.is_empty() {
                 self.record_hole_at(first + 1);
             }
             Span { first, end: first + 1 }
-        } else if let Some(place) = self.place_in(first_open, pages, alignment) {
-            self.take(place, first_open);
-            place
         } else {
-            let (place, word) = self.find(pages, alignment).ok_or(NoRoom)?;
+            let (place, word) = self.locate(request, first_open).ok_or(NoRoom)?;
             self.take(place, word);
-            self.tighten(word);
+            if word != first_open {
+                self.tighten(word);
+            }
             place
         };
         Ok(Placement { range: self.range(place), tag: Tag::default() })
     }
 
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
-        self.limited_place(request).map(|(hole, _)| hole)
+        let first_open = self.pages.first_open()?;
+        let (place, _) = self.locate(request, first_open)?;
+        let (first, end) = (self.pages.free_from(place.first), self.pages.free_to(place.end));
+        Some(self.range(Span { first, end }))
     }
 
     #[inline]
@@ -387,17 +397,6 @@ impl Allocator for Bitmap {
             checked.map_err(|broken| format!("invariant 6: {broken}"))?;
         }
         Ok(())
-    }
-}
-
-impl Bitmap {
-    /// The lowest hole that can hold the request within its limits, and the place in it.
-    fn limited_place(&self, request: &Request) -> Option<(PageRange, PageRange)> {
-        let mut found = None;
-        self.holes(&mut |hole| {
-            found = found.or_else(|| Some((hole, request.lowest_place(hole)?)));
-        });
-        found
     }
 }
 

@@ -41,6 +41,12 @@ impl Grid {
         (self.origin + (cell << self.shift)) / 64
     }
 
+    /// The cell of the lowest aligned page from `page` up. May be past the last one.
+    #[inline]
+    pub(crate) fn cell_from(self, page: u64) -> u64 {
+        (self.place_from(page) - self.origin) >> self.shift
+    }
+
     /// The lowest aligned page from `page` up. No sum here can wrap: page numbers have 52 bits.
     #[inline]
     pub(crate) fn place_from(self, page: u64) -> u64 {
@@ -78,7 +84,7 @@ impl CellReaches {
     fn first_in(&self, hole: Span) -> Option<(u64, u64)> {
         let place = self.grid.place_from(hole.first);
         let pages = hole.end.checked_sub(place).filter(|pages| *pages > 0)?;
-        Some(((place - self.grid.origin) >> self.grid.shift, pages))
+        Some((self.grid.cell_from(place), pages))
     }
 
     /// Raises the bound for `hole`.

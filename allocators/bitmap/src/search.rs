@@ -2,28 +2,46 @@
 
 use crate::class_maxima::class_of;
 use crate::reaches::{CellReaches, Grid};
+use crate::wanted::Wanted;
 use crate::{Bitmap, FEW_CELLS, Span, WASTED_LIMIT, WASTED_PER_SEARCH, word};
 use cma_bits::TooLarge;
 
 impl Bitmap {
-    /// The lowest aligned place for `pages` pages, and the word in which its hole starts.
-    pub(crate) fn find(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
-        if let Some(reach) = self.reaches.iter().position(|reach| reach.grid.alignment == alignment)
-        {
-            return self.find_reaching(reach, pages);
+    /// The lowest place, and the word in which its hole starts.
+    pub(crate) fn find(&mut self, wanted: &impl Wanted) -> Option<(Span, u64)> {
+        let starts = wanted.starts();
+        // A hole that extends into the window is recorded before it.
+        let first = self.pages.free_from(*starts.start());
+        if first < *starts.start() {
+            let hole = Span { first, end: self.pages.free_to(*starts.start()) };
+            if let Some(place) = wanted.place_in_hole(hole) {
+                return Some((place, first / 64));
+            }
         }
+        let alignment = wanted.aligned().alignment;
+        match self.reaches.iter().position(|reach| reach.grid.alignment == alignment) {
+            Some(reach) => self.find_reaching(reach, wanted),
+            None => self.find_by_class(wanted),
+        }
+    }
+
+    /// The same among the holes that start in the words of the window.
+    fn find_by_class(&mut self, wanted: &impl Wanted) -> Option<(Span, u64)> {
         self.wasted = self.wasted.saturating_sub(WASTED_PER_SEARCH);
-        let (class, mut from) = (class_of(pages), 0);
-        while let Some(word) = self.longest.next(from, class) {
-            if let Some(place) = self.place_in(word, pages, alignment) {
+        let (class, starts) = (class_of(wanted.aligned().pages), wanted.starts());
+        let mut from = starts.start() / 64;
+        while let Some(word) = self.longest.next(from, class)
+            && word * 64 <= *starts.end()
+        {
+            if let Some(place) = self.place_in(word, wanted) {
                 return Some((place, word));
             }
             // An outdated bound is lowered once. Only a look at a word with a true bound is
             // repeated by the next search.
-            if !self.tighten(word) {
+            if !self.tighten(word) && self.has_no_aligned_place(word, wanted) {
                 self.wasted += 1;
                 if self.wasted >= WASTED_LIMIT {
-                    return self.find_exactly(pages, alignment);
+                    return self.find_exactly(wanted);
                 }
             }
             from = word + 1;
@@ -31,28 +49,40 @@ impl Bitmap {
         None
     }
 
+    /// Whether the tree of the alignment would have saved a look into `word`, which has no place.
+    #[inline]
+    fn has_no_aligned_place<W: Wanted>(&self, word: u64, wanted: &W) -> bool {
+        !W::IS_LIMITED || self.place_in(word, &wanted.aligned()).is_none()
+    }
+
     /// The same without classes, by the tree for the alignment, which it builds. If there are few
     /// cells, or no memory for a tree, it looks at every cell.
     #[cold]
-    fn find_exactly(&mut self, pages: u64, alignment: u64) -> Option<(Span, u64)> {
-        let grid = Grid::new(self.region.first_page(), alignment);
+    fn find_exactly(&mut self, wanted: &impl Wanted) -> Option<(Span, u64)> {
+        let (grid, starts) =
+            (Grid::new(self.region.first_page(), wanted.aligned().alignment), wanted.starts());
         let cells = grid.cells(self.pages.count());
         if cells > FEW_CELLS {
             self.wasted = 0;
             if self.keep_reach(grid).is_ok() {
-                return self.find(pages, alignment);
+                return self.find_reaching(self.reaches.len() - 1, wanted);
             }
         }
-        let place = (0..cells).find_map(|cell| self.place_in_cell(grid, cell, pages))?;
+        let place = (grid.cell_from(*starts.start())..cells)
+            .take_while(|&cell| grid.word_of(cell) * 64 <= *starts.end())
+            .find_map(|cell| self.place_in_cell(grid, cell, wanted))?;
         Some((place, self.pages.free_from(place.first) / 64))
     }
 
     /// The same by the tree with index `reach`.
     #[inline(never)]
-    fn find_reaching(&mut self, reach: usize, pages: u64) -> Option<(Span, u64)> {
-        let (grid, mut from) = (self.reaches[reach].grid, 0);
-        while let Some(cell) = self.reaches[reach].next(from, pages) {
-            if let Some(place) = self.place_in_cell(grid, cell, pages) {
+    fn find_reaching(&mut self, reach: usize, wanted: &impl Wanted) -> Option<(Span, u64)> {
+        let (grid, starts) = (self.reaches[reach].grid, wanted.starts());
+        let mut from = grid.cell_from(*starts.start());
+        while let Some(cell) = self.reaches[reach].next(from, wanted.aligned().pages)
+            && grid.word_of(cell) * 64 <= *starts.end()
+        {
+            if let Some(place) = self.place_in_cell(grid, cell, wanted) {
                 return Some((place, self.pages.free_from(place.first) / 64));
             }
             let most = self.reach_in(grid.word_of(cell), grid.alignment);
@@ -62,10 +92,10 @@ impl Bitmap {
         None
     }
 
-    /// The lowest place for `pages` pages in the holes that overlap `cell`.
-    fn place_in_cell(&self, grid: Grid, cell: u64, pages: u64) -> Option<Span> {
+    /// The lowest place in the holes that overlap `cell`.
+    fn place_in_cell(&self, grid: Grid, cell: u64, wanted: &impl Wanted) -> Option<Span> {
         let word = grid.word_of(cell);
-        self.place_among(word, !self.pages.word(word), pages, grid.alignment)
+        self.place_among(word, !self.pages.word(word), wanted)
     }
 
     /// The pages of the largest aligned chunk that starts in `word`.

@@ -1,6 +1,7 @@
 //! Tests beyond the conformance suite: bounds on searches, errors that `check` finds, and
 //! unsupported regions.
 
+mod limits;
 mod looks;
 
 use super::Bitmap;
