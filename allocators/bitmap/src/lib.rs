@@ -19,10 +19,12 @@
 //!   those with a free page. They find the ends of a hole of any length, and the first free page.
 //! - `longest`, a byte per word under a tree of maxima: an upper bound on the class of the holes
 //!   that start in the word. It finds the next word that may hold a request.
-//! - `reaches`, for each alignment that needs it, a number for each word, or for each aligned place
-//!   if these are further apart, under a tree of maxima ([`Maxima`]): an upper bound on the pages
-//!   of a chunk with that alignment. A hole is recorded at its first aligned place. The tree finds
-//!   the lowest place that may hold a request.
+//! - `reaches`, for each *grid* that needs it, which is the places that an alignment and a boundary
+//!   allow: a number for each word, or for each aligned page if these are further apart, under a
+//!   tree of maxima ([`Maxima`]): an upper bound on the pages of a chunk there. A hole is recorded
+//!   at its first aligned page and at the first multiple of the boundary after that; a chunk that
+//!   has a place in the hole has one of these two. The tree finds the lowest place that may hold a
+//!   request.
 //!
 //! # Invariants
 //!
@@ -35,56 +37,64 @@
 //!    too high: the next search that looks into the word corrects it.)
 //! 5. Every node of `longest` has the maxima of the nodes below, and so does every node of
 //!    `reaches`.
-//! 6. In each tree of `reaches` the bound of the cell of a hole's first aligned place is not below
-//!    the pages from there to the hole's end.
+//! 6. In each tree of `reaches` the bounds of the two cells in which a hole is recorded are not
+//!    below the pages of the largest chunks that start at the two pages.
 //!
 //! # How it works
 //!
-//! *Allocate* takes the lowest place: exact first fit. It first looks at the holes that start in the first open word: if all chunks are of one
-//! size, the place is there. If not, it searches `longest` from the lowest word up for words in
-//! which a hole of the request's class or above may start. The first such hole that holds the
-//! aligned request has the place. Words without one get their true class as the bound. After placing, the rest of the hole starts in the chunk's last word or the one after it,
-//! and its bound is raised if necessary. *Free* finds the ends of the merged hole and raises the
-//! bound of its first word.
+//! *Allocate* takes the lowest place: exact first fit. It first looks at the holes that start in the
+//! first open word: if all chunks are of one size, the place is there. If not, it searches
+//! `longest` from the lowest word up for words in which a hole of the request's class or above may
+//! start. The first such hole that holds the aligned request has the place. Words without one get
+//! their true class as the bound. After placing, the rest of the hole starts in the chunk's last
+//! word or the one after it, and its bound is raised if necessary. *Free* finds the ends of the
+//! merged hole and raises the bound of its first word.
 //!
-//! A class ignores alignment, and is coarse. So a search may look into a word whose bound is true
+//! A request with a window is searched for from the window's first word to its last. The hole in
+//! which the window starts is looked at first, because it may be recorded in a word before. In each
+//! word the places that cross a multiple of the boundary are passed over, and the place is again
+//! the lowest. [`fit`](Allocator::fit) is the same search as that of *allocate*, and finds the ends
+//! of the hole.
+//!
+//! A class ignores the grid, and is coarse. So a search may look into a word whose bound is true
 //! and find no place, and the next search looks into it again. The allocator counts these wasted
 //! looks, less [`WASTED_PER_SEARCH`] for each search. When the count reaches [`WASTED_LIMIT`], the
-//! current search builds the tree of `reaches` for its alignment, which may be one page. Searches
-//! with this alignment then use the tree. It counts pages and records only aligned places, so only
-//! outdated bounds mislead it. Ordinary loads stay below the limit and never pay for a tree. A tree
-//! is dropped after as many holes were created as the region has pages, because loads change. If it
-//! is still needed, the count soon builds it again. Only alignments with more than [`FEW_CELLS`]
-//! cells in the region get a tree. For others every cell is looked at.
+//! current search builds the tree of `reaches` for its grid, which may be that of all pages.
+//! Searches on this grid then use the tree. It counts pages and records only places on the grid, so
+//! only outdated bounds and a window's ends mislead it. Ordinary loads stay below the limit and
+//! never pay for a tree. A tree is dropped after as many holes were created as the region has
+//! pages, because loads change, and when [`MOST_TREES`] younger ones exist. If it is still needed,
+//! the count soon builds it again. Only grids with more than [`FEW_CELLS`] cells in the region get
+//! a tree. For others every cell is looked at.
 //!
 //! # Cost
 //!
 //! With `n` pages, a request that is served from the first open word, and a free, take O(log64 n)
-//! steps. Any other request, of any size and alignment and for any arrangement of holes, takes
-//! O(log16 n) for each place that it looks at:
+//! steps. Any other request, of any size and grid, with or without a window, and for any
+//! arrangement of holes, takes O(log16 n) for each place that it looks at:
 //!
-//! - the right place;
+//! - the right place, and with a window the holes in which it starts and ends;
 //! - places with outdated bounds before it, which are corrected at once. Each chunk that is placed
-//!   or freed makes at most two bounds outdated in `longest` and in each tree, so there are at most
-//!   as many as chunks were placed and freed before;
-//! - without a tree for its alignment, wasted looks: at most [`WASTED_LIMIT`], and
+//!   or freed makes at most two bounds outdated in `longest` and in each tree;
+//! - without a tree for its grid, wasted looks: at most [`WASTED_LIMIT`], and
 //!   [`WASTED_PER_SEARCH`] per request over a long run; or [`WASTED_PER_SEARCH`] and [`FEW_CELLS`],
-//!   if the alignment has few cells.
+//!   if the grid has few cells.
 //!
 //! So the amortised cost grows with the logarithm, but a single request may have to correct the
 //! bounds that many others left outdated. Building a tree takes a step for each 64 pages and O(log
-//! n) for each hole, at most once per alignment while as many holes are created as the region has
-//! pages. While a tree exists, every placing and freeing takes O(log16 n) more, mostly one step;
-//! there are at most log2 n trees. A chunk of `m` pages takes m / 4096 more steps. The cost doesn't
-//! depend on the number of chunks. [`largest_request`](Allocator::largest_request) looks at the
-//! words whose bound is not below the largest hole so far: in the worst case, with all holes alike,
-//! at every word.
+//! n) for each hole, at most once per grid while as many holes are created as the region has pages,
+//! unless more than [`MOST_TREES`] grids need one at a time. While a tree exists, every placing and
+//! freeing takes O(log16 n) more, mostly one step. A chunk of `m` pages takes m / 4096 more steps.
+//! The cost doesn't depend on the number of chunks. [`largest_request`](Allocator::largest_request)
+//! looks at the words whose bound is not below the largest hole so far: in the worst case, with all
+//! holes alike, at every word.
 //!
 //! Memory is 1.17 bits per page: 37 KiB for 1 GiB, 37 MiB for 1 TiB. It is zeroed memory from the
-//! system, which costs nothing until it is accessed, except for a bit per word. The tree of an
-//! alignment takes 0.53 bits per page more, 17 KiB for 1 GiB; above 256 KiB half as much for each
-//! doubling of the alignment; all possible trees together take 4.3 bits per page. If there is no
-//! memory for a tree, it is not built, and the search looks at all cells.
+//! system, which costs nothing until it is accessed, except for a bit per word. The tree of a grid
+//! takes 0.53 bits per page more, 17 KiB for 1 GiB; with an alignment above 256 KiB half as much
+//! for each doubling. The trees of all alignments without a boundary together take 4.3 bits per
+//! page, and [`MOST_TREES`] at most 17. If there is no memory for a tree, it is not built, and the
+//! search looks at all cells.
 //!
 //! # Omitted
 //!
@@ -112,14 +122,17 @@ use reaches::CellReaches;
 use wanted::{Aligned, Limited, Wanted};
 
 /// The wasted looks, beyond [`WASTED_PER_SEARCH`] for each search, after which a search builds the
-/// tree of its alignment.
+/// tree of its grid.
 pub const WASTED_LIMIT: u64 = 512;
 
 /// The wasted looks of a search that are not counted: maintaining a tree would cost about as much.
 pub const WASTED_PER_SEARCH: u64 = 8;
 
-/// The most cells of an alignment without a tree.
+/// The most cells of a grid without a tree.
 pub const FEW_CELLS: u64 = 64;
+
+/// The most trees at a time; a further one replaces the oldest.
+pub const MOST_TREES: usize = 32;
 
 /// The bitmap allocator. The crate's documentation describes it.
 #[derive(Debug)]
@@ -250,7 +263,7 @@ impl Bitmap {
         if started == 0 {
             return 0;
         }
-        self.last_hole(word, started).map_or(0, Span::pages).max(word::longest_run(!0, started))
+        self.last_hole(word, started).map_or(0, Span::pages).max(word::longest_run(started))
     }
 
     /// Lowers the bound of `word` to the true class, and returns whether it was higher.
@@ -284,7 +297,7 @@ impl Bitmap {
         }
     }
 
-    /// The same in the trees of alignments. Drops a tree that has reached its age limit.
+    /// The same in the trees of grids. Drops a tree that has reached its age limit.
     #[inline(never)]
     fn record_reaches(&mut self, hole: Span) {
         self.reaches.retain_mut(|reach| reach.record(hole));

@@ -1,17 +1,20 @@
-//! The sizes of chunks at aligned places: for each alignment that needs it, an index that finds the
+//! The sizes of chunks at aligned places: for each grid that needs it, an index that finds the
 //! lowest place for a request.
 
 use crate::Span;
+use cma_api::{Boundary, PageRange, Request};
 use cma_bits::{Maxima, TooLarge};
 
-/// The aligned places of a region, grouped into *cells*: a cell is one place, or all places of one
-/// word if it has several.
-#[derive(Clone, Copy, Debug)]
+/// The places of a region that an alignment and a boundary allow, grouped into *cells*: a cell is
+/// one aligned page, or all aligned pages of one word if it has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Grid {
     /// The absolute number of the region's first page.
     base: u64,
     /// In pages, a power of two.
-    pub(crate) alignment: u64,
+    alignment: u64,
+    /// In pages, a power of two: a chunk crosses no multiple of it.
+    boundary: u64,
     /// The start of cell 0, relative to the region's start.
     origin: u64,
     /// log2 of the pages of a cell.
@@ -19,11 +22,40 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
+    /// The grid of an alignment in pages.
     #[inline]
     pub(crate) fn new(base: u64, alignment: u64) -> Self {
         let shift = alignment.trailing_zeros().max(6);
         let origin = if alignment < 64 { 0 } else { base.wrapping_neg() & (alignment - 1) };
-        Grid { base, alignment, origin, shift }
+        Grid { base, alignment, boundary: Boundary::NONE.pages().get(), origin, shift }
+    }
+
+    /// The grid of a request's alignment and boundary. Requests that have the same places have the
+    /// same grid, so that they share its tree.
+    pub(crate) fn of(request: &Request, region: PageRange) -> Self {
+        let aligned = Grid::new(region.first_page(), request.alignment().pages().get());
+        let boundary = request.boundary().pages().get();
+        let cuts_region = region.first_page() ^ (region.end_page() - 1) >= boundary;
+        // An aligned chunk, which is never larger than the boundary, only crosses multiples of a
+        // boundary that is larger than the alignment.
+        if cuts_region && boundary > aligned.alignment {
+            Grid { boundary, ..aligned }
+        } else {
+            aligned
+        }
+    }
+
+    /// The largest chunks in `hole` at its first aligned page and, if they are more than one
+    /// boundary allows, at the first multiple of the boundary after that. A chunk of any size that
+    /// has a place in the hole is part of one of them, from its start.
+    #[inline]
+    pub(crate) fn places_in(self, hole: Span) -> impl Iterator<Item = Span> {
+        let first = self.place_from(hole.first);
+        // No sum here can wrap: page numbers, alignments and boundaries are at most 2^52.
+        let next = ((self.base + first) | (self.boundary - 1)) + 1 - self.base;
+        let below = Span { first, end: hole.end.min(next) };
+        let above = Span { first: next, end: hole.end.min(next + self.boundary) };
+        [below, above].into_iter().filter(|place| place.first < place.end)
     }
 
     /// The number of cells in a region of `pages` pages.
@@ -54,10 +86,10 @@ impl Grid {
     }
 }
 
-/// For one alignment: bounds on the pages of a chunk with that alignment.
+/// For one grid: bounds on the pages of a chunk in each cell.
 ///
-/// A chunk fits a hole iff it fits at the first aligned place in the hole. So a hole is recorded
-/// once, in the cell of this place.
+/// A chunk fits a hole iff it fits at the first aligned page in the hole, or at the first multiple
+/// of the boundary after that. So a hole is recorded in the cells of these two places.
 #[derive(Debug)]
 pub(crate) struct CellReaches {
     pub(crate) grid: Grid,
@@ -79,19 +111,11 @@ impl CellReaches {
         Ok(CellReaches { grid, most: Maxima::new(grid.cells(pages))?, left: pages })
     }
 
-    /// The cell of the first aligned place in `hole`, and the pages from there to the hole's end.
-    #[inline]
-    fn first_in(&self, hole: Span) -> Option<(u64, u64)> {
-        let place = self.grid.place_from(hole.first);
-        let pages = hole.end.checked_sub(place).filter(|pages| *pages > 0)?;
-        Some((self.grid.cell_from(place), pages))
-    }
-
-    /// Raises the bound for `hole`.
+    /// Raises the bounds for `hole`.
     #[inline]
     pub(crate) fn raise(&mut self, hole: Span) {
-        if let Some((cell, pages)) = self.first_in(hole) {
-            self.most.raise(cell, saturated(pages));
+        for place in self.grid.places_in(hole) {
+            self.most.raise(self.grid.cell_from(place.first), saturated(place.pages()));
         }
     }
 
@@ -114,16 +138,15 @@ impl CellReaches {
         self.most.next(from, saturated(pages))
     }
 
-    /// Verifies the bound of `hole`.
+    /// Verifies the bounds of `hole`.
     pub(crate) fn check(&self, hole: Span) -> Result<(), String> {
-        match self.first_in(hole) {
-            Some((cell, pages)) if self.most.get(cell) < saturated(pages) => Err(format!(
-                "{hole:?} reaches {pages} pages on {:?}, bound {}",
-                self.grid,
-                self.most.get(cell)
-            )),
-            _ => Ok(()),
+        for place in self.grid.places_in(hole) {
+            let bound = self.most.get(self.grid.cell_from(place.first));
+            if bound < saturated(place.pages()) {
+                return Err(format!("{hole:?} has {place:?} on {:?}, bound {bound}", self.grid));
+            }
         }
+        Ok(())
     }
 
     /// Verifies the tree.

@@ -3,7 +3,7 @@
 use crate::class_maxima::class_of;
 use crate::reaches::{CellReaches, Grid};
 use crate::wanted::Wanted;
-use crate::{Bitmap, FEW_CELLS, Span, WASTED_LIMIT, WASTED_PER_SEARCH, word};
+use crate::{Bitmap, FEW_CELLS, MOST_TREES, Span, WASTED_LIMIT, WASTED_PER_SEARCH};
 use cma_bits::TooLarge;
 
 impl Bitmap {
@@ -18,8 +18,7 @@ impl Bitmap {
                 return Some((place, first / 64));
             }
         }
-        let alignment = wanted.aligned().alignment;
-        match self.reaches.iter().position(|reach| reach.grid.alignment == alignment) {
+        match self.reaches.iter().position(|reach| reach.grid == wanted.grid()) {
             Some(reach) => self.find_reaching(reach, wanted),
             None => self.find_by_class(wanted),
         }
@@ -38,7 +37,7 @@ impl Bitmap {
             }
             // An outdated bound is lowered once. Only a look at a word with a true bound is
             // repeated by the next search.
-            if !self.tighten(word) && self.has_no_aligned_place(word, wanted) {
+            if !self.tighten(word) {
                 self.wasted += 1;
                 if self.wasted >= WASTED_LIMIT {
                     return self.find_exactly(wanted);
@@ -49,18 +48,11 @@ impl Bitmap {
         None
     }
 
-    /// Whether the tree of the alignment would have saved a look into `word`, which has no place.
-    #[inline]
-    fn has_no_aligned_place<W: Wanted>(&self, word: u64, wanted: &W) -> bool {
-        !W::IS_LIMITED || self.place_in(word, &wanted.aligned()).is_none()
-    }
-
-    /// The same without classes, by the tree for the alignment, which it builds. If there are few
+    /// The same without classes, by the tree for the grid, which it builds. If there are few
     /// cells, or no memory for a tree, it looks at every cell.
     #[cold]
     fn find_exactly(&mut self, wanted: &impl Wanted) -> Option<(Span, u64)> {
-        let (grid, starts) =
-            (Grid::new(self.region.first_page(), wanted.aligned().alignment), wanted.starts());
+        let (grid, starts) = (wanted.grid(), wanted.starts());
         let cells = grid.cells(self.pages.count());
         if cells > FEW_CELLS {
             self.wasted = 0;
@@ -85,7 +77,7 @@ impl Bitmap {
             if let Some(place) = self.place_in_cell(grid, cell, wanted) {
                 return Some((place, self.pages.free_from(place.first) / 64));
             }
-            let most = self.reach_in(grid.word_of(cell), grid.alignment);
+            let most = self.reach_in(grid, cell);
             self.reaches[reach].lower(cell, most);
             from = cell + 1;
         }
@@ -98,23 +90,27 @@ impl Bitmap {
         self.place_among(word, !self.pages.word(word), wanted)
     }
 
-    /// The pages of the largest aligned chunk that starts in `word`.
-    fn reach_in(&self, word: u64, alignment: u64) -> u64 {
-        let free = !self.pages.word(word);
-        let starts = word::aligned(self.region.first_page() + word * 64, alignment);
-        let inside = word::longest_run(starts, free);
-        // From an aligned place whose word is free to its end, the chunk may extend further.
-        match self.last_hole(word, free) {
-            Some(hole) if starts >> (hole.first & 63) != 0 => {
-                let place = hole.first + u64::from((starts >> (hole.first & 63)).trailing_zeros());
-                inside.max(hole.end - place)
-            }
-            _ => inside,
+    /// The pages of the largest chunk that starts in `cell`.
+    fn reach_in(&self, grid: Grid, cell: u64) -> u64 {
+        let word = grid.word_of(cell);
+        let mut free = !self.pages.word(word);
+        let mut most = 0;
+        while free != 0 {
+            let first = word * 64 + u64::from(free.trailing_zeros());
+            let hole = Span { first, end: self.pages.free_to(first) };
+            let places = grid.places_in(hole).filter(|place| grid.cell_from(place.first) == cell);
+            most = places.map(Span::pages).fold(most, u64::max);
+            // Adding the lowest set bit clears the run that starts with it.
+            free &= free.wrapping_add(free & free.wrapping_neg());
         }
+        most
     }
 
-    /// Builds the tree for an alignment.
+    /// Builds the tree for a grid.
     pub(crate) fn keep_reach(&mut self, grid: Grid) -> Result<(), TooLarge> {
+        if self.reaches.len() == MOST_TREES {
+            self.reaches.remove(0);
+        }
         let mut reach = CellReaches::new(grid, self.pages.count())?;
         self.each_hole(|hole| reach.raise(hole));
         self.reaches.push(reach);

@@ -2,16 +2,17 @@
 //! counted from the region's start.
 
 use crate::Span;
+use crate::reaches::Grid;
 use cma_api::{PageRange, Request};
 use std::ops::RangeInclusive;
 
 /// The wanted place. The searches are compiled for each implementation.
 pub(crate) trait Wanted {
-    /// Whether some aligned places don't serve.
-    const IS_LIMITED: bool;
-
     /// The wanted place without limits.
     fn aligned(&self) -> Aligned;
+
+    /// The places that the alignment and the boundary allow.
+    fn grid(&self) -> Grid;
 
     /// The pages at which the chunk may start: in the window, aligned or not.
     fn starts(&self) -> RangeInclusive<u64>;
@@ -51,11 +52,14 @@ impl Aligned {
 }
 
 impl Wanted for Aligned {
-    const IS_LIMITED: bool = false;
-
     #[inline]
     fn aligned(&self) -> Aligned {
         *self
+    }
+
+    #[inline]
+    fn grid(&self) -> Grid {
+        Grid::new(self.base, self.alignment)
     }
 
     #[inline]
@@ -81,6 +85,7 @@ impl Wanted for Aligned {
 #[derive(Clone, Debug)]
 pub(crate) struct Limited<'a> {
     aligned: Aligned,
+    grid: Grid,
     request: &'a Request,
     starts: RangeInclusive<u64>,
 }
@@ -92,7 +97,8 @@ impl<'a> Limited<'a> {
         let first = window.first_page() - region.first_page();
         let slack = window.pages().get().checked_sub(request.pages().get())?;
         let aligned = Aligned::new(request, region);
-        Some(Limited { aligned, request, starts: first..=first + slack })
+        let grid = Grid::of(request, region);
+        Some(Limited { aligned, grid, request, starts: first..=first + slack })
     }
 
     /// The lowest page from `first` up at which the chunk may start, free or not.
@@ -104,10 +110,12 @@ impl<'a> Limited<'a> {
 }
 
 impl Wanted for Limited<'_> {
-    const IS_LIMITED: bool = true;
-
     fn aligned(&self) -> Aligned {
         self.aligned
+    }
+
+    fn grid(&self) -> Grid {
+        self.grid
     }
 
     fn starts(&self) -> RangeInclusive<u64> {

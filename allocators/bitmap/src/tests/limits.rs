@@ -2,8 +2,8 @@
 //! the placing that follows.
 
 use super::bitmap;
-use crate::Bitmap;
 use crate::reaches::Grid;
+use crate::{Bitmap, MOST_TREES};
 use cma_api::{Alignment, Allocator, Asker, Boundary, PageRange, Pages, Placement, Request};
 
 /// Limits in pages: the window's first page and end, and the boundary.
@@ -66,12 +66,11 @@ fn with_holes(base: u64, pages: u64, holes: &[(u64, u64)]) -> Bitmap {
     bitmap
 }
 
-/// Builds the trees of a page's alignment and of `alignment`.
-fn build_trees(bitmap: &mut Bitmap, alignment: u64) {
-    for alignment in [1, alignment] {
-        if bitmap.reaches.iter().all(|reach| reach.grid.alignment != alignment) {
-            bitmap.keep_reach(Grid::new(bitmap.region.first_page(), alignment)).unwrap();
-        }
+/// Builds the tree for the places of `request`.
+fn build_tree(bitmap: &mut Bitmap, request: &Request) {
+    let grid = Grid::of(request, bitmap.region);
+    if bitmap.reaches.iter().all(|reach| reach.grid != grid) {
+        bitmap.keep_reach(grid).unwrap();
     }
 }
 
@@ -99,9 +98,6 @@ fn limits_are_honoured_exactly_around_every_word_edge() {
                     .flat_map(|pages| [1, 2, 8, 32, 64, 128].map(|alignment| (pages, alignment)))
                 {
                     let plain = plain(pages, alignment);
-                    if trees {
-                        build_trees(&mut bitmap, alignment);
-                    }
                     let windows = near_edges(base)
                         .flat_map(|first| near_edges(base).map(move |end| (first, end)))
                         .filter(|(first, end)| first < end);
@@ -110,6 +106,9 @@ fn limits_are_honoured_exactly_around_every_word_edge() {
                         .flat_map(|(first, end)| boundaries.map(|boundary| (first, end, boundary)))
                         .filter_map(|limits| limited(&plain, limits));
                     for request in requests.chain([plain]) {
+                        if trees {
+                            build_tree(&mut bitmap, &request);
+                        }
                         if let Some(chunk) = place(&mut bitmap, &before, &request) {
                             bitmap.free(chunk).unwrap();
                         }
@@ -148,10 +147,10 @@ fn limits_are_honoured_exactly_in_any_sequence_of_operations() {
                 2 => (first, 1 << 40, boundary),
                 _ => (first, first + 1 + below(200), boundary),
             };
-            if step == 3_000 {
-                build_trees(&mut bitmap, 8);
-            }
             let request = limited(&plain, limits).unwrap_or(plain);
+            if step % 100 == 50 {
+                build_tree(&mut bitmap, &request);
+            }
             let before = holes(&bitmap);
             live.extend(place(&mut bitmap, &before, &request));
             if step % 200 == 0 {
@@ -203,21 +202,59 @@ fn a_search_looks_only_into_words_of_its_window() {
     assert!(bitmap.looks.get() - before <= 5);
 }
 
-/// The holes between aligned places are long enough, so without a tree every request would look
-/// into all of them.
+/// Without a tree every request would look into all of the thousands of holes that are long enough
+/// and have no place: either no aligned one, or only one that crosses a multiple.
 #[test]
-fn a_search_in_a_window_builds_and_uses_the_tree_of_its_alignment() {
+fn a_search_within_limits_builds_and_uses_the_tree_of_its_grid() {
     let holes = 5_000;
-    let mut bitmap = bitmap(0, holes * 64 + 64);
-    for n in 0..holes {
-        bitmap.adopt(PageRange::from_pages(n * 64, 1)).unwrap();
+    let cases = [
+        // 63 pages from page 1 of each word on.
+        (1, 63, plain(2, 64), None),
+        // 63 pages around each multiple of 64, of which 44 are below it.
+        (20, 63, plain(45, 1), Some(64)),
+        // 7 pages around each multiple of 64.
+        (60, 7, plain(5, 1), Some(64)),
+        (60, 7, plain(5, 2), Some(64)),
+    ];
+    for (first, free, plain, boundary) in cases {
+        let mut bitmap = bitmap(1 << 10, holes * 64 + 256);
+        let mut used = 0;
+        for n in 0..holes {
+            let range = PageRange::from_pages((1 << 10) + used, n * 64 + first - used);
+            bitmap.adopt(range).unwrap();
+            used = n * 64 + first + free;
+        }
+        bitmap.adopt(PageRange::from_pages((1 << 10) + used, 1)).unwrap();
+        let request = limited(&plain, (1 << 10, 1 << 40, boundary)).unwrap();
+        let hole = expected(&self::holes(&bitmap), &request).map(|(hole, _)| hole);
+        for round in 0..8 {
+            let before = bitmap.looks.get();
+            assert_eq!(bitmap.fit(&request), hole);
+            let looks = bitmap.looks.get() - before;
+            assert!(round < 2 || looks <= 4, "{looks} words in round {round} for {request:?}");
+        }
+        let has_no_place = hole.is_none_or(|hole| hole.first_page() > (1 << 10) + holes * 64 - 64);
+        assert_eq!((bitmap.reaches.len(), has_no_place), (1, true), "{request:?}");
+        bitmap.check().unwrap();
     }
-    let request = limited(&plain(2, 64), (64, 1 << 40, None)).unwrap();
-    for round in 0..8 {
-        let before = bitmap.looks.get();
-        assert_eq!(bitmap.fit(&request), Some(PageRange::from_pages(holes * 64 - 63, 127)));
-        let looks = bitmap.looks.get() - before;
-        assert!(round == 0 || looks <= 4, "{looks} words in round {round}");
+}
+
+#[test]
+fn trees_are_kept_for_a_limited_number_of_grids() {
+    let mut bitmap = bitmap(0, 1 << 14);
+    for page in (0..1 << 14).step_by(7) {
+        bitmap.adopt(PageRange::from_pages(page, 1)).unwrap();
     }
-    assert_eq!(bitmap.reaches.len(), 1);
+    let before = holes(&bitmap);
+    let mut grids = 0;
+    for alignment in (0..8).map(|log2| 1 << log2) {
+        for boundary in (2..14).map(|log2| 1 << log2).filter(|&boundary| boundary > alignment) {
+            let request = limited(&plain(3, alignment), (0, 1 << 40, Some(boundary))).unwrap();
+            build_tree(&mut bitmap, &request);
+            assert_eq!(bitmap.fit(&request), expected(&before, &request).map(|(hole, _)| hole));
+            grids += 1;
+        }
+    }
+    assert!(grids > MOST_TREES && bitmap.reaches.len() == MOST_TREES, "{grids}");
+    bitmap.check().unwrap();
 }
