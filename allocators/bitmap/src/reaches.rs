@@ -154,3 +154,42 @@ impl CellReaches {
         self.most.check()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cma_api::{Alignment, Asker, Pages};
+
+    #[test]
+    fn the_recorded_places_decide_for_every_size_and_have_the_lowest_place() {
+        for (base, alignment) in [(0, 1), (3, 1), (0, 4), (61, 2), ((1 << 52) - 64, 1)] {
+            for boundary in [1, 2, 8, 16, 32, 64] {
+                let bytes = Boundary::new(boundary << 12).unwrap();
+                let alignment_bytes = Alignment::new(alignment << 12).unwrap();
+                let request = Request::new(Pages::new(1), alignment_bytes, Asker::NOBODY).unwrap();
+                let request = request.limited(PageRange::ADDRESS_SPACE, bytes).unwrap();
+                let grid = Grid::of(&request, PageRange::from_pages(base, 64));
+                for (first, end) in
+                    (0..30).flat_map(|first| (first + 1..64).map(move |n| (first, n)))
+                {
+                    let recorded: Vec<Span> = grid.places_in(Span { first, end }).collect();
+                    for pages in 1..=boundary.min(end - first) {
+                        let serves = |&at: &u64| {
+                            (base + at).is_multiple_of(alignment)
+                                && (base + at) / boundary == (base + at + pages - 1) / boundary
+                        };
+                        let lowest = (first..=end - pages).find(serves);
+                        let found = recorded.iter().find(|place| place.pages() >= pages);
+                        assert_eq!(
+                            found.map(|place| place.first),
+                            lowest,
+                            "{pages} pages from {first} to {end} on {grid:?}"
+                        );
+                    }
+                    let is_allowed = |place: &Span| place.pages() <= grid.boundary;
+                    assert!(recorded.iter().all(is_allowed), "{recorded:?} on {grid:?}");
+                }
+            }
+        }
+    }
+}

@@ -240,6 +240,24 @@ fn a_search_within_limits_builds_and_uses_the_tree_of_its_grid() {
 }
 
 #[test]
+fn a_search_of_few_cells_starts_with_the_first_cell_of_its_window() {
+    // 63 pages from page 1 of each word on, but the fourth multiple of 2^16 is free as well.
+    let (words, place) = (5 << 10, 3 << 16);
+    let mut bitmap = bitmap(0, words * 64);
+    for page in (0..words * 64).step_by(64).filter(|&page| page != place) {
+        bitmap.adopt(PageRange::from_pages(page, 1)).unwrap();
+    }
+    for (first, hole) in [((2 << 16) + 1, Some((place - 63, 127))), (place + 1, None)] {
+        let request = limited(&plain(2, 1 << 16), (first, 1 << 40, None)).unwrap();
+        for _ in 0..3 {
+            let hole = hole.map(|(first, pages)| PageRange::from_pages(first, pages));
+            assert_eq!(bitmap.fit(&request), hole);
+        }
+    }
+    assert!(bitmap.reaches.is_empty());
+}
+
+#[test]
 fn trees_are_kept_for_a_limited_number_of_grids() {
     let mut bitmap = bitmap(0, 1 << 14);
     for page in (0..1 << 14).step_by(7) {
