@@ -26,6 +26,27 @@ impl Host {
 
     /// The same, with memory from `port` unless the options say otherwise.
     pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, CommandError> {
+        let (host, ports) = Host::boot_quietly(options, port)?;
+        report_memory(&ports);
+        warn_of_unlikely_regions(options);
+        Ok(host)
+    }
+
+    /// The same, with `plugins` as its allocators, the first as the default, and without a report:
+    /// for a system that was booted before.
+    pub(crate) fn boot_again<'a>(
+        options: &Options,
+        plugins: impl Iterator<Item = &'a Plugin>,
+    ) -> Result<Host, CommandError> {
+        let (host, _) = Host::boot_quietly(options, Port::Simulated)?;
+        for plugin in plugins {
+            // A refusal was reported before, or is the reason of the requests that fail.
+            let _ = host.cma.allocator_register(plugin.clone());
+        }
+        Ok(host)
+    }
+
+    fn boot_quietly(options: &Options, port: Port) -> Result<(Host, Ports), CommandError> {
         let board = options.board();
         let cma = Cma::new();
         cma.set_platform(board).map_err(|error| CommandError::Board {
@@ -43,9 +64,7 @@ impl Host {
         if let Some(name) = ports.unrequested().next() {
             return Err(CommandError::NoSuchRegion { option: "--memory", name: name.to_string() });
         }
-        report_memory(&ports);
-        warn_of_unlikely_regions(options);
-        Ok(Host { cma, board })
+        Ok((Host { cma, board }, ports))
     }
 
     /// The early regions that did not become regions, each with the reason.
@@ -77,7 +96,7 @@ impl Host {
         registered.fold(reported, Outcome::max)
     }
 
-    fn register_one(&self, plugin: Plugin) -> Outcome {
+    pub(crate) fn register_one(&self, plugin: Plugin) -> Outcome {
         let file = plugin.path().map(|path| format!("{}: ", path.display())).unwrap_or_default();
         let attachments = match self.cma.allocator_register(plugin) {
             Ok(attachments) => attachments,

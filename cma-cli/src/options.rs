@@ -79,6 +79,14 @@ impl Options {
         self.platform.unwrap_or(Board::Goni).platform()
     }
 
+    /// The first option that was given and describes a system.
+    pub(crate) fn of_a_system(&self) -> Option<String> {
+        let mut given = self.given().into_iter();
+        let option =
+            given.find(|option| !matches!(option, CommonOption::PluginDir | CommonOption::Json));
+        option.map(CommonOption::flag)
+    }
+
     /// The options that were given.
     fn given(&self) -> Vec<CommonOption> {
         let Options { platform, cma, map, memory, plugin_dir, json } = self;
@@ -155,6 +163,7 @@ pub(crate) enum Command {
     #[command(after_help = SHELL)]
     Shell(ShellArgs),
     /// Replay recorded traces on each allocator and measure it
+    #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
     /// Serve until Ctrl-C or SIGTERM, so that other processes can inspect, change and use the
     /// system
@@ -197,6 +206,11 @@ A plug-in that is put into a --plugin-dir, or a folder of CMA_PLUGIN_PATH, while
 loaded; one with the name of a registered allocator replaces it. Copy the file, or write it \
 elsewhere and rename it: it is loaded when it is complete.";
 
+const REPLAY: &str = "\
+Without options that describe a system, a trace is replayed in one region, with each allocator in \
+turn. With one of --platform, --cma, --map or --memory it is replayed on that system: the map finds \
+regions for the trace's devices, and each allocator in turn serves the regions that name none.";
+
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
 name:line:column, where a long text has one rule or region a line, and columns count characters. \
@@ -234,7 +248,7 @@ pub(crate) struct ShellArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplayArgs {
-    /// The traces: .trace, or .trace.gz
+    /// The traces: .trace, or .trace.gz; - is standard input
     #[arg(required = true, value_name = "TRACE")]
     pub(crate) traces: Vec<PathBuf>,
 
@@ -242,8 +256,8 @@ pub(crate) struct ReplayArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) allocator: Option<String>,
 
-    /// The size of the region to replay in, such as 256M; the default is twice the trace's peak of
-    /// live memory
+    /// The size of the region to replay in, such as 256M, without a system; the default is twice
+    /// the trace's peak of live memory
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) region: Option<u64>,
 }

@@ -67,6 +67,8 @@ pub(crate) enum CommandError {
     Trace { path: PathBuf, reason: cma_trace::ReadError },
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
+    #[error("--region and {option} contradict each other: a system has its own regions")]
+    RegionOfSystem { option: String },
     #[error("{option}: there is no region \"{name}\"")]
     NoSuchRegion { option: &'static str, name: String },
     #[error("no region got memory, so there is nothing to serve")]
@@ -124,6 +126,9 @@ impl CommandError {
             }
             CommandError::TraceFolder { path } => {
                 format!("name the traces in it, as {}", path.join("*.trace.gz").display())
+            }
+            CommandError::RegionOfSystem { .. } => {
+                fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
             CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
             CommandError::Socket(BindError::System { path, source })

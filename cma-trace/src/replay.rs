@@ -9,6 +9,9 @@ use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, Device, DmaAddr, Pl
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
+/// The name of the region of [`replay`].
+pub const REGION: &str = "trace";
+
 /// The start of a replay's region: a multiple of every alignment up to 4 GiB.
 const START: DmaAddr = DmaAddr::new(1 << 32);
 
@@ -35,8 +38,8 @@ pub fn replay(
 ) -> Result<Report, RegisterError> {
     let cma = Cma::new();
     let allocator = AllocatorChoice::Given { plugin: plugin.clone(), params: params.to_string() };
-    cma.region_register(Some("trace"), START, region_bytes, allocator)?;
-    cma.set_map(Map::parse("*=trace").unwrap_or_else(|e| unreachable!("{e}")));
+    cma.region_register(Some(REGION), START, region_bytes, allocator)?;
+    cma.set_map(Map::parse(&format!("*={REGION}")).unwrap_or_else(|e| unreachable!("{e}")));
     Ok(replay_on(&cma, trace, progress))
 }
 

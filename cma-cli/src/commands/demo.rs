@@ -134,7 +134,7 @@ fn recorded(plugins: &[Plugin], out: &mut Out) -> Result<(), CommandError> {
         writeln!(out, "{:INDENT$}{line}", "")?;
     }
     writeln!(out, "   {DIM}(comes with cma-trace: traces/ffmpeg-transcode-1080p.trace.gz){DIM:#}")?;
-    writeln!(out, "   {}", replay::summary(&trace, region_bytes))?;
+    writeln!(out, "   {}", replay::summary(&trace, &replay::one_region(region_bytes)))?;
     // In so small a region some allocators refuse requests. That is a result, and no failure of the
     // demo.
     let (reports, _) = replay::replay(&trace, "demo", plugins, region_bytes);

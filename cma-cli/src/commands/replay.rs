@@ -1,15 +1,18 @@
 //! `cma replay`: recorded traces on each allocator, with the resulting figures.
 
 use crate::found_plugins::FoundPlugins;
+use crate::host::Host;
 use crate::options::{Options, ReplayArgs};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
 use cma_framework::config::Bytes;
-use cma_framework::{AllocError, Pages, Plugin};
-use cma_trace::{NamedReport, Trace};
+use cma_framework::{AllocError, AllocatorState, Pages, Plugin, Region};
+use cma_trace::{NamedReport, Report, Trace};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter;
 use std::path::Path;
 
 pub(crate) fn run(
@@ -19,8 +22,24 @@ pub(crate) fn run(
 ) -> Result<Outcome, CommandError> {
     let found = FoundPlugins::at_least_one(options)?;
     let mut outcome = found.report();
-    let plugins = chosen(found.plugins, args.allocator.as_deref())?;
-    for (n, path) in args.traces.iter().enumerate() {
+    let all = found.plugins.clone();
+    let mut plugins = chosen(found.plugins, args.allocator.as_deref())?;
+    let system = match options.of_a_system() {
+        None => None,
+        Some(option) if args.region.is_some() => {
+            return Err(CommandError::RegionOfSystem { option });
+        }
+        Some(_) => {
+            let (system, reported) = System::boot(options, &all)?;
+            outcome = outcome.max(reported);
+            if !system.takes_default {
+                plugins.truncate(1);
+            }
+            Some(system)
+        }
+    };
+    let mut gap = "";
+    for path in &args.traces {
         let trace = match read(path) {
             Ok(trace) => trace,
             Err(error) => {
@@ -28,23 +47,105 @@ pub(crate) fn run(
                 continue;
             }
         };
-        let region =
-            args.region.map_or(trace.usual_region_bytes(), |size| Pages::covering(size).bytes());
-        let (reports, replayed) = replay(&trace, &path.display().to_string(), &plugins, region);
+        let name = path.display().to_string();
+        let (reports, replayed, place) = match &system {
+            Some(system) => {
+                let (reports, replayed) = on_each(&trace, &name, &plugins, |plugin, progress| {
+                    system.replay(&trace, plugin, progress)
+                });
+                (reports, replayed, system.place.clone())
+            }
+            None => {
+                let usual = trace.usual_region_bytes();
+                let region = args.region.map_or(usual, |size| Pages::covering(size).bytes());
+                let (reports, replayed) = replay(&trace, &name, &plugins, region);
+                (reports, replayed, one_region(region))
+            }
+        };
         outcome = outcome.max(replayed);
         if options.json {
             for report in reports {
                 writeln!(out, "{}", serde_json::to_string(&report).map_err(io::Error::from)?)?;
             }
         } else {
-            let gap = if n == 0 { "" } else { "\n" };
-            writeln!(out, "{gap}{BOLD}{}{BOLD:#}", plain(&path.display().to_string()))?;
+            writeln!(out, "{gap}{BOLD}{}{BOLD:#}", plain(&shown(path).display().to_string()))?;
             wrapped(trace.source(), width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
-            writeln!(out, "{}", summary(&trace, region))?;
+            writeln!(out, "{}", summary(&trace, &place))?;
             write(out, 0, &reports)?;
+            gap = "\n";
         }
     }
     Ok(outcome)
+}
+
+/// The system that the options describe, which is booted anew for each replay.
+struct System<'a> {
+    options: &'a Options,
+    plugins: &'a [Plugin],
+    /// Whether a region takes the default allocator, so that the allocators differ.
+    takes_default: bool,
+    /// Its regions, in words.
+    place: String,
+}
+
+impl<'a> System<'a> {
+    /// Boots it once, and reports on standard error what is wrong with it.
+    fn boot(options: &'a Options, plugins: &'a [Plugin]) -> Result<(Self, Outcome), CommandError> {
+        let host = Host::boot(options)?;
+        let mut outcome = host.report_left_out();
+        let regions = host.cma.regions();
+        if regions.is_empty() {
+            return Err(CommandError::NoRegion);
+        }
+        let takes_default = regions.iter().any(|region| {
+            matches!(region.status().allocator, AllocatorState::Waiting { wanted: None, .. })
+        });
+        for plugin in plugins {
+            outcome = outcome.max(host.register_one(plugin.clone()));
+        }
+        let bytes: u64 = regions.iter().map(|region| region.range().bytes()).sum();
+        let place = match regions.len() {
+            1 => one_region(bytes),
+            n => format!("in {n} regions of {} together", Bytes(bytes)),
+        };
+        Ok((System { options, plugins, takes_default, place }, outcome))
+    }
+
+    /// Replays `trace` with `default` as the default allocator. The report names that, or all
+    /// allocators if no region takes the default.
+    fn replay(
+        &self,
+        trace: &Trace,
+        default: &Plugin,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(String, Report), CommandError> {
+        let others = self.plugins.iter().filter(|plugin| plugin.name() != default.name());
+        let host = Host::boot_again(self.options, iter::once(default).chain(others))?;
+        let report = cma_trace::replay_on(&host.cma, trace, progress);
+        let name = if self.takes_default {
+            default.name().to_string()
+        } else {
+            attached(&host.cma.regions())
+        };
+        Ok((name, report))
+    }
+}
+
+/// The names of the allocators of `regions`, each once.
+fn attached(regions: &[Region]) -> String {
+    let names: BTreeSet<String> = regions
+        .iter()
+        .filter_map(|region| match region.status().allocator {
+            AllocatorState::Attached(name) => name,
+            _ => None,
+        })
+        .collect();
+    Vec::from_iter(names).join(",")
+}
+
+/// A single region, in words.
+pub(crate) fn one_region(bytes: u64) -> String {
+    format!("in a region of {}", Bytes(bytes))
 }
 
 /// The plug-in of that name, or all of them.
@@ -59,8 +160,19 @@ fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, Com
     }
 }
 
+/// The path of standard input in place of a file's.
+const STANDARD_INPUT: &str = "-";
+
+/// `path` as it is shown.
+fn shown(path: &Path) -> &Path {
+    if path == Path::new(STANDARD_INPUT) { Path::new("standard input") } else { path }
+}
+
 fn read(path: &Path) -> Result<Trace, CommandError> {
-    let unreadable = |reason| CommandError::Trace { path: path.to_path_buf(), reason };
+    let unreadable = |reason| CommandError::Trace { path: shown(path).to_path_buf(), reason };
+    if path == Path::new(STANDARD_INPUT) {
+        return Trace::read(io::stdin().lock()).map_err(unreadable);
+    }
     if path.is_dir() {
         return Err(CommandError::TraceFolder { path: path.to_path_buf() });
     }
@@ -77,39 +189,49 @@ pub(crate) fn replay(
     plugins: &[Plugin],
     region_bytes: u64,
 ) -> (Vec<NamedReport>, Outcome) {
+    on_each(trace, name, plugins, |plugin, progress| {
+        let report = cma_trace::replay(trace, plugin, "", region_bytes, progress)
+            .map_err(|reason| CommandError::Replay { region_bytes, reason })?;
+        Ok((plugin.name().to_string(), report))
+    })
+}
+
+/// Runs `replay` with each of `plugins`, with its progress on the terminal. It returns the name of
+/// the allocator and its report.
+fn on_each(
+    trace: &Trace,
+    name: &str,
+    plugins: &[Plugin],
+    replay: impl Fn(&Plugin, &mut dyn FnMut(u64)) -> Result<(String, Report), CommandError>,
+) -> (Vec<NamedReport>, Outcome) {
     let style = ProgressStyle::with_template("{msg:12} {wide_bar} {pos}/{len}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     let (mut reports, mut outcome) = (Vec::new(), Outcome::Done);
     for plugin in plugins {
         let bar = ProgressBar::new(trace.figures().operations).with_style(style.clone());
         let bar = bar.with_message(plugin.name());
-        let report =
-            cma_trace::replay(trace, plugin, "", region_bytes, |done| bar.set_position(done));
+        let replayed = replay(plugin, &mut |done| bar.set_position(done));
         bar.finish_and_clear();
-        match report {
-            Ok(report) => {
+        match replayed {
+            Ok((allocator, report)) => {
                 outcome = outcome.max(Outcome::refused_if(report.failed > 0));
-                reports.push(report.named(name, plugin.name()));
+                reports.push(report.named(name, allocator));
             }
-            Err(reason) => {
-                let error = CommandError::Replay { region_bytes, reason };
-                outcome = outcome.max(error.report());
-            }
+            Err(error) => outcome = outcome.max(error.report()),
         }
     }
     (reports, outcome)
 }
 
-/// The operations, the peak and the region, in a line.
-pub(crate) fn summary(trace: &Trace, region_bytes: u64) -> String {
+/// The operations and the peak, and `place`, where they were replayed, in a line.
+pub(crate) fn summary(trace: &Trace, place: &str) -> String {
     let peak = trace.peak_live().bytes();
     let figures = trace.figures();
     format!(
-        "{}, at most {} and {} live, in a region of {}",
+        "{}, at most {} and {} live, {place}",
         counted(figures.operations, "operation"),
         counted(figures.peak_live_chunks, "chunk"),
-        Bytes(peak),
-        Bytes(region_bytes)
+        Bytes(peak)
     )
 }
 
@@ -150,17 +272,20 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
     Ok(())
 }
 
-/// A failed allocation in a line. There is one region, so its name is left out.
+/// A failed allocation in a line. The region of a replay without a system has no name that a user
+/// gave, so it is left out.
 fn described(failure: &cma_trace::FailedRequest) -> String {
-    let cma_trace::FailedRequest { operation, requester, size, alignment, error, .. } = failure;
+    let cma_trace::FailedRequest { operation, requester, size, alignment, limits, error, .. } =
+        failure;
     let reason = match error {
-        AllocError::NoRegion(refusals) => {
-            refusals.iter().map(|refusal| refusal.reason.to_string()).collect::<Vec<_>>().join("; ")
-        }
+        AllocError::NoRegion(refusals) => match refusals.iter().as_slice() {
+            [only] if only.region == cma_trace::REGION => only.reason.to_string(),
+            _ => refusals.to_string(),
+        },
         error => error.to_string(),
     };
     let size = Bytes(Pages::covering(*size).bytes());
     let aligned =
         if *alignment > 1 { format!(" aligned to {}", Bytes(*alignment)) } else { String::new() };
-    format!("operation {operation}, {size}{aligned} for {requester}: {reason}")
+    format!("operation {operation}, {size}{aligned} for {requester}{limits}: {reason}")
 }

@@ -52,8 +52,8 @@ const SYSTEM: &[CommonOption] = &[
 pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
     match command {
         "demo" | "shell" | "serve" => SYSTEM,
-        "regions" | "check" => &CommonOption::ALL,
-        "plugins" | "replay" => &[CommonOption::PluginDir, CommonOption::Json],
+        "regions" | "check" | "replay" => &CommonOption::ALL,
+        "plugins" => &[CommonOption::PluginDir, CommonOption::Json],
         _ => &[],
     }
 }

@@ -1,6 +1,6 @@
 //! Regions, maps and memory on the command line, as each command accepts them.
 
-use crate::{Run, TRACE, folder, run, shell, underlined, written};
+use crate::{Run, run, shell, underlined};
 
 #[test]
 fn an_invalid_allocator_name_is_an_error_with_its_place() {
@@ -49,10 +49,7 @@ fn white_space_around_separators_is_ignored() {
 
 #[test]
 fn an_option_that_a_command_does_not_use_is_an_error_that_names_both() {
-    let folder = folder();
-    let trace = written(&folder, "hand.trace", TRACE);
-    let not_used: [(&[&str], &[&str]); 6] = [
-        (&["replay", &trace], &["--platform", "--cma", "--map", "--memory"]),
+    let not_used: [(&[&str], &[&str]); 5] = [
         (&["plugins"], &["--platform", "--cma", "--map", "--memory"]),
         (
             &["shell", "--connect", "/nonexistent"],

@@ -1,6 +1,6 @@
 //! The commands that print figures, as tables and as JSON.
 
-use crate::{Run, TRACE, folder, keys, run, value, written};
+use crate::{Run, TRACE, cma, folder, keys, run, value, written};
 use std::fs;
 use std::path::Path;
 
@@ -116,7 +116,8 @@ fn replay_as_json_has_exactly_the_documented_fields() {
                 "live_bytes",
                 "free_bytes",
                 "largest_hole_bytes",
-                "ns_per_op"
+                "ns_per_op",
+                "first_failure"
             ]
         );
         assert_eq!(value(line, "trace"), trace.as_str());
@@ -129,8 +130,9 @@ fn replay_as_json_has_exactly_the_documented_fields() {
         );
         assert_eq!(value(line, "free_bytes"), (1 << 20) - 8192);
         assert!(value(line, "ns_per_op").as_f64().expect("a number") > 0.0);
-        let decimals = line.rsplit_once('.').expect("it has a decimal").1.trim_end_matches('}');
-        assert_eq!(decimals.len(), 1, "{line}");
+        let ns_per_op = value(line, "ns_per_op").to_string();
+        assert_eq!(ns_per_op.rsplit_once('.').expect("it has a decimal").1.len(), 1, "{line}");
+        assert!(value(line, "first_failure").is_null(), "{line}");
     }
 }
 
@@ -157,6 +159,103 @@ fn replay_counts_failures_and_reports_the_reason_of_the_first() {
         ),
         "{out}"
     );
+}
+
+#[test]
+fn replay_as_json_has_the_first_failure_with_the_reason_of_each_region() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let system = ["--cma", "a=12K;b=4K@0x40000000", "--map", "*/frame=b,a;*=a"];
+    let served =
+        run(&[&system[..], &["--json", "replay", "--allocator", "buddy", &trace]].concat());
+    assert_eq!((served.code, served.err.as_str()), (0, ""), "{}", served.out);
+    let limited = TRACE.replace("camera/frame\n", "camera/frame below=256M\n");
+    let trace = written(&folder, "limited.trace", &limited);
+    let Run { code, out, err } =
+        run(&[&system[..], &["--json", "replay", "--allocator", "buddy", &trace]].concat());
+    assert_eq!((code, err.as_str(), out.lines().count()), (1, "", 1));
+    let failure = value(&out, "first_failure");
+    assert_eq!(
+        (&failure["operation"], &failure["requester"], &failure["limits"]),
+        (&1.into(), &"camera/frame".into(), &"below=256M".into())
+    );
+    let refusals: Vec<(&str, &str)> = failure["refusals"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|of| (of["region"].as_str().expect("a name"), of["reason"].as_str().expect("a text")))
+        .collect();
+    let [("b", b), ("a", a)] = refusals[..] else { panic!("{refusals:?}") };
+    assert!(b.starts_with("too small: 8K") && a.starts_with("no place"), "{refusals:?}");
+}
+
+#[test]
+fn replay_on_a_system_uses_its_regions_map_and_allocators() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    // The codec's regions do not exist on this board, so its requests have no rule.
+    let Run { code, out, .. } =
+        run(&["--cma", "a=1M;b=3M", "--map", "camera/frame=a", "replay", &trace]);
+    assert_eq!(code, 1);
+    assert!(out.contains("12K live, in 2 regions of 4M together\n"), "{out}");
+    for allocator in ["best-fit", "bitmap", "buddy", "tlsf"] {
+        let failure =
+            format!("{allocator} failed first at operation 2, 4K aligned to 4K for codec: ");
+        assert!(out.contains(&failure) && out.contains("no rule"), "{out}");
+    }
+    // Every region names its allocator, so there is one replay.
+    let named = ["--cma", "a=8K:buddy;b=3M:tlsf", "--map", "*/frame=a;*=a,b", "--json", "replay"];
+    let Run { code, out, err } = run(&[&named[..], &[&trace]].concat());
+    assert_eq!((code, err.as_str(), out.lines().count()), (0, "", 1));
+    assert_eq!(value(&out, "allocator"), "buddy,tlsf");
+    assert_eq!(value(&out, "region_bytes"), (3 << 20) + 8192);
+    // A board, with its own map: no rule for these devices but the last one.
+    let Run { code, out, .. } = run(&["--platform", "goni", "replay", &trace]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("in 3 regions of 49M together"), "{out}");
+}
+
+#[test]
+fn replay_checks_the_options_of_a_system() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    for (options, message) in [
+        (&["--cma", "x==1"][..], "--cma"),
+        (&["--map", "a=b;c"], "--map"),
+        (&["--memory", "zz=memfd"], "--memory: there is no region \"zz\""),
+        (&["--cma", ""], "no region got memory"),
+        (&["--cma", "a=1M", "--region", "1M"], "--region and --cma contradict each other"),
+        (&["--platform", "goni", "--region", "1M"], "--region and --platform contradict"),
+    ] {
+        let Run { code, out, err } = run(&[&["replay"], options, &[&trace]].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{options:?}");
+        assert!(err.contains(message), "{options:?}: {err}");
+    }
+    let Run { code, err, .. } = run(&["--cma", "a=1M;huge=1E", "--map", "*=a", "replay", &trace]);
+    assert_eq!(code, 1);
+    assert_eq!(err.matches("there is no region \"huge\"").count(), 1, "{err}");
+}
+
+#[test]
+fn replay_reads_standard_input_in_place_of_a_file() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let replay = |input: &str, options: &[&str]| -> Run {
+        let input = fs::File::open(input).expect("it was written");
+        cma(&[options, &["replay", "-"]].concat())
+            .stdin(input)
+            .output()
+            .expect("the program starts")
+            .into()
+    };
+    let Run { code, out, err } = replay(&trace, &[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("standard input\nmade by hand\n"), "{out}");
+    let Run { out, .. } = replay(&trace, &["--json"]);
+    assert_eq!(value(out.lines().next().expect("a line"), "trace"), "-");
+    let Run { code, err, .. } = replay(&written(&folder, "notes.txt", "hello\n"), &[]);
+    assert_eq!(code, 2);
+    assert!(err.contains("standard input: not a trace"), "{err}");
 }
 
 #[test]
