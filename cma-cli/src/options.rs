@@ -32,7 +32,7 @@ CMA_PLUGIN_PATH, and beside the program: in its deps, ../lib/cma and its own fol
 Exit status: 0 success, 1 success except for requests refused or problems found, 2 error.";
 
 const REGIONS: &str =
-    "Replace the board's regions: name=size[@start][/alignment][:allocator[(params)]];...";
+    "Replace the board's regions: name=size[@start[-end]][/alignment][:allocator[(params)]];...";
 const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
 
 const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, hugetlb, auto (the \
