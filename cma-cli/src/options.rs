@@ -33,7 +33,7 @@ Exit status: 0 success, 1 success except for requests refused or problems found,
 
 const REGIONS: &str =
     "Replace the board's regions: name=size[@start[-end]][/alignment][:allocator[(params)]];...";
-const MAP: &str = "Replace the board's map: device[/type],...=region,...;...";
+const MAP: &str = "Replace the board's map: device[/type],...=region[|region],...;...";
 
 const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, hugetlb, auto (the \
 best available), or by region: fw=memfd,b1=hugetlb,auto. The default is simulated, and memfd for \
