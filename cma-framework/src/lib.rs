@@ -40,7 +40,9 @@ pub use vocabulary::errors;
 pub use core::books::{Failure, Holder, Owner, Process, RegionStatistics};
 pub use host::attributes::Attributes;
 pub use host::clock::{Timekeeper, keep_time};
-pub use host::cma::{Attachments, Cma, Replacement, SharingRequest, Source};
+pub use host::cma::{
+    Attachments, Cma, PendingChunk, Replacement, SharingRequest, Source, WaitingRequest,
+};
 pub use host::device::Device;
 pub use host::early::{EarlyHandle, EarlyRegion, EarlyState};
 pub use host::loader::Plugin;

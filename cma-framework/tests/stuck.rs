@@ -9,13 +9,15 @@ use cma_api::{
 };
 use cma_framework::config::Map;
 use cma_framework::{
-    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, DmaAddr, Errno, Plugin,
-    Reason, Region,
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, ChunkRequest, Cma, DmaAddr,
+    Errno, PendingChunk, Plugin, Reason, Region, Source,
 };
 use common::{BASE, MIB, region};
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
 
 /// Blocks calls of an allocator while it is shut.
@@ -247,4 +249,57 @@ fn no_region_gets_a_build_that_was_replaced_during_its_registration() {
     // Only the region that was reported to keep the old build is left.
     let again = cma.allocator_replace(Plugin::built_in::<Second>()).unwrap();
     assert_eq!(again.taken_over, [waits]);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicU32);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn poll(pending: &mut PendingChunk, wakes: &Arc<Wakes>) -> Poll<Result<Chunk, AllocError>> {
+    let waker = Waker::from(wakes.clone());
+    Pin::new(pending).poll(&mut Context::from_waker(&waker))
+}
+
+#[test]
+fn those_who_wait_for_a_stuck_region_are_woken_when_it_resumes_and_may_leave_before() {
+    let cma = Cma::new();
+    let (params, gate) = CallGate::new();
+    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
+    let region = region(&cma, "stuck", BASE, MIB, choice);
+    let source = Source::Region(&region);
+    let mut quarters: Vec<_> =
+        (0..4).map(|_| cma.alloc_from("stuck", MIB / 4, 0).unwrap()).collect();
+    let wakes: [Arc<Wakes>; 3] = Default::default();
+    let waiting = ["256K", "512K", "4K"].map(|text| ChunkRequest::parse(text).unwrap());
+    let [mut first, mut second, mut third] =
+        waiting.map(|request| cma.allocate_async(source, &request).unwrap());
+    for (pending, wakes) in [&mut first, &mut second, &mut third].into_iter().zip(&wakes) {
+        assert!(poll(pending, wakes).is_pending());
+    }
+    drop(quarters.pop());
+    // The first is woken, and its allocator doesn't return.
+    assert_eq!(wakes[0].0.load(Ordering::SeqCst), 1);
+    gate.set(true);
+    let its_wakes = wakes[0].clone();
+    let stuck = thread::spawn(move || poll(&mut first, &its_wakes));
+    gate.wait_for_a_call();
+    // Room for the second, which is known only when the region resumes.
+    quarters.truncate(1);
+    drop(third);
+    assert_eq!(Arc::strong_count(&wakes[2]), 1);
+    let mut late = cma.allocate_async(source, &ChunkRequest::parse("4K").unwrap()).unwrap();
+    let Poll::Ready(Err(error)) = poll(&mut late, &wakes[2]) else { panic!("it waits") };
+    assert_eq!(error.errno(), Errno::EIO);
+    gate.set(false);
+    let Poll::Ready(Ok(_chunk)) = stuck.join().unwrap() else { panic!("it was not served") };
+    assert_eq!(wakes[1].0.load(Ordering::SeqCst), 1);
+    let Poll::Ready(Ok(_chunk)) = poll(&mut second, &wakes[1]) else { panic!("it was not served") };
+    assert!(cma.waiters().is_empty());
+    region.check().unwrap();
 }

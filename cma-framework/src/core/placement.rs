@@ -69,6 +69,7 @@ pub(crate) enum AllocatorFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllocatorCall {
     Allocate,
+    Fit,
     Free(PageRange),
     Adopt,
     Check,
@@ -91,6 +92,9 @@ impl fmt::Display for AllocatorFault {
         match self {
             AllocatorFault::Panicked(AllocatorCall::Allocate) => {
                 f.write_str("it panicked while allocating")
+            }
+            AllocatorFault::Panicked(AllocatorCall::Fit) => {
+                f.write_str("it panicked while looking for a place")
             }
             AllocatorFault::Panicked(AllocatorCall::Free(range)) => {
                 write!(f, "it panicked while freeing {range}")

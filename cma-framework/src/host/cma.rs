@@ -8,11 +8,13 @@ mod alloc;
 mod allocators;
 mod askers;
 mod info;
+mod pending;
 mod regions;
 mod request;
 mod setup;
 mod sharing;
 mod source;
+mod waiters;
 
 use crate::host::region::{Allocators, Chunk, DeviceAndType, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
@@ -21,12 +23,16 @@ pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
 use askers::Askers;
 use cma_api::{Asker, Request};
+pub use pending::PendingChunk;
 pub(crate) use request::type_of;
 use setup::Setup;
 pub use sharing::SharingRequest;
 pub use source::Source;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use waiters::Waiters;
+pub use waiters::WaitingRequest;
 
 /// The contiguous memory framework: regions, the map, and allocators bound late. Clones are handles
 /// to the same framework.
@@ -74,12 +80,14 @@ pub(crate) struct Framework {
     snapshot: ArcSwap<Snapshot>,
     /// The generation of the snapshot above, readable without loading it.
     generation: AtomicU64,
-    /// Its lock serialises changes of the configuration.
+    /// Its lock serialises changes of the configuration ([`ConfigLock`]).
     setup: Mutex<Setup>,
     /// Serialises reserving and registering early regions. The host's reserver runs under it.
     reserving: Mutex<()>,
     /// Numbers of the (device, type) pairs that a rule has matched.
     askers: Askers,
+    /// Requests that wait. They are called after each change of the configuration.
+    waiters: Waiters,
 }
 
 impl Default for Cma {
@@ -99,6 +107,7 @@ impl Cma {
             generation: AtomicU64::new(0),
             setup: Mutex::default(),
             askers: Askers::default(),
+            waiters: Waiters::default(),
         }))
     }
 
@@ -111,24 +120,75 @@ impl Cma {
     /// request skips names of regions that don't exist; [`lint`](crate::core::lint) finds them
     /// beforehand.
     pub fn set_map(&self, map: Map) {
-        let _setup = self.setup();
-        self.change(|snapshot| snapshot.with_map(map));
+        self.setup().change(|snapshot| snapshot.with_map(map));
     }
 
-    fn setup(&self) -> MutexGuard<'_, Setup> {
-        self.0.setup.lock().unwrap_or_else(PoisonError::into_inner)
+    fn setup(&self) -> ConfigLock<'_> {
+        ConfigLock::new(self, self.0.setup.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Swaps in the next snapshot. The caller holds the lock of `setup`.
-    fn change(&self, next: impl FnOnce(&Snapshot) -> Snapshot) {
-        let snapshot = next(&self.0.snapshot.load());
-        let generation = snapshot.generation;
-        self.0.snapshot.store(Arc::new(snapshot));
-        self.0.generation.store(generation, Ordering::Release);
+    /// The same, if no other thread has the lock.
+    fn try_setup(&self) -> Option<ConfigLock<'_>> {
+        Some(ConfigLock::new(self, self.0.setup.try_lock().ok()?))
     }
 
     pub(crate) fn framework(&self) -> &Framework {
         &self.0
+    }
+}
+
+/// The lock under which the configuration changes.
+struct ConfigLock<'a> {
+    framework: &'a Framework,
+    setup: MutexGuard<'a, Setup>,
+    /// Calls the requests that wait, after the lock is released: fields are dropped in this order.
+    changed: Changed<'a>,
+}
+
+/// Calls the requests that wait when it is dropped, if the configuration has changed. What makes
+/// them try again may be a host's code, so no lock is held then.
+#[must_use = "the requests that wait are called when it is dropped"]
+struct Changed<'a>(Option<&'a Waiters>);
+
+impl<'a> ConfigLock<'a> {
+    fn new(cma: &'a Cma, setup: MutexGuard<'a, Setup>) -> Self {
+        ConfigLock { framework: &cma.0, setup, changed: Changed(None) }
+    }
+
+    /// Swaps in the next snapshot.
+    fn change(&mut self, next: impl FnOnce(&Snapshot) -> Snapshot) {
+        let snapshot = next(&self.framework.snapshot.load());
+        let generation = snapshot.generation;
+        self.framework.snapshot.store(Arc::new(snapshot));
+        self.framework.generation.store(generation, Ordering::Release);
+        self.changed.0 = Some(&self.framework.waiters);
+    }
+
+    /// Releases the lock.
+    fn release(self) -> Changed<'a> {
+        self.changed
+    }
+}
+
+impl Deref for ConfigLock<'_> {
+    type Target = Setup;
+
+    fn deref(&self) -> &Setup {
+        &self.setup
+    }
+}
+
+impl DerefMut for ConfigLock<'_> {
+    fn deref_mut(&mut self) -> &mut Setup {
+        &mut self.setup
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        if let Some(waiters) = self.0 {
+            waiters.call_all();
+        }
     }
 }
 

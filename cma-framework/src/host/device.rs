@@ -1,6 +1,6 @@
 //! A device's handle. Its route is looked up once, and again after a change of the configuration.
 
-use crate::host::cma::{Cma, type_of};
+use crate::host::cma::{Cma, PendingChunk, Source, type_of};
 use crate::host::region::Chunk;
 use crate::host::snapshot::Route;
 use crate::vocabulary::ChunkRequest;
@@ -77,8 +77,24 @@ impl Device {
     ///
     /// [`AllocError`], with the reason of each region that was tried.
     pub fn allocate(&self, request: &ChunkRequest) -> Result<Chunk, AllocError> {
+        if request.wait.is_some() {
+            return self.cma.allocate(self.source(), request);
+        }
         let route = self.current_route();
         self.cma.framework().allocate_by(&route, &request.normalised(route.asker)?)
+    }
+
+    /// The same for a future, which waits until a region has room. See [`Cma::allocate_async`].
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::Invalid`]. The future has the others.
+    pub fn allocate_async(&self, request: &ChunkRequest) -> Result<PendingChunk, AllocError> {
+        self.cma.allocate_async(self.source(), request)
+    }
+
+    fn source(&self) -> Source<'_> {
+        Source::Device { name: &self.name, kind: Some(&self.kind) }
     }
 
     fn current_route(&self) -> Arc<Route> {

@@ -27,6 +27,7 @@
 //!    follows requests, a request pays for a load and a branch.
 
 use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::vocabulary::Errno;
 use crate::vocabulary::errors::AllocError;
 use cma_api::{DmaAddr, Request};
 use std::cell::Cell;
@@ -230,8 +231,15 @@ pub(crate) struct RequestEvent<'a> {
 
 enum Stage<'a> {
     Started,
-    Served { region: &'a dyn Display, start: DmaAddr },
-    Refused { error: &'a AllocError },
+    Served {
+        region: &'a dyn Display,
+        start: DmaAddr,
+    },
+    Refused {
+        error: &'a AllocError,
+    },
+    /// It waited and was given up.
+    Cancelled,
 }
 
 /// A chunk, as an event reports it.
@@ -243,23 +251,44 @@ pub(crate) trait Served {
 /// Runs `call`, which serves `request`, between two events.
 #[cold]
 pub(crate) fn around<C: Served>(
-    (device, kind): (&str, &str),
+    pair: (&str, &str),
     request: &Request,
     call: impl FnOnce() -> Result<C, AllocError>,
 ) -> Result<C, AllocError> {
-    let deliver = |stage| {
-        let event = RequestEvent { device, kind, request, stage };
-        for sink in SINKS.iter().filter(|sink| sink.follows_requests()) {
-            enter_sink(|| sink.receive_request(&event));
-        }
-    };
-    deliver(Stage::Started);
+    request_started(pair, request);
     let answer = call();
-    deliver(match &answer {
+    request_ended(pair, request, &answer);
+    answer
+}
+
+/// Delivers that a request begins.
+pub(crate) fn request_started(pair: (&str, &str), request: &Request) {
+    deliver_request(pair, request, Stage::Started);
+}
+
+/// Delivers how a request ended.
+pub(crate) fn request_ended<C: Served>(
+    pair: (&str, &str),
+    request: &Request,
+    answer: &Result<C, AllocError>,
+) {
+    let stage = match answer {
         Ok(chunk) => Stage::Served { region: chunk.region(), start: chunk.start() },
         Err(error) => Stage::Refused { error },
-    });
-    answer
+    };
+    deliver_request(pair, request, stage);
+}
+
+/// Delivers that a request that waited was given up.
+pub(crate) fn request_cancelled(pair: (&str, &str), request: &Request) {
+    deliver_request(pair, request, Stage::Cancelled);
+}
+
+fn deliver_request((device, kind): (&str, &str), request: &Request, stage: Stage<'_>) {
+    let event = RequestEvent { device, kind, request, stage };
+    for sink in SINKS.iter().filter(|sink| sink.follows_requests()) {
+        enter_sink(|| sink.receive_request(&event));
+    }
 }
 
 /// Emits a `tracing` event. Of another thread it is emitted without a span: this thread's current
@@ -377,6 +406,10 @@ impl Sink for TracingSink {
             }
             Stage::Served { region, start } => {
                 tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, %region, %start, count, align, errno = 0, "cma_alloc_finish");
+            }
+            Stage::Cancelled => {
+                let errno = Errno::ECANCELED as i32;
+                tracing::trace!(name: "cma_alloc_finish", device, r#type = kind, count, align, errno, error = "given up", "cma_alloc_finish");
             }
             Stage::Refused { error } => {
                 let errno = error.errno() as i32;

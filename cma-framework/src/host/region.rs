@@ -12,13 +12,14 @@
 //!   guard is known by its address.
 //! - A region is *stuck* while its allocator doesn't return from a call. What can't wait until then
 //!   is *deferred* ([`Deferred`]).
+//! - Requests may *wait* for room, in the region's *queue* ([`queue`]).
 //! - Memory is *set aside* (`aside`) while a process that had it before still holds it.
 //!
 //! # Locks
 //!
 //! | lock | protects | held while | threads wait for it |
 //! | --- | --- | --- | --- |
-//! | `state` | books, allocator, choice, memory set aside | one operation, calls of the allocator included | spinning, then sleeping, for 3 s at most |
+//! | `state` | books, allocator, choice, memory set aside, queue | one operation, calls of the allocator included | spinning, then sleeping, for 3 s at most |
 //! | `deferred` | operations deferred until `state` is free | a few instructions | yes |
 //! | `huge` | sizes of chunks of 256 GiB and more | a few instructions | yes |
 //! | `outbox` | events that are not delivered yet | a few instructions | yes |
@@ -47,9 +48,9 @@
 //!
 //! # Invariants
 //!
-//! 1. Only the allocator runs under `state`. Events, and the drop of objects that may run a
-//!    plug-in's or a host's code, are collected under it and happen after it is released
-//!    ([`lock::LockedState`]).
+//! 1. Only the allocator runs under `state`. Events, calls of those who wait, and the drop of
+//!    objects that may run a plug-in's or a host's code, are collected under it and happen after it
+//!    is released ([`lock::LockedState`]).
 //! 2. The region's events are queued under `state`, so they are delivered in the order of the
 //!    changes.
 //! 3. A chunk is booked only where its allocator placed or adopted it, except when the allocator
@@ -57,9 +58,14 @@
 //! 4. A free is never refused and never lost. The chunk stays booked until a deferred free is
 //!    carried out.
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
-//! 6. `live_limit` is 0 while something is deferred. The fast path of a request compares it with
-//!    the number of live chunks anyway, so it has no further branch for 5.
-//! 7. A region that was unregistered is never registered again. Handles to it stay valid.
+//! 6. `live_limit` is 0 while something is deferred or a request waits. The fast path of a request
+//!    compares it with the number of live chunks anyway, so it has no further branch for 5 and 7. A
+//!    call that makes room looks at it before it releases the lock.
+//! 7. While requests wait, only the one that asked first is placed. Whatever may have made room for
+//!    it has it tried again, and so has its leaving for the next one.
+//! 8. An operation is deferred only while another thread has the lock, and that thread or a later
+//!    one carries it out without being asked.
+//! 9. A region that was unregistered is never registered again. Handles to it stay valid.
 //!
 //! # Left out
 //!
@@ -78,6 +84,7 @@ mod figures;
 mod free;
 mod guard;
 mod lock;
+mod queue;
 mod request;
 mod service;
 mod shown;
@@ -100,6 +107,8 @@ pub(crate) use figures::DeviceAndType;
 pub use figures::RegionStatus;
 pub(crate) use free::NotFreed;
 pub use guard::Chunk;
+use queue::WaitQueue;
+pub(crate) use queue::{Attempt, Waiter};
 use shown::Shown;
 use spin::mutex::SpinMutex;
 use std::any::Any;
@@ -121,7 +130,7 @@ struct RegionInner {
     name: Option<Arc<str>>,
     range: PageRange,
     /// A request takes the fast path while fewer chunks are live: [`Books::MOST_LIVE`], or 0 while
-    /// something is [`deferred`](Self::deferred).
+    /// something is [`deferred`](Self::deferred) or a request waits.
     live_limit: AtomicU32,
     state: SpinMutex<RegionState>,
     shown: ArcSwap<Shown>,
@@ -144,6 +153,7 @@ struct RegionState {
     dropped_later: Vec<Box<dyn Any + Send>>,
     /// Booked parts whose memory can't be used now.
     set_aside: SetAsideParts,
+    queue: WaitQueue,
 }
 
 /// The services of the framework that a region uses.
@@ -192,6 +202,7 @@ impl Region {
                 events: Vec::new(),
                 dropped_later: Vec::new(),
                 set_aside: SetAsideParts::default(),
+                queue: WaitQueue::default(),
             }),
         }))
     }
@@ -227,6 +238,7 @@ impl Region {
             (true, live) if live == aside => {
                 state.free_set_aside(self);
                 state.registered = false;
+                state.queue.dismiss();
                 state.replace_attached(self, Attached::Nothing { failure: None });
                 Ok(())
             }

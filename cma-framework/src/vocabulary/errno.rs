@@ -18,4 +18,5 @@ pub enum Errno {
     EFBIG = 27,
     EADDRINUSE = 98,
     ETIMEDOUT = 110,
+    ECANCELED = 125,
 }

@@ -62,7 +62,7 @@ impl Cma {
         }
         let registered = Registered { name: name.map(Arc::from), plugin };
         let (regions, first) = {
-            let _setup = self.setup();
+            let mut setup = self.setup();
             let snapshot = self.0.snapshot.load_full();
             let same = |r: &&Registered| name.is_some() && r.name.as_deref() == name;
             if let Some(other) = snapshot.allocators.iter().find(same) {
@@ -70,7 +70,7 @@ impl Cma {
                     (name.unwrap_or_default().to_string(), other.plugin.version().to_string());
                 return Err(RegisterAllocatorError::NameTaken { name, version });
             }
-            self.change(|snapshot| snapshot.with_allocator(registered.clone()));
+            setup.change(|snapshot| snapshot.with_allocator(registered.clone()));
             (snapshot.regions.clone(), snapshot.allocators.is_empty())
         };
         Ok(offer(&regions, &registered, first, &self.0))
@@ -95,13 +95,13 @@ impl Cma {
     pub fn allocator_replace(&self, plugin: Plugin) -> Result<Replacement, RegisterAllocatorError> {
         let new = Registered { name: Some(Arc::from(plugin.name())), plugin };
         let (old, regions) = {
-            let _setup = self.setup();
+            let mut setup = self.setup();
             let snapshot = self.0.snapshot.load_full();
             let old =
                 snapshot.allocators.iter().find(|registered| registered.name == new.name).cloned();
             match &old {
                 Some(old) if old.plugin == new.plugin => {}
-                Some(_) => self.change(|snapshot| snapshot.with_allocator_replaced(&new)),
+                Some(_) => setup.change(|snapshot| snapshot.with_allocator_replaced(&new)),
                 None => {}
             }
             (old, snapshot.regions.clone())

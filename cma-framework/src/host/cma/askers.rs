@@ -171,10 +171,10 @@ impl Cma {
     /// request refers to.
     fn drop_unused_askers(&self) {
         // A request never waits for a change of the configuration; a later one sweeps.
-        let Ok(setup) = self.0.setup.try_lock() else { return };
+        let Some(mut setup) = self.try_setup() else { return };
         let Some(sweep) = self.0.askers.begin_sweep() else { return };
         // Routes keep numbers. In the next snapshot each is resolved anew and requests its number.
-        self.change(Snapshot::next);
+        setup.change(Snapshot::next);
         drop(setup);
         let used: Result<Vec<_>, Stuck> = self.regions().iter().map(Region::askers).collect();
         match used {

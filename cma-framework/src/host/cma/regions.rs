@@ -69,11 +69,11 @@ impl Cma {
         choice: AllocatorChoice,
     ) -> Result<Region, RegisterError> {
         let region = self.prepare(name, range, choice)?;
-        let setup = self.setup();
+        let mut setup = self.setup();
         let mut snapshot = self.0.snapshot.load().next();
         snapshot.admit(&region)?;
         region.give_memory(memory.take());
-        self.change(|_| snapshot);
+        setup.change(|_| snapshot);
         region.open_outbox();
         drop(setup);
         region.announce();
@@ -114,7 +114,7 @@ impl Cma {
         region.unregister()?;
         let mut setup = self.setup();
         setup.drop_ended();
-        self.change(|snapshot| snapshot.without_region(region));
+        setup.change(|snapshot| snapshot.without_region(region));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Setting up: a board's defaults, the command line, and early regions.
 
-use super::Cma;
+use super::{Changed, Cma};
 use crate::core::reserve::Reserver;
 use crate::host::early::{EarlyError, EarlyHandle, EarlyRegion, EarlyState};
 use crate::host::events;
@@ -52,7 +52,7 @@ impl Cma {
         }
         setup.platform = Some(early);
         if !setup.map_from_command_line {
-            self.change(|snapshot| snapshot.with_map(map));
+            setup.change(|snapshot| snapshot.with_map(map));
         }
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Cma {
         }
         if let Some(map) = map {
             setup.map_from_command_line = true;
-            self.change(|snapshot| snapshot.with_map(map));
+            setup.change(|snapshot| snapshot.with_map(map));
         }
         Ok(())
     }
@@ -169,7 +169,7 @@ impl Cma {
                 (early, range, self.prepare(name, range, allocator))
             })
             .collect();
-        let admitted = self.admit_all(&prepared);
+        let (admitted, changed) = self.admit_all(&prepared);
         let (mut registered, mut failed) = (Vec::new(), Vec::new());
         for ((early, range, region), admitted) in prepared.into_iter().zip(admitted) {
             early.set(match admitted.and(region) {
@@ -185,6 +185,7 @@ impl Cma {
             });
         }
         drop(reserving);
+        drop(changed);
         registered.iter().for_each(Region::announce);
         for (range, error) in failed {
             events::emit(|| tracing::warn!(%range, %error, "early region not registered"));
@@ -197,8 +198,8 @@ impl Cma {
     fn admit_all(
         &self,
         prepared: &[(&EarlyHandle, PageRange, Result<Region, RegisterError>)],
-    ) -> Vec<Result<(), RegisterError>> {
-        let _setup = self.setup();
+    ) -> (Vec<Result<(), RegisterError>>, Changed<'_>) {
+        let mut setup = self.setup();
         let mut snapshot = self.0.snapshot.load().next();
         let admitted: Vec<_> = prepared
             .iter()
@@ -210,8 +211,8 @@ impl Cma {
             })
             .collect();
         if !prepared.is_empty() {
-            self.change(|_| snapshot);
+            setup.change(|_| snapshot);
         }
-        admitted
+        (admitted, setup.release())
     }
 }

@@ -1,27 +1,23 @@
 //! Requests for chunks that are shared with other processes: in whole pieces of the memory of the
 //! region that serves them.
 
-use super::request::{in_whole_pieces, type_of};
-use super::{Cma, Source};
+use super::request::type_of;
+use super::source::Order;
+use super::{Cma, PendingChunk, Source};
 use crate::core::books::{Holder, Process};
 use crate::host::events;
-use crate::host::region::{Chunk, Region};
-use crate::host::snapshot::Route;
+use crate::host::region::Chunk;
 use crate::vocabulary::ChunkRequest;
-use crate::vocabulary::errors::{AllocError, Reason, Refusal, Refusals};
-use cma_api::Request;
-use std::sync::Arc;
+use crate::vocabulary::errors::AllocError;
 
 /// A request for a chunk that can be given to another process. Made by [`Cma::to_share`].
 ///
 /// [`least_bytes`](Self::least_bytes) and [`alloc`](Self::alloc) use one snapshot of the
 /// configuration, the one in force when the request was made. A front end can thus check its quota
-/// and allocate by the same regions.
+/// and allocate by the same regions. A request that waits follows later changes.
 #[derive(Clone, Debug)]
 pub struct SharingRequest {
-    cma: Cma,
-    route: Arc<Route>,
-    request: Request,
+    order: Order,
     holder: Holder,
 }
 
@@ -57,13 +53,13 @@ impl Cma {
         source: Source<'_>,
         request: &ChunkRequest,
     ) -> Result<SharingRequest, AllocError> {
-        let (route, request) = self.resolve(source, request, Some(process.uid))?;
+        let order = self.order(source, request, Some(process.uid), true)?;
         let device = match source {
             Source::Device { name, kind } => Some((name.into(), type_of(kind).into())),
             Source::Regions(_) | Source::Region(_) => None,
         };
         let holder = Holder { process, device };
-        Ok(SharingRequest { cma: self.clone(), route, request, holder })
+        Ok(SharingRequest { order, holder })
     }
 }
 
@@ -72,46 +68,42 @@ impl SharingRequest {
     /// `None` when no region is; then [`alloc`](Self::alloc) fails.
     pub fn least_bytes(&self) -> Option<u64> {
         let regions = self
+            .order
             .route
             .candidates
             .iter()
             .flatten()
             .filter_map(|candidate| candidate.region.as_ref());
         let sizes = regions.filter_map(|region| {
-            let pages = in_whole_pieces(&self.request, region).ok()?.pages();
+            let pages = self.order.request_in(region).ok()?.pages();
             (pages <= region.range().pages()).then_some(pages.bytes())
         });
         sizes.min()
     }
 
-    /// A chunk from the first of its regions that can serve it.
+    /// A chunk from the first of its regions that can serve it. Blocks as
+    /// [`Cma::allocate`] does if the request has a wait.
     ///
     /// # Errors
     ///
     /// [`AllocError`], with the reason of each region that was tried.
     pub fn alloc(&self) -> Result<Chunk, AllocError> {
+        let order = &self.order;
+        if let Some(longest) = order.wanted.wait {
+            return self.alloc_async().block(longest);
+        }
         let chunk = if events::requests_followed() {
-            events::around(self.route.pair(), &self.request, || self.place())
+            events::around(order.route.pair(), &order.request, || order.place(None))
         } else {
-            self.place()
+            order.place(None)
         };
+        let chunk = chunk.map_err(|error| order.source.borrowed().error(error));
         chunk.inspect(|chunk| chunk.set_holder(self.holder.clone()))
     }
 
-    fn place(&self) -> Result<Chunk, AllocError> {
-        let Some(candidates) = &self.route.candidates else { return Err(self.route.no_rule()) };
-        let mut refusals = Vec::new();
-        for candidate in candidates {
-            let place = |region: &Region| {
-                region.allocate(&in_whole_pieces(&self.request, region)?, &*self.cma.0)
-            };
-            let reason = match candidate.region.as_ref().map(place) {
-                Some(Ok(chunk)) => return Ok(chunk),
-                Some(Err(reason)) => *reason,
-                None => Reason::UnknownRegion,
-            };
-            refusals.push(Refusal { region: candidate.name.to_string(), reason });
-        }
-        Err(AllocError::NoRegion(Refusals(refusals.into())))
+    /// The same for a future, which waits until a region has room. While it waits it follows
+    /// changes of the configuration.
+    pub fn alloc_async(&self) -> PendingChunk {
+        PendingChunk::new(self.order.clone(), Some(self.holder.clone()))
     }
 }

@@ -1,12 +1,12 @@
 //! The regions of a request, and requests with limits.
 
-use super::Cma;
-use super::request::{region_list, type_of};
+use super::request::{in_whole_pieces, region_list, type_of};
+use super::{Cma, PendingChunk};
 use crate::host::events;
-use crate::host::region::{Chunk, Region};
+use crate::host::region::{Chunk, Region, Waiter};
 use crate::host::snapshot::Route;
 use crate::vocabulary::ChunkRequest;
-use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason};
+use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
 use cma_api::{Asker, Request};
 use std::sync::Arc;
 
@@ -40,6 +40,97 @@ impl Source<'_> {
     }
 }
 
+/// The same, owned.
+#[derive(Clone, Debug)]
+pub(super) enum OwnedSource {
+    Device { name: Box<str>, kind: Box<str> },
+    Regions(Box<str>),
+    Region(Region),
+}
+
+impl Source<'_> {
+    fn to_owned(self) -> OwnedSource {
+        match self {
+            Source::Device { name, kind } => {
+                OwnedSource::Device { name: name.into(), kind: type_of(kind).into() }
+            }
+            Source::Regions(list) => OwnedSource::Regions(list.into()),
+            Source::Region(region) => OwnedSource::Region(region.clone()),
+        }
+    }
+}
+
+impl OwnedSource {
+    pub(super) fn borrowed(&self) -> Source<'_> {
+        match self {
+            OwnedSource::Device { name, kind } => Source::Device { name, kind: Some(kind) },
+            OwnedSource::Regions(list) => Source::Regions(list),
+            OwnedSource::Region(region) => Source::Region(region),
+        }
+    }
+}
+
+/// A request that outlives the call that made it, and its route by the configuration that was in
+/// force when it was resolved.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) cma: Cma,
+    pub(super) source: OwnedSource,
+    pub(super) wanted: ChunkRequest,
+    user: Option<u32>,
+    /// Whether the chunk is to be given to another process.
+    whole_pieces: bool,
+    pub(super) route: Arc<Route>,
+    pub(super) request: Request,
+}
+
+impl Order {
+    /// Resolves the route anew if the configuration has changed.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::Unregistered`].
+    pub(super) fn follow_configuration(&mut self) -> Result<(), AllocError> {
+        if self.route.generation != self.cma.0.generation() {
+            (self.route, self.request) =
+                self.cma.resolve(self.source.borrowed(), &self.wanted, self.user)?;
+        }
+        Ok(())
+    }
+
+    /// The request as `region` gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::Granule`].
+    pub(super) fn request_in(&self, region: &Region) -> Result<Request, Reason> {
+        if self.whole_pieces { in_whole_pieces(&self.request, region) } else { Ok(self.request) }
+    }
+
+    /// A chunk from the first region that can serve it; in its turn, for a `waiter`.
+    pub(super) fn place(&self, waiter: Option<&Arc<Waiter>>) -> Result<Chunk, AllocError> {
+        let Some(candidates) = &self.route.candidates else { return Err(self.route.no_rule()) };
+        let framework = &*self.cma.0;
+        let mut refusals = Vec::new();
+        for candidate in candidates {
+            let place = |region: &Region| {
+                let request = self.request_in(region)?;
+                match waiter {
+                    Some(waiter) => region.allocate_last(&request, waiter, framework),
+                    None => region.allocate(&request, framework),
+                }
+            };
+            let reason = match candidate.region.as_ref().map(place) {
+                Some(Ok(chunk)) => return Ok(chunk),
+                Some(Err(reason)) => *reason,
+                None => Reason::UnknownRegion,
+            };
+            refusals.push(Refusal { region: candidate.name.to_string(), reason });
+        }
+        Err(AllocError::NoRegion(Refusals(refusals.into())))
+    }
+}
+
 impl Cma {
     /// A chunk that meets `request`, from the first region of `source` that can serve it. See
     /// [`alloc`](Self::alloc), [`alloc_from`](Self::alloc_from) and
@@ -55,6 +146,9 @@ impl Cma {
     /// }
     /// ```
     ///
+    /// A request with a [`wait`](ChunkRequest::wait) blocks up to that time if no region has room
+    /// now; [`PendingChunk`] has the order in which those who wait are served.
+    ///
     /// # Errors
     ///
     /// [`AllocError`], with the reason of each region that was tried.
@@ -63,8 +157,41 @@ impl Cma {
         source: Source<'_>,
         request: &ChunkRequest,
     ) -> Result<Chunk, AllocError> {
-        let (route, request) = self.resolve(source, request, None)?;
-        self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
+        match request.wait {
+            Some(longest) => self.allocate_async(source, request)?.block(longest),
+            None => {
+                let (route, request) = self.resolve(source, request, None)?;
+                self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
+            }
+        }
+    }
+
+    /// The same for a future, which waits until a region has room. The `wait` of the request has no
+    /// effect.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::Invalid`], [`AllocError::Unregistered`]. The future has the others.
+    pub fn allocate_async(
+        &self,
+        source: Source<'_>,
+        request: &ChunkRequest,
+    ) -> Result<PendingChunk, AllocError> {
+        Ok(PendingChunk::new(self.order(source, request, None, false)?, None))
+    }
+
+    /// See [`Order`].
+    pub(super) fn order(
+        &self,
+        source: Source<'_>,
+        request: &ChunkRequest,
+        user: Option<u32>,
+        whole_pieces: bool,
+    ) -> Result<Order, AllocError> {
+        let wanted = *request;
+        let (route, request) = self.resolve(source, request, user)?;
+        let (cma, source) = (self.clone(), source.to_owned());
+        Ok(Order { cma, source, wanted, user, whole_pieces, route, request })
     }
 
     /// The route of `source`, and the request in whole pages. A pair that has no number yet is

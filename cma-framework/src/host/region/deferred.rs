@@ -5,7 +5,7 @@
 //! reads the books.
 
 use super::lock::LockedState;
-use super::{Region, RegionState};
+use super::{Region, RegionState, Waiter};
 use crate::core::books::{Books, Holder, LiveChunk, RefusalLog, Slot};
 use crate::core::events::RegionEvent;
 use crate::core::set_aside::SetAside;
@@ -13,7 +13,7 @@ use crate::host::clock;
 use cma_api::{PageRange, Placement, Tag};
 use spin::mutex::SpinMutexGuard;
 use std::mem;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(super) enum Deferred {
     FreeAt { first: u64 },
     /// Return a part that was checked to those that are set aside.
     SetAside(SetAside),
+    /// Take a waiter out of the queue.
+    Leave(Arc<Waiter>),
 }
 
 impl Region {
@@ -48,10 +50,29 @@ impl Region {
     /// The locked state, after deferred operations are carried out.
     pub(super) fn settled<'a>(&'a self, state: SpinMutexGuard<'a, RegionState>) -> LockedState<'a> {
         let mut locked = LockedState::new(self, state);
-        if self.0.live_limit.load(Ordering::Relaxed) == 0 {
+        if self.may_have_deferred() {
             self.settle(&mut locked);
         }
         locked
+    }
+
+    /// Whether something is deferred or a request waits.
+    #[inline]
+    pub(super) fn may_have_deferred(&self) -> bool {
+        self.0.live_limit.load(Ordering::Relaxed) == 0
+    }
+
+    /// Carries out what another thread deferred while this one was about to release the lock.
+    pub(super) fn carry_out_late(&self) {
+        // The other thread notes its operation and then finds the lock taken, or this one releases
+        // the lock and then finds the note.
+        fence(Ordering::SeqCst);
+        if self.may_have_deferred()
+            && !self.deferred().operations.is_empty()
+            && let Some(state) = self.0.state.try_lock()
+        {
+            self.settled(state);
+        }
     }
 
     /// Locks the region; if it is stuck, defers `operation`.
@@ -98,6 +119,7 @@ impl Region {
         self.0.live_limit.store(0, Ordering::Relaxed);
         drop(deferred);
         // The lock may have been released just before, with no other thread to come.
+        fence(Ordering::SeqCst);
         if let Some(state) = self.0.state.try_lock() {
             self.settled(state);
         }
@@ -105,13 +127,15 @@ impl Region {
 
     /// Carries out the deferred operations.
     #[cold]
-    fn settle(&self, state: &mut LockedState<'_>) {
+    pub(super) fn settle(&self, state: &mut LockedState<'_>) {
         let mut deferred = self.deferred();
         let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
-        self.0.live_limit.store(Books::MOST_LIVE, Ordering::Relaxed);
+        let limit = if state.queue.is_empty() { Books::MOST_LIVE } else { 0 };
+        self.0.live_limit.store(limit, Ordering::Relaxed);
         drop(deferred);
         state.books.append_refusals(refusals);
         if stuck_since.is_some() {
+            state.note_stuck();
             state.report(RegionEvent::Resumed { deferred: operations.len() });
         }
         for operation in operations {
@@ -134,6 +158,7 @@ impl Region {
                 }
             },
             Deferred::SetAside(aside) => state.set_aside.put_back(aside),
+            Deferred::Leave(waiter) => state.queue.leave(&waiter),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct RegionStatus {
     pub largest_hole: Pages,
     /// The same in bytes.
     pub largest_hole_bytes: u64,
+    /// The number of requests that wait for it ([`Cma::waiters`](crate::Cma::waiters)).
+    pub waiters: usize,
     /// Its allocator, or what it waits for.
     pub allocator: AllocatorState,
     /// Why the figures are not known. Then they are 0.
@@ -81,6 +83,7 @@ impl Region {
                     users: state.books.live(),
                     largest_hole,
                     largest_hole_bytes: largest_hole.bytes(),
+                    waiters: state.queue.len(),
                     allocator: self.allocator(),
                     stuck: None,
                 }
@@ -90,6 +93,7 @@ impl Region {
                 users: 0,
                 largest_hole: Pages::ZERO,
                 largest_hole_bytes: 0,
+                waiters: 0,
                 allocator: self.allocator(),
                 stuck: Some(stuck),
             },
@@ -115,7 +119,9 @@ impl Region {
 
     /// The requesters that its books refer to.
     pub(crate) fn askers(&self) -> Result<Vec<Asker>, Stuck> {
-        Ok(self.enter()?.books.askers().collect())
+        let state = self.enter()?;
+        let waiting = state.queue.iter().map(|(_, request)| request.asker());
+        Ok(state.books.askers().chain(waiting).collect())
     }
 
     /// The last refusals, oldest first. `name` resolves requesters.

@@ -27,8 +27,22 @@ impl Region {
             return self.now_or_deferred(Deferred::Free(chunk));
         };
         let (event, freed) = state.release(chunk);
-        if freed.is_err() || events::requests_followed() {
-            LockedState::new(self, state).released(self, chunk.range, event, freed);
+        if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
+            self.after_free(LockedState::new(self, state), chunk, event, freed);
+        }
+    }
+
+    #[cold]
+    fn after_free(
+        &self,
+        mut state: LockedState<'_>,
+        chunk: LiveChunk,
+        event: ChunkEvent,
+        freed: Result<(), CallFailure>,
+    ) {
+        state.released(self, chunk.range, event, freed);
+        if self.may_have_deferred() {
+            self.settle(&mut state);
         }
     }
 
@@ -96,6 +110,7 @@ impl RegionState {
     }
 
     fn check_freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
+        self.queue.reconsider();
         if let Err(failure) = freed {
             self.end_service(region, AllocatorFault::of_free(range, failure));
         }

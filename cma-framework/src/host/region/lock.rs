@@ -22,17 +22,25 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The same in a region that is known to be stuck.
 const PATIENCE_WHEN_STUCK: Duration = Duration::from_millis(20);
 
-/// The locked state of a region. Dropping it releases the lock. Then it delivers the events and
-/// drops the objects that were collected under the lock.
+/// The locked state of a region. Dropping it considers the head of the queue and releases the lock.
+/// Then it delivers the events, drops the objects and calls the waiters that were collected under
+/// the lock.
 pub(super) struct LockedState<'a> {
     region: &'a Region,
     /// `None` only while it is dropped.
     state: Option<SpinMutexGuard<'a, RegionState>>,
+    /// Whether the region was stuck, so that threads may have stopped to wait for the lock.
+    was_stuck: bool,
 }
 
 impl<'a> LockedState<'a> {
     pub(super) fn new(region: &'a Region, state: SpinMutexGuard<'a, RegionState>) -> Self {
-        LockedState { region, state: Some(state) }
+        LockedState { region, state: Some(state), was_stuck: false }
+    }
+
+    /// Notes that the region was stuck until this thread got the lock.
+    pub(super) fn note_stuck(&mut self) {
+        self.was_stuck = true;
     }
 }
 
@@ -53,6 +61,9 @@ impl DerefMut for LockedState<'_> {
 impl Drop for LockedState<'_> {
     fn drop(&mut self) {
         let Some(mut state) = self.state.take() else { return };
+        state.call_head(self.region);
+        let called = state.queue.take_called();
+        let was_stuck = self.was_stuck || self.region.may_have_deferred();
         let dropped = mem::take(&mut state.dropped_later);
         let outbox = &self.region.0.outbox;
         let queued = !state.events.is_empty() && outbox.queue(state.events.drain(..));
@@ -61,6 +72,10 @@ impl Drop for LockedState<'_> {
             outbox.deliver(self.region);
         }
         drop(dropped);
+        called.iter().for_each(|waiter| waiter.call());
+        if was_stuck {
+            self.region.carry_out_late();
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The path of a request: the allocator proposes a place, the books accept it.
 
 use super::lock::LockedState;
-use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState};
+use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState, Waiter};
 use crate::core::books::{Books, Explanation, Slot};
 use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
@@ -13,10 +13,11 @@ use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Placement, Request, Tag};
 use spin::mutex::SpinMutexGuard;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// A booked chunk: its first page, its tag and its slot.
-type BookedPlace = (u64, Tag, Slot);
+pub(super) type BookedPlace = (u64, Tag, Slot);
 
 impl Region {
     /// A chunk of this region. `registered` is read when the region has no allocator yet.
@@ -27,11 +28,31 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
         // The chunk is assembled after the lock is released: it would only be copied meanwhile.
-        let (first, tag, slot) = match self.place(request, registered) {
+        let placed = match self.place(request, registered) {
             Ok(placed) => placed,
-            Err(reason) => self.place_again(request, registered, reason)?,
+            Err(reason) => self.place_again(request, registered, None, reason)?,
         };
-        Ok(Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot))
+        Ok(self.chunk(request, placed))
+    }
+
+    /// The same for a request that has waited, in its turn. It leaves the queue if it is served.
+    pub(crate) fn allocate_last(
+        &self,
+        request: &Request,
+        waiter: &Arc<Waiter>,
+        registered: &impl Allocators,
+    ) -> Result<Chunk, Box<Reason>> {
+        let waiter = Some(waiter);
+        let placed = match self.place_slowly(None, request, registered, clock::now(), waiter) {
+            Ok(placed) => placed,
+            Err(reason) => self.place_again(request, registered, waiter, reason)?,
+        };
+        Ok(self.chunk(request, placed))
+    }
+
+    #[inline(always)]
+    pub(super) fn chunk(&self, request: &Request, (first, tag, slot): BookedPlace) -> Chunk {
+        Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot)
     }
 
     /// Places a request that was refused for `reason`, if memory that was set aside is usable
@@ -41,11 +62,12 @@ impl Region {
         &self,
         request: &Request,
         registered: &impl Allocators,
+        waiter: Option<&Arc<Waiter>>,
         reason: Box<Reason>,
     ) -> Result<BookedPlace, Box<Reason>> {
-        let stuck = matches!(*reason, Reason::Stuck(_));
-        if !stuck && self.recheck(Recheck::Needed).recovered {
-            self.place(request, registered)
+        let in_turn = !matches!(*reason, Reason::Stuck(_) | Reason::Queued { .. });
+        if in_turn && self.recheck(Recheck::Needed).recovered {
+            self.place_slowly(None, request, registered, clock::now(), waiter)
         } else {
             Err(reason)
         }
@@ -60,7 +82,7 @@ impl Region {
     ) -> Result<BookedPlace, Box<Reason>> {
         let now = clock::now();
         let Some(mut lock) = self.0.state.try_lock() else {
-            return self.place_slowly(None, request, registered, now);
+            return self.place_slowly(None, request, registered, now, None);
         };
         let state = &mut *lock;
         if state.books.live() < self.0.live_limit.load(Ordering::Relaxed)
@@ -70,19 +92,29 @@ impl Region {
             let answer = service.object.allocate(request);
             return match state.book(request, answer, now) {
                 Ok((placed, event)) => {
-                    if events::placements_followed() {
-                        LockedState::new(self, lock).report(RegionEvent::Chunk(event));
+                    // Meanwhile the region may have been stuck.
+                    if events::placements_followed() || self.may_have_deferred() {
+                        self.after_placement(LockedState::new(self, lock), event);
                     }
                     Ok(placed)
                 }
                 Err(why) => Err(LockedState::new(self, lock).reject(self, request, why)),
             };
         }
-        self.place_slowly(Some(lock), request, registered, now)
+        self.place_slowly(Some(lock), request, registered, now, None)
     }
 
-    /// The same when another thread has the lock, operations are deferred, no allocator is attached,
-    /// or the request has limits.
+    #[cold]
+    fn after_placement(&self, mut state: LockedState<'_>, event: ChunkEvent) {
+        state.report(RegionEvent::Chunk(event));
+        if self.may_have_deferred() {
+            self.settle(&mut state);
+        }
+    }
+
+    /// The same when another thread has the lock, operations are deferred, requests wait, no
+    /// allocator is attached, or the request has limits. `waiter` is that of a request that has
+    /// waited.
     #[cold]
     #[inline(never)]
     fn place_slowly(
@@ -91,6 +123,7 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
         now: Moment,
+        waiter: Option<&Arc<Waiter>>,
     ) -> Result<BookedPlace, Box<Reason>> {
         let mut state = match lock.map_or_else(|| self.enter(), |lock| Ok(self.settled(lock))) {
             Ok(state) => state,
@@ -102,23 +135,42 @@ impl Region {
                 return Err(Box::new(reason));
             }
         };
-        if state.books.live() == Books::MOST_LIVE {
-            return Err(state.refuse(request, Reason::TooManyChunks));
-        }
-        let answer = match (state.attach(self, registered), exact_place(request)) {
-            (Ok(service), None) => service.object.allocate(request),
-            (Ok(_), Some(place)) => state.adopt_exactly(self, place),
-            (Err(reason), _) => return Err(state.refuse(request, *reason)),
-        };
-        match state.book(request, answer, now) {
+        match self.place_in_turn(&mut state, request, registered, now, waiter) {
             Ok((placed, event)) => {
+                if let Some(waiter) = waiter {
+                    state.queue.leave(waiter);
+                }
                 if events::placements_followed() {
                     state.report(RegionEvent::Chunk(event));
                 }
                 Ok(placed)
             }
-            Err(why) => Err(state.reject(self, request, why)),
+            Err(reason) => Err(state.refuse(request, *reason)),
         }
+    }
+
+    /// Places and books a chunk for a request whose turn has come: none waits, or its `waiter` is
+    /// the head of the queue. A refusal is not counted.
+    pub(super) fn place_in_turn(
+        &self,
+        state: &mut RegionState,
+        request: &Request,
+        registered: &impl Allocators,
+        now: Moment,
+        waiter: Option<&Arc<Waiter>>,
+    ) -> Result<(BookedPlace, ChunkEvent), Box<Reason>> {
+        let ahead = state.queue.ahead(waiter);
+        if ahead > 0 {
+            return Err(Box::new(Reason::Queued { ahead }));
+        } else if state.books.live() == Books::MOST_LIVE {
+            return Err(Box::new(Reason::TooManyChunks));
+        }
+        let answer = match (state.attach(self, registered)?, exact_place(request)) {
+            (service, None) => service.object.allocate(request),
+            (_, Some(place)) => state.adopt_exactly(self, place),
+        };
+        let booked = state.book(request, answer, now);
+        booked.map_err(|why| Box::new(state.reason_for(self, request, why)))
     }
 }
 
@@ -153,8 +205,7 @@ impl RegionState {
         }
     }
 
-    /// Refuses a request for which no chunk was booked. An allocator whose answer can't be trusted
-    /// is taken out of service; it is not asked to free what it proposed.
+    /// Refuses a request for which no chunk was booked.
     #[cold]
     pub(super) fn reject(
         &mut self,
@@ -162,8 +213,15 @@ impl RegionState {
         request: &Request,
         why: Rejection,
     ) -> Box<Reason> {
+        let reason = self.reason_for(region, request, why);
+        self.refuse(request, reason)
+    }
+
+    /// Why no chunk was booked. An allocator whose answer can't be trusted is taken out of service;
+    /// it is not asked to free what it proposed.
+    fn reason_for(&mut self, region: &Region, request: &Request, why: Rejection) -> Reason {
         let allocator = self.attached.name().to_string();
-        let reason = match why {
+        match why {
             Rejection::Failed(CallFailure::Refused) => self.explain(region, request, allocator),
             Rejection::Failed(CallFailure::Panicked) => {
                 self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate))
@@ -172,8 +230,7 @@ impl RegionState {
                 self.end_service(region, AllocatorFault::Misplaced(*request, misplacement));
                 Reason::Misplaced { allocator, fault: misplacement }
             }
-        };
-        self.refuse(request, reason)
+        }
     }
 
     /// The reason why `allocator` found no place for a request. The allocator is asked only if it

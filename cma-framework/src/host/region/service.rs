@@ -76,6 +76,7 @@ impl RegionState {
     /// Replaces the region's [`Attached`]. The old allocator is dropped after the lock is released.
     pub(super) fn replace_attached(&mut self, region: &Region, next: Attached) {
         let old = mem::replace(&mut self.attached, next);
+        self.queue.reconsider();
         if let Attached::Allocator(service) = &old {
             self.report(RegionEvent::Detached { allocator: service.name().to_string() });
         }

@@ -1,0 +1,191 @@
+//! Requests that wait for room.
+
+use super::source::Order;
+use crate::core::books::Holder;
+use crate::host::events;
+use crate::host::region::{Attempt, Chunk, Region, Waiter};
+use crate::vocabulary::errors::{AllocError, TimedOut};
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// A request that waits for room. Made by [`Cma::allocate_async`](crate::Cma::allocate_async).
+///
+/// The regions serve those who wait in the order of their asking, region by region. From its first
+/// poll on, the request waits for every region that could serve it if it were empty. If there is
+/// none, it is refused at once. After a change of the configuration it waits for the regions that it
+/// has then, and keeps its turn in those that it had before.
+///
+/// It works with any executor, and takes no thread while it waits. It has no deadline of its own:
+/// the executor has, and ends the wait by [`time_out`](Self::time_out). A request that is dropped
+/// leaves every queue, and the next one has its turn.
+///
+/// A request that is woken but neither polled nor dropped holds up those behind it.
+#[must_use = "a request is made when it is polled"]
+pub struct PendingChunk {
+    order: Order,
+    waiter: Arc<Waiter>,
+    /// The regions in whose queues it is, or was when they became stuck.
+    joined: Vec<Region>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    New,
+    Waiting,
+    Done,
+}
+
+impl PendingChunk {
+    pub(super) fn new(order: Order, holder: Option<Holder>) -> Self {
+        let waiter = Waiter::new(order.wanted, holder);
+        PendingChunk { order, waiter, joined: Vec::new(), stage: Stage::New }
+    }
+
+    /// Ends the wait with a last try.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::TimedOut`], with the reason of each region in this try.
+    pub fn time_out(mut self) -> Result<Chunk, AllocError> {
+        self.begin();
+        let result = self.order.place(Some(&self.waiter)).map_err(|error| match error {
+            AllocError::NoRegion(refusals) => {
+                AllocError::TimedOut(Box::new(TimedOut { waited: self.waited(), refusals }))
+            }
+            other => other,
+        });
+        self.finish(result)
+    }
+
+    /// The time since the request was made.
+    pub fn waited(&self) -> Duration {
+        self.waiter.since.elapsed()
+    }
+
+    /// Waits for the chunk, `longest` at most.
+    pub(super) fn block(mut self, longest: Duration) -> Result<Chunk, AllocError> {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = Context::from_waker(&waker);
+        let begun = Instant::now();
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut self).poll(&mut context) {
+                return result;
+            }
+            match longest.checked_sub(begun.elapsed()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                _ => return self.time_out(),
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        if self.stage == Stage::New {
+            self.stage = Stage::Waiting;
+            self.order.cma.0.waiters.add(&self.waiter);
+            events::request_started(self.order.route.pair(), &self.order.request);
+        }
+    }
+
+    /// Tries the regions in their order, and waits for those that refuse. `None` means that it
+    /// waits.
+    fn attempt(&mut self) -> Option<Result<Chunk, AllocError>> {
+        // A change after this calls the waiter again.
+        if let Err(error) = self.order.follow_configuration() {
+            return Some(Err(error));
+        }
+        let Some(candidates) = &self.order.route.candidates else {
+            return Some(Err(self.order.route.no_rule()));
+        };
+        let framework = &*self.order.cma.0;
+        let waiter = &self.waiter;
+        let is_candidate =
+            |region: &Region| candidates.iter().any(|c| c.region.as_ref() == Some(region));
+        self.joined.retain(|region| {
+            let stays = is_candidate(region);
+            if !stays {
+                region.leave_queue(waiter);
+            }
+            stays
+        });
+        for region in candidates.iter().filter_map(|candidate| candidate.region.as_ref()) {
+            let Ok(request) = self.order.request_in(region) else { continue };
+            match region.allocate_or_wait(&request, waiter, framework) {
+                Attempt::Served(chunk) => return Some(Ok(chunk)),
+                Attempt::Waits if self.joined.contains(region) => {}
+                Attempt::Waits => self.joined.push(region.clone()),
+                Attempt::Hopeless => self.joined.retain(|joined| joined != region),
+                Attempt::Stuck => {}
+            }
+        }
+        // This try counts, and says why.
+        self.joined.is_empty().then(|| self.order.place(Some(waiter)))
+    }
+
+    /// Ends the wait with `result`.
+    fn finish(&mut self, result: Result<Chunk, AllocError>) -> Result<Chunk, AllocError> {
+        self.stop_waiting();
+        let result = result.map_err(|error| self.order.source.borrowed().error(error));
+        if let (Ok(chunk), Some(holder)) = (&result, &self.waiter.holder) {
+            chunk.set_holder(holder.clone());
+        }
+        events::request_ended(self.order.route.pair(), &self.order.request, &result);
+        result
+    }
+
+    fn stop_waiting(&mut self) {
+        self.stage = Stage::Done;
+        self.order.cma.0.waiters.remove(&self.waiter);
+        // First the waker, which is foreign code: a region drops the waiter under its lock.
+        self.waiter.stop_listening();
+        for region in self.joined.drain(..) {
+            region.leave_queue(&self.waiter);
+        }
+    }
+}
+
+impl Future for PendingChunk {
+    type Output = Result<Chunk, AllocError>;
+
+    /// Pending for good after it was ready once.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let is_new = this.stage == Stage::New;
+        if this.stage == Stage::Done || !this.waiter.listen(context.waker()) && !is_new {
+            return Poll::Pending;
+        }
+        this.begin();
+        match this.attempt() {
+            Some(result) => Poll::Ready(this.finish(result)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for PendingChunk {
+    fn drop(&mut self) {
+        if self.stage == Stage::Waiting {
+            self.stop_waiting();
+            events::request_cancelled(self.order.route.pair(), &self.order.request);
+        }
+    }
+}
+
+impl fmt::Debug for PendingChunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PendingChunk({} from {:?})", self.order.wanted, self.order.source.borrowed())
+    }
+}
+
+/// Wakes a thread that waits.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

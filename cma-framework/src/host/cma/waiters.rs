@@ -1,0 +1,78 @@
+//! The requests of a framework that wait.
+
+use super::Cma;
+use crate::core::books::Process;
+use crate::host::region::{DeviceAndType, Region, Waiter};
+use crate::vocabulary::ChunkRequest;
+use hashbrown::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Every request that waits, by its number. Regions know those that wait for them; this is for a
+/// change of the configuration, after which each may have other regions.
+#[derive(Debug, Default)]
+pub(super) struct Waiters(Mutex<HashMap<u64, Arc<Waiter>>>);
+
+impl Waiters {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<Waiter>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has `waiter` called after each change of the configuration from now on.
+    pub(super) fn add(&self, waiter: &Arc<Waiter>) {
+        self.lock().insert(waiter.id, waiter.clone());
+    }
+
+    pub(super) fn remove(&self, waiter: &Waiter) {
+        let removed = self.lock().remove(&waiter.id);
+        drop(removed);
+    }
+
+    /// Calls each, in the order in which they began to wait. Called without a lock.
+    pub(super) fn call_all(&self) {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_unstable_by_key(|waiter| waiter.id);
+        all.iter().for_each(|waiter| waiter.call());
+    }
+}
+
+/// A request that waits for a region. One that waits for several regions is reported for each.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WaitingRequest {
+    /// The region.
+    pub region: Region,
+    /// The number of requests that the region serves before this one.
+    pub ahead: usize,
+    /// The request.
+    pub request: ChunkRequest,
+    /// Device and type of the request; `None` as in [`Owner::device`](crate::Owner::device).
+    pub device: Option<DeviceAndType>,
+    /// The process for which it waits, if a front end [noted one](Cma::to_share).
+    pub process: Option<Process>,
+    /// The time for which it has waited.
+    pub waited: Duration,
+}
+
+impl Cma {
+    /// The requests that wait, by region in ascending order of address, and for each region in the
+    /// order in which it serves them. Those of a stuck region are left out.
+    pub fn waiters(&self) -> Vec<WaitingRequest> {
+        let mut name = self.0.askers.names();
+        let mut all = Vec::new();
+        for region in self.regions() {
+            for (ahead, (waiter, request)) in region.waiters().into_iter().enumerate() {
+                let noted = waiter.holder.as_ref().and_then(|holder| holder.device.clone());
+                all.push(WaitingRequest {
+                    region: region.clone(),
+                    ahead,
+                    request: waiter.wanted,
+                    device: noted.or_else(|| name(request.asker())),
+                    process: waiter.holder.as_ref().map(|holder| holder.process.clone()),
+                    waited: waiter.since.elapsed(),
+                });
+            }
+        }
+        all
+    }
+}
