@@ -4,8 +4,9 @@
 //! table that belongs to one configuration, so a change of the configuration drops them all.
 
 use crate::vocabulary::errors::{AllocError, Unmatched};
-use cma_api::Asker;
+use cma_api::{Asker, PageRange, Pages};
 use rustc_hash::FxHasher;
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +21,7 @@ pub(crate) struct Route<R> {
     /// The generation of the configuration that the route belongs to.
     pub(crate) generation: u64,
     pub(crate) asker: Asker,
-    /// The regions of the matching rule, in order; `None` when no rule matches.
+    /// The regions of the matching rule, in the order of its groups; `None` when no rule matches.
     pub(crate) candidates: Option<Vec<Candidate<R>>>,
 }
 
@@ -29,6 +30,47 @@ pub(crate) struct Route<R> {
 pub(crate) struct Candidate<R> {
     pub(crate) name: Box<str>,
     pub(crate) region: Option<R>,
+    /// The number of candidates that follow in the same group.
+    pub(crate) rest: usize,
+}
+
+/// A [`Candidate`], borrowed.
+#[derive(Debug)]
+pub(crate) struct Choice<'a, R> {
+    pub(crate) name: &'a str,
+    pub(crate) region: Option<&'a R>,
+    pub(crate) rest: usize,
+}
+
+impl<R> Candidate<R> {
+    #[inline(always)]
+    pub(crate) fn choice(&self) -> Choice<'_, R> {
+        Choice { name: &self.name, region: self.region.as_ref(), rest: self.rest }
+    }
+}
+
+/// `choices` in the order in which they are tried: group by group, and in a group of several by the
+/// size of the hole that `fit` finds, the smallest first, the first named of equals. Those where it
+/// finds none come last. A group is looked at when its turn comes.
+pub(crate) fn by_fit<'a, R>(
+    mut choices: VecDeque<Choice<'a, R>>,
+    mut fit: impl FnMut(&R) -> Option<PageRange>,
+) -> impl Iterator<Item = Choice<'a, R>> {
+    let mut group: VecDeque<Choice<'a, R>> = VecDeque::new();
+    std::iter::from_fn(move || {
+        if group.is_empty() {
+            let size = choices.front()?.rest + 1;
+            group = choices.drain(..size.min(choices.len())).collect();
+            if group.len() > 1 {
+                let hole = |choice: &Choice<'_, R>| {
+                    let hole = choice.region.and_then(&mut fit);
+                    hole.map_or(Pages::new(u64::MAX), PageRange::pages)
+                };
+                group.make_contiguous().sort_by_cached_key(hole);
+            }
+        }
+        group.pop_front()
+    })
 }
 
 impl<R> Route<R> {
@@ -206,6 +248,35 @@ mod tests {
         // The tables are less than a third full, so hardly any pair finds its eight slots filled.
         assert!(kept > 19_900, "{kept}");
         assert!(routes.get("vm20000", "").is_none());
+    }
+
+    #[test]
+    fn in_a_group_the_smallest_hole_comes_first_and_groups_keep_their_order() {
+        // Each region is the size of its hole; 0 for none.
+        let group = |sizes: &[u64]| {
+            let choice = |(i, size): (usize, &u64)| Candidate {
+                name: format!("{size}").into(),
+                region: (*size < 100).then_some(*size),
+                rest: sizes.len() - 1 - i,
+            };
+            sizes.iter().enumerate().map(choice).collect::<Vec<_>>()
+        };
+        let all: Vec<_> = [group(&[9]), group(&[7, 0, 100, 3, 7]), group(&[1, 2])]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut asked = Vec::new();
+        let choices = all.iter().map(Candidate::choice).collect();
+        let order: Vec<_> = by_fit(choices, |size| {
+            asked.push(*size);
+            (*size > 0).then(|| PageRange::from_pages(0, *size))
+        })
+        .map(|choice| choice.name.to_string())
+        .take(6)
+        .collect();
+        assert_eq!(order, ["9", "3", "7", "7", "0", "100"]);
+        // Neither a group of one nor a group whose turn has not come is looked at.
+        assert_eq!(asked, [7, 0, 3, 7]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use std::sync::Arc;
 
 pub(crate) type Route = routes::Route<Region>;
+pub(crate) type Choice<'a> = routes::Choice<'a, Region>;
 
 /// Map, regions and allocators at one moment.
 #[derive(Debug)]
@@ -131,23 +132,30 @@ impl Snapshot {
         intern: impl FnOnce() -> Option<Asker>,
     ) -> Arc<Route> {
         let groups = self.map.regions_for(device, kind);
-        let candidates =
-            groups.map(|groups| groups.flatten().map(|name| self.candidate(name)).collect());
+        let candidates = groups.map(|groups| groups.flat_map(|group| self.group(group)).collect());
         self.routes.add(self.generation, (device, kind), candidates, intern)
     }
 
     /// The route of a request that names regions instead of a device. It is not kept.
     pub(crate) fn route_of_regions<'a>(&self, names: impl Iterator<Item = &'a str>) -> Route {
-        Route::of_regions(self.generation, names.map(|name| self.candidate(name)).collect())
+        let candidates = names.flat_map(|name| self.group([name].into_iter())).collect();
+        Route::of_regions(self.generation, candidates)
     }
 
     /// The route of a request to `region`.
     pub(crate) fn route_of_region(&self, region: &Region) -> Route {
-        let candidate = Candidate { name: region.to_string().into(), region: Some(region.clone()) };
+        let name = region.to_string().into();
+        let candidate = Candidate { name, region: Some(region.clone()), rest: 0 };
         Route::of_regions(self.generation, vec![candidate])
     }
 
-    fn candidate(&self, name: &str) -> Candidate<Region> {
-        Candidate { name: name.into(), region: self.region(name).cloned() }
+    fn group<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<Candidate<Region>> {
+        let names: Vec<&str> = names.collect();
+        let candidate = |(i, name): (usize, &&str)| Candidate {
+            name: (*name).into(),
+            region: self.region(name).cloned(),
+            rest: names.len() - 1 - i,
+        };
+        names.iter().enumerate().map(candidate).collect()
     }
 }

@@ -2,9 +2,10 @@
 
 use super::request::{in_whole_pieces, region_list, type_of};
 use super::{Cma, Framework};
+use crate::core::routes::{Candidate, by_fit};
 use crate::host::events;
 use crate::host::region::{Chunk, NotFreed, Region};
-use crate::host::snapshot::Route;
+use crate::host::snapshot::{Choice, Route};
 use crate::vocabulary::errors::{AllocError, FreeError, InvalidRequest, Reason, Refusal, Refusals};
 use crate::vocabulary::request::normalise;
 use cma_api::{Alignment, Asker, DmaAddr, Request};
@@ -56,11 +57,15 @@ impl Cma {
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let snapshot = self.0.snapshot.load();
-        let candidates = region_list(regions)?.map(|name| (name, snapshot.region(name)));
+        let choices = region_list(regions)?.map(|name| Choice {
+            name,
+            region: snapshot.region(name),
+            rest: 0,
+        });
         if events::requests_followed() {
-            return events::around(("", ""), &request, || self.0.alloc_in(candidates, &request));
+            return events::around(("", ""), &request, || self.0.alloc_in(choices, &request));
         }
-        self.0.alloc_in(candidates, &request)
+        self.0.alloc_in(choices, &request)
     }
 
     /// A chunk from `region`; the only way to allocate from a private one.
@@ -160,49 +165,49 @@ impl Framework {
     #[inline(always)]
     pub(super) fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
         match &route.candidates {
-            Some(candidates) => {
-                self.alloc_in(candidates.iter().map(|c| (&*c.name, c.region.as_ref())), request)
-            }
+            Some(candidates) => self.alloc_in(candidates.iter().map(Candidate::choice), request),
             None => Err(route.no_rule()),
         }
     }
 
-    /// A chunk from the first of `candidates` that can serve it.
+    /// A chunk from the first of `choices` that can serve it.
     #[inline(always)]
     fn alloc_in<'a>(
         &self,
-        candidates: impl Iterator<Item = (&'a str, Option<&'a Region>)> + Clone,
+        choices: impl Iterator<Item = Choice<'a>> + Clone,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let reason = match candidates.clone().next() {
+        let refused = match choices.clone().next() {
             None => return Err(AllocError::NoRegion(Refusals(Box::default()))),
-            Some((_, None)) => Reason::UnknownRegion,
-            Some((_, Some(region))) => match region.allocate(request, self) {
-                Ok(chunk) => return Ok(chunk),
-                Err(reason) => *reason,
-            },
+            Some(Choice { region: Some(region), rest: 0, .. }) => {
+                match region.allocate(request, self) {
+                    Ok(chunk) => return Ok(chunk),
+                    Err(reason) => Some(*reason),
+                }
+            }
+            Some(_) => None,
         };
-        self.alloc_further(reason, candidates, request)
+        self.alloc_further(refused, choices, request)
     }
 
-    /// The same after the first of `candidates` has refused, for `reason`.
+    /// The same after the first of `choices` has refused, if that was tried.
     #[cold]
     fn alloc_further<'a>(
         &self,
-        reason: Reason,
-        mut candidates: impl Iterator<Item = (&'a str, Option<&'a Region>)>,
+        refused: Option<Reason>,
+        mut choices: impl Iterator<Item = Choice<'a>>,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let refusal = |name: &str, reason| Refusal { region: name.to_string(), reason };
-        let mut refusals: Vec<_> =
-            candidates.next().map(|(name, _)| refusal(name, reason)).into_iter().collect();
-        for (name, region) in candidates {
-            let reason = match region.map(|region| region.allocate(request, self)) {
+        let refusal = |choice: &Choice<'_>, reason| Refusal { region: choice.name.into(), reason };
+        let first = refused.and_then(|reason| Some(refusal(&choices.next()?, reason)));
+        let mut refusals: Vec<_> = first.into_iter().collect();
+        for choice in by_fit(choices.collect(), |region| region.fit(request, None, self)) {
+            let reason = match choice.region.map(|region| region.allocate(request, self)) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
                 None => Reason::UnknownRegion,
             };
-            refusals.push(refusal(name, reason));
+            refusals.push(refusal(&choice, reason));
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }

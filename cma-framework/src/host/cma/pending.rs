@@ -98,23 +98,21 @@ impl PendingChunk {
         if let Err(error) = self.order.follow_configuration() {
             return Some(Err(error));
         }
-        let Some(candidates) = &self.order.route.candidates else {
-            return Some(Err(self.order.route.no_rule()));
+        let (order, waiter) = (&self.order, &self.waiter);
+        let choices = match order.choices(Some(waiter)) {
+            Ok(choices) => choices,
+            Err(error) => return Some(Err(error)),
         };
-        let framework = &*self.order.cma.0;
-        let waiter = &self.waiter;
-        let is_candidate =
-            |region: &Region| candidates.iter().any(|c| c.region.as_ref() == Some(region));
         self.joined.retain(|region| {
-            let stays = is_candidate(region);
+            let stays = order.has(region);
             if !stays {
                 region.leave_queue(waiter);
             }
             stays
         });
-        for region in candidates.iter().filter_map(|candidate| candidate.region.as_ref()) {
-            let Ok(request) = self.order.request_in(region) else { continue };
-            match region.allocate_or_wait(&request, waiter, framework) {
+        for region in choices.filter_map(|choice| choice.region) {
+            let Ok(request) = order.request_in(region) else { continue };
+            match region.allocate_or_wait(&request, waiter, &*order.cma.0) {
                 Attempt::Served(chunk) => return Some(Ok(chunk)),
                 Attempt::Waits if self.joined.contains(region) => {}
                 Attempt::Waits => self.joined.push(region.clone()),

@@ -2,9 +2,10 @@
 
 use super::request::{in_whole_pieces, region_list, type_of};
 use super::{Cma, PendingChunk};
+use crate::core::routes::{Candidate, by_fit};
 use crate::host::events;
 use crate::host::region::{Chunk, Region, Waiter};
-use crate::host::snapshot::Route;
+use crate::host::snapshot::{Choice, Route};
 use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
 use cma_api::{Asker, Request};
@@ -98,6 +99,12 @@ impl Order {
         Ok(())
     }
 
+    /// Whether `region` is one of its regions.
+    pub(super) fn has(&self, region: &Region) -> bool {
+        let mut candidates = self.route.candidates.iter().flatten();
+        candidates.any(|candidate| candidate.region.as_ref() == Some(region))
+    }
+
     /// The request as `region` gets it.
     ///
     /// # Errors
@@ -107,12 +114,22 @@ impl Order {
         if self.whole_pieces { in_whole_pieces(&self.request, region) } else { Ok(self.request) }
     }
 
+    /// The regions in the order in which they are tried.
+    pub(super) fn choices(
+        &self,
+        waiter: Option<&Arc<Waiter>>,
+    ) -> Result<impl Iterator<Item = Choice<'_>>, AllocError> {
+        let candidates = self.route.candidates.as_ref().ok_or_else(|| self.route.no_rule())?;
+        let fit =
+            move |region: &Region| region.fit(&self.request_in(region).ok()?, waiter, &*self.cma.0);
+        Ok(by_fit(candidates.iter().map(Candidate::choice).collect(), fit))
+    }
+
     /// A chunk from the first region that can serve it; in its turn, for a `waiter`.
     pub(super) fn place(&self, waiter: Option<&Arc<Waiter>>) -> Result<Chunk, AllocError> {
-        let Some(candidates) = &self.route.candidates else { return Err(self.route.no_rule()) };
-        let framework = &*self.cma.0;
         let mut refusals = Vec::new();
-        for candidate in candidates {
+        let framework = &*self.cma.0;
+        for choice in self.choices(waiter)? {
             let place = |region: &Region| {
                 let request = self.request_in(region)?;
                 match waiter {
@@ -120,12 +137,12 @@ impl Order {
                     None => region.allocate(&request, framework),
                 }
             };
-            let reason = match candidate.region.as_ref().map(place) {
+            let reason = match choice.region.map(place) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
                 None => Reason::UnknownRegion,
             };
-            refusals.push(Refusal { region: candidate.name.to_string(), reason });
+            refusals.push(Refusal { region: choice.name.to_string(), reason });
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }
