@@ -535,9 +535,9 @@ impl Scene {
         Ok(())
     }
 
-    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+    fn step(&mut self, step: &Step) -> Result<(), TestCaseError> {
         let pick = |number: usize, count: usize| number.checked_rem(count);
-        match step {
+        match *step {
             Step::Wait(pages, only_b) => {
                 let request = Scene::request(pages, only_b);
                 let fits = self.fits_now(pages, only_b);
@@ -591,7 +591,7 @@ proptest! {
     fn waiters_are_served_in_order_as_soon_as_there_is_room(steps in steps()) {
         let mut scene = Scene::new();
         for step in steps {
-            scene.step(step)?;
+            scene.step(&step)?;
         }
         let wakes: Vec<_> = scene.waiting.iter().map(|(polled, ..)| polled.wakes.clone()).collect();
         scene.waiting.clear();

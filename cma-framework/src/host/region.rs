@@ -89,6 +89,7 @@ mod request;
 mod service;
 mod shown;
 mod verify;
+mod waiter;
 
 use crate::core::books::{Books, Slot};
 use crate::core::events::RegionEvent;
@@ -107,8 +108,8 @@ pub(crate) use figures::DeviceAndType;
 pub use figures::RegionStatus;
 pub(crate) use free::NotFreed;
 pub use guard::Chunk;
+pub(crate) use queue::Attempt;
 use queue::WaitQueue;
-pub(crate) use queue::{Attempt, Waiter};
 use shown::Shown;
 use spin::mutex::SpinMutex;
 use std::any::Any;
@@ -116,6 +117,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+pub(crate) use waiter::Waiter;
 
 /// A handle to a registered region. Clones are handles to the same region.
 ///

@@ -1,9 +1,11 @@
 //! Requests that wait for room.
 
-use super::source::Order;
+use super::Cma;
+use super::source::{Order, Source};
 use crate::core::books::Holder;
 use crate::host::events;
 use crate::host::region::{Attempt, Chunk, Region, Waiter};
+use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::{AllocError, TimedOut};
 use std::fmt;
 use std::pin::Pin;
@@ -12,7 +14,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// A request that waits for room. Made by [`Cma::allocate_async`](crate::Cma::allocate_async).
+/// A request that waits for room. Made by [`Cma::allocate_async`].
 ///
 /// The regions serve those who wait in the order of their asking, region by region. From its first
 /// poll on, the request waits for every region that could serve it if it were empty. If there is
@@ -38,6 +40,56 @@ enum Stage {
     New,
     Waiting,
     Done,
+}
+
+impl Cma {
+    /// A chunk that meets `request`, from the first region of `source` that can serve it. See
+    /// [`alloc`](Self::alloc), [`alloc_from`](Self::alloc_from) and
+    /// [`alloc_from_region`](Self::alloc_from_region), which do the same for a size and an
+    /// alignment.
+    ///
+    /// ```
+    /// use cma_framework::{Chunk, ChunkRequest, Cma, Source};
+    ///
+    /// fn frame(cma: &Cma) -> Result<Chunk, Box<dyn std::error::Error>> {
+    ///     let camera = Source::Device { name: "camera", kind: Some("frame") };
+    ///     Ok(cma.allocate(camera, &ChunkRequest::parse("3M/64K below=4G")?)?)
+    /// }
+    /// ```
+    ///
+    /// A request with a [`wait`](ChunkRequest::wait) blocks up to that time if no region has room
+    /// now; [`PendingChunk`] has the order in which those who wait are served.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError`], with the reason of each region that was tried.
+    pub fn allocate(
+        &self,
+        source: Source<'_>,
+        request: &ChunkRequest,
+    ) -> Result<Chunk, AllocError> {
+        match request.wait {
+            Some(longest) => self.allocate_async(source, request)?.block(longest),
+            None => {
+                let (route, request) = self.resolve(source, request, None)?;
+                self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
+            }
+        }
+    }
+
+    /// The same for a future, which waits until a region has room. The `wait` of the request has no
+    /// effect.
+    ///
+    /// # Errors
+    ///
+    /// [`AllocError::Invalid`], [`AllocError::Unregistered`]. The future has the others.
+    pub fn allocate_async(
+        &self,
+        source: Source<'_>,
+        request: &ChunkRequest,
+    ) -> Result<PendingChunk, AllocError> {
+        Ok(PendingChunk::new(self.order(source, request, None, false)?, None))
+    }
 }
 
 impl PendingChunk {

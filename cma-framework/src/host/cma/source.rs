@@ -1,7 +1,7 @@
 //! The regions of a request, and requests with limits.
 
+use super::Cma;
 use super::request::{in_whole_pieces, region_list, type_of};
-use super::{Cma, PendingChunk};
 use crate::core::routes::{Candidate, by_fit};
 use crate::host::events;
 use crate::host::region::{Chunk, Region, Waiter};
@@ -149,55 +149,7 @@ impl Order {
 }
 
 impl Cma {
-    /// A chunk that meets `request`, from the first region of `source` that can serve it. See
-    /// [`alloc`](Self::alloc), [`alloc_from`](Self::alloc_from) and
-    /// [`alloc_from_region`](Self::alloc_from_region), which do the same for a size and an
-    /// alignment.
-    ///
-    /// ```
-    /// use cma_framework::{Chunk, ChunkRequest, Cma, Source};
-    ///
-    /// fn frame(cma: &Cma) -> Result<Chunk, Box<dyn std::error::Error>> {
-    ///     let camera = Source::Device { name: "camera", kind: Some("frame") };
-    ///     Ok(cma.allocate(camera, &ChunkRequest::parse("3M/64K below=4G")?)?)
-    /// }
-    /// ```
-    ///
-    /// A request with a [`wait`](ChunkRequest::wait) blocks up to that time if no region has room
-    /// now; [`PendingChunk`] has the order in which those who wait are served.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError`], with the reason of each region that was tried.
-    pub fn allocate(
-        &self,
-        source: Source<'_>,
-        request: &ChunkRequest,
-    ) -> Result<Chunk, AllocError> {
-        match request.wait {
-            Some(longest) => self.allocate_async(source, request)?.block(longest),
-            None => {
-                let (route, request) = self.resolve(source, request, None)?;
-                self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
-            }
-        }
-    }
-
-    /// The same for a future, which waits until a region has room. The `wait` of the request has no
-    /// effect.
-    ///
-    /// # Errors
-    ///
-    /// [`AllocError::Invalid`], [`AllocError::Unregistered`]. The future has the others.
-    pub fn allocate_async(
-        &self,
-        source: Source<'_>,
-        request: &ChunkRequest,
-    ) -> Result<PendingChunk, AllocError> {
-        Ok(PendingChunk::new(self.order(source, request, None, false)?, None))
-    }
-
-    /// See [`Order`].
+    /// The [`Order`] of `request`. `whole_pieces` is for a chunk to be given to another process.
     pub(super) fn order(
         &self,
         source: Source<'_>,
