@@ -1,8 +1,7 @@
 //! A board that owns its description.
 
-use crate::place::Place;
 use cma_framework::config::{
-    AllocatorSpec, Bank, Bytes, ConfigError, Growth, Map, Platform, RegionSpec,
+    AllocatorSpec, Bank, ConfigError, Growth, Map, Place, Platform, RegionSpec,
 };
 use cma_framework::reserve::Banks;
 use cma_memory::Choice;
@@ -73,8 +72,7 @@ impl Board {
 
     /// Its banks as the text of `--banks`: `size@start;...`.
     pub fn banks_text(&self) -> String {
-        let bank = |Bank(bank): &Bank| format!("{}@{}", Bytes(bank.bytes()), bank.start());
-        self.banks.iter().map(bank).collect::<Vec<_>>().join(";")
+        self.banks.iter().map(Bank::to_string).collect::<Vec<_>>().join(";")
     }
 
     /// Its memory as addresses alone.

@@ -11,12 +11,18 @@
 #![forbid(unsafe_code)]
 
 mod board;
+mod command_line;
 pub mod device_tree;
 mod note;
-mod place;
+mod options_form;
 mod read_board;
+mod toml_form;
 
 pub use board::{Board, BoardAllocator, BoardRegion};
+pub use command_line::{
+    is_command_line, read_command_line, write_command_line, write_command_line_v4,
+};
 pub use note::{BoardError, Note, Origin};
-pub use place::{Place, Window};
+pub use options_form::write_options;
 pub use read_board::{ReadBoard, TracedText};
+pub use toml_form::{read_toml, write_toml};

@@ -33,12 +33,16 @@ impl ReadBoard {
         let origin = |origins: &[Origin], n: usize| origins.get(n).cloned().unwrap_or_default();
         let mut regions = TracedText::default();
         for (n, region) in board.regions.iter().enumerate() {
-            regions.separate(";");
+            if n > 0 {
+                regions.connect(";");
+            }
             regions.push(&region.spec().to_string(), origin(regions_at, n));
         }
         let mut map = TracedText::default();
         for (n, rule) in board.map.rules().enumerate() {
-            map.separate(";");
+            if n > 0 {
+                map.connect(";");
+            }
             map.push(&rule.to_string(), origin(rules_at, n));
         }
         parse_regions(&regions.text).map_err(|error| regions.error(&error))?;
@@ -68,11 +72,9 @@ impl TracedText {
         self.parts.push((start..self.text.len(), origin));
     }
 
-    /// Appends `separator`, which is described nowhere, unless the text is empty.
-    pub fn separate(&mut self, separator: &str) {
-        if !self.text.is_empty() {
-            self.text.push_str(separator);
-        }
+    /// Appends a separator, which is described nowhere.
+    pub fn connect(&mut self, separator: &str) {
+        self.text.push_str(separator);
     }
 
     /// Where `span` of the text is described: exactly, if the part that it starts in was taken from

@@ -1,3 +1,0 @@
-//! Where a region may lie.
-
-pub use cma_framework::config::{Place, Window};

@@ -1,0 +1,359 @@
+//! Every form of a board that is written is read as the same board, every mistake has its place,
+//! and no text makes a reader panic.
+
+use cma_board::{
+    Board, BoardAllocator, BoardRegion, Origin, ReadBoard, read_command_line, read_toml,
+    write_command_line, write_command_line_v4, write_options, write_toml,
+};
+use cma_framework::DmaAddr;
+use cma_framework::config::{Bank, Growth, Map, Place, Window, parse_regions};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+/// Boards whose regions the grammar allows.
+fn boards() -> impl Strategy<Value = Board> {
+    let banks = vec((0..1_u64 << 40, 1..1_u64 << 30), 0..4);
+    let names = btree_set("[a-z][a-z0-9_.\"'\\\\-]{0,9}", 0..6);
+    let parts = vec((1..1_u64 << 40, 0..3, 1..1_u64 << 40, proptest::option::of(0..40_u32)), 6);
+    let allocators = vec((proptest::option::of("[a-z][a-z-]{0,5}"), "[a-z= ;,\"\\\\é]{0,6}"), 6);
+    let rules =
+        vec(("[a-z\"'][a-z0-9:.]{0,4}", proptest::option::of("[a-z]{1,3}"), 0..63_usize), 0..5);
+    (banks, names, parts, allocators, rules, any::<[bool; 8]>()).prop_map(
+        |(banks, names, parts, allocators, rules, flags)| {
+            let regions: Vec<_> = names
+                .into_iter()
+                .zip(parts)
+                .zip(allocators)
+                .zip(flags)
+                .map(|(((name, (size, place, at, order)), (allocator, params)), no_map)| {
+                    let alignment = order.map(|order| 1 << order);
+                    // With room for the size at any of these alignments.
+                    let end = at + size + (1 << 41);
+                    BoardRegion {
+                        name,
+                        size,
+                        place: match place {
+                            0 => Place::Anywhere,
+                            1 => Place::At(DmaAddr::new(at)),
+                            _ => Place::Within(Window::new(at, end).unwrap()),
+                        },
+                        alignment,
+                        allocator: allocator.map(|name| BoardAllocator { name, params }),
+                        no_map,
+                    }
+                })
+                .collect();
+            let names: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
+            let rules = rules.into_iter().filter_map(|(device, kind, chosen)| {
+                let list = names.iter().enumerate().filter(|(n, _)| chosen >> n & 1 == 1);
+                let list: Vec<_> = list
+                    .map(|(n, name)| format!("{}{name}", if n % 2 == 0 { "," } else { "|" }))
+                    .collect();
+                let list = list.concat();
+                let kind = kind.map_or(String::new(), |kind| format!("/{kind}"));
+                (!list.is_empty()).then(|| format!("{device}{kind}={}", &list[1..]))
+            });
+            let map = Map::parse(&rules.collect::<Vec<_>>().join(";")).unwrap();
+            Board {
+                name: "board \"one\"\n".to_string(),
+                banks: banks
+                    .into_iter()
+                    .map(|(page, pages)| Bank::new(page << 12, pages << 12))
+                    .collect(),
+                growth: if flags[7] { Growth::Down } else { Growth::Up },
+                map,
+                memory: flags[6].then(|| "frames=memfd,auto".parse().unwrap()),
+                regions,
+            }
+        },
+    )
+}
+
+/// The text that an origin names.
+fn found(text: &str, origin: Origin) -> &str {
+    match origin {
+        Origin::Text(span) => &text[span],
+        origin => panic!("{origin:?} is no place in the text"),
+    }
+}
+
+/// A board in every key.
+const FULL: &str = r#"
+name = "two"
+banks = ["512M@0x40000000", "1G@0x80000000"]
+growth = "down"
+memory = "frames=memfd,auto"
+map = ["camera/frame = frames", "* = frames|rest,spare"]
+
+[[regions]]
+name = "frames"
+size = "64M"
+within = "0x40000000-0x60000000"
+alignment = "1M"
+allocator = "buddy(max-order=10)"
+
+[[regions]]
+name = "rest"
+size = 0x100_0000
+at = "0x80000000"
+no-map = true
+
+[[regions]]
+name = "spare"
+size = "16M"
+"#;
+
+#[test]
+fn every_key_is_read() {
+    let ReadBoard { board, notes, .. } = read_toml(FULL, "file").unwrap();
+    assert_eq!(notes, []);
+    assert_eq!((board.name.as_str(), board.growth), ("two", Growth::Down));
+    assert_eq!(board.banks, Bank::parse_list("512M@1G;1G@2G").unwrap());
+    assert_eq!(
+        board.regions_text(),
+        "frames=64M@0x40000000-0x60000000/1M:buddy(max-order=10);rest=16M@0x80000000;spare=16M"
+    );
+    assert_eq!(board.map_text(), "camera/frame=frames;*=frames|rest,spare");
+    assert_eq!(board.memory, Some("frames=memfd,auto".parse().unwrap()));
+    let no_map: Vec<_> = board.regions.iter().map(|region| region.no_map).collect();
+    assert_eq!(no_map, [false, true, false]);
+    let short = read_toml("banks = '2G@0'", "file").unwrap().board;
+    assert_eq!((short.name.as_str(), short.banks), ("file", vec![Bank::new(0, 2 << 30)]));
+}
+
+#[test]
+fn every_mistake_in_toml_has_its_place_and_says_what_is_wrong() {
+    let region = |keys: &str| format!("banks = []\n[[regions]]\n{keys}\n");
+    for (text, place, what) in [
+        ("banks = [\n", "", "array"),
+        ("banks = []\nregoins = []", "regoins", "no key \"regoins\""),
+        ("banks = 7", "7", "expected a string, found a number"),
+        ("banks = ['1G@0', '1G']", "", "expected '@'"),
+        ("banks = ['1G@0', '1G@x']", "", "expected a number"),
+        ("banks = []\ngrowth = 'upward'", "upward", "\"up\" or \"down\""),
+        ("banks = []\nmemory = 'flash'", "flash", "no kind of memory"),
+        ("banks = []\nmap = ['a=b', 'c=d=e']", "=", "a rule has one '='"),
+        ("banks = []\nmap = '''\na=b;\nc==d'''", "=", "a rule has one '='"),
+        ("banks = []\nregions = 'b=1M'", "'b=1M'", "an array of tables"),
+        ("banks = []\nregions = ['b=1M']", "'b=1M'", "expected a table"),
+        (&region("name = 'a'\nsize = '1M'\nalignmnt = 4096"), "alignmnt", "no key \"alignmnt\""),
+        (&region("name = 'a;b=1M'\nsize = '1M'"), "a;b=1M", "region name"),
+        (&region("name = 'a b'\nsize = '1M'"), "a b", "region name"),
+        (&region("name = 'a'\nsize = '1M@4G'"), "@4G", "one number"),
+        (&region("name = 'a'\nsize = '1MB'"), "1MB", "ambiguous"),
+        (&region("name = 'a'\nsize = 0"), "0", "a size"),
+        (&region("name = 'a'\nsize = -1"), "-1", "a number of bytes"),
+        (&region("name = 'a'\nsize = 1.5"), "1.5", "found a fraction"),
+        (&region("name = 'a'\nsize = '1M'\nat = '1G/4K'"), "/4K", "one number"),
+        (&region("name = 'a'\nsize = '1M'\nwithin = '1G'"), "1G", "a start and an end"),
+        (&region("name = 'a'\nsize = '1M'\nwithin = '0-4K'"), "0-4K", "window"),
+        (&region("name = 'a'\nsize = '1M'\nat = 4096\nwithin = '0-1G'"), "'0-1G'", "not both"),
+        (&region("name = 'a'\nsize = '1M'\nalignment = '3K'"), "3K", "power of two"),
+        (&region("name = 'a'\nsize = '1M'\nallocator = 'buddy(x'"), "(x", "expected ')'"),
+        (&region("name = 'a'\nsize = '1M'\nallocator = 'x(y);b=1M'"), ";b=1M", "expected the end"),
+        (&region("name = 'a'\nsize = '1M'\nno-map = 1"), "1", "true or false"),
+        (&region("name = 'a'\nsize = '1M'\n[[regions]]\nname = 'a'\nsize = '1M'"), "a", "already"),
+    ] {
+        let error = read_toml(text, "file").expect_err(text).0;
+        assert!(error.message.contains(what), "{text}: {}", error.message);
+        assert_eq!(found(text, error.at), place, "{text}: {}", error.message);
+    }
+    for (text, what) in [
+        ("", "nothing of the board's memory"),
+        (&region("size = '1M'")[..], "without a name"),
+        (&region("name = 'a'"), "without a size"),
+    ] {
+        let error = read_toml(text, "file").expect_err(text).0;
+        assert!(error.message.contains(what) && error.remedy.is_some(), "{error:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_key_gets_the_nearest_one_and_a_foreign_one_the_list() {
+    for (text, remedy) in [
+        ("bank = []", "write banks"),
+        ("banks = []\nmemry = ''", "write memory"),
+        ("banks = []\nzzzzzzz = ''", "the keys of a board are name, banks,"),
+        ("banks = []\n[[regions]]\naligment = 1", "write alignment"),
+        ("banks = []\n[[regions]]\nno_map = 1", "write no-map"),
+    ] {
+        let error = read_toml(text, "file").expect_err(text).0;
+        assert!(error.remedy.as_ref().unwrap().starts_with(remedy), "{error:?}");
+    }
+}
+
+#[test]
+fn a_part_of_the_derived_texts_is_found_where_it_is_written() {
+    let read = read_toml(FULL, "file").unwrap();
+    let parsed = parse_regions(read.regions.text()).unwrap();
+    let at = |span| found(FULL, read.regions.origin(&span));
+    let spans = &parsed[0].spans;
+    assert_eq!(at(spans.name.clone()), "frames");
+    assert_eq!(at(spans.size.clone()), "64M");
+    assert_eq!(at(spans.place.clone().unwrap()), "0x40000000-0x60000000");
+    assert_eq!(at(spans.alignment.clone().unwrap()), "1M");
+    assert_eq!(at(spans.allocator.clone().unwrap()), "buddy");
+    // Not written as in cma=, so the whole value.
+    assert_eq!(at(parsed[1].spans.size.clone()), "0x100_0000");
+    let rest = read.map.text().find("rest").unwrap();
+    assert_eq!(found(FULL, read.map.origin(&(rest..rest + 4))), "rest");
+}
+
+#[test]
+fn a_kernels_parameters_become_regions_and_rules() {
+    for (text, regions, map) in [
+        ("cma=64M", "cma=64M", "*=cma"),
+        ("cma=64m@0x10000000", "cma=64M@0x10000000", "*=cma"),
+        ("cma=64M@0-4G", "cma=64M@0x0-0x100000000", "*=cma"),
+        // The kernel fixes the start when there is no end, and when the end leaves no choice.
+        ("cma=64M@0", "cma=64M@0x0-0x4000000", "*=cma"),
+        ("cma=64M@64M-128M", "cma=64M@0x4000000", "*=cma"),
+        ("cma=0", "", ""),
+        ("hugetlb_cma=3G", "hugetlb=3G/1G", "hugetlb=hugetlb"),
+        ("hugetlb-cma=2G", "hugetlb=2G/1G", "hugetlb=hugetlb"),
+        ("hugetlb_cma=0:1G,2:1536M", "hugetlb0=1G/1G;hugetlb2=2G/1G", "hugetlb=hugetlb0,hugetlb2"),
+        ("hugetlb_cma=1M", "", ""),
+        ("cma=1M hugetlb_cma=1G", "hugetlb=1G/1G;cma=1M", "hugetlb=hugetlb;*=cma"),
+        ("cma=a=1M;b=2M/64K:buddy(x) cma.map=v/f=a;*=b", "a=1M;b=2M/64K:buddy(x)", "v/f=a;*=b"),
+        ("cma=\"a=1M:x(p q)\" \"cma.map= *=a\"", "a=1M:x(p q)", "*=a"),
+        ("cma=a=1M;", "a=1M", ""),
+        ("cma=", "", ""),
+        ("cma=1M cma=2M", "cma=2M", "*=cma"),
+        ("cma=1M cma.map=x=cma", "cma=1M", "x=cma"),
+        (
+            "BOOT_IMAGE=/vmlinuz-6.1 root=UUID=x ro quiet cma=32M cmap=1 console=ttyS0,115200 -- cma=1G",
+            "cma=32M",
+            "*=cma",
+        ),
+    ] {
+        let board = read_command_line(text, "kernel").expect(text).board;
+        assert_eq!((&*board.regions_text(), &*board.map_text()), (regions, map), "{text}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_kernels_parameters_has_its_place() {
+    for (text, place, what) in [
+        ("quiet cma=64MB", "64MB", "ambiguous"),
+        ("quiet cma=64M@", "", "expected a number"),
+        ("quiet cma=64M@0-4G,x quiet", ",x", "expected cma="),
+        ("quiet cma=64M@4G-1G", "4G-1G", "end"),
+        ("quiet cma=64M@0-1M", "0-1M", "window"),
+        ("quiet cma=a=1M;b=1X;c=2M", "1X", "suffix"),
+        ("quiet cma=a=1M cma.map=x=a;y=*", "*", "region name"),
+        ("hugetlb_cma=0:1G,1G", "1G", "node:size"),
+        ("hugetlb_cma=0:1G,0:1G", "1G", "twice"),
+        ("hugetlb_cma=1024:1G", "1024", "no node"),
+        ("hugetlb_cma=0:1G;1:1G", ";1:1G", "expected hugetlb_cma="),
+        ("hugetlb_cma=16E", "16E", "64 bits"),
+        ("hugetlb_cma=18446744073709551615", "18446744073709551615", "address space"),
+    ] {
+        let error = read_command_line(text, "kernel").expect_err(text).0;
+        assert!(error.message.contains(what), "{text}: {}", error.message);
+        assert_eq!(found(text, error.at), place, "{text}: {}", error.message);
+    }
+    for text in ["", "quiet ro", "-- cma=1M", "banks = []"] {
+        let error = read_command_line(text, "kernel").expect_err(text).0;
+        assert!(error.message.contains("none of its words"), "{}", error.message);
+    }
+}
+
+#[test]
+fn what_a_form_cannot_express_is_named() {
+    let board = read_toml(FULL, "file").unwrap().board;
+    let messages = |notes: Vec<cma_board::Note>| -> Vec<String> {
+        notes.into_iter().map(|note| note.message).collect()
+    };
+    let (text, notes) = write_command_line(&board);
+    assert_eq!(text, "cma=64M@0x40000000-0x60000000");
+    let notes = messages(notes);
+    for named in [
+        "its alignment",
+        "its allocator",
+        "\"rest\" is left out",
+        "\"spare\" is left out",
+        "camera/frame=frames",
+        "frames|rest,spare",
+        "512M@0x40000000;1G@0x80000000",
+        "from their ends",
+        "frames=memfd,auto",
+        "no-map",
+    ] {
+        assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
+    }
+    let (text, notes) = write_command_line_v4(&board);
+    assert_eq!(
+        text,
+        "cma=frames=64M/1M:buddy(max-order=10);rest=16M@0x80000000;spare=16M \
+         cma.map=camera/frame=frames;*=frames,rest,spare"
+    );
+    let notes = messages(notes);
+    for named in ["window 0x40000000-0x60000000", "frames|rest,spare", "512M@", "memfd", "no-map"] {
+        assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
+    }
+    let (text, notes) = write_options(&board);
+    assert_eq!(
+        text,
+        "--banks '512M@0x40000000;1G@0x80000000' \
+         --cma 'frames=64M@0x40000000-0x60000000/1M:buddy(max-order=10);rest=16M@0x80000000;spare=16M' \
+         --map 'camera/frame=frames;*=frames|rest,spare' --memory 'frames=memfd,auto'"
+    );
+    assert_eq!(messages(notes).len(), 2);
+}
+
+#[test]
+fn what_a_kernels_parameters_say_is_written_as_it_was_read() {
+    for text in [
+        "cma=64M",
+        "cma=64M@0x10000000",
+        "cma=64M@0x0-0x100000000",
+        "cma=32M hugetlb_cma=2G",
+        "hugetlb_cma=0:1G,3:2G",
+    ] {
+        let board = read_command_line(text, "kernel").unwrap().board;
+        let (written, notes) = write_command_line(&board);
+        assert_eq!((written.as_str(), notes.len()), (text, 0), "{notes:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_board_written_as_toml_is_read_as_the_same_board(board in boards()) {
+        let text = write_toml(&board);
+        let read = read_toml(&text, "file");
+        prop_assert!(read.is_ok(), "{}\n{:?}", text, read);
+        prop_assert_eq!(read.unwrap().board, board, "{}", text);
+    }
+
+    #[test]
+    fn regions_and_map_written_for_version_4_are_read_as_the_same(board in boards()) {
+        let (text, notes) = write_command_line_v4(&board);
+        let lost = |note: &cma_board::Note| ["window", "groups", "quotation"].iter().any(|w| note.message.contains(w));
+        if !text.is_empty() && !notes.iter().any(lost) {
+            let read = read_command_line(&text, "kernel");
+            prop_assert!(read.is_ok(), "{}\n{:?}", text, read);
+            let read = read.unwrap().board;
+            prop_assert_eq!(read.regions_text(), board.regions_text(), "{}", text);
+            prop_assert_eq!(read.map_text(), board.map_text(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_a_reader_panic(
+        text in "\\PC*",
+        toml in "(name|banks|map|\\[\\[regions\\]\\]|size|within|[=\"'\\n\\[\\] {},0-9@KMG-]){0,40}",
+        kernel in "(cma=|cma.map=|hugetlb_cma=|[0-9a-z:,;=@\" -]){0,20}",
+    ) {
+        for text in [text, toml, kernel] {
+            for result in [read_toml(&text, "file"), read_command_line(&text, "kernel")] {
+                if let Err(error) = result
+                    && let Origin::Text(span) = error.0.at
+                {
+                    prop_assert!(text.get(span.clone()).is_some(), "{:?} in {:?}", span, text);
+                }
+            }
+        }
+    }
+}
