@@ -3,7 +3,9 @@
 
 pub(crate) mod check;
 pub(crate) mod demo;
+pub(crate) mod export;
 pub(crate) mod get;
+pub(crate) mod import;
 pub(crate) mod plugins;
 pub(crate) mod regions;
 pub(crate) mod replay;

@@ -1,12 +1,13 @@
 //! The boot of a system: from options to a framework with the board's regions.
 
+use crate::described::Description;
 use crate::found_plugins::FoundPlugins;
 use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::{CommandError, Outcome};
+use cma_board::Board;
 use cma_framework::config::lint::Problem;
-use cma_framework::config::{ConfigError, Platform, Span, parse_regions};
-use cma_framework::reserve::Banks;
+use cma_framework::config::{Span, parse_regions};
 use cma_framework::{Cma, EarlyHandle, EarlyState, PAGE_SIZE, Plugin};
 use cma_memory::{Port, Ports};
 
@@ -14,7 +15,7 @@ use cma_memory::{Port, Ports};
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) cma: Cma,
-    pub(crate) board: &'static Platform,
+    pub(crate) board: Board,
 }
 
 impl Host {
@@ -47,18 +48,13 @@ impl Host {
     }
 
     fn boot_quietly(options: &Options, port: Port) -> Result<(Host, Ports), CommandError> {
-        let board = options.board();
+        let board = Description::of(options)?.system(options)?;
         let cma = Cma::new();
-        cma.set_platform(board).map_err(|error| CommandError::Board {
-            board: board.name,
-            reason: error.to_string(),
+        cma.set_defaults(&board.specs(), board.map.clone()).map_err(|error| {
+            CommandError::Board { board: board.name.clone(), reason: error.to_string() }
         })?;
-        cma.command_line(options.cma.as_deref(), None)
-            .map_err(|error| config_error("--cma", error))?;
-        cma.command_line(None, options.map.as_deref())
-            .map_err(|error| config_error("--map", error))?;
-        let mut ports =
-            Ports::new(Banks::of(board), options.memory.clone().unwrap_or_else(|| port.into()));
+        let choice = board.memory.clone().unwrap_or_else(|| port.into());
+        let mut ports = Ports::new(board.memory_banks(), choice);
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
         if let Some(name) = ports.unrequested().next() {
@@ -135,8 +131,4 @@ fn report_memory(ports: &Ports) {
     for outcome in ports.outcomes().iter().filter(|outcome| outcome.remark.is_some()) {
         Notice::advice(&format!("region {outcome}")).report();
     }
-}
-
-fn config_error(option: &str, error: ConfigError) -> CommandError {
-    CommandError::Config(TextName(option.to_string()), error)
 }

@@ -5,6 +5,7 @@
 //! command line and the output on terminals.
 
 mod commands;
+mod described;
 mod found_plugins;
 mod host;
 mod log;
@@ -53,6 +54,8 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Plugins => commands::plugins::run(options, out),
         Command::Regions => commands::regions::run(options, out),
         Command::Check => commands::check::run(options, out),
+        Command::Import(args) => commands::import::run(options, &args, out),
+        Command::Export(args) => commands::export::run(options, &args, out),
         Command::Shell(args) => commands::shell::run(options, &args, out),
         Command::Replay(args) => commands::replay::run(options, &args, out),
         Command::Serve(args) => commands::serve::run(options, &args, out),

@@ -3,14 +3,13 @@
 mod common;
 mod values;
 
+use crate::described::Known;
 use crate::outcome::CommandError;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use cma_framework::config::Platform;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cma_memory::Choice;
 use common::{CommonOption, used_by};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use values::Board;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
 ///
@@ -35,6 +34,8 @@ const REGIONS: &str =
     "Replace the board's regions: name=size[@start[-end]][/alignment][:allocator[(params)]];...";
 const MAP: &str = "Replace the board's map: device[/type],...=region[|region],...;...";
 
+const BANKS: &str = "Replace the board's memory banks: size@start;...";
+
 const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, hugetlb, auto (the \
 best available), or by region: fw=memfd,b1=hugetlb,auto. The default is simulated, and memfd for \
 serve --socket";
@@ -51,9 +52,11 @@ camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; without it all users may reques
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Options of several commands")]
 pub(crate) struct Options {
-    /// The board whose memory, regions and map are used; the default is goni
-    #[arg(long, global = true, value_enum)]
-    platform: Option<Board>,
+    #[arg(long, global = true, value_name = "BOARD", help = platform_help())]
+    pub(crate) platform: Option<String>,
+
+    #[arg(long, global = true, value_name = "BANKS", help = BANKS)]
+    pub(crate) banks: Option<String>,
 
     #[arg(long, global = true, value_name = "REGIONS", help = REGIONS)]
     pub(crate) cma: Option<String>,
@@ -74,11 +77,17 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-impl Options {
-    pub(crate) fn board(&self) -> &'static Platform {
-        self.platform.unwrap_or(Board::Goni).platform()
-    }
+/// The help of `--platform`.
+fn platform_help() -> String {
+    format!(
+        "The board whose memory, regions and map are used: {}, or a file: TOML (.toml) or a \
+        kernel's command line; the default is {}",
+        Known::names().join(", "),
+        Known::DEFAULT.name()
+    )
+}
 
+impl Options {
     /// The first option that was given and describes a system.
     pub(crate) fn of_a_system(&self) -> Option<String> {
         let mut given = self.given().into_iter();
@@ -89,9 +98,10 @@ impl Options {
 
     /// The options that were given.
     fn given(&self) -> Vec<CommonOption> {
-        let Options { platform, cma, map, memory, plugin_dir, json } = self;
+        let Options { platform, banks, cma, map, memory, plugin_dir, json } = self;
         [
             (platform.is_some(), CommonOption::Platform),
+            (banks.is_some(), CommonOption::Banks),
             (cma.is_some(), CommonOption::Cma),
             (map.is_some(), CommonOption::Map),
             (memory.is_some(), CommonOption::Memory),
@@ -159,6 +169,11 @@ pub(crate) enum Command {
     /// Check regions, map and choice of memory: exits 0 when clean, 1 with warnings, 2 with errors
     #[command(after_help = CHECK)]
     Check,
+    /// Print a board in another form: TOML, options or kernel parameters
+    #[command(after_help = IMPORT)]
+    Import(ImportArgs),
+    /// Print the system that the options describe, in one of these forms
+    Export(ExportArgs),
     /// Allocate and free interactively, with commands from standard input
     #[command(after_help = SHELL)]
     Shell(ShellArgs),
@@ -185,6 +200,8 @@ impl Command {
             Command::Plugins => "plugins",
             Command::Regions => "regions",
             Command::Check => "check",
+            Command::Import(_) => "import",
+            Command::Export(_) => "export",
             Command::Shell(ShellArgs { connect: Some(_) }) => "shell --connect",
             Command::Shell(_) => "shell",
             Command::Replay(_) => "replay",
@@ -237,6 +254,41 @@ A request is <size>[/<align>] and any of these limits:
 A chunk is printed as \"number: size@start\". Each new chunk gets the next number, from 1; numbers \
 are not reused. Sizes and addresses are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 \
 means none.";
+
+const IMPORT: &str = "\
+A kernel's command line may be the whole of /proc/cmdline: the words cma=, hugetlb_cma= and cma.map= \
+are read, and the others ignored. What the form can't express is reported on standard error.";
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    /// A file as --platform takes it, a kernel's command line as text, or the name of a board
+    #[arg(value_name = "FILE|COMMAND LINE")]
+    pub(crate) source: String,
+
+    /// The form to print
+    #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = Form::Toml)]
+    pub(crate) form: Form,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArgs {
+    /// The form to print
+    #[arg(long = "as", value_name = "FORM", value_enum)]
+    pub(crate) form: Form,
+}
+
+/// A form of a board's description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A file for --platform
+    Toml,
+    /// --banks, --cma, --map and --memory, for a shell
+    Options,
+    /// The parameters cma= and hugetlb_cma= of Linux
+    Cmdline,
+    /// The parameters cma= and cma.map= of the patch series of 2010
+    CmdlineV4,
+}
 
 #[derive(Args, Debug)]
 pub(crate) struct ShellArgs {

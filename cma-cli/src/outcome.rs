@@ -1,7 +1,8 @@
 //! How a command ends: its outcome, the error that stopped it, and the exit status of both.
 
+use crate::described::{DescriptionError, Known, Spot};
 use crate::notice::{Notice, TextName};
-use crate::show::plain;
+use crate::show::{plain, quoted};
 use cma_device_server::BindError;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::errors::RegisterError;
@@ -54,7 +55,11 @@ pub(crate) enum CommandError {
     #[error("{0}")]
     NotConnected(cma_client::Error),
     #[error("the defaults of {board} can't be used: {reason}")]
-    Board { board: &'static str, reason: String },
+    Board { board: String, reason: String },
+    #[error("{}", no_board(wanted, reason))]
+    NoBoard { wanted: String, reason: io::Error },
+    #[error(transparent)]
+    Description(#[from] DescriptionError),
     #[error("no allocator plug-in could be loaded")]
     NoPlugin { searched: SearchPath },
     #[error("there is no allocator \"{wanted}\"")]
@@ -130,6 +135,10 @@ impl CommandError {
             CommandError::RegionOfSystem { .. } => {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
+            CommandError::NoBoard { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
+                format!("name a file, or one of the boards {}", Known::names().join(", "))
+            }
+            CommandError::Description(error) => return error.note().remedy,
             CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
             CommandError::Socket(BindError::System { path, source })
                 if source.kind() == io::ErrorKind::NotFound =>
@@ -174,6 +183,14 @@ impl CommandError {
     }
 }
 
+/// Why `wanted` is neither a board nor the file of one.
+fn no_board(wanted: &str, reason: &io::Error) -> String {
+    match reason.kind() {
+        io::ErrorKind::NotFound => format!("there is no board and no file \"{}\"", quoted(wanted)),
+        _ => format!("{}: {reason}", plain(wanted)),
+    }
+}
+
 /// The remedy when no plug-in is found.
 pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
     let folders: Vec<_> =
@@ -186,6 +203,10 @@ impl From<&CommandError> for Notice {
         let notice = Notice::error(&error.to_string()).with_help(error.help());
         match error {
             CommandError::Config(text, error) => notice.underlining(text, &error.text, &error.span),
+            CommandError::Description(error) => match error.spot() {
+                Spot::Text(source, span) => notice.underlining(&source.name, &source.text, &span),
+                Spot::Whole | Spot::Node(_) => notice,
+            },
             CommandError::Access(text, error) => notice.underlining(text, &error.text, &error.span),
             _ => notice,
         }

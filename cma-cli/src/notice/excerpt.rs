@@ -4,8 +4,8 @@
 use cma_framework::config::Span;
 use miette::{LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-/// A text of more characters is shown with one rule or region a line: a terminal would break a
-/// longer line, and the underlining would not match.
+/// A text without line ends that has more characters is shown with one rule or region a line: a
+/// terminal would break a longer line, and the underlining would not match.
 const MAX_LINE: usize = 72;
 
 /// The characters shown of the place itself, and to each side of it.
@@ -27,10 +27,14 @@ pub(super) struct Excerpt {
 
 impl Excerpt {
     pub(super) fn new(name: &str, text: &str, span: &Span) -> Self {
-        let lines = text.chars().nth(MAX_LINE).is_some();
+        let lines = match text.chars().nth(MAX_LINE) {
+            _ if text.trim_end().contains('\n') => Some('\n'),
+            Some(_) => Some(';'),
+            None => None,
+        };
         let (before, part, after) = (&text[..span.start], &text[span.clone()], &text[span.end..]);
-        let line_start = if lines { before.rfind(';').map_or(0, |n| n + 1) } else { 0 };
-        let line = if lines { before.matches(';').count() } else { 0 };
+        let line_start = lines.and_then(|end| before.rfind(end)).map_or(0, |n| n + 1);
+        let line = lines.map_or(0, |end| before.matches(end).count());
         let column = before[line_start..].chars().count();
 
         let window = before.char_indices().rev().nth(MAX_PART - 1).map_or(0, |(n, _)| n);
@@ -45,7 +49,7 @@ impl Excerpt {
         let length = shown.len() - start;
         if whole {
             let (head, whole) = first(after);
-            let newline = if lines && part.ends_with(';') { "\n" } else { "" };
+            let newline = if lines.is_some_and(|end| part.ends_with(end)) { "\n" } else { "" };
             shown += &self::shown(newline, head, lines);
             shown += if whole { "" } else { "…" };
         }
@@ -53,7 +57,7 @@ impl Excerpt {
         shown.push(' ');
         Excerpt {
             header: format!("{name}:{}:{}", line + 1, column + 1),
-            lines_before: if lines { before[..window].matches(';').count() } else { 0 },
+            lines_before: lines.map_or(0, |end| before[..window].matches(end).count()),
             shown,
             start,
             length,
@@ -74,14 +78,16 @@ fn first(text: &str) -> (&str, bool) {
     }
 }
 
-/// `text` behind `mark` as it is shown: control characters are replaced, and with `lines` each rule
-/// or region has a line. Each part is translated independently of the others, so offsets into the
+/// `text` behind `mark` as it is shown: control characters are replaced, and a line ends where the
+/// character `lines` is, if there is one. Each part is translated independently of the others, so offsets into the
 /// shown text are sums of the parts' lengths.
-fn shown(mark: &str, text: &str, lines: bool) -> String {
+fn shown(mark: &str, text: &str, lines: Option<char>) -> String {
     let mut shown = mark.to_string();
     for c in text.chars() {
-        shown.push(if c.is_control() { '\u{fffd}' } else { c });
-        if lines && c == ';' {
+        if c != '\n' || lines != Some('\n') {
+            shown.push(if c.is_control() { '\u{fffd}' } else { c });
+        }
+        if lines == Some(c) {
             shown.push('\n');
         }
     }
@@ -124,6 +130,24 @@ mod tests {
     fn columns_count_characters() {
         let excerpt = excerpt("日本=8M;b=8X", 13..14);
         assert_eq!((excerpt.header.as_str(), underlined(&excerpt)), ("--map:1:10", "X"));
+    }
+
+    #[test]
+    fn a_text_of_several_lines_is_shown_in_its_lines() {
+        let text = "a=b1;\n  b=b2;c=b*;\nd=b1\n";
+        for (span, place, part) in [
+            (15..17, "--map:2:10", "b*"),
+            (0..1, "--map:1:1", "a"),
+            (19..23, "--map:3:1", "d=b1"),
+            (4..6, "--map:1:5", ";"),
+            (23..23, "--map:3:5", ""),
+        ] {
+            let excerpt = excerpt(text, span.clone());
+            assert_eq!((excerpt.header.as_str(), underlined(&excerpt)), (place, part));
+            assert_eq!(excerpt.shown[..excerpt.start], text[..span.start]);
+        }
+        let blank_at_the_end = excerpt("a=b*\n", 2..4);
+        assert_eq!(blank_at_the_end.header, "--map:1:3");
     }
 
     #[test]

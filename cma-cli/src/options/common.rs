@@ -4,6 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommonOption {
     Platform,
+    Banks,
     Cma,
     Map,
     Memory,
@@ -12,8 +13,9 @@ pub(super) enum CommonOption {
 }
 
 impl CommonOption {
-    pub(super) const ALL: [CommonOption; 6] = [
+    pub(super) const ALL: [CommonOption; 7] = [
         CommonOption::Platform,
+        CommonOption::Banks,
         CommonOption::Cma,
         CommonOption::Map,
         CommonOption::Memory,
@@ -25,6 +27,7 @@ impl CommonOption {
     pub(super) fn id(self) -> &'static str {
         match self {
             CommonOption::Platform => "platform",
+            CommonOption::Banks => "banks",
             CommonOption::Cma => "cma",
             CommonOption::Map => "map",
             CommonOption::Memory => "memory",
@@ -42,10 +45,20 @@ impl CommonOption {
 /// The options of a command that boots a system.
 const SYSTEM: &[CommonOption] = &[
     CommonOption::Platform,
+    CommonOption::Banks,
     CommonOption::Cma,
     CommonOption::Map,
     CommonOption::Memory,
     CommonOption::PluginDir,
+];
+
+/// The options that describe a system.
+const DESCRIPTION: &[CommonOption] = &[
+    CommonOption::Platform,
+    CommonOption::Banks,
+    CommonOption::Cma,
+    CommonOption::Map,
+    CommonOption::Memory,
 ];
 
 /// The options that the command of that name uses.
@@ -53,6 +66,8 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
     match command {
         "demo" | "shell" | "serve" => SYSTEM,
         "regions" | "check" | "replay" => &CommonOption::ALL,
+        "export" => DESCRIPTION,
+        "import" => &[CommonOption::Banks],
         "plugins" => &[CommonOption::PluginDir, CommonOption::Json],
         _ => &[],
     }

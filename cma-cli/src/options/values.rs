@@ -1,26 +1,7 @@
 //! The values of options.
 
 use crate::show::quoted;
-use clap::ValueEnum;
-use cma_framework::config::{Platform, parse_size};
-
-/// The boards that are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Board {
-    Aquila,
-    Goni,
-    GalaxyS2,
-}
-
-impl Board {
-    pub(super) fn platform(self) -> &'static Platform {
-        match self {
-            Board::Aquila => &cma_platform_aquila::PLATFORM,
-            Board::Goni => &cma_platform_goni::PLATFORM,
-            Board::GalaxyS2 => &cma_platform_galaxy_s2::PLATFORM,
-        }
-    }
-}
+use cma_framework::config::parse_size;
 
 /// The size of a region: the whole of `text`.
 pub(super) fn size(text: &str) -> Result<u64, String> {

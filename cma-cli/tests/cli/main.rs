@@ -1,5 +1,6 @@
 //! The program as a process: output, messages and exit status of each command.
 
+mod boards;
 mod check;
 mod configuration;
 mod demo;

@@ -1,7 +1,7 @@
 //! Allocators that would reject their region: each is tried on the address range that its region
 //! would get.
 
-use cma_framework::config::{ParsedRegion, Platform, Span};
+use cma_framework::config::{ParsedRegion, Span};
 use cma_framework::reserve::Banks;
 use cma_framework::{Alignment, Cma, DmaAddr, EarlyHandle, PageRange, Pages, Plugin};
 
@@ -24,12 +24,12 @@ pub(super) struct Rejection {
 pub(super) fn rejections(
     text: &str,
     parsed: &[ParsedRegion<'_>],
-    board: &Platform,
+    mut banks: Banks,
     plugins: &[Plugin],
 ) -> Vec<Rejection> {
     let cma = Cma::new();
     let places: Vec<EarlyHandle> = match cma.command_line(Some(text), None) {
-        Ok(()) => cma.early_regions_reserve(&mut Banks::of(board)),
+        Ok(()) => cma.early_regions_reserve(&mut banks),
         Err(_) => Vec::new(),
     };
     let tried = parsed.iter().zip(places).filter_map(|(region, place)| {

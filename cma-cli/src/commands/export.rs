@@ -1,0 +1,32 @@
+//! `cma export`: prints the system that the options describe, in a form for other programs.
+
+use crate::described::Description;
+use crate::notice::Notice;
+use crate::options::{ExportArgs, Form, Options};
+use crate::outcome::{CommandError, Outcome};
+use crate::show::Out;
+use cma_board::{Board, write_command_line, write_command_line_v4, write_options, write_toml};
+use std::io::Write;
+
+pub(crate) fn run(
+    options: &Options,
+    args: &ExportArgs,
+    out: &mut Out,
+) -> Result<Outcome, CommandError> {
+    print(&Description::of(options)?.system(options)?, args.form, out)
+}
+
+/// Prints the board in that form. What the form can't express is reported on standard error.
+pub(super) fn print(board: &Board, form: Form, out: &mut Out) -> Result<Outcome, CommandError> {
+    let (text, notes) = match form {
+        Form::Toml => (write_toml(board), Vec::new()),
+        Form::Options => write_options(board),
+        Form::Cmdline => write_command_line(board),
+        Form::CmdlineV4 => write_command_line_v4(board),
+    };
+    for note in notes {
+        Notice::warning(&note.to_string()).with_help(note.remedy).report();
+    }
+    writeln!(out, "{}", text.trim_end())?;
+    Ok(Outcome::Done)
+}

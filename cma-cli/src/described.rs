@@ -1,0 +1,244 @@
+//! The board that the options describe: a known one, or one that is read from a file.
+
+use crate::notice::{Notice, TextName};
+use crate::options::Options;
+use crate::outcome::CommandError;
+use cma_board::{
+    Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, is_command_line,
+    read_command_line, read_toml,
+};
+use cma_framework::config::{Bank, ConfigError, Map, Platform, Span, parse_regions};
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// The largest file that is read, in bytes: device-tree blobs have up to a few 100 KiB.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The boards that are known by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Aquila,
+    Goni,
+    GalaxyS2,
+}
+
+impl Known {
+    const ALL: [Known; 3] = [Known::Aquila, Known::Goni, Known::GalaxyS2];
+    pub(crate) const DEFAULT: Known = Known::Goni;
+
+    fn platform(self) -> &'static Platform {
+        match self {
+            Known::Aquila => &cma_platform_aquila::PLATFORM,
+            Known::Goni => &cma_platform_goni::PLATFORM,
+            Known::GalaxyS2 => &cma_platform_galaxy_s2::PLATFORM,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.platform().name
+    }
+
+    pub(crate) fn names() -> Vec<&'static str> {
+        Known::ALL.map(Known::name).to_vec()
+    }
+
+    fn read(self) -> Result<ReadBoard, CommandError> {
+        let unusable =
+            |reason: String| CommandError::Board { board: self.name().to_string(), reason };
+        let board = Board::of(self.platform()).map_err(|error| unusable(error.to_string()))?;
+        ReadBoard::new(board, &[], &[], Vec::new()).map_err(|error| unusable(error.to_string()))
+    }
+}
+
+/// The text of a file, or a text from the command line, by the user's name for it.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceText {
+    pub(crate) name: TextName,
+    pub(crate) text: String,
+}
+
+/// A place that a remark is about.
+pub(crate) enum Spot<'a> {
+    Whole,
+    Text(&'a SourceText, Span),
+    Node(String),
+}
+
+/// Why a file is not a board's.
+#[derive(Debug)]
+pub(crate) struct DescriptionError {
+    error: BoardError,
+    /// `None` for a device tree.
+    source_text: Option<SourceText>,
+}
+
+impl DescriptionError {
+    /// The mistake. If it is not at a place in the text, it begins with the file's name.
+    pub(crate) fn note(&self) -> Note {
+        let BoardError(note) = self.error.clone();
+        match (&note.at, &self.source_text) {
+            (Origin::Whole, Some(source)) => {
+                Note { message: format!("{}: {}", source.name.0, note.message), ..note }
+            }
+            _ => note,
+        }
+    }
+
+    pub(crate) fn spot(&self) -> Spot<'_> {
+        match (&self.error.0.at, &self.source_text) {
+            (Origin::Text(span), Some(source)) => Spot::Text(source, span.clone()),
+            (Origin::Node(path), _) => Spot::Node(path.clone()),
+            _ => Spot::Whole,
+        }
+    }
+}
+
+impl fmt::Display for DescriptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.note().fmt(f)
+    }
+}
+
+impl Error for DescriptionError {}
+
+/// A board that was read.
+#[derive(Debug)]
+pub(crate) struct Description {
+    pub(crate) read: ReadBoard,
+    /// The text that it was read from, unless it was a constant or a device tree.
+    source: Option<SourceText>,
+}
+
+impl Description {
+    /// The board of `--platform`, with the banks of `--banks`.
+    pub(crate) fn of(options: &Options) -> Result<Description, CommandError> {
+        let mut description = match options.platform.as_deref() {
+            None => Description { read: Known::DEFAULT.read()?, source: None },
+            Some(wanted) => Description::named(wanted)?,
+        };
+        description.replace_banks(options.banks.as_deref())?;
+        Ok(description)
+    }
+
+    /// The board of that name, of that file, or of that kernel's command line.
+    pub(crate) fn named(wanted: &str) -> Result<Description, CommandError> {
+        if let Some(known) = Known::ALL.into_iter().find(|known| known.name() == wanted) {
+            return Ok(Description { read: known.read()?, source: None });
+        }
+        let content = match read_file(Path::new(wanted)) {
+            Ok(content) => content,
+            Err(_) if is_command_line(wanted) => {
+                return Description::of_text(
+                    SourceText {
+                        name: TextName("command line".to_string()),
+                        text: wanted.to_string(),
+                    },
+                    |text| read_command_line(text, "command line"),
+                );
+            }
+            Err(reason) => {
+                return Err(CommandError::NoBoard { wanted: wanted.to_string(), reason });
+            }
+        };
+        let path = Path::new(wanted);
+        let name = path.file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
+        let text = String::from_utf8(content).map_err(|_| CommandError::NoBoard {
+            wanted: wanted.to_string(),
+            reason: io::Error::other("it is neither text nor a device-tree blob"),
+        })?;
+        let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        let source = SourceText { name: TextName(wanted.to_string()), text };
+        Description::of_text(source, |text| match is_toml {
+            true => read_toml(text, &name),
+            false => read_command_line(text, &name),
+        })
+    }
+
+    fn of_text(
+        source: SourceText,
+        read: impl FnOnce(&str) -> Result<ReadBoard, BoardError>,
+    ) -> Result<Description, CommandError> {
+        match read(&source.text) {
+            Ok(read) => Ok(Description { read, source: Some(source) }),
+            Err(error) => Err(DescriptionError { source_text: Some(source), error }.into()),
+        }
+    }
+
+    pub(crate) fn replace_banks(&mut self, banks: Option<&str>) -> Result<(), CommandError> {
+        if let Some(text) = banks {
+            self.read.board.banks =
+                Bank::parse_list(text).map_err(|error| config_error("--banks", error))?;
+        } else if self.read.board.banks.is_empty() {
+            let note = Note::new("it doesn't say where the board's memory is");
+            self.read.notes.push(note.with_remedy("give --banks '2G@0x40000000'"));
+        }
+        Ok(())
+    }
+
+    /// The board with the regions, the map and the memory of the options.
+    pub(crate) fn system(self, options: &Options) -> Result<Board, CommandError> {
+        let mut board = self.read.board;
+        if let Some(text) = &options.cma {
+            let regions = parse_regions(text).map_err(|error| config_error("--cma", error))?;
+            board.regions = regions.iter().map(|region| BoardRegion::from(&region.spec)).collect();
+        }
+        if let Some(text) = &options.map {
+            board.map = Map::parse(text).map_err(|error| config_error("--map", error))?;
+        }
+        if let Some(memory) = &options.memory {
+            board.memory = Some(memory.clone());
+        }
+        Ok(board)
+    }
+
+    /// The place of `origin`.
+    pub(crate) fn spot(&self, origin: Origin) -> Spot<'_> {
+        match (origin, &self.source) {
+            (Origin::Text(span), Some(source)) => Spot::Text(source, span),
+            (Origin::Node(path), _) => Spot::Node(path),
+            _ => Spot::Whole,
+        }
+    }
+
+    /// Where `span` of one of the board's texts is described, `None` if the board is a constant.
+    pub(crate) fn origin(&self, text: &TracedText, span: &Span) -> Option<Spot<'_>> {
+        match self.spot(text.origin(span)) {
+            Spot::Whole => None,
+            spot => Some(spot),
+        }
+    }
+
+    /// Reports the reader's notes on standard error.
+    pub(crate) fn report_notes(&self) {
+        for note in &self.read.notes {
+            self.notice(note).report();
+        }
+    }
+
+    fn notice(&self, note: &Note) -> Notice {
+        let notice = Notice::warning(&note.to_string()).with_help(note.remedy.clone());
+        match self.spot(note.at.clone()) {
+            Spot::Text(source, span) => notice.underlining(&source.name, &source.text, &span),
+            Spot::Whole | Spot::Node(_) => notice,
+        }
+    }
+}
+
+/// The content of a file that may be a board's.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > MAX_FILE {
+        return Err(io::Error::other(
+            "it is larger than 4M, the most that a board's file may have",
+        ));
+    }
+    Ok(content)
+}
+
+pub(crate) fn config_error(option: &str, error: ConfigError) -> CommandError {
+    CommandError::Config(TextName(option.to_string()), error)
+}
