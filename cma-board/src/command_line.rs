@@ -31,7 +31,7 @@ const HUGETLB_PAGE: u64 = 1 << 30;
 /// The most nodes that a kernel can have.
 const MAX_NODES: u64 = 1024;
 
-/// Whether `text` has a parameter that [`read_command_line`] reads.
+/// Whether `text` has a parameter that [`read`] reads.
 pub fn is_command_line(text: &str) -> bool {
     words(text).any(|word| word.parameter(text).is_some())
 }
@@ -42,7 +42,7 @@ pub fn is_command_line(text: &str) -> bool {
 /// # Errors
 ///
 /// The first mistake in one of the parameters that it reads, with its position.
-pub fn read_command_line(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
+pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     let mut notes = Vec::new();
     let mut last: [Option<Word>; 3] = [None, None, None];
     for word in words(text) {
@@ -206,7 +206,7 @@ fn read_hugetlb(
 }
 
 /// The board as the parameters of today's Linux, and notes about what they can't express.
-pub fn write_command_line(board: &Board) -> (String, Vec<Note>) {
+pub fn write(board: &Board) -> (String, Vec<Note>) {
     let mut notes = Vec::new();
     let mut words = Vec::new();
     let mut written = Vec::new();
@@ -272,7 +272,7 @@ pub fn write_command_line(board: &Board) -> (String, Vec<Note>) {
 
 /// The board as the parameters of the fourth version of the patch series, and notes about what they
 /// can't express.
-pub fn write_command_line_v4(board: &Board) -> (String, Vec<Note>) {
+pub fn write_v4(board: &Board) -> (String, Vec<Note>) {
     let mut notes = Vec::new();
     let regions: Vec<_> = board
         .regions

@@ -11,18 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod board;
-mod command_line;
+pub mod command_line;
 pub mod device_tree;
 mod note;
-mod options_form;
+pub mod options;
 mod read_board;
-mod toml_form;
+pub mod toml_file;
 
 pub use board::{Board, BoardAllocator, BoardRegion};
-pub use command_line::{
-    is_command_line, read_command_line, write_command_line, write_command_line_v4,
-};
 pub use note::{BoardError, Note, Origin};
-pub use options_form::write_options;
 pub use read_board::{ReadBoard, TracedText};
-pub use toml_form::{read_toml, write_toml};

@@ -4,8 +4,8 @@ use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::CommandError;
 use cma_board::{
-    Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, is_command_line,
-    read_command_line, read_toml,
+    Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, command_line, device_tree,
+    toml_file,
 };
 use cma_framework::config::{Bank, ConfigError, Map, Platform, Span, parse_regions};
 use std::error::Error;
@@ -71,24 +71,23 @@ pub(crate) enum Spot<'a> {
 #[derive(Debug)]
 pub(crate) struct DescriptionError {
     error: BoardError,
+    file: String,
     /// `None` for a device tree.
-    source_text: Option<SourceText>,
+    source: Option<SourceText>,
 }
 
 impl DescriptionError {
     /// The mistake. If it is not at a place in the text, it begins with the file's name.
     pub(crate) fn note(&self) -> Note {
         let BoardError(note) = self.error.clone();
-        match (&note.at, &self.source_text) {
-            (Origin::Whole, Some(source)) => {
-                Note { message: format!("{}: {}", source.name.0, note.message), ..note }
-            }
-            _ => note,
+        match &note.at {
+            Origin::Text(_) | Origin::Node(_) => note,
+            Origin::Whole => Note { message: format!("{}: {}", self.file, note.message), ..note },
         }
     }
 
     pub(crate) fn spot(&self) -> Spot<'_> {
-        match (&self.error.0.at, &self.source_text) {
+        match (&self.error.0.at, &self.source) {
             (Origin::Text(span), Some(source)) => Spot::Text(source, span.clone()),
             (Origin::Node(path), _) => Spot::Node(path.clone()),
             _ => Spot::Whole,
@@ -98,7 +97,10 @@ impl DescriptionError {
 
 impl fmt::Display for DescriptionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.note().fmt(f)
+        match &self.error.0.at {
+            Origin::Node(_) => write!(f, "{}: {}", self.file, self.error),
+            Origin::Text(_) | Origin::Whole => self.note().fmt(f),
+        }
     }
 }
 
@@ -130,13 +132,13 @@ impl Description {
         }
         let content = match read_file(Path::new(wanted)) {
             Ok(content) => content,
-            Err(_) if is_command_line(wanted) => {
+            Err(_) if command_line::is_command_line(wanted) => {
                 return Description::of_text(
                     SourceText {
                         name: TextName("command line".to_string()),
                         text: wanted.to_string(),
                     },
-                    |text| read_command_line(text, "command line"),
+                    |text| command_line::read(text, "command line"),
                 );
             }
             Err(reason) => {
@@ -145,6 +147,14 @@ impl Description {
         };
         let path = Path::new(wanted);
         let name = path.file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
+        if device_tree::is_blob(&content) {
+            return match device_tree::read(&content) {
+                Ok(read) => Ok(Description { read, source: None }),
+                Err(error) => {
+                    Err(DescriptionError { file: wanted.to_string(), source: None, error }.into())
+                }
+            };
+        }
         let text = String::from_utf8(content).map_err(|_| CommandError::NoBoard {
             wanted: wanted.to_string(),
             reason: io::Error::other("it is neither text nor a device-tree blob"),
@@ -152,8 +162,8 @@ impl Description {
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
         let source = SourceText { name: TextName(wanted.to_string()), text };
         Description::of_text(source, |text| match is_toml {
-            true => read_toml(text, &name),
-            false => read_command_line(text, &name),
+            true => toml_file::read(text, &name),
+            false => command_line::read(text, &name),
         })
     }
 
@@ -163,7 +173,10 @@ impl Description {
     ) -> Result<Description, CommandError> {
         match read(&source.text) {
             Ok(read) => Ok(Description { read, source: Some(source) }),
-            Err(error) => Err(DescriptionError { source_text: Some(source), error }.into()),
+            Err(error) => {
+                let file = source.name.0.clone();
+                Err(DescriptionError { file, source: Some(source), error }.into())
+            }
         }
     }
 

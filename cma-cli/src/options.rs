@@ -80,8 +80,8 @@ pub(crate) struct Options {
 /// The help of `--platform`.
 fn platform_help() -> String {
     format!(
-        "The board whose memory, regions and map are used: {}, or a file: TOML (.toml) or a \
-        kernel's command line; the default is {}",
+        "The board whose memory, regions and map are used: {}, or a file: TOML (.toml), a \
+        device-tree blob, or a kernel's command line; the default is {}",
         Known::names().join(", "),
         Known::DEFAULT.name()
     )

@@ -6,10 +6,10 @@ use super::pages::{difference, union};
 use super::tree::{Extent, Id, PropertyFault, Tree};
 use crate::board::{Board, BoardRegion};
 use crate::note::{BoardError, Note, Origin};
-use crate::place::{Place, Window};
+
 use crate::read_board::ReadBoard;
 use cma_framework::PageRange;
-use cma_framework::config::{Bank, Growth, Map};
+use cma_framework::config::{Bank, Growth, Map, Place, Window};
 use std::collections::{HashMap, HashSet};
 
 /// The node whose children are reserved memory.

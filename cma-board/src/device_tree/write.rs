@@ -4,9 +4,9 @@ use super::names::{distinct, is_node_name, node_name};
 use super::read::RESERVED;
 use crate::board::{Board, BoardRegion};
 use crate::note::Note;
-use crate::place::{Place, Window};
 use cma_framework::PAGE_SIZE;
 use cma_framework::config::{Growth, PatternSpec};
+use cma_framework::config::{Place, Window};
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 

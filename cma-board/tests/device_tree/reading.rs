@@ -2,9 +2,9 @@
 
 use crate::trees::Token::{Close, Open, Property, Word};
 use crate::trees::{assembled, board_of, compiled, notes, tree};
+use cma_board::Origin;
 use cma_board::device_tree::read;
-use cma_board::{Origin, Place};
-use cma_framework::config::Growth;
+use cma_framework::config::{Growth, Place};
 
 /// `pools.dts`, by `dtc`.
 const POOLS: &[u8] = include_bytes!("pools.dtb");

@@ -5,7 +5,7 @@ use crate::notice::Notice;
 use crate::options::{ExportArgs, Form, Options};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::Out;
-use cma_board::{Board, write_command_line, write_command_line_v4, write_options, write_toml};
+use cma_board::{Board, command_line, options, toml_file};
 use std::io::Write;
 
 pub(crate) fn run(
@@ -19,10 +19,10 @@ pub(crate) fn run(
 /// Prints the board in that form. What the form can't express is reported on standard error.
 pub(super) fn print(board: &Board, form: Form, out: &mut Out) -> Result<Outcome, CommandError> {
     let (text, notes) = match form {
-        Form::Toml => (write_toml(board), Vec::new()),
-        Form::Options => write_options(board),
-        Form::Cmdline => write_command_line(board),
-        Form::CmdlineV4 => write_command_line_v4(board),
+        Form::Toml => (toml_file::write(board), Vec::new()),
+        Form::Options => options::write(board),
+        Form::Cmdline => command_line::write(board),
+        Form::CmdlineV4 => command_line::write_v4(board),
     };
     for note in notes {
         Notice::warning(&note.to_string()).with_help(note.remedy).report();

@@ -6,7 +6,7 @@ use cma_framework::config::Growth;
 
 /// The board as `--banks`, `--cma`, `--map` and `--memory`, quoted for a shell, and notes about
 /// what the options can't express.
-pub fn write_options(board: &Board) -> (String, Vec<Note>) {
+pub fn write(board: &Board) -> (String, Vec<Note>) {
     let memory = board.memory.as_ref().map(ToString::to_string).unwrap_or_default();
     let options = [
         ("--banks", board.banks_text()),

@@ -41,7 +41,7 @@ const REGION_KEYS: [&str; 7] = ["name", "size", "at", "within", "alignment", "al
 /// # Errors
 ///
 /// The first mistake, with its position in the text.
-pub fn read_toml(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
+pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     let document = DeTable::parse(text).map_err(|error| {
         let note = Note::new(error.message().replace('\n', ", "));
         note.at(error.span().map_or(Origin::Whole, Origin::Text))
@@ -84,8 +84,8 @@ pub fn read_toml(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     Ok(ReadBoard { board, notes: Vec::new(), regions, map })
 }
 
-/// The board as TOML, which [`read_toml`] reads as an equal board.
-pub fn write_toml(board: &Board) -> String {
+/// The board as TOML, which [`read`] reads as an equal board.
+pub fn write(board: &Board) -> String {
     let mut text = String::new();
     let mut key = |key: &str, value: &str| {
         // Writing to memory does not fail.
