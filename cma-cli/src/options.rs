@@ -169,7 +169,7 @@ pub(crate) enum Command {
     /// Check regions, map and choice of memory: exits 0 when clean, 1 with warnings, 2 with errors
     #[command(after_help = CHECK)]
     Check,
-    /// Print a board in another form: TOML, options or kernel parameters
+    /// Print a board in another form: TOML, options, kernel parameters, a device tree
     #[command(after_help = IMPORT)]
     Import(ImportArgs),
     /// Print the system that the options describe, in one of these forms
@@ -288,6 +288,8 @@ pub(crate) enum Form {
     Cmdline,
     /// The parameters cma= and cma.map= of the patch series of 2010
     CmdlineV4,
+    /// Device-tree source
+    Dts,
 }
 
 #[derive(Args, Debug)]

@@ -5,8 +5,7 @@ use super::read::RESERVED;
 use crate::board::{Board, BoardRegion};
 use crate::note::Note;
 use cma_framework::PAGE_SIZE;
-use cma_framework::config::{Growth, PatternSpec};
-use cma_framework::config::{Place, Window};
+use cma_framework::config::{Growth, PatternSpec, Place, Window};
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write};
 

@@ -3,8 +3,7 @@
 use crate::trees::{board_of, compiled};
 use cma_board::device_tree::{read, write};
 use cma_board::{Board, BoardAllocator, BoardRegion};
-use cma_framework::config::{Bank, Growth, Map};
-use cma_framework::config::{Place, Window};
+use cma_framework::config::{Bank, Growth, Map, Place, Window};
 use cma_framework::{DmaAddr, PAGE_SIZE};
 use proptest::prelude::*;
 use proptest::sample::subsequence;

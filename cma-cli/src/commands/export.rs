@@ -5,7 +5,7 @@ use crate::notice::Notice;
 use crate::options::{ExportArgs, Form, Options};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::Out;
-use cma_board::{Board, command_line, options, toml_file};
+use cma_board::{Board, command_line, device_tree, options, toml_file};
 use std::io::Write;
 
 pub(crate) fn run(
@@ -23,6 +23,7 @@ pub(super) fn print(board: &Board, form: Form, out: &mut Out) -> Result<Outcome,
         Form::Options => options::write(board),
         Form::Cmdline => command_line::write(board),
         Form::CmdlineV4 => command_line::write_v4(board),
+        Form::Dts => device_tree::write(board),
     };
     for note in notes {
         Notice::warning(&note.to_string()).with_help(note.remedy).report();
