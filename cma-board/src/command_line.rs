@@ -231,7 +231,7 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
     }
     let hugetlb: Vec<_> = board.regions.iter().filter_map(hugetlb_node).collect();
     if !hugetlb.is_empty() {
-        let node = |(node, region): &(Option<u64>, &BoardRegion)| match node {
+        let node = |(node, region): (Option<u64>, &BoardRegion)| match node {
             Some(node) => format!("{node}:{}", Bytes(region.size)),
             None => Bytes(region.size).to_string(),
         };
@@ -239,11 +239,11 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
         let (plain, by_node): (Vec<_>, Vec<_>) =
             hugetlb.iter().partition(|(node, _)| node.is_none());
         let chosen = if by_node.is_empty() { plain } else { by_node };
+        written.extend(chosen.iter().map(|(_, region)| region.name.as_str()));
         words.push(format!(
             "hugetlb_cma={}",
-            chosen.iter().map(|one| node(one)).collect::<Vec<_>>().join(",")
+            chosen.into_iter().map(node).collect::<Vec<_>>().join(",")
         ));
-        written.extend(chosen.iter().map(|(_, region)| region.name.as_str()));
     }
     for region in board.regions.iter().filter(|region| !written.contains(&region.name.as_str())) {
         let message = format!(

@@ -55,7 +55,7 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     let map = top.get("map").map(|value| source.list(value)).transpose()?.unwrap_or_default();
     let mut regions = TracedText::default();
     let mut no_map = Vec::new();
-    for value in top.get("regions").map(|value| tables(value)).transpose()?.unwrap_or_default() {
+    for value in top.get("regions").map(tables).transpose()?.unwrap_or_default() {
         no_map.push(source.region(value, &mut regions)?);
     }
     let parsed = parse_regions(regions.text()).map_err(|error| regions.error(&error))?;
