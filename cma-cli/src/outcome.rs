@@ -59,7 +59,7 @@ pub(crate) enum CommandError {
     #[error("{}", no_board(wanted, reason))]
     NoBoard { wanted: String, reason: io::Error },
     #[error(transparent)]
-    Description(#[from] DescriptionError),
+    Description(Box<DescriptionError>),
     #[error("no allocator plug-in could be loaded")]
     NoPlugin { searched: SearchPath },
     #[error("there is no allocator \"{wanted}\"")]
@@ -104,6 +104,12 @@ pub(crate) enum CommandError {
     Attribute { path: String, reason: String },
     #[error("`cma {command}` does not use {option}")]
     UnusedOption { option: String, command: &'static str },
+}
+
+impl From<DescriptionError> for CommandError {
+    fn from(error: DescriptionError) -> Self {
+        CommandError::Description(Box::new(error))
+    }
 }
 
 impl CommandError {
