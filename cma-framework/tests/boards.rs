@@ -4,9 +4,9 @@
 //! The texts are from published board files and device trees. The boards that the project ships as
 //! platforms have tests in their own crates.
 
-use cma_framework::config::{Bank, COMMON, Growth, Map, RegionSpec, parse_regions};
+use cma_framework::config::{Bank, COMMON, Growth, Map, RegionSpec, SyntaxError, parse_regions};
 use cma_framework::reserve::{Banks, ReserveError};
-use cma_framework::{AllocError, Cma, EarlyState, Errno, Reason};
+use cma_framework::{AllocError, Cma, EarlyState, Errno, PageRange, Reason};
 
 const MIB: u64 = 1 << 20;
 
@@ -188,49 +188,46 @@ fn pool(text: &str, banks: &[Bank], growth: Growth) -> EarlyState {
     cma.initialise().remove(0).state()
 }
 
-/// The default pools of current boards, as their device trees describe them. A device tree limits a
-/// pool to a window of addresses. The grammar has no windows, so the window is the reserver's bank.
+/// A bank of 4 GiB that starts at 0, which contains the windows of all boards below.
+const WIDE: &[Bank] = &[Bank::new(0, 4096 * MIB)];
+
+/// The default pools of current boards, as their device trees describe them, each in memory that is
+/// larger than its window.
 #[test]
 fn default_pools_of_device_trees_are_placed_within_their_windows() {
-    let anywhere = Bank::new(0x8000_0000, 2048 * MIB);
     for (board, text, window, size, alignment) in [
-        ("Raspberry Pi 5", "default=64M", Bank::new(0, 0x4000_0000), 64 * MIB, 1),
-        ("Raspberry Pi 5, overlay", "default=64M/4M", Bank::new(0, 0x4000_0000), 64 * MIB, 4 * MIB),
-        ("Raspberry Pi 5, overlay", "default=96M/4M", Bank::new(0, 0x4000_0000), 96 * MIB, 4 * MIB),
+        ("Raspberry Pi 5", "default=64M@0-1G", 0..0x4000_0000, 64 * MIB, 1),
+        ("Raspberry Pi 5, overlay", "default=64M@0-1G/4M", 0..0x4000_0000, 64 * MIB, 4 * MIB),
+        ("Raspberry Pi 5, overlay", "default=96M@0-1G/4M", 0..0x4000_0000, 96 * MIB, 4 * MIB),
+        ("Raspberry Pi 5, overlay", "default=128M@0-1G/4M", 0..0x4000_0000, 128 * MIB, 4 * MIB),
+        ("Raspberry Pi 5, overlay", "default=192M@0-1G/4M", 0..0x4000_0000, 192 * MIB, 4 * MIB),
+        ("Raspberry Pi 5, overlay", "default=256M@0-1G/4M", 0..0x4000_0000, 256 * MIB, 4 * MIB),
+        ("i.MX 8ULP EVK", "default=640M", 0..1 << 32, 640 * MIB, 1),
+        ("i.MX 93 11x11 EVK", "default=256M@2G-3G", 0x8000_0000..0xc000_0000, 256 * MIB, 1),
         (
-            "Raspberry Pi 5, overlay",
-            "default=128M/4M",
-            Bank::new(0, 0x4000_0000),
-            128 * MIB,
-            4 * MIB,
+            "i.MX 8QXP MEK",
+            "default=960M@0xc0000000-0xfc000000",
+            0xc000_0000..0xfc00_0000,
+            960 * MIB,
+            1,
         ),
+        ("Amlogic GX", "default=256M/4M", 0..1 << 32, 256 * MIB, 4 * MIB),
         (
-            "Raspberry Pi 5, overlay",
-            "default=192M/4M",
-            Bank::new(0, 0x4000_0000),
-            192 * MIB,
-            4 * MIB,
+            "Allwinner A10/A20",
+            "default=96M@0x4a000000-0x50000000",
+            0x4a00_0000..0x5000_0000,
+            96 * MIB,
+            1,
         ),
-        (
-            "Raspberry Pi 5, overlay",
-            "default=256M/4M",
-            Bank::new(0, 0x4000_0000),
-            256 * MIB,
-            4 * MIB,
-        ),
-        ("i.MX 8ULP EVK", "default=640M", anywhere, 640 * MIB, 1),
-        ("i.MX 93 11x11 EVK", "default=256M", Bank::new(0x8000_0000, 0x4000_0000), 256 * MIB, 1),
-        ("i.MX 8QXP MEK", "default=960M", Bank::new(0xc000_0000, 0x3c00_0000), 960 * MIB, 1),
-        ("Amlogic GX", "default=256M/4M", anywhere, 256 * MIB, 4 * MIB),
-        ("Allwinner A10/A20", "default=96M", Bank::new(0x4a00_0000, 0x600_0000), 96 * MIB, 1),
-        ("TI AM62x SK", "default=128M", anywhere, 128 * MIB, 1),
+        ("TI AM62x SK", "default=128M", 0..1 << 32, 128 * MIB, 1),
     ] {
+        let window = Bank::new(window.start, window.end - window.start).0;
         for growth in [Growth::Up, Growth::Down] {
-            let EarlyState::Registered(region) = pool(text, &[window], growth) else {
-                panic!("{board}: {:?}", pool(text, &[window], growth));
+            let EarlyState::Registered(region) = pool(text, WIDE, growth) else {
+                panic!("{board}: {:?}", pool(text, WIDE, growth));
             };
             let range = region.range();
-            assert!(range.within(window.0), "{board}: {range}");
+            assert!(range.within(window), "{board}: {range}");
             assert_eq!(range.bytes(), size, "{board}");
             assert_eq!(range.start().get() % alignment, 0, "{board}");
         }
@@ -238,30 +235,35 @@ fn default_pools_of_device_trees_are_placed_within_their_windows() {
 }
 
 #[test]
-fn a_pool_as_large_as_its_window_fills_it_and_one_page_more_is_refused() {
-    for (window, fits, exceeds) in [
-        (Bank::new(0xc000_0000, 0x3c00_0000), "default=960M", "default=983044K"),
-        (Bank::new(0x4a00_0000, 0x600_0000), "default=96M", "default=98308K"),
+fn a_pool_as_large_as_its_window_fills_it_and_a_larger_one_is_an_error_of_the_text() {
+    for (text, larger, first_page, pages) in [
+        (
+            "default=960M@0xc0000000-0xfc000000",
+            "default=983044K@0xc0000000-0xfc000000",
+            0xc0000,
+            0x3c000,
+        ),
+        (
+            "default=96M@0x4a000000-0x50000000",
+            "default=98308K@0x4a000000-0x50000000",
+            0x4a000,
+            0x6000,
+        ),
     ] {
-        let EarlyState::Registered(region) = pool(fits, &[window], Growth::Up) else {
-            panic!("{fits}")
-        };
-        assert_eq!(region.range(), window.0);
-        let state = pool(exceeds, &[window], Growth::Up);
-        assert!(
-            matches!(state, EarlyState::NotReserved(ReserveError::NoSpace { .. })),
-            "{state:?}"
-        );
+        let EarlyState::Registered(region) = pool(text, WIDE, Growth::Up) else { panic!("{text}") };
+        assert_eq!(region.range(), PageRange::from_pages(first_page, pages));
+        let error = parse_regions(larger).unwrap_err();
+        assert_eq!(error.kind, SyntaxError::WindowTooSmall, "{larger}");
     }
 }
 
 #[test]
 fn the_8qxp_pool_outside_its_own_memory_node_is_refused_until_a_boot_loader_extends_it() {
-    let text = "default=960M@0xc0000000";
+    let text = "default=960M@0xc0000000-0xfc000000";
     let node = Bank::new(0x8000_0000, 0x4000_0000);
     let state = pool(text, &[node], Growth::Up);
     assert!(
-        matches!(state, EarlyState::NotReserved(ReserveError::NoMemoryThere { .. })),
+        matches!(state, EarlyState::NotReserved(ReserveError::NoMemoryWithin { .. })),
         "{state:?}"
     );
     let extended = Bank::new(0x8000_0000, 0x8000_0000);

@@ -9,9 +9,9 @@ use std::ops::Range;
 /// memory.
 ///
 /// A region without a fixed start goes into the first bank with room for it, within its window if
-/// it has one, at the lowest or highest free aligned address, depending on the [`Growth`]. Adjacent or overlapping banks count
-/// as one: if no bank alone has room for a region, it may cross from one to the other. Empty banks
-/// are ignored.
+/// it has one, at the lowest or highest free aligned address, depending on the [`Growth`]. Adjacent
+/// or overlapping banks count as one: if no bank alone has room for a region, it may cross from one
+/// to the other. Empty banks are ignored.
 ///
 /// ```
 /// use cma_framework::config::{Bank, Growth, Place};
