@@ -33,7 +33,8 @@ struct Ledger {
     users: HashMap<u32, UserAccount>,
     /// The number of the newest chunk.
     newest_chunk: u64,
-    freed_chunks: u64,
+    /// Chunks that were freed, and waits that ended without one.
+    freed: u64,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +59,8 @@ struct ChunkEntry {
     bytes: u64,
     /// `None` until the chunk is allocated.
     start: Option<u64>,
+    /// Whether its request waits for room, or has waited.
+    waits: bool,
     left_behind: bool,
 }
 
@@ -148,16 +151,18 @@ impl Accounts {
         ledger.newest_chunk += 1;
         let number = ledger.newest_chunk;
         user.bytes += more.bytes;
-        let entry = ChunkEntry { pid: peer.pid, bytes, start: None, left_behind: false };
+        let entry =
+            ChunkEntry { pid: peer.pid, bytes, start: None, waits: false, left_behind: false };
         user.chunks.insert(number, entry);
         let process = user.processes.entry(peer.pid).or_default();
         *process = Usage { chunks: process.chunks + 1, bytes: process.bytes + more.bytes };
         Ok(Charge { accounts: self.clone(), uid: peer.uid, number })
     }
 
-    /// The number of chunks freed so far. A chunk is counted after its memory is free.
-    pub(crate) fn freed_chunks(&self) -> u64 {
-        self.ledger.lock().freed_chunks
+    /// The number of chunks freed so far, and of waits that ended. A chunk is counted after its
+    /// memory is free.
+    pub(crate) fn freed(&self) -> u64 {
+        self.ledger.lock().freed
     }
 
     /// At most `max` chunks of a user with numbers above `after`, ascending.
@@ -166,7 +171,7 @@ impl Accounts {
         let Some(user) = ledger.users.get(&uid) else { return Vec::new() };
         let later = user.chunks.range(after.saturating_add(1)..);
         let placed = later.filter_map(|(number, entry)| {
-            let ChunkEntry { pid, bytes, start, left_behind } = *entry;
+            let ChunkEntry { pid, bytes, start, left_behind, .. } = *entry;
             Some(ListedChunk { number: *number, start: start?, size: bytes, pid, left_behind })
         });
         placed.take(max).collect()
@@ -270,6 +275,13 @@ impl Charge {
         placed.unwrap_or(Ok(()))
     }
 
+    /// Marks the chunk's request as one that waits for room.
+    pub(crate) fn set_waiting(&self) {
+        self.update(|user, entry| {
+            user.chunks.insert(self.number, ChunkEntry { waits: true, ..entry });
+        });
+    }
+
     /// Marks the chunk as left behind. It no longer counts for its process, whose number the kernel
     /// may reuse.
     pub(crate) fn set_left_behind(&self) {
@@ -290,9 +302,9 @@ impl Drop for Charge {
             }
             entry
         });
-        // A charge without a chunk frees no memory that a request may wait for.
-        if entry.is_some_and(|entry| entry.start.is_some()) {
-            self.accounts.ledger.lock().freed_chunks += 1;
+        // The charge of a request that was refused at once frees nothing that another could use.
+        if entry.is_some_and(|entry| entry.start.is_some() || entry.waits) {
+            self.accounts.ledger.lock().freed += 1;
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Allocating a chunk for a client: charging the user, trying further regions, and retrying after
-//! memory was freed.
+//! Allocating a chunk for a client: charging the user, trying further regions, retrying after memory
+//! was freed, and waiting for room.
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Charge};
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
 use crate::lease::Lease;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
+use crate::waiting::{PendingLease, WaitingRequest};
 use cma_device_protocol::{ChunkRequest, RegionSelector};
 use cma_framework::config::Bytes;
 use cma_framework::memory::NotMapped;
-use cma_framework::{Cma, DmaAddr, Process, Source};
+use cma_framework::{Chunk, Cma, DmaAddr, SharingRequest, Source};
 use std::sync::Arc;
+use std::task::Poll;
 
 /// The number of regions that one request tries when their memory is unusable.
 const MAX_REGIONS: usize = 32;
@@ -31,7 +33,13 @@ pub(crate) struct WantedChunk<'r> {
 }
 
 impl WantedChunk<'_> {
-    /// As the framework wants it.
+    /// The same chunk if there is room now.
+    fn without_wait(mut self) -> Self {
+        self.chunk.wait = None;
+        self
+    }
+
+    /// As the framework takes it.
     fn source_and_request(&self) -> (Source<'_>, cma_framework::ChunkRequest) {
         let source = match self.from {
             RegionSelector::Device { device, kind } => {
@@ -59,17 +67,59 @@ impl LeaseAllocator {
         peer: &Peer,
         wanted: WantedChunk<'_>,
     ) -> Result<Lease, ErrorReply> {
-        let process = peer.as_process();
-        let attempt = || self.try_regions(peer, &process, wanted);
-        let freed_before = self.accounts.freed_chunks();
-        attempt().or_else(|error| {
-            if !error.is_transient() {
-                return Err(error);
+        self.after_earlier_frees(ticket, peer, || {
+            self.try_regions(peer, &self.request(peer, wanted)?, Vec::new())
+        })
+    }
+
+    /// Begins a request that waits for room. It is charged from now on; nothing is allocated before
+    /// the first [`poll`](Self::poll).
+    pub(crate) fn begin(
+        &self,
+        ticket: &Ticket,
+        peer: &Peer,
+        wanted: WantedChunk<'_>,
+    ) -> Result<PendingLease, ErrorReply> {
+        let pending = self.request(peer, wanted)?.alloc_async();
+        let request = self.request(peer, wanted.without_wait())?;
+        let charge =
+            self.after_earlier_frees(ticket, peer, || self.charge_least(peer, &request))?;
+        if let Some(charge) = &charge {
+            charge.set_waiting();
+        }
+        Ok(PendingLease { chunk: pending, charge, request })
+    }
+
+    /// Continues a request that waits, for the event of `ticket`. Returns the request if it still
+    /// waits. At its deadline it is refused only after everything that was freed before this event.
+    pub(crate) fn poll(
+        &self,
+        ticket: &Ticket,
+        peer: &Peer,
+        mut waiting: Box<WaitingRequest>,
+    ) -> Result<Result<Lease, ErrorReply>, Box<WaitingRequest>> {
+        let polled = waiting.poll();
+        if polled.is_pending() && !waiting.deadline.has_passed() {
+            return Err(waiting);
+        }
+        let PendingLease { chunk: pending, charge, request } = waiting.pending;
+        let allocated = match polled {
+            Poll::Ready(allocated) => allocated,
+            Poll::Pending => {
+                ticket.wait_for_earlier(peer.uid);
+                self.reclaimer.reclaim_all(peer.uid);
+                pending.time_out()
             }
-            ticket.wait_for_earlier(peer.uid);
-            self.reclaimer.reclaim_all(peer.uid);
-            // If nothing was freed, the result would be the same, and a region counts each refusal.
-            if self.accounts.freed_chunks() == freed_before { Err(error) } else { attempt() }
+        };
+        let leased =
+            allocated.map_err(ErrorReply::from).and_then(|chunk| self.lease(peer, chunk, charge));
+        Ok(match leased {
+            // A chunk without usable memory is no reason to wait longer: the other regions are
+            // tried once, as for a request that doesn't wait.
+            Ok(Err(not_mapped)) if not_mapped.may_be_elsewhere() => {
+                self.try_regions(peer, &request, vec![not_mapped])
+            }
+            leased => leased.and_then(|lease| lease.map_err(|unusable| unusable.error.into())),
         })
     }
 
@@ -87,18 +137,42 @@ impl LeaseAllocator {
         })
     }
 
+    /// Repeats a failed attempt once, if something was freed before the event of `ticket`.
+    fn after_earlier_frees<T>(
+        &self,
+        ticket: &Ticket,
+        peer: &Peer,
+        attempt: impl Fn() -> Result<T, ErrorReply>,
+    ) -> Result<T, ErrorReply> {
+        let freed_before = self.accounts.freed();
+        attempt().or_else(|error| {
+            if !error.is_transient() {
+                return Err(error);
+            }
+            ticket.wait_for_earlier(peer.uid);
+            self.reclaimer.reclaim_all(peer.uid);
+            // If nothing was freed, the result would be the same, and a region counts each refusal.
+            if self.accounts.freed() == freed_before { Err(error) } else { attempt() }
+        })
+    }
+
+    fn request(&self, peer: &Peer, wanted: WantedChunk<'_>) -> Result<SharingRequest, ErrorReply> {
+        let (source, request) = wanted.source_and_request();
+        Ok(self.cma.to_share(peer.as_process(), source, &request)?)
+    }
+
     /// Allocates from the first region whose memory is usable.
+    ///
+    /// `unusable` are chunks whose memory a process holds. They stay allocated until the end of the
+    /// request, so that the framework tries another region of the list.
     fn try_regions(
         &self,
         peer: &Peer,
-        process: &Process,
-        wanted: WantedChunk<'_>,
+        request: &SharingRequest,
+        mut unusable: Vec<NotMapped>,
     ) -> Result<Lease, ErrorReply> {
-        // Chunks whose memory a process holds. They stay allocated until the end of the request, so
-        // that the framework tries another region of the list.
-        let mut unusable = Vec::new();
         loop {
-            match (self.try_once(peer, process, wanted), unusable.len() < MAX_REGIONS) {
+            match (self.try_once(peer, request), unusable.len() < MAX_REGIONS) {
                 (Ok(Ok(lease)), _) => return Ok(lease),
                 (Ok(Err(not_mapped)), true) if not_mapped.may_be_elsewhere() => {
                     unusable.push(not_mapped);
@@ -116,16 +190,31 @@ impl LeaseAllocator {
     fn try_once(
         &self,
         peer: &Peer,
-        process: &Process,
-        wanted: WantedChunk<'_>,
+        request: &SharingRequest,
     ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
-        let (source, request) = wanted.source_and_request();
-        let request = self.cma.to_share(process.clone(), source, &request)?;
-        // A request that exceeds every region is charged only afterwards, so that it fails with the
-        // framework's error and not with that of a quota.
-        let charge =
-            request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()?;
-        let chunk = request.alloc()?;
+        let charge = self.charge_least(peer, request)?;
+        self.lease(peer, request.alloc()?, charge)
+    }
+
+    /// Charges `peer` for the smallest chunk that it can get. A request that exceeds every region
+    /// is charged only afterwards, so that it fails with the framework's error and not with that of
+    /// a quota.
+    fn charge_least(
+        &self,
+        peer: &Peer,
+        request: &SharingRequest,
+    ) -> Result<Option<Charge>, ErrorReply> {
+        request.least_bytes().map(|bytes| self.accounts.charge(peer, bytes)).transpose()
+    }
+
+    /// A chunk with its charge and its memory. The inner error has the chunk whose memory is
+    /// unusable.
+    fn lease(
+        &self,
+        peer: &Peer,
+        chunk: Chunk,
+        charge: Option<Charge>,
+    ) -> Result<Result<Lease, NotMapped>, ErrorReply> {
         let charge = charge.map_or_else(|| self.accounts.charge(peer, chunk.size()), Ok)?;
         let start = chunk.start();
         let placed = Lease::new(chunk, charge)?;

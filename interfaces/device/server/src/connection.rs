@@ -4,13 +4,16 @@ use crate::accounts::ConnectionSlot;
 use crate::lease::Lease;
 use crate::open_files::OpenFile;
 use crate::peer::Peer;
+use crate::poller::{EventSource, REQUEST};
+use crate::waiting::WaitingRequest;
 use cma_device_protocol::Message;
 use parking_lot::Mutex;
+use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
 use rustix::time::Timespec;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -22,6 +25,8 @@ pub(crate) struct Connection {
     pub(crate) session: Mutex<Option<Session>>,
     /// The number of its last event in the order of all events.
     last_event: AtomicU64,
+    /// Whether its session has a request that waits.
+    waits: AtomicBool,
 }
 
 /// The state of a client.
@@ -34,16 +39,35 @@ pub(crate) struct Session {
     pub(crate) slot: ConnectionSlot,
     /// A request that waits until the client has read the answer before.
     pub(crate) pending: Option<Box<Message>>,
+    /// A request that waits for room. The client's later requests stay in the socket.
+    pub(crate) waiting: Option<Box<WaitingRequest>>,
 }
 
 impl Session {
     pub(crate) fn new(peer: Peer, slot: ConnectionSlot) -> Self {
-        Session { peer, lease: None, file: None, slot, pending: None }
+        Session { peer, lease: None, file: None, slot, pending: None, waiting: None }
     }
 
     /// Whether the connection has a chunk, or keeps that of an open file.
     pub(crate) fn has_chunk(&self) -> bool {
         self.lease.is_some() || self.file.is_some()
+    }
+
+    /// The events that continue it.
+    pub(crate) fn awaited_events(&self) -> EventFlags {
+        if self.waiting.is_some() {
+            // The waker adds that the socket can be written to.
+            EventFlags::RDHUP
+        } else if self.pending.is_some() {
+            EventFlags::OUT | EventFlags::RDHUP
+        } else {
+            REQUEST
+        }
+    }
+
+    /// Whether it has no chunk and waits for none.
+    fn is_idle(&self) -> bool {
+        !self.has_chunk() && self.waiting.is_none()
     }
 }
 
@@ -51,7 +75,17 @@ impl Connection {
     /// A connection that was accepted in the event of that number.
     pub(crate) fn new(number: u64, socket: OwnedFd, session: Session, event: u64) -> Self {
         let (uid, last_event) = (session.peer.uid, AtomicU64::new(event));
-        Connection { number, uid, socket, session: Mutex::new(Some(session)), last_event }
+        let waits = AtomicBool::new(false);
+        Connection { number, uid, socket, session: Mutex::new(Some(session)), last_event, waits }
+    }
+
+    /// Whether its request waits for room, as it was a moment ago.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_waits(&self, waits: bool) {
+        self.waits.store(waits, Ordering::Relaxed);
     }
 
     pub(crate) fn set_last_event(&self, event: u64) {
@@ -62,10 +96,14 @@ impl Connection {
         self.last_event.load(Ordering::Relaxed)
     }
 
-    /// Whether it has no chunk and no thread serves it.
+    pub(crate) fn source(&self) -> EventSource {
+        EventSource::Connection(self.number)
+    }
+
+    /// Whether it has no chunk, waits for none, and no thread serves it.
     pub(crate) fn is_idle(&self) -> bool {
         let session = self.session.try_lock();
-        session.is_some_and(|session| session.as_ref().is_some_and(|session| !session.has_chunk()))
+        session.is_some_and(|session| session.as_ref().is_some_and(Session::is_idle))
     }
 
     /// Ends the connection, if it is idle and no request waits in its socket. A client that doesn't
@@ -76,7 +114,7 @@ impl Connection {
         if reads_answers && is_ready(self.socket.as_fd(), PollFlags::IN | PollFlags::RDHUP) {
             return None;
         }
-        session.take_if(|session| !session.has_chunk())
+        session.take_if(|session| session.is_idle())
     }
 }
 

@@ -4,7 +4,8 @@ use crate::accounts::{Accounts, ConnectionSlot, NoSlot};
 use crate::connection::{Connection, Session};
 use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
-use crate::poller::{EventSource, FIRST_CONNECTION, Poller};
+use crate::poller::{FIRST_CONNECTION, Poller};
+use crate::waiting;
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
 
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -60,7 +62,27 @@ impl Connections {
 
     /// Reports the connection's next event of these kinds to a thread.
     pub(crate) fn arm(&self, connection: &Connection, flags: EventFlags) -> io::Result<()> {
-        self.poller.arm(&connection.socket, EventSource::Connection(connection.number), flags)
+        self.poller.arm(&connection.socket, connection.source(), flags)
+    }
+
+    /// Makes a thread continue the connection's request that waits.
+    pub(crate) fn wake(&self, connection: &Connection) {
+        self.poller.report_writable(&connection.socket, connection.source());
+    }
+
+    /// A waker that does the same.
+    pub(crate) fn waker(&self, connection: &Arc<Connection>) -> Waker {
+        waiting::waker(self.poller.clone(), connection)
+    }
+
+    /// Ends every wait for room. Returns the sockets and the ids of the requests.
+    pub(crate) fn end_waits(&self) -> Vec<(Arc<Connection>, u64)> {
+        let connections: Vec<_> = self.by_number.lock().values().cloned().collect();
+        let end = |connection: Arc<Connection>| {
+            let waiting = connection.session.lock().as_mut()?.waiting.take()?;
+            Some((connection, waiting.id))
+        };
+        connections.into_iter().filter_map(end).collect()
     }
 
     /// Ends a connection. Returns its session, if it had not ended before.

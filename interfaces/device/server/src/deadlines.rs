@@ -5,7 +5,7 @@ use crate::timer::Timer;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The deadlines of all connections whose requests wait. The timer expires at the earliest.
 #[derive(Debug)]
@@ -28,8 +28,9 @@ impl Deadlines {
         Deadlines { timer, by_time: Mutex::default() }
     }
 
-    /// Adds the deadline of the connection of that number, which has no other one.
-    pub(crate) fn add(self: &Arc<Self>, at: Instant, connection: u64) -> Deadline {
+    /// Adds the deadline of the connection of that number, which has no other one: `wait` from now.
+    pub(crate) fn add(self: &Arc<Self>, wait: Duration, connection: u64) -> Deadline {
+        let at = Instant::now() + wait;
         self.by_time.lock().insert((at, connection));
         self.arm_timer(at);
         Deadline { deadlines: self.clone(), at, connection }
@@ -74,15 +75,13 @@ impl Drop for Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_deadline_passes_at_its_time_and_is_forgotten_when_the_wait_ends() {
         let deadlines = Arc::new(Deadlines::new(Arc::new(Timer::new().unwrap())));
-        let now = Instant::now();
-        let second = deadlines.add(now, 2);
-        let first = deadlines.add(now - Duration::from_millis(1), 9);
-        let later = deadlines.add(now + Duration::from_secs(3600), 1);
+        let first = deadlines.add(Duration::ZERO, 9);
+        let second = deadlines.add(Duration::ZERO, 2);
+        let later = deadlines.add(Duration::from_secs(3600), 1);
         assert_eq!(deadlines.passed(), [9, 2]);
         assert_eq!([&first, &second, &later].map(Deadline::has_passed), [true, true, false]);
         drop(first);

@@ -57,6 +57,14 @@ impl ErrorReply {
         )
     }
 
+    /// The server ends while the request waits.
+    pub(crate) fn server_ends() -> Self {
+        ErrorReply::new(
+            Errno::SHUTDOWN,
+            "the server ends, and with it the wait; nothing was allocated",
+        )
+    }
+
     /// The access rules don't allow `what`.
     pub(crate) fn not_allowed(peer: &Peer, what: &str) -> Self {
         ErrorReply::new(

@@ -26,11 +26,12 @@
 //! - A *slot* is the right to one connection. A *charge* is a chunk's entry in the account of its
 //!   user. A *lease* is a chunk with its charge.
 //! - A *session* is what the server keeps for a connection: the client's identity, the slot, the
-//!   lease, and at most one pending request.
+//!   lease, and at most one request that is not answered yet.
 //! - An *open file* is a file of the preload library. One connection keeps its chunk; every
 //!   connection can query the chunk by the file's number.
 //! - A chunk is *left behind* when its connection has ended while a process still holds its memory
 //!   by a descriptor or a mapping.
+//! - A request *waits* if it asked for that and there is no room for it.
 //! - An *event* is one report of epoll: a client connects, a connection has a request, can be
 //!   written to or has hung up, the timer expires. Its *ticket* has its number in the order of all
 //!   events. A *deferred* event waits in the queue of its user.
@@ -45,8 +46,11 @@
 //!    evicted (`connections`).
 //! 4. `service`: a connection's request is received and answered.
 //! 5. `request_handler`: the request is checked against the [`Rules`] and executed. `allocation`
-//!    charges the user, allocates in the framework, and retries after memory was freed.
-//! 6. `service`: after a hang-up the chunk is freed, or passed to the `reclaimer` if it is left
+//!    charges the user, allocates in the framework, and retries after memory was freed. A request
+//!    that may wait becomes a future of the framework in the session (`waiting`).
+//! 6. `service`: a request that waits is continued when its waker or its deadline (`deadlines`)
+//!    makes epoll report its connection, until there is an answer.
+//! 7. `service`: after a hang-up the chunk is freed, or passed to the `reclaimer` if it is left
 //!    behind.
 //!
 //! # What happens when
@@ -54,6 +58,7 @@
 //! | a client | then |
 //! | --- | --- |
 //! | exits, is killed, or closes its connection | The kernel reports the hang-up once no process has the connection. The server discards requests that it has not begun, and frees the chunk and the slot. A request in progress is finished first. |
+//! | waits for room | Its connection costs what a silent one costs, and the request counts as a chunk. When the framework has room for the request, it wakes the future, and a thread continues it. At the deadline the client gets `ETIMEDOUT` with the reasons of the last try. Its further requests stay in the socket until then. If it ends or is killed, the future is dropped, and the framework turns to the next request. |
 //! | keeps memory of its chunk | The chunk is left behind. It stays booked, keeps its slot, and counts for its user. The reclaimer retries it after 2 ms, then at intervals that double up to 500 ms, and before a request is refused. |
 //! | is silent | Its connection costs a descriptor and some hundred bytes. If it has no chunk, it may be evicted. |
 //! | doesn't read its answers | Its next request waits in the session until the socket is writable. Later ones stay in the kernel's socket buffer. No thread waits for it. |
@@ -68,7 +73,7 @@
 //! | no descriptor is free | Up to four idle connections are evicted. If there are none, new clients wait in the listener's backlog. |
 //! | no memory is free | Requests get `ENOMEM` (`memory_reserve`). A memory cgroup kills the process instead: give the server one with enough memory. |
 //! | a thread panics | The connection being served ends (`panics`). A log subscriber that panics has no effect (`log`). |
-//! | the server shuts down | Requests in progress are finished. The socket is removed, every connection ends, and every chunk is freed, also those left behind. |
+//! | the server shuts down | Requests in progress are finished. Those that wait get `ESHUTDOWN`. The socket is removed, every connection ends, and every chunk is freed, also those left behind. |
 //! | the server was killed | A new one replaces its socket and warns of processes that hold memory of the old one (`stale_memory`). |
 //!
 //! # Threads
@@ -77,6 +82,11 @@
 //! (`EPOLLONESHOT`). With a single thread, every client would wait while memory is zeroed or an
 //! allocator works; with one for each connection, a silent client would cost a stack. At most three
 //! threads serve a user and at most eight are idle, so the number of users bounds that of threads.
+//!
+//! A request that waits for room has no thread. Its waker changes what epoll reports of its
+//! connection to "writable", which it is, because the client has read all answers. So a wake-up is
+//! an event like others, with a ticket and within the threads of its user. A thread arms the
+//! connection before it polls the future; a wake-up after that is reported again.
 //!
 //! Several threads could serve two events of one client in the wrong order: the client closes a
 //! connection, allocates on another, and is refused because its first chunk is not free yet. So a
@@ -95,7 +105,8 @@
 //! 4. All others, for some instructions or one system call that doesn't block. A few are held
 //!    together, in these orders: `UserQueues::users`, `EventOrder::in_progress`;
 //!    `Reclaimer::waiting`, `Reclaimer::attempts`, `EventOrder::in_progress`;
-//!    `Reclaimer::waiting`, `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`.
+//!    `Reclaimer::waiting`, `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`. A waker runs in
+//!    the framework, whoever frees memory; it takes none.
 //!
 //! Some locks are only tried, so they need no place in the order: a session under
 //! `Connections::by_number`, the entry of an open file under `OpenFiles::chunks`, and
@@ -110,15 +121,18 @@
 //!    by one thread.
 //! 3. At most three events of a user are in progress. The user's others begin in order.
 //! 4. No thread waits for a client: sockets don't block, and an answer is sent only when the one
-//!    before it is read.
-//! 5. A connection has one lease, keeps the chunk of one open file, or has no chunk.
-//! 6. A chunk is charged to its user before its client gets it, and until it is free. It counts as
-//!    freed only after its memory is free.
+//!    before it is read. No thread waits for room.
+//! 5. A connection has one lease, keeps the chunk of one open file, has one request that waits, or
+//!    has no chunk.
+//! 6. A chunk is charged to its user before its client gets it, and until it is free; a request that
+//!    waits, from its beginning to its end. It counts as freed only after its memory is free, and a
+//!    wait that ended without a chunk after the framework has forgotten the request.
 //! 7. A slot is in use until its connection has ended and the connection's chunk is free.
 //! 8. While the server runs, no chunk is freed whose memory a process holds.
 //! 9. An allocation is refused for want of memory, quota or a spare slot, and a client for want of
 //!    a slot, only after all earlier events that may free something, except those that are older
-//!    than a second or deferred for another user. Refused at once are: a request for which the
+//!    than a second or deferred for another user. For a request that waits these are the events
+//!    before the one that found its deadline passed. Refused at once are: a request for which the
 //!    server process has no memory; and a client without a slot when its user has 64 deferred
 //!    events.
 //! 10. A quarter of all slots is kept for the first four of each user, and root's first four for
@@ -127,6 +141,12 @@
 //!
 //! # What it leaves out
 //!
+//! - Waiting for a quota: a user whose requests wait for each other would wait for itself.
+//! - Waiting for memory that is unusable. A request that waited and got a chunk whose memory a
+//!   process still holds tries the other regions once, as one that doesn't wait, and is refused.
+//! - A thread for a request that waits at the head of a region while all three threads of its user
+//!   are blocked in allocators: the requests behind it wait for one of them, or for their own
+//!   deadlines.
 //! - Concurrent requests on a connection. A client opens several connections instead.
 //! - Telling apart the processes that share a connection. The limits for a process count the
 //!   connections that it opened; only those for a user can't be evaded.
@@ -139,6 +159,7 @@ mod admission;
 mod allocation;
 mod connection;
 mod connections;
+mod deadlines;
 mod error_reply;
 mod event;
 mod event_order;
@@ -162,6 +183,7 @@ mod stale_memory;
 mod thread_pool;
 mod timer;
 mod user_queues;
+mod waiting;
 
 pub use address::{Address, BindError, SocketFile};
 pub use limits::{Limits, Quota};

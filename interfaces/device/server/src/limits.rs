@@ -1,9 +1,11 @@
 //! Limits on what each client may have, so that no client exhausts the server's resources.
 
-use crate::policy::{PolicyError, PolicyErrorKind, split};
-use cma_framework::config::{ConfigError, parse_size};
+use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
+use cma_framework::config::{ConfigError, parse_size, parse_time};
+use std::time::Duration;
 
-/// Limits on chunks, bytes and connections: of one process, of one user, and in all.
+/// Limits on chunks, bytes and connections: of one process, of one user, and in all. And on the time
+/// that a request waits.
 ///
 /// A connection counts for the process that *opened* it, even if another process holds it later:
 /// the kernel reports only the opener. So the limits of a process protect against accidents. A
@@ -38,6 +40,9 @@ pub struct Limits {
     /// for the memory of its chunk; when the server starts, it lowers this limit to what
     /// `RLIMIT_NOFILE` allows.
     pub connections: u64,
+    /// The longest time that a request may wait for room: `wait`, as in `wait=10s`. While it waits
+    /// it counts as a chunk. With `wait=0s` no request may wait.
+    pub wait: Duration,
 }
 
 /// The most chunks and bytes at one time.
@@ -50,21 +55,27 @@ pub struct Quota {
 }
 
 /// The names of the limits in a text.
-pub(crate) const NAMES: [&str; 6] =
-    ["chunks", "bytes", "user-chunks", "user-bytes", "user-connections", "connections"];
+pub(crate) const NAMES: [&str; 7] =
+    ["chunks", "bytes", "user-chunks", "user-bytes", "user-connections", "connections", "wait"];
 
 impl Default for Limits {
     /// 1024 connections, and at most half of them for one user; as many chunks as connections for
-    /// a user and for a process; no limit on bytes.
+    /// a user and for a process; no limit on bytes; waits of up to a minute.
     fn default() -> Self {
         let quota = Quota { chunks: 512, bytes: u64::MAX };
-        Limits { process: quota, user: quota, user_connections: 512, connections: 1024 }
+        Limits {
+            process: quota,
+            user: quota,
+            user_connections: 512,
+            connections: 1024,
+            wait: Duration::from_secs(60),
+        }
     }
 }
 
 impl Limits {
-    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix. A limit
-    /// that is not named has its default.
+    /// Reads limits: `name=number`, separated by commas, where a number may have a suffix, and
+    /// `wait=time`. A limit that is not named has its default.
     ///
     /// # Errors
     ///
@@ -88,7 +99,14 @@ impl Limits {
             if std::mem::replace(&mut seen[index], true) {
                 return fail(name, PolicyErrorKind::DuplicateLimit);
             }
-            let value = match parse_size(&text[number.clone()]) {
+            let Some(place) = limits.number_mut(index) else {
+                let time = trim(text, number);
+                let wait = parse_time(&text[time.clone()]);
+                limits.wait =
+                    wait.map_err(|kind| ConfigError::new(text, time, PolicyErrorKind::Time(kind)))?;
+                continue;
+            };
+            *place = match parse_size(&text[number.clone()]) {
                 Err((kind, length)) => {
                     return fail(
                         number.start..number.start + length,
@@ -101,7 +119,6 @@ impl Limits {
                 Ok((0, _)) => return fail(number, PolicyErrorKind::Zero),
                 Ok((value, _)) => value,
             };
-            *limits.value_mut(index) = value;
         }
         Ok(limits)
     }
@@ -117,28 +134,30 @@ impl Limits {
         Limits { connections, user_connections: self.user_connections.min(connections / 2), ..self }
     }
 
-    /// The limit whose name is `NAMES[index]`.
-    fn value_mut(&mut self, index: usize) -> &mut u64 {
-        match index {
+    /// The limit whose name is `NAMES[index]`; `None` for the one that is a time.
+    fn number_mut(&mut self, index: usize) -> Option<&mut u64> {
+        Some(match index {
             0 => &mut self.process.chunks,
             1 => &mut self.process.bytes,
             2 => &mut self.user.chunks,
             3 => &mut self.user.bytes,
             4 => &mut self.user_connections,
-            _ => &mut self.connections,
-        }
+            5 => &mut self.connections,
+            _ => return None,
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cma_framework::config::TimeError;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn any_text_parses_or_has_an_error_with_a_position(
-            text in prop_oneof![".{0,30}", "((user-)?(chunks|bytes|connections)=[0-9é]{1,21}[KMx.]?,?){0,4}"],
+            text in prop_oneof![".{0,30}", "((user-)?(chunks|bytes|connections|wait)=[0-9é]{1,21}[KMxs.]?,?){0,4}"],
         ) {
             if let Err(error) = Limits::parse(&text) {
                 prop_assert!(error.span.start <= error.span.end && error.span.end <= text.len());
@@ -150,13 +169,14 @@ mod tests {
     #[test]
     fn each_name_sets_its_limit() {
         let text =
-            "chunks=1,bytes=2K,user-chunks=3,user-bytes=4M, user-connections=5 ,connections=6"
+            "chunks=1,bytes=2K,user-chunks=3,user-bytes=4M, user-connections=5 ,connections=6, wait=1500ms "
                 .to_string();
         let limits = Limits {
             process: Quota { chunks: 1, bytes: 2 << 10 },
             user: Quota { chunks: 3, bytes: 4 << 20 },
             user_connections: 5,
             connections: 6,
+            wait: Duration::from_millis(1500),
         };
         assert_eq!(Limits::parse(&text), Ok(limits));
         assert_eq!(Limits::parse(" "), Ok(Limits::default()));
@@ -181,6 +201,7 @@ mod tests {
             ("chunks=1,chunks=2", PolicyErrorKind::DuplicateLimit, "chunks"),
             ("bytes=0", PolicyErrorKind::Zero, "0"),
             ("bytes=1G chunks=2", PolicyErrorKind::NoLimit, " chunks=2"),
+            ("chunks=1, wait= 5", PolicyErrorKind::Time(TimeError::NoTime), "5"),
         ] {
             let error = Limits::parse(text).unwrap_err();
             assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");

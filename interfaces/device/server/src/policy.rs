@@ -1,6 +1,6 @@
 //! Errors in the text of limits and rules, and the splitting of such texts.
 
-use cma_framework::config::{ConfigError, Span, SyntaxError};
+use cma_framework::config::{ConfigError, Span, SyntaxError, TimeError};
 
 /// An error in the text of [`Limits`](crate::Limits) or [`Rules`](crate::Rules), with its position.
 /// Nothing of that text took effect.
@@ -16,6 +16,9 @@ pub enum PolicyErrorKind {
     /// An invalid number.
     #[error(transparent)]
     Number(SyntaxError),
+    /// An invalid time.
+    #[error(transparent)]
+    Time(TimeError),
     /// A limit of 0.
     #[error("a limit is at least 1; omit it to have the default")]
     Zero,

@@ -63,6 +63,14 @@ impl Poller {
         }
     }
 
+    /// Reports a writable source at once, if it was armed before. Does not block, and takes no lock
+    /// of the server.
+    pub(crate) fn report_writable(&self, fd: impl AsFd, source: EventSource) {
+        let flags = EventFlags::OUT | EventFlags::RDHUP | EventFlags::ONESHOT;
+        // Fails only when the source was removed.
+        let _ = epoll::modify(&self.0, fd.as_fd(), source.to_data(), flags);
+    }
+
     /// Reports a shutdown to every thread, again and again.
     pub(crate) fn add_shutdown(&self, fd: impl AsFd) -> io::Result<()> {
         epoll::add(&self.0, fd, EventSource::Shutdown.to_data(), EventFlags::IN)

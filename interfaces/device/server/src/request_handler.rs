@@ -5,16 +5,20 @@ use crate::allocation::{LeaseAllocator, WantedChunk};
 use crate::connection::Session;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
+use crate::lease::Lease;
 use crate::memory_reserve::MemoryReserve;
 use crate::open_files::OpenFiles;
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
 use crate::rules::Rules;
+use crate::waiting::PendingLease;
 use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, MAX_LISTED, RegionSelector, Request};
 use cma_framework::Cma;
+use cma_framework::config::Time;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Executes requests.
 #[derive(Debug)]
@@ -23,10 +27,25 @@ pub(crate) struct RequestHandler {
     allocator: LeaseAllocator,
     files: Arc<OpenFiles>,
     memory: MemoryReserve,
+    /// The longest wait that a request may ask for.
+    longest_wait: Duration,
 }
 
 /// An answer with its descriptors, or an error.
 pub(crate) type Reply = Result<(Answer<'static>, Vec<OwnedFd>), ErrorReply>;
+
+/// What becomes of a request that is not refused.
+#[derive(Debug)]
+pub(crate) enum Handled {
+    Answered(Answer<'static>, Vec<OwnedFd>),
+    /// It waits for room, from now on for up to `wait`.
+    Waits {
+        pending: PendingLease,
+        wait: Duration,
+        /// Whether the answer brings memory.
+        memory: bool,
+    },
+}
 
 impl RequestHandler {
     pub(crate) fn new(
@@ -34,12 +53,14 @@ impl RequestHandler {
         rules: Rules,
         accounts: Arc<Accounts>,
         reclaimer: Reclaimer,
+        longest_wait: Duration,
     ) -> Self {
         RequestHandler {
             rules,
             allocator: LeaseAllocator { cma, accounts, reclaimer },
             files: Arc::default(),
             memory: MemoryReserve::new(),
+            longest_wait,
         }
     }
 
@@ -52,13 +73,13 @@ impl RequestHandler {
         &self.memory
     }
 
-    /// Executes a request of a session.
+    /// Executes a request of a session, or begins one that waits.
     pub(crate) fn handle(
         &self,
         ticket: &Ticket,
         session: &mut Session,
         request: &Request<'_>,
-    ) -> Reply {
+    ) -> Result<Handled, ErrorReply> {
         if !matches!(request, Request::Free) {
             ticket.frees_nothing();
         }
@@ -67,22 +88,20 @@ impl RequestHandler {
         if allocates && !self.memory.is_available() {
             return Err(ErrorReply::no_server_memory());
         }
-        match *request {
+        let (answer, files) = match *request {
             Request::Alloc { from, chunk, memory } => {
                 if session.has_chunk() {
                     return Err(ErrorReply::has_chunk());
                 }
                 self.check_access(&session.peer, from)?;
                 let wanted = WantedChunk { from, chunk };
+                if let Some(wait) = chunk.wait {
+                    self.check_wait(wait)?;
+                    let pending = self.allocator.begin(ticket, &session.peer, wanted)?;
+                    return Ok(Handled::Waits { pending, wait, memory });
+                }
                 let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
-                // On an error the lease is dropped, which frees the chunk.
-                let (answer, files) = if memory {
-                    lease.answer_with_memory(0)?
-                } else {
-                    (lease.answer(), Vec::new())
-                };
-                session.lease = Some(lease);
-                Ok((Answer::Chunk(answer), files))
+                Self::hand_over(session, lease, memory)
             }
             Request::Free => {
                 let lease = session.lease.take().ok_or_else(ErrorReply::no_chunk)?;
@@ -131,7 +150,47 @@ impl RequestHandler {
                 chunks.truncate(MAX_LISTED);
                 Ok((Answer::Listed(chunks.into_iter().collect(), has_more), Vec::new()))
             }
+        }?;
+        Ok(Handled::Answered(answer, files))
+    }
+
+    /// Continues the session's request that waits, for the event of `ticket`. Returns its id and
+    /// its answer, or `None` while it waits.
+    pub(crate) fn continue_waiting(
+        &self,
+        ticket: &Ticket,
+        session: &mut Session,
+    ) -> Option<(u64, Reply)> {
+        let waiting = session.waiting.take()?;
+        let (id, memory) = (waiting.id, waiting.memory);
+        match self.allocator.poll(ticket, &session.peer, waiting) {
+            Err(waiting) => {
+                session.waiting = Some(waiting);
+                None
+            }
+            Ok(allocated) => {
+                Some((id, allocated.and_then(|lease| Self::hand_over(session, lease, memory))))
+            }
         }
+    }
+
+    /// Gives the session a chunk. On an error the chunk is freed.
+    fn hand_over(session: &mut Session, lease: Lease, memory: bool) -> Reply {
+        let (answer, files) =
+            if memory { lease.answer_with_memory(0)? } else { (lease.answer(), Vec::new()) };
+        session.lease = Some(lease);
+        Ok((Answer::Chunk(answer), files))
+    }
+
+    fn check_wait(&self, wait: Duration) -> Result<(), ErrorReply> {
+        if wait <= self.longest_wait {
+            return Ok(());
+        }
+        let reason = format!(
+            "this server lets a request wait for {} at most; ask for less, or raise the limit wait",
+            Time(self.longest_wait)
+        );
+        Err(ErrorReply::new(Errno::INVAL, reason))
     }
 
     fn check_access(&self, peer: &Peer, from: RegionSelector<'_>) -> Result<(), ErrorReply> {

@@ -4,6 +4,7 @@ use crate::accounts::Accounts;
 use crate::address::{Address, BindError, SocketFile};
 use crate::admission::{Accepted, Admission, RETRY_DELAY};
 use crate::connections::Connections;
+use crate::deadlines::Deadlines;
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::{EventOrder, Ticket};
@@ -89,12 +90,14 @@ impl Server {
             |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
         let timer = Arc::new(Timer::new().map_err(system)?);
         let accounts = Accounts::new(limits.clone());
+        let longest_wait = limits.wait;
         let regions = cma.regions();
         let poller = Arc::new(Poller::new().map_err(system)?);
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
         let service = ClientService {
             connections: Connections::new(poller.clone(), accounts.clone()),
-            handler: RequestHandler::new(cma, rules, accounts, reclaimer),
+            handler: RequestHandler::new(cma, rules, accounts, reclaimer, longest_wait),
+            deadlines: Arc::new(Deadlines::new(timer.clone())),
             errors: ErrorLog::default(),
         };
         let server = Server {
@@ -121,9 +124,9 @@ impl Server {
         self.admission.socket_file()
     }
 
-    /// Serves until `shutdown` begins, or until waiting for events fails. Then the socket is
-    /// removed, every connection ends, and every chunk is freed, even if processes still hold its
-    /// memory. This returns when the last request in progress is served.
+    /// Serves until `shutdown` begins, or until waiting for events fails. Then requests that wait
+    /// for room are refused, the socket is removed, every connection ends, and every chunk is freed,
+    /// even if processes still hold its memory. This returns when the last request in progress is served.
     ///
     /// A panic while a client is served closes that client's connection and has no other effect.
     ///
@@ -133,6 +136,7 @@ impl Server {
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
         self.poller.add_shutdown(shutdown)?;
         thread::scope(|threads| self.start_thread(threads, shutdown))?;
+        self.service.end_waits();
         self.failure.lock().take().map_or(Ok(()), |errno| Err(errno.into()))
     }
 
@@ -210,7 +214,14 @@ impl Server {
             EventSource::Connection(number) => match self.service.connections.get(number) {
                 Some(connection) => {
                     connection.set_last_event(ticket.number());
-                    self.begin_or_defer(Event::Ready { connection, flags, ticket })
+                    self.begin_or_defer(if flags == EventFlags::OUT && connection.waits() {
+                        // A thread that continues this request already may wait for all earlier
+                        // events. It must not wait for this one, which waits for its session.
+                        ticket.frees_nothing();
+                        Event::Woken { connection, ticket }
+                    } else {
+                        Event::Ready { connection, flags, ticket }
+                    })
                 }
                 None => Task::Nothing,
             },
@@ -254,6 +265,7 @@ impl Server {
             Event::Ready { connection, flags, ticket } => {
                 self.service.serve(&connection, flags, &ticket);
             }
+            Event::Woken { connection, ticket } => self.service.wake(&connection, &ticket),
             Event::Accepted { connection, evicted, ticket } => {
                 log::emit(|| {
                     evicted.iter().for_each(log::evicted);
@@ -280,7 +292,9 @@ impl Server {
             let mut next = Some(event);
             while let Some(event) = next {
                 match event {
-                    Event::Ready { connection, .. } | Event::Accepted { connection, .. } => {
+                    Event::Ready { connection, .. }
+                    | Event::Woken { connection, .. }
+                    | Event::Accepted { connection, .. } => {
                         self.postponed.lock().push(connection.number);
                     }
                     Event::WithoutSlot { socket, .. } => {
@@ -312,6 +326,10 @@ impl Server {
         for connection in postponed.into_iter().filter_map(|number| connections.get(number)) {
             // Covers both states that a connection can be in; a spurious event does no harm.
             let _ = connections.arm(&connection, REQUEST | EventFlags::OUT);
+        }
+        let passed = self.service.deadlines.passed();
+        for connection in passed.into_iter().filter_map(|number| connections.get(number)) {
+            connections.wake(&connection);
         }
         self.service.handler.reclaimer().reclaim_due();
         Ok(())

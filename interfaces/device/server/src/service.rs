@@ -2,24 +2,28 @@
 
 use crate::connection::{Connection, Session, is_ready};
 use crate::connections::Connections;
+use crate::deadlines::Deadlines;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
 use crate::log::{self, ErrorLog};
 use crate::open_files::OpenFile;
 use crate::panics;
 use crate::poller::REQUEST;
-use crate::request_handler::{Reply, RequestHandler};
+use crate::request_handler::{Handled, Reply, RequestHandler};
+use crate::waiting::WaitingRequest;
 use cma_device_protocol::wire::{self, ReceiveError};
 use cma_device_protocol::{Malformed, Message, Request};
 use rustix::event::PollFlags;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
+use std::sync::Arc;
 
 #[derive(Debug)]
 pub(crate) struct ClientService {
     pub(crate) connections: Connections,
     pub(crate) handler: RequestHandler,
+    pub(crate) deadlines: Arc<Deadlines>,
     pub(crate) errors: ErrorLog,
 }
 
@@ -29,15 +33,31 @@ struct Ended;
 
 impl ClientService {
     /// Serves an event of a connection. A panic ends the connection.
-    pub(crate) fn serve(&self, connection: &Connection, flags: EventFlags, ticket: &Ticket) {
+    pub(crate) fn serve(&self, connection: &Arc<Connection>, flags: EventFlags, ticket: &Ticket) {
         if panics::contain(|| self.serve_request(connection, flags, ticket)) != Some(Ok(())) {
+            self.hang_up(connection);
+        }
+    }
+
+    /// Continues a connection's request that waits. A panic ends the connection.
+    pub(crate) fn wake(&self, connection: &Connection, ticket: &Ticket) {
+        let continued = panics::contain(|| {
+            let session = &mut *connection.session.lock();
+            let session = session.as_mut().ok_or(Ended)?;
+            if session.waiting.is_some() {
+                return self.continue_waiting(connection, session, ticket);
+            }
+            // Another thread has answered the request. What its wake-up disarmed is armed again.
+            self.wait_for(connection, session.awaited_events())
+        });
+        if continued != Some(Ok(())) {
             self.hang_up(connection);
         }
     }
 
     fn serve_request(
         &self,
-        connection: &Connection,
+        connection: &Arc<Connection>,
         flags: EventFlags,
         ticket: &Ticket,
     ) -> Result<(), Ended> {
@@ -47,6 +67,9 @@ impl ClientService {
         // Requests of a client that has hung up are discarded.
         if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
             return Err(Ended);
+        }
+        if session.waiting.is_some() {
+            return self.continue_waiting(connection, session, ticket);
         }
         let Some(message) = self.next_message(connection, session)? else { return Ok(()) };
         // A client gets no answer until it has read the last one, and no thread waits for it: the
@@ -58,16 +81,57 @@ impl ClientService {
                 return Err(Ended);
             }
             session.pending = Some(Box::new(message));
-            return self.wait_for(connection, EventFlags::OUT | EventFlags::RDHUP);
+            return self.wait_for(connection, session.awaited_events());
         }
         let id = message.id();
-        let reply = match message.as_request() {
+        let handled = match message.as_request() {
             Ok((_, request)) => self.handle(ticket, session, &request),
             Err(malformed) => {
                 self.send_error(session, socket, id, &malformed_message(&malformed));
                 return Err(Ended);
             }
         };
+        let reply = match handled {
+            Ok(Handled::Answered(answer, files)) => Ok((answer, files)),
+            Ok(Handled::Waits { pending, wait, memory }) => {
+                let deadline = self.deadlines.add(wait, connection.number);
+                let waker = self.connections.waker(connection);
+                let waiting = WaitingRequest { id, memory, pending, deadline, waker };
+                session.waiting = Some(Box::new(waiting));
+                connection.set_waits(true);
+                return self.continue_waiting(connection, session, ticket);
+            }
+            Err(error) => Err(error),
+        };
+        self.reply(connection, session, id, reply)
+    }
+
+    /// Continues a request that waits, and sends its answer once there is one.
+    fn continue_waiting(
+        &self,
+        connection: &Connection,
+        session: &mut Session,
+        ticket: &Ticket,
+    ) -> Result<(), Ended> {
+        // Armed before the request is polled: arming it later would undo what a wake-up armed. A
+        // thread that it wakes waits for the session.
+        self.wait_for(connection, session.awaited_events())?;
+        let Some((id, reply)) = self.handler.continue_waiting(ticket, session) else {
+            return Ok(());
+        };
+        connection.set_waits(false);
+        self.reply(connection, session, id, reply)
+    }
+
+    /// Sends the answer to a request.
+    fn reply(
+        &self,
+        connection: &Connection,
+        session: &Session,
+        id: u64,
+        reply: Reply,
+    ) -> Result<(), Ended> {
+        let socket = connection.socket.as_fd();
         if let Err(error) = &reply {
             self.errors.log(&session.peer, error);
         }
@@ -120,16 +184,28 @@ impl ClientService {
         }
     }
 
+    /// Answers each request that waits with the error that the server ends.
+    pub(crate) fn end_waits(&self) {
+        for (connection, id) in self.connections.end_waits() {
+            ErrorReply::server_ends().send(connection.socket.as_fd(), id);
+        }
+    }
+
     /// Executes a request. When the process runs out of descriptors, evicts a connection and tries
     /// once more.
-    fn handle(&self, ticket: &Ticket, session: &mut Session, request: &Request<'_>) -> Reply {
+    fn handle(
+        &self,
+        ticket: &Ticket,
+        session: &mut Session,
+        request: &Request<'_>,
+    ) -> Result<Handled, ErrorReply> {
         match self.handler.handle(ticket, session, request) {
             Err(error)
                 if error.is_out_of_descriptors() && self.connections.evict_idle(0).is_some() =>
             {
                 self.handler.handle(ticket, session, request)
             }
-            reply => reply,
+            handled => handled,
         }
     }
 
@@ -147,7 +223,8 @@ impl ClientService {
     /// frees it later.
     fn hang_up(&self, connection: &Connection) {
         let Some(session) = self.connections.end(connection) else { return };
-        let Session { lease, file, slot, peer, .. } = session;
+        let Session { lease, file, slot, peer, waiting, .. } = session;
+        drop(waiting);
         let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
         if let Err(lease) = lease.reclaim() {
             self.handler.reclaimer().add(lease, slot);

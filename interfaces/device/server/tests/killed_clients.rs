@@ -5,7 +5,7 @@ mod common;
 #[path = "../../../../cma-memory/tests/machine/mod.rs"]
 mod machine;
 
-use cma_client::{Client, Error};
+use cma_client::{ChunkRequest, Client, Error, RegionSelector};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
 use cma_framework::Cma;
 use cma_memory::Hugetlb;
@@ -98,16 +98,26 @@ fn be_a_client(number: u64) -> Result<Infallible, Box<dyn std::error::Error>> {
     let client = Client::connect(std::env::var_os(SOCKET).unwrap())?;
     loop {
         std::thread::sleep(Duration::from_micros(random.below(2000)));
-        let size = 4096 << random.below(8);
-        let chunk = match client.alloc("camera", Some("frame"), size, 4096 << random.below(5)) {
+        // Sometimes half of the region, so that requests wait.
+        let is_large = random.below(8) == 0;
+        let size = if is_large { 32 * MIB } else { 4096 << random.below(8) };
+        let request = ChunkRequest::new(size).aligned(4096 << random.below(5));
+        let wait = random.below(2).checked_sub(1);
+        let wait = wait.map(|_| Duration::from_millis(random.below(50)));
+        let from = RegionSelector::Device { device: "camera", kind: "frame" };
+        let chunk = match client.allocate(from, &ChunkRequest { wait, ..request }) {
             // The other clients have all of the region.
             Err(Error::Refused { errno, .. })
-                if Errno::from_raw_os_error(errno) == Errno::NOMEM =>
+                if matches!(Errno::from_raw_os_error(errno), Errno::NOMEM | Errno::TIMEDOUT) =>
             {
                 continue;
             }
             answer => answer?,
         };
+        if is_large {
+            std::thread::sleep(Duration::from_micros(random.below(5000)));
+            continue;
+        }
         let mut mapped = chunk.map()?;
         if mapped.iter().any(|byte| *byte != 0) {
             return Err("new memory is not zero".into());

@@ -6,7 +6,8 @@ fn peer(uid: u32, pid: u32) -> Peer {
 
 fn accounts() -> Arc<Accounts> {
     let (process, user) = (Quota { chunks: 2, bytes: 100 }, Quota { chunks: 3, bytes: 150 });
-    Accounts::new(Limits { process, user, user_connections: 2, connections: 3 })
+    let limits = Limits { user_connections: 2, connections: 3, ..Limits::default() };
+    Accounts::new(Limits { process, user, ..limits })
 }
 
 fn error(result: Result<impl Sized, ErrorReply>) -> (Errno, String) {
