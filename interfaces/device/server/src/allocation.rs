@@ -1,5 +1,5 @@
-//! Allocating a chunk for a client: charging the user, trying further regions, retrying after memory
-//! was freed, and waiting for room.
+//! Allocating a chunk for a client: charging the user, trying further regions, retrying after
+//! memory was freed, and waiting for room.
 
 use crate::accounts::{Accounts, Charge};
 use crate::error_reply::ErrorReply;

@@ -124,9 +124,9 @@
 //!    before it is read. No thread waits for room.
 //! 5. A connection has one lease, keeps the chunk of one open file, has one request that waits, or
 //!    has no chunk.
-//! 6. A chunk is charged to its user before its client gets it, and until it is free; a request that
-//!    waits, from its beginning to its end. It counts as freed only after its memory is free, and a
-//!    wait that ended without a chunk after the framework has forgotten the request.
+//! 6. A chunk is charged to its user before its client gets it, and until it is free; a request
+//!    that waits, from its beginning to its end. It counts as freed only after its memory is free,
+//!    and a wait that ended without a chunk only after the framework has forgotten the request.
 //! 7. A slot is in use until its connection has ended and the connection's chunk is free.
 //! 8. While the server runs, no chunk is freed whose memory a process holds.
 //! 9. An allocation is refused for want of memory, quota or a spare slot, and a client for want of

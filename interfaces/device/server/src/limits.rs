@@ -4,8 +4,8 @@ use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
 use cma_framework::config::{ConfigError, parse_size, parse_time};
 use std::time::Duration;
 
-/// Limits on chunks, bytes and connections: of one process, of one user, and in all. And on the time
-/// that a request waits.
+/// Limits on chunks, bytes and connections: of one process, of one user, and in all; and on the
+/// time that a request waits.
 ///
 /// A connection counts for the process that *opened* it, even if another process holds it later:
 /// the kernel reports only the opener. So the limits of a process protect against accidents. A

@@ -125,8 +125,9 @@ impl Server {
     }
 
     /// Serves until `shutdown` begins, or until waiting for events fails. Then requests that wait
-    /// for room are refused, the socket is removed, every connection ends, and every chunk is freed,
-    /// even if processes still hold its memory. This returns when the last request in progress is served.
+    /// for room are refused, the socket is removed, every connection ends, and every chunk is
+    /// freed, even if processes still hold its memory. This returns when the last request in
+    /// progress is served.
     ///
     /// A panic while a client is served closes that client's connection and has no other effect.
     ///
