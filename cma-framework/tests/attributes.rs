@@ -9,8 +9,13 @@ mod common;
 use cma_buddy::Buddy;
 use cma_framework::attributes::{AttributeError, Entry, LONGEST_TEXT};
 use cma_framework::config::Map;
-use cma_framework::{AllocatorChoice, Attributes, Cma, DmaAddr, Errno, Plugin, Region};
+use cma_framework::{
+    AllocatorChoice, Attributes, ChunkRequest, Cma, DmaAddr, Errno, PendingChunk, Plugin, Process,
+    Region, Source,
+};
 use common::{BASE, MIB, region, scripted, with_regions};
+use std::pin::Pin;
+use std::task::{Context, Waker};
 
 fn refused(tree: &Attributes, path: &str, text: impl AsRef<[u8]>) -> AttributeError {
     tree.write(path, text.as_ref()).unwrap_err()
@@ -212,6 +217,45 @@ fn the_bitmap_has_a_bit_set_for_each_allocated_page() {
 }
 
 #[test]
+fn waiters_lists_requests_in_their_order_and_failures_their_limits() {
+    let cma = with_regions(&["a"], "*=a");
+    let tree = cma.attributes();
+    let read = |name: &str| tree.read(&format!("regions/a/{name}")).unwrap();
+    assert_eq!(read("waiters"), "");
+    let whole = cma.alloc("cam", None, 16 * MIB, 0).unwrap();
+    let process = Process { uid: 7, pid: 42, name: "two words".into() };
+    let camera = Source::Device { name: "cam", kind: Some("frame") };
+    let request = |text: &str| ChunkRequest::parse(text).unwrap();
+    let first = request("1M/64K below=0x40800000 boundary=2M wait=2s");
+    let mut first = cma.to_share(process, camera, &first).unwrap().alloc_async();
+    let mut second = cma.allocate_async(Source::Regions("a"), &request("1")).unwrap();
+    let poll = |pending: &mut PendingChunk| {
+        Pin::new(pending).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    };
+    assert!(!poll(&mut first) && !poll(&mut second));
+    let waiters = read("waiters");
+    let lines: Vec<&str> = waiters.lines().collect();
+    let [one, two] = &lines[..] else { panic!("{waiters}") };
+    let one = one.strip_prefix("1048576 65536 below=1032M,boundary=2M,wait=2s cam/frame ");
+    let one = one.and_then(|rest| rest.strip_suffix(" 7 42 two\\u{20}words"));
+    let two = two.strip_prefix("1 4096 - - ").and_then(|rest| rest.strip_suffix(" - - -"));
+    for waited in [one, two] {
+        assert!(waited.is_some_and(|waited| waited.parse::<f64>().is_ok()), "{waiters}");
+    }
+    drop((first, second));
+    assert_eq!(read("waiters"), "");
+    cma.allocate(camera, &request("2M/1M above=0x40000001 below=0x40800fff")).unwrap_err();
+    cma.allocate(camera, &request("4K at=0x40000000")).unwrap_err();
+    let failures = read("failures");
+    let [within, at] =
+        [" 2097152 1048576 above=1048580K,below=1032M ", " 4096 4096 at=0x40000000 "];
+    let mut lines = failures.lines();
+    assert!(lines.next().unwrap().contains(within), "{failures}");
+    assert!(lines.next().unwrap().contains(at), "{failures}");
+    drop(whole);
+}
+
+#[test]
 fn owners_lists_live_chunks_and_failures_lists_refused_requests() {
     let cma = with_regions(&["a"], "*=a");
     let tree = cma.attributes();
@@ -230,7 +274,7 @@ fn owners_lists_live_chunks_and_failures_lists_refused_requests() {
     );
     cma.alloc("cam", Some("frame"), 32 * MIB, 1 << 20).unwrap_err();
     let failures = tree.read("regions/a/failures").unwrap();
-    let refused = " 33554432 1048576 cam/frame too small: 32M requested of a region of 16M\n";
+    let refused = " 33554432 1048576 - cam/frame too small: 32M requested of a region of 16M\n";
     let age = failures.strip_suffix(refused).unwrap_or_else(|| panic!("{failures}"));
     assert!(
         age.parse::<f64>().is_ok(),

@@ -20,6 +20,8 @@ struct RegionRow {
     free_bytes: Option<u64>,
     largest_hole_bytes: Option<u64>,
     users: Option<u32>,
+    /// The number of requests that wait for it.
+    waiters: Option<usize>,
     allocator: Option<String>,
     /// The port of its memory; `None` for an early region that got none.
     memory: Option<&'static str>,
@@ -60,6 +62,7 @@ impl From<&Region> for RegionRow {
             free_bytes: Some(status.free_bytes),
             largest_hole_bytes,
             users: Some(status.users),
+            waiters: Some(status.waiters),
             allocator,
             memory: Some(backing.as_ref().map_or(Port::Simulated.name(), |backing| backing.kind)),
             contiguity: backing.map(|backing| backing.contiguity.to_string()),
@@ -78,6 +81,7 @@ impl From<(EarlyHandle, String)> for RegionRow {
             free_bytes: None,
             largest_hole_bytes: None,
             users: None,
+            waiters: None,
             allocator: None,
             memory: None,
             contiguity: None,

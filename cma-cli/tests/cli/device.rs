@@ -144,6 +144,26 @@ fn the_chunks_of_a_killed_shell_are_freed() {
 }
 
 #[test]
+fn a_connected_shell_waits_for_room_that_another_one_frees() {
+    let server = SocketServer::start(&[]);
+    let mut holder = ConnectedShell::start(&server.socket());
+    assert_eq!(holder.command("a codec 16M"), "  1: 0x1000000@0x30000000\n");
+    let Run { code, out, err } = server.shell("a camera 1M wait=20ms\n");
+    assert_eq!((code, out.as_str()), (1, ""));
+    let reason = "line 1: ETIMEDOUT: no region could serve it within 0.0 s: r: full: 0 of 16M free";
+    assert!(err.starts_with(reason), "{err}");
+    let Run { code, err, .. } = server.shell("a camera 4K at=0x30001000 wait=0s\n");
+    assert!(code == 1 && err.contains("codec/common"), "{err}");
+    let mut waiting = ConnectedShell::start(&server.socket());
+    writeln!(waiting.input, "a camera 1M/64K below=4G wait=30s").expect("the shell reads");
+    holder.input.write_all(b"f\n").expect("the shell reads");
+    let mut line = String::new();
+    waiting.output.read_line(&mut line).expect("text");
+    assert!(line.starts_with("  1: 0x100000@0x30"), "{line}");
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
 fn a_missing_server_and_wrong_options_are_reported_with_a_remedy() {
     let folder = folder();
     let nowhere = folder.path().join("none").display().to_string();

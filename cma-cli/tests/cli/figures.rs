@@ -76,6 +76,7 @@ fn regions_as_json_has_one_object_for_each_with_the_same_fields() {
             "free_bytes",
             "largest_hole_bytes",
             "users",
+            "waiters",
             "allocator",
             "memory",
             "contiguity",

@@ -114,6 +114,26 @@ impl ChunkRequest {
         self.normalised(Asker::NOBODY).map(drop)
     }
 
+    /// The text of the request that became `request`. Sizes and limits are in whole pages, and a
+    /// window without another place for the request is that place.
+    pub(crate) fn of(request: &Request) -> Self {
+        let (window, boundary) = (request.window(), request.boundary());
+        let place = exact_place(request).map(PageRange::start);
+        let is_limit = |page: &u64| *page != 0 && *page != PageRange::ADDRESS_SPACE_PAGES;
+        let limit = |page: u64| {
+            let page = Some(page).filter(|page| place.is_none() && is_limit(page));
+            page.map(|page| DmaAddr::new(page * PAGE_SIZE))
+        };
+        ChunkRequest {
+            above: limit(window.first_page()),
+            below: limit(window.first_page() + window.pages().get()),
+            boundary: (boundary != Boundary::NONE).then(|| Bytes(boundary.pages().bytes())),
+            at: place,
+            ..ChunkRequest::new(Bytes(request.pages().bytes()))
+                .aligned(Bytes(request.alignment().bytes()))
+        }
+    }
+
     /// The request in whole pages. One at an exact place has that place as its window.
     pub(crate) fn normalised(&self, asker: Asker) -> Result<Request, InvalidRequest> {
         let plain = normalise(self.size.0, self.alignment.0, asker)?;

@@ -67,7 +67,7 @@ fn tree() -> Attributes {
 fn reads_back(tree: &Attributes) {
     for (path, text) in everything(tree) {
         let name = path.rsplit('/').next().unwrap();
-        let is_list = matches!(name, "owners" | "failures");
+        let is_list = matches!(name, "owners" | "failures" | "waiters");
         assert!(
             is_list || text.len() <= 1 || !text[..text.len() - 1].contains('\n'),
             "{path}: {text:?} is one line"
@@ -77,7 +77,8 @@ fn reads_back(tree: &Attributes) {
             "start" => {
                 assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok());
             }
-            "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "a" | "b" => {}
+            "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "waiters"
+            | "a" | "b" => {}
             "bitmap" => {
                 assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}");
             }

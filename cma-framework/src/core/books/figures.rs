@@ -1,8 +1,8 @@
 //! The reports of the books: public values.
 
+use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::Reason;
 pub use crate::vocabulary::{Holder, Owner, Process};
-use cma_api::Alignment;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +24,8 @@ pub struct RegionStatistics {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
-    /// The requested size, in whole pages.
-    pub bytes: u64,
-    /// The requested alignment.
-    pub alignment: Alignment,
+    /// The request, in whole pages.
+    pub request: ChunkRequest,
     /// Device and type of the request; `None` in the cases of [`Owner::device`].
     pub device: Option<(Arc<str>, Arc<str>)>,
     /// Why it was refused.

@@ -1,10 +1,12 @@
-//! The attributes of a region that are lists: the owners of its chunks, its bitmap and its last
-//! refused requests.
+//! The attributes of a region that are lists: the owners of its chunks, its bitmap, the requests
+//! that wait for it and its last refused ones.
 
 use super::AttributeError;
 use crate::Cma;
 use crate::core::books::Process;
 use crate::host::region::Region;
+use crate::vocabulary::ChunkRequest;
+use cma_api::PAGE_SIZE;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,24 +22,34 @@ pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeErro
     for owner in cma.owners(region)? {
         let range = owner.range;
         let (requester, age) = (requester(owner.device.as_ref()), seconds(owner.age));
-        let process = owner.process.map_or("- - -".to_string(), |Process { uid, pid, name }| {
-            format!("{uid} {pid} {}", if name.is_empty() { "-".to_string() } else { word(&name) })
-        });
+        let process = process(owner.process);
         // Writing to a `String` doesn't fail.
         let _ = writeln!(text, "{} {} {requester} {age} {process}", range.start(), range.bytes());
     }
     Ok(text)
 }
 
+/// A line for each request that waits, in the order in which the region serves them: size and
+/// alignment in bytes, limits, device and type, seconds it has waited, and its process as uid, pid
+/// and name. An unknown field is `-`.
+pub(super) fn waiters(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
+    let mut text = String::new();
+    for waiter in cma.waiters_for(region)? {
+        let (request, requester) = (amount(&waiter.request), requester(waiter.device.as_ref()));
+        let (waited, process) = (seconds(Some(waiter.waited)), process(waiter.process));
+        let _ = writeln!(text, "{request} {requester} {waited} {process}");
+    }
+    Ok(text)
+}
+
 /// A line for each of the last refused requests, the newest last: age in seconds, size and
-/// alignment in bytes, device and type, reason.
+/// alignment in bytes, limits, device and type, reason.
 pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for failure in cma.failures(region)? {
         let (age, requester) = (seconds(Some(failure.age)), requester(failure.device.as_ref()));
-        let alignment = failure.alignment.bytes();
-        let _ =
-            writeln!(text, "{age} {} {alignment} {requester} {}", failure.bytes, failure.reason);
+        let request = amount(&failure.request);
+        let _ = writeln!(text, "{age} {request} {requester} {}", failure.reason);
     }
     Ok(text)
 }
@@ -66,6 +78,23 @@ pub(super) fn bitmap(cma: &Cma, region: &Region) -> Result<String, AttributeErro
 
 fn seconds(age: Option<Duration>) -> String {
     age.map_or("-".to_string(), |age| format!("{:.1}", age.as_secs_f64()))
+}
+
+/// Size and alignment of a request in bytes, and its limits as one word, such as
+/// `below=4G,wait=2s`; `-` if it has none.
+fn amount(request: &ChunkRequest) -> String {
+    let text = request.to_string();
+    // The text of a request is its size and alignment, and its limits after spaces.
+    let limits =
+        text.split_once(' ').map_or("-".to_string(), |(_, limits)| limits.replace(' ', ","));
+    format!("{} {} {limits}", request.size.0, request.alignment.0.max(PAGE_SIZE))
+}
+
+/// Uid, pid and name.
+fn process(process: Option<Process>) -> String {
+    process.map_or("- - -".to_string(), |Process { uid, pid, name }| {
+        format!("{uid} {pid} {}", if name.is_empty() { "-".to_string() } else { word(&name) })
+    })
 }
 
 /// Device and type as one word.

@@ -39,6 +39,7 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("start", |_, region| line(region.range().start())),
     Attribute::read_only("total_pages", |_, region| line(region.range().pages().get())),
     Attribute::read_only("users", |_, region| line(region.users()?)),
+    Attribute::read_only("waiters", lists::waiters),
 ];
 
 fn line(value: impl Display) -> Result<String, AttributeError> {

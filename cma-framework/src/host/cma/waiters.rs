@@ -4,6 +4,8 @@ use super::Cma;
 use crate::core::books::Process;
 use crate::host::region::{DeviceAndType, Region, Waiter};
 use crate::vocabulary::ChunkRequest;
+use crate::vocabulary::errors::Stuck;
+use cma_api::Request;
 use hashbrown::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -58,21 +60,28 @@ impl Cma {
     /// The requests that wait, by region in ascending order of address, and for each region in the
     /// order in which it serves them. Those of a stuck region are left out.
     pub fn waiters(&self) -> Vec<WaitingRequest> {
+        let of_region = |region| self.waiters_for(region).unwrap_or_default();
+        self.regions().iter().flat_map(of_region).collect()
+    }
+
+    /// The requests that wait for `region`, in the order in which it serves them.
+    ///
+    /// # Errors
+    ///
+    /// [`Stuck`].
+    pub fn waiters_for(&self, region: &Region) -> Result<Vec<WaitingRequest>, Stuck> {
         let mut name = self.0.askers.names();
-        let mut all = Vec::new();
-        for region in self.regions() {
-            for (ahead, (waiter, request)) in region.waiters().into_iter().enumerate() {
-                let noted = waiter.holder.as_ref().and_then(|holder| holder.device.clone());
-                all.push(WaitingRequest {
-                    region: region.clone(),
-                    ahead,
-                    request: waiter.wanted,
-                    device: noted.or_else(|| name(request.asker())),
-                    process: waiter.holder.as_ref().map(|holder| holder.process.clone()),
-                    waited: waiter.since.elapsed(),
-                });
+        let waiting = |(ahead, (waiter, request)): (usize, (Arc<Waiter>, Request))| {
+            let noted = waiter.holder.as_ref().and_then(|holder| holder.device.clone());
+            WaitingRequest {
+                region: region.clone(),
+                ahead,
+                request: waiter.wanted,
+                device: noted.or_else(|| name(request.asker())),
+                process: waiter.holder.as_ref().map(|holder| holder.process.clone()),
+                waited: waiter.since.elapsed(),
             }
-        }
-        all
+        };
+        Ok(region.waiters()?.into_iter().enumerate().map(waiting).collect())
     }
 }

@@ -7,6 +7,7 @@ use crate::core::books::{
 };
 use crate::core::moment::Moment;
 use crate::host::clock;
+use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::Stuck;
 use cma_api::{Asker, PageRange, Pages};
 use std::sync::Arc;
@@ -132,8 +133,7 @@ impl Region {
         let refused: Vec<_> = self.enter()?.books.refusals().cloned().collect();
         let now = clock::precise_now();
         let failure = |RefusedRequest { request, reason, when }| Failure {
-            bytes: request.pages().bytes(),
-            alignment: request.alignment(),
+            request: ChunkRequest::of(&request),
             device: name(request.asker()),
             reason,
             age: when.age(now).unwrap_or_default(),

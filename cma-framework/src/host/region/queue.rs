@@ -17,6 +17,7 @@ use super::{Allocators, Chunk, Recheck, Region, RegionState, Waiter};
 use crate::core::events::RegionEvent;
 use crate::core::placement::AllocatorCall;
 use crate::host::{clock, events};
+use crate::vocabulary::errors::Stuck;
 use crate::vocabulary::request::exact_place;
 use cma_api::{PageRange, Request};
 use std::collections::VecDeque;
@@ -171,10 +172,10 @@ impl Region {
         state.fit(self, request)
     }
 
-    /// The requests that wait for the region, the head first. Empty while it is stuck.
-    pub(crate) fn waiters(&self) -> Vec<(Arc<Waiter>, Request)> {
-        let Ok(state) = self.enter() else { return Vec::new() };
-        state.queue.iter().map(|(waiter, request)| (waiter.clone(), *request)).collect()
+    /// The requests that wait for the region, the head first.
+    pub(crate) fn waiters(&self) -> Result<Vec<(Arc<Waiter>, Request)>, Stuck> {
+        let state = self.enter()?;
+        Ok(state.queue.iter().map(|(waiter, request)| (waiter.clone(), *request)).collect())
     }
 }
 

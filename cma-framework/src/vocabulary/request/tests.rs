@@ -143,6 +143,14 @@ proptest! {
     }
 
     #[test]
+    fn a_request_is_stated_from_its_normal_form_as_the_same_request(request in requests()) {
+        if let Ok(normal) = request.normalised(Asker(7)) {
+            let stated = ChunkRequest::of(&normal);
+            prop_assert_eq!(stated.normalised(Asker(7)).unwrap(), normal, "{}", stated);
+        }
+    }
+
+    #[test]
     fn a_request_is_invalid_only_if_no_place_satisfies_it(
         pages in 1..6_u64,
         shift in 0..4_u32,
