@@ -3,8 +3,8 @@
 //! The allocator of Masmano, Ripoll, Crespo and Real (*TLSF: a new dynamic memory allocator for
 //! real-time systems*, ECRTS 2004), with its books outside the memory, and with alignment. It is
 //! for systems that must bound the time of a request in advance: no operation that serves one
-//! depends on the number of chunks or holes, and after initialising none allocates or frees heap
-//! memory.
+//! depends on the number of chunks or holes, except for a request at a fixed address, which is an
+//! adoption; and after initialising none allocates or frees heap memory.
 //!
 //! # Terms
 //!

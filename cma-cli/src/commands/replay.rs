@@ -131,7 +131,7 @@ impl<'a> System<'a> {
     }
 }
 
-/// The names of the allocators of `regions`, each once.
+/// The names of the allocators of `regions`, each once; `-` for none.
 fn attached(regions: &[Region]) -> String {
     let names: BTreeSet<String> = regions
         .iter()
@@ -140,7 +140,7 @@ fn attached(regions: &[Region]) -> String {
             _ => None,
         })
         .collect();
-    Vec::from_iter(names).join(",")
+    if names.is_empty() { "-".to_string() } else { Vec::from_iter(names).join(",") }
 }
 
 /// A single region, in words.
