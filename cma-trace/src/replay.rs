@@ -1,5 +1,7 @@
 //! Replaying a trace through the framework, and measuring it.
 
+mod waiting;
+
 use crate::limits::Limits;
 use crate::report::{FailedRequest, Report};
 use crate::trace::{Action, Operation, Trace};
@@ -8,6 +10,7 @@ use cma_framework::errors::RegisterError;
 use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
+use waiting::{Ended, Waiting};
 
 /// The name of the region of [`replay`].
 pub const REGION: &str = "trace";
@@ -44,8 +47,9 @@ pub fn replay(
 }
 
 /// Replays `trace` on a configured framework, whose map routes the trace's devices to regions.
-/// Chunks that the trace leaves live are freed at the end. A request that may wait is tried once:
-/// the chunks that it would wait for are freed later in the trace.
+/// Chunks that the trace leaves live are freed at the end. A request that may wait does so in
+/// the trace's time: until the frees within that time make room for it. It has failed if they don't,
+/// or if the trace frees its chunk before.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
@@ -60,6 +64,8 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         devices,
         limits: trace.limits(),
         chunks: Vec::new(),
+        waiting: Waiting::default(),
+        waited: 0,
         live: 0,
         peak: 0,
         failed: 0,
@@ -76,11 +82,12 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
         let operations: Vec<SlotOperation> =
             block.iter().map(|operation| slots.translate(operation)).collect();
         let before = cpu_time();
-        state.run(&operations, done);
+        state.run(&operations, block, done);
         elapsed += cpu_time() - before;
         done += block.len();
         progress(done as u64);
     }
+    state.end();
     report(cma, trace, state, elapsed)
 }
 
@@ -95,6 +102,9 @@ struct ReplayState<'a> {
     devices: Vec<Device>,
     limits: &'a [Limits],
     chunks: Vec<Option<Chunk>>,
+    waiting: Waiting,
+    /// Requests that were served after they waited.
+    waited: u64,
     /// Bytes.
     live: u64,
     peak: u64,
@@ -103,51 +113,98 @@ struct ReplayState<'a> {
 }
 
 impl ReplayState<'_> {
-    /// Runs `operations`, the first of which is the trace's operation number `first`. This is the
-    /// timed code.
-    fn run(&mut self, operations: &[SlotOperation], first: usize) {
+    /// Runs `operations`, which are `recorded`, the trace's operations from number `first` on. This
+    /// is the timed code.
+    fn run(&mut self, operations: &[SlotOperation], recorded: &[Operation], first: usize) {
         for (n, operation) in operations.iter().enumerate() {
+            if !self.waiting.is_empty() {
+                self.expire(recorded[n].time_us);
+            }
             match *operation {
+                SlotOperation::Allocate { slot, requester, limits: 0, size, alignment } => {
+                    let chunk = self.devices[usize::from(requester)].alloc(size, alignment);
+                    self.book(slot, first + n, chunk);
+                }
                 SlotOperation::Allocate { slot, requester, limits, size, alignment } => {
+                    let request = self.limits[usize::from(limits)].request(size, alignment);
                     let device = &self.devices[usize::from(requester)];
-                    let chunk = if limits == 0 {
-                        device.alloc(size, alignment)
-                    } else {
-                        self.limited(device, limits, size, alignment)
+                    let result = match request.wait {
+                        None => Some(device.allocate(&request)),
+                        Some(wait) => match device.allocate_async(&request) {
+                            Ok(pending) => {
+                                let time_us = recorded[n].time_us;
+                                self.waiting.begin(slot, first + n, time_us, wait, pending)
+                            }
+                            Err(error) => Some(Err(error)),
+                        },
                     };
-                    match chunk {
-                        Ok(chunk) => {
-                            self.live += chunk.size();
-                            self.peak = self.peak.max(self.live);
-                            self.chunks[slot as usize] = Some(chunk);
-                        }
-                        Err(error) => {
-                            self.failed += 1;
-                            self.first_failure.get_or_insert((first + n, error));
-                        }
+                    if let Some(result) = result {
+                        self.book(slot, first + n, result);
                     }
                 }
                 SlotOperation::Free { slot } => {
+                    if !self.waiting.is_empty()
+                        && let Some(ended) = self.waiting.give_up(slot)
+                    {
+                        self.book_waiting(ended);
+                    }
                     if let Some(chunk) = self.chunks[slot as usize].take() {
                         self.live -= chunk.size();
+                    }
+                    if !self.waiting.is_empty() {
+                        self.serve();
                     }
                 }
             }
         }
     }
 
-    /// A chunk within limits number `limits`, without waiting.
+    /// Books the result of the request that operation number `operation` made.
+    #[inline]
+    fn book(&mut self, slot: u32, operation: usize, result: Result<Chunk, AllocError>) {
+        match result {
+            Ok(chunk) => {
+                self.live += chunk.size();
+                self.peak = self.peak.max(self.live);
+                self.chunks[slot as usize] = Some(chunk);
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.first_failure.get_or_insert((operation, error));
+            }
+        }
+    }
+
+    /// Books the result of a request that has waited.
+    fn book_waiting(&mut self, Ended { slot, operation, result }: Ended) {
+        self.waited += u64::from(result.is_ok());
+        self.book(slot, operation, result);
+    }
+
+    /// Books the requests that were woken and have their results.
     #[cold]
-    fn limited(
-        &self,
-        device: &Device,
-        limits: u16,
-        size: u64,
-        alignment: u64,
-    ) -> Result<Chunk, AllocError> {
-        let mut request = self.limits[usize::from(limits)].request(size, alignment);
-        request.wait = None;
-        device.allocate(&request)
+    fn serve(&mut self) {
+        while let Some(ended) = self.waiting.next_ready() {
+            self.book_waiting(ended);
+        }
+    }
+
+    /// Ends the waits whose time is over before `time_us`.
+    #[cold]
+    fn expire(&mut self, time_us: u64) {
+        while let Some(ended) = self.waiting.next_expired(time_us) {
+            self.book_waiting(ended);
+            // It may have been in the way of others.
+            self.serve();
+        }
+    }
+
+    /// Ends the waits that are left at the end of the trace.
+    fn end(&mut self) {
+        while let Some(ended) = self.waiting.next_left() {
+            self.book_waiting(ended);
+            self.serve();
+        }
     }
 }
 
@@ -200,6 +257,7 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState<'_>, elapsed: Duration) -
         region_bytes: regions.iter().map(|region| region.range().bytes()).sum(),
         ops: ops as u64,
         failed: state.failed,
+        waited: state.waited,
         peak_live_bytes: state.peak,
         live_bytes: state.live,
         free_bytes: statuses.iter().map(|status| status.free_bytes).sum(),

@@ -17,6 +17,8 @@ pub struct Report {
     pub ops: u64,
     /// The allocations among them that failed. The frees of their chunks are skipped.
     pub failed: u64,
+    /// The allocations that were served after they waited, in the trace's time.
+    pub waited: u64,
     /// The most bytes that were live at a time, of served requests, rounded up to pages.
     pub peak_live_bytes: u64,
     /// The bytes that the trace left live at its end, rounded up to pages.
@@ -88,6 +90,7 @@ struct RegionReason<'a> {
 fn reasons<S: Serializer>(error: &AllocError, serializer: S) -> Result<S::Ok, S::Error> {
     let refusals = match error {
         AllocError::NoRegion(refusals) => refusals.iter().as_slice(),
+        AllocError::TimedOut(timed_out) => timed_out.refusals.iter().as_slice(),
         _ => &[],
     };
     let refusals = refusals

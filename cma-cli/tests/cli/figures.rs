@@ -113,6 +113,7 @@ fn replay_as_json_has_exactly_the_documented_fields() {
                 "region_bytes",
                 "ops",
                 "failed",
+                "waited",
                 "peak_live_bytes",
                 "live_bytes",
                 "free_bytes",

@@ -57,7 +57,7 @@ fn alignments_are_requested_as_recorded() {
 }
 
 #[test]
-fn limits_are_requested_as_recorded_and_nothing_waits() {
+fn limits_are_requested_as_recorded() {
     // The region begins at 4 GiB.
     let mut recording = Recording::new("");
     for text in [
@@ -65,8 +65,8 @@ fn limits_are_requested_as_recorded_and_nothing_waits() {
         "8K/1 above=0x100003000",
         "8K/1 boundary=8K",
         "4K/1 below=4G",
-        "16K/1 at=0x100000000 wait=5m",
-        "4K/1 above=0x100001000 below=0x100003000 wait=5m",
+        "16K/1 at=0x100000000",
+        "4K/1 above=0x100001000 below=0x100003000",
     ] {
         recording.allocate_limited(0, &ChunkRequest::parse(text).unwrap(), "a").unwrap();
     }
@@ -75,6 +75,91 @@ fn limits_are_requested_as_recorded_and_nothing_waits() {
     let failure = report.first_failure.unwrap();
     assert_eq!(failure.operation, 4);
     assert!(failure.to_string().starts_with("operation 4, 4K for a below=4G: "), "{failure}");
+}
+
+/// An operation of a trace: pages to allocate with limits, or the number of a chunk to free.
+enum Step {
+    Take(u64, &'static str),
+    Free(u32),
+}
+
+/// The report of `operations`, each at a time in microseconds, in a region of 4 pages.
+fn waits(operations: &[(u64, Step)]) -> Report {
+    let mut recording = Recording::new("");
+    for (time_us, operation) in operations {
+        match *operation {
+            Step::Take(pages, limits) => {
+                let request = ChunkRequest::parse(&format!("{}/1 {limits}", pages * PAGE)).unwrap();
+                recording.allocate_limited(*time_us, &request, "a").unwrap();
+            }
+            Step::Free(chunk) => recording.free(*time_us, chunk).unwrap(),
+        }
+    }
+    let begun = std::time::Instant::now();
+    let report = replay(&recording.finish(), &best_fit(), "", 4 * PAGE, |_| {}).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(60), "the replay itself waited");
+    report
+}
+
+#[test]
+fn a_request_waits_in_the_time_of_the_trace_until_frees_make_room() {
+    let report = waits(&[
+        (0, Step::Take(3, "")),
+        (10, Step::Take(2, "wait=5m")),
+        (20, Step::Take(2, "wait=5m boundary=8K")),
+        (299_000_000, Step::Free(0)),
+        (299_000_001, Step::Free(1)),
+    ]);
+    assert_eq!((report.failed, report.waited), (0, 2), "{report:?}");
+    assert_eq!((report.live_bytes, report.peak_live_bytes), (2 * PAGE, 4 * PAGE));
+    // One that has room at once does not wait.
+    assert_eq!(waits(&[(0, Step::Take(4, "wait=1s"))]).waited, 0);
+}
+
+#[test]
+fn a_wait_ends_after_its_time_with_the_reasons_of_the_last_try() {
+    let until = |freed| {
+        waits(&[(0, Step::Take(4, "")), (100, Step::Take(2, "wait=1ms")), (freed, Step::Free(0))])
+    };
+    assert_eq!((until(1100).failed, until(1100).waited), (0, 1), "to the microsecond");
+    let late = until(1101);
+    assert_eq!((late.failed, late.waited, late.live_bytes), (1, 0, 0));
+    let failure = late.first_failure.unwrap();
+    assert_eq!(failure.operation, 2);
+    let AllocError::TimedOut(timed_out) = &failure.error else { panic!("{failure}") };
+    assert_eq!(timed_out.waited, Duration::from_millis(1));
+    let json = serde_json::to_value(&failure).unwrap();
+    assert_eq!(json["refusals"][0]["reason"], "full: 0 of 16K free");
+    // Nothing is freed before the end of the trace.
+    let left = waits(&[(0, Step::Take(4, "")), (0, Step::Take(2, "wait=5m"))]);
+    assert_eq!((left.failed, left.live_bytes), (1, 4 * PAGE));
+    assert!(matches!(left.first_failure.unwrap().error, AllocError::TimedOut(_)));
+}
+
+#[test]
+fn a_chunk_that_is_freed_while_its_request_waits_was_never_there() {
+    let report = waits(&[
+        (0, Step::Take(3, "")),
+        (0, Step::Take(4, "wait=5m")),
+        (0, Step::Take(1, "wait=5m")), // behind the request of 4 pages
+        (1, Step::Free(1)),            // now it has its turn
+        (2, Step::Free(0)),
+    ]);
+    assert_eq!((report.failed, report.waited, report.live_bytes), (1, 1, PAGE), "{report:?}");
+    assert_eq!(report.first_failure.unwrap().operation, 2);
+}
+
+#[test]
+fn a_wait_that_ends_lets_those_behind_it_pass() {
+    let report = waits(&[
+        (0, Step::Take(2, "")),
+        (0, Step::Take(4, "wait=10us")),
+        (0, Step::Take(1, "wait=5m")),
+        (0, Step::Take(1, "")), // refused: others wait
+        (20, Step::Take(1, "")),
+    ]);
+    assert_eq!((report.failed, report.waited, report.live_bytes), (2, 1, 4 * PAGE), "{report:?}");
+    assert_eq!(report.first_failure.unwrap().operation, 4);
 }
 
 #[test]
@@ -166,7 +251,7 @@ fn json_results_have_these_fields_in_this_order() {
     report.ns_per_op = 12.4567;
     assert_eq!(
         serde_json::to_string(&report.named("small", "best-fit")).unwrap(),
-        "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\
+        "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\"waited\":0,\
          \"peak_live_bytes\":4096,\"live_bytes\":4096,\"free_bytes\":4096,\"largest_hole_bytes\":4096,\"ns_per_op\":12.5,\"first_failure\":null}"
     );
 }
