@@ -42,8 +42,8 @@
 //!
 //! # How it works
 //!
-//! *Allocate* takes the lowest place: exact first fit. It first looks at the holes that start in the
-//! first open word: if all chunks are of one size, the place is there. If not, it searches
+//! *Allocate* takes the lowest place: exact first fit. It first looks at the holes that start in
+//! the first open word: if all chunks are of one size, the place is there. If not, it searches
 //! `longest` from the lowest word up for words in which a hole of the request's class or above may
 //! start. The first such hole that holds the aligned request has the place. Words without one get
 //! their true class as the bound. After placing, the rest of the hole starts in the chunk's last
@@ -199,6 +199,7 @@ impl Bitmap {
 
     /// The hole that contains the last page of `word`, if that page is in `free`, a set of free
     /// pages of `word`. Its start is that of the run in `free`.
+    #[inline]
     fn last_hole(&self, word: u64, free: u64) -> Option<Span> {
         let pages = u64::from(free.leading_ones());
         (pages > 0).then(|| Span {
@@ -259,7 +260,11 @@ impl Bitmap {
 
     /// The pages of the longest hole that starts in `word`.
     fn longest_in(&self, word: u64) -> u64 {
-        let started = self.started_in(word);
+        self.longest_among(word, self.started_in(word))
+    }
+
+    /// The same for the holes of `started`, the pages of `word` in the holes that start there.
+    fn longest_among(&self, word: u64, started: u64) -> u64 {
         if started == 0 {
             return 0;
         }
@@ -267,8 +272,8 @@ impl Bitmap {
     }
 
     /// Lowers the bound of `word` to the true class, and returns whether it was higher.
-    fn tighten(&mut self, word: u64) -> bool {
-        self.longest.lower(word, class_of(self.longest_in(word)))
+    fn tighten(&mut self, word: u64, started: u64) -> bool {
+        self.longest.lower(word, class_of(self.longest_among(word, started)))
     }
 
     /// Marks `place` as used. It must be free and part of a hole that starts in `word`.
@@ -338,7 +343,7 @@ impl Allocator for Bitmap {
             let (place, word) = self.locate(request, first_open).ok_or(NoRoom)?;
             self.take(place, word);
             if word != first_open {
-                self.tighten(word);
+                self.tighten(word, self.started_in(word));
             }
             place
         };

@@ -32,12 +32,13 @@ impl Bitmap {
         while let Some(word) = self.longest.next(from, class)
             && word * 64 <= *starts.end()
         {
-            if let Some(place) = self.place_in(word, wanted) {
+            let started = self.started_in(word);
+            if let Some(place) = self.place_among(word, started, wanted) {
                 return Some((place, word));
             }
             // An outdated bound is lowered once. Only a look at a word with a true bound is
             // repeated by the next search.
-            if !self.tighten(word) {
+            if !self.tighten(word, started) {
                 self.wasted += 1;
                 if self.wasted >= WASTED_LIMIT {
                     return self.find_exactly(wanted);
