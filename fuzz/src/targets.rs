@@ -2,6 +2,7 @@
 
 mod allocators;
 mod attributes;
+mod device_tree;
 mod elf;
 mod ioctl;
 mod limits;
@@ -30,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     message::TARGET,
     ioctl::TARGET,
     elf::TARGET,
+    device_tree::TARGET,
     attributes::TARGET,
     allocators::TARGET,
 ];

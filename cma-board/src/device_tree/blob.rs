@@ -175,6 +175,7 @@ impl<'a> Blob<'a> {
                 _ if token != BEGIN_NODE && open.is_empty() => return Err(fault("no root node")),
                 BEGIN_NODE => {
                     let name = name(&self.bytes[at..self.structure.end], is_node_char)
+                        .filter(|name| !name.starts_with('@'))
                         .ok_or_else(|| fault("a node has no valid name"))?;
                     if name.is_empty() != open.is_empty() {
                         return Err(fault("only the root, and it alone, has an empty name"));

@@ -287,6 +287,7 @@ fn a_blob_whose_parts_are_in_no_order_is_damaged_where_that_shows() {
         (&path, "/n", "a path of more than 1,024 bytes"),
         (&[root, Open(&too_long), Close, Close], "/", "a node has no valid name"),
         (&[root, Open("a b"), Close, Close], "/", "a node has no valid name"),
+        (&[root, Open("@1"), Close, Close], "/", "a node has no valid name"),
         (&[root, Open(""), Close, Close], "/", "only the root, and it alone, has an empty name"),
         (&[Open("a"), Close], "", "only the root, and it alone, has an empty name"),
         (&[root, Open("a"), Close, Property("p"), Close], "/", "a property stands behind a child"),
