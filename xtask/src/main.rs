@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -34,6 +34,11 @@ const TASKS: [Task; 9] = [
         "fuzz",
         "the fuzz targets: [TARGET...] [--seconds N] [--seed S]",
         &["cargo", "run", "--quiet", "--release", "--package", "cma-fuzz", "--"],
+    ),
+    task(
+        "blobs",
+        "imports and checks the device trees of Debian's arm64 kernel: [FOLDER]",
+        &["bash", "xtask/blobs.sh"],
     ),
     task(
         "table",
