@@ -96,7 +96,7 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
         map: Map::parse(rules.text()).map_err(|error| rules.error(&error))?,
         ..Board::default()
     };
-    Ok(ReadBoard { board, notes, regions, map: rules })
+    Ok(ReadBoard { board, notes, withheld: Vec::new(), regions, map: rules })
 }
 
 /// Reads `size[@start[-end]]`. Returns whether there is a region.

@@ -14,7 +14,9 @@
 //! - the ranges of children of `/reserved-memory` that are no regions (see below): firmware and
 //!   drivers use them without asking.
 //!
-//! A fixed region outside that memory is a bank of its own. Parts of pages are left out.
+//! A fixed region outside that memory is a bank of its own. Parts of pages are left out. Where the
+//! tree leaves the memory to the boot loader, there are no banks, and what is withheld is taken
+//! from those that the user states ([`ReadBoard::replace_banks`](crate::ReadBoard::replace_banks)).
 //!
 //! # Regions
 //!
@@ -47,12 +49,11 @@
 //! # Written
 //!
 //! [`write`] writes what [`read`](read()) understands: every region as a `shared-dma-pool` that is
-//! `reusable` or `no-map`, every device of the map as a node below the root. What it can't write, it
-//! names in its notes: patterns, groups, allocators, kinds of memory, names that no node can have.
+//! `reusable` or `no-map`, every device of the map as a node below the root. What it can't write,
+//! it names in its notes: patterns, groups, allocators, kinds of memory, names that no node can have.
 
 mod blob;
 mod names;
-mod pages;
 mod read;
 mod tree;
 mod write;

@@ -15,6 +15,7 @@ pub mod command_line;
 pub mod device_tree;
 mod note;
 pub mod options;
+mod pages;
 mod read_board;
 pub mod toml_file;
 

@@ -2,7 +2,9 @@
 
 use crate::board::Board;
 use crate::note::{BoardError, Note, Origin};
-use cma_framework::config::{ConfigError, Map, Span, parse_regions};
+use crate::pages::{difference, union};
+use cma_framework::PageRange;
+use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
 
 /// A board that was read from one of its forms.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub struct ReadBoard {
     pub board: Board,
     /// Remarks about the description.
     pub notes: Vec<Note>,
+    /// Memory that firmware and drivers use without asking, in ascending order: no part of a bank.
+    pub withheld: Vec<PageRange>,
     /// Its regions as `cma=` text.
     pub regions: TracedText,
     /// Its map as `cma.map=` text.
@@ -47,7 +51,14 @@ impl ReadBoard {
         }
         parse_regions(&regions.text).map_err(|error| regions.error(&error))?;
         Map::parse(&map.text).map_err(|error| map.error(&error))?;
-        Ok(ReadBoard { board, notes, regions, map })
+        Ok(ReadBoard { board, notes, withheld: Vec::new(), regions, map })
+    }
+
+    /// Replaces the banks of the board by `banks`, without what is withheld.
+    pub fn replace_banks(&mut self, banks: &[Bank]) {
+        let banks = union(banks.iter().map(|bank| bank.0));
+        let left = difference(&banks, &self.withheld);
+        self.board.banks = left.into_iter().map(Bank).collect();
     }
 }
 

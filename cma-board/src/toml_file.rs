@@ -81,7 +81,7 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
         map: Map::parse(map.text()).map_err(|error| map.error(&error))?,
         memory: top.get("memory").map(|value| source.memory(value)).transpose()?,
     };
-    Ok(ReadBoard { board, notes: Vec::new(), regions, map })
+    Ok(ReadBoard { board, notes: Vec::new(), withheld: Vec::new(), regions, map })
 }
 
 /// The board as TOML, which [`read`] reads as an equal board.

@@ -182,8 +182,8 @@ impl Description {
 
     pub(crate) fn replace_banks(&mut self, banks: Option<&str>) -> Result<(), CommandError> {
         if let Some(text) = banks {
-            self.read.board.banks =
-                Bank::parse_list(text).map_err(|error| config_error("--banks", error))?;
+            let banks = Bank::parse_list(text).map_err(|error| config_error("--banks", error))?;
+            self.read.replace_banks(&banks);
         } else if self.read.board.banks.is_empty() {
             let note = Note::new("it doesn't say where the board's memory is");
             self.read.notes.push(note.with_remedy("give --banks '2G@0x40000000'"));

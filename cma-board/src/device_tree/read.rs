@@ -2,10 +2,10 @@
 
 use super::blob::BlobError;
 use super::names::{device_name, distinct, region_name, without_address};
-use super::pages::{difference, union};
 use super::tree::{Extent, Id, PropertyFault, Tree};
 use crate::board::{Board, BoardRegion};
 use crate::note::{BoardError, Note, Origin};
+use crate::pages::{difference, union};
 
 use crate::read_board::ReadBoard;
 use cma_framework::PageRange;
@@ -20,7 +20,7 @@ const MOST_MAP_BYTES: usize = 1 << 20;
 
 /// What to do about memory that the tree doesn't state.
 const STATE_BANKS: &str = "state the banks, as in --banks '2G@0x80000000', or read the tree of the \
-    running board, /sys/firmware/fdt";
+    running board, /sys/firmware/fdt; what is withheld is taken from both";
 
 /// Reads a board from a device-tree blob.
 ///
@@ -34,7 +34,9 @@ pub fn read(file: &[u8]) -> Result<ReadBoard, BoardError> {
     let devices = reading.devices()?;
     let asked = devices.iter().flat_map(|device| &device.regions).map(|(_, node)| *node).collect();
     let reserved = reading.reserved(&asked)?;
-    let banks = reading.banks(&reserved)?;
+    let withheld = reserved.withheld.iter().copied().chain(tree.reservations());
+    let withheld = union(withheld.filter_map(Extent::pages_touched));
+    let banks = reading.banks(&reserved, &withheld)?;
     let names = reading.region_names(&reserved.regions);
     let (rules, rules_at) = reading.rules(&devices, &reserved, &names)?;
     reading.remark_on_boot_arguments();
@@ -51,7 +53,8 @@ pub fn read(file: &[u8]) -> Result<ReadBoard, BoardError> {
         map: Map::parse(&rules).map_err(|error| BoardError(Note::new(error.to_string())))?,
         ..Board::default()
     };
-    ReadBoard::new(board, &regions_at, &rules_at, reading.notes)
+    let read = ReadBoard::new(board, &regions_at, &rules_at, reading.notes)?;
+    Ok(ReadBoard { withheld, ..read })
 }
 
 fn node_origin(tree: &Tree<'_>, node: Id) -> Origin {
@@ -175,7 +178,8 @@ impl<'a> Reading<'_, 'a> {
                     self.fixed(node, &ranges, &mut reserved)
                 }
                 (Some(ranges), _) => {
-                    withheld.push(tree.name(node).to_string());
+                    let texts: Vec<_> = ranges.iter().map(ToString::to_string).collect();
+                    withheld.push(format!("{} ({})", tree.name(node), texts.join(" ")));
                     reserved.withheld.extend(ranges);
                     continue;
                 }
@@ -275,16 +279,18 @@ impl<'a> Reading<'_, 'a> {
     }
 
     /// The banks: what the memory nodes state, without what is withheld, and the ranges of fixed
-    /// regions.
-    fn banks(&mut self, reserved: &Reserved) -> Result<Vec<PageRange>, BoardError> {
+    /// regions. None if the nodes state nothing: fixed regions alone are not the board's memory.
+    fn banks(
+        &mut self,
+        reserved: &Reserved,
+        withheld: &[PageRange],
+    ) -> Result<Vec<PageRange>, BoardError> {
         let tree = self.tree;
         let mut memory = Vec::new();
-        let mut is_stated = false;
         for node in tree.children(0) {
             if tree.text(node, "device_type") != Some("memory") || !tree.is_enabled(node) {
                 continue;
             }
-            is_stated = true;
             let usable = self.extents(node, "linux,usable-memory")?;
             let ranges = usable.map_or_else(|| self.extents(node, "reg"), |r| Ok(Some(r)))?;
             let stated = ranges.unwrap_or_default();
@@ -299,12 +305,10 @@ impl<'a> Reading<'_, 'a> {
                 self.notes.push(note.at(node_origin(tree, node)).with_remedy(STATE_BANKS));
             }
         }
-        if !is_stated {
-            self.notes.push(Note::new("no memory node, so no banks").with_remedy(STATE_BANKS));
+        if memory.is_empty() {
+            return Ok(memory);
         }
-        let withheld = reserved.withheld.iter().copied().chain(tree.reservations());
-        let withheld = union(withheld.filter_map(Extent::pages_touched));
-        let banks = difference(&union(memory), &withheld);
+        let banks = difference(&union(memory), withheld);
 
         let fixed = reserved.regions.iter().filter_map(|reserved| {
             let Place::At(start) = reserved.region.place else { return None };
@@ -318,13 +322,11 @@ impl<'a> Reading<'_, 'a> {
             }
         }
         outside.dedup();
-        if !banks.is_empty() {
-            self.note_about(
-                tree.top(RESERVED),
-                "not in the memory that the tree leaves, so banks of their own",
-                &outside,
-            );
-        }
+        self.note_about(
+            tree.top(RESERVED),
+            "not in the memory that the tree leaves, so banks of their own",
+            &outside,
+        );
         Ok(union(banks.into_iter().chain(own)))
     }
 

@@ -1,11 +1,16 @@
 //! The nodes of a blob as a table: what each is called, where it stands, and what it says.
 
 use super::blob::{self, BlobError};
+use crate::pages::between;
+use cma_framework::{DmaAddr, PAGE_SIZE, PageRange};
 use dtoolkit::fdt::{Fdt, FdtNode, FdtProperty};
 use dtoolkit::standard::NodeStandard;
 use dtoolkit::{Cells, Node, Property, ToCellInt};
 use std::collections::HashMap;
 use std::fmt;
+
+/// The first address after the address space.
+const TOP: u128 = 1 << 64;
 
 /// The position of a node in its tree, in the order of the blob.
 pub(super) type Id = usize;
@@ -28,6 +33,30 @@ struct Entry<'a> {
 pub(super) struct Extent {
     pub(super) start: u64,
     pub(super) size: u64,
+}
+
+impl Extent {
+    /// The first address after the extent, at most the top of the address space.
+    pub(super) fn end(self) -> u128 {
+        (u128::from(self.start) + u128::from(self.size)).min(TOP)
+    }
+
+    /// Whether the extent starts and ends at a page, and ends within the address space.
+    pub(super) fn is_whole(self) -> bool {
+        PageRange::from_bytes(DmaAddr::new(self.start), self.size).is_some()
+    }
+
+    /// The pages that lie in the extent as a whole.
+    pub(super) fn pages_within(self) -> Option<PageRange> {
+        let page = u128::from(PAGE_SIZE);
+        between(u128::from(self.start).div_ceil(page), self.end() / page)
+    }
+
+    /// The pages that the extent has a part of.
+    pub(super) fn pages_touched(self) -> Option<PageRange> {
+        let page = u128::from(PAGE_SIZE);
+        between(u128::from(self.start) / page, self.end().div_ceil(page))
+    }
 }
 
 impl fmt::Display for Extent {

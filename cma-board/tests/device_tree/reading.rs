@@ -4,7 +4,7 @@ use crate::trees::Token::{Close, Open, Property, Word};
 use crate::trees::{assembled, board_of, compiled, notes, tree};
 use cma_board::Origin;
 use cma_board::device_tree::read;
-use cma_framework::config::{Growth, Place};
+use cma_framework::config::{Bank, Growth, Place};
 
 /// `pools.dts`, by `dtc`.
 const POOLS: &[u8] = include_bytes!("pools.dtb");
@@ -88,7 +88,7 @@ fn notes_name_the_nodes_and_what_is_not_taken_over() {
              0x800000000+0x10000000",
             "/reserved-memory: disabled, so left out: spare@84000000",
             "/reserved-memory: withheld from the banks, because they are no shared-dma-pool and \
-             no memory-region refers to them: secure@82000000",
+             no memory-region refers to them: secure@82000000 (0x82000000+0x100000)",
             "/reserved-memory: regions with another name than their node, because names of \
              regions are unique and have no , and no @: linux,cma as linux-cma, vring@83000000 \
              as vring-83000000, vring@83008000 as vring-83008000, vring@83008000 as \
@@ -124,6 +124,20 @@ fn a_tree_that_leaves_the_memory_to_the_boot_loader_has_no_banks_and_a_note_says
     assert!(read.board.banks.is_empty());
     assert_eq!(notes(&read), ["/memory@0: no size: a boot loader states it"]);
     assert!(read.notes[0].remedy.as_ref().is_some_and(|remedy| remedy.contains("--banks")));
+}
+
+#[test]
+fn what_is_withheld_is_taken_from_banks_that_the_user_states() {
+    let source = "/dts-v1/; /memreserve/ 0x80000800 0x10; / {
+        memory@80000000 { device_type = \"memory\"; reg = <0 0x80000000 0>; };
+        reserved-memory { #address-cells = <1>; #size-cells = <1>; ranges;
+            secure@80100000 { reg = <0x80100000 0x100000>; };
+            pool@80200000 { compatible = \"shared-dma-pool\"; reg = <0x80200000 0x100000>; };
+        }; };";
+    let Some(mut read) = board_of(source) else { return };
+    assert!(read.board.banks.is_empty(), "a fixed region alone is not the board's memory");
+    read.replace_banks(&[Bank::new(0x8000_0000, 16 << 20), Bank::new(0x8100_0000, 16 << 20)]);
+    assert_eq!(read.board.banks_text(), "1020K@0x80001000;30M@0x80200000");
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::{grammar, is_one_line};
 use crate::{Form, Outcome, Target};
 use cma_board::device_tree::{read, write};
-use cma_board::{Board, Note, Origin, Place};
-use cma_framework::config::{Bank, Map, parse_regions};
+use cma_board::{Board, Note, Origin};
+use cma_framework::config::{Bank, Map, Place, parse_regions};
 use cma_framework::{DmaAddr, PAGE_SIZE, PageRange};
 use proptest::prelude::*;
 
@@ -158,6 +158,9 @@ fn check(input: &[u8]) -> Outcome {
             assert_eq!(read.regions.text(), read.board.regions_text());
             assert_eq!(read.map.text(), read.board.map_text());
             is_consistent(&read.board);
+            let mut given = read.clone();
+            given.replace_banks(&[Bank(PageRange::ADDRESS_SPACE)]);
+            is_not_reserved(input, &given.board.banks);
             if read.board.regions.iter().all(|region| region.place.start().is_none()) {
                 is_not_reserved(input, &read.board.banks);
             }
@@ -211,7 +214,11 @@ fn is_consistent(board: &Board) {
         if let Place::At(start) = region.place {
             let range = PageRange::from_bytes(start, region.size);
             let is_in = |Bank(bank): &Bank| range.is_some_and(|range| range.within(*bank));
-            assert!(board.banks.iter().any(is_in), "{region:?} is in none of {:?}", board.banks);
+            assert!(
+                board.banks.is_empty() || board.banks.iter().any(is_in),
+                "{region:?} is in none of {:?}",
+                board.banks
+            );
         }
     }
 }

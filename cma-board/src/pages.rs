@@ -1,44 +1,16 @@
 //! Sets of pages, as ranges in ascending order that neither overlap nor touch.
 
-use super::tree::Extent;
-use cma_framework::{DmaAddr, PAGE_SIZE, PageRange};
-
-/// The first address after the address space.
-const TOP: u128 = 1 << 64;
-
-impl Extent {
-    /// The first address after the extent, at most the top of the address space.
-    pub(super) fn end(self) -> u128 {
-        (u128::from(self.start) + u128::from(self.size)).min(TOP)
-    }
-
-    /// Whether the extent starts and ends at a page, and ends within the address space.
-    pub(super) fn is_whole(self) -> bool {
-        PageRange::from_bytes(DmaAddr::new(self.start), self.size).is_some()
-    }
-
-    /// The pages that lie in the extent as a whole.
-    pub(super) fn pages_within(self) -> Option<PageRange> {
-        let page = u128::from(PAGE_SIZE);
-        between(u128::from(self.start).div_ceil(page), self.end() / page)
-    }
-
-    /// The pages that the extent has a part of.
-    pub(super) fn pages_touched(self) -> Option<PageRange> {
-        let page = u128::from(PAGE_SIZE);
-        between(u128::from(self.start) / page, self.end().div_ceil(page))
-    }
-}
+use cma_framework::PageRange;
 
 /// The pages from number `first` up to number `end`, if there are any.
-fn between(first: u128, end: u128) -> Option<PageRange> {
+pub(crate) fn between(first: u128, end: u128) -> Option<PageRange> {
     let (first, end) = (u64::try_from(first).ok()?, u64::try_from(end).ok()?);
     let pages = end.checked_sub(first).filter(|pages| *pages > 0)?;
     Some(PageRange::from_pages(first, pages))
 }
 
 /// The set of all pages of `ranges`.
-pub(super) fn union(ranges: impl IntoIterator<Item = PageRange>) -> Vec<PageRange> {
+pub(crate) fn union(ranges: impl IntoIterator<Item = PageRange>) -> Vec<PageRange> {
     let mut ranges: Vec<_> = ranges.into_iter().collect();
     ranges.sort_by_key(|range| range.first_page());
     let mut union: Vec<PageRange> = Vec::new();
@@ -56,7 +28,7 @@ pub(super) fn union(ranges: impl IntoIterator<Item = PageRange>) -> Vec<PageRang
 }
 
 /// The pages of the set `from` that are not in the set `taken`.
-pub(super) fn difference(from: &[PageRange], taken: &[PageRange]) -> Vec<PageRange> {
+pub(crate) fn difference(from: &[PageRange], taken: &[PageRange]) -> Vec<PageRange> {
     let mut left = Vec::new();
     for range in from {
         let mut first = range.first_page();
