@@ -4,9 +4,10 @@
 
 mod common;
 
+use cma_framework::config::Map;
 use cma_framework::{
-    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, Cma, Errno, Plugin, Reason,
-    Region,
+    AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, ChunkRequest, Cma, Errno,
+    Plugin, Reason, Region, Source,
 };
 use common::{BASE, MIB, region};
 
@@ -88,6 +89,36 @@ fn a_faulty_placement_is_refused_and_ends_the_allocators_service() {
         assert_eq!(scene.bad.status().users, 0);
         scene.bad.check().unwrap();
     }
+}
+
+#[test]
+fn a_placement_beyond_the_limits_of_its_request_is_refused_and_ends_the_allocators_service() {
+    for (limit, what) in [
+        (format!("16K above={:#x}", BASE + MIB + MIB / 2), "window"),
+        ("16K boundary=16K".to_string(), "boundary"),
+    ] {
+        let scene = Scene::new("place=unlimited,after=1");
+        // After it, the lowest place crosses a multiple of the boundary.
+        let live = [scene.cma.alloc_from("bad", 4096, 0).unwrap()];
+        let request = ChunkRequest::parse(&limit).unwrap();
+        let error = scene.cma.allocate(Source::Regions("bad"), &request).unwrap_err();
+        assert_eq!(error.errno(), Errno::EADDRINUSE, "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+        scene.is_out_of_service(what);
+        scene.heals(&live);
+    }
+}
+
+#[test]
+fn a_panic_while_a_group_chooses_a_region_leaves_the_choice_to_the_others() {
+    let scene = Scene::new("panic=fit,after=0");
+    let live = [scene.alloc().unwrap()];
+    scene.cma.set_map(Map::parse("*=bad|sound").unwrap());
+    let chunk = scene.cma.alloc("camera", None, 4096, 0).unwrap();
+    assert_eq!(chunk.region().name(), Some("sound"));
+    drop(chunk);
+    scene.is_out_of_service("panicked");
+    scene.heals(&live);
 }
 
 #[test]

@@ -36,10 +36,10 @@ pub fn every_limit_in_a_small_region_is_kept(subject: &Subject) -> Result<(), Fa
     Ok(())
 }
 
-/// In regions of about 300 pages, with chunks in use at the edges of words of 64 pages and of
-/// blocks: for sizes, alignments, windows and boundaries of a page less, as much, and a page more
-/// than a word or block, a chunk lies within its limits, none is refused that the declared rule
-/// serves, and [`fit`](cma_api::Allocator::fit) names its hole.
+/// In regions of 300 pages, with chunks in use at the edges of words of 64 pages and of blocks: for
+/// sizes and windows that are a page less than a word or a block, as much, and a page more, with
+/// several alignments and boundaries, a chunk lies within its limits, none is refused that the
+/// declared rule serves, and [`fit`](cma_api::Allocator::fit) names its hole.
 ///
 /// # Errors
 ///
