@@ -27,19 +27,20 @@ impl Host {
 
     /// The same, with memory from `port` unless the options say otherwise.
     pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, CommandError> {
-        let (host, ports) = Host::boot_quietly(options, port)?;
+        let board = Description::of(options)?.system(options)?;
+        let (host, ports) = Host::boot_quietly(board, port)?;
         report_memory(&ports);
         warn_of_unlikely_regions(options);
         Ok(host)
     }
 
-    /// The same, with `plugins` as its allocators, the first as the default, and without a report:
-    /// for a system that was booted before.
+    /// A system with the regions of `board`, which was booted before, and with `plugins` as its
+    /// allocators, the first as the default. Nothing is reported again.
     pub(crate) fn boot_again<'a>(
-        options: &Options,
+        board: &Board,
         plugins: impl Iterator<Item = &'a Plugin>,
     ) -> Result<Host, CommandError> {
-        let (host, _) = Host::boot_quietly(options, Port::Simulated)?;
+        let (host, _) = Host::boot_quietly(board.clone(), Port::Simulated)?;
         for plugin in plugins {
             // A refusal was reported before, or is the reason of the requests that fail.
             let _ = host.cma.allocator_register(plugin.clone());
@@ -47,8 +48,7 @@ impl Host {
         Ok(host)
     }
 
-    fn boot_quietly(options: &Options, port: Port) -> Result<(Host, Ports), CommandError> {
-        let board = Description::of(options)?.system(options)?;
+    fn boot_quietly(board: Board, port: Port) -> Result<(Host, Ports), CommandError> {
         let cma = Cma::new();
         cma.set_defaults(&board.specs(), board.map.clone()).map_err(|error| {
             CommandError::Board { board: board.name.clone(), reason: error.to_string() }

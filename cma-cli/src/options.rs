@@ -225,8 +225,9 @@ elsewhere and rename it: it is loaded when it is complete.";
 
 const REPLAY: &str = "\
 Without options that describe a system, a trace is replayed in one region, with each allocator in \
-turn. With one of --platform, --cma, --map or --memory it is replayed on that system: the map finds \
-regions for the trace's devices, and each allocator in turn serves the regions that name none.";
+turn. With one of --platform, --banks, --cma, --map or --memory it is replayed on that system: the \
+map finds regions for the trace's devices, and each allocator in turn serves the regions that name \
+none. A request that may wait does so in the trace's time.";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \

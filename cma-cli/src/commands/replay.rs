@@ -5,6 +5,7 @@ use crate::host::Host;
 use crate::options::{Options, ReplayArgs};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
+use cma_board::Board;
 use cma_framework::config::Bytes;
 use cma_framework::{AllocError, AllocatorState, Pages, Plugin, Region};
 use cma_trace::{NamedReport, Report, Trace};
@@ -80,7 +81,7 @@ pub(crate) fn run(
 
 /// The system that the options describe, which is booted anew for each replay.
 struct System<'a> {
-    options: &'a Options,
+    board: Board,
     plugins: &'a [Plugin],
     /// Whether a region takes the default allocator, so that the allocators differ.
     takes_default: bool,
@@ -90,7 +91,7 @@ struct System<'a> {
 
 impl<'a> System<'a> {
     /// Boots it once, and reports on standard error what is wrong with it.
-    fn boot(options: &'a Options, plugins: &'a [Plugin]) -> Result<(Self, Outcome), CommandError> {
+    fn boot(options: &Options, plugins: &'a [Plugin]) -> Result<(Self, Outcome), CommandError> {
         let host = Host::boot(options)?;
         let mut outcome = host.report_left_out();
         let regions = host.cma.regions();
@@ -108,7 +109,7 @@ impl<'a> System<'a> {
             1 => one_region(bytes),
             n => format!("in {n} regions of {} together", Bytes(bytes)),
         };
-        Ok((System { options, plugins, takes_default, place }, outcome))
+        Ok((System { board: host.board, plugins, takes_default, place }, outcome))
     }
 
     /// Replays `trace` with `default` as the default allocator. The report names that, or all
@@ -120,7 +121,7 @@ impl<'a> System<'a> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<(String, Report), CommandError> {
         let others = self.plugins.iter().filter(|plugin| plugin.name() != default.name());
-        let host = Host::boot_again(self.options, iter::once(default).chain(others))?;
+        let host = Host::boot_again(&self.board, iter::once(default).chain(others))?;
         let report = cma_trace::replay_on(&host.cma, trace, progress);
         let name = if self.takes_default {
             default.name().to_string()

@@ -211,6 +211,12 @@ fn replay_on_a_system_uses_its_regions_map_and_allocators() {
     assert_eq!((code, err.as_str(), out.lines().count()), (0, "", 1));
     assert_eq!(value(&out, "allocator"), "buddy,tlsf");
     assert_eq!(value(&out, "region_bytes"), (3 << 20) + 8192);
+    let banks = ["--banks", "2M@0x40000000", "--cma", "a=1M", "--map", "*=a", "--json", "replay"];
+    let Run { code, out, .. } = run(&[&banks[..], &[&trace]].concat());
+    assert_eq!(
+        (code, value(out.lines().next().expect("a line"), "region_bytes")),
+        (0, (1 << 20).into())
+    );
     // A board, with its own map: no rule for these devices but the last one.
     let Run { code, out, .. } = run(&["--platform", "goni", "replay", &trace]);
     assert_eq!(code, 0, "{out}");
@@ -228,6 +234,7 @@ fn replay_checks_the_options_of_a_system() {
         (&["--cma", ""], "no region got memory"),
         (&["--cma", "a=1M", "--region", "1M"], "--region and --cma contradict each other"),
         (&["--platform", "goni", "--region", "1M"], "--region and --platform contradict"),
+        (&["--banks", "1M@0;x"], "--banks"),
     ] {
         let Run { code, out, err } = run(&[&["replay"], options, &[&trace]].concat());
         assert_eq!((code, out.as_str()), (2, ""), "{options:?}");
