@@ -4,8 +4,8 @@
 #
 # It needs Debian's apt-get and dpkg-deb, but no root: packages are listed and unpacked in
 # target/blobs. Failures are: a command that panics, a tree that dtc refuses, and a board that is
-# another one after it was written as a tree and read again. (Its map is compared by other tests: the
-# aliases of a device become rules of their own.)
+# another one after it was written as a tree and read again. (Its map is compared by other tests:
+# the aliases of a device become rules of their own.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$PWD/target/blobs
