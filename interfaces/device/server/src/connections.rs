@@ -5,16 +5,15 @@ use crate::connection::{Connection, Session};
 use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
 use crate::poller::{FIRST_CONNECTION, Poller};
-use crate::waiting;
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Wake, Waker};
 
 #[derive(Debug)]
 pub(crate) struct Connections {
@@ -67,12 +66,13 @@ impl Connections {
 
     /// Makes a thread continue the connection's request that waits.
     pub(crate) fn wake(&self, connection: &Connection) {
-        self.poller.report_writable(&connection.socket, connection.source());
+        wake(&self.poller, connection);
     }
 
-    /// A waker that does the same.
+    /// A waker that does the same. It doesn't keep the connection alive.
     pub(crate) fn waker(&self, connection: &Arc<Connection>) -> Waker {
-        waiting::waker(self.poller.clone(), connection)
+        let (poller, connection) = (self.poller.clone(), Arc::downgrade(connection));
+        Arc::new(ConnectionWaker { poller, connection }).into()
     }
 
     /// Ends every wait for room. Returns the sockets and the ids of the requests.
@@ -118,5 +118,23 @@ impl Connections {
             "the server closed this connection, which had no chunk, to make room; connect again";
         ErrorReply::new(Errno::USERS, reason).send(connection.socket.as_fd(), 0);
         Some(session.peer)
+    }
+}
+
+fn wake(poller: &Poller, connection: &Connection) {
+    poller.report_writable(&connection.socket, connection.source());
+}
+
+/// Makes epoll report a connection.
+struct ConnectionWaker {
+    poller: Arc<Poller>,
+    connection: Weak<Connection>,
+}
+
+impl Wake for ConnectionWaker {
+    fn wake(self: Arc<Self>) {
+        if let Some(connection) = self.connection.upgrade() {
+            wake(&self.poller, &connection);
+        }
     }
 }

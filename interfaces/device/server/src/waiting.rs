@@ -6,14 +6,11 @@
 //! does the same by way of the timer.
 
 use crate::accounts::Charge;
-use crate::connection::Connection;
 use crate::deadlines::Deadline;
-use crate::poller::Poller;
 use cma_framework::{AllocError, Chunk, PendingChunk, SharingRequest};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// The chunk that a request waits for.
 #[derive(Debug)]
@@ -41,23 +38,5 @@ pub(crate) struct WaitingRequest {
 impl WaitingRequest {
     pub(crate) fn poll(&mut self) -> Poll<Result<Chunk, AllocError>> {
         Pin::new(&mut self.pending.chunk).poll(&mut Context::from_waker(&self.waker))
-    }
-}
-
-/// A waker that makes epoll report a connection. It doesn't keep the connection alive.
-pub(crate) fn waker(poller: Arc<Poller>, connection: &Arc<Connection>) -> Waker {
-    Arc::new(ConnectionWaker { poller, connection: Arc::downgrade(connection) }).into()
-}
-
-struct ConnectionWaker {
-    poller: Arc<Poller>,
-    connection: Weak<Connection>,
-}
-
-impl Wake for ConnectionWaker {
-    fn wake(self: Arc<Self>) {
-        if let Some(connection) = self.connection.upgrade() {
-            self.poller.report_writable(&connection.socket, connection.source());
-        }
     }
 }
