@@ -11,8 +11,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
 #[derive(Debug)]
