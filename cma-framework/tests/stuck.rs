@@ -62,7 +62,7 @@ impl CallGate {
     }
 }
 
-/// Best fit, with a gate before `allocate`.
+/// Best fit, with a gate before `allocate` and `fit`.
 struct Gated(cma_best_fit::BestFit, Arc<CallGate>);
 
 impl Allocator for Gated {
@@ -76,6 +76,7 @@ impl Allocator for Gated {
         self.0.allocate(request)
     }
     fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.1.pass();
         self.0.fit(request)
     }
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
@@ -302,4 +303,28 @@ fn those_who_wait_for_a_stuck_region_are_woken_when_it_resumes_and_may_leave_bef
     let Poll::Ready(Ok(_chunk)) = poll(&mut second, &wakes[1]) else { panic!("it was not served") };
     assert!(cma.waiters().is_empty());
     region.check().unwrap();
+}
+
+#[test]
+fn a_free_that_was_deferred_wakes_those_who_wait_without_a_further_call() {
+    let cma = Cma::new();
+    let (params, gate) = CallGate::new();
+    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
+    let region = region(&cma, "stuck", BASE, MIB, choice);
+    let mut quarters: Vec<_> =
+        (0..4).map(|_| cma.alloc_from("stuck", MIB / 4, 0).unwrap()).collect();
+    let wakes = Arc::<Wakes>::default();
+    let half = ChunkRequest::parse("512K").unwrap();
+    let mut waits = cma.allocate_async(Source::Region(&region), &half).unwrap();
+    assert!(poll(&mut waits, &wakes).is_pending());
+    gate.set(true);
+    let first = quarters.pop().unwrap();
+    // While it looks for those who wait, the allocator doesn't return.
+    let freeing = thread::spawn(move || drop(first));
+    gate.wait_for_a_call();
+    drop(quarters.pop());
+    gate.set(false);
+    freeing.join().unwrap();
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert!(matches!(poll(&mut waits, &wakes), Poll::Ready(Ok(_))));
 }

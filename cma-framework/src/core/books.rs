@@ -70,8 +70,24 @@ impl Books {
     }
 
     /// Accepts a placement for `request` and books it, or returns its fault.
-    #[inline(always)]
     pub(crate) fn place(
+        &mut self,
+        request: &Request,
+        range: PageRange,
+        now: Moment,
+    ) -> Result<(Slot, ChunkEvent), Misplacement> {
+        placement::check(range, request, self.region)?;
+        if request.is_limited() {
+            placement::check_limits(range, request)?;
+        }
+        let (slot, event) = self.place_anywhere(request, range, now)?;
+        self.limit(slot, request);
+        Ok((slot, event))
+    }
+
+    /// The same for a request without limits.
+    #[inline(always)]
+    pub(crate) fn place_anywhere(
         &mut self,
         request: &Request,
         range: PageRange,
@@ -80,7 +96,6 @@ impl Books {
         placement::check(range, request, self.region)?;
         let booked = self.chunks.book(range, request.asker(), now);
         let slot = booked.map_err(|Overlaps| Misplacement::Overlaps(range))?;
-        self.limit(slot, request);
         self.free = Pages::new(self.free.get() - range.pages().get());
         let event = ChunkEvent::Placed { range };
         self.counters.count(event, self.free);
@@ -202,7 +217,6 @@ impl Books {
     }
 
     /// Notes that the live chunk in `slot` may lie only within the limits of `request`.
-    #[inline]
     pub(crate) fn limit(&mut self, slot: Slot, request: &Request) {
         if request.is_limited() {
             self.chunks.limit(slot, request);

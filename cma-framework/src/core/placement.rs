@@ -6,9 +6,9 @@ use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Pages, Request};
 use std::fmt;
 
-/// Checks the size, the place, the alignment and the limits of `placed`, with which an allocator of
-/// `region` serves `request`. `Books::place` calls this, and checks for overlaps with live chunks
-/// itself.
+/// Checks the size, the place and the alignment of `placed`, with which an allocator of `region`
+/// serves `request`. `Books::place` calls this and [`check_limits`], and checks for overlaps with
+/// live chunks itself.
 #[inline(always)]
 pub(crate) fn check(
     placed: PageRange,
@@ -21,8 +21,6 @@ pub(crate) fn check(
         Err(Misplacement::Outside(placed))
     } else if placed.first_page() & (request.alignment().pages().get() - 1) != 0 {
         Err(Misplacement::Unaligned(placed))
-    } else if request.is_limited() {
-        check_limits(placed, request)
     } else {
         Ok(())
     }
@@ -30,7 +28,7 @@ pub(crate) fn check(
 
 /// Checks the limits of a placement of the right size and alignment.
 #[cold]
-fn check_limits(placed: PageRange, request: &Request) -> Result<(), Misplacement> {
+pub(crate) fn check_limits(placed: PageRange, request: &Request) -> Result<(), Misplacement> {
     if !placed.within(request.window()) {
         Err(Misplacement::OutsideWindow(placed))
     } else if !request.accepts(placed) {

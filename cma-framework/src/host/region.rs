@@ -63,8 +63,8 @@
 //!    call that makes room looks at it before it releases the lock.
 //! 7. While requests wait, only the one that asked first is placed. Whatever may have made room for
 //!    it has it tried again, and so has its leaving for the next one.
-//! 8. An operation is deferred only while another thread has the lock, and that thread or a later
-//!    one carries it out without being asked.
+//! 8. While requests wait, an operation that is deferred is carried out by the thread that has the
+//!    lock then, or by one that gets it at once.
 //! 9. A region that was unregistered is never registered again. Handles to it stay valid.
 //!
 //! # Left out
@@ -240,7 +240,6 @@ impl Region {
             (true, live) if live == aside => {
                 state.free_set_aside(self);
                 state.registered = false;
-                state.queue.dismiss();
                 state.replace_attached(self, Attached::Nothing { failure: None });
                 Ok(())
             }

@@ -99,7 +99,7 @@ impl ChunkTable {
     }
 
     /// Books a chunk, which must lie in the region. Fewer than [`MOST`](Self::MOST) are live.
-    #[inline]
+    #[inline(always)]
     pub(super) fn book(
         &mut self,
         range: PageRange,

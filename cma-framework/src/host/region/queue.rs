@@ -94,11 +94,6 @@ impl WaitQueue {
         }
     }
 
-    /// Calls all, and ends the queue.
-    pub(super) fn dismiss(&mut self) {
-        self.called.extend(self.entries.drain(..).map(|entry| entry.waiter));
-    }
-
     pub(super) fn take_called(&mut self) -> Vec<Arc<Waiter>> {
         mem::take(&mut self.called)
     }

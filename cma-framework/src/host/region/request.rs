@@ -7,7 +7,7 @@ use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::host::{clock, events};
-use crate::vocabulary::errors::Reason;
+use crate::vocabulary::errors::{Misplacement, Reason};
 use crate::vocabulary::request::exact_place;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
@@ -90,11 +90,11 @@ impl Region {
             && let Attached::Allocator(service) = &mut state.attached
         {
             let answer = service.object.allocate(request);
-            return match state.book(request, answer, now) {
+            let books = &mut state.books;
+            return match booked(answer, |range| books.place_anywhere(request, range, now)) {
                 Ok((placed, event)) => {
-                    // Meanwhile the region may have been stuck.
-                    if events::placements_followed() || self.may_have_deferred() {
-                        self.after_placement(LockedState::new(self, lock), event);
+                    if events::placements_followed() {
+                        LockedState::new(self, lock).report(RegionEvent::Chunk(event));
                     }
                     Ok(placed)
                 }
@@ -102,14 +102,6 @@ impl Region {
             };
         }
         self.place_slowly(Some(lock), request, registered, now, None)
-    }
-
-    #[cold]
-    fn after_placement(&self, mut state: LockedState<'_>, event: ChunkEvent) {
-        state.report(RegionEvent::Chunk(event));
-        if self.may_have_deferred() {
-            self.settle(&mut state);
-        }
     }
 
     /// The same when another thread has the lock, operations are deferred, requests wait, no
@@ -169,8 +161,24 @@ impl Region {
             (service, None) => service.object.allocate(request),
             (_, Some(place)) => state.adopt_exactly(self, place),
         };
-        let booked = state.book(request, answer, now);
-        booked.map_err(|why| Box::new(state.reason_for(self, request, why)))
+        let books = &mut state.books;
+        booked(answer, |range| books.place(request, range, now))
+            .map_err(|why| Box::new(state.reason_for(self, request, why)))
+    }
+}
+
+/// Books the place that the allocator proposes.
+#[inline(always)]
+fn booked(
+    answer: RResult<Placement, CallFailure>,
+    book: impl FnOnce(PageRange) -> Result<(Slot, ChunkEvent), Misplacement>,
+) -> Result<(BookedPlace, ChunkEvent), Rejection> {
+    match answer {
+        RResult::ROk(Placement { range, tag }) => match book(range) {
+            Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
+            Err(misplacement) => Err(Rejection::Misplaced(misplacement)),
+        },
+        RResult::RErr(failure) => Err(Rejection::Failed(failure)),
     }
 }
 
@@ -185,23 +193,6 @@ impl RegionState {
         match free.then(|| self.adopt(region, place)).flatten() {
             Some(tag) => RResult::ROk(Placement { range: place, tag }),
             None => RResult::RErr(CallFailure::Refused),
-        }
-    }
-
-    /// Books the place that the allocator proposes.
-    #[inline(always)]
-    fn book(
-        &mut self,
-        request: &Request,
-        answer: RResult<Placement, CallFailure>,
-        now: Moment,
-    ) -> Result<(BookedPlace, ChunkEvent), Rejection> {
-        match answer {
-            RResult::ROk(Placement { range, tag }) => match self.books.place(request, range, now) {
-                Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
-                Err(misplacement) => Err(Rejection::Misplaced(misplacement)),
-            },
-            RResult::RErr(failure) => Err(Rejection::Failed(failure)),
         }
     }
 

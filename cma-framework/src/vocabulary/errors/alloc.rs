@@ -29,7 +29,7 @@ pub enum AllocError {
 
 /// A request that waited for room and got no chunk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no region could serve it within {:.1} s: {refusals}", waited.as_secs_f64())]
+#[error("no region could serve it within {:.3} s: {refusals}", waited.as_secs_f64())]
 pub struct TimedOut {
     /// The time it waited.
     pub waited: Duration,
