@@ -23,6 +23,9 @@ pub(crate) struct Route<R> {
     pub(crate) asker: Asker,
     /// The regions of the matching rule, in the order of its groups; `None` when no rule matches.
     pub(crate) candidates: Option<Vec<Candidate<R>>>,
+    /// The region of the first candidate, if that is a group of its own: most requests need no
+    /// other.
+    pub(crate) first: Option<R>,
 }
 
 /// A name in a rule's region list, and the registered region of that name.
@@ -49,6 +52,10 @@ impl<R> Candidate<R> {
     }
 }
 
+fn first_alone<R: Clone>(candidates: &[Candidate<R>]) -> Option<R> {
+    candidates.first().filter(|first| first.rest == 0)?.region.clone()
+}
+
 /// `choices` in the order in which they are tried: group by group, and in a group of several by the
 /// size of the hole that `fit` finds, the smallest first, the first named of equals. Those where it
 /// finds none come last. A group is looked at when its turn comes.
@@ -73,7 +80,7 @@ pub(crate) fn by_fit<'a, R>(
     })
 }
 
-impl<R> Route<R> {
+impl<R: Clone> Route<R> {
     /// The route of a request that names regions instead of a device.
     pub(crate) fn of_regions(generation: u64, candidates: Vec<Candidate<R>>) -> Self {
         Route {
@@ -81,6 +88,7 @@ impl<R> Route<R> {
             kind: "".into(),
             generation,
             asker: Asker::NOBODY,
+            first: first_alone(&candidates),
             candidates: Some(candidates),
         }
     }
@@ -128,7 +136,7 @@ impl<R> Default for Routes<R> {
     }
 }
 
-impl<R> Routes<R> {
+impl<R: Clone> Routes<R> {
     #[inline(always)]
     fn hash(&self, device: &str, kind: &str) -> usize {
         let mut hasher = FxHasher::with_seed(self.seed);
@@ -168,6 +176,7 @@ impl<R> Routes<R> {
             kind: kind.into(),
             generation,
             asker: asker.unwrap_or(Asker::NOBODY),
+            first: candidates.as_deref().and_then(first_alone),
             candidates,
         });
         if asker.is_some() {

@@ -164,28 +164,39 @@ impl Framework {
 
     #[inline(always)]
     pub(super) fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
-        match &route.candidates {
-            Some(candidates) => self.alloc_in(candidates.iter().map(Candidate::choice), request),
-            None => Err(route.no_rule()),
+        match &route.first {
+            Some(region) => match region.allocate(request, self) {
+                Ok(chunk) => Ok(chunk),
+                Err(reason) => self.alloc_along(route, Some(*reason), request),
+            },
+            None => self.alloc_along(route, None, request),
         }
     }
 
-    /// A chunk from the first of `choices` that can serve it.
+    /// The same after the first region of `route` has refused, if that was tried.
+    #[cold]
+    fn alloc_along(
+        &self,
+        route: &Route,
+        refused: Option<Reason>,
+        request: &Request,
+    ) -> Result<Chunk, AllocError> {
+        let candidates = route.candidates.as_ref().ok_or_else(|| route.no_rule())?;
+        self.alloc_further(refused, candidates.iter().map(Candidate::choice), request)
+    }
+
+    /// A chunk from the first of `choices`, each a group of its own, that can serve it.
     #[inline(always)]
     fn alloc_in<'a>(
         &self,
         choices: impl Iterator<Item = Choice<'a>> + Clone,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let refused = match choices.clone().next() {
-            None => return Err(AllocError::NoRegion(Refusals(Box::default()))),
-            Some(Choice { region: Some(region), rest: 0, .. }) => {
-                match region.allocate(request, self) {
-                    Ok(chunk) => return Ok(chunk),
-                    Err(reason) => Some(*reason),
-                }
-            }
-            Some(_) => None,
+        let region = choices.clone().next().and_then(|first| first.region);
+        let refused = match region.map(|region| region.allocate(request, self)) {
+            Some(Ok(chunk)) => return Ok(chunk),
+            Some(Err(reason)) => Some(*reason),
+            None => None,
         };
         self.alloc_further(refused, choices, request)
     }

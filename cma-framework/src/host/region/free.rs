@@ -9,6 +9,7 @@ use crate::core::placement::AllocatorFault;
 use crate::host::events;
 use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Placement};
+use spin::mutex::SpinMutexGuard;
 
 /// Why an address was not freed.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,21 +27,23 @@ impl Region {
         let Some(mut state) = self.0.state.try_lock() else {
             return self.now_or_deferred(Deferred::Free(chunk));
         };
-        let (event, freed) = state.release(chunk);
+        let (_, freed) = state.release(chunk);
         if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
-            self.after_free(LockedState::new(self, state), chunk, event, freed);
+            self.after_free(state, chunk.range, freed);
         }
     }
 
+    /// What a free is followed by when someone looks at it or waits for it, or it failed.
     #[cold]
+    #[inline(never)]
     fn after_free(
         &self,
-        mut state: LockedState<'_>,
-        chunk: LiveChunk,
-        event: ChunkEvent,
+        state: SpinMutexGuard<'_, RegionState>,
+        range: PageRange,
         freed: Result<(), CallFailure>,
     ) {
-        state.released(self, chunk.range, event, freed);
+        let mut state = LockedState::new(self, state);
+        state.released(self, range, ChunkEvent::Released { range }, freed);
         if self.may_have_deferred() {
             self.settle(&mut state);
         }

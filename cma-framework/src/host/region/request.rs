@@ -7,7 +7,7 @@ use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::host::{clock, events};
-use crate::vocabulary::errors::{Misplacement, Reason};
+use crate::vocabulary::errors::Reason;
 use crate::vocabulary::request::exact_place;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
@@ -90,8 +90,7 @@ impl Region {
             && let Attached::Allocator(service) = &mut state.attached
         {
             let answer = service.object.allocate(request);
-            let books = &mut state.books;
-            return match booked(answer, |range| books.place_anywhere(request, range, now)) {
+            return match state.book::<false>(request, answer, now) {
                 Ok((placed, event)) => {
                     if events::placements_followed() {
                         LockedState::new(self, lock).report(RegionEvent::Chunk(event));
@@ -161,28 +160,36 @@ impl Region {
             (service, None) => service.object.allocate(request),
             (_, Some(place)) => state.adopt_exactly(self, place),
         };
-        let books = &mut state.books;
-        booked(answer, |range| books.place(request, range, now))
-            .map_err(|why| Box::new(state.reason_for(self, request, why)))
-    }
-}
-
-/// Books the place that the allocator proposes.
-#[inline(always)]
-fn booked(
-    answer: RResult<Placement, CallFailure>,
-    book: impl FnOnce(PageRange) -> Result<(Slot, ChunkEvent), Misplacement>,
-) -> Result<(BookedPlace, ChunkEvent), Rejection> {
-    match answer {
-        RResult::ROk(Placement { range, tag }) => match book(range) {
-            Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
-            Err(misplacement) => Err(Rejection::Misplaced(misplacement)),
-        },
-        RResult::RErr(failure) => Err(Rejection::Failed(failure)),
+        let booked = state.book::<true>(request, answer, now);
+        booked.map_err(|why| Box::new(state.reason_for(self, request, why)))
     }
 }
 
 impl RegionState {
+    /// Books the place that the allocator proposes for a request, which has no limits unless
+    /// `LIMITED`.
+    #[inline(always)]
+    fn book<const LIMITED: bool>(
+        &mut self,
+        request: &Request,
+        answer: RResult<Placement, CallFailure>,
+        now: Moment,
+    ) -> Result<(BookedPlace, ChunkEvent), Rejection> {
+        let Placement { range, tag } = match answer {
+            RResult::ROk(placement) => placement,
+            RResult::RErr(failure) => return Err(Rejection::Failed(failure)),
+        };
+        let booked = if LIMITED {
+            self.books.place(request, range, now)
+        } else {
+            self.books.place_anywhere(request, range, now)
+        };
+        match booked {
+            Ok((slot, event)) => Ok(((range.first_page(), tag, slot), event)),
+            Err(misplacement) => Err(Rejection::Misplaced(misplacement)),
+        }
+    }
+
     /// Has the allocator take exactly `place`, if that is free.
     fn adopt_exactly(
         &mut self,
