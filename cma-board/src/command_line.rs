@@ -7,8 +7,13 @@
 //! | `cma=name=size...;...`, `cma.map=rules` | the fourth version of the patch series of 2010 | regions and map in full |
 //!
 //! Other parameters are ignored, and so is what follows ` -- `, which is for the first process. The
-//! last of several parameters of a name counts, as in the kernel
-//! (`Documentation/admin-guide/kernel-parameters.txt`, `kernel/dma/contiguous.c`, `mm/hugetlb_cma.c`).
+//! last of several parameters of a name counts, as in the kernel. Sources:
+//! `Documentation/admin-guide/kernel-parameters.txt`, `kernel/dma/contiguous.c` and
+//! `mm/hugetlb_cma.c` of Linux.
+//!
+//! The region of `cma=size` is called `cma`, and the map has the rule `*=cma`. Those of
+//! `hugetlb_cma=` are called `hugetlb` or `hugetlb0`, `hugetlb1` and so on, are aligned to 1 GiB,
+//! and serve the device `hugetlb`.
 
 use crate::board::{Board, BoardRegion};
 use crate::note::{BoardError, Note, Origin};
@@ -96,7 +101,14 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
         map: Map::parse(rules.text()).map_err(|error| rules.error(&error))?,
         ..Board::default()
     };
-    Ok(ReadBoard { board, notes, withheld: Vec::new(), regions, map: rules })
+    Ok(ReadBoard {
+        board,
+        notes,
+        withheld: Vec::new(),
+        regions,
+        map: rules,
+        memory: TracedText::default(),
+    })
 }
 
 /// Reads `size[@start[-end]]`. Returns whether there is a region.

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::note::{BoardError, Note, Origin};
-use crate::pages::{difference, union};
+use crate::pages::difference;
 use cma_framework::PageRange;
 use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
 
@@ -19,6 +19,8 @@ pub struct ReadBoard {
     pub regions: TracedText,
     /// Its map as `cma.map=` text.
     pub map: TracedText,
+    /// Its memory as the text of `--memory`; empty if it leaves the choice to the host.
+    pub memory: TracedText,
 }
 
 impl ReadBoard {
@@ -51,14 +53,20 @@ impl ReadBoard {
         }
         parse_regions(&regions.text).map_err(|error| regions.error(&error))?;
         Map::parse(&map.text).map_err(|error| map.error(&error))?;
-        Ok(ReadBoard { board, notes, withheld: Vec::new(), regions, map })
+        Ok(ReadBoard {
+            board,
+            notes,
+            withheld: Vec::new(),
+            regions,
+            map,
+            memory: TracedText::default(),
+        })
     }
 
-    /// Replaces the banks of the board by `banks`, without what is withheld.
+    /// Replaces the banks of the board by `banks`, in their order and without what is withheld.
     pub fn replace_banks(&mut self, banks: &[Bank]) {
-        let banks = union(banks.iter().map(|bank| bank.0));
-        let left = difference(&banks, &self.withheld);
-        self.board.banks = left.into_iter().map(Bank).collect();
+        let left = banks.iter().flat_map(|bank| difference(&[bank.0], &self.withheld));
+        self.board.banks = left.map(Bank).collect();
     }
 }
 

@@ -23,6 +23,7 @@ use crate::read_board::{ReadBoard, TracedText};
 use cma_framework::config::{
     Bank, Bytes, Growth, Map, Place, Span, SyntaxError, parse_allocator, parse_regions, parse_size,
 };
+use cma_memory::{Choice, ChoiceError};
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::slice;
@@ -58,6 +59,8 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     for value in top.get("regions").map(tables).transpose()?.unwrap_or_default() {
         no_map.push(source.region(value, &mut regions)?);
     }
+    let mut memory = TracedText::default();
+    let choice = top.get("memory").map(|value| source.memory(value, &mut memory)).transpose()?;
     let parsed = parse_regions(regions.text()).map_err(|error| regions.error(&error))?;
     let board = Board {
         name: match top.get("name") {
@@ -79,9 +82,9 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
             .map(|(parsed, no_map)| BoardRegion { no_map, ..BoardRegion::from(&parsed.spec) })
             .collect(),
         map: Map::parse(map.text()).map_err(|error| map.error(&error))?,
-        memory: top.get("memory").map(|value| source.memory(value)).transpose()?,
+        memory: choice,
     };
-    Ok(ReadBoard { board, notes: Vec::new(), withheld: Vec::new(), regions, map })
+    Ok(ReadBoard { board, notes: Vec::new(), withheld: Vec::new(), regions, map, memory })
 }
 
 /// The board as TOML, which [`read`] reads as an equal board.
@@ -296,12 +299,19 @@ impl Source<'_> {
         }
     }
 
-    fn memory(&self, value: &Spanned<DeValue<'_>>) -> Result<cma_memory::Choice, BoardError> {
-        let choice = self.string(value)?;
-        choice
+    /// Reads a choice of memory, and appends it to `memory` as it is written.
+    fn memory(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        memory: &mut TracedText,
+    ) -> Result<Choice, BoardError> {
+        let piece = self.string(value)?;
+        let choice = piece
             .text
             .parse()
-            .map_err(|error: cma_memory::ChoiceError| choice.whole_error(error.to_string()).into())
+            .map_err(|error: ChoiceError| piece.whole_error(error.to_string()))?;
+        memory.push(&piece.text, Origin::Text(piece.at));
+        Ok(choice)
     }
 
     /// Appends a region as `cma=` text. Returns whether it has `no-map`.

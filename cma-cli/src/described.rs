@@ -1,5 +1,6 @@
 //! The board that the options describe: a known one, or one that is read from a file.
 
+use crate::known_board::KnownBoard;
 use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::CommandError;
@@ -7,7 +8,7 @@ use cma_board::{
     Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, command_line, device_tree,
     toml_file,
 };
-use cma_framework::config::{Bank, ConfigError, Map, Platform, Span, parse_regions};
+use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -16,42 +17,6 @@ use std::path::Path;
 
 /// The largest file that is read, in bytes: device-tree blobs have up to a few 100 KiB.
 const MAX_FILE: u64 = 4 << 20;
-
-/// The boards that are known by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
-    Aquila,
-    Goni,
-    GalaxyS2,
-}
-
-impl Known {
-    const ALL: [Known; 3] = [Known::Aquila, Known::Goni, Known::GalaxyS2];
-    pub(crate) const DEFAULT: Known = Known::Goni;
-
-    fn platform(self) -> &'static Platform {
-        match self {
-            Known::Aquila => &cma_platform_aquila::PLATFORM,
-            Known::Goni => &cma_platform_goni::PLATFORM,
-            Known::GalaxyS2 => &cma_platform_galaxy_s2::PLATFORM,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        self.platform().name
-    }
-
-    pub(crate) fn names() -> Vec<&'static str> {
-        Known::ALL.map(Known::name).to_vec()
-    }
-
-    fn read(self) -> Result<ReadBoard, CommandError> {
-        let unusable =
-            |reason: String| CommandError::Board { board: self.name().to_string(), reason };
-        let board = Board::of(self.platform()).map_err(|error| unusable(error.to_string()))?;
-        ReadBoard::new(board, &[], &[], Vec::new()).map_err(|error| unusable(error.to_string()))
-    }
-}
 
 /// The text of a file, or a text from the command line, by the user's name for it.
 #[derive(Clone, Debug)]
@@ -118,7 +83,7 @@ impl Description {
     /// The board of `--platform`, with the banks of `--banks`.
     pub(crate) fn of(options: &Options) -> Result<Description, CommandError> {
         let mut description = match options.platform.as_deref() {
-            None => Description { read: Known::DEFAULT.read()?, source: None },
+            None => Description::known(KnownBoard::DEFAULT)?,
             Some(wanted) => Description::named(wanted)?,
         };
         description.replace_banks(options.banks.as_deref())?;
@@ -127,8 +92,8 @@ impl Description {
 
     /// The board of that name, of that file, or of that kernel's command line.
     pub(crate) fn named(wanted: &str) -> Result<Description, CommandError> {
-        if let Some(known) = Known::ALL.into_iter().find(|known| known.name() == wanted) {
-            return Ok(Description { read: known.read()?, source: None });
+        if let Some(known) = KnownBoard::named(wanted) {
+            return Description::known(known);
         }
         let content = match read_file(Path::new(wanted)) {
             Ok(content) => content,
@@ -165,6 +130,15 @@ impl Description {
             true => toml_file::read(text, &name),
             false => command_line::read(text, &name),
         })
+    }
+
+    fn known(known: KnownBoard) -> Result<Description, CommandError> {
+        let platform = known.platform();
+        let unusable = |reason: String| CommandError::Board { board: platform.name.into(), reason };
+        let board = Board::of(platform).map_err(|error| unusable(error.to_string()))?;
+        let read = ReadBoard::new(board, &[], &[], Vec::new())
+            .map_err(|error| unusable(error.to_string()))?;
+        Ok(Description { read, source: None })
     }
 
     fn of_text(

@@ -8,6 +8,7 @@ mod commands;
 mod described;
 mod found_plugins;
 mod host;
+mod known_board;
 mod log;
 mod notice;
 mod options;

@@ -3,7 +3,7 @@
 mod common;
 mod values;
 
-use crate::described::Known;
+use crate::known_board::KnownBoard;
 use crate::outcome::CommandError;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use cma_memory::Choice;
@@ -82,8 +82,8 @@ fn platform_help() -> String {
     format!(
         "The board whose memory, regions and map are used: {}, or a file: TOML (.toml), a \
         device-tree blob, or a kernel's command line; the default is {}",
-        Known::names().join(", "),
-        Known::DEFAULT.name()
+        KnownBoard::names(),
+        KnownBoard::DEFAULT.platform().name
     )
 }
 

@@ -1,6 +1,7 @@
 //! How a command ends: its outcome, the error that stopped it, and the exit status of both.
 
-use crate::described::{DescriptionError, Known, Spot};
+use crate::described::{DescriptionError, Spot};
+use crate::known_board::KnownBoard;
 use crate::notice::{Notice, TextName};
 use crate::show::{plain, quoted};
 use cma_device_server::BindError;
@@ -142,7 +143,7 @@ impl CommandError {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
             CommandError::NoBoard { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
-                format!("name a file, or one of the boards {}", Known::names().join(", "))
+                format!("name a file, or one of the boards {}", KnownBoard::names())
             }
             CommandError::Description(error) => return error.note().remedy,
             CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),

@@ -115,7 +115,8 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandEr
     let regions = ConfigText::new("cma", options.cma.as_ref(), &description, &read.regions);
     let map = ConfigText::new("map", options.map.as_ref(), &description, &read.map);
     let choice = options.memory.as_ref().or(board.memory.as_ref()).cloned().unwrap_or_default();
-    let memory = SourceText { name: TextName("--memory".to_string()), text: choice.to_string() };
+    let given = options.memory.as_ref().map(ToString::to_string);
+    let memory = ConfigText::new("memory", given.as_ref(), &description, &read.memory);
     let found = FoundPlugins::on_path(options);
     let reported = found.report();
     let notes = read.notes.iter().cloned();
@@ -231,26 +232,26 @@ impl Rejection {
 /// A region that can't have the memory of `--memory`.
 fn unfit<'a>(
     found: &Unfit,
-    memory: &'a SourceText,
+    memory: &'a ConfigText<'_>,
     regions: &'a ConfigText<'_>,
     parsed: &[ParsedRegion<'_>],
 ) -> Remark<'a> {
     let severity = if found.is_error() { Severity::Error } else { Severity::Warning };
     let message = found.to_string();
-    let spot = match found {
+    match found {
         Unfit::NoMemory { region, .. } | Unfit::Ordinary { region, .. } => {
             if let Some(region) = parsed.iter().find(|parsed| parsed.spec.name == *region) {
                 return regions.remark(severity, message, None, region.spans.size.clone());
             }
-            Spot::Whole
         }
-        Unfit::NoSuchRegion { region } => match memory.text.find(region.as_str()) {
-            Some(at) => Spot::Text(memory, at..at + region.len()),
-            None => Spot::Whole,
-        },
-        _ => Spot::Whole,
-    };
-    Remark { severity, message, help: None, key: "memory", spot }
+        Unfit::NoSuchRegion { region } => {
+            if let Some(at) = memory.text().find(region.as_str()) {
+                return memory.remark(severity, message, None, at..at + region.len());
+            }
+        }
+        _ => {}
+    }
+    Remark { severity, message, help: None, key: memory.key, spot: Spot::Whole }
 }
 
 fn syntax_error<'a>(text: &'a ConfigText<'_>, error: ConfigError) -> Remark<'a> {

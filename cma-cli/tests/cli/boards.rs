@@ -42,6 +42,42 @@ fn a_system_starts_on_a_board_in_a_file_or_on_other_banks() {
 }
 
 #[test]
+fn every_example_is_clean_and_all_its_regions_get_memory() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../platforms/examples");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let platform = ["--platform", path.to_str().unwrap()];
+        let Run { code, out, err } = run(&[&platform[..], &["check"]].concat());
+        assert_eq!((code, out.as_str()), (0, "regions and map are clean\n"), "{path:?}: {err}");
+        let Run { code, out, err } = run(&[&platform[..], &["--json", "regions"]].concat());
+        assert_eq!(code, 0, "{path:?}: {out}{err}");
+        let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        let exported = run(&[&platform[..], &["export", "--as", "toml"]].concat()).out;
+        assert!(exported.starts_with(&format!("name = \"{name}\"\n")), "{exported}");
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["imx8mp-evk", "raspberry-pi-4", "zcu102"]);
+}
+
+#[test]
+fn a_finding_in_a_device_tree_names_the_node() {
+    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/../cma-board/tests/device_tree/pools.dtb");
+    let Run { out, .. } = run(&["--platform", tree, "--banks", "64M@0x80000000", "check"]);
+    assert!(out.contains("/reserved-memory/linux,cma: there is no memory for region"), "{out}");
+    let Run { out, .. } =
+        run(&["--platform", tree, "--banks", "64M@0x80000000", "--json", "check"]);
+    let nodes: Vec<_> = out.lines().filter(|line| line.contains("\"node\"")).collect();
+    assert!(nodes.iter().any(|line| value(line, "node") == "/reserved-memory/linux,cma"), "{out}");
+    let cut = tempfile::NamedTempFile::new().unwrap();
+    fs::write(cut.path(), &fs::read(tree).unwrap()[..100]).unwrap();
+    let Run { code, err, .. } = run(&["--platform", cut.path().to_str().unwrap(), "regions"]);
+    assert_eq!(code, 2);
+    assert!(err.contains(cut.path().to_str().unwrap()), "{err}");
+}
+
+#[test]
 fn a_mistake_in_a_boards_file_stops_every_command_and_is_underlined() {
     let (_folder, path) = file(&BOARD.replace("within", "witin"));
     for command in ["regions", "shell", "demo", "check"] {
@@ -89,6 +125,7 @@ fn check_shows_a_finding_in_the_file_that_describes_the_board() {
         assert!(code > 0, "{instead}: {out}{err}");
         assert!(out.contains(what), "{instead}: {out}");
         assert_eq!(underlined(&out), place, "{out}");
+        assert!(out.contains("my-board.toml:"), "{out}");
     }
     let (_folder, path) = file(&BOARD.replace("frames|rest", "frames"));
     let Run { out, .. } = run(&["--platform", &path, "--json", "check"]);
