@@ -2,9 +2,12 @@
 //! `check` finds.
 
 use super::{Buddy, RUNS};
+use cma_api::v1::module_of;
 use cma_api::{
     Alignment, Allocator, Asker, Boundary, NotMine, PageRange, Pages, Placement, Request, Tag,
 };
+use cma_testkit::guarantees::every_limit_in_a_small_region_is_kept;
+use cma_testkit::{Placing, Subject};
 
 fn buddy(first: u64, pages: u64, params: &str) -> Buddy {
     Buddy::new(PageRange::from_pages(first, pages), params).unwrap()
@@ -100,42 +103,10 @@ fn the_largest_request_excludes_runs_beyond_the_limit() {
     }
 }
 
-/// Every state of a region of 7 pages around a multiple of 8, with every request with limits.
 #[test]
-fn a_request_with_limits_is_served_if_any_of_a_few_holes_holds_it() {
-    let boundaries = [1, 2, 4, 8].map(|pages| Boundary::new(pages << 12).unwrap());
-    for taken in 0..1 << 7 {
-        let mut buddy = buddy(5, 7, "");
-        for page in (0..7).filter(|page| taken >> page & 1 != 0) {
-            buddy.adopt(PageRange::from_pages(5 + page, 1)).unwrap();
-        }
-        let holes = holes(&buddy);
-        for (pages, alignment) in (1..=7).flat_map(|n| [1, 2, 4, 8].map(|alignment| (n, alignment)))
-        {
-            let windows = (4..12).flat_map(|from| (from + 1..14).map(move |to| (from, to)));
-            for (from, to) in windows {
-                for boundary in boundaries.into_iter().chain([Boundary::NONE]) {
-                    let window = PageRange::from_pages(from, to - from);
-                    let Some(limited) = request(pages, alignment).limited(window, boundary) else {
-                        continue;
-                    };
-                    let holds = |&(first, pages): &(u64, u64)| {
-                        limited.lowest_place(PageRange::from_pages(first, pages)).is_some()
-                    };
-                    let fit = buddy.fit(&limited);
-                    assert_eq!(fit.is_some(), holes.iter().any(holds), "{limited:?} in {holes:?}");
-                    let chunk = buddy.allocate(&limited).ok();
-                    assert_eq!(chunk.is_some(), fit.is_some(), "{limited:?} in {holes:?}");
-                    if let (Some(hole), Some(chunk)) = (fit, chunk) {
-                        assert!(holes.contains(&(hole.first_page(), hole.pages().get())));
-                        assert!(chunk.range.within(hole) && limited.accepts(chunk.range));
-                        buddy.free(chunk).unwrap();
-                    }
-                }
-            }
-        }
-        buddy.check().unwrap();
-    }
+fn in_a_region_of_few_runs_no_hole_is_passed_over() {
+    let exact = Subject { module: module_of::<Buddy>(), params: "", placing: Placing::Exact };
+    every_limit_in_a_small_region_is_kept(&exact).unwrap();
 }
 
 #[test]
