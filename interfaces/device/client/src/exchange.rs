@@ -132,7 +132,7 @@ pub fn exchange(
             Err(errno) => return Err(ReceiveError::System(errno).into()),
         }
     }
-    let mut was_reset = false;
+    let (mut was_reset, mut was_ended) = (false, false);
     loop {
         match wire::receive_with(connection) {
             // An answer with id 0 belongs to no request, and is the last one.
@@ -144,6 +144,9 @@ pub fn exchange(
             // The kernel reports ECONNRESET once, when the server closed the connection with a
             // request unread. Answers that are still queued can be received after it.
             Err(ReceiveError::System(Errno::CONNRESET)) if !was_reset => was_reset = true,
+            // The kernel looks for a message first and for the end of the connection later. Without
+            // blocking it reports the end, although the server has sent its last answer between.
+            Err(ReceiveError::Disconnected) if !was_ended => was_ended = true,
             Err(error) => return Err(error.into()),
         }
     }
