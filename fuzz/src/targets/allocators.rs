@@ -91,7 +91,7 @@ fn parse(text: &str) -> Script {
             }
             ("free", Some(&[n])) => operations.push(Operation::Free(n as usize)),
             ("adopt", Some(&[first, pages])) => {
-                operations.push(Operation::Adopt(PageRange::from_pages(first, pages)));
+                operations.push(Operation::Adopt(PageRange::from_pages(first, pages.max(1))));
             }
             _ => {}
         }
