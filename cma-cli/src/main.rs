@@ -13,6 +13,7 @@ mod log;
 mod notice;
 mod options;
 mod outcome;
+mod place_in_text;
 mod show;
 
 use options::{Cli, Command, Options};

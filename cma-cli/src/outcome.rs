@@ -1,8 +1,8 @@
 //! How a command ends: its outcome, the error that stopped it, and the exit status of both.
 
-use crate::described::{DescriptionError, Spot};
 use crate::known_board::KnownBoard;
 use crate::notice::{Notice, TextName};
+use crate::place_in_text::{DescriptionError, Spot};
 use crate::show::{plain, quoted};
 use cma_device_server::BindError;
 use cma_framework::config::{Bytes, ConfigError};

@@ -2,11 +2,12 @@
 
 mod rejections;
 
-use crate::described::{Description, SourceText, Spot};
+use crate::described::Description;
 use crate::found_plugins::FoundPlugins;
 use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::{CommandError, Outcome};
+use crate::place_in_text::{SourceText, Spot};
 use crate::show::{GOOD, Out, counted};
 use cma_board::{Note, TracedText};
 use cma_framework::Plugin;
