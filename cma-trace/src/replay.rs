@@ -47,9 +47,9 @@ pub fn replay(
 }
 
 /// Replays `trace` on a configured framework, whose map routes the trace's devices to regions.
-/// Chunks that the trace leaves live are freed at the end. A request that may wait does so in
-/// the trace's time: until the frees within that time make room for it. It has failed if they don't,
-/// or if the trace frees its chunk before.
+/// Chunks that the trace leaves live are freed at the end. A request that may wait does so in the
+/// trace's time: until the frees within that time make room for it. It has failed if they don't, or
+/// if the trace frees its chunk before.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
