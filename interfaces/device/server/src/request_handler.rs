@@ -163,6 +163,9 @@ impl RequestHandler {
     ) -> Option<(u64, Reply)> {
         let waiting = session.waiting.take()?;
         let (id, memory) = (waiting.id, waiting.memory);
+        if !self.memory.is_available() {
+            return Some((id, Err(ErrorReply::no_server_memory())));
+        }
         match self.allocator.poll(ticket, &session.peer, waiting) {
             Err(waiting) => {
                 session.waiting = Some(waiting);
