@@ -437,6 +437,8 @@ fn a_waiter_survives_the_panic_of_its_allocator_and_is_served_by_the_next_one() 
     assert!(region.allocator().to_string().contains("out of service"));
     assert!(waits.poll().is_none());
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    // The change of the configuration has it try again, in vain.
+    assert!(waits.is_woken() && waits.poll().is_none() && !waits.is_woken());
     cma.set_region_allocator(&region, AllocatorChoice::named("best-fit")).unwrap();
     assert!(waits.is_woken());
     assert!(waits.poll().unwrap().is_ok());

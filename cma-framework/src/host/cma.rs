@@ -1,8 +1,8 @@
 //! The facade: everything that a host calls, and the only place where the configuration changes.
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
-//! registered), `request`, `alloc`, `source` and `sharing` (requests), `info`, and `askers` (numbers of
-//! device names).
+//! registered), `request`, `source`, `alloc` and `sharing` (requests), `pending` and `waiters`
+//! (those that wait), `info`, and `askers` (numbers of device names).
 
 mod alloc;
 mod allocators;

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 ///
 /// The regions serve those who wait in the order of their asking, region by region. From its first
 /// poll on, the request waits for every region that could serve it if it were empty. If there is
-/// none, it is refused at once. After a change of the configuration it waits for the regions that it
-/// has then, and keeps its turn in those that it had before.
+/// none, it is refused at once. After a change of the configuration it waits for the regions that
+/// it has then, and keeps its turn in those that it had before.
 ///
 /// It works with any executor, and takes no thread while it waits. It has no deadline of its own:
 /// the executor has, and ends the wait by [`time_out`](Self::time_out). A request that is dropped

@@ -85,3 +85,37 @@ impl Cma {
         Ok(region.waiters()?.into_iter().enumerate().map(waiting).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::cma::Source;
+    use crate::host::region::AllocatorChoice;
+    use crate::vocabulary::Bytes;
+    use cma_api::DmaAddr;
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
+    #[test]
+    fn a_request_that_no_longer_waits_is_forgotten() {
+        let cma = Cma::new();
+        let (start, choice) = (DmaAddr::new(1 << 30), AllocatorChoice::Default);
+        let region = cma.region_register(None, start, 1 << 20, choice).unwrap();
+        let request = ChunkRequest::new(Bytes::kib(4));
+        let waiting = || {
+            let mut pending = cma.allocate_async(Source::Region(&region), &request).unwrap();
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(Pin::new(&mut pending).poll(&mut context).is_pending());
+            pending
+        };
+        let (dropped, timed_out, mut refused) = (waiting(), waiting(), waiting());
+        assert_eq!(cma.0.waiters.lock().len(), 3);
+        drop(dropped);
+        assert!(timed_out.time_out().is_err());
+        assert_eq!(cma.0.waiters.lock().len(), 1);
+        cma.region_unregister(&region).unwrap();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut refused).poll(&mut context).is_ready());
+        assert!(cma.0.waiters.lock().is_empty());
+    }
+}
