@@ -95,7 +95,9 @@ fn place() -> tempfile::TempDir {
         fs::create_dir(place.path().join(folder)).unwrap();
     }
     symlink(env!("CARGO_BIN_EXE_cma"), place.path().join("bin/cma")).unwrap();
-    symlink(repository().join("cma-trace"), place.path().join("cma-trace")).unwrap();
+    for folder in ["cma-trace", "platforms"] {
+        symlink(repository().join(folder), place.path().join(folder)).unwrap();
+    }
     let revised = place.path().join("build/libcma_revised_plugin.so");
     fs::copy(library("libcma_fixture_revision_one.so"), revised).unwrap();
     place
