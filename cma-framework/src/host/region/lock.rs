@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_WHEN_STUCK: Duration = Duration::from_millis(20);
 
 /// The locked state of a region. Dropping it considers the head of the queue and releases the lock.
-/// Then it delivers the events, drops the objects and calls the waiters that were collected under
+/// Then it calls the waiters, delivers the events and drops the objects that were collected under
 /// the lock.
 pub(super) struct LockedState<'a> {
     region: &'a Region,
@@ -68,11 +68,12 @@ impl Drop for LockedState<'_> {
         let outbox = &self.region.0.outbox;
         let queued = !state.events.is_empty() && outbox.queue(state.events.drain(..));
         drop(state);
+        // First: a subscriber, or an allocator that ends, may not return.
+        called.iter().for_each(|waiter| waiter.call());
         if queued {
             outbox.deliver(self.region);
         }
         drop(dropped);
-        called.iter().for_each(|waiter| waiter.call());
         if was_stuck {
             self.region.carry_out_late();
         }
