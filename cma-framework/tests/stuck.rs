@@ -62,7 +62,7 @@ impl CallGate {
     }
 }
 
-/// Best fit, with a gate before `allocate` and `fit`.
+/// Best fit, with a gate before `allocate`, `fit` and `check`.
 struct Gated(cma_best_fit::BestFit, Arc<CallGate>);
 
 impl Allocator for Gated {
@@ -92,6 +92,7 @@ impl Allocator for Gated {
         self.0.largest_request()
     }
     fn check(&self) -> Result<(), String> {
+        self.1.pass();
         self.0.check()
     }
 }
@@ -326,5 +327,125 @@ fn a_free_that_was_deferred_wakes_those_who_wait_without_a_further_call() {
     gate.set(false);
     freeing.join().unwrap();
     assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    assert!(matches!(poll(&mut waits, &wakes), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn a_request_that_is_woken_into_a_stuck_region_is_woken_again_when_that_resumes() {
+    let cma = Cma::new();
+    let (params, gate) = CallGate::new();
+    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
+    let region = region(&cma, "stuck", BASE, MIB, choice);
+    let full = cma.alloc_from("stuck", MIB, 0).unwrap();
+    let wakes = Arc::<Wakes>::default();
+    let request = ChunkRequest::parse("4K").unwrap();
+    let mut waits = cma.allocate_async(Source::Region(&region), &request).unwrap();
+    assert!(poll(&mut waits, &wakes).is_pending());
+    drop(full);
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 1);
+    gate.set(true);
+    let check = thread::spawn({
+        let region = region.clone();
+        move || region.check()
+    });
+    gate.wait_for_a_call();
+    assert!(poll(&mut waits, &wakes).is_pending());
+    gate.set(false);
+    check.join().unwrap().unwrap();
+    assert_eq!(wakes.0.load(Ordering::SeqCst), 2);
+    assert!(matches!(poll(&mut waits, &wakes), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn a_request_that_waits_elsewhere_also_waits_for_a_stuck_region() {
+    let cma = Cma::new();
+    let (params, gate) = CallGate::new();
+    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Gated>(), params };
+    let stuck = region(&cma, "stuck", BASE, MIB, choice);
+    let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
+    let other = AllocatorChoice::Given { plugin, params: String::new() };
+    let other = region(&cma, "full", BASE + MIB, MIB, other);
+    let _full = cma.alloc_from("full", MIB, 0).unwrap();
+    gate.set(true);
+    let check = thread::spawn({
+        let stuck = stuck.clone();
+        move || stuck.check()
+    });
+    gate.wait_for_a_call();
+    let wakes: [Arc<Wakes>; 2] = Default::default();
+    let request = ChunkRequest::parse("4K").unwrap();
+    let source = Source::Regions("stuck,full");
+    let [mut waits, mut leaves] = [(); 2].map(|()| cma.allocate_async(source, &request).unwrap());
+    assert!(poll(&mut leaves, &wakes[1]).is_pending());
+    assert!(poll(&mut waits, &wakes[0]).is_pending());
+    drop(leaves);
+    gate.set(false);
+    check.join().unwrap().unwrap();
+    assert_eq!([&wakes[0], &wakes[1]].map(|wakes| wakes.0.load(Ordering::SeqCst)), [1, 0]);
+    let Poll::Ready(Ok(chunk)) = poll(&mut waits, &wakes[0]) else { panic!("it was not served") };
+    assert_eq!(chunk.region(), &stuck);
+    assert_eq!([stuck, other].map(|region| region.status().waiters), [0, 0]);
+}
+
+/// Declines every request, with a gate before its end.
+struct Declining(PageRange, Arc<CallGate>);
+
+impl Allocator for Declining {
+    const INFO: AllocatorInfo =
+        AllocatorInfo { name: "declining", version: "1", description: "places nothing" };
+    fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
+        Ok(Declining(region, CallGate::named(params)))
+    }
+    fn allocate(&mut self, _: &Request) -> Result<Placement, NoRoom> {
+        Err(NoRoom)
+    }
+    fn fit(&mut self, _: &Request) -> Option<PageRange> {
+        None
+    }
+    fn free(&mut self, _: Placement) -> Result<(), NotMine> {
+        Err(NotMine)
+    }
+    fn adopt(&mut self, _: PageRange) -> Result<Tag, CannotAdopt> {
+        Err(CannotAdopt::new("it places nothing"))
+    }
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        visit(self.0);
+    }
+    fn largest_request(&self) -> Pages {
+        Pages::ZERO
+    }
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Drop for Declining {
+    fn drop(&mut self) {
+        self.1.pass();
+    }
+}
+
+#[test]
+fn those_who_wait_are_woken_although_the_replaced_allocator_does_not_end() {
+    let cma = Cma::new();
+    let (params, gate) = CallGate::new();
+    let choice = AllocatorChoice::Given { plugin: Plugin::built_in::<Declining>(), params };
+    let region = region(&cma, "a", BASE, MIB, choice);
+    let wakes = Arc::<Wakes>::default();
+    let request = ChunkRequest::parse("4K").unwrap();
+    let mut waits = cma.allocate_async(Source::Region(&region), &request).unwrap();
+    assert!(poll(&mut waits, &wakes).is_pending());
+    gate.set(true);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
+            let choice = AllocatorChoice::Given { plugin, params: String::new() };
+            cma.set_region_allocator(&region, choice).unwrap();
+        });
+        gate.wait_for_a_call();
+        let woken = wakes.0.load(Ordering::SeqCst);
+        gate.set(false);
+        assert_eq!(woken, 1);
+    });
     assert!(matches!(poll(&mut waits, &wakes), Poll::Ready(Ok(_))));
 }

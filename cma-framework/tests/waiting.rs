@@ -14,6 +14,7 @@ use cma_framework::{
 use common::{BASE, MIB, region, with_regions};
 use proptest::prelude::*;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -361,6 +362,52 @@ fn a_waker_may_use_the_framework_and_panic() {
     drop(full);
     assert_eq!(cma.region("a").unwrap().users().unwrap(), 0);
     assert!(pending.time_out().is_ok());
+    assert_nothing_left(&cma);
+}
+
+/// Panics when it is dropped.
+struct PanicsAtItsEnd;
+
+impl Wake for PanicsAtItsEnd {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsAtItsEnd {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panic!("a waker that panics when it is dropped");
+        }
+    }
+}
+
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_leaves_nobody_in_the_queue() {
+    let cma = with_regions(&["a"], "*=a");
+    let full = cma.alloc("x", None, 16 * MIB, 0).unwrap();
+    let mut first = cma.allocate_async(CAMERA, &mib(1)).unwrap();
+    let waker = Waker::from(Arc::new(PanicsAtItsEnd));
+    assert!(Pin::new(&mut first).poll(&mut Context::from_waker(&waker)).is_pending());
+    // The request has the last handle to it.
+    drop(waker);
+    let mut second = Polled::waiting(&cma, &mib(1));
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(first)));
+    assert!(dropped.is_err());
+    assert_eq!(cma.waiters().len(), 1);
+    drop(full);
+    assert!(second.is_woken());
+    assert!(second.poll().unwrap().is_ok());
+    assert_nothing_left(&cma);
+}
+
+#[test]
+fn a_last_try_follows_the_configuration_also_when_the_request_was_not_polled_since() {
+    let cma = with_regions(&["a", "b"], "*=a");
+    let _full = cma.alloc("x", None, 16 * MIB, 0).unwrap();
+    let [waits, stays] = [(); 2].map(|()| Polled::waiting(&cma, &mib(1)));
+    cma.set_map(Map::parse("*=b").unwrap());
+    assert_eq!(waits.pending.time_out().unwrap().region().name(), Some("b"));
+    cma.set_map(Map::default());
+    assert_eq!(stays.pending.time_out().unwrap_err().errno(), Errno::ENOENT);
     assert_nothing_left(&cma);
 }
 

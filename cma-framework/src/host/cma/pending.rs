@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 ///
 /// The regions serve those who wait in the order of their asking, region by region. From its first
 /// poll on, the request waits for every region that could serve it if it were empty. If there is
-/// none, it is refused at once. After a change of the configuration it waits for the regions that
-/// it has then, and keeps its turn in those that it had before.
+/// none, or all of them are stuck, it is refused at once. After a change of the configuration it
+/// waits for the regions that it has then, and keeps its turn in those that it had before.
 ///
 /// It works with any executor, and takes no thread while it waits. It has no deadline of its own:
 /// the executor has, and ends the wait by [`time_out`](Self::time_out). A request that is dropped
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 pub struct PendingChunk {
     order: Order,
     waiter: Arc<Waiter>,
-    /// The regions in whose queues it is, or was when they became stuck.
+    /// The regions in whose queues it is, or will be when they resume.
     joined: Vec<Region>,
     stage: Stage,
 }
@@ -105,7 +105,9 @@ impl PendingChunk {
     /// [`AllocError::TimedOut`], with the reason of each region in this try.
     pub fn time_out(mut self) -> Result<Chunk, AllocError> {
         self.begin();
-        let result = self.order.place(Some(&self.waiter)).map_err(|error| match error {
+        let followed = self.order.follow_configuration();
+        let placed = followed.and_then(|()| self.order.place(Some(&self.waiter)));
+        let result = placed.map_err(|error| match error {
             AllocError::NoRegion(refusals) => {
                 AllocError::TimedOut(Box::new(TimedOut { waited: self.waited(), refusals }))
             }
@@ -162,6 +164,7 @@ impl PendingChunk {
             }
             stays
         });
+        let mut stuck = Vec::new();
         for region in choices.filter_map(|choice| choice.region) {
             let Ok(request) = order.request_in(region) else { continue };
             match region.allocate_or_wait(&request, waiter, &*order.cma.0) {
@@ -169,11 +172,19 @@ impl PendingChunk {
                 Attempt::Waits if self.joined.contains(region) => {}
                 Attempt::Waits => self.joined.push(region.clone()),
                 Attempt::Hopeless => self.joined.retain(|joined| joined != region),
-                Attempt::Stuck => {}
+                Attempt::Stuck => stuck.push((region, request)),
             }
         }
-        // This try counts, and says why.
-        self.joined.is_empty().then(|| self.order.place(Some(waiter)))
+        if self.joined.is_empty() {
+            // This try counts, and says why.
+            return Some(order.place(Some(waiter)));
+        }
+        for (region, request) in stuck {
+            if region.wait_for_resumption(&request, waiter) && !self.joined.contains(region) {
+                self.joined.push(region.clone());
+            }
+        }
+        None
     }
 
     /// Ends the wait with `result`.
@@ -190,11 +201,13 @@ impl PendingChunk {
     fn stop_waiting(&mut self) {
         self.stage = Stage::Done;
         self.order.cma.0.waiters.remove(&self.waiter);
-        // First the waker, which is foreign code: a region drops the waiter under its lock.
-        self.waiter.stop_listening();
+        // The waker is foreign code: a region would drop it with the waiter under its lock, and its
+        // drop may panic.
+        let waker = self.waiter.stop_listening();
         for region in self.joined.drain(..) {
             region.leave_queue(&self.waiter);
         }
+        drop(waker);
     }
 }
 

@@ -10,7 +10,7 @@ use crate::core::books::{Books, Holder, LiveChunk, RefusalLog, Slot};
 use crate::core::events::RegionEvent;
 use crate::core::set_aside::SetAside;
 use crate::host::clock;
-use cma_api::{PageRange, Placement, Tag};
+use cma_api::{PageRange, Placement, Request, Tag};
 use spin::mutex::SpinMutexGuard;
 use std::mem;
 use std::sync::atomic::{Ordering, fence};
@@ -38,6 +38,8 @@ pub(super) enum Deferred {
     FreeAt { first: u64 },
     /// Return a part that was checked to those that are set aside.
     SetAside(SetAside),
+    /// Have a waiter, which found the region stuck, wait with this request.
+    Join { waiter: Arc<Waiter>, request: Request },
     /// Take a waiter out of the queue.
     Leave(Arc<Waiter>),
 }
@@ -158,6 +160,7 @@ impl Region {
                 }
             },
             Deferred::SetAside(aside) => state.set_aside.put_back(aside),
+            Deferred::Join { waiter, request } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
         }
     }

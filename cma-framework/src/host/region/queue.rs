@@ -9,7 +9,8 @@
 //!
 //! No call is lost. A waiter joins a queue under the lock under which it was refused, so whatever
 //! makes room later finds it there; and `live_limit` is 0 from then on, so it looks. A head that
-//! leaves, served or not, has the next one considered, also when it was called and never came.
+//! leaves, served or not, has the next one considered, also when it was called and never came. One
+//! that finds the region stuck when it tries joins by a deferred operation and is considered then.
 
 use super::attach::Attached;
 use super::deferred::Deferred;
@@ -106,7 +107,7 @@ pub(crate) enum Attempt {
     Waits,
     /// The region can't ever serve it.
     Hopeless,
-    /// The region is stuck. If the request waited for it before, it still does.
+    /// The region is stuck, and the request was not tried.
     Stuck,
 }
 
@@ -147,6 +148,16 @@ impl Region {
         }
     }
 
+    /// Has `waiter`, which found the region stuck, wait for it from when it resumes, in the place
+    /// that it has or at the end. Returns whether the region could serve it were it empty.
+    pub(crate) fn wait_for_resumption(&self, request: &Request, waiter: &Arc<Waiter>) -> bool {
+        let could_serve = request.lowest_place(self.range()).is_some();
+        if could_serve {
+            self.now_or_deferred(Deferred::Join { waiter: waiter.clone(), request: *request });
+        }
+        could_serve
+    }
+
     /// Has `waiter` wait no longer. In a stuck region it leaves when the region resumes.
     pub(crate) fn leave_queue(&self, waiter: &Arc<Waiter>) {
         self.now_or_deferred(Deferred::Leave(waiter.clone()));
@@ -185,6 +196,16 @@ impl RegionState {
         }
         let hole = self.ask(region, AllocatorCall::Fit, |object| object.fit(request));
         hole.ok()?.into_result().ok()
+    }
+
+    /// Has `waiter` wait with a request that was not tried: it is called when its turn has come and
+    /// there is room, also if it was called before.
+    pub(super) fn join_untried(&mut self, region: &Region, waiter: &Arc<Waiter>, request: Request) {
+        if self.registered {
+            self.queue.join(waiter, request);
+            self.queue.reconsider();
+            region.0.live_limit.store(0, Ordering::Relaxed);
+        }
     }
 
     /// Calls the head of the queue if something may have let it be served, and it fits now.

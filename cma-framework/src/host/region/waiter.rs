@@ -53,10 +53,9 @@ impl Waiter {
         called
     }
 
-    /// Gives the waker up.
-    pub(crate) fn stop_listening(&self) {
-        let old = self.signal().waker.take();
-        drop(old);
+    /// Gives the waker up. The caller drops it without a lock.
+    pub(crate) fn stop_listening(&self) -> Option<Waker> {
+        self.signal().waker.take()
     }
 
     /// Calls the waiter, which then tries again. Called without a lock. A panic of the waker ends
