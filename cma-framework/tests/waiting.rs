@@ -708,6 +708,68 @@ fn no_wake_up_is_lost_among_threads_that_wait_give_up_and_free() {
 }
 
 #[test]
+fn no_wake_up_is_lost_while_maps_allocators_and_regions_change() {
+    const THREADS: u64 = 4;
+    let cma = with_regions(&["a", "b"], "*=a,b");
+    let ended = AtomicUsize::new(0);
+    let request_often = |thread| {
+        let mut random = Random(thread);
+        for _ in 0..1000 {
+            let request = ChunkRequest::new(Bytes::kib(4 + random.below(12 * 1024)));
+            let placed = mib(1 + random.below(2)).at(DmaAddr::new(BASE + MIB));
+            let request = match random.below(8) {
+                0 => {
+                    drop(Polled::new(&cma, CAMERA, &request).poll());
+                    continue;
+                }
+                1 => request.wait(Duration::from_micros(random.below(300))),
+                2 => placed.wait(LONG),
+                _ => request.wait(LONG),
+            };
+            let chunk = cma.allocate(CAMERA, &request);
+            assert!(chunk.is_ok() || request.wait != Some(LONG), "{chunk:?}");
+            thread::sleep(Duration::from_micros(20));
+        }
+    };
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (request_often, ended) = (&request_often, &ended);
+            scope.spawn(move || {
+                request_often(thread);
+                ended.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        let mut random = Random(THREADS);
+        while ended.load(Ordering::SeqCst) < THREADS as usize {
+            let [a, b] = ["a", "b"].map(|name| cma.region(name).unwrap());
+            match random.below(3) {
+                0 => {
+                    let maps = ["*=a,b", "*=b,a", "*=a|b", "*=a"];
+                    cma.set_map(Map::parse(maps[random.below(4) as usize]).unwrap());
+                }
+                1 => {
+                    let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
+                    let choice = AllocatorChoice::Given { plugin, params: String::new() };
+                    cma.set_region_allocator(&a, choice).unwrap();
+                }
+                _ => {
+                    if cma.region_unregister(&b).is_ok() {
+                        let start = b.range().start().get();
+                        region(&cma, "b", start, 16 * MIB, AllocatorChoice::Default);
+                    }
+                }
+            }
+            // Often there is no change by which a lost wake-up would be made up for.
+            thread::sleep(Duration::from_micros(random.below(1000)));
+        }
+    });
+    assert_nothing_left(&cma);
+    for region in cma.regions() {
+        assert_eq!(region.status().free_bytes, 16 * MIB);
+    }
+}
+
+#[test]
 fn a_future_can_be_sent_to_another_thread() {
     fn assert_send<T: Send + Unpin + 'static>() {}
     assert_send::<PendingChunk>();

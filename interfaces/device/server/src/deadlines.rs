@@ -4,6 +4,7 @@ use crate::log;
 use crate::timer::Timer;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     timer: Arc<Timer>,
-    /// With the numbers of the connections.
+    /// Those that have not passed yet, with the numbers of the connections.
     by_time: Mutex<BTreeSet<(Instant, u64)>>,
 }
 
@@ -36,21 +37,21 @@ impl Deadlines {
         Deadline { deadlines: self.clone(), at, connection }
     }
 
-    /// The numbers of the connections whose deadlines have passed, the earliest first. Arms the
-    /// timer for the next deadline.
-    pub(crate) fn passed(&self) -> Vec<u64> {
-        let now = Instant::now();
+    /// The numbers of the connections whose deadlines have passed since the last call, the earliest
+    /// first. Arms the timer for the next deadline.
+    ///
+    /// Each is returned once: a request that takes long to end must not be woken at each expiry.
+    pub(crate) fn take_passed(&self) -> Vec<u64> {
         let (passed, next) = {
-            let by_time = self.by_time.lock();
-            let passed = by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, number)| *number);
-            let passed: Vec<_> = passed.collect();
-            let next = by_time.iter().nth(passed.len()).map(|(at, _)| *at);
-            (passed, next)
+            let by_time = &mut *self.by_time.lock();
+            let later = by_time.split_off(&(Instant::now(), u64::MAX));
+            let passed = mem::replace(by_time, later);
+            (passed, by_time.first().map(|(at, _)| *at))
         };
         if let Some(next) = next {
             self.arm_timer(next);
         }
-        passed
+        passed.into_iter().map(|(_, number)| number).collect()
     }
 
     fn arm_timer(&self, at: Instant) {
@@ -82,11 +83,12 @@ mod tests {
         let first = deadlines.add(Duration::ZERO, 9);
         let second = deadlines.add(Duration::ZERO, 2);
         let later = deadlines.add(Duration::from_secs(3600), 1);
-        assert_eq!(deadlines.passed(), [9, 2]);
+        drop(deadlines.add(Duration::ZERO, 5));
+        assert_eq!(deadlines.take_passed(), [9, 2]);
         assert_eq!([&first, &second, &later].map(Deadline::has_passed), [true, true, false]);
-        drop(first);
-        assert_eq!(deadlines.passed(), [2]);
-        drop((second, later));
-        assert!(deadlines.passed().is_empty() && deadlines.by_time.lock().is_empty());
+        assert!(deadlines.take_passed().is_empty(), "each is reported once");
+        assert_eq!(deadlines.by_time.lock().len(), 1);
+        drop((first, second, later));
+        assert!(deadlines.by_time.lock().is_empty());
     }
 }

@@ -328,7 +328,7 @@ impl Server {
             // Covers both states that a connection can be in; a spurious event does no harm.
             let _ = connections.arm(&connection, REQUEST | EventFlags::OUT);
         }
-        let passed = self.service.deadlines.passed();
+        let passed = self.service.deadlines.take_passed();
         for connection in passed.into_iter().filter_map(|number| connections.get(number)) {
             connections.wake(&connection);
         }

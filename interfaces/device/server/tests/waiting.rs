@@ -282,3 +282,48 @@ fn a_place_that_is_taken_is_refused_with_its_owner() {
     held.free().unwrap();
     receive_chunk(&waiting);
 }
+
+#[test]
+fn clients_that_end_at_any_moment_leave_nothing_while_others_are_served() {
+    let server = TestServer::with_config(with_memory(), "chunks=40,user-connections=40", "*=*");
+    std::thread::scope(|threads| {
+        for thread in 0..4_u64 {
+            let server = &server;
+            threads.spawn(move || {
+                let mut state = thread + 1;
+                let mut below = |bound| {
+                    // xorshift
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    state % bound
+                };
+                for _ in 0..300 {
+                    let connection = server.connection();
+                    let size = MIB + below(50 * MIB);
+                    match below(4) {
+                        0 => connection.send(1, &waits("camera", size, LONG)),
+                        1 => {
+                            connection.send(1, &waits("camera", size, LONG));
+                            std::thread::sleep(Duration::from_micros(below(1000)));
+                        }
+                        2 => {
+                            let wait = Duration::from_micros(below(2000));
+                            connection.send(1, &waits("camera", size, wait));
+                            connection.receive().unwrap();
+                        }
+                        _ => {
+                            connection.send(1, &waits("camera", size, LONG));
+                            receive_chunk(&connection);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    eventually("none of them waits", || server.cma.waiters().is_empty());
+    server.wait_until_free("camera", 64 * MIB);
+    let client = server.client();
+    let chunks: Vec<_> = (0..39).map(|_| client.alloc("camera", None, MIB, 0).unwrap()).collect();
+    drop(chunks);
+}
