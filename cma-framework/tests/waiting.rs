@@ -707,14 +707,35 @@ fn no_wake_up_is_lost_among_threads_that_wait_give_up_and_free() {
     }
 }
 
+/// Changes the map, an allocator or the regions of [`with_regions`].
+fn change(cma: &Cma, random: &mut Random) {
+    let [a, b] = ["a", "b"].map(|name| cma.region(name).unwrap());
+    match random.below(3) {
+        0 => {
+            let maps = ["*=a,b", "*=b,a", "*=a|b", "*=a"];
+            cma.set_map(Map::parse(maps[random.below(4) as usize]).unwrap());
+        }
+        1 => {
+            let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
+            let choice = AllocatorChoice::Given { plugin, params: String::new() };
+            cma.set_region_allocator(&a, choice).unwrap();
+        }
+        _ => {
+            if cma.region_unregister(&b).is_ok() {
+                let start = b.range().start().get();
+                region(cma, "b", start, 16 * MIB, AllocatorChoice::Default);
+            }
+        }
+    }
+}
+
 #[test]
 fn no_wake_up_is_lost_while_maps_allocators_and_regions_change() {
-    const THREADS: u64 = 4;
     let cma = with_regions(&["a", "b"], "*=a,b");
-    let ended = AtomicUsize::new(0);
-    let request_often = |thread| {
-        let mut random = Random(thread);
-        for _ in 0..1000 {
+    let in_time = Duration::from_secs(30);
+    let request_often = |seed| {
+        let mut random = Random(seed);
+        for _ in 0..50 {
             let request = ChunkRequest::new(Bytes::kib(4 + random.below(12 * 1024)));
             let placed = mib(1 + random.below(2)).at(DmaAddr::new(BASE + MIB));
             let request = match random.below(8) {
@@ -723,49 +744,31 @@ fn no_wake_up_is_lost_while_maps_allocators_and_regions_change() {
                     continue;
                 }
                 1 => request.wait(Duration::from_micros(random.below(300))),
-                2 => placed.wait(LONG),
-                _ => request.wait(LONG),
+                2 => placed.wait(in_time),
+                _ => request.wait(in_time),
             };
             let chunk = cma.allocate(CAMERA, &request);
-            assert!(chunk.is_ok() || request.wait != Some(LONG), "{chunk:?}");
+            assert!(chunk.is_ok() || request.wait != Some(in_time), "{chunk:?}");
             thread::sleep(Duration::from_micros(20));
         }
     };
-    thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (request_often, ended) = (&request_often, &ended);
-            scope.spawn(move || {
-                request_often(thread);
-                ended.fetch_add(1, Ordering::SeqCst);
-            });
-        }
-        let mut random = Random(THREADS);
-        while ended.load(Ordering::SeqCst) < THREADS as usize {
-            let [a, b] = ["a", "b"].map(|name| cma.region(name).unwrap());
-            match random.below(3) {
-                0 => {
-                    let maps = ["*=a,b", "*=b,a", "*=a|b", "*=a"];
-                    cma.set_map(Map::parse(maps[random.below(4) as usize]).unwrap());
-                }
-                1 => {
-                    let plugin = Plugin::built_in::<cma_best_fit::BestFit>();
-                    let choice = AllocatorChoice::Given { plugin, params: String::new() };
-                    cma.set_region_allocator(&a, choice).unwrap();
-                }
-                _ => {
-                    if cma.region_unregister(&b).is_ok() {
-                        let start = b.range().start().get();
-                        region(&cma, "b", start, 16 * MIB, AllocatorChoice::Default);
-                    }
-                }
+    for round in 0..20 {
+        thread::scope(|scope| {
+            for thread in 1..5 {
+                let request_often = &request_often;
+                scope.spawn(move || request_often(round * 5 + thread));
             }
-            // Often there is no change by which a lost wake-up would be made up for.
-            thread::sleep(Duration::from_micros(random.below(1000)));
+            // A change makes up for a wake-up that was lost, so there are few.
+            let mut random = Random(round * 5);
+            for _ in 0..8 {
+                change(&cma, &mut random);
+                thread::sleep(Duration::from_micros(random.below(500)));
+            }
+        });
+        assert_nothing_left(&cma);
+        for region in cma.regions() {
+            assert_eq!(region.status().free_bytes, 16 * MIB);
         }
-    });
-    assert_nothing_left(&cma);
-    for region in cma.regions() {
-        assert_eq!(region.status().free_bytes, 16 * MIB);
     }
 }
 
