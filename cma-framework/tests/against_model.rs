@@ -169,6 +169,16 @@ fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], request: 
             (window, largest_inside_bytes) == (request.window(), largest(&parts))
                 && by_window(&free)
         }
+        Reason::Elsewhere { place } => {
+            (place, place.pages()) == (request.window(), request.pages())
+                && !place.within(region_range(region))
+        }
+        Reason::Taken { place, ref owner } => {
+            (place, place.pages()) == (request.window(), request.pages())
+                && place.within(region_range(region))
+                && owner.range.overlaps(place)
+                && live.iter().any(|(taken, _)| *taken == owner.range)
+        }
         Reason::Boundary { boundary_bytes } => {
             Some(boundary_bytes) == request.boundary().bytes() && by_boundary(&free)
         }
@@ -184,7 +194,7 @@ fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], request: 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn the_framework_agrees_with_plain_bookkeeping(steps in prop::collection::vec(step(), 1..120)) {

@@ -137,7 +137,7 @@ fn what_is_withheld_is_taken_from_banks_that_the_user_states() {
     let Some(mut read) = board_of(source) else { return };
     assert!(read.board.banks.is_empty(), "a fixed region alone is not the board's memory");
     read.replace_banks(&[Bank::new(0x8000_0000, 16 << 20), Bank::new(0x8100_0000, 16 << 20)]);
-    assert_eq!(read.board.banks_text(), "1020K@0x80001000;30M@0x80200000");
+    assert_eq!(read.board.banks_text(), "1020K@0x80001000;14M@0x80200000;16M@0x81000000");
 }
 
 #[test]

@@ -122,6 +122,8 @@ fn the_reason_of_a_refusal_agrees_with_the_books() {
         assert_eq!(reason(request), expected, "{request:?}");
     }
     assert_eq!(books.explain_refusal(&request(24, 8)), Explanation::Holds(range(0x118, 32)));
+    let largest = Explanation::Holds(range(0x118, 32));
+    assert_eq!(books.explain_refusal(&request(4, 1)), largest, "both holes hold it");
     assert_eq!(
         books.explain_refusal(&limited(4, 1, (0x100, 0x110), 8)),
         Explanation::Holds(range(0x100, 16))
