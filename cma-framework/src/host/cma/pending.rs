@@ -180,7 +180,8 @@ impl PendingChunk {
             return Some(order.place(Some(waiter)));
         }
         for (region, request) in stuck {
-            if region.wait_for_resumption(&request, waiter) && !self.joined.contains(region) {
+            let is_new = !self.joined.contains(region);
+            if region.wait_for_resumption(request, waiter, is_new) && is_new {
                 self.joined.push(region.clone());
             }
         }

@@ -38,10 +38,43 @@ pub(super) enum Deferred {
     FreeAt { first: u64 },
     /// Return a part that was checked to those that are set aside.
     SetAside(SetAside),
-    /// Have a waiter, which found the region stuck, wait with this request.
-    Join { waiter: Arc<Waiter>, request: Request },
+    /// Have a waiter, which found the region stuck, wait with this request. `is_new` tells that it
+    /// isn't in the queue.
+    Join { waiter: Arc<Waiter>, request: Request, is_new: bool },
     /// Take a waiter out of the queue.
     Leave(Arc<Waiter>),
+}
+
+impl DeferredWork {
+    /// Adds an operation. Of those who come and go while the region is stuck, nothing is kept.
+    fn add(&mut self, operation: Deferred) {
+        match &operation {
+            Deferred::Join { waiter, request, .. } => {
+                if let Some(at) = self.join_of(waiter)
+                    && let Deferred::Join { request: former, .. } = &mut self.operations[at]
+                {
+                    *former = *request;
+                    return;
+                }
+            }
+            Deferred::Leave(waiter) => {
+                if let Some(at) = self.join_of(waiter)
+                    && let Deferred::Join { is_new: true, .. } = self.operations.remove(at)
+                {
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.operations.push(operation);
+    }
+
+    /// The place of the operation by which `waiter` joins.
+    fn join_of(&self, waiter: &Arc<Waiter>) -> Option<usize> {
+        self.operations.iter().position(
+            |operation| matches!(operation, Deferred::Join { waiter: who, .. } if Arc::ptr_eq(who, waiter)),
+        )
+    }
 }
 
 impl Region {
@@ -88,7 +121,7 @@ impl Region {
             None => match self.wait(Duration::ZERO) {
                 Ok(state) => state,
                 Err(_) => {
-                    self.defer(|deferred| deferred.operations.push(operation));
+                    self.defer(|deferred| deferred.add(operation));
                     return None;
                 }
             },
@@ -160,8 +193,33 @@ impl Region {
                 }
             },
             Deferred::SetAside(aside) => state.set_aside.put_back(aside),
-            Deferred::Join { waiter, request } => state.join_untried(self, &waiter, request),
+            Deferred::Join { waiter, request, .. } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::{Bytes, ChunkRequest};
+    use cma_api::{Alignment, Asker, Pages};
+
+    #[test]
+    fn nothing_is_kept_of_those_who_come_and_go_while_the_region_is_stuck() {
+        let mut work = DeferredWork::default();
+        let waiter = || Waiter::new(ChunkRequest::new(Bytes(4096)), None);
+        let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
+        let (new, former) = (waiter(), waiter());
+        for (waiter, is_new, kept) in [(&new, true, 0), (&former, false, 1)] {
+            for is_new in [is_new, false] {
+                work.add(Deferred::Join { waiter: waiter.clone(), request, is_new });
+                assert_eq!(work.operations.len(), 1);
+            }
+            work.add(Deferred::Leave(waiter.clone()));
+            assert_eq!(work.operations.len(), kept);
+        }
+        assert!(matches!(&work.operations[..], [Deferred::Leave(_)]));
+        assert_eq!(Arc::strong_count(&new), 1);
     }
 }

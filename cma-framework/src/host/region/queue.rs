@@ -148,12 +148,19 @@ impl Region {
         }
     }
 
-    /// Has `waiter`, which found the region stuck, wait for it from when it resumes, in the place
-    /// that it has or at the end. Returns whether the region could serve it were it empty.
-    pub(crate) fn wait_for_resumption(&self, request: &Request, waiter: &Arc<Waiter>) -> bool {
+    /// Has `waiter`, which found the region stuck, wait for it from when it resumes: in the place
+    /// that it has, or at the end if it `is_new`. Returns whether the region could serve it were it
+    /// empty.
+    pub(crate) fn wait_for_resumption(
+        &self,
+        request: Request,
+        waiter: &Arc<Waiter>,
+        is_new: bool,
+    ) -> bool {
         let could_serve = request.lowest_place(self.range()).is_some();
         if could_serve {
-            self.now_or_deferred(Deferred::Join { waiter: waiter.clone(), request: *request });
+            let waiter = waiter.clone();
+            self.now_or_deferred(Deferred::Join { waiter, request, is_new });
         }
         could_serve
     }
