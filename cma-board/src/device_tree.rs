@@ -48,7 +48,7 @@
 //!
 //! # Written
 //!
-//! [`write`] writes what [`read`](read()) understands: every region as a `shared-dma-pool` that is
+//! [`write()`] writes what [`read()`] understands: every region as a `shared-dma-pool` that is
 //! `reusable` or `no-map`, every device of the map as a node below the root. Its notes name what it
 //! can't write: patterns, groups, allocators, kinds of memory, names that no node can have.
 
