@@ -1,19 +1,20 @@
 //! One connection: its socket, and the state of the client at its other end.
 
 use crate::accounts::ConnectionSlot;
+use crate::event_order::MAX_AGE;
 use crate::lease::Lease;
 use crate::open_files::OpenFile;
 use crate::peer::Peer;
 use crate::poller::{EventSource, REQUEST};
 use crate::waiting::WaitingRequest;
 use cma_device_protocol::Message;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::epoll::EventFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io;
 use rustix::time::Timespec;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -27,6 +28,8 @@ pub(crate) struct Connection {
     last_event: AtomicU64,
     /// Whether its session has a request that waits.
     waits: AtomicBool,
+    /// Whether a thread gave up waiting for the session.
+    missed_event: AtomicBool,
 }
 
 /// The state of a client.
@@ -75,8 +78,33 @@ impl Connection {
     /// A connection that was accepted in the event of that number.
     pub(crate) fn new(number: u64, socket: OwnedFd, session: Session, event: u64) -> Self {
         let (uid, last_event) = (session.peer.uid, AtomicU64::new(event));
-        let waits = AtomicBool::new(false);
-        Connection { number, uid, socket, session: Mutex::new(Some(session)), last_event, waits }
+        Connection {
+            number,
+            uid,
+            socket,
+            session: Mutex::new(Some(session)),
+            last_event,
+            waits: AtomicBool::new(false),
+            missed_event: AtomicBool::new(false),
+        }
+    }
+
+    /// The session, for an event. `None` when another thread serves it for longer than any request
+    /// waits for an event: its allocator hangs. That thread [continues](Self::missed_event) then.
+    pub(crate) fn session_for_event(&self) -> Option<MutexGuard<'_, Option<Session>>> {
+        self.session.try_lock_for(MAX_AGE).or_else(|| {
+            self.missed_event.store(true, Ordering::SeqCst);
+            // The other thread may have released the session before it could see that.
+            fence(Ordering::SeqCst);
+            self.session.try_lock()
+        })
+    }
+
+    /// Whether another thread gave up waiting for the session since this was asked last. The caller
+    /// has released it.
+    pub(crate) fn missed_event(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.missed_event.swap(false, Ordering::SeqCst)
     }
 
     /// Whether its request waits for room, as it was a moment ago.

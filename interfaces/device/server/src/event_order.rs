@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// Requests wait for earlier events up to this age. Only an allocator that hangs takes longer, even
 /// on a machine under load.
-const MAX_AGE: Duration = Duration::from_secs(1);
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(crate) struct EventOrder {

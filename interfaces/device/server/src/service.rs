@@ -34,15 +34,17 @@ struct Ended;
 impl ClientService {
     /// Serves an event of a connection. A panic ends the connection.
     pub(crate) fn serve(&self, connection: &Arc<Connection>, flags: EventFlags, ticket: &Ticket) {
-        if panics::contain(|| self.serve_request(connection, flags, ticket)) != Some(Ok(())) {
-            self.hang_up(connection);
-        }
+        let Some(mut session) = connection.session_for_event() else { return };
+        let served =
+            panics::contain(|| self.serve_request(connection, &mut session, flags, ticket));
+        drop(session);
+        self.finish(connection, served);
     }
 
     /// Continues a connection's request that waits. A panic ends the connection.
     pub(crate) fn wake(&self, connection: &Connection, ticket: &Ticket) {
+        let Some(mut session) = connection.session_for_event() else { return };
         let continued = panics::contain(|| {
-            let session = &mut *connection.session.lock();
             let session = session.as_mut().ok_or(Ended)?;
             if session.waiting.is_some() {
                 return self.continue_waiting(connection, session, ticket);
@@ -50,19 +52,28 @@ impl ClientService {
             // Another thread has answered the request. What its wake-up disarmed is armed again.
             self.wait_for(connection, session.awaited_events())
         });
-        if continued != Some(Ok(())) {
+        drop(session);
+        self.finish(connection, continued);
+    }
+
+    /// Hangs up unless the connection continues. Has an event reported again that another thread
+    /// could not serve meanwhile.
+    fn finish(&self, connection: &Connection, served: Option<Result<(), Ended>>) {
+        if served != Some(Ok(())) {
             self.hang_up(connection);
+        } else if connection.missed_event() {
+            self.connections.wake(connection);
         }
     }
 
     fn serve_request(
         &self,
         connection: &Arc<Connection>,
+        session: &mut Option<Session>,
         flags: EventFlags,
         ticket: &Ticket,
     ) -> Result<(), Ended> {
         let socket = connection.socket.as_fd();
-        let session = &mut *connection.session.lock();
         let session = session.as_mut().ok_or(Ended)?;
         // Requests of a client that has hung up are discarded.
         if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
