@@ -83,8 +83,9 @@ fn missing_memory(
                 let mut others: Vec<_> = there.map(|(_, (_, name))| name.to_string()).collect();
                 others.reverse();
                 let span = region.spans.place.clone().unwrap_or(region.spans.size.clone());
-                let region = region.spec.name.to_string();
-                let problem = Problem::NoMemory { region, reason, banks: banks.to_vec(), others };
+                let size = region.spec.size;
+                let (region, banks) = (region.spec.name.to_string(), banks.to_vec());
+                let problem = Problem::NoMemory { region, reason, size, banks, others };
                 findings.push(Finding { problem, source: Source::Regions, span });
             }
         }

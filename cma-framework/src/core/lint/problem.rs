@@ -100,6 +100,8 @@ pub enum Problem {
         region: String,
         /// The reason.
         reason: ReserveError,
+        /// The size of the region in bytes as written.
+        size: u64,
         /// The board's banks.
         banks: Vec<Bank>,
         /// The regions that lie where it must lie, by ascending addresses: those that it overlaps
@@ -144,6 +146,9 @@ impl Problem {
                 format!("load a plug-in with that name, or use one of: {}", known.join(", "))
             }
             Problem::NoRegions => "name some, as in b1=32M;b2=16M".to_string(),
+            Problem::NoMemory { banks, .. } if banks.is_empty() => {
+                "name the board's memory banks, as in 2G@0x40000000".to_string()
+            }
             Problem::NoMemory { reason: ReserveError::Taken { .. }, .. } => {
                 "move or shrink one of them".to_string()
             }
@@ -174,11 +179,24 @@ impl Problem {
                     Some(_) => format!("{smaller}, widen its window, or move what lies there"),
                 }
             }
-            Problem::NoMemory { reason: ReserveError::NoMemoryWithin { .. }, banks, .. } => {
-                format!("write a window in a bank with room for it: {}", bank_list(banks))
-            }
-            Problem::NoMemory { reason: ReserveError::NoMemoryThere { .. }, banks, .. } => {
-                format!("move it into a bank with room for it: {}", bank_list(banks))
+            Problem::NoMemory {
+                reason:
+                    reason @ (ReserveError::NoMemoryWithin { .. } | ReserveError::NoMemoryThere { .. }),
+                size,
+                banks,
+                ..
+            } => {
+                let remedy = match reason {
+                    ReserveError::NoMemoryWithin { .. } => "write a window in a bank",
+                    _ => "move it into a bank",
+                };
+                let large: Vec<_> =
+                    banks.iter().copied().filter(|bank| bank.0.bytes() >= *size).collect();
+                if large.is_empty() {
+                    format!("{remedy}, and make it smaller; the banks are {}", bank_list(banks))
+                } else {
+                    format!("{remedy} with room for it: {}", bank_list(&large))
+                }
             }
             Problem::NoMemory { banks, .. } => {
                 format!("make it smaller, or remove regions from its bank: {}", bank_list(banks))

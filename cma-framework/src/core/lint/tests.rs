@@ -143,6 +143,23 @@ fn the_remedy_for_missing_memory_depends_on_the_reason() {
 }
 
 #[test]
+fn the_remedy_for_missing_memory_names_only_banks_that_can_hold_the_region() {
+    let remedy = |regions, banks: &[Bank]| {
+        let (regions, map) = (parse_regions(regions).unwrap(), Map::parse("*=a").unwrap());
+        lint(&regions, &map, banks, Growth::Up, &[])[0].problem.remedy()
+    };
+    let banks = [Bank::new(0x4000_0000, 4 << 20), Bank::new(0x5000_0000, 8 << 20)];
+    assert_eq!(remedy("a=8M@2G", &banks), "move it into a bank with room for it: 8M@0x50000000");
+    assert_eq!(
+        remedy("a=9M@2G-3G", &banks),
+        "write a window in a bank, and make it smaller; the banks are 4M@0x40000000, 8M@0x50000000"
+    );
+    for regions in ["a=1M", "a=1M@1G", "a=1M@0-1G"] {
+        assert_eq!(remedy(regions, &[]), "name the board's memory banks, as in 2G@0x40000000");
+    }
+}
+
+#[test]
 fn a_window_without_memory_for_its_region_is_an_error_at_its_position() {
     // The bank is 0x40000000 to 0x50000000.
     for (regions, message, remedy) in [
