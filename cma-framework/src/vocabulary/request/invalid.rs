@@ -46,7 +46,7 @@ pub enum InvalidRequest {
         bytes: u64,
     },
     /// `above` is not lower than `below`.
-    #[error("below={below} contradicts above={above}: nothing lies between them")]
+    #[error("{}", no_window(*above, *below))]
     NoWindow {
         /// The lowest address.
         above: DmaAddr,
@@ -120,6 +120,14 @@ pub enum InvalidRequest {
         /// The boundary.
         boundary: u64,
     },
+}
+
+/// Without a lowest address the end alone is at fault.
+fn no_window(above: DmaAddr, below: DmaAddr) -> String {
+    match above.get() {
+        0 => format!("below={below} leaves no address; it is the end of the addresses, above 0"),
+        _ => format!("below={below} contradicts above={above}: nothing lies between them"),
+    }
 }
 
 /// The part of a request that an error is about.

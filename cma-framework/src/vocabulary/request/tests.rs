@@ -67,6 +67,7 @@ fn contradicting_limits_name_the_limit() {
     for (text, found, message) in [
         ("1M above=4G below=4G", "below=4G", "below=0x100000000 contradicts above=0x100000000"),
         ("1M above=5G below=4G", "below=4G", "contradicts above"),
+        ("1M below=0", "below=0", "below=0x0 leaves no address"),
         ("8K above=1 below=12287", "below=12287", "leave 4K of whole pages"),
         ("8K above=1 below=4095", "below=4095", "leave 0 of whole pages"),
         ("1M above=0xfffffffffffff000", "above=0xfffffffffffff000", "leave 4K"),
