@@ -78,14 +78,18 @@ fn first(text: &str) -> (&str, bool) {
     }
 }
 
-/// `text` behind `mark` as it is shown: control characters are replaced, and a line ends where the
-/// character `lines` is, if there is one. Each part is translated independently of the others, so
+/// `text` behind `mark` as it is shown: other white space is shown as blanks, control characters
+/// are replaced, and a line ends where the character `lines` is, if there is one. Each part is translated independently of the others, so
 /// offsets into the shown text are sums of the parts' lengths.
 fn shown(mark: &str, text: &str, lines: Option<char>) -> String {
     let mut shown = mark.to_string();
     for c in text.chars() {
         if c != '\n' || lines != Some('\n') {
-            shown.push(if c.is_control() { '\u{fffd}' } else { c });
+            shown.push(match c {
+                c if c.is_whitespace() => ' ',
+                c if c.is_control() => '\u{fffd}',
+                c => c,
+            });
         }
         if lines == Some(c) {
             shown.push('\n');
@@ -148,6 +152,13 @@ mod tests {
         }
         let blank_at_the_end = excerpt("a=b*\n", 2..4);
         assert_eq!(blank_at_the_end.header, "--map:1:3");
+    }
+
+    #[test]
+    fn white_space_is_shown_as_blanks_and_other_control_characters_are_replaced() {
+        assert_eq!(excerpt("a=b*\n", 2..4).shown, "a=b*  ");
+        assert_eq!(excerpt("a=b1\r\n\tb=b*\r\n", 9..11).shown, "a=b1 \n b=b* \n ");
+        assert_eq!(excerpt("a=b*\u{1b}", 2..4).shown, "a=b*\u{fffd} ");
     }
 
     #[test]
