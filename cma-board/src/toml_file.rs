@@ -264,7 +264,9 @@ impl Source<'_> {
                 match u64::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Ok(Piece { text: number.to_string().into(), at: value.span() }),
                     Err(_) => {
-                        Err(wrong_kind(value, "a number of bytes", "it needs 64 bits at most"))
+                        let message = "a number of bytes is from 0 to 2^64 - 1";
+                        let note = Note::new(message).at(Origin::Text(value.span()));
+                        Err(note.with_remedy("write it as in \"64M\"").into())
                     }
                 }
             }

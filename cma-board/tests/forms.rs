@@ -141,7 +141,7 @@ fn every_mistake_in_toml_has_its_place_and_says_what_is_wrong() {
         (&region("name = 'a'\nsize = '1M@4G'"), "@4G", "one number"),
         (&region("name = 'a'\nsize = '1MB'"), "1MB", "ambiguous"),
         (&region("name = 'a'\nsize = 0"), "0", "a size"),
-        (&region("name = 'a'\nsize = -1"), "-1", "a number of bytes"),
+        (&region("name = 'a'\nsize = -1"), "-1", "a number of bytes is from 0"),
         (&region("name = 'a'\nsize = 1.5"), "1.5", "found a fraction"),
         (&region("name = 'a'\nsize = '1M'\nat = '1G/4K'"), "/4K", "one number"),
         (&region("name = 'a'\nsize = '1M'\nwithin = '1G'"), "1G", "a start and an end"),
