@@ -143,8 +143,16 @@ impl CommandError {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
             CommandError::NoBoard { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
-                format!("name a file, or one of the boards {}", KnownBoard::names())
+                format!(
+                    "name a file, one of the boards {}, or a kernel's command line with cma=, \
+                    hugetlb_cma= or cma.map=",
+                    KnownBoard::names()
+                )
             }
+            CommandError::NoBoard { .. } => fixed(
+                "name a file that this user can read: TOML, a device-tree blob, or a kernel's \
+                command line",
+            ),
             CommandError::Description(error) => return error.note().remedy,
             CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
             CommandError::Socket(BindError::System { path, source })
