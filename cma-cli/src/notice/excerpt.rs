@@ -79,8 +79,9 @@ fn first(text: &str) -> (&str, bool) {
 }
 
 /// `text` behind `mark` as it is shown: other white space is shown as blanks, control characters
-/// are replaced, and a line ends where the character `lines` is, if there is one. Each part is translated independently of the others, so
-/// offsets into the shown text are sums of the parts' lengths.
+/// are replaced, and a line ends where the character `lines` is, if there is one. Each part is
+/// translated independently of the others, so offsets into the shown text are sums of the parts'
+/// lengths.
 fn shown(mark: &str, text: &str, lines: Option<char>) -> String {
     let mut shown = mark.to_string();
     for c in text.chars() {
