@@ -248,7 +248,7 @@ fn waiters_lists_requests_in_their_order_and_failures_their_limits() {
     cma.allocate(camera, &request("4K at=0x40000000")).unwrap_err();
     let failures = read("failures");
     let [within, at] =
-        [" 2097152 1048576 above=1048580K,below=1032M ", " 4096 4096 at=0x40000000 "];
+        [" 2097152 1048576 above=0x40001000,below=1032M ", " 4096 4096 at=0x40000000 "];
     let mut lines = failures.lines();
     assert!(lines.next().unwrap().contains(within), "{failures}");
     assert!(lines.next().unwrap().contains(at), "{failures}");
@@ -265,12 +265,13 @@ fn owners_lists_live_chunks_and_failures_lists_refused_requests() {
     );
     let _one = cma.alloc("cam", Some("frame"), 5 * 4096, 0).unwrap();
     let _two = cma.alloc("two words\n", None, 1, 0).unwrap();
-    let _three = cma.alloc_from("a", 4096, 0).unwrap();
+    let limits = ChunkRequest::parse("4K/4K above=0x40005800 boundary=64K").unwrap();
+    let _three = cma.allocate(Source::Regions("a"), &limits).unwrap();
     assert_eq!(
         tree.read("regions/a/owners").unwrap(),
-        "0x40000000 20480 cam/frame - - - -\n\
-         0x40005000 4096 two\\u{20}words\\u{a}/common - - - -\n\
-         0x40006000 4096 - - - - -\n"
+        "0x40000000 20480 - cam/frame - - - -\n\
+         0x40005000 4096 - two\\u{20}words\\u{a}/common - - - -\n\
+         0x40006000 4096 above=0x40006000,boundary=64K - - - - -\n"
     );
     cma.alloc("cam", Some("frame"), 32 * MIB, 1 << 20).unwrap_err();
     let failures = tree.read("regions/a/failures").unwrap();

@@ -21,7 +21,7 @@ use crate::core::placement;
 use crate::vocabulary::errors::{Limit, Misplacement, Reason};
 use chunks::ChunkTable;
 pub(crate) use chunks::{BookedChunk, Overlaps, Slot};
-use cma_api::{Asker, Boundary, PageRange, Pages, Placement, Request, Tag};
+use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Placement, Request, Tag};
 use counters::Counters;
 pub(crate) use counters::{RefusalLog, RefusedRequest};
 pub use figures::{Failure, Holder, Owner, Process, RegionStatistics};
@@ -223,9 +223,19 @@ impl Books {
         }
     }
 
-    /// The window and the boundary within which the live chunk in `slot` was requested, if any.
-    pub(crate) fn limits(&self, slot: Slot) -> Option<(PageRange, Boundary)> {
-        self.chunks.limits(slot)
+    /// The request that the live chunk in `slot` serves. The books have its requester and its
+    /// limits, but neither its size nor its alignment.
+    pub(crate) fn request(
+        &self,
+        slot: Slot,
+        pages: Pages,
+        alignment: Alignment,
+    ) -> Option<Request> {
+        let anywhere = Request::new(pages, alignment, self.asker(slot))?;
+        match self.chunks.limits(slot) {
+            Some((window, boundary)) => anywhere.limited(window, boundary),
+            None => Some(anywhere),
+        }
     }
 
     /// The lowest live chunk that shares a page with `range`, which lies in the region.

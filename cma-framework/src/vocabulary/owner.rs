@@ -1,5 +1,6 @@
 //! Who has a chunk.
 
+use super::request::ChunkRequest;
 use cma_api::PageRange;
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,9 @@ pub struct Holder {
 pub struct Owner {
     /// The chunk's place.
     pub range: PageRange,
+    /// The size and the limits with which it was requested, rounded to whole pages; its alignment,
+    /// which the books don't have, is a page.
+    pub request: ChunkRequest,
     /// Device and type of the request. `None` when it named regions. For a chunk without a holder
     /// also `None` when a name had more than 255 bytes, or when 65,536 other pairs have live chunks
     /// or made a request shortly before.

@@ -15,16 +15,16 @@ use std::time::Duration;
 /// more than 20 MB.
 const MOST_BITS: u64 = 1 << 26;
 
-/// A line for each live chunk, ascending: start, size in bytes, device and type, age in seconds,
-/// and its process as uid, pid and name. An unknown field is `-`.
+/// A line for each live chunk, ascending: start, size in bytes, limits, device and type, age in
+/// seconds, and its process as uid, pid and name. An unknown field is `-`.
 pub(super) fn owners(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
     let mut text = String::new();
     for owner in cma.owners(region)? {
-        let range = owner.range;
-        let (requester, age) = (requester(owner.device.as_ref()), seconds(owner.age));
-        let process = process(owner.process);
+        let (start, bytes) = (owner.range.start(), owner.range.bytes());
+        let (limits, requester) = (limits(&owner.request), requester(owner.device.as_ref()));
+        let (age, process) = (seconds(owner.age), process(owner.process));
         // Writing to a `String` doesn't fail.
-        let _ = writeln!(text, "{} {} {requester} {age} {process}", range.start(), range.bytes());
+        let _ = writeln!(text, "{start} {bytes} {limits} {requester} {age} {process}");
     }
     Ok(text)
 }
@@ -80,14 +80,16 @@ fn seconds(age: Option<Duration>) -> String {
     age.map_or("-".to_string(), |age| format!("{:.1}", age.as_secs_f64()))
 }
 
-/// Size and alignment of a request in bytes, and its limits as one word, such as
-/// `below=4G,wait=2s`; `-` if it has none.
+/// Size and alignment of a request in bytes, and its limits.
 fn amount(request: &ChunkRequest) -> String {
-    let text = request.to_string();
+    format!("{} {} {}", request.size.0, request.alignment.0.max(PAGE_SIZE), limits(request))
+}
+
+/// The limits of a request as one word, such as `below=4G,wait=2s`; `-` if it has none.
+fn limits(request: &ChunkRequest) -> String {
     // The text of a request is its size and alignment, and its limits after spaces.
-    let limits =
-        text.split_once(' ').map_or("-".to_string(), |(_, limits)| limits.replace(' ', ","));
-    format!("{} {} {limits}", request.size.0, request.alignment.0.max(PAGE_SIZE))
+    let text = request.to_string();
+    text.split_once(' ').map_or("-".to_string(), |(_, limits)| limits.replace(' ', ","))
 }
 
 /// Uid, pid and name.

@@ -3,13 +3,13 @@
 use super::choice::AllocatorState;
 use super::{Region, RegionState};
 use crate::core::books::{
-    BookedChunk, Failure, Holder, Owner, RefusedRequest, RegionStatistics, Slot,
+    BookedChunk, Books, Failure, Holder, Owner, RefusedRequest, RegionStatistics, Slot,
 };
 use crate::core::moment::Moment;
 use crate::host::clock;
-use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::Stuck;
-use cma_api::{Asker, PageRange, Pages};
+use crate::vocabulary::{Bytes, ChunkRequest};
+use cma_api::{Alignment, Asker, PageRange, Pages};
 use std::sync::Arc;
 
 /// A region's figures at one moment.
@@ -108,12 +108,14 @@ impl Region {
     ) -> Result<Vec<Owner>, Stuck> {
         let live: Vec<_> = {
             let books = &self.enter()?.books;
-            let holder = |(slot, chunk): (Slot, BookedChunk)| (chunk, books.holder(slot).cloned());
-            books.ascending().into_iter().map(holder).collect()
+            let noted = |(slot, chunk): (Slot, BookedChunk)| {
+                (request_of(books, slot, &chunk), chunk, books.holder(slot).cloned())
+            };
+            books.ascending().into_iter().map(noted).collect()
         };
         let now = clock::precise_now();
-        let owner = |(chunk, holder): (BookedChunk, Option<Arc<Holder>>)| {
-            owner(&chunk, holder.as_deref(), &mut name, now)
+        let owner = |(request, chunk, holder): (_, BookedChunk, Option<Arc<Holder>>)| {
+            owner(request, &chunk, holder.as_deref(), &mut name, now)
         };
         Ok(live.into_iter().map(owner).collect())
     }
@@ -148,16 +150,24 @@ impl RegionState {
         let (slot, chunk) = self.books.lowest_in(place)?;
         let framework = region.framework();
         let name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
-        let owner =
-            owner(&chunk, self.books.holder(slot).map(Arc::as_ref), name, clock::precise_now());
+        let (request, holder) = (request_of(&self.books, slot, &chunk), self.books.holder(slot));
+        let owner = owner(request, &chunk, holder.map(Arc::as_ref), name, clock::precise_now());
         // It may be the last handle.
         self.drop_later(framework);
         Some(owner)
     }
 }
 
+/// The request of a live chunk, as far as the books have it.
+fn request_of(books: &Books, slot: Slot, chunk: &BookedChunk) -> ChunkRequest {
+    let request = books.request(slot, chunk.range.pages(), Alignment::PAGE);
+    request
+        .map_or(ChunkRequest::new(Bytes(chunk.range.bytes())), |request| ChunkRequest::of(&request))
+}
+
 /// The owner of a live chunk. `name` resolves its requester.
 fn owner(
+    request: ChunkRequest,
     chunk: &BookedChunk,
     holder: Option<&Holder>,
     mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
@@ -166,6 +176,7 @@ fn owner(
     let noted = holder.and_then(|holder| holder.device.clone());
     Owner {
         range: chunk.range,
+        request,
         device: noted.or_else(|| name(chunk.asker)),
         process: holder.map(|holder| holder.process.clone()),
         age: chunk.since.age(now),

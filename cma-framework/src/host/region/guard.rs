@@ -161,13 +161,7 @@ impl Chunk {
     fn origin(&self) -> Result<(Option<Request>, Option<Arc<Holder>>), Stuck> {
         let (pages, alignment) = (self.range().pages(), self.shape.alignment());
         let books = &self.region.enter()?.books;
-        let anywhere = Request::new(pages, alignment, books.asker(self.slot));
-        let request = match books.limits(self.slot) {
-            Some((window, boundary)) => {
-                anywhere.and_then(|request| request.limited(window, boundary))
-            }
-            None => anywhere,
-        };
+        let request = books.request(self.slot, pages, alignment);
         Ok((request, books.holder(self.slot).cloned()))
     }
 

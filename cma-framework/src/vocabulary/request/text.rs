@@ -170,7 +170,12 @@ impl fmt::Display for ChunkRequest {
         }
         for (key, address) in [("above", self.above), ("below", self.below)] {
             if let Some(address) = address {
-                write!(f, " {key}={}", Bytes(address.get()))?;
+                // `4G` is how a mask is known; other addresses are known in hex.
+                if address.get().is_multiple_of(1 << 20) {
+                    write!(f, " {key}={}", Bytes(address.get()))?;
+                } else {
+                    write!(f, " {key}={address}")?;
+                }
             }
         }
         if let Some(boundary) = self.boundary {
