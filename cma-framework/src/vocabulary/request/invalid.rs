@@ -55,7 +55,7 @@ pub enum InvalidRequest {
     },
     /// The window is smaller than the chunk.
     #[error(
-        "above= and below= contradict the size: they leave {} of whole pages, the chunk has {}",
+        "the window of addresses contradicts the size: it leaves {} of whole pages, the chunk has {}",
         Bytes(*window), Bytes(*bytes)
     )]
     SmallWindow {
@@ -66,7 +66,7 @@ pub enum InvalidRequest {
     },
     /// The window has no aligned place that is large enough.
     #[error(
-        "above= and below= contradict the alignment: between them is no room for {} at a multiple \
+        "the window of addresses contradicts the alignment: it has no room for {} at a multiple \
          of {}",
         Bytes(*bytes), Bytes(*alignment)
     )]
@@ -78,8 +78,8 @@ pub enum InvalidRequest {
     },
     /// Each place in the window crosses a multiple of the boundary.
     #[error(
-        "boundary={} contradicts above= and below=: each place for {} between them crosses a \
-         multiple of it",
+        "boundary={} contradicts the window of addresses: each place for {} in it crosses a \
+         multiple of the boundary",
         Bytes(*boundary), Bytes(*bytes)
     )]
     CrossedWindow {
@@ -105,7 +105,7 @@ pub enum InvalidRequest {
         bytes: u64,
     },
     /// The chunk would not lie between `above` and `below`.
-    #[error("a chunk of {} at={at} does not lie within above= and below=", Bytes(*bytes))]
+    #[error("a chunk of {} at={at} does not lie within the window of addresses", Bytes(*bytes))]
     PlaceOutside {
         /// The address.
         at: DmaAddr,
