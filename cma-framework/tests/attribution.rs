@@ -34,14 +34,14 @@ fn owners_report_the_process_that_a_front_end_noted() {
     assert_eq!(
         tree.read("regions/a/owners").unwrap(),
         format!(
-            "0x40000000 4096 cam/common - 1000 4711 ffmpeg\n\
-             0x40001000 4096 {long}/common - 1000 4711 two\\u{{20}}words\n\
-             0x40002000 4096 mic/common - 1000 4711 -\n"
+            "0x40000000 4096 - cam/common - 1000 4711 ffmpeg\n\
+             0x40001000 4096 - {long}/common - 1000 4711 two\\u{{20}}words\n\
+             0x40002000 4096 - mic/common - 1000 4711 -\n"
         )
     );
     drop(chunks);
     let _next = cma.alloc("cam", None, 4096, 0).unwrap();
-    assert_eq!(tree.read("regions/a/owners").unwrap(), "0x40000000 4096 cam/common - - - -\n");
+    assert_eq!(tree.read("regions/a/owners").unwrap(), "0x40000000 4096 - cam/common - - - -\n");
 }
 
 /// 65,536 (device, type) pairs have a number. Devices that no longer make requests give theirs up,
