@@ -1,5 +1,6 @@
 //! The layer with effects: it locks, maps memory, loads libraries and calls allocators.
 
+mod asking;
 pub mod attributes;
 pub(crate) mod clock;
 pub(crate) mod cma;
@@ -11,3 +12,4 @@ pub mod loader;
 pub mod memory;
 pub(crate) mod region;
 mod snapshot;
+pub(crate) mod watches;

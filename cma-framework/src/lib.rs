@@ -33,6 +33,17 @@ pub mod config {
     };
 }
 
+/// Events: what happens in a framework, as values, delivered to observers
+/// ([`Cma::observe`]).
+///
+/// `tracing` events tell a reader the same in words. These are for programs: a journal, a recorder,
+/// an exporter of metrics.
+pub mod events {
+    pub use crate::host::cma::Observation;
+    pub use crate::host::watches::{Delivery, Observer};
+    pub use crate::vocabulary::{Asked, Event, EventRegion, What};
+}
+
 pub use core::reserve;
 pub use host::{attributes, early, loader, memory};
 pub use vocabulary::errors;

@@ -7,6 +7,7 @@ mod bank;
 mod cursor;
 mod errno;
 pub mod errors;
+mod event;
 mod map;
 mod names;
 mod owner;
@@ -22,6 +23,7 @@ mod time;
 
 pub use bank::Bank;
 pub use errno::Errno;
+pub use event::{Asked, Event, EventRegion, What};
 pub use map::{COMMON, GroupSpec, Map, PatternSpec, RuleSpec};
 pub use owner::{Holder, Owner, Process};
 pub use pattern::{NamePattern, Pattern};

@@ -15,7 +15,7 @@ mod counters;
 mod figures;
 mod occupancy;
 
-use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::events::ChunkEvent;
 use crate::core::moment::Moment;
 use crate::core::placement;
 use crate::vocabulary::errors::{Limit, Misplacement, Reason};
@@ -127,15 +127,8 @@ impl Books {
 
     /// Notes that `request` was refused.
     #[cold]
-    pub(crate) fn refuse(
-        &mut self,
-        request: &Request,
-        reason: Reason,
-        when: Moment,
-    ) -> RegionEvent {
-        let event = RegionEvent::Refused { request: *request, reason };
-        self.counters.refusals.count(&event, when);
-        event
+    pub(crate) fn refuse(&mut self, request: &Request, reason: Reason, when: Moment) {
+        self.counters.refusals.count(request, reason, when);
     }
 
     /// Adds refusals that were counted while the books could not be reached.

@@ -24,7 +24,7 @@ pub(crate) struct Route<R> {
     /// The regions of the matching rule, in the order of its groups; `None` when no rule matches.
     pub(crate) candidates: Option<Vec<Candidate<R>>>,
     /// The region of the first candidate, if that is a group of its own: most requests need no
-    /// other.
+    /// other. `None` in an observed framework, where every request takes the path that reports.
     pub(crate) first: Option<R>,
 }
 
@@ -93,6 +93,12 @@ impl<R: Clone> Route<R> {
         }
     }
 
+    /// Device and type; `None` when the request names regions.
+    pub(crate) fn device(&self) -> Option<(Arc<str>, Arc<str>)> {
+        let (device, kind) = self.pair();
+        (!device.is_empty()).then(|| (device.into(), kind.into()))
+    }
+
     /// Device and type.
     pub(crate) fn pair(&self) -> (&str, &str) {
         (&self.device, &self.kind)
@@ -156,8 +162,8 @@ impl<R: Clone> Routes<R> {
         self.overflow.get()?[overflow_table(hash)].get()?.get(hash, device, kind)
     }
 
-    /// Makes the route of (`device`, `kind`) and keeps it. `intern` numbers the pair, if there is
-    /// room for another.
+    /// Makes the route of (`device`, `kind`) and keeps it. It has a `first` region unless it is
+    /// `observed`. `intern` numbers the pair, if there is room for another.
     ///
     /// Invented names must not fill memory, so a route is kept only for a pair that has candidates,
     /// names of bounded length and a number.
@@ -167,6 +173,7 @@ impl<R: Clone> Routes<R> {
         generation: u64,
         (device, kind): (&str, &str),
         candidates: Option<Vec<Candidate<R>>>,
+        observed: bool,
         intern: impl FnOnce() -> Option<Asker>,
     ) -> Arc<Route<R>> {
         let keep = candidates.is_some() && device.len().max(kind.len()) <= MAX_KEPT_NAME;
@@ -176,7 +183,7 @@ impl<R: Clone> Routes<R> {
             kind: kind.into(),
             generation,
             asker: asker.unwrap_or(Asker::NOBODY),
-            first: candidates.as_deref().and_then(first_alone),
+            first: candidates.as_deref().filter(|_| !observed).and_then(first_alone),
             candidates,
         });
         if asker.is_some() {
@@ -240,7 +247,7 @@ mod tests {
     use super::*;
 
     fn add(routes: &Routes<()>, device: &str, asker: Option<Asker>) -> Arc<Route<()>> {
-        routes.add(0, (device, ""), Some(Vec::new()), || asker)
+        routes.add(0, (device, ""), Some(Vec::new()), false, || asker)
     }
 
     #[test]

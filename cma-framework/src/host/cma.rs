@@ -2,12 +2,13 @@
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
 //! registered), `request`, `source`, `alloc` and `sharing` (requests), `pending` and `waiters`
-//! (those that wait), `info`, and `askers` (numbers of device names).
+//! (those that wait), `info`, `observe`, and `askers` (numbers of device names).
 
 mod alloc;
 mod allocators;
 mod askers;
 mod info;
+mod observe;
 mod pending;
 mod regions;
 mod request;
@@ -18,11 +19,13 @@ mod waiters;
 
 use crate::host::region::{Allocators, Chunk, DeviceAndType, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
+use crate::host::watches::Watches;
 use crate::vocabulary::Map;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
 use askers::Askers;
 use cma_api::{Asker, Request};
+pub use observe::Observation;
 pub use pending::PendingChunk;
 pub(crate) use request::type_of;
 use setup::Setup;
@@ -88,6 +91,8 @@ pub(crate) struct Framework {
     askers: Askers,
     /// Requests that wait. They are called after each change of the configuration.
     waiters: Waiters,
+    /// Those who observe the framework.
+    watches: Watches,
 }
 
 impl Default for Cma {
@@ -108,6 +113,7 @@ impl Cma {
             setup: Mutex::default(),
             askers: Askers::default(),
             waiters: Waiters::default(),
+            watches: Watches::default(),
         }))
     }
 

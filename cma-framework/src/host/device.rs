@@ -81,7 +81,8 @@ impl Device {
             return self.cma.allocate(self.source(), request);
         }
         let route = self.current_route();
-        self.cma.framework().allocate_by(&route, &request.normalised(route.asker)?)
+        let pages = request.normalised(route.asker)?;
+        self.cma.framework().allocate_by(&route, &pages, self.source(), request)
     }
 
     /// The same for a future, which waits until a region has room. See [`Cma::allocate_async`].

@@ -1,9 +1,9 @@
-//! Delivery of events to the host.
+//! Delivery of events to the host's `tracing` subscriber. Observers, which receive the same events
+//! as values, are served by `host::watches`.
 //!
-//! Events are values ([`RegionEvent`], [`RequestEvent`]). Each is delivered to every [`Sink`] of
-//! [`SINKS`], outside the locks of the framework. `tracing` is one sink; a metrics exporter or a
-//! journal would be another one. The counters of a region read the same values under its lock
-//! (`core::books`), because they must agree with the books.
+//! Events are values ([`What`], [`RequestEvent`]). Each is delivered to every [`Sink`] of
+//! [`SINKS`], outside the locks of the framework, by a thread that caused one: a subscriber may be
+//! the thread's own.
 //!
 //! The `tracing` events of requests are named after mainline's tracepoints: `cma_alloc_start`,
 //! `cma_alloc_finish` and `cma_release` on level `TRACE`, `cma_attach`, `cma_detach` and
@@ -26,10 +26,9 @@
 //!    subscriber, such as a thread inside its subscriber: that thread never waits. While no sink
 //!    follows requests, a request pays for a load and a branch.
 
-use crate::core::events::{ChunkEvent, RegionEvent};
-use crate::vocabulary::Errno;
 use crate::vocabulary::errors::AllocError;
-use cma_api::{DmaAddr, Request};
+use crate::vocabulary::{Bytes, ChunkRequest, Errno, What};
+use cma_api::{DmaAddr, PAGE_SIZE, Request};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -53,18 +52,18 @@ thread_local! {
 
 /// A receiver of events. It may block or panic.
 trait Sink: Sync {
-    /// Whether it wants [`RequestEvent`]s and [`ChunkEvent::Released`] now.
+    /// Whether it wants [`RequestEvent`]s and [`What::Released`] now.
     fn follows_requests(&self) -> bool;
 
-    /// Whether it wants [`ChunkEvent::Placed`] now.
-    fn follows_placements(&self) -> bool;
+    /// Whether it wants [`What::Refused`] now.
+    fn follows_refusals(&self) -> bool;
 
     /// Whether it wants `event` now.
-    fn wants(&self, event: &RegionEvent) -> bool;
+    fn wants(&self, event: &What) -> bool;
 
     /// Receives an event of the region that is displayed as `region`, which `origin` caused. The
     /// calling thread may be another one.
-    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &EventOrigin);
+    fn receive(&self, region: &dyn Display, event: &What, origin: &EventOrigin);
 
     /// Receives an event of a request.
     fn receive_request(&self, event: &RequestEvent<'_>);
@@ -76,14 +75,13 @@ pub(crate) fn requests_followed() -> bool {
     SINKS.iter().any(|sink| sink.follows_requests())
 }
 
-/// Whether a sink follows placements.
-#[inline]
-pub(crate) fn placements_followed() -> bool {
-    SINKS.iter().any(|sink| sink.follows_placements())
+/// Whether a sink follows refusals.
+pub(crate) fn refusals_followed() -> bool {
+    SINKS.iter().any(|sink| sink.follows_refusals())
 }
 
 /// Whether a sink wants `event`.
-pub(crate) fn wanted(event: &RegionEvent) -> bool {
+pub(crate) fn wanted(event: &What) -> bool {
     SINKS.iter().any(|sink| sink.wants(event))
 }
 
@@ -124,7 +122,7 @@ struct EventQueue {
 }
 
 struct QueuedEvent {
-    event: RegionEvent,
+    event: What,
     origin: EventOrigin,
 }
 
@@ -164,7 +162,7 @@ impl Outbox {
     /// Queues events that are wanted. Called under the region's lock, where it exists, so that the
     /// queue has the order of the changes. Returns whether [`deliver`](Self::deliver) is due.
     #[cold]
-    pub(crate) fn queue(&self, events: impl IntoIterator<Item = RegionEvent>) -> bool {
+    pub(crate) fn queue(&self, events: impl IntoIterator<Item = What>) -> bool {
         let origin = EventOrigin::current();
         if origin.subscriber.is::<NoSubscriber>() {
             // Also when a subscriber caused the events: `tracing` drops such events.
@@ -319,79 +317,86 @@ impl Sink for TracingSink {
         tracing::level_enabled!(Level::TRACE)
     }
 
-    #[inline]
-    fn follows_placements(&self) -> bool {
-        // `cma_alloc_finish` reports the chunk.
-        false
+    fn follows_refusals(&self) -> bool {
+        tracing::level_enabled!(Level::DEBUG)
     }
 
-    fn wants(&self, event: &RegionEvent) -> bool {
+    fn wants(&self, event: &What) -> bool {
         match event {
-            RegionEvent::Chunk(ChunkEvent::Placed { .. }) => false,
-            RegionEvent::Chunk(ChunkEvent::Released { .. }) => {
-                tracing::level_enabled!(Level::TRACE)
-            }
-            RegionEvent::Attached { .. }
-            | RegionEvent::Detached { .. }
-            | RegionEvent::Refused { .. } => tracing::level_enabled!(Level::DEBUG),
-            RegionEvent::Recovered { .. } => tracing::level_enabled!(Level::INFO),
-            RegionEvent::NotAttached { .. }
-            | RegionEvent::NotChanged { .. }
-            | RegionEvent::NotReplaced { .. }
-            | RegionEvent::NotFreed { .. }
-            | RegionEvent::Resumed { .. }
-            | RegionEvent::SetAside { .. } => tracing::level_enabled!(Level::WARN),
-            RegionEvent::OutOfService { .. } | RegionEvent::Stuck(_) => {
+            // `cma_alloc_finish` reports the chunk of a request, and its failure. The others tell
+            // an observer about itself.
+            What::Placed { .. }
+            | What::Failed { .. }
+            | What::GivenUp { .. }
+            | What::Began { .. }
+            | What::Ended
+            | What::Missed { .. } => false,
+            What::Released { .. } => tracing::level_enabled!(Level::TRACE),
+            What::Attached { .. } | What::Detached { .. } => tracing::level_enabled!(Level::DEBUG),
+            What::Refused { .. } => self.follows_refusals(),
+            What::Recovered { .. } => tracing::level_enabled!(Level::INFO),
+            What::NotAttached { .. }
+            | What::NotChanged { .. }
+            | What::NotReplaced { .. }
+            | What::NotFreed { .. }
+            | What::Resumed { .. }
+            | What::SetAside { .. } => tracing::level_enabled!(Level::WARN),
+            What::OutOfService { .. } | What::Stuck(_) => {
                 tracing::level_enabled!(Level::ERROR)
             }
         }
     }
 
-    fn receive(&self, region: &dyn Display, event: &RegionEvent, origin: &EventOrigin) {
+    fn receive(&self, region: &dyn Display, event: &What, origin: &EventOrigin) {
         origin.with_subscriber(|is_origin| match event {
-            RegionEvent::Chunk(ChunkEvent::Placed { .. }) => {}
-            RegionEvent::Chunk(ChunkEvent::Released { range }) => {
+            What::Placed { .. }
+            | What::Failed { .. }
+            | What::GivenUp { .. }
+            | What::Began { .. }
+            | What::Ended
+            | What::Missed { .. } => {}
+            What::Released { range } => {
                 let (start, count) = (range.start(), range.pages().get());
                 emit_as!(is_origin, trace, name: "cma_release", %region, %start, count, "cma_release");
             }
-            RegionEvent::Attached { allocator } => {
+            What::Attached { allocator } => {
                 emit_as!(is_origin, debug, name: "cma_attach", %region, allocator, "cma_attach");
             }
-            RegionEvent::Detached { allocator } => {
+            What::Detached { allocator } => {
                 emit_as!(is_origin, debug, name: "cma_detach", %region, allocator, "cma_detach");
             }
-            RegionEvent::Refused { request, reason } => {
-                let (count, align) = pages(request);
+            What::Refused { request: ChunkRequest { size, alignment, .. }, reason, .. } => {
+                let [count, align] = [size, alignment].map(|Bytes(bytes)| bytes / PAGE_SIZE);
                 emit_as!(is_origin, debug, name: "cma_refuse", %region, count, align, %reason, "cma_refuse");
             }
-            RegionEvent::OutOfService { allocator, reason } => {
+            What::OutOfService { allocator, reason } => {
                 emit_as!(is_origin, error, %region, allocator, reason, "allocator taken out of service");
             }
-            RegionEvent::NotAttached { reason } => {
+            What::NotAttached { reason } => {
                 emit_as!(is_origin, warn, %region, %reason, "no allocator attached");
             }
-            RegionEvent::NotChanged { error } => {
+            What::NotChanged { error } => {
                 emit_as!(is_origin, warn, %region, %error, "allocator not changed");
             }
-            RegionEvent::NotReplaced { error } => {
+            What::NotReplaced { error } => {
                 emit_as!(is_origin, warn, %region, %error, "allocator not replaced by its other build");
             }
-            RegionEvent::NotFreed { address } => {
+            What::NotFreed { address } => {
                 emit_as!(is_origin, warn, %region, "no chunk known by its address starts at {address}; nothing was freed");
             }
-            RegionEvent::Stuck(stuck) => {
+            What::Stuck(stuck) => {
                 emit_as!(is_origin, error, %region, "{stuck}");
             }
-            RegionEvent::Resumed { deferred } => {
+            What::Resumed { deferred } => {
                 emit_as!(is_origin, warn, %region, deferred, "the allocator has returned; the region resumes");
             }
-            RegionEvent::SetAside { range, moved_to: Some(now) } => {
+            What::SetAside { range, moved_to: Some(now) } => {
                 emit_as!(is_origin, warn, %region, %range, %now, "memory set aside, the chunk moved");
             }
-            RegionEvent::SetAside { range, moved_to: None } => {
+            What::SetAside { range, moved_to: None } => {
                 emit_as!(is_origin, warn, %region, %range, "memory set aside");
             }
-            RegionEvent::Recovered { range } => {
+            What::Recovered { range } => {
                 emit_as!(is_origin, info, %region, %range, "memory that was set aside is free again");
             }
         });

@@ -23,9 +23,12 @@
 //! | `deferred` | operations deferred until `state` is free | a few instructions | yes |
 //! | `huge` | sizes of chunks of 256 GiB and more | a few instructions | yes |
 //! | `outbox` | events that are not delivered yet | a few instructions | yes |
+//! | of a watch | events that its observer has not received | a few instructions | yes |
+//!
+//! Watches are in `host::watches`.
 //!
 //! `state` is a spin lock, released by a plain store; see [`lock`] for how threads wait. The other
-//! three are taken last: no other lock is taken while one is held. No lock of the framework is held
+//! others are taken last: no other lock is taken while one is held. No lock of the framework is held
 //! while `state` is waited for, and no two regions' locks at once, so requests to different regions
 //! never meet.
 //!
@@ -58,9 +61,10 @@
 //! 4. A free is never refused and never lost. The chunk stays booked until a deferred free is
 //!    carried out.
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
-//! 6. `live_limit` is 0 while something is deferred or a request waits. The fast path of a request
-//!    compares it with the number of live chunks anyway, so it has no further branch for 5 and 7. A
-//!    call that makes room looks at it before it releases the lock.
+//! 6. `live_limit` is 0 while something is deferred, a request waits, or the region is observed.
+//!    The fast path of a request compares it with the number of live chunks anyway, so it has no
+//!    further branch for 5, 7 and events. A call that makes room looks at it before it releases the
+//!    lock.
 //! 7. While requests wait, only the one that asked first is placed. Whatever may have made room for
 //!    it has it tried again, and so has its leaving for the next one.
 //! 8. While requests wait, an operation that is deferred is carried out by the thread that has the
@@ -90,14 +94,16 @@ mod service;
 mod shown;
 mod verify;
 mod waiter;
+mod watch;
 
 use crate::core::books::{Books, Slot};
-use crate::core::events::RegionEvent;
 use crate::core::memory::Memory;
 pub(crate) use crate::core::set_aside::Recheck;
 use crate::core::set_aside::SetAsideParts;
 use crate::host::events::{self, Outbox};
+use crate::host::watches::{ToWake, Watches};
 use crate::vocabulary::errors::{Reason, UnregisterError};
+use crate::vocabulary::{EventRegion, What};
 use arc_swap::ArcSwap;
 use attach::{Attached, Service};
 pub(crate) use choice::Allocators;
@@ -132,7 +138,7 @@ struct RegionInner {
     name: Option<Arc<str>>,
     range: PageRange,
     /// A request takes the fast path while fewer chunks are live: [`Books::MOST_LIVE`], or 0 while
-    /// something is [`deferred`](Self::deferred) or a request waits.
+    /// something is [`deferred`](Self::deferred), a request waits, or the region is observed.
     live_limit: AtomicU32,
     state: SpinMutex<RegionState>,
     shown: ArcSwap<Shown>,
@@ -140,6 +146,7 @@ struct RegionInner {
     /// The sizes of chunks that are too large for their guard to hold the number.
     huge: Mutex<HashMap<Slot, Pages>>,
     outbox: Outbox,
+    watches: Watches,
 }
 
 struct RegionState {
@@ -149,13 +156,17 @@ struct RegionState {
     attached: Attached,
     books: Books,
     /// Events to be delivered after the lock is released.
-    events: Vec<RegionEvent>,
+    events: Vec<What>,
     /// Objects to be dropped after the lock is released, because that may run a plug-in's or a
     /// host's code.
     dropped_later: Vec<Box<dyn Any + Send>>,
     /// Booked parts whose memory can't be used now.
     set_aside: SetAsideParts,
     queue: WaitQueue,
+    /// Whether `watches` has any.
+    observed: bool,
+    /// Threads of watches to be woken after the lock is released.
+    to_wake: ToWake,
 }
 
 /// The services of the framework that a region uses.
@@ -196,6 +207,7 @@ impl Region {
             deferred: Mutex::default(),
             huge: Mutex::default(),
             outbox: Outbox::default(),
+            watches: Watches::default(),
             state: SpinMutex::new(RegionState {
                 registered: true,
                 choice,
@@ -205,6 +217,8 @@ impl Region {
                 dropped_later: Vec::new(),
                 set_aside: SetAsideParts::default(),
                 queue: WaitQueue::default(),
+                observed: false,
+                to_wake: ToWake::default(),
             }),
         }))
     }
@@ -241,6 +255,7 @@ impl Region {
                 state.free_set_aside(self);
                 state.registered = false;
                 state.replace_attached(self, Attached::Nothing { failure: None });
+                state.report(self, What::Ended);
                 Ok(())
             }
             (true, live) => Err(UnregisterError::Busy { users: live - aside }),
@@ -276,21 +291,30 @@ impl Region {
     }
 
     /// Delivers an event that happened without the lock.
-    fn report(&self, event: RegionEvent) {
+    fn report(&self, event: What) {
         if self.queue(event) {
             self.0.outbox.deliver(self);
         }
     }
 
     /// Queues an event that happened without the lock. Returns whether its delivery is due.
-    fn queue(&self, event: RegionEvent) -> bool {
+    fn queue(&self, event: What) -> bool {
+        drop(self.0.watches.push(|| self.as_event_region(), &event));
         events::wanted(&event) && self.0.outbox.queue([event])
+    }
+
+    fn as_event_region(&self) -> EventRegion {
+        EventRegion { name: self.0.name.clone(), range: self.0.range }
     }
 }
 
 impl RegionState {
     /// Has `event` delivered after the lock is released.
-    fn report(&mut self, event: RegionEvent) {
+    fn report(&mut self, region: &Region, event: What) {
+        if self.observed {
+            let to_wake = region.0.watches.push(|| region.as_event_region(), &event);
+            self.to_wake.add(to_wake);
+        }
         if events::wanted(&event) {
             self.events.push(event);
         }

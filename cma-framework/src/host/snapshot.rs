@@ -24,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) regions: Vec<Region>,
     by_name: HashMap<Arc<str>, Region>,
     pub(crate) allocators: Vec<Registered>,
+    /// Whether somebody observes the framework.
+    pub(crate) observed: bool,
     routes: Routes<Region>,
 }
 
@@ -35,6 +37,7 @@ impl Snapshot {
             regions: Vec::new(),
             by_name: HashMap::new(),
             allocators: Vec::new(),
+            observed: false,
             routes: Routes::default(),
         }
     }
@@ -47,12 +50,17 @@ impl Snapshot {
             regions: self.regions.clone(),
             by_name: self.by_name.clone(),
             allocators: self.allocators.clone(),
+            observed: self.observed,
             routes: Routes::default(),
         }
     }
 
     pub(crate) fn with_map(&self, map: Map) -> Self {
         Snapshot { map: Arc::new(map), ..self.next() }
+    }
+
+    pub(crate) fn with_observers(&self, observed: bool) -> Self {
+        Snapshot { observed, ..self.next() }
     }
 
     /// Adds a region whose name and range are free.
@@ -133,7 +141,7 @@ impl Snapshot {
     ) -> Arc<Route> {
         let groups = self.map.regions_for(device, kind);
         let candidates = groups.map(|groups| groups.flat_map(|group| self.group(group)).collect());
-        self.routes.add(self.generation, (device, kind), candidates, intern)
+        self.routes.add(self.generation, (device, kind), candidates, self.observed, intern)
     }
 
     /// The route of a request that names regions instead of a device. It is not kept.

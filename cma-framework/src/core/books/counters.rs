@@ -1,7 +1,7 @@
 //! Counters of a region: pages served and refused, the most ever in use, the last refusals.
 
 use super::figures::RegionStatistics;
-use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::events::ChunkEvent;
 use crate::core::moment::Moment;
 use crate::vocabulary::errors::Reason;
 use cma_api::{Pages, Request};
@@ -66,13 +66,11 @@ pub(crate) struct RefusedRequest {
 }
 
 impl RefusalLog {
-    /// Counts `event`, which happened at `when`, if it is a refusal.
+    /// Counts that `request` was refused at `when`.
     #[cold]
-    pub(crate) fn count(&mut self, event: &RegionEvent, when: Moment) {
-        if let RegionEvent::Refused { request, reason } = event {
-            let refused = RefusedRequest { request: *request, reason: reason.clone(), when };
-            self.append(RefusalLog { pages: request.pages().get(), last: [refused].into() });
-        }
+    pub(crate) fn count(&mut self, request: &Request, reason: Reason, when: Moment) {
+        let refused = RefusedRequest { request: *request, reason, when };
+        self.append(RefusalLog { pages: request.pages().get(), last: [refused].into() });
     }
 
     /// Adds refusals that were counted apart from these, and later.

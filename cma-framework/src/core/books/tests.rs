@@ -62,8 +62,8 @@ fn counters_follow_requests_and_not_ranges_that_are_kept() {
     let kept = books.keep(part, Asker::NOBODY, Moment::from_tenths(1)).unwrap();
     let when = Moment::from_tenths(5);
     let Explanation::Reason(reason) = books.explain_refusal(&request(60, 1)) else { panic!() };
-    let event = books.refuse(&request(60, 1), reason, when);
-    assert!(matches!(event, RegionEvent::Refused { reason: Reason::Full { .. }, .. }));
+    books.refuse(&request(60, 1), reason, when);
+    assert!(matches!(books.refusals().last().unwrap().reason, Reason::Full { .. }));
     let statistics = books.statistics();
     assert_eq!(
         (
@@ -136,8 +136,7 @@ fn the_log_keeps_the_last_refusals_in_order() {
     for n in 0..20 {
         books.refuse(&request(n + 1, 1), Reason::TooManyChunks, Moment::from_tenths(1));
     }
-    let event = RegionEvent::Refused { request: request(99, 1), reason: Reason::TooManyChunks };
-    apart.count(&event, Moment::from_tenths(2));
+    apart.count(&request(99, 1), Reason::TooManyChunks, Moment::from_tenths(2));
     books.append_refusals(apart);
     let sizes: Vec<_> = books.refusals().map(|refused| refused.request.pages().get()).collect();
     assert_eq!(sizes, (6..=20).chain([99]).collect::<Vec<_>>());

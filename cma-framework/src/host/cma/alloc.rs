@@ -3,12 +3,14 @@
 use super::request::{in_whole_pieces, region_list, type_of};
 use super::{Cma, Framework};
 use crate::core::routes::{Candidate, by_fit};
-use crate::host::events;
 use crate::host::region::{Chunk, NotFreed, Region};
 use crate::host::snapshot::{Choice, Route};
+use crate::host::{asking, events};
 use crate::vocabulary::errors::{AllocError, FreeError, InvalidRequest, Reason, Refusal, Refusals};
 use crate::vocabulary::request::normalise;
+use crate::vocabulary::{Asked, Bytes, ChunkRequest};
 use cma_api::{Alignment, Asker, DmaAddr, Request};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 impl Cma {
@@ -62,10 +64,12 @@ impl Cma {
             region: snapshot.region(name),
             rest: 0,
         });
+        let asked = || Asked { regions: regions.into(), ..asking::plain(wanted(size, alignment)) };
+        let alloc = || self.0.reporting(asked, || self.0.alloc_in(choices, &request));
         if events::requests_followed() {
-            return events::around(("", ""), &request, || self.0.alloc_in(choices, &request));
+            return events::around(("", ""), &request, alloc);
         }
-        self.0.alloc_in(choices, &request)
+        alloc()
     }
 
     /// A chunk from `region`; the only way to allocate from a private one.
@@ -84,6 +88,7 @@ impl Cma {
             return Err(AllocError::Unregistered);
         }
         let alloc = || {
+            asking::ask(true);
             region.allocate(&request, &*self.0).map_err(|reason| match *reason {
                 Reason::Unregistered => AllocError::Unregistered,
                 reason => AllocError::NoRegion(Refusals(Box::new([Refusal {
@@ -92,6 +97,8 @@ impl Cma {
                 }]))),
             })
         };
+        let asked = || asking::plain(wanted(size, alignment));
+        let alloc = || self.0.reporting(asked, alloc);
         if events::requests_followed() {
             events::around(("", ""), &request, alloc)
         } else {
@@ -156,26 +163,47 @@ impl Framework {
         alignment: u64,
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
+        let wanted = || wanted(size, alignment);
         if events::requests_followed() {
-            return events::around(route.pair(), &request, || self.alloc_on(route, &request));
+            return events::around(route.pair(), &request, || {
+                self.alloc_on(route, &request, wanted)
+            });
         }
-        self.alloc_on(route, &request)
+        self.alloc_on(route, &request, wanted)
     }
 
+    /// A chunk by `route` for a request that was made as `wanted`.
     #[inline(always)]
-    pub(super) fn alloc_on(&self, route: &Route, request: &Request) -> Result<Chunk, AllocError> {
+    pub(super) fn alloc_on(
+        &self,
+        route: &Route,
+        request: &Request,
+        wanted: impl FnOnce() -> ChunkRequest,
+    ) -> Result<Chunk, AllocError> {
         match &route.first {
             Some(region) => match region.allocate(request, self) {
                 Ok(chunk) => Ok(chunk),
                 Err(reason) => self.alloc_along(route, Some(*reason), request),
             },
-            None => self.alloc_along(route, None, request),
+            None => self.alloc_reporting(route, request, wanted()),
         }
+    }
+
+    /// The same where the first region is not alone in its group, or the framework is observed.
+    #[cold]
+    fn alloc_reporting(
+        &self,
+        route: &Route,
+        request: &Request,
+        wanted: ChunkRequest,
+    ) -> Result<Chunk, AllocError> {
+        let asked = || Asked { device: route.device(), ..asking::plain(wanted) };
+        self.reporting(asked, || self.alloc_along(route, None, request))
     }
 
     /// The same after the first region of `route` has refused, if that was tried.
     #[cold]
-    fn alloc_along(
+    pub(super) fn alloc_along(
         &self,
         route: &Route,
         refused: Option<Reason>,
@@ -193,6 +221,7 @@ impl Framework {
         request: &Request,
     ) -> Result<Chunk, AllocError> {
         let region = choices.clone().next().and_then(|first| first.region);
+        asking::ask(choices.clone().nth(1).is_none());
         let refused = match region.map(|region| region.allocate(request, self)) {
             Some(Ok(chunk)) => return Ok(chunk),
             Some(Err(reason)) => Some(*reason),
@@ -212,7 +241,11 @@ impl Framework {
         let refusal = |choice: &Choice<'_>, reason| Refusal { region: choice.name.into(), reason };
         let first = refused.and_then(|reason| Some(refusal(&choices.next()?, reason)));
         let mut refusals: Vec<_> = first.into_iter().collect();
-        for choice in by_fit(choices.collect(), |region| region.fit(request, None, self)) {
+        let choices: VecDeque<_> = choices.collect();
+        let count = choices.len();
+        let in_order = by_fit(choices, |region| region.fit(request, None, self));
+        for (choice, asked) in in_order.zip(1..) {
+            asking::ask(asked == count);
             let reason = match choice.region.map(|region| region.allocate(request, self)) {
                 Some(Ok(chunk)) => return Ok(chunk),
                 Some(Err(reason)) => *reason,
@@ -222,4 +255,9 @@ impl Framework {
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }
+}
+
+/// The request of a call that takes a size and an alignment.
+fn wanted(size: u64, alignment: u64) -> ChunkRequest {
+    ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment))
 }

@@ -3,10 +3,11 @@
 use super::Cma;
 use super::source::{Order, Source};
 use crate::core::books::Holder;
+use crate::host::asking::{self, Outcome};
 use crate::host::events;
 use crate::host::region::{Attempt, Chunk, Region, Waiter};
-use crate::vocabulary::ChunkRequest;
 use crate::vocabulary::errors::{AllocError, TimedOut};
+use crate::vocabulary::{Asked, ChunkRequest};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct PendingChunk {
     /// The regions in whose queues it is, or will be when they resume.
     joined: Vec<Region>,
     stage: Stage,
+    /// The request as events tell it; `None` before its first event.
+    asked: Option<Arc<Asked>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +74,9 @@ impl Cma {
         match request.wait {
             Some(longest) => self.allocate_async(source, request)?.block(longest),
             None => {
-                let (route, request) = self.resolve(source, request, None)?;
-                self.0.allocate_by(&route, &request).map_err(|error| source.error(error))
+                let (route, pages) = self.resolve(source, request, None)?;
+                let chunk = self.0.allocate_by(&route, &pages, source, request);
+                chunk.map_err(|error| source.error(error))
             }
         }
     }
@@ -95,7 +99,7 @@ impl Cma {
 impl PendingChunk {
     pub(super) fn new(order: Order, holder: Option<Holder>) -> Self {
         let waiter = Waiter::new(order.wanted, holder);
-        PendingChunk { order, waiter, joined: Vec::new(), stage: Stage::New }
+        PendingChunk { order, waiter, joined: Vec::new(), stage: Stage::New, asked: None }
     }
 
     /// Ends the wait with a last try.
@@ -105,15 +109,17 @@ impl PendingChunk {
     /// [`AllocError::TimedOut`], with the reason of each region in this try.
     pub fn time_out(mut self) -> Result<Chunk, AllocError> {
         self.begin();
-        let followed = self.order.follow_configuration();
-        let placed = followed.and_then(|()| self.order.place(Some(&self.waiter)));
+        let (placed, outcome) = self.asking(|this| {
+            this.order.follow_configuration()?;
+            this.order.place(Some(&this.waiter))
+        });
         let result = placed.map_err(|error| match error {
             AllocError::NoRegion(refusals) => {
                 AllocError::TimedOut(Box::new(TimedOut { waited: self.waited(), refusals }))
             }
             other => other,
         });
-        self.finish(result)
+        self.finish(result, outcome)
     }
 
     /// The time since the request was made.
@@ -142,6 +148,19 @@ impl PendingChunk {
             self.stage = Stage::Waiting;
             self.order.cma.0.waiters.add(&self.waiter);
             events::request_started(self.order.route.pair(), &self.order.request);
+        }
+    }
+
+    /// Tries to have it served by `attempt`. In an observed framework, regions report the request.
+    fn asking<T>(&mut self, attempt: impl FnOnce(&mut Self) -> T) -> (T, Outcome) {
+        if !self.order.cma.framework().watches.is_empty() {
+            let process = self.waiter.holder.as_ref().map(|holder| holder.process.clone());
+            let (source, wanted) = (&self.order.source, self.order.wanted);
+            self.asked.get_or_insert_with(|| Arc::new(source.borrowed().asked(wanted, process)));
+        }
+        match self.asked.clone() {
+            Some(asked) => asking::with(&asked, || attempt(self)),
+            None => (attempt(self), Outcome::NotReported),
         }
     }
 
@@ -189,8 +208,15 @@ impl PendingChunk {
     }
 
     /// Ends the wait with `result`.
-    fn finish(&mut self, result: Result<Chunk, AllocError>) -> Result<Chunk, AllocError> {
+    fn finish(
+        &mut self,
+        result: Result<Chunk, AllocError>,
+        outcome: Outcome,
+    ) -> Result<Chunk, AllocError> {
         self.stop_waiting();
+        if let (Err(error), Some(asked)) = (&result, &self.asked) {
+            self.order.cma.framework().report_failure(asked, error, outcome);
+        }
         let result = result.map_err(|error| self.order.source.borrowed().error(error));
         if let (Ok(chunk), Some(holder)) = (&result, &self.waiter.holder) {
             chunk.set_holder(holder.clone());
@@ -223,9 +249,9 @@ impl Future for PendingChunk {
             return Poll::Pending;
         }
         this.begin();
-        match this.attempt() {
-            Some(result) => Poll::Ready(this.finish(result)),
-            None => Poll::Pending,
+        match this.asking(PendingChunk::attempt) {
+            (Some(result), outcome) => Poll::Ready(this.finish(result, outcome)),
+            (None, _) => Poll::Pending,
         }
     }
 }
@@ -234,6 +260,9 @@ impl Drop for PendingChunk {
     fn drop(&mut self) {
         if self.stage == Stage::Waiting {
             self.stop_waiting();
+            if let Some(asked) = &self.asked {
+                self.order.cma.framework().report_given_up(asked);
+            }
             events::request_cancelled(self.order.route.pair(), &self.order.request);
         }
     }

@@ -76,6 +76,7 @@ impl Cma {
         setup.change(|_| snapshot);
         region.open_outbox();
         drop(setup);
+        self.begin_watches(&region);
         region.announce();
         Ok(region)
     }

@@ -186,7 +186,10 @@ impl Cma {
         }
         drop(reserving);
         drop(changed);
-        registered.iter().for_each(Region::announce);
+        for region in &registered {
+            self.begin_watches(region);
+            region.announce();
+        }
         for (range, error) in failed {
             events::emit(|| tracing::warn!(%range, %error, "early region not registered"));
         }

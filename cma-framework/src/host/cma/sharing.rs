@@ -92,10 +92,13 @@ impl SharingRequest {
         if let Some(longest) = order.wanted.wait {
             return self.alloc_async().block(longest);
         }
+        let asked =
+            || order.source.borrowed().asked(order.wanted, Some(self.holder.process.clone()));
+        let alloc = || order.cma.framework().reporting(asked, || order.place(None));
         let chunk = if events::requests_followed() {
-            events::around(order.route.pair(), &order.request, || order.place(None))
+            events::around(order.route.pair(), &order.request, alloc)
         } else {
-            order.place(None)
+            alloc()
         };
         let chunk = chunk.map_err(|error| order.source.borrowed().error(error));
         chunk.inspect(|chunk| chunk.set_holder(self.holder.clone()))

@@ -3,11 +3,11 @@
 use super::Cma;
 use super::request::{in_whole_pieces, region_list, type_of};
 use crate::core::routes::{Candidate, by_fit};
-use crate::host::events;
 use crate::host::region::{Chunk, Region, Waiter};
 use crate::host::snapshot::{Choice, Route};
-use crate::vocabulary::ChunkRequest;
+use crate::host::{asking, events};
 use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
+use crate::vocabulary::{Asked, ChunkRequest, Process};
 use cma_api::{Asker, Request};
 use std::sync::Arc;
 
@@ -50,6 +50,18 @@ pub(super) enum OwnedSource {
 }
 
 impl Source<'_> {
+    /// The request `wanted` from here, as events tell it.
+    pub(super) fn asked(self, wanted: ChunkRequest, process: Option<Process>) -> Asked {
+        let plain = Asked { process, ..asking::plain(wanted) };
+        match self {
+            Source::Device { name, kind } => {
+                Asked { device: Some((name.into(), type_of(kind).into())), ..plain }
+            }
+            Source::Regions(list) => Asked { regions: list.into(), ..plain },
+            Source::Region(_) => plain,
+        }
+    }
+
     fn to_owned(self) -> OwnedSource {
         match self {
             Source::Device { name, kind } => {
@@ -129,7 +141,9 @@ impl Order {
     pub(super) fn place(&self, waiter: Option<&Arc<Waiter>>) -> Result<Chunk, AllocError> {
         let mut refusals = Vec::new();
         let framework = &*self.cma.0;
-        for choice in self.choices(waiter)? {
+        let count = self.route.candidates.as_ref().map_or(0, Vec::len);
+        for (choice, asked) in self.choices(waiter)?.zip(1..) {
+            asking::ask(asked == count);
             let place = |region: &Region| {
                 let request = self.request_in(region)?;
                 match waiter {
@@ -195,15 +209,24 @@ impl Cma {
 }
 
 impl super::Framework {
-    /// A chunk by `route`.
+    /// A chunk by `route`, for the request `wanted` from `source`.
     pub(crate) fn allocate_by(
         &self,
         route: &Route,
         request: &Request,
+        source: Source<'_>,
+        wanted: &ChunkRequest,
     ) -> Result<Chunk, AllocError> {
+        let alloc = || match self.watches.is_empty() {
+            true => self.alloc_on(route, request, || *wanted),
+            false => self.reporting(
+                || source.asked(*wanted, None),
+                || self.alloc_along(route, None, request),
+            ),
+        };
         if events::requests_followed() {
-            return events::around(route.pair(), request, || self.alloc_on(route, request));
+            return events::around(route.pair(), request, alloc);
         }
-        self.alloc_on(route, request)
+        alloc()
     }
 }

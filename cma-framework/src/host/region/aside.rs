@@ -11,11 +11,11 @@
 use super::deferred::Deferred;
 use super::{Attached, Region, RegionState};
 use crate::core::books::{LiveChunk, Overlaps};
-use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::memory::{Claim, Memory, Unusable};
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
 use crate::core::set_aside::{Recheck, SetAside};
-use crate::host::{clock, events};
+use crate::host::clock;
+use crate::vocabulary::What;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
 use cma_api::{Asker, PageRange, Placement, Request, Tag};
@@ -44,11 +44,7 @@ impl Region {
     ) -> Result<LiveChunk, LiveChunk> {
         // In a stuck region the chunk stays where it is.
         let mut state = self.enter().map_err(|_| chunk)?;
-        let moved = state.move_away(self, chunk, request, unusable)?;
-        let (range, moved_to) = (unusable.range, Some(moved.range));
-        state.report(RegionEvent::SetAside { range, moved_to });
-        state.report_released(chunk.range);
-        Ok(moved)
+        state.move_away(self, chunk, request, unusable)
     }
 
     /// Sets the `unusable` part of a chunk aside and frees the rest. All of the chunk is set aside
@@ -61,8 +57,8 @@ impl Region {
         };
         let aside = state.narrow(self, chunk, unusable.range);
         state.set_aside.add(aside, unusable.lost, Instant::now());
-        state.report(RegionEvent::SetAside { range: aside.range, moved_to: None });
-        state.report_released(chunk.range);
+        state.report(self, What::Released { range: chunk.range });
+        state.report(self, What::SetAside { range: aside.range, moved_to: None });
     }
 
     /// Checks memory that is set aside, and frees the usable parts. The next chunk there has it
@@ -88,7 +84,7 @@ impl Region {
             Ok(store) => {
                 drop(store);
                 self.now_or_deferred(Deferred::Free(aside.chunk()));
-                self.report(RegionEvent::Recovered { range });
+                self.report(What::Recovered { range });
                 true
             }
             Err(error) => {
@@ -102,12 +98,6 @@ impl Region {
 }
 
 impl RegionState {
-    fn report_released(&mut self, range: PageRange) {
-        if events::requests_followed() {
-            self.report(RegionEvent::Chunk(ChunkEvent::Released { range }));
-        }
-    }
-
     /// Frees all that is set aside, because the region ends.
     pub(super) fn free_set_aside(&mut self, region: &Region) {
         for chunk in self.set_aside.take_all() {
@@ -134,10 +124,11 @@ impl RegionState {
             RResult::ROk(Placement { range, tag }) => {
                 match self.books.place(request, range, clock::now()) {
                     Ok((slot, event)) => {
-                        if events::placements_followed() {
-                            self.report(RegionEvent::Chunk(event));
-                        }
                         self.set_aside.add(aside, unusable.lost, Instant::now());
+                        let (old, aside, moved_to) = (chunk.range, aside.range, Some(range));
+                        self.report(region, What::Released { range: old });
+                        self.report(region, What::SetAside { range: aside, moved_to });
+                        self.report_placed(region, request, event);
                         return Ok(LiveChunk { range, tag, slot });
                     }
                     Err(misplacement) => {

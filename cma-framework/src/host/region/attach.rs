@@ -3,8 +3,8 @@
 use super::choice::{AllocatorChoice, AllocatorState, Allocators, Registered};
 use super::{Region, RegionState};
 use crate::core::books::{BookedChunk, Books, Slot};
-use crate::core::events::RegionEvent;
 use crate::host::loader::Plugin;
+use crate::vocabulary::What;
 use crate::vocabulary::errors::Reason;
 use cma_api::abi_stable::std_types::{RResult, RString};
 use cma_api::v1::AllocatorBox;
@@ -193,7 +193,7 @@ impl RegionState {
             };
             if let Some(reason) = reason {
                 if known.as_ref() != Some(&reason) {
-                    self.report(RegionEvent::NotAttached { reason: reason.clone() });
+                    self.report(region, What::NotAttached { reason: reason.clone() });
                 }
                 self.attached = Attached::Nothing { failure: Some(reason) };
                 self.show(region, self.attached.name());

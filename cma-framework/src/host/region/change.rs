@@ -7,8 +7,8 @@ use super::attach::{FoundAllocator, find, one_line};
 use super::choice::{AllocatorChoice, AllocatorState, Allocators, ChangeError};
 use super::lock::LockedState;
 use super::{Attached, Region, RegionState, Service};
-use crate::core::events::RegionEvent;
 use crate::host::loader::Plugin;
+use crate::vocabulary::What;
 use crate::vocabulary::errors::Reason;
 use std::mem;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Region {
     ) -> Result<AllocatorState, ChangeError> {
         let changed = self.try_change(choice, registered);
         if let Err(error) = &changed {
-            self.report(RegionEvent::NotChanged { error: error.to_string() });
+            self.report(What::NotChanged { error: error.to_string() });
         }
         changed
     }
@@ -86,7 +86,7 @@ impl Region {
             return Some(match state.successor(&mut started, &choice) {
                 Ok(next) => Ok(self.succeed(state, next)),
                 Err(error) => {
-                    state.report(RegionEvent::NotReplaced { error: error.to_string() });
+                    state.report(self, What::NotReplaced { error: error.to_string() });
                     Err(error)
                 }
             });

@@ -7,9 +7,11 @@
 use super::lock::LockedState;
 use super::{Region, RegionState, Waiter};
 use crate::core::books::{Books, Holder, LiveChunk, RefusalLog, Slot};
-use crate::core::events::RegionEvent;
 use crate::core::set_aside::SetAside;
 use crate::host::clock;
+use crate::host::watches::Watch;
+use crate::vocabulary::What;
+use crate::vocabulary::errors::Reason;
 use cma_api::{PageRange, Placement, Request, Tag};
 use spin::mutex::SpinMutexGuard;
 use std::mem;
@@ -43,6 +45,10 @@ pub(super) enum Deferred {
     Join { waiter: Arc<Waiter>, request: Request, is_new: bool },
     /// Take a waiter out of the queue.
     Leave(Arc<Waiter>),
+    /// Begin an observation.
+    BeginWatch(Arc<Watch>),
+    /// End an observation.
+    EndWatch(Arc<Watch>),
 }
 
 impl DeferredWork {
@@ -91,7 +97,7 @@ impl Region {
         locked
     }
 
-    /// Whether something is deferred or a request waits.
+    /// Whether something is deferred, a request waits, or the region is observed.
     #[inline]
     pub(super) fn may_have_deferred(&self) -> bool {
         self.0.live_limit.load(Ordering::Relaxed) == 0
@@ -144,8 +150,8 @@ impl Region {
     }
 
     /// Counts a refusal of a stuck region, now or when the lock is free.
-    pub(super) fn count_refusal(&self, event: &RegionEvent) {
-        self.defer(|deferred| deferred.refusals.count(event, clock::precise_now()));
+    pub(super) fn count_refusal(&self, request: &Request, reason: Reason) {
+        self.defer(|deferred| deferred.refusals.count(request, reason, clock::precise_now()));
     }
 
     fn defer(&self, note: impl FnOnce(&mut DeferredWork)) {
@@ -165,13 +171,14 @@ impl Region {
     pub(super) fn settle(&self, state: &mut LockedState<'_>) {
         let mut deferred = self.deferred();
         let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
-        let limit = if state.queue.is_empty() { Books::MOST_LIVE } else { 0 };
+        let fast = state.queue.is_empty() && !state.observed;
+        let limit = if fast { Books::MOST_LIVE } else { 0 };
         self.0.live_limit.store(limit, Ordering::Relaxed);
         drop(deferred);
         state.books.append_refusals(refusals);
         if stuck_since.is_some() {
             state.note_stuck();
-            state.report(RegionEvent::Resumed { deferred: operations.len() });
+            state.report(self, What::Resumed { deferred: operations.len() });
         }
         for operation in operations {
             self.carry_out(state, operation);
@@ -189,12 +196,14 @@ impl Region {
                 }
                 None => {
                     let address = PageRange::from_pages(first, 1).start();
-                    state.report(RegionEvent::NotFreed { address });
+                    state.report(self, What::NotFreed { address });
                 }
             },
             Deferred::SetAside(aside) => state.set_aside.put_back(aside),
             Deferred::Join { waiter, request, .. } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
+            Deferred::BeginWatch(watch) => state.begin_watch(self, &watch),
+            Deferred::EndWatch(watch) => state.end_watch(self, &watch),
         }
     }
 }

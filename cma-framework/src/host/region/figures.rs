@@ -145,6 +145,21 @@ impl Region {
 }
 
 impl RegionState {
+    /// The live chunks in ascending order of address.
+    pub(super) fn live_owners(&mut self, region: &Region) -> Vec<Owner> {
+        let framework = region.framework();
+        let mut name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
+        let (books, now) = (&self.books, clock::precise_now());
+        let live = books.ascending().into_iter().map(|(slot, chunk)| {
+            let holder = books.holder(slot).map(Arc::as_ref);
+            owner(request_of(books, slot, &chunk), &chunk, holder, &mut name, now)
+        });
+        let live = live.collect();
+        // It may be the last handle.
+        self.drop_later(framework);
+        live
+    }
+
     /// The owner of the lowest live chunk in `place`, which lies in the region.
     pub(super) fn owner_in(&mut self, region: &Region, place: PageRange) -> Option<Owner> {
         let (slot, chunk) = self.books.lowest_in(place)?;

@@ -4,9 +4,9 @@ use super::deferred::Deferred;
 use super::lock::LockedState;
 use super::{Attached, Region, RegionState};
 use crate::core::books::LiveChunk;
-use crate::core::events::{ChunkEvent, RegionEvent};
 use crate::core::placement::AllocatorFault;
 use crate::host::events;
+use crate::vocabulary::What;
 use cma_api::v1::CallFailure;
 use cma_api::{PageRange, Placement};
 use spin::mutex::SpinMutexGuard;
@@ -27,7 +27,7 @@ impl Region {
         let Some(mut state) = self.0.state.try_lock() else {
             return self.now_or_deferred(Deferred::Free(chunk));
         };
-        let (_, freed) = state.release(chunk);
+        let freed = state.release(chunk);
         if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
             self.after_free(state, chunk.range, freed);
         }
@@ -43,7 +43,7 @@ impl Region {
         freed: Result<(), CallFailure>,
     ) {
         let mut state = LockedState::new(self, state);
-        state.released(self, range, ChunkEvent::Released { range }, freed);
+        state.released(self, range, freed);
         if self.may_have_deferred() {
             self.settle(&mut state);
         }
@@ -73,43 +73,34 @@ impl RegionState {
     /// Takes a chunk off the books and has the allocator free it. The result is what the allocator
     /// answered.
     #[inline]
-    fn release(&mut self, chunk: LiveChunk) -> (ChunkEvent, Result<(), CallFailure>) {
+    fn release(&mut self, chunk: LiveChunk) -> Result<(), CallFailure> {
         let LiveChunk { range, tag, slot } = chunk;
-        let (tag, event) = self.books.release(slot, range, tag);
-        let freed = match &mut self.attached {
+        let (tag, _) = self.books.release(slot, range, tag);
+        match &mut self.attached {
             Attached::Allocator(service) => {
                 service.object.free(&Placement { range, tag }).into_result()
             }
             _ => Ok(()),
-        };
-        (event, freed)
+        }
     }
 
     /// Frees a chunk and reports that.
     pub(super) fn free(&mut self, region: &Region, chunk: LiveChunk) {
-        let (event, freed) = self.release(chunk);
-        self.released(region, chunk.range, event, freed);
+        let freed = self.release(chunk);
+        self.released(region, chunk.range, freed);
     }
 
     /// Frees a chunk without an event, because the caller reports what happens to it.
     pub(super) fn free_unreported(&mut self, region: &Region, chunk: LiveChunk) {
-        let (_, freed) = self.release(chunk);
+        let freed = self.release(chunk);
         self.check_freed(region, chunk.range, freed);
     }
 
     /// Reports a chunk that was freed, and ends the service of an allocator that failed to free it.
     #[cold]
-    fn released(
-        &mut self,
-        region: &Region,
-        range: PageRange,
-        event: ChunkEvent,
-        freed: Result<(), CallFailure>,
-    ) {
+    fn released(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
         self.check_freed(region, range, freed);
-        if events::requests_followed() {
-            self.report(RegionEvent::Chunk(event));
-        }
+        self.report(region, What::Released { range });
     }
 
     fn check_freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {

@@ -1,7 +1,7 @@
 //! The lock of a region, and how threads wait for it.
 
 use super::{Region, RegionState};
-use crate::core::events::RegionEvent;
+use crate::vocabulary::What;
 use crate::vocabulary::errors::Stuck;
 use spin::mutex::SpinMutexGuard;
 use std::ops::{Deref, DerefMut};
@@ -67,7 +67,9 @@ impl Drop for LockedState<'_> {
         let dropped = mem::take(&mut state.dropped_later);
         let outbox = &self.region.0.outbox;
         let queued = !state.events.is_empty() && outbox.queue(state.events.drain(..));
+        let to_wake = mem::take(&mut state.to_wake);
         drop(state);
+        drop(to_wake);
         // First: a subscriber, or an allocator that ends, may not return.
         called.iter().for_each(|waiter| waiter.call());
         if queued {
@@ -140,7 +142,7 @@ impl Region {
         let stuck =
             Stuck { allocator: self.0.shown.load().worker.clone(), at_least: since.elapsed() };
         // Queued before another thread can find that the region resumes.
-        let queued = is_news && self.queue(RegionEvent::Stuck(stuck.clone()));
+        let queued = is_news && self.queue(What::Stuck(stuck.clone()));
         drop(deferred);
         if queued {
             self.0.outbox.deliver(self);

@@ -15,9 +15,8 @@
 use super::attach::Attached;
 use super::deferred::Deferred;
 use super::{Allocators, Chunk, Recheck, Region, RegionState, Waiter};
-use crate::core::events::RegionEvent;
 use crate::core::placement::AllocatorCall;
-use crate::host::{clock, events};
+use crate::host::clock;
 use crate::vocabulary::errors::Stuck;
 use crate::vocabulary::request::exact_place;
 use cma_api::{PageRange, Request};
@@ -125,9 +124,7 @@ impl Region {
         match self.place_in_turn(&mut state, request, registered, clock::now(), Some(waiter)) {
             Ok((place, event)) => {
                 state.queue.leave(waiter);
-                if events::placements_followed() {
-                    state.report(RegionEvent::Chunk(event));
-                }
+                state.report_placed(self, request, event);
                 drop(state);
                 Attempt::Served(self.chunk(request, place))
             }

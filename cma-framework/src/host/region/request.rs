@@ -3,10 +3,10 @@
 use super::lock::LockedState;
 use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState, Waiter};
 use crate::core::books::{Books, Explanation, Slot};
-use crate::core::events::{ChunkEvent, RegionEvent};
+use crate::core::events::ChunkEvent;
 use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
-use crate::host::{clock, events};
+use crate::host::clock;
 use crate::vocabulary::errors::Reason;
 use crate::vocabulary::request::exact_place;
 use cma_api::abi_stable::std_types::RResult;
@@ -91,12 +91,7 @@ impl Region {
         {
             let answer = service.object.allocate(request);
             return match state.book::<false>(request, answer, now) {
-                Ok((placed, event)) => {
-                    if events::placements_followed() {
-                        LockedState::new(self, lock).report(RegionEvent::Chunk(event));
-                    }
-                    Ok(placed)
-                }
+                Ok((placed, _)) => Ok(placed),
                 Err(why) => Err(LockedState::new(self, lock).reject(self, request, why)),
             };
         }
@@ -120,9 +115,8 @@ impl Region {
             Ok(state) => state,
             Err(stuck) => {
                 let reason = Reason::Stuck(stuck);
-                let event = RegionEvent::Refused { request: *request, reason: reason.clone() };
-                self.count_refusal(&event);
-                self.report(event);
+                self.count_refusal(request, reason.clone());
+                self.report_refused(request, &reason);
                 return Err(Box::new(reason));
             }
         };
@@ -131,12 +125,10 @@ impl Region {
                 if let Some(waiter) = waiter {
                     state.queue.leave(waiter);
                 }
-                if events::placements_followed() {
-                    state.report(RegionEvent::Chunk(event));
-                }
+                state.report_placed(self, request, event);
                 Ok(placed)
             }
-            Err(reason) => Err(state.refuse(request, *reason)),
+            Err(reason) => Err(state.refuse(self, request, *reason)),
         }
     }
 
@@ -212,7 +204,7 @@ impl RegionState {
         why: Rejection,
     ) -> Box<Reason> {
         let reason = self.reason_for(region, request, why);
-        self.refuse(request, reason)
+        self.refuse(region, request, reason)
     }
 
     /// Why no chunk was booked. An allocator whose answer can't be trusted is taken out of service;
@@ -255,9 +247,9 @@ impl RegionState {
 
     /// Counts and reports a refusal.
     #[cold]
-    fn refuse(&mut self, request: &Request, reason: Reason) -> Box<Reason> {
-        let event = self.books.refuse(request, reason.clone(), clock::precise_now());
-        self.report(event);
+    fn refuse(&mut self, region: &Region, request: &Request, reason: Reason) -> Box<Reason> {
+        self.books.refuse(request, reason.clone(), clock::precise_now());
+        self.report_refused(region, request, &reason);
         Box::new(reason)
     }
 }

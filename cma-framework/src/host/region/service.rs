@@ -2,8 +2,8 @@
 
 use super::attach::one_line;
 use super::{Attached, Region, RegionState};
-use crate::core::events::RegionEvent;
 use crate::core::placement::{AllocatorCall, AllocatorFault};
+use crate::vocabulary::What;
 use crate::vocabulary::errors::Reason;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::AllocatorBox;
@@ -60,11 +60,11 @@ impl RegionState {
                     None => fault.to_string(),
                 };
                 self.drop_later(panic);
-                self.report(RegionEvent::OutOfService {
-                    allocator: allocator.clone(),
-                    reason: reason.clone(),
-                });
-                self.report(RegionEvent::Detached { allocator: allocator.clone() });
+                self.report(
+                    region,
+                    What::OutOfService { allocator: allocator.clone(), reason: reason.clone() },
+                );
+                self.report(region, What::Detached { allocator: allocator.clone() });
                 Attached::OutOfService { allocator, reason, _ended: Box::new(service) }
             }
             absent => absent,
@@ -78,10 +78,10 @@ impl RegionState {
         let old = mem::replace(&mut self.attached, next);
         self.queue.reconsider();
         if let Attached::Allocator(service) = &old {
-            self.report(RegionEvent::Detached { allocator: service.name().to_string() });
+            self.report(region, What::Detached { allocator: service.name().to_string() });
         }
         if let Attached::Allocator(service) = &self.attached {
-            self.report(RegionEvent::Attached { allocator: service.name().to_string() });
+            self.report(region, What::Attached { allocator: service.name().to_string() });
         }
         self.drop_later(old);
         self.show(region, self.attached.name());
