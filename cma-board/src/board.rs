@@ -10,8 +10,8 @@ use cma_memory::Choice;
 /// its addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    /// Its name, for messages.
-    pub name: String,
+    /// Its name, if the description gives one.
+    pub name: Option<String>,
     /// Its memory banks, without the parts that are withheld from the system.
     pub banks: Vec<Bank>,
     /// The end of a bank from which regions without a fixed start are placed.
@@ -46,13 +46,18 @@ impl Board {
     /// The first constant of the map that the grammar doesn't allow.
     pub fn of(platform: &Platform) -> Result<Board, ConfigError> {
         Ok(Board {
-            name: platform.name.to_string(),
+            name: Some(platform.name.to_string()),
             banks: platform.banks.to_vec(),
             growth: platform.growth,
             regions: platform.regions.iter().map(BoardRegion::from).collect(),
             map: platform.parsed_map()?,
             memory: None,
         })
+    }
+
+    /// Its name, for messages.
+    pub fn title(&self) -> &str {
+        self.name.as_deref().unwrap_or("a board without a name")
     }
 
     /// Its regions, as the framework takes them.

@@ -41,13 +41,13 @@ pub fn is_command_line(text: &str) -> bool {
     words(text).any(|word| word.parameter(text).is_some())
 }
 
-/// Reads a kernel's command line, such as the content of `/proc/cmdline`. It has no banks. `name`
-/// is the board's name.
+/// Reads a kernel's command line, such as the content of `/proc/cmdline`. It has neither banks nor a
+/// name.
 ///
 /// # Errors
 ///
 /// The first mistake in one of the parameters that it reads, with its position.
-pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
+pub fn read(text: &str) -> Result<ReadBoard, BoardError> {
     let mut notes = Vec::new();
     let mut last: [Option<Word>; 3] = [None, None, None];
     for word in words(text) {
@@ -90,13 +90,12 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     if let Some(word) = map {
         rules = TracedText::default();
         rules.push(&text[word.value.clone()], Origin::Text(word.value.clone()));
-    } else if rules.text().is_empty() {
+    } else if rules.text().is_empty() && !regions.text().is_empty() {
         let note = Note::new("no rule says which device may use which region");
         notes.push(note.with_remedy("add cma.map=, as in cma.map=*=b1,b2"));
     }
     let parsed = parse_regions(regions.text()).map_err(|error| regions.error(&error))?;
     let board = Board {
-        name: name.to_string(),
         regions: parsed.iter().map(|parsed| BoardRegion::from(&parsed.spec)).collect(),
         map: Map::parse(rules.text()).map_err(|error| rules.error(&error))?,
         ..Board::default()
@@ -167,6 +166,7 @@ fn read_hugetlb(
     let mut names: Vec<String> = Vec::new();
     loop {
         let (first, first_at) = numbers.next()?;
+        let item_start = first_at.start;
         let (name, size, size_at) = if numbers.eat(':') {
             if first >= MAX_NODES {
                 let note = Note::new(format!("there is no node {first}: they end at 1023"));
@@ -195,7 +195,7 @@ fn read_hugetlb(
             }
             if names.contains(&name) {
                 let note = Note::new(format!("node {first} is given twice"));
-                return Err(note.at(Origin::Text(size_at)).into());
+                return Err(note.at(Origin::Text(item_start..size_at.end)).into());
             }
             if !regions.text().is_empty() {
                 regions.connect(";");
@@ -335,6 +335,8 @@ pub fn write_v4(board: &Board) -> (String, Vec<Note>) {
 
 /// What no command line says.
 fn unsaid_of_board(board: &Board) -> impl Iterator<Item = Note> {
+    let name =
+        board.name.as_ref().map(|name| format!("the name \"{}\" is left out", name.escape_debug()));
     let banks = (!board.banks.is_empty()).then(|| {
         format!(
             "the banks {} are left out: a kernel gets them from the firmware",
@@ -347,7 +349,7 @@ fn unsaid_of_board(board: &Board) -> impl Iterator<Item = Note> {
     let no_map = board.regions.iter().filter(|region| region.no_map);
     let no_map = no_map.map(|region| format!("region \"{}\": no-map is left out", region.name));
     let all: Vec<_> =
-        iter::empty().chain(banks).chain(growth).chain(memory).chain(no_map).collect();
+        iter::empty().chain(name).chain(banks).chain(growth).chain(memory).chain(no_map).collect();
     all.into_iter().map(Note::new)
 }
 

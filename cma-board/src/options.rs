@@ -22,6 +22,9 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
         options.map(|(option, text)| format!("{option} '{}'", text.replace('\'', r"'\''")));
     let text = quoted.collect::<Vec<_>>().join(" ");
     let mut notes = Vec::new();
+    if let Some(name) = &board.name {
+        notes.push(Note::new(format!("the name \"{}\" is left out", name.escape_debug())));
+    }
     if board.banks.is_empty() {
         let note =
             Note::new("there are no banks: the options are for the banks of the default board");

@@ -118,6 +118,10 @@ impl TracedText {
             (Origin::Text(_), _) | (_, None) => error.kind.to_string(),
             (_, Some((part, _))) => format!("{}: \"{}\"", error.kind, &self.text[part.clone()]),
         };
-        BoardError(Note::new(message).at(at))
+        let note = Note::new(message).at(at);
+        BoardError(match note.at {
+            Origin::Node(_) => note.with_remedy("correct the node in the source of the tree"),
+            Origin::Text(_) | Origin::Whole => note,
+        })
     }
 }

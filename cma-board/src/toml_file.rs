@@ -37,12 +37,12 @@ const BOARD_KEYS: [&str; 6] = ["name", "banks", "growth", "map", "memory", "regi
 /// The keys of a region.
 const REGION_KEYS: [&str; 7] = ["name", "size", "at", "within", "alignment", "allocator", "no-map"];
 
-/// Reads a board. `name` is its name if the text gives none.
+/// Reads a board.
 ///
 /// # Errors
 ///
 /// The first mistake, with its position in the text.
-pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
+pub fn read(text: &str) -> Result<ReadBoard, BoardError> {
     let document = DeTable::parse(text).map_err(|error| {
         let note = Note::new(error.message().replace('\n', ", "));
         note.at(error.span().map_or(Origin::Whole, Origin::Text))
@@ -64,8 +64,8 @@ pub fn read(text: &str, name: &str) -> Result<ReadBoard, BoardError> {
     let parsed = parse_regions(regions.text()).map_err(|error| regions.error(&error))?;
     let board = Board {
         name: match top.get("name") {
-            Some(value) => source.string(value)?.text.into_owned(),
-            None => name.to_string(),
+            Some(value) => Some(source.string(value)?.text.into_owned()),
+            None => None,
         },
         banks: match banks.text() {
             "" => Vec::new(),
@@ -94,7 +94,9 @@ pub fn write(board: &Board) -> String {
         // Writing to memory does not fail.
         let _ = writeln!(text, "{key} = {value}");
     };
-    key("name", &board.name.to_toml_value());
+    if let Some(name) = &board.name {
+        key("name", &name.to_toml_value());
+    }
     key("banks", &array(board.banks.iter().map(Bank::to_string)));
     if board.growth == Growth::Down {
         key("growth", &"down".to_toml_value());

@@ -54,7 +54,7 @@ fn boards() -> impl Strategy<Value = Board> {
             });
             let map = Map::parse(&rules.collect::<Vec<_>>().join(";")).unwrap();
             Board {
-                name: "board \"one\"\n".to_string(),
+                name: flags[5].then(|| "board \"one\"\n".to_string()),
                 banks: banks
                     .into_iter()
                     .map(|(page, pages)| Bank::new(page << 12, pages << 12))
@@ -104,9 +104,9 @@ size = "16M"
 
 #[test]
 fn every_key_is_read() {
-    let ReadBoard { board, notes, .. } = toml_file::read(FULL, "file").unwrap();
+    let ReadBoard { board, notes, .. } = toml_file::read(FULL).unwrap();
     assert_eq!(notes, []);
-    assert_eq!((board.name.as_str(), board.growth), ("two", Growth::Down));
+    assert_eq!((board.name.as_deref(), board.growth), (Some("two"), Growth::Down));
     assert_eq!(board.banks, Bank::parse_list("512M@1G;1G@2G").unwrap());
     assert_eq!(
         board.regions_text(),
@@ -116,8 +116,8 @@ fn every_key_is_read() {
     assert_eq!(board.memory, Some("frames=memfd,auto".parse().unwrap()));
     let no_map: Vec<_> = board.regions.iter().map(|region| region.no_map).collect();
     assert_eq!(no_map, [false, true, false]);
-    let short = toml_file::read("banks = '2G@0'", "file").unwrap().board;
-    assert_eq!((short.name.as_str(), short.banks), ("file", vec![Bank::new(0, 2 << 30)]));
+    let short = toml_file::read("banks = '2G@0'").unwrap().board;
+    assert_eq!((short.name, short.banks), (None, vec![Bank::new(0, 2 << 30)]));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn every_mistake_in_toml_has_its_place_and_says_what_is_wrong() {
         (&region("name = 'a'\nsize = '1M'\nno-map = 1"), "1", "true or false"),
         (&region("name = 'a'\nsize = '1M'\n[[regions]]\nname = 'a'\nsize = '1M'"), "a", "already"),
     ] {
-        let error = toml_file::read(text, "file").expect_err(text).0;
+        let error = toml_file::read(text).expect_err(text).0;
         assert!(error.message.contains(what), "{text}: {}", error.message);
         assert_eq!(found(text, error.at), place, "{text}: {}", error.message);
     }
@@ -162,7 +162,7 @@ fn every_mistake_in_toml_has_its_place_and_says_what_is_wrong() {
         (&region("size = '1M'")[..], "without a name"),
         (&region("name = 'a'"), "without a size"),
     ] {
-        let error = toml_file::read(text, "file").expect_err(text).0;
+        let error = toml_file::read(text).expect_err(text).0;
         assert!(error.message.contains(what) && error.remedy.is_some(), "{error:?}");
     }
 }
@@ -176,14 +176,14 @@ fn a_misspelt_key_gets_the_nearest_one_and_a_foreign_one_the_list() {
         ("banks = []\n[[regions]]\naligment = 1", "write alignment"),
         ("banks = []\n[[regions]]\nno_map = 1", "write no-map"),
     ] {
-        let error = toml_file::read(text, "file").expect_err(text).0;
+        let error = toml_file::read(text).expect_err(text).0;
         assert!(error.remedy.as_ref().unwrap().starts_with(remedy), "{error:?}");
     }
 }
 
 #[test]
 fn a_part_of_the_derived_texts_is_found_where_it_is_written() {
-    let read = toml_file::read(FULL, "file").unwrap();
+    let read = toml_file::read(FULL).unwrap();
     let parsed = parse_regions(read.regions.text()).unwrap();
     let at = |span| found(FULL, read.regions.origin(&span));
     let spans = &parsed[0].spans;
@@ -225,7 +225,7 @@ fn a_kernels_parameters_become_regions_and_rules() {
             "*=cma",
         ),
     ] {
-        let board = command_line::read(text, "kernel").expect(text).board;
+        let board = command_line::read(text).expect(text).board;
         assert_eq!((&*board.regions_text(), &*board.map_text()), (regions, map), "{text}");
     }
 }
@@ -241,25 +241,25 @@ fn every_mistake_in_a_kernels_parameters_has_its_place() {
         ("quiet cma=a=1M;b=1X;c=2M", "1X", "suffix"),
         ("quiet cma=a=1M cma.map=x=a;y=*", "*", "region name"),
         ("hugetlb_cma=0:1G,1G", "1G", "node:size"),
-        ("hugetlb_cma=0:1G,0:1G", "1G", "twice"),
+        ("hugetlb_cma=0:1G,0:1G", "0:1G", "twice"),
         ("hugetlb_cma=1024:1G", "1024", "no node"),
         ("hugetlb_cma=0:1G;1:1G", ";1:1G", "expected hugetlb_cma="),
         ("hugetlb_cma=16E", "16E", "64 bits"),
         ("hugetlb_cma=18446744073709551615", "18446744073709551615", "address space"),
     ] {
-        let error = command_line::read(text, "kernel").expect_err(text).0;
+        let error = command_line::read(text).expect_err(text).0;
         assert!(error.message.contains(what), "{text}: {}", error.message);
         assert_eq!(found(text, error.at), place, "{text}: {}", error.message);
     }
     for text in ["", "quiet ro", "-- cma=1M", "banks = []"] {
-        let error = command_line::read(text, "kernel").expect_err(text).0;
+        let error = command_line::read(text).expect_err(text).0;
         assert!(error.message.contains("none of its words"), "{}", error.message);
     }
 }
 
 #[test]
 fn what_a_form_cannot_express_is_named() {
-    let board = toml_file::read(FULL, "file").unwrap().board;
+    let board = toml_file::read(FULL).unwrap().board;
     let messages = |notes: Vec<cma_board::Note>| -> Vec<String> {
         notes.into_iter().map(|note| note.message).collect()
     };
@@ -267,6 +267,7 @@ fn what_a_form_cannot_express_is_named() {
     assert_eq!(text, "cma=64M@0x40000000-0x60000000");
     let notes = messages(notes);
     for named in [
+        "the name \"two\"",
         "its alignment",
         "its allocator",
         "\"rest\" is left out",
@@ -287,7 +288,9 @@ fn what_a_form_cannot_express_is_named() {
          cma.map=camera/frame=frames;*=frames,rest,spare"
     );
     let notes = messages(notes);
-    for named in ["window 0x40000000-0x60000000", "frames|rest,spare", "512M@", "memfd", "no-map"] {
+    for named in
+        ["window 0x40000000-0x60000000", "frames|rest,spare", "\"two\"", "512M@", "memfd", "no-map"]
+    {
         assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
     }
     let (text, notes) = options::write(&board);
@@ -297,7 +300,11 @@ fn what_a_form_cannot_express_is_named() {
          --cma 'frames=64M@0x40000000-0x60000000/1M:buddy(max-order=10);rest=16M@0x80000000;spare=16M' \
          --map 'camera/frame=frames;*=frames|rest,spare' --memory 'frames=memfd,auto'"
     );
-    assert_eq!(messages(notes).len(), 2);
+    let notes = messages(notes);
+    assert_eq!(notes.len(), 3, "{notes:#?}");
+    for named in ["the name \"two\"", "from their ends", "no-map"] {
+        assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
+    }
 }
 
 #[test]
@@ -309,7 +316,7 @@ fn what_a_kernels_parameters_say_is_written_as_it_was_read() {
         "cma=32M hugetlb_cma=2G",
         "hugetlb_cma=0:1G,3:2G",
     ] {
-        let board = command_line::read(text, "kernel").unwrap().board;
+        let board = command_line::read(text).unwrap().board;
         let (written, notes) = command_line::write(&board);
         assert_eq!((written.as_str(), notes.len()), (text, 0), "{notes:?}");
     }
@@ -321,7 +328,7 @@ proptest! {
     #[test]
     fn a_board_written_as_toml_is_read_as_the_same_board(board in boards()) {
         let text = toml_file::write(&board);
-        let read = toml_file::read(&text, "file");
+        let read = toml_file::read(&text);
         prop_assert!(read.is_ok(), "{}\n{:?}", text, read);
         prop_assert_eq!(read.unwrap().board, board, "{}", text);
     }
@@ -331,7 +338,7 @@ proptest! {
         let (text, notes) = command_line::write_v4(&board);
         let lost = |note: &cma_board::Note| ["window", "groups", "quotation"].iter().any(|w| note.message.contains(w));
         if !text.is_empty() && !notes.iter().any(lost) {
-            let read = command_line::read(&text, "kernel");
+            let read = command_line::read(&text);
             prop_assert!(read.is_ok(), "{}\n{:?}", text, read);
             let read = read.unwrap().board;
             prop_assert_eq!(read.regions_text(), board.regions_text(), "{}", text);
@@ -346,7 +353,7 @@ proptest! {
         kernel in "(cma=|cma.map=|hugetlb_cma=|[0-9a-z:,;=@\" -]){0,20}",
     ) {
         for text in [text, toml, kernel] {
-            for result in [toml_file::read(&text, "file"), command_line::read(&text, "kernel")] {
+            for result in [toml_file::read(&text), command_line::read(&text)] {
                 if let Err(error) = result
                     && let Origin::Text(span) = error.0.at
                 {

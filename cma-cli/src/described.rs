@@ -13,6 +13,7 @@ use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::str::Utf8Error;
 
 /// The largest file that is read, in bytes: device-tree blobs have up to a few 100 KiB.
 const MAX_FILE: u64 = 4 << 20;
@@ -23,7 +24,12 @@ pub(crate) struct Description {
     pub(crate) read: ReadBoard,
     /// The text that it was read from, unless it was a constant or a device tree.
     source: Option<SourceText>,
+    /// The board's name, or else what the user calls its description.
+    title: String,
 }
+
+/// How to state the memory of a board that has no banks.
+pub(crate) const GIVE_BANKS: &str = "give --banks '2G@0x40000000'";
 
 impl Description {
     /// The board of `--platform`, with the banks of `--banks`.
@@ -45,11 +51,12 @@ impl Description {
             Ok(content) => content,
             Err(_) if command_line::is_command_line(wanted) => {
                 return Description::of_text(
+                    "the command line".to_string(),
                     SourceText {
                         name: TextName("command line".to_string()),
                         text: wanted.to_string(),
                     },
-                    |text| command_line::read(text, "command line"),
+                    command_line::read,
                 );
             }
             Err(reason) => {
@@ -57,25 +64,36 @@ impl Description {
             }
         };
         let path = Path::new(wanted);
-        let name = path.file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
+        let title = path.file_stem().map_or(wanted.into(), |stem| stem.to_string_lossy());
+        let title = title.into_owned();
         if device_tree::is_blob(&content) {
             return match device_tree::read(&content) {
-                Ok(read) => Ok(Description { read, source: None }),
+                Ok(read) => Ok(Description::new(read, None, title)),
                 Err(error) => {
                     Err(DescriptionError { file: wanted.to_string(), source: None, error }.into())
                 }
             };
         }
-        let text = String::from_utf8(content).map_err(|_| CommandError::NoBoard {
-            wanted: wanted.to_string(),
-            reason: io::Error::other("it is neither text nor a device-tree blob"),
-        })?;
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
-        let source = SourceText { name: TextName(wanted.to_string()), text };
-        Description::of_text(source, |text| match is_toml {
-            true => toml_file::read(text, &name),
-            false => command_line::read(text, &name),
-        })
+        let name = TextName(wanted.to_string());
+        match String::from_utf8(content) {
+            Ok(text) => Description::of_text(
+                title,
+                SourceText { name, text },
+                if is_toml { toml_file::read } else { read_command_line },
+            ),
+            Err(error) if is_toml => {
+                let (error, text) = (error.utf8_error(), error.into_bytes());
+                let text = String::from_utf8_lossy(&text).into_owned();
+                let error = not_utf8(&text, error);
+                let source = Some(SourceText { name, text });
+                Err(DescriptionError { file: wanted.to_string(), source, error }.into())
+            }
+            Err(_) => Err(CommandError::NoBoard {
+                wanted: wanted.to_string(),
+                reason: io::Error::other("it is neither text nor a device-tree blob"),
+            }),
+        }
     }
 
     fn known(known: KnownBoard) -> Result<Description, CommandError> {
@@ -84,15 +102,27 @@ impl Description {
         let board = Board::of(platform).map_err(|error| unusable(error.to_string()))?;
         let read = ReadBoard::new(board, &[], &[], Vec::new())
             .map_err(|error| unusable(error.to_string()))?;
-        Ok(Description { read, source: None })
+        Ok(Description::new(read, None, platform.name.to_string()))
+    }
+
+    /// A board that was read. `called` is what the user calls its description.
+    fn new(read: ReadBoard, source: Option<SourceText>, called: String) -> Description {
+        let title = read.board.name.clone().unwrap_or(called);
+        Description { read, source, title }
+    }
+
+    /// The board's name, for messages.
+    pub(crate) fn title(&self) -> &str {
+        &self.title
     }
 
     fn of_text(
+        called: String,
         source: SourceText,
         read: impl FnOnce(&str) -> Result<ReadBoard, BoardError>,
     ) -> Result<Description, CommandError> {
         match read(&source.text) {
-            Ok(read) => Ok(Description { read, source: Some(source) }),
+            Ok(read) => Ok(Description::new(read, Some(source), called)),
             Err(error) => {
                 let file = source.name.0.clone();
                 Err(DescriptionError { file, source: Some(source), error }.into())
@@ -104,9 +134,6 @@ impl Description {
         if let Some(text) = banks {
             let banks = Bank::parse_list(text).map_err(|error| config_error("--banks", error))?;
             self.read.replace_banks(&banks);
-        } else if self.read.board.banks.is_empty() {
-            let note = Note::new("it doesn't say where the board's memory is");
-            self.read.notes.push(note.with_remedy("give --banks '2G@0x40000000'"));
         }
         Ok(())
     }
@@ -122,7 +149,7 @@ impl Description {
             board.map = Map::parse(text).map_err(|error| config_error("--map", error))?;
         }
         if let Some(memory) = &options.memory {
-            board.memory = Some(memory.clone());
+            board.memory = Some(memory.choice.clone());
         }
         Ok(board)
     }
@@ -144,10 +171,14 @@ impl Description {
         }
     }
 
-    /// Reports the reader's notes on standard error.
+    /// Reports the reader's notes on standard error, and that there are no banks.
     pub(crate) fn report_notes(&self) {
         for note in &self.read.notes {
             self.notice(note).report();
+        }
+        if self.read.board.banks.is_empty() {
+            let message = format!("{} states no memory banks", self.title);
+            Notice::warning(&message).with_help(Some(GIVE_BANKS.to_string())).report();
         }
     }
 
@@ -158,6 +189,24 @@ impl Description {
             Spot::Whole | Spot::Node(_) => notice,
         }
     }
+}
+
+/// Reads a file that is not TOML. Device-tree source is a likely mistake.
+fn read_command_line(text: &str) -> Result<ReadBoard, BoardError> {
+    if text.trim_start().starts_with("/dts-v1/") {
+        let note = Note::new("it is the source of a device tree, and not a blob");
+        return Err(note.with_remedy("compile it first, as with dtc -O dtb -o board.dtb").into());
+    }
+    command_line::read(text)
+}
+
+/// The first byte of a file that is not UTF-8. In `text` it is replaced.
+fn not_utf8(text: &str, error: Utf8Error) -> BoardError {
+    let at = error.valid_up_to();
+    let replaced = text[at..].chars().next().map_or(0, char::len_utf8);
+    let note = Note::new(format!("byte {at} of the file, counted from 0, is not UTF-8"));
+    let note = note.at(Origin::Text(at..at + replaced));
+    note.with_remedy("save the file as UTF-8").into()
 }
 
 /// The content of a file that may be a board's.

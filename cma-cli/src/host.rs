@@ -27,7 +27,9 @@ impl Host {
 
     /// The same, with memory from `port` unless the options say otherwise.
     pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, CommandError> {
-        let board = Description::of(options)?.system(options)?;
+        let description = Description::of(options)?;
+        let title = description.title().to_string();
+        let board = Board { name: Some(title), ..description.system(options)? };
         let (host, ports) = Host::boot_quietly(board, port)?;
         report_memory(&ports);
         warn_of_unlikely_regions(options);
@@ -51,7 +53,7 @@ impl Host {
     fn boot_quietly(board: Board, port: Port) -> Result<(Host, Ports), CommandError> {
         let cma = Cma::new();
         cma.set_defaults(&board.specs(), board.map.clone()).map_err(|error| {
-            CommandError::Board { board: board.name.clone(), reason: error.to_string() }
+            CommandError::Board { board: board.title().to_string(), reason: error.to_string() }
         })?;
         let choice = board.memory.clone().unwrap_or_else(|| port.into());
         let mut ports = Ports::new(board.memory_banks(), choice);

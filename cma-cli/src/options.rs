@@ -6,10 +6,10 @@ mod values;
 use crate::known_board::KnownBoard;
 use crate::outcome::CommandError;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use cma_memory::Choice;
 use common::{CommonOption, used_by};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use values::GivenMemory;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
 ///
@@ -28,7 +28,40 @@ const AFTER: &str = "\
 Plug-ins (libcma_<name>_plugin.so) are searched for in each --plugin-dir, in the folders of \
 CMA_PLUGIN_PATH, and beside the program: in its deps, ../lib/cma and its own folder.
 
-Exit status: 0 success, 1 success except for requests refused or problems found, 2 error.";
+Exit status: 0 success, 1 success except for requests refused or problems found, 2 error.
+
+Example:
+  cma --cma 'b1=32M;b2=16M:buddy' --map 'codec=b1;*=b1|b2' regions";
+
+const DEMO: &str = "\
+Example:
+  cma demo --platform galaxy-s2";
+
+const PLUGINS: &str = "\
+Example:
+  cma plugins --json";
+
+const REGIONS_EXAMPLE: &str = "\
+Example:
+  cma regions --platform aquila --banks '2G@0;2G@0x800000000' --json";
+
+const EXPORT: &str = "\
+What the form can't express is reported on standard error.
+
+Example:
+  cma export --cma 'fw=1M;rest=32M@0-1G' --map 'codec/fw=fw;*=rest' --as dts > board.dts";
+
+const GET: &str = "\
+Example:
+  cma get regions/b1/free";
+
+const SET: &str = "\
+Example:
+  cma set map '*=b1|b2'";
+
+const TREE: &str = "\
+Example:
+  cma tree regions/b1";
 
 const REGIONS: &str =
     "Replace the board's regions: name=size[@start[-end]][/alignment][:allocator[(params)]];...";
@@ -65,7 +98,7 @@ pub(crate) struct Options {
     pub(crate) map: Option<String>,
 
     #[arg(long, global = true, value_name = "MEMORY", help = MEMORY)]
-    pub(crate) memory: Option<Choice>,
+    pub(crate) memory: Option<GivenMemory>,
 
     /// Search this folder for plug-ins first; may be repeated, all before or all after the
     /// command
@@ -161,10 +194,13 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run a tour of the framework; this is also what happens without a command
+    #[command(after_help = DEMO)]
     Demo,
     /// List the allocator plug-ins that are found
+    #[command(after_help = PLUGINS)]
     Plugins,
     /// List the regions with their figures, and those that got no memory
+    #[command(after_help = REGIONS_EXAMPLE)]
     Regions,
     /// Check regions, map and choice of memory: exits 0 when clean, 1 with warnings, 2 with errors
     #[command(after_help = CHECK)]
@@ -173,6 +209,7 @@ pub(crate) enum Command {
     #[command(after_help = IMPORT)]
     Import(ImportArgs),
     /// Print the system that the options describe, in one of these forms
+    #[command(after_help = EXPORT)]
     Export(ExportArgs),
     /// Allocate and free interactively, with commands from standard input
     #[command(after_help = SHELL)]
@@ -185,10 +222,13 @@ pub(crate) enum Command {
     #[command(after_help = SERVE)]
     Serve(ServeArgs),
     /// Print an attribute of a running server
+    #[command(after_help = GET)]
     Get(GetArgs),
     /// Write to an attribute of a running server
+    #[command(after_help = SET)]
     Set(SetArgs),
     /// Draw the attributes of a running server with their values
+    #[command(after_help = TREE)]
     Tree(TreeArgs),
 }
 
@@ -221,18 +261,29 @@ impl Command {
 const SERVE: &str = "\
 A plug-in that is put into a --plugin-dir, or a folder of CMA_PLUGIN_PATH, while the server runs is \
 loaded; one with the name of a registered allocator replaces it. Copy the file, or write it \
-elsewhere and rename it: it is loaded when it is complete.";
+elsewhere and rename it: it is loaded when it is complete.
+
+Example:
+  cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'";
 
 const REPLAY: &str = "\
 Without options that describe a system, a trace is replayed in one region, with each allocator in \
 turn. With one of --platform, --banks, --cma, --map or --memory it is replayed on that system: the \
 map finds regions for the trace's devices, and each allocator in turn serves the regions that name \
-none. A request that may wait does so in the trace's time.";
+none. A request that may wait does so in the trace's time.
+
+Examples:
+  cma replay --cma 'b1=32M;b2=16M' --map 'camera=b1;*=b1|b2' camera.trace
+  zcat phone.trace.gz | cma replay --allocator best-fit --json -";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
 name:line:column, where a long text has one rule or region a line, and columns count characters. \
-With --json, start and end are byte offsets into the text; a clean configuration prints nothing.";
+With --json, start and end are byte offsets into the text; a clean configuration prints nothing.
+
+Examples:
+  cma check --cma 'fw=1M;rest=32M@0-1G' --map 'codec/fw=fw;*=rest' --memory fw=memfd
+  cma check --platform board.toml";
 
 pub(crate) const SHELL: &str = "\
 Commands, one a line:
@@ -253,12 +304,19 @@ A request is <size>[/<align>] and any of these limits:
   wait=<time>      waiting up to so long for room, as in 500ms, 2s or 1m
 
 A chunk is printed as \"number: size@start\". Each new chunk gets the next number, from 1; numbers \
-are not reused. Sizes and addresses are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An alignment of 0 \
-means none.";
+are not reused. Sizes and addresses are decimal, 0x hex or 0 octal and take K, M, G, T, P, E. An \
+alignment of 0 means none.
+
+Example:
+  echo 'a camera/frame 3M/64K below=4G boundary=4M' | cma shell";
 
 const IMPORT: &str = "\
 A kernel's command line may be the whole of /proc/cmdline: the words cma=, hugetlb_cma= and cma.map= \
-are read, and the others ignored. What the form can't express is reported on standard error.";
+are read, and the others ignored. What the form can't express is reported on standard error.
+
+Examples:
+  cma import 'console=ttyS0 cma=64M@0-1G quiet' --banks '4G@0' > board.toml
+  cma import board.toml --as options";
 
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {

@@ -22,6 +22,9 @@ const MOST_MAP_BYTES: usize = 1 << 20;
 const STATE_BANKS: &str = "state the banks, as in --banks '2G@0x80000000', or read the tree of the \
     running board, /sys/firmware/fdt; what is withheld is taken from both";
 
+/// What to do about a property that is wrong.
+const CORRECT: &str = "correct the property in the source of the tree";
+
 /// Reads a board from a device-tree blob.
 ///
 /// # Errors
@@ -45,7 +48,7 @@ pub fn read(file: &[u8]) -> Result<ReadBoard, BoardError> {
     let regions = reserved.regions.into_iter().zip(names);
     let name = tree.text(0, "model").or_else(|| tree.texts(0, "compatible").next());
     let board = Board {
-        name: name.unwrap_or("device tree").to_string(),
+        name: name.map(String::from),
         banks: banks.into_iter().map(Bank).collect(),
         // Linux takes the highest free place for a node without `reg`.
         growth: Growth::Down,
@@ -111,8 +114,12 @@ impl<'a> Reading<'_, 'a> {
     }
 
     fn fault(&self, node: Id, property: &str, fault: &PropertyFault) -> BoardError {
-        let note = Note::new(format!("{property}: {fault}")).at(node_origin(self.tree, node));
-        BoardError(note.with_remedy("correct the property in the source of the tree"))
+        self.mistake(node, format!("{property}: {fault}"))
+    }
+
+    /// A property that is wrong.
+    fn mistake(&self, node: Id, message: impl Into<String>) -> BoardError {
+        BoardError(Note::new(message).at(node_origin(self.tree, node)).with_remedy(CORRECT))
     }
 
     fn extents(&self, node: Id, name: &str) -> Result<Option<Vec<Extent>>, BoardError> {
@@ -265,16 +272,19 @@ impl<'a> Reading<'_, 'a> {
             None => Place::Anywhere,
             Some(range) => {
                 Place::Within(Window::sized(range.start, range.size).ok_or_else(|| {
-                    let note = Note::new(format!("alloc-ranges: {range} is no range of addresses"));
-                    BoardError(
-                        note.at(node_origin(self.tree, node))
-                            .with_remedy("correct the property in the source of the tree"),
-                    )
+                    self.mistake(node, format!("alloc-ranges: {range} is no range of addresses"))
                 })?)
             }
         };
+        if size == 0 {
+            return Err(self.mistake(node, "size: a region of 0 bytes"));
+        }
         // An alignment of 0 is none, as in Linux.
         let alignment = self.size(node, "alignment")?.filter(|alignment| *alignment != 0);
+        if let Some(alignment) = alignment.filter(|alignment| !alignment.is_power_of_two()) {
+            let message = format!("alignment: {alignment:#x} bytes, no power of two");
+            return Err(self.mistake(node, message));
+        }
         Ok(BoardRegion { size, place, alignment, ..BoardRegion::default() })
     }
 

@@ -232,7 +232,9 @@ impl fmt::Display for Source<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("/dts-v1/;\n\n/ {\n")?;
         f.write_str("\t#address-cells = <2>;\n\t#size-cells = <2>;\n")?;
-        writeln!(f, "\tmodel = {};", Quoted(&self.board.name))?;
+        if let Some(name) = &self.board.name {
+            writeln!(f, "\tmodel = {};", Quoted(name))?;
+        }
         if let Some(name) = memory_node(self.board) {
             let mut banks: Vec<_> = self.board.banks.iter().map(|bank| bank.0).collect();
             banks.sort_by_key(|bank| bank.first_page());

@@ -20,7 +20,7 @@ fn the_compiled_test_tree_is_that_of_its_source() {
 #[test]
 fn banks_are_the_memory_nodes_without_what_is_withheld() {
     let board = read(POOLS).expect("a blob").board;
-    assert_eq!(board.name, "Pools, a test board");
+    assert_eq!(board.name.as_deref(), Some("Pools, a test board"));
     assert_eq!(
         board.banks_text(),
         "32704K@0x80010000;991M@0x82100000;1G@0x800000000;256M@0x900000000"
@@ -237,10 +237,19 @@ fn names_that_become_equal_are_told_apart() {
 }
 
 #[test]
+fn the_example_is_its_source_compiled() {
+    let source = include_str!("../../../platforms/examples/camera-board.dts");
+    let Some(compiled) = compiled(source) else { return };
+    let example = include_bytes!("../../../platforms/examples/camera-board.dtb");
+    let (stored, fresh) = (read(example).expect("a blob"), read(&compiled).expect("a blob"));
+    assert_eq!((stored.board, stored.notes), (fresh.board, fresh.notes));
+}
+
+#[test]
 fn a_property_that_contradicts_itself_is_an_error_with_the_path_of_its_node() {
     for (properties, message) in [
-        ("size = <0>;", "0"),
-        ("size = <0x100000>; alignment = <0x1800>;", "power of two"),
+        ("size = <0>;", "size: a region of 0 bytes"),
+        ("size = <0x100000>; alignment = <0x1800>;", "alignment: 0x1800 bytes, no power of two"),
         ("size = <0x100000 1 2>;", "size: 12 bytes, no multiple of 4"),
         ("reg = <0x80000000>;", "reg: 4 bytes, no multiple of 8"),
         (
@@ -253,6 +262,7 @@ fn a_property_that_contradicts_itself_is_an_error_with_the_path_of_its_node() {
         let error = read(&blob).expect_err(properties);
         assert_eq!(error.0.at, Origin::Node("/reserved-memory/pool".into()), "{error}");
         assert!(error.to_string().contains(message), "{properties}: {error}");
+        assert!(error.0.remedy.is_some(), "{properties}: {error}");
     }
 }
 

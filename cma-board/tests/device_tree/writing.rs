@@ -26,7 +26,7 @@ fn regions_for(board: &Board, device: &str, kind: &str) -> Option<Vec<String>> {
 #[test]
 fn a_board_without_what_a_tree_lacks_is_read_back_as_it_was_written() {
     let board = Board {
-        name: "The \"small\" board \\ 1".into(),
+        name: Some("The \"small\" board \\ 1".into()),
         banks: vec![Bank::new(0x4000_0000, 1 << 30), Bank::new(0x8_0000_0000, 1 << 30)],
         growth: Growth::Down,
         regions: vec![
@@ -75,7 +75,7 @@ fn expressible_boards() -> impl Strategy<Value = Board> {
             rules.extend(default.filter(|name| !name.is_empty()).map(|name| format!("*={name}")));
             let bank = |(page, pages)| Bank::new(page * PAGE_SIZE, pages * PAGE_SIZE);
             Board {
-                name: "any".into(),
+                name: Some("any".into()),
                 banks: banks.into_iter().map(bank).collect(),
                 growth: Growth::Down,
                 regions,

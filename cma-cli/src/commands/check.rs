@@ -2,7 +2,7 @@
 
 mod rejections;
 
-use crate::described::Description;
+use crate::described::{Description, GIVE_BANKS};
 use crate::found_plugins::FoundPlugins;
 use crate::notice::{Notice, TextName};
 use crate::options::Options;
@@ -11,7 +11,7 @@ use crate::place_in_text::{SourceText, Spot};
 use crate::show::{GOOD, Out, counted};
 use cma_board::{Note, TracedText};
 use cma_framework::Plugin;
-use cma_framework::config::lint::{Finding, Severity, Source, lint};
+use cma_framework::config::lint::{Finding, Problem, Severity, Source, lint};
 use cma_framework::config::{ConfigError, Map, ParsedRegion, Span, parse_regions};
 use cma_memory::Unfit;
 use cma_memory::hugetlb::default_page_size;
@@ -38,7 +38,7 @@ impl<'a> ConfigText<'a> {
         let (name, text, described) = match given {
             Some(text) => (format!("--{key}"), text.clone(), None),
             None => {
-                let name = format!("{key} of {}", description.read.board.name);
+                let name = format!("{key} of {}", description.title());
                 (name, own.text().to_string(), Some((description, own)))
             }
         };
@@ -115,9 +115,11 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandEr
     let board = &read.board;
     let regions = ConfigText::new("cma", options.cma.as_ref(), &description, &read.regions);
     let map = ConfigText::new("map", options.map.as_ref(), &description, &read.map);
-    let choice = options.memory.as_ref().or(board.memory.as_ref()).cloned().unwrap_or_default();
-    let given = options.memory.as_ref().map(ToString::to_string);
-    let memory = ConfigText::new("memory", given.as_ref(), &description, &read.memory);
+    let given = options.memory.as_ref();
+    let choice = given.map(|given| &given.choice).or(board.memory.as_ref());
+    let choice = choice.cloned().unwrap_or_default();
+    let given = given.map(|given| &given.text);
+    let memory = ConfigText::new("memory", given, &description, &read.memory);
     let found = FoundPlugins::on_path(options);
     let reported = found.report();
     let notes = read.notes.iter().cloned();
@@ -218,6 +220,11 @@ fn findings_in_board_map<'a>(map: &'a ConfigText<'_>, findings: usize) -> Remark
 fn remark<'a>(text: &'a ConfigText<'_>, finding: Finding) -> Remark<'a> {
     let severity = finding.severity();
     let Finding { problem, span, .. } = finding;
+    if problem == Problem::NoBanks {
+        let help = Some(GIVE_BANKS.to_string());
+        let message = problem.to_string();
+        return Remark { severity, message, help, key: PLATFORM, spot: Spot::Whole };
+    }
     text.remark(severity, problem.to_string(), Some(problem.remedy()), span)
 }
 
@@ -246,13 +253,25 @@ fn unfit<'a>(
             }
         }
         Unfit::NoSuchRegion { region } => {
-            if let Some(at) = memory.text().find(region.as_str()) {
-                return memory.remark(severity, message, None, at..at + region.len());
+            if let Some(span) = named_memory(memory.text(), region) {
+                return memory.remark(severity, message, None, span);
             }
         }
         _ => {}
     }
     Remark { severity, message, help: None, key: memory.key, spot: Spot::Whole }
+}
+
+/// Where a choice of memory names that region.
+fn named_memory(text: &str, region: &str) -> Option<Span> {
+    let mut start = 0;
+    text.split(',').find_map(|item| {
+        let at = start;
+        start += item.len() + 1;
+        let name = item.split_once('=')?.0;
+        let at = at + name.len() - name.trim_start().len();
+        (name.trim() == region).then(|| at..at + region.len())
+    })
 }
 
 fn syntax_error<'a>(text: &'a ConfigText<'_>, error: ConfigError) -> Remark<'a> {

@@ -57,7 +57,7 @@ fn board(host: &Host, out: &mut Out) -> Result<(), CommandError> {
     writeln!(
         out,
         "{BOLD}cma{BOLD:#} on the board {}, memory {}{}",
-        host.board.name,
+        host.board.title(),
         banks.join(", "),
         if has_memory { "" } else { " (simulated: addresses only)" }
     )?;

@@ -28,6 +28,9 @@ pub(super) fn print(board: &Board, form: Form, out: &mut Out) -> Result<Outcome,
     for note in notes {
         Notice::warning(&note.to_string()).with_help(note.remedy).report();
     }
-    writeln!(out, "{}", text.trim_end())?;
+    // A command line may have nothing to say.
+    if !text.is_empty() {
+        writeln!(out, "{}", text.trim_end())?;
+    }
     Ok(Outcome::Done)
 }

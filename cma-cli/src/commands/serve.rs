@@ -57,7 +57,7 @@ pub(crate) fn run(
     let mut front_ends = FrontEnds::open(&host.cma, args, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
-    let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.name);
+    let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.title());
     // A supervisor that waits for standard output finds earlier warnings on standard error.
     log::flush();
     match report_ready(&head, &front_ends, &folders, out) {

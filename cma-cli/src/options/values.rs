@@ -2,6 +2,23 @@
 
 use crate::show::quoted;
 use cma_framework::config::parse_size;
+use cma_memory::{Choice, ChoiceError};
+use std::str::FromStr;
+
+/// A choice of memory as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenMemory {
+    pub(crate) text: String,
+    pub(crate) choice: Choice,
+}
+
+impl FromStr for GivenMemory {
+    type Err = ChoiceError;
+
+    fn from_str(text: &str) -> Result<Self, ChoiceError> {
+        Ok(GivenMemory { text: text.to_string(), choice: text.parse()? })
+    }
+}
 
 /// The size of a region: the whole of `text`.
 pub(super) fn size(text: &str) -> Result<u64, String> {

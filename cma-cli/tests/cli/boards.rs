@@ -47,6 +47,9 @@ fn every_example_is_clean_and_all_its_regions_get_memory() {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
         let platform = ["--platform", path.to_str().unwrap()];
         let Run { code, out, err } = run(&[&platform[..], &["check"]].concat());
         assert_eq!((code, out.as_str()), (0, "regions and map are clean\n"), "{path:?}: {err}");
@@ -190,4 +193,61 @@ fn export_prints_the_system_of_the_options_and_names_what_is_lost() {
     let Run { code, out, err } = run(&["--map", "a=b*", "export", "--as", "toml"]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(err.contains("[--map:1:3]"), "{err}");
+}
+
+#[test]
+fn a_form_without_a_name_names_it_as_lost_and_nothing_prints_nothing() {
+    let (_folder, path) = file("name = \"n\"\nbanks = [\"1G@0\"]\n");
+    for form in ["options", "cmdline", "cmdline-v4"] {
+        let Run { code, out, err } = run(&["import", &path, "--as", form]);
+        assert_eq!(code, 0, "{form}: {err}");
+        assert!(err.contains("the name \"n\" is left out"), "{form}: {err}");
+        assert_eq!(out.is_empty(), form != "options", "{form}: {out:?}");
+    }
+    // A name that nobody gave is no loss.
+    let Run { err, .. } = run(&["import", "cma=1M", "--banks", "1G@0", "--as", "options"]);
+    assert_eq!(err, "");
+}
+
+#[test]
+fn a_file_that_is_not_utf_8_is_shown_where_it_is_not() {
+    let (_folder, path) = file("");
+    fs::write(&path, b"banks = []\nname = \"caf\xe9\"\n").unwrap();
+    for command in ["check", "regions"] {
+        let Run { code, out, err } = run(&["--platform", &path, command]);
+        let said = out + &err;
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("my-board.toml:2:12]") && said.contains("byte 22"), "{said}");
+        assert!(said.contains("save the file as UTF-8"), "{said}");
+    }
+}
+
+#[test]
+fn the_source_of_a_device_tree_is_no_blob() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../cma-board/tests/device_tree/pools.dts");
+    let Run { code, err, .. } = run(&["import", source]);
+    assert_eq!(code, 2, "{err}");
+    assert!(err.contains("source of a device tree") && err.contains("dtc -O dtb"), "{err}");
+}
+
+#[test]
+fn a_board_without_banks_is_one_error_with_its_remedy() {
+    let board = BOARD.replace("[\"512M@0x40000000\", \"1G@0x80000000\"]", "[]");
+    let (_folder, path) = file(&board);
+    let Run { code, out, err } = run(&["--platform", &path, "check"]);
+    assert_eq!((code, err.as_str()), (2, ""), "{out}");
+    assert!(out.contains("no memory banks") && out.contains("give --banks '"), "{out}");
+    assert!(out.ends_with("1 error, 0 warnings\n"), "{out}");
+    let Run { out, .. } = run(&["--platform", &path, "check", "--banks", "512M@1G;1G@2G"]);
+    assert_eq!(out, "regions and map are clean\n");
+}
+
+#[test]
+fn a_finding_in_memory_shows_the_text_that_was_written() {
+    for (memory, place) in [("zz=memfd", "1:1"), ("b1=memfd, m = auto", "1:11")] {
+        let Run { code, out, .. } = run(&["--memory", memory, "check"]);
+        assert_eq!(code, 2, "{out}");
+        assert!(out.contains(&format!("[--memory:{place}]")), "{out}");
+        assert!(out.lines().any(|line| line.trim_end() == format!(" 1 │ {memory}")), "{out}");
+    }
 }

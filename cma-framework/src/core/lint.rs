@@ -42,7 +42,15 @@ pub fn lint(
     if regions.is_empty() {
         findings.push(Finding { problem: Problem::NoRegions, source: Source::Regions, span: 0..0 });
     }
-    missing_memory(regions, banks, growth, &mut findings);
+    match banks {
+        [] if regions.is_empty() => {}
+        [] => findings.push(Finding {
+            problem: Problem::NoBanks,
+            source: Source::Regions,
+            span: 0..0,
+        }),
+        banks => missing_memory(regions, banks, growth, &mut findings),
+    }
     let named = map.region_names().collect();
     for region in regions {
         rounding(region, &mut findings);

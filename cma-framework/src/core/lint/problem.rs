@@ -94,6 +94,8 @@ pub enum Problem {
     },
     /// No region is configured.
     NoRegions,
+    /// There are regions, and the board has no memory bank for any of them. Its span is empty.
+    NoBanks,
     /// There is no memory for a region.
     NoMemory {
         /// The region.
@@ -114,7 +116,7 @@ impl Finding {
     /// The severity.
     pub fn severity(&self) -> Severity {
         match self.problem {
-            Problem::NoMemory { .. } => Severity::Error,
+            Problem::NoMemory { .. } | Problem::NoBanks => Severity::Error,
             _ => Severity::Warning,
         }
     }
@@ -146,9 +148,7 @@ impl Problem {
                 format!("load a plug-in with that name, or use one of: {}", known.join(", "))
             }
             Problem::NoRegions => "name some, as in b1=32M;b2=16M".to_string(),
-            Problem::NoMemory { banks, .. } if banks.is_empty() => {
-                "name the board's memory banks, as in 2G@0x40000000".to_string()
-            }
+            Problem::NoBanks => "name the board's memory banks, as in 2G@0x40000000".to_string(),
             Problem::NoMemory { reason: ReserveError::Taken { .. }, .. } => {
                 "move or shrink one of them".to_string()
             }
@@ -289,6 +289,9 @@ impl fmt::Display for Problem {
             }
             Problem::UnknownAllocator { name, .. } => {
                 write!(f, "no allocator \"{name}\" is known; the region would wait for it")
+            }
+            Problem::NoBanks => {
+                f.write_str("the board has no memory banks, so no region gets memory")
             }
             Problem::NoRegions => {
                 f.write_str("no region is configured, so no request can be served")

@@ -24,6 +24,17 @@ fn a_clean_configuration_has_no_findings() {
 }
 
 #[test]
+fn a_board_without_banks_is_one_finding_for_all_its_regions() {
+    let regions = parse_regions("a=1M;b=2M@0x40000000;c=3M@0-1G").unwrap();
+    let map = Map::parse("*=a,b,c").unwrap();
+    let found = lint(&regions, &map, &[], Growth::Up, &[]);
+    assert_eq!(found.iter().map(|f| &f.problem).collect::<Vec<_>>(), [&Problem::NoBanks]);
+    assert_eq!((found[0].severity(), found[0].span.clone()), (Severity::Error, 0..0));
+    let found = lint(&[], &Map::default(), &[], Growth::Up, &[]);
+    assert_eq!(found.iter().map(|f| &f.problem).collect::<Vec<_>>(), [&Problem::NoRegions]);
+}
+
+#[test]
 fn a_pattern_that_an_earlier_one_covers_is_reported() {
     for (map, dead) in [
         ("*=a;camera=a", "camera"),
