@@ -2,6 +2,8 @@
 
 mod allocators;
 mod attributes;
+mod banks;
+mod command_line;
 mod device_tree;
 mod elf;
 mod ioctl;
@@ -11,9 +13,11 @@ mod message;
 mod patterns;
 mod regions;
 mod rules;
+mod toml;
 mod trace;
 
 use crate::Target;
+use cma_board::{Note, Origin};
 use proptest::prelude::*;
 use proptest::string::string_regex;
 use std::borrow::Cow;
@@ -25,6 +29,9 @@ use std::ops::Range;
 pub const TARGETS: &[Target] = &[
     map::TARGET,
     regions::TARGET,
+    banks::TARGET,
+    command_line::TARGET,
+    toml::TARGET,
     limits::TARGET,
     rules::TARGET,
     trace::TARGET,
@@ -81,6 +88,19 @@ fn names_its_place(text: &str, span: &Range<usize>, message: &str) {
 fn is_one_line(message: &str) {
     assert!(!message.trim().is_empty(), "an error has no message");
     assert!(!message.contains(char::is_control), "{message:?} is not one line");
+}
+
+/// A note about a board's text: one line, with a remedy of one line, and a place in the text.
+fn is_a_note_about(text: &str, note: &Note) {
+    is_one_line(&note.to_string());
+    note.remedy.iter().for_each(|remedy| is_one_line(remedy));
+    match &note.at {
+        Origin::Text(span) => {
+            assert!(text.get(span.clone()).is_some(), "{span:?} is no part of {text:?}: {note}");
+        }
+        Origin::Node(path) => panic!("{path} is no place in a text: {note}"),
+        Origin::Whole => {}
+    }
 }
 
 /// `text` with blanks around each of `separators`, and around the whole.
