@@ -41,7 +41,7 @@ pub fn is_command_line(text: &str) -> bool {
     words(text).any(|word| word.parameter(text).is_some())
 }
 
-/// Reads a kernel's command line, such as the content of `/proc/cmdline`. It has neither banks nor a
+/// Reads a kernel's command line, such as the content of `/proc/cmdline`. It has no banks and no
 /// name.
 ///
 /// # Errors

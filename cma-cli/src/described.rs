@@ -171,11 +171,16 @@ impl Description {
         }
     }
 
-    /// Reports the reader's notes on standard error, and that there are no banks.
+    /// Reports the reader's notes on standard error, and that there are no banks, if so.
     pub(crate) fn report_notes(&self) {
         for note in &self.read.notes {
             self.notice(note).report();
         }
+        self.warn_without_banks();
+    }
+
+    /// Warns on standard error of a board without memory.
+    pub(crate) fn warn_without_banks(&self) {
         if self.read.board.banks.is_empty() {
             let message = format!("{} states no memory banks", self.title);
             Notice::warning(&message).with_help(Some(GIVE_BANKS.to_string())).report();

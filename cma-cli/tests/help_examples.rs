@@ -30,7 +30,7 @@ const FILES: &[(&str, &str)] = &[
 /// A recording of this project, in the folder of traces, by the name in examples.
 const TRACE: (&str, &str) = ("phone.trace.gz", "gstreamer-phone.trace.gz");
 
-/// The commands that inspect or change a server, which runs for them and has its attributes mounted.
+/// The commands that inspect or change a server. One runs for them, with its attributes mounted.
 const OF_A_SERVER: [&str; 3] = ["get", "set", "tree"];
 
 /// The commands that run until they are interrupted. They are, as soon as they print a line.

@@ -238,6 +238,8 @@ fn a_board_without_banks_is_one_error_with_its_remedy() {
     assert_eq!((code, err.as_str()), (2, ""), "{out}");
     assert!(out.contains("no memory banks") && out.contains("give --banks '"), "{out}");
     assert!(out.ends_with("1 error, 0 warnings\n"), "{out}");
+    let Run { err, .. } = run(&["--platform", &path, "regions"]);
+    assert!(err.contains("my-board states no memory banks") && err.contains("--banks"), "{err}");
     let Run { out, .. } = run(&["--platform", &path, "check", "--banks", "512M@1G;1G@2G"]);
     assert_eq!(out, "regions and map are clean\n");
 }
