@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;
 pub(crate) mod plugins;
+pub(crate) mod record;
 pub(crate) mod regions;
 pub(crate) mod replay;
 pub(crate) mod serve;

@@ -60,6 +60,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Export(args) => commands::export::run(options, &args, out),
         Command::Shell(args) => commands::shell::run(options, &args, out),
         Command::Replay(args) => commands::replay::run(options, &args, out),
+        Command::Record(args) => commands::record::run(options, &args),
         Command::Serve(args) => commands::serve::run(options, &args, out),
         Command::Get(args) => commands::get::run(&args, out),
         Command::Set(args) => commands::set::run(&args),

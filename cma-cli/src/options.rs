@@ -217,6 +217,9 @@ pub(crate) enum Command {
     /// Replay recorded traces on each allocator and measure it
     #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
+    /// Run a program and record its big buffers, in all its processes and threads, as a trace
+    #[command(after_help = RECORD)]
+    Record(RecordArgs),
     /// Serve until Ctrl-C or SIGTERM, so that other processes can inspect, change and use the
     /// system
     #[command(after_help = SERVE)]
@@ -245,6 +248,7 @@ impl Command {
             Command::Shell(ShellArgs { connect: Some(_) }) => "shell --connect",
             Command::Shell(_) => "shell",
             Command::Replay(_) => "replay",
+            Command::Record(_) => "record",
             Command::Serve(_) => "serve",
             Command::Get(_) => "get",
             Command::Set(_) => "set",
@@ -275,6 +279,15 @@ none. A request that may wait does so in the trace's time.
 Examples:
   cma replay --cma 'b1=32M;b2=16M' --map 'camera=b1;*=b1|b2' camera.trace
   zcat phone.trace.gz | cma replay --allocator best-fit --json -";
+
+const RECORD: &str = "\
+A buffer is a block of the heap (malloc and its kind), an anonymous mapping or a memory file (memfd) \
+of at least that size. Each process has its own buffers, which are freed when it ends; the recording \
+ends with the program, whose exit status is that of cma record. A program that is statically linked \
+or setuid can't be recorded. The file is compressed if its name ends with .gz.
+
+Example:
+  cma record -o sort.trace.gz -- sort /etc/passwd";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
@@ -373,6 +386,36 @@ pub(crate) struct ReplayArgs {
     /// the trace's peak of live memory
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) region: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RecordArgs {
+    /// The trace to write; a file that is there is replaced when the recording is complete
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// Record buffers of this size and more. Smaller ones than a page of 4K share pages, so they
+    /// say little about contiguous memory, and recording them makes the program slower
+    #[arg(long, value_name = "SIZE", default_value = "4K", value_parser = values::buffer_size)]
+    pub(crate) at_least: u64,
+
+    /// What the trace's devices are
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = DeviceName::Library)]
+    pub(crate) device: DeviceName,
+
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+/// What the devices of a recording are named after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceName {
+    /// The library that requests, as libavcodec, or the program itself. C++'s new, GLib and
+    /// libavutil request for their callers
+    Library,
+    /// The thread that requests, by its name
+    Thread,
 }
 
 #[derive(Args, Clone, Debug)]

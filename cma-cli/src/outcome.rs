@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     Refused,
     /// The command failed.
     NotDone,
+    /// A program that the command ran ended with this status, which is not 0.
+    Program(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -29,6 +31,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => ExitCode::SUCCESS,
             Outcome::Refused => ExitCode::from(1),
             Outcome::NotDone => ExitCode::from(2),
+            Outcome::Program(status) => ExitCode::from(status),
         }
     }
 }
@@ -37,6 +40,11 @@ impl Outcome {
     /// [`Outcome::Refused`] if `any`.
     pub(crate) fn refused_if(any: bool) -> Self {
         if any { Outcome::Refused } else { Outcome::Done }
+    }
+
+    /// This outcome, or `other` if this one is success.
+    pub(crate) fn or(self, other: Self) -> Self {
+        if self == Outcome::Done { other } else { self }
     }
 }
 
@@ -71,6 +79,12 @@ pub(crate) enum CommandError {
     TraceFolder { path: PathBuf },
     #[error("{}: {reason}", path.display())]
     Trace { path: PathBuf, reason: cma_trace::ReadError },
+    #[error("{}: the trace can't be written: {source}", path.display())]
+    TraceOutput { path: PathBuf, source: io::Error },
+    #[error("the library {name}, which records, was not found")]
+    NoRecordLibrary { name: &'static str, searched: SearchPath },
+    #[error(transparent)]
+    Record(cma_record::RecordError),
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
     #[error("--region and {option} contradict each other: a system has its own regions")]
@@ -139,6 +153,10 @@ impl CommandError {
             CommandError::TraceFolder { path } => {
                 format!("name the traces in it, as {}", path.join("*.trace.gz").display())
             }
+            CommandError::NoRecordLibrary { searched, .. } => {
+                format!("copy it to one of the folders {}", in_words(searched))
+            }
+            CommandError::Record(cma_record::RecordError::Program(error)) => fixed(error.remedy()?),
             CommandError::RegionOfSystem { .. } => {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
@@ -208,9 +226,14 @@ fn no_board(wanted: &str, reason: &io::Error) -> String {
 
 /// The remedy when no plug-in is found.
 pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
+    format!("name a folder that holds some with --plugin-dir; searched: {}", in_words(searched))
+}
+
+/// The folders of a search path.
+fn in_words(searched: &SearchPath) -> String {
     let folders: Vec<_> =
         searched.folders().map(|(folder, _)| folder.display().to_string()).collect();
-    format!("name a folder that holds some with --plugin-dir; searched: {}", folders.join(", "))
+    folders.join(", ")
 }
 
 impl From<&CommandError> for Notice {

@@ -68,6 +68,7 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
         "regions" | "check" | "replay" => &CommonOption::ALL,
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
+        "record" => &[CommonOption::PluginDir],
         "plugins" => &[CommonOption::PluginDir, CommonOption::Json],
         _ => &[],
     }

@@ -22,8 +22,17 @@ impl FromStr for GivenMemory {
 
 /// The size of a region: the whole of `text`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
+    size_of("a region", text)
+}
+
+/// The size of a buffer: the whole of `text`.
+pub(super) fn buffer_size(text: &str) -> Result<u64, String> {
+    size_of("a buffer", text)
+}
+
+fn size_of(what: &str, text: &str) -> Result<u64, String> {
     match parse_size(text) {
-        Ok((0, _)) => Err("a region can't have the size 0".to_string()),
+        Ok((0, _)) => Err(format!("{what} can't have the size 0")),
         Ok((size, taken)) if taken == text.len() => Ok(size),
         Ok((_, taken)) => Err(format!("unexpected \"{}\" after the size", quoted(&text[taken..]))),
         Err((error, _)) => Err(error.to_string()),
