@@ -86,6 +86,15 @@ fn parts(trace: &Trace, part_of: &[usize], count: usize) -> Vec<Trace> {
                     .allocate_limited(operation.time_us, &request, &written[requester])
                     .map(|number| chunks.push((part, number)))
             }
+            Action::Refused { size, alignment, requester, limits } => {
+                let request = trace.limits()[usize::from(limits)].request(size, alignment);
+                let requester = usize::from(requester);
+                recordings[part_of[requester]].refuse(
+                    operation.time_us,
+                    &request,
+                    &written[requester],
+                )
+            }
             Action::Free { chunk } => {
                 let (part, number) = chunks[chunk as usize];
                 recordings[part].free(operation.time_us, number)

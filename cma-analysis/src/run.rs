@@ -74,7 +74,8 @@ pub struct Step {
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// A request was served, with these pages.
+    /// A request was served, with these pages. One that the recorded system refused
+    /// ([`Action::Refused`]) has given them back already.
     Placed(PageRange),
     /// A request was refused, for this reason.
     Refused(AllocError),
@@ -146,6 +147,12 @@ impl<'t> Run<'t> {
                         self.slot_of.push(REFUSED);
                         Outcome::Refused(error)
                     }
+                }
+            }
+            Action::Refused { size, alignment, requester, limits } => {
+                match self.request(size, alignment, requester, limits) {
+                    Ok(chunk) => Outcome::Placed(chunk.range()),
+                    Err(error) => Outcome::Refused(error),
                 }
             }
             Action::Free { chunk } => match self.slot_of[chunk as usize] {

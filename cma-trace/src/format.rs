@@ -6,11 +6,14 @@ pub(crate) const MAGIC: &str = "# cma-trace";
 pub(crate) const VERSION: &str = "1";
 pub(crate) const SOURCE: &str = "# source:";
 
+/// What stands between a device and the regions that its request names.
+pub(crate) const FROM: &str = " from=";
+
 /// The longest line, in bytes.
 pub(crate) const MAX_LINE: usize = 4096;
 
 /// Characters of unexpected text that an error quotes.
-const MAX_QUOTE: usize = 40;
+pub(crate) const MAX_QUOTE: usize = 40;
 
 /// `text`, escaped to stand between quotation marks.
 pub(crate) fn quoted(text: &str) -> String {

@@ -9,13 +9,14 @@ mod lines;
 
 pub use error::ReadError;
 
-use crate::format::{MAGIC, VERSION, excerpt};
+use crate::format::{FROM, MAGIC, VERSION, excerpt};
 use crate::recording::{RecordError, Recording};
 use crate::trace::{Figures, Trace};
 use cma_framework::ChunkRequest;
 use cma_framework::config::Bytes;
 use gzip::GzipMembers;
 use lines::{Fields, Lines};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
 
@@ -103,6 +104,9 @@ fn read_figures(mut line: Fields<'_>) -> Result<Figures, ReadError> {
     Ok(Figures { operations, peak_live_bytes, peak_live_chunks })
 }
 
+/// In place of the chunk of an id whose request was refused.
+const REFUSED: u32 = u32::MAX;
+
 fn read_operation(
     mut fields: Fields<'_>,
     recording: &mut Recording,
@@ -113,32 +117,52 @@ fn read_operation(
     let time_us = fields.number("a time in microseconds")?;
     let (column, action) = fields.next();
     match action {
-        b"a" => {
-            let id = fields.number("the id of the new chunk, a number")?;
+        b"a" | b"r" => {
+            let id = fields.number("the id of the request, a number")?;
             let size = fields.number("a size in bytes")?;
             let alignment = fields.number("an alignment in bytes")?;
-            let requester = fields.text("device or device/type")?;
+            let requester = read_requester(&mut fields)?;
             let request = read_limits(&fields, size, alignment)?;
             if ids.contains_key(&id) {
                 return Err(ReadError::IdUsedTwice { line, id });
             }
-            ids.insert(
-                id,
-                recording.allocate_limited(time_us, &request, requester).map_err(in_line)?,
-            );
+            let chunk = if action == b"a" {
+                Some(recording.allocate_limited(time_us, &request, &requester).map_err(in_line)?)
+            } else {
+                recording.refuse(time_us, &request, &requester).map_err(in_line)?;
+                None
+            };
+            ids.insert(id, chunk.unwrap_or(REFUSED));
         }
         b"f" => {
             let id = fields.number("the id of a live chunk, a number")?;
             fields.end()?;
-            let chunk = *ids.get(&id).ok_or(ReadError::NotLive { line, id, was_live: false })?;
+            let not_live = |was_live| ReadError::NotLive { line, id, was_live };
+            let chunk = ids.get(&id).copied().filter(|chunk| *chunk != REFUSED);
+            let chunk = chunk.ok_or(not_live(false))?;
             recording.free(time_us, chunk).map_err(|error| match error {
-                RecordError::NotLive => ReadError::NotLive { line, id, was_live: true },
+                RecordError::NotLive => not_live(true),
                 error => in_line(error),
             })?;
         }
-        other => return Err(fields.fault(column, other, "a for an allocation or f for a free")),
+        other => {
+            return Err(fields.fault(
+                column,
+                other,
+                "a, f or r: an allocation, a free or a refusal",
+            ));
+        }
     }
     Ok(())
+}
+
+/// The device, with its type and the regions that it names, as they are written.
+fn read_requester<'a>(fields: &mut Fields<'a>) -> Result<Cow<'a, str>, ReadError> {
+    let names = fields.text("device or device/type")?;
+    match fields.regions() {
+        None => Ok(names.into()),
+        Some(regions) => Ok(format!("{names}{FROM}{}", regions?).into()),
+    }
 }
 
 /// The request with the limits that follow in the line, if any.

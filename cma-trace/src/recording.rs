@@ -1,7 +1,7 @@
 //! Creating a trace, operation by operation. The invariants of a trace are checked here and nowhere
 //! else.
 
-use crate::format::quoted;
+use crate::format::{FROM, MAX_QUOTE, quoted};
 use crate::limits::Limits;
 use crate::trace::{Action, Figures, Operation, Requester, Trace};
 use cma_api::{PageRange, Pages};
@@ -25,20 +25,28 @@ const _: () = assert!(
     "reading a trace takes more memory than documented"
 );
 
-/// The longest `device/type`, in bytes.
+/// The longest `device/type` and the longest list of regions, in bytes.
 const MAX_NAME: usize = 255;
 
 /// A trace that is being recorded.
 #[derive(Debug)]
 pub struct Recording {
     trace: Trace,
-    /// The index of each requester in the trace, by `device/type` as it is written.
+    /// The index of each requester in the trace, by its text.
     requesters: HashMap<String, u16>,
     /// The index of each set of limits in the trace, except no limits.
     limits: HashMap<Limits, u16>,
     /// The size in bytes of each chunk that was allocated; `None` once it was freed.
     chunks: Vec<Option<NonZeroU64>>,
     live: LiveTotals,
+}
+
+/// A request as a trace has it.
+struct Asked {
+    size: NonZeroU64,
+    alignment: u64,
+    requester: u16,
+    limits: u16,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +97,15 @@ pub enum RecordError {
         /// The text, shortened.
         found: String,
     },
+    /// Not a list of regions.
+    #[error(
+        "expected up to 255 bytes of region names, separated by commas, found \"{}\"",
+        quoted(found)
+    )]
+    BadRegions {
+        /// The text, shortened.
+        found: String,
+    },
     /// The chunk that is freed is not live.
     #[error("the chunk is not live")]
     NotLive,
@@ -96,7 +113,7 @@ pub enum RecordError {
     #[error("a trace holds up to {MAX_OPERATIONS} operations")]
     TooManyOperations,
     /// The trace has the most requesters.
-    #[error("a trace holds up to {} pairs of device and type", 1 << 16)]
+    #[error("a trace holds up to {} sets of device, type and named regions", 1 << 16)]
     TooManyRequesters,
     /// The trace has the most different limits.
     #[error("a trace holds up to {} different sets of limits", 1 << 16)]
@@ -124,8 +141,9 @@ impl Recording {
         }
     }
 
-    /// Records that `requester`, written as `device[/type]`, got a chunk of `size` bytes at a
-    /// multiple of `alignment` bytes, at `time_us`. Returns the chunk's number, counted from 0.
+    /// Records that `requester`, written as `device[/type] [from=REGION[,REGION...]]`, got a chunk
+    /// of `size` bytes at a multiple of `alignment` bytes, at `time_us`. Returns the chunk's number,
+    /// counted from 0.
     ///
     /// # Errors
     ///
@@ -153,22 +171,13 @@ impl Recording {
         request: &ChunkRequest,
         requester: &str,
     ) -> Result<u32, RecordError> {
-        let (Bytes(size), Bytes(alignment)) = (request.size, request.alignment);
-        self.check_next(time_us)?;
-        let nonzero = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
-        if !alignment.is_power_of_two() {
-            return Err(RecordError::Alignment { bytes: alignment });
-        }
-        let pages = self.live.pages + Pages::covering(size).get();
-        if pages >= PageRange::ADDRESS_SPACE_PAGES {
-            return Err(RecordError::TooLarge { bytes: size });
-        }
-        request.check().map_err(RecordError::Limits)?;
-        let limits = self.limits_index(request)?;
-        let requester = self.requester(requester)?;
+        let pages = self.live.pages.saturating_add(Pages::covering(request.size.0).get());
+        let Asked { size, alignment, requester, limits } =
+            self.request(time_us, request, requester, pages)?;
         #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
         let chunk = self.chunks.len() as u32;
-        self.chunks.push(Some(nonzero));
+        self.chunks.push(Some(size));
+        let size = size.get();
         self.live.pages = pages;
         self.live.bytes += size;
         self.live.chunks += 1;
@@ -178,6 +187,50 @@ impl Recording {
         figures.peak_live_chunks = figures.peak_live_chunks.max(self.live.chunks);
         self.push(time_us, Action::Allocate { size, alignment, requester, limits });
         Ok(chunk)
+    }
+
+    /// Records that the recorded system refused `request` of `requester` at `time_us`. A time to
+    /// wait is rounded up to whole microseconds.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`], for an operation that is not allowed in a trace.
+    pub fn refuse(
+        &mut self,
+        time_us: u64,
+        request: &ChunkRequest,
+        requester: &str,
+    ) -> Result<(), RecordError> {
+        let pages = Pages::covering(request.size.0).get();
+        let Asked { size, alignment, requester, limits } =
+            self.request(time_us, request, requester, pages)?;
+        let size = size.get();
+        self.push(time_us, Action::Refused { size, alignment, requester, limits });
+        Ok(())
+    }
+
+    /// The parts of a request, which takes `pages` together with what is live, as the trace has
+    /// them. The recording is unchanged, but for what it knows of requesters and limits.
+    fn request(
+        &mut self,
+        time_us: u64,
+        request: &ChunkRequest,
+        requester: &str,
+        pages: u64,
+    ) -> Result<Asked, RecordError> {
+        let (Bytes(size), Bytes(alignment)) = (request.size, request.alignment);
+        self.check_next(time_us)?;
+        let nonzero = NonZeroU64::new(size).ok_or(RecordError::NoSize)?;
+        if !alignment.is_power_of_two() {
+            return Err(RecordError::Alignment { bytes: alignment });
+        }
+        if pages >= PageRange::ADDRESS_SPACE_PAGES {
+            return Err(RecordError::TooLarge { bytes: size });
+        }
+        request.check().map_err(RecordError::Limits)?;
+        let limits = self.limits_index(request)?;
+        let requester = self.requester(requester)?;
+        Ok(Asked { size: nonzero, alignment, requester, limits })
     }
 
     /// Records that chunk number `chunk` was freed at `time_us`.
@@ -242,22 +295,43 @@ impl Recording {
         if let Some(index) = self.requesters.get(written) {
             return Ok(*index);
         }
-        let (device, kind) = written.split_once('/').map_or((written, None), |(d, k)| (d, Some(k)));
-        let is_name = |name: &str| {
-            !name.is_empty()
-                && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+        let (names, from) = match written.split_once(FROM) {
+            None => (written, None),
+            Some((names, regions)) => (names, Some(region_list(regions)?)),
         };
-        if written.len() > MAX_NAME || !is_name(device) || !kind.is_none_or(is_name) {
-            return Err(RecordError::BadRequester { found: written.chars().take(40).collect() });
+        let (device, kind) = names.split_once('/').map_or((names, None), |(d, k)| (d, Some(k)));
+        if names.len() > MAX_NAME || !is_name(device) || !kind.is_none_or(is_name) {
+            return Err(RecordError::BadRequester { found: shortened(names) });
         }
         let index = u16::try_from(self.trace.requesters.len())
             .map_err(|_| RecordError::TooManyRequesters)?;
-        self.trace
-            .requesters
-            .push(Requester { device: device.to_string(), kind: kind.map(String::from) });
+        self.trace.requesters.push(Requester {
+            device: device.into(),
+            kind: kind.map(String::from),
+            from,
+        });
         self.requesters.insert(written.to_string(), index);
         Ok(index)
     }
+}
+
+/// Region names, separated by commas, or by `|` within a group.
+fn region_list(written: &str) -> Result<String, RecordError> {
+    let is_region = |name: &str| is_name(name) && !name.contains([';', '=']);
+    if written.len() <= MAX_NAME && written.split([',', '|']).all(is_region) {
+        Ok(written.to_string())
+    } else {
+        Err(RecordError::BadRegions { found: shortened(written) })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/')
+}
+
+/// The start of unexpected text, for an error.
+fn shortened(text: &str) -> String {
+    text.chars().take(MAX_QUOTE).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 mod waiting;
 
 use crate::limits::Limits;
+use crate::recording::MAX_OPERATIONS;
 use crate::report::{FailedRequest, Report};
-use crate::trace::{Action, Operation, Trace};
+use crate::trace::{Action, Operation, Requester, Trace};
 use cma_framework::config::Map;
 use cma_framework::errors::RegisterError;
-use cma_framework::{AllocError, AllocatorChoice, Chunk, Cma, Device, DmaAddr, Plugin};
+use cma_framework::{
+    AllocError, AllocatorChoice, Chunk, ChunkRequest, Cma, Device, DmaAddr, PendingChunk, Plugin,
+    Source,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 use waiting::{Ended, Waiting};
@@ -24,7 +28,8 @@ const BLOCK: usize = 4096;
 
 /// Replays `trace` in one region of `region_bytes` bytes, whole pages, served by a new allocator of
 /// `plugin` with `params`. Requests take the whole path: the map routes every device to the region,
-/// so the allocator gets the number of the requester with each request.
+/// so the allocator gets the number of the requester with each request. The
+/// region serves as every region that a request names.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
 ///
@@ -43,25 +48,34 @@ pub fn replay(
     let allocator = AllocatorChoice::Given { plugin: plugin.clone(), params: params.to_string() };
     cma.region_register(Some(REGION), START, region_bytes, allocator)?;
     cma.set_map(Map::parse(&format!("*={REGION}")).unwrap_or_else(|e| unreachable!("{e}")));
-    Ok(replay_on(&cma, trace, progress))
+    Ok(run(&cma, trace, Regions::One, progress))
 }
 
-/// Replays `trace` on a configured framework, whose map routes the trace's devices to regions.
+/// Replays `trace` on a configured framework, whose map routes the trace's devices to regions. A
+/// request that names regions is served from those.
 /// Chunks that the trace leaves live are freed at the end. A request that may wait does so in the
 /// trace's time: until the frees within that time make room for it. It has failed if they don't, or
-/// if the trace frees its chunk before.
+/// if the trace frees its chunk before. A request that the recorded system refused is made too,
+/// and its chunk is freed at once if it is served.
 ///
 /// `progress` is called with the number of completed operations, at intervals and at the end.
-pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Report {
+pub fn replay_on(cma: &Cma, trace: &Trace, progress: impl FnMut(u64)) -> Report {
+    run(cma, trace, Regions::AsNamed, progress)
+}
+
+/// Which regions serve a request that names regions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Regions {
+    /// Those.
+    AsNamed,
+    /// The only region, to which the map routes every device.
+    One,
+}
+
+fn run(cma: &Cma, trace: &Trace, regions: Regions, mut progress: impl FnMut(u64)) -> Report {
     let mut slots = Slots::default();
-    let devices: Vec<Device> = trace
-        .requesters()
-        .iter()
-        .map(|requester| cma.device(&requester.device, requester.kind.as_deref()))
-        .collect::<Result<_, _>>()
-        .unwrap_or_else(|e| unreachable!("every device of a trace has a name: {e}"));
     let mut state = ReplayState {
-        devices,
+        requesters: requesters(cma, trace, regions),
         limits: trace.limits(),
         chunks: Vec::new(),
         waiting: Waiting::default(),
@@ -80,7 +94,7 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
     let mut done = 0;
     for block in trace.operations().chunks(BLOCK) {
         let operations: Vec<SlotOperation> =
-            block.iter().map(|operation| slots.translate(operation)).collect();
+            (done..).zip(block).map(|(n, operation)| slots.translate(n, operation)).collect();
         let before = cpu_time();
         state.run(&operations, block, done);
         elapsed += cpu_time() - before;
@@ -91,6 +105,51 @@ pub fn replay_on(cma: &Cma, trace: &Trace, mut progress: impl FnMut(u64)) -> Rep
     report(cma, trace, state, elapsed)
 }
 
+/// The requesters of a trace, as they ask `cma`.
+fn requesters<'a>(cma: &'a Cma, trace: &'a Trace, regions: Regions) -> Vec<Asking<'a>> {
+    let asking = |requester: &'a Requester| match &requester.from {
+        Some(list) if regions == Regions::AsNamed => Asking::Named { cma, list },
+        _ => {
+            let device = cma.device(&requester.device, requester.kind.as_deref());
+            let named = |e| unreachable!("every device of a trace has a name: {e}");
+            Asking::Routed(device.unwrap_or_else(named))
+        }
+    };
+    trace.requesters().iter().map(asking).collect()
+}
+
+/// How a requester asks the framework.
+enum Asking<'a> {
+    /// From the regions that the map gives it.
+    Routed(Device),
+    /// From regions that it names.
+    Named { cma: &'a Cma, list: &'a str },
+}
+
+impl Asking<'_> {
+    #[inline]
+    fn alloc(&self, size: u64, alignment: u64) -> Result<Chunk, AllocError> {
+        match self {
+            Asking::Routed(device) => device.alloc(size, alignment),
+            Asking::Named { cma, list } => cma.alloc_from(list, size, alignment),
+        }
+    }
+
+    fn allocate(&self, request: &ChunkRequest) -> Result<Chunk, AllocError> {
+        match self {
+            Asking::Routed(device) => device.allocate(request),
+            Asking::Named { cma, list } => cma.allocate(Source::Regions(list), request),
+        }
+    }
+
+    fn allocate_async(&self, request: &ChunkRequest) -> Result<PendingChunk, AllocError> {
+        match self {
+            Asking::Routed(device) => device.allocate_async(request),
+            Asking::Named { cma, list } => cma.allocate_async(Source::Regions(list), request),
+        }
+    }
+}
+
 /// CPU time of this thread: nothing here waits, and a replay is so short that preemption would
 /// dominate its wall-clock time.
 fn cpu_time() -> Duration {
@@ -99,8 +158,9 @@ fn cpu_time() -> Duration {
 
 /// The state of a replay.
 struct ReplayState<'a> {
-    devices: Vec<Device>,
+    requesters: Vec<Asking<'a>>,
     limits: &'a [Limits],
+    /// By slot.
     chunks: Vec<Option<Chunk>>,
     waiting: Waiting,
     /// Requests that were served after they waited.
@@ -122,15 +182,15 @@ impl ReplayState<'_> {
             }
             match *operation {
                 SlotOperation::Allocate { slot, requester, limits: 0, size, alignment } => {
-                    let chunk = self.devices[usize::from(requester)].alloc(size, alignment);
+                    let chunk = self.requesters[usize::from(requester)].alloc(size, alignment);
                     self.book(slot, first + n, chunk);
                 }
                 SlotOperation::Allocate { slot, requester, limits, size, alignment } => {
                     let request = self.limits[usize::from(limits)].request(size, alignment);
-                    let device = &self.devices[usize::from(requester)];
+                    let requester = &self.requesters[usize::from(requester)];
                     let result = match request.wait {
-                        None => Some(device.allocate(&request)),
-                        Some(wait) => match device.allocate_async(&request) {
+                        None => Some(requester.allocate(&request)),
+                        Some(wait) => match requester.allocate_async(&request) {
                             Ok(pending) => {
                                 let time_us = recorded[n].time_us;
                                 self.waiting.begin(slot, first + n, time_us, wait, pending)
@@ -159,14 +219,16 @@ impl ReplayState<'_> {
         }
     }
 
-    /// Books the result of the request that operation number `operation` made.
+    /// Books the result of the request that operation number `operation` made. The chunk of one
+    /// that was refused when it was recorded has no slot in the table, and is freed at once.
     #[inline]
     fn book(&mut self, slot: u32, operation: usize, result: Result<Chunk, AllocError>) {
         match result {
             Ok(chunk) => {
+                let Some(place) = self.chunks.get_mut(slot as usize) else { return };
                 self.live += chunk.size();
                 self.peak = self.peak.max(self.live);
-                self.chunks[slot as usize] = Some(chunk);
+                *place = Some(chunk);
             }
             Err(error) => {
                 self.failed += 1;
@@ -216,7 +278,8 @@ enum SlotOperation {
 }
 
 /// Assigns each chunk the slot that was freed last, so that the table of live chunks is as small as
-/// possible: the framework is measured, not the cache misses of the replay.
+/// possible: the framework is measured, not the cache misses of the replay. A request that was
+/// refused when it was recorded has no chunk; it gets a number behind all slots.
 #[derive(Default)]
 struct Slots {
     /// Free slots, the one freed last on top.
@@ -227,8 +290,11 @@ struct Slots {
 }
 
 impl Slots {
-    /// Translates the next operation of a trace.
-    fn translate(&mut self, operation: &Operation) -> SlotOperation {
+    /// The first number behind all slots.
+    const NONE: u32 = 1 << 31;
+
+    /// Translates the next operation of a trace, which has number `n`.
+    fn translate(&mut self, n: usize, operation: &Operation) -> SlotOperation {
         match operation.action {
             Action::Allocate { size, alignment, requester, limits } => {
                 let slot = self.free.pop().unwrap_or_else(|| {
@@ -243,9 +309,16 @@ impl Slots {
                 self.free.push(slot);
                 SlotOperation::Free { slot }
             }
+            Action::Refused { size, alignment, requester, limits } => {
+                #[allow(clippy::cast_possible_truncation, reason = "fewer than MAX_OPERATIONS")]
+                let slot = Self::NONE + n as u32;
+                SlotOperation::Allocate { slot, requester, limits, size, alignment }
+            }
         }
     }
 }
+
+const _: () = assert!(MAX_OPERATIONS < Slots::NONE as usize, "a number would be that of a slot");
 
 fn report(cma: &Cma, trace: &Trace, state: ReplayState<'_>, elapsed: Duration) -> Report {
     let regions = cma.regions();
@@ -258,6 +331,7 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState<'_>, elapsed: Duration) -
         ops: ops as u64,
         failed: state.failed,
         waited: state.waited,
+        refused: trace.refused(),
         peak_live_bytes: state.peak,
         live_bytes: state.live,
         free_bytes: statuses.iter().map(|status| status.free_bytes).sum(),
@@ -274,7 +348,9 @@ fn report(cma: &Cma, trace: &Trace, state: ReplayState<'_>, elapsed: Duration) -
 /// The failed allocation at index `at`.
 fn failure(trace: &Trace, at: usize, error: AllocError) -> Option<FailedRequest> {
     let operation = trace.operations()[at];
-    let Action::Allocate { size, alignment, requester, limits } = operation.action else {
+    let (Action::Allocate { size, alignment, requester, limits }
+    | Action::Refused { size, alignment, requester, limits }) = operation.action
+    else {
         return None;
     };
     let requester = trace.requesters()[usize::from(requester)].clone();

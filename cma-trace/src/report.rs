@@ -15,10 +15,14 @@ pub struct Report {
     pub region_bytes: u64,
     /// The operations of the trace.
     pub ops: u64,
-    /// The allocations among them that failed. The frees of their chunks are skipped.
+    /// The requests that failed in the replay, with those that the recorded system refused too. The
+    /// frees of their chunks are skipped.
     pub failed: u64,
     /// The allocations that were served after they waited, in the trace's time.
     pub waited: u64,
+    /// The requests that the recorded system refused. Each is made again, and its chunk is freed at
+    /// once if it is served.
+    pub refused: u64,
     /// The most bytes that were live at a time, of served requests, rounded up to pages.
     pub peak_live_bytes: u64,
     /// The bytes that the trace left live at its end, rounded up to pages.
@@ -31,7 +35,7 @@ pub struct Report {
     /// and a table of the live chunks, which takes a nanosecond or two. Written with one decimal.
     #[serde(serialize_with = "tenths")]
     pub ns_per_op: f64,
-    /// The first allocation that failed.
+    /// The first request that failed.
     pub first_failure: Option<FailedRequest>,
 }
 
@@ -41,7 +45,7 @@ fn tenths<S: Serializer>(ns: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((ns * 10.0).round() / 10.0)
 }
 
-/// An allocation that failed.
+/// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct FailedRequest {
@@ -49,7 +53,7 @@ pub struct FailedRequest {
     pub operation: u64,
     /// The recorded time in microseconds.
     pub time_us: u64,
-    /// The requesting device and type. Written as `device[/type]`.
+    /// The requester. Written as in a trace, `device[/type] [from=REGION[,REGION...]]`.
     #[serde(serialize_with = "text")]
     pub requester: Requester,
     /// The requested bytes.

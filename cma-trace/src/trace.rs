@@ -1,10 +1,11 @@
-//! A trace in memory: the allocations and frees of a program, validated when it is created.
+//! A trace in memory: the requests and frees of a program, validated when it is created.
 
+use crate::format::FROM;
 use crate::limits::Limits;
 use cma_api::Pages;
 use std::fmt;
 
-/// The allocations and frees of a program, in order of time.
+/// The requests and frees of a program, in order of time.
 ///
 /// Created by [`Recording`](crate::Recording) and [`Trace::read`](Trace::read), which enforce its
 /// invariants:
@@ -24,16 +25,16 @@ pub struct Trace {
     pub(crate) peak_live: Pages,
 }
 
-/// An allocation or a free, with its time.
+/// An operation of a trace, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
     /// Microseconds from the start of the recording.
     pub time_us: u64,
-    /// The allocation or free.
+    /// What was done.
     pub action: Action,
 }
 
-/// An allocation or a free.
+/// An allocation, a free or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Allocates the next chunk.
@@ -52,23 +53,43 @@ pub enum Action {
         /// The chunk's number, counted from 0 in the order of allocation.
         chunk: u32,
     },
+    /// A request that the recorded system refused. A replay makes it too, and frees its chunk at
+    /// once if it is served.
+    Refused {
+        /// The requested size in bytes; not 0.
+        size: u64,
+        /// The requested alignment in bytes: a power of two, 1 if none was requested.
+        alignment: u64,
+        /// The requester: an index into [`Trace::requesters`].
+        requester: u16,
+        /// The request's limits: an index into [`Trace::limits`], 0 if it has none.
+        limits: u16,
+    },
 }
 
-/// A device and the type of memory that it requests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A device, the type of memory that it requests, and the regions that it names, if any. Written as
+/// `device[/type] [from=REGION[,REGION...]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requester {
     /// The device.
     pub device: String,
     /// The type; `None` if the device gave none.
     pub kind: Option<String>,
+    /// The regions that the request named, as a region list, instead of those that the map gives
+    /// the device; `None` for those of the map.
+    pub from: Option<String>,
 }
 
 impl fmt::Display for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            Some(kind) => write!(f, "{}/{kind}", self.device),
-            None => f.write_str(&self.device),
+        f.write_str(&self.device)?;
+        if let Some(kind) = &self.kind {
+            write!(f, "/{kind}")?;
         }
+        if let Some(regions) = &self.from {
+            write!(f, "{FROM}{regions}")?;
+        }
+        Ok(())
     }
 }
 
@@ -119,6 +140,12 @@ impl Trace {
     /// The figures, in bytes as requested.
     pub fn figures(&self) -> Figures {
         self.figures
+    }
+
+    /// The number of requests that the recorded system refused.
+    pub fn refused(&self) -> u64 {
+        let refused = |operation: &&Operation| matches!(operation.action, Action::Refused { .. });
+        self.operations.iter().filter(refused).count() as u64
     }
 
     /// The most memory that was live at a time, every chunk rounded up to pages: no region smaller

@@ -6,7 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 use std::io::{self, BufWriter, Write};
 
 impl Trace {
-    /// Writes the trace as text. Ids count from 1 in the order of allocation.
+    /// Writes the trace as text. Ids count from 1 in the order of the requests.
     ///
     /// # Errors
     ///
@@ -14,17 +14,26 @@ impl Trace {
     pub fn write(&self, output: impl Write) -> io::Result<()> {
         let mut output = BufWriter::new(output);
         writeln!(output, "{MAGIC} {VERSION}\n{SOURCE} {}\n# {}", self.source, self.figures)?;
-        let mut id = 0;
+        let mut id = 0_u32;
+        let mut ids = Vec::new();
         for Operation { time_us, action } in &self.operations {
-            match *action {
+            let (letter, size, alignment, requester, limits) = match *action {
                 Action::Allocate { size, alignment, requester, limits } => {
-                    id += 1;
-                    let requester = &self.requesters[usize::from(requester)];
-                    let limits = self.limits[usize::from(limits)];
-                    writeln!(output, "{time_us} a {id} {size} {alignment} {requester}{limits}")?;
+                    ids.push(id + 1);
+                    ('a', size, alignment, requester, limits)
                 }
-                Action::Free { chunk } => writeln!(output, "{time_us} f {}", chunk + 1)?,
-            }
+                Action::Refused { size, alignment, requester, limits } => {
+                    ('r', size, alignment, requester, limits)
+                }
+                Action::Free { chunk } => {
+                    writeln!(output, "{time_us} f {}", ids[chunk as usize])?;
+                    continue;
+                }
+            };
+            id += 1;
+            let requester = &self.requesters[usize::from(requester)];
+            let limits = self.limits[usize::from(limits)];
+            writeln!(output, "{time_us} {letter} {id} {size} {alignment} {requester}{limits}")?;
         }
         output.flush()
     }

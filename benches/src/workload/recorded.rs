@@ -29,6 +29,8 @@ pub(super) fn trace(name: &str, bytes: &[u8]) -> Workload {
                 pass.push(Op::Allocate { slot, pages, alignment });
                 slot_of_chunk.push(Some(slot));
             }
+            // The peers of the framework are not asked for what was never served.
+            Action::Refused { .. } => {}
             Action::Free { chunk } => {
                 let slot =
                     slot_of_chunk[chunk as usize].take().expect("a trace frees live chunks only");

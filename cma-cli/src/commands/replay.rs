@@ -228,8 +228,12 @@ fn on_each(
 pub(crate) fn summary(trace: &Trace, place: &str) -> String {
     let peak = trace.peak_live().bytes();
     let figures = trace.figures();
+    let refused = match trace.refused() {
+        0 => String::new(),
+        refused => format!(" ({} refused when recorded)", counted(refused, "request")),
+    };
     format!(
-        "{}, at most {} and {} live, {place}",
+        "{}{refused}, at most {} and {} live, {place}",
         counted(figures.operations, "operation"),
         counted(figures.peak_live_chunks, "chunk"),
         Bytes(peak)

@@ -114,6 +114,7 @@ fn replay_as_json_has_exactly_the_documented_fields() {
                 "ops",
                 "failed",
                 "waited",
+                "refused",
                 "peak_live_bytes",
                 "live_bytes",
                 "free_bytes",

@@ -101,6 +101,17 @@ impl<'a> Fields<'a> {
         (start, field)
     }
 
+    /// The regions that follow `from=`, if the next field is that.
+    pub(super) fn regions(&mut self) -> Option<Result<&'a str, ReadError>> {
+        let (before, (start, field)) = (self.at, self.next());
+        let Some(regions) = field.strip_prefix(b"from=") else {
+            self.at = before;
+            return None;
+        };
+        let text = std::str::from_utf8(regions);
+        Some(text.map_err(|_| self.fault(start, field, "from= and region names in UTF-8")))
+    }
+
     /// Whether the line is a comment: it begins with `#`.
     pub(super) fn is_comment(&self) -> bool {
         self.text.iter().find(|byte| **byte != b' ') == Some(&b'#')

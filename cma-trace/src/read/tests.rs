@@ -44,6 +44,7 @@ fn a_trace_reads_the_same_whether_it_is_compressed_or_not() {
     let requester = |device: &str, kind: Option<&str>| Requester {
         device: device.into(),
         kind: kind.map(String::from),
+        from: None,
     };
     assert_eq!(trace.requesters(), [requester("vdec", Some("frame")), requester("host", None)]);
     let actions: Vec<_> =
@@ -95,13 +96,13 @@ fn every_error_is_reported_with_its_place() {
         ),
         (
             4,
-            "0 r 7 4096 1 vdec",
-            "line 4, column 3: expected a for an allocation or f for a free, found \"r\"",
+            "0 m 7 4096 1 vdec",
+            "line 4, column 3: expected a, f or r: an allocation, a free or a refusal, found \"m\"",
         ),
         (
             4,
             "0 a x 4096 1 vdec",
-            "line 4, column 5: expected the id of the new chunk, a number, found \"x\"",
+            "line 4, column 5: expected the id of the request, a number, found \"x\"",
         ),
         (
             4,
@@ -193,7 +194,7 @@ fn an_allocation_may_have_limits() {
         .iter()
         .filter_map(|operation| match operation.action {
             Action::Allocate { limits, .. } => Some(limits),
-            Action::Free { .. } => None,
+            Action::Free { .. } | Action::Refused { .. } => None,
         })
         .collect();
     assert_eq!(limits, [0, 1, 0]);
@@ -201,6 +202,30 @@ fn an_allocation_may_have_limits() {
     trace.write(&mut written).unwrap();
     let line = "\n0 a 2 8192 65536 host above=1G below=4G boundary=16M wait=2s\n";
     assert!(String::from_utf8(written).unwrap().contains(line));
+}
+
+#[test]
+fn a_refused_request_is_kept_and_takes_no_place_among_the_chunks() {
+    let text = with_line(5, "0 a 9 8192 65536 host\n2 r 5 12288 4096 host  from=a,b|c below=4G");
+    let text = text.replace("ops: 5", "ops: 6");
+    let trace = Trace::read(text.as_bytes()).unwrap();
+    assert_eq!(trace.refused(), 1);
+    let refused = trace.operations()[2];
+    assert_eq!(
+        refused.action,
+        Action::Refused { size: 12288, alignment: 4096, requester: 2, limits: 1 }
+    );
+    assert_eq!(trace.requesters()[2].from.as_deref(), Some("a,b|c"));
+    assert_eq!(trace.figures().peak_live_bytes, 12288);
+    let mut written = Vec::new();
+    trace.write(&mut written).unwrap();
+    let written = String::from_utf8(written).unwrap();
+    let lines: Vec<_> = written.lines().skip(5).collect();
+    assert_eq!(
+        lines,
+        ["2 r 3 12288 4096 host from=a,b|c below=4G", "3 f 1", "4 a 4 100 64 vdec/frame", "9 f 2"]
+    );
+    assert_eq!(Trace::read(written.as_bytes()).unwrap(), trace);
 }
 
 #[test]
@@ -283,7 +308,7 @@ fn compressed_data_that_is_damaged_is_refused() {
 #[test]
 fn a_text_error_in_undamaged_compressed_data_is_reported_as_such() {
     let error =
-        Trace::read(&compressed(with_line(4, "0 r 7 4096 1 vdec").as_bytes())[..]).unwrap_err();
+        Trace::read(&compressed(with_line(4, "0 m 7 4096 1 vdec").as_bytes())[..]).unwrap_err();
     assert!(matches!(error, ReadError::Field { line: 4, .. }), "{error}");
 }
 

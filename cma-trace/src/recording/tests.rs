@@ -40,6 +40,31 @@ fn a_refused_operation_changes_nothing() {
 }
 
 #[test]
+fn a_refused_request_meets_the_rules_of_a_request() {
+    let mut recording = Recording::new("");
+    recording.refuse(5, &request("4096/1"), "a from=x|y,z").unwrap();
+    let refused = |text: &str, requester: &str| {
+        let mut recording = Recording::new("");
+        recording.refuse(0, &request(text), requester).unwrap_err()
+    };
+    assert!(matches!(
+        recording.refuse(4, &request("1/1"), "a"),
+        Err(RecordError::BackInTime { time_us: 4, last_us: 5 })
+    ));
+    assert_eq!(refused("4096/1", "/a"), RecordError::BadRequester { found: "/a".into() });
+    for regions in ["", "x,", "x;", "x y", "x,,y", "x/y"] {
+        let found = regions.to_string();
+        let requester = format!("a from={regions}");
+        assert_eq!(refused("4096/1", &requester), RecordError::BadRegions { found });
+    }
+    let many = format!("a from={}", "x".repeat(256));
+    assert_eq!(refused("4096/1", &many), RecordError::BadRegions { found: "x".repeat(40) });
+    let trace = recording.finish();
+    assert_eq!(trace.requesters().len(), 1);
+    assert_eq!(trace.figures(), Figures { operations: 1, ..Figures::default() });
+}
+
+#[test]
 fn a_chunk_is_freed_once() {
     let mut recording = Recording::new("");
     let chunk = recording.allocate(0, 1, 1, "a").unwrap();
@@ -132,17 +157,23 @@ fn a_usual_region_is_twice_the_peak_in_whole_huge_pages_at_any_size() {
 /// An operation to record.
 #[derive(Clone, Debug)]
 enum Next {
-    Allocate { request: ChunkRequest, requester: String },
+    Allocate { request: ChunkRequest, requester: String, refused: bool },
     Free(prop::sample::Index),
 }
 
 fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
     let limits = prop::option::of((any::<u64>(), any::<u64>(), 40..64u32, any::<u64>()));
-    let allocate = (1..1u64 << 40, 0..64u32, limits, "[a-z.-]{1,8}(/[a-z]{1,5})?").prop_map(
-        |(size, log2, limits, requester)| {
+    let allocate = (
+        1..1u64 << 40,
+        0..64u32,
+        limits,
+        "[a-z.-]{1,8}(/[a-z]{1,5})?( from=[a-c](,[a-c]){0,2})?",
+        any::<bool>(),
+    )
+        .prop_map(|(size, log2, limits, requester, refused)| {
             let plain = ChunkRequest::new(Bytes(size)).aligned(Bytes(1 << log2));
             let Some((one, other, boundary, wait)) = limits else {
-                return Next::Allocate { request: plain, requester };
+                return Next::Allocate { request: plain, requester, refused };
             };
             let limited = [
                 plain.above(DmaAddr::new(one.min(other))).below(DmaAddr::new(one.max(other))),
@@ -153,9 +184,8 @@ fn operations() -> impl Strategy<Value = Vec<(u64, Next)>> {
             let limited =
                 if wait % 5 < 3 { limited.wait(Duration::from_nanos(wait)) } else { limited };
             let valid = if limited.check().is_ok() { limited } else { plain };
-            Next::Allocate { request: valid, requester }
-        },
-    );
+            Next::Allocate { request: valid, requester, refused }
+        });
     let free = any::<prop::sample::Index>().prop_map(Next::Free);
     prop::collection::vec((0..1000u64, prop_oneof![allocate, free]), 0..200)
 }
@@ -168,7 +198,10 @@ proptest! {
         for (pause, operation) in operations {
             time += pause;
             match operation {
-                Next::Allocate { request, requester } => {
+                Next::Allocate { request, requester, refused: true } => {
+                    recording.refuse(time, &request, &requester).unwrap();
+                }
+                Next::Allocate { request, requester, refused: false } => {
                     live.push(recording.allocate_limited(time, &request, &requester).unwrap());
                 }
                 Next::Free(_) if live.is_empty() => {}

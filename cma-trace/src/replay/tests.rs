@@ -188,6 +188,62 @@ fn devices_are_served_from_the_regions_that_the_map_gives_them() {
 }
 
 #[test]
+fn a_request_that_names_regions_is_served_from_those() {
+    let cma = Cma::new();
+    for (name, start) in [("left", 0x10_0000), ("right", 0x20_0000)] {
+        let given = AllocatorChoice::Given { plugin: best_fit(), params: String::new() };
+        cma.region_register(Some(name), DmaAddr::new(start), 4 * PAGE, given).unwrap();
+    }
+    cma.set_map(Map::parse("*=left").unwrap());
+    let mut recording = Recording::new("");
+    recording.allocate(0, 3 * PAGE, 1, "camera").unwrap();
+    recording.allocate(0, 3 * PAGE, 1, "camera from=left,right").unwrap();
+    let limited = ChunkRequest::parse("4K/1 at=0x203000").unwrap();
+    recording.allocate_limited(0, &limited, "camera from=right").unwrap();
+    recording.allocate(0, PAGE, 1, "camera from=right").unwrap();
+    recording.allocate(0, PAGE, 1, "camera from=centre").unwrap();
+    let trace = recording.finish();
+    let report = replay_on(&cma, &trace, |_| {});
+    assert_eq!((report.failed, report.live_bytes), (2, 7 * PAGE));
+    let AllocError::NoRegion(refusals) = report.first_failure.unwrap().error else { panic!() };
+    assert!(refusals.iter().map(|refusal| &refusal.region).eq(["right"]));
+
+    // A single region serves as any.
+    let mut recording = Recording::new("");
+    recording.allocate(0, PAGE, 1, "camera from=left,right").unwrap();
+    let report = replay(&recording.finish(), &best_fit(), "", PAGE, |_| {}).unwrap();
+    assert_eq!(report.failed, 0);
+}
+
+#[test]
+fn a_request_that_was_refused_is_made_again_and_takes_nothing() {
+    let mut recording = Recording::new("");
+    let two = ChunkRequest::parse("8K/1").unwrap();
+    let first = recording.allocate(0, 3 * PAGE, 1, "a").unwrap();
+    recording.refuse(1, &two, "b").unwrap();
+    recording.free(2, first).unwrap();
+    recording.refuse(3, &two, "b").unwrap();
+    recording.refuse(3, &two.wait(Duration::from_secs(1)), "b").unwrap();
+    recording.allocate(4, 4 * PAGE, 1, "a").unwrap();
+    let report = replay(&recording.finish(), &best_fit(), "", 4 * PAGE, |_| {}).unwrap();
+    assert_eq!((report.ops, report.refused, report.failed, report.waited), (6, 3, 1, 0));
+    assert_eq!((report.live_bytes, report.peak_live_bytes), (4 * PAGE, 4 * PAGE));
+    assert_eq!(report.first_failure.unwrap().operation, 2);
+}
+
+#[test]
+fn a_refused_request_that_waits_is_served_in_its_turn_and_lets_those_behind_it_pass() {
+    let mut recording = Recording::new("");
+    let all = ChunkRequest::parse("16K/1 wait=1s").unwrap();
+    let first = recording.allocate(0, PAGE, 1, "a").unwrap();
+    recording.refuse(0, &all, "b").unwrap();
+    recording.allocate_limited(0, &all, "c").unwrap();
+    recording.free(5, first).unwrap();
+    let report = replay(&recording.finish(), &best_fit(), "", 4 * PAGE, |_| {}).unwrap();
+    assert_eq!((report.failed, report.waited, report.live_bytes), (0, 2, 4 * PAGE));
+}
+
+#[test]
 fn the_first_failure_in_a_region_without_an_allocator_has_that_reason() {
     let cma = Cma::new();
     cma.region_register(Some("r"), DmaAddr::new(0), 16 * PAGE, AllocatorChoice::named("late"))
@@ -232,7 +288,7 @@ fn live_chunks_never_share_a_slot_and_there_are_as_many_slots_as_the_peak() {
     let mut slots = Slots::default();
     let mut taken = vec![false; usize::try_from(trace.figures().peak_live_chunks).unwrap()];
     for operation in trace.operations() {
-        let operation = slots.translate(operation);
+        let operation = slots.translate(0, operation);
         let (slot, free) = match operation {
             SlotOperation::Allocate { slot, .. } => (slot, false),
             SlotOperation::Free { slot } => (slot, true),
@@ -251,7 +307,7 @@ fn json_results_have_these_fields_in_this_order() {
     report.ns_per_op = 12.4567;
     assert_eq!(
         serde_json::to_string(&report.named("small", "best-fit")).unwrap(),
-        "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\"waited\":0,\
+        "{\"trace\":\"small\",\"allocator\":\"best-fit\",\"region_bytes\":8192,\"ops\":1,\"failed\":0,\"waited\":0,\"refused\":0,\
          \"peak_live_bytes\":4096,\"live_bytes\":4096,\"free_bytes\":4096,\"largest_hole_bytes\":4096,\"ns_per_op\":12.5,\"first_failure\":null}"
     );
 }

@@ -21,7 +21,7 @@ pub(super) const TARGET: Target = Target {
 /// A line of a trace before its time and chunk are known.
 #[derive(Clone, Debug)]
 enum Line {
-    Allocate { bytes: u64, alignment_log2: u32, requester: String, limits: String },
+    Allocate { bytes: u64, alignment_log2: u32, requester: String, limits: String, refused: bool },
     Free { nth: prop::sample::Index },
     Comment { text: String },
 }
@@ -34,9 +34,9 @@ fn lines() -> impl Strategy<Value = Line> {
     );
     let limits = prop_oneof![3 => Just(String::new()), 1 => limits];
     prop_oneof![
-        2 => (bytes, 0..20_u32, grammar("[a-c]{1,2}(/[xy])?|\\PC{0,3}"), limits).prop_map(
-            |(bytes, alignment_log2, requester, limits)| {
-                Line::Allocate { bytes, alignment_log2, requester, limits }
+        2 => (bytes, 0..20_u32, grammar("[a-c]{1,2}(/[xy])?( from=[ab,|]{1,3})?|\\PC{0,3}"), limits, any::<bool>()).prop_map(
+            |(bytes, alignment_log2, requester, limits, refused)| {
+                Line::Allocate { bytes, alignment_log2, requester, limits, refused }
             }
         ),
         1 => grammar(" ?#\\PC{0,9}").prop_map(|text| Line::Comment { text }),
@@ -56,13 +56,17 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
             for (pause, line) in lines {
                 time = time.saturating_add_signed(pause);
                 match line {
-                    Line::Allocate { bytes, alignment_log2, requester, limits } => {
-                        let alignment = 1_u64 << alignment_log2;
-                        text +=
-                            &format!("{time} a {next} {bytes} {alignment} {requester}{limits}\n");
-                        live.push((next, bytes));
+                    Line::Allocate { bytes, alignment_log2, requester, limits, refused } => {
+                        let (alignment, letter) =
+                            (1_u64 << alignment_log2, if refused { 'r' } else { 'a' });
+                        text += &format!(
+                            "{time} {letter} {next} {bytes} {alignment} {requester}{limits}\n"
+                        );
+                        if !refused {
+                            live.push((next, bytes));
+                            bytes_now = bytes_now.saturating_add(bytes);
+                        }
                         next += 1;
-                        bytes_now = bytes_now.saturating_add(bytes);
                     }
                     Line::Free { nth } if !live.is_empty() => {
                         let (id, bytes) = live.remove(nth.index(live.len()));
@@ -146,13 +150,16 @@ fn is_sound(trace: &Trace) {
         assert!(operation.time_us >= last, "time goes back from {last} in {operation:?}");
         last = operation.time_us;
         match operation.action {
-            Action::Allocate { size, alignment, requester, limits } => {
+            Action::Allocate { size, alignment, requester, limits }
+            | Action::Refused { size, alignment, requester, limits } => {
                 assert!(size > 0 && alignment.is_power_of_two(), "{operation:?}");
                 let limits = trace.limits()[usize::from(limits)];
                 let checked = limits.request(size, alignment).check();
                 assert!(checked.is_ok(), "{operation:?} {limits}: {checked:?}");
                 assert!(usize::from(requester) < trace.requesters().len(), "{operation:?}");
-                live.push(Some(size));
+                if matches!(operation.action, Action::Allocate { .. }) {
+                    live.push(Some(size));
+                }
             }
             Action::Free { chunk } => {
                 let freed = live.get_mut(chunk as usize).and_then(Option::take);
