@@ -241,7 +241,9 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
             }
         }
     }
-    let hugetlb: Vec<_> = board.regions.iter().filter_map(hugetlb_node).collect();
+    let others = board.regions.iter().filter(|region| Some(*region) != default);
+    let hugetlb: Vec<_> = others.filter_map(hugetlb_node).collect();
+    let mut huge_pages: Vec<&str> = Vec::new();
     if !hugetlb.is_empty() {
         let node = |(node, region): (Option<u64>, &BoardRegion)| match node {
             Some(node) => format!("{node}:{}", Bytes(region.size)),
@@ -251,7 +253,8 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
         let (plain, by_node): (Vec<_>, Vec<_>) =
             hugetlb.iter().partition(|(node, _)| node.is_none());
         let chosen = if by_node.is_empty() { plain } else { by_node };
-        written.extend(chosen.iter().map(|(_, region)| region.name.as_str()));
+        huge_pages = chosen.iter().map(|(_, region)| region.name.as_str()).collect();
+        written.extend(&huge_pages);
         words.push(format!(
             "hugetlb_cma={}",
             chosen.into_iter().map(node).collect::<Vec<_>>().join(",")
@@ -264,19 +267,25 @@ pub fn write(board: &Board) -> (String, Vec<Note>) {
         );
         notes.push(Note::new(message));
     }
-    let implied: Vec<String> = default
-        .map(|region| format!("*={}", region.name))
-        .into_iter()
-        .chain((!hugetlb.is_empty()).then(|| {
-            let names: Vec<_> = hugetlb.iter().map(|(_, region)| region.name.as_str()).collect();
-            format!("{HUGETLB}={}", names.join(","))
-        }))
-        .collect();
-    let rules = board.map.rules().map(|rule| rule.to_string());
-    for rule in rules.filter(|rule| !implied.contains(rule)) {
+    // The rules that a reader takes from the words, in its order.
+    let of_hugetlb =
+        (!huge_pages.is_empty()).then(|| format!("{HUGETLB}={}", huge_pages.join(",")));
+    let of_default = default.map(|region| format!("*={}", region.name));
+    let implied: Vec<String> = of_hugetlb.into_iter().chain(of_default).collect();
+    let rules: Vec<String> = board.map.rules().map(|rule| rule.to_string()).collect();
+    for rule in rules.iter().filter(|rule| !implied.contains(rule)) {
         notes.push(Note::new(format!(
             "rule \"{rule}\" is left out: a kernel's command line has no map"
         )));
+    }
+    // A board has the rule of its default region, or one that begins as it does.
+    for rule in implied.iter().filter(|rule| rule.starts_with(HUGETLB) && !rules.contains(rule)) {
+        notes
+            .push(Note::new(format!("rule \"{rule}\" is not in the map, and a kernel acts by it")));
+    }
+    let kept: Vec<&String> = rules.iter().filter(|rule| implied.contains(rule)).collect();
+    if kept.len() > 1 && !kept.into_iter().eq(&implied) {
+        notes.push(Note::new("the order of the rules is left out: a kernel knows hugetlb first"));
     }
     notes.extend(unsaid_of_board(board));
     (words.join(" "), notes)

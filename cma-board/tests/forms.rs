@@ -322,6 +322,23 @@ fn what_a_kernels_parameters_say_is_written_as_it_was_read() {
     }
 }
 
+#[test]
+fn a_rule_that_a_kernel_adds_or_reorders_is_named() {
+    for (text, written, what) in [
+        ("hugetlb_cma=1G cma.map=", "hugetlb_cma=1G", "\"hugetlb=hugetlb\" is not in the map"),
+        (
+            "cma=a=1M;hugetlb=1G/1G cma.map=*=a;hugetlb=hugetlb",
+            "cma=1M hugetlb_cma=1G",
+            "the order of the rules",
+        ),
+    ] {
+        let board = command_line::read(text).unwrap().board;
+        let (found, notes) = command_line::write(&board);
+        assert_eq!(found, written, "{text}");
+        assert!(notes.iter().any(|note| note.message.contains(what)), "{text}: {notes:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
