@@ -40,3 +40,4 @@ pub use time::{Time, TimeError, parse_time};
 
 pub(crate) use map::RulePattern;
 pub(crate) use names::{allocator_name_fault, is_device_name, is_region_name};
+pub(crate) use time::Elapsed;

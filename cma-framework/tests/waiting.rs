@@ -116,6 +116,24 @@ fn a_request_that_has_room_does_not_wait() {
 }
 
 #[test]
+fn a_request_that_was_answered_makes_no_other_one_when_its_time_is_over() {
+    let cma = with_regions(&["a"], "*=a");
+    let mut served = Polled::new(&cma, CAMERA, &mib(1));
+    let chunk = served.poll().unwrap().unwrap();
+    let mut refused = Polled::new(&cma, CAMERA, &mib(17));
+    assert!(refused.poll().unwrap().is_err());
+    let failures = cma.failures(&cma.regions()[0]).unwrap().len();
+    for answered in [served, refused] {
+        let error = answered.pending.time_out().unwrap_err();
+        assert_eq!((&error, error.errno()), (&AllocError::Answered, Errno::EINVAL));
+    }
+    assert_eq!(cma.regions()[0].status().users, 1);
+    assert_eq!(cma.failures(&cma.regions()[0]).unwrap().len(), failures);
+    drop(chunk);
+    assert_nothing_left(&cma);
+}
+
+#[test]
 fn those_who_wait_are_served_in_their_order_and_smaller_requests_do_not_pass() {
     let cma = with_regions(&["a", "b"], "camera=a;other=a,b");
     let mut chunks: VecDeque<_> = (0..4).map(|_| cma.allocate(CAMERA, &mib(4)).unwrap()).collect();

@@ -150,8 +150,8 @@ fn a_connected_shell_waits_for_room_that_another_one_frees() {
     assert_eq!(holder.command("a codec 16M"), "  1: 0x1000000@0x30000000\n");
     let Run { code, out, err } = server.shell("a camera 1M wait=20ms\n");
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(err.starts_with("line 1: ETIMEDOUT: no region could serve it within 0."), "{err}");
-    assert!(err.ends_with(" s: r: full: 0 of 16M free\n"), "{err}");
+    assert!(err.starts_with("line 1: ETIMEDOUT: no region could serve it within "), "{err}");
+    assert!(err.ends_with("ms: r: full: 0 of 16M free\n"), "{err}");
     let Run { code, err, .. } = server.shell("a camera 4K at=0x30001000 wait=0s\n");
     assert!(code == 1 && err.contains("codec/common"), "{err}");
     let mut waiting = ConnectedShell::start(&server.socket());

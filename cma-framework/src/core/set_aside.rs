@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 /// The first interval between checks. A process that is killed closes its connection some
 /// microseconds before its memory is released.
-const FIRST_INTERVAL: Duration = Duration::from_millis(2);
+pub(crate) const FIRST_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The longest interval for memory that a process holds.
-const LONGEST_INTERVAL_HELD: Duration = Duration::from_millis(500);
+pub(crate) const LONGEST_INTERVAL_HELD: Duration = Duration::from_millis(500);
 
 /// The longest interval for memory that is lost: a check may take pages out of a pool.
 const LONGEST_INTERVAL_LOST: Duration = Duration::from_secs(10);

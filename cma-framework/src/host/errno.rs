@@ -38,7 +38,9 @@ impl AllocError {
     /// The errno of the specification, section 6.
     pub fn errno(&self) -> Errno {
         match self {
-            AllocError::Invalid(_) | AllocError::Unregistered => Errno::EINVAL,
+            AllocError::Invalid(_) | AllocError::Unregistered | AllocError::Answered => {
+                Errno::EINVAL
+            }
             AllocError::NoRule { .. } => Errno::ENOENT,
             AllocError::NoRegion(refusals) if refusals.misplaced() => Errno::EADDRINUSE,
             // Whether the stuck region has room is unknown, so this is not ENOMEM.
@@ -59,7 +61,13 @@ impl MemoryError {
             | MemoryError::Granule { .. }
             | MemoryError::Elsewhere { .. } => Errno::EINVAL,
             MemoryError::Held { .. } => Errno::EBUSY,
-            MemoryError::Lost { .. } | MemoryError::System { .. } => Errno::ENOMEM,
+            MemoryError::Lost { .. } => Errno::ENOMEM,
+            // A front end can close files, which makes no memory free.
+            MemoryError::System { source, .. } => match source.raw_os_error() {
+                Some(errno) if errno == Errno::EMFILE as i32 => Errno::EMFILE,
+                Some(errno) if errno == Errno::ENFILE as i32 => Errno::ENFILE,
+                _ => Errno::ENOMEM,
+            },
         }
     }
 }

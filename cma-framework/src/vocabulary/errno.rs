@@ -15,6 +15,8 @@ pub enum Errno {
     ENOTDIR = 20,
     EISDIR = 21,
     EINVAL = 22,
+    ENFILE = 23,
+    EMFILE = 24,
     EFBIG = 27,
     EADDRINUSE = 98,
     ETIMEDOUT = 110,

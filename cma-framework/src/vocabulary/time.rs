@@ -46,3 +46,43 @@ impl fmt::Display for Time {
         write!(f, "{}{name}", micros / unit)
     }
 }
+
+/// A measured time that prints as `1.5 s`, `512.0 ms`, `37.4 us` or `850 ns`: in the longest unit
+/// of which it has at least one. It is rounded down, so that "for 1.5 s or longer" stays true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elapsed(pub(crate) Duration);
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.as_nanos();
+        let units = [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000)];
+        match units.into_iter().find(|(_, unit)| nanos >= *unit) {
+            Some((name, unit)) => {
+                write!(f, "{}.{} {name}", nanos / unit, nanos % unit * 10 / unit)
+            }
+            None => write!(f, "{nanos} ns"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_measured_time_is_in_a_fitting_unit_and_never_longer_than_it_was() {
+        for (nanos, expected) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1000, "1.0 us"),
+            (37_499, "37.4 us"),
+            (999_999, "999.9 us"),
+            (1_000_000, "1.0 ms"),
+            (999_999_999, "999.9 ms"),
+            (1_000_000_000, "1.0 s"),
+            (61_990_000_000, "61.9 s"),
+        ] {
+            assert_eq!(Elapsed(Duration::from_nanos(nanos)).to_string(), expected);
+        }
+    }
+}

@@ -27,6 +27,11 @@ use std::time::{Duration, Instant};
 /// leaves every queue, and the next one has its turn.
 ///
 /// A request that is woken but neither polled nor dropped holds up those behind it.
+///
+/// Nobody is notified when a process gives up memory that was set aside ([`Chunk::map`]). Each poll
+/// at the head of a queue checks it. Between polls a host that waits by futures has to call
+/// [`Cma::recover_memory`] when that says, as the device server does by a timer; it wakes the
+/// request if that makes room. A thread that blocks in [`Cma::allocate`] checks by itself.
 #[must_use = "a request is made when it is polled"]
 pub struct PendingChunk {
     order: Order,
@@ -107,7 +112,11 @@ impl PendingChunk {
     /// # Errors
     ///
     /// [`AllocError::TimedOut`], with the reason of each region in this try.
+    /// [`AllocError::Answered`] if it was ready before; then nothing is tried.
     pub fn time_out(mut self) -> Result<Chunk, AllocError> {
+        if self.stage == Stage::Done {
+            return Err(AllocError::Answered);
+        }
         self.begin();
         let (placed, outcome) = self.asking(|this| {
             this.order.follow_configuration()?;
@@ -136,11 +145,21 @@ impl PendingChunk {
             if let Poll::Ready(result) = Pin::new(&mut self).poll(&mut context) {
                 return result;
             }
+            let next_check = self.check_memory();
             match longest.checked_sub(begun.elapsed()) {
-                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                Some(left) if !left.is_zero() => {
+                    thread::park_timeout(next_check.map_or(left, |next| next.min(left)));
+                }
                 _ => return self.time_out(),
             }
         }
+    }
+
+    /// Checks the memory that is set aside in the regions for which it waits. What is usable again
+    /// is freed, and the head of the queue called. Returns the time until the next check; `None`
+    /// if no region has memory.
+    fn check_memory(&self) -> Option<Duration> {
+        self.joined.iter().filter_map(Region::check_memory).min()
     }
 
     fn begin(&mut self) {

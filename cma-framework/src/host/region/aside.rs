@@ -13,13 +13,13 @@ use super::{Attached, Region, RegionState};
 use crate::core::books::{LiveChunk, Overlaps};
 use crate::core::memory::{Claim, Memory, Unusable};
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
-use crate::core::set_aside::{Recheck, SetAside};
+use crate::core::set_aside::{FIRST_INTERVAL, LONGEST_INTERVAL_HELD, Recheck, SetAside};
 use crate::host::clock;
 use crate::vocabulary::What;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
 use cma_api::{Asker, PageRange, Placement, Request, Tag};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +76,16 @@ impl Region {
         }
         let next = self.enter().ok().and_then(|state| state.set_aside.next_due());
         Rechecked { recovered, next }
+    }
+
+    /// Checks the memory that is due, for somebody who waits. Returns the time until the next check.
+    /// It is bounded while nothing is set aside or the region is stuck, because memory may be set
+    /// aside meanwhile. `None` when the region has no memory.
+    pub(crate) fn check_memory(&self) -> Option<Duration> {
+        self.memory()?;
+        let next = self.recheck(Recheck::Due).next;
+        let until = next.map(|next| next.saturating_duration_since(Instant::now()));
+        Some(until.map_or(LONGEST_INTERVAL_HELD, |until| until.max(FIRST_INTERVAL)))
     }
 
     fn recheck_part(&self, mut aside: SetAside, memory: &dyn Memory) -> bool {

@@ -1,8 +1,8 @@
 //! Why an allocation fails: the errors of [`Cma::alloc`](crate::Cma::alloc) and its variants.
 
 use super::Refusals;
-use crate::vocabulary::is_device_name;
 pub use crate::vocabulary::request::InvalidRequest;
+use crate::vocabulary::{Elapsed, is_device_name};
 use std::fmt;
 use std::time::Duration;
 
@@ -25,11 +25,14 @@ pub enum AllocError {
     /// It waited for room, and no region could serve it until its time was over.
     #[error(transparent)]
     TimedOut(Box<TimedOut>),
+    /// The future of this request was ready before. It gives its result once.
+    #[error("the request has had its result; make another request")]
+    Answered,
 }
 
 /// A request that waited for room and got no chunk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no region could serve it within {:.3} s: {refusals}", waited.as_secs_f64())]
+#[error("no region could serve it within {}: {refusals}", Elapsed(*waited))]
 pub struct TimedOut {
     /// The time it waited.
     pub waited: Duration,

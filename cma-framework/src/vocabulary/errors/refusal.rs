@@ -1,6 +1,6 @@
 //! Why a region serves no request: the reasons that an [`AllocError`](super::AllocError) lists.
 
-use crate::vocabulary::{Bytes, Owner};
+use crate::vocabulary::{Bytes, Elapsed, Owner};
 use cma_api::{PAGE_SHIFT, PageRange};
 use std::fmt;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl fmt::Display for Refusals {
 
 /// A region whose allocator doesn't return from a call. The region resumes when it does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("stuck: allocator \"{allocator}\" has kept the region busy for {:.1} s or longer", at_least.as_secs_f64())]
+#[error("stuck: allocator \"{allocator}\" has kept the region busy for {} or longer", Elapsed(*at_least))]
 #[non_exhaustive]
 pub struct Stuck {
     /// The allocator's name.
@@ -111,7 +111,7 @@ pub enum Reason {
     #[error(transparent)]
     Stuck(#[from] Stuck),
     /// No place in the whole region serves the request, even when the region is empty.
-    #[error("no place: {region} has none {limit}")]
+    #[error("no place: {region} has none {limit}{}", limit.remedy(*region))]
     NoPlace {
         /// The region.
         region: PageRange,
@@ -233,6 +233,18 @@ pub enum Limit {
         /// The boundary.
         bytes: u64,
     },
+}
+
+impl Limit {
+    /// What helps when a region has no place for any chunk within the limit.
+    fn remedy(&self, region: PageRange) -> &'static str {
+        match self {
+            Limit::Window(window) if !window.overlaps(region) => {
+                "; change the window, or use a region in it"
+            }
+            _ => "",
+        }
+    }
 }
 
 impl fmt::Display for Limit {
