@@ -302,7 +302,8 @@ pub(crate) const SHELL: &str = "\
 Commands, one a line:
   l, list                               the live chunks, their requesters and regions
   a, alloc <device>[/<type>] <request>  a chunk for a device, by the map
-  A, afrom <regions> <request>          a chunk from the first of these regions that has room
+  A, afrom <regions> <request>          a chunk from the first of these regions that has room, as in
+                                        b1,b2; of b1|b2 from the one that fits best
   f, free [<num>]                       free a chunk, the newest without a number
   h, help, ?                            this list
   q, quit, exit                         free all chunks and end, as the end of input does

@@ -29,7 +29,7 @@ pub mod config {
         AllocatorSpec, Bank, Bytes, COMMON, ConfigError, GroupSpec, Growth, Map, NamePattern,
         ParsedRegion, Pattern, PatternSpec, Place, Platform, RegionSpans, RegionSpec,
         RequestSyntax, RuleSpec, Span, SyntaxError, Time, TimeError, Window, parse_allocator,
-        parse_regions, parse_size, parse_time,
+        parse_regions, parse_size, parse_time, region_groups,
     };
 }
 

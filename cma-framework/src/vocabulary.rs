@@ -14,6 +14,7 @@ mod owner;
 mod pattern;
 mod place;
 mod platform;
+mod region_list;
 mod regions;
 pub(crate) mod request;
 mod reserve_request;
@@ -29,6 +30,7 @@ pub use owner::{Holder, Owner, Process};
 pub use pattern::{NamePattern, Pattern};
 pub use place::{Place, Window};
 pub use platform::{Growth, Platform};
+pub use region_list::region_groups;
 pub use regions::{
     AllocatorSpec, ParsedRegion, RegionSpans, RegionSpec, parse_allocator, parse_regions,
 };

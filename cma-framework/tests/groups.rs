@@ -78,6 +78,45 @@ fn a_region_that_fits_best_and_then_declines_is_followed_by_the_next_best() {
     assert_eq!(name(&cma.alloc("camera", None, 4096, 0).unwrap()), "b");
 }
 
+/// The region of a chunk by every call that takes a list of regions.
+fn served_from(cma: &Cma, list: &str, size: u64) -> Result<String, AllocError> {
+    let request = ChunkRequest::parse(&size.to_string()).unwrap();
+    let source = Source::Regions(list);
+    let process = Process { uid: 0, pid: 1, name: "p".into() };
+    let calls: [&dyn Fn() -> Result<Chunk, AllocError>; 4] = [
+        &|| cma.alloc_from(list, size, 0),
+        &|| cma.allocate(source, &request),
+        &|| cma.to_share(process.clone(), source, &request)?.alloc(),
+        &|| cma.allocate(source, &request.wait(std::time::Duration::from_secs(3600))),
+    ];
+    let served: Vec<_> = calls.iter().map(|call| call().map(|c| name(&c).to_string())).collect();
+    assert!(served.iter().all(|other| *other == served[0]), "{served:?}");
+    served.into_iter().next().unwrap()
+}
+
+#[test]
+fn a_list_of_regions_has_groups_as_a_rule_of_the_map_has() {
+    let (cma, chunks) = framework(&[("a", 8), ("b", 2), ("c", 4), ("e", 16)], "");
+    for (list, size, expected) in [
+        ("a|b|c,e", 1, "b"),
+        ("a|c|b,e", 3, "c"),
+        (" a | b | c , e ;nothing", 5, "a"),
+        ("a|b|c,e", 9, "e"),
+        ("e,a|b", 1, "e"),
+        ("none|a|b", 1, "b"),
+        ("none,a", 1, "a"),
+    ] {
+        assert_eq!(served_from(&cma, list, size * MIB).unwrap(), expected, "{list} {size}");
+    }
+    let info = cma.info_about("a|b,c").unwrap();
+    assert_eq!((info.regions, info.free_bytes), (3, 14 * MIB));
+    for list in ["a|", "|a", "a||b", "a, |b", "|"] {
+        let error = cma.alloc_from(list, MIB, 0).unwrap_err();
+        assert!(error.to_string().contains("b1|b2 for the one"), "{list}: {error}");
+    }
+    drop(chunks);
+}
+
 #[test]
 fn a_region_for_which_others_wait_is_tried_last() {
     let (cma, chunks) = framework(&[("a", 2), ("b", 4)], "*=a|b");

@@ -12,8 +12,10 @@ use cma_framework::{
     MemoryError, PageRange, Pages, Plugin, Process, Region, Source,
 };
 use common::{BASE, MIB};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 /// Memory that makes no store. Counts its drops.
@@ -442,6 +444,75 @@ fn a_devices_chunk_moves_to_the_next_region_of_its_rule_if_its_own_is_full() {
     assert!(refused.may_be_elsewhere() && *refused.chunk.region() == region);
     region.check().unwrap();
     other.check().unwrap();
+}
+
+#[test]
+fn a_chunk_that_moves_goes_to_the_region_of_a_group_that_fits_best() {
+    let memory = PartlyHeld::new();
+    let (cma, _region) = partly_held(Plugin::built_in::<cma_bitmap::Bitmap>(), &memory);
+    for (name, at, size) in [("large", 1, 4), ("small", 8, 2), ("none", 16, 8)] {
+        let choice = AllocatorChoice::Default;
+        common::region(&cma, name, BASE + at * MIB, size * MIB, choice);
+    }
+    // It is placed in `r`, whose hole is the smallest, and moves from there.
+    cma.set_map(Map::parse("*=r|large|small,none").unwrap());
+    let refused = cma.alloc("camera", None, MIB, 0).unwrap().share().unwrap_err();
+    // The other regions are addresses alone, so they share nothing.
+    assert!(matches!(refused.error, MemoryError::Simulated { .. }), "{refused}");
+    assert_eq!(refused.chunk.region().name(), Some("small"));
+}
+
+/// All of `r`, of which a part is set aside.
+fn with_a_part_set_aside(memory: &PartlyHeld) -> (Cma, Region, ChunkRequest) {
+    let (cma, region) = partly_held(Plugin::built_in::<cma_buddy::Buddy>(), memory);
+    drop(cma.alloc_from("r", 64 << 12, 0).unwrap().share().unwrap());
+    assert_eq!(figures(&region), (MIB - HELD.bytes(), 1));
+    (cma, region, ChunkRequest::new(Bytes(MIB)))
+}
+
+#[test]
+fn a_thread_that_waits_gets_memory_that_was_set_aside_though_nobody_recovers_it() {
+    let memory = PartlyHeld::new();
+    let (cma, region, all) = with_a_part_set_aside(&memory);
+    let waiting = all.wait(std::time::Duration::from_secs(60));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| cma.allocate(Source::Regions("r"), &waiting).unwrap());
+        while cma.waiters().is_empty() {
+            std::thread::yield_now();
+        }
+        memory.release();
+        assert_eq!(waits.join().unwrap().size(), MIB);
+    });
+    assert_eq!(figures(&region), (MIB, 0));
+}
+
+#[test]
+fn recover_memory_wakes_a_future_that_waits_for_memory_that_was_set_aside() {
+    let memory = PartlyHeld::new();
+    let (cma, region, all) = with_a_part_set_aside(&memory);
+    let mut pending = pin!(cma.allocate_async(Source::Regions("r"), &all).unwrap());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let mut context = Context::from_waker(&waker);
+    assert!(pending.as_mut().poll(&mut context).is_pending());
+    memory.release();
+    while let Some(due) = cma.recover_memory() {
+        assert!(!woken.0.load(Ordering::SeqCst));
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    assert!(woken.0.load(Ordering::SeqCst));
+    let Poll::Ready(Ok(chunk)) = pending.poll(&mut context) else { panic!("there is room") };
+    drop(chunk);
+    assert_eq!(figures(&region), (MIB, 0));
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[test]

@@ -5,8 +5,8 @@
 
 use crate::core::routes::{self, Candidate, Routes};
 use crate::host::region::{Region, Registered};
-use crate::vocabulary::Map;
 use crate::vocabulary::errors::RegisterError;
+use crate::vocabulary::{GroupSpec, Map};
 use cma_api::{Asker, DmaAddr, PageRange};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -139,14 +139,23 @@ impl Snapshot {
         kind: &str,
         intern: impl FnOnce() -> Option<Asker>,
     ) -> Arc<Route> {
-        let groups = self.map.regions_for(device, kind);
-        let candidates = groups.map(|groups| groups.flat_map(|group| self.group(group)).collect());
+        let candidates = self.candidates(device, kind);
         self.routes.add(self.generation, (device, kind), candidates, self.observed, intern)
     }
 
+    /// The regions that the map has for (`device`, `kind`), in the order of their groups; `None`
+    /// when no rule matches.
+    pub(crate) fn candidates(&self, device: &str, kind: &str) -> Option<Vec<Candidate<Region>>> {
+        let groups = self.map.regions_for(device, kind)?;
+        Some(groups.flat_map(|group| self.group(group)).collect())
+    }
+
     /// The route of a request that names regions instead of a device. It is not kept.
-    pub(crate) fn route_of_regions<'a>(&self, names: impl Iterator<Item = &'a str>) -> Route {
-        let candidates = names.flat_map(|name| self.group([name].into_iter())).collect();
+    pub(crate) fn route_of_regions<'a>(
+        &self,
+        groups: impl Iterator<Item = GroupSpec<'a>>,
+    ) -> Route {
+        let candidates = groups.flat_map(|group| self.group(group.regions())).collect();
         Route::of_regions(self.generation, candidates)
     }
 

@@ -47,7 +47,7 @@ impl<'a> GroupSpec<'a> {
     }
 
     /// The names of its regions, in order.
-    pub fn regions(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub fn regions(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
         self.0.split('|').map(str::trim)
     }
 }

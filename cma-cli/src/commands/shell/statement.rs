@@ -67,7 +67,7 @@ pub(super) enum ParseError {
     #[error(
         "there is no command \"{}\"; there are: l[ist], \
         a[lloc] <device>[/<type>] <size>[/<alignment>] [<limits>], \
-        A (afrom) <regions> <size>[/<alignment>] [<limits>], f[ree] [<num>], h[elp], q[uit], # a comment",
+        A (afrom) <region>[,|]... <size>[/<alignment>] [<limits>], f[ree] [<num>], h[elp], q[uit], # a comment",
         quoted(.0)
     )]
     Unknown(String),
@@ -110,11 +110,14 @@ impl Statement {
             "A" | "afrom" => {
                 let (regions, rest) = list(rest);
                 if regions.is_empty() {
-                    return Err(ParseError::Missing("regions, as in: afrom b1,b2 2M"));
+                    return Err(ParseError::Missing(
+                        "regions, as in: afrom b1,b2 2M, or afrom b1|b2 2M for the better fit",
+                    ));
                 }
                 let request = request(line, rest, "a size, as in: afrom b1,b2 2M/64K")?;
-                let regions: Vec<_> = regions.split(',').map(str::trim).collect();
-                Action::Alloc(Requester::Regions(regions.join(",")), request)
+                // It has white space beside its separators alone.
+                let regions = regions.split_whitespace().collect();
+                Action::Alloc(Requester::Regions(regions), request)
             }
             _ => return Err(ParseError::Unknown(verb.to_string())),
         }))
@@ -153,14 +156,15 @@ fn word(text: &str) -> (&str, &str) {
     (word, rest.trim_start())
 }
 
-/// A list of words separated by commas and optional white space, and the text after it.
+/// A list of words separated by `,` or `|` and optional white space, and the text after it.
 fn list(text: &str) -> (&str, &str) {
     let mut end = 0;
     loop {
         let (next, _) = word(&text[end..]);
         end += next.len();
         let rest = text[end..].trim_start();
-        if !(text[..end].ends_with(',') || rest.starts_with(',')) || rest.is_empty() {
+        let separator = [',', '|'];
+        if !(text[..end].ends_with(separator) || rest.starts_with(separator)) || rest.is_empty() {
             return (&text[..end], rest);
         }
         end = text.len() - rest.len();

@@ -1,12 +1,13 @@
 //! Allocating and freeing: the device interface of section 6 of the specification.
 
-use super::request::{in_whole_pieces, region_list, type_of};
+use super::request::{in_whole_pieces, type_of};
 use super::{Cma, Framework};
 use crate::core::routes::{Candidate, by_fit};
 use crate::host::region::{Chunk, NotFreed, Region};
 use crate::host::snapshot::{Choice, Route};
 use crate::host::{asking, events};
 use crate::vocabulary::errors::{AllocError, FreeError, InvalidRequest, Reason, Refusal, Refusals};
+use crate::vocabulary::region_groups;
 use crate::vocabulary::request::normalise;
 use crate::vocabulary::{Asked, Bytes, ChunkRequest};
 use cma_api::{Alignment, Asker, DmaAddr, Request};
@@ -45,8 +46,9 @@ impl Cma {
         }
     }
 
-    /// A chunk from the first region of `regions` that can serve it: names separated by commas, up
-    /// to the end or a `;`.
+    /// A chunk from the first region of `regions` that can serve it: a list as `a,b|c`
+    /// ([`region_groups`]), whose groups are tried in order. In a group the region that fits best
+    /// serves.
     ///
     /// # Errors
     ///
@@ -59,10 +61,11 @@ impl Cma {
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, Asker::NOBODY)?;
         let snapshot = self.0.snapshot.load();
-        let choices = region_list(regions)?.map(|name| Choice {
-            name,
-            region: snapshot.region(name),
-            rest: 0,
+        let choices = region_groups(regions)?.flat_map(|group| {
+            let names = group.regions();
+            let rest = (0..names.clone().count()).rev();
+            let choice = |(name, rest)| Choice { name, region: snapshot.region(name), rest };
+            names.zip(rest).map(choice)
         });
         let asked = || Asked { regions: regions.into(), ..asking::plain(wanted(size, alignment)) };
         let alloc = || self.0.reporting(asked, || self.0.alloc_in(choices, &request));
@@ -139,18 +142,20 @@ impl Cma {
 }
 
 impl Framework {
-    /// A chunk for the device and type of `request`, by the map in force, from another region than
-    /// `besides`.
+    /// A chunk for the device and type of `request`, by the map in force and in the order of its
+    /// groups, from another region than `besides`.
     pub(super) fn alloc_besides(&self, request: &Request, besides: &Region) -> Option<Chunk> {
         let (device, kind) = self.askers.names()(request.asker())?;
         let snapshot = self.snapshot.load();
-        let groups = snapshot.map.regions_for(&device, &kind)?;
-        let names = groups.flatten();
-        let mut others =
-            names.filter_map(|name| snapshot.region(name)).filter(|region| *region != besides);
-        others.find_map(|region| {
-            let request = in_whole_pieces(request, region).ok()?;
-            region.allocate(&request, self).ok()
+        let candidates = snapshot.candidates(&device, &kind)?;
+        let request_in = |region: &Region| {
+            (region != besides).then(|| in_whole_pieces(request, region).ok()).flatten()
+        };
+        let fit = |region: &Region| region.fit(&request_in(region)?, None, self);
+        let mut choices = by_fit(candidates.iter().map(Candidate::choice).collect(), fit);
+        choices.find_map(|Choice { region, .. }| {
+            let region = region?;
+            region.allocate(&request_in(region)?, self).ok()
         })
     }
 
@@ -213,14 +218,15 @@ impl Framework {
         self.alloc_further(refused, candidates.iter().map(Candidate::choice), request)
     }
 
-    /// A chunk from the first of `choices`, each a group of its own, that can serve it.
+    /// A chunk from the first of `choices` that can serve it.
     #[inline(always)]
     fn alloc_in<'a>(
         &self,
         choices: impl Iterator<Item = Choice<'a>> + Clone,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let region = choices.clone().next().and_then(|first| first.region);
+        let first = choices.clone().next().filter(|first| first.rest == 0);
+        let region = first.and_then(|first| first.region);
         asking::ask(choices.clone().nth(1).is_none());
         let refused = match region.map(|region| region.allocate(request, self)) {
             Some(Ok(chunk)) => return Ok(chunk),

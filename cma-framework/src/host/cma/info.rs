@@ -1,9 +1,10 @@
 //! Figures of the regions that are open to a device.
 
 use super::Cma;
-use super::request::{region_list, type_of};
+use super::request::type_of;
 use crate::host::region::Region;
 use crate::vocabulary::errors::{DeviceInfo, InfoError, InvalidRequest, Unmatched};
+use crate::vocabulary::region_groups;
 use cma_api::{PAGE_SIZE, PageRange, Pages};
 
 impl Cma {
@@ -26,14 +27,15 @@ impl Cma {
         info_of(groups.flatten().filter_map(|name| snapshot.region(name)))
     }
 
-    /// The figures of the named regions: names separated by commas, up to the end or a `;`.
+    /// The figures of the regions of a list ([`region_groups`](crate::config::region_groups)).
     ///
     /// # Errors
     ///
     /// [`InfoError`] when the list is empty, or none of the regions is registered.
     pub fn info_about(&self, regions: &str) -> Result<DeviceInfo, InfoError> {
         let snapshot = self.0.snapshot.load();
-        info_of(region_list(regions)?.filter_map(|name| snapshot.region(name)))
+        let names = region_groups(regions)?.flat_map(|group| group.regions());
+        info_of(names.filter_map(|name| snapshot.region(name)))
     }
 }
 

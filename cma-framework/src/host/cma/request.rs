@@ -2,20 +2,9 @@
 
 use crate::host::region::Region;
 use crate::vocabulary::COMMON;
-use crate::vocabulary::errors::{InvalidRequest, Reason};
+use crate::vocabulary::errors::Reason;
 use crate::vocabulary::request::exact_place;
 use cma_api::{Alignment, PageRange, Pages, Request};
-
-/// The names in a region list, which ends at a `;` or at the end of the text. None is empty.
-pub(super) fn region_list(
-    list: &str,
-) -> Result<impl Iterator<Item = &str> + Clone, InvalidRequest> {
-    let list = list.split(';').next().unwrap_or_default();
-    if list.split(',').any(str::is_empty) {
-        return Err(InvalidRequest::NoRegions);
-    }
-    Ok(list.split(','))
-}
 
 /// The type of memory of a request: [`COMMON`] when it names none.
 pub(crate) fn type_of(kind: Option<&str>) -> &str {

@@ -1,13 +1,13 @@
 //! The regions of a request, and requests with limits.
 
 use super::Cma;
-use super::request::{in_whole_pieces, region_list, type_of};
+use super::request::{in_whole_pieces, type_of};
 use crate::core::routes::{Candidate, by_fit};
 use crate::host::region::{Chunk, Region, Waiter};
 use crate::host::snapshot::{Choice, Route};
 use crate::host::{asking, events};
 use crate::vocabulary::errors::{AllocError, InvalidRequest, Reason, Refusal, Refusals};
-use crate::vocabulary::{Asked, ChunkRequest, Process};
+use crate::vocabulary::{Asked, ChunkRequest, Process, region_groups};
 use cma_api::{Asker, Request};
 use std::sync::Arc;
 
@@ -21,7 +21,8 @@ pub enum Source<'a> {
         /// The type; `None` for `common`.
         kind: Option<&'a str>,
     },
-    /// In the named regions: names separated by commas, up to the end or a `;`.
+    /// In the regions of a list, `a,b|c` ([`region_groups`](crate::config::region_groups)): its
+    /// groups are tried in order, and in a group the region that fits best serves.
     Regions(&'a str),
     /// In this region, which may be private.
     Region(&'a Region),
@@ -195,7 +196,7 @@ impl Cma {
                 Ok((route, request))
             }
             Source::Regions(list) => {
-                let route = self.0.snapshot.load().route_of_regions(region_list(list)?);
+                let route = self.0.snapshot.load().route_of_regions(region_groups(list)?);
                 Ok((Arc::new(route), plain))
             }
             Source::Region(region) if region.framework_id() != self.0.id => {

@@ -11,7 +11,9 @@ pub enum InvalidRequest {
     #[error("the device has no name; the map finds regions by it")]
     NoDevice,
     /// No region names.
-    #[error("expected the names of regions, separated by commas")]
+    #[error(
+        "expected the names of regions, as in b1,b2, or in b1|b2 for the one of them that fits best"
+    )]
     NoRegions,
     /// Size 0.
     #[error("the size is 0; request 1 byte or more")]

@@ -127,7 +127,7 @@ impl Client {
         self.info_by(RegionSelector::Device { device, kind: kind.unwrap_or_default() })
     }
 
-    /// The totals of the named regions: names separated by commas, up to the end or a `;`.
+    /// The totals of the regions of a list: names separated by `,` or `|`, up to the end or a `;`.
     ///
     /// # Errors
     ///

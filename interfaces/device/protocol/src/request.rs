@@ -89,7 +89,8 @@ pub enum RegionSelector<'m> {
         /// The type; empty for `common`.
         kind: &'m str,
     },
-    /// The regions with these names, separated by commas.
+    /// The regions of this list, `a,b|c`: groups separated by commas, which are tried in order. In
+    /// a group of several the region that fits best serves.
     Regions(&'m str),
 }
 

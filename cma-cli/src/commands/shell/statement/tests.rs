@@ -89,10 +89,15 @@ fn devices_may_have_their_linux_names() {
 }
 
 #[test]
-fn a_list_of_regions_may_have_blanks_around_commas() {
-    for (list, rest) in
-        [("b1,b2", "4K"), ("b1, b2", "4K"), ("b1 ,b2", " 4K"), ("b1 , b2,\tb3", "4K/8K")]
-    {
+fn a_list_of_regions_may_have_groups_and_blanks_around_separators() {
+    for (list, rest) in [
+        ("b1,b2", "4K"),
+        ("b1, b2", "4K"),
+        ("b1 ,b2", " 4K"),
+        ("b1 , b2,\tb3", "4K/8K"),
+        ("b1|b2", "4K"),
+        ("b1 | b2, b3 |b4", " 4K"),
+    ] {
         let line = format!("A {list} {rest}");
         let Ok(Statement::Action(Action::Alloc(Requester::Regions(regions), request))) =
             Statement::parse(line.as_bytes())
