@@ -2,6 +2,7 @@
 
 use crate::address::{Listener, SocketFile};
 use crate::connection::{Connection, Session};
+use crate::connections::EVICTED_AT_ONCE;
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::Ticket;
@@ -26,9 +27,6 @@ pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A client without a slot is refused when its user has this many deferred events.
 const MAX_DEFERRED: usize = 64;
-
-/// The number of idle connections that are evicted at once when the process has no descriptors.
-const EVICTED_AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Admission {

@@ -92,11 +92,13 @@ impl LeaseAllocator {
 
     /// Continues a request that waits, for the event of `ticket`. Returns the request if it still
     /// waits. At its deadline it is refused only after everything that was freed before this event.
+    /// `make_room` is called as long as there is no descriptor for the chunk's memory.
     pub(crate) fn poll(
         &self,
         ticket: &Ticket,
         peer: &Peer,
         mut waiting: Box<WaitingRequest>,
+        make_room: impl FnMut() -> bool,
     ) -> Result<Result<Lease, ErrorReply>, Box<WaitingRequest>> {
         let polled = waiting.poll();
         if polled.is_pending() && !waiting.deadline.has_passed() {
@@ -111,16 +113,39 @@ impl LeaseAllocator {
                 pending.time_out()
             }
         };
-        let leased =
-            allocated.map_err(ErrorReply::from).and_then(|chunk| self.lease(peer, chunk, charge));
-        Ok(match leased {
-            // A chunk without usable memory is no reason to wait longer: the other regions are
-            // tried once, as for a request that doesn't wait.
-            Ok(Err(not_mapped)) if not_mapped.may_be_elsewhere() => {
-                self.try_regions(peer, &request, vec![not_mapped])
+        Ok(allocated
+            .map_err(ErrorReply::from)
+            .and_then(|chunk| self.lease_after_waiting(peer, &request, chunk, charge, make_room)))
+    }
+
+    /// Gives memory to the chunk of a request that has waited.
+    fn lease_after_waiting(
+        &self,
+        peer: &Peer,
+        request: &SharingRequest,
+        chunk: Chunk,
+        charge: Option<Charge>,
+        mut make_room: impl FnMut() -> bool,
+    ) -> Result<Lease, ErrorReply> {
+        let mut leased = self.lease(peer, chunk, charge);
+        loop {
+            match leased? {
+                Ok(lease) => return Ok(lease),
+                // A chunk without usable memory is no reason to wait longer: the other regions are
+                // tried once, as for a request that doesn't wait.
+                Err(not_mapped) if not_mapped.may_be_elsewhere() => {
+                    return self.try_regions(peer, request, vec![not_mapped]);
+                }
+                // The chunk is kept meanwhile: the client may have waited long for it.
+                Err(NotMapped { chunk, error }) => {
+                    let error = ErrorReply::from(error);
+                    if !error.is_out_of_descriptors() || !make_room() {
+                        return Err(error);
+                    }
+                    leased = self.lease(peer, chunk, None);
+                }
             }
-            leased => leased.and_then(|lease| lease.map_err(|unusable| unusable.error.into())),
-        })
+        }
     }
 
     /// Refuses an open file that would take the user's last slot. Waits before for every slot that

@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
+/// The most idle connections that are evicted at once when the process has no descriptors.
+pub(crate) const EVICTED_AT_ONCE: usize = 4;
+
 #[derive(Debug)]
 pub(crate) struct Connections {
     poller: Arc<Poller>,
@@ -85,15 +88,20 @@ impl Connections {
         connections.into_iter().filter_map(end).collect()
     }
 
-    /// Ends a connection. Returns its session, if it had not ended before.
-    pub(crate) fn end(&self, connection: &Connection) -> Option<Session> {
-        self.remove(connection);
-        connection.session.lock().take()
-    }
-
-    fn remove(&self, connection: &Connection) {
+    /// Forgets a connection whose session was taken. No event of it is reported from now on.
+    pub(crate) fn remove(&self, connection: &Connection) {
         self.by_number.lock().remove(&connection.number);
         self.poller.remove(&connection.socket);
+    }
+
+    /// Closes an idle connection at each call, so that a request finds a descriptor free. Returns
+    /// whether it did; it closes [`EVICTED_AT_ONCE`] for one request at most.
+    pub(crate) fn room_for_descriptors(&self) -> impl FnMut() -> bool {
+        let mut evicted = 0;
+        move || {
+            evicted += 1;
+            evicted <= EVICTED_AT_ONCE && self.evict_idle(0).is_some()
+        }
     }
 
     /// Closes one idle connection, and returns its client: a connection of the user with most

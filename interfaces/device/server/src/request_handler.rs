@@ -13,8 +13,8 @@ use crate::reclaimer::Reclaimer;
 use crate::rules::Rules;
 use crate::waiting::PendingLease;
 use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, MAX_LISTED, RegionSelector, Request};
-use cma_framework::Cma;
-use cma_framework::config::Time;
+use cma_framework::config::{Time, region_groups};
+use cma_framework::{AllocError, Cma};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -101,7 +101,8 @@ impl RequestHandler {
                     return Ok(Handled::Waits { pending, wait, memory });
                 }
                 let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
-                Self::hand_over(session, lease, memory)
+                // The caller makes room, and repeats the whole request.
+                Self::hand_over(session, lease, memory, || false)
             }
             Request::Free => {
                 let lease = session.lease.take().ok_or_else(ErrorReply::no_chunk)?;
@@ -155,32 +156,46 @@ impl RequestHandler {
     }
 
     /// Continues the session's request that waits, for the event of `ticket`. Returns its id and
-    /// its answer, or `None` while it waits.
+    /// its answer, or `None` while it waits. When the process runs out of descriptors, the chunk's
+    /// memory is tried again as long as `make_room` closes some.
     pub(crate) fn continue_waiting(
         &self,
         ticket: &Ticket,
         session: &mut Session,
+        mut make_room: impl FnMut() -> bool,
     ) -> Option<(u64, Reply)> {
         let waiting = session.waiting.take()?;
         let (id, memory) = (waiting.id, waiting.memory);
         if !self.memory.is_available() {
             return Some((id, Err(ErrorReply::no_server_memory())));
         }
-        match self.allocator.poll(ticket, &session.peer, waiting) {
+        match self.allocator.poll(ticket, &session.peer, waiting, &mut make_room) {
             Err(waiting) => {
                 session.waiting = Some(waiting);
                 None
             }
-            Ok(allocated) => {
-                Some((id, allocated.and_then(|lease| Self::hand_over(session, lease, memory))))
-            }
+            Ok(Err(error)) => Some((id, Err(error))),
+            Ok(Ok(lease)) => Some((id, Self::hand_over(session, lease, memory, make_room))),
         }
     }
 
-    /// Gives the session a chunk. On an error the chunk is freed.
-    fn hand_over(session: &mut Session, lease: Lease, memory: bool) -> Reply {
-        let (answer, files) =
-            if memory { lease.answer_with_memory(0)? } else { (lease.answer(), Vec::new()) };
+    /// Gives the session a chunk. On an error the chunk is freed. When the process runs out of
+    /// descriptors, its memory is opened again as long as `make_room` closes some.
+    fn hand_over(
+        session: &mut Session,
+        lease: Lease,
+        memory: bool,
+        mut make_room: impl FnMut() -> bool,
+    ) -> Reply {
+        let (answer, files) = loop {
+            if !memory {
+                break (lease.answer(), Vec::new());
+            }
+            match lease.answer_with_memory(0) {
+                Err(error) if error.is_out_of_descriptors() && make_room() => {}
+                answered => break answered?,
+            }
+        };
         session.lease = Some(lease);
         Ok((Answer::Chunk(answer), files))
     }
@@ -212,9 +227,9 @@ impl RequestHandler {
                 ))
             }
             RegionSelector::Device { .. } => Ok(()),
-            // As in the framework, a list of regions ends at the first `;`.
             RegionSelector::Regions(list) => {
-                let mut names = list.split(';').next().unwrap_or_default().split(',');
+                let groups = region_groups(list).map_err(AllocError::Invalid)?;
+                let mut names = groups.flat_map(|group| group.regions());
                 match names.find(|name| !self.rules.allow_region(peer, name)) {
                     Some(name) => Err(ErrorReply::not_allowed(
                         peer,

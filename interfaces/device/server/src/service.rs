@@ -13,6 +13,7 @@ use crate::request_handler::{Handled, Reply, RequestHandler};
 use crate::waiting::WaitingRequest;
 use cma_device_protocol::wire::{self, ReceiveError};
 use cma_device_protocol::{Malformed, Message, Request};
+use parking_lot::MutexGuard;
 use rustix::event::PollFlags;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, BorrowedFd};
@@ -37,8 +38,7 @@ impl ClientService {
         let Some(mut session) = connection.session_for_event() else { return };
         let served =
             panics::contain(|| self.serve_request(connection, &mut session, flags, ticket));
-        drop(session);
-        self.finish(connection, served);
+        self.finish(connection, session, served);
     }
 
     /// Continues a connection's request that waits. A panic ends the connection.
@@ -52,16 +52,26 @@ impl ClientService {
             // Another thread has answered the request. What its wake-up disarmed is armed again.
             self.wait_for(connection, session.awaited_events())
         });
-        drop(session);
-        self.finish(connection, continued);
+        self.finish(connection, session, continued);
     }
 
-    /// Hangs up unless the connection continues. Has an event reported again that another thread
-    /// could not serve meanwhile.
-    fn finish(&self, connection: &Connection, served: Option<Result<(), Ended>>) {
-        if served != Some(Ok(())) {
-            self.hang_up(connection);
-        } else if connection.missed_event() {
+    /// Releases the session, and hangs up unless the connection continues. Has an event reported
+    /// again that another thread could not serve meanwhile.
+    ///
+    /// What ends the connection takes the session out under the lock that it has. It never waits
+    /// for that lock again: the thread of the next event may be blocked in an allocator by then.
+    fn finish(
+        &self,
+        connection: &Connection,
+        mut session: MutexGuard<'_, Option<Session>>,
+        served: Option<Result<(), Ended>>,
+    ) {
+        let ends = served != Some(Ok(()));
+        let ended = if ends { session.take() } else { None };
+        drop(session);
+        if let Some(ended) = ended {
+            self.hang_up(connection, ended);
+        } else if !ends && connection.missed_event() {
             self.connections.wake(connection);
         }
     }
@@ -127,7 +137,8 @@ impl ClientService {
         // Armed before the request is polled: arming it later would undo what a wake-up armed. A
         // thread that it wakes waits for the session.
         self.wait_for(connection, session.awaited_events())?;
-        let Some((id, reply)) = self.handler.continue_waiting(ticket, session) else {
+        let make_room = self.connections.room_for_descriptors();
+        let Some((id, reply)) = self.handler.continue_waiting(ticket, session, make_room) else {
             return Ok(());
         };
         connection.set_waits(false);
@@ -202,21 +213,20 @@ impl ClientService {
         }
     }
 
-    /// Executes a request. When the process runs out of descriptors, evicts a connection and tries
-    /// once more.
+    /// Executes a request. When the process runs out of descriptors, evicts connections one by one
+    /// and tries again.
     fn handle(
         &self,
         ticket: &Ticket,
         session: &mut Session,
         request: &Request<'_>,
     ) -> Result<Handled, ErrorReply> {
-        match self.handler.handle(ticket, session, request) {
-            Err(error)
-                if error.is_out_of_descriptors() && self.connections.evict_idle(0).is_some() =>
-            {
-                self.handler.handle(ticket, session, request)
+        let mut make_room = self.connections.room_for_descriptors();
+        loop {
+            match self.handler.handle(ticket, session, request) {
+                Err(error) if error.is_out_of_descriptors() && make_room() => {}
+                handled => return handled,
             }
-            handled => handled,
         }
     }
 
@@ -232,8 +242,8 @@ impl ClientService {
 
     /// Ends a connection and frees its chunk. If a process holds the chunk's memory, the reclaimer
     /// frees it later.
-    fn hang_up(&self, connection: &Connection) {
-        let Some(session) = self.connections.end(connection) else { return };
+    fn hang_up(&self, connection: &Connection, session: Session) {
+        self.connections.remove(connection);
         let Session { lease, file, slot, peer, waiting, .. } = session;
         drop(waiting);
         let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };

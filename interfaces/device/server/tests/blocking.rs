@@ -5,15 +5,17 @@ mod common;
 mod hanging;
 
 use cma_client::Client;
+use cma_device_protocol::{Answer, ChunkRequest, Message, RegionSelector, Request};
 use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
 use common::{MIB, RawConnection, TestServer, alloc, eventually, with_map};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::SocketAddrUnix;
+use rustix::net::{SendFlags, SocketAddrUnix, send};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::io::Read;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// Between `fork` and `exec` a child has all descriptors of this process, and with them the chunks
 /// of the other tests.
@@ -53,7 +55,7 @@ fn part() {
     );
     let server = Server::bind(&Address::new(&socket), cma, limits, Rules::default()).unwrap();
     // Fewer than when the server computed its limits.
-    let fewer = Rlimit { current: Some(60), maximum: Some(1000) };
+    let fewer = Rlimit { current: Some(60), maximum: Some(60) };
     setrlimit(Resource::Nofile, fewer).unwrap();
     let shutdown = Shutdown::new().unwrap();
     std::thread::scope(|threads| {
@@ -95,6 +97,38 @@ fn a_server_without_descriptors_closes_idle_connections_for_new_ones() {
     let closed = connections.iter().filter(|connection| connection.is_closed());
     assert!(closed.clone().count() > 140);
     assert!(!has_a_chunk.is_closed());
+    drop(server.stdin.take());
+    assert!(server.wait().unwrap().success());
+}
+
+#[test]
+fn a_chunk_for_which_no_descriptor_is_left_gets_that_of_an_idle_connection() {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = tempfile::tempdir().unwrap();
+    let (mut server, address) = start_with_few_descriptors(dir.path());
+    let open = || RawConnection(cma_client::exchange::connect(&address).unwrap());
+    let all: Vec<RawConnection> = (0..200).map(|_| open()).collect();
+    // One that is answered was accepted. After that nobody takes what is closed.
+    let is_served = |connection: &&RawConnection| {
+        let request = Message::request(1, &Request::List { after: 0 }).unwrap();
+        let sent = send(&connection.0, request.as_bytes(), SendFlags::NOSIGNAL).is_ok();
+        sent && connection.receive().is_ok_and(|message| message.id() == 1)
+    };
+    let mut open: Vec<_> = all.iter().filter(is_served).collect();
+    open.retain(|connection| !connection.is_closed());
+    assert!(open.len() < 60, "the limit has no effect");
+    // The connections that were served last are closed last.
+    for (n, connection) in open.iter().rev().take(12).enumerate() {
+        // Every second one may wait for room, which is a path of its own.
+        let wait = (n % 2 == 1).then_some(Duration::from_secs(30));
+        let chunk = ChunkRequest { wait, ..ChunkRequest::new(4096) };
+        let from = RegionSelector::Device { device: "camera", kind: "" };
+        connection.send(1, &Request::Alloc { from, chunk, memory: true });
+        let (message, memory) = connection.receive_with_descriptors().unwrap();
+        let answer = message.as_answer().unwrap().1;
+        assert!(matches!(answer, Answer::Chunk(_)), "chunk {n}: {answer:?}");
+        assert_eq!(memory.len(), 1);
+    }
     drop(server.stdin.take());
     assert!(server.wait().unwrap().success());
 }

@@ -264,7 +264,11 @@ fn rules_apply_to_the_user_that_the_kernel_reports() {
     );
     assert_eq!(errno(client.info("camera", None).unwrap_err()).0, Errno::ACCESS);
     assert_eq!(errno(client.alloc("audio", None, 4096, 0).unwrap_err()).0, Errno::ACCESS);
-    assert_eq!(errno(client.alloc_from("ram,bare", 4096, 0).unwrap_err()).0, Errno::ACCESS);
+    // In a list of regions, every one needs a rule, also in a group.
+    for list in ["ram,bare", "ram|bare", "bare|ram", "ram,ram| bare "] {
+        assert_eq!(errno(client.alloc_from(list, 4096, 0).unwrap_err()).0, Errno::ACCESS, "{list}");
+    }
+    client.alloc_from("ram | ram", 4096, 0).unwrap().free().unwrap();
     client.alloc("video", None, 4096, 0).unwrap().free().unwrap();
     client.alloc_from("ram", 4096, 0).unwrap().free().unwrap();
 }
