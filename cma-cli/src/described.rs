@@ -139,8 +139,8 @@ impl Description {
     }
 
     /// The board with the regions, the map and the memory of the options.
-    pub(crate) fn system(self, options: &Options) -> Result<Board, CommandError> {
-        let mut board = self.read.board;
+    pub(crate) fn system(&self, options: &Options) -> Result<Board, CommandError> {
+        let mut board = self.read.board.clone();
         if let Some(text) = &options.cma {
             let regions = parse_regions(text).map_err(|error| config_error("--cma", error))?;
             board.regions = regions.iter().map(|region| BoardRegion::from(&region.spec)).collect();

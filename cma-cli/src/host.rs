@@ -5,8 +5,9 @@ use crate::found_plugins::FoundPlugins;
 use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::{CommandError, Outcome};
+use crate::place_in_text::Spot;
 use cma_board::Board;
-use cma_framework::config::lint::Problem;
+use cma_framework::config::lint::{Problem, lint};
 use cma_framework::config::{Span, parse_regions};
 use cma_framework::{Cma, EarlyHandle, EarlyState, PAGE_SIZE, Plugin};
 use cma_memory::{Port, Ports};
@@ -16,6 +17,16 @@ use cma_memory::{Port, Ports};
 pub(crate) struct Host {
     pub(crate) cma: Cma,
     pub(crate) board: Board,
+    /// Where the regions are described. Not kept for a system that is booted again.
+    described: Option<DescribedRegions>,
+}
+
+/// The text of the regions.
+#[derive(Debug)]
+enum DescribedRegions {
+    /// That of `--cma`.
+    Given(String),
+    Board(Box<Description>),
 }
 
 impl Host {
@@ -31,7 +42,11 @@ impl Host {
         description.warn_without_banks();
         let title = description.title().to_string();
         let board = Board { name: Some(title), ..description.system(options)? };
-        let (host, ports) = Host::boot_quietly(board, port)?;
+        let (mut host, ports) = Host::boot_quietly(board, port)?;
+        host.described = Some(match &options.cma {
+            Some(text) => DescribedRegions::Given(text.clone()),
+            None => DescribedRegions::Board(Box::new(description)),
+        });
         report_memory(&ports);
         warn_of_unlikely_regions(options);
         Ok(host)
@@ -63,7 +78,7 @@ impl Host {
         if let Some(name) = ports.unrequested().next() {
             return Err(CommandError::NoSuchRegion { option: "--memory", name: name.to_string() });
         }
-        Ok((Host { cma, board }, ports))
+        Ok((Host { cma, board, described: None }, ports))
     }
 
     /// The early regions that did not become regions, each with the reason.
@@ -83,9 +98,49 @@ impl Host {
         let left_out = self.left_out();
         for (early, reason) in &left_out {
             let name = early.description().name.as_deref().unwrap_or("-");
-            Notice::warning(&format!("there is no region \"{name}\": {reason}")).report();
+            let notice = Notice::error(&format!("there is no region \"{name}\": {reason}"));
+            self.locate(notice, early).report();
         }
         Outcome::refused_if(!left_out.is_empty())
+    }
+
+    /// `notice` about a region that got no memory, with the place where it is described, and with
+    /// the remedy if the board's banks have none for it.
+    fn locate(&self, notice: Notice, early: &EarlyHandle) -> Notice {
+        let (Some(described), Some(name)) = (&self.described, &early.description().name) else {
+            return notice;
+        };
+        let text = match described {
+            DescribedRegions::Given(text) => text.as_str(),
+            DescribedRegions::Board(description) => description.read.regions.text(),
+        };
+        let regions = parse_regions(text).unwrap_or_default();
+        let Some(region) = regions.iter().find(|region| region.spec.name == name) else {
+            return notice;
+        };
+        let is_cause = |problem: &Problem| match (problem, early.state()) {
+            (Problem::NoMemory { region, reason, .. }, EarlyState::NotReserved(error)) => {
+                region == name && *reason == error
+            }
+            _ => false,
+        };
+        let found = lint(&regions, &self.board.map, &self.board.banks, self.board.growth, &[]);
+        let cause = found.into_iter().map(|finding| finding.problem).find(is_cause);
+        let notice = notice.with_help(cause.map(|cause| cause.remedy()));
+        let span = region.spans.place.as_ref().unwrap_or(&region.spans.size);
+        match described {
+            DescribedRegions::Given(text) => {
+                notice.underlining(&TextName("--cma".to_string()), text, span)
+            }
+            DescribedRegions::Board(description) => {
+                match description.origin(&description.read.regions, span) {
+                    Some(Spot::Text(source, span)) => {
+                        notice.underlining(&source.name, &source.text, &span)
+                    }
+                    Some(Spot::Node(_) | Spot::Whole) | None => notice,
+                }
+            }
+        }
     }
 
     /// Registers the plug-ins, and reports refusals on standard error.

@@ -37,7 +37,7 @@ mod write;
 pub use limits::Limits;
 pub use read::ReadError;
 pub use recording::{RecordError, Recording};
-pub use replay::{REGION, replay, replay_on};
+pub use replay::{REGION, REGION_START, replay, replay_on};
 pub use report::{FailedRequest, NamedReport, Report};
 pub use trace::{Action, Figures, Operation, Requester, Trace};
 

@@ -19,8 +19,8 @@ use waiting::{Ended, Waiting};
 /// The name of the region of [`replay`].
 pub const REGION: &str = "trace";
 
-/// The start of a replay's region: a multiple of every alignment up to 4 GiB.
-const START: DmaAddr = DmaAddr::new(1 << 32);
+/// The start of the region of [`replay`]: a multiple of every alignment up to 4 GiB.
+pub const REGION_START: DmaAddr = DmaAddr::new(1 << 32);
 
 /// Operations between two calls of `progress`. The cost of reading the clock around so many is
 /// negligible.
@@ -46,7 +46,7 @@ pub fn replay(
 ) -> Result<Report, RegisterError> {
     let cma = Cma::new();
     let allocator = AllocatorChoice::Given { plugin: plugin.clone(), params: params.to_string() };
-    cma.region_register(Some(REGION), START, region_bytes, allocator)?;
+    cma.region_register(Some(REGION), REGION_START, region_bytes, allocator)?;
     cma.set_map(Map::parse(&format!("*={REGION}")).unwrap_or_else(|e| unreachable!("{e}")));
     Ok(run(&cma, trace, Regions::One, progress))
 }

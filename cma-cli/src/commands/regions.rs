@@ -114,7 +114,8 @@ impl RegionRow {
 
 pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandError> {
     let host = Host::boot(options)?;
-    let outcome = host.register(FoundPlugins::on_path(options));
+    let left_out = host.report_left_out();
+    let outcome = left_out.max(host.register(FoundPlugins::on_path(options)));
     let rows: Vec<RegionRow> = host.cma.regions().iter().map(RegionRow::from).collect();
     let has_problem = rows.is_empty()
         || rows.iter().any(|row| row.problem.is_some())

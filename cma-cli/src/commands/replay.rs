@@ -7,6 +7,7 @@ use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
 use cma_board::Board;
 use cma_framework::config::Bytes;
+use cma_framework::errors::{Limit, Reason};
 use cma_framework::{AllocError, AllocatorState, Pages, Plugin, Region};
 use cma_trace::{NamedReport, Report, Trace};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -274,7 +275,32 @@ pub(crate) fn write(out: &mut Out, indent: usize, reports: &[NamedReport]) -> io
             )?;
         }
     }
+    let failures = reports.iter().filter_map(|named| named.report.first_failure.as_ref());
+    if failures.into_iter().any(needs_a_system) {
+        let help = format!(
+            "These limits need the addresses of a system, and a replay without one has its region at \
+             {}: give the regions of the recording, as in --cma 'r=64M@0x40000000', and its memory \
+             by --banks or --platform.",
+            cma_trace::REGION_START
+        );
+        for line in wrapped(&help, width().saturating_sub(indent)) {
+            writeln!(out, "{:indent$}{DIM}{line}{DIM:#}", "")?;
+        }
+    }
     Ok(())
+}
+
+/// Whether the limits of a request leave no place in the region of a replay without a system.
+fn needs_a_system(failure: &cma_trace::FailedRequest) -> bool {
+    let outside = |reason: &Reason| {
+        matches!(reason, Reason::NoPlace { limit: Limit::Window(_), .. } | Reason::Elsewhere { .. })
+    };
+    match &failure.error {
+        AllocError::NoRegion(refusals) => refusals
+            .iter()
+            .any(|refusal| refusal.region == cma_trace::REGION && outside(&refusal.reason)),
+        _ => false,
+    }
 }
 
 /// A failed allocation in a line. The region of a replay without a system has no name that a user

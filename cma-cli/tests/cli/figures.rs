@@ -225,6 +225,32 @@ fn replay_on_a_system_uses_its_regions_map_and_allocators() {
 }
 
 #[test]
+fn replay_without_a_system_says_how_to_replay_limits_that_need_one() {
+    let folder = folder();
+    let limited = |limit: &str| {
+        let text = format!(
+            "# cma-trace 1\n# source: made by hand\n# ops: 1  peak-live-bytes: 4096  \
+             peak-live-chunks: 1\n0 a 1 4096 1 cam {limit}\n"
+        );
+        written(&folder, "limited.trace", &text)
+    };
+    for limit in ["below=4G", "at=0x40000000"] {
+        let trace = limited(limit);
+        let Run { code, out, .. } = run(&["replay", &trace]);
+        assert_eq!(code, 1, "{out}");
+        let text = out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("has its region at 0x100000000: give the regions"), "{limit}: {out}");
+        // It is said once, not for each allocator, and not if a system is given.
+        assert_eq!(text.matches("--banks").count(), 1, "{out}");
+        let Run { code, out, .. } =
+            run(&["replay", "--cma", "r=64M@0x40000000", "--map", "*=r", &trace]);
+        assert_eq!((code, out.contains("--banks")), (0, false), "{out}");
+    }
+    let Run { code, out, .. } = run(&["replay", &limited("boundary=4K")]);
+    assert_eq!((code, out.contains("--banks")), (0, false), "{out}");
+}
+
+#[test]
 fn replay_checks_the_options_of_a_system() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);

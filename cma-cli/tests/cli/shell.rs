@@ -1,6 +1,6 @@
 //! `cma shell` in its own process.
 
-use crate::{Run, shell};
+use crate::{Run, run, shell};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -76,6 +76,53 @@ fn the_shell_reports_regions_without_memory_at_its_start() {
         err.contains("there is no region \"huge\": no memory bank has 1G free in one piece"),
         "{err}"
     );
+}
+
+#[test]
+fn a_window_outside_all_memory_is_an_error_with_its_place_and_a_remedy() {
+    let options = &["--cma", "a=1M;x=1M@0x1000-0x2000000", "--map", "*=a,x"][..];
+    let regions = run(&[options, &["regions"]].concat());
+    for Run { code, err, .. } in [shell(options, b"a cam 4K\n"), regions] {
+        assert_eq!(code, 1, "{err}");
+        for said in [
+            "× there is no region \"x\": no memory bank has a page within the window \
+             0x1000-0x2000000",
+            "[--cma:1:11]",
+            "write a window in a bank with room for it: 80M@0x30000000",
+        ] {
+            assert!(err.contains(said), "{said}: {err}");
+        }
+    }
+    // A file has its places, too.
+    let folder = tempfile::tempdir().expect("a folder for a board");
+    let file = folder.path().join("board.toml");
+    let text = "banks = [\"64M@0x40000000\"]\nmap = \"*=x\"\n\n[[regions]]\nname = \"x\"\n\
+        size = \"1M\"\nwithin = \"0-0x1000000\"\n";
+    std::fs::write(&file, text).expect("the folder can be written");
+    let Run { err, .. } = run(&["--platform", file.to_str().expect("UTF-8"), "regions"]);
+    assert!(err.contains("board.toml:7:"), "{err}");
+    // A request whose window has no memory.
+    let Run { code, err, .. } = shell(&[], b"a cam 1M below=2M\na cam 1M below=4K\n");
+    let places: Vec<&str> = err.lines().collect();
+    assert!(
+        places[0].contains("below 0x200000; change the window, or use a region in it"),
+        "{err}"
+    );
+    assert!(places[1].ends_with("at column 10: \"below=4K\""), "{err}");
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn regions_are_requested_by_name_in_groups() {
+    let Run { code, out, err } = shell(
+        &["--cma", "a=32M@0x40000000;b=16M@0x42000000;c=1M@0x43000000", "--map", "*=a"],
+        b"A a|b 1M\nA c, a | b 2M\nA a,b 1M\nl\n",
+    );
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("  2: 0x200000@0x42100000\n  3: 0x100000@0x40000000\n"), "{out}");
+    assert!(out.contains("from c,a|b in b\n"), "{out}");
+    let Run { err, .. } = shell(&[], b"A b1||b2 1M\n");
+    assert!(err.contains("or in b1|b2 for the one of them that fits best"), "{err}");
 }
 
 #[test]
