@@ -196,6 +196,8 @@ fn a_part_of_the_derived_texts_is_found_where_it_is_written() {
     assert_eq!(at(parsed[1].spans.size.clone()), "0x100_0000");
     let rest = read.map.text().find("rest").unwrap();
     assert_eq!(found(FULL, read.map.origin(&(rest..rest + 4))), "rest");
+    assert_eq!(read.memory.text(), "frames=memfd,auto");
+    assert_eq!(found(FULL, read.memory.origin(&(7..12))), "memfd");
 }
 
 #[test]
@@ -227,6 +229,53 @@ fn a_kernels_parameters_become_regions_and_rules() {
     ] {
         let board = command_line::read(text).expect(text).board;
         assert_eq!((&*board.regions_text(), &*board.map_text()), (regions, map), "{text}");
+    }
+}
+
+#[test]
+fn parameters_of_both_kernels_are_read_together() {
+    let board = command_line::read("hugetlb_cma=1G cma=a=1M cma.map=*=a", "kernel").unwrap().board;
+    assert_eq!(board.regions_text(), "hugetlb=1G/1G;a=1M");
+}
+
+#[test]
+fn what_a_kernel_would_do_otherwise_is_noted_at_its_place() {
+    let no_rule = "no rule says which device may use which region";
+    for (text, expected) in [
+        ("cma=1M", vec![]),
+        ("cma=a=1M cma.map=*=a", vec![]),
+        ("hugetlb_cma=3G", vec![]),
+        ("cma=a=1M", vec![("", no_rule)]),
+        (
+            "cma=1M quiet cma=2M cma=3M",
+            vec![
+                ("cma=1M", "a later parameter of this name replaces this one"),
+                ("cma=2M", "a later parameter of this name replaces this one"),
+            ],
+        ),
+        ("quiet cma=0", vec![("cma=0", "a size of 0 means no region"), ("", no_rule)]),
+        (
+            "hugetlb_cma=0:1M,1:1G",
+            vec![("1M", "a kernel gives no memory for less than one huge page of 1G")],
+        ),
+        ("hugetlb_cma=1536M", vec![("1536M", "the size is rounded up to 2G")]),
+    ] {
+        let notes = command_line::read(text, "kernel").expect(text).notes;
+        let noted = notes.iter().map(|note| match &note.at {
+            Origin::Whole => ("", note.message.as_str()),
+            at => (found(text, at.clone()), note.message.as_str()),
+        });
+        assert_eq!(noted.collect::<Vec<_>>(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_text_is_a_command_line_if_a_word_is_a_parameter_that_is_read() {
+    for text in ["cma=1M", "quiet hugetlb-cma=1G", "ro \"cma.map=*=a\""] {
+        assert!(command_line::is_command_line(text), "{text}");
+    }
+    for text in ["", "quiet ro", "board.toml", "xcma=1M", "quiet -- cma=1M"] {
+        assert!(!command_line::is_command_line(text), "{text}");
     }
 }
 
@@ -305,6 +354,50 @@ fn what_a_form_cannot_express_is_named() {
     for named in ["the name \"two\"", "from their ends", "no-map"] {
         assert!(notes.iter().any(|note| note.contains(named)), "{named}: {notes:#?}");
     }
+}
+
+#[test]
+fn a_region_that_hugetlb_cma_does_not_describe_is_left_out_by_name() {
+    let board = |text: &str| Board {
+        regions: parse_regions(text)
+            .unwrap()
+            .iter()
+            .map(|parsed| BoardRegion::from(&parsed.spec))
+            .collect(),
+        ..Board::default()
+    };
+    for text in [
+        "hugetlb1024=1G/1G",
+        "hugetlb01=1G/1G",
+        "hugetlbx=1G/1G",
+        "hugetlb=1G",
+        "hugetlb=1G/2G",
+        "hugetlb=1G/1G:buddy",
+        "hugetlb=1536M/1G",
+        "hugetlb=1G@4G/1G",
+        // Beside one of a single node.
+        "hugetlb=1G/1G;hugetlb1023=1G/1G",
+    ] {
+        let (written, notes) = command_line::write(&board(text));
+        let rest = if text.contains("1023") { "hugetlb_cma=1023:1G" } else { "" };
+        assert_eq!(written, rest, "{text}");
+        let name = &text[..text.find('=').unwrap()];
+        let left_out = format!("region \"{name}\" is left out: ");
+        assert!(notes.iter().any(|note| note.message.starts_with(&left_out)), "{text}: {notes:?}");
+    }
+}
+
+#[test]
+fn version_4_names_the_groups_and_the_quotation_marks_that_it_cannot_express() {
+    let board = toml_file::read(
+        "banks = []\nmap = '*=a'\n[[regions]]\nname = 'a\"'\nsize = '1M'\n\
+         [[regions]]\nname = 'a'\nsize = '1M'",
+        "file",
+    );
+    let (text, notes) = command_line::write_v4(&board.unwrap().board);
+    let notes: Vec<_> = notes.iter().map(|note| note.message.as_str()).collect();
+    assert_eq!(text, "cma.map=*=a");
+    assert_eq!(notes, ["cma= is left out: its value contains a quotation mark"]);
 }
 
 #[test]

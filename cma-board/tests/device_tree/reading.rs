@@ -175,6 +175,34 @@ fn parts_of_pages_are_left_out_and_noted() {
 }
 
 #[test]
+fn a_memory_node_with_parts_of_pages_is_cut_and_noted() {
+    let source = "/dts-v1/; / { #address-cells = <1>; #size-cells = <1>;
+        memory { device_type = \"memory\"; reg = <0x80000800 0x2000 0 0>; }; };";
+    let Some(read) = board_of(source) else { return };
+    assert_eq!(read.board.banks_text(), "4K@0x80001000");
+    assert_eq!(notes(&read), ["/memory: 0x80000800+0x2000 is cut to whole pages"]);
+}
+
+#[test]
+fn a_node_with_several_ranges_is_several_regions_and_noted_once() {
+    let pool = "pool@10000000 { compatible = \"shared-dma-pool\";
+        reg = <0x10000000 0x1000 0x20000000 0x1000>; };";
+    let Some(read) = board_of(&tree(pool, "")) else { return };
+    assert_eq!(read.board.regions_text(), "pool=4K@0x10000000;pool.2=4K@0x20000000");
+    let notes = notes(&read);
+    assert!(notes[1].ends_with(": pool@10000000 as pool.2"), "{notes:?}");
+    assert!(notes[0].ends_with("so banks of their own: pool@10000000"), "{notes:?}");
+    assert_eq!(notes.len(), 2, "{notes:?}");
+}
+
+#[test]
+fn a_reserved_node_without_reg_and_size_is_left_out_and_noted() {
+    let Some(read) = board_of(&tree("empty { no-map; };", "")) else { return };
+    assert_eq!(read.board.regions_text(), "");
+    assert_eq!(notes(&read), ["/reserved-memory/empty: neither reg nor size: left out"]);
+}
+
+#[test]
 fn only_a_reusable_mapped_pool_is_the_default_one_and_the_last_of_several() {
     let pool = |name: &str, more: &str| {
         format!(
