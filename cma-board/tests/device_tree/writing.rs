@@ -205,6 +205,54 @@ fn what_a_tree_does_not_express_is_noted_by_name() {
 }
 
 #[test]
+fn a_board_without_banks_has_a_tree_without_memory_and_a_note() {
+    let board = Board { growth: Growth::Down, ..Board::default() };
+    assert_eq!(notes(&board), ["the board has no banks, so the tree has no memory node"]);
+    assert!(!write(&board).0.contains("memory"));
+}
+
+#[test]
+fn banks_are_written_in_ascending_order() {
+    let banks = vec![Bank::new(0x8000_0000, 1 << 20), Bank::new(0x4000_0000, 1 << 20)];
+    let source = write(&Board { banks, ..Board::default() }).0;
+    let (low, high) = (source.find("0x40000000 0x0"), source.find("0x80000000 0x0"));
+    assert!(low.is_some() && low < high, "{source}");
+}
+
+#[test]
+fn a_device_that_no_node_can_be_called_after_is_left_out_and_named_once() {
+    let long = "l".repeat(32);
+    let rules = format!("a@=r;a@1@2=r;1a=r;{long}=r;a@=r,none;b@1=none,r;{}=r", &long[1..]);
+    let board = Board {
+        banks: vec![Bank::new(0x4000_0000, 1 << 30)],
+        growth: Growth::Down,
+        regions: vec![region("r", PAGE_SIZE)],
+        map: Map::parse(&rules).expect("a map"),
+        ..Board::default()
+    };
+    assert_eq!(
+        notes(&board),
+        [
+            &format!("devices with names that no node can have, left out: a@, a@1@2, 1a, {long}"),
+            "regions that the map names but the board doesn't have: none",
+        ]
+    );
+    let source = write(&board).0;
+    assert!(source.contains("b@1 {") && source.contains(&format!("\t{} {{", &long[1..])));
+}
+
+#[test]
+fn a_default_pool_that_is_no_map_is_not_written_as_the_default_one() {
+    let board = Board {
+        regions: vec![BoardRegion { no_map: true, ..region("r", PAGE_SIZE) }],
+        map: Map::parse("*=r").expect("a map"),
+        ..Board::default()
+    };
+    assert!(notes(&board).contains(&"the default pool can't be no-map: r".to_string()));
+    assert!(!write(&board).0.contains("linux,cma-default"));
+}
+
+#[test]
 fn a_rule_that_is_never_reached_is_not_written() {
     let board = Board {
         regions: vec![region("a", PAGE_SIZE), region("b", PAGE_SIZE)],
