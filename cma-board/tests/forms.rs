@@ -234,7 +234,7 @@ fn a_kernels_parameters_become_regions_and_rules() {
 
 #[test]
 fn parameters_of_both_kernels_are_read_together() {
-    let board = command_line::read("hugetlb_cma=1G cma=a=1M cma.map=*=a", "kernel").unwrap().board;
+    let board = command_line::read("hugetlb_cma=1G cma=a=1M cma.map=*=a").unwrap().board;
     assert_eq!(board.regions_text(), "hugetlb=1G/1G;a=1M");
 }
 
@@ -253,14 +253,13 @@ fn what_a_kernel_would_do_otherwise_is_noted_at_its_place() {
                 ("cma=2M", "a later parameter of this name replaces this one"),
             ],
         ),
-        ("quiet cma=0", vec![("cma=0", "a size of 0 means no region"), ("", no_rule)]),
         (
             "hugetlb_cma=0:1M,1:1G",
             vec![("1M", "a kernel gives no memory for less than one huge page of 1G")],
         ),
         ("hugetlb_cma=1536M", vec![("1536M", "the size is rounded up to 2G")]),
     ] {
-        let notes = command_line::read(text, "kernel").expect(text).notes;
+        let notes = command_line::read(text).expect(text).notes;
         let noted = notes.iter().map(|note| match &note.at {
             Origin::Whole => ("", note.message.as_str()),
             at => (found(text, at.clone()), note.message.as_str()),
@@ -388,11 +387,10 @@ fn a_region_that_hugetlb_cma_does_not_describe_is_left_out_by_name() {
 }
 
 #[test]
-fn version_4_names_the_groups_and_the_quotation_marks_that_it_cannot_express() {
+fn regions_with_quotation_marks_are_left_out_of_version_4_and_noted() {
     let board = toml_file::read(
         "banks = []\nmap = '*=a'\n[[regions]]\nname = 'a\"'\nsize = '1M'\n\
          [[regions]]\nname = 'a'\nsize = '1M'",
-        "file",
     );
     let (text, notes) = command_line::write_v4(&board.unwrap().board);
     let notes: Vec<_> = notes.iter().map(|note| note.message.as_str()).collect();
