@@ -13,3 +13,4 @@ pub mod memory;
 pub(crate) mod region;
 mod snapshot;
 pub(crate) mod watches;
+pub(crate) mod write_errors;

@@ -179,7 +179,7 @@ fn the_figures_of_a_region_follow_its_chunks() {
 }
 
 #[test]
-fn the_counters_of_a_region_count_pages_as_mainline_does() {
+fn the_counters_of_a_region_count_pages_as_mainline_does_and_requests() {
     let cma = with_regions(&["a"], "*=a");
     let tree = cma.attributes();
     let read = |name: &str| {
@@ -192,8 +192,11 @@ fn the_counters_of_a_region_count_pages_as_mainline_does() {
     cma.alloc("cam", None, 32 * MIB, 0).unwrap_err();
     assert_eq!([read("alloc_pages_success"), read("alloc_pages_fail")], [8, 8192]);
     assert_eq!([read("release_pages_success"), read("high_water")], [6, 7 * 4096]);
+    let requests = ["chunks_placed", "requests_refused", "chunks_freed"];
+    assert_eq!(requests.map(read), [3, 1, 2]);
     drop(second);
     assert_eq!([read("release_pages_success"), read("high_water")], [8, 7 * 4096]);
+    assert_eq!(requests.map(read), [3, 1, 3]);
 }
 
 #[test]
@@ -454,7 +457,7 @@ fn the_last_refused_writes_are_kept_with_their_reasons() {
     let tree = cma.attributes();
     assert_eq!(tree.read("errors").unwrap(), "");
     refused(&tree, "map", "a==b");
-    refused(&tree.clone(), "regions/a/alloc", "-");
+    refused(&cma.attributes(), "regions/a/alloc", "-");
     assert_eq!(
         tree.read("errors").unwrap(),
         "1 map: EINVAL: a rule has one '=' at column 3: \"=\"\n\

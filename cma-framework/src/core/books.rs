@@ -191,7 +191,7 @@ impl Books {
 
     /// The totals of served and refused requests since the region was registered.
     pub(crate) fn statistics(&self) -> RegionStatistics {
-        self.counters.statistics(self.region.pages(), self.free)
+        self.counters.statistics(self.region.pages(), self.free, self.live())
     }
 
     /// The last refusals, oldest first.

@@ -14,23 +14,21 @@
 //! ```
 
 mod error;
-mod error_log;
 mod lists;
 mod region;
 
 use crate::host::events;
 use crate::host::region::Region;
+use crate::host::write_errors::WriteErrorLog;
 use crate::vocabulary::Map;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
-use error_log::WriteErrorLog;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 /// The size limit of a text that is written to an attribute, in bytes.
 pub const LONGEST_TEXT: usize = 64 << 10;
 
-/// The attributes of a framework. Clones share the log of refused writes.
+/// The attributes of a framework.
 ///
 /// Paths are relative to the root of the tree, which is the empty path, without `/` at either end.
 /// A path may contain the link of a region. Each text that is read is consistent.
@@ -56,7 +54,6 @@ pub const LONGEST_TEXT: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct Attributes {
     cma: Cma,
-    write_errors: Arc<WriteErrorLog>,
 }
 
 /// The object at a path.
@@ -116,7 +113,7 @@ const TOP: &[Attribute<Attributes>] = &[
             allocators.iter().map(|r| r.name.as_deref().unwrap_or("-")).collect();
         Ok(names.join(" ") + "\n")
     }),
-    Attribute::read_only("errors", |_, tree| Ok(tree.write_errors.to_string())),
+    Attribute::read_only("errors", |_, tree| Ok(tree.write_errors().to_string())),
     Attribute {
         name: "map",
         read: |cma, _| Ok(line_if_any(&cma.map().to_string())),
@@ -178,9 +175,9 @@ impl Node {
 }
 
 impl Cma {
-    /// The attributes of this framework, with an empty log of refused writes.
+    /// The attributes of this framework. All of its trees have one log of refused writes.
     pub fn attributes(&self) -> Attributes {
-        Attributes { cma: self.clone(), write_errors: Arc::default() }
+        Attributes { cma: self.clone() }
     }
 }
 
@@ -267,13 +264,17 @@ impl Attributes {
             }
         };
         if let Err(error) = &written {
-            self.write_errors.record(&node.path(), error);
+            self.write_errors().record(&node.path(), error.errno(), error.to_string());
         }
         events::emit(|| match &written {
             Ok(()) => tracing::info!(path = node.path(), "attribute written"),
             Err(error) => tracing::info!(path = node.path(), %error, "attribute not written"),
         });
         written
+    }
+
+    fn write_errors(&self) -> &WriteErrorLog {
+        &self.cma.framework().write_errors
     }
 
     /// Resolves `path`.

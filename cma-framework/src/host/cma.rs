@@ -20,6 +20,7 @@ mod waiters;
 use crate::host::region::{Allocators, Chunk, DeviceAndType, OwningFramework, Region, Registered};
 use crate::host::snapshot::Snapshot;
 use crate::host::watches::Watches;
+use crate::host::write_errors::WriteErrorLog;
 use crate::vocabulary::Map;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
@@ -93,6 +94,8 @@ pub(crate) struct Framework {
     waiters: Waiters,
     /// Those who observe the framework.
     watches: Watches,
+    /// The refused writes to its attributes.
+    pub(crate) write_errors: WriteErrorLog,
 }
 
 impl Default for Cma {
@@ -114,6 +117,7 @@ impl Cma {
             askers: Askers::default(),
             waiters: Waiters::default(),
             watches: Watches::default(),
+            write_errors: WriteErrorLog::default(),
         }))
     }
 

@@ -18,7 +18,7 @@ pub(super) const TARGET: Target = Target {
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
     let texts = (grammar("\\PC{0,40}"), grammar("[a-z]{0,4}"));
-    let request = (0..7_u8, any::<(u64, u64, u64, u128)>(), texts, any::<bool>()).prop_map(
+    let request = (0..8_u8, any::<(u64, u64, u64, u128)>(), texts, any::<bool>()).prop_map(
         |(which, (id, size, alignment, file), (first, second), yes)| {
             let from = if yes {
                 RegionSelector::Device { device: &first, kind: &second }
@@ -35,7 +35,8 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
                 3 => Request::Info(from),
                 4 => Request::List { after: size },
                 5 => Request::AllocFile { file, from, size, alignment },
-                _ => Request::ChunkOfFile { file, first: size },
+                6 => Request::ChunkOfFile { file, first: size },
+                _ => Request::Attribute { path: &first },
             };
             match Message::request(id, &request) {
                 Ok(message) => message.as_bytes().to_vec(),
@@ -44,7 +45,7 @@ fn generate() -> BoxedStrategy<Vec<u8>> {
         },
     );
     // A body of small numbers, which are counts, lengths and flags somewhere.
-    let kind = prop_oneof![0..9_u16, 0x8000..0x8006_u16];
+    let kind = prop_oneof![0..10_u16, 0x8000..0x8007_u16];
     let words = prop::collection::vec(prop_oneof![3 => 0..20_u32, 1 => any::<u32>()], 0..124);
     let answer = (kind, words).prop_map(|(kind, words)| {
         let mut bytes = Message::answer(1, &Answer::Freed).as_bytes().to_vec();

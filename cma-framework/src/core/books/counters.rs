@@ -1,4 +1,5 @@
-//! Counters of a region: pages served and refused, the most ever in use, the last refusals.
+//! Counters of a region: requests and pages served and refused, the most ever in use, the last
+//! refusals.
 
 use super::figures::RegionStatistics;
 use crate::core::events::ChunkEvent;
@@ -15,6 +16,8 @@ const REMEMBERED: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Counters {
     least_free: Pages,
+    /// Requests and their pages.
+    placed: u64,
     served: u64,
     pub(super) refusals: RefusalLog,
 }
@@ -22,7 +25,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// For a region of `size` pages without chunks.
     pub(super) fn new(size: Pages) -> Self {
-        Counters { least_free: size, served: 0, refusals: RefusalLog::default() }
+        Counters { least_free: size, placed: 0, served: 0, refusals: RefusalLog::default() }
     }
 
     /// Counts a chunk event. `free` pages are free after it.
@@ -31,6 +34,7 @@ impl Counters {
         match event {
             ChunkEvent::Placed { range } => {
                 self.least_free = self.least_free.min(free);
+                self.placed = self.placed.wrapping_add(1);
                 self.served = self.served.wrapping_add(range.pages().get());
             }
             // Released pages follow from served ones and those in use.
@@ -38,10 +42,14 @@ impl Counters {
         }
     }
 
-    /// The figures of a region of `size` pages, of which `free` are free.
-    pub(super) fn statistics(&self, size: Pages, free: Pages) -> RegionStatistics {
+    /// The figures of a region of `size` pages, of which `free` are free and `live` chunks have the
+    /// rest.
+    pub(super) fn statistics(&self, size: Pages, free: Pages, live: u32) -> RegionStatistics {
         let used = size.get() - free.get();
         RegionStatistics {
+            chunks_placed: self.placed,
+            requests_refused: self.refusals.requests,
+            chunks_freed: self.placed.saturating_sub(live.into()),
             alloc_pages_success: self.served,
             alloc_pages_fail: self.refusals.pages,
             release_pages_success: self.served.wrapping_sub(used),
@@ -50,9 +58,10 @@ impl Counters {
     }
 }
 
-/// Refused requests: their pages in total, and the last of them, oldest first.
+/// Refused requests: their number and pages in total, and the last of them, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct RefusalLog {
+    requests: u64,
     pages: u64,
     last: VecDeque<RefusedRequest>,
 }
@@ -70,11 +79,13 @@ impl RefusalLog {
     #[cold]
     pub(crate) fn count(&mut self, request: &Request, reason: Reason, when: Moment) {
         let refused = RefusedRequest { request: *request, reason, when };
-        self.append(RefusalLog { pages: request.pages().get(), last: [refused].into() });
+        let (requests, pages) = (1, request.pages().get());
+        self.append(RefusalLog { requests, pages, last: [refused].into() });
     }
 
     /// Adds refusals that were counted apart from these, and later.
     pub(super) fn append(&mut self, later: RefusalLog) {
+        self.requests = self.requests.wrapping_add(later.requests);
         self.pages = self.pages.wrapping_add(later.pages);
         self.last.extend(later.last);
         let surplus = self.last.len().saturating_sub(REMEMBERED);

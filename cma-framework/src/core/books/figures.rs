@@ -10,6 +10,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionStatistics {
+    /// Requests that were served.
+    pub chunks_placed: u64,
+    /// Requests that were refused.
+    pub requests_refused: u64,
+    /// Chunks that were freed.
+    pub chunks_freed: u64,
     /// Pages of all requests that were served.
     pub alloc_pages_success: u64,
     /// Pages of all requests that were refused.

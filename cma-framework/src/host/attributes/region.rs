@@ -23,6 +23,8 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("available_pages", |_, region| line(region.free()?.get())),
     Attribute::read_only("base_pfn", |_, region| line(region.range().first_page())),
     Attribute::read_only("bitmap", lists::bitmap),
+    Attribute::read_only("chunks_freed", |_, region| line(region.statistics()?.chunks_freed)),
+    Attribute::read_only("chunks_placed", |_, region| line(region.statistics()?.chunks_placed)),
     Attribute::read_only("failures", lists::failures),
     Attribute::read_only("free", |_, region| line(region.free()?.bytes())),
     Attribute::read_only("high_water", |_, region| line(region.statistics()?.high_water_bytes)),
@@ -34,6 +36,9 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("problem", |_, region| Ok(line_if_any(&problem(region)))),
     Attribute::read_only("release_pages_success", |_, region| {
         line(region.statistics()?.release_pages_success)
+    }),
+    Attribute::read_only("requests_refused", |_, region| {
+        line(region.statistics()?.requests_refused)
     }),
     Attribute::read_only("size", |_, region| line(region.range().bytes())),
     Attribute::read_only("start", |_, region| line(region.range().start())),

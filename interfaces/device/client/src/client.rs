@@ -1,5 +1,6 @@
 //! A server's address, and the calls of the device interface (specification section 6).
 
+use crate::attributes::{AttributeReader, AttributeText};
 use crate::call::call;
 use crate::chunk::RemoteChunk;
 use crate::error::Error;
@@ -143,6 +144,24 @@ impl Client {
                 _ => None,
             })
         })
+    }
+
+    /// Opens a connection for reading attributes of the server's framework.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoServer`].
+    pub fn attributes(&self) -> Result<AttributeReader, Error> {
+        self.open().map(AttributeReader)
+    }
+
+    /// What is at `path` of the attributes of the server's framework, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`AttributeReader::read`], and [`Error::NoServer`].
+    pub fn attribute(&self, path: &str) -> Result<AttributeText, Error> {
+        self.on_connection(|connection| AttributeReader(connection).read(path))
     }
 
     /// The chunks of this process's user, in the order of their allocation: those of all its

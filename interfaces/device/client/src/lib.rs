@@ -17,6 +17,7 @@
 //! [`mod@exchange`] and [`pieces`] are the layers below. They allocate nothing on the heap and take
 //! no lock, so that a library that is loaded into any program can use them.
 
+mod attributes;
 mod call;
 mod chunk;
 mod client;
@@ -25,6 +26,7 @@ pub mod exchange;
 mod mapping;
 pub mod pieces;
 
+pub use attributes::{AttributeReader, AttributeText};
 pub use chunk::{MappedChunk, NotMapped, Piece, RemoteChunk, SharedChunk};
 pub use client::Client;
 pub use error::Error;

@@ -1,9 +1,11 @@
 //! A faulty or malicious server: the client gets an error, never memory that could be truncated,
 //! and never waits for ever.
 
-use cma_client::{Client, Error};
+use cma_client::{AttributeText, Client, Error};
 use cma_device_protocol::wire::{receive, send};
-use cma_device_protocol::{Answer, ChunkAnswer, Extent, MESSAGE_BYTES, Message, Request};
+use cma_device_protocol::{
+    Answer, ChunkAnswer, Extent, MAX_ATTRIBUTE_BYTES, MESSAGE_BYTES, Message, Request, TextAnswer,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
@@ -178,6 +180,35 @@ fn unexpected_answers_and_closed_connections_are_errors() {
     };
     let gone = with_server(&ends, |client| client.info("camera", None).unwrap_err());
     assert_eq!(gone.errno(), Errno::NODEV.raw_os_error());
+}
+
+#[test]
+fn a_text_that_is_not_as_the_server_says_is_an_error() {
+    let read = |bytes, files: &[&OwnedFd]| {
+        let files: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
+        let respond = |connection: BorrowedFd<'_>, message: &Message| {
+            let text = Answer::Text(TextAnswer { bytes, is_folder: false });
+            send(connection, &Message::answer(message.id(), &text), &files).unwrap();
+        };
+        with_server(&respond, |client| client.attribute("map"))
+    };
+    let zeros = file(4, SealFlags::SHRINK);
+    assert_eq!(read(4, &[&zeros]).unwrap(), AttributeText::Text("\0\0\0\0".to_string()));
+    let not_text = file(4, SealFlags::empty());
+    rustix::io::pwrite(&not_text, &[0xff], 0).unwrap();
+    let (pipe, _) = rustix::pipe::pipe().unwrap();
+    for (bytes, files) in [
+        (5, &[&zeros][..]),
+        (MAX_ATTRIBUTE_BYTES, &[&zeros]),
+        (MAX_ATTRIBUTE_BYTES + 1, &[&zeros]),
+        (u64::MAX, &[&zeros]),
+        (4, &[]),
+        (4, &[&zeros, &zeros]),
+        (4, &[&not_text]),
+    ] {
+        assert!(matches!(read(bytes, files), Err(Error::Exchange(_))), "{bytes} {}", files.len());
+    }
+    assert!(matches!(read(4, &[&pipe]), Err(Error::System { call: "pread", .. })));
 }
 
 #[test]

@@ -10,12 +10,16 @@ const CHUNK: u16 = 0x8001;
 const FREED: u16 = 0x8002;
 const INFO: u16 = 0x8003;
 const LISTED: u16 = 0x8004;
+const TEXT: u16 = 0x8005;
 
 /// The most [`Extent`]s in one answer.
 pub const MAX_EXTENTS: usize = 18;
 
 /// The most [`ListedChunk`]s in one answer.
 pub const MAX_LISTED: usize = 15;
+
+/// The longest text that an [`Answer::Text`] describes, in bytes.
+pub const MAX_ATTRIBUTE_BYTES: u64 = 64 << 20;
 
 /// An answer of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,20 @@ pub enum Answer<'m> {
     Info(InfoAnswer),
     /// Chunks of the client's user, and whether more of them follow.
     Listed(ArrayVec<ListedChunk, MAX_LISTED>, bool),
+    /// The text of an attribute, or the list of a folder. The message brings one descriptor: a
+    /// sealed file that begins with the text.
+    Text(TextAnswer),
+}
+
+/// A text in a file of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextAnswer {
+    /// Its length in bytes, at most [`MAX_ATTRIBUTE_BYTES`].
+    pub bytes: u64,
+    /// Whether the path is a folder: then the text has a line for each of its entries, `name` for
+    /// an attribute, `name/` for a folder and `name -> target` for a link. No name contains white
+    /// space or `/`.
+    pub is_folder: bool,
 }
 
 /// The chunk of a connection or open file.
@@ -120,6 +138,7 @@ impl Message {
             Answer::Freed => FREED,
             Answer::Info(_) => INFO,
             Answer::Listed(..) => LISTED,
+            Answer::Text(_) => TEXT,
         };
         let mut message = Message::empty(kind, id);
         let body = &mut Writer::new(message.body());
@@ -158,6 +177,10 @@ impl Message {
                     body.u32(chunk.pid);
                     body.u32(chunk.left_behind.into());
                 }
+            }
+            Answer::Text(text) => {
+                body.u64(text.bytes);
+                body.u32(text.is_folder.into());
             }
         }
         message
@@ -215,6 +238,13 @@ impl Message {
                     })
                 })?;
                 Answer::Listed(chunks, more)
+            }
+            TEXT => {
+                let (bytes, is_folder) = (body.u64()?, body.flag()?);
+                if bytes > MAX_ATTRIBUTE_BYTES {
+                    return Err(Malformed::Count);
+                }
+                Answer::Text(TextAnswer { bytes, is_folder })
             }
             kind => return Err(Malformed::Kind { kind }),
         };

@@ -34,7 +34,10 @@ mod message;
 mod request;
 pub mod wire;
 
-pub use answer::{Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED};
+pub use answer::{
+    Answer, ChunkAnswer, Extent, InfoAnswer, ListedChunk, MAX_ATTRIBUTE_BYTES, MAX_EXTENTS,
+    MAX_LISTED, TextAnswer,
+};
 pub use chunk_request::ChunkRequest;
 pub use malformed::{MAGIC, MESSAGE_BYTES, Malformed, VERSION};
 pub use message::Message;

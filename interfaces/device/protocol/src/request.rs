@@ -13,9 +13,10 @@ const INFO: u16 = 4;
 const LIST: u16 = 5;
 const ALLOC_FILE: u16 = 6;
 const CHUNK_OF_FILE: u16 = 7;
+const ATTRIBUTE: u16 = 8;
 
 /// The longest text of a request, in bytes: device and type together, or a list of regions. The
-/// largest request decides, [`Request::Alloc`].
+/// largest request decides, [`Request::Alloc`]. The path of an attribute has the same limit.
 pub const MAX_TEXT: usize = MESSAGE_BYTES - HEAD - CHUNK_REQUEST_BYTES - FLAGS - SOURCE_HEAD;
 
 /// The size of the flags of a [`Request::Alloc`], and of the zero after them.
@@ -76,6 +77,13 @@ pub enum Request<'m> {
         file: u128,
         /// The number of the first piece.
         first: u64,
+    },
+    /// Read the attribute at `path`, or list the folder there, as the framework's `Attributes`
+    /// have it. The server allows it to root and to the user that it runs as. The answer is
+    /// [`Answer::Text`](crate::Answer::Text).
+    Attribute {
+        /// The path, without `/` at either end; empty for the root folder.
+        path: &'m str,
     },
 }
 
@@ -157,11 +165,15 @@ impl Message {
     ///
     /// [`NamesTooLong`] when the names don't fit.
     pub fn request(id: u64, request: &Request<'_>) -> Result<Message, NamesTooLong> {
-        if let Request::Alloc { from, .. } | Request::Info(from) | Request::AllocFile { from, .. } =
-            request
-            && from.bytes() > MAX_TEXT
-        {
-            return Err(NamesTooLong { bytes: from.bytes() });
+        let bytes = match request {
+            Request::Alloc { from, .. } | Request::Info(from) | Request::AllocFile { from, .. } => {
+                from.bytes()
+            }
+            Request::Attribute { path } => path.len(),
+            _ => 0,
+        };
+        if bytes > MAX_TEXT {
+            return Err(NamesTooLong { bytes });
         }
         let kind = match request {
             Request::Alloc { .. } => ALLOC,
@@ -171,6 +183,7 @@ impl Message {
             Request::List { .. } => LIST,
             Request::AllocFile { .. } => ALLOC_FILE,
             Request::ChunkOfFile { .. } => CHUNK_OF_FILE,
+            Request::Attribute { .. } => ATTRIBUTE,
         };
         let mut message = Message::empty(kind, id);
         let body = &mut Writer::new(message.body());
@@ -193,6 +206,11 @@ impl Message {
             Request::ChunkOfFile { file, first } => {
                 body.u128(*file);
                 body.u64(*first);
+            }
+            Request::Attribute { path } => {
+                // Checked above.
+                body.u16(path.len() as u16);
+                body.text(path);
             }
         }
         Ok(message)
@@ -226,6 +244,13 @@ impl Message {
                 Request::AllocFile { file, from: RegionSelector::read(&mut body)?, size, alignment }
             }
             CHUNK_OF_FILE => Request::ChunkOfFile { file: body.u128()?, first: body.u64()? },
+            ATTRIBUTE => {
+                let length = body.u16()?;
+                if usize::from(length) > MAX_TEXT {
+                    return Err(Malformed::Count);
+                }
+                Request::Attribute { path: body.text(length)? }
+            }
             kind => return Err(Malformed::Kind { kind }),
         };
         body.end()?;

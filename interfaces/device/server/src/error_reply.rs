@@ -2,6 +2,7 @@
 
 use crate::peer::Peer;
 use cma_device_protocol::{Message, wire};
+use cma_framework::attributes::AttributeError;
 use cma_framework::{AllocError, Errno as FrameworkErrno, InfoError, MemoryError};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
@@ -76,6 +77,12 @@ impl ErrorReply {
 
 impl From<AllocError> for ErrorReply {
     fn from(error: AllocError) -> Self {
+        ErrorReply::from_framework(error.errno(), error.to_string())
+    }
+}
+
+impl From<AttributeError> for ErrorReply {
+    fn from(error: AttributeError) -> Self {
         ErrorReply::from_framework(error.errno(), error.to_string())
     }
 }

@@ -47,7 +47,8 @@
 //! 4. `service`: a connection's request is received and answered.
 //! 5. `request_handler`: the request is checked against the [`Rules`] and executed. `allocation`
 //!    charges the user, allocates in the framework, and retries after memory was freed. A request
-//!    that may wait becomes a future of the framework in the session (`waiting`).
+//!    that may wait becomes a future of the framework in the session (`waiting`). An attribute's
+//!    text is sent as a file (`attribute_reader`).
 //! 6. `service`: a request that waits is continued when its waker or its deadline (`deadlines`)
 //!    makes epoll report its connection, until there is an answer.
 //! 7. `service`: after a hang-up the chunk is freed, or passed to the `reclaimer` if it is left
@@ -157,6 +158,7 @@ mod accounts;
 mod address;
 mod admission;
 mod allocation;
+mod attribute_reader;
 mod connection;
 mod connections;
 mod deadlines;

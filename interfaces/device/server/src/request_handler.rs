@@ -2,6 +2,7 @@
 
 use crate::accounts::Accounts;
 use crate::allocation::{LeaseAllocator, WantedChunk};
+use crate::attribute_reader::AttributeReader;
 use crate::connection::Session;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
@@ -27,6 +28,7 @@ pub(crate) struct RequestHandler {
     allocator: LeaseAllocator,
     files: Arc<OpenFiles>,
     memory: MemoryReserve,
+    attributes: AttributeReader,
     /// The longest wait that a request may ask for.
     longest_wait: Duration,
 }
@@ -56,6 +58,7 @@ impl RequestHandler {
         longest_wait: Duration,
     ) -> Self {
         RequestHandler {
+            attributes: AttributeReader::new(&cma),
             rules,
             allocator: LeaseAllocator { cma, accounts, reclaimer },
             files: Arc::default(),
@@ -83,9 +86,12 @@ impl RequestHandler {
         if !matches!(request, Request::Free) {
             ticket.frees_nothing();
         }
-        // Only these requests keep memory of the server.
-        let allocates = matches!(request, Request::Alloc { .. } | Request::AllocFile { .. });
-        if allocates && !self.memory.is_available() {
+        // Only these requests keep or take more than a little memory of the server.
+        let takes_memory = matches!(
+            request,
+            Request::Alloc { .. } | Request::AllocFile { .. } | Request::Attribute { .. }
+        );
+        if takes_memory && !self.memory.is_available() {
             return Err(ErrorReply::no_server_memory());
         }
         let (answer, files) = match *request {
@@ -150,6 +156,10 @@ impl RequestHandler {
                 let has_more = chunks.len() > MAX_LISTED;
                 chunks.truncate(MAX_LISTED);
                 Ok((Answer::Listed(chunks.into_iter().collect(), has_more), Vec::new()))
+            }
+            Request::Attribute { path } => {
+                let (text, file) = self.attributes.read(&session.peer, path)?;
+                Ok((Answer::Text(text), vec![file]))
             }
         }?;
         Ok(Handled::Answered(answer, files))

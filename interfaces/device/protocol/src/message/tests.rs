@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    Answer, ChunkAnswer, ChunkRequest, Extent, InfoAnswer, ListedChunk, MAX_EXTENTS, MAX_LISTED,
-    MAX_TEXT, NamesTooLong, RegionSelector, Request,
+    Answer, ChunkAnswer, ChunkRequest, Extent, InfoAnswer, ListedChunk, MAX_ATTRIBUTE_BYTES,
+    MAX_EXTENTS, MAX_LISTED, MAX_TEXT, NamesTooLong, RegionSelector, Request, TextAnswer,
 };
 use proptest::prelude::*;
 use std::time::Duration;
@@ -68,13 +68,19 @@ proptest! {
         memory: bool,
         number: u64,
         file: u128,
+        path in ".{0,100}",
     ) {
         let from = source(&from);
         let alloc = Request::Alloc { from, chunk, memory };
         let ChunkRequest { size, alignment, .. } = chunk;
         let of_file =
             [Request::AllocFile { file, from, size, alignment }, Request::ChunkOfFile { file, first: number }];
-        let others = [Request::Free, Request::Chunk { first: number }, Request::List { after: number }];
+        let others = [
+            Request::Free,
+            Request::Chunk { first: number },
+            Request::List { after: number },
+            Request::Attribute { path: &path },
+        ];
         for request in others.into_iter().chain([alloc, Request::Info(from)]).chain(of_file) {
             let message = Message::request(id, &request).unwrap();
             prop_assert_eq!(message.as_request(), Ok((id, request)));
@@ -90,6 +96,7 @@ proptest! {
         numbers: [u64; 6],
         listed in listed(),
         more: bool,
+        bytes in 0..=MAX_ATTRIBUTE_BYTES,
         errno in 1..4096_i32,
         reason in ".{0,80}",
     ) {
@@ -99,6 +106,7 @@ proptest! {
             first_page, span_pages, total_bytes, free_bytes, regions, granule_bytes,
         }));
         assert_decodes(id, &Answer::Listed(listed.into_iter().collect(), more));
+        assert_decodes(id, &Answer::Text(TextAnswer { bytes, is_folder: more }));
         assert_decodes(id, &Answer::Freed);
         assert_decodes(id, &Answer::Refused { errno, reason: &reason });
     }
@@ -106,7 +114,7 @@ proptest! {
     /// Any bytes are decoded or refused, and encoding what was decoded gives the same bytes.
     #[test]
     fn any_message_that_is_decoded_is_encoded_to_the_same_bytes(
-        kind in prop_oneof![0..8_u16, 0x8000..0x8008_u16, any::<u16>()],
+        kind in prop_oneof![0..10_u16, 0x8000..0x8008_u16, any::<u16>()],
         body in prop::collection::vec(prop_oneof![3 => Just(0_u8), 1 => Just(1), 1 => any::<u8>()], 0..MESSAGE_BYTES - HEAD),
     ) {
         let mut message = Message::empty(kind, 1);
@@ -137,6 +145,7 @@ fn the_longest_names_fit_and_longer_ones_are_refused() {
         Request::Alloc { from: longer, chunk, memory: true },
         Request::AllocFile { file: 7, from: longer, size: 1, alignment: 0 },
         Request::Info(longer),
+        Request::Attribute { path: &names },
     ] {
         let refused = Message::request(1, &request);
         assert_eq!(refused, Err(NamesTooLong { bytes: MAX_TEXT + 1 }));

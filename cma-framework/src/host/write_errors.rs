@@ -1,7 +1,7 @@
-//! The log of the last refused writes. A process that writes to a file receives only an errno; the
+//! The log of the last refused writes to attributes. A process that writes to a file receives only an errno; the
 //! log has the message.
 
-use super::AttributeError;
+use crate::vocabulary::Errno;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ const KEPT: usize = 8;
 const LONGEST: usize = 400;
 
 #[derive(Debug, Default)]
-pub(super) struct WriteErrorLog(Mutex<Lines>);
+pub(crate) struct WriteErrorLog(Mutex<Lines>);
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -23,8 +23,8 @@ struct Lines {
 }
 
 impl WriteErrorLog {
-    pub(super) fn record(&self, path: &str, error: &AttributeError) {
-        let mut reason = error.to_string();
+    /// Adds that writing to `path` failed with `errno`, because of `reason`.
+    pub(crate) fn record(&self, path: &str, errno: Errno, mut reason: String) {
         if let Some((end, _)) = reason.char_indices().nth(LONGEST) {
             reason.truncate(end);
             reason.push_str(" ...");
@@ -34,7 +34,7 @@ impl WriteErrorLog {
         if log.lines.len() == KEPT {
             log.lines.pop_front();
         }
-        log.lines.push_back(format!("{} {path}: {:?}: {reason}\n", log.count, error.errno()));
+        log.lines.push_back(format!("{} {path}: {errno:?}: {reason}\n", log.count));
     }
 }
 
