@@ -73,6 +73,9 @@ const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, 
 best available), or by region: fw=memfd,b1=hugetlb,auto. The default is simulated, and memfd for \
 serve --socket";
 
+const MOUNT: &str = "The folder of the server's attributes; the default is CMA_MOUNT, or else the \
+only mount there is";
+
 const LIMITS: &str = "Limits, such as chunks=64,bytes=1G: chunks and bytes apply to the connections \
 that one process opened, user-chunks, user-bytes and user-connections to a user, connections to \
 the server";
@@ -461,9 +464,13 @@ pub(crate) struct ServeArgs {
 /// Selects one of the running servers.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
-    /// The folder of its attributes; the default is CMA_MOUNT, or else the only mount there is
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", help = MOUNT)]
     pub(crate) mount: Option<PathBuf>,
+
+    /// Read the server that listens on this socket (`cma serve --socket`), as root or as the user
+    /// that it runs as
+    #[arg(long, value_name = "PATH", conflicts_with = "mount")]
+    pub(crate) connect: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -478,8 +485,8 @@ pub(crate) struct GetArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct SetArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
+    #[arg(long, value_name = "DIR", help = MOUNT)]
+    pub(crate) mount: Option<PathBuf>,
 
     /// The attribute, such as map or regions/b1/alloc
     #[arg(value_name = "PATH")]

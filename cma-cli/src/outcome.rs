@@ -105,18 +105,8 @@ pub(crate) enum CommandError {
     LogLevel { word: String },
     #[error("the server can't start: {0}")]
     Serve(io::Error),
-    #[error("no server has its attributes mounted")]
-    NoServer,
-    #[error("{} servers have their attributes mounted", .0.len())]
-    Servers(Vec<PathBuf>),
-    #[error("{}: no server has its attributes mounted there", .0.display())]
-    NotServed(PathBuf),
-    #[error("{}: the server of this mount has ended without unmounting it", .0.display())]
-    ServerGone(PathBuf),
-    #[error("\"{}\" is a folder", plain(path))]
-    AttributeFolder { path: String },
-    #[error("{}: {reason}", plain(path))]
-    Attribute { path: String, reason: String },
+    #[error(transparent)]
+    Running(#[from] cma_running::Error),
     #[error("`cma {command}` does not use {option}")]
     UnusedOption { option: String, command: &'static str },
 }
@@ -186,22 +176,7 @@ impl CommandError {
             CommandError::NoSuchRegion { .. } => fixed("`cma regions` lists them"),
             CommandError::NoRegion => fixed("--memory and --cma say what each region needs"),
             CommandError::NotConnected(_) => fixed("start one with `cma serve --socket PATH`"),
-            CommandError::NoServer => fixed(
-                "start one with `cma serve --mount DIR`, or name its folder with --mount or \
-                CMA_MOUNT",
-            ),
-            CommandError::Servers(folders) => {
-                let folders: Vec<_> =
-                    folders.iter().map(|folder| folder.display().to_string()).collect();
-                format!("name one with --mount or CMA_MOUNT: {}", folders.join(", "))
-            }
-            CommandError::NotServed(_) => fixed("name the folder that `cma serve --mount` got"),
-            CommandError::ServerGone(_) => {
-                fixed("start it again, which replaces the mount, or remove the mount with umount")
-            }
-            CommandError::AttributeFolder { path } => {
-                format!("`cma tree {path}` shows what is in it")
-            }
+            CommandError::Running(error) => return running_help(error),
             CommandError::UnusedOption { command: "shell --connect", .. } => {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
@@ -214,6 +189,31 @@ impl CommandError {
             _ => return None,
         })
     }
+}
+
+/// The remedy when a running server can't be read or written.
+fn running_help(error: &cma_running::Error) -> Option<String> {
+    use cma_running::Error;
+    let fixed = |help: &str| help.to_string();
+    Some(match error {
+        Error::NoServer => fixed(
+            "start one with `cma serve --mount DIR`, or name its folder with --mount or CMA_MOUNT",
+        ),
+        Error::Servers(folders) => {
+            let folders: Vec<_> =
+                folders.iter().map(|folder| folder.display().to_string()).collect();
+            format!("name one with --mount or CMA_MOUNT: {}", folders.join(", "))
+        }
+        Error::NotServed(_) => fixed("name the folder that `cma serve --mount` got"),
+        Error::ServerGone(_) => {
+            fixed("start it again, which replaces the mount, or remove the mount with umount")
+        }
+        Error::Folder { path } => format!("`cma tree {path}` shows what is in it"),
+        Error::Socket(cma_client::Error::NoServer { .. }) => {
+            fixed("start one with `cma serve --socket PATH`")
+        }
+        _ => return None,
+    })
 }
 
 /// Why `wanted` is neither a board nor the file of one.

@@ -1,63 +1,61 @@
 //! `cma tree`: the attributes of a running server and their values.
 
-use super::server_mount::{ServerMount, read_error};
+use super::running;
 use crate::options::TreeArgs;
 use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, DIM, Out, plain, width};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::Path;
+use cma_running::{EntryKind, Error, Server};
+use std::io::Write;
 
 /// The most bytes of a text that are read.
 const MAX_READ: u64 = 4096;
 
 pub(crate) fn run(args: &TreeArgs, out: &mut Out) -> Result<Outcome, CommandError> {
-    let mount = ServerMount::find(&args.server)?;
-    let file = mount.file(&args.path)?;
-    let root =
-        if args.path.is_empty() { mount.root().display().to_string() } else { args.path.clone() };
-    if !file.is_dir() {
-        writeln!(out, "{}", format!("{}  {}", plain(&root), value(&file, width())).trim_end())?;
-        return Ok(Outcome::Done);
+    let server = running::find(&args.server)?;
+    let root = if args.path.is_empty() { server.to_string() } else { args.path.clone() };
+    match server.list(&args.path) {
+        Err(Error::NotFolder { .. }) => {
+            let value = value(&server, &args.path, width());
+            writeln!(out, "{}", format!("{}  {value}", plain(&root)).trim_end())?;
+            return Ok(Outcome::Done);
+        }
+        listed => drop(listed?),
     }
     writeln!(out, "{BOLD}{}{BOLD:#}", plain(&root))?;
-    draw(&file, "", out)?;
+    draw(&server, &args.path, "", out)?;
     Ok(Outcome::Done)
 }
 
 /// Draws the entries of `folder`, each line behind `indent`.
-fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), CommandError> {
-    let unreadable = |error: io::Error| CommandError::Attribute {
-        path: folder.display().to_string(),
-        reason: read_error(&error),
-    };
-    let entries: Vec<_> = fs::read_dir(folder).and_then(Iterator::collect).map_err(unreadable)?;
-    let kind =
-        |entry: &fs::DirEntry| entry.file_type().map(|kind| (kind.is_dir(), kind.is_symlink()));
-    let is_text = |entry: &&fs::DirEntry| matches!(kind(entry), Ok((false, false)));
-    let names = entries.iter().filter(is_text).map(|entry| entry.file_name().len());
-    let longest = names.max().unwrap_or(0);
+fn draw(server: &Server, folder: &str, indent: &str, out: &mut Out) -> Result<(), CommandError> {
+    let entries = server.list(folder)?;
+    let texts = entries.iter().filter(|entry| entry.kind == EntryKind::Attribute);
+    let longest = texts.map(|entry| entry.name.len()).max().unwrap_or(0);
     for (n, entry) in entries.iter().enumerate() {
         let (branch, below) =
             if n + 1 < entries.len() { ("├─ ", "│  ") } else { ("└─ ", "   ") };
-        let name = plain(&entry.file_name().to_string_lossy());
+        let path = if folder.is_empty() {
+            entry.name.clone()
+        } else {
+            format!("{}/{}", folder.trim_end_matches('/'), entry.name)
+        };
+        let name = plain(&entry.name);
         write!(out, "{DIM}{indent}{branch}{DIM:#}")?;
-        match kind(entry) {
-            Ok((true, _)) => {
+        match &entry.kind {
+            EntryKind::Folder => {
                 writeln!(out, "{BOLD}{name}{BOLD:#}")?;
                 // A region may be unregistered meanwhile: its folder is drawn empty.
-                match draw(&entry.path(), &format!("{indent}{below}"), out) {
-                    Err(CommandError::Attribute { .. }) => {}
+                match draw(server, &path, &format!("{indent}{below}"), out) {
+                    Err(CommandError::Running(Error::Missing { .. } | Error::NotRead { .. })) => {}
                     drawn => drawn?,
                 }
             }
-            Ok((_, true)) => {
-                let target = fs::read_link(entry.path()).unwrap_or_default();
-                writeln!(out, "{name} {DIM}->{DIM:#} {}", plain(&target.display().to_string()))?;
+            EntryKind::Link { target } => {
+                writeln!(out, "{name} {DIM}->{DIM:#} {}", plain(target))?;
             }
-            _ => {
+            EntryKind::Attribute => {
                 let left = indent.chars().count() + branch.chars().count() + longest + 2;
-                let value = value(&entry.path(), width().saturating_sub(left));
+                let value = value(server, &path, width().saturating_sub(left));
                 writeln!(out, "{}", format!("{name:longest$}  {value}").trim_end())?;
             }
         }
@@ -66,13 +64,12 @@ fn draw(folder: &Path, indent: &str, out: &mut Out) -> Result<(), CommandError> 
 }
 
 /// The first line of an attribute's text, cut to `width` characters.
-fn value(file: &Path, width: usize) -> String {
-    let mut text = Vec::new();
-    if let Err(error) = File::open(file).and_then(|file| file.take(MAX_READ).read_to_end(&mut text))
-    {
-        return format!("({})", read_error(&error));
-    }
-    let text = String::from_utf8_lossy(&text);
+fn value(server: &Server, path: &str, width: usize) -> String {
+    let text = match server.read_start(path, MAX_READ) {
+        Ok(text) => text,
+        Err(Error::NotRead { reason, .. }) => return format!("({reason})"),
+        Err(error) => return format!("({error})"),
+    };
     let mut lines = text.lines();
     let first = plain(lines.next().unwrap_or_default());
     let more = if lines.next().is_some() { " ..." } else { "" };

@@ -1,6 +1,6 @@
 //! `cma serve --socket`, and `cma shell --connect` as its client.
 
-use super::{Run, cma, folder};
+use super::{Run, cma, folder, run};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
@@ -209,5 +209,26 @@ fn a_refused_request_is_counted_once() {
         |name: &str| fs::read_to_string(mount.path().join("regions/r").join(name)).expect("text");
     assert_eq!(read("alloc_pages_fail"), "5120\n");
     assert_eq!(read("failures").lines().count(), 1);
+    assert_eq!(server.end(), Some(0));
+}
+
+#[test]
+fn the_attributes_of_a_server_are_read_over_its_socket_and_not_written() {
+    let server = SocketServer::start(&[]);
+    let socket = server.socket().display().to_string();
+    let Run { code, out, .. } = run(&["get", "--connect", &socket, "map"]);
+    assert_eq!((code, out.as_str()), (0, "camera,codec=r\n"));
+    let Run { code, out, .. } = run(&["tree", "--connect", &socket, "regions/r"]);
+    assert!(code == 0 && out.starts_with("regions/r\n├─ alloc "), "{out}");
+    for (command, expected) in [
+        (&["get", "nothing"][..], "nothing: there is no such attribute"),
+        (&["get", "regions/r"], "`cma tree regions/r`"),
+        (&["set", "map", "*=r"], "unexpected argument '--connect'"),
+    ] {
+        let Run { code, err, .. } = run(&[command, &["--connect", &socket]].concat());
+        assert!(code == 2 && err.contains(expected), "{command:?}: {err}");
+    }
+    let Run { code, err, .. } = run(&["get", "map", "--connect", "/nowhere/cma.sock"]);
+    assert!(code == 2 && err.contains("`cma serve --socket PATH`"), "{err}");
     assert_eq!(server.end(), Some(0));
 }
