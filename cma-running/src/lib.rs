@@ -19,14 +19,17 @@
 
 #![forbid(unsafe_code)]
 
+mod entry;
 mod error;
 mod lines;
 mod mount;
+mod read;
 mod server;
 mod state;
 
+pub use entry::{Entry, EntryKind};
 pub use error::Error;
-pub use server::{Entry, EntryKind, Server};
+pub use server::Server;
 pub use state::{
     AllocatorStatus, Books, ChunkState, FailureState, RegionState, Requester, State, WaiterState,
 };

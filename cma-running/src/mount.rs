@@ -1,7 +1,7 @@
 //! The attributes of a server as the files of its mount.
 
+use crate::entry::{Entry, EntryKind};
 use crate::error::Error;
-use crate::server::{Entry, EntryKind};
 use cma_framework::Errno;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,9 +1,6 @@
 //! The state of a server's regions as values.
 
-use crate::error::Error;
-use crate::lines::Text;
-use crate::server::{EntryKind, Session};
-use cma_framework::{ChunkRequest, DmaAddr, PageRange, Process};
+use cma_framework::{ChunkRequest, PageRange, Process};
 use std::fmt;
 use std::time::Duration;
 
@@ -150,50 +147,9 @@ impl State {
             items.map(move |item| (region, item))
         })
     }
-
-    pub(crate) fn read(session: &Session<'_>) -> Result<State, Error> {
-        let mut regions = Vec::new();
-        for entry in session.list("regions")? {
-            if entry.kind != EntryKind::Folder {
-                continue;
-            }
-            match RegionState::read(session, &entry.name) {
-                Ok(region) => regions.push(region),
-                // It was unregistered meanwhile.
-                Err(Error::Missing { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        regions.sort_by_key(|region| region.range.first_page());
-        Ok(State { regions })
-    }
 }
 
 impl RegionState {
-    fn read(session: &Session<'_>, folder: &str) -> Result<RegionState, Error> {
-        let attribute = |name: &str| -> Result<Text, Error> {
-            let path = format!("regions/{folder}/{name}");
-            Ok(Text { text: session.read(&path)?, path })
-        };
-        let start = DmaAddr::new(attribute("base_pfn")?.number()?.saturating_mul(4096));
-        let size = attribute("size")?;
-        let range = PageRange::from_bytes(start, size.number()?);
-        let allocator = attribute("alloc")?.line();
-        let books = match Books::read(&attribute) {
-            Ok(books) => Some(books),
-            // `problem` says why.
-            Err(Error::NotRead { .. }) => None,
-            Err(error) => return Err(error),
-        };
-        Ok(RegionState {
-            name: Some(attribute("name")?.line()).filter(|name| !name.is_empty()),
-            range: range.ok_or_else(|| size.malformed(1))?,
-            allocator: AllocatorStatus::parse(&allocator),
-            problem: Some(attribute("problem")?.line()).filter(|problem| !problem.is_empty()),
-            books,
-        })
-    }
-
     /// The free ranges between its chunks, in ascending order of address; none without books.
     pub fn holes(&self) -> Vec<PageRange> {
         let Some(books) = &self.books else { return Vec::new() };
@@ -224,27 +180,6 @@ impl fmt::Display for RegionState {
     }
 }
 
-impl AllocatorStatus {
-    /// The attribute `alloc`: a name, `-`, `[wanted]`, nothing for the default, or `(out of
-    /// service)`.
-    fn parse(text: &str) -> Self {
-        let between = |open, close| {
-            text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)).map(str::to_string)
-        };
-        if let Some(name) = between('(', ')') {
-            AllocatorStatus::OutOfService { name }
-        } else if let Some(wanted) = between('[', ']') {
-            AllocatorStatus::Waiting { wanted: Some(wanted) }
-        } else {
-            match text {
-                "" => AllocatorStatus::Waiting { wanted: None },
-                "-" => AllocatorStatus::Serving { name: None },
-                name => AllocatorStatus::Serving { name: Some(name.to_string()) },
-            }
-        }
-    }
-}
-
 impl fmt::Display for AllocatorStatus {
     /// As the attribute `alloc` has it; `[default]` for a region that waits for the default one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -262,23 +197,5 @@ impl fmt::Display for Requester {
     /// `camera/frame`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}/{}", self.device, self.kind))
-    }
-}
-
-impl Books {
-    fn read(attribute: &impl Fn(&str) -> Result<Text, Error>) -> Result<Books, Error> {
-        let number = |name: &str| attribute(name)?.number();
-        Ok(Books {
-            // First: of a stuck region no further attribute is tried.
-            free_bytes: number("free")?,
-            largest_free_bytes: number("maxchunk")?.saturating_mul(4096),
-            high_water_bytes: number("high_water")?,
-            chunks_placed: number("chunks_placed")?,
-            requests_refused: number("requests_refused")?,
-            chunks_freed: number("chunks_freed")?,
-            waiters: attribute("waiters")?.lines()?,
-            failures: attribute("failures")?.lines()?,
-            chunks: attribute("owners")?.lines()?,
-        })
     }
 }

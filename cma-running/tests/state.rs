@@ -43,7 +43,7 @@ fn over_a_mount(cma: &Cma, check: impl FnOnce(&Path)) {
             mounted.unmount().unwrap();
         }
         Err(error) => {
-            writeln!(io::stderr(), "SKIPPED the mount: {error}").unwrap();
+            writeln!(io::stderr(), "SKIPPED the mount: {error}").expect("standard error is open");
         }
     }
 }
@@ -205,7 +205,7 @@ fn a_server_that_has_ended_is_gone_and_one_that_starts_in_its_place_is_read() {
         by_mount = Some(server);
     }
     if by_mount.is_none() {
-        writeln!(io::stderr(), "SKIPPED the mount: nothing can be mounted here").unwrap();
+        writeln!(io::stderr(), "SKIPPED: nothing can be mounted here").expect("it is open");
     }
     let mut by_socket = None;
     over_a_socket(&cma, |socket| by_socket = Some(Server::connect(socket).unwrap()));

@@ -1,5 +1,5 @@
-//! The log of the last refused writes to attributes. A process that writes to a file receives only an errno; the
-//! log has the message.
+//! The log of the last refused writes to attributes. A process that writes to a file receives only
+//! an errno; the log has the message.
 
 use crate::vocabulary::Errno;
 use std::collections::VecDeque;
