@@ -4,15 +4,24 @@
 //! - [`Run`] executes a [`Trace`](cma_trace::Trace) on one allocator in one region, operation by
 //!   operation, with the live chunks at every moment.
 //! - [`Grouping`] divides a trace among several regions.
+//! - [`Demand`] is what a trace needs whatever the allocator: the peak of its live memory, and a
+//!   layout that is computed with the whole trace known ([`Demand::offline`]).
+//! - [`smallest_region`] is what it needs with one allocator.
 //!
 //! Nothing here reads files or prints.
 
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod demand;
 mod grouping;
+mod offline;
 mod run;
+mod smallest;
 
 pub use allocator::Allocator;
+pub use demand::{Demand, Holding, Moment, NoDemand, usual_start};
 pub use grouping::{Group, Grouping, Unmatched};
+pub use offline::{Layout, Order};
 pub use run::{LiveChunk, Outcome, Run, Step};
+pub use smallest::{Failure, Smallest, Unserved, serves, smallest_region};

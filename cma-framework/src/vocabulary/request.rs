@@ -134,8 +134,13 @@ impl ChunkRequest {
         }
     }
 
-    /// The request in whole pages. One at an exact place has that place as its window.
-    pub(crate) fn normalised(&self, asker: Asker) -> Result<Request, InvalidRequest> {
+    /// The request as allocators get it, in whole pages. One at an exact place has that place as its
+    /// window. The time to wait is no part of it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, or which of its parts contradict each other.
+    pub fn normalised(&self, asker: Asker) -> Result<Request, InvalidRequest> {
         let plain = normalise(self.size.0, self.alignment.0, asker)?;
         if (self.above, self.below, self.boundary, self.at) == (None, None, None, None) {
             return Ok(plain);
