@@ -1,6 +1,7 @@
 //! What a trace needs at each moment, whatever the allocator.
 
 use cma_api::{Asker, Request};
+use cma_framework::config::Bytes;
 use cma_framework::{ChunkRequest, DmaAddr, PAGE_SIZE, PageRange, Pages};
 use cma_trace::{Action, Limits, Trace};
 use std::cmp::Reverse;
@@ -8,7 +9,8 @@ use std::cmp::Reverse;
 /// The chunks of a trace with their lifetimes, for a region that starts at a known address.
 ///
 /// Sizes are in whole pages. A request that may wait is one like others: a region is large enough
-/// if nothing has to wait.
+/// if nothing has to wait. A request that the recorded system refused is one like others, too,
+/// whose chunk lives for one operation.
 #[derive(Debug)]
 pub struct Demand<'t> {
     trace: &'t Trace,
@@ -47,7 +49,7 @@ impl Lifetime {
     }
 }
 
-/// The live chunks after one operation of a trace.
+/// The live chunks after one operation of a trace. One that is refused counts as live after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The operation: an index into [`Trace::operations`].
@@ -93,6 +95,14 @@ pub enum NoDemand {
         /// The start of the region.
         start: DmaAddr,
     },
+    /// More memory is live at a time than addresses follow the start.
+    #[error("{} are live at a time, more than lie above {start}", Bytes(pages.bytes()))]
+    NoSpace {
+        /// The pages that are live.
+        pages: Pages,
+        /// The start of the region.
+        start: DmaAddr,
+    },
 }
 
 impl<'t> Demand<'t> {
@@ -106,13 +116,16 @@ impl<'t> Demand<'t> {
         let start = start.unwrap_or_else(|| usual_start(trace.limits()));
         let space = space_from(start);
         let mut chunks: Vec<Lifetime> = Vec::new();
+        // The index of each chunk that was allocated, by its number.
+        let mut allocated: Vec<u32> = Vec::new();
         let (mut live, mut live_padded, mut live_chunks) = (0, 0, 0);
         let (mut peak, mut padded, mut reach, mut pairs) = ((0, 0), 0, 0, 0);
         #[allow(clippy::cast_possible_truncation, reason = "a trace has fewer operations")]
         let end = trace.operations().len() as u32;
         for (at, operation) in (0..end).zip(trace.operations()) {
             match operation.action {
-                Action::Allocate { size, alignment, requester, limits } => {
+                Action::Allocate { size, alignment, requester, limits }
+                | Action::Refused { size, alignment, requester, limits } => {
                     let request = trace.limits()[usize::from(limits)].request(size, alignment);
                     let no_place = || NoDemand::NoPlace {
                         operation: at as usize,
@@ -122,19 +135,26 @@ impl<'t> Demand<'t> {
                     let request = request.normalised(Asker::NOBODY).ok().ok_or_else(no_place)?;
                     let lowest = request.lowest_place(space).ok_or_else(no_place)?;
                     reach = reach.max(lowest.end_page() - space.first_page());
-                    let chunk = Lifetime { request, birth: at, death: end, requester };
-                    live += chunk.pages();
-                    live_padded += padded_pages(&request);
-                    if live > peak.0 {
-                        peak = (live, at);
+                    let mut chunk = Lifetime { request, birth: at, death: end, requester };
+                    let (pages, pages_padded) = (chunk.pages(), padded_pages(&request));
+                    if live + pages > peak.0 {
+                        peak = (live + pages, at);
                     }
-                    padded = padded.max(live_padded);
+                    padded = padded.max(live_padded + pages_padded);
                     pairs += live_chunks;
-                    live_chunks += 1;
+                    if let Action::Refused { .. } = operation.action {
+                        chunk.death = at + 1;
+                    } else {
+                        #[allow(clippy::cast_possible_truncation, reason = "as for operations")]
+                        allocated.push(chunks.len() as u32);
+                        live += pages;
+                        live_padded += pages_padded;
+                        live_chunks += 1;
+                    }
                     chunks.push(chunk);
                 }
                 Action::Free { chunk } => {
-                    let chunk = &mut chunks[chunk as usize];
+                    let chunk = &mut chunks[allocated[chunk as usize] as usize];
                     chunk.death = at;
                     live -= chunk.pages();
                     live_chunks -= 1;
@@ -144,6 +164,9 @@ impl<'t> Demand<'t> {
         }
         if chunks.is_empty() {
             return Err(NoDemand::NoRequest);
+        }
+        if peak.0 > space.pages().get() {
+            return Err(NoDemand::NoSpace { pages: Pages::new(peak.0), start });
         }
         let peak = moment(trace, &chunks, peak.1);
         Ok(Demand { trace, start, chunks, peak, reach, padded, pairs })
@@ -187,18 +210,18 @@ impl<'t> Demand<'t> {
 
     /// The live pages after operation number `first`, and after each later one.
     pub(crate) fn live_pages(&self, first: u32) -> impl Iterator<Item = u64> {
-        let before = self.chunks.iter().filter(move |c| c.birth < first && first <= c.death);
-        let mut live: u64 = before.map(Lifetime::pages).sum();
-        let mut next = self.chunks.partition_point(|chunk| chunk.birth < first);
-        self.trace.operations()[first as usize..].iter().map(move |operation| {
-            match operation.action {
-                Action::Allocate { .. } => {
-                    live += self.chunks[next].pages();
-                    next += 1;
-                }
-                Action::Free { chunk } => live -= self.chunks[chunk as usize].pages(),
-            }
-            live
+        let operations = self.trace.operations().len();
+        let mut change = vec![0_i64; operations + 1 - first as usize];
+        for chunk in self.chunks.iter().filter(|chunk| chunk.death > first) {
+            // A trace has fewer than 2^52 pages live.
+            let pages = chunk.pages().cast_signed();
+            change[(chunk.birth.max(first) - first) as usize] += pages;
+            change[(chunk.death - first) as usize] -= pages;
+        }
+        change.pop();
+        change.into_iter().scan(0, |live: &mut i64, change| {
+            *live += change;
+            Some(live.cast_unsigned())
         })
     }
 

@@ -13,7 +13,7 @@ pub enum Grouping {
     PerDevice,
     /// The map finds the region. Each request goes to the first region that its rule names: the
     /// others are for requests that the first has no room for, and a region that is large enough
-    /// has room for all of its own.
+    /// has room for all of its own. A request that names regions itself goes to the first of those.
     Map(Map),
 }
 
@@ -62,6 +62,9 @@ impl Grouping {
 
     fn name_for<'a>(&'a self, requester: &'a Requester) -> Result<&'a str, Unmatched> {
         let Grouping::Map(map) = self else { return Ok(&requester.device) };
+        if let Some(regions) = &requester.from {
+            return Ok(regions.split([',', '|']).next().unwrap_or(regions));
+        }
         let kind = requester.kind.as_deref().unwrap_or(COMMON);
         map.regions_for(&requester.device, kind)
             .and_then(|mut groups| groups.next())

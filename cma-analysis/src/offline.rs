@@ -32,12 +32,13 @@ pub struct Layout {
     /// The moment that decides its size: in the life of the chunk that ends highest, the moment at
     /// which most memory is live.
     pub moment: Moment,
-    /// By the number of the chunk.
+    /// In the order of the requests.
     places: Vec<PageRange>,
 }
 
 impl Layout {
-    /// The place of each chunk, in the order of allocation.
+    /// The place of each request, in the order of the requests. Those that the recorded system
+    /// refused have places, too.
     pub fn places(&self) -> &[PageRange] {
         &self.places
     }

@@ -3,7 +3,8 @@
 
 use cma_analysis::{Allocator, Demand, Failure, serves, smallest_region};
 use cma_api::{
-    AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request, Tag,
+    AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement, Request,
+    Tag,
 };
 use cma_framework::Plugin;
 use cma_trace::{Action, Recording, Trace};
@@ -61,7 +62,9 @@ fn simulate(
                 let first = starts[chunk as usize];
                 live.remove(live.partition_point(|(start, _)| *start < first));
             }
-            Action::Allocate { .. } => panic!("the recorded traces have no limits"),
+            Action::Allocate { .. } | Action::Refused { .. } => {
+                panic!("the recorded traces have no limits and no refused requests")
+            }
         }
     }
     Some(highest)
@@ -211,8 +214,7 @@ fn the_result_is_above_every_size_that_failed() {
     let trace = recording.finish();
     let demand = Demand::of(&trace, None).unwrap();
     let smallest = |failing: u64| {
-        let picky =
-            Allocator { plugin: Plugin::built_in::<Picky>(), params: failing.to_string() };
+        let picky = Allocator { plugin: Plugin::built_in::<Picky>(), params: failing.to_string() };
         smallest_region(&demand, &picky, &|| ()).unwrap().region.pages().get()
     };
     assert_eq!(smallest(99), 100);

@@ -68,3 +68,35 @@ fn a_trace_without_a_request_has_no_demand() {
         NoDemand::NoRequest
     );
 }
+
+#[test]
+fn a_request_that_was_refused_counts_while_it_is_made() {
+    let mut recording = Recording::new("refused");
+    let request = ChunkRequest::parse("12K/1").unwrap();
+    recording.refuse(1, &request, "camera").unwrap();
+    let first = recording.allocate(2, 4096, 1, "codec").unwrap();
+    recording.refuse(3, &request, "camera").unwrap();
+    recording.free(4, first).unwrap();
+    recording.allocate(5, 8192, 1, "codec").unwrap();
+    let trace = recording.finish();
+    let demand = Demand::of(&trace, None).unwrap();
+    assert_eq!(demand.live_pages(0).collect::<Vec<_>>(), [3, 1, 4, 0, 2]);
+    let peak = demand.peak();
+    assert_eq!((peak.operation, peak.chunks, peak.pages.get()), (2, 2, 4));
+    assert_eq!(demand.pairs(), 1);
+}
+
+#[test]
+fn more_than_lies_above_the_start_is_an_error() {
+    let mut recording = Recording::new("huge");
+    recording.allocate(0, 8 << 60, 1, "camera").unwrap();
+    recording.allocate(0, 4 << 60, 1, "camera").unwrap();
+    let trace = recording.finish();
+    let start = DmaAddr::new(8 << 60);
+    let refused = Demand::of(&trace, Some(start)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "12E are live at a time, more than lie above 0x8000000000000000"
+    );
+    assert!(Demand::of(&trace, None).is_ok());
+}

@@ -71,3 +71,20 @@ fn a_requester_without_a_rule_is_named() {
     let unmatched = Grouping::Map(map).split(&trace()).unwrap_err();
     assert_eq!(unmatched.to_string(), "no rule of the map matches codec");
 }
+
+#[test]
+fn a_request_that_names_regions_belongs_to_the_first_of_them() {
+    let mut recording = Recording::new("named regions");
+    recording.allocate(0, 4096, 1, "camera from=fw,rest").unwrap();
+    let request = cma_framework::ChunkRequest::parse("4K/1").unwrap();
+    recording.refuse(1, &request, "camera").unwrap();
+    let trace = recording.finish();
+    let groups = Grouping::Map(Map::parse("camera=video").unwrap()).split(&trace).unwrap();
+    assert_eq!(
+        written(&groups),
+        [
+            (Some("fw".to_string()), vec!["0 a 1 4096 1 camera from=fw,rest".to_string()]),
+            (Some("video".to_string()), vec!["1 r 1 4096 1 camera".to_string()]),
+        ]
+    );
+}
