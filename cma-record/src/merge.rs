@@ -351,8 +351,8 @@ impl Process {
     }
 
     /// Removes a range from the mappings, and returns what was there. A mapping of which a part
-    /// remains is a new buffer if that is big enough, and so is the removed part of it if `is_kept`;
-    /// the old one is freed before.
+    /// remains is a new buffer if that is big enough, and so is the removed part of it if
+    /// `is_kept`; the old one is freed before.
     fn carve(
         &mut self,
         address: u64,

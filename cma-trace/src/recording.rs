@@ -142,8 +142,8 @@ impl Recording {
     }
 
     /// Records that `requester`, written as `device[/type] [from=REGION[,REGION...]]`, got a chunk
-    /// of `size` bytes at a multiple of `alignment` bytes, at `time_us`. Returns the chunk's number,
-    /// counted from 0.
+    /// of `size` bytes at a multiple of `alignment` bytes, at `time_us`. Returns the chunk's
+    /// number, counted from 0.
     ///
     /// # Errors
     ///

@@ -28,9 +28,9 @@
 //! Watches are in `host::watches`.
 //!
 //! `state` is a spin lock, released by a plain store; see [`lock`] for how threads wait. The other
-//! others are taken last: no other lock is taken while one is held. No lock of the framework is held
-//! while `state` is waited for, and no two regions' locks at once, so requests to different regions
-//! never meet.
+//! others are taken last: no other lock is taken while one is held. No lock of the framework is
+//! held while `state` is waited for, and no two regions' locks at once, so requests to different
+//! regions never meet.
 //!
 //! [`Shown`] is an immutable snapshot of what is known without the books: whether the region is
 //! registered, its allocator, its memory. It is replaced under `state` and read without a lock,

@@ -134,8 +134,8 @@ impl ChunkRequest {
         }
     }
 
-    /// The request as allocators get it, in whole pages. One at an exact place has that place as its
-    /// window. The time to wait is no part of it.
+    /// The request as allocators get it, in whole pages. One at an exact place has that place as
+    /// its window. The time to wait is no part of it.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 //! Processes that start programs, and that end.
 //!
 //! A program that is started with an environment without this library, because its parent cleared
-//! the environment or set `LD_PRELOAD` itself, gets it added. The new environment is on the stack: a
-//! child of `vfork` must not allocate, since that memory would stay in its parent.
+//! the environment or set `LD_PRELOAD` itself, gets it added. The new environment is on the stack:
+//! a child of `vfork` must not allocate, since that memory would stay in its parent.
 
 use crate::{log, real};
 use cma_record_log::PATH_VARIABLE;

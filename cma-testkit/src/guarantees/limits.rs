@@ -9,8 +9,8 @@ use cma_api::{Boundary, PAGE_SHIFT, PageRange, Request};
 
 /// In a region of six pages, and in one of four pages at each end of the address space, with every
 /// set of its pages in use: for every size, alignment, window and boundary a chunk lies within its
-/// limits, none is refused that the declared rule serves, and [`fit`](cma_api::Allocator::fit) names
-/// its hole.
+/// limits, none is refused that the declared rule serves, and [`fit`](cma_api::Allocator::fit)
+/// names its hole.
 ///
 /// # Errors
 ///

@@ -78,9 +78,9 @@ impl Region {
         Rechecked { recovered, next }
     }
 
-    /// Checks the memory that is due, for somebody who waits. Returns the time until the next check.
-    /// It is bounded while nothing is set aside or the region is stuck, because memory may be set
-    /// aside meanwhile. `None` when the region has no memory.
+    /// Checks the memory that is due, for somebody who waits. Returns the time until the next
+    /// check. It is bounded while nothing is set aside or the region is stuck, because memory may
+    /// be set aside meanwhile. `None` when the region has no memory.
     pub(crate) fn check_memory(&self) -> Option<Duration> {
         self.memory()?;
         let next = self.recheck(Recheck::Due).next;
