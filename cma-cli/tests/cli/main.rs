@@ -9,6 +9,7 @@ mod figures;
 mod loading;
 mod log;
 mod plugins;
+mod record;
 mod serve;
 mod server;
 mod shell;
