@@ -328,9 +328,9 @@ pub fn write_v4(board: &Board) -> (String, Vec<Note>) {
     let words = words.into_iter().filter(|(_, value)| !value.is_empty());
     let words: Vec<_> = words
         .filter_map(|(key, value)| {
-            if value.contains('"') {
+            if value.contains(|c: char| c == '"' || c.is_control()) {
                 notes.push(Note::new(format!(
-                    "{key}= is left out: its value contains a quotation mark"
+                    "{key}= is left out: its value contains a quotation mark or a control character"
                 )));
                 return None;
             }

@@ -414,6 +414,14 @@ fn what_a_kernels_parameters_say_is_written_as_it_was_read() {
 }
 
 #[test]
+fn a_value_with_a_line_break_is_left_out_and_named() {
+    let board = command_line::read("cma=\"a=1M:x(\n)\" cma.map=*=a").unwrap().board;
+    let (text, notes) = command_line::write_v4(&board);
+    assert_eq!(text, "cma.map=*=a");
+    assert!(notes.iter().any(|note| note.message.contains("control character")), "{notes:?}");
+}
+
+#[test]
 fn a_rule_that_a_kernel_adds_or_reorders_is_named() {
     for (text, written, what) in [
         ("hugetlb_cma=1G cma.map=", "hugetlb_cma=1G", "\"hugetlb=hugetlb\" is not in the map"),
