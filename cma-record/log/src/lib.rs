@@ -4,7 +4,7 @@
 //! The file consists of 64-bit words in the machine's byte order. All processes map it shared, so
 //! whatever a process wrote before it was killed stays there. It has
 //!
-//! 1. the [header](header), one page;
+//! 1. the [header], one page;
 //! 2. the table of processes: a word for each, by its number ([`process_word`]);
 //! 3. [`SLOTS`] slots of [`SLOT_WORDS`] words, an event each. [`header::NEXT`] is the first slot
 //!    that no process has reserved. The order of the slots is the order of the events of all
