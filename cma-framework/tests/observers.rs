@@ -345,18 +345,37 @@ fn an_observer_that_blocks_stops_nobody_and_is_told_what_it_missed() {
     assert!(before.waiting as u64 + before.missed >= 200_000, "{before:?}");
     gate.0.lock().unwrap().0 = true;
     gate.1.notify_all();
+    // What was dropped is told behind the last event before it, and the region begins anew.
+    let begun = |events: &[Event]| {
+        events.iter().filter(|event| matches!(event.what, What::Began { .. })).count()
+    };
+    while begun(&gate.0.lock().unwrap().1) < 2 {
+        thread::yield_now();
+    }
+    let chunk = cma.alloc("camera", None, 4096, 0).unwrap();
+    let freed = chunk.range();
+    drop(chunk);
     assert!(observation.catch_up(LONG));
-    // What was dropped is told behind the last event before it.
-    drop(cma.alloc("camera", None, 4096, 0).unwrap());
-    assert!(observation.catch_up(LONG));
+    let missed = observation.delivery().missed;
     let events = mem::take(&mut gate.0.lock().unwrap().1);
-    let missed: u64 = events
+    let told: u64 = events
         .iter()
         .map(|event| if let What::Missed { count } = event.what { count } else { 0 })
         .sum();
-    assert_eq!(missed, before.missed);
-    let told = events.iter().filter(|event| !matches!(event.what, What::Missed { .. })).count();
-    assert_eq!(told as u64 + missed, 1 + 200_000 + 2);
+    assert_eq!(told, missed);
+    let count =
+        |wanted: fn(&What) -> bool| events.iter().filter(|e| wanted(&e.what)).count() as u64;
+    let placed = count(|what| matches!(what, What::Placed { .. }));
+    let released = count(|what| matches!(what, What::Released { .. }));
+    assert_eq!(placed + released + missed, 200_002);
+    assert!(matches!(events.last().unwrap().what, What::Released { range } if range == freed));
+    // The state that it is told last, and the changes after it, are those of the region.
+    let again = events.iter().rposition(|event| matches!(event.what, What::Began { .. }));
+    let (began, after) = events.split_at(again.unwrap() + 1);
+    let What::Began { live, .. } = &began.last().unwrap().what else { panic!() };
+    let after = after.iter().filter(|event| matches!(event.what, What::Placed { .. })).count();
+    assert_eq!(live.len() + after, 1);
+    assert!(began.len() > 1, "it began once more");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 //! An event is queued where the change is made, under the region's lock. So the events of a region
 //! have the order of its changes, and those of two regions the order of their causes. The thread
 //! takes them out and calls the observer. An observer that blocks or panics therefore stops nobody:
-//! its queue fills, and what comes then is dropped and counted.
+//! its queue fills, and what comes then is dropped and counted. After a drop, the further events of
+//! that region are dropped too, until the thread has come that far and has the region begin anew:
+//! an observer never gets a change without the state that it changes.
 //!
 //! A framework without observers pays nothing for this. Its requests take a fast path, which
 //! reports nothing; an observation closes that path, in the routes (`core::routes`) and in the
@@ -129,19 +131,24 @@ impl Watch {
         self.closed.load(Ordering::Relaxed)
     }
 
-    /// Queues an event. Returns whether the thread that delivers must be [woken](Self::wake).
-    fn push(&self, event: Event) -> bool {
+    /// Queues an event; if too many wait, or `keep` is false, it is counted as dropped. Returns
+    /// whether it is queued. A thread that sleeps is added to `to_wake`.
+    fn push(self: &Arc<Self>, event: Event, keep: bool, to_wake: &mut ToWake) -> bool {
         if self.is_closed() {
             return false;
         }
         let mut queue = self.lock();
-        if queue.events.len() == MOST_QUEUED {
+        let keep = keep && queue.events.len() < MOST_QUEUED;
+        if keep {
+            queue.events.push_back(event);
+        } else {
             queue.dropped += 1;
             queue.missed += 1;
-        } else {
-            queue.events.push_back(event);
         }
-        mem::take(&mut queue.sleeping)
+        if mem::take(&mut queue.sleeping) {
+            to_wake.0.push(self.clone());
+        }
+        keep
     }
 
     fn wake(&self) {
@@ -185,23 +192,20 @@ impl Watch {
         }
     }
 
-    /// Queues the first event of a region.
-    pub(crate) fn begin(self: &Arc<Self>, region: EventRegion, began: What) -> ToWake {
-        match self.push(Event::now(Some(region), began)) {
-            true => ToWake(vec![self.clone()]),
-            false => ToWake::default(),
-        }
-    }
-
-    /// Delivers events until the observation ends.
-    pub(crate) fn deliver(&self, observer: &dyn Observer) {
+    /// Delivers events until the observation ends. `begin_anew` is called after some were dropped.
+    pub(crate) fn deliver(&self, observer: &dyn Observer, begin_anew: impl Fn()) {
         while let Some(batch) = self.take() {
+            let mut missed = false;
             for event in batch {
                 if self.is_closed() {
                     break;
                 }
+                missed |= matches!(event.what, What::Missed { .. });
                 let panics = !guarded(|| observer.receive(&event));
                 self.note(1, panics);
+            }
+            if missed {
+                begin_anew();
             }
             if !self.is_closed() && self.lock().events.is_empty() {
                 let panics = !guarded(|| observer.idle());
@@ -256,49 +260,81 @@ pub(crate) fn guarded(call: impl FnOnce()) -> bool {
 
 /// Watches of a framework, or of one region.
 #[derive(Default)]
-pub(crate) struct Watches(ArcSwap<Vec<Arc<Watch>>>);
+pub(crate) struct Watches(ArcSwap<Vec<Arc<Follower>>>);
+
+/// A watch that follows a region.
+pub(crate) struct Follower {
+    pub(crate) watch: Arc<Watch>,
+    /// Whether an event of the region was dropped, so that no further one makes sense to it.
+    lost: AtomicBool,
+}
 
 impl Watches {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.load().is_empty()
     }
 
-    pub(crate) fn all(&self) -> Arc<Vec<Arc<Watch>>> {
+    pub(crate) fn all(&self) -> Arc<Vec<Arc<Follower>>> {
         self.0.load_full()
     }
 
-    pub(crate) fn has(&self, watch: &Arc<Watch>) -> bool {
-        self.0.load().iter().any(|other| Arc::ptr_eq(other, watch))
+    /// Whether `watch` has received every change since it began.
+    pub(crate) fn is_followed_by(&self, watch: &Arc<Watch>) -> bool {
+        let is_it = |follower: &&Arc<Follower>| Arc::ptr_eq(&follower.watch, watch);
+        self.0.load().iter().find(is_it).is_some_and(|it| !it.lost.load(Ordering::Relaxed))
     }
 
     pub(crate) fn add(&self, watch: &Arc<Watch>) {
-        self.0.rcu(|all| all.iter().chain([watch]).cloned().collect::<Vec<_>>());
+        self.change(watch, Some(Follower { watch: watch.clone(), lost: AtomicBool::new(false) }));
     }
 
     pub(crate) fn remove(&self, watch: &Arc<Watch>) {
-        let others = |all: &Arc<Vec<_>>| {
-            all.iter().filter(|other| !Arc::ptr_eq(other, watch)).cloned().collect::<Vec<_>>()
-        };
-        self.0.rcu(others);
+        self.change(watch, None);
+    }
+
+    /// Has `watch` follow from its first event on, which is `began`.
+    pub(crate) fn begin(&self, watch: &Arc<Watch>, region: EventRegion, began: What) -> ToWake {
+        let mut to_wake = ToWake::default();
+        let queued = watch.push(Event::now(Some(region), began), true, &mut to_wake);
+        let lost = AtomicBool::new(!queued);
+        self.change(watch, Some(Follower { watch: watch.clone(), lost }));
+        to_wake
+    }
+
+    fn change(&self, watch: &Arc<Watch>, follower: Option<Follower>) {
+        let follower = follower.map(Arc::new);
+        self.0.rcu(|all| {
+            let others = all.iter().filter(|other| !Arc::ptr_eq(&other.watch, watch));
+            others.chain(&follower).cloned().collect::<Vec<_>>()
+        });
     }
 
     /// Queues `what` happened in a region for each watch. Returns those to be woken, after the
     /// region's lock is released.
     pub(crate) fn push(&self, region: impl FnOnce() -> EventRegion, what: &What) -> ToWake {
+        let mut to_wake = ToWake::default();
         let all = self.0.load();
         if all.is_empty() {
-            return ToWake::default();
+            return to_wake;
         }
         let event = Event::now(Some(region()), what.clone());
-        ToWake(all.iter().filter(|watch| watch.push(event.clone())).cloned().collect())
+        for follower in all.iter() {
+            let keep = !follower.lost.load(Ordering::Relaxed);
+            if !follower.watch.push(event.clone(), keep, &mut to_wake) {
+                follower.lost.store(true, Ordering::Relaxed);
+            }
+        }
+        to_wake
     }
 
     /// Queues what happened to a request, for each watch of all regions.
     pub(crate) fn push_request(&self, what: What) {
+        let mut to_wake = ToWake::default();
         let event = Event::now(None, what);
         let all = self.0.load();
-        let general = all.iter().filter(|watch| watch.general);
-        general.filter(|watch| watch.push(event.clone())).for_each(|watch| watch.wake());
+        for follower in all.iter().filter(|follower| follower.watch.general) {
+            follower.watch.push(event.clone(), true, &mut to_wake);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::host::region::Region;
 use crate::host::watches::{Delivery, Observer, Watch, guarded};
 use crate::vocabulary::errors::AllocError;
 use crate::vocabulary::{Asked, What};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use std::{fmt, io, thread};
 
@@ -15,8 +15,35 @@ use std::{fmt, io, thread};
 /// [`catch_up`](Self::catch_up).
 #[must_use = "dropping it ends the observation"]
 pub struct Observation {
-    cma: Cma,
+    observed: Observed,
     watch: Arc<Watch>,
+}
+
+/// What is observed. That doesn't keep the framework.
+#[derive(Clone)]
+struct Observed {
+    framework: Weak<Framework>,
+    /// The region; `None` for all.
+    only: Option<Region>,
+}
+
+impl Observed {
+    fn cma(&self) -> Option<Cma> {
+        self.framework.upgrade().map(Cma)
+    }
+
+    fn regions(&self) -> Vec<Region> {
+        match &self.only {
+            Some(region) => vec![region.clone()],
+            None => self.cma().map(|cma| cma.regions()).unwrap_or_default(),
+        }
+    }
+
+    /// Begins with each region that `watch` doesn't follow. One that is registered later finds the
+    /// watch by itself.
+    fn begin(&self, watch: &Arc<Watch>) {
+        self.regions().iter().for_each(|region| region.begin_watch(watch));
+    }
 }
 
 impl Cma {
@@ -25,7 +52,9 @@ impl Cma {
     /// later, or that is stuck now, when it resumes.
     ///
     /// The events of a region come in the order of its changes. At most 65,536 wait; when the
-    /// observer is slower than that, further ones are dropped and counted ([`What::Missed`]).
+    /// observer is slower than that, further ones are dropped and counted ([`What::Missed`]). Then
+    /// each region of which one was dropped begins anew, so what an observer knows of a region is
+    /// never wrong for long.
     ///
     /// An observed framework is slower: a request takes locks that it wouldn't need, and its events
     /// are made.
@@ -56,21 +85,20 @@ impl Cma {
         observer: Arc<dyn Observer>,
     ) -> io::Result<Observation> {
         let watch = Arc::new(Watch::new(only.is_none()));
+        let observed = Observed { framework: Arc::downgrade(&self.0), only: only.cloned() };
+        let observation = Observation { observed: observed.clone(), watch: watch.clone() };
         let delivering = watch.clone();
-        thread::Builder::new().name("cma-observer".into()).spawn(move || {
-            delivering.deliver(&*observer);
-            // It may be the last handle, and the drop is foreign code.
-            guarded(|| drop(observer));
+        thread::Builder::new().name("cma-observer".into()).spawn({
+            let observed = observed.clone();
+            move || {
+                delivering.deliver(&*observer, || observed.begin(&delivering));
+                // It may be the last handle, and the drop is foreign code.
+                guarded(|| drop(observer));
+            }
         })?;
-        // From here on a drop ends the thread.
-        let observation = Observation { cma: self.clone(), watch: watch.clone() };
         self.framework().watches.add(&watch);
         self.follow_observers();
-        match only {
-            Some(region) => region.begin_watch(&watch),
-            // A region that is registered meanwhile finds the watch by itself.
-            None => self.regions().iter().for_each(|region| region.begin_watch(&watch)),
-        }
+        observed.begin(&watch);
         Ok(observation)
     }
 
@@ -86,11 +114,9 @@ impl Cma {
 
     /// Begins the observation of a new region for those who observe all.
     pub(super) fn begin_watches(&self, region: &Region) {
-        let watches = self.framework().watches.all();
-        watches
-            .iter()
-            .filter(|watch| watch.is_general())
-            .for_each(|watch| region.begin_watch(watch));
+        let followers = self.framework().watches.all();
+        let watches = followers.iter().map(|follower| &follower.watch);
+        watches.filter(|watch| watch.is_general()).for_each(|watch| region.begin_watch(watch));
     }
 }
 
@@ -113,9 +139,11 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         self.watch.close();
-        self.cma.framework().watches.remove(&self.watch);
-        self.cma.follow_observers();
-        self.cma.regions().iter().for_each(|region| region.end_watch(&self.watch));
+        if let Some(cma) = self.observed.cma() {
+            cma.framework().watches.remove(&self.watch);
+            cma.follow_observers();
+        }
+        self.observed.regions().iter().for_each(|region| region.end_watch(&self.watch));
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 impl Region {
     /// Has `watch` receive the region's state and each change from then on; of a stuck region when
-    /// it resumes. Nothing happens if it does already.
+    /// it resumes. Nothing happens if it does already and has missed none.
     pub(crate) fn begin_watch(&self, watch: &Arc<Watch>) {
         self.now_or_deferred(Deferred::BeginWatch(watch.clone()));
     }
@@ -36,7 +36,7 @@ impl Region {
 
 impl RegionState {
     pub(super) fn begin_watch(&mut self, region: &Region, watch: &Arc<Watch>) {
-        if !self.registered || watch.is_closed() || region.0.watches.has(watch) {
+        if !self.registered || watch.is_closed() || region.0.watches.is_followed_by(watch) {
             return;
         }
         let allocator = match &self.attached {
@@ -44,8 +44,12 @@ impl RegionState {
             Attached::Nothing { .. } | Attached::OutOfService { .. } => None,
         };
         let live = self.live_owners(region).into();
-        self.to_wake.add(watch.begin(region.as_event_region(), What::Began { allocator, live }));
-        region.0.watches.add(watch);
+        let to_wake = region.0.watches.begin(
+            watch,
+            region.as_event_region(),
+            What::Began { allocator, live },
+        );
+        self.to_wake.add(to_wake);
         self.observed = true;
         region.0.live_limit.store(0, Ordering::Relaxed);
     }
