@@ -455,6 +455,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "RULES", help = RULES, requires = "socket")]
     pub(crate) rules: Option<String>,
 
+    /// Record the requests, refusals and frees to this file, as a trace; an existing file is
+    /// replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+
     /// The events to log on standard error: error, warn, info, debug, trace, or by module; the
     /// default is RUST_LOG, or else info
     #[arg(long, value_name = "LEVEL")]

@@ -395,8 +395,8 @@ impl Observer for Panics {
         panic!("an observer that panics, in a test");
     }
 
-    fn idle(&self) {
-        panic!("an observer that panics when it is idle, in a test");
+    fn settle(&self) {
+        panic!("an observer that panics when it settles, in a test");
     }
 }
 

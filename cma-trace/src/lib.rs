@@ -28,6 +28,7 @@
 mod format;
 mod limits;
 mod read;
+mod recorder;
 mod recording;
 mod replay;
 mod report;
@@ -36,6 +37,7 @@ mod write;
 
 pub use limits::Limits;
 pub use read::ReadError;
+pub use recorder::{Recorded, Recorder, RecorderError};
 pub use recording::{RecordError, Recording};
 pub use replay::{REGION, REGION_START, replay, replay_on};
 pub use report::{FailedRequest, NamedReport, Report};

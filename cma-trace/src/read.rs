@@ -57,15 +57,20 @@ fn read(lines: &mut Lines<'_>) -> Result<Trace, ReadError> {
     let header = read_figures(lines.header()?)?;
     let mut ids = HashMap::new();
     while let Some(fields) = lines.next()? {
+        if fields.cut && header.is_none() {
+            // A recording in progress, or of a program that was killed.
+            break;
+        }
         if !fields.is_comment() {
             read_operation(fields, &mut recording, &mut ids)?;
         }
     }
     let trace = recording.finish();
-    if trace.figures() == header {
-        Ok(trace)
-    } else {
-        Err(ReadError::Figures { header, content: trace.figures() })
+    match header {
+        Some(header) if header != trace.figures() => {
+            Err(ReadError::Figures { header, content: trace.figures() })
+        }
+        _ => Ok(trace),
     }
 }
 
@@ -91,17 +96,23 @@ fn read_source(mut line: Fields<'_>) -> Result<&str, ReadError> {
         .map_err(|_| line.fault(rest, text, "a description of the recording in UTF-8"))
 }
 
-fn read_figures(mut line: Fields<'_>) -> Result<Figures, ReadError> {
+/// The figures, unless the recording is not complete.
+fn read_figures(mut line: Fields<'_>) -> Result<Option<Figures>, ReadError> {
     const EXPECTED: &str = "\"# ops: N  peak-live-bytes: N  peak-live-chunks: N\"";
     line.word(EXPECTED, "#")?;
     line.word(EXPECTED, "ops:")?;
-    let operations = line.number("the number of operations")?;
+    let operations = line.known("the number of operations")?;
     line.word(EXPECTED, "peak-live-bytes:")?;
-    let peak_live_bytes = line.number("the most bytes that were live at a time")?;
+    let peak_live_bytes = line.known("the most bytes that were live at a time")?;
     line.word(EXPECTED, "peak-live-chunks:")?;
-    let peak_live_chunks = line.number("the most chunks that were live at a time")?;
+    let peak_live_chunks = line.known("the most chunks that were live at a time")?;
     line.end()?;
-    Ok(Figures { operations, peak_live_bytes, peak_live_chunks })
+    Ok(match (operations, peak_live_bytes, peak_live_chunks) {
+        (Some(operations), Some(peak_live_bytes), Some(peak_live_chunks)) => {
+            Some(Figures { operations, peak_live_bytes, peak_live_chunks })
+        }
+        _ => None,
+    })
 }
 
 /// In place of the chunk of an id whose request was refused.

@@ -14,6 +14,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, TryLockError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// Bytes that are collected before they are written. They are also written when no event waits.
@@ -128,17 +129,22 @@ impl Recorder {
     ///
     /// [`RecorderError`], also when the recording has ended before.
     pub fn finish(self, longest: Duration) -> Result<Recorded, RecorderError> {
+        let begun = Instant::now();
         let caught_up = self.observation.catch_up(longest);
-        let delivery = self.observation.delivery();
-        let too_slow = RecorderError::TooSlow { waiting: delivery.waiting };
+        let waiting = self.observation.delivery().waiting;
         drop(self.observation);
-        // The thread may still be in a write that doesn't return.
-        let mut state = match self.writer.0.try_lock() {
-            Ok(state) if caught_up => state,
-            Err(TryLockError::Poisoned(state)) if caught_up => state.into_inner(),
-            _ => return Err(too_slow),
-        };
-        state.finish()
+        // The thread may still write what came later, or be in a write that doesn't return.
+        while caught_up {
+            match self.writer.0.try_lock() {
+                Ok(mut state) => return state.finish(),
+                Err(TryLockError::Poisoned(state)) => return state.into_inner().finish(),
+                Err(TryLockError::WouldBlock) if begun.elapsed() < longest => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(TryLockError::WouldBlock) => break,
+            }
+        }
+        Err(RecorderError::TooSlow { waiting })
     }
 }
 
@@ -167,7 +173,7 @@ impl Observer for Writer {
         self.with(|state| state.record(event));
     }
 
-    fn idle(&self) {
+    fn settle(&self) {
         self.with(|state| Ok(state.flush()?));
     }
 }
@@ -213,7 +219,9 @@ fn header_line(figures: Option<Figures>) -> String {
         Some(numbers) => numbers.map(|number| number.to_string()),
         None => ["?", "?", "?"].map(String::from),
     };
-    format!("# ops: {operations:>20}  peak-live-bytes: {bytes:>20}  peak-live-chunks: {chunks:>20}\n")
+    format!(
+        "# ops: {operations:>20}  peak-live-bytes: {bytes:>20}  peak-live-chunks: {chunks:>20}\n"
+    )
 }
 
 impl State {
@@ -253,7 +261,11 @@ impl State {
                 self.begin(region, live)?;
             }
             (What::Placed { range, request, asked }, Some(region)) => {
-                self.place(*range, &as_recorded(asked, request, *range), &names(asked, Some(region)))?;
+                self.place(
+                    *range,
+                    &as_recorded(asked, request, *range),
+                    &names(asked, Some(region)),
+                )?;
             }
             (What::Released { range }, Some(_)) => self.release(*range)?,
             (What::Refused { last: true, asked, .. } | What::Failed { asked, .. }, region) => {
@@ -266,9 +278,13 @@ impl State {
                 self.comment(format_args!("region {region}: {allocator} serves it"));
             }
             (What::OutOfService { allocator, reason }, Some(region)) => {
-                self.comment(format_args!("region {region}: {allocator} is out of service: {reason}"));
+                self.comment(format_args!(
+                    "region {region}: {allocator} is out of service: {reason}"
+                ));
             }
-            (What::Stuck(stuck), Some(region)) => self.comment(format_args!("region {region}: {stuck}")),
+            (What::Stuck(stuck), Some(region)) => {
+                self.comment(format_args!("region {region}: {stuck}"))
+            }
             (What::Missed { count }, _) => {
                 self.missed += count;
                 self.comment(format_args!("missed: {count} events"));
@@ -327,11 +343,6 @@ impl State {
     fn refuse(&mut self, asked: &Asked, region: Option<&EventRegion>) -> Result<(), RecorderError> {
         let request = without_wait(&asked.request);
         let names = names(asked, region);
-        // A request that a trace can't have.
-        if Pages::covering(request.size.0).get() >= PageRange::ADDRESS_SPACE_PAGES {
-            self.comment(format_args!("refused: {request} of {names}"));
-            return Ok(());
-        }
         self.request('r', &request, &names).map(drop)
     }
 
@@ -361,7 +372,8 @@ impl State {
         self.next_id += 1;
         let (size, alignment) = (request.size.0, request.alignment.0.max(1));
         let time = self.last_us;
-        let _ = writeln!(self.buffer, "{time} {letter} {id} {size} {alignment} {requester}{limits}");
+        let _ =
+            writeln!(self.buffer, "{time} {letter} {id} {size} {alignment} {requester}{limits}");
         Ok(id)
     }
 
@@ -412,7 +424,14 @@ impl State {
         if let Some(error) = self.ended.take() {
             return Err(error);
         }
-        self.comment(format_args!("the recording is complete but for {} missed events", self.missed));
+        match self.missed {
+            0 => self.comment(format_args!("the recording is complete")),
+            missed => {
+                self.comment(format_args!(
+                    "the recording is not complete: {missed} events were missed"
+                ));
+            }
+        }
         self.complete()?;
         Ok(Recorded { figures: self.figures, missed: self.missed })
     }
@@ -487,11 +506,8 @@ mod tests {
 
     #[test]
     fn the_figures_of_the_header_have_the_same_length_always() {
-        let most = Figures {
-            operations: u64::MAX,
-            peak_live_bytes: u64::MAX,
-            peak_live_chunks: u64::MAX,
-        };
+        let most =
+            Figures { operations: u64::MAX, peak_live_bytes: u64::MAX, peak_live_chunks: u64::MAX };
         let lengths = [None, Some(Figures::default()), Some(most)].map(|f| header_line(f).len());
         assert_eq!(lengths[0], lengths[1]);
         assert_eq!(lengths[0], lengths[2]);

@@ -124,7 +124,7 @@ impl Recording {
     /// An empty recording. `source` describes in one line what is recorded; control characters in
     /// it become spaces.
     pub fn new(source: &str) -> Self {
-        let source = source.replace(char::is_control, " ").trim().to_string();
+        let source = one_line(source);
         Recording {
             trace: Trace {
                 source,
@@ -317,12 +317,21 @@ impl Recording {
 
 /// Region names, separated by commas, or by `|` within a group.
 fn region_list(written: &str) -> Result<String, RecordError> {
-    let is_region = |name: &str| is_name(name) && !name.contains([';', '=']);
-    if written.len() <= MAX_NAME && written.split([',', '|']).all(is_region) {
-        Ok(written.to_string())
-    } else {
-        Err(RecordError::BadRegions { found: shortened(written) })
+    match is_region_list(written) {
+        true => Ok(written.to_string()),
+        false => Err(RecordError::BadRegions { found: shortened(written) }),
     }
+}
+
+/// Whether a request of a trace can name these regions.
+pub(crate) fn is_region_list(written: &str) -> bool {
+    let is_region = |name: &str| is_name(name) && !name.contains([';', '=']);
+    written.len() <= MAX_NAME && written.split([',', '|']).all(is_region)
+}
+
+/// `text` as a description or a comment.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ").trim().to_string()
 }
 
 fn is_name(name: &str) -> bool {

@@ -3,6 +3,7 @@
 
 mod front_ends;
 mod plugin_arrivals;
+mod recording;
 mod shutdown;
 mod socket;
 
@@ -16,6 +17,7 @@ use crate::show::{BOLD, Out, counted, plain};
 use cma_framework::keep_time;
 use cma_memory::Port;
 use front_ends::FrontEnds;
+use recording::ServerRecording;
 use shutdown::ShutdownMonitor;
 use std::env;
 use std::io::{self, Write};
@@ -54,13 +56,15 @@ pub(crate) fn run(
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     log.with_writer(|| log::EventWriter).init();
     let outcome = left_out.max(host.register(FoundPlugins::present(options)));
+    // Before the first request can come.
+    let recording = ServerRecording::start(&host, args)?;
     let mut front_ends = FrontEnds::open(&host.cma, args, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.title());
     // A supervisor that waits for standard output finds earlier warnings on standard error.
     log::flush();
-    match report_ready(&head, &front_ends, &folders, out) {
+    match report_ready(&head, &front_ends, &recording, &folders, out) {
         // The process that started the server may stop reading. The server runs on.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         reported => reported?,
@@ -74,18 +78,21 @@ pub(crate) fn run(
         }
     }
     front_ends.close().map_err(CommandError::Serve)?;
-    Ok(outcome)
+    // Closing has freed what clients had.
+    Ok(outcome.max(recording.finish()))
 }
 
 /// Reports on standard output that the server is ready, and where.
 fn report_ready(
     head: &str,
     front_ends: &FrontEnds,
+    recording: &ServerRecording,
     folders: &[PathBuf],
     out: &mut Out,
 ) -> io::Result<()> {
     writeln!(out, "{head}")?;
     front_ends.print(out)?;
+    recording.print(out)?;
     for folder in folders {
         writeln!(out, "watched for plug-ins: {}", plain(&folder.display().to_string()))?;
     }

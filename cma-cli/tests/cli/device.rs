@@ -232,3 +232,23 @@ fn the_attributes_of_a_server_are_read_over_its_socket_and_not_written() {
     assert!(code == 2 && err.contains("`cma serve --socket PATH`"), "{err}");
     assert_eq!(server.end(), Some(0));
 }
+
+#[test]
+fn a_recording_of_a_server_is_a_trace_of_what_its_clients_did() {
+    let place = folder();
+    let file = place.path().join("server.trace");
+    let server = SocketServer::start(&["--record", &file.display().to_string()]);
+    server.shell("a camera/frame 3M/1M\nA r 100 below=0x70000000\na codec 32M\nf 1\n");
+    assert_eq!(server.end(), Some(0));
+    let text = fs::read_to_string(&file).expect("it is a text");
+    let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let fields = |line: &str| line.split_once(' ').expect("a time").1.to_string();
+    let operations: Vec<_> = lines.into_iter().map(fields).collect();
+    let named = "a 2 100 1 cma from=r below=1792M";
+    let freed = ["f 1".to_string(), "f 2".to_string()];
+    let asked = ["a 1 3145728 1048576 camera/frame", named, "r 3 33554432 1 codec"];
+    assert_eq!(operations[..3], asked);
+    assert_eq!(operations[3..], freed);
+    let Run { code, err, .. } = super::run(&["replay", &file.display().to_string()]);
+    assert_eq!((code, err.as_str()), (1, ""), "one request was refused");
+}

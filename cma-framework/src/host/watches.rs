@@ -58,8 +58,9 @@ pub trait Observer: Send + Sync {
     /// Receives an event.
     fn receive(&self, event: &Event);
 
-    /// Called when no further event waits: the time to write out what was collected.
-    fn idle(&self) {}
+    /// Called after the events that waited at one time, which may be a single one or many: the time
+    /// to write out what was collected.
+    fn settle(&self) {}
 }
 
 /// How far the delivery of an observation has come.
@@ -97,9 +98,11 @@ struct Queue {
     dropped: u64,
     /// Whether the thread waits for an arrival, and nobody has woken it.
     sleeping: bool,
-    /// The number of events that the thread took out, and of those that the observer received.
+    /// The number of events that the thread took out, of those that the observer received, and of
+    /// those that it has settled.
     taken: u64,
     received: u64,
+    settled: u64,
     missed: u64,
     panics: u64,
     /// Whether the thread has ended.
@@ -165,13 +168,13 @@ impl Watch {
         drop(undelivered);
     }
 
-    /// Waits, `longest` at most, until the observer has received every event of now. Returns
-    /// whether it has.
+    /// Waits, `longest` at most, until the observer has received and settled every event of now.
+    /// Returns whether it has.
     pub(crate) fn catch_up(&self, longest: Duration) -> bool {
         let deadline = Instant::now().checked_add(longest);
         let mut queue = self.lock();
         let goal = queue.taken + queue.events.len() as u64;
-        while queue.received < goal && !queue.ended {
+        while queue.settled < goal && !queue.ended {
             let left = deadline.map_or(longest, |deadline| deadline - Instant::now());
             if left.is_zero() {
                 return false;
@@ -179,7 +182,7 @@ impl Watch {
             let waited = self.progress.wait_timeout(queue, left);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        queue.received >= goal
+        queue.settled >= goal
     }
 
     pub(crate) fn delivery(&self) -> Delivery {
@@ -204,13 +207,15 @@ impl Watch {
                 let panics = !guarded(|| observer.receive(&event));
                 self.note(1, panics);
             }
+            let panics = !guarded(|| observer.settle());
+            self.note(0, panics);
             if missed {
                 begin_anew();
             }
-            if !self.is_closed() && self.lock().events.is_empty() {
-                let panics = !guarded(|| observer.idle());
-                self.note(0, panics);
-            }
+            let mut queue = self.lock();
+            queue.settled = queue.received;
+            drop(queue);
+            self.progress.notify_all();
         }
         self.lock().ended = true;
         self.progress.notify_all();
@@ -241,8 +246,6 @@ impl Watch {
         let mut queue = self.lock();
         queue.received += received;
         queue.panics += u64::from(panics);
-        drop(queue);
-        self.progress.notify_all();
     }
 }
 

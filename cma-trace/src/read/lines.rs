@@ -44,7 +44,7 @@ impl<'a> Lines<'a> {
     /// The line that was read last.
     fn fields(&self) -> Fields<'_> {
         let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
-        Fields { text, at: 0, line: self.line }
+        Fields { text, at: 0, line: self.line, cut: text.len() == self.text.len() }
     }
 
     fn failed(&self, source: io::Error) -> ReadError {
@@ -80,7 +80,7 @@ impl<'a> Lines<'a> {
                 return Ok(self.fields());
             }
         }
-        Ok(Fields { text: b"", at: 0, line: self.line + 1 })
+        Ok(Fields { text: b"", at: 0, line: self.line + 1, cut: true })
     }
 }
 
@@ -89,6 +89,8 @@ pub(super) struct Fields<'a> {
     pub(super) text: &'a [u8],
     pub(super) at: usize,
     pub(super) line: u64,
+    /// Whether the line has no end.
+    pub(super) cut: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -124,6 +126,16 @@ impl<'a> Fields<'a> {
             number.checked_mul(10)?.checked_add(digit)
         });
         number.filter(|_| !field.is_empty()).ok_or_else(|| self.fault(start, field, expected))
+    }
+
+    /// The same, or `?` for a number that is not known.
+    pub(super) fn known(&mut self, expected: &'static str) -> Result<Option<u64>, ReadError> {
+        let before = self.at;
+        if self.next().1 == b"?" {
+            return Ok(None);
+        }
+        self.at = before;
+        self.number(expected).map(Some)
     }
 
     pub(super) fn text(&mut self, expected: &'static str) -> Result<&'a str, ReadError> {

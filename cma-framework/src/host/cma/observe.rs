@@ -121,8 +121,9 @@ impl Cma {
 }
 
 impl Observation {
-    /// Waits, `longest` at most, until the observer has received every event of now. Returns
-    /// whether it has; events that were dropped don't count.
+    /// Waits, `longest` at most, until the observer has received every event of now and has
+    /// [settled](Observer::settle) them. Returns whether it has; events that were dropped don't
+    /// count.
     ///
     /// A host that must not answer a request before its observer has noted it calls this in
     /// between.
