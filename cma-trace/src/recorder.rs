@@ -13,7 +13,7 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -134,8 +134,9 @@ impl Recorder {
         let waiting = self.observation.delivery().waiting;
         drop(self.observation);
         // The thread may still write what came later, or be in a write that doesn't return.
-        while caught_up {
+        loop {
             match self.writer.0.try_lock() {
+                _ if !caught_up => break,
                 Ok(mut state) => return state.finish(),
                 Err(TryLockError::Poisoned(state)) => return state.into_inner().finish(),
                 Err(TryLockError::WouldBlock) if begun.elapsed() < longest => {
@@ -159,7 +160,7 @@ impl fmt::Debug for Writer {
 
 impl Writer {
     fn with(&self, change: impl FnOnce(&mut State) -> Result<(), RecorderError>) {
-        let mut state = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.ended.is_none()
             && let Err(error) = change(&mut state)
         {
@@ -283,7 +284,7 @@ impl State {
                 ));
             }
             (What::Stuck(stuck), Some(region)) => {
-                self.comment(format_args!("region {region}: {stuck}"))
+                self.comment(format_args!("region {region}: {stuck}"));
             }
             (What::Missed { count }, _) => {
                 self.missed += count;
