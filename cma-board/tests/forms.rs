@@ -395,7 +395,10 @@ fn regions_with_quotation_marks_are_left_out_of_version_4_and_noted() {
     let (text, notes) = command_line::write_v4(&board.unwrap().board);
     let notes: Vec<_> = notes.iter().map(|note| note.message.as_str()).collect();
     assert_eq!(text, "cma.map=*=a");
-    assert_eq!(notes, ["cma= is left out: its value contains a quotation mark"]);
+    assert_eq!(
+        notes,
+        ["cma= is left out: its value contains a quotation mark or a control character"]
+    );
 }
 
 #[test]
