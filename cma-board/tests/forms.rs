@@ -258,6 +258,7 @@ fn what_a_kernel_would_do_otherwise_is_noted_at_its_place() {
             vec![("1M", "a kernel gives no memory for less than one huge page of 1G")],
         ),
         ("hugetlb_cma=1536M", vec![("1536M", "the size is rounded up to 2G")]),
+        ("quiet cma=0", vec![("cma=0", "a size of 0 means no region")]),
     ] {
         let notes = command_line::read(text).expect(text).notes;
         let noted = notes.iter().map(|note| match &note.at {
