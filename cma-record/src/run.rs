@@ -12,10 +12,10 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What devices are named after.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -148,8 +148,9 @@ pub fn record(
     let log = Log::new(settings.at_least, settings.naming == Naming::Thread).map_err(no_log)?;
     let mut words = log.words().map_err(no_log)?;
     let watched = log.words().map_err(no_log)?;
+    let (stop, stopped) = UnixStream::pair().map_err(no_log)?;
     let library = preloadable(&settings.library, &log)?;
-    let mut signals = take_signals().map_err(no_log)?;
+    let signals = take_signals().map_err(no_log)?;
 
     let started = now_ns();
     let child = Command::new(&path)
@@ -159,15 +160,14 @@ pub fn record(
         .env("LD_PRELOAD", preload(&library))
         .spawn();
     let mut child = child.map_err(|reason| RecordError::Start { path, reason })?;
-    let stop = AtomicBool::new(false);
     let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let (status, seen) = std::thread::scope(|scope| {
         let watching = id.map(|id| {
-            let (words, signals, stop) = (&watched, &mut signals, &stop);
-            scope.spawn(move || watch::watch(words, id, signals, stop))
+            let (words, signals, stopped) = (&watched, &signals, &stopped);
+            scope.spawn(move || watch::watch(words, id, signals, stopped))
         });
         let status = child.wait();
-        stop.store(true, Ordering::Release);
+        drop(stop);
         let seen = watching.and_then(|watching| watching.join().ok());
         (status, seen.unwrap_or_else(|| Ok(Seen::default())))
     });

@@ -7,10 +7,12 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::collections::HashMap;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ffi::c_int;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// How often new processes are looked for. A process that ends within this time has its end noticed
 /// so much later.
@@ -31,19 +33,24 @@ pub(crate) struct Seen {
     pub(crate) running: usize,
 }
 
-/// Watches until `stop`. SIGTERM and SIGHUP are passed on to the program.
+/// The signals that are passed on to the program, each with the end of a socket that becomes
+/// readable when this process gets it.
+#[derive(Debug)]
+pub(crate) struct PassedOn(Vec<(Signal, UnixStream)>);
+
+/// Watches until the other end of `stop` is closed. Signals are passed on to the program.
 pub(crate) fn watch(
     words: &Words,
     program: Pid,
-    signals: &mut Signals,
-    stop: &AtomicBool,
+    signals: &PassedOn,
+    stop: &UnixStream,
 ) -> io::Result<Seen> {
     let mut ended = HashMap::new();
     let mut known = 0;
     let mut unknown: Vec<u32> = Vec::new();
     let mut watched: Vec<(u32, Pid, OwnedFd)> = Vec::new();
+    let mut is_last = false;
     loop {
-        let last = stop.load(Ordering::Acquire);
         let count = u32::try_from(words.get(header::PROCESSES)?).unwrap_or(u32::MAX);
         unknown.extend(known + 1..=count.max(known));
         known = count.max(known);
@@ -64,41 +71,60 @@ pub(crate) fn watch(
                 }
             }
         }
+        let sockets = signals.0.iter().map(|(_, socket)| socket).chain([stop]);
         let mut polled: Vec<PollFd<'_>> =
-            watched.iter().map(|(.., process)| PollFd::new(process, PollFlags::IN)).collect();
-        let timeout = if last { Timespec { tv_sec: 0, tv_nsec: 0 } } else { INTERVAL };
-        // An interrupted wait reports no end.
+            sockets.map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        let others = polled.len();
+        polled.extend(watched.iter().map(|(.., process)| PollFd::new(process, PollFlags::IN)));
+        let timeout = if is_last { Timespec { tv_sec: 0, tv_nsec: 0 } } else { INTERVAL };
+        // An interrupted wait reports nothing.
         let _ = poll(&mut polled, Some(&timeout));
-        let over: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        let ready: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        let (of_sockets, of_processes) = ready.split_at(others);
         let now = now_ns();
-        let mut over = over.into_iter();
+        let mut is_over = of_processes.iter().copied();
         watched.retain(|(number, ..)| {
-            let is_over = over.next().unwrap_or(false);
+            let is_over = is_over.next().unwrap_or(false);
             if is_over {
                 ended.insert(*number, now);
             }
             !is_over
         });
-        if last {
+        if is_last {
             let others = watched.iter().filter(|(_, pid, _)| *pid != program);
             return Ok(Seen { ended, running: others.count() });
         }
-        for signal in signals.pending().filter(|signal| matches!(*signal, SIGTERM | SIGHUP)) {
-            let signal = if signal == SIGTERM { Signal::TERM } else { Signal::HUP };
+        let passed_on = signals.0.iter().zip(of_sockets).filter(|(_, is_ready)| **is_ready);
+        for ((signal, socket), _) in passed_on {
+            // The socket has a byte for each signal that came.
+            let _ = { socket }.read(&mut [0; 64]);
             // A program that has ended meanwhile needs no signal.
-            let _ = kill_process(program, signal);
+            let _ = kill_process(program, *signal);
         }
+        // Once more, for the processes that ended last.
+        is_last = of_sockets.last().copied().unwrap_or(false);
     }
 }
 
-/// Keeps SIGINT and SIGQUIT, which a terminal sends to the program, too, from ending the runner
-/// before its recording is written. Signals that are ignored stay so, also in the program.
-pub(crate) fn take_signals() -> io::Result<Signals> {
+/// Keeps signals from ending this process before the recording is written: SIGINT and SIGQUIT,
+/// which a terminal sends to the program, too, and those that are passed on. A signal that is
+/// ignored stays so, also in the program.
+pub(crate) fn take_signals() -> io::Result<PassedOn> {
     let ignored = ignored_signals();
-    Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter().filter(|signal| {
-        let bit = u32::try_from(signal - 1).unwrap_or(0);
-        ignored >> bit & 1 == 0
-    }))
+    let is_ignored = |signal: c_int| ignored >> (signal - 1) & 1 != 0;
+    for signal in [SIGINT, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal)) {
+        signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+    }
+    let mut passed_on = Vec::new();
+    for (number, signal) in [(SIGTERM, Signal::TERM), (SIGHUP, Signal::HUP)] {
+        if !is_ignored(number) {
+            let (ours, handlers) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            signal_hook::low_level::pipe::register(number, handlers)?;
+            passed_on.push((signal, ours));
+        }
+    }
+    Ok(PassedOn(passed_on))
 }
 
 /// The ignored signals as a mask.

@@ -131,7 +131,7 @@ static void memory_files(void)
 }
 
 #define THREADS 8
-#define ROUNDS 20000
+#define ROUNDS 5000
 static void *volatile shelf[64];
 
 static void *work(void *number)

@@ -134,7 +134,7 @@ fn no_buffer_of_eight_threads_is_lost_and_devices_can_be_threads() {
         sizes.filter(is_its).count()
     };
     // A map can't name the characters that are replaced.
-    assert_eq!((named("odd_one"), named("even_1")), (4 * 20_000, 4 * 20_000));
+    assert_eq!((named("odd_one"), named("even_1")), (4 * 5_000, 4 * 5_000));
     let mut live = BTreeSet::new();
     let mut next = 0;
     let mut most = 0;
@@ -203,4 +203,38 @@ fn a_process_that_outlives_the_program_is_reported() {
     let Some(recorded) = recorded("daemon", Naming::Library, None) else { return };
     assert_eq!(recorded.losses, [Loss::StillRunning { processes: 1 }]);
     assert_eq!(operations(&recorded.trace), "+10001");
+}
+
+#[test]
+fn requests_of_new_are_those_of_its_caller_also_when_it_throws() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, path) = (folder.path().join("p.cc"), folder.path().join(NAME));
+    let text = r#"
+        #include <new>
+        #include <vector>
+        int main() {
+            volatile std::size_t too_much = std::size_t(1) << 60;
+            try {
+                delete[] new char[too_much];
+            } catch (const std::bad_alloc &) {
+                std::vector<char> bytes(10001);
+                auto *aligned = new (std::align_val_t(256)) char[20001];
+                operator delete[](aligned, std::align_val_t(256));
+                return bytes[5000];
+            }
+            return 1;
+        }
+    "#;
+    std::fs::write(&source, text).unwrap();
+    let compiled =
+        Command::new("c++").args(["-std=c++17", "-O0", "-o"]).args([&path, &source]).output();
+    if !compiled.is_ok_and(|compiled| compiled.status.success()) {
+        std::io::stderr().write_all(b"SKIPPED: no C++ compiler (c++)\n").unwrap();
+        return;
+    }
+    let recorded = record(path.as_os_str(), &[], &settings(Naming::Library)).unwrap();
+    assert!(recorded.status.success());
+    let words = operations(&recorded.trace);
+    // libstdc++ rounds up the size of an aligned block.
+    assert_eq!(words.replace("20224", "20001"), "+10001 +20001/256 -20001 -10001");
 }

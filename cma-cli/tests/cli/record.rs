@@ -2,12 +2,13 @@
 
 use crate::{Run, cma, folder, run};
 use cma_trace::{Action, Trace};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Whether the machine has a program; prints that the test is skipped if not.
 fn has(program: &str) -> bool {
@@ -202,47 +203,96 @@ fn a_full_disk_ends_the_recording_and_not_the_program() {
     assert!(read(&path).operations().len() > 1000);
 }
 
-#[test]
-fn an_allocator_that_does_not_tell_sizes_is_reported_and_its_mappings_are_recorded() {
-    let folder = folder();
-    let (source, library) = (folder.path().join("m.c"), folder.path().join("m.so"));
-    // It never frees, and has no malloc_usable_size.
-    let text = r#"
+/// Compiles a library that has an allocator, for `LD_PRELOAD`. Each of its blocks is a mapping.
+/// `None` where that is not possible.
+fn allocator(folder: &tempfile::TempDir, further: &str) -> Option<PathBuf> {
+    const TEXT: &str = r#"
         #include <stddef.h>
         #include <string.h>
-        static char area[1 << 24] __attribute__((aligned(64)));
-        static size_t used;
+        #include <sys/mman.h>
         void *malloc(size_t size) {
-            size_t *p = (size_t *)(area + used);
-            used += (size + 95) / 64 * 64;
-            if (used > sizeof area) return NULL;
+            size_t *p = mmap(0, size + 64, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (p == MAP_FAILED) return NULL;
             *p = size;
-            return p + 2;
+            return p + 8;
         }
-        void free(void *p) { (void)p; }
+        void free(void *p) { if (p) munmap((size_t *)p - 8, ((size_t *)p)[-8] + 64); }
         void *calloc(size_t n, size_t size) { return malloc(n * size); }
         void *realloc(void *p, size_t size) {
             void *q = malloc(size);
-            if (p && q) { size_t old = ((size_t *)p)[-2]; memcpy(q, p, old < size ? old : size); }
+            if (p && q) {
+                size_t old = ((size_t *)p)[-8];
+                memcpy(q, p, old < size ? old : size);
+                free(p);
+            }
             return q;
         }
     "#;
-    fs::write(&source, text).expect("it can be written");
+    let (source, library) = (folder.path().join("m.c"), folder.path().join("m.so"));
+    fs::write(&source, format!("{TEXT}{further}")).expect("it can be written");
     let compiled = Command::new("cc")
         .args(["-shared", "-fPIC", "-fno-builtin", "-o"])
         .args([&library, &source])
         .output();
-    if !compiled.is_ok_and(|compiled| compiled.status.success()) {
+    let is_compiled = compiled.is_ok_and(|compiled| compiled.status.success());
+    if !is_compiled {
         has("cc -shared");
-        return;
     }
+    is_compiled.then_some(library)
+}
+
+/// Records `sort` with that allocator.
+fn recorded_with(allocator: &Path, output: &Path) -> Run {
+    let mut command = cma(&["record", "-o", &output.display().to_string(), "--"]);
+    command.args(["sort", "/etc/passwd"]).env("LD_PRELOAD", allocator);
+    command.output().expect("the program starts").into()
+}
+
+#[test]
+fn an_allocator_that_does_not_tell_sizes_is_reported() {
+    let (folder, size) = (folder(), "size_t other(void *p) { return ((size_t *)p)[-8]; }");
+    let Some(library) = allocator(&folder, size) else { return };
     let path = folder.path().join("a.trace");
-    let mut command = cma(&["record", "-o", &path.display().to_string(), "--", "ls", "/"]);
-    command.env("LD_PRELOAD", &library);
-    let Run { code, err, .. } = command.output().expect("the program starts").into();
+    let Run { code, err, .. } = recorded_with(&library, &path);
     assert_eq!(code, 0, "{err}");
     assert!(err.contains("of 1 processes only mappings were recorded"), "{err}");
     assert_eq!(read(&path).operations(), []);
+}
+
+#[test]
+fn the_blocks_of_another_allocator_are_recorded_and_its_own_mappings_are_not() {
+    let folder = folder();
+    let size = "size_t malloc_usable_size(void *p) { return p ? ((size_t *)p)[-8] : 0; }";
+    let Some(library) = allocator(&folder, size) else { return };
+    let path = folder.path().join("a.trace");
+    let recorded = |allocator: &Path| {
+        let Run { code, err, .. } = recorded_with(allocator, &path);
+        assert_eq!((code, err.as_str()), (0, ""));
+        bytes(&read(&path))
+    };
+    assert_eq!(recorded(&library), recorded(Path::new("")));
+}
+
+#[test]
+fn signals_reach_the_program_and_the_trace_is_written() {
+    let folder = folder();
+    let path = folder.path().join("a.trace");
+    let line = "trap 'echo got; exit 5' TERM; x=$(printf %0100000d 1); echo ready; \
+        while :; do sleep 0.1; done";
+    let mut child = cma(&["record", "-o", &path.display().to_string(), "--", "bash", "-c", line])
+        .env("PATH", std::env::var_os("PATH").expect("PATH is set"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    assert_eq!(out.next().and_then(Result::ok).as_deref(), Some("ready"));
+    let runner = Pid::from_child(&child);
+    // What a terminal sends to all processes ends only the program, if that wants it.
+    kill_process(runner, Signal::INT).expect("it runs");
+    kill_process(runner, Signal::TERM).expect("it runs");
+    assert_eq!(out.next().and_then(Result::ok).as_deref(), Some("got"));
+    assert_eq!(child.wait().expect("it ends").code(), Some(5));
+    assert!(bytes(&read(&path))["bash"] >= 100_000);
 }
 
 #[test]
