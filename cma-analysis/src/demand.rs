@@ -187,6 +187,22 @@ impl<'t> Demand<'t> {
         &self.peak
     }
 
+    /// Whether the limits of a request name an address, so that the region's place matters.
+    pub fn names_addresses(&self) -> bool {
+        let whole = PageRange::ADDRESS_SPACE_PAGES;
+        self.chunks.iter().any(|chunk| chunk.request.window().pages().get() != whole)
+    }
+
+    /// The largest alignment or boundary of all requests.
+    pub(crate) fn grid(&self) -> Pages {
+        let grid = |chunk: &Lifetime| {
+            let boundary = chunk.request.boundary();
+            let boundary = boundary.bytes().map_or(Pages::ZERO, |_| boundary.pages());
+            chunk.request.alignment().pages().max(boundary)
+        };
+        self.chunks.iter().map(grid).max().unwrap_or_default()
+    }
+
     /// The fewest pages that a region can have: those of the peak, or more if a request is for a
     /// place further up.
     pub(crate) fn least(&self) -> u64 {

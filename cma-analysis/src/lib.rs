@@ -7,12 +7,14 @@
 //! - [`Demand`] is what a trace needs whatever the allocator: the peak of its live memory, and a
 //!   layout that is computed with the whole trace known ([`Demand::offline`]).
 //! - [`smallest_region`] is what it needs with one allocator.
+//! - [`pressure`], [`speeds`] and [`Verdict`] compare allocators.
 //!
 //! Nothing here reads files or prints.
 
 #![forbid(unsafe_code)]
 
 mod allocator;
+mod compare;
 mod demand;
 mod grouping;
 mod offline;
@@ -20,8 +22,9 @@ mod run;
 mod smallest;
 
 pub use allocator::Allocator;
+pub use compare::{Pressure, Score, Spread, Verdict, pressure, speeds};
 pub use demand::{Demand, Holding, Moment, NoDemand, usual_start};
 pub use grouping::{Group, Grouping, Unmatched};
 pub use offline::{Layout, Order};
 pub use run::{LiveChunk, Outcome, Run, Step};
-pub use smallest::{Failure, Smallest, Unserved, serves, smallest_region};
+pub use smallest::{Failure, Smallest, Unserved, serves, smallest_region, start_alignment};

@@ -2,6 +2,7 @@
 //! outcome.
 
 pub(crate) mod check;
+pub(crate) mod compare;
 pub(crate) mod demo;
 pub(crate) mod export;
 pub(crate) mod get;
@@ -14,4 +15,5 @@ mod running;
 pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod shell;
+pub(crate) mod size;
 pub(crate) mod tree;

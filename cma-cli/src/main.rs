@@ -5,6 +5,7 @@
 //! command line and the output on terminals.
 
 mod commands;
+mod contenders;
 mod described;
 mod found_plugins;
 mod host;
@@ -59,6 +60,8 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Import(args) => commands::import::run(options, &args, out),
         Command::Export(args) => commands::export::run(options, &args, out),
         Command::Shell(args) => commands::shell::run(options, &args, out),
+        Command::Size(args) => commands::size::run(options, &args, out),
+        Command::Compare(args) => commands::compare::run(options, &args, out),
         Command::Replay(args) => commands::replay::run(options, &args, out),
         Command::Record(args) => commands::record::run(options, &args),
         Command::Serve(args) => commands::serve::run(options, &args, out),

@@ -6,6 +6,7 @@ mod values;
 use crate::known_board::KnownBoard;
 use crate::outcome::CommandError;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use cma_framework::DmaAddr;
 use common::{CommonOption, used_by};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -108,7 +109,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
 
-    /// Print JSON, one object a line (plugins, regions, check, replay)
+    /// Print JSON, one object a line (plugins, regions, check, size, compare, replay)
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -217,6 +218,12 @@ pub(crate) enum Command {
     /// Allocate and free interactively, with commands from standard input
     #[command(after_help = SHELL)]
     Shell(ShellArgs),
+    /// Find the smallest region in which each allocator serves recorded traces
+    #[command(after_help = SIZE)]
+    Size(SizeArgs),
+    /// Compare allocators on recorded traces: memory, refusals, free ranges, speed
+    #[command(after_help = COMPARE)]
+    Compare(CompareArgs),
     /// Replay recorded traces on each allocator and measure it
     #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
@@ -250,6 +257,8 @@ impl Command {
             Command::Export(_) => "export",
             Command::Shell(ShellArgs { connect: Some(_) }) => "shell --connect",
             Command::Shell(_) => "shell",
+            Command::Size(_) => "size",
+            Command::Compare(_) => "compare",
             Command::Replay(_) => "replay",
             Command::Record(_) => "record",
             Command::Serve(_) => "serve",
@@ -272,6 +281,38 @@ elsewhere and rename it: it is loaded when it is complete.
 
 Example:
   cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'";
+
+const SIZE: &str = "\
+All devices of a trace share one region, or each has its own, or --map groups them: a request goes \
+to the first region of its rule.
+
+A larger region can fail where a smaller one serves, so the region that is shown is the smallest \
+size from which every larger size that was tried serves the trace. Tried are: twice the peak, or \
+its doubles until the trace is served; from there down, steps of 1/128 of that until one fails; \
+above that, steps 16 times smaller; and so on, down to a page. No request waits, and one that the \
+recorded system refused has to be served, too.
+
+The peak is the most memory that is live at a time: no region can be smaller. The offline layout is \
+computed with the whole trace known: the chunks are sorted, by the order that is shown, and each \
+gets the lowest place that is free in its whole life; those that end above the peak are then moved \
+to the front, and the best of several rounds is shown. No allocator can be expected to reach it.
+
+With --as, several traces get regions that are large enough for each of them, with the allocator \
+that needs least.
+
+Examples:
+  cma size camera.trace
+  cma size --per-device --margin 10 --as options camera.trace
+  cma size --allocator bitmap --map 'camera/frame=frames;*=rest' --json camera.trace";
+
+const COMPARE: &str = "\
+Each trace is run on each allocator: to find the smallest region in which it serves the trace (see \
+`cma size --help`); in one region that is as large as the smallest of these, or as --region says, \
+for the refused requests and the largest free range after each operation; and several times in a \
+region of twice the peak (or more, if an allocator needs it), in turn, for the time of an operation.
+
+Example:
+  cma compare camera.trace --allocator best-fit --allocator bitmap";
 
 const REPLAY: &str = "\
 Without options that describe a system, a trace is replayed in one region, with each allocator in \
@@ -374,6 +415,60 @@ pub(crate) struct ShellArgs {
     /// system in this process
     #[arg(long, value_name = "PATH")]
     pub(crate) connect: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SizeArgs {
+    /// The traces: .trace, or .trace.gz; - is standard input
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+
+    /// Only this allocator: a name, with parameters or without, or the file of a plug-in; may be
+    /// repeated
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) allocator: Vec<String>,
+
+    /// A region for each device
+    #[arg(long)]
+    pub(crate) per_device: bool,
+
+    /// The start of the region; the default is 4G, or what the limits of the requests need
+    #[arg(long, value_name = "ADDRESS", value_parser = values::page_address)]
+    pub(crate) at: Option<DmaAddr>,
+
+    /// Show the size with so many percent more, and check that it is served
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) margin: u32,
+
+    /// Print the regions and their map in this form
+    #[arg(long = "as", value_name = "FORM", value_enum)]
+    pub(crate) form: Option<Form>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompareArgs {
+    /// The traces: .trace, or .trace.gz; - is standard input
+    #[arg(required = true, value_name = "TRACE")]
+    pub(crate) traces: Vec<PathBuf>,
+
+    /// An allocator: a name, with parameters or without, or the file of a plug-in; repeated, and
+    /// all that are found without it
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) allocator: Vec<String>,
+
+    /// The size of the region for refusals and free ranges
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub(crate) region: Option<u64>,
+
+    /// How often the time is measured
+    #[arg(long, value_name = "COUNT", default_value_t = 9, value_parser = runs)]
+    pub(crate) runs: usize,
+}
+
+/// The number of runs.
+fn runs(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=1000).contains(count));
+    count.ok_or_else(|| "the number of runs is 1 to 1000".to_string())
 }
 
 #[derive(Args, Debug)]

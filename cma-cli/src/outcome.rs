@@ -5,9 +5,10 @@ use crate::notice::{Notice, TextName};
 use crate::place_in_text::{DescriptionError, Spot};
 use crate::show::{plain, quoted};
 use cma_device_server::BindError;
+use cma_framework::DmaAddr;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::errors::RegisterError;
-use cma_framework::loader::SearchPath;
+use cma_framework::loader::{LoadError, SearchPath};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -73,6 +74,22 @@ pub(crate) enum CommandError {
     NoPlugin { searched: SearchPath },
     #[error("there is no allocator \"{wanted}\"")]
     UnknownAllocator { wanted: String, known: Vec<String> },
+    #[error("{0}")]
+    Plugin(Box<LoadError>),
+    #[error("--allocator: \"{name}\" is given twice")]
+    AllocatorTwice { name: String },
+    #[error("there is only one allocator, so there is nothing to compare")]
+    OneAllocator,
+    #[error("--map and --per-device contradict each other: both say which device has which region")]
+    TwoGroupings,
+    #[error("--at {at}: region \"{region}\" can't start where another one does")]
+    SeveralRegionsAt { at: DmaAddr, region: String },
+    #[error("{trace}: {unmatched}")]
+    NoRuleFor { trace: String, unmatched: cma_analysis::Unmatched },
+    #[error("{trace}: {reason}")]
+    NoDemand { trace: String, reason: cma_analysis::NoDemand },
+    #[error("region \"{region}\" has no size: no allocator serves all traces")]
+    NoSize { region: String },
     #[error("{}: {source}", path.display())]
     NoTrace { path: PathBuf, source: io::Error },
     #[error("{}: it is a folder, not a trace", path.display())]
@@ -140,6 +157,24 @@ impl CommandError {
             CommandError::UnknownAllocator { known, .. } => {
                 format!("loaded are: {}", known.join(", "))
             }
+            CommandError::Plugin(error) => fixed(error.reason().remedy()),
+            CommandError::AllocatorTwice { .. } => fixed("name another one, or leave it out"),
+            CommandError::OneAllocator => {
+                fixed("name two, as in --allocator best-fit --allocator ./libcma_mine_plugin.so")
+            }
+            CommandError::TwoGroupings => fixed("leave one of them out"),
+            CommandError::SeveralRegionsAt { .. } => {
+                fixed("leave out --at, or size one region: without --per-device or other regions")
+            }
+            CommandError::NoRuleFor { unmatched, .. } => {
+                format!(
+                    "add a rule to --map, such as {}=<region>, or *=<region>",
+                    unmatched.requester.device
+                )
+            }
+            CommandError::NoDemand { reason: cma_analysis::NoDemand::NoPlace { .. }, .. } => {
+                fixed("name the start of the region with --at")
+            }
             CommandError::TraceFolder { path } => {
                 format!("name the traces in it, as {}", path.join("*.trace.gz").display())
             }
@@ -181,7 +216,7 @@ impl CommandError {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
             CommandError::UnusedOption { option, .. } if option == "--json" => {
-                fixed("leave it out: plugins, regions, check and replay have it")
+                fixed("leave it out: plugins, regions, check, size, compare and replay have it")
             }
             CommandError::UnusedOption { command, .. } => {
                 format!("leave it out; `cma {command} --help` has its options")

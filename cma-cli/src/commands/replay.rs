@@ -166,11 +166,11 @@ fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, Com
 const STANDARD_INPUT: &str = "-";
 
 /// `path` as it is shown.
-fn shown(path: &Path) -> &Path {
+pub(super) fn shown(path: &Path) -> &Path {
     if path == Path::new(STANDARD_INPUT) { Path::new("standard input") } else { path }
 }
 
-fn read(path: &Path) -> Result<Trace, CommandError> {
+pub(super) fn read(path: &Path) -> Result<Trace, CommandError> {
     let unreadable = |reason| CommandError::Trace { path: shown(path).to_path_buf(), reason };
     if path == Path::new(STANDARD_INPUT) {
         return Trace::read(io::stdin().lock()).map_err(unreadable);

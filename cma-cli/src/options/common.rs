@@ -68,8 +68,9 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
         "regions" | "check" | "replay" => &CommonOption::ALL,
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
+        "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],
         "record" => &[CommonOption::PluginDir],
-        "plugins" => &[CommonOption::PluginDir, CommonOption::Json],
+        "plugins" | "compare" => &[CommonOption::PluginDir, CommonOption::Json],
         _ => &[],
     }
 }

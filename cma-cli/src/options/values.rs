@@ -2,6 +2,7 @@
 
 use crate::show::quoted;
 use cma_framework::config::parse_size;
+use cma_framework::{DmaAddr, PAGE_SIZE};
 use cma_memory::{Choice, ChoiceError};
 use std::str::FromStr;
 
@@ -39,6 +40,22 @@ fn size_of(what: &str, text: &str) -> Result<u64, String> {
     }
 }
 
+/// The address of a whole page: the whole of `text`.
+pub(super) fn page_address(text: &str) -> Result<DmaAddr, String> {
+    match parse_size(text) {
+        Ok((address, taken)) if taken == text.len() && address.is_multiple_of(PAGE_SIZE) => {
+            Ok(DmaAddr::new(address))
+        }
+        Ok((_, taken)) if taken == text.len() => {
+            Err(format!("a region starts at a multiple of {PAGE_SIZE}"))
+        }
+        Ok((_, taken)) => {
+            Err(format!("unexpected \"{}\" after the address", quoted(&text[taken..])))
+        }
+        Err((error, _)) => Err(error.to_string()),
+    }
+}
+
 /// Permissions in octal.
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -48,6 +65,14 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_that_of_a_page() {
+        assert_eq!(page_address("0x40001000"), Ok(DmaAddr::new(0x4000_1000)));
+        assert_eq!(page_address("0"), Ok(DmaAddr::new(0)));
+        assert!(page_address("0x40001001").unwrap_err().contains("multiple of 4096"));
+        assert!(page_address("1G+").unwrap_err().contains("unexpected \"+\""));
+    }
 
     #[test]
     fn a_size_is_the_whole_argument() {

@@ -13,6 +13,7 @@ mod record;
 mod serve;
 mod server;
 mod shell;
+mod sizing;
 mod terminal;
 
 use std::fs;

@@ -1,0 +1,156 @@
+//! `cma size` and `cma compare`.
+
+use crate::{Run, TRACE, folder, keys, run, value, written};
+
+/// The lines of JSON that have `key`, with that value.
+fn values(out: &str, key: &str) -> Vec<serde_json::Value> {
+    out.lines().map(|line| value(line, key)).collect()
+}
+
+#[test]
+fn size_shows_the_smallest_region_of_each_allocator_and_both_bounds() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, err } = run(&["size", "--margin", "50", &trace]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let peak = "peak 12K in 2 chunks after operation 2 (0.000 s): camera/frame 8K, codec 4K\n";
+    assert!(out.contains(peak), "{out}");
+    assert!(out.contains("offline 12K, 1.000 of the peak, by first fit by size; decided"), "{out}");
+    let bitmap = out.lines().find(|line| line.starts_with("bitmap")).expect("a row");
+    let bitmap: Vec<_> = bitmap.split_whitespace().collect();
+    assert_eq!(bitmap, ["bitmap", "12K", "1.000", "20K"]);
+}
+
+#[test]
+fn size_prints_an_object_for_each_group_and_allocator() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, err } =
+        run(&["size", "--json", "--per-device", "--allocator", "bitmap", &trace]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let first = out.lines().next().expect("a line");
+    assert_eq!(
+        keys(first)[..7],
+        [
+            "trace",
+            "group",
+            "allocator",
+            "peak_live_bytes",
+            "offline_bytes",
+            "region_bytes",
+            "overhead"
+        ]
+    );
+    assert_eq!(values(&out, "group"), ["camera", "codec"]);
+    assert_eq!(values(&out, "peak_live_bytes"), [8192, 8192]);
+    assert_eq!(values(&out, "region_bytes"), [8192, 8192]);
+    let map = ["size", "--json", "--allocator", "buddy", "--map", "*/frame=a;*=b", &trace];
+    let Run { code, out, .. } = run(&map);
+    assert_eq!(code, 0);
+    assert_eq!(values(&out, "group"), ["a", "b"]);
+}
+
+#[test]
+fn the_board_that_size_prints_serves_its_trace() {
+    let folder = folder();
+    let limited = "# cma-trace 1\n# source: limits\n\
+        # ops: 3  peak-live-bytes: 77824  peak-live-chunks: 3\n\
+        0 a 1 4096 1 fw at=0x40005000\n1 a 2 8192 65536 fw below=1G\n2 a 3 65536 1 codec:0\n";
+    for (text, more) in [
+        (TRACE, &["--per-device"][..]),
+        (TRACE, &["--map", "camera=b1;*=b2"]),
+        (TRACE, &[]),
+        (limited, &["--per-device", "--margin", "10"]),
+    ] {
+        let text = text.replace("below=1G", "below=0x40040000");
+        let trace = written(&folder, "a.trace", &text);
+        for form in ["toml", "options", "cmdline", "dts"] {
+            let Run { code, out, err } = run(&[&["size", "--as", form, &trace], more].concat());
+            assert_eq!(code, 0, "{out}{err}");
+            assert!(out.contains(if form == "dts" { "reg" } else { "=" }), "{out}");
+            if form == "toml" {
+                let board = written(&folder, "board.toml", &out);
+                let banks = ["--banks", "1G@0x40000000", "--platform", &board];
+                let Run { code, out, err } = run(&[&banks[..], &["replay", &trace]].concat());
+                assert_eq!(code, 0, "{more:?}\n{out}{err}");
+            }
+        }
+    }
+}
+
+#[test]
+fn size_says_what_is_wrong_and_still_sizes_the_other_traces() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let wrong = written(&folder, "wrong.trace", &TRACE.replace("1 a 2 4096", "1 a 2 none"));
+    let empty = written(
+        &folder,
+        "empty.trace",
+        "# cma-trace 1\n# source: nothing\n# ops: 0  peak-live-bytes: 0  peak-live-chunks: 0\n",
+    );
+    let at = written(&folder, "at.trace", &TRACE.replace("codec\n2", "codec at=0x1000\n2"));
+    let size = ["size", "--allocator", "bitmap"];
+    for (arguments, message) in [
+        (vec![wrong.as_str(), trace.as_str()], "line 5"),
+        (vec![&empty, &trace], "the trace requests nothing"),
+        (vec!["--map", "camera=b1", &trace], "no rule of the map matches codec"),
+        (vec!["--map", "*=b1", "--per-device", &trace], "contradict each other"),
+        (vec!["--at", "0x2000", &at], "no region that starts at 0x2000 has a place"),
+        (vec!["--at", "0x2001", &at], "multiple of 4096"),
+        (vec!["--at", "0x2000", "--per-device", &trace], "can't start where another one does"),
+        (vec!["--allocator", "nobody", &trace], "there is no allocator \"nobody\""),
+        (vec!["--allocator", "bitmap", &trace], "\"bitmap\" is given twice"),
+        (vec!["--allocator", "./nothing.so", &trace], "nothing.so"),
+    ] {
+        let Run { code, out, err } = run(&[&size[..], &arguments].concat());
+        assert_eq!(code, 2, "{arguments:?}: {out}{err}");
+        assert!(err.contains(message), "{arguments:?}: {err}");
+        if arguments.first() == Some(&wrong.as_str()) {
+            assert!(out.contains("bitmap     12K"), "{out}");
+        }
+    }
+}
+
+#[test]
+fn an_allocator_that_serves_no_size_is_shown_with_the_reason() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, out, .. } = run(&["size", "--allocator", "bitmap(x)", &trace]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("bitmap(x): not served in a region of "), "{out}");
+}
+
+#[test]
+fn compare_has_figures_of_each_allocator_and_ends_with_a_verdict() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { out, .. } = run(&["plugins", "--json"]);
+    let tlsf = out.lines().find(|line| value(line, "name") == "tlsf").expect("tlsf");
+    let tlsf = value(tlsf, "path").as_str().expect("a path").to_string();
+    let both = ["--allocator", "bitmap", "--allocator", &tlsf, "--runs", "2", &trace];
+    let Run { code, out, err } = run(&[&["compare", "--json"], &both[..]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(values(&lines[..2].join("\n"), "allocator"), ["bitmap", "tlsf"]);
+    assert_eq!(value(lines[0], "smallest_region_bytes"), 12288);
+    assert_eq!(value(lines[0], "refused"), 0);
+    assert_eq!(value(lines[0], "least_free_range_bytes"), 0);
+    let verdict = value(lines[2], "verdict");
+    let verdict = verdict.as_str().expect("a text");
+    assert!(verdict.contains("2 interleaved runs of each trace"), "{verdict}");
+    let Run { out, .. } = run(&[&["compare", "--json", "--region", "8K"], &both[..]].concat());
+    assert_eq!(value(out.lines().next().expect("a line"), "refused"), 1);
+    let Run { code, out, .. } = run(&[&["compare"], &both[..]].concat());
+    assert_eq!(code, 0);
+    assert!(out.contains("smallest region") && out.contains("quartiles"), "{out}");
+}
+
+#[test]
+fn compare_needs_two_allocators() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let Run { code, err, .. } = run(&["compare", "--allocator", "bitmap", &trace]);
+    assert_eq!(code, 2);
+    assert!(err.contains("nothing to compare"), "{err}");
+}
