@@ -24,9 +24,9 @@ pub struct Pressure {
 /// long to look at.
 const MOMENTS: usize = 1 << 14;
 
-/// Runs `trace` on `allocator` in `region` to its end, also after refused requests. The largest free
-/// range is looked for after each operation, or at 2^13 to 2^14 moments, equally many operations
-/// apart, of a longer trace.
+/// Runs `trace` on `allocator` in `region` to its end, also after refused requests. The largest
+/// free range is looked for after each operation, or at 2^13 to 2^14 moments, equally many
+/// operations apart, of a longer trace.
 ///
 /// # Errors
 ///

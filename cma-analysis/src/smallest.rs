@@ -112,9 +112,9 @@ pub fn serves(demand: &Demand<'_>, allocator: &Allocator, pages: Pages) -> Resul
 }
 
 /// The alignment of the start of a region of `pages` pages with which it serves as well as one that
-/// starts where the search had it: the largest alignment or boundary of all requests. If `allocator`
-/// fails in a region that starts at an odd multiple of that, because it places by absolute address
-/// as buddy allocators do, it is the region's size, rounded up to a power of two.
+/// starts where the search had it: the largest alignment or boundary of all requests. If
+/// `allocator` fails in a region that starts at an odd multiple of that, because it places by
+/// absolute address as buddy allocators do, it is the region's size, rounded up to a power of two.
 pub fn start_alignment(demand: &Demand<'_>, allocator: &Allocator, pages: Pages) -> Pages {
     let (grid, whole) = (demand.grid(), Pages::new(pages.get().next_power_of_two()));
     let moved = demand.start().checked_add(grid.bytes());
