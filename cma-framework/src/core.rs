@@ -9,3 +9,4 @@ pub(crate) mod placement;
 pub mod reserve;
 pub(crate) mod routes;
 pub(crate) mod set_aside;
+pub(crate) mod shadow;

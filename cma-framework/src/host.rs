@@ -11,6 +11,7 @@ pub(crate) mod events;
 pub mod loader;
 pub mod memory;
 pub(crate) mod region;
+mod shadow;
 mod snapshot;
 pub(crate) mod watches;
 pub(crate) mod write_errors;

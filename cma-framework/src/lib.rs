@@ -49,10 +49,12 @@ pub use host::{attributes, early, loader, memory};
 pub use vocabulary::errors;
 
 pub use core::books::{Failure, Holder, Owner, Process, RegionStatistics};
+pub use core::shadow::{Difference, Packing, ShadowReport, ShadowState};
 pub use host::attributes::Attributes;
 pub use host::clock::{Timekeeper, keep_time};
 pub use host::cma::{
-    Attachments, Cma, PendingChunk, Replacement, SharingRequest, Source, WaitingRequest,
+    Attachments, Cma, PendingChunk, Replacement, ShadowError, SharingRequest, Source,
+    WaitingRequest,
 };
 pub use host::device::Device;
 pub use host::early::{EarlyHandle, EarlyRegion, EarlyState};

@@ -399,7 +399,7 @@ fn an_invalid_allocator_is_refused_with_the_reason() {
 }
 
 #[test]
-fn only_map_and_alloc_may_be_written() {
+fn only_map_alloc_and_shadow_may_be_written() {
     let tree = with_regions(&["a"], "*=a").attributes();
     let before = everything(&tree);
     let (mut writable, mut modes) = (Vec::new(), Vec::new());
@@ -416,7 +416,8 @@ fn only_map_and_alloc_may_be_written() {
             _ => assert_eq!(refused(&tree, path, "0\n").errno(), Errno::EISDIR, "{path}"),
         }
     }
-    assert_eq!(writable, ["map", "regions/0x40000000/alloc"]);
+    let of_region = ["alloc", "shadow"].map(|name| format!("regions/0x40000000/{name}"));
+    assert_eq!(writable, ["map", &of_region[0], &of_region[1]]);
     modes.sort_unstable();
     modes.dedup();
     assert_eq!(modes, [0o444, 0o644, 0o755, 0o777]);

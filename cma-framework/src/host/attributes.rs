@@ -9,7 +9,9 @@
 //! errors                     the last refused writes, with the reasons
 //! map                        the map; writable
 //! regions/0x40000000/        a region, by its start address
-//! regions/0x40000000/alloc   its allocator; writable. `Attributes::list` returns the others
+//! regions/0x40000000/alloc   its allocator; writable
+//! regions/0x40000000/shadow  its shadow (`Cma::set_shadow`); writable, empty for none
+//! regions/0x40000000/...     `Attributes::list` returns the others
 //! regions/video -> 0x40000000
 //! ```
 

@@ -2,7 +2,7 @@
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
 //! registered), `request`, `source`, `alloc` and `sharing` (requests), `pending` and `waiters`
-//! (those that wait), `info`, `observe`, and `askers` (numbers of device names).
+//! (those that wait), `info`, `observe`, `shadow`, and `askers` (numbers of device names).
 
 mod alloc;
 mod allocators;
@@ -13,6 +13,7 @@ mod pending;
 mod regions;
 mod request;
 mod setup;
+mod shadow;
 mod sharing;
 mod source;
 mod waiters;
@@ -30,6 +31,8 @@ pub use observe::Observation;
 pub use pending::PendingChunk;
 pub(crate) use request::type_of;
 use setup::Setup;
+pub use shadow::ShadowError;
+use shadow::Shadows;
 pub use sharing::SharingRequest;
 pub use source::Source;
 use std::ops::{Deref, DerefMut};
@@ -94,6 +97,8 @@ pub(crate) struct Framework {
     waiters: Waiters,
     /// Those who observe the framework.
     watches: Watches,
+    /// The shadows of regions.
+    shadows: Shadows,
     /// The refused writes to its attributes.
     pub(crate) write_errors: WriteErrorLog,
 }
@@ -117,6 +122,7 @@ impl Cma {
             askers: Askers::default(),
             waiters: Waiters::default(),
             watches: Watches::default(),
+            shadows: Shadows::default(),
             write_errors: WriteErrorLog::default(),
         }))
     }

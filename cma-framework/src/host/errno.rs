@@ -2,6 +2,7 @@
 
 use crate::core::reserve::ReserveError;
 use crate::host::attributes::AttributeError;
+use crate::host::cma::ShadowError;
 use crate::host::early::EarlyError;
 use crate::host::memory::MemoryError;
 use crate::host::region::ChangeError;
@@ -149,6 +150,18 @@ impl ChangeError {
     }
 }
 
+impl ShadowError {
+    /// The errno of writing the attribute `shadow`.
+    pub fn errno(&self) -> Errno {
+        match self {
+            ShadowError::NoThread { .. } => Errno::ENOMEM,
+            ShadowError::NoAllocator { .. }
+            | ShadowError::Unregistered
+            | ShadowError::NotStarted { .. } => Errno::EINVAL,
+        }
+    }
+}
+
 impl AttributeError {
     /// The errno of the specification, section 7, or of Linux where the specification is silent.
     pub fn errno(&self) -> Errno {
@@ -160,6 +173,7 @@ impl AttributeError {
             AttributeError::TooLarge { .. } | AttributeError::TooLong { .. } => Errno::EFBIG,
             AttributeError::Stuck(_) => Errno::EIO,
             AttributeError::Change(error) => error.errno(),
+            AttributeError::Shadow(error) => error.errno(),
             AttributeError::Config(error) => error.errno(),
             AttributeError::NotUtf8 { .. } | AttributeError::Nul { .. } => Errno::EINVAL,
         }

@@ -106,6 +106,7 @@ use crate::vocabulary::errors::{Reason, UnregisterError};
 use crate::vocabulary::{EventRegion, What};
 use arc_swap::ArcSwap;
 use attach::{Attached, Service};
+pub(crate) use attach::{find as find_allocator, one_line};
 pub(crate) use choice::Allocators;
 pub use choice::{AllocatorChoice, AllocatorState, ChangeError, Registered};
 use cma_api::{Asker, PageRange, Pages, Request};

@@ -67,7 +67,7 @@ fn tree() -> Attributes {
 fn reads_back(tree: &Attributes) {
     for (path, text) in everything(tree) {
         let name = path.rsplit('/').next().unwrap();
-        let is_list = matches!(name, "owners" | "failures" | "waiters");
+        let is_list = matches!(name, "owners" | "failures" | "waiters" | "shadow");
         assert!(
             is_list || text.len() <= 1 || !text[..text.len() - 1].contains('\n'),
             "{path}: {text:?} is one line"
@@ -78,7 +78,7 @@ fn reads_back(tree: &Attributes) {
                 assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok());
             }
             "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "waiters"
-            | "a" | "b" => {}
+            | "shadow" | "a" | "b" => {}
             "bitmap" => {
                 assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}");
             }

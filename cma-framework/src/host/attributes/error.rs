@@ -1,6 +1,7 @@
 //! Errors of reading and writing attributes.
 
 use super::LONGEST_TEXT;
+use crate::host::cma::ShadowError;
 use crate::host::region::ChangeError;
 use crate::vocabulary::ConfigError;
 use crate::vocabulary::errors::Stuck;
@@ -61,4 +62,7 @@ pub enum AttributeError {
     /// The region's allocator can't be changed; the region keeps it.
     #[error(transparent)]
     Change(#[from] ChangeError),
+    /// The allocator can't be the region's shadow. The region has none now.
+    #[error(transparent)]
+    Shadow(#[from] ShadowError),
 }

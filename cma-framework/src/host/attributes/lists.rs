@@ -1,9 +1,10 @@
 //! The attributes of a region that are lists: the owners of its chunks, its bitmap, the requests
-//! that wait for it and its last refused ones.
+//! that wait for it, its last refused ones, and what its shadow would have done.
 
 use super::AttributeError;
 use crate::Cma;
 use crate::core::books::Process;
+use crate::core::shadow::Difference;
 use crate::host::region::Region;
 use crate::vocabulary::ChunkRequest;
 use cma_api::PAGE_SIZE;
@@ -50,6 +51,40 @@ pub(super) fn failures(cma: &Cma, region: &Region) -> Result<String, AttributeEr
         let (age, requester) = (seconds(Some(failure.age)), requester(failure.device.as_ref()));
         let request = amount(&failure.request);
         let _ = writeln!(text, "{age} {request} {requester} {}", failure.reason);
+    }
+    Ok(text)
+}
+
+/// What the region's shadow would have done, a line for each figure; nothing without a shadow. Of
+/// two figures the first is the region's. Then come the last requests that one side alone refused,
+/// as in `failures` but without their age.
+pub(super) fn shadow(cma: &Cma, region: &Region) -> Result<String, AttributeError> {
+    let Some(report) = cma.shadow(region) else { return Ok(String::new()) };
+    let mut text = format!(
+        "allocator {}\nstate {}\nseconds {}\nrequests {}\nmissed {}\n",
+        report.allocator,
+        report.state,
+        seconds(Some(report.age)),
+        report.requests,
+        report.missed
+    );
+    let (ours, its) = (report.region, report.shadow);
+    for (name, ours, its) in [
+        ("live_bytes", ours.live_bytes, its.live_bytes),
+        ("high_water_bytes", ours.high_water_bytes, its.high_water_bytes),
+        ("largest_free_bytes", ours.largest_free_bytes, its.largest_free_bytes),
+        ("refused_alone", report.only_region_refused, report.only_shadow_refused),
+    ] {
+        let _ = writeln!(text, "{name} {ours} {its}");
+    }
+    for (side, differences) in [
+        ("region_refused", &report.last_only_region_refused),
+        ("shadow_refused", &report.last_only_shadow_refused),
+    ] {
+        for Difference { request, device, reason } in differences {
+            let (request, requester) = (amount(request), requester(device.as_ref()));
+            let _ = writeln!(text, "{side} {request} {requester} {reason}");
+        }
     }
     Ok(text)
 }

@@ -40,6 +40,7 @@ pub(super) const ATTRIBUTES: &[Attribute<Region>] = &[
     Attribute::read_only("requests_refused", |_, region| {
         line(region.statistics()?.requests_refused)
     }),
+    Attribute { name: "shadow", read: lists::shadow, write: Some(set_shadow) },
     Attribute::read_only("size", |_, region| line(region.range().bytes())),
     Attribute::read_only("start", |_, region| line(region.range().start())),
     Attribute::read_only("total_pages", |_, region| line(region.range().pages().get())),
@@ -81,4 +82,14 @@ fn set_alloc(cma: &Cma, region: &Region, text: &str) -> Result<(), AttributeErro
     let choice = parse_allocator(text)?.map_or(AllocatorChoice::Default, AllocatorChoice::from);
     cma.set_region_allocator(region, choice)?;
     Ok(())
+}
+
+fn set_shadow(cma: &Cma, region: &Region, text: &str) -> Result<(), AttributeError> {
+    match parse_allocator(text)? {
+        Some(spec) => Ok(cma.set_shadow(region, &AllocatorChoice::from(spec))?),
+        None => {
+            cma.end_shadow(region);
+            Ok(())
+        }
+    }
 }

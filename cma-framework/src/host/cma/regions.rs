@@ -113,6 +113,7 @@ impl Cma {
             return Err(UnregisterError::NotRegistered);
         }
         region.unregister()?;
+        self.end_shadow(region);
         let mut setup = self.setup();
         setup.drop_ended();
         setup.change(|snapshot| snapshot.without_region(region));

@@ -113,16 +113,16 @@ impl Attached {
 
 /// The start of a plug-in's text, without line breaks and escape codes: logs and terminals show it,
 /// and refusals keep it.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     const LONGEST: usize = 400;
     text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A plug-in and the name under which it is registered.
-pub(super) type FoundAllocator = (Plugin, Option<Arc<str>>);
+pub(crate) type FoundAllocator = (Plugin, Option<Arc<str>>);
 
 /// The allocator that `choice` selects among the registered ones.
-pub(super) fn find(
+pub(crate) fn find(
     choice: &AllocatorChoice,
     registered: &impl Allocators,
 ) -> Option<FoundAllocator> {

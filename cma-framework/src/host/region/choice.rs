@@ -46,7 +46,7 @@ impl AllocatorChoice {
         AllocatorChoice::Named { name: name.into(), params: String::new() }
     }
 
-    pub(super) fn name(&self) -> Option<&str> {
+    pub(crate) fn name(&self) -> Option<&str> {
         match self {
             AllocatorChoice::Default => None,
             AllocatorChoice::Named { name, .. } => Some(name),
@@ -64,7 +64,7 @@ impl AllocatorChoice {
         }
     }
 
-    pub(super) fn params(&self) -> &str {
+    pub(crate) fn params(&self) -> &str {
         match self {
             AllocatorChoice::Default => "",
             AllocatorChoice::Named { params, .. } | AllocatorChoice::Given { params, .. } => params,
