@@ -95,10 +95,11 @@ pub enum RecordError {
         /// Why.
         reason: io::Error,
     },
-    /// The program ran, and no process of it loaded the library.
+    /// The program ran, and no process of it wrote to the log.
     #[error(
-        "nothing was recorded: the program did not load {}, although it is dynamically linked",
-        library.display()
+        "nothing was recorded: no process opened the log. The system did not load {}, or the \
+        address space of the program is limited (ulimit -v) to less than it uses and {} MiB",
+        library.display(), FILE_BYTES >> 20
     )]
     NotLoaded {
         /// The library.
@@ -131,7 +132,8 @@ impl RecordError {
 /// Runs a program with its arguments, and records it until it ends. Its standard streams are those
 /// of this process.
 ///
-/// While it runs, SIGTERM and SIGHUP are passed on to it, and SIGINT and SIGQUIT are left to it.
+/// While it runs, SIGTERM and SIGHUP are passed on to it, and SIGINT and SIGQUIT are left to it. From
+/// the start on, also afterwards, these signals do not end this process.
 ///
 /// # Errors
 ///

@@ -38,6 +38,9 @@
 //!   or sent are not followed. Descriptors from 4096 on are not recorded.
 //! - Blocks are not recorded if the program's allocator has no `malloc_usable_size`. The log counts
 //!   such processes.
+//! - A child that is statically linked or gets privileges (setuid) is not recorded. For a 32-bit
+//!   child the loader prints that it ignores the library. A child with another C library than glibc
+//!   may not start.
 //! - Linux 4.14 or newer; the log needs 513 MiB of the address space of each process.
 
 #![cfg(target_os = "linux")]

@@ -195,7 +195,7 @@ impl Log {
         }
         let end = end.next_multiple_of(READY_STEP).min(SLOTS);
         // From the page of the first slot without space to that of the last.
-        let page = 4096;
+        let page = rustix::param::page_size();
         let from = (8 * slot_word(ready)) / page * page;
         let length = 8 * slot_word(end) - from;
         let place = self.0.cast::<u8>().wrapping_add(from).cast_mut().cast();
