@@ -222,11 +222,18 @@ static void spawns(void)
     block(10001);
     CHECK(posix_spawn(&child, own_path, NULL, NULL, arguments, environment) == 0);
     wait_for(child);
-    // A child of vfork has its parent's memory.
-    child = vfork();
+    child = fork();
     if (child == 0) {
-        execve("/nowhere", arguments, environment);
-        _exit(1);
+        block(15001);
+        // A child of vfork has its parent's memory, and its end is not that of its parent.
+        pid_t grandchild = vfork();
+        if (grandchild == 0) {
+            execve("/nowhere", arguments, environment);
+            _exit(1);
+        }
+        wait_for(grandchild);
+        free(block(16001));
+        _exit(0);
     }
     wait_for(child);
     child = vfork();
