@@ -132,8 +132,8 @@ impl RecordError {
 /// Runs a program with its arguments, and records it until it ends. Its standard streams are those
 /// of this process.
 ///
-/// While it runs, SIGTERM and SIGHUP are passed on to it, and SIGINT and SIGQUIT are left to it. From
-/// the start on, also afterwards, these signals do not end this process.
+/// While it runs, SIGTERM and SIGHUP are passed on to it, and SIGINT and SIGQUIT are left to it.
+/// From the start on, also afterwards, these signals do not end this process.
 ///
 /// # Errors
 ///
