@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod format;
+pub mod kernel;
 mod limits;
 mod read;
 mod recorder;

@@ -5,20 +5,21 @@
 
 mod error;
 mod gzip;
-mod lines;
+pub(crate) mod input;
+pub(crate) mod lines;
 
 pub use error::ReadError;
 
-use crate::format::{FROM, MAGIC, VERSION, excerpt};
+use crate::format::{FROM, MAGIC, MAX_LINE, VERSION, excerpt};
 use crate::recording::{RecordError, Recording};
 use crate::trace::{Figures, Trace};
 use cma_framework::ChunkRequest;
 use cma_framework::config::Bytes;
-use gzip::GzipMembers;
+use input::with_lines;
 use lines::{Fields, Lines};
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::{BufReader, Read};
+use std::io::Read;
 
 impl Trace {
     /// Reads a trace from text or from text compressed by gzip, which it detects. Ids may be any
@@ -27,27 +28,8 @@ impl Trace {
     /// # Errors
     ///
     /// The first error with its place.
-    pub fn read(mut input: impl Read) -> Result<Trace, ReadError> {
-        let mut start = Vec::new();
-        input
-            .by_ref()
-            .take(2)
-            .read_to_end(&mut start)
-            .map_err(|source| ReadError::Io { line: 0, source })?;
-        let compressed = start == [0x1f, 0x8b];
-        let mut input = start.chain(input);
-        if !compressed {
-            return read(&mut Lines::new(&mut BufReader::new(&mut input), false));
-        }
-        let mut input = BufReader::new(GzipMembers::new(BufReader::new(input)));
-        let mut lines = Lines::new(&mut input, true);
-        read(&mut lines).map_err(|error| match error {
-            ReadError::Truncated { .. }
-            | ReadError::Damaged { .. }
-            | ReadError::LeftOver { .. }
-            | ReadError::Io { .. } => error,
-            error => lines.damage().unwrap_or(error),
-        })
+    pub fn read(input: impl Read) -> Result<Trace, ReadError> {
+        with_lines(input, MAX_LINE, read)
     }
 }
 
@@ -77,7 +59,7 @@ fn read(lines: &mut Lines<'_>) -> Result<Trace, ReadError> {
 fn read_magic(lines: &mut Lines<'_>) -> Result<(), ReadError> {
     let first = lines.next().map(|line| line.map(|fields| excerpt(fields.text)));
     let text = match first {
-        Err(ReadError::LongLine { .. }) => excerpt(&lines.text),
+        Err(ReadError::LongLine { .. }) => excerpt(lines.start()),
         first => first?.ok_or(ReadError::Empty)?,
     };
     match text.strip_prefix(MAGIC).and_then(|rest| rest.strip_prefix(' ')) {

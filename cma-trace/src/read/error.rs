@@ -1,6 +1,6 @@
 //! Why bytes are not a trace.
 
-use crate::format::{MAX_LINE, quoted};
+use crate::format::quoted;
 use crate::recording::RecordError;
 use crate::trace::Figures;
 use cma_framework::config::RequestSyntax;
@@ -84,10 +84,12 @@ pub enum ReadError {
         found: String,
     },
     /// A line is longer than the format allows.
-    #[error("line {line}: expected up to {MAX_LINE} bytes, found more")]
+    #[error("line {line}: expected up to {longest} bytes, found more")]
     LongLine {
         /// The line.
         line: u64,
+        /// The most bytes that a line may have.
+        longest: usize,
     },
     /// An allocation has the id of an earlier one.
     #[error("line {line}: expected a new id, found {id}, which was used before")]

@@ -1,42 +1,50 @@
-//! The text of a trace as lines of fields, each with its place.
+//! Text as lines of fields, each with its place.
 
 use super::error::ReadError;
 use super::gzip::NotGzip;
-use crate::format::{MAX_LINE, excerpt};
+use crate::format::excerpt;
 use std::io::{self, BufRead, Read};
 
 /// Bytes of text read after an error to find out whether the compressed data is damaged.
 const MAX_REST: u64 = 64 << 20;
 
 /// The lines of the input, one at a time.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     input: &'a mut dyn BufRead,
+    /// The longest line, in bytes.
+    longest: usize,
     compressed: bool,
     line: u64,
-    pub(super) text: Vec<u8>,
+    text: Vec<u8>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn new(input: &'a mut dyn BufRead, compressed: bool) -> Self {
-        Lines { input, compressed, line: 0, text: Vec::new() }
+    pub(super) fn new(input: &'a mut dyn BufRead, longest: usize, compressed: bool) -> Self {
+        Lines { input, longest, compressed, line: 0, text: Vec::new() }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
+    /// The start of the line that was read last, which may be too long.
+    pub(crate) fn start(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The next line, if there is one.
+    pub(crate) fn next(&mut self) -> Result<Option<Fields<'_>>, ReadError> {
         Ok(self.advance()?.then(|| self.fields()))
     }
 
     /// Reads the next line, if there is one.
     fn advance(&mut self) -> Result<bool, ReadError> {
         self.text.clear();
-        let mut input = (&mut *self.input).take(MAX_LINE as u64 + 1);
+        let mut input = (&mut *self.input).take(self.longest as u64 + 1);
         let read = input.read_until(b'\n', &mut self.text);
         read.map_err(|source| self.failed(source))?;
         if self.text.is_empty() {
             return Ok(false);
         }
         self.line += 1;
-        if self.fields().text.len() > MAX_LINE {
-            return Err(ReadError::LongLine { line: self.line });
+        if self.fields().text.len() > self.longest {
+            return Err(ReadError::LongLine { line: self.line, longest: self.longest });
         }
         Ok(true)
     }
@@ -85,10 +93,10 @@ impl<'a> Lines<'a> {
 }
 
 /// The fields of one line, separated by spaces.
-pub(super) struct Fields<'a> {
-    pub(super) text: &'a [u8],
+pub(crate) struct Fields<'a> {
+    pub(crate) text: &'a [u8],
     pub(super) at: usize,
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// Whether the line has no end.
     pub(super) cut: bool,
 }

@@ -190,7 +190,7 @@ fn names_its_line(input: &[u8], error: &ReadError) {
         ReadError::Field { line, column, .. } | ReadError::Limit { line, column, .. } => {
             (*line, *column)
         }
-        ReadError::LongLine { line }
+        ReadError::LongLine { line, .. }
         | ReadError::IdUsedTwice { line, .. }
         | ReadError::NotLive { line, .. }
         | ReadError::Operation { line, .. } => (*line, 1),
