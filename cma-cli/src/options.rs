@@ -227,7 +227,7 @@ pub(crate) enum Command {
     /// Replay recorded traces on each allocator and measure it
     #[command(after_help = REPLAY)]
     Replay(ReplayArgs),
-    /// Run a program and record its big buffers, in all its processes and threads, as a trace
+    /// Run a program and record its big buffers as a trace, or read what a kernel recorded
     #[command(after_help = RECORD)]
     Record(RecordArgs),
     /// Serve until Ctrl-C or SIGTERM, so that other processes can inspect, change and use the
@@ -330,8 +330,16 @@ of at least that size. Each process has its own buffers, which are freed when it
 ends with the program, whose exit status is that of cma record. A program that is statically linked \
 or setuid can't be recorded. The file is compressed if its name ends with .gz.
 
-Example:
-  cma record -o sort.trace.gz -- sort /etc/passwd";
+A kernel records its contiguous memory allocator with trace-cmd record -e cma, perf record -e \
+'cma:*', or echo 1 > /sys/kernel/tracing/events/cma/enable. An area becomes a region that requests \
+name, a thread becomes a device; refused requests stay refused. A chunk that was allocated before \
+and is released is placed at the start. Lost events and contradictions are reported.
+
+Examples:
+  cma record -o sort.trace.gz -- sort /etc/passwd
+  cma record --ftrace trace.txt.gz --free-list dmesg.txt.gz -o kernel.trace.gz
+  cma record --free-list 'number of available pages: 4@2=> 4 free of 16 total pages' \
+--area-start 64M -o state.trace";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
@@ -502,8 +510,48 @@ pub(crate) struct RecordArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = DeviceName::Library)]
     pub(crate) device: DeviceName,
 
+    /// Read what a kernel recorded of its contiguous memory allocator: the text of its file trace,
+    /// of trace-cmd report or of perf script, also compressed by gzip; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["program", "at_least", "device"])]
+    pub(crate) ftrace: Option<PathBuf>,
+
+    /// The kernel's log of free pages, "number of available pages: 4@572+...", as text or as the
+    /// file of dmesg: all other pages are chunks that live from the start. Without --ftrace the
+    /// trace has these alone
+    #[arg(
+        long,
+        value_name = "TEXT|FILE",
+        allow_hyphen_values = true,
+        conflicts_with_all = ["program", "at_least", "device"]
+    )]
+    pub(crate) free_list: Option<String>,
+
+    /// Where the kernel's area starts, if the log does not say it
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        value_parser = values::address,
+        requires = "free_list",
+        conflicts_with = "program"
+    )]
+    pub(crate) area_start: Option<u64>,
+
+    /// The size of the kernel's pages
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "4K",
+        value_parser = values::page_size,
+        conflicts_with = "program"
+    )]
+    pub(crate) page_size: u64,
+
     /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    #[arg(
+        last = true,
+        required_unless_present_any = ["ftrace", "free_list"],
+        value_name = "PROGRAM"
+    )]
     pub(crate) program: Vec<OsString>,
 }
 

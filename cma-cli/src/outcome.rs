@@ -102,6 +102,10 @@ pub(crate) enum CommandError {
     NoRecordLibrary { name: &'static str, searched: SearchPath },
     #[error(transparent)]
     Record(cma_record::RecordError),
+    #[error("{name}: {reason}")]
+    Kernel { name: String, reason: cma_trace::kernel::ImportError },
+    #[error(transparent)]
+    KernelOptions(cma_trace::kernel::ImportError),
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
     #[error("--region and {option} contradict each other: a system has its own regions")]

@@ -30,6 +30,9 @@ const FILES: &[(&str, &str)] = &[
 /// A recording of this project, in the folder of traces, by the name in examples.
 const TRACE: (&str, &str) = ("phone.trace.gz", "gstreamer-phone.trace.gz");
 
+/// Files of a recording of a kernel, by the same names in examples.
+const OF_A_KERNEL: [&str; 2] = ["trace.txt.gz", "dmesg.txt.gz"];
+
 /// The commands that inspect or change a server. One runs for them, with its attributes mounted.
 const OF_A_SERVER: [&str; 3] = ["get", "set", "tree"];
 
@@ -83,6 +86,10 @@ fn place() -> tempfile::TempDir {
     }
     let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cma-trace/traces");
     symlink(traces.join(TRACE.1), path.join(TRACE.0)).expect("a link");
+    let kernel = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cma-trace/recordings/arm64-vivid");
+    for name in OF_A_KERNEL {
+        symlink(kernel.join(name), path.join(name)).expect("a link");
+    }
     place
 }
 

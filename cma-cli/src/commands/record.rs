@@ -1,4 +1,6 @@
-//! `cma record`: the big buffers of a program as a trace.
+//! `cma record`: the big buffers of a program as a trace, or what a kernel recorded.
+
+mod ftrace;
 
 use crate::notice::Notice;
 use crate::options::{DeviceName, Options, RecordArgs};
@@ -15,12 +17,15 @@ use std::process::ExitStatus;
 use tempfile::NamedTempFile;
 
 pub(crate) fn run(options: &Options, args: &RecordArgs) -> Result<Outcome, CommandError> {
-    // clap requires a program.
-    let Some((program, arguments)) = args.program.split_first() else {
-        return Ok(Outcome::NotDone);
-    };
     let unwritable = |source| CommandError::TraceOutput { path: args.output.clone(), source };
     let output = Output::new(&args.output).map_err(unwritable)?;
+    // clap requires a program, or something of a kernel.
+    let Some((program, arguments)) = args.program.split_first() else {
+        let imported = ftrace::recorded(args)?;
+        output.write(&imported.trace).map_err(unwritable)?;
+        ftrace::report(&imported)?;
+        return Ok(Outcome::Done);
+    };
     let settings = Settings {
         at_least: args.at_least,
         naming: match args.device {

@@ -31,6 +31,22 @@ pub(super) fn buffer_size(text: &str) -> Result<u64, String> {
     size_of("a buffer", text)
 }
 
+/// The size of a kernel's pages: the whole of `text`.
+pub(super) fn page_size(text: &str) -> Result<u64, String> {
+    size_of("a page", text)
+}
+
+/// An address: the whole of `text`.
+pub(super) fn address(text: &str) -> Result<u64, String> {
+    match parse_size(text) {
+        Ok((address, taken)) if taken == text.len() => Ok(address),
+        Ok((_, taken)) => {
+            Err(format!("unexpected \"{}\" after the address", quoted(&text[taken..])))
+        }
+        Err((error, _)) => Err(error.to_string()),
+    }
+}
+
 fn size_of(what: &str, text: &str) -> Result<u64, String> {
     match parse_size(text) {
         Ok((0, _)) => Err(format!("{what} can't have the size 0")),
