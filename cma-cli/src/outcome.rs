@@ -9,6 +9,7 @@ use cma_framework::DmaAddr;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::errors::RegisterError;
 use cma_framework::loader::{LoadError, SearchPath};
+use cma_trace::kernel::ImportError;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -103,9 +104,9 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Record(cma_record::RecordError),
     #[error("{name}: {reason}")]
-    Kernel { name: String, reason: cma_trace::kernel::ImportError },
+    Kernel { name: String, reason: ImportError },
     #[error(transparent)]
-    KernelOptions(cma_trace::kernel::ImportError),
+    KernelOptions(ImportError),
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
     #[error("--region and {option} contradict each other: a system has its own regions")]
@@ -186,6 +187,9 @@ impl CommandError {
                 format!("copy it to one of the folders {}", in_words(searched))
             }
             CommandError::Record(cma_record::RecordError::Program(error)) => fixed(error.remedy()?),
+            CommandError::KernelOptions(ImportError::NoStart { .. }) => {
+                fixed("state it with --area-start")
+            }
             CommandError::RegionOfSystem { .. } => {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }

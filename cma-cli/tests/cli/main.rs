@@ -6,6 +6,7 @@ mod configuration;
 mod demo;
 mod device;
 mod figures;
+mod kernel;
 mod loading;
 mod log;
 mod plugins;

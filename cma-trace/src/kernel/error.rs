@@ -90,7 +90,7 @@ pub enum ImportError {
         areas: String,
     },
     /// The log doesn't say where an area starts.
-    #[error("the log does not say where the area of {} starts, in a line such as \"cma: Reserved 64 MiB at 0x7ac00000\"; state it", Bytes(*bytes))]
+    #[error("the log does not say where the area of {} starts, in a line such as \"cma: Reserved 64 MiB at 0x7ac00000\"", Bytes(*bytes))]
     NoStart {
         /// The size of the area.
         bytes: u64,

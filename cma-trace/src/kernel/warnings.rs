@@ -107,8 +107,8 @@ impl fmt::Display for Warning {
         };
         let text = match kind {
             Kind::Lost => format!(
-                "{} of any kind; chunks and releases may be missing (a larger buffer helps)",
-                number("event was lost", "events were lost")
+                "{}; chunks and releases may be missing (a larger buffer helps)",
+                number("event of any kind was lost", "events of any kind were lost")
             ),
             Kind::BackInTime => format!(
                 "{} before the line above, by up to 10 ms; they have its time",
