@@ -338,8 +338,7 @@ and is released is placed at the start. Lost events and contradictions are repor
 Examples:
   cma record -o sort.trace.gz -- sort /etc/passwd
   cma record --ftrace trace.txt.gz --free-list dmesg.txt.gz -o kernel.trace.gz
-  cma record --free-list 'number of available pages: 4@2=> 4 free of 16 total pages' \
---area-start 64M -o state.trace";
+  cma record --free-list dmesg.txt.gz -o state.trace";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
