@@ -7,9 +7,10 @@
 //! use cma_trace::kernel::{ImportOptions, import};
 //!
 //! let text = "\
-//!   camera-66  [000] .....  2.510228: cma_alloc_start: name=reserved count=760 align=8
-//!   camera-66  [000] .....  2.533003: cma_alloc_finish: name=reserved pfn=0x43d00 page=000000002bbee40a count=760 align=8 errorno=0
-//!   camera-66  [000] .....  2.552076: cma_release: name=reserved pfn=0x43d00 page=000000002bbee40a count=760
+//!   camera-66 [000] ..... 2.510228: cma_alloc_start: name=reserved count=760 align=8
+//!   camera-66 [000] ..... 2.533003: cma_alloc_finish: name=reserved pfn=0x43d00 page=2bbee40a \
+//!     count=760 align=8 errorno=0
+//!   camera-66 [000] ..... 2.552076: cma_release: name=reserved pfn=0x43d00 count=760
 //! ";
 //! let imported = import(text.as_bytes(), &ImportOptions::new("a camera"))?;
 //! let mut written = Vec::new();
@@ -162,8 +163,8 @@ fn line<'a>(fields: &Fields<'a>) -> Result<Option<Line<'a>>, ImportError> {
 }
 
 /// The number of events that were lost before the line, if it says so: `CPU:1 [LOST 5 EVENTS]`
-/// (kernel, trace-cmd), `CPU:1 [5 EVENTS DROPPED]` (trace-cmd), `PERF_RECORD_LOST lost 5` (perf), or
-/// the kernel's header with the events that are left and those that were written.
+/// (kernel, trace-cmd), `CPU:1 [5 EVENTS DROPPED]` (trace-cmd), `PERF_RECORD_LOST lost 5` (perf),
+/// or the kernel's header with the events that are left and those that were written.
 fn lost(text: &[u8]) -> Option<u64> {
     let text = text.trim_ascii();
     let is_cpu = text.starts_with(b"CPU:") && text.ends_with(b"]");

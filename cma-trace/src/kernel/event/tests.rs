@@ -61,7 +61,7 @@ fn events_of_every_kernel_are_read() {
     for text in [
         "cma_alloc: pfn=ffffffffffffffff page=          (null) count=32 align=5",
         "cma_alloc: pfn=ffffffff page=00000000 count=32 align=5",
-        // From 5.11 to 5.16 without an error. After a busy try the page's number is that of the try.
+        // From 5.11 to 5.16 without an error; after a busy try the number is that of the try.
         "cma_alloc_finish: name=a pfn=7ac00 page=0000000000000000 count=32 align=5",
         "cma_alloc_finish: name=a pfn=0x7ac00 page=00000000(null) count=32 align=5",
         "cma_alloc_finish: name=a pfn=0xffffffffffffffff page=0 count=32 align=5 errorno=-12",
