@@ -7,6 +7,7 @@ mod command_line;
 mod device_tree;
 mod elf;
 mod ioctl;
+mod kernel;
 mod limits;
 mod map;
 mod message;
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     limits::TARGET,
     rules::TARGET,
     trace::TARGET,
+    kernel::TARGET,
     message::TARGET,
     ioctl::TARGET,
     elf::TARGET,

@@ -55,6 +55,12 @@ pub enum ImportError {
         /// The line.
         line: u64,
     },
+    /// More areas are named than a kernel has.
+    #[error("line {line}: more than 1024 areas are named")]
+    TooManyAreas {
+        /// The line.
+        line: u64,
+    },
     /// A log has more lists than are kept.
     #[error(
         "line {line}: the log has more than a million free ranges; only the lists around the recording are needed"

@@ -198,7 +198,7 @@ impl<'a> Fields<'a> {
     /// The value of `key`, if the event has it, with its column.
     fn value(&self, key: &[u8]) -> Option<(usize, &'a [u8])> {
         // A name may contain anything, and it comes first.
-        let begin = self.start + self.name().map_or(0, |name| name.len());
+        let begin = self.start + self.name().map_or(0, <[u8]>::len);
         let rest = &self.text[begin..];
         let at = (1..rest.len()).find(|at| {
             rest[at - 1] == b' '

@@ -14,6 +14,9 @@ use cma_framework::{ChunkRequest, DmaAddr};
 use std::collections::HashMap;
 use std::ops::Range;
 
+/// The most areas. Kernels have up to 64.
+const MAX_AREAS: usize = 1 << 10;
+
 /// The most requests that have begun and not ended: more threads than a kernel has by default.
 const MAX_PENDING: usize = 1 << 16;
 
@@ -168,7 +171,7 @@ impl Reconstruction {
     /// Takes the next event of the recording.
     pub(super) fn take(&mut self, event: &Event<'_>) -> Result<(), ImportError> {
         let now = self.advance(event)?;
-        let area = self.area(event.area);
+        let area = self.area(event.area, event.line)?;
         match event.what {
             What::Start { pages, align_order: _, at } => {
                 if self
@@ -231,10 +234,13 @@ impl Reconstruction {
         Ok(now)
     }
 
-    /// The number of an area by the kernel's name.
-    fn area(&mut self, name: Option<&[u8]>) -> usize {
+    /// The number of an area by the kernel's name, which stands in `line`.
+    fn area(&mut self, name: Option<&[u8]>, line: u64) -> Result<usize, ImportError> {
         if let Some(area) = self.area_of.get(&name.map(Box::from)) {
-            return *area;
+            return Ok(*area);
+        }
+        if self.area_of.len() == MAX_AREAS {
+            return Err(ImportError::TooManyAreas { line });
         }
         let clean = name.map(|name| clean(name, &['@', ':', '(', ')']));
         // Two names that differ in characters that a region can't have are one region.
@@ -244,7 +250,7 @@ impl Reconstruction {
             self.areas.len() - 1
         });
         self.area_of.insert(name.map(Box::from), area);
-        area
+        Ok(area)
     }
 
     /// The number of a requester of `area`.
@@ -357,7 +363,7 @@ impl Reconstruction {
             for (part, known) in self.areas[area].pages.set(range, Page::Free(now)) {
                 match known {
                     Some(Page::Live(chunk)) => {
-                        self.leave(chunk, part.end - part.start, now, now)?
+                        self.leave(chunk, part.end - part.start, now, now)?;
                     }
                     Some(Page::Free(since)) => {
                         self.areas[area].pages.set(part, Page::Free(since));
@@ -412,9 +418,9 @@ impl Reconstruction {
     /// since the beginning.
     pub(super) fn set_state(&mut self, list: &FreeList, start: u64) -> Result<(), ImportError> {
         let area = match &list.area {
-            Some(name) => self.area(Some(name.as_bytes())),
+            Some(name) => self.area(Some(name.as_bytes()), list.line)?,
             None => match self.areas.len() {
-                0 => self.area(None),
+                0 => self.area(None, list.line)?,
                 1 => 0,
                 _ => return Err(ImportError::WhichArea { areas: self.names() }),
             },

@@ -331,6 +331,13 @@ fn endless_requests_are_refused() {
     assert_eq!(refusal(&text), "line 65537: more than 65536 requests have begun and not ended");
 }
 
+#[test]
+fn endless_areas_are_refused() {
+    let start = |n| format!("cma_alloc_start: name=r{n} count=2 align=1");
+    let text: String = (0..2000).map(|n| text(&[(1, 1, &start(n))])).collect();
+    assert_eq!(refusal(&text), "line 1025: more than 1024 areas are named");
+}
+
 const LIST: &str = "cma: number of available pages: 4@2+1@8+6@10=> 11 free of 16 total pages\n";
 
 fn log(text: &str) -> KernelLog {

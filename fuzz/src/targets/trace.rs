@@ -129,7 +129,7 @@ fn compression_makes_no_difference(text: &[u8], read: &Result<Trace, ReadError>)
     }
 }
 
-fn survives_writing(trace: &Trace) {
+pub(super) fn survives_writing(trace: &Trace) {
     let (mut text, mut compressed) = (Vec::new(), Vec::new());
     let written = trace.write(&mut text).and_then(|()| trace.write_compressed(&mut compressed));
     written.unwrap_or_else(|error| panic!("writing to memory: {error}"));
@@ -142,7 +142,7 @@ fn survives_writing(trace: &Trace) {
 }
 
 /// The operations are in the order of time, free live chunks only, and amount to the figures.
-fn is_sound(trace: &Trace) {
+pub(super) fn is_sound(trace: &Trace) {
     let mut live: Vec<Option<u64>> = Vec::new();
     let (mut last, mut peak_pages) = (0, 0);
     let mut figures = Figures::default();
