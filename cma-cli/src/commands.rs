@@ -16,4 +16,5 @@ pub(crate) mod serve;
 pub(crate) mod set;
 pub(crate) mod shell;
 pub(crate) mod size;
+pub(crate) mod top;
 pub(crate) mod tree;

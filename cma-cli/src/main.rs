@@ -67,6 +67,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Serve(args) => commands::serve::run(options, &args, out),
         Command::Get(args) => commands::get::run(&args, out),
         Command::Set(args) => commands::set::run(&args),
+        Command::Top(args) => commands::top::run(options, &args),
         Command::Tree(args) => commands::tree::run(&args, out),
     }
 }

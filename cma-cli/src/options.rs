@@ -60,6 +60,15 @@ const SET: &str = "\
 Example:
   cma set map '*=b1|b2'";
 
+const TOP: &str = "\
+The keys are in the last line of the screen. A server that ends is shown as gone until it is back. \
+Without --speed, a trace takes a minute; a speed of 1 is that of the recording. NO_COLOR turns \
+colours off.
+
+Examples:
+  cma top --mount mount
+  cma top camera.trace --allocator buddy --speed 0.001";
+
 const TREE: &str = "\
 Example:
   cma tree regions/b1";
@@ -240,6 +249,10 @@ pub(crate) enum Command {
     /// Write to an attribute of a running server
     #[command(after_help = SET)]
     Set(SetArgs),
+    /// Watch a running server, or a trace in slow motion, on the terminal: regions with their
+    /// holes, owners, rates, waiters, refusals
+    #[command(after_help = TOP)]
+    Top(TopArgs),
     /// Draw the attributes of a running server with their values
     #[command(after_help = TREE)]
     Tree(TreeArgs),
@@ -264,6 +277,7 @@ impl Command {
             Command::Serve(_) => "serve",
             Command::Get(_) => "get",
             Command::Set(_) => "set",
+            Command::Top(_) => "top",
             Command::Tree(_) => "tree",
         }
     }
@@ -643,6 +657,31 @@ pub(crate) struct SetArgs {
     /// region
     #[arg(value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) value: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct TopArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    /// Execute this trace in one region in place of watching a server: .trace, or .trace.gz; - is
+    /// standard input
+    #[arg(value_name = "TRACE", conflicts_with_all = ["mount", "connect"])]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// The allocator that serves the trace, by name or as the file of a plug-in; the default is the
+    /// first that is found
+    #[arg(long, value_name = "NAME", requires = "trace")]
+    pub(crate) allocator: Option<String>,
+
+    /// The size of the trace's region, such as 256M; the default is twice the trace's peak of live
+    /// memory
+    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "trace")]
+    pub(crate) region: Option<u64>,
+
+    /// How many times as fast as it was recorded the trace is executed, such as 0.1
+    #[arg(long, value_name = "N", value_parser = values::speed, requires = "trace")]
+    pub(crate) speed: Option<f64>,
 }
 
 #[derive(Args, Debug)]

@@ -129,6 +129,8 @@ pub(crate) enum CommandError {
     Serve(io::Error),
     #[error(transparent)]
     Running(#[from] cma_running::Error),
+    #[error(transparent)]
+    Top(cma_top::Error),
     #[error("`cma {command}` does not use {option}")]
     UnusedOption { option: String, command: &'static str },
 }
@@ -220,6 +222,9 @@ impl CommandError {
             CommandError::NoRegion => fixed("--memory and --cma say what each region needs"),
             CommandError::NotConnected(_) => fixed("start one with `cma serve --socket PATH`"),
             CommandError::Running(error) => return running_help(error),
+            CommandError::Top(cma_top::Error::NoTerminal) => {
+                fixed("run it on a terminal; `cma tree` and `cma get` print")
+            }
             CommandError::UnusedOption { command: "shell --connect", .. } => {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }

@@ -4,6 +4,7 @@
 //! command that it lists, and are typed into a shell in a folder of its own, with the program as
 //! `cma`. Each must end with exit status 0.
 
+use cma_testkit_pty::{CommandBuilder, Terminal};
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -34,10 +35,13 @@ const TRACE: (&str, &str) = ("phone.trace.gz", "gstreamer-phone.trace.gz");
 const OF_A_KERNEL: [&str; 2] = ["trace.txt.gz", "dmesg.txt.gz"];
 
 /// The commands that inspect or change a server. One runs for them, with its attributes mounted.
-const OF_A_SERVER: [&str; 3] = ["get", "set", "tree"];
+const OF_A_SERVER: [&str; 4] = ["get", "set", "top", "tree"];
 
 /// The commands that run until they are interrupted. They are, as soon as they print a line.
 const UNTIL_INTERRUPTED: [&str; 1] = ["serve"];
+
+/// The commands that draw on a terminal until a key ends them. They get a terminal and that key.
+const ON_A_TERMINAL: [(&str, &str); 1] = [("top", "q")];
 
 /// The help of a command, or of the program.
 fn help(command: Option<&str>) -> String {
@@ -149,6 +153,10 @@ fn works(command: Option<&str>, example: &str) {
     let place = place();
     let path = format!("{}/bin:{}", place.path().display(), std::env::var("PATH").unwrap());
     let environment = HashMap::from([("PATH", path.as_str()), ("HOME", "/nonexistent")]);
+    let on_terminal = ON_A_TERMINAL.iter().find(|(name, _)| Some(*name) == command);
+    if let Some((_, key)) = on_terminal {
+        return works_on_a_terminal(&script(command, example), key, place.path(), &path);
+    }
     let output = Command::new("timeout")
         .args(["-k", "5", "120", "bash", "-c", &script(command, example)])
         .current_dir(place.path())
@@ -160,6 +168,20 @@ fn works(command: Option<&str>, example: &str) {
     let (out, err) = (&output.stdout, &output.stderr);
     let (out, err) = (String::from_utf8_lossy(out), String::from_utf8_lossy(err));
     assert!(output.status.success(), "{example}\nends with {}:\n{out}{err}", output.status);
+}
+
+/// The same for a command that draws on a terminal until `key` ends it.
+fn works_on_a_terminal(script: &str, key: &str, place: &Path, path: &str) {
+    let mut command = CommandBuilder::new("bash");
+    command.args(["-c", script]);
+    command.cwd(place);
+    command.env_clear();
+    command.env("PATH", path);
+    let mut terminal = Terminal::start(command, (80, 24));
+    terminal.wait_until(script, Terminal::is_on_second_screen);
+    terminal.press(key);
+    let status = terminal.end();
+    assert!(status.success(), "{script}\nends with {status}:\n{}", terminal.text());
 }
 
 #[test]

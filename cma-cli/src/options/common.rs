@@ -69,8 +69,8 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
         "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],
-        "record" => &[CommonOption::PluginDir],
         "plugins" | "compare" => &[CommonOption::PluginDir, CommonOption::Json],
+        "record" | "top" => &[CommonOption::PluginDir],
         _ => &[],
     }
 }

@@ -72,6 +72,12 @@ pub(super) fn page_address(text: &str) -> Result<DmaAddr, String> {
     }
 }
 
+/// A factor above 0.
+pub(super) fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse().ok().filter(|speed| (1e-9..=1e9).contains(speed));
+    speed.ok_or_else(|| "a speed is a number from 1e-9 to 1e9, as 0.1".to_string())
+}
+
 /// Permissions in octal.
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -88,6 +94,14 @@ mod tests {
         assert_eq!(page_address("0"), Ok(DmaAddr::new(0)));
         assert!(page_address("0x40001001").unwrap_err().contains("multiple of 4096"));
         assert!(page_address("1G+").unwrap_err().contains("unexpected \"+\""));
+    }
+
+    #[test]
+    fn a_speed_is_a_number_above_0() {
+        assert_eq!(["0.1", "1", "1e-3"].map(|text| speed(text).is_ok()), [true; 3]);
+        for wrong in ["0", "-1", "inf", "nan", "1x", "", "1e10"] {
+            assert!(speed(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

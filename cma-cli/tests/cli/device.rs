@@ -9,18 +9,22 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use tempfile::TempDir;
 
 /// A running `cma serve --socket`. Dropping kills it.
-struct SocketServer {
+pub(crate) struct SocketServer {
     process: Child,
     folder: TempDir,
 }
 
 impl SocketServer {
-    fn start(options: &[&str]) -> SocketServer {
+    pub(crate) fn start(options: &[&str]) -> SocketServer {
+        SocketServer::of(&["--cma", "r=16M", "--map", "camera,codec=r"], options)
+    }
+
+    /// A server of the system that `system` describes.
+    pub(crate) fn of(system: &[&str], options: &[&str]) -> SocketServer {
         let folder = folder();
         let socket = folder.path().join("cma.sock").display().to_string();
-        let mut command =
-            cma(&["--cma", "r=16M", "--map", "camera,codec=r", "serve", "--socket", &socket]);
-        let mut process = command
+        let mut process = cma(system)
+            .args(["serve", "--socket", &socket])
             .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -32,7 +36,7 @@ impl SocketServer {
         SocketServer { process, folder }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("cma.sock")
     }
 
@@ -48,7 +52,7 @@ impl SocketServer {
     }
 
     /// Ends it by SIGTERM, and returns its exit status.
-    fn end(mut self) -> Option<i32> {
+    pub(crate) fn end(mut self) -> Option<i32> {
         let id = self.process.id().to_string();
         Command::new("kill").args(["-TERM", &id]).status().expect("there is kill");
         let code = self.process.wait().expect("it ends").code();

@@ -16,6 +16,7 @@ mod server;
 mod shell;
 mod sizing;
 mod terminal;
+mod top;
 
 use std::fs;
 use std::io::Write;
