@@ -132,8 +132,8 @@ fn cpu_time() -> Duration {
 pub struct Score {
     /// Its smallest region; `None` if it serves the trace in no region that was tried.
     pub region: Option<Pages>,
-    /// The fewest pages that any region has.
-    pub least: Pages,
+    /// The most pages that are live at a time.
+    pub peak: Pages,
     /// Its time for an operation.
     pub speed: Spread,
 }
@@ -149,7 +149,7 @@ impl Verdict {
     pub fn of(names: &[String], traces: &[Vec<Score>], rounds: usize) -> Verdict {
         let overhead = |score: &Score| {
             #[allow(clippy::cast_precision_loss, reason = "a ratio for display")]
-            score.region.map_or(f64::INFINITY, |r| r.get() as f64 / score.least.get() as f64)
+            score.region.map_or(f64::INFINITY, |r| r.get() as f64 / score.peak.get() as f64)
         };
         let smaller = |one: &Score, other: &Score| {
             one.region.is_some_and(|one| other.region.is_none_or(|other| one < other))
@@ -163,7 +163,7 @@ impl Verdict {
             |best, rest| format!("{best} needs the smallest region on {rest}"),
             "no allocator needs the smallest region more often than the others",
             |overhead| match overhead.is_finite() {
-                true => format!("{overhead:.3} of the least"),
+                true => format!("{overhead:.3} of the peak"),
                 false => "not served".to_string(),
             },
         );

@@ -4,10 +4,11 @@
 //! dynamic storage allocation, and is NP-complete (Garey and Johnson, problem SR2). The heuristic
 //! here is greedy, with repair:
 //!
-//! 1. The chunks are sorted by an [`Order`]. Each goes to the lowest place that is free during its
-//!    whole life, within the limits of its request.
-//! 2. The chunks that end above the peak of live memory are moved to the front of the order, which
-//!    otherwise stays the same, and all are placed anew. This is repeated, and the best layout of
+//! 1. The chunks are sorted by an [`Order`], those with a fixed address first, then those within a
+//!    window, then all others. Each goes to the lowest place that is free during its whole life,
+//!    within the limits of its request.
+//! 2. The chunks that end above the peak of live memory are moved to the front of their kind, the
+//!    order otherwise stays the same, and all are placed anew. This is repeated, and the best layout of
 //!    all rounds is kept.
 //!
 //! No allocator that has to answer before it knows the next request can be expected to reach the
@@ -91,8 +92,9 @@ const MOST_ROUNDS: u64 = 32;
 
 impl Demand<'_> {
     /// The best layout that the heuristic finds, on all threads of the pool that this is called in.
-    /// It is the same in each call. `None` for a trace of which too many chunks are live at a time:
-    /// more than 2^32 pairs of chunks live at a common moment.
+    /// It is the same in each call. `None` for a trace of which too many chunks are live at a time
+    /// (more than 2^32 pairs of chunks live at a common moment), and if the limits of the requests
+    /// leave some chunk without a place.
     pub fn offline(&self) -> Option<Layout> {
         let chunks = self.chunks();
         let visits = 2 * self.pairs();
@@ -102,9 +104,9 @@ impl Demand<'_> {
         let rounds = VISITS / (visits * Order::ALL.len() as u64).max(1);
         let rounds = rounds.clamp(1, MOST_ROUNDS);
         let overlaps = Overlaps::new(chunks, self.pairs());
-        let layouts = Order::ALL.into_par_iter().map(|order| {
-            let (pages, placed) = best_of(self, &overlaps, order, rounds);
-            (pages, order, placed)
+        let layouts = Order::ALL.into_par_iter().filter_map(|order| {
+            let (pages, placed) = best_of(self, &overlaps, order, rounds)?;
+            Some((pages, order, placed))
         });
         // The first of equal ones.
         let (pages, order, placed) =
@@ -127,20 +129,29 @@ impl Demand<'_> {
     }
 }
 
-/// The best of up to `rounds` layouts in `order`: the pages that it needs, and the places.
+/// How much the limits of a request fix its place.
+fn fixedness(chunk: &Lifetime) -> u8 {
+    let window = chunk.request.window().pages().get();
+    if window == chunk.pages() { 2 } else { u8::from(window < PageRange::ADDRESS_SPACE_PAGES) }
+}
+
+/// The best of up to `rounds` layouts in `order`: the pages that it needs, and the places. `None`
+/// if the first one has no place for a chunk.
 fn best_of(
     demand: &Demand<'_>,
     overlaps: &Overlaps,
     order: Order,
     rounds: u64,
-) -> (u64, Vec<Placed>) {
+) -> Option<(u64, Vec<Placed>)> {
     let chunks = demand.chunks();
+    let fixed = |number: &u32| Reverse(fixedness(&chunks[*number as usize]));
     #[allow(clippy::cast_possible_truncation, reason = "a trace has fewer chunks")]
     let mut numbers: Vec<u32> = (0..chunks.len() as u32).collect();
     numbers.sort_by_cached_key(|number| Reverse(order.key(&chunks[*number as usize])));
+    numbers.sort_by_key(fixed);
     let start = demand.start().page();
     let ceiling = start + demand.least();
-    let mut best = place_all(demand, overlaps, &numbers);
+    let mut best = place_all(demand, overlaps, &numbers)?;
     let mut last = best.clone();
     for _ in 1..rounds {
         if best.0 <= demand.least() {
@@ -150,17 +161,24 @@ fn best_of(
             numbers.iter().partition(|number| last.1[**number as usize].end > ceiling);
         high.extend(low);
         numbers = high;
-        last = place_all(demand, overlaps, &numbers);
+        numbers.sort_by_key(fixed);
+        let Some(next) = place_all(demand, overlaps, &numbers) else { break };
+        last = next;
         if last.0 < best.0 {
             best.clone_from(&last);
         }
     }
-    best
+    Some(best)
 }
 
 /// Places the chunks in the order of `numbers`, each at the lowest place that is free in its life.
-/// Returns the pages that the layout needs, and the places.
-fn place_all(demand: &Demand<'_>, overlaps: &Overlaps, numbers: &[u32]) -> (u64, Vec<Placed>) {
+/// Returns the pages that the layout needs, and the places; `None` if a chunk has no place within
+/// its limits.
+fn place_all(
+    demand: &Demand<'_>,
+    overlaps: &Overlaps,
+    numbers: &[u32],
+) -> Option<(u64, Vec<Placed>)> {
     let space = space_from(demand.start());
     let chunks = demand.chunks();
     let mut placed: Vec<_> = chunks.iter().map(Placed::nowhere).collect();
@@ -175,14 +193,11 @@ fn place_all(demand: &Demand<'_>, overlaps: &Overlaps, numbers: &[u32]) -> (u64,
         });
         taken.sort_unstable();
         let request = &chunks[number as usize].request;
-        let place = lowest_free(space, &taken, |hole| request.lowest_place(hole));
-        // Demand::of has found a place for each request in the space, but the chunks before may
-        // have filled it: then the layout is as large as can be.
-        let Some(place) = place else { return (u64::MAX, placed) };
+        let place = lowest_free(space, &taken, |hole| request.lowest_place(hole))?;
         placed[number as usize].put(place);
         end = end.max(place.end_page());
     }
-    (end - space.first_page(), placed)
+    Some((end - space.first_page(), placed))
 }
 
 /// The lowest place that `fits` finds in a hole of `space` between the ranges `taken`, which are in

@@ -48,19 +48,16 @@ fn every_round_measures_every_allocator() {
 #[test]
 fn a_verdict_names_who_wins_more_often_and_counts_only_clear_differences_of_speed() {
     let names = ["a".to_string(), "b".to_string()];
-    let score = |pages: u64, speed| Score {
-        region: Some(Pages::new(pages)),
-        least: Pages::new(100),
-        speed,
-    };
+    let score =
+        |pages: u64, speed| Score { region: Some(Pages::new(pages)), peak: Pages::new(100), speed };
     let (slow, fast, wide) =
         (spread(9.0, 10.0, 11.0), spread(4.0, 5.0, 6.0), spread(5.0, 7.0, 12.0));
     let verdict = |traces: &[Vec<Score>]| Verdict::of(&names, traces, 9).to_string();
     let two = [vec![score(110, slow), score(120, fast)], vec![score(100, slow), score(100, wide)]];
     assert_eq!(
         verdict(&two),
-        "a needs the smallest region on 1 of 2 traces (medians: a 1.050 of the least, b 1.100 of \
-         the least); b is fastest on 1 of 2 traces (medians: a 10 ns, b 6 ns); based on the \
+        "a needs the smallest region on 1 of 2 traces (medians: a 1.050 of the peak, b 1.100 of \
+         the peak); b is fastest on 1 of 2 traces (medians: a 10 ns, b 6 ns); based on the \
          smallest regions, exact to a page, and on 9 interleaved runs of each trace, where faster \
          means that the quartiles do not overlap"
     );

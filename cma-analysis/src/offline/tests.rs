@@ -72,6 +72,29 @@ fn a_layout_avoids_the_hole_that_first_fit_leaves() {
 }
 
 #[test]
+fn a_chunk_with_a_fixed_address_has_it_although_larger_ones_come_first() {
+    let mut recording = Recording::new("a fixed address");
+    recording.allocate(0, 8 * 4096, 1, "a").unwrap();
+    let at = ChunkRequest::parse("4K/1 at=0x100000000").unwrap();
+    recording.allocate_limited(1, &at, "b").unwrap();
+    let trace = recording.finish();
+    let demand = Demand::of(&trace, None).unwrap();
+    let layout = demand.offline().unwrap();
+    assert_valid(&demand, &layout);
+    assert_eq!(layout.pages, demand.peak().pages);
+}
+
+#[test]
+fn two_chunks_at_one_address_have_no_layout() {
+    let mut recording = Recording::new("one address");
+    let at = ChunkRequest::parse("4K/1 at=0x100000000").unwrap();
+    recording.allocate_limited(0, &at, "a").unwrap();
+    recording.allocate_limited(1, &at, "b").unwrap();
+    let trace = recording.finish();
+    assert!(Demand::of(&trace, None).unwrap().offline().is_none());
+}
+
+#[test]
 fn every_pair_that_lives_at_one_time_is_visited_once_in_each_direction() {
     let trace = random(7, 1000);
     let demand = Demand::of(&trace, None).unwrap();

@@ -69,7 +69,7 @@ pub(crate) fn run(
 
 /// The allocators on one trace.
 struct Compared {
-    least: Pages,
+    peak: Pages,
     /// The region in which they are compared.
     region: PageRange,
     /// The region in which they are measured.
@@ -136,13 +136,13 @@ impl Compared {
         bar.finish_and_clear();
         let rows = smallest.into_iter().zip(pressures).zip(speeds);
         let rows = rows.map(|((smallest, pressure), speed)| Row { smallest, pressure, speed });
-        Ok(Compared { least: peak, region, wide, rows: rows.collect() })
+        Ok(Compared { peak, region, wide, rows: rows.collect() })
     }
 
     fn scores(&self) -> Vec<Score> {
         let score = |row: &Row| Score {
             region: row.smallest.as_ref().ok().map(|found| found.region.pages()),
-            least: self.least,
+            peak: self.peak,
             speed: row.speed,
         };
         self.rows.iter().map(score).collect()
@@ -157,7 +157,7 @@ impl Compared {
         self.rows.iter().zip(names).map(move |(row, allocator)| CompareRow {
             trace,
             allocator,
-            peak_live_bytes: self.least.bytes(),
+            peak_live_bytes: self.peak.bytes(),
             smallest_region_bytes: row.smallest.as_ref().ok().map(|found| found.region.bytes()),
             compared_in_bytes: self.region.bytes(),
             refused: row.pressure.refused,
@@ -186,7 +186,7 @@ impl Compared {
             "{}, at most {} live; refusals and free ranges in a region of {}, ns/op in one of {}, \
              median and quartiles of {}",
             counted(trace.figures().operations, "operation"),
-            Bytes(self.least.bytes()),
+            Bytes(self.peak.bytes()),
             Bytes(self.region.bytes()),
             Bytes(self.wide.bytes()),
             counted(runs as u64, "run"),
@@ -203,7 +203,7 @@ impl Compared {
             Right("quartiles"),
         ];
         #[allow(clippy::cast_precision_loss, reason = "a ratio for display")]
-        let overhead = |pages: Pages| pages.get() as f64 / self.least.get() as f64;
+        let overhead = |pages: Pages| pages.get() as f64 / self.peak.get() as f64;
         let rows = self.rows.iter().zip(names).map(|(row, name)| {
             let smallest = row.smallest.as_ref().ok().map(|found| found.region.pages());
             let Spread { lower, median, upper } = row.speed;

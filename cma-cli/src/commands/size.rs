@@ -65,7 +65,7 @@ pub(crate) fn run(
     for part in &sized {
         let failed = part.regions.iter().any(Result::is_err);
         outcome = outcome.max(Outcome::refused_if(failed));
-        part.warn_of_margin(&contenders, args.margin);
+        outcome = outcome.max(part.warn_of_margin(&contenders, args.margin));
     }
     if let Some(form) = args.form {
         if sized.is_empty() {
@@ -82,7 +82,9 @@ pub(crate) fn run(
     }
     let mut gap = "";
     for (name, trace) in &traces {
-        let parts: Vec<_> = sized.iter().filter(|part| part.trace == name).collect();
+        // The same trace may be named twice.
+        let parts: Vec<_> =
+            sized.iter().filter(|part| std::ptr::eq(part.trace, name.as_str())).collect();
         if !parts.is_empty() {
             write!(out, "{gap}")?;
             write_trace(name, trace, &parts, &contenders, args.margin, out)?;
@@ -186,9 +188,9 @@ fn overhead(pages: Pages, demand: &Demand<'_>) -> f64 {
 impl Sized<'_> {
     /// Warns of an allocator that fails in its smallest region with the margin: a margin is no
     /// size that the search has tried.
-    fn warn_of_margin(&self, contenders: &[Contender], margin: u32) {
+    fn warn_of_margin(&self, contenders: &[Contender], margin: u32) -> Outcome {
         if margin == 0 {
-            return;
+            return Outcome::Done;
         }
         let found = contenders.iter().zip(&self.regions);
         let found = found.filter_map(|(contender, found)| Some((contender, found.as_ref().ok()?)));
@@ -205,10 +207,11 @@ impl Sized<'_> {
                 ))
             })
             .collect();
-        for message in failed {
+        for message in &failed {
             let help = "give another --margin: a larger region can fail where a smaller one serves";
-            Notice::warning(&message).with_help(Some(help.to_string())).report();
+            Notice::warning(message).with_help(Some(help.to_string())).report();
         }
+        Outcome::refused_if(!failed.is_empty())
     }
 
     /// The trace and the group, for messages.
@@ -308,7 +311,9 @@ fn write_trace(
                 moment(&layout.moment),
                 Bytes(layout.moment.pages.bytes()),
             ),
-            None => format!("{title}no offline layout: too many chunks are live at a time"),
+            None => format!(
+                "{title}no offline layout: too many chunks, or limits that leave one no place"
+            ),
         };
         for text in [peak_text, offline] {
             wrapped(&text, width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
