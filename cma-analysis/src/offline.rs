@@ -8,8 +8,8 @@
 //!    window, then all others. Each goes to the lowest place that is free during its whole life,
 //!    within the limits of its request.
 //! 2. The chunks that end above the peak of live memory are moved to the front of their kind, the
-//!    order otherwise stays the same, and all are placed anew. This is repeated, and the best layout of
-//!    all rounds is kept.
+//!    order otherwise stays the same, and all are placed anew. This is repeated, and the best
+//!    layout of all rounds is kept.
 //!
 //! No allocator that has to answer before it knows the next request can be expected to reach the
 //! result. It is an upper bound of what is possible, and the peak is the lower bound.
