@@ -6,6 +6,7 @@ mod values;
 use crate::known_board::KnownBoard;
 use crate::outcome::CommandError;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use cma_conform::Placing;
 use cma_framework::DmaAddr;
 use common::{CommonOption, used_by};
 use std::ffi::OsString;
@@ -118,7 +119,8 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
 
-    /// Print JSON, one object a line (plugins, regions, check, size, compare, replay)
+    /// Print JSON, one object a line (plugins, regions, check, size, compare, replay,
+    /// conform)
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }
@@ -239,6 +241,9 @@ pub(crate) enum Command {
     /// Run a program and record its big buffers as a trace, or read what a kernel recorded
     #[command(after_help = RECORD)]
     Record(RecordArgs),
+    /// Check that a plug-in keeps every guarantee of an allocator
+    #[command(after_help = CONFORM)]
+    Conform(ConformArgs),
     /// Serve until Ctrl-C or SIGTERM, so that other processes can inspect, change and use the
     /// system
     #[command(after_help = SERVE)]
@@ -274,6 +279,7 @@ impl Command {
             Command::Compare(_) => "compare",
             Command::Replay(_) => "replay",
             Command::Record(_) => "record",
+            Command::Conform(_) => "conform",
             Command::Serve(_) => "serve",
             Command::Get(_) => "get",
             Command::Set(_) => "set",
@@ -353,6 +359,16 @@ Examples:
   cma record -o sort.trace.gz -- sort /etc/passwd
   cma record --ftrace trace.txt.gz --free-list dmesg.txt.gz -o kernel.trace.gz
   cma record --free-list dmesg.txt.gz -o state.trace";
+
+const CONFORM: &str = "\
+A plug-in is named by its file, or by its allocator's name, with the allocator's parameters in \
+brackets. Each guarantee is checked in a process of its own, which may crash, loop, or use memory \
+without bound. For a broken guarantee the shortest calls that were found to show it are printed, and a test to \
+paste if they are few. Exit status: 0 every guarantee is kept, 1 some are broken, 2 error.
+
+Examples:
+  cma conform --placing best-fit --only a_whole_region_can_be_one_chunk best-fit
+  cma conform --only every_short_sequence_matches_the_model 'buddy(max-order=3)' --json";
 
 const CHECK: &str = "\
 Each allocator is tried on the address range that its region would get. A place is shown as \
@@ -506,6 +522,31 @@ pub(crate) struct ReplayArgs {
     /// the trace's peak of live memory
     #[arg(long, value_name = "SIZE", value_parser = values::size)]
     pub(crate) region: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConformArgs {
+    /// The plug-ins: a file, or the name of an allocator that is found; parameters may follow, as
+    /// in 'buddy(max-order=3)'
+    #[arg(required_unless_present = "list", value_name = "PLUGIN")]
+    pub(crate) plugins: Vec<String>,
+
+    /// Only this guarantee; may be repeated
+    #[arg(long, value_name = "GUARANTEE", value_parser = values::guarantee)]
+    pub(crate) only: Vec<String>,
+
+    /// The rule by which the allocator places chunks: first-fit, best-fit, exact (it refuses only
+    /// what no hole can hold), any
+    #[arg(long, value_name = "RULE", default_value = "any", value_parser = values::placing)]
+    pub(crate) placing: Placing,
+
+    /// The seed of the random operations; the default is fixed
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// List the guarantees
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 #[derive(Args, Debug)]

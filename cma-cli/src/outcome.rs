@@ -107,6 +107,8 @@ pub(crate) enum CommandError {
     Kernel { name: String, reason: ImportError },
     #[error(transparent)]
     KernelOptions(ImportError),
+    #[error("{plugin}: the guarantees can't be checked: {source}")]
+    Conform { plugin: String, source: io::Error },
     #[error("no replay in a region of {}: {reason}", Bytes(*region_bytes))]
     Replay { region_bytes: u64, reason: RegisterError },
     #[error("--region and {option} contradict each other: a system has its own regions")]
@@ -229,7 +231,10 @@ impl CommandError {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
             CommandError::UnusedOption { option, .. } if option == "--json" => {
-                fixed("leave it out: plugins, regions, check, size, compare and replay have it")
+                fixed(
+                    "leave it out: plugins, regions, check, size, compare, replay and conform have \
+                    it",
+                )
             }
             CommandError::UnusedOption { command, .. } => {
                 format!("leave it out; `cma {command} --help` has its options")

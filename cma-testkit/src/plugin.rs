@@ -1,8 +1,7 @@
 //! Finding and loading the plug-in that the same cargo run has built, and provoking its panics in
 //! another process.
 
-use crate::checked::Subject;
-use crate::placing::Placing;
+use cma_conform::{Placing, Subject};
 use cma_api::PageRange;
 use cma_api::abi_stable::library::{LibHeader, lib_header_from_path};
 use cma_api::v1::AllocatorModuleRef;
@@ -179,7 +178,7 @@ fn panic_here(subject: &Subject) -> ! {
     if let Ok(allocator) = &mut allocator {
         for pages in [1, 2, 3] {
             // Other tests check whether there is room.
-            let _ = allocator.allocate(&crate::request(pages, cma_api::Alignment::PAGE));
+            let _ = allocator.allocate(&cma_conform::request(pages, cma_api::Alignment::PAGE));
         }
     }
     report(DROPS);

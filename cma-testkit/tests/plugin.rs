@@ -159,3 +159,19 @@ fn a_plugin_built_with_a_later_minor_version_of_the_interface_is_loaded() {
 fn a_plugin_built_with_another_major_version_of_the_interface_is_refused() {
     load(&built_with("2.0.0"));
 }
+
+// As `Finding::test` returns it, which `examined.rs` compares.
+#[should_panic(expected = "it refused to free the live chunk")]
+#[test]
+fn random_operations_match_the_model_in_2_calls() {
+    use cma_testkit::cma_api::PageRange;
+    use cma_testkit::{Placing, Subject, alignment, load, request};
+    let module = load("libcma_fixture_misbehaving.so".as_ref());
+    let subject = Subject { module, params: "free=refuse", placing: Placing::Exact };
+    let outcome = subject.on(PageRange::from_pages(0x0, 1), |allocator| {
+        let chunk_1 = allocator.allocate(&request(1, alignment(12)))?.unwrap();
+        allocator.free(chunk_1.first_page())?;
+        Ok(())
+    });
+    outcome.unwrap();
+}

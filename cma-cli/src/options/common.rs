@@ -69,7 +69,7 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
         "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],
-        "plugins" | "compare" => &[CommonOption::PluginDir, CommonOption::Json],
+        "plugins" | "compare" | "conform" => &[CommonOption::PluginDir, CommonOption::Json],
         "record" | "top" => &[CommonOption::PluginDir],
         _ => &[],
     }

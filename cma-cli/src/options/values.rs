@@ -1,6 +1,7 @@
 //! The values of options.
 
 use crate::show::quoted;
+use cma_conform::{Placing, guarantees};
 use cma_framework::config::parse_size;
 use cma_framework::{DmaAddr, PAGE_SIZE};
 use cma_memory::{Choice, ChoiceError};
@@ -76,6 +77,18 @@ pub(super) fn page_address(text: &str) -> Result<DmaAddr, String> {
 pub(super) fn speed(text: &str) -> Result<f64, String> {
     let speed = text.parse().ok().filter(|speed| (1e-9..=1e9).contains(speed));
     speed.ok_or_else(|| "a speed is a number from 1e-9 to 1e9, as 0.1".to_string())
+}
+
+/// The name of a guarantee.
+pub(super) fn guarantee(text: &str) -> Result<String, String> {
+    let is_one = guarantees::ALL.iter().any(|(name, _)| *name == text);
+    is_one.then(|| text.to_string()).ok_or_else(|| "`cma conform --list` lists them".to_string())
+}
+
+/// A rule of placing.
+pub(super) fn placing(text: &str) -> Result<Placing, String> {
+    let rule = Placing::ALL.into_iter().find(|rule| rule.to_string() == text);
+    rule.ok_or_else(|| format!("the rules are {}", Placing::ALL.map(|it| it.to_string()).join(", ")))
 }
 
 /// Permissions in octal.

@@ -153,6 +153,11 @@ impl Plugin {
         self.path.as_deref()
     }
 
+    /// The module through which the plug-in is called, for hosts that call it themselves.
+    pub fn module(&self) -> AllocatorModuleRef {
+        self.module
+    }
+
     /// A new allocator for the empty region `range`, with the parameters `params`.
     ///
     /// # Errors

@@ -61,6 +61,11 @@ impl Image {
         }
     }
 
+    /// The same image, through another descriptor.
+    pub(super) fn try_clone(&self) -> io::Result<Image> {
+        self.0.try_clone().map(Image)
+    }
+
     /// The sealed copy.
     pub(super) fn file(&self) -> &File {
         &self.0

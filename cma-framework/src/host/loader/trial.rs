@@ -144,6 +144,15 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// The same copy once more, for another process to load.
+    ///
+    /// # Errors
+    ///
+    /// This process can't have more open files.
+    pub fn try_clone(&self) -> io::Result<Tried> {
+        Ok(Tried { image: self.image.try_clone()?, path: self.path.clone() })
+    }
+
     /// Loads the copy that was tried, as [`Plugin::load`] loads a file.
     ///
     /// # Errors

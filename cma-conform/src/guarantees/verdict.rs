@@ -1,6 +1,6 @@
 //! Running one guarantee with a time limit for every call of the allocator.
 
-use super::{Guarantee, random::seed};
+use super::Guarantee;
 use crate::checked::Subject;
 use crate::violation::{Failure, Violation};
 use crate::watch::Watch;
@@ -24,13 +24,30 @@ pub fn verdict_within(
     guarantee: Guarantee,
     subject: &Subject,
 ) -> Result<(), Failure> {
-    let (watch, subject) = (Watch::default(), *subject);
+    let subject = *subject;
+    watched(limit, &Watch::default(), move || guarantee(&subject))
+}
+
+/// Runs `body`, and watches that every call of an allocator returns within `limit`.
+///
+/// # Errors
+///
+/// Those of `body`, or [`Violation::Hangs`].
+///
+/// # Panics
+///
+/// `body` panicked, or no thread can be started.
+pub(crate) fn watched(
+    limit: Duration,
+    watch: &Watch,
+    body: impl FnOnce() -> Result<(), Failure> + Send + 'static,
+) -> Result<(), Failure> {
     let (sender, receiver) = channel();
     let watch_of_thread = watch.clone();
     let thread = thread::Builder::new().spawn(move || {
         watch_of_thread.make_current();
         // After the limit the receiver is gone.
-        let _ = sender.send(guarantee(&subject));
+        let _ = sender.send(body());
     });
     let thread = thread.expect("the suite needs a thread");
     loop {
@@ -43,8 +60,8 @@ pub fn verdict_within(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some((log, call)) = watch.overdue(limit) {
-            let seconds = limit.as_secs();
-            return Err(log.failure(Violation::Hangs { call, seconds, seed: seed() }));
+            let (seconds, seed) = (limit.as_secs(), watch.seed());
+            return Err(log.failure(Violation::Hangs { call, seconds, seed }));
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::checked::{CheckedAllocator, Subject};
 use crate::operations::{Operation, Script, scripts};
 use crate::violation::{Failure, Violation};
+use crate::watch::Watch;
 use cma_api::{PageRange, Pages};
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -116,7 +117,7 @@ pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Res
     })
 }
 
-fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
+pub(crate) fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
     let reported = allocator.largest_request();
     let largest = allocator.model().largest_hole().get();
     if reported.get() > 0 {
@@ -141,14 +142,6 @@ fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violati
     allocator.verify()
 }
 
-/// The seed of the random tests.
-pub(super) fn seed() -> u64 {
-    match Config::default().rng_seed {
-        RngSeed::Fixed(seed) => seed,
-        RngSeed::Random => 0x0063_6d61,
-    }
-}
-
 /// Panics of the allocator after which shrinking a failure stops.
 const MOST_PANICS: u32 = 8;
 
@@ -157,7 +150,7 @@ fn for_all<S: Strategy>(
     strategy: &S,
     body: impl Fn(&S::Value) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let rng_seed = RngSeed::Fixed(seed());
+    let rng_seed = RngSeed::Fixed(Watch::current().seed());
     let config = Config {
         failure_persistence: None,
         max_shrink_iters: 10_000,

@@ -228,6 +228,14 @@ pub enum Violation {
     },
 }
 
+impl Violation {
+    /// The name of the variant.
+    pub fn kind(&self) -> String {
+        let debug = format!("{self:?}");
+        debug.chars().take_while(|letter| letter.is_alphanumeric()).collect()
+    }
+}
+
 fn or_none(hole: Option<PageRange>) -> String {
     hole.map_or("none".to_string(), |hole| hole.to_string())
 }

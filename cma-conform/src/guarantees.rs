@@ -34,7 +34,9 @@ pub use random::{
     asking_for_a_fit_changes_nothing, fit_names_the_hole_that_allocate_uses,
     random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,
 };
+pub(crate) use random::probe_largest_request;
 pub use verdict::{verdict, verdict_within};
+pub(crate) use verdict::watched;
 
 use crate::checked::{CheckedAllocator, Subject};
 use crate::requests::{alignment, request};

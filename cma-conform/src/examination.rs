@@ -1,0 +1,253 @@
+//! Examining an allocator in child processes: one for each guarantee, and one for each attempt to
+//! show a violation with fewer calls. So nothing that an allocator does to its process reaches the
+//! host, and no attempt is affected by an earlier one.
+
+use crate::checked::Subject;
+use crate::child::{self, End, WORKED};
+use crate::finding::{Finding, Recorded, Sight};
+use crate::guarantees::{Guarantee, watched};
+use crate::script::{Plan, Script};
+use crate::shrinking::shrink;
+use crate::tape::{Tape, Taped};
+use crate::violation::{Failure, Violation};
+use crate::watch::{DEFAULT_SEED, Watch};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a child process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The time of one call of the allocator.
+    pub call: Duration,
+    /// The time of a guarantee.
+    pub guarantee: Duration,
+    /// The bytes of data (`RLIMIT_DATA`).
+    pub memory: u64,
+}
+
+impl Default for Limits {
+    /// 10 s for a call, 5 minutes for a guarantee, and 1 GiB.
+    fn default() -> Limits {
+        let (call, guarantee) = (Duration::from_secs(10), Duration::from_secs(300));
+        Limits { call, guarantee, memory: 1 << 30 }
+    }
+}
+
+/// The limits of the time of a call, and of a process, when few calls are made again.
+const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
+
+/// The most calls of other allocators that are made again with those of the one that failed.
+const MOST_TOGETHER: usize = 4096;
+
+/// Examines an allocator, which each child process obtains from a function. The process that
+/// examines must have one thread: a child starts as its copy.
+#[derive(Debug)]
+pub struct Examination<F> {
+    subject: F,
+    limits: Limits,
+    seed: u64,
+    tape: Arc<Tape>,
+}
+
+impl<F: Fn() -> Result<Subject, String>> Examination<F> {
+    /// An examination of the allocator that `subject` returns, with the default limits and seed.
+    ///
+    /// # Errors
+    ///
+    /// The memory that is shared with the child processes can't be had.
+    pub fn new(subject: F) -> io::Result<Self> {
+        let tape = Arc::new(Tape::new()?);
+        Ok(Examination { subject, limits: Limits::default(), seed: DEFAULT_SEED, tape })
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Examination { limits, ..self }
+    }
+
+    /// Sets the seed of random operations.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Examination { seed, ..self }
+    }
+
+    /// Checks the guarantee. If it is broken, looks for the shortest calls that show it;
+    /// `shortening` is told how many calls are left.
+    ///
+    /// # Errors
+    ///
+    /// A child process can't be started, or could not obtain the allocator.
+    pub fn examine(
+        &self,
+        name: &'static str,
+        guarantee: Guarantee,
+        shortening: &mut dyn FnMut(usize),
+    ) -> io::Result<Option<Finding>> {
+        let Limits { call, guarantee: time, .. } = self.limits;
+        let Some(seen) = self.observe(call, time, guarantee)? else { return Ok(None) };
+        let alone = self.tape.of_the_failed();
+        let mut together = self.tape.all();
+        together.drain(..together.len().saturating_sub(MOST_TOGETHER));
+        for script in [Script::from_tape(&alone), Script::from_tape(&together)] {
+            for verify_each in [false, true] {
+                let plan = Plan { kind: seen.kind.clone(), verify_each };
+                if !self.shows(&script, &plan, &seen) {
+                    continue;
+                }
+                let script = shrink(script, |script| {
+                    let shows = self.shows(script, &plan, &seen);
+                    if shows {
+                        shortening(script.events().len());
+                    }
+                    shows
+                });
+                // The calls with their answers are those of a last run.
+                if let Some(seen) = self.again(&script, &plan)? {
+                    let calls = match plan.kind.as_str() {
+                        // The same calls were made without questions, too.
+                        "FitChangedSomething" => self.tape.of_the_failed(),
+                        _ => self.tape.all(),
+                    };
+                    return Ok(Some(Finding::new(name, seen, recorded(&calls), true)));
+                }
+                break;
+            }
+        }
+        Ok(Some(Finding::new(name, seen, recorded(&alone), false)))
+    }
+
+    /// Whether `script` shows what was `seen`.
+    fn shows(&self, script: &Script, plan: &Plan, seen: &Sight) -> bool {
+        if script.events().is_empty() {
+            return false;
+        }
+        self.again(script, plan).ok().flatten().is_some_and(|now| now.is_like(seen))
+    }
+
+    /// What the calls of `script` show.
+    fn again(&self, script: &Script, plan: &Plan) -> io::Result<Option<Sight>> {
+        let (script, plan) = (script.clone(), plan.clone());
+        let call = AGAIN.0.min(self.limits.call);
+        self.observe(call, AGAIN.1, move |subject| script.run(subject, &plan))
+    }
+
+    /// Does `job` in a child process.
+    fn observe(
+        &self,
+        call: Duration,
+        time: Duration,
+        job: impl FnOnce(&Subject) -> Result<(), Failure> + Send + 'static,
+    ) -> io::Result<Option<Sight>> {
+        let tape = &self.tape;
+        tape.clear();
+        let work = || {
+            let subject = match (self.subject)() {
+                Ok(subject) => subject,
+                Err(reason) => return tape.conclude(&format!("{NO_SUBJECT}\n{reason}"), &[]),
+            };
+            let watch = Watch::taping(tape.clone(), self.seed);
+            match watched(call, &watch, move || job(&subject)) {
+                Ok(()) => tape.conclude(KEPT, &[]),
+                Err(failure) => {
+                    let text = format!("{}\n{}", failure.violation.kind(), failure.violation);
+                    let steps = match *failure.violation {
+                        // The call that has not returned is the last one on the tape.
+                        Violation::Hangs { .. } => Vec::new(),
+                        _ => failure.taped(),
+                    };
+                    tape.conclude(&text, &steps);
+                }
+            }
+        };
+        let (end, output) = child::run(time, self.limits.memory, work)?;
+        let in_progress = tape.in_progress().map(|taped| taped.call);
+        let seen = |kind: &str, what: String| Sight { kind: kind.to_string(), what, in_progress };
+        let verdict = tape.verdict();
+        let verdict = verdict.as_deref().map(|text| text.split_once('\n').unwrap_or((text, "")));
+        Ok(match (end, verdict) {
+            (End::Exit(WORKED), Some((KEPT, _))) => panic_in(&output).map(|message| {
+                seen("PanickedInDrop", format!("it panicked where it is dropped: {message}"))
+            }),
+            (End::Exit(WORKED), Some((NO_SUBJECT, reason))) => {
+                return Err(io::Error::other(reason.to_string()));
+            }
+            (End::Exit(WORKED), Some((kind, what))) => Some(seen(kind, what.to_string())),
+            (End::Exit(code), _) if in_progress.is_none() => {
+                let what = format!("the process of the suite ended with exit code {code}: {output}");
+                return Err(io::Error::other(what));
+            }
+            (End::Exit(code), _) => {
+                Some(seen("Exited", format!("it ended the process with exit code {code}")))
+            }
+            (End::Signal(signal), _) => {
+                let printed = last_line(&output);
+                let what = format!("it crashed with signal {signal} ({})", name_of(signal));
+                let printed = printed.map(|line| format!(", and printed: {line}"));
+                Some(seen("Crashed", what + &printed.unwrap_or_default()))
+            }
+            (End::OutOfTime, _) => {
+                let (calls, time) = (tape.count(), time.as_secs());
+                Some(seen("OutOfTime", format!("it was not done with {calls} calls in {time} s")))
+            }
+        })
+    }
+}
+
+/// The verdicts other than a violation.
+const KEPT: &str = "kept";
+const NO_SUBJECT: &str = "no subject";
+
+/// The calls, with allocators and threads counted from 0.
+fn recorded(tape: &[Taped]) -> Vec<Recorded> {
+    let (mut allocators, mut threads) = (Vec::new(), Vec::new());
+    let number = |list: &mut Vec<u64>, it: u64| {
+        list.iter().position(|known| *known == it).unwrap_or_else(|| {
+            list.push(it);
+            list.len() - 1
+        })
+    };
+    let mut one = |taped: &Taped| Recorded {
+        allocator: number(&mut allocators, taped.allocator),
+        thread: number(&mut threads, taped.thread),
+        region: taped.region,
+        call: taped.call,
+        answer: taped.answer,
+    };
+    tape.iter().map(&mut one).collect()
+}
+
+/// The message of the first panic that was printed. One that reaches a caller is in the verdict,
+/// too.
+fn panic_in(output: &str) -> Option<String> {
+    let (_, after) = output.split_once(" panicked at ")?;
+    let (place, message) = after.split_once('\n')?;
+    Some(format!("{}, at {}", one_line(message), place.trim_end_matches(':')))
+}
+
+fn last_line(output: &str) -> Option<String> {
+    let line = one_line(output.trim_end().lines().next_back()?);
+    (!line.is_empty()).then_some(line)
+}
+
+/// The first line, of printable characters and not long.
+fn one_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    line.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+fn name_of(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGILL => "SIGILL",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGSYS => "SIGSYS",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGTRAP => "SIGTRAP",
+        _ => "another signal",
+    }
+}

@@ -1,0 +1,164 @@
+//! Makes a script shorter and simpler, as long as it shows the same: first by delta debugging over
+//! its events (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002),
+//! then over its sizes. The order of the attempts is fixed, so the result depends on the allocator
+//! alone.
+
+use crate::script::{Event, Op, Script};
+use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
+
+/// The most attempts for one script.
+const MOST_ATTEMPTS: usize = 1500;
+
+/// The simplest script that was found of those that show the same as `script`.
+pub(crate) fn shrink(script: Script, shows_it: impl FnMut(&Script) -> bool) -> Script {
+    let mut shrinker = Shrinker { script, attempts: MOST_ATTEMPTS, shows_it };
+    loop {
+        let before = shrinker.script.clone();
+        shrinker.use_one_thread();
+        shrinker.leave_out();
+        shrinker.simplify();
+        if shrinker.script == before || shrinker.attempts == 0 {
+            return shrinker.script;
+        }
+    }
+}
+
+struct Shrinker<F> {
+    script: Script,
+    /// The attempts that are left.
+    attempts: usize,
+    shows_it: F,
+}
+
+impl<F: FnMut(&Script) -> bool> Shrinker<F> {
+    /// Replaces the script by `other`, if that is another one and shows it.
+    fn attempt(&mut self, other: Script) -> bool {
+        if self.attempts == 0 || other == self.script {
+            return false;
+        }
+        self.attempts -= 1;
+        let shows_it = (self.shows_it)(&other);
+        if shows_it {
+            self.script = other;
+        }
+        shows_it
+    }
+
+    fn use_one_thread(&mut self) {
+        let events = self.script.events().iter();
+        let other = events.map(|event| Event { thread: 0, ..*event });
+        let other = Script::new(other.collect::<Vec<_>>());
+        self.attempt(other);
+    }
+
+    /// Leaves out events: half of them, a quarter, and so on to single ones.
+    fn leave_out(&mut self) {
+        let mut size = self.script.events().len().div_ceil(2);
+        while size > 0 {
+            let mut at = 0;
+            while at < self.script.events().len() {
+                let events = self.script.events().iter().enumerate();
+                let kept = events.filter(|(n, _)| !(at..at + size).contains(n));
+                let other = Script::new(kept.map(|(_, event)| *event).collect::<Vec<_>>());
+                if !self.attempt(other) {
+                    at += size;
+                }
+            }
+            size /= 2;
+        }
+    }
+
+    /// Makes the sizes of each event smaller, and its limits fewer.
+    fn simplify(&mut self) {
+        for n in 0..self.script.events().len() {
+            while let Some(event) = self.script.events().get(n).copied() {
+                let mut simpler = simpler(&event.op).into_iter();
+                if !simpler.any(|op| self.attempt(with(&self.script, n, op))) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The script with `op` as event `at`. The ranges of a region that moves move with it.
+fn with(script: &Script, at: usize, op: Op) -> Script {
+    let mut events = script.events().to_vec();
+    let before = events[at];
+    events[at].op = op;
+    if let (Op::New(old), Op::New(new)) = (before.op, op) {
+        let moved = |range: PageRange| {
+            let first = range.first_page().wrapping_sub(old.first_page());
+            let first = first.wrapping_add(new.first_page());
+            let range_moved = PageRange::from_pages(first, range.pages().get());
+            range_moved.within(PageRange::ADDRESS_SPACE).then_some(range_moved)
+        };
+        for event in events.iter_mut().filter(|event| event.allocator == before.allocator) {
+            match &mut event.op {
+                Op::Adopt(range) => *range = moved(*range).unwrap_or(*range),
+                Op::Allocate(request) | Op::Fit(request) => {
+                    let window = request.window();
+                    if window != PageRange::ADDRESS_SPACE {
+                        let limited =
+                            moved(window).and_then(|it| request.limited(it, request.boundary()));
+                        *request = limited.unwrap_or(*request);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Script::new(events)
+}
+
+/// What is simpler than `op`, the simplest first.
+fn simpler(op: &Op) -> Vec<Op> {
+    match op {
+        Op::New(region) => {
+            let (first, pages) = (region.first_page(), region.pages().get());
+            let sizes = fewer(pages).into_iter().map(|pages| PageRange::from_pages(first, pages));
+            let starts = [0, 16, 0x4_0000].into_iter().take_while(|start| *start < first);
+            let moved = starts.map(|start| PageRange::from_pages(start, pages));
+            moved.chain(sizes).map(Op::New).collect()
+        }
+        Op::Allocate(request) => simpler_requests(request).into_iter().map(Op::Allocate).collect(),
+        Op::Fit(request) => simpler_requests(request).into_iter().map(Op::Fit).collect(),
+        Op::Adopt(range) => {
+            let first = range.first_page();
+            let sizes = fewer(range.pages().get()).into_iter();
+            sizes.map(|pages| Op::Adopt(PageRange::from_pages(first, pages))).collect()
+        }
+        Op::Free(_) | Op::Drop => Vec::new(),
+    }
+}
+
+/// Fewer pages: small powers of two, half, and one less.
+fn fewer(pages: u64) -> Vec<u64> {
+    let mut fewer: Vec<u64> = [1, 2, 4, 8, 16, 64].to_vec();
+    fewer.extend([pages / 2, pages - pages / 4, pages.saturating_sub(1)]);
+    fewer.retain(|few| (1..pages).contains(few));
+    fewer.sort_unstable();
+    fewer.dedup();
+    fewer
+}
+
+fn simpler_requests(request: &Request) -> Vec<Request> {
+    let with = |pages: u64, alignment: u64, window, boundary, asker| {
+        let alignment = Alignment::new(alignment)?;
+        Request::new(Pages::new(pages), alignment, asker)?.limited(window, boundary)
+    };
+    let (pages, alignment) = (request.pages().get(), request.alignment().bytes());
+    let (window, boundary, asker) = (request.window(), request.boundary(), request.asker());
+    let mut simpler = vec![
+        with(pages, alignment, PageRange::ADDRESS_SPACE, Boundary::NONE, asker),
+        with(pages, alignment, window, Boundary::NONE, asker),
+        with(pages, alignment, PageRange::ADDRESS_SPACE, boundary, asker),
+        with(pages, alignment, window, boundary, Asker::NOBODY),
+        with(pages, 0, window, boundary, asker),
+        with(pages, alignment / 2, window, boundary, asker),
+    ];
+    simpler.extend(
+        fewer(pages).into_iter().map(|pages| with(pages, alignment, window, boundary, asker)),
+    );
+    simpler.into_iter().flatten().filter(|other| other != request).collect()
+}
