@@ -36,11 +36,7 @@ const TAIL: usize = 16 << 10;
 /// # Errors
 ///
 /// The process can't be started or watched.
-pub(crate) fn run(
-    time: Duration,
-    memory: u64,
-    work: impl FnOnce(),
-) -> io::Result<(End, String)> {
+pub(crate) fn run(time: Duration, memory: u64, work: impl FnOnce()) -> io::Result<(End, String)> {
     let (reader, writer) = io::pipe()?;
     let parent = getpid();
     // SAFETY: the child runs `work` and ends with `_exit`, and never returns from here. The C
@@ -112,12 +108,7 @@ fn watch(pid: Pid, mut output: PipeReader, time: Duration) -> io::Result<(End, S
 }
 
 /// Whether `pid` ended within `time`.
-fn wait(
-    pid: Pid,
-    output: &mut PipeReader,
-    tail: &mut Vec<u8>,
-    time: Duration,
-) -> io::Result<bool> {
+fn wait(pid: Pid, output: &mut PipeReader, tail: &mut Vec<u8>, time: Duration) -> io::Result<bool> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = Instant::now() + time;
     let mut is_open = true;

@@ -175,7 +175,8 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
             }
             (End::Exit(WORKED), Some((kind, what))) => Some(seen(kind, what.to_string())),
             (End::Exit(code), _) if in_progress.is_none() => {
-                let what = format!("the process of the suite ended with exit code {code}: {output}");
+                let what =
+                    format!("the process of the suite ended with exit code {code}: {output}");
                 return Err(io::Error::other(what));
             }
             (End::Exit(code), _) => {

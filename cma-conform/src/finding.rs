@@ -198,9 +198,9 @@ impl Finding {
             );
         }
         let allocator = if body.is_empty() { "_" } else { "allocator" };
-        let used = ["alignment", "load", "request"].into_iter().filter(|name| {
-            *name == "load" || body.contains(&format!("{name}("))
-        });
+        let used = ["alignment", "load", "request"]
+            .into_iter()
+            .filter(|name| *name == "load" || body.contains(&format!("{name}(")));
         let used = used.collect::<Vec<_>>().join(", ");
         let units = match body.contains("Boundary::") {
             true => "{Boundary, PageRange}",

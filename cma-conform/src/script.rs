@@ -219,8 +219,7 @@ impl<'a> Run<'a> {
     /// Whether `event` adopts a chunk that another allocator of the same region placed, above all
     /// that it has.
     fn is_own(&self, event: &Event) -> bool {
-        let (Op::Adopt(range), Some(allocator)) =
-            (event.op, self.allocators.get(&event.allocator))
+        let (Op::Adopt(range), Some(allocator)) = (event.op, self.allocators.get(&event.allocator))
         else {
             return false;
         };

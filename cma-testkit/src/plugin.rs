@@ -1,10 +1,10 @@
 //! Finding and loading the plug-in that the same cargo run has built, and provoking its panics in
 //! another process.
 
-use cma_conform::{Placing, Subject};
 use cma_api::PageRange;
 use cma_api::abi_stable::library::{LibHeader, lib_header_from_path};
 use cma_api::v1::AllocatorModuleRef;
+use cma_conform::{Placing, Subject};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::env::{current_exe, var_os};
 use std::fs;

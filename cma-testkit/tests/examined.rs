@@ -159,11 +159,8 @@ fn main() {
 fn each_flaw_is_shown_by_few_calls() -> Result<(), String> {
     let mut wrong = Vec::new();
     for case in FLAWS {
-        let subject = Subject {
-            module: module_of::<Flawed>(),
-            params: case.params,
-            placing: case.placing,
-        };
+        let subject =
+            Subject { module: module_of::<Flawed>(), params: case.params, placing: case.placing };
         let more = MORE.iter().find(|(flaw, _)| *flaw == case.params);
         let most = more.map_or(FEW, |(_, most)| *most);
         let outcome = finding(case, subject).and_then(|it| judge(case, &it, most));

@@ -88,7 +88,9 @@ pub(super) fn guarantee(text: &str) -> Result<String, String> {
 /// A rule of placing.
 pub(super) fn placing(text: &str) -> Result<Placing, String> {
     let rule = Placing::ALL.into_iter().find(|rule| rule.to_string() == text);
-    rule.ok_or_else(|| format!("the rules are {}", Placing::ALL.map(|it| it.to_string()).join(", ")))
+    rule.ok_or_else(|| {
+        format!("the rules are {}", Placing::ALL.map(|it| it.to_string()).join(", "))
+    })
 }
 
 /// Permissions in octal.

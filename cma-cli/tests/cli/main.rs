@@ -3,6 +3,7 @@
 mod boards;
 mod check;
 mod configuration;
+mod conform;
 mod demo;
 mod device;
 mod figures;

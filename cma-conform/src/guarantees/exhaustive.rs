@@ -22,60 +22,89 @@ pub fn every_short_sequence_matches_the_model(subject: &Subject) -> Result<(), F
     ];
     for (region, longest) in regions {
         for length in 1..=longest {
-            extend(subject, region, &mut Vec::new(), length)?;
+            let mut search = Search { subject, region, longer: None };
+            search.extend(&mut Vec::new(), length)?;
+            search.longer.map_or(Ok(()), Err)?;
         }
     }
     Ok(())
 }
 
-/// Runs every sequence of `length` operations that starts with `path`. An operation that changes
-/// nothing is not extended: what could follow it was tested as a shorter sequence.
-fn extend(
-    subject: &Subject,
+/// The search through the sequences of one length.
+struct Search<'a> {
+    subject: &'a Subject,
     region: PageRange,
-    path: &mut Vec<Operation>,
-    length: usize,
-) -> Result<(), Failure> {
-    let menu = menu(region, live_after(path));
-    if length == 1 {
-        return end(subject, region, path, &menu);
-    }
-    for operation in menu {
-        path.push(operation);
-        if after(subject, region, path)?.1 {
-            extend(subject, region, path, length - 1)?;
-        }
-        path.pop();
-    }
-    Ok(())
+    /// A failure of a longer sequence, which is reported if no sequence of this length fails.
+    longer: Option<Failure>,
 }
 
-/// Verifies each sequence of `path` and one of `last`. Most sequences are here, and most of their
-/// last operations can be undone by freeing a chunk, so that a new allocator for each is not
-/// needed: an allocator that freed its last chunk must serve as it did before.
-fn end(
-    subject: &Subject,
-    region: PageRange,
-    path: &[Operation],
-    last: &[Operation],
-) -> Result<(), Failure> {
-    let mut undone: Option<CheckedAllocator> = None;
-    for operation in last {
-        let mut allocator = match undone.take() {
-            Some(allocator) => allocator,
-            None => after(subject, region, path)?.0,
-        };
-        match try_and_undo(&mut allocator, operation) {
-            Ok(true) => undone = Some(allocator),
-            Ok(false) => {}
-            Err(violation) => {
-                // The steps of the other last operations only hide those that matter.
-                alone(subject, region, path, operation)?;
-                return Err(allocator.failure(violation));
+impl Search<'_> {
+    /// Runs every sequence of `length` operations that starts with `path`. An operation that
+    /// changes nothing is not extended: what could follow it was tested as a shorter sequence.
+    fn extend(&mut self, path: &mut Vec<Operation>, length: usize) -> Result<(), Failure> {
+        let menu = menu(self.region, live_after(path));
+        if length == 1 {
+            return self.end(path, &menu);
+        }
+        for operation in menu {
+            path.push(operation);
+            if self.after(path)?.1 {
+                self.extend(path, length - 1)?;
+            }
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// Verifies each sequence of `path` and one of `last`. Most sequences are here, and most of
+    /// their last operations can be undone by freeing a chunk, so that a new allocator for each is
+    /// not needed: an allocator that freed its last chunk must serve as it did before.
+    fn end(&mut self, path: &[Operation], last: &[Operation]) -> Result<(), Failure> {
+        let mut undone: Option<CheckedAllocator> = None;
+        for (n, operation) in last.iter().enumerate() {
+            let mut allocator = match undone.take() {
+                Some(allocator) => allocator,
+                None => self.after(path)?.0,
+            };
+            match try_and_undo(&mut allocator, operation) {
+                // After a failure by undoing nothing is undone.
+                Ok(true) if self.longer.is_none() => undone = Some(allocator),
+                Ok(_) => {}
+                Err(violation) => {
+                    self.alone(path, operation, false)?;
+                    let undone = last[..n].iter();
+                    let longer = undone.map(|earlier| self.alone(path, earlier, true));
+                    let longer = longer.filter_map(Result::err).next();
+                    self.longer = longer.or_else(|| Some(allocator.failure(violation)));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Verifies `path` and then `last` on a new allocator; with `undo` also what undoes it.
+    fn alone(&self, path: &[Operation], last: &Operation, undo: bool) -> Result<(), Failure> {
+        let (mut allocator, _) = self.after(path)?;
+        let outcome = match undo {
+            true => try_and_undo(&mut allocator, last).map(drop),
+            false => allocator.apply(last).map(drop),
+        };
+        let outcome = outcome.and_then(|()| allocator.verify());
+        outcome.map_err(|violation| allocator.failure(violation))
+    }
+
+    /// A new allocator after `path`, and whether the last operation changed anything. The path was
+    /// verified as a shorter sequence.
+    fn after(&self, path: &[Operation]) -> Result<(CheckedAllocator, bool), Failure> {
+        let mut allocator = CheckedAllocator::begin(self.subject, self.region)?;
+        let mut changed = false;
+        let outcome = path.iter().try_for_each(|operation| {
+            changed = allocator.apply(operation)?.is_some();
+            Ok(())
+        });
+        outcome.map_err(|violation| allocator.failure(violation))?;
+        Ok((allocator, changed))
+    }
 }
 
 /// Carries out `operation`, verifies its outcome, and undoes it. Returns whether it could.
@@ -93,35 +122,6 @@ fn try_and_undo(
         (Operation::Free(_), Some(_)) => Ok(false),
         (_, None) => Ok(true),
     }
-}
-
-/// Verifies `path` and then `last` on a new allocator.
-fn alone(
-    subject: &Subject,
-    region: PageRange,
-    path: &[Operation],
-    last: &Operation,
-) -> Result<(), Failure> {
-    let (mut allocator, _) = after(subject, region, path)?;
-    let outcome = allocator.apply(last).and_then(|_| allocator.verify());
-    outcome.map_err(|violation| allocator.failure(violation))
-}
-
-/// A new allocator after `path`, and whether the last operation changed anything. The path was
-/// verified as a shorter sequence.
-fn after(
-    subject: &Subject,
-    region: PageRange,
-    path: &[Operation],
-) -> Result<(CheckedAllocator, bool), Failure> {
-    let mut allocator = CheckedAllocator::begin(subject, region)?;
-    let mut changed = false;
-    let outcome = path.iter().try_for_each(|operation| {
-        changed = allocator.apply(operation)?.is_some();
-        Ok(())
-    });
-    outcome.map_err(|violation| allocator.failure(violation))?;
-    Ok((allocator, changed))
 }
 
 /// The number of live chunks after `path`, in which every operation changed something.
