@@ -6,7 +6,7 @@ use crate::checked::Subject;
 use crate::child::{self, End, WORKED};
 use crate::finding::{Finding, Recorded, Sight};
 use crate::guarantees::{Guarantee, watched};
-use crate::script::{Plan, Script};
+use crate::script::{Plan, Script, number};
 use crate::shrinking::shrink;
 use crate::tape::{Tape, Taped};
 use crate::violation::{Failure, Violation};
@@ -36,6 +36,16 @@ impl Default for Limits {
 
 /// The limits of the time of a call, and of a process, when few calls are made again.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
+
+/// The time in which calls are left out in one process.
+const SHORTENING: Duration = Duration::from_secs(60);
+
+/// The most processes that may end while they leave out calls.
+const MOST_ENDED: usize = 100;
+
+/// The most attempts, with a process for each and with one for all.
+const MOST_ATTEMPTS: usize = 300;
+const MOST_ATTEMPTS_TOGETHER: usize = 3000;
 
 /// The most calls of other allocators that are made again with those of the one that failed.
 const MOST_TOGETHER: usize = 4096;
@@ -96,13 +106,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
                 if !self.shows(&script, &plan, &seen) {
                     continue;
                 }
-                let script = shrink(script, |script| {
-                    let shows = self.shows(script, &plan, &seen);
-                    if shows {
-                        shortening(script.events().len());
-                    }
-                    shows
-                });
+                let script = self.shorten(script, &plan, &seen, shortening);
                 // The calls with their answers are those of a last run.
                 if let Some(seen) = self.again(&script, &plan)? {
                     let calls = match plan.kind.as_str() {
@@ -116,6 +120,44 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
             }
         }
         Ok(Some(Finding::new(name, seen, recorded(&alone), false)))
+    }
+
+    /// The shortest script that was found of those that show what was `seen`, as `script` does.
+    ///
+    /// One child process makes all attempts, up to one that ends it: then the calls of that attempt
+    /// are a shorter script. Should the allocator have kept anything from one attempt to the next,
+    /// so that the result does not show it in a process of its own, each attempt gets one.
+    fn shorten(
+        &self,
+        script: Script,
+        plan: &Plan,
+        seen: &Sight,
+        shortening: &mut dyn FnMut(usize),
+    ) -> Script {
+        let mut shorter = script.clone();
+        for _ in 0..MOST_ENDED {
+            let in_child = shrinking_in_child(shorter.clone(), plan.clone(), self.tape.clone());
+            let now = match self.observe(AGAIN.0.min(self.limits.call), SHORTENING, in_child) {
+                Ok(Some(now)) if now.is_like(seen) => Script::from_tape(&self.tape.all()),
+                _ => break,
+            };
+            let is_done = now == shorter;
+            shorter = now;
+            shortening(shorter.events().len());
+            if is_done {
+                break;
+            }
+        }
+        if self.shows(&shorter, plan, seen) {
+            return shorter;
+        }
+        shrink(script, MOST_ATTEMPTS, |script| {
+            let shows = self.shows(script, plan, seen);
+            if shows {
+                shortening(script.events().len());
+            }
+            shows
+        })
     }
 
     /// Whether `script` shows what was `seen`.
@@ -196,6 +238,25 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
     }
 }
 
+/// Shortens `script` in this process, and makes the calls of the result, which are on the tape
+/// then. On the tape there are the calls of one attempt only.
+fn shrinking_in_child(
+    script: Script,
+    plan: Plan,
+    tape: Arc<Tape>,
+) -> impl FnOnce(&Subject) -> Result<(), Failure> + Send + 'static {
+    move |subject| {
+        let run = |script: &Script| {
+            tape.clear();
+            script.run(subject, &plan)
+        };
+        let script = shrink(script, MOST_ATTEMPTS_TOGETHER, |script| {
+            run(script).is_err_and(|failure| failure.violation.kind() == plan.kind)
+        });
+        run(&script)
+    }
+}
+
 /// The verdicts other than a violation.
 const KEPT: &str = "kept";
 const NO_SUBJECT: &str = "no subject";
@@ -203,12 +264,6 @@ const NO_SUBJECT: &str = "no subject";
 /// The calls, with allocators and threads counted from 0.
 fn recorded(tape: &[Taped]) -> Vec<Recorded> {
     let (mut allocators, mut threads) = (Vec::new(), Vec::new());
-    let number = |list: &mut Vec<u64>, it: u64| {
-        list.iter().position(|known| *known == it).unwrap_or_else(|| {
-            list.push(it);
-            list.len() - 1
-        })
-    };
     let mut one = |taped: &Taped| Recorded {
         allocator: number(&mut allocators, taped.allocator),
         thread: number(&mut threads, taped.thread),

@@ -30,9 +30,9 @@ impl Sight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// The allocator, counted from 0.
-    pub allocator: usize,
+    pub allocator: u64,
     /// The thread, counted from 0.
-    pub thread: usize,
+    pub thread: u64,
     /// The region of the allocator.
     pub region: PageRange,
     /// The call.

@@ -63,8 +63,9 @@ impl Script {
         Script(events.into_iter().filter(makes_sense).collect())
     }
 
-    /// The calls on a tape.
+    /// The calls on a tape, with events, allocators and threads counted from 0.
     pub(crate) fn from_tape(tape: &[Taped]) -> Script {
+        let (mut allocators, mut threads) = (Vec::new(), Vec::new());
         let mut placed: BTreeMap<(u64, u64), usize> = BTreeMap::new();
         let events = tape.iter().enumerate().filter_map(|(id, taped)| {
             let Taped { allocator, thread, region, call, answer } = *taped;
@@ -88,7 +89,8 @@ impl Script {
                 Call::Drop => Op::Drop,
                 Call::Holes | Call::LargestRequest | Call::Check => return None,
             };
-            Some(Event { id, allocator, thread, op })
+            let allocator = number(&mut allocators, allocator);
+            Some(Event { id, allocator, thread: number(&mut threads, thread), op })
         });
         Script::new(events.collect::<Vec<_>>())
     }
@@ -120,6 +122,15 @@ impl Script {
             None => Ok(()),
         }
     }
+}
+
+/// The place of `it` in `list`, in which it is from now on.
+pub(crate) fn number(list: &mut Vec<u64>, it: u64) -> u64 {
+    let at = list.iter().position(|known| *known == it).unwrap_or_else(|| {
+        list.push(it);
+        list.len() - 1
+    });
+    at as u64
 }
 
 /// The result of an event that can change an allocator.

@@ -6,12 +6,14 @@
 use crate::script::{Event, Op, Script};
 use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
 
-/// The most attempts for one script.
-const MOST_ATTEMPTS: usize = 1500;
-
-/// The simplest script that was found of those that show the same as `script`.
-pub(crate) fn shrink(script: Script, shows_it: impl FnMut(&Script) -> bool) -> Script {
-    let mut shrinker = Shrinker { script, attempts: MOST_ATTEMPTS, shows_it };
+/// The simplest script that was found in at most `attempts` of those that show the same as
+/// `script`.
+pub(crate) fn shrink(
+    script: Script,
+    attempts: usize,
+    shows_it: impl FnMut(&Script) -> bool,
+) -> Script {
+    let mut shrinker = Shrinker { script, attempts, shows_it };
     loop {
         let before = shrinker.script.clone();
         shrinker.use_one_thread();
