@@ -230,12 +230,10 @@ impl CommandError {
             CommandError::UnusedOption { command: "shell --connect", .. } => {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
-            CommandError::UnusedOption { option, .. } if option == "--json" => {
-                fixed(
-                    "leave it out: plugins, regions, check, size, compare, replay and conform have \
+            CommandError::UnusedOption { option, .. } if option == "--json" => fixed(
+                "leave it out: plugins, regions, check, size, compare, replay and conform have \
                     it",
-                )
-            }
+            ),
             CommandError::UnusedOption { command, .. } => {
                 format!("leave it out; `cma {command} --help` has its options")
             }

@@ -43,12 +43,12 @@ const SHORTENING: Duration = Duration::from_secs(60);
 /// The most processes that may end while they leave out calls.
 const MOST_ENDED: usize = 100;
 
-/// The most attempts, with a process for each and with one for all.
-const MOST_ATTEMPTS: usize = 300;
-const MOST_ATTEMPTS_TOGETHER: usize = 3000;
+/// The most calls of all attempts, with a process for each and with one for all.
+const MOST_CALLS: usize = 20_000;
+const MOST_CALLS_TOGETHER: usize = 200_000;
 
 /// The most calls of other allocators that are made again with those of the one that failed.
-const MOST_TOGETHER: usize = 4096;
+const MOST_TOGETHER: usize = 1 << 14;
 
 /// Examines an allocator, which each child process obtains from a function. The process that
 /// examines must have one thread: a child starts as its copy.
@@ -101,14 +101,15 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         let mut together = self.tape.all();
         together.drain(..together.len().saturating_sub(MOST_TOGETHER));
         for script in [Script::from_tape(&alone), Script::from_tape(&together)] {
-            for verify_each in [false, true] {
-                let plan = Plan { kind: seen.kind.clone(), verify_each };
+            for (verify_each, end_elsewhere) in [(false, false), (true, false), (false, true)] {
+                let plan = Plan { kind: seen.kind.clone(), verify_each, end_elsewhere };
                 if !self.shows(&script, &plan, &seen) {
                     continue;
                 }
                 let script = self.shorten(script, &plan, &seen, shortening);
                 // The calls with their answers are those of a last run.
-                if let Some(seen) = self.again(&script, &plan)? {
+                if let Some(mut seen) = self.again(&script, &plan)? {
+                    seen.is_elsewhere = end_elsewhere;
                     let calls = match plan.kind.as_str() {
                         // The same calls were made without questions, too.
                         "FitChangedSomething" => self.tape.of_the_failed(),
@@ -151,7 +152,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         if self.shows(&shorter, plan, seen) {
             return shorter;
         }
-        shrink(script, MOST_ATTEMPTS, |script| {
+        shrink(script, MOST_CALLS, |script| {
             let shows = self.shows(script, plan, seen);
             if shows {
                 shortening(script.events().len());
@@ -205,7 +206,10 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         };
         let (end, output) = child::run(time, self.limits.memory, work)?;
         let in_progress = tape.in_progress().map(|taped| taped.call);
-        let seen = |kind: &str, what: String| Sight { kind: kind.to_string(), what, in_progress };
+        let seen = |kind: &str, what: String| {
+            let kind = kind.to_string();
+            Sight { kind, what, in_progress, is_elsewhere: false }
+        };
         let verdict = tape.verdict();
         let verdict = verdict.as_deref().map(|text| text.split_once('\n').unwrap_or((text, "")));
         Ok(match (end, verdict) {
@@ -250,7 +254,7 @@ fn shrinking_in_child(
             tape.clear();
             script.run(subject, &plan)
         };
-        let script = shrink(script, MOST_ATTEMPTS_TOGETHER, |script| {
+        let script = shrink(script, MOST_CALLS_TOGETHER, |script| {
             run(script).is_err_and(|failure| failure.violation.kind() == plan.kind)
         });
         run(&script)

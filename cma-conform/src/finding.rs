@@ -16,6 +16,8 @@ pub(crate) struct Sight {
     pub(crate) what: String,
     /// The call that did not return.
     pub(crate) in_progress: Option<Call>,
+    /// Whether another thread than that of the calls shows it.
+    pub(crate) is_elsewhere: bool,
 }
 
 impl Sight {
@@ -101,8 +103,9 @@ impl Finding {
 
     /// The violation in a sentence, with the call that did not return.
     pub fn what(&self) -> String {
-        let Sight { what, in_progress, kind } = &self.seen;
+        let Sight { what, in_progress, kind, is_elsewhere } = &self.seen;
         match in_progress {
+            _ if *is_elsewhere => format!("on another thread: {what}"),
             // The text has the call.
             None => what.clone(),
             Some(_) if kind == "Hangs" => what.clone(),
@@ -166,6 +169,7 @@ impl Finding {
         let has_own_end = ["FitChangedSomething", "ParameterAccepted", "ParameterNotNamed"];
         if !self.is_shortened
             || !self.is_alone()
+            || self.seen.is_elsewhere
             || self.len() > LONGEST_TEST
             || has_own_end.contains(&self.kind())
         {

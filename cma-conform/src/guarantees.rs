@@ -30,7 +30,6 @@ pub use instances::{
     regions_are_independent, unknown_parameters_are_refused_by_name,
 };
 pub use limits::{every_limit_in_a_small_region_is_kept, limits_around_words_and_blocks_are_kept};
-pub(crate) use random::probe_largest_request;
 pub use random::{
     asking_for_a_fit_changes_nothing, fit_names_the_hole_that_allocate_uses,
     random_operations_match_the_model, the_largest_request_is_served_and_no_larger_one,

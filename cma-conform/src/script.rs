@@ -1,11 +1,10 @@
 //! Calls that can be made again: on new allocators, some of them left out, or with other sizes.
 
 use crate::checked::{CheckedAllocator, Subject};
-use crate::guarantees::probe_largest_request;
 use crate::tape::{Answer, Taped};
 use crate::violation::{Call, Failure, Violation};
 use crate::watch::Watch;
-use cma_api::{PageRange, Pages, Request};
+use cma_api::{Alignment, PageRange, Pages, Request};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::resume_unwind;
 use std::thread;
@@ -43,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) kind: String,
     /// Whether the allocators are verified after each event, instead of at the end alone.
     pub(crate) verify_each: bool,
+    /// Whether the allocators are verified at the end by another thread.
+    pub(crate) end_elsewhere: bool,
 }
 
 /// The stack of further threads, as small as that of the guarantees' threads.
@@ -178,13 +179,13 @@ impl<'a> Run<'a> {
         let split = events.iter().position(|event| event.thread != here).unwrap_or(events.len());
         let (now, later) = events.split_at(split);
         now.iter().try_for_each(|event| self.carry_out(event))?;
-        if later.is_empty() {
+        if later.is_empty() && !self.plan.end_elsewhere {
             return self.end();
         }
         let watch = Watch::current();
         let later = || {
             watch.make_current();
-            self.play(later)
+            if later.is_empty() { self.end() } else { self.play(later) }
         };
         thread::scope(|scope| {
             let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, later);
@@ -208,7 +209,9 @@ impl<'a> Run<'a> {
         }
         let own = self.is_own(event);
         let Some(allocator) = self.allocators.get_mut(&event.allocator) else { return Ok(()) };
-        let happened = happen(allocator, event, own, &mut self.placed);
+        let reported = allocator.largest_request();
+        let happened = happen(allocator, event, own, &mut self.placed)
+            .and_then(|chunk| served_as_reported(event, reported, chunk, &self.plan.kind));
         let checked = happened.and_then(|chunk| {
             if self.plan.verify_each {
                 allocator.verify()?;
@@ -302,7 +305,27 @@ fn ending(allocator: &mut CheckedAllocator, kind: &str) -> Result<(), Violation>
             }
             Ok(())
         }
-        "LargestRequestNotServed" | "LargestRequestExceeded" => probe_largest_request(allocator),
         _ => Ok(()),
+    }
+}
+
+/// Looks for a violation of this kind: a request for `reported` pages, the largest request, is
+/// served, and no larger one.
+fn served_as_reported(
+    event: &Event,
+    reported: Pages,
+    chunk: Option<PageRange>,
+    kind: &str,
+) -> Result<Option<PageRange>, Violation> {
+    let Op::Allocate(request) = event.op else { return Ok(chunk) };
+    let is_plain = request.alignment() == Alignment::PAGE && !request.is_limited();
+    match chunk {
+        Some(chunk) if kind == "LargestRequestExceeded" && chunk.pages() > reported => {
+            Err(Violation::LargestRequestExceeded { reported, served: chunk.pages() })
+        }
+        None if kind == "LargestRequestNotServed" && is_plain && request.pages() == reported => {
+            Err(Violation::LargestRequestNotServed { reported })
+        }
+        _ => Ok(chunk),
     }
 }

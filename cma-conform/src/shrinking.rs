@@ -6,20 +6,23 @@
 use crate::script::{Event, Op, Script};
 use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
 
-/// The simplest script that was found in at most `attempts` of those that show the same as
-/// `script`.
+/// The calls that an attempt counts at least: starting it is work, too.
+const LEAST: usize = 60;
+
+/// The simplest script that was found, by attempts of about `calls` calls, of those that show the
+/// same as `script`.
 pub(crate) fn shrink(
     script: Script,
-    attempts: usize,
+    calls: usize,
     shows_it: impl FnMut(&Script) -> bool,
 ) -> Script {
-    let mut shrinker = Shrinker { script, attempts, shows_it };
+    let mut shrinker = Shrinker { script, calls, shows_it };
     loop {
         let before = shrinker.script.clone();
         shrinker.use_one_thread();
         shrinker.leave_out();
         shrinker.simplify();
-        if shrinker.script == before || shrinker.attempts == 0 {
+        if shrinker.script == before || shrinker.calls == 0 {
             return shrinker.script;
         }
     }
@@ -27,18 +30,18 @@ pub(crate) fn shrink(
 
 struct Shrinker<F> {
     script: Script,
-    /// The attempts that are left.
-    attempts: usize,
+    /// The calls that are left.
+    calls: usize,
     shows_it: F,
 }
 
 impl<F: FnMut(&Script) -> bool> Shrinker<F> {
     /// Replaces the script by `other`, if that is another one and shows it.
     fn attempt(&mut self, other: Script) -> bool {
-        if self.attempts == 0 || other == self.script {
+        if self.calls == 0 || other == self.script {
             return false;
         }
-        self.attempts -= 1;
+        self.calls = self.calls.saturating_sub(other.events().len().max(LEAST));
         let shows_it = (self.shows_it)(&other);
         if shows_it {
             self.script = other;

@@ -117,7 +117,7 @@ pub fn the_largest_request_is_served_and_no_larger_one(subject: &Subject) -> Res
     })
 }
 
-pub(crate) fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
+fn probe_largest_request(allocator: &mut CheckedAllocator) -> Result<(), Violation> {
     let reported = allocator.largest_request();
     let largest = allocator.model().largest_hole().get();
     if reported.get() > 0 {
