@@ -44,7 +44,7 @@ const SHORTENING: Duration = Duration::from_secs(60);
 const MOST_ENDED: usize = 100;
 
 /// The most calls of all attempts, with a process for each and with one for all.
-const MOST_CALLS: usize = 20_000;
+const MOST_CALLS: usize = 100_000;
 const MOST_CALLS_TOGETHER: usize = 200_000;
 
 /// The most calls of other allocators that are made again with those of the one that failed.
