@@ -294,22 +294,3 @@ fn signals_reach_the_program_and_the_trace_is_written() {
     assert_eq!(child.wait().expect("it ends").code(), Some(5));
     assert!(bytes(&read(&path))["bash"] >= 100_000);
 }
-
-#[test]
-fn the_example_in_the_help_runs() {
-    let folder = folder();
-    let Run { out, .. } = run(&["record", "--help"]);
-    let (_, examples) = out.split_once("Example:\n").expect("there is one");
-    let program = Path::new(env!("CARGO_BIN_EXE_cma")).parent().expect("it is in a folder");
-    let path = std::env::var("PATH").expect("PATH is set");
-    for line in examples.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let run = Command::new("sh")
-            .args(["-c", line])
-            .env("PATH", format!("{}:{path}", program.display()))
-            .current_dir(folder.path())
-            .output()
-            .expect("a shell starts");
-        assert!(run.status.success(), "{line}: {}", String::from_utf8_lossy(&run.stderr));
-    }
-    assert_replays(&folder.path().join("sort.trace.gz"));
-}
