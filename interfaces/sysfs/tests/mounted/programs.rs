@@ -55,7 +55,7 @@ fn programs_walk_folders_and_links() {
         "stat -c '%A %s %n' map allocators regions regions/a/size" =>
             "-rw-r--r-- 4096 map\n-r--r--r-- 4096 allocators\ndrwxr-xr-x 0 regions\n-r--r--r-- 4096 regions/a/size\n",
         "find . -maxdepth 2 -type l | sort" => "./regions/a\n./regions/b\n",
-        "find . -perm -u=w -type f | sort" => "./map\n./regions/0x40000000/alloc\n./regions/0x41000000/alloc\n",
+        "find . -perm -u=w -type f | sort" => "./map\n./regions/0x40000000/alloc\n./regions/0x40000000/shadow\n./regions/0x41000000/alloc\n./regions/0x41000000/shadow\n",
         "find -L regions -name alloc | wc -l" => "4\n",
         "test $(stat -c %i map) = $(ls -i | awk '$2 == \"map\" {print $1}')" => "",
     );
