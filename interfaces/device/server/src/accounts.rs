@@ -133,6 +133,11 @@ impl Accounts {
         Err(ErrorReply::new(Errno::DQUOT, reason))
     }
 
+    /// The number of connections.
+    pub(crate) fn slots(&self) -> u64 {
+        self.ledger.lock().slots
+    }
+
     /// The number of connections of each of these users.
     pub(crate) fn slots_of(&self, users: impl Iterator<Item = u32>) -> HashMap<u32, u64> {
         let ledger = self.ledger.lock();

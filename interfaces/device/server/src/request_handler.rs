@@ -60,9 +60,9 @@ impl RequestHandler {
         RequestHandler {
             attributes: AttributeReader::new(&cma),
             rules,
+            memory: MemoryReserve::new(accounts.clone()),
             allocator: LeaseAllocator { cma, accounts, reclaimer },
             files: Arc::default(),
-            memory: MemoryReserve::new(),
             longest_wait,
         }
     }
