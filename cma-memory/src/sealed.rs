@@ -40,7 +40,8 @@ impl SealedFile {
     }
 
     /// Whether no other process has the file open or mapped. Also false where leases are switched
-    /// off.
+    /// off, and while a process that this one starts has a copy of a [`reopen`](Self::reopen)ed
+    /// descriptor, until it executes its program.
     ///
     /// A write lease is granted only on a file with no other open file description, and a mapping
     /// holds its description. A lease doesn't detect `O_PATH` descriptors, and pages that a process

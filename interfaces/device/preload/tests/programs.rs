@@ -6,8 +6,8 @@ mod common;
 use common::{MIB, PiecewiseMemory, TestServer, eventually, framework, with_map};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// The program, compiled by the system's C compiler; `None` if there is none.
 fn program() -> Option<&'static Path> {
@@ -50,11 +50,30 @@ fn scenario(program: &Path, name: &str, socket: &Path) -> Command {
     command
 }
 
+/// Read while a process is started. Until that executes its program, it has all descriptors of this
+/// process, those of the servers too, and what they refer to is not free.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts a process.
+fn start(command: &mut Command) -> Child {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn().unwrap()
+}
+
+/// Runs a process.
+fn output(command: &mut Command) -> Output {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    start(command).wait_with_output().unwrap()
+}
+
+fn assert_succeeds(name: &str, output: &Output) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {} {errors}", output.status);
+}
+
 fn run(name: &str, socket: &Path) {
     if let Some(program) = program() {
-        let output = scenario(program, name, socket).output().unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{name}: {} {errors}", output.status);
+        assert_succeeds(name, &output(&mut scenario(program, name, socket)));
     }
 }
 
@@ -72,9 +91,21 @@ fn run_scenario(name: &str) {
     server.wait_until_free("bare", 16 * MIB);
 }
 
+/// The same for a scenario in which memory must be free at once: no other process starts meanwhile.
+fn run_scenario_alone(name: &str) {
+    let Some(program) = program() else { return };
+    let server = server();
+    let alone = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    let output = scenario(program, name, &server.path).output().unwrap();
+    drop(alone);
+    assert_succeeds(name, &output);
+    server.wait_until_free("camera", 64 * MIB);
+    server.wait_until_free("bare", 16 * MIB);
+}
+
 #[test]
 fn every_way_to_open_the_device_works() {
-    run_scenario("opens");
+    run_scenario_alone("opens");
 }
 
 #[test]
@@ -90,7 +121,7 @@ fn queries_by_the_systems_programs_show_a_device() {
                 ls -l /dev/cma; exec 7<>/dev/cma; ! cat <&7";
     let mut shell = Command::new("sh");
     shell.args(["-c", look]).env("LD_PRELOAD", library()).env("CMA_SOCKET", &server.path);
-    let output = shell.output().unwrap();
+    let output = output(&mut shell);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text} {}", String::from_utf8_lossy(&output.stderr));
     assert!(text.starts_with("crw-rw-rw-") && text.contains("10, 255"), "{text}");
@@ -120,7 +151,7 @@ fn both_layouts_are_served() {
 
 #[test]
 fn every_error_has_its_errno() {
-    run_scenario("errnos");
+    run_scenario_alone("errnos");
 }
 
 #[test]
@@ -135,12 +166,12 @@ fn all_duplicates_of_a_descriptor_refer_to_the_same_file() {
 
 #[test]
 fn the_last_reference_frees_the_chunk_and_no_earlier_one_does() {
-    run_scenario("last_reference");
+    run_scenario_alone("last_reference");
 }
 
 #[test]
 fn a_child_process_shares_its_parents_chunk() {
-    run_scenario("forks");
+    run_scenario_alone("forks");
 }
 
 #[test]
@@ -178,7 +209,7 @@ fn a_chunk_survives_exec() {
 
 #[test]
 fn threads_do_not_interfere() {
-    run_scenario("threads");
+    run_scenario_alone("threads");
 }
 
 #[test]
@@ -220,11 +251,8 @@ fn a_program_gets_the_errno_of_a_missing_permission() {
 /// Runs a scenario that prints when it is ready, calls `then`, and lets the scenario continue.
 fn run_with_pause(name: &str, socket: &Path, then: impl FnOnce()) {
     let Some(program) = program() else { return };
-    let mut child: Child = scenario(program, name, socket)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = scenario(program, name, socket);
+    let mut child = start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut ready = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
     assert_eq!(ready, "ready\n");
@@ -268,7 +296,7 @@ fn the_chunks_of_a_killed_program_are_freed() {
     let Some(program) = program() else { return };
     let server = server();
     for _ in 0..30 {
-        let mut child = scenario(program, "threads", &server.path).spawn().unwrap();
+        let mut child = start(&mut scenario(program, "threads", &server.path));
         eventually("it has allocated", || server.free_bytes("camera") < 64 * MIB);
         child.kill().unwrap();
         child.wait().unwrap();
