@@ -321,13 +321,43 @@ fn fastrand(seed: u64) -> impl FnMut() -> u64 {
 
 /// Blocks in its first event until it is opened.
 #[derive(Default)]
-struct Gate(Mutex<(bool, Vec<Event>)>, Condvar);
+struct Gate {
+    door: Mutex<Door>,
+    /// Somebody opens the gate, or a region begins.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Door {
+    open: bool,
+    received: Vec<Event>,
+    /// How many of them are beginnings of regions.
+    begun: usize,
+}
+
+impl Gate {
+    fn open(&self) {
+        self.door.lock().unwrap().open = true;
+        self.changed.notify_all();
+    }
+
+    /// Returns when regions have begun `count` times.
+    fn wait_for_beginnings(&self, count: usize) {
+        let door = self.door.lock().unwrap();
+        let wait = self.changed.wait_timeout_while(door, LONG, |door| door.begun < count);
+        assert!(!wait.unwrap().1.timed_out(), "no region began anew");
+    }
+}
 
 impl Observer for Gate {
     fn receive(&self, event: &Event) {
-        let guard = self.0.lock().unwrap();
-        let mut guard = self.1.wait_while(guard, |(open, _)| !*open).unwrap();
-        guard.1.push(event.clone());
+        let door = self.door.lock().unwrap();
+        let mut door = self.changed.wait_while(door, |door| !door.open).unwrap();
+        if matches!(event.what, What::Began { .. }) {
+            door.begun += 1;
+            self.changed.notify_all();
+        }
+        door.received.push(event.clone());
     }
 }
 
@@ -343,21 +373,15 @@ fn an_observer_that_blocks_stops_nobody_and_is_told_what_it_missed() {
     let before = observation.delivery();
     assert!(before.missed > 0 && before.received == 0, "{before:?}");
     assert!(before.waiting as u64 + before.missed >= 200_000, "{before:?}");
-    gate.0.lock().unwrap().0 = true;
-    gate.1.notify_all();
+    gate.open();
     // What was dropped is told behind the last event before it, and the region begins anew.
-    let begun = |events: &[Event]| {
-        events.iter().filter(|event| matches!(event.what, What::Began { .. })).count()
-    };
-    while begun(&gate.0.lock().unwrap().1) < 2 {
-        thread::yield_now();
-    }
+    gate.wait_for_beginnings(2);
     let chunk = cma.alloc("camera", None, 4096, 0).unwrap();
     let freed = chunk.range();
     drop(chunk);
     assert!(observation.catch_up(LONG));
     let missed = observation.delivery().missed;
-    let events = mem::take(&mut gate.0.lock().unwrap().1);
+    let events = mem::take(&mut gate.door.lock().unwrap().received);
     let told: u64 = events
         .iter()
         .map(|event| if let What::Missed { count } = event.what { count } else { 0 })
