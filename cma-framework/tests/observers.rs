@@ -13,7 +13,7 @@ use common::{BASE, MIB, region};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -410,6 +410,34 @@ fn an_observer_that_never_returns_can_be_left() {
     drop(observation);
     drop(cma.alloc("camera", None, 4096, 0).unwrap());
     cma.region_unregister(&cma.region("r").unwrap()).unwrap();
+}
+
+/// Ends its own observation, and drops its handle of the framework, in an event.
+#[derive(Default)]
+struct Leaves(Mutex<Option<(Observation, Cma)>>);
+
+impl Observer for Leaves {
+    fn receive(&self, _: &Event) {
+        let last = self.0.lock().unwrap().take();
+        drop(last);
+    }
+}
+
+#[test]
+fn an_observer_may_end_its_own_observation_and_the_framework() {
+    let cma = attached(&["r"], "*=r");
+    let leaves = Arc::new(Leaves::default());
+    let observation = cma.observe(leaves.clone()).unwrap();
+    let chunk = cma.alloc("camera", None, 4096, 0).unwrap();
+    *leaves.0.lock().unwrap() = Some((observation, cma));
+    drop(chunk);
+    // Its thread ends.
+    let begun = Instant::now();
+    while Arc::strong_count(&leaves) > 1 {
+        assert!(begun.elapsed() < LONG, "the observation did not end");
+        thread::yield_now();
+    }
+    assert!(leaves.0.lock().unwrap().is_none());
 }
 
 struct Panics;

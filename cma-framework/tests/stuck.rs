@@ -8,6 +8,7 @@ use cma_api::{
     Request, Tag,
 };
 use cma_framework::config::Map;
+use cma_framework::events::{Event, Observer, What};
 use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, ChunkRequest, Cma, DmaAddr,
     Errno, PendingChunk, Plugin, Reason, Region, Source,
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Blocks calls of an allocator while it is shut.
 #[derive(Default)]
@@ -175,6 +177,44 @@ fn frees_in_a_stuck_region_are_carried_out_when_it_resumes() {
     let cma = scene.cma.clone();
     scene.resume(0);
     assert_eq!(cma.region("stuck").unwrap().free().unwrap().bytes(), MIB);
+}
+
+/// Keeps the events of the region `stuck`.
+#[derive(Default)]
+struct Kept(Mutex<Vec<What>>);
+
+impl Observer for Kept {
+    fn receive(&self, event: &Event) {
+        if event.region.as_ref().is_some_and(|region| region.name.as_deref() == Some("stuck")) {
+            self.0.lock().unwrap().push(event.what.clone());
+        }
+    }
+}
+
+#[test]
+fn an_observation_of_a_stuck_region_begins_when_it_resumes_unless_it_ended_before() {
+    const LONG: Duration = Duration::from_secs(60);
+    let mut scene = Scene::new();
+    let [kept, left] = [(); 2].map(|()| Arc::new(Kept::default()));
+    let observation = scene.cma.observe(kept.clone()).unwrap();
+    drop(scene.cma.observe(left.clone()).unwrap());
+    let freed = scene.guards.pop().unwrap();
+    let range = freed.range();
+    drop(freed);
+    assert!(observation.catch_up(LONG));
+    assert!(kept.0.lock().unwrap().is_empty());
+    let cma = scene.cma.clone();
+    scene.resume(4);
+    drop(cma.alloc_from("stuck", 4096, 0).unwrap());
+    assert!(observation.catch_up(LONG));
+    let events = kept.0.lock().unwrap();
+    // The chunk of the request that was stuck is live, and so is the one that was freed meanwhile.
+    let [What::Began { live, .. }, What::Released { range: first }, ..] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!((live.len(), *first), (6, range));
+    assert!(matches!(events.last(), Some(What::Released { .. })), "{events:?}");
+    assert!(left.0.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -94,8 +94,9 @@ pub(crate) struct Watch {
 struct Queue {
     /// Oldest first.
     events: VecDeque<Event>,
-    /// The number of events that were dropped since the thread took events out.
-    dropped: u64,
+    /// Which of them tells how many were dropped since the thread took events out, if any. It is
+    /// where the first was dropped, so it is before the new beginning of each region concerned.
+    gap: Option<usize>,
     /// Whether the thread waits for an arrival, and nobody has woken it.
     sleeping: bool,
     /// The number of events that the thread took out, of those that the observer received, and of
@@ -107,6 +108,20 @@ struct Queue {
     panics: u64,
     /// Whether the thread has ended.
     ended: bool,
+}
+
+impl Queue {
+    /// Counts an event that is dropped.
+    fn note_dropped(&mut self) {
+        self.missed += 1;
+        match self.gap.and_then(|gap| self.events.get_mut(gap)) {
+            Some(Event { what: What::Missed { count }, .. }) => *count += 1,
+            _ => {
+                self.gap = Some(self.events.len());
+                self.events.push_back(Event::now(None, What::Missed { count: 1 }));
+            }
+        }
+    }
 }
 
 impl Watch {
@@ -145,8 +160,7 @@ impl Watch {
         if keep {
             queue.events.push_back(event);
         } else {
-            queue.dropped += 1;
-            queue.missed += 1;
+            queue.note_dropped();
         }
         if mem::take(&mut queue.sleeping) {
             to_wake.0.push(self.clone());
@@ -162,6 +176,7 @@ impl Watch {
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
         let mut queue = self.lock();
+        queue.gap = None;
         let undelivered = mem::take(&mut queue.events);
         drop(queue);
         self.wake();
@@ -228,12 +243,8 @@ impl Watch {
             if self.is_closed() {
                 return None;
             }
-            let dropped = mem::take(&mut queue.dropped);
-            if dropped > 0 {
-                // Nothing was queued after the first that was dropped.
-                queue.events.push_back(Event::now(None, What::Missed { count: dropped }));
-            }
             if !queue.events.is_empty() {
+                queue.gap = None;
                 queue.taken += queue.events.len() as u64;
                 return Some(mem::take(&mut queue.events));
             }
@@ -361,5 +372,35 @@ impl ToWake {
 impl Drop for ToWake {
     fn drop(&mut self) {
         self.0.iter().for_each(|watch| watch.wake());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cma_api::PageRange;
+
+    #[test]
+    fn what_was_missed_is_told_before_the_region_begins_anew() {
+        let watch = Arc::new(Watch::new(false));
+        let region = || EventRegion { name: None, range: PageRange::from_pages(0, 1) };
+        let began = || What::Began { allocator: None, live: [].into() };
+        let watches = Watches::default();
+        drop(watches.begin(&watch, region(), began()));
+        watch.take();
+        // One event is dropped while the thread delivers, so further ones make no sense.
+        watches.0.load()[0].lost.store(true, Ordering::Relaxed);
+        let released = What::Released { range: PageRange::from_pages(0, 1) };
+        drop(watches.push(region, &released));
+        drop(watches.begin(&watch, region(), began()));
+        drop(watches.push(region, &released));
+        let events: Vec<_> = watch.take().unwrap().into_iter().map(|event| event.what).collect();
+        assert!(
+            matches!(
+                events[..],
+                [What::Missed { count: 1 }, What::Began { .. }, What::Released { .. }]
+            ),
+            "{events:?}"
+        );
     }
 }

@@ -47,8 +47,6 @@ pub(super) enum Deferred {
     Leave(Arc<Waiter>),
     /// Begin an observation.
     BeginWatch(Arc<Watch>),
-    /// End an observation.
-    EndWatch(Arc<Watch>),
 }
 
 impl DeferredWork {
@@ -69,6 +67,13 @@ impl DeferredWork {
                 {
                     return;
                 }
+            }
+            Deferred::BeginWatch(watch) => {
+                // An observer that is slow begins anew again and again.
+                self.operations.retain(|operation| match operation {
+                    Deferred::BeginWatch(other) => !other.is_closed() && !Arc::ptr_eq(other, watch),
+                    _ => true,
+                });
             }
             _ => {}
         }
@@ -171,6 +176,7 @@ impl Region {
     pub(super) fn settle(&self, state: &mut LockedState<'_>) {
         let mut deferred = self.deferred();
         let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
+        state.observed = !self.0.watches.is_empty();
         let fast = state.queue.is_empty() && !state.observed;
         let limit = if fast { Books::MOST_LIVE } else { 0 };
         self.0.live_limit.store(limit, Ordering::Relaxed);
@@ -203,7 +209,6 @@ impl Region {
             Deferred::Join { waiter, request, .. } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
             Deferred::BeginWatch(watch) => state.begin_watch(self, &watch),
-            Deferred::EndWatch(watch) => state.end_watch(self, &watch),
         }
     }
 }
@@ -230,5 +235,20 @@ mod tests {
         }
         assert!(matches!(&work.operations[..], [Deferred::Leave(_)]));
         assert_eq!(Arc::strong_count(&new), 1);
+    }
+
+    #[test]
+    fn an_observation_of_a_stuck_region_is_kept_once_and_until_it_ends() {
+        let mut work = DeferredWork::default();
+        let watch = || Arc::new(Watch::new(true));
+        let (slow, ended) = (watch(), watch());
+        for watch in [&slow, &ended, &slow, &ended] {
+            work.add(Deferred::BeginWatch(watch.clone()));
+        }
+        assert_eq!(work.operations.len(), 2);
+        ended.close();
+        work.add(Deferred::BeginWatch(slow.clone()));
+        assert_eq!(work.operations.len(), 1);
+        assert_eq!((Arc::strong_count(&slow), Arc::strong_count(&ended)), (2, 1));
     }
 }

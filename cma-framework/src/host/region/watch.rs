@@ -18,9 +18,10 @@ impl Region {
         self.now_or_deferred(Deferred::BeginWatch(watch.clone()));
     }
 
-    /// Has `watch` receive nothing more.
+    /// Has `watch`, which is closed, receive nothing more. That needs no lock: the next operation
+    /// opens the fast path again, if it may.
     pub(crate) fn end_watch(&self, watch: &Arc<Watch>) {
-        self.now_or_deferred(Deferred::EndWatch(watch.clone()));
+        self.0.watches.remove(watch);
     }
 
     /// Reports a refusal without the lock.
@@ -52,12 +53,10 @@ impl RegionState {
         self.to_wake.add(to_wake);
         self.observed = true;
         region.0.live_limit.store(0, Ordering::Relaxed);
-    }
-
-    /// The next operation opens the fast path again, if it may.
-    pub(super) fn end_watch(&mut self, region: &Region, watch: &Arc<Watch>) {
-        region.0.watches.remove(watch);
-        self.observed = !region.0.watches.is_empty();
+        // It may have ended meanwhile, before it was there to be removed.
+        if watch.is_closed() {
+            region.0.watches.remove(watch);
+        }
     }
 
     /// Reports that `request` was served.
