@@ -312,6 +312,37 @@ impl Drop for Noted {
     }
 }
 
+/// Best fit that never returns from its end.
+struct Endless(cma_best_fit::BestFit);
+
+common::delegate!(Endless, "endless", |this| this.0, |region, params| {
+    Ok(Endless(cma_best_fit::BestFit::new(region, params)?))
+});
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        loop {
+            thread::park();
+        }
+    }
+}
+
+#[test]
+fn a_shadow_that_never_returns_from_its_end_delays_nobody() {
+    let cma = framework();
+    cma.allocator_register(Plugin::built_in::<Endless>()).unwrap();
+    let (region, endless) = (cma.region("r").unwrap(), AllocatorChoice::named("endless"));
+    // Replaced, ended, with its region's framework.
+    shadow(&cma, &endless).unwrap();
+    shadow(&cma, &endless).unwrap();
+    cma.end_shadow(&region);
+    assert!(cma.shadow(&region).is_none());
+    shadow(&cma, &endless).unwrap();
+    drop(cma.alloc("camera", None, 4096, 0).unwrap());
+    region.check().unwrap();
+    drop(cma);
+}
+
 #[test]
 fn a_shadow_ends_with_its_region_and_with_the_framework() {
     let dropped_is = |count| {

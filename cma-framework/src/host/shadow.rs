@@ -20,24 +20,30 @@ use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::{AllocatorBox, CallFailure};
 use cma_api::{Asker, PageRange, Placement, Request};
 use std::fmt;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A call that takes longer is reported as stuck.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// A candidate that follows a region.
+/// A candidate that follows a region, as others see it: without the candidate's object, so that
+/// dropping this runs none of its code.
 pub(crate) struct Shadow {
     name: String,
     plugin: Plugin,
     params: String,
     range: PageRange,
     since: Instant,
-    /// Only the thread of the observation takes it.
-    candidate: Mutex<Option<AllocatorBox>>,
     progress: Mutex<Progress>,
     /// Wakes those who wait for the start.
     started: Condvar,
+}
+
+/// The observer of the region. The thread of the observation has the only handle, so the candidate
+/// is called and dropped there alone.
+struct Follower {
+    shadow: Arc<Shadow>,
+    candidate: Mutex<Option<AllocatorBox>>,
 }
 
 struct Progress {
@@ -56,10 +62,14 @@ impl Shadow {
             params,
             range,
             since: Instant::now(),
-            candidate: Mutex::default(),
             progress: Mutex::new(Progress { comparison, state, calling_since: None }),
             started: Condvar::new(),
         }
+    }
+
+    /// Its observer, which starts the candidate with the first event.
+    pub(crate) fn follower(self: &Arc<Self>) -> Arc<dyn Observer> {
+        Arc::new(Follower { shadow: self.clone(), candidate: Mutex::default() })
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -258,30 +268,35 @@ impl Shadow {
             comparison.region_refused(Difference { request, device, reason });
         }
     }
-}
 
-impl Observer for Shadow {
-    fn receive(&self, event: &Event) {
-        let mut candidate = self.candidate.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Has the candidate follow what happened in the region.
+    fn follow(&self, candidate: &mut Option<AllocatorBox>, event: &Event) {
         if matches!(self.progress().state, ShadowState::Ended(_)) {
             return;
         }
         match &event.what {
-            What::Began { live, .. } => self.begin(&mut candidate, live),
+            What::Began { live, .. } => self.begin(candidate, live),
             What::Placed { range, request, asked } => {
-                self.serve(&mut candidate, *range, request, asked);
+                self.serve(candidate, *range, request, asked);
             }
-            What::Released { range } => self.free(&mut candidate, *range),
+            What::Released { range } => self.free(candidate, *range),
             What::Refused { request, reason, asked, .. } if is_want_of_place(reason) => {
-                self.refuse(&mut candidate, request, reason, asked);
+                self.refuse(candidate, request, reason, asked);
             }
             What::SetAside { range, .. } => {
                 // That memory can't be used by whichever allocator.
                 self.progress().comparison.place(*range);
-                let _ = self.adopt(&mut candidate, *range);
+                let _ = self.adopt(candidate, *range);
             }
             _ => {}
         }
+    }
+}
+
+impl Observer for Follower {
+    fn receive(&self, event: &Event) {
+        let mut candidate = self.candidate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shadow.follow(&mut candidate, event);
     }
 }
 

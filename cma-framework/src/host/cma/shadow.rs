@@ -91,7 +91,7 @@ impl Cma {
         let name = name.as_deref().unwrap_or(plugin.name()).to_string();
         let params = choice.params().to_string();
         let shadow = Arc::new(Shadow::new(name.clone(), plugin, params, region.range()));
-        let observation = self.observe_region(region, shadow.clone());
+        let observation = self.observe_region(region, shadow.follower());
         let observation =
             observation.map_err(|error| ShadowError::NoThread { reason: error.to_string() })?;
         if let Some(reason) = shadow.failure_within(START) {
@@ -99,6 +99,11 @@ impl Cma {
         }
         let following = Following { region: region.clone(), shadow, observation };
         self.0.shadows.replace(region, Some(following));
+        // It may have been unregistered meanwhile, before there was a shadow to be ended.
+        if !region.is_registered() {
+            self.end_shadow(region);
+            return Err(ShadowError::Unregistered);
+        }
         Ok(())
     }
 
