@@ -1,7 +1,7 @@
 //! Watching the processes of a recording: when each ends, also by a signal.
 
 use crate::log::{ProcessId, Words};
-use cma_record_log::header;
+use cma_record_log::{MOST_WATCHED, header};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -51,8 +51,9 @@ pub(crate) fn watch(
     let mut watched: Vec<(u32, Pid, OwnedFd)> = Vec::new();
     let mut is_last = false;
     loop {
-        let count = u32::try_from(words.get(header::PROCESSES)?).unwrap_or(u32::MAX);
-        unknown.extend(known + 1..=count.max(known));
+        // The program can write anything into the log.
+        let count = words.get(header::PROCESSES)?.min(MOST_WATCHED.into()) as u32;
+        unknown.extend(known + 1..=count);
         known = count.max(known);
         for number in std::mem::take(&mut unknown) {
             match words.process_id(number)? {
@@ -132,4 +133,24 @@ fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Log;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn any_number_of_processes_in_the_log_takes_bounded_time_and_memory() {
+        let log = Log::new(4096, false).unwrap();
+        let file = File::options().write(true).open(log.path()).unwrap();
+        file.write_all_at(&u64::MAX.to_ne_bytes(), 8 * header::PROCESSES as u64).unwrap();
+        let (stop, stopped) = UnixStream::pair().unwrap();
+        drop(stop);
+        let program = rustix::process::getpid();
+        let seen = watch(&log.words().unwrap(), program, &PassedOn(Vec::new()), &stopped).unwrap();
+        assert_eq!((seen.ended.len(), seen.running), (0, 0));
+    }
 }

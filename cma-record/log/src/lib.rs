@@ -61,6 +61,9 @@ const HEADER_WORDS: usize = 512;
 /// Processes with higher numbers are recorded, but their end is not watched.
 const PROCESS_WORDS: usize = 1 << 16;
 
+/// The highest number of a process whose end is watched.
+pub const MOST_WATCHED: u32 = PROCESS_WORDS as u32 - 1;
+
 /// The words before the slots. The runner writes them before it starts the program.
 pub const FIXED_WORDS: usize = HEADER_WORDS + PROCESS_WORDS;
 
