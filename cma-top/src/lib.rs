@@ -17,6 +17,9 @@
 //! reported), and on SIGINT, SIGTERM, SIGHUP and SIGQUIT. While the screen is shown, a panic of
 //! another thread, such as an allocator's, is kept and returned: printing it would destroy the
 //! screen. Ctrl-Z and SIGTSTP restore the terminal until the process is continued.
+//!
+//! After the first call, also when it has returned, none of these signals ends or stops the process
+//! by itself; the caller can give them their default effect (`signal_hook::flag`).
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The signals that arrived. Dropping it gives their default effects back.
+/// The signals that arrived. After it is dropped, they have no effect: `signal_hook` keeps its
+/// handlers.
 #[derive(Debug)]
 pub(crate) struct Signals {
     ending: Arc<AtomicUsize>,
