@@ -72,6 +72,10 @@ impl Spread {
             let position = runs.len().saturating_sub(1) * quarter;
             let (whole, part) = (position / 4, position % 4);
             let (Some(low), high) = (runs.get(whole), runs.get(whole + 1)) else { return 0.0 };
+            // Nothing of the next one counts, which may be infinite.
+            if part == 0 {
+                return *low;
+            }
             #[allow(clippy::cast_precision_loss, reason = "0 to 3")]
             let part = part as f64 / 4.0;
             low + (high.unwrap_or(low) - low) * part

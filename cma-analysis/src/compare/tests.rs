@@ -11,6 +11,9 @@ fn quartiles_are_interpolated_and_do_not_depend_on_the_order() {
     assert_eq!(Spread::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]), spread(2.0, 3.0, 4.0));
     assert_eq!(Spread::of(vec![4.0, 2.0]), spread(2.5, 3.0, 3.5));
     assert_eq!(Spread::of(vec![7.0]), spread(7.0, 7.0, 7.0));
+    // An infinite value, of a trace that is not served, leaves a finite median finite.
+    let median = Spread::of(vec![1.0, f64::INFINITY, 2.0]).median;
+    assert!((1.9..2.1).contains(&median), "{median}");
     assert_eq!(Spread::of(Vec::new()), spread(0.0, 0.0, 0.0));
 }
 
