@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 mod cells;
+mod keys;
 mod model;
 mod owners;
 mod rates;
@@ -56,8 +57,8 @@ pub struct Closed {
 pub enum ClosedBy {
     /// The user quit.
     User,
-    /// This signal arrived. The caller decides what it does, usually what the signal does by
-    /// default.
+    /// This signal arrived; `SIGHUP` also when the terminal is gone. The caller decides what it
+    /// does, usually what the signal does by default.
     Signal(i32),
 }
 
@@ -65,8 +66,8 @@ pub enum ClosedBy {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Standard output is no terminal, or one that can't be drawn on.
-    #[error("standard output is not a terminal that can be drawn on")]
+    /// Standard output is no terminal, or one that can't be drawn on, or there is none to read.
+    #[error("standard output is not a terminal that can be drawn on, or there are no keys")]
     NoTerminal,
     /// The terminal can't be read or written.
     #[error("the terminal: {0}")]

@@ -1,13 +1,14 @@
 //! The loop of the screen: updates, keys, signals, drawing.
 
+use crate::keys::{Arrival, Keys};
 use crate::model::{Action, Model};
 use crate::sampler::{Sampler, Update};
 use crate::signals::{self, Signals};
 use crate::terminal::{self, Screen};
 use crate::theme::Theme;
 use crate::{Closed, ClosedBy, Error, view};
-use ratatui::crossterm::event::{self, Event, KeyEventKind};
-use std::io;
+use ratatui::crossterm::event::{Event, KeyEventKind};
+use signal_hook::consts::SIGHUP;
 use std::sync::mpsc::TryRecvError;
 use std::time::{Duration, Instant};
 
@@ -36,8 +37,9 @@ fn show_by(
         }
     }
     let signals = Signals::catch()?;
+    let keys = Keys::open().map_err(|_| Error::NoTerminal)?;
     let mut screen = Screen::enter()?;
-    let by = run(&sampler, &signals, &mut screen, &mut model, draw);
+    let by = run(&sampler, &signals, &keys, &mut screen, &mut model, draw);
     drop(screen);
     drop(signals);
     Ok(Closed { by: by?, panics: terminal::take_panics() })
@@ -46,6 +48,7 @@ fn show_by(
 fn run(
     sampler: &Sampler,
     signals: &Signals,
+    keys: &Keys,
     screen: &mut Screen,
     model: &mut Model,
     draw: impl Fn(&mut ratatui::Frame<'_>, &Model, Instant),
@@ -75,10 +78,15 @@ fn run(
         }
         // Takes all keys that are there before it draws again.
         let mut timeout = TICK;
-        while is_ready(timeout)? {
+        loop {
+            let event = match keys.next(timeout)? {
+                Arrival::Event(event) => event,
+                Arrival::Nothing => break,
+                Arrival::HungUp => return Ok(ClosedBy::Signal(SIGHUP)),
+            };
             timeout = Duration::ZERO;
             is_old = true;
-            let Event::Key(key) = event::read()? else { continue };
+            let Event::Key(key) = event else { continue };
             if key.kind == KeyEventKind::Release {
                 continue;
             }
@@ -89,14 +97,6 @@ fn run(
                 None => {}
             }
         }
-    }
-}
-
-/// Whether a key or a change of the size is there within `timeout`.
-fn is_ready(timeout: Duration) -> io::Result<bool> {
-    match event::poll(timeout) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
-        ready => ready,
     }
 }
 

@@ -134,6 +134,21 @@ fn a_signal_ends_it_as_if_it_were_not_caught() {
 }
 
 #[test]
+fn it_ends_when_its_terminal_is_gone_also_if_that_signal_is_ignored() {
+    let folder = folder();
+    let trace = written(&folder, "made.trace", TRACE);
+    for ignores in ["", "trap '' HUP; "] {
+        let mut command = CommandBuilder::new("sh");
+        let line = format!("{ignores}exec {} top {trace}", env!("CARGO_BIN_EXE_cma"));
+        command.args(["-c", &line]);
+        let mut top = Terminal::start(command, (80, 24));
+        top.wait_for("of 4 operations");
+        top.hang_up();
+        assert!(!top.end().success() || !ignores.is_empty(), "{ignores}");
+    }
+}
+
+#[test]
 fn without_a_terminal_without_a_server_and_without_a_trace_it_says_so() {
     let folder = folder();
     let trace = written(&folder, "made.trace", TRACE);

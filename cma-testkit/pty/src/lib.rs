@@ -11,8 +11,9 @@ use rustix::process::{Pid, kill_process};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// The longest time that a test waits for something on the screen.
@@ -26,6 +27,9 @@ pub struct Terminal {
     // Keeps the terminal's settings after the program has ended.
     _slave: Box<dyn SlavePty + Send>,
     shown: Arc<Mutex<vt100::Parser>>,
+    /// Has the thread that reads the output close its end of the terminal.
+    hung_up: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Terminal {
@@ -46,15 +50,20 @@ impl Terminal {
         let (columns, rows) = columns_rows;
         let shown = Arc::new(Mutex::new(vt100::Parser::new(rows, columns, 0)));
         let mut output = pair.master.try_clone_reader().expect("the terminal is read");
-        let drawn = shown.clone();
-        thread::spawn(move || {
+        let (drawn, hung_up) = (shown.clone(), Arc::new(AtomicBool::new(false)));
+        let closes = hung_up.clone();
+        let reader = thread::spawn(move || {
             let mut bytes = [0; 65536];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 drawn.lock().unwrap_or_else(PoisonError::into_inner).process(&bytes[..count]);
+                if closes.load(Ordering::SeqCst) {
+                    break;
+                }
             }
         });
         let keys = pair.master.take_writer().expect("the terminal is written");
-        Terminal { child, master: pair.master, keys, _slave: pair.slave, shown }
+        let reader = Some(reader);
+        Terminal { child, master: pair.master, keys, _slave: pair.slave, shown, hung_up, reader }
     }
 
     fn parser(&self) -> MutexGuard<'_, vt100::Parser> {
@@ -138,6 +147,19 @@ impl Terminal {
     pub fn signal(&self, signal: Signal) {
         let id = self.child.process_id().and_then(|id| Pid::from_raw(id as i32));
         kill_process(id.expect("the program runs"), signal).expect("it can be signalled");
+    }
+
+    /// Takes the terminal away from the program, as the end of a connection does. The program must
+    /// draw when the size changes.
+    pub fn hang_up(&mut self) {
+        self.hung_up.store(true, Ordering::SeqCst);
+        self.resize((79, 23));
+        self.reader.take().and_then(|reader| reader.join().ok()).expect("it is not hung up yet");
+        // Another terminal in place of the one that is closed.
+        let pair = native_pty_system().openpty(size((80, 24))).expect("there are terminals");
+        self.keys = pair.master.take_writer().expect("the terminal is written");
+        self.master = pair.master;
+        self._slave = pair.slave;
     }
 
     /// Waits until the program has ended.
