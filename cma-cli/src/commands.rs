@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod compare;
 pub(crate) mod conform;
 pub(crate) mod demo;
+pub(crate) mod draw;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;

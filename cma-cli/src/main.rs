@@ -63,6 +63,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Size(args) => commands::size::run(options, &args, out),
         Command::Compare(args) => commands::compare::run(options, &args, out),
         Command::Replay(args) => commands::replay::run(options, &args, out),
+        Command::Draw(args) => commands::draw::run(options, &args, out),
         Command::Record(args) => commands::record::run(options, &args),
         Command::Conform(args) => commands::conform::run(options, &args, out),
         Command::Serve(args) => commands::serve::run(options, &args, out),

@@ -99,6 +99,16 @@ pub(crate) enum CommandError {
     Trace { path: PathBuf, reason: cma_trace::ReadError },
     #[error("{}: the trace can't be written: {source}", path.display())]
     TraceOutput { path: PathBuf, source: io::Error },
+    #[error("{}: the picture can't be written: {source}", path.display())]
+    Picture { path: PathBuf, source: io::Error },
+    #[error("{}: {reason}", path.display())]
+    PictureFormat { path: PathBuf, reason: cma_draw::UnknownFormat },
+    #[error("--size: {0}")]
+    PictureSize(#[from] cma_draw::SizeError),
+    #[error("--at: {0}")]
+    Moment(#[from] cma_draw::NoMoment),
+    #[error("the server at {server} has no region whose chunks can be read")]
+    NothingToDraw { server: String },
     #[error("the library {name}, which records, was not found")]
     NoRecordLibrary { name: &'static str, searched: SearchPath },
     #[error(transparent)]

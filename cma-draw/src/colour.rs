@@ -23,8 +23,7 @@ impl Colour {
     /// This colour over `below`, with `share` (0 to 1) of this one.
     pub(crate) fn over(self, below: Colour, share: f64) -> Colour {
         let mix = |above: u8, below: u8| {
-            let mixed = (f64::from(above) * share + f64::from(below) * (1.0 - share)).round() as u8;
-            mixed
+            (f64::from(above) * share + f64::from(below) * (1.0 - share)).round() as u8
         };
         Colour {
             red: mix(self.red, below.red),

@@ -34,8 +34,8 @@ impl Rect {
     }
 }
 
-/// An axis: the values from `start` on, `span` of them, on the pixels from `from` to `to`, which may
-/// be less.
+/// An axis: the values from `start` on, `span` of them, on the pixels from `from` to `to`, which
+/// may be less.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     pub(crate) start: u64,

@@ -49,8 +49,8 @@ impl Layout {
         Layout { request, ..self }
     }
 
-    /// A region of a running server; `None` while its allocator does not return from a call, so that
-    /// its chunks are not known.
+    /// A region of a running server; `None` while its allocator does not return from a call, so
+    /// that its chunks are not known.
     pub fn of_region(region: &RegionState) -> Option<Layout> {
         let books = region.books.as_ref()?;
         let placed = |chunk: &cma_running::ChunkState| {

@@ -17,16 +17,16 @@ struct Cell {
     covered: f32,
     /// The colours of the covered share, weighted by it.
     colours: [f32; 3],
-    /// For which share of the cell's width a chunk that is thinner than a row was there, or a larger
-    /// number if there were several.
+    /// For which share of the cell's width a chunk that is thinner than a row was there, or a
+    /// larger number if there were several.
     thin: f32,
 }
 
 /// A cell is not painted if less of it is covered: that is an error of rounding.
 const LEAST: f32 = 1e-6;
 
-/// The least opacity of a cell through which a chunk passes that is thinner than a row. Such a chunk
-/// would otherwise be invisible, and it may be what keeps two free ranges apart.
+/// The least opacity of a cell through which a chunk passes that is thinner than a row. Such a
+/// chunk would otherwise be invisible, and it may be what keeps two free ranges apart.
 const LEAST_OPACITY: f32 = 0.5;
 
 impl Raster {

@@ -17,8 +17,8 @@ use cma_trace::Trace;
 ///
 /// In a panel each chunk is a rectangle in the colour of its device. Above it are marks where
 /// requests were refused. Below it are live bytes, free bytes and the largest free range. A dashed
-/// line is at the moment that shows most ([`History::telling_moment`]), with the free ranges of that
-/// moment on it, and beside the panel that moment again as a strip, with the sizes of free ranges
+/// line is at the moment that shows most ([`History::telling_moment`]), with the free ranges of
+/// that moment on it, and beside the panel that moment again as a strip, with the sizes of free ranges
 /// and, where it was refused, the size of the request.
 ///
 /// # Errors
@@ -322,7 +322,7 @@ impl<'p, 't> Panel<'p, 't> {
         if let (Some(request), Some(hole)) = (layout.request(), layout.largest_hole()) {
             let from = address.place(hole.start().get() - layout.range().start().get());
             let height = address.place(0) - address.place(request.bytes);
-            // Below the top of the region, as the request may be larger than what is above the hole.
+            // Inside the strip: the request may be larger than all that is above the hole.
             let y = (from - height).max(strip.y);
             let bar = Rect::new(strip.right() + 3.0, y, 4.0, height.max(1.0));
             self.page.scene.rect(bar, alarm);

@@ -151,7 +151,10 @@ pub(crate) fn one_region(bytes: u64) -> String {
 }
 
 /// The plug-in of that name, or all of them.
-fn chosen(plugins: Vec<Plugin>, wanted: Option<&str>) -> Result<Vec<Plugin>, CommandError> {
+pub(crate) fn chosen(
+    plugins: Vec<Plugin>,
+    wanted: Option<&str>,
+) -> Result<Vec<Plugin>, CommandError> {
     let Some(wanted) = wanted else { return Ok(plugins) };
     match plugins.iter().find(|plugin| plugin.name() == wanted) {
         Some(plugin) => Ok(vec![plugin.clone()]),
@@ -170,6 +173,7 @@ pub(super) fn shown(path: &Path) -> &Path {
     if path == Path::new(STANDARD_INPUT) { Path::new("standard input") } else { path }
 }
 
+/// The trace at `path`, or on standard input.
 pub(super) fn read(path: &Path) -> Result<Trace, CommandError> {
     let unreadable = |reason| CommandError::Trace { path: shown(path).to_path_buf(), reason };
     if path == Path::new(STANDARD_INPUT) {

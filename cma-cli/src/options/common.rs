@@ -70,7 +70,7 @@ pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
         "import" => &[CommonOption::Banks],
         "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],
         "plugins" | "compare" | "conform" => &[CommonOption::PluginDir, CommonOption::Json],
-        "record" | "top" => &[CommonOption::PluginDir],
+        "draw" | "record" | "top" => &[CommonOption::PluginDir],
         _ => &[],
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::show::quoted;
 use cma_conform::{Placing, guarantees};
+use cma_draw::Moment;
 use cma_framework::config::parse_size;
 use cma_framework::{DmaAddr, PAGE_SIZE};
 use cma_memory::{Choice, ChoiceError};
@@ -93,6 +94,39 @@ pub(super) fn placing(text: &str) -> Result<Placing, String> {
     })
 }
 
+/// A moment of a trace.
+pub(super) fn moment(text: &str) -> Result<Moment, String> {
+    let unreadable = || {
+        "a moment is a time as 500us, 40ms, 12.5s or 2m, an operation as op:1200, refusal or worst"
+            .to_string()
+    };
+    match text {
+        "refusal" => return Ok(Moment::FirstRefusal),
+        "worst" => return Ok(Moment::WorstFragmentation),
+        _ => {}
+    }
+    if let Some(operation) = text.strip_prefix("op:") {
+        return operation.parse().map(Moment::Operation).map_err(|_| unreadable());
+    }
+    let units = [("us", 0), ("ms", 3), ("s", 6), ("m", 6)];
+    let (number, unit, digits) = units
+        .into_iter()
+        .find_map(|(unit, digits)| Some((text.strip_suffix(unit)?, unit, digits)))
+        .ok_or_else(unreadable)?;
+    let seconds_in_unit = if unit == "m" { 60 } else { 1 };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let is_number = !whole.is_empty()
+        && (number.len() == whole.len() || !fraction.is_empty())
+        && number.bytes().all(|it| it.is_ascii_digit() || it == b'.')
+        && !fraction.contains('.');
+    if !is_number || fraction.len() > digits {
+        return Err(unreadable());
+    }
+    let us = format!("{whole}{fraction:0<digits$}").parse::<u64>().ok();
+    let us = us.and_then(|us| us.checked_mul(seconds_in_unit));
+    us.map(Moment::Time).ok_or_else(|| "the time is longer than any trace".to_string())
+}
+
 /// Permissions in octal.
 pub(super) fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
@@ -117,6 +151,20 @@ mod tests {
         for wrong in ["0", "-1", "inf", "nan", "1x", "", "1e10"] {
             assert!(speed(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_moment_is_a_time_with_its_unit_an_operation_or_a_name() {
+        assert_eq!(moment("12.5s"), Ok(Moment::Time(12_500_000)));
+        assert_eq!(moment("0.25ms"), Ok(Moment::Time(250)));
+        assert_eq!(moment("7us"), Ok(Moment::Time(7)));
+        assert_eq!(moment("2m"), Ok(Moment::Time(120_000_000)));
+        assert_eq!(moment("op:1200"), Ok(Moment::Operation(1200)));
+        assert_eq!(moment("worst"), Ok(Moment::WorstFragmentation));
+        for wrong in ["", "5", "s", "1.s", ".5s", "1.5us", "1.2.3s", "-1s", "op:", "op:x"] {
+            assert!(moment(wrong).is_err(), "{wrong}");
+        }
+        assert!(moment("99999999999999999999s").unwrap_err().contains("longer"));
     }
 
     #[test]

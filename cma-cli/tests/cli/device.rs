@@ -256,3 +256,19 @@ fn a_recording_of_a_server_is_a_trace_of_what_its_clients_did() {
     let Run { code, err, .. } = super::run(&["replay", &file.display().to_string()]);
     assert_eq!((code, err.as_str()), (1, ""), "one request was refused");
 }
+
+#[test]
+fn the_regions_of_a_server_are_drawn_with_the_chunks_that_live_now() {
+    let server = SocketServer::start(&[]);
+    let mut shell = ConnectedShell::start(&server.socket());
+    assert_eq!(shell.command("a camera/frame 4M"), "  1: 0x400000@0x30000000\n");
+    let socket = server.socket().display().to_string();
+    let picture = server.folder.path().join("now.svg").display().to_string();
+    let Run { code, out, err } = run(&["draw", "--connect", &socket, "-o", &picture]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "r, best-fit at 0x30000000: 1 chunk in 16 MiB\n");
+    let drawn = fs::read_to_string(&picture).expect("the picture is there");
+    assert!(drawn.contains(">camera 4 MiB<") && drawn.contains(">free 12 MiB"), "{drawn}");
+    assert!(drawn.contains("camera/frame, for "), "{drawn}");
+    assert_eq!(server.end(), Some(0));
+}

@@ -6,6 +6,7 @@ mod configuration;
 mod conform;
 mod demo;
 mod device;
+mod draw;
 mod figures;
 mod kernel;
 mod loading;
