@@ -18,8 +18,8 @@ use cma_trace::Trace;
 /// In a panel each chunk is a rectangle in the colour of its device. Above it are marks where
 /// requests were refused. Below it are live bytes, free bytes and the largest free range. A dashed
 /// line is at the moment that shows most ([`History::telling_moment`]), with the free ranges of
-/// that moment on it, and beside the panel that moment again as a strip, with the sizes of free ranges
-/// and, where it was refused, the size of the request.
+/// that moment on it. Beside the panel that moment is a strip, with the sizes of free ranges and,
+/// where a request was refused, the size of that.
 ///
 /// # Errors
 ///
