@@ -20,3 +20,4 @@ pub(crate) mod shell;
 pub(crate) mod size;
 pub(crate) mod top;
 pub(crate) mod tree;
+pub(crate) mod why;

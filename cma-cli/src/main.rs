@@ -62,6 +62,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Shell(args) => commands::shell::run(options, &args, out),
         Command::Size(args) => commands::size::run(options, &args, out),
         Command::Compare(args) => commands::compare::run(options, &args, out),
+        Command::Why(args) => commands::why::run(options, &args, out),
         Command::Replay(args) => commands::replay::run(options, &args, out),
         Command::Draw(args) => commands::draw::run(options, &args, out),
         Command::Record(args) => commands::record::run(options, &args),

@@ -120,7 +120,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) plugin_dir: Vec<PathBuf>,
 
-    /// Print JSON, one object a line (plugins, regions, check, size, compare, replay,
+    /// Print JSON, one object a line (plugins, regions, check, size, compare, replay, why,
     /// conform)
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -242,6 +242,9 @@ pub(crate) enum Command {
     /// Draw what an allocator did with a trace, or a running server, as a picture
     #[command(after_help = DRAW)]
     Draw(DrawArgs),
+    /// Explain why a request of a trace fails, or why a running server refused its last ones
+    #[command(after_help = WHY)]
+    Why(WhyArgs),
     /// Run a program and record its big buffers as a trace, or read what a kernel recorded
     #[command(after_help = RECORD)]
     Record(RecordArgs),
@@ -283,6 +286,8 @@ impl Command {
             Command::Compare(_) => "compare",
             Command::Replay(_) => "replay",
             Command::Draw(_) => "draw",
+            Command::Why(WhyArgs { trace: None, .. }) => "why --connect",
+            Command::Why(_) => "why",
             Command::Record(_) => "record",
             Command::Conform(_) => "conform",
             Command::Serve(_) => "serve",
@@ -366,6 +371,19 @@ Examples:
   cma draw camera.trace -o camera.svg --at 20us --size 800x400
   cma draw camera.trace -o camera.png --axis operations";
 
+const WHY: &str = "\
+For each region: its reason, a picture of its addresses, its free ranges and what rules them out, \
+the least chunks whose leaving makes room, where the allocator then places the request, and the \
+owners of the rest.
+
+A trace is replayed as by cma replay, with one allocator, up to the first request that fails or to \
+that of --op. The ages of chunks are those of the recording. Without a trace the last refused \
+requests of a running server are explained, with the chunks that it has now.
+
+Examples:
+  cma why --region 1M camera.trace
+  cma why --cma 'b1=1M;b2=2M' --map 'camera=b1;*=b1|b2' --json camera.trace";
+
 const RECORD: &str = "\
 A buffer is a block of the heap (malloc and its kind), an anonymous mapping or a memory file (memfd) \
 of at least that size. Each process has its own buffers, which are freed when it ends; the recording \
@@ -408,6 +426,8 @@ Commands, one a line:
   A, afrom <regions> <request>          a chunk from the first of these regions that has room, as in
                                         b1,b2; of b1|b2 from the one that fits best
   f, free [<num>]                       free a chunk, the newest without a number
+  w, why                                what is in the way of the last refused request, by the
+                                        chunks that are live now
   h, help, ?                            this list
   q, quit, exit                         free all chunks and end, as the end of input does
   # ...                                 a comment
@@ -626,6 +646,30 @@ pub(crate) enum DrawnTheme {
     Light,
     /// Light on nearly black
     Dark,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// The trace: .trace, or .trace.gz; - is standard input
+    #[arg(value_name = "TRACE", conflicts_with_all = ["mount", "connect"])]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// The number of the operation, counted from 1, as cma replay reports it; the default is the
+    /// first that fails
+    #[arg(long, value_name = "N", requires = "trace")]
+    pub(crate) op: Option<u64>,
+
+    /// The allocator; the default is the first that is found
+    #[arg(long, value_name = "NAME", requires = "trace")]
+    pub(crate) allocator: Option<String>,
+
+    /// The size of the region to replay in, such as 256M, without a system; the default is twice
+    /// the trace's peak of live memory
+    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "trace")]
+    pub(crate) region: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]

@@ -97,6 +97,10 @@ pub(crate) enum CommandError {
     TraceFolder { path: PathBuf },
     #[error("{}: {reason}", path.display())]
     Trace { path: PathBuf, reason: cma_trace::ReadError },
+    #[error("there is no operation {number}: the trace has {operations}, counted from 1")]
+    NoOperation { number: u64, operations: usize },
+    #[error("operation {number} frees a chunk, so it can't be refused")]
+    NoRequest { number: u64 },
     #[error("{}: the trace can't be written: {source}", path.display())]
     TraceOutput { path: PathBuf, source: io::Error },
     #[error("{}: the picture can't be written: {source}", path.display())]
@@ -204,6 +208,9 @@ impl CommandError {
             CommandError::KernelOptions(ImportError::NoStart { .. }) => {
                 fixed("state it with --area-start")
             }
+            CommandError::NoOperation { .. } | CommandError::NoRequest { .. } => {
+                fixed("leave --op out for the first request that fails")
+            }
             CommandError::RegionOfSystem { .. } => {
                 fixed("leave one of them out; --cma has the sizes of a system's regions")
             }
@@ -240,9 +247,12 @@ impl CommandError {
             CommandError::UnusedOption { command: "shell --connect", .. } => {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
+            CommandError::UnusedOption { command: "why --connect", .. } => {
+                fixed("name a trace to replay on that system; a server has its own")
+            }
             CommandError::UnusedOption { option, .. } if option == "--json" => fixed(
-                "leave it out: plugins, regions, check, size, compare, replay and conform have \
-                    it",
+                "leave it out: plugins, regions, check, size, compare, replay, why and conform \
+                    have it",
             ),
             CommandError::UnusedOption { command, .. } => {
                 format!("leave it out; `cma {command} --help` has its options")

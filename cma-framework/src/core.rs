@@ -2,6 +2,7 @@
 
 pub(crate) mod books;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub mod lint;
 pub(crate) mod memory;
 pub(crate) mod moment;

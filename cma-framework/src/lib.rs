@@ -44,6 +44,15 @@ pub mod events {
     pub use crate::vocabulary::{Asked, Event, EventRegion, What};
 }
 
+/// Explanations of refused requests: what is in the way, and what would make room
+/// ([`AllocError::explain`], [`Cma::explain_refusals`]).
+pub mod explain {
+    pub use crate::vocabulary::{
+        AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, RegionExplanation, Room,
+        RuledOut, Share,
+    };
+}
+
 pub use core::reserve;
 pub use host::{attributes, early, loader, memory};
 pub use vocabulary::errors;

@@ -8,6 +8,7 @@ mod cursor;
 mod errno;
 pub mod errors;
 mod event;
+mod explanation;
 mod map;
 mod names;
 mod owner;
@@ -25,6 +26,10 @@ mod time;
 pub use bank::Bank;
 pub use errno::Errno;
 pub use event::{Asked, Event, EventRegion, What};
+pub use explanation::{
+    AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, RegionExplanation, Room, RuledOut,
+    Share,
+};
 pub use map::{COMMON, GroupSpec, Map, PatternSpec, RuleSpec};
 pub use owner::{Holder, Owner, Process};
 pub use pattern::{NamePattern, Pattern};

@@ -40,7 +40,9 @@ pub use limits::Limits;
 pub use read::ReadError;
 pub use recorder::{Recorded, Recorder, RecorderError};
 pub use recording::{RecordError, Recording};
-pub use replay::{REGION, REGION_START, replay, replay_on};
+pub use replay::{
+    FailedReplay, REGION, REGION_START, replay, replay_on, replay_to_failure, replay_to_failure_on,
+};
 pub use report::{FailedRequest, NamedReport, Report};
 pub use trace::{Action, Figures, Operation, Requester, Trace};
 

@@ -1,5 +1,6 @@
 //! Replaying a trace through the framework, and measuring it.
 
+mod failure;
 mod waiting;
 
 use crate::limits::Limits;
@@ -12,6 +13,7 @@ use cma_framework::{
     AllocError, AllocatorChoice, Chunk, ChunkRequest, Cma, Device, DmaAddr, PendingChunk, Plugin,
     Source,
 };
+pub use failure::{FailedReplay, replay_to_failure, replay_to_failure_on};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 use waiting::{Ended, Waiting};
@@ -44,11 +46,17 @@ pub fn replay(
     region_bytes: u64,
     progress: impl FnMut(u64),
 ) -> Result<Report, RegisterError> {
+    let cma = one_region(plugin, params, region_bytes)?;
+    Ok(run(&cma, trace, Regions::One, progress))
+}
+
+/// A framework with one region, to which the map routes every device.
+fn one_region(plugin: &Plugin, params: &str, region_bytes: u64) -> Result<Cma, RegisterError> {
     let cma = Cma::new();
     let allocator = AllocatorChoice::Given { plugin: plugin.clone(), params: params.to_string() };
     cma.region_register(Some(REGION), REGION_START, region_bytes, allocator)?;
     cma.set_map(Map::parse(&format!("*={REGION}")).unwrap_or_else(|e| unreachable!("{e}")));
-    Ok(run(&cma, trace, Regions::One, progress))
+    Ok(cma)
 }
 
 /// Replays `trace` on a configured framework, whose map routes the trace's devices to regions. A
@@ -74,22 +82,7 @@ enum Regions {
 
 fn run(cma: &Cma, trace: &Trace, regions: Regions, mut progress: impl FnMut(u64)) -> Report {
     let mut slots = Slots::default();
-    let mut state = ReplayState {
-        requesters: requesters(cma, trace, regions),
-        limits: trace.limits(),
-        chunks: Vec::new(),
-        waiting: Waiting::default(),
-        waited: 0,
-        live: 0,
-        peak: 0,
-        failed: 0,
-        first_failure: None,
-    };
-    // A slot is reused as soon as its chunk is freed, so there are as many slots as chunks are live
-    // at the peak.
-    let live = usize::try_from(trace.figures().peak_live_chunks).unwrap_or(usize::MAX);
-    state.chunks.resize_with(live, || None);
-
+    let mut state = ReplayState::new(cma, trace, regions);
     let mut elapsed = Duration::ZERO;
     let mut done = 0;
     for block in trace.operations().chunks(BLOCK) {
@@ -169,10 +162,32 @@ struct ReplayState<'a> {
     live: u64,
     peak: u64,
     failed: u64,
+    /// The operation whose failure is the first one; `None` for any.
+    only_failure_of: Option<usize>,
     first_failure: Option<(usize, AllocError)>,
 }
 
-impl ReplayState<'_> {
+impl<'a> ReplayState<'a> {
+    fn new(cma: &'a Cma, trace: &'a Trace, regions: Regions) -> Self {
+        // A slot is reused as soon as its chunk is freed, so there are as many slots as chunks are
+        // live at the peak.
+        let live = usize::try_from(trace.figures().peak_live_chunks).unwrap_or(usize::MAX);
+        let mut chunks = Vec::new();
+        chunks.resize_with(live, || None);
+        ReplayState {
+            requesters: requesters(cma, trace, regions),
+            limits: trace.limits(),
+            chunks,
+            waiting: Waiting::default(),
+            waited: 0,
+            live: 0,
+            peak: 0,
+            failed: 0,
+            only_failure_of: None,
+            first_failure: None,
+        }
+    }
+
     /// Runs `operations`, which are `recorded`, the trace's operations from number `first` on. This
     /// is the timed code.
     fn run(&mut self, operations: &[SlotOperation], recorded: &[Operation], first: usize) {
@@ -232,7 +247,9 @@ impl ReplayState<'_> {
             }
             Err(error) => {
                 self.failed += 1;
-                self.first_failure.get_or_insert((operation, error));
+                if self.only_failure_of.is_none_or(|only| only == operation) {
+                    self.first_failure.get_or_insert((operation, error));
+                }
             }
         }
     }

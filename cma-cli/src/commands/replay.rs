@@ -81,18 +81,21 @@ pub(crate) fn run(
 }
 
 /// The system that the options describe, which is booted anew for each replay.
-struct System<'a> {
+pub(crate) struct System<'a> {
     board: Board,
     plugins: &'a [Plugin],
     /// Whether a region takes the default allocator, so that the allocators differ.
-    takes_default: bool,
+    pub(crate) takes_default: bool,
     /// Its regions, in words.
-    place: String,
+    pub(crate) place: String,
 }
 
 impl<'a> System<'a> {
     /// Boots it once, and reports on standard error what is wrong with it.
-    fn boot(options: &Options, plugins: &'a [Plugin]) -> Result<(Self, Outcome), CommandError> {
+    pub(crate) fn boot(
+        options: &Options,
+        plugins: &'a [Plugin],
+    ) -> Result<(Self, Outcome), CommandError> {
         let host = Host::boot(options)?;
         let mut outcome = host.report_left_out();
         let regions = host.cma.regions();
@@ -113,6 +116,12 @@ impl<'a> System<'a> {
         Ok((System { board: host.board, plugins, takes_default, place }, outcome))
     }
 
+    /// Boots it anew with `default` as the default allocator.
+    pub(crate) fn boot_again(&self, default: &Plugin) -> Result<Host, CommandError> {
+        let others = self.plugins.iter().filter(|plugin| plugin.name() != default.name());
+        Host::boot_again(&self.board, iter::once(default).chain(others))
+    }
+
     /// Replays `trace` with `default` as the default allocator. The report names that, or all
     /// allocators if no region takes the default.
     fn replay(
@@ -121,8 +130,7 @@ impl<'a> System<'a> {
         default: &Plugin,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(String, Report), CommandError> {
-        let others = self.plugins.iter().filter(|plugin| plugin.name() != default.name());
-        let host = Host::boot_again(&self.board, iter::once(default).chain(others))?;
+        let host = self.boot_again(default)?;
         let report = cma_trace::replay_on(&host.cma, trace, progress);
         let name = if self.takes_default {
             default.name().to_string()

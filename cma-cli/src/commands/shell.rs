@@ -4,6 +4,7 @@
 mod chunk_source;
 mod statement;
 
+use super::why::write_plain;
 use crate::found_plugins::FoundPlugins;
 use crate::host::Host;
 use crate::options::{Options, SHELL, ShellArgs};
@@ -27,6 +28,8 @@ enum LineError {
     UnknownChunk(u64),
     #[error("there is no chunk to free")]
     NoChunk,
+    #[error("no request was refused")]
+    NoRefusal,
 }
 
 pub(crate) fn run(
@@ -46,7 +49,8 @@ pub(crate) fn run(
 /// Carries out the lines of standard input until it ends.
 fn run_session(source: impl ChunkSource, out: &mut Out) -> Result<Outcome, CommandError> {
     let prompt = if io::stdin().is_terminal() && io::stdout().is_terminal() { "cma> " } else { "" };
-    let mut session = Session { source, chunks: BTreeMap::new(), newest: 0, last: None };
+    let mut session =
+        Session { source, chunks: BTreeMap::new(), newest: 0, last: None, refusal: None };
     let mut outcome = Outcome::Done;
     let mut input = io::stdin().lock();
     let mut text = Vec::new();
@@ -105,6 +109,8 @@ struct Session<S: ChunkSource> {
     chunks: BTreeMap<u64, LiveChunk<S::Chunk>>,
     newest: u64,
     last: Option<Action>,
+    /// Of the last request that was refused.
+    refusal: Option<S::Refusal>,
 }
 
 impl<S: ChunkSource> Session<S> {
@@ -138,6 +144,7 @@ impl<S: ChunkSource> Session<S> {
                 }
                 return Ok(CONTINUE);
             }
+            Some(Action::Why) => return self.explain(out),
             Some(Action::Free(number)) => {
                 return Ok(self.free(number).map(ControlFlow::Continue));
             }
@@ -147,13 +154,25 @@ impl<S: ChunkSource> Session<S> {
             }
         };
         match chunk {
-            Err(error) => Ok(Err(LineError::Refused(error))),
+            Err(refusal) => {
+                let message = S::message(&refusal);
+                self.refusal = Some(refusal);
+                Ok(Err(LineError::Refused(message)))
+            }
             Ok(chunk) => {
                 self.newest += 1;
                 self.print(out, self.newest, &chunk)?;
                 self.chunks.insert(self.newest, LiveChunk { chunk, requester });
                 Ok(CONTINUE)
             }
+        }
+    }
+
+    fn explain(&self, out: &mut impl Write) -> io::Result<Result<ControlFlow<()>, LineError>> {
+        let Some(refusal) = &self.refusal else { return Ok(Err(LineError::NoRefusal)) };
+        match self.source.explain(refusal) {
+            Ok(text) => write_plain(out, &text).map(|()| Ok(ControlFlow::Continue(()))),
+            Err(error) => Ok(Err(LineError::Refused(error))),
         }
     }
 

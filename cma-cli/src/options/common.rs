@@ -65,10 +65,11 @@ const DESCRIPTION: &[CommonOption] = &[
 pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
     match command {
         "demo" | "shell" | "serve" => SYSTEM,
-        "regions" | "check" | "replay" => &CommonOption::ALL,
+        "regions" | "check" | "replay" | "why" => &CommonOption::ALL,
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
         "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],
+        "why --connect" => &[CommonOption::Json],
         "plugins" | "compare" | "conform" => &[CommonOption::PluginDir, CommonOption::Json],
         "draw" | "record" | "top" => &[CommonOption::PluginDir],
         _ => &[],

@@ -272,3 +272,29 @@ fn the_regions_of_a_server_are_drawn_with_the_chunks_that_live_now() {
     assert!(drawn.contains("camera/frame, for "), "{drawn}");
     assert_eq!(server.end(), Some(0));
 }
+
+#[test]
+fn a_server_explains_its_last_refusals_to_its_user() {
+    let server = SocketServer::start(&["--limits", "user-bytes=16M"]);
+    // What a limit refuses reaches no region.
+    let Run { out, .. } = server.shell("a camera 12M\na codec 8M\nwhy\na codec 4M/8M\nwhy\n");
+    let (limit, region) = out.split_once("the last refusal").expect("a refusal");
+    assert!(limit.contains("\nno region was asked: "), "{out}");
+    for said in [
+        " of the server: 4M/8M for codec/common, refused ",
+        "r: alignment: no hole has room aligned to 8M; the largest is 4M\n",
+        "to make room (least): 12M in 1 chunk; best-fit then places it at 0x",
+    ] {
+        assert!(region.contains(said), "{said}: {out}");
+    }
+    let socket = server.socket().display().to_string();
+    // The chunk has left with the shell.
+    let Run { code, out, err } = run(&["why", "--connect", &socket]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("4M/8M for codec/common") && out.contains("r: alignment: "), "{out}");
+    let Run { code, out, .. } = run(&["why", "--json", "--connect", &socket]);
+    let newest: serde_json::Value =
+        serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((code, &newest["request"]), (0, &serde_json::Value::from("4M/8M")));
+    assert_eq!(server.end(), Some(0));
+}

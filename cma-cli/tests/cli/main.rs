@@ -19,6 +19,7 @@ mod shell;
 mod sizing;
 mod terminal;
 mod top;
+mod why;
 
 use std::fs;
 use std::io::Write;

@@ -269,6 +269,16 @@ impl Books {
         self.chunks.hold(slot, holder);
     }
 
+    /// Notes that the live chunk in `slot` is memory that is set aside, until it is released.
+    pub(crate) fn set_aside(&mut self, slot: Slot) {
+        self.chunks.set_aside(slot);
+    }
+
+    /// Whether the live chunk in `slot` is memory that is set aside.
+    pub(crate) fn is_set_aside(&self, slot: Slot) -> bool {
+        self.chunks.is_set_aside(slot)
+    }
+
     /// The holder of the live chunk in `slot`, if a front end noted one.
     pub(crate) fn holder(&self, slot: Slot) -> Option<&Arc<Holder>> {
         self.chunks.holder(slot)
@@ -315,7 +325,10 @@ pub(crate) enum Explanation {
 
 /// The first limit of `request` that leaves it without a place, of its alignment, its window and
 /// its boundary; `None` if it has a place with all of them.
-fn unsatisfied(request: &Request, has_place: impl Fn(&Request) -> bool) -> Option<Limit> {
+pub(crate) fn unsatisfied(
+    request: &Request,
+    has_place: impl Fn(&Request) -> bool,
+) -> Option<Limit> {
     let (window, boundary) = (request.window(), request.boundary());
     let anywhere = Request::new(request.pages(), request.alignment(), request.asker());
     let in_window = anywhere.and_then(|request| request.limited(window, Boundary::NONE));

@@ -13,6 +13,7 @@
 //! regions/0x40000000/shadow  its shadow (`Cma::set_shadow`); writable, empty for none
 //! regions/0x40000000/...     `Attributes::list` returns the others
 //! regions/video -> 0x40000000
+//! why                        the last refused requests, explained; why.json for programs
 //! ```
 
 mod error;
@@ -22,7 +23,7 @@ mod region;
 use crate::host::events;
 use crate::host::region::Region;
 use crate::host::write_errors::WriteErrorLog;
-use crate::vocabulary::Map;
+use crate::vocabulary::{Explanation, Map};
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
 use std::collections::BTreeSet;
@@ -138,6 +139,13 @@ const TOP: &[Attribute<Attributes>] = &[
             Ok(())
         }),
     },
+    Attribute::read_only("why", |cma, _| {
+        let texts: Vec<_> = cma.explain_refusals().iter().map(Explanation::to_string).collect();
+        Ok(texts.join("\n"))
+    }),
+    Attribute::read_only("why.json", |cma, _| {
+        Ok(cma.explain_refusals().iter().map(|why| why.to_json() + "\n").collect())
+    }),
 ];
 
 const REGIONS: &str = "regions";

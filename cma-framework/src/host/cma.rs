@@ -2,11 +2,13 @@
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
 //! registered), `request`, `source`, `alloc` and `sharing` (requests), `pending` and `waiters`
-//! (those that wait), `info`, `observe`, `shadow`, and `askers` (numbers of device names).
+//! (those that wait), `info`, `explain`, `observe`, `shadow`, and `askers` (numbers of device
+//! names).
 
 mod alloc;
 mod allocators;
 mod askers;
+mod explain;
 mod info;
 mod observe;
 mod pending;

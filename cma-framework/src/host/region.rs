@@ -84,6 +84,7 @@ mod attach;
 mod change;
 mod choice;
 mod deferred;
+mod explain;
 mod figures;
 mod free;
 mod guard;

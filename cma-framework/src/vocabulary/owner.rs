@@ -45,6 +45,9 @@ pub struct Owner {
     /// The time for which it has been live, in tenths of a second; `None` when no
     /// [timekeeper](crate::keep_time) ran at its allocation.
     pub age: Option<Duration>,
+    /// Whether this is no chunk, but memory that is set aside because a process that had it before
+    /// still holds it, or has lost it. Nobody can free it.
+    pub set_aside: bool,
 }
 
 impl fmt::Display for Process {
@@ -59,6 +62,9 @@ impl fmt::Display for Owner {
     /// The place, device and type, and the process.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.range)?;
+        if self.set_aside {
+            return f.write_str(" (set aside)");
+        }
         if let Some((device, kind)) = &self.device {
             write!(f, " of {}/{}", device.escape_debug(), kind.escape_debug())?;
         }

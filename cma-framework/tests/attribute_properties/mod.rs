@@ -68,6 +68,7 @@ fn reads_back(tree: &Attributes) {
     for (path, text) in everything(tree) {
         let name = path.rsplit('/').next().unwrap();
         let is_list = matches!(name, "owners" | "failures" | "waiters" | "shadow");
+        let is_list = is_list || matches!(name, "why" | "why.json");
         assert!(
             is_list || text.len() <= 1 || !text[..text.len() - 1].contains('\n'),
             "{path}: {text:?} is one line"
@@ -78,7 +79,7 @@ fn reads_back(tree: &Attributes) {
                 assert!(u64::from_str_radix(text.trim().strip_prefix("0x").unwrap(), 16).is_ok());
             }
             "alloc" | "allocators" | "name" | "problem" | "owners" | "failures" | "waiters"
-            | "shadow" | "a" | "b" => {}
+            | "shadow" | "why" | "why.json" | "a" | "b" => {}
             "bitmap" => {
                 assert!(text.trim().split(' ').all(|word| word.parse::<u32>().is_ok()), "{path}");
             }
@@ -90,7 +91,8 @@ fn reads_back(tree: &Attributes) {
 /// The paths of folders, also by their links, and of attributes.
 fn known_paths(tree: &Attributes) -> (Vec<String>, Vec<String>) {
     let mut folders = vec![String::new(), "regions".to_string()];
-    let mut attributes = ["allocators", "errors", "map"].map(str::to_string).to_vec();
+    let mut attributes =
+        ["allocators", "errors", "map", "why", "why.json"].map(str::to_string).to_vec();
     for (region, _) in tree.list("regions").unwrap() {
         let folder = format!("regions/{region}");
         attributes

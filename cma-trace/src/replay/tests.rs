@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::recording::Recording;
+use cma_framework::config::Bytes;
 use cma_framework::{ChunkRequest, Reason};
 
 const PAGE: u64 = 4096;
@@ -353,4 +354,38 @@ fn the_first_failure_as_json_has_the_reason_of_each_region() {
     let failure = serde_json::to_value(report.first_failure).unwrap();
     assert_eq!(failure["limits"], "");
     assert_eq!(failure["refusals"], serde_json::json!([]));
+}
+
+#[test]
+fn a_replay_stops_at_the_first_failure_or_at_that_of_an_operation_with_the_books_of_that_moment() {
+    let mut recording = Recording::new("");
+    let first = recording.allocate(0, 3 * PAGE, 1, "a/frame").unwrap();
+    recording.allocate(1000, 2 * PAGE, 1, "b").unwrap(); // fails
+    let all = ChunkRequest::new(Bytes(4 * PAGE)).aligned(Bytes(PAGE));
+    recording.refuse(2000, &all, "c").unwrap(); // fails
+    recording.free(3000, first).unwrap();
+    let waiting = all.wait(Duration::from_millis(1));
+    recording.allocate(3500, PAGE, 1, "d").unwrap();
+    recording.allocate_limited(4000, &waiting, "e").unwrap(); // fails at 5000
+    recording.allocate(6000, PAGE, 1, "f").unwrap();
+    let trace = recording.finish();
+    let stop = |operation| {
+        let stopped = replay_to_failure(&trace, &best_fit(), "", 4 * PAGE, operation).unwrap()?;
+        let explanation = stopped.explain();
+        let layout = explanation.regions[0].layout.as_ref().unwrap();
+        let chunks = layout.chunks.iter().map(|owner| {
+            let device = owner.device.as_ref().unwrap();
+            (device.0.to_string(), owner.age.unwrap().as_micros())
+        });
+        Some((stopped.failure.operation, chunks.collect::<Vec<_>>()))
+    };
+    let of_a = |age| vec![("a".to_string(), age)];
+    assert_eq!(stop(None), Some((2, of_a(1000))));
+    assert_eq!(stop(Some(2)), stop(None));
+    assert_eq!(stop(Some(3)), Some((3, of_a(2000))));
+    // The next operation, which is later than the end of the wait, is not executed.
+    assert_eq!(stop(Some(6)), Some((6, vec![("d".to_string(), 2500)])));
+    for served in [0, 1, 4, 5, 7, 8, u64::MAX] {
+        assert_eq!(stop(Some(served)), None);
+    }
 }

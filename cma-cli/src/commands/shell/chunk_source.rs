@@ -2,18 +2,24 @@
 
 use cma_client::{Client, RegionSelector, RemoteChunk};
 use cma_framework::{AllocError, Chunk, ChunkRequest, Cma, DmaAddr, Source};
+use cma_running::Server;
 
 /// Serves the shell's requests. Errors are messages for the user.
 pub(super) trait ChunkSource {
     /// A live chunk.
     type Chunk;
+    /// Why a request got none.
+    type Refusal;
 
     /// Waits as long as the request says.
     fn allocate(
         &self,
         from: RegionSelector<'_>,
         request: &ChunkRequest,
-    ) -> Result<Self::Chunk, String>;
+    ) -> Result<Self::Chunk, Self::Refusal>;
+    fn message(refusal: &Self::Refusal) -> String;
+    /// What is in the way of a request that was refused, by the chunks that are live now.
+    fn explain(&self, refusal: &Self::Refusal) -> Result<String, String>;
     fn free(&self, chunk: Self::Chunk) -> Result<(), String>;
     /// The size in bytes, and the start.
     fn place(&self, chunk: &Self::Chunk) -> (u64, DmaAddr);
@@ -24,15 +30,28 @@ pub(super) trait ChunkSource {
 /// The framework in this process.
 impl ChunkSource for Cma {
     type Chunk = Chunk;
+    type Refusal = AllocError;
 
-    fn allocate(&self, from: RegionSelector<'_>, request: &ChunkRequest) -> Result<Chunk, String> {
+    fn allocate(
+        &self,
+        from: RegionSelector<'_>,
+        request: &ChunkRequest,
+    ) -> Result<Chunk, AllocError> {
         let source = match from {
             RegionSelector::Device { device, kind } => {
                 Source::Device { name: device, kind: Some(kind).filter(|kind| !kind.is_empty()) }
             }
             RegionSelector::Regions(list) => Source::Regions(list),
         };
-        Cma::allocate(self, source, request).map_err(|error| framework_message(&error))
+        Cma::allocate(self, source, request)
+    }
+
+    fn message(error: &AllocError) -> String {
+        format!("{:?}: {error}", error.errno())
+    }
+
+    fn explain(&self, error: &AllocError) -> Result<String, String> {
+        Ok(error.explain(self).to_string())
     }
 
     fn free(&self, chunk: Chunk) -> Result<(), String> {
@@ -49,20 +68,35 @@ impl ChunkSource for Cma {
     }
 }
 
-fn framework_message(error: &AllocError) -> String {
-    format!("{:?}: {error}", error.errno())
-}
-
 /// A server.
 impl ChunkSource for Client {
     type Chunk = RemoteChunk;
+    type Refusal = cma_client::Error;
 
     fn allocate(
         &self,
         from: RegionSelector<'_>,
         request: &ChunkRequest,
-    ) -> Result<RemoteChunk, String> {
-        Client::allocate(self, from, &for_server(request)).map_err(|error| client_message(&error))
+    ) -> Result<RemoteChunk, cma_client::Error> {
+        Client::allocate(self, from, &for_server(request))
+    }
+
+    fn message(error: &cma_client::Error) -> String {
+        client_message(error)
+    }
+
+    /// The server explains what a region refused, to root and to its own user. Its newest refusal
+    /// may be that of another client meanwhile.
+    fn explain(&self, error: &cma_client::Error) -> Result<String, String> {
+        let by_a_region = [12, 16, 98, 110].contains(&error.errno());
+        if !by_a_region {
+            return Ok(format!("no region was asked: {error}\n"));
+        }
+        let read = || Server::connect(self.path())?.read("why");
+        let explained = read().map_err(|error| error.to_string())?;
+        // Explanations are separated by empty lines, the newest first.
+        let newest = explained.split("\n\n").next().unwrap_or_default().trim_end();
+        Ok(format!("the last refusal of the server: {newest}\n"))
     }
 
     fn free(&self, chunk: RemoteChunk) -> Result<(), String> {

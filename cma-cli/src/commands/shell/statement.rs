@@ -26,6 +26,8 @@ pub(super) enum Action {
     List,
     Alloc(Requester, ChunkRequest),
     Free(Option<u64>),
+    /// Explains the last refused request.
+    Why,
 }
 
 /// The requester of a chunk: device and type, or the regions that were named.
@@ -67,7 +69,7 @@ pub(super) enum ParseError {
     #[error(
         "there is no command \"{}\"; there are: l[ist], \
         a[lloc] <device>[/<type>] <size>[/<alignment>] [<limits>], \
-        A (afrom) <region>[,|]... <size>[/<alignment>] [<limits>], f[ree] [<num>], h[elp], q[uit], # a comment",
+        A (afrom) <region>[,|]... <size>[/<alignment>] [<limits>], f[ree] [<num>], w[hy], h[elp], q[uit], # a comment",
         quoted(.0)
     )]
     Unknown(String),
@@ -100,6 +102,10 @@ impl Statement {
             "l" | "list" => {
                 end_of_line(rest)?;
                 Action::List
+            }
+            "w" | "why" => {
+                end_of_line(rest)?;
+                Action::Why
             }
             "f" | "free" => Action::Free(chunk_number(rest)?),
             "a" | "alloc" => {

@@ -48,6 +48,8 @@ struct Extra {
     holder: Option<Arc<Holder>>,
     /// The window and the boundary of its request, if that had any.
     limits: Option<(PageRange, Boundary)>,
+    /// Whether it is memory that is set aside, and no chunk of a requester.
+    set_aside: bool,
 }
 
 /// 16 bytes for each chunk.
@@ -271,6 +273,16 @@ impl ChunkTable {
     /// The window and the boundary within which the live chunk in `slot` was requested, if any.
     pub(super) fn limits(&self, slot: Slot) -> Option<(PageRange, Boundary)> {
         self.extras.get(&slot.0)?.limits
+    }
+
+    /// Notes that the chunk in `slot` is memory that is set aside.
+    pub(super) fn set_aside(&mut self, slot: Slot) {
+        self.extras.entry(slot.0).or_default().set_aside = true;
+    }
+
+    /// Whether the chunk in `slot` is memory that is set aside.
+    pub(super) fn is_set_aside(&self, slot: Slot) -> bool {
+        self.extras.get(&slot.0).is_some_and(|extra| extra.set_aside)
     }
 
     /// The holder of the live chunk in `slot`, if a front end noted one.

@@ -97,6 +97,7 @@ impl Cma {
                 reason => AllocError::NoRegion(Refusals(Box::new([Refusal {
                     region: region.to_string(),
                     reason,
+                    request,
                 }]))),
             })
         };
@@ -244,7 +245,11 @@ impl Framework {
         mut choices: impl Iterator<Item = Choice<'a>>,
         request: &Request,
     ) -> Result<Chunk, AllocError> {
-        let refusal = |choice: &Choice<'_>, reason| Refusal { region: choice.name.into(), reason };
+        let refusal = |choice: &Choice<'_>, reason| Refusal {
+            region: choice.name.into(),
+            reason,
+            request: *request,
+        };
         let first = refused.and_then(|reason| Some(refusal(&choices.next()?, reason)));
         let mut refusals: Vec<_> = first.into_iter().collect();
         let choices: VecDeque<_> = choices.collect();

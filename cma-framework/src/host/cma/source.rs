@@ -145,8 +145,9 @@ impl Order {
         let count = self.route.candidates.as_ref().map_or(0, Vec::len);
         for (choice, asked) in self.choices(waiter)?.zip(1..) {
             asking::ask(asked == count);
+            let mut request = self.request;
             let place = |region: &Region| {
-                let request = self.request_in(region)?;
+                request = self.request_in(region)?;
                 match waiter {
                     Some(waiter) => region.allocate_last(&request, waiter, framework),
                     None => region.allocate(&request, framework),
@@ -157,7 +158,7 @@ impl Order {
                 Some(Err(reason)) => *reason,
                 None => Reason::UnknownRegion,
             };
-            refusals.push(Refusal { region: choice.name.to_string(), reason });
+            refusals.push(Refusal { region: choice.name.to_string(), reason, request });
         }
         Err(AllocError::NoRegion(Refusals(refusals.into())))
     }

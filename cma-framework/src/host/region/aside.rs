@@ -56,6 +56,7 @@ impl Region {
             return;
         };
         let aside = state.narrow(self, chunk, unusable.range);
+        state.books.set_aside(aside.slot);
         state.set_aside.add(aside, unusable.lost, Instant::now());
         state.report(self, What::Released { range: chunk.range });
         state.report(self, What::SetAside { range: aside.range, moved_to: None });
@@ -134,6 +135,7 @@ impl RegionState {
             RResult::ROk(Placement { range, tag }) => {
                 match self.books.place(request, range, clock::now()) {
                     Ok((slot, event)) => {
+                        self.books.set_aside(aside.slot);
                         self.set_aside.add(aside, unusable.lost, Instant::now());
                         let (old, aside, moved_to) = (chunk.range, aside.range, Some(range));
                         self.report(region, What::Released { range: old });

@@ -106,18 +106,9 @@ impl Region {
         &self,
         mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
     ) -> Result<Vec<Owner>, Stuck> {
-        let live: Vec<_> = {
-            let books = &self.enter()?.books;
-            let noted = |(slot, chunk): (Slot, BookedChunk)| {
-                (request_of(books, slot, &chunk), chunk, books.holder(slot).cloned())
-            };
-            books.ascending().into_iter().map(noted).collect()
-        };
+        let live = noted_chunks(&self.enter()?.books);
         let now = clock::precise_now();
-        let owner = |(request, chunk, holder): (_, BookedChunk, Option<Arc<Holder>>)| {
-            owner(request, &chunk, holder.as_deref(), &mut name, now)
-        };
-        Ok(live.into_iter().map(owner).collect())
+        Ok(live.into_iter().map(|chunk| chunk.owner(&mut name, now)).collect())
     }
 
     /// The requesters that its books refer to.
@@ -149,12 +140,8 @@ impl RegionState {
     pub(super) fn live_owners(&mut self, region: &Region) -> Vec<Owner> {
         let framework = region.framework();
         let mut name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
-        let (books, now) = (&self.books, clock::precise_now());
-        let live = books.ascending().into_iter().map(|(slot, chunk)| {
-            let holder = books.holder(slot).map(Arc::as_ref);
-            owner(request_of(books, slot, &chunk), &chunk, holder, &mut name, now)
-        });
-        let live = live.collect();
+        let (live, now) = (noted_chunks(&self.books), clock::precise_now());
+        let live = live.into_iter().map(|chunk| chunk.owner(&mut name, now)).collect();
         // It may be the last handle.
         self.drop_later(framework);
         live
@@ -162,38 +149,55 @@ impl RegionState {
 
     /// The owner of the lowest live chunk in `place`, which lies in the region.
     pub(super) fn owner_in(&mut self, region: &Region, place: PageRange) -> Option<Owner> {
-        let (slot, chunk) = self.books.lowest_in(place)?;
+        let chunk = NotedChunk::of(&self.books, self.books.lowest_in(place)?);
         let framework = region.framework();
         let name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
-        let (request, holder) = (request_of(&self.books, slot, &chunk), self.books.holder(slot));
-        let owner = owner(request, &chunk, holder.map(Arc::as_ref), name, clock::precise_now());
+        let owner = chunk.owner(name, clock::precise_now());
         // It may be the last handle.
         self.drop_later(framework);
         Some(owner)
     }
 }
 
-/// The request of a live chunk, as far as the books have it.
-fn request_of(books: &Books, slot: Slot, chunk: &BookedChunk) -> ChunkRequest {
-    let request = books.request(slot, chunk.range.pages(), Alignment::PAGE);
-    request
-        .map_or(ChunkRequest::new(Bytes(chunk.range.bytes())), |request| ChunkRequest::of(&request))
+/// What the books have of a live chunk: its names are looked up without the region's lock.
+pub(super) struct NotedChunk {
+    request: ChunkRequest,
+    booked: BookedChunk,
+    holder: Option<Arc<Holder>>,
+    set_aside: bool,
 }
 
-/// The owner of a live chunk. `name` resolves its requester.
-fn owner(
-    request: ChunkRequest,
-    chunk: &BookedChunk,
-    holder: Option<&Holder>,
-    mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
-    now: Moment,
-) -> Owner {
-    let noted = holder.and_then(|holder| holder.device.clone());
-    Owner {
-        range: chunk.range,
-        request,
-        device: noted.or_else(|| name(chunk.asker)),
-        process: holder.map(|holder| holder.process.clone()),
-        age: chunk.since.age(now),
+/// The live chunks in ascending order of address.
+pub(super) fn noted_chunks(books: &Books) -> Vec<NotedChunk> {
+    books.ascending().into_iter().map(|chunk| NotedChunk::of(books, chunk)).collect()
+}
+
+impl NotedChunk {
+    fn of(books: &Books, (slot, booked): (Slot, BookedChunk)) -> Self {
+        // As far as the books have its request.
+        let request = books.request(slot, booked.range.pages(), Alignment::PAGE);
+        let request = request.map_or(ChunkRequest::new(Bytes(booked.range.bytes())), |request| {
+            ChunkRequest::of(&request)
+        });
+        let set_aside = books.is_set_aside(slot);
+        NotedChunk { request, booked, holder: books.holder(slot).cloned(), set_aside }
+    }
+
+    /// Its owner. `name` resolves its requester.
+    pub(super) fn owner(
+        self,
+        mut name: impl FnMut(Asker) -> Option<DeviceAndType>,
+        now: Moment,
+    ) -> Owner {
+        let NotedChunk { request, booked, holder, set_aside } = self;
+        let noted = holder.as_ref().and_then(|holder| holder.device.clone());
+        Owner {
+            range: booked.range,
+            request,
+            device: noted.or_else(|| name(booked.asker)),
+            process: holder.map(|holder| holder.process.clone()),
+            age: booked.since.age(now),
+            set_aside,
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a region serves no request: the reasons that an [`AllocError`](super::AllocError) lists.
 
 use crate::vocabulary::{Bytes, Elapsed, Owner};
-use cma_api::{PAGE_SHIFT, PageRange};
+use cma_api::{PAGE_SHIFT, PageRange, Request};
 use std::fmt;
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub struct Refusal {
     pub region: String,
     /// Why.
     pub reason: Reason,
+    /// The request as the region got it.
+    pub(crate) request: Request,
 }
 
 impl Refusals {
@@ -57,7 +59,7 @@ impl<'a> IntoIterator for &'a Refusals {
 
 impl fmt::Display for Refusals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, Refusal { region, reason }) in self.0.iter().enumerate() {
+        for (i, Refusal { region, reason, .. }) in self.0.iter().enumerate() {
             write!(f, "{}{region}: {reason}", if i == 0 { "" } else { "; " })?;
         }
         Ok(())

@@ -31,7 +31,8 @@ fn every_attribute_has_the_text_that_the_framework_has_and_every_folder_its_entr
         reader.read("regions").unwrap(),
         AttributeText::Folder(format!("0x40000000/\n{bare}/\nram -> 0x40000000\nbare -> {bare}\n"))
     );
-    let root = AttributeText::Folder("allocators\nerrors\nmap\nregions/\n".to_string());
+    let root =
+        AttributeText::Folder("allocators\nerrors\nmap\nwhy\nwhy.json\nregions/\n".to_string());
     assert_eq!(server.client().attribute("").unwrap(), root);
     drop(chunk);
 }

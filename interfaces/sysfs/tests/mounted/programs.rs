@@ -48,7 +48,7 @@ fn programs_read_attributes() {
 fn programs_walk_folders_and_links() {
     let Some(mounted) = mounted() else { return };
     assert_prints!(&mounted,
-        "ls" => "allocators\nerrors\nmap\nregions\n",
+        "ls" => "allocators\nerrors\nmap\nregions\nwhy\nwhy.json\n",
         "ls regions" => "0x40000000\n0x41000000\na\nb\n",
         "readlink regions/a" => "0x40000000\n",
         "ls -l regions/b | cut -d' ' -f1" => "lrwxrwxrwx\n",
