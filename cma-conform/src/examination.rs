@@ -34,8 +34,9 @@ impl Default for Limits {
     }
 }
 
-/// The limits of the time of a call, and of a process, when few calls are made again.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(20));
+/// The time of a process that makes calls again, and of a call that is expected not to return.
+const AGAIN: Duration = Duration::from_secs(20);
+const HANGING: Duration = Duration::from_secs(2);
 
 /// The time in which calls are left out in one process.
 const SHORTENING: Duration = Duration::from_secs(60);
@@ -138,7 +139,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         let mut shorter = script.clone();
         for _ in 0..MOST_ENDED {
             let in_child = shrinking_in_child(shorter.clone(), plan.clone(), self.tape.clone());
-            let now = match self.observe(AGAIN.0.min(self.limits.call), SHORTENING, in_child) {
+            let now = match self.observe(self.call_again(plan), SHORTENING, in_child) {
                 Ok(Some(now)) if now.is_like(seen) => Script::from_tape(&self.tape.all()),
                 _ => break,
             };
@@ -173,8 +174,16 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
     /// What the calls of `script` show.
     fn again(&self, script: &Script, plan: &Plan) -> io::Result<Option<Sight>> {
         let (script, plan) = (script.clone(), plan.clone());
-        let call = AGAIN.0.min(self.limits.call);
-        self.observe(call, AGAIN.1, move |subject| script.run(subject, &plan))
+        let call = self.call_again(&plan);
+        self.observe(call, AGAIN, move |subject| script.run(subject, &plan))
+    }
+
+    /// The time of a call that is made again.
+    fn call_again(&self, plan: &Plan) -> Duration {
+        match plan.kind.as_str() {
+            "Hangs" => HANGING.min(self.limits.call),
+            _ => self.limits.call,
+        }
     }
 
     /// Does `job` in a child process.
