@@ -89,25 +89,29 @@ impl Spread {
 /// are CPU time of this thread and include the calls of the framework and a table of live chunks;
 /// the preparation and the end of a run are left out. `measured` is called after each run.
 ///
-/// # Errors
-///
-/// [`RegisterError`] when an allocator refuses the region or its parameters.
+/// The results are in the order of the allocators. One that refuses the region or its parameters
+/// has that as its result, and takes part in no further round.
 pub fn speeds(
     trace: &Trace,
     allocators: &[&Allocator],
     region: PageRange,
     rounds: usize,
     mut measured: impl FnMut(),
-) -> Result<Vec<Spread>, RegisterError> {
-    let mut times = vec![Vec::new(); allocators.len()];
+) -> Vec<Result<Spread, RegisterError>> {
+    let mut times: Vec<Result<Vec<f64>, _>> = allocators.iter().map(|_| Ok(Vec::new())).collect();
     for round in 0..rounds {
         for n in 0..allocators.len() {
             let n = (n + round) % allocators.len();
-            times[n].push(ns_per_operation(trace, allocators[n], region)?);
+            if let Ok(of_runs) = &mut times[n] {
+                match ns_per_operation(trace, allocators[n], region) {
+                    Ok(ns) => of_runs.push(ns),
+                    Err(refused) => times[n] = Err(refused),
+                }
+            }
             measured();
         }
     }
-    Ok(times.into_iter().map(Spread::of).collect())
+    times.into_iter().map(|of_runs| of_runs.map(Spread::of)).collect()
 }
 
 fn ns_per_operation(
@@ -138,8 +142,8 @@ pub struct Score {
     pub region: Option<Pages>,
     /// The most pages that are live at a time.
     pub peak: Pages,
-    /// Its time for an operation.
-    pub speed: Spread,
+    /// Its time for an operation; `None` if it refuses the region or its parameters.
+    pub speed: Option<Spread>,
 }
 
 /// Which allocator needs least memory and which is fastest, in one line that says how often and by
@@ -158,7 +162,9 @@ impl Verdict {
         let smaller = |one: &Score, other: &Score| {
             one.region.is_some_and(|one| other.region.is_none_or(|other| one < other))
         };
-        let faster = |one: &Score, other: &Score| one.speed.upper < other.speed.lower;
+        let faster = |one: &Score, other: &Score| {
+            one.speed.is_some_and(|one| other.speed.is_none_or(|other| one.upper < other.lower))
+        };
         let memory = winner(
             names,
             traces,
@@ -175,14 +181,23 @@ impl Verdict {
             names,
             traces,
             faster,
-            |score| score.speed.median,
+            |score| score.speed.map_or(f64::INFINITY, |speed| speed.median),
             |best, rest| format!("{best} is fastest on {rest}"),
             "no allocator is clearly the fastest more often than the others",
-            |ns| format!("{ns:.0} ns"),
+            |ns| match ns.is_finite() {
+                true => format!("{ns:.0} ns"),
+                false => "not measured".to_string(),
+            },
         );
+        let runs = match rounds {
+            1 => "one run of each trace, which shows no spread".to_string(),
+            _ => format!(
+                "{rounds} interleaved runs of each trace, where faster means that the quartiles \
+                 do not overlap"
+            ),
+        };
         Verdict(format!(
-            "{memory}; {speed}; based on the smallest regions, exact to a page, and on {rounds} \
-             interleaved runs of each trace, where faster means that the quartiles do not overlap"
+            "{memory}; {speed}; based on the smallest regions, exact to a page, and on {runs}"
         ))
     }
 }

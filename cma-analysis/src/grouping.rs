@@ -3,6 +3,7 @@
 use cma_framework::config::{COMMON, Map};
 use cma_trace::{Action, RecordError, Recording, Requester, Trace};
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// How the requests of a trace are divided among regions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +47,14 @@ impl Grouping {
             return Ok(vec![Group { name: None, trace: Cow::Borrowed(trace) }]);
         }
         let mut names: Vec<String> = Vec::new();
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
         let mut group_of = Vec::new();
         for requester in trace.requesters() {
             let name = self.name_for(requester)?;
-            let known = names.iter().position(|known| known == name);
-            group_of.push(known.unwrap_or(names.len()));
-            if known.is_none() {
+            group_of.push(*numbers.entry(name).or_insert_with(|| {
                 names.push(name.to_string());
-            }
+                names.len() - 1
+            }));
         }
         let traces = parts(trace, &group_of, names.len());
         let group = |(name, trace)| Group { name: Some(name), trace: Cow::Owned(trace) };

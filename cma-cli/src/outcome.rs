@@ -75,7 +75,7 @@ pub(crate) enum CommandError {
     NoPlugin { searched: SearchPath },
     #[error("there is no allocator \"{wanted}\"")]
     UnknownAllocator { wanted: String, known: Vec<String> },
-    #[error("{0}")]
+    #[error("{}: {}", .0.path().display(), .0.reason())]
     Plugin(Box<LoadError>),
     #[error("--allocator: \"{name}\" is given twice")]
     AllocatorTwice { name: String },

@@ -44,15 +44,21 @@ fn every_round_measures_every_allocator() {
     let mut measured = 0;
     let region = PageRange::from_pages(1 << 20, 1);
     let both = [&first_fit, &first_fit];
-    let found = speeds(&trace, &both, region, 3, || measured += 1).unwrap();
-    assert_eq!((found.len(), measured), (2, 6));
+    let found = speeds(&trace, &both, region, 3, || measured += 1);
+    assert_eq!((found.iter().filter(|found| found.is_ok()).count(), measured), (2, 6));
+    let unknown = Allocator { params: "x".to_string(), ..first_fit.clone() };
+    let found = speeds(&trace, &[&unknown, &first_fit], region, 3, || ());
+    assert!(found[0].is_err() && found[1].is_ok(), "{found:?}");
 }
 
 #[test]
 fn a_verdict_names_who_wins_more_often_and_counts_only_clear_differences_of_speed() {
     let names = ["a".to_string(), "b".to_string()];
-    let score =
-        |pages: u64, speed| Score { region: Some(Pages::new(pages)), peak: Pages::new(100), speed };
+    let score = |pages: u64, speed| Score {
+        region: Some(Pages::new(pages)),
+        peak: Pages::new(100),
+        speed: Some(speed),
+    };
     let (slow, fast, wide) =
         (spread(9.0, 10.0, 11.0), spread(4.0, 5.0, 6.0), spread(5.0, 7.0, 12.0));
     let verdict = |traces: &[Vec<Score>]| Verdict::of(&names, traces, 9).to_string();
@@ -71,4 +77,8 @@ fn a_verdict_names_who_wins_more_often_and_counts_only_clear_differences_of_spee
     let one = verdict(&[vec![score(300, slow), unserved]]);
     assert!(one.starts_with("a needs the smallest region on the trace (a 3.000"), "{one}");
     assert!(one.contains("b not served"), "{one}");
+    let refused = Score { region: None, speed: None, ..score(1, fast) };
+    let one = Verdict::of(&names, &[vec![score(300, slow), refused]], 1).to_string();
+    assert!(one.contains("a is fastest on the trace (a 10 ns, b not measured)"), "{one}");
+    assert!(one.ends_with("and on one run of each trace, which shows no spread"), "{one}");
 }

@@ -11,6 +11,7 @@ use cma_analysis::{
     smallest_region, speeds,
 };
 use cma_framework::config::Bytes;
+use cma_framework::errors::RegisterError;
 use cma_framework::{PageRange, Pages};
 use cma_trace::Trace;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -42,7 +43,7 @@ pub(crate) fn run(
                 continue;
             }
         };
-        let refused = compared.rows.iter().any(|row| row.smallest.is_err());
+        let refused = compared.rows.iter().any(|row| row.error().is_some());
         outcome = outcome.max(Outcome::refused_if(refused));
         if options.json {
             for row in compared.json(&name, &names, args.runs) {
@@ -80,8 +81,9 @@ struct Compared {
 /// One of the allocators.
 struct Row {
     smallest: Result<Smallest, Unserved>,
-    pressure: Pressure,
-    speed: Spread,
+    /// These two are the reason if the allocator refuses the region or its parameters.
+    pressure: Result<Pressure, RegisterError>,
+    speed: Result<Spread, RegisterError>,
 }
 
 impl Compared {
@@ -116,7 +118,7 @@ impl Compared {
         let pages = args.region.map(Pages::covering).or_else(|| served.min());
         let region = pages.map_or(wide, |pages| PageRange::from_pages(first, pages.get()));
         bar.set_message("pressure");
-        let pressures: Result<Vec<_>, _> = allocators
+        let pressures: Vec<_> = allocators
             .par_iter()
             .map(|allocator| {
                 let found = pressure(trace, allocator, region);
@@ -124,15 +126,9 @@ impl Compared {
                 found
             })
             .collect();
-        let refused = |reason, region: PageRange| CommandError::Replay {
-            region_bytes: region.bytes(),
-            reason,
-        };
-        let pressures = pressures.map_err(|reason| refused(reason, region))?;
         bar.set_message("speed");
         // On this thread alone: a measurement next to others measures their noise.
-        let speeds = speeds(trace, &allocators, wide, args.runs, || bar.inc(1))
-            .map_err(|reason| refused(reason, wide))?;
+        let speeds = speeds(trace, &allocators, wide, args.runs, || bar.inc(1));
         bar.finish_and_clear();
         let rows = smallest.into_iter().zip(pressures).zip(speeds);
         let rows = rows.map(|((smallest, pressure), speed)| Row { smallest, pressure, speed });
@@ -143,7 +139,7 @@ impl Compared {
         let score = |row: &Row| Score {
             region: row.smallest.as_ref().ok().map(|found| found.region.pages()),
             peak: self.peak,
-            speed: row.speed,
+            speed: row.speed.as_ref().ok().copied(),
         };
         self.rows.iter().map(score).collect()
     }
@@ -154,21 +150,25 @@ impl Compared {
         names: &'a [String],
         runs: usize,
     ) -> impl Iterator<Item = CompareRow<'a>> {
-        self.rows.iter().zip(names).map(move |(row, allocator)| CompareRow {
-            trace,
-            allocator,
-            peak_live_bytes: self.peak.bytes(),
-            smallest_region_bytes: row.smallest.as_ref().ok().map(|found| found.region.bytes()),
-            compared_in_bytes: self.region.bytes(),
-            refused: row.pressure.refused,
-            least_free_range_bytes: row.pressure.least_free_range.bytes(),
-            median_free_range_bytes: row.pressure.median_free_range.bytes(),
-            measured_in_bytes: self.wide.bytes(),
-            runs,
-            ns_per_op_lower_quartile: tenth(row.speed.lower),
-            ns_per_op_median: tenth(row.speed.median),
-            ns_per_op_upper_quartile: tenth(row.speed.upper),
-            error: row.smallest.as_ref().err().map(ToString::to_string),
+        self.rows.iter().zip(names).map(move |(row, allocator)| {
+            let pressure = row.pressure.as_ref().ok();
+            let speed = row.speed.as_ref().ok();
+            CompareRow {
+                trace,
+                allocator,
+                peak_live_bytes: self.peak.bytes(),
+                smallest_region_bytes: row.smallest.as_ref().ok().map(|found| found.region.bytes()),
+                compared_in_bytes: self.region.bytes(),
+                refused: pressure.map(|found| found.refused),
+                least_free_range_bytes: pressure.map(|found| found.least_free_range.bytes()),
+                median_free_range_bytes: pressure.map(|found| found.median_free_range.bytes()),
+                measured_in_bytes: self.wide.bytes(),
+                runs,
+                ns_per_op_lower_quartile: speed.map(|speed| tenth(speed.lower)),
+                ns_per_op_median: speed.map(|speed| tenth(speed.median)),
+                ns_per_op_upper_quartile: speed.map(|speed| tenth(speed.upper)),
+                error: row.error(),
+            }
         })
     }
 
@@ -183,16 +183,18 @@ impl Compared {
         use Column::{Left, Right};
         writeln!(out, "{BOLD}{}{BOLD:#}", plain(name))?;
         let text = format!(
-            "{}, at most {} live; refusals and free ranges in a region of {}, ns/op in one of {}, \
-             median and quartiles of {}",
+            "{}, at most {} live; refusals and free ranges in a region of {}, ns/op in one of {}, {}",
             counted(trace.figures().operations, "operation"),
             Bytes(self.peak.bytes()),
             Bytes(self.region.bytes()),
             Bytes(self.wide.bytes()),
-            counted(runs as u64, "run"),
+            match runs {
+                1 => "of one run".to_string(),
+                _ => format!("median and quartiles of {runs} runs"),
+            },
         );
         wrapped(&text, width()).iter().try_for_each(|line| writeln!(out, "{line}"))?;
-        let columns = [
+        let mut columns = vec![
             Left("allocator"),
             Right("smallest region"),
             Right("of the peak"),
@@ -200,31 +202,46 @@ impl Compared {
             Right("least free"),
             Right("median free"),
             Right("ns/op"),
-            Right("quartiles"),
         ];
+        if runs > 1 {
+            columns.push(Right("quartiles"));
+        }
         #[allow(clippy::cast_precision_loss, reason = "a ratio for display")]
         let overhead = |pages: Pages| pages.get() as f64 / self.peak.get() as f64;
         let rows = self.rows.iter().zip(names).map(|(row, name)| {
             let smallest = row.smallest.as_ref().ok().map(|found| found.region.pages());
-            let Spread { lower, median, upper } = row.speed;
-            vec![
+            let shown = |shown: Option<String>| shown.unwrap_or_else(|| "-".to_string());
+            let pressure = row.pressure.as_ref().ok();
+            let speed = row.speed.as_ref().ok();
+            let mut cells = vec![
                 name.clone(),
-                smallest.map_or("-".to_string(), |pages| Bytes(pages.bytes()).to_string()),
-                smallest.map_or("-".to_string(), |pages| format!("{:.3}", overhead(pages))),
-                row.pressure.refused.to_string(),
-                Bytes(row.pressure.least_free_range.bytes()).to_string(),
-                Bytes(row.pressure.median_free_range.bytes()).to_string(),
-                format!("{median:.0}"),
-                format!("{lower:.0} to {upper:.0}"),
-            ]
+                shown(smallest.map(|pages| Bytes(pages.bytes()).to_string())),
+                shown(smallest.map(|pages| format!("{:.3}", overhead(pages)))),
+                shown(pressure.map(|found| found.refused.to_string())),
+                shown(pressure.map(|found| Bytes(found.least_free_range.bytes()).to_string())),
+                shown(pressure.map(|found| Bytes(found.median_free_range.bytes()).to_string())),
+                shown(speed.map(|speed| format!("{:.0}", speed.median))),
+                shown(speed.map(|speed| format!("{:.0} to {:.0}", speed.lower, speed.upper))),
+            ];
+            cells.truncate(columns.len());
+            cells
         });
         table(out, 0, &columns, rows)?;
         for (row, name) in self.rows.iter().zip(names) {
-            if let Err(unserved) = &row.smallest {
-                writeln!(out, "{DIM}{}{DIM:#}", plain(&format!("{name}: {unserved}")))?;
+            if let Some(reason) = row.error() {
+                writeln!(out, "{DIM}{}{DIM:#}", plain(&format!("{name}: {reason}")))?;
             }
         }
         Ok(())
+    }
+}
+
+impl Row {
+    /// What it lacks first, and why.
+    fn error(&self) -> Option<String> {
+        let refused = [self.pressure.as_ref().err(), self.speed.as_ref().err()];
+        let unserved = self.smallest.as_ref().err().map(ToString::to_string);
+        unserved.or_else(|| Some(refused.into_iter().flatten().next()?.to_string()))
     }
 }
 
@@ -241,13 +258,13 @@ struct CompareRow<'a> {
     peak_live_bytes: u64,
     smallest_region_bytes: Option<u64>,
     compared_in_bytes: u64,
-    refused: u64,
-    least_free_range_bytes: u64,
-    median_free_range_bytes: u64,
+    refused: Option<u64>,
+    least_free_range_bytes: Option<u64>,
+    median_free_range_bytes: Option<u64>,
     measured_in_bytes: u64,
     runs: usize,
-    ns_per_op_lower_quartile: f64,
-    ns_per_op_median: f64,
-    ns_per_op_upper_quartile: f64,
+    ns_per_op_lower_quartile: Option<f64>,
+    ns_per_op_median: Option<f64>,
+    ns_per_op_upper_quartile: Option<f64>,
     error: Option<String>,
 }

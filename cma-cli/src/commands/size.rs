@@ -5,9 +5,9 @@ mod board;
 use super::export;
 use super::replay::{read, shown};
 use crate::contenders::Contender;
-use crate::described::config_error;
+use crate::described::{GIVE_BANKS, config_error};
 use crate::notice::Notice;
-use crate::options::{Options, SizeArgs};
+use crate::options::{Form, Options, SizeArgs};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::{BOLD, Column, DIM, Out, counted, plain, table, width, wrapped};
 use cma_analysis::{
@@ -72,6 +72,10 @@ pub(crate) fn run(
             return Ok(outcome);
         }
         let (board, reported) = board::of(&sized, &contenders, &grouping, args)?;
+        if form == Form::Toml {
+            let help = format!("state them in the file, or {GIVE_BANKS} with it");
+            Notice::warning("the board has no memory banks").with_help(Some(help)).report();
+        }
         return Ok(outcome.max(reported).max(export::print(&board, form, out)?));
     }
     if options.json {

@@ -1,6 +1,7 @@
 //! `cma size` and `cma compare`.
 
 use crate::{Run, TRACE, folder, keys, run, value, written};
+use std::process::Command;
 
 /// The lines of JSON that have `key`, with that value.
 fn values(out: &str, key: &str) -> Vec<serde_json::Value> {
@@ -81,6 +82,82 @@ fn the_board_that_size_prints_serves_its_trace() {
 }
 
 #[test]
+fn every_form_that_size_prints_passes_check_or_size_says_what_is_missing() {
+    let header = "# cma-trace 1\n# source: forms\n";
+    let ops = |n: usize, bytes: u64| {
+        format!("{header}# ops: {n}  peak-live-bytes: {bytes}  peak-live-chunks: {n}\n")
+    };
+    let low = ops(3, 77824)
+        + "0 a 1 4096 1 fw at=0\n1 a 2 8192 65536 fw below=16M\n2 a 3 65536 1 codec:0\n";
+    let named = ops(2, 12288) + "0 a 1 4096 1 fw from=b1\n1 a 2 8192 65536 codec\n";
+    let alike = ops(2, 12288) + "0 a 1 4096 1 fw:0\n1 a 2 8192 65536 fw-0\n";
+    let cases: &[(&str, &[&str], &str)] = &[
+        (&low, &[], ""),
+        (&low, &["--per-device"], ""),
+        (&low, &["--map", "codec:*=b1;*=b2"], ""),
+        (&alike, &["--per-device"], ""),
+        (TRACE, &[], ""),
+        (TRACE, &["--per-device", "--at", "0", "--margin", "10"], "can't start where another"),
+        (TRACE, &["--at", "0", "--margin", "10"], ""),
+        (TRACE, &["--map", "*=b1,b2|b3"], "\"*=b1,b2|b3\" is printed as \"*=b1\""),
+        (TRACE, &["--map", "camera=b1|b2,b3;*=b3"], "is printed as \"camera=b1,b3\""),
+        (TRACE, &["--map", "gpu=b1;*=b2"], "\"gpu=b1\": no request goes to its regions"),
+        (&named, &["--map", "*=b2"], "no rule names region \"b1\""),
+        (&named, &["--map", "fw=b1;*=b2"], ""),
+    ];
+    let folder = folder();
+    for (text, more, missing) in cases {
+        let trace = written(&folder, "a.trace", text);
+        for form in ["toml", "options", "cmdline", "cmdline-v4", "dts"] {
+            let Run { code, out, err: noted } =
+                run(&[&["size", "--as", form, &trace], *more].concat());
+            assert!(noted.contains(missing), "{more:?} {form}: {noted}");
+            if code == 2 {
+                continue;
+            }
+            assert_eq!(code, 0, "{more:?} {form}: {noted}");
+            let Some(described) = described(&folder, form, out.trim_end()) else { continue };
+            let described: Vec<&str> = described.iter().map(String::as_str).collect();
+            let banks = ["--banks", "8G@0"];
+            let Run { code, out, err } = run(&[&["check"], &described[..], &banks].concat());
+            let clean = (code, err.as_str()) == (0, "");
+            let said = code == 1 && (!missing.is_empty() || noted.contains("left out"));
+            assert!(clean || said, "{more:?} {form}: {described:?}\n{noted}{out}{err}");
+        }
+    }
+}
+
+/// The options of `cma` for a board that was printed in that form; `None` if it says nothing, or
+/// no program is there to compile it.
+fn described(folder: &tempfile::TempDir, form: &str, printed: &str) -> Option<Vec<String>> {
+    let file = match form {
+        _ if printed.is_empty() => return None,
+        "options" => {
+            let shell =
+                Command::new("sh").args(["-c", &format!("printf '%s\\n' {printed}")]).output();
+            let words = String::from_utf8(shell.expect("a shell").stdout).expect("UTF-8");
+            return Some(words.lines().map(String::from).collect());
+        }
+        "toml" => written(folder, "board.toml", printed),
+        "dts" => {
+            let source = written(folder, "board.dts", printed);
+            let blob = source.replace("board.dts", "board.dtb");
+            let dtc = Command::new("dtc").args(["-q", "-O", "dtb", "-o", &blob, &source]).status();
+            match dtc {
+                Ok(status) => assert!(status.success(), "{printed}"),
+                Err(reason) => {
+                    println!("SKIPPED: dtc does not run: {reason}");
+                    return None;
+                }
+            }
+            blob
+        }
+        _ => written(folder, "board.cmdline", printed),
+    };
+    Some(vec!["--platform".to_string(), file])
+}
+
+#[test]
 fn size_says_what_is_wrong_and_still_sizes_the_other_traces() {
     let folder = folder();
     let trace = written(&folder, "hand.trace", TRACE);
@@ -156,4 +233,34 @@ fn compare_needs_two_allocators() {
     let Run { code, err, .. } = run(&["compare", "--allocator", "bitmap", &trace]);
     assert_eq!(code, 2);
     assert!(err.contains("nothing to compare"), "{err}");
+}
+
+#[test]
+fn an_allocator_that_refuses_its_parameters_leaves_the_others_compared() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let three = ["--allocator", "bitmap(x)", "--allocator", "bitmap", "--allocator", "buddy"];
+    let arguments = [&["compare", "--json", "--runs", "1"], &three[..], &[&trace]].concat();
+    let Run { code, out, err } = run(&arguments);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(value(lines[0], "refused"), serde_json::Value::Null);
+    let reason = value(lines[0], "error");
+    assert!(reason.as_str().is_some_and(|text| text.contains("unknown parameter \"x\"")), "{out}");
+    assert_eq!(value(lines[1], "smallest_region_bytes"), 12288);
+    let verdict = value(lines[3], "verdict").to_string();
+    assert!(verdict.contains("bitmap(x) not measured"), "{verdict}");
+    assert!(verdict.contains("one run of each trace"), "{verdict}");
+    let Run { out, .. } = run(&[&["compare", "--runs", "1"], &three[..], &[&trace]].concat());
+    assert!(!out.contains("quartiles"), "{out}");
+}
+
+#[test]
+fn an_error_of_a_plug_in_file_names_its_remedy_once() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let text = written(&folder, "mine.so", "no library");
+    let Run { code, err, .. } = run(&["size", "--allocator", &text, &trace]);
+    assert_eq!(code, 2);
+    assert_eq!(err.matches("name a plug-in library").count(), 1, "{err}");
 }
