@@ -37,11 +37,25 @@ impl Colour {
         Colour::hex(0).over(self, 0.35)
     }
 
-    /// Black or white: the one that is easier to read on this colour, by the luma of ITU-R BT.601.
+    /// Black or white: the one with more contrast to this colour.
     pub(crate) fn ink(self) -> Colour {
-        let Colour { red, green, blue } = self;
-        let luma = 299 * u32::from(red) + 587 * u32::from(green) + 114 * u32::from(blue);
-        if luma > 140_000 { Colour::hex(0) } else { Colour::hex(0xff_ff_ff) }
+        let (black, white) = (Colour::hex(0), Colour::hex(0xff_ff_ff));
+        if self.contrast(black) > self.contrast(white) { black } else { white }
+    }
+
+    /// The contrast ratio of WCAG 2.2, from 1 to 21.
+    pub(crate) fn contrast(self, other: Colour) -> f64 {
+        let (a, b) = (self.luminance(), other.luminance());
+        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+    }
+
+    /// The relative luminance of WCAG 2.2, from 0 to 1.
+    fn luminance(self) -> f64 {
+        let linear = |value: u8| match f64::from(value) / 255.0 {
+            dark if dark <= 0.04045 => dark / 12.92,
+            light => ((light + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(self.red) + 0.7152 * linear(self.green) + 0.0722 * linear(self.blue)
     }
 }
 
@@ -64,7 +78,7 @@ pub enum Theme {
 
 /// The colours of the devices, in the order in which they are given out: those of M. Okabe and
 /// K. Ito, "Color Universal Design" (2008), which people with any kind of colour vision can tell
-/// apart. Vermillion is [`Theme::alarm`]'s, and black can't be seen in the dark theme.
+/// apart. Vermillion is near to [`Theme::alarm`]'s, and black can't be seen in the dark theme.
 pub(crate) const DEVICES: [Colour; 6] = [
     Colour::hex(0x00_72_b2),
     Colour::hex(0xe6_9f_00),
@@ -113,8 +127,28 @@ impl Theme {
     /// Refused requests, and the free memory that could not serve them.
     pub(crate) fn alarm(self) -> Colour {
         match self {
-            Theme::Light => Colour::hex(0xd5_4a_00),
-            Theme::Dark => Colour::hex(0xff_7a_33),
+            Theme::Light => Colour::hex(0xc2_41_00),
+            Theme::Dark => Colour::hex(0xff_63_47),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_have_the_contrast_that_wcag_asks_for() {
+        for colour in DEVICES.into_iter().chain([OTHERS]) {
+            assert!(colour.contrast(colour.ink()) >= 4.5, "{colour}");
+        }
+        for theme in [Theme::Light, Theme::Dark] {
+            for ink in [theme.ink(), theme.pale_ink()] {
+                assert!(ink.contrast(theme.paper()) >= 4.5, "{theme:?} {ink}");
+            }
+            // Graphics and large texts need 3.
+            assert!(theme.alarm().contrast(theme.paper()) >= 3.0, "{theme:?}");
+            assert!(theme.alarm().contrast(theme.free()) >= 3.0, "{theme:?}");
         }
     }
 }

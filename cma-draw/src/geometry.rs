@@ -52,10 +52,14 @@ impl Scale {
         self.from + share * (self.to - self.from)
     }
 
-    /// The smallest of `steps`, which ascend, with which labels are at least `apart` pixels apart.
-    pub(crate) fn step(&self, apart: f64, mut steps: impl Iterator<Item = u64>) -> u64 {
+    /// The smallest of `steps`, which ascend, that takes as many pixels as its labels need.
+    pub(crate) fn step(
+        &self,
+        needed: impl Fn(u64) -> f64,
+        mut steps: impl Iterator<Item = u64>,
+    ) -> u64 {
         let pixels = (self.to - self.from).abs() / self.span.max(1) as f64;
-        steps.find(|step| pixels * *step as f64 >= apart).unwrap_or(u64::MAX)
+        steps.find(|step| pixels * *step as f64 >= needed(*step)).unwrap_or(u64::MAX)
     }
 
     /// The multiples of `step` on the axis.

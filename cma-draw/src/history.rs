@@ -1,12 +1,13 @@
 //! What an allocator did with a trace: the lives of all chunks, the refused requests, and the free
 //! memory after each operation.
 
+use crate::free::FreeRanges;
 use crate::layout::{Layout, Placed, Request};
 use crate::text;
 use cma_analysis::{Allocator, Outcome, Run};
-use cma_framework::PageRange;
 use cma_framework::errors::RegisterError;
-use cma_trace::{Action, Trace};
+use cma_framework::{PageRange, Pages};
+use cma_trace::{Action, Requester, Trace};
 
 /// The run of a trace on one allocator in one region.
 #[derive(Clone, Debug)]
@@ -63,22 +64,22 @@ pub enum NoMoment {
     #[error("the trace has no operation")]
     Empty,
     /// It has not begun.
-    #[error("the trace begins at {} µs", .first_us)]
+    #[error("the trace begins later, at {first_us}us")]
     BeforeStart {
         /// The time of its first operation in microseconds.
         first_us: u64,
     },
     /// It is over.
-    #[error("the trace ends at {} µs", .last_us)]
+    #[error("the trace ends earlier, at {last_us}us")]
     AfterEnd {
         /// The time of its last operation in microseconds.
         last_us: u64,
     },
     /// It has fewer operations.
-    #[error("the last operation of the trace is {last}, counted from 0")]
+    #[error("the last operation of the trace is number {operations}")]
     NoOperation {
-        /// The index of its last operation.
-        last: usize,
+        /// The number of its operations.
+        operations: usize,
     },
     /// No request is refused.
     #[error("{allocator} refuses no request")]
@@ -100,6 +101,7 @@ impl<'t> History<'t> {
         range: PageRange,
     ) -> Result<History<'t>, RegisterError> {
         let mut run = Run::new(trace, allocator, range)?;
+        let mut free = FreeRanges::of(range);
         let mut history = History {
             trace,
             allocator: allocator.to_string(),
@@ -113,6 +115,7 @@ impl<'t> History<'t> {
         while let Some(step) = run.step() {
             match (trace.operations()[step.operation].action, step.outcome) {
                 (Action::Allocate { requester, .. }, Outcome::Placed(range)) => {
+                    free.take(range);
                     index_of.push(Some(history.chunks.len()));
                     history.chunks.push(Life {
                         range,
@@ -130,15 +133,16 @@ impl<'t> History<'t> {
                 }
                 (Action::Free { chunk }, _) => {
                     if let Some(index) = index_of[chunk as usize] {
-                        history.chunks[index].until = Some(step.operation);
+                        let life = &mut history.chunks[index];
+                        life.until = Some(step.operation);
+                        free.give(life.range);
                     }
                 }
                 (Action::Refused { .. }, _) => {}
             }
-            let status = run.region().status();
             history.levels.push(Level {
-                free_bytes: status.free_bytes,
-                largest_free_bytes: status.largest_hole_bytes,
+                free_bytes: Pages::new(free.pages()).bytes(),
+                largest_free_bytes: Pages::new(free.largest_pages()).bytes(),
             });
         }
         Ok(history)
@@ -199,7 +203,7 @@ impl<'t> History<'t> {
             }
             Moment::Time(us) => Ok(operations.partition_point(|it| it.time_us <= us) - 1),
             Moment::Operation(index) if index >= operations.len() => {
-                Err(NoMoment::NoOperation { last: operations.len() - 1 })
+                Err(NoMoment::NoOperation { operations: operations.len() })
             }
             Moment::Operation(index) => Ok(index),
             Moment::FirstRefusal => self
@@ -231,7 +235,8 @@ impl<'t> History<'t> {
         let chunks = self.chunks.iter().filter(is_live).map(placed).collect();
         let name = match operations.get(operation) {
             Some(it) => {
-                format!("{} at {}, operation {operation}", self.allocator, text::time(it.time_us))
+                let number = text::grouped(operation as u64 + 1);
+                format!("{} at {}, operation {number}", self.allocator, text::time(it.time_us))
             }
             None => self.allocator.clone(),
         };
@@ -244,6 +249,8 @@ impl<'t> History<'t> {
             Action::Allocate { size, alignment, requester, limits }
             | Action::Refused { size, alignment, requester, limits } => {
                 let requester = &self.trace.requesters()[usize::from(requester)];
+                // All is one region here, whichever the request names.
+                let requester = Requester { from: None, ..requester.clone() };
                 let request = self.trace.limits()[usize::from(limits)].request(size, alignment);
                 Some(Request { bytes: request.size.0, requester: requester.to_string() })
             }

@@ -30,8 +30,10 @@
 #![forbid(unsafe_code)]
 
 mod colour;
+mod curve;
 mod devices;
 mod format;
+mod free;
 mod geometry;
 mod history;
 mod layout;
@@ -44,6 +46,7 @@ mod style;
 mod svg;
 mod text;
 mod timeline;
+mod words;
 
 pub use colour::{Colour, Theme};
 pub use format::{Format, UnknownFormat};
@@ -54,4 +57,5 @@ pub use raster::Raster;
 pub use rows::rows;
 pub use scene::{Anchor, ChunkMap, DrawnChunk, Item, MOST_CHUNKS, Scene};
 pub use style::{Axis, Size, SizeError, Style};
-pub use timeline::{summary, timeline};
+pub use timeline::timeline;
+pub use words::summary;

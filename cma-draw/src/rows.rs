@@ -8,24 +8,20 @@ use crate::page::Page;
 use crate::scene::{Anchor, ChunkMap, Item, Scene};
 use crate::style::{SizeError, Style};
 use crate::text;
-use crate::timeline::free_in_words;
+use crate::words::free_in_words;
 use cma_framework::PageRange;
 
 /// Regions at one moment, a panel for each of `layouts`. Rows of one width divide a region, from
 /// its lowest address at the upper left; chunks have the colours of their devices, and chunks and
 /// free ranges that are wide enough their names and sizes.
 ///
-/// Regions of one size are on one scale. `title` and `below` stand at the top.
+/// Regions of one size are on one scale. `title` stands at the top.
 ///
 /// # Errors
 ///
 /// [`SizeError::Panels`].
-pub fn rows(
-    layouts: &[Layout],
-    title: &str,
-    below: &str,
-    style: &Style,
-) -> Result<Scene, SizeError> {
+pub fn rows(layouts: &[Layout], title: &str, style: &Style) -> Result<Scene, SizeError> {
+    let below = "Addresses from the start of the region, row by row from the upper left.";
     let mut page = Page::new(style, title, below);
     let weights = layouts.iter().flat_map(|layout| {
         layout.devices().into_iter().map(|(device, _, bytes)| (device, u128::from(bytes)))
@@ -106,9 +102,10 @@ fn panel(page: &mut Page, layout: &Layout, devices: &DeviceColours, bottom: f64)
     page.paragraph(&text::plain(&words), letters, page.theme.pale_ink(), CAPTION_LINES);
     page.y += 6.0;
     let rows = divided(page, layout, bottom);
+    let holes = layout.holes();
     for (index, row) in rows.iter().enumerate() {
         page.scene.rect(row.rect, free(page));
-        let chunks: Vec<(&Placed, Rect)> = in_row(layout.chunks(), row)
+        let chunks: Vec<(&Placed, Rect)> = in_row(layout.chunks(), row, |chunk| chunk.range)
             .filter_map(|chunk| row.place(chunk.range).map(|rect| (chunk, rect)))
             .collect();
         let drawn = chunks.iter().map(|(chunk, rect)| (*rect, devices.colour(&chunk.device)));
@@ -127,9 +124,9 @@ fn panel(page: &mut Page, layout: &Layout, devices: &DeviceColours, bottom: f64)
                 label_in(page, rect, colour, &[&long, &size]);
             }
         }
-        for hole in layout.holes().into_iter().filter(|hole| hole.overlaps(row.part)) {
-            let Some(rect) = row.place(hole) else { continue };
-            if is_widest(&rows, index, hole, &rect) {
+        for hole in in_row(&holes, row, |hole| *hole) {
+            let Some(rect) = row.place(*hole) else { continue };
+            if is_widest(&rows, index, *hole, &rect) {
                 let size = text::bytes(hole.bytes());
                 let long = format!("free {size}");
                 label_in(page, &rect, page.theme.alarm(), &[&long, &size]);
@@ -142,11 +139,15 @@ fn panel(page: &mut Page, layout: &Layout, devices: &DeviceColours, bottom: f64)
     }
 }
 
-/// The chunks of a row, from all, which ascend.
-fn in_row<'l>(chunks: &'l [Placed], row: &Row) -> impl Iterator<Item = &'l Placed> {
-    let first = chunks.partition_point(|it| it.range.end_page() <= row.part.first_page());
+/// The chunks or holes of a row, from all, which ascend.
+fn in_row<'l, T>(
+    all: &'l [T],
+    row: &Row,
+    range: impl Fn(&T) -> PageRange,
+) -> impl Iterator<Item = &'l T> {
+    let first = all.partition_point(|it| range(it).end_page() <= row.part.first_page());
     let end = row.part.end_page();
-    chunks[first..].iter().take_while(move |chunk| chunk.range.first_page() < end)
+    all[first..].iter().take_while(move |it| range(it).first_page() < end)
 }
 
 /// The rows of a region, in the space that is left.
@@ -156,7 +157,7 @@ fn divided(page: &Page, layout: &Layout, bottom: f64) -> Vec<Row> {
     let space = bottom - page.y - 4.0;
     let pages = layout.range().pages().get();
     let count = (space / (USUAL_ROW + GAP)).floor().max(1.0) as u64;
-    let each = pages.div_ceil(count.min(pages).max(1)).max(1);
+    let each = round_pages(pages.div_ceil(count));
     let count = pages.div_ceil(each);
     let height = ((space / count as f64) - GAP).clamp(4.0, 64.0).floor();
     let first = layout.range().first_page();
@@ -169,6 +170,14 @@ fn divided(page: &Page, layout: &Layout, bottom: f64) -> Vec<Row> {
             Row { part, rect: Rect::new(x.floor(), y, width.floor(), height) }
         })
         .collect()
+}
+
+/// The least of 1, 2, 3, 4, 6, 8, 12 and so on that is `pages` or more, so that the addresses of
+/// rows are round. No region has so many pages that there is none.
+fn round_pages(pages: u64) -> u64 {
+    let above = pages.next_power_of_two();
+    let between = above / 4 * 3;
+    if between >= pages { between } else { above }
 }
 
 /// Whether no other row has a wider part of `range`, and no earlier one an equally wide one.

@@ -1,6 +1,7 @@
 //! The picture of addresses over time.
 
 use crate::colour::Colour;
+use crate::curve::{Curve, between};
 use crate::devices::DeviceColours;
 use crate::geometry::{Rect, Scale, byte_steps, decimal_steps, time_steps};
 use crate::history::{History, Life};
@@ -9,8 +10,11 @@ use crate::page::{MARGIN, Page};
 use crate::scene::{Anchor, ChunkMap, Item, Scene};
 use crate::style::{Axis, SizeError, Style};
 use crate::text;
+use crate::words::{described, summary};
 use cma_framework::PageRange;
 use cma_trace::Trace;
+
+mod moment;
 
 /// Addresses over time: a panel for each of `histories`, which are of one trace and one region, all
 /// on the same scales.
@@ -32,11 +36,15 @@ pub fn timeline(histories: &[History<'_>], style: &Style) -> Result<Scene, SizeE
     let source = if trace.source().is_empty() { "a trace" } else { trace.source() };
     let figures = trace.figures();
     let below = format!(
-        "{} in {}, at most {} live; a region of {}",
+        "{} in {}, at most {} live; addresses from the start of a region of {}, over {}",
         text::counted(trace.operations().len(), "operation"),
         text::time(duration(trace)),
         text::bytes(figures.peak_live_bytes),
         text::bytes(first.range().bytes()),
+        match style.axis {
+            Axis::Time => "time",
+            Axis::Operations => "operations",
+        },
     );
     let mut page = Page::new(style, source, &below);
     let devices = DeviceColours::of_trace(trace);
@@ -55,7 +63,7 @@ pub fn timeline(histories: &[History<'_>], style: &Style) -> Result<Scene, SizeE
 const LEAST_PLOTS: f64 = 130.0;
 
 /// The most lines of text above a panel.
-const CAPTION_LINES: usize = 4;
+const CAPTION_LINES: usize = 5;
 
 /// The places of the panels in what is left of the page.
 fn frames(page: &Page, histories: &[History<'_>]) -> Result<Vec<Rect>, SizeError> {
@@ -126,7 +134,7 @@ impl<'p, 't> Panel<'p, 't> {
         if let (Some(operation), Some(layout)) = (moment, &layout) {
             let x = time.place(self.position(operation));
             self.at_moment(&places, x, layout, &address);
-            self.strip(&places.strip, layout, &address);
+            self.strip(&places.strip, operation, layout, &address);
         }
         for plot in [places.map, places.curves] {
             self.page.scene.frame(&plot, ink);
@@ -266,88 +274,26 @@ impl<'p, 't> Panel<'p, 't> {
             .scene
             .items
             .push(Item::Area { points: between(&free, &largest, &bytes), fill: shade });
+        // The most important one is drawn last, over the others.
         let drawn = [
+            (&live, theme.ink(), "live"),
             (&free, theme.pale_ink(), "free"),
             (&largest, theme.alarm(), "largest free"),
-            (&live, theme.ink(), "live"),
         ];
         let (size, line) = (self.page.letters, self.page.line());
-        let mut y = plot.y + size;
+        let (x, mut y) = (plot.right() + 12.0, plot.y + size);
+        let mut entry = |page: &mut Page, height: f64, colour: Colour, ink: Colour, name| {
+            page.scene.rect(Rect::new(x, y - size * 0.35 - height / 2.0, 10.0, height), colour);
+            page.scene.text((x + 15.0, y), Anchor::Start, size, ink, name);
+            y += line;
+        };
         for (curve, colour, name) in drawn {
             let points = curve.points(&bytes);
-            self.page.scene.items.push(Item::Line { points, colour, width: 1.3, dashed: false });
-            let x = plot.right() + 12.0;
-            self.page.scene.rect(Rect::new(x, y - size * 0.45, 10.0, 2.0), colour);
-            self.page.scene.text((x + 15.0, y), Anchor::Start, size, colour, name);
-            y += line;
+            self.page.scene.items.push(Item::Line { points, colour, width: 1.2, dashed: false });
+            entry(self.page, 2.0, colour, colour, name);
         }
+        entry(self.page, size * 0.8, shade, theme.pale_ink(), "other free");
         self.byte_labels(plot, &bytes, line * 1.2);
-    }
-
-    /// The telling moment in the plots: a dashed line, and on it the free ranges.
-    fn at_moment(&mut self, places: &Places, x: f64, layout: &Layout, address: &Scale) {
-        let alarm = self.page.theme.alarm();
-        for plot in [&places.map, &places.curves] {
-            self.page.scene.items.push(Item::Line {
-                points: vec![(x, plot.y), (x, plot.bottom())],
-                colour: alarm,
-                width: 1.2,
-                dashed: true,
-            });
-        }
-        let left = (x - 1.5).clamp(places.map.x, places.map.right() - 3.0);
-        for (low, high) in joined(layout, address) {
-            self.page.scene.rect(Rect::new(left, high, 3.0, low - high), alarm);
-        }
-    }
-
-    /// The region at the telling moment, beside the map on the same scale.
-    fn strip(&mut self, strip: &Rect, layout: &Layout, address: &Scale) {
-        let theme = self.page.theme;
-        let alarm = theme.alarm();
-        self.page.scene.rect(*strip, alarm.over(theme.paper(), 0.22));
-        let chunks = layout.chunks().iter().map(|chunk| {
-            let (low, high) = ends(chunk.range, layout.range(), address);
-            let rect = Rect::new(strip.x, high, strip.width, low - high);
-            (rect, self.devices.colour(&chunk.device))
-        });
-        let label = |index: usize| {
-            let chunk = &layout.chunks()[index];
-            text::plain(&format!("{}: {}", text::bytes(chunk.range.bytes()), chunk.detail))
-        };
-        let map = ChunkMap::new(*strip).with(chunks, label);
-        self.page.scene.items.push(Item::Chunks(Box::new(map)));
-        self.page.scene.frame(strip, alarm);
-        let mut labels = strip.right() + 4.0;
-        if let (Some(request), Some(hole)) = (layout.request(), layout.largest_hole()) {
-            let from = address.place(hole.start().get() - layout.range().start().get());
-            let height = address.place(0) - address.place(request.bytes);
-            // Inside the strip: the request may be larger than all that is above the hole.
-            let y = (from - height).max(strip.y);
-            let bar = Rect::new(strip.right() + 3.0, y, 4.0, height.max(1.0));
-            self.page.scene.rect(bar, alarm);
-            labels += 6.0;
-        }
-        self.hole_labels(labels, layout, address);
-    }
-
-    /// The sizes of free ranges beside the strip, the largest first, as far as there is room.
-    fn hole_labels(&mut self, x: f64, layout: &Layout, address: &Scale) {
-        let (size, line) = (self.page.letters, self.page.line());
-        let mut holes = layout.holes();
-        holes.sort_by_key(|hole| (std::cmp::Reverse(hole.pages()), hole.first_page()));
-        let mut taken: Vec<f64> = Vec::new();
-        // There is no room for more in any picture.
-        for hole in holes.into_iter().take(200) {
-            let (low, high) = ends(hole, layout.range(), address);
-            let y = f64::midpoint(low, high);
-            if taken.iter().all(|other| (other - y).abs() >= line) {
-                taken.push(y);
-                let at = (x, (y + size * 0.35).max(address.to + size * 0.8));
-                let alarm = self.page.theme.alarm();
-                self.page.scene.text(at, Anchor::Start, size, alarm, text::bytes(hole.bytes()));
-            }
-        }
     }
 
     fn address_labels(&mut self, map: &Rect, address: &Scale) {
@@ -357,7 +303,7 @@ impl<'p, 't> Panel<'p, 't> {
 
     fn byte_labels(&mut self, plot: &Rect, bytes: &Scale, apart: f64) {
         let (size, ink) = (self.page.letters, self.page.theme.pale_ink());
-        let step = bytes.step(apart, byte_steps());
+        let step = bytes.step(|_| apart, byte_steps());
         for value in bytes.ticks(step) {
             let y = bytes.place(value);
             self.page.scene.line(&[(plot.x - 4.0, y), (plot.x, y)], ink);
@@ -368,22 +314,23 @@ impl<'p, 't> Panel<'p, 't> {
 
     fn time_labels(&mut self, places: &Places, time: &Scale) {
         let (size, ink) = (self.page.letters, self.page.theme.pale_ink());
-        let apart = text::width("8,888,888", size) + 14.0;
-        let (step, end) = match self.axis {
-            Axis::Time => (time.step(apart, time_steps()), time.start.saturating_add(time.span)),
-            Axis::Operations => (time.step(apart, decimal_steps()), 0),
+        let end = time.start.saturating_add(time.span);
+        let label = |value, step| match self.axis {
+            Axis::Time => text::time_label(value, step, end),
+            Axis::Operations => text::grouped(value),
+        };
+        let needed = |step| text::width(&label(end, step), size) + 14.0;
+        let step = match self.axis {
+            Axis::Time => time.step(needed, time_steps()),
+            Axis::Operations => time.step(needed, decimal_steps()),
         };
         let bottom = places.curves.bottom();
         for value in time.ticks(step) {
             let x = time.place(value);
             self.page.scene.line(&[(x, bottom), (x, bottom + 4.0)], ink);
             self.page.scene.line(&[(x, places.map.bottom()), (x, places.map.bottom() + 4.0)], ink);
-            let label = match self.axis {
-                Axis::Time => text::time_label(value, step, end),
-                Axis::Operations => text::grouped(value),
-            };
             let at = (x, bottom + 4.0 + size);
-            self.page.scene.text(at, Anchor::Middle, size, ink, label);
+            self.page.scene.text(at, Anchor::Middle, size, ink, label(value, step));
         }
         let name = match self.axis {
             Axis::Time => "time",
@@ -398,154 +345,8 @@ impl<'p, 't> Panel<'p, 't> {
     }
 }
 
-/// The allocator and its refusals, in a line.
-pub fn summary(history: &History<'_>) -> String {
-    let trace = history.trace();
-    let refused = text::counted(history.refused().len(), "request");
-    let recorded = match trace.refused() {
-        0 => String::new(),
-        count => format!(" ({} when recorded)", text::grouped(count)),
-    };
-    text::plain(&format!("{}: {refused} refused{recorded}", history.allocator()))
-}
-
-/// `operation` with the layout after it, in words: what is free, and what keeps it apart.
-pub(crate) fn described(history: &History<'_>, operation: usize, layout: &Layout) -> String {
-    let time = text::time(history.trace().operations()[operation].time_us);
-    let at = format!("{time} (operation {})", text::grouped(operation as u64));
-    let moment = match layout.request() {
-        Some(request) => {
-            format!(
-                "First refusal at {at}: {} for {}",
-                text::bytes(request.bytes),
-                request.requester
-            )
-        }
-        None => format!("Worst fragmentation at {at}"),
-    };
-    format!("{moment}. {}", free_in_words(layout))
-}
-
-/// The free ranges of `layout`, and the chunks between them.
-pub(crate) fn free_in_words(layout: &Layout) -> String {
-    let Some(largest) = layout.largest_hole() else { return "Nothing is free.".to_string() };
-    let count = layout.holes().len();
-    let free = text::bytes(layout.free_bytes());
-    if count == 1 {
-        return format!("{free} free in one range.");
-    }
-    let list: Vec<String> = layout
-        .separators()
-        .into_iter()
-        .map(|(device, count, bytes)| {
-            format!("{device} {} ({})", text::counted(count, "chunk"), text::bytes(bytes))
-        })
-        .collect();
-    format!(
-        "{free} free in {}, the largest {}; between them: {}.",
-        text::counted(count, "range"),
-        text::bytes(largest.bytes()),
-        list.join(", ")
-    )
-}
-
 /// The lower and the upper end of `range` on the axis.
 fn ends(range: PageRange, region: PageRange, address: &Scale) -> (f64, f64) {
     let start = range.start().get() - region.start().get();
     (address.place(start), address.place(start + range.bytes()))
-}
-
-/// The free ranges of `layout` on the axis. Those that are less than half a pixel apart are one, so
-/// their number is bounded.
-fn joined(layout: &Layout, address: &Scale) -> Vec<(f64, f64)> {
-    let mut joined: Vec<(f64, f64)> = Vec::new();
-    for hole in layout.holes() {
-        let (low, high) = ends(hole, layout.range(), address);
-        match joined.last_mut() {
-            Some((_, last)) if *last - low < 0.5 => *last = high,
-            _ if low - high >= 0.5 => joined.push((low, high)),
-            _ => {}
-        }
-    }
-    joined
-}
-
-/// A value over time, by columns of a pixel.
-struct Curve {
-    /// The columns with changes.
-    columns: Vec<Column>,
-    before: u64,
-    from: f64,
-    to: f64,
-}
-
-/// The values of a column of pixels.
-struct Column {
-    x: f64,
-    least: u64,
-    most: u64,
-    last: u64,
-}
-
-impl Curve {
-    fn new(values: impl Iterator<Item = (f64, u64)>, before: u64, time: &Scale) -> Curve {
-        let mut columns: Vec<Column> = Vec::new();
-        let mut last = before;
-        for (x, value) in values {
-            if value == last {
-                continue;
-            }
-            let x = x.floor().max(time.from);
-            match columns.last_mut() {
-                Some(column) if (column.x - x).abs() < 0.5 => {
-                    column.least = column.least.min(value);
-                    column.most = column.most.max(value);
-                    column.last = value;
-                }
-                _ => {
-                    let (least, most) = (last.min(value), last.max(value));
-                    columns.push(Column { x, least, most, last: value });
-                }
-            }
-            last = value;
-        }
-        Curve { columns, before, from: time.from, to: time.to }
-    }
-
-    /// Through the least and the most of each column.
-    fn points(&self, bytes: &Scale) -> Vec<(f64, f64)> {
-        let mut points = vec![(self.from, bytes.place(self.before))];
-        let mut last = self.before;
-        for column in &self.columns {
-            for value in [last, column.least, column.most, column.last] {
-                let point = (column.x, bytes.place(value));
-                if points.last() != Some(&point) {
-                    points.push(point);
-                }
-            }
-            last = column.last;
-        }
-        points.push((self.to, bytes.place(last)));
-        points
-    }
-
-    /// Through the last value of each column.
-    fn steps(&self, bytes: &Scale) -> Vec<(f64, f64)> {
-        let mut points = vec![(self.from, bytes.place(self.before))];
-        let mut last = self.before;
-        for column in &self.columns {
-            points.push((column.x, bytes.place(last)));
-            points.push((column.x, bytes.place(column.last)));
-            last = column.last;
-        }
-        points.push((self.to, bytes.place(last)));
-        points
-    }
-}
-
-/// The corners of the area between two curves.
-fn between(above: &Curve, below: &Curve, bytes: &Scale) -> Vec<(f64, f64)> {
-    let mut points = above.steps(bytes);
-    points.extend(below.steps(bytes).into_iter().rev());
-    points
 }

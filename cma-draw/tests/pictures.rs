@@ -160,7 +160,7 @@ fn refused_requests_are_marked_and_the_first_is_explained() {
     let texts = texts(&scene).join("\n");
     assert!(texts.contains("best-fit: 1 request refused"), "{texts}");
     assert!(
-        texts.contains("First refusal at 20 µs (operation 6): 8 MiB for video/frame"),
+        texts.contains("First refusal at 20 µs (operation 7): 8 MiB for video/frame"),
         "{texts}"
     );
     assert!(texts.contains("8 MiB free in 2 ranges, the largest 4 MiB"), "{texts}");
@@ -190,7 +190,10 @@ fn a_moment_outside_the_trace_is_refused_with_the_traces_limits() {
     let history = history(&trace, 4096);
     assert_eq!(history.operation_at(Moment::Time(3)), Ok(3));
     assert_eq!(history.operation_at(Moment::Time(10)), Err(NoMoment::AfterEnd { last_us: 9 }));
-    assert_eq!(history.operation_at(Moment::Operation(10)), Err(NoMoment::NoOperation { last: 9 }));
+    assert_eq!(
+        history.operation_at(Moment::Operation(10)),
+        Err(NoMoment::NoOperation { operations: 10 })
+    );
     let nothing = history.operation_at(Moment::FirstRefusal);
     assert!(matches!(nothing, Err(NoMoment::NothingRefused { .. })));
 }
@@ -207,7 +210,7 @@ fn a_layout_paints_every_chunk_at_its_place_and_names_the_free_ranges() {
     let layout = Layout::new("b1".to_string(), range, chunks);
     assert_eq!(layout.holes(), [PageRange::from_pages(400, 700), PageRange::from_pages(1600, 499)]);
     assert_eq!(layout.separators(), [("video", 1, 500 * 4096)]);
-    let scene = rows(&[layout], "a server", "", &style("1200x400", Axis::Time)).expect("room");
+    let scene = rows(&[layout], "a server", &style("1200x400", Axis::Time)).expect("room");
     let maps = maps(&scene);
     let (painted, all): (f64, f64) =
         (maps.iter().map(|it| painted(it)).sum(), maps.iter().map(|it| it.area.area()).sum());
@@ -228,7 +231,7 @@ fn hostile_names_leave_the_svg_well_formed() {
     let range = PageRange::from_pages(1 << 20, 1024);
     let chunk = Placed { range, device: device.to_string(), detail: device.to_string() };
     let layout = Layout::new(device.to_string(), range, vec![chunk]);
-    let at = rows(&[layout], device, device, &style).expect("room");
+    let at = rows(&[layout], device, &style).expect("room");
     for (scene, name) in [(scene, "<script>\"&']]>"), (at, "<script>\"&'\u{fffd}\u{fffd}]]>")] {
         let file = svg(&scene);
         let document = roxmltree::Document::parse(&file).expect("XML");

@@ -59,7 +59,7 @@ fn of_trace(options: &Options, args: &DrawArgs, path: &Path) -> Result<Drawn, Co
         layouts.push(history.layout_at(history.operation_at(moment)?));
     }
     let title = if trace.source().is_empty() { "a trace" } else { trace.source() };
-    let scene = cma_draw::rows(&layouts, title, "addresses in rows, from the upper left", &style)?;
+    let scene = cma_draw::rows(&layouts, title, &style)?;
     Ok((scene, layouts.iter().map(Layout::heading).collect(), outcome))
 }
 
@@ -88,8 +88,7 @@ fn of_server(args: &DrawArgs) -> Result<Drawn, CommandError> {
         return Err(CommandError::NothingToDraw { server: server.to_string() });
     }
     let style = style(args, layouts.len());
-    let below = "addresses in rows, from the upper left";
-    let scene = cma_draw::rows(&layouts, &server.to_string(), below, &style)?;
+    let scene = cma_draw::rows(&layouts, &format!("the server at {server}, now"), &style)?;
     let unread = state.regions.len() - layouts.len();
     let lines = layouts.iter().map(Layout::heading).collect();
     Ok((scene, lines, Outcome::refused_if(unread > 0)))

@@ -14,8 +14,8 @@ else where most free memory is outside the largest free range; beside it is the 
 moment, with the sizes of its free ranges and a bar as high as the refused request.
 
 With --at, and without a trace, the picture shows the region, or each region of the server, at one \
-moment. TIME is a time of the trace as 500us, 40ms, 12.5s or 2m, an operation as op:1200, or one of \
-refusal (the first) and worst (the worst fragmentation).
+moment. TIME is a time of the trace as 500us, 40ms, 12.5s or 2m, an operation as op:1200, counted \
+from 1, or one of refusal (the first) and worst (the worst fragmentation).
 
 Examples:
   cma draw phone.trace.gz -o phone.svg --region 320M

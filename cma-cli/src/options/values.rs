@@ -106,7 +106,10 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
         _ => {}
     }
     if let Some(operation) = text.strip_prefix("op:") {
-        return operation.parse().map(Moment::Operation).map_err(|_| unreadable());
+        // Counted from 1, as `cma replay` and `cma why` do.
+        let number: usize = operation.parse().map_err(|_| unreadable())?;
+        let index = number.checked_sub(1).ok_or("operations are counted from 1")?;
+        return Ok(Moment::Operation(index));
     }
     let units = [("us", 0), ("ms", 3), ("s", 6), ("m", 6)];
     let (number, unit, digits) = units
@@ -159,9 +162,9 @@ mod tests {
         assert_eq!(moment("0.25ms"), Ok(Moment::Time(250)));
         assert_eq!(moment("7us"), Ok(Moment::Time(7)));
         assert_eq!(moment("2m"), Ok(Moment::Time(120_000_000)));
-        assert_eq!(moment("op:1200"), Ok(Moment::Operation(1200)));
+        assert_eq!(moment("op:1200"), Ok(Moment::Operation(1199)));
         assert_eq!(moment("worst"), Ok(Moment::WorstFragmentation));
-        for wrong in ["", "5", "s", "1.s", ".5s", "1.5us", "1.2.3s", "-1s", "op:", "op:x"] {
+        for wrong in ["", "5", "s", "1.s", ".5s", "1.5us", "1.2.3s", "-1s", "op:", "op:x", "op:0"] {
             assert!(moment(wrong).is_err(), "{wrong}");
         }
         assert!(moment("99999999999999999999s").unwrap_err().contains("longer"));

@@ -43,7 +43,7 @@ fn a_moment_of_a_trace_is_drawn_and_one_outside_it_is_refused() {
     fs::remove_file(&picture).expect("it is there");
     let Run { code, err, .. } = run(&["draw", &trace, "-o", &picture, "--at", "1s"]);
     assert_eq!(code, 2);
-    assert!(err.contains("--at: the trace ends at 3 µs"), "{err}");
+    assert!(err.contains("--at: the trace ends earlier, at 3us"), "{err}");
     assert!(!folder.path().join("a.svg").exists());
 }
 
