@@ -237,6 +237,18 @@ impl CommandError {
                 )
             }
             CommandError::Socket(_) => fixed("name another path with --socket"),
+            CommandError::Picture { .. } => {
+                fixed("name a file in a folder that is there and that this user can write to")
+            }
+            CommandError::PictureFormat { .. } => {
+                fixed("the ending is the format, as in -o picture.svg")
+            }
+            CommandError::PictureSize(cma_draw::SizeError::Panels { .. }) => {
+                fixed("without --size the picture is as high as its panels need")
+            }
+            CommandError::Moment(cma_draw::NoMoment::NothingRefused { .. }) => {
+                fixed("--region takes a smaller region; --at worst is the worst fragmentation")
+            }
             CommandError::NoSuchRegion { .. } => fixed("`cma regions` lists them"),
             CommandError::NoRegion => fixed("--memory and --cma say what each region needs"),
             CommandError::NotConnected(_) => fixed("start one with `cma serve --socket PATH`"),

@@ -74,9 +74,9 @@ pub(crate) fn decimal_steps() -> impl Iterator<Item = u64> {
     (0..19).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))
 }
 
-/// Steps of bytes: 1, 2, 5, 10 and so on of each unit, KiB or more.
+/// Steps of bytes: 1, 2, 5, 10 and so on of each unit, KiB or more, and the half of the next.
 pub(crate) fn byte_steps() -> impl Iterator<Item = u64> {
-    let digits = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+    let digits = [1, 2, 5, 10, 20, 50, 100, 200, 512];
     [10, 20, 30, 40, 50].into_iter().flat_map(move |shift| digits.map(|digit| digit << shift))
 }
 

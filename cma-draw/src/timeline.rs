@@ -62,6 +62,9 @@ pub fn timeline(histories: &[History<'_>], style: &Style) -> Result<Scene, SizeE
 /// The least height of map and curves of a panel.
 const LEAST_PLOTS: f64 = 130.0;
 
+/// The space between map and curves, in which the labels at their ends are apart.
+const BETWEEN_PLOTS: f64 = 14.0;
+
 /// The most lines of text above a panel.
 const CAPTION_LINES: usize = 5;
 
@@ -164,7 +167,7 @@ impl<'p, 't> Panel<'p, 't> {
         let right = self.frame.right() - beside - 12.0;
         let (top, bottom) = (self.page.y + 6.0, self.frame.bottom() - self.page.line() - 8.0);
         let lane_height = 9.0;
-        let plots = bottom - top - lane_height - 12.0;
+        let plots = bottom - top - lane_height - 2.0 - BETWEEN_PLOTS;
         let (map_height, curves_height) = ((plots * 0.7).floor(), (plots * 0.3).floor());
         let left = left.ceil();
         let width = (right - left).floor();
@@ -174,7 +177,7 @@ impl<'p, 't> Panel<'p, 't> {
             lane: Rect::new(left, map_top - 2.0 - lane_height, width, lane_height),
             map,
             strip: Rect::new(map.right() + 12.0, map_top, strip_width.floor(), map_height),
-            curves: Rect::new(left, map.bottom() + 10.0, width, curves_height),
+            curves: Rect::new(left, map.bottom() + BETWEEN_PLOTS, width, curves_height),
         }
     }
 
@@ -336,10 +339,12 @@ impl<'p, 't> Panel<'p, 't> {
             Axis::Time => "time",
             Axis::Operations => "operation",
         };
-        let at = (places.map.right() + 12.0 + MARGIN, bottom + 4.0 + size);
+        let beside = text::width(&label(end, step), size) / 2.0 + 8.0;
+        let at = (places.map.right() + beside.max(12.0 + MARGIN), bottom + 4.0 + size);
         self.page.scene.text(at, Anchor::Start, size, ink, name);
         if !self.history.refused().is_empty() {
-            let at = (places.lane.x - 7.0, places.lane.bottom());
+            // Above a label of the map's upper end.
+            let at = (places.lane.x - 7.0, places.lane.bottom() - 5.0);
             self.page.scene.text(at, Anchor::End, size, self.page.theme.alarm(), "refused");
         }
     }

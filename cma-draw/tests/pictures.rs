@@ -3,7 +3,7 @@
 
 use cma_analysis::Allocator;
 use cma_draw::{
-    Axis, ChunkMap, Format, History, Item, Layout, Moment, NoMoment, Placed, Scene, Size,
+    Anchor, Axis, ChunkMap, Format, History, Item, Layout, Moment, NoMoment, Placed, Scene, Size,
     SizeError, Style, Theme, rows, timeline,
 };
 use cma_framework::{PageRange, Plugin};
@@ -297,5 +297,62 @@ fn the_ending_of_a_file_is_its_format() {
         ["", "1200", "x", "0x0", "1200x", "-1x5", "300x300", "99999999999x400", "16000x16000"]
     {
         assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+    }
+}
+
+/// The place of each text: left, upper, right and lower end. Letters are on average half as wide
+/// as they are high, or wider.
+fn boxes(scene: &Scene) -> Vec<(f64, f64, f64, f64, &str)> {
+    let mut boxes = Vec::new();
+    for item in &scene.items {
+        let Item::Text { at, anchor, size, text, .. } = item else { continue };
+        let width = text.chars().count() as f64 * size * 0.5;
+        let left = match anchor {
+            Anchor::Start => at.0,
+            Anchor::Middle => at.0 - width / 2.0,
+            Anchor::End => at.0 - width,
+        };
+        boxes.push((left, at.1 - size * 0.7, left + width, at.1, text.as_str()));
+    }
+    boxes
+}
+
+#[test]
+fn no_text_covers_another_or_leaves_the_picture() {
+    let trace = churn(2_000, 100);
+    // Sizes with and without a label at the upper end, and one with refused requests.
+    for (pages, size) in
+        [(5_120, "390x844"), (1_792, "1200x780"), (2_048, "2400x500"), (2_000, "640x480")]
+    {
+        for axis in [Axis::Time, Axis::Operations] {
+            let style = style(size, axis);
+            let histories = [history(&trace, pages)];
+            let layout = histories[0].layout_at(1_500);
+            let scenes = [timeline(&histories, &style), rows(&[layout], "a moment", &style)];
+            for scene in scenes {
+                let scene = scene.expect("room");
+                let boxes = boxes(&scene);
+                let (right, bottom) = (f64::from(scene.width), f64::from(scene.height));
+                for (index, a) in boxes.iter().enumerate() {
+                    assert!(a.0 >= 0.0 && a.1 >= 0.0 && a.2 <= right && a.3 <= bottom, "{a:?}");
+                    for b in &boxes[..index] {
+                        let apart = a.2 <= b.0 || b.2 <= a.0 || a.3 <= b.1 || b.3 <= a.1;
+                        assert!(apart, "{size}: {a:?} {b:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_layout_begin_at_round_addresses() {
+    let layout =
+        |pages| Layout::new("b1".to_string(), PageRange::from_pages(1 << 20, pages), Vec::new());
+    let style = style("1200x780", Axis::Time);
+    for (pages, addresses) in [(48_640, ["12 MiB", "180 MiB"]), (4_096, ["1 MiB", "15 MiB"])] {
+        let scene = rows(&[layout(pages)], "a server", &style).expect("room");
+        let texts = texts(&scene);
+        assert!(addresses.iter().all(|address| texts.contains(address)), "{texts:?}");
     }
 }

@@ -126,10 +126,14 @@ fn write(scene: &Scene, format: Format, path: &Path) -> io::Result<()> {
         return file.flush();
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    folder.metadata()?;
     let file = tempfile::Builder::new()
         .prefix(".cma-draw-")
         .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
+        .tempfile_in(folder)
+        // The error names a file that the user knows nothing of.
+        .map_err(|error| io::Error::from(error.kind()))?;
     let mut buffered = BufWriter::new(file);
     scene.write(format, &mut buffered)?;
     let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;

@@ -54,12 +54,14 @@ fn a_picture_that_cant_be_written_is_named_and_an_old_one_stays() {
     let old = written(&folder, "old.svg", "old");
     for (path, reason) in [
         ("/nonexistent/a.svg", "No such file"),
+        ("/proc/a.svg", "can't be written"),
         ("/tmp", "ends with .svg or .png"),
         ("a.jpg", "ends with .svg or .png"),
     ] {
         let Run { code, err, .. } = run(&["draw", &trace, "-o", path]);
         assert_eq!(code, 2, "{path}");
         assert!(err.contains(path) && err.contains(reason), "{err}");
+        assert!(err.contains("help: ") && !err.contains(".cma-draw-"), "{err}");
     }
     let Run { code, err, .. } = run(&["draw", &trace, "-o", &old, "--size", "1200x250"]);
     assert_eq!(code, 2);
@@ -70,4 +72,12 @@ fn a_picture_that_cant_be_written_is_named_and_an_old_one_stays() {
     assert!(err.contains("there is no allocator \"none\""), "{err}");
     let Run { code, .. } = run(&["draw", &trace, "-o", &old, "--mount", "x"]);
     assert_eq!(code, 2);
+    let inner = folder.path().join("folder.svg");
+    fs::create_dir(&inner).expect("a folder");
+    let path = inner.display().to_string();
+    let Run { code, err, .. } = run(&["draw", &trace, "-o", &path]);
+    assert!(code == 2 && err.contains("is a directory"), "{err}");
+    // Nothing else is in the folder: no part of a picture.
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 3);
+    assert_eq!(fs::read_dir(&inner).expect("a folder").count(), 0);
 }
