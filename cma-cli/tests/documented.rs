@@ -166,6 +166,8 @@ fn skipped(session: &[Step]) -> bool {
     let is_root = rustix::process::geteuid().is_root();
     let why = if serves("--mount") && !(is_root && Path::new("/dev/fuse").exists()) {
         "a session with a mount runs as root with /dev/fuse"
+    } else if serves("dtc ") && Command::new("dtc").arg("--version").output().is_err() {
+        "dtc is not installed"
     } else if serves("gid:44,uid:0") && !is_root {
         "a session whose rules name root runs as root"
     } else {
