@@ -3,10 +3,14 @@
 use crate::entry::{Entry, EntryKind};
 use crate::error::Error;
 use cma_framework::Errno;
+use cma_framework::config::Bytes;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
+
+/// The largest text that is read whole, in bytes: that of a server's socket.
+const MAX_TEXT: u64 = 64 << 20;
 
 /// The folder on which a server's attributes are mounted, without symbolic links.
 #[derive(Clone, Debug)]
@@ -54,14 +58,28 @@ impl Mount {
         &self.0
     }
 
+    /// The text of the attribute at `path`, which is refused above [`MAX_TEXT`].
+    pub(crate) fn read(&self, path: &str) -> Result<String, Error> {
+        let text = self.start(path, MAX_TEXT + 1)?;
+        if text.len() as u64 > MAX_TEXT {
+            let reason = format!("EFBIG: its text has more than {}", Bytes(MAX_TEXT));
+            return Err(Error::NotRead { path: path.to_string(), reason });
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Up to `most` bytes of the text of the attribute at `path`.
-    pub(crate) fn read(&self, path: &str, most: u64) -> Result<String, Error> {
+    pub(crate) fn read_start(&self, path: &str, most: u64) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.start(path, most)?).into_owned())
+    }
+
+    fn start(&self, path: &str, most: u64) -> Result<Vec<u8>, Error> {
         let file = self.attribute(path)?;
         let mut text = Vec::new();
         File::open(&file)
             .and_then(|file| file.take(most).read_to_end(&mut text))
             .map_err(|error| self.read_error(path, &error))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        Ok(text)
     }
 
     /// The entries of the folder at `path`, in the server's order.
@@ -162,7 +180,7 @@ impl Mount {
     /// The refused writes that the server has on record, the oldest first: the number of each, and
     /// the reason for those to `file`.
     fn refusals(&self, file: &Path) -> Vec<(u64, Option<String>)> {
-        let errors = fs::read_to_string(self.0.join("errors")).unwrap_or_default();
+        let errors = self.read("errors").unwrap_or_default();
         let file = fs::canonicalize(file).unwrap_or_default();
         let path = file.strip_prefix(&self.0).ok().and_then(Path::to_str);
         let refusal = |line: &str| {
@@ -262,5 +280,18 @@ mod tests {
         assert_eq!(found(&[(6, Some("EINVAL: theirs"))], Some("EINVAL")), WriteReason::Ambiguous);
         assert_eq!(found(&[old, other_file], Some("EINVAL")), WriteReason::Unknown);
         assert_eq!(found(&[], None), WriteReason::Unknown);
+    }
+
+    #[test]
+    fn a_text_without_end_is_refused_and_its_start_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let endless = File::create(folder.path().join("errors")).unwrap();
+        let mount = Mount(folder.path().to_path_buf());
+        endless.set_len(MAX_TEXT).unwrap();
+        assert_eq!(mount.read("errors").map(|text| text.len() as u64).ok(), Some(MAX_TEXT));
+        endless.set_len(1 << 40).unwrap();
+        let error = mount.read("errors").unwrap_err().to_string();
+        assert_eq!(error, "errors: EFBIG: its text has more than 64M");
+        assert_eq!(mount.read_start("errors", 3).unwrap(), "\0\0\0");
     }
 }

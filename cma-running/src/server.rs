@@ -64,9 +64,9 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`Error`].
+    /// [`Error`]; a text above 64 MiB is not read.
     pub fn read(&self, path: &str) -> Result<String, Error> {
-        self.read_start(path, u64::MAX)
+        self.session()?.read(path)
     }
 
     /// The first bytes of the text of the attribute at `path`. Over a mount at most `most` of them
@@ -77,7 +77,7 @@ impl Server {
     /// [`Error`].
     pub fn read_start(&self, path: &str, most: u64) -> Result<String, Error> {
         match &self.0 {
-            Access::Mount(mount) => mount.read(path, most),
+            Access::Mount(mount) => mount.read_start(path, most),
             Access::Socket(_) | Access::Local(_) => self.session()?.read(path),
         }
     }
@@ -160,7 +160,7 @@ pub(crate) enum Session<'s> {
 impl Session<'_> {
     pub(crate) fn read(&self, path: &str) -> Result<String, Error> {
         match self {
-            Session::Mount(mount) => mount.read(path, u64::MAX),
+            Session::Mount(mount) => mount.read(path),
             Session::Socket(client, reader) => match at(client, reader, path)? {
                 AttributeText::Text(text) => Ok(text),
                 AttributeText::Folder(_) => Err(Error::Folder { path: path.to_string() }),
