@@ -4,7 +4,7 @@ use crate::log::Slot;
 use crate::loss::Loss;
 use cma_record_log::{Event, NAME_PART};
 use cma_trace::{RecordError, Recording, Trace};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -56,6 +56,9 @@ const MAX_DEVICE: usize = 63;
 pub(crate) struct Merge {
     output: Output,
     processes: BTreeMap<u32, Process>,
+    /// Those that have ended: an event of theirs may be in a later slot than that of a process
+    /// that took longer to write.
+    over: HashSet<u32>,
     /// When processes ended, in order of time; the earliest is the last.
     ended: Vec<(u64, u32)>,
     /// The process id of the program itself.
@@ -181,7 +184,8 @@ impl Merge {
             left_out: None,
             full: None,
         };
-        Merge { output, processes: BTreeMap::new(), ended, program, at_least, started_ns }
+        let (processes, over) = (BTreeMap::new(), HashSet::new());
+        Merge { output, processes, over, ended, program, at_least, started_ns }
     }
 
     /// Adds an event; they come in the order of their slots. Events that contradict earlier ones,
@@ -190,6 +194,9 @@ impl Merge {
         self.end_until(slot.stamp.time_ns);
         self.advance(slot.stamp.time_ns);
         let (number, output) = (slot.stamp.process, &mut self.output);
+        if self.over.contains(&number) {
+            return;
+        }
         let key = slot.slot + 1;
         if let Event::Start { pid, namespace } = slot.event {
             self.start(number, (pid, namespace));
@@ -202,6 +209,7 @@ impl Merge {
                     && let Some(process) = self.processes.remove(&number)
                 {
                     process.end(output);
+                    self.over.insert(number);
                 }
             }
             Event::Allocate { address, size, alignment, by, replaces } => {
@@ -302,6 +310,7 @@ impl Merge {
             if self.processes.get(&number).is_some_and(|process| process.is_program) {
                 continue;
             }
+            self.over.insert(number);
             if let Some(process) = self.processes.remove(&number) {
                 self.advance(time);
                 process.end(&mut self.output);
@@ -315,8 +324,9 @@ impl Merge {
             |other: &u32, process: &mut Process| *other != number && process.id == Some(id);
         let earlier: Vec<_> = self.processes.extract_if(.., is_earlier).collect();
         let was_program = earlier.iter().any(|(_, process)| process.is_program);
-        for (_, process) in earlier {
+        for (number, process) in earlier {
             process.end(&mut self.output);
+            self.over.insert(number);
         }
         let is_first = !self.processes.values().any(|process| process.is_program);
         let process = self.processes.entry(number).or_default();

@@ -113,13 +113,12 @@ unsafe fn completed(
             *place = string.as_ptr();
         }
     }
-    let value = [PRELOAD, missing.library.to_bytes(), if before.is_empty() { b"" } else { b":" }];
-    let already = names(before, missing.library.to_bytes());
-    let parts: [&[u8]; 5] = if already {
-        [PRELOAD, before, b"", b"", b"\0"]
-    } else {
-        [value[0], value[1], value[2], before, b"\0"]
+    let (library, separator): (&[u8], &[u8]) = match missing.library.to_bytes() {
+        library if names(before, library) => (b"", b""),
+        library if before.is_empty() => (library, b""),
+        library => (library, b":"),
     };
+    let parts = [PRELOAD, library, separator, before, b"\0"];
     let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > PRELOAD_BYTES {
         return start(environment);

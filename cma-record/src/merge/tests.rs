@@ -208,6 +208,25 @@ fn a_process_frees_its_chunks_when_it_ends_and_the_program_keeps_them() {
 }
 
 #[test]
+fn an_event_behind_the_end_of_its_process_leaves_no_chunk_live() {
+    // Process 3 reserved its slot first and wrote it last; meanwhile process 2 was killed.
+    let events = [
+        (1, 0, start(PROGRAM)),
+        (2, 0, start(71)),
+        (2, 1, allocate(0x2000, 8192, 0)),
+        (3, 20, start(72)),
+        (2, 10, allocate(0x9000, 12288, 0)),
+        (3, 21, allocate(0x3000, 4096, 0)),
+    ];
+    let (trace, _) = merged(&events, &[(2, 15)]);
+    assert_eq!(operations(&trace), "1+8192 15-8192 21+4096");
+    let events = [(1, 0, start(PROGRAM)), (2, 0, start(71)), (2, 1, Event::End)];
+    let late = (2, 2, allocate(0x2000, 8192, 0));
+    let (trace, _) = merged(&[&events[..], &[late]].concat(), &[]);
+    assert_eq!(operations(&trace), "");
+}
+
+#[test]
 fn exec_frees_the_chunks_of_the_process_and_the_program_stays_the_program() {
     let events = [
         (1, 0, start(PROGRAM)),
