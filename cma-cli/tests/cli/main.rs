@@ -1,5 +1,6 @@
 //! The program as a process: output, messages and exit status of each command.
 
+mod bad_input;
 mod boards;
 mod check;
 mod configuration;
