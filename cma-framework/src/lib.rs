@@ -48,8 +48,8 @@ pub mod events {
 /// ([`AllocError::explain`], [`Cma::explain_refusals`]).
 pub mod explain {
     pub use crate::vocabulary::{
-        AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, RegionExplanation, Room,
-        RuledOut, Share,
+        AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, OwnersRoom, RegionExplanation,
+        Room, RuledOut, Share,
     };
 }
 

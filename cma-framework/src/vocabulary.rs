@@ -26,9 +26,10 @@ mod time;
 pub use bank::Bank;
 pub use errno::Errno;
 pub use event::{Asked, Event, EventRegion, What};
+pub(crate) use explanation::by_owner;
 pub use explanation::{
-    AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, RegionExplanation, Room, RuledOut,
-    Share,
+    AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, OwnersRoom, RegionExplanation, Room,
+    RuledOut, Share,
 };
 pub use map::{COMMON, GroupSpec, Map, PatternSpec, RuleSpec};
 pub use owner::{Holder, Owner, Process};

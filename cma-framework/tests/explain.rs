@@ -5,14 +5,16 @@
 
 mod common;
 
+use cma_api::{Pages, Request};
 use cma_framework::config::Map;
-use cma_framework::explain::{AfterLeaving, Explanation, Layout, LeastRoom, Room};
+use cma_framework::explain::{AfterLeaving, Explanation, Layout, LeastRoom, OwnersRoom, Room};
 use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, Chunk, ChunkRequest, Cma, DmaAddr, PageRange,
     Plugin, Reason, Source,
 };
 use common::{BASE, MIB};
 use proptest::prelude::*;
+use std::time::Duration;
 
 fn algorithms() -> [Plugin; 4] {
     [
@@ -48,21 +50,37 @@ fn room(explanation: &Explanation) -> &LeastRoom {
     layout(explanation).room.as_ref().unwrap()
 }
 
-/// Frees the chunks of `room`, and returns what the request gets from a new instance of the
-/// allocator, which the explanation is about.
-fn after_leaving(
-    cma: &Cma,
-    plugin: &Plugin,
-    chunks: &mut Vec<Chunk>,
-    (layout, room): (&Layout, &Room),
-    request: &str,
-) -> Result<Chunk, AllocError> {
-    let leaving: Vec<PageRange> = layout.leaving(room).iter().map(|owner| owner.range).collect();
+/// A set that may leave: its chunks, and what is said of it.
+struct Leaving {
+    ranges: Vec<PageRange>,
+    after: AfterLeaving,
+}
+
+/// The sets of an explanation.
+fn sets(layout: &Layout, least: &LeastRoom) -> Vec<Leaving> {
+    let LeastRoom { by_bytes, by_number, owners_by_bytes, owners_by_number, wider, .. } = least;
+    let of_chunks = [by_bytes, by_number].into_iter().chain(wider).map(|room| {
+        assert_eq!(room.bytes, layout.leaving(room).iter().map(|c| c.range.bytes()).sum::<u64>());
+        let ranges = layout.leaving(room).iter().map(|owner| owner.range).collect();
+        Leaving { ranges, after: room.after.clone() }
+    });
+    let owners = layout.owners();
+    let of_owners = [owners_by_bytes, owners_by_number].into_iter().map(|room| {
+        let leaves = |device| room.owners.iter().any(|owner| owners[*owner].device == device);
+        let leaving = layout.chunks.iter().filter(|chunk| leaves(chunk.device.clone()));
+        let ranges: Vec<PageRange> = leaving.map(|chunk| chunk.range).collect();
+        assert_eq!(room.chunks.ranges, ranges.len() as u64);
+        assert_eq!(room.chunks.bytes, ranges.iter().map(|range| range.bytes()).sum::<u64>());
+        Leaving { ranges, after: room.after.clone() }
+    });
+    of_chunks.chain(of_owners).collect()
+}
+
+/// Frees the chunks of a set, of which each is live.
+fn free(chunks: &mut Vec<Chunk>, leaving: &[PageRange]) {
     let before = chunks.len();
     chunks.retain(|chunk| !leaving.contains(&chunk.range()));
     assert_eq!(before - chunks.len(), leaving.len(), "each is a live chunk");
-    cma.set_region_allocator(&cma.region("r").unwrap(), given(plugin)).unwrap();
-    allocate(cma, "late", request)
 }
 
 /// Requests of sizes and alignments in pages, some with limits, as text.
@@ -83,10 +101,10 @@ fn request() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn the_request_is_served_where_it_says_when_the_chunks_have_left(
-        sizes in prop::collection::vec((1_u64..24, any::<bool>()), 10..40),
+        sizes in prop::collection::vec((1_u64..24, 0_usize..5, prop::bool::weighted(0.7)), 20..60),
         wanted in request(),
     ) {
         if ChunkRequest::parse(&wanted).is_err() {
@@ -96,8 +114,9 @@ proptest! {
             // Each set is tried on a framework of its own, which is built in the same way.
             let built = || {
                 let cma = framework(&plugin);
-                let chunks: Vec<_> = sizes.iter().map(|(pages, stays)| {
-                    (cma.alloc("early", None, pages * 4096, 0).ok(), *stays)
+                let chunks: Vec<_> = sizes.iter().map(|(pages, device, stays)| {
+                    let device = ["cam", "gpu", "mic", "net", "usb"][*device];
+                    (cma.alloc(device, None, pages * 4096, 0).ok(), *stays)
                 }).collect();
                 let chunks = chunks.into_iter().filter(|(_, stays)| *stays);
                 let chunks: Vec<Chunk> = chunks.filter_map(|(chunk, _)| chunk).collect();
@@ -106,29 +125,36 @@ proptest! {
             };
             let Some((cma, chunks, error)) = built() else { continue };
             let explanation = error.explain(&cma);
-            let free = layout(&explanation).free().bytes;
-            prop_assert_eq!(free, cma.region("r").unwrap().free().unwrap().bytes());
+            let layout = layout(&explanation);
+            prop_assert_eq!(layout.free().bytes, cma.region("r").unwrap().free().unwrap().bytes());
             drop(chunks);
-            let Some(room) = layout(&explanation).room.as_ref() else {
+            let Some(least) = layout.room.as_ref() else {
                 // Nothing helps: it is refused in the empty region, too.
+                prop_assert!(!layout.fits_empty);
                 prop_assert!(allocate(&framework(&plugin), "late", &wanted).is_err());
                 continue;
             };
-            for room in [Some(&room.by_bytes), Some(&room.by_number), room.wider.as_ref()] {
-                let (Some(room), Some((cma, mut chunks, _))) = (room, built()) else { continue };
-                let served = after_leaving(
-                    &cma, &plugin, &mut chunks, (layout(&explanation), room), &wanted
-                );
-                match &room.after {
-                    AfterLeaving::Placed(place) => prop_assert_eq!(served.unwrap().range(), *place),
-                    AfterLeaving::Declined => prop_assert!(served.is_err()),
-                    other => prop_assert!(false, "{other:?}"),
+            for Leaving { ranges, after } in sets(layout, least) {
+                // By the allocator at work, and by a new one, which the explanation is about.
+                for new in [false, true] {
+                    let Some((cma, mut chunks, _)) = built() else { continue };
+                    free(&mut chunks, &ranges);
+                    if new {
+                        cma.set_region_allocator(&cma.region("r").unwrap(), given(&plugin)).unwrap();
+                    }
+                    let served = allocate(&cma, "late", &wanted);
+                    match &after {
+                        AfterLeaving::Placed(place) => {
+                            prop_assert_eq!(served.unwrap().range(), *place);
+                        }
+                        AfterLeaving::Declined => prop_assert!(served.is_err()),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
                 }
-            }
-            // These two find every place.
-            if matches!(plugin.name(), "best-fit" | "bitmap") {
-                prop_assert!(matches!(room.by_bytes.after, AfterLeaving::Placed(_)));
-                prop_assert!(matches!(room.by_number.after, AfterLeaving::Placed(_)));
+                // These two find every place.
+                if matches!(plugin.name(), "best-fit" | "bitmap") {
+                    prop_assert!(matches!(after, AfterLeaving::Placed(_)));
+                }
             }
         }
     }
@@ -173,6 +199,125 @@ fn the_fewest_bytes_and_the_fewest_chunks_differ_and_both_are_told() {
         assert!(json.contains(said), "{said}\n{json}");
     }
     assert!(!json.contains('\n'));
+}
+
+#[test]
+fn the_fewest_owners_and_those_with_the_fewest_bytes_are_told_with_all_their_chunks() {
+    let cma = framework(&algorithms()[0]);
+    let at = |offset: u64, size: u64| format!("{size}K at={:#x}", BASE + (offset << 10));
+    let chunk = |device: &str, offset, size| allocate(&cma, device, &at(offset, size)).unwrap();
+    // Between walls of the gpu: 64K with one chunk of each of two small owners, and 64K with one
+    // chunk of an owner that has a large chunk, too.
+    let _chunks = [
+        chunk("cam", 0, 4),
+        chunk("mic", 60, 4),
+        chunk("gpu", 64, 256),
+        chunk("codec", 320, 4),
+        chunk("gpu", 384, 256),
+        chunk("codec", 640, 384),
+    ];
+    let explanation = allocate(&cma, "late", "64K").unwrap_err().explain(&cma);
+    let (layout, room) = (layout(&explanation), room(&explanation));
+    let owners = layout.owners();
+    let names = |room: &OwnersRoom| -> Vec<_> {
+        let owners = room.owners.iter().map(|owner| owners[*owner].device.as_ref().unwrap());
+        owners.map(|(device, _)| device.to_string()).collect()
+    };
+    assert_eq!(names(&room.owners_by_bytes), ["cam", "mic"]);
+    assert_eq!(names(&room.owners_by_number), ["codec"]);
+    let chunks = room.owners_by_number.chunks;
+    assert_eq!((chunks.ranges, chunks.bytes), (2, (4 + 384) << 10));
+    // The codec frees both of its chunks, and best fit takes the smaller hole.
+    let smaller = PageRange::from_pages((BASE + (320 << 10)) >> 12, 16);
+    assert_eq!(room.owners_by_number.after, AfterLeaving::Placed(smaller));
+    let text = explanation.to_string();
+    for said in [
+        "  to make room (least): 4K in 1 chunk; best-fit then places it at 0x40050000\n",
+        "  to make room (owners, fewest bytes): 8K in 2 chunks; best-fit then places it at 0x40000000\n\
+         \x20   4K in 1 chunk of cam/common\n    4K in 1 chunk of mic/common\n",
+        "  to make room (fewest owners): 388K in 2 chunks; best-fit then places it at 0x40050000\n\
+         \x20   388K in 2 chunks of codec/common\n",
+    ] {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&explanation.to_json()).unwrap();
+    let json = &json["regions"][0]["room"]["owners_by_number"];
+    assert_eq!((&json["owner_count"], &json["bytes"]), (&1.into(), &(388 << 10).into()));
+    assert_eq!(
+        (&json["owners"][0]["device"], &json["placed"]),
+        (&"codec".into(), &"0x40050000".into())
+    );
+}
+
+/// Best fit that places a chunk only at a multiple of the next power of two, as a simple buddy
+/// allocator does.
+#[derive(Debug)]
+struct Blocks(cma_best_fit::BestFit);
+
+impl Blocks {
+    fn aligned(request: &Request) -> Request {
+        let block = Pages::new(request.pages().get().next_power_of_two()).bytes();
+        let alignment = cma_api::Alignment::new(block).unwrap().max(request.alignment());
+        Request::new(request.pages(), alignment, request.asker()).unwrap()
+    }
+}
+
+impl cma_api::Allocator for Blocks {
+    const INFO: cma_api::AllocatorInfo =
+        cma_api::AllocatorInfo { name: "blocks", version: "1", description: "powers of two" };
+    fn new(region: PageRange, params: &str) -> Result<Self, cma_api::InitError> {
+        cma_api::Allocator::new(region, params).map(Blocks)
+    }
+    fn allocate(&mut self, request: &Request) -> Result<cma_api::Placement, cma_api::NoRoom> {
+        self.0.allocate(&Self::aligned(request))
+    }
+    fn fit(&mut self, request: &Request) -> Option<PageRange> {
+        self.0.fit(&Self::aligned(request))
+    }
+    fn free(&mut self, chunk: cma_api::Placement) -> Result<(), cma_api::NotMine> {
+        self.0.free(chunk)
+    }
+    fn adopt(&mut self, range: PageRange) -> Result<cma_api::Tag, cma_api::CannotAdopt> {
+        self.0.adopt(range)
+    }
+    fn holes(&self, visit: &mut dyn FnMut(PageRange)) {
+        self.0.holes(visit);
+    }
+    fn largest_request(&self) -> Pages {
+        self.0.largest_request()
+    }
+    fn check(&self) -> Result<(), String> {
+        self.0.check()
+    }
+}
+
+#[test]
+fn if_the_allocator_declines_after_the_least_chunks_left_more_are_named_as_enough_and_not_as_least()
+{
+    let plugin = Plugin::built_in::<Blocks>();
+    let cma = framework(&plugin);
+    let mut chunks: Vec<_> = (0..4).map(|_| cma.alloc("a", None, 256 << 10, 0).unwrap()).collect();
+    drop(chunks.remove(1));
+    // The chunk of `b` is the least in the way, and no block of 512K is free without it.
+    let small = cma.alloc("b", None, 4096, 0).unwrap();
+    let explanation = cma.alloc("late", None, 260 << 10, 0).unwrap_err().explain(&cma);
+    let room = room(&explanation);
+    assert_eq!(room.by_bytes.after, AfterLeaving::Declined);
+    assert_eq!(room.by_number.after, AfterLeaving::Declined);
+    let wider = room.wider.as_ref().unwrap();
+    assert_eq!(wider.after, AfterLeaving::Placed(PageRange::from_pages(BASE >> 12, 65)));
+    let text = explanation.to_string();
+    for said in
+        ["declines all the same\n", "  to make room (enough, less may do): 260K in 2 chunks"]
+    {
+        assert!(text.contains(said), "{said}\n{text}");
+    }
+    // And that is so.
+    let leaving: Vec<_> = layout(&explanation).leaving(wider).iter().map(|c| c.range).collect();
+    chunks.push(small);
+    free(&mut chunks, &leaving);
+    let served = cma.alloc("late", None, 260 << 10, 0).unwrap();
+    assert_eq!(wider.after, AfterLeaving::Placed(served.range()));
 }
 
 #[test]
@@ -260,6 +405,10 @@ fn the_last_refusals_are_explained_once_for_each_request_the_newest_first() {
     assert_eq!((by(of_b), by(1 - of_b)), (vec!["r", "s"], vec!["r"]));
     let text = tree.read("why").unwrap();
     assert!(text.contains("8K for b/common, refused ") && text.contains("s: full: "), "{text}");
+    // The reason is that of the refusal, and the chunks are not.
+    assert!(text.contains("free\n  its chunks now:\n"), "{text}");
+    let at_once = cma.alloc("b", None, 8192, 0).unwrap_err().explain(&cma).to_string();
+    assert!(!at_once.contains("now"), "{at_once}");
     let json = tree.read("why.json").unwrap();
     assert!(json.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{json}");
     assert_eq!(json.lines().count(), 2);
@@ -278,4 +427,46 @@ fn a_hundred_thousand_chunks_are_explained_in_a_bounded_text() {
     let (text, json) = (explanation.to_string(), explanation.to_json());
     assert!(text.len() < 4096, "{text}");
     assert!(json.len() < 1 << 20, "{} bytes", json.len());
+}
+
+#[test]
+fn ten_thousand_owners_are_counted_and_the_first_of_them_listed() {
+    let cma = framework(&algorithms()[0]);
+    let start = DmaAddr::new(BASE + MIB);
+    let large = cma.region_register(Some("l"), start, 40 * MIB, given(&algorithms()[0])).unwrap();
+    cma.set_map(Map::parse("*=l").unwrap());
+    let chunk = |n: u32| cma.alloc(&format!("d{n}"), None, 4096, 0).unwrap();
+    let _chunks: Vec<Chunk> = (0..10_240).map(chunk).collect();
+    let explanation = cma.alloc_from_region(&large, 32 * MIB, 0).unwrap_err().explain(&cma);
+    let (text, json) = (explanation.to_string(), explanation.to_json());
+    assert!(text.contains("    and 10232 others, 40928K\n"), "{text}");
+    assert!(json.len() < 1 << 20, "{} bytes", json.len());
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let region = &json["regions"][0];
+    assert_eq!(
+        (&region["owner_count"], &region["room"]["owners_by_bytes"]["owner_count"]),
+        (&10_240.into(), &8192.into())
+    );
+    assert_eq!(region["owners"].as_array().unwrap().len(), 1000);
+    assert_eq!(region["room"]["owners_by_bytes"]["owners"].as_array().unwrap().len(), 1000);
+}
+
+#[test]
+fn what_the_host_notes_of_the_chunks_is_explained_and_their_places_stay() {
+    let cma = framework(&algorithms()[0]);
+    let chunks =
+        [cma.alloc("a", None, MIB / 2, 0).unwrap(), cma.alloc("b", None, MIB / 2, 0).unwrap()];
+    let error = cma.alloc("late", None, MIB, 0).unwrap_err();
+    let explanation = error.explain_with(&cma, |owner| {
+        owner.device = Some(("same".into(), "kind".into()));
+        owner.age = Some(Duration::from_micros(1_234_567));
+        owner.range = PageRange::from_pages(0, 1);
+        owner.set_aside = true;
+    });
+    let layout = layout(&explanation);
+    assert!(layout.chunks.iter().map(|chunk| chunk.range).eq(chunks.iter().map(Chunk::range)));
+    assert_eq!(room(&explanation).owners_by_number.owners, [0]);
+    assert!(explanation.to_string().contains("    same/kind  1M  2 chunks  1.2 s old\n"));
+    // Programs get what was noted.
+    assert!(explanation.to_json().contains(r#""age":1.234567}"#), "{}", explanation.to_json());
 }

@@ -8,14 +8,17 @@ mod common;
 use cma_framework::explain::{AfterLeaving, Explanation};
 use cma_framework::{AllocatorChoice, Cma, Plugin};
 use common::{BASE, MIB, delegate};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 /// Whether a new instance of [`Blocking`] blocks.
 static BLOCKS: AtomicBool = AtomicBool::new(false);
 
-/// Best fit, which does not start while `BLOCKS`.
+/// How long an instance needs to start.
+static SLOWNESS_MS: AtomicU64 = AtomicU64::new(0);
+
+/// Best fit, which does not start while `BLOCKS`, and then needs some time.
 #[derive(Debug)]
 struct Blocking(cma_best_fit::BestFit);
 
@@ -23,6 +26,7 @@ delegate!(Blocking, |this| this.0, |region, params| {
     while BLOCKS.load(Ordering::SeqCst) {
         thread::sleep(Duration::from_millis(1));
     }
+    thread::sleep(Duration::from_millis(SLOWNESS_MS.load(Ordering::SeqCst)));
     cma_api::Allocator::new(region, params).map(Blocking)
 });
 
@@ -61,4 +65,14 @@ fn an_allocator_that_does_not_return_delays_explanations_and_no_request() {
     while !matches!(after(&error.explain(&cma)), AfterLeaving::Placed(_)) {
         thread::yield_now();
     }
+    // Slow answers are waited for, and not without end.
+    let _all = cma.alloc_from("r", MIB, 0).unwrap();
+    for pages in 1..10 {
+        cma.alloc_from("r", pages * 4096, 0).unwrap_err();
+    }
+    SLOWNESS_MS.store(1500, Ordering::SeqCst);
+    let explained = cma.explain_refusals();
+    // The newest are explained first.
+    assert!(matches!(after(&explained[0]), AfterLeaving::Placed(_)), "{:?}", after(&explained[0]));
+    unknown(explained.last().unwrap(), "it was not asked");
 }

@@ -23,7 +23,7 @@ mod region;
 use crate::host::events;
 use crate::host::region::Region;
 use crate::host::write_errors::WriteErrorLog;
-use crate::vocabulary::{Explanation, Map};
+use crate::vocabulary::Map;
 use crate::{Cma, DmaAddr};
 pub use error::AttributeError;
 use std::collections::BTreeSet;
@@ -140,11 +140,11 @@ const TOP: &[Attribute<Attributes>] = &[
         }),
     },
     Attribute::read_only("why", |cma, _| {
-        let texts: Vec<_> = cma.explain_refusals().iter().map(Explanation::to_string).collect();
+        let texts: Vec<_> = cma.refusals_explained().map(|why| why.to_string()).collect();
         Ok(texts.join("\n"))
     }),
     Attribute::read_only("why.json", |cma, _| {
-        Ok(cma.explain_refusals().iter().map(|why| why.to_json() + "\n").collect())
+        Ok(cma.refusals_explained().map(|why| why.to_json() + "\n").collect())
     }),
 ];
 

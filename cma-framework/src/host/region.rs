@@ -112,6 +112,7 @@ pub(crate) use choice::Allocators;
 pub use choice::{AllocatorChoice, AllocatorState, ChangeError, Registered};
 use cma_api::{Asker, PageRange, Pages, Request};
 use deferred::DeferredWork;
+pub(crate) use explain::{Knowledge, Patience};
 pub(crate) use figures::DeviceAndType;
 pub use figures::RegionStatus;
 pub(crate) use free::NotFreed;

@@ -61,13 +61,16 @@ pub struct Layout {
     pub chunks: Vec<Owner>,
     /// What keeps the request out of the free ranges.
     pub ruled_out: RuledOut,
+    /// Whether the region has a place for the request when it is empty.
+    pub fits_empty: bool,
     /// The least room for the request; `None` if no place in the region is accepted, or each has
     /// memory that is set aside.
     pub room: Option<LeastRoom>,
 }
 
-/// The least chunks whose leaving makes room for a request. Each set is exact by the books: no
-/// other set of the region's chunks is less. It is empty if a free range holds the request already.
+/// The least chunks, and the least owners, whose leaving makes room for a request. Each set but
+/// `wider` is exact by the books: no other set of the region's chunks or owners is less. It is empty
+/// if a free range holds the request already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeastRoom {
@@ -75,7 +78,11 @@ pub struct LeastRoom {
     pub by_bytes: Room,
     /// The fewest chunks; of equals, those with the fewest bytes.
     pub by_number: Room,
-    /// If the allocator has no place for the request after either of them leaves: more chunks,
+    /// The owners with the fewest bytes in the region; of equals, the fewest owners.
+    pub owners_by_bytes: OwnersRoom,
+    /// The fewest owners; of equals, those with the fewest bytes in the region.
+    pub owners_by_number: OwnersRoom,
+    /// If the allocator has no place for the request after either set of chunks leaves: more chunks,
     /// after whose leaving it has. They are the least in the way of a request of the next power of
     /// two, aligned to that, because allocators may need such a place. Fewer may do.
     pub wider: Option<Room>,
@@ -90,6 +97,21 @@ pub struct Room {
     /// Their size together.
     pub bytes: u64,
     /// A place that is free after they leave, the lowest that the request accepts.
+    pub free: PageRange,
+    /// Where the request is placed then.
+    pub after: AfterLeaving,
+}
+
+/// Owners, each a device and type, that make room for a request by freeing all of their chunks in
+/// the region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnersRoom {
+    /// Their indices in [`Layout::owners`], ascending.
+    pub owners: Vec<usize>,
+    /// Their chunks.
+    pub chunks: Share,
+    /// A place that is free after they leave; there may be lower ones.
     pub free: PageRange,
     /// Where the request is placed then.
     pub after: AfterLeaving,
@@ -162,14 +184,12 @@ impl Share {
     }
 }
 
-impl Explanation {
-    /// Sets the age of each live chunk, for a host that has a time of its own, such as that of a
-    /// recording. `age` gets the chunk's place.
-    pub fn set_ages(&mut self, mut age: impl FnMut(PageRange) -> Option<Duration>) {
-        let layouts = self.regions.iter_mut().filter_map(|region| region.layout.as_mut());
-        for chunk in layouts.flat_map(|layout| &mut layout.chunks) {
-            chunk.age = age(chunk.range);
-        }
+impl std::iter::Sum for Share {
+    fn sum<I: Iterator<Item = Share>>(shares: I) -> Share {
+        shares.fold(Share::default(), |sum, share| Share {
+            ranges: sum.ranges + share.ranges,
+            bytes: sum.bytes + share.bytes,
+        })
     }
 }
 
@@ -198,7 +218,7 @@ impl Layout {
 
     /// The chunks by device and type, those with most bytes first.
     pub fn owners(&self) -> Vec<OwnerShare> {
-        shares(&self.chunks)
+        by_owner(&self.chunks).0
     }
 
     /// The chunks of `room`.
@@ -207,10 +227,11 @@ impl Layout {
     }
 }
 
-/// `chunks` by device and type, those with most bytes first.
-fn shares(chunks: &[Owner]) -> Vec<OwnerShare> {
+/// `chunks` by device and type, those with most bytes first, and the index of each chunk's owner.
+pub(crate) fn by_owner(chunks: &[Owner]) -> (Vec<OwnerShare>, Vec<usize>) {
     let mut shares: Vec<OwnerShare> = Vec::new();
     let mut known = HashMap::new();
+    let mut of_chunks = Vec::with_capacity(chunks.len());
     for chunk in chunks {
         let at = *known.entry((&chunk.device, chunk.set_aside)).or_insert(shares.len());
         if at == shares.len() {
@@ -227,8 +248,15 @@ fn shares(chunks: &[Owner]) -> Vec<OwnerShare> {
             let (oldest, newest) = share.ages.unwrap_or((age, age));
             share.ages = Some((oldest.max(age), newest.min(age)));
         }
+        of_chunks.push(at);
     }
     // By address of the first chunk, if the sizes are equal.
-    shares.sort_by_key(|share| std::cmp::Reverse(share.chunks.bytes));
-    shares
+    let mut sorted: Vec<(usize, OwnerShare)> = shares.into_iter().enumerate().collect();
+    sorted.sort_by_key(|(_, share)| std::cmp::Reverse(share.chunks.bytes));
+    let mut indices = vec![0; sorted.len()];
+    for (index, (at, _)) in sorted.iter().enumerate() {
+        indices[*at] = index;
+    }
+    let of_chunks = of_chunks.into_iter().map(|at| indices[at]).collect();
+    (sorted.into_iter().map(|(_, share)| share).collect(), of_chunks)
 }

@@ -2,11 +2,13 @@
 
 use super::{Regions, ReplayState, SlotOperation, Slots, Waiting, failure, one_region};
 use crate::report::FailedRequest;
-use crate::trace::Trace;
+use crate::trace::{Requester, Trace};
+use cma_framework::config::COMMON;
 use cma_framework::errors::RegisterError;
 use cma_framework::explain::Explanation;
 use cma_framework::{Chunk, Cma, DmaAddr, Plugin};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, slice};
 
@@ -18,10 +20,17 @@ pub struct FailedReplay {
     cma: Cma,
     /// The trace's time at which it failed, in microseconds.
     now_us: u64,
-    /// The chunks, each with the time of its request.
-    chunks: Vec<(Chunk, u64)>,
+    /// The chunks, each with its device and type and the time of its request.
+    chunks: Vec<(Chunk, Owned)>,
     /// Those who wait hold up others.
     _waiting: Waiting,
+}
+
+/// Device and type, and the time of a request, in microseconds.
+#[derive(Clone)]
+struct Owned {
+    device: (Arc<str>, Arc<str>),
+    since_us: u64,
 }
 
 /// Replays `trace` as [`replay`](super::replay) does, up to the first request that fails, or to the
@@ -61,7 +70,8 @@ fn run_to_failure(
     // A number that no operation has finds no failure.
     let index = |number: u64| number.checked_sub(1).and_then(|index| usize::try_from(index).ok());
     state.only_failure_of = operation.map(|number| index(number).unwrap_or(usize::MAX));
-    let mut since_us = vec![0; state.chunks.len()];
+    let devices: Vec<_> = trace.requesters().iter().map(device).collect();
+    let mut owned: Vec<Option<Owned>> = vec![None; state.chunks.len()];
     let mut now_us = 0;
     for (n, operation) in trace.operations().iter().enumerate() {
         now_us = operation.time_us;
@@ -71,10 +81,11 @@ fn run_to_failure(
         }
         if state.first_failure.is_none() {
             let translated = slots.translate(n, operation);
-            if let SlotOperation::Allocate { slot, .. } = translated
-                && let Some(since_us) = since_us.get_mut(slot as usize)
+            if let SlotOperation::Allocate { slot, requester, .. } = translated
+                && let Some(owned) = owned.get_mut(slot as usize)
             {
-                *since_us = now_us;
+                let device = devices[usize::from(requester)].clone();
+                *owned = Some(Owned { device, since_us: now_us });
             }
             state.run(&[translated], slice::from_ref(operation), n);
         }
@@ -87,24 +98,40 @@ fn run_to_failure(
     }
     let ReplayState { first_failure, chunks, waiting, .. } = state;
     let (at, error) = first_failure?;
-    let live = chunks.into_iter().zip(since_us);
+    let live = chunks.into_iter().zip(owned);
     Some(FailedReplay {
         failure: failure(trace, at, error)?,
         cma: cma.clone(),
         now_us,
-        chunks: live.filter_map(|(chunk, since_us)| Some((chunk?, since_us))).collect(),
+        chunks: live.filter_map(|(chunk, owned)| chunk.zip(owned)).collect(),
         _waiting: waiting,
     })
 }
 
+/// Device and type of `requester`, also where it names regions.
+fn device(requester: &Requester) -> (Arc<str>, Arc<str>) {
+    let kind = requester.kind.as_deref().unwrap_or(COMMON);
+    (requester.device.as_str().into(), kind.into())
+}
+
 impl FailedReplay {
-    /// Why the request failed. The age of a chunk is the trace's time since its request.
+    /// Why the request failed. Devices are those of the trace. The age of a chunk is the trace's
+    /// time since its request.
     pub fn explain(&self) -> Explanation {
-        let age = |since_us: &u64| Duration::from_micros(self.now_us.saturating_sub(*since_us));
-        let by_start = |(chunk, since_us): &(Chunk, u64)| (chunk.start(), age(since_us));
-        let ages: HashMap<DmaAddr, Duration> = self.chunks.iter().map(by_start).collect();
-        let mut explanation = self.failure.error.explain(&self.cma);
-        explanation.set_ages(|place| ages.get(&place.start()).copied());
+        let by_start: HashMap<DmaAddr, &Owned> =
+            self.chunks.iter().map(|(chunk, owned)| (chunk.start(), owned)).collect();
+        let mut explanation = self.failure.error.explain_with(&self.cma, |owner| {
+            let owned = by_start.get(&owner.range.start());
+            owner.age = owned.map(|Owned { since_us, .. }| {
+                Duration::from_micros(self.now_us.saturating_sub(*since_us))
+            });
+            if let Some(Owned { device, .. }) = owned {
+                owner.device = Some(device.clone());
+            }
+        });
+        if explanation.request.is_some() {
+            explanation.device = Some(device(&self.failure.requester));
+        }
         explanation
     }
 }

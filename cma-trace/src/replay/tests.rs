@@ -4,6 +4,7 @@ use super::*;
 use crate::recording::Recording;
 use cma_framework::config::Bytes;
 use cma_framework::{ChunkRequest, Reason};
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 
@@ -354,6 +355,27 @@ fn the_first_failure_as_json_has_the_reason_of_each_region() {
     let failure = serde_json::to_value(report.first_failure).unwrap();
     assert_eq!(failure["limits"], "");
     assert_eq!(failure["refusals"], serde_json::json!([]));
+}
+
+#[test]
+fn an_explained_failure_names_the_devices_also_of_requests_that_name_regions() {
+    let mut recording = Recording::new("");
+    recording.allocate(0, 2 * PAGE, 1, "a/frame from=r").unwrap();
+    recording.allocate(1, PAGE, 1, "b from=r").unwrap();
+    recording.allocate(2, 2 * PAGE, 1, "c/d from=r").unwrap(); // fails
+    let trace = recording.finish();
+    let cma = Cma::new();
+    let choice = AllocatorChoice::Given { plugin: best_fit(), params: String::new() };
+    cma.region_register(Some("r"), DmaAddr::new(1 << 30), 4 * PAGE, choice).unwrap();
+    let explanation = replay_to_failure_on(&cma, &trace, None).unwrap().explain();
+    let names = |pair: &(Arc<str>, Arc<str>)| format!("{}/{}", pair.0, pair.1);
+    assert_eq!(explanation.device.as_ref().map(names), Some("c/d".to_string()));
+    let layout = explanation.regions[0].layout.as_ref().unwrap();
+    let owners = layout.owners();
+    let owners: Vec<_> = owners.iter().filter_map(|owner| owner.device.as_ref()).collect();
+    assert_eq!(owners.into_iter().map(names).collect::<Vec<_>>(), ["a/frame", "b/common"]);
+    // The owners that have to leave are those of the trace, too.
+    assert_eq!(layout.room.as_ref().unwrap().owners_by_bytes.owners, [1]);
 }
 
 #[test]

@@ -17,12 +17,18 @@ fn request(pages: u64, log2_alignment: u32, limits: Option<(PageRange, u64)>) ->
     }
 }
 
-/// Alternating gaps and chunks from `first` on: the length of each, and whether a chunk is fixed.
-fn layout(first: u64, parts: &[(u64, u64, bool)], tail: u64) -> (PageRange, Vec<InUse>) {
+/// The number of owners.
+const OWNERS: usize = 4;
+
+/// Alternating gaps and chunks from `first` on: the length of each, the owner of each chunk, and
+/// whether it is fixed.
+fn layout(first: u64, parts: &[(u64, u64, usize, bool)], tail: u64) -> (PageRange, Vec<InUse>) {
     let (mut at, mut in_use) = (first, Vec::new());
-    for (gap, pages, fixed) in parts {
+    for (gap, pages, owner, fixed) in parts {
         at += gap;
-        in_use.push(InUse { range: PageRange::from_pages(at, *pages), fixed: *fixed });
+        // As in a region, what is fixed has an owner of its own.
+        let owner = if *fixed { OWNERS } else { *owner };
+        in_use.push(InUse { range: PageRange::from_pages(at, *pages), owner, fixed: *fixed });
         at += pages;
     }
     (PageRange::from_pages(first, (at + tail - first).max(1)), in_use)
@@ -57,12 +63,31 @@ fn by_brute_force(region: PageRange, request: &Request, in_use: &[InUse]) -> Opt
     Some((by_bytes, by_number))
 }
 
+/// The least sets of owners as (pages, number) and (number, pages).
+fn owners_by_brute_force(region: PageRange, request: &Request, in_use: &[InUse]) -> Option<Least> {
+    let weighed = (0..1_u32 << OWNERS).filter_map(|set| {
+        let leaves = |chunk: &InUse| set >> chunk.owner & 1 == 1;
+        let of_chunks = (0..).zip(in_use).map(|(n, chunk)| u32::from(leaves(chunk)) << n).sum();
+        let has_chunk = |owner: &usize| in_use.iter().any(|chunk| chunk.owner == *owner);
+        let number = (0..OWNERS).filter(|owner| set >> owner & 1 == 1 && has_chunk(owner)).count();
+        let leaving = in_use.iter().filter(|chunk| leaves(chunk));
+        let pages = leaving.map(|chunk| chunk.range.pages().get()).sum::<u64>();
+        admits(region, request, in_use, of_chunks).then_some((pages, number))
+    });
+    let weighed: Vec<_> = weighed.collect();
+    let by_bytes = weighed.iter().copied().min()?;
+    let by_number = weighed.iter().map(|(pages, number)| (*number, *pages)).min()?;
+    Some((by_bytes, by_number))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
     #[test]
-    fn no_set_of_chunks_that_admits_the_request_is_less(
+    fn no_set_of_chunks_or_owners_that_admits_the_request_is_less(
         first in 0_u64..20,
-        parts in prop::collection::vec((0_u64..4, 1_u64..5, prop::bool::weighted(0.15)), 0..=MOST_CHUNKS),
+        parts in prop::collection::vec(
+            (0_u64..4, 1_u64..5, 0..OWNERS, prop::bool::weighted(0.15)), 0..=MOST_CHUNKS
+        ),
         tail in 0_u64..5,
         pages in 1_u64..9,
         log2_alignment in 0_u32..4,
@@ -82,9 +107,23 @@ proptest! {
             )
         });
         prop_assert_eq!(weights, by_brute_force(region, &request, &in_use));
-        for Obstacle { chunks, pages, place } in
-            found.iter().flat_map(|least| [&least.by_bytes, &least.by_number])
-        {
+        let of_owners = found.as_ref().map(|least| {
+            let (bytes, number) = (&least.owners_by_bytes, &least.owners_by_number);
+            (
+                (bytes.owners_pages.get(), bytes.owners),
+                (number.owners, number.owners_pages.get()),
+            )
+        });
+        prop_assert_eq!(of_owners, owners_by_brute_force(region, &request, &in_use));
+        let all = found.iter().flat_map(|least| {
+            [&least.by_bytes, &least.by_number, &least.owners_by_bytes, &least.owners_by_number]
+        });
+        for Obstacle { chunks, pages, owners, owners_pages, place } in all {
+            let leave: Vec<usize> = in_use[chunks.clone()].iter().map(|chunk| chunk.owner).collect();
+            let of_owners = in_use.iter().filter(|chunk| leave.contains(&chunk.owner));
+            let all_pages = of_owners.map(|chunk| chunk.range.pages().get()).sum::<u64>();
+            prop_assert_eq!(all_pages, owners_pages.get());
+            prop_assert_eq!((0..=OWNERS).filter(|n| leave.contains(n)).count(), *owners);
             let leaving = &in_use[chunks.clone()];
             prop_assert_eq!(
                 leaving.iter().map(|chunk| chunk.range.pages().get()).sum::<u64>(),
@@ -146,9 +185,9 @@ proptest! {
 #[test]
 fn a_hundred_thousand_chunks_at_the_top_of_the_address_space_take_one_pass() {
     let first = PageRange::ADDRESS_SPACE_PAGES - 300_000;
-    let (region, in_use) = layout(first, &vec![(1, 2, false); 100_000], 0);
+    let (region, in_use) = layout(first, &vec![(1, 2, 0, false); 100_000], 0);
     let request = request(64, 6, None).unwrap();
-    let LeastObstacles { by_bytes, by_number } =
+    let LeastObstacles { by_bytes, by_number, .. } =
         least_obstacles(region, &request, &in_use).unwrap();
     assert!(by_bytes.pages.get() <= 44 && by_number.chunks.len() <= 22, "{by_bytes:?}");
 }

@@ -3,9 +3,9 @@
 use super::Cma;
 use crate::core::books::RefusedRequest;
 use crate::host::clock;
-use crate::host::region::Region;
+use crate::host::region::{Knowledge, Patience, Region};
 use crate::vocabulary::errors::{AllocError, Reason, Refusal, Refusals};
-use crate::vocabulary::{ChunkRequest, Explanation, RegionExplanation};
+use crate::vocabulary::{ChunkRequest, Explanation, Owner, RegionExplanation};
 use cma_api::Request;
 use std::time::Duration;
 
@@ -18,9 +18,10 @@ impl AllocError {
     ///
     /// The error itself has the request and the reasons at the refusal. The chunks are those that
     /// are live at the time of this call: call it at once, before others free or request something.
-    /// For each set of chunks a new instance of the region's allocator adopts the others and is
-    /// asked for a place, without a lock and for a few seconds at most. With n chunks this takes
-    /// the time to sort them and to have them adopted up to three times.
+    /// For each set that could leave, a new instance of the region's allocator adopts the other
+    /// chunks and is asked for a place, without a lock. It is waited for 3 s at most, and all of
+    /// them for 10 s. With n chunks this takes the time to sort them and to have them adopted up to
+    /// five times.
     ///
     /// ```
     /// use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
@@ -41,9 +42,16 @@ impl AllocError {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn explain(&self, cma: &Cma) -> Explanation {
+        self.explain_with(cma, |_| ())
+    }
+
+    /// The same for a host that knows more of the live chunks than the framework, such as a replay,
+    /// which has the devices and the time of a recording: `note` may change the device, the process
+    /// and the age of each. A changed place has no effect.
+    pub fn explain_with(&self, cma: &Cma, mut note: impl FnMut(&mut Owner)) -> Explanation {
         match self {
-            AllocError::NoRegion(refusals) => cma.explain_all(refusals),
-            AllocError::TimedOut(timed_out) => cma.explain_all(&timed_out.refusals),
+            AllocError::NoRegion(refusals) => cma.explain_all(refusals, &mut note),
+            AllocError::TimedOut(timed_out) => cma.explain_all(&timed_out.refusals, &mut note),
             AllocError::Invalid(_)
             | AllocError::NoRule(_)
             | AllocError::Unregistered
@@ -61,6 +69,11 @@ impl Cma {
     /// A request that one region refused may have been served by another. The refusals of a stuck
     /// region can't be read; it has an entry of its own, without a request.
     pub fn explain_refusals(&self) -> Vec<Explanation> {
+        self.refusals_explained().collect()
+    }
+
+    /// The same, one after the other: each has all chunks of its regions.
+    pub(crate) fn refusals_explained(&self) -> impl Iterator<Item = Explanation> {
         let now = clock::precise_now();
         let (mut unreadable, mut refused) = (Vec::new(), Vec::new());
         for region in self.regions() {
@@ -89,28 +102,38 @@ impl Cma {
                 }
             }
         }
-        let explained = repeated.into_iter().map(|repeated| self.explain_repeated(repeated));
-        explained.chain(unreadable).collect()
+        let patience = Patience::new();
+        let explain = move |repeated| self.explain_repeated(repeated, &patience);
+        repeated.into_iter().map(explain).chain(unreadable)
     }
 
-    fn explain_repeated(&self, Repeated { request, age, by }: Repeated) -> Explanation {
+    fn explain_repeated(
+        &self,
+        Repeated { request, age, by }: Repeated,
+        patience: &Patience,
+    ) -> Explanation {
         let mut names = self.0.askers.names();
+        let device = names(request.asker());
+        let mut knowledge = Knowledge { name: &mut names, note: &mut |_| (), patience };
         Explanation {
             request: Some(ChunkRequest::of(&request)),
-            device: names(request.asker()),
+            device,
             age: Some(age),
             cause: None,
             regions: by
                 .into_iter()
-                .map(|(region, reason)| region.explain(&request, reason, &mut names))
+                .map(|(region, reason)| region.explain(&request, reason, &mut knowledge))
                 .collect(),
         }
     }
 
-    fn explain_all(&self, refusals: &Refusals) -> Explanation {
+    fn explain_all(&self, refusals: &Refusals, note: &mut dyn FnMut(&mut Owner)) -> Explanation {
         let mut names = self.0.askers.names();
         let regions = self.regions();
         let request = refusals.iter().next().map(|refusal| refusal.request);
+        let device = request.and_then(|request| names(request.asker()));
+        let patience = Patience::new();
+        let mut knowledge = Knowledge { name: &mut names, note, patience: &patience };
         let explained = |refusal: &Refusal| {
             let Refusal { region: name, reason, request } = refusal;
             let region = self.region(name).or_else(|| {
@@ -118,7 +141,7 @@ impl Cma {
                 regions.iter().find(|region| region.to_string() == *name).cloned()
             });
             match region {
-                Some(region) => region.explain(request, reason.clone(), &mut names),
+                Some(region) => region.explain(request, reason.clone(), &mut knowledge),
                 None => RegionExplanation {
                     region: name.clone(),
                     reason: reason.clone(),
@@ -130,7 +153,7 @@ impl Cma {
         let regions = refusals.iter().map(explained).collect();
         Explanation {
             request: request.as_ref().map(ChunkRequest::of),
-            device: request.and_then(|request| self.0.askers.names()(request.asker())),
+            device,
             age: None,
             cause: None,
             regions,

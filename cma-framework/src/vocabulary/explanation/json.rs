@@ -1,7 +1,8 @@
 //! An explanation as one JSON object.
 
 use super::{
-    AfterLeaving, Explanation, Layout, OwnerShare, RegionExplanation, Room, RuledOut, Share,
+    AfterLeaving, Explanation, Layout, OwnerShare, OwnersRoom, RegionExplanation, Room, RuledOut,
+    Share,
 };
 use crate::vocabulary::{ChunkRequest, Owner};
 use cma_api::PageRange;
@@ -9,14 +10,31 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Chunks of a set that are listed; `chunks` of the set counts all of them.
-const MOST_CHUNKS: usize = 1000;
+/// Chunks or owners of a set that are listed. All of them are counted beside the list.
+const MOST_LISTED: usize = 1000;
 
 impl Explanation {
     /// The explanation as a JSON object in one line, without an end of line.
     ///
     /// Sizes are in bytes, ages in seconds, addresses strings in hexadecimal, and unknown values
-    /// `null`. Of a set of chunks that would have to leave, the first 1000 are listed.
+    /// `null`. Keys are added in later versions, and not removed.
+    ///
+    /// - `request`, in the form of [`ChunkRequest`]; its `device` and `type`; the `age` of the
+    ///   refusal; `cause`, why no region was asked; and `regions`, a list.
+    /// - Each of these: `region`, its name; `reason`, the text of [`Reason`](crate::Reason); the
+    ///   `request` as it got it. The rest is absent if its books can't be read: `start`,
+    ///   `size_bytes`, `allocator`, `free_bytes`, `holes` (free ranges), `largest_hole_bytes`.
+    /// - `ruled_out`: `holes` and `bytes` by `size`, `alignment`, `window`, `boundary`, `nothing`,
+    ///   as in [`RuledOut`].
+    /// - `owner_count`, and `owners`, the 1000 with most bytes: `device`, `type`, `set_aside`,
+    ///   `chunks`, `bytes`, and the age of their `oldest` and `newest` chunk.
+    /// - `fits_empty`, and `room`, which is `null` if none can be made: `by_bytes`, `by_number` and
+    ///   `wider` as in [`LeastRoom`](super::LeastRoom), each with `bytes`, `chunks` (how many),
+    ///   `leaving` (the first 1000: `start`, `bytes`, `device`, `type`, `pid`, `uid`, `age`), `free`
+    ///   (a free place then), and one of `placed` (where the allocator places the request),
+    ///   `declined` (whether it has no place) and `unknown` (why that is not known);
+    ///   `owners_by_bytes` and `owners_by_number` have `owner_count` and `owners` instead of
+    ///   `leaving`.
     pub fn to_json(&self) -> String {
         let json = serde_json::to_string(&explanation(self));
         json.unwrap_or_else(|error| unreachable!("every key is a string: {error}"))
@@ -51,7 +69,9 @@ struct LayoutJson<'a> {
     holes: u64,
     largest_hole_bytes: u64,
     ruled_out: RuledOutJson,
+    owner_count: usize,
     owners: Vec<OwnerJson>,
+    fits_empty: bool,
     room: Option<LeastRoomJson<'a>>,
 }
 
@@ -85,6 +105,8 @@ struct OwnerJson {
 struct LeastRoomJson<'a> {
     by_bytes: RoomJson<'a>,
     by_number: RoomJson<'a>,
+    owners_by_bytes: OwnersRoomJson<'a>,
+    owners_by_number: OwnersRoomJson<'a>,
     wider: Option<RoomJson<'a>>,
 }
 
@@ -94,6 +116,23 @@ struct RoomJson<'a> {
     chunks: usize,
     leaving: Vec<ChunkJson>,
     free: String,
+    #[serde(flatten)]
+    after: AfterJson<'a>,
+}
+
+#[derive(Serialize)]
+struct OwnersRoomJson<'a> {
+    bytes: u64,
+    chunks: u64,
+    owner_count: usize,
+    owners: Vec<OwnerJson>,
+    free: String,
+    #[serde(flatten)]
+    after: AfterJson<'a>,
+}
+
+#[derive(Serialize)]
+struct AfterJson<'a> {
     placed: Option<String>,
     declined: bool,
     unknown: Option<&'a str>,
@@ -118,8 +157,8 @@ fn names(pair: &Pair) -> (Option<String>, Option<String>) {
 }
 
 fn seconds(age: Option<Duration>) -> Option<f64> {
-    // In tenths, as they are measured.
-    age.map(|age| (age.as_secs_f64() * 10.0).round() / 10.0)
+    // In microseconds, as recordings have them.
+    age.map(|age| (age.as_secs_f64() * 1e6).round() / 1e6)
 }
 
 fn explanation(explained: &Explanation) -> ExplanationJson<'_> {
@@ -146,6 +185,8 @@ fn region(explained: &RegionExplanation) -> RegionJson<'_> {
 fn layout(layout: &Layout) -> LayoutJson<'_> {
     let Share { ranges, bytes } = layout.free();
     let RuledOut { size, alignment, window, boundary, nothing } = layout.ruled_out;
+    let owners = layout.owners();
+    let owners_room = |room| owners_room(&owners, room);
     LayoutJson {
         start: layout.range.start().to_string(),
         size_bytes: layout.range.bytes(),
@@ -160,10 +201,14 @@ fn layout(layout: &Layout) -> LayoutJson<'_> {
             boundary: share(boundary),
             nothing: share(nothing),
         },
-        owners: layout.owners().iter().map(owner).collect(),
+        owner_count: owners.len(),
+        owners: owners.iter().take(MOST_LISTED).map(owner).collect(),
+        fits_empty: layout.fits_empty,
         room: layout.room.as_ref().map(|least| LeastRoomJson {
             by_bytes: room(layout, &least.by_bytes),
             by_number: room(layout, &least.by_number),
+            owners_by_bytes: owners_room(&least.owners_by_bytes),
+            owners_by_number: owners_room(&least.owners_by_number),
             wider: least.wider.as_ref().map(|wider| room(layout, wider)),
         }),
     }
@@ -188,20 +233,34 @@ fn owner(share: &OwnerShare) -> OwnerJson {
 }
 
 fn room<'a>(layout: &Layout, room: &'a Room) -> RoomJson<'a> {
-    let (placed, unknown) = match &room.after {
+    RoomJson {
+        bytes: room.bytes,
+        chunks: room.chunks.len(),
+        leaving: layout.leaving(room).iter().take(MOST_LISTED).map(chunk).collect(),
+        free: room.free.start().to_string(),
+        after: after(&room.after),
+    }
+}
+
+fn owners_room<'a>(owners: &[OwnerShare], room: &'a OwnersRoom) -> OwnersRoomJson<'a> {
+    let leaving = room.owners.iter().filter_map(|index| owners.get(*index));
+    OwnersRoomJson {
+        bytes: room.chunks.bytes,
+        chunks: room.chunks.ranges,
+        owner_count: room.owners.len(),
+        owners: leaving.take(MOST_LISTED).map(owner).collect(),
+        free: room.free.start().to_string(),
+        after: after(&room.after),
+    }
+}
+
+fn after(after: &AfterLeaving) -> AfterJson<'_> {
+    let (placed, unknown) = match after {
         AfterLeaving::Placed(place) => (Some(place.start().to_string()), None),
         AfterLeaving::Unknown { reason } => (None, Some(reason.as_str())),
         AfterLeaving::Declined | AfterLeaving::NoAllocator => (None, None),
     };
-    RoomJson {
-        bytes: room.bytes,
-        chunks: room.chunks.len(),
-        leaving: layout.leaving(room).iter().take(MOST_CHUNKS).map(chunk).collect(),
-        free: room.free.start().to_string(),
-        placed,
-        declined: room.after == AfterLeaving::Declined,
-        unknown,
-    }
+    AfterJson { placed, declined: *after == AfterLeaving::Declined, unknown }
 }
 
 fn chunk(owner: &Owner) -> ChunkJson {

@@ -1,13 +1,13 @@
 //! An explanation for a reader: per region the reason, a picture of the addresses, the free ranges,
 //! the room that can be made, and the owners. Its length is bounded.
 
-use super::super::errors::Reason;
 use super::super::time::Elapsed;
 use super::super::{Bytes, ChunkRequest, Owner};
 use super::{
-    AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, RegionExplanation, Room, Share,
-    shares,
+    AfterLeaving, Explanation, Layout, LeastRoom, OwnerShare, OwnersRoom, RegionExplanation, Room,
+    Share, by_owner,
 };
+use cma_api::PageRange;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Display for Explanation {
             writeln!(f, "{cause}")?;
         }
         for region in &self.regions {
-            write_region(f, region, self.request.as_ref())?;
+            write_region(f, region, self)?;
         }
         Ok(())
     }
@@ -43,17 +43,21 @@ impl Display for Explanation {
 fn write_region(
     f: &mut Formatter<'_>,
     region: &RegionExplanation,
-    asked: Option<&ChunkRequest>,
+    of: &Explanation,
 ) -> fmt::Result {
     let RegionExplanation { region: name, reason, request, layout } = region;
     writeln!(f, "{}: {reason}", name.escape_debug())?;
-    if asked.is_some_and(|asked| asked != request) {
+    if of.request.as_ref().is_some_and(|asked| asked != request) {
         writeln!(f, "  here the request is {}", Wanted(request))?;
     }
     let Some(layout) = layout else { return Ok(()) };
+    if of.age.is_some() {
+        // The reason is that of the refusal.
+        writeln!(f, "  its chunks now:")?;
+    }
     write_picture(f, layout)?;
     write_free(f, layout, request)?;
-    write_room(f, layout, reason)?;
+    write_room(f, layout)?;
     write_owners(f, layout)
 }
 
@@ -127,29 +131,46 @@ fn write_free(f: &mut Formatter<'_>, layout: &Layout, request: &ChunkRequest) ->
     Ok(())
 }
 
-fn write_room(f: &mut Formatter<'_>, layout: &Layout, reason: &Reason) -> fmt::Result {
-    let Some(LeastRoom { by_bytes, by_number, wider }) = &layout.room else {
-        let fixed = layout.chunks.iter().any(|chunk| chunk.set_aside);
-        let impossible = matches!(
-            reason,
-            Reason::NoPlace { .. } | Reason::TooSmall { .. } | Reason::Elsewhere { .. }
-        );
-        return if fixed && !impossible {
+fn write_room(f: &mut Formatter<'_>, layout: &Layout) -> fmt::Result {
+    let Some(least) = &layout.room else {
+        return if layout.fits_empty {
             writeln!(f, "  to make room: impossible, memory is set aside in each place")
         } else {
             writeln!(f, "  to make room: impossible, the region has no place even when it is empty")
         };
     };
+    let LeastRoom { by_bytes, by_number, owners_by_bytes, owners_by_number, wider } = least;
     if by_bytes.chunks.is_empty() {
         write!(f, "  to make room: nothing has to leave")?;
-        write_after(f, layout, by_bytes)?;
+        write_after(f, layout, by_bytes.free, &by_bytes.after, true)?;
     } else if by_bytes.chunks == by_number.chunks {
         write_leaving(f, layout, by_bytes, "least")?;
     } else {
         write_leaving(f, layout, by_bytes, "fewest bytes")?;
         write_leaving(f, layout, by_number, "fewest chunks")?;
     }
-    wider.iter().try_for_each(|wider| write_leaving(f, layout, wider, "enough"))
+    if let Some(wider) = wider {
+        write_leaving(f, layout, wider, "enough, less may do")?;
+    }
+    // Owners that have no other chunks are those of a set above.
+    let is_new = |room: &OwnersRoom| {
+        let same = |set: &Room| set.bytes == room.chunks.bytes && set.free == room.free;
+        !same(by_bytes) && !same(by_number)
+    };
+    let shares = layout.owners();
+    if owners_by_bytes.owners == owners_by_number.owners {
+        let new = Some(owners_by_bytes).filter(|room| is_new(room));
+        new.map_or(Ok(()), |room| write_owners_leaving(f, layout, &shares, room, "least owners"))
+    } else {
+        for (room, what) in
+            [(owners_by_bytes, "owners, fewest bytes"), (owners_by_number, "fewest owners")]
+        {
+            if is_new(room) {
+                write_owners_leaving(f, layout, &shares, room, what)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A set of chunks, and the place of the request after they leave.
@@ -157,26 +178,66 @@ fn write_leaving(f: &mut Formatter<'_>, layout: &Layout, room: &Room, what: &str
     let leaving = layout.leaving(room);
     let count = counted(leaving.len() as u64, "chunk");
     write!(f, "  to make room ({what}): {} in {count}", Bytes(room.bytes))?;
-    write_after(f, layout, room)?;
+    write_after(f, layout, room.free, &room.after, false)?;
     if leaving.len() <= MOST_CHUNKS {
         return leaving
             .iter()
             .try_for_each(|chunk| writeln!(f, "    {} of {}", chunk.range, Named(chunk)));
     }
-    for OwnerShare { device, chunks, .. } in shares(leaving).into_iter().take(MOST_OWNERS) {
-        let (device, count) = (Requester(device.as_ref()), counted(chunks.ranges, "chunk"));
-        writeln!(f, "    {} in {count} of {device}", Bytes(chunks.bytes))?;
+    write_shares(f, by_owner(leaving).0.iter())
+}
+
+/// Owners that free all their chunks, and the place of the request then. `shares` are all owners.
+fn write_owners_leaving(
+    f: &mut Formatter<'_>,
+    layout: &Layout,
+    shares: &[OwnerShare],
+    room: &OwnersRoom,
+    what: &str,
+) -> fmt::Result {
+    let count = counted(room.chunks.ranges, "chunk");
+    let bytes = Bytes(room.chunks.bytes);
+    write!(f, "  to make room ({what}): {bytes} in {count}")?;
+    write_after(f, layout, room.free, &room.after, false)?;
+    write_shares(f, room.owners.iter().filter_map(|owner| shares.get(*owner)))
+}
+
+/// What the owners of a set have, a line for each.
+fn write_shares<'a>(
+    f: &mut Formatter<'_>,
+    shares: impl Iterator<Item = &'a OwnerShare>,
+) -> fmt::Result {
+    let mut others = Share::default();
+    let mut number = 0_u64;
+    for (n, OwnerShare { device, chunks, .. }) in shares.enumerate() {
+        if n < MOST_OWNERS {
+            let (device, count) = (Requester(device.as_ref()), counted(chunks.ranges, "chunk"));
+            writeln!(f, "    {} in {count} of {device}", Bytes(chunks.bytes))?;
+        } else {
+            number += 1;
+            others = [others, *chunks].into_iter().sum();
+        }
+    }
+    if number > 0 {
+        let (count, owners) = (counted(others.ranges, "chunk"), counted(number, "other"));
+        writeln!(f, "    {} in {count} of {owners}", Bytes(others.bytes))?;
     }
     Ok(())
 }
 
-/// The end of a line about `room`.
-fn write_after(f: &mut Formatter<'_>, layout: &Layout, room: &Room) -> fmt::Result {
+/// The end of a line about a set of chunks, of which `none` is the empty one: `free` is free when
+/// they have left.
+fn write_after(
+    f: &mut Formatter<'_>,
+    layout: &Layout,
+    free: PageRange,
+    after: &AfterLeaving,
+    none: bool,
+) -> fmt::Result {
     let allocator = layout.allocator.as_deref().unwrap_or("-").escape_debug();
-    let then = if room.chunks.is_empty() { "" } else { " then" };
-    let free = format!("{} is free{then}", room.free);
-    match &room.after {
-        AfterLeaving::Placed(place) if room.chunks.is_empty() => {
+    let free = format!("{free} is free{}", if none { "" } else { " then" });
+    match after {
+        AfterLeaving::Placed(place) if none => {
             writeln!(f, "; a new {allocator} with the same chunks places it at {}", place.start())
         }
         AfterLeaving::Placed(place) => {
@@ -218,8 +279,14 @@ fn owner_line(OwnerShare { device, set_aside, chunks, ages }: &OwnerShare) -> [S
         if *set_aside { "(set aside)".to_string() } else { Requester(device.as_ref()).to_string() };
     let ages = match ages {
         None => String::new(),
-        Some((oldest, newest)) if oldest == newest => format!("{} old", Age(*oldest)),
-        Some((oldest, newest)) => format!("{} to {} old", Age(*newest), Age(*oldest)),
+        Some((oldest, newest)) => {
+            let (oldest, newest) = (Age(*oldest).to_string(), Age(*newest).to_string());
+            if oldest == newest {
+                format!("{oldest} old")
+            } else {
+                format!("{newest} to {oldest} old")
+            }
+        }
     };
     let count = counted(chunks.ranges, if *set_aside { "part" } else { "chunk" });
     [name, Bytes(chunks.bytes).to_string(), count, ages]
@@ -264,12 +331,17 @@ impl Display for Named<'_> {
     }
 }
 
-/// An age. Those of chunks and refusals are measured in tenths of a second.
+/// An age. Those that are measured in tenths of a second are written so.
 struct Age(Duration);
 
 impl Display for Age {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.0.is_zero() { f.write_str("0 s") } else { Elapsed(self.0).fmt(f) }
+        let nanos = self.0.subsec_nanos();
+        if self.0.as_secs() == 0 && nanos.is_multiple_of(100_000_000) {
+            write!(f, "0.{} s", nanos / 100_000_000)
+        } else {
+            Elapsed(self.0).fmt(f)
+        }
     }
 }
 

@@ -6,19 +6,40 @@
 use super::super::attach::one_line;
 use crate::core::placement::{check, check_limits};
 use crate::host::loader::Plugin;
-use crate::vocabulary::AfterLeaving;
 use crate::vocabulary::errors::Misplacement;
 use crate::vocabulary::request::exact_place;
+use crate::vocabulary::{AfterLeaving, Elapsed};
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::{PageRange, Request};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The longest time to wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// The longest time to wait for one answer.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// The longest time to wait for the answers of one explanation, or of several that are made
+/// together.
+const LONGEST_TOGETHER: Duration = Duration::from_secs(10);
+
+/// The time that is left for answers.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    pub(crate) fn new() -> Self {
+        Patience { until: Instant::now() + LONGEST_TOGETHER }
+    }
+
+    /// For one answer.
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now()).min(LONGEST)
+    }
+}
 
 /// The most instances that nobody waits for any more. While there are so many, none is asked.
 const MOST_LEFT: usize = 4;
@@ -40,11 +61,17 @@ impl AtWork {
         &self,
         region: PageRange,
         request: &Request,
-        staying: Vec<PageRange>,
+        staying: Arc<[PageRange]>,
+        patience: &Patience,
     ) -> AfterLeaving {
         let unknown = |reason: &str| AfterLeaving::Unknown { reason: reason.to_string() };
         if LEFT.load(Ordering::Relaxed) >= MOST_LEFT {
             return unknown("new instances that were asked before do not return");
+        }
+        let longest = patience.left();
+        if longest.is_zero() {
+            let seconds = LONGEST_TOGETHER.as_secs();
+            return unknown(&format!("it was not asked, the answers before took {seconds} s"));
         }
         let (plugin, params, request) = (self.plugin.clone(), self.params.clone(), *request);
         let (answers, answer) = sync_channel(1);
@@ -62,12 +89,12 @@ impl AtWork {
         if let Err(error) = thread::Builder::new().name("cma-explain".to_string()).spawn(ask) {
             return unknown(&format!("the system has no thread to ask it: {error}"));
         }
-        answer.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+        answer.recv_timeout(longest).unwrap_or_else(|_| {
             LEFT.fetch_add(1, Ordering::Relaxed);
             if ended.swap(true, Ordering::Relaxed) {
                 LEFT.fetch_sub(1, Ordering::Relaxed);
             }
-            unknown(&format!("a new instance did not answer within {} s", PATIENCE.as_secs()))
+            unknown(&format!("a new instance did not answer within {}", Elapsed(longest)))
         })
     }
 }
