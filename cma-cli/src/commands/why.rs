@@ -67,7 +67,7 @@ fn explain_trace(
     let Some(plugin) = plugins.first() else { return Ok(outcome) };
     let trace = read(path)?;
     check_operation(&trace, args.op)?;
-    let (failed, place) = match options.of_a_system() {
+    let (failed, setting) = match options.of_a_system() {
         Some(option) if args.region.is_some() => {
             return Err(CommandError::RegionOfSystem { option });
         }
@@ -75,29 +75,56 @@ fn explain_trace(
             let (system, reported) = System::boot(options, &all)?;
             outcome = outcome.max(reported);
             let host = system.boot_again(plugin)?;
-            (replay_to_failure_on(&host.cma, &trace, args.op), system.place)
+            let failed = replay_to_failure_on(&host.cma, &trace, args.op);
+            let setting = if system.takes_default {
+                format!("with {} as the default allocator {}", plugin.name(), system.place)
+            } else {
+                system.place
+            };
+            (failed, setting)
         }
         None => {
             let usual = trace.usual_region_bytes();
             let region = args.region.map_or(usual, |size| Pages::covering(size).bytes());
             let failed = replay_to_failure(&trace, plugin, "", region, args.op)
                 .map_err(|reason| CommandError::Replay { region_bytes: region, reason })?;
-            (failed, one_region(region))
+            (failed, format!("with {} {}", plugin.name(), one_region(region)))
         }
     };
     match failed {
         Some(failed) if options.json => write_json(out, &failed, path, plugin)?,
-        Some(failed) => write_text(out, &failed, plugin, &place)?,
+        Some(failed) => write_text(out, &failed, &setting)?,
         None if options.json => {}
         None => {
+            let refused = recorded_refusals(&trace, args.op);
             let what = match args.op {
                 Some(operation) => format!("operation {operation} is served"),
                 None => "every request is served".to_string(),
             };
-            writeln!(out, "{what}, with {} {place}", plugin.name())?;
+            writeln!(out, "{what}, {setting}")?;
+            match (refused, args.op) {
+                (0, _) => {}
+                (_, Some(_)) => writeln!(out, "it was refused when the trace was recorded")?,
+                (refused, None) => {
+                    writeln!(out, "refused when the trace was recorded: {refused}")?;
+                }
+            }
+            if args.region.is_none() && options.of_a_system().is_none() {
+                writeln!(
+                    out,
+                    "the region has twice the peak of live memory; --region sets its size"
+                )?;
+            }
         }
     }
     Ok(outcome)
+}
+
+/// The requests that were refused when `trace` was recorded, of all or of operation `number`.
+fn recorded_refusals(trace: &Trace, number: Option<u64>) -> usize {
+    let numbered = (1..).zip(trace.operations());
+    let asked = numbered.filter(|(n, _)| number.is_none_or(|number| number == *n));
+    asked.filter(|(_, operation)| matches!(operation.action, Action::Refused { .. })).count()
 }
 
 /// Whether the operation that is asked about is a request.
@@ -114,18 +141,12 @@ fn check_operation(trace: &Trace, number: Option<u64>) -> Result<(), CommandErro
     }
 }
 
-fn write_text(
-    out: &mut Out,
-    failed: &FailedReplay,
-    plugin: &Plugin,
-    place: &str,
-) -> io::Result<()> {
+fn write_text(out: &mut Out, failed: &FailedReplay, setting: &str) -> io::Result<()> {
     let (operation, micros) = (failed.failure.operation, failed.failure.time_us);
     let (seconds, millis) = (micros / 1_000_000, micros / 1000 % 1000);
     writeln!(
         out,
-        "{BOLD}operation {operation}{BOLD:#} at {seconds}.{millis:03} s fails, with {} {place}",
-        plugin.name()
+        "{BOLD}operation {operation}{BOLD:#} at {seconds}.{millis:03} s fails, {setting}",
     )?;
     write_plain(out, &failed.explain().to_string())
 }

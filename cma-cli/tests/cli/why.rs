@@ -38,7 +38,8 @@ fn a_system_and_an_allocator_may_be_named_as_for_a_replay() {
     let Run { code, out, err } = run(&[&system[..], &why].concat());
     assert_eq!((code, err.as_str()), (0, ""));
     for said in [
-        "operation 1 at 0.000 s fails, with buddy in 2 regions of 8K together\n8K for camera/frame\n",
+        "operation 1 at 0.000 s fails, with buddy as the default allocator in 2 regions of 8K ",
+        "together\n8K for camera/frame\n",
         "a: too small: 8K requested of a region of 4K\n",
         "b: too small: 8K requested of a region of 4K\n",
         "to make room: impossible, the region has no place even when it is empty\n",
@@ -54,7 +55,11 @@ fn what_is_no_failure_is_said() {
     let Run { code, out, .. } = run(&["why", &trace]);
     assert_eq!(
         (code, out.as_str()),
-        (0, "every request is served, with best-fit in a region of 2M\n")
+        (
+            0,
+            "every request is served, with best-fit in a region of 2M\n\
+             the region has twice the peak of live memory; --region sets its size\n"
+        )
     );
     let Run { code, out, .. } = run(&["why", "--region", "8K", "--op", "4", &trace]);
     assert_eq!(
@@ -67,6 +72,9 @@ fn what_is_no_failure_is_said() {
         (&["why", "--op", "0", &trace], "there is no operation 0"),
         (&["why", "--cma", "a=1M"], "`cma why --connect` does not use --cma"),
         (&["why", "--op", "1"], "TRACE"),
+        (&["why", "--op", "1", "--connect", "s"], "cannot be used with"),
+        (&["why", "--allocator", "buddy", "--connect", "s"], "cannot be used with"),
+        (&["why", "--region", "1M", "--mount", "m"], "cannot be used with"),
         (&["why", "--region", "1M", "--cma", "a=1M", &trace], "contradict each other"),
         (&["why", "--allocator", "worst", &trace], "there is no allocator \"worst\""),
         (&["why", "/nonexistent.trace"], "/nonexistent.trace"),
@@ -75,6 +83,36 @@ fn what_is_no_failure_is_said() {
         assert_eq!((code, out.as_str()), (2, ""), "{args:?}");
         assert!(err.contains(said), "{args:?}: {err}");
     }
+}
+
+#[test]
+fn a_request_that_was_refused_when_it_was_recorded_and_is_served_is_said_to_be_both() {
+    let folder = folder();
+    let recorded = "# cma-trace 1\n# source: a test\n\
+        # ops: 3  peak-live-bytes: 4096  peak-live-chunks: 1\n0 a 1 4096 1 cam\n1 r 2 8192 1 codec\n2 r 3 4096 1 codec\n";
+    let trace = written(&folder, "t.trace", recorded);
+    let Run { code, out, err } = run(&["why", "--region", "1M", &trace]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.ends_with("of 1M\nrefused when the trace was recorded: 2\n"), "{out}");
+    let Run { out, .. } = run(&["why", "--region", "1M", "--op", "2", &trace]);
+    assert_eq!(
+        out,
+        "operation 2 is served, with best-fit in a region of 1M\n\
+         it was refused when the trace was recorded\n"
+    );
+    let Run { out, .. } = run(&["why", "--region", "1M", "--op", "1", &trace]);
+    assert!(out.ends_with("of 1M\n"), "{out}");
+}
+
+#[test]
+fn the_allocator_that_a_system_gives_a_region_is_the_one_that_is_named() {
+    let folder = folder();
+    let trace = written(&folder, "t.trace", TRACE);
+    let system = ["--cma", "a=8K@0x40000000:bitmap", "--banks", "1M@0x40000000", "--map", "*=a"];
+    let Run { code, out, .. } = run(&[&system[..], &["why", &trace]].concat());
+    assert_eq!(code, 0);
+    assert!(out.starts_with("operation 2 at 0.000 s fails, in a region of 8K\n"), "{out}");
+    assert!(out.contains("; bitmap then places it at 0x40000000\n"), "{out}");
 }
 
 #[test]
