@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 pub(super) const HELP: &str = "\
 For each region: its reason, a picture of its addresses, its free ranges and what rules them out, \
-the least chunks whose leaving makes room, where the allocator then places the request, and the \
-owners of the rest.
+the least chunks and the least owners whose leaving makes room, where a new instance of the \
+allocator then places the request, and the owners of all chunks.
 
 A trace is replayed as by cma replay, with one allocator, up to the first request that fails or to \
 that of --op. The ages of chunks are those of the recording. Without a trace the last refused \
@@ -26,16 +26,17 @@ pub(crate) struct WhyArgs {
 
     /// The number of the operation, counted from 1, as cma replay reports it; the default is the
     /// first that fails
-    #[arg(long, value_name = "N", requires = "trace")]
+    #[arg(long, value_name = "N", requires = "trace", conflicts_with_all = ["mount", "connect"])]
     pub(crate) op: Option<u64>,
 
     /// The allocator; the default is the first that is found
-    #[arg(long, value_name = "NAME", requires = "trace")]
+    #[arg(long, value_name = "NAME", requires = "trace", conflicts_with_all = ["mount", "connect"])]
     pub(crate) allocator: Option<String>,
 
     /// The size of the region to replay in, such as 256M, without a system; the default is twice
     /// the trace's peak of live memory
-    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "trace")]
+    #[arg(long, value_name = "SIZE", value_parser = values::size, requires = "trace",
+        conflicts_with_all = ["mount", "connect"])]
     pub(crate) region: Option<u64>,
 
     #[command(flatten)]

@@ -69,8 +69,8 @@ pub struct Layout {
 }
 
 /// The least chunks, and the least owners, whose leaving makes room for a request. Each set but
-/// `wider` is exact by the books: no other set of the region's chunks or owners is less. It is empty
-/// if a free range holds the request already.
+/// `wider` is exact by the books: no other set of the region's chunks or owners is less. It is
+/// empty if a free range holds the request already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LeastRoom {
@@ -82,9 +82,9 @@ pub struct LeastRoom {
     pub owners_by_bytes: OwnersRoom,
     /// The fewest owners; of equals, those with the fewest bytes in the region.
     pub owners_by_number: OwnersRoom,
-    /// If the allocator has no place for the request after either set of chunks leaves: more chunks,
-    /// after whose leaving it has. They are the least in the way of a request of the next power of
-    /// two, aligned to that, because allocators may need such a place. Fewer may do.
+    /// If the allocator has no place for the request after either set of chunks leaves: more
+    /// chunks, after whose leaving it has. They are the least in the way of a request of the next
+    /// power of two, aligned to that, because allocators may need such a place. Fewer may do.
     pub wider: Option<Room>,
 }
 

@@ -30,8 +30,8 @@ impl Explanation {
     ///   `chunks`, `bytes`, and the age of their `oldest` and `newest` chunk.
     /// - `fits_empty`, and `room`, which is `null` if none can be made: `by_bytes`, `by_number` and
     ///   `wider` as in [`LeastRoom`](super::LeastRoom), each with `bytes`, `chunks` (how many),
-    ///   `leaving` (the first 1000: `start`, `bytes`, `device`, `type`, `pid`, `uid`, `age`), `free`
-    ///   (a free place then), and one of `placed` (where the allocator places the request),
+    ///   `leaving` (the first 1000: `start`, `bytes`, `device`, `type`, `pid`, `uid`, `age`),
+    ///   `free` (a free place then), and one of `placed` (where the allocator places the request),
     ///   `declined` (whether it has no place) and `unknown` (why that is not known);
     ///   `owners_by_bytes` and `owners_by_number` have `owner_count` and `owners` instead of
     ///   `leaving`.
