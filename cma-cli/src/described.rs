@@ -26,6 +26,8 @@ pub(crate) struct Description {
     source: Option<SourceText>,
     /// The board's name, or else what the user calls its description.
     title: String,
+    /// About banks of `--banks` that overlap.
+    pub(crate) overlaps: Vec<Note>,
 }
 
 /// How to state the memory of a board that has no banks.
@@ -108,7 +110,7 @@ impl Description {
     /// A board that was read. `called` is what the user calls its description.
     fn new(read: ReadBoard, source: Option<SourceText>, called: String) -> Description {
         let title = read.board.name.clone().unwrap_or(called);
-        Description { read, source, title }
+        Description { read, source, title, overlaps: Vec::new() }
     }
 
     /// The board's name, for messages.
@@ -134,6 +136,7 @@ impl Description {
         if let Some(text) = banks {
             let banks = Bank::parse_list(text).map_err(|error| config_error("--banks", error))?;
             self.read.replace_banks(&banks);
+            self.overlaps = overlaps(banks);
         }
         Ok(())
     }
@@ -176,11 +179,17 @@ impl Description {
         for note in &self.read.notes {
             self.notice(note).report();
         }
-        self.warn_without_banks();
+        self.warn_of_banks();
     }
 
-    /// Warns on standard error of a board without memory.
-    pub(crate) fn warn_without_banks(&self) {
+    /// Warns on standard error of banks of `--banks` that overlap.
+    pub(crate) fn warn_of_overlaps(&self) {
+        self.overlaps.iter().for_each(|note| self.notice(note).report());
+    }
+
+    /// Warns on standard error of a board without memory, and of banks that overlap.
+    pub(crate) fn warn_of_banks(&self) {
+        self.warn_of_overlaps();
         if self.read.board.banks.is_empty() {
             let message = format!("{} states no memory banks", self.title);
             Notice::warning(&message).with_help(Some(GIVE_BANKS.to_string())).report();
@@ -194,6 +203,25 @@ impl Description {
             Spot::Whole | Spot::Node(_) => notice,
         }
     }
+}
+
+/// A note for each bank of `--banks` that shares an address with one that begins before.
+fn overlaps(mut banks: Vec<Bank>) -> Vec<Note> {
+    banks.sort_by_key(|bank| bank.0.first_page());
+    let mut notes = Vec::new();
+    // Of those so far, the one that ends last.
+    let mut last: Option<Bank> = None;
+    for bank in banks {
+        if let Some(before) = last.filter(|before| before.0.overlaps(bank.0)) {
+            let message =
+                format!("--banks: {bank} overlaps {before}; the memory of both counts once");
+            notes.push(Note::new(message).with_remedy("correct the size or the start of one"));
+        }
+        if last.is_none_or(|last| last.0.end_page() < bank.0.end_page()) {
+            last = Some(bank);
+        }
+    }
+    notes
 }
 
 /// Reads a file that is not TOML. Device-tree source is a likely mistake.

@@ -39,7 +39,7 @@ impl Host {
     /// The same, with memory from `port` unless the options say otherwise.
     pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, CommandError> {
         let description = Description::of(options)?;
-        description.warn_without_banks();
+        description.warn_of_banks();
         let title = description.title().to_string();
         let board = Board { name: Some(title), ..description.system(options)? };
         let (mut host, ports) = Host::boot_quietly(board, port)?;

@@ -122,7 +122,7 @@ pub(crate) fn run(options: &Options, out: &mut Out) -> Result<Outcome, CommandEr
     let memory = ConfigText::new("memory", given, &description, &read.memory);
     let found = FoundPlugins::on_path(options);
     let reported = found.report();
-    let notes = read.notes.iter().cloned();
+    let notes = read.notes.iter().chain(&description.overlaps).cloned();
     let mut remarks: Vec<_> = notes
         .map(|note| {
             let spot = description.spot(note.at.clone());

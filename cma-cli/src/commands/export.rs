@@ -13,7 +13,9 @@ pub(crate) fn run(
     args: &ExportArgs,
     out: &mut Out,
 ) -> Result<Outcome, CommandError> {
-    print(&Description::of(options)?.system(options)?, args.form, out)
+    let description = Description::of(options)?;
+    description.warn_of_overlaps();
+    print(&description.system(options)?, args.form, out)
 }
 
 /// Prints the board in that form. What the form can't express is reported on standard error.

@@ -253,3 +253,16 @@ fn a_finding_in_memory_shows_the_text_that_was_written() {
         assert!(out.lines().any(|line| line.trim_end() == format!(" 1 │ {memory}")), "{out}");
     }
 }
+
+#[test]
+fn overlapping_banks_are_reported_with_both() {
+    let banks = "1G@0x80000000;1G@0x40000000;1M@0x50000000;4K@0xbfffffff000;1G@0xc0000000";
+    let description = ["--cma", "b1=1M", "--map", "*=b1", "--banks", banks];
+    let overlap = "--banks: 1M@0x50000000 overlaps 1G@0x40000000; the memory of both counts once";
+    for command in [&["regions"][..], &["check"], &["export", "--as", "options"]] {
+        let Run { out, err, .. } = run(&[command, &description].concat());
+        let all = format!("{out}{err}");
+        assert!(all.contains(overlap), "{command:?}: {all}");
+        assert_eq!(all.matches("overlaps").count(), 1, "{command:?}: {all}");
+    }
+}
