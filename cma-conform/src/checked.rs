@@ -158,7 +158,11 @@ impl CheckedAllocator {
             RResult::ROk(chunk) => Some(chunk.range),
             RResult::RErr(_) => None,
         };
-        self.log.push(Step::Allocate(*request, place));
+        let step = Step::Allocate(*request, place);
+        match answer {
+            RResult::RErr(CallFailure::Panicked) => self.log.push_panicked(step),
+            _ => self.log.push(step),
+        }
         let promise = self.promise.take();
         let rule = self.rule(request);
         match answer {

@@ -13,7 +13,7 @@ use crate::violation::{Failure, Violation};
 use crate::watch::{DEFAULT_SEED, Watch};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a child process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ const MOST_ENDED: usize = 100;
 
 /// The most calls of all attempts, with a process for each and with one for all.
 const MOST_CALLS: usize = 100_000;
-const MOST_CALLS_TOGETHER: usize = 200_000;
+const MOST_CALLS_TOGETHER: usize = 5_000_000;
 
 /// The most calls of other allocators that are made again with those of the one that failed.
 const MOST_TOGETHER: usize = 1 << 14;
@@ -139,7 +139,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         let mut shorter = script.clone();
         for _ in 0..MOST_ENDED {
             let in_child = shrinking_in_child(shorter.clone(), plan.clone(), self.tape.clone());
-            let now = match self.observe(self.call_again(plan), SHORTENING, in_child) {
+            let now = match self.observe(self.call_again(plan), SHORTENING + AGAIN, in_child) {
                 Ok(Some(now)) if now.is_like(seen) => Script::from_tape(&self.tape.all()),
                 _ => break,
             };
@@ -154,7 +154,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         if plan.kind != "PanickedInDrop" && self.shows(&shorter, plan, seen) {
             return shorter;
         }
-        shrink(script, MOST_CALLS, |script| {
+        shrink(script, MOST_CALLS, Instant::now() + SHORTENING, |script| {
             let shows = self.shows(script, plan, seen);
             if shows {
                 shortening(script.events().len());
@@ -196,6 +196,7 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
         let tape = &self.tape;
         tape.clear();
         let work = || {
+            tape.keep_from_children();
             let subject = match (self.subject)() {
                 Ok(subject) => subject,
                 Err(reason) => return tape.conclude(&format!("{NO_SUBJECT}\n{reason}"), &[]),
@@ -204,7 +205,15 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
             match watched(call, &watch, move || job(&subject)) {
                 Ok(()) => tape.conclude(KEPT, &[]),
                 Err(failure) => {
-                    let text = format!("{}\n{}", failure.violation.kind(), failure.violation);
+                    let kind = failure.violation.kind();
+                    let what = match &*failure.violation {
+                        // Without the seed, which is an option of this examination.
+                        Violation::Hangs { call, seconds, .. } => {
+                            format!("it has not returned from this call within {seconds} s: {call}")
+                        }
+                        violation => violation.to_string(),
+                    };
+                    let text = format!("{kind}\n{}", printable(&what));
                     let steps = match *failure.violation {
                         // The call that has not returned is the last one on the tape.
                         Violation::Hangs { .. } => Vec::new(),
@@ -240,9 +249,14 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
             }
             (End::Signal(signal), _) => {
                 let printed = last_line(&output);
-                let what = format!("it crashed with signal {signal} ({})", name_of(signal));
+                let name = name_of(signal).map(|name| format!(" ({name})")).unwrap_or_default();
+                let what = format!("it crashed with signal {signal}{name}");
                 let printed = printed.map(|line| format!(", and printed: {line}"));
                 Some(seen("Crashed", what + &printed.unwrap_or_default()))
+            }
+            (End::Unwatched, _) => {
+                let what = "the process that watches it was killed".to_string();
+                Some(seen("KilledItsParent", what))
             }
             (End::OutOfTime, _) => {
                 let (calls, time) = (tape.count(), time.as_secs());
@@ -264,7 +278,8 @@ fn shrinking_in_child(
             tape.clear();
             script.run(subject, &plan)
         };
-        let script = shrink(script, MOST_CALLS_TOGETHER, |script| {
+        let end = Instant::now() + SHORTENING;
+        let script = shrink(script, MOST_CALLS_TOGETHER, end, |script| {
             run(script).is_err_and(|failure| failure.violation.kind() == plan.kind)
         });
         run(&script)
@@ -296,9 +311,21 @@ fn panic_in(output: &str) -> Option<String> {
     Some(format!("{}, at {}", one_line(message), place.trim_end_matches(':')))
 }
 
+/// The last line, without those that are about a backtrace.
 fn last_line(output: &str) -> Option<String> {
-    let line = one_line(output.trim_end().lines().next_back()?);
+    let mut lines = output.trim_end().lines().rev();
+    let line = one_line(lines.find(|line| !line.contains("backtrace"))?);
     (!line.is_empty()).then_some(line)
+}
+
+/// The text of a plug-in as one line of printable characters.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|letter| match letter {
+            letter if letter.is_control() => letter.escape_default().collect::<Vec<_>>(),
+            letter => vec![letter],
+        })
+        .collect()
 }
 
 /// The first line, of printable characters and not long.
@@ -307,17 +334,20 @@ fn one_line(text: &str) -> String {
     line.chars().take(200).flat_map(char::escape_debug).collect()
 }
 
-fn name_of(signal: i32) -> &'static str {
-    match signal {
+fn name_of(signal: i32) -> Option<&'static str> {
+    Some(match signal {
         libc::SIGABRT => "SIGABRT",
+        libc::SIGALRM => "SIGALRM",
         libc::SIGBUS => "SIGBUS",
         libc::SIGFPE => "SIGFPE",
         libc::SIGILL => "SIGILL",
+        libc::SIGINT => "SIGINT",
         libc::SIGKILL => "SIGKILL",
+        libc::SIGPIPE => "SIGPIPE",
         libc::SIGSEGV => "SIGSEGV",
         libc::SIGSYS => "SIGSYS",
         libc::SIGTERM => "SIGTERM",
         libc::SIGTRAP => "SIGTRAP",
-        _ => "another signal",
-    }
+        _ => return None,
+    })
 }

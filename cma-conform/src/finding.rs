@@ -74,7 +74,7 @@ impl Finding {
     }
 
     /// The kind of the violation: the name of a [`Violation`](crate::Violation), or `Crashed`,
-    /// `Exited` or `OutOfTime`.
+    /// `Exited`, `KilledItsParent` or `OutOfTime`.
     pub fn kind(&self) -> &str {
         &self.seen.kind
     }

@@ -96,6 +96,12 @@ impl Script {
         Script::new(events.collect::<Vec<_>>())
     }
 
+    /// The numbers of the events that place a chunk.
+    pub(crate) fn lives(&self) -> Vec<usize> {
+        let places = |event: &&Event| matches!(event.op, Op::Allocate(_) | Op::Adopt(_));
+        self.0.iter().filter(places).map(|event| event.id).collect()
+    }
+
     pub(crate) fn events(&self) -> &[Event] {
         &self.0
     }
@@ -209,7 +215,9 @@ impl<'a> Run<'a> {
         }
         let own = self.is_own(event);
         let Some(allocator) = self.allocators.get_mut(&event.allocator) else { return Ok(()) };
-        let reported = allocator.largest_request();
+        // It can take long, so it is called for what depends on it alone.
+        let is_about_it = self.plan.kind.starts_with("LargestRequest");
+        let reported = if is_about_it { allocator.largest_request() } else { Pages::ZERO };
         let happened = happen(allocator, event, own, &mut self.placed)
             .and_then(|chunk| served_as_reported(event, reported, chunk, &self.plan.kind));
         let checked = happened.and_then(|chunk| {

@@ -1,25 +1,29 @@
-//! Makes a script shorter and simpler, as long as it shows the same: first by delta debugging over
-//! its events (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002),
-//! then over its sizes. The order of the attempts is fixed, so the result depends on the allocator
-//! alone.
+//! Makes a script shorter and simpler, as long as it shows the same: first by delta debugging
+//! (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002) over the
+//! lives of chunks and over single events, then over its sizes. The order of the attempts is fixed, so the result depends on the allocator
+//! alone, unless the time ends.
 
 use crate::script::{Event, Op, Script};
 use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
+use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// The calls that an attempt counts at least: starting it is work, too.
 const LEAST: usize = 60;
 
-/// The simplest script that was found, by attempts of about `calls` calls, of those that show the
-/// same as `script`.
+/// The simplest script that was found, by attempts of about `calls` calls and before `end`, of
+/// those that show the same as `script`.
 pub(crate) fn shrink(
     script: Script,
     calls: usize,
+    end: Instant,
     shows_it: impl FnMut(&Script) -> bool,
 ) -> Script {
-    let mut shrinker = Shrinker { script, calls, shows_it };
+    let mut shrinker = Shrinker { script, calls, end, shows_it };
     loop {
         let before = shrinker.script.clone();
         shrinker.use_one_thread();
+        shrinker.leave_out_lives();
         shrinker.leave_out();
         shrinker.simplify();
         if shrinker.script == before || shrinker.calls == 0 {
@@ -32,12 +36,16 @@ struct Shrinker<F> {
     script: Script,
     /// The calls that are left.
     calls: usize,
+    end: Instant,
     shows_it: F,
 }
 
 impl<F: FnMut(&Script) -> bool> Shrinker<F> {
     /// Replaces the script by `other`, if that is another one and shows it.
     fn attempt(&mut self, other: Script) -> bool {
+        if Instant::now() >= self.end {
+            self.calls = 0;
+        }
         if self.calls == 0 || other == self.script {
             return false;
         }
@@ -54,6 +62,31 @@ impl<F: FnMut(&Script) -> bool> Shrinker<F> {
         let other = events.map(|event| Event { thread: 0, ..*event });
         let other = Script::new(other.collect::<Vec<_>>());
         self.attempt(other);
+    }
+
+    /// Leaves out lives of chunks: half of them, a quarter, and so on to single ones. With a chunk
+    /// its free goes, so what an allocator counts by chunks is left out by chunks.
+    fn leave_out_lives(&mut self) {
+        let mut size = self.script.lives().len().div_ceil(2);
+        while size > 0 {
+            let mut at = 0;
+            while let lives = self.script.lives()
+                && at < lives.len()
+            {
+                let end = lives.len().min(at + size);
+                let left_out: BTreeSet<usize> = lives[at..end].iter().copied().collect();
+                let is_kept = |event: &&Event| match event.op {
+                    Op::Free(id) => !left_out.contains(&id),
+                    _ => !left_out.contains(&event.id),
+                };
+                let kept = self.script.events().iter().filter(is_kept).copied();
+                let other = Script::new(kept.collect::<Vec<_>>());
+                if !self.attempt(other) {
+                    at += size;
+                }
+            }
+            size /= 2;
+        }
     }
 
     /// Leaves out events: half of them, a quarter, and so on to single ones.

@@ -3,7 +3,7 @@
 
 use crate::violation::Call;
 use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
 use std::io;
@@ -75,6 +75,13 @@ impl Tape {
         // SAFETY: the file is this value's alone. A child process writes to it through this value,
         // and the parent reads it after the child has ended.
         Ok(Tape(Mutex::new(unsafe { MmapMut::map_mut(&file) }?)))
+    }
+
+    /// Keeps the tape from the processes that this one starts from now on: the copy of a process
+    /// that a plug-in makes with `fork` would write calls of its own. It crashes instead.
+    pub(crate) fn keep_from_children(&self) {
+        // Should the kernel refuse, the copy is killed with the process at the latest.
+        let _ = self.memory().advise(Advice::DontFork);
     }
 
     /// Makes it empty.

@@ -30,6 +30,11 @@ impl CallLog {
         Arc::new(CallLog { allocator, number, region, steps })
     }
 
+    /// Notes a step whose call ended in a panic: it has no answer on the tape.
+    pub(crate) fn push_panicked(&self, step: Step) {
+        lock(&self.steps).push(step);
+    }
+
     pub(crate) fn push(&self, step: Step) {
         lock(&self.steps).push(step);
         // A free is pushed before its call, and has no answer.
