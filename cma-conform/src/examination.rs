@@ -255,8 +255,9 @@ impl<F: Fn() -> Result<Subject, String>> Examination<F> {
                 Some(seen("Crashed", what + &printed.unwrap_or_default()))
             }
             (End::Unwatched, _) => {
-                let what = "the process that watches it was killed".to_string();
-                Some(seen("KilledItsParent", what))
+                let (kind, what) = ("KilledItsParent".to_string(), KILLED.to_string());
+                // It may have gone on for some calls.
+                Some(Sight { kind, what, in_progress: None, is_elsewhere: false })
             }
             (End::OutOfTime, _) => {
                 let (calls, time) = (tape.count(), time.as_secs());
@@ -285,6 +286,9 @@ fn shrinking_in_child(
         run(&script)
     }
 }
+
+/// What is known when a keeper is killed.
+const KILLED: &str = "the parent of its process, which watches it, was killed";
 
 /// The verdicts other than a violation.
 const KEPT: &str = "kept";

@@ -11,6 +11,9 @@ use std::time::Instant;
 /// The calls that an attempt counts at least: starting it is work, too.
 const LEAST: usize = 60;
 
+/// Each number of lives up to this one is left out together.
+const EACH_NUMBER: usize = 32;
+
 /// The simplest script that was found, by attempts of about `calls` calls and before `end`, of
 /// those that show the same as `script`.
 pub(crate) fn shrink(
@@ -64,28 +67,25 @@ impl<F: FnMut(&Script) -> bool> Shrinker<F> {
         self.attempt(other);
     }
 
-    /// Leaves out lives of chunks: half of them, a quarter, and so on to single ones. With a chunk
-    /// its free goes, so what an allocator counts by chunks is left out by chunks.
+    /// Leaves out lives of chunks, the last ones first: half of them, a quarter, and so on, and then
+    /// every number down to single ones. With a chunk its free goes: what happens at every seventh
+    /// chunk still does when seven are left out.
     fn leave_out_lives(&mut self) {
         let mut size = self.script.lives().len().div_ceil(2);
         while size > 0 {
-            let mut at = 0;
-            while let lives = self.script.lives()
-                && at < lives.len()
-            {
-                let end = lives.len().min(at + size);
-                let left_out: BTreeSet<usize> = lives[at..end].iter().copied().collect();
+            let mut end = self.script.lives().len();
+            while let Some(start) = end.checked_sub(size) {
+                let left_out: BTreeSet<usize> =
+                    self.script.lives()[start..end].iter().copied().collect();
                 let is_kept = |event: &&Event| match event.op {
                     Op::Free(id) => !left_out.contains(&id),
                     _ => !left_out.contains(&event.id),
                 };
                 let kept = self.script.events().iter().filter(is_kept).copied();
-                let other = Script::new(kept.collect::<Vec<_>>());
-                if !self.attempt(other) {
-                    at += size;
-                }
+                self.attempt(Script::new(kept.collect::<Vec<_>>()));
+                end = start;
             }
-            size /= 2;
+            size = if size > EACH_NUMBER { size / 2 } else { size - 1 };
         }
     }
 
@@ -199,4 +199,50 @@ fn simpler_requests(request: &Request) -> Vec<Request> {
         fewer(pages).into_iter().map(|pages| with(pages, alignment, window, boundary, asker)),
     );
     simpler.into_iter().flatten().filter(|other| other != request).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Op, Script, shrink};
+    use cma_api::{Alignment, Asker, PageRange, Pages, Request};
+    use std::time::{Duration, Instant};
+
+    /// A new allocator, and then as many chunks as `lives`, each of which is freed at once.
+    fn chunks(lives: usize) -> Script {
+        let request = Request::new(Pages::new(1), Alignment::PAGE, Asker::NOBODY).unwrap();
+        let new = Op::New(PageRange::from_pages(0, 1));
+        let ops = (0..lives).flat_map(|n| [Op::Allocate(request), Op::Free(2 * n + 1)]);
+        let events = [new].into_iter().chain(ops).enumerate();
+        Script::new(events.map(|(id, op)| Event { id, allocator: 0, thread: 0, op }))
+    }
+
+    fn frees(script: &Script) -> usize {
+        script.events().iter().filter(|event| matches!(event.op, Op::Free(_))).count()
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    #[test]
+    fn what_happens_at_every_nth_chunk_is_shown_with_n() {
+        for n in [1, 2, 3, 4, 7, 16] {
+            let shows_it = |script: &Script| frees(script) > 0 && frees(script).is_multiple_of(n);
+            let shortest = shrink(chunks(5 * n), 100_000, far(), shows_it);
+            assert_eq!((frees(&shortest), shortest.events().len()), (n, 2 * n + 1));
+        }
+    }
+
+    #[test]
+    fn the_calls_that_are_kept_are_the_first() {
+        let shortest = shrink(chunks(40), 100_000, far(), |script| frees(script) >= 5);
+        assert_eq!(shortest, chunks(5));
+    }
+
+    #[test]
+    fn at_the_end_of_the_time_or_of_the_calls_the_best_so_far_is_the_result() {
+        assert_eq!(shrink(chunks(40), 100_000, Instant::now(), |_| true), chunks(40));
+        let shorter = shrink(chunks(40), 100, far(), |script| frees(script) >= 5);
+        assert!((5..40).contains(&frees(&shorter)), "{shorter:?}");
+    }
 }

@@ -93,6 +93,7 @@ const fn flaws_of_the_plugin() -> &'static [Case] {
         "end=abort,after=2": regions_are_independent reports "Crashed";
         "end=exit,after=1": random_operations_match_the_model reports "Exited";
         "end=loop,after=1": a_region_fills_page_by_page_and_empties_in_any_order reports "Hangs";
+        "end=kill,after=1": a_region_fills_page_by_page_and_empties_in_any_order reports "KilledItsParent";
         "end=exhaust": a_whole_region_can_be_one_chunk reports "Crashed";
     }
 }
@@ -125,10 +126,11 @@ fn judge(case: &Case, finding: &Finding, most: usize) -> Result<(), String> {
 
 type Test = (&'static str, fn() -> Result<(), String>);
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     ("each_flaw_is_shown_by_few_calls", each_flaw_is_shown_by_few_calls),
     ("what_a_plugin_does_to_its_process_is_a_finding", what_a_plugin_does_is_a_finding),
     ("a_crash_is_reported_with_its_call", a_crash_is_reported_with_its_call),
+    ("no_process_of_a_plugin_is_left_behind", no_process_of_a_plugin_is_left_behind),
     ("a_finding_is_the_same_each_time", a_finding_is_the_same_each_time),
     ("a_test_to_paste_is_one_that_compiles", a_test_to_paste_is_one_that_compiles),
     ("a_good_allocator_is_no_finding", a_good_allocator_is_no_finding),
@@ -193,6 +195,32 @@ fn a_crash_is_reported_with_its_call() -> Result<(), String> {
     let last = found.calls().last().ok_or("there are no calls")?;
     let is_it = matches!(last.call, Call::Allocate(_)) && last.answer == Answer::Nothing;
     if found.what() == what && is_it { Ok(()) } else { Err(found.to_string()) }
+}
+
+/// The processes whose last argument is `argument`.
+fn processes_with(argument: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = processes
+        .filter_map(|process| std::fs::read_to_string(process.path().join("cmdline")).ok())
+        .filter(|line| line.split('\0').rfind(|word| !word.is_empty()) == Some(argument));
+    lines.collect()
+}
+
+fn no_process_of_a_plugin_is_left_behind() -> Result<(), String> {
+    // No other process sleeps for so long.
+    let seconds = (1_000_000_000 + u64::from(std::process::id())).to_string();
+    let params: &'static str = format!("leave={seconds}").leak();
+    let mut own =
+        std::process::Command::new("sleep").arg(&seconds).spawn().map_err(|e| e.to_string())?;
+    let seen = processes_with(&seconds).len();
+    own.kill().and_then(|()| own.wait()).map_err(|error| error.to_string())?;
+    let guarantee = guarantees::a_whole_region_can_be_one_chunk;
+    let examination = Examination::new(|| Ok(plugin(params))).map_err(|error| error.to_string())?;
+    let found = examination.examine("a_whole_region_can_be_one_chunk", guarantee, &mut |_| {});
+    match (found.map_err(|error| error.to_string())?, processes_with(&seconds), seen) {
+        (None, left, 1) if left.is_empty() => Ok(()),
+        (found, left, seen) => Err(format!("{found:?}, {left:?} are left, {seen} was seen")),
+    }
 }
 
 fn a_finding_is_the_same_each_time() -> Result<(), String> {
