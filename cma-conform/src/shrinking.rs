@@ -1,7 +1,7 @@
 //! Makes a script shorter and simpler, as long as it shows the same: first by delta debugging
 //! (Zeller and Hildebrandt, "Simplifying and isolating failure-inducing input", 2002) over the
-//! lives of chunks and over single events, then over its sizes. The order of the attempts is fixed, so the result depends on the allocator
-//! alone, unless the time ends.
+//! lives of chunks and over single events, then over its sizes. The order of the attempts is fixed,
+//! so the result depends on the allocator alone, unless the time ends.
 
 use crate::script::{Event, Op, Script};
 use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
@@ -67,9 +67,9 @@ impl<F: FnMut(&Script) -> bool> Shrinker<F> {
         self.attempt(other);
     }
 
-    /// Leaves out lives of chunks, the last ones first: half of them, a quarter, and so on, and then
-    /// every number down to single ones. With a chunk its free goes: what happens at every seventh
-    /// chunk still does when seven are left out.
+    /// Leaves out lives of chunks, the last ones first: half of them, a quarter, and so on, and
+    /// then every number down to single ones. With a chunk its free goes: what happens at every
+    /// seventh chunk still does when seven are left out.
     fn leave_out_lives(&mut self) {
         let mut size = self.script.lives().len().div_ceil(2);
         while size > 0 {
