@@ -85,3 +85,19 @@ pub(crate) fn between(above: &Curve, below: &Curve, bytes: &Scale) -> Vec<(f64, 
     points.extend(below.steps(bytes).into_iter().rev());
     points
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_and_the_most_of_a_column_are_on_its_curve() {
+        let scale = Scale { start: 0, span: 100, from: 0.0, to: 100.0 };
+        let values = [(3.1, 50), (3.2, 90), (3.4, 10), (3.6, 40)].into_iter();
+        let curve = Curve::new(values, 30, &scale);
+        let expected =
+            [(0.0, 30.0), (3.0, 30.0), (3.0, 10.0), (3.0, 90.0), (3.0, 40.0), (100.0, 40.0)];
+        assert_eq!(curve.points(&scale), expected);
+        assert_eq!(curve.steps(&scale), [(0.0, 30.0), (3.0, 30.0), (3.0, 40.0), (100.0, 40.0)]);
+    }
+}

@@ -206,3 +206,21 @@ impl Scene {
         self.items.push(Item::Text { at, anchor, size, colour, text: text.into() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_beyond_the_most_are_added_up_the_smallest_first() {
+        let chunks = (0..2 * MOST_CHUNKS).map(|index| {
+            let (x, y) = ((index % 200) as f64 * 2.0, (index / 200) as f64);
+            let width = if index < MOST_CHUNKS { 1.0 } else { 2.0 };
+            (Rect::new(x, y, width, 1.0), Colour::hex(0))
+        });
+        let map = ChunkMap::new(Rect::new(0.0, 0.0, 400.0, 120.0)).with(chunks, |_| String::new());
+        assert_eq!(map.chunks.len(), MOST_CHUNKS);
+        assert!(map.chunks.iter().all(|chunk| chunk.rect.width > 1.5));
+        assert!((map.merged.covered() - MOST_CHUNKS as f64).abs() < 1.0);
+    }
+}

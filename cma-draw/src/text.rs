@@ -145,6 +145,13 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_time_have_the_unit_of_the_axis_and_the_decimals_of_the_step() {
+        assert_eq!(time_label(20, 5, 900), "20 µs");
+        assert_eq!(time_label(20_000, 5_000, 100_000), "20 ms");
+        assert_eq!(time_label(1_500_000, 500_000, 10_000_000), "1.5 s");
+    }
+
+    #[test]
     fn a_fitted_text_is_never_wider_than_its_place() {
         for most in 0..200 {
             let most = f64::from(most);

@@ -3,8 +3,8 @@
 
 use cma_analysis::Allocator;
 use cma_draw::{
-    Anchor, Axis, ChunkMap, Format, History, Item, Layout, Moment, NoMoment, Placed, Scene, Size,
-    SizeError, Style, Theme, rows, timeline,
+    Anchor, Axis, ChunkMap, Format, History, Item, Layout, Moment, NoMoment, Placed, Rect, Scene,
+    Size, SizeError, Style, Theme, rows, timeline,
 };
 use cma_framework::{PageRange, Plugin};
 use cma_trace::{Recording, Trace};
@@ -355,4 +355,90 @@ fn rows_of_a_layout_begin_at_round_addresses() {
         let texts = texts(&scene);
         assert!(addresses.iter().all(|address| texts.contains(address)), "{texts:?}");
     }
+}
+
+#[test]
+fn refused_requests_have_a_mark_each_and_the_first_a_bar_of_its_size() {
+    let mut recording = Recording::new("two refusals");
+    let held = recording.allocate(0, 12 << 20, 1, "camera").expect("a request");
+    recording.allocate(100, 8 << 20, 1, "video").expect("a request");
+    recording.allocate(900, 8 << 20, 1, "video").expect("a request");
+    recording.free(1000, held).expect("it is live");
+    let trace = recording.finish();
+    let scene = timeline(&[history(&trace, 4096)], &style("900x600", Axis::Time)).expect("room");
+    let rects = |wanted: &dyn Fn(&Rect) -> bool| -> Vec<Rect> {
+        let rect = |item: &Item| match item {
+            Item::Rect { rect, .. } => Some(*rect),
+            _ => None,
+        };
+        scene.items.iter().filter_map(rect).filter(wanted).collect()
+    };
+    let map = maps(&scene)[0].area;
+    let marks = rects(&|rect| rect.bottom() < map.y && rect.y > map.y - 12.0);
+    let places: Vec<f64> = marks.iter().map(|mark| (mark.x - map.x) / map.width).collect();
+    assert!(matches!(places[..], [a, b] if (a - 0.1).abs() < 0.01 && (b - 0.9).abs() < 0.02));
+    let half = map.height / 2.0;
+    let bars = rects(&|rect| rect.x > map.right() && (rect.height - half).abs() < 0.1);
+    assert!(matches!(bars[..], [bar] if bar.y >= map.y && bar.bottom() <= map.bottom()));
+}
+
+#[test]
+fn of_free_ranges_at_one_place_the_largest_has_its_size_written() {
+    let mut recording = Recording::new("close holes");
+    let pages = [1, 1, 9, 1, 1, 1];
+    let chunks =
+        pages.map(|pages| recording.allocate(0, pages * 4096, 1, "camera").expect("a request"));
+    for index in [0, 2, 4] {
+        recording.free(5, chunks[index]).expect("it is live");
+    }
+    recording.allocate(9, 64 << 20, 1, "video").expect("a request");
+    let trace = recording.finish();
+    let scene = timeline(&[history(&trace, 4096)], &style("900x600", Axis::Time)).expect("room");
+    let texts = texts(&scene);
+    assert!(texts.contains(&"36 KiB") && !texts.contains(&"4 KiB"), "{texts:?}");
+}
+
+#[test]
+fn a_layout_has_the_chunks_that_live_after_its_operation() {
+    let mut recording = Recording::new("one");
+    let chunk = recording.allocate(0, 4096, 1, "camera").expect("a request");
+    recording.free(5, chunk).expect("it is live");
+    let trace = recording.finish();
+    let history = history(&trace, 8);
+    assert_eq!([0, 1].map(|operation| history.layout_at(operation).chunks().len()), [1, 0]);
+}
+
+#[test]
+fn the_legend_is_in_the_order_of_bytes_over_time_and_words_name_some_devices() {
+    let mut recording = Recording::new("many devices");
+    for (index, device) in ["a", "b", "c", "d", "e", "f", "g", "h"].into_iter().enumerate() {
+        recording.allocate(10, 4096 << index, 1, device).expect("a request");
+        let gap = recording.allocate(10, 4096, 1, "gap").expect("a request");
+        recording.free(10, gap).expect("it is live");
+    }
+    let last = recording.allocate(10, 4096, 1, "last").expect("a request");
+    let short = recording.allocate(10, 1 << 20, 1, "short").expect("a request");
+    recording.free(11, short).expect("it is live");
+    recording.free(1000, last).expect("it is live");
+    let trace = recording.finish();
+    let scene = timeline(&[history(&trace, 4096)], &style("900x600", Axis::Time)).expect("room");
+    let texts = texts(&scene);
+    let place = |name: &str| texts.iter().position(|text| *text == name);
+    assert!(place("h") < place("g") && place("h").is_some(), "{texts:?}");
+    assert!(texts.iter().any(|text| text.ends_with(" other devices")), "{texts:?}");
+    let chunk = |index: u64, device: &str| Placed {
+        range: PageRange::from_pages(2 * index + 1, 1),
+        device: device.to_string(),
+        detail: String::new(),
+    };
+    let chunks = ["a", "b", "c", "d", "e", "f"];
+    let chunks = chunks.into_iter().zip(0..).map(|(device, index)| chunk(index, device)).collect();
+    let layout = Layout::new("b1".to_string(), PageRange::from_pages(0, 64), chunks);
+    let scene = rows(&[layout], "a server", &style("1200x400", Axis::Time)).expect("room");
+    let words = texts_of(&scene);
+    assert!(words.contains("d 1 chunk (4 KiB), 2 other devices 2 chunks (8 KiB)"), "{words}");
+}
+
+fn texts_of(scene: &Scene) -> String {
+    texts(scene).join(" ")
 }
