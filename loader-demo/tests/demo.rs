@@ -58,7 +58,10 @@ fn a_file_that_is_no_plugin_is_reported_and_the_others_are_loaded() {
 fn without_any_plugin_the_demo_ends_with_an_error() {
     let folder = tempfile::tempdir().expect("there is space for temporary files");
     let alone = folder.path().join("loader-demo");
-    fs::copy(env!("CARGO_BIN_EXE_loader-demo"), &alone).expect("the demo can be copied");
+    // Another process writes the copy: a process that another test starts would inherit this one's
+    // descriptor, and a file that is open for writing can't be started.
+    let copy = Command::new("cp").arg(env!("CARGO_BIN_EXE_loader-demo")).arg(&alone).status();
+    assert!(copy.expect("cp starts").success(), "the demo can be copied");
     let (code, out, err) = run(Command::new(&alone).env_clear());
     assert_eq!(code, Some(2), "{out}");
     assert!(err.contains("no allocator plug-in was found"), "{err}");

@@ -1,6 +1,6 @@
 //! The plug-ins of an installed program, and the trial in a child process.
 
-use crate::{Run, folder, run, value};
+use crate::{Run, copy_program, folder, run, value};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -20,7 +20,7 @@ fn install(root: &Path) {
     let (bin, lib) = (root.join("bin"), root.join("lib/cma"));
     fs::create_dir_all(&bin).expect("a folder can be made");
     fs::create_dir_all(&lib).expect("a folder can be made");
-    fs::copy(env!("CARGO_BIN_EXE_cma"), bin.join("cma")).expect("the program can be copied");
+    copy_program(&bin.join("cma"));
     for name in ["cma_buddy_plugin", "cma_best_fit_plugin"] {
         let library = library(name);
         let file = library.file_name().expect("it has a name");

@@ -24,6 +24,7 @@ mod why;
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The output and the exit status of a run.
@@ -86,6 +87,13 @@ const TRACE: &str = "# cma-trace 1\n# source: made by hand\n# ops: 4  peak-live-
 
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("there is space for temporary files")
+}
+
+/// Copies the program to `place`. Another process writes the copy: a process that another test
+/// starts would inherit this one's descriptor, and no file that is open for writing can be started.
+fn copy_program(place: &Path) {
+    let copy = Command::new("cp").arg(env!("CARGO_BIN_EXE_cma")).arg(place).status();
+    assert!(copy.expect("cp starts").success(), "the program can be copied");
 }
 
 fn written(folder: &tempfile::TempDir, name: &str, content: &str) -> String {

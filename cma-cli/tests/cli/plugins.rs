@@ -1,6 +1,6 @@
 //! Files that are no plug-in, missing folders, and duplicate plug-ins.
 
-use crate::{Run, TRACE, cma, folder, run, value, written};
+use crate::{Run, TRACE, cma, copy_program, folder, run, value, written};
 use std::fs;
 use std::process::Command;
 
@@ -109,7 +109,7 @@ fn a_plugin_dir_without_a_plugin_is_reported_with_another_library_in_it() {
 fn a_program_without_plugins_lists_the_folders_searched() {
     let folder = folder();
     let alone = folder.path().join("cma");
-    fs::copy(env!("CARGO_BIN_EXE_cma"), &alone).expect("the program can be copied");
+    copy_program(&alone);
     for command in ["plugins", "demo", "shell"] {
         let run: Run =
             Command::new(&alone).arg(command).env_clear().output().expect("the copy starts").into();
