@@ -15,7 +15,7 @@ use cma_testkit::{
 };
 use flawed::Flawed;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The most calls that show a flaw.
 const FEW: usize = 6;
@@ -212,7 +212,12 @@ fn no_process_of_a_plugin_is_left_behind() -> Result<(), String> {
     let params: &'static str = format!("leave={seconds}").leak();
     let mut own =
         std::process::Command::new("sleep").arg(&seconds).spawn().map_err(|e| e.to_string())?;
-    let seen = processes_with(&seconds).len();
+    // Its arguments are there a moment after it has started.
+    let begun = Instant::now();
+    let mut seen = 0;
+    while seen == 0 && begun.elapsed() < Duration::from_secs(60) {
+        seen = processes_with(&seconds).len();
+    }
     own.kill().and_then(|()| own.wait()).map_err(|error| error.to_string())?;
     let guarantee = guarantees::a_whole_region_can_be_one_chunk;
     let examination = Examination::new(|| Ok(plugin(params))).map_err(|error| error.to_string())?;

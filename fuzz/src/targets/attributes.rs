@@ -238,11 +238,12 @@ fn paths(tree: &Attributes) -> BTreeMap<String, Entry> {
     all
 }
 
-/// The text of every attribute but the log of errors, without the ages of chunks and failures: time
-/// passes while a script runs.
+/// The text of every attribute but the log of errors and the explanations, which follow from others
+/// and from the time, without the ages of chunks and failures: time passes while a script runs.
 fn texts(tree: &Attributes) -> BTreeMap<String, String> {
     let attributes = paths(tree).into_iter().filter_map(|(path, entry)| {
-        let is_text = matches!(entry, Entry::Attribute { .. }) && path != "errors";
+        let is_text = matches!(entry, Entry::Attribute { .. })
+            && !matches!(&*path, "errors" | "why" | "why.json");
         is_text.then(|| {
             let text = tree.read(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
             let text = match name(&path) {
