@@ -34,7 +34,9 @@
 //! [`MemoryError::Lost`]: cma_framework::MemoryError::Lost
 
 mod error;
+mod file;
 mod fit;
+mod gathered;
 mod holders;
 mod pagemap;
 mod pin;

@@ -29,6 +29,18 @@ impl Mapping {
         Ok(Mapping::owning(start.map_err(system_error("mmap"))?, len))
     }
 
+    /// Maps `len` bytes of `file`, which has huge pages, from byte `offset` on. Takes no page out of
+    /// the pool.
+    pub(crate) fn of_huge_pages(
+        file: impl AsFd,
+        offset: u64,
+        len: usize,
+    ) -> Result<Self, MemoryError> {
+        // SAFETY: the kernel chooses unused addresses.
+        let start = unsafe { mmap(ptr::null_mut(), len, READ_WRITE, ON_USE, file, offset) };
+        Ok(Mapping::owning(start.map_err(system_error("mmap"))?, len))
+    }
+
     /// Reserves `len` addresses from a multiple of `step` on, without memory. Both are multiples of
     /// the machine's page.
     pub(crate) fn reserved(len: usize, step: usize) -> Result<Self, MemoryError> {
@@ -44,18 +56,8 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Maps the first bytes of `file` at `place`, a part of this mapping that consists of whole
-    /// pages of that file.
-    pub(crate) fn place(
-        &mut self,
-        place: Range<usize>,
-        file: impl AsFd,
-    ) -> Result<(), MemoryError> {
-        // SAFETY: no reference into it exists, as `self` is borrowed exclusively.
-        unsafe { self.replace(place, file) }
-    }
-
-    /// The same while other parts are borrowed.
+    /// Maps `file`, which has huge pages, from byte `offset` on at `place`, a part of this mapping
+    /// that consists of whole huge pages. Takes no page out of the pool.
     ///
     /// # Safety
     ///
@@ -64,13 +66,12 @@ impl Mapping {
         &self,
         place: Range<usize>,
         file: impl AsFd,
+        offset: u64,
     ) -> Result<(), MemoryError> {
-        let at = self.pointer(&place).as_ptr();
+        let (at, flags) = (self.pointer(&place).as_ptr(), ON_USE | MapFlags::FIXED);
         // SAFETY: the replaced addresses belong to this mapping; the caller guarantees that no
         // reference into them exists.
-        let placed = unsafe {
-            mmap(at.cast(), place.len(), READ_WRITE, MapFlags::SHARED | MapFlags::FIXED, file, 0)
-        };
+        let placed = unsafe { mmap(at.cast(), place.len(), READ_WRITE, flags, file, offset) };
         placed.map(|_| ()).map_err(system_error("mmap"))
     }
 
@@ -156,3 +157,6 @@ impl Drop for Mapping {
 }
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
+
+/// A mapping whose pages are taken out of the pool when they are used, and not reserved before.
+const ON_USE: MapFlags = MapFlags::SHARED.union(MapFlags::NORESERVE);

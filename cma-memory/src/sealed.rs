@@ -60,25 +60,29 @@ impl SealedFile {
             && command(libc::F_SETLEASE, libc::F_UNLCK)
     }
 
-    /// Allocates the file's pages.
-    pub(crate) fn allocate_pages(&self) -> Result<(), Errno> {
-        fallocate(&self.file, FallocateFlags::empty(), 0, self.len)
+    /// The sealed size in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
     }
 
-    /// Frees the file's pages.
-    pub(crate) fn free_pages(&self) -> Result<(), Errno> {
-        self.punch(0)
+    /// Allocates the `len` bytes at `offset`.
+    pub(crate) fn allocate(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        fallocate(&self.file, FallocateFlags::empty(), offset, len)
+    }
+
+    /// Frees the `len` bytes at `offset`.
+    pub(crate) fn free(&self, offset: u64, len: u64) -> Result<(), Errno> {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.file, flags, offset, len)
     }
 
     /// Frees pages beyond the sealed size. A writable mapping past the end of a file of huge pages
     /// grows it in spite of its seals.
     pub(crate) fn trim(&self) -> Result<(), Errno> {
-        if fstat(&self.file)?.st_size as u64 > self.len { self.punch(self.len) } else { Ok(()) }
-    }
-
-    fn punch(&self, from: u64) -> Result<(), Errno> {
-        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fallocate(&self.file, flags, from, i64::MAX as u64 - from)
+        if fstat(&self.file)?.st_size as u64 > self.len {
+            return self.free(self.len, i64::MAX as u64 - self.len);
+        }
+        Ok(())
     }
 }
 

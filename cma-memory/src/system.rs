@@ -16,12 +16,11 @@ pub(crate) fn system_error(call: &'static str) -> impl Fn(Errno) -> MemoryError 
 fn remedy(call: &str, errno: Errno) -> Option<&'static str> {
     Some(match (call, errno) {
         (_, Errno::MFILE) => {
-            "every chunk in use and every huge page takes a descriptor: raise the hard limit on open files (ulimit -Hn, \
-             LimitNOFILE=), or use larger huge pages"
+            "every chunk with memory takes a descriptor: raise the hard limit on open files (ulimit -Hn, LimitNOFILE=)"
         }
         (_, Errno::NFILE) => "the whole system is out of open files: raise /proc/sys/fs/file-max",
         ("mmap", Errno::NOMEM) => {
-            "every huge page is a mapping of its own: raise /proc/sys/vm/max_map_count, and ulimit -v if it is set"
+            "every chunk, and every huge page with several chunks, is a mapping of its own: raise /proc/sys/vm/max_map_count, and ulimit -v if it is set"
         }
         ("open", Errno::ACCESS) => {
             "only the user who reserved memory can share it: drop privileges before reserving, not after"

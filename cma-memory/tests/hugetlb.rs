@@ -5,7 +5,7 @@ mod machine;
 
 use cma_framework::config;
 use cma_framework::config::{Bank, Growth, Place};
-use cma_framework::memory::{Contiguity, Piece};
+use cma_framework::memory::Contiguity;
 use cma_framework::reserve::{Banks, ReserveRequest, Reserver};
 use cma_framework::{
     Alignment, Chunk, Cma, DmaAddr, EarlyState, MappedChunk, MemoryError, PageRange, Pages, Region,
@@ -38,13 +38,13 @@ fn assert_contiguous(chunk: &MappedChunk) {
     }
 }
 
-/// The files of a chunk's huge pages. They may outlive the chunk.
-fn files(shared: &SharedChunk) -> Vec<File> {
-    let file = |piece: Piece<'_>| {
-        assert_eq!((piece.offset, piece.len), (0, HUGE));
-        File::from(piece.into_file())
-    };
-    shared.pieces().unwrap().map(|piece| file(piece.unwrap())).collect()
+/// The one file of a chunk. It may outlive the chunk.
+fn file(shared: &SharedChunk) -> File {
+    let mut pieces = shared.pieces().unwrap();
+    assert_eq!(pieces.len(), 1);
+    let piece = pieces.next().unwrap().unwrap();
+    assert_eq!((piece.offset, piece.len), (0, shared.chunk().size()));
+    File::from(piece.into_file())
 }
 
 fn reopened(file: impl AsFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
@@ -106,7 +106,7 @@ fn bytes_persist_and_the_next_chunk_starts_as_zero() {
 }
 
 #[test]
-fn the_pieces_of_a_chunk_are_its_pages_in_order() {
+fn a_chunk_is_one_file_with_its_pages_in_order() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };
     let (cma, _) = region("b=12M", &mut hugetlb());
     let left = alloc(&cma, 4 << 20).share().unwrap();
@@ -115,19 +115,15 @@ fn the_pieces_of_a_chunk_are_its_pages_in_order() {
     right[HUGE as usize] = 8;
     let start = right.start();
     let right = right.share();
-    let pages = files(&right);
-    assert_eq!(
-        pages.iter().map(|file| Window::onto(file, HUGE).read(0)).collect::<Vec<_>>(),
-        [7, 8]
-    );
-    Window::onto(&pages[0], HUGE).write(5, 9);
-    for file in files(&left) {
-        assert_eq!((Window::onto(&file, HUGE).read(0), Window::onto(&file, HUGE).read(5)), (0, 0));
-    }
+    let (left, right) =
+        (Window::onto(file(&left), 2 * HUGE), Window::onto(file(&right), 2 * HUGE));
+    let second = HUGE as usize;
+    assert_eq!([right.read(0), right.read(5), right.read(second)], [7, 7, 8]);
+    right.write(5, 9);
+    assert_eq!([left.read(0), left.read(5), left.read(second)], [0, 0, 0]);
     // A device would find them at the chunk's address.
-    for (file, index) in pages.iter().zip(0..) {
-        assert_eq!(Window::onto(file, HUGE).frame(), Some(start.get() / 4096 + index * 512));
-    }
+    let first = start.get() / 4096;
+    assert_eq!([right.frame(), right.frame_at(second)], [Some(first), Some(first + 512)]);
 }
 
 #[test]
@@ -135,7 +131,7 @@ fn the_holder_of_a_piece_cant_resize_it() {
     let Some(_machine) = Machine::with_huge_pages(2) else { return };
     let (cma, _) = region("b=4M", &mut hugetlb());
     let chunk = alloc(&cma, 2 << 20).share().unwrap();
-    let file = files(&chunk).remove(0);
+    let file = file(&chunk);
     let again = reopened(&file, OFlags::RDWR).unwrap();
     for file in [file.as_fd(), again.as_fd()] {
         assert_eq!(ftruncate(file, 0), Err(Errno::PERM));
@@ -169,33 +165,31 @@ fn memory_that_another_process_still_maps_is_not_used_again() {
     if role().is_some() {
         return hold_a_mapping();
     }
-    let Some(_machine) = Machine::with_huge_pages(2) else { return };
-    let (cma, _) = region("b=4M", &mut hugetlb());
+    let Some(_machine) = Machine::with_huge_pages(3) else { return };
+    let (cma, _) = region("b=6M", &mut hugetlb());
     let shared = alloc(&cma, 4 << 20).share().unwrap();
     let start = shared.start();
-    let mut pages = files(&shared);
-    let mut other = OtherProcess::with(NAME, "hold", pages.remove(1).into());
+    let mut other = OtherProcess::with(NAME, "hold", file(&shared).into());
     assert_eq!(other.next_line(), "mapped");
-    drop(pages);
-    // The other process has a mapping of the second page, and no descriptor.
+    // The other process has a mapping of one of the pages, and no descriptor.
     let shared = shared.reclaim().unwrap_err();
     drop(shared);
-    let chunk = alloc(&cma, 4 << 20);
-    assert_eq!(chunk.start(), start);
+    let chunk = alloc(&cma, 6 << 20);
     let refused = chunk.map().unwrap_err();
-    let second = PageRange::from_bytes(start.checked_add(HUGE).unwrap(), HUGE).unwrap();
+    let held = PageRange::from_bytes(start, 4 << 20).unwrap();
     assert!(
-        matches!(refused.error, MemoryError::Held { range } if range == second),
+        matches!(refused.error, MemoryError::Held { range } if range == held),
         "{}",
         refused.error
     );
-    // The first page can be used meanwhile.
+    // The third page can be used meanwhile; the file is set aside as a whole.
     drop(refused.chunk);
-    let first = alloc(&cma, 2 << 20).map().unwrap();
-    assert!(matches!(error(alloc(&cma, 64 << 10)), MemoryError::Held { .. }));
-    drop(first);
+    let third = alloc(&cma, 64 << 10).map().unwrap();
+    assert!(!third.chunk().range().overlaps(held));
+    assert!(cma.alloc("camera", None, HUGE, 0).is_err());
+    drop(third);
     other.end();
-    let chunk = alloc(&cma, 4 << 20).map().unwrap();
+    let chunk = alloc(&cma, 6 << 20).map().unwrap();
     assert!(chunk.iter().all(|byte| *byte == 0));
     assert_contiguous(&chunk);
 }
@@ -217,7 +211,7 @@ fn a_read_only_descriptor_reopened_from_a_piece_holds_it_too() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let reading = reopened(files(&shared).remove(0), OFlags::RDONLY).unwrap();
+    let reading = reopened(file(&shared), OFlags::RDONLY).unwrap();
     let shared = shared.reclaim().unwrap_err();
     drop(reading);
     let chunk = shared.reclaim().unwrap();
@@ -233,7 +227,7 @@ fn without_leases_a_shared_page_is_never_used_again() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
     let start = shared.start();
-    drop(files(&shared));
+    drop(file(&shared));
     drop(shared.reclaim().unwrap_err());
     assert!(matches!(error(alloc(&cma, 2 * HUGE)), MemoryError::Held { .. }));
     assert_ne!(alloc(&cma, HUGE).map().unwrap().start(), start, "the other page was never shared");
@@ -255,7 +249,7 @@ fn a_process_that_opens_a_page_during_the_check_does_no_harm() {
     let Some(_machine) = Machine::with_huge_pages(1) else { return };
     let (cma, _) = region("b=2M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let mut other = OtherProcess::with(NAME, "open", files(&shared).remove(0).into());
+    let mut other = OtherProcess::with(NAME, "open", file(&shared).into());
     assert_eq!(other.next_line(), "opening");
     let mut outcomes = [0, 0];
     drop(shared);
@@ -264,7 +258,7 @@ fn a_process_that_opens_a_page_during_the_check_does_no_harm() {
         outcomes[usize::from(mapped.is_ok())] += 1;
         drop(mapped);
         // So that the next round checks it, too.
-        drop(alloc(&cma, HUGE).share().map(|shared| files(&shared).len()));
+        drop(alloc(&cma, HUGE).share().map(|shared| file(&shared)));
     }
     assert!(outcomes[0] > 0, "no check met the other process");
     other.end();
@@ -276,7 +270,7 @@ fn a_page_that_a_process_freed_is_not_allocated_to_another_process() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
     let start = shared.start();
-    let piece = files(&shared).remove(0);
+    let piece = file(&shared);
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     fallocate(&piece, hole, 0, HUGE).unwrap();
     // A device that has this address still has the memory to itself.
@@ -300,7 +294,7 @@ fn a_page_that_a_process_had_pinned_is_not_used_until_it_is_unpinned() {
     let (cma, _) = region("b=4M", &mut hugetlb());
     let shared = alloc(&cma, HUGE).share().unwrap();
     let start = shared.start();
-    let window = Window::onto(files(&shared).remove(0), HUGE);
+    let window = Window::onto(file(&shared), HUGE);
     window.write(0, 1);
     let pipe = window.pinned();
     drop((window, shared));
@@ -335,7 +329,7 @@ fn a_process_that_grows_its_piece_reaches_no_other_memory_and_keeps_none() {
     let shared = alloc(&cma, HUGE).share().unwrap();
     let mut right = alloc(&cma, HUGE).map().unwrap();
     right.fill(3);
-    let piece = files(&shared).remove(0);
+    let piece = file(&shared);
     assert_eq!(free(POOL), 3);
     let wide = Window::onto(&piece, 3 * HUGE);
     wide.write(HUGE as usize, 5);
@@ -355,7 +349,7 @@ fn an_unregistered_region_returns_its_pages() {
     let Some(_machine) = Machine::with_huge_pages(8) else { return };
     let (cma, region) = region("ends=8M", &mut hugetlb());
     let mapped = alloc(&cma, 1 << 20).map().unwrap();
-    assert_eq!((free(POOL), mappings_of_pages()), (4, 4));
+    assert_eq!((free(POOL), mappings_of_pages()), (4, 1));
     cma.region_unregister(&region).unwrap_err();
     assert_eq!(free(POOL), 4, "a live chunk keeps its region's memory");
     drop(mapped);
@@ -462,7 +456,7 @@ fn the_error_names_the_process_that_holds_the_missing_pages() {
     for role in ["hold", "keep"] {
         let (cma, _) = region("left=4M", &mut hugetlb());
         let shared = alloc(&cma, HUGE).share().unwrap();
-        let mut other = OtherProcess::with(NAME, role, files(&shared).remove(0).into());
+        let mut other = OtherProcess::with(NAME, role, file(&shared).into());
         other.next_line();
         drop((shared, cma));
         assert_eq!(free(POOL), 1, "the server has ended, its client has not");
@@ -656,14 +650,14 @@ fn unprivileged() {
     let mut mapped = alloc(&cma, 2 * HUGE).map().unwrap();
     mapped.fill(1);
     let shared = mapped.share();
-    let pages = files(&shared);
-    assert_eq!(Window::onto(&pages[1], HUGE).read(0), 1);
+    let one = file(&shared);
+    assert_eq!(Window::onto(&one, 2 * HUGE).read(HUGE as usize), 1);
     let shared = shared.reclaim().unwrap_err();
-    drop(pages);
+    drop(one);
     assert!(shared.reclaim().unwrap().map().unwrap().iter().all(|byte| *byte == 0));
     // A process that had the kernel pin a page doesn't reach its successor.
     let shared = alloc(&cma, HUGE).share().unwrap();
-    let window = Window::onto(files(&shared).remove(0), HUGE);
+    let window = Window::onto(file(&shared), HUGE);
     window.write(0, 1);
     let pipe = window.pinned();
     drop(window);
@@ -675,7 +669,7 @@ fn unprivileged() {
     drop(mapped);
     // A page that a process freed is replaced by another: its address is not a physical one.
     let shared = alloc(&cma, 4 * HUGE).share().unwrap();
-    let piece = files(&shared).remove(0);
+    let piece = file(&shared);
     fallocate(&piece, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, HUGE).unwrap();
     drop(piece);
     // If there is no other, that is an error and no fatal signal.

@@ -1,6 +1,10 @@
 //! Physical addresses of this process's memory, as far as the kernel shows them
 //! (`Documentation/admin-guide/mm/pagemap.rst`).
 
+use super::file::PoolFile;
+use super::pool::Pool;
+use crate::mapping::Mapping;
+use cma_framework::MemoryError;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -35,6 +39,22 @@ impl Pagemap {
         self.0.read_exact_at(&mut entry, (address / PAGE * size_of::<u64>()) as u64)?;
         let entry = u64::from_ne_bytes(entry);
         Ok(if entry & PRESENT != 0 { entry & FRAME } else { 0 })
+    }
+
+    /// The number of the first physical page of the huge page at `offset` of a file.
+    pub(super) fn frame_of(
+        &self,
+        file: &PoolFile,
+        offset: u64,
+        pool: Pool,
+    ) -> Result<u64, MemoryError> {
+        let mapping = Mapping::of_huge_pages(file, offset, pool.size as usize)?;
+        mapping.populate(0..mapping.len())?;
+        self.frame(mapping.address()).map_err(|source| MemoryError::System {
+            call: "/proc/self/pagemap",
+            source,
+            remedy: None,
+        })
     }
 }
 

@@ -5,7 +5,6 @@
 //! (`fallocate` with a hole) while a device still writes to it. A pinned page is neither moved nor
 //! allocated to another process.
 
-use crate::mapping::Mapping;
 use crate::system::{system_error, with_raised_limit};
 use cma_framework::MemoryError;
 use rustix::io_uring::{
@@ -15,46 +14,45 @@ use rustix::io_uring::{
 use std::os::fd::OwnedFd;
 use std::ptr;
 
-/// Pins a mapping's pages as long as it lives. Each page is pinned separately, so unpinning one
-/// never unpins another.
+/// Pins pages as long as it lives, each separately, so that unpinning one never unpins another. A
+/// page may be unmapped before it is unpinned.
 #[derive(Debug)]
 pub(super) struct Pin {
     /// All but the last have [`MAX_BUFFERS`] pages.
     rings: Vec<Ring>,
-    /// The start of the mapping.
-    address: usize,
     /// The size of a page in bytes.
     page: usize,
 }
 
 impl Pin {
-    /// Pins `mapping`, which is made of pages of `page` bytes.
-    pub(super) fn new(mapping: &Mapping, page: usize) -> Result<Self, MemoryError> {
-        let mut pin = Pin { rings: Vec::new(), address: mapping.address(), page };
-        let pages: Vec<iovec> = (0..mapping.len()).step_by(page).map(|at| pin.buffer(at)).collect();
-        pin.rings = pages.chunks(MAX_BUFFERS).map(Ring::new).collect::<Result<_, _>>()?;
-        Ok(pin)
+    /// Pins the pages of `page` bytes that are mapped at these addresses.
+    pub(super) fn new(
+        addresses: impl Iterator<Item = usize>,
+        page: usize,
+    ) -> Result<Self, MemoryError> {
+        let pages: Vec<iovec> = addresses.map(|address| buffer(address, page)).collect();
+        let rings = pages.chunks(MAX_BUFFERS).map(Ring::new).collect::<Result<_, _>>()?;
+        Ok(Pin { rings, page })
     }
 
-    /// Unpins the page at byte `at` of the mapping.
-    pub(super) fn unpin(&self, at: usize) -> Result<(), MemoryError> {
-        self.update(at, iovec { iov_base: ptr::null_mut(), iov_len: 0 })
+    /// Unpins page number `index`.
+    pub(super) fn unpin(&self, index: usize) -> Result<(), MemoryError> {
+        self.update(index, iovec { iov_base: ptr::null_mut(), iov_len: 0 })
     }
 
-    /// Pins the page that is at byte `at` of the mapping now.
-    pub(super) fn pin(&self, at: usize) -> Result<(), MemoryError> {
-        self.update(at, self.buffer(at))
+    /// Pins the page that is mapped at `address` now, as number `index`.
+    pub(super) fn pin(&self, index: usize, address: usize) -> Result<(), MemoryError> {
+        self.update(index, buffer(address, self.page))
     }
 
-    /// The page at byte `at` of the mapping, as a buffer.
-    fn buffer(&self, at: usize) -> iovec {
-        iovec { iov_base: ptr::without_provenance_mut(self.address + at), iov_len: self.page }
+    fn update(&self, index: usize, buffer: iovec) -> Result<(), MemoryError> {
+        self.rings[index / MAX_BUFFERS].update(index % MAX_BUFFERS, buffer)
     }
+}
 
-    fn update(&self, at: usize, buffer: iovec) -> Result<(), MemoryError> {
-        let page = at / self.page;
-        self.rings[page / MAX_BUFFERS].update(page % MAX_BUFFERS, buffer)
-    }
+/// The page of `page` bytes at `address`, as a buffer.
+fn buffer(address: usize, page: usize) -> iovec {
+    iovec { iov_base: ptr::without_provenance_mut(address), iov_len: page }
 }
 
 /// An `io_uring` instance with a registered buffer for each of some pages.
@@ -118,6 +116,7 @@ const MAX_BUFFERS: usize = 1 << 14;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mapping::Mapping;
     use crate::sealed::SealedFile;
     use rustix::fs::MemfdFlags;
     use std::io::Write;
@@ -144,15 +143,16 @@ mod tests {
             SealedFile::create("pinned", (pages * PAGE) as u64, MemfdFlags::empty()).unwrap();
         let mapping = Mapping::of(&file, pages * PAGE).unwrap();
         mapping.populate(0..mapping.len()).unwrap();
-        let pin = match Pin::new(&mapping, PAGE) {
+        let address = |page: usize| mapping.address() + page * PAGE;
+        let pin = match Pin::new((0..pages).map(address), PAGE) {
             Ok(pin) => pin,
             Err(why) => return skipped(&why),
         };
         assert_eq!(pinned(), pages * PAGE);
         for page in [0, 1, MAX_BUFFERS - 1, MAX_BUFFERS, MAX_BUFFERS + 1] {
-            pin.unpin(page * PAGE).unwrap();
+            pin.unpin(page).unwrap();
             assert_eq!(pinned(), (pages - 1) * PAGE, "page {page} alone is unpinned");
-            pin.pin(page * PAGE).unwrap();
+            pin.pin(page, address(page)).unwrap();
             assert_eq!(pinned(), pages * PAGE);
         }
         drop(pin);

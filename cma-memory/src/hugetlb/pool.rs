@@ -1,18 +1,11 @@
-//! The machine's pool of huge pages: its page sizes, and taking pages out of it.
+//! The machine's pool of huge pages: its page sizes, and the errors for one that lacks pages.
 
 use super::error::HugetlbError;
 use super::holders::Holders;
-use super::pagemap::Pagemap;
 use super::plan::{Lack, Need};
-use crate::mapping::Mapping;
-use crate::sealed::SealedFile;
-use crate::system::system_error;
 use cma_framework::config::{Bytes, Window};
-use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
-use rustix::fs::MemfdFlags;
-use rustix::io::Errno;
+use cma_framework::{Alignment, DmaAddr, PAGE_SIZE};
 use std::fs;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The huge pages of one size.
 #[derive(Clone, Copy, Debug)]
@@ -40,15 +33,10 @@ impl Pool {
         self.size / PAGE_SIZE
     }
 
-    /// Takes a page out of the pool; `None` when no page is free.
-    pub(super) fn take(self, label: &str) -> Result<Option<Page>, MemoryError> {
-        let size = MemfdFlags::from_bits_retain(self.size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
-        let file = SealedFile::create(label, self.size, MemfdFlags::HUGETLB | size)?;
-        match file.allocate_pages() {
-            Ok(()) => Ok(Some(Page(Mutex::new(PageState { file, shared: false })))),
-            Err(Errno::NOSPC | Errno::NOMEM) => Ok(None),
-            Err(errno) => Err(system_error("fallocate")(errno)),
-        }
+    /// The most pages that the pool can have as it is set now.
+    pub(super) fn most_pages(self) -> u64 {
+        let number = |file| self.read(file).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+        number("nr_hugepages").saturating_add(number("nr_overcommit_hugepages"))
     }
 
     /// The error for a pool with `free` free pages where `wanted` are needed.
@@ -166,41 +154,6 @@ impl Pool {
 
     fn path(self, file: &str) -> String {
         format!("{POOLS}/hugepages-{}kB/{file}", self.size >> 10)
-    }
-}
-
-/// A huge page. Dropping it returns it to the pool.
-#[derive(Debug)]
-pub(super) struct Page(Mutex<PageState>);
-
-/// A page's file, and whether other processes may have it.
-#[derive(Debug)]
-pub(super) struct PageState {
-    pub(super) file: SealedFile,
-    /// Set when a descriptor is handed out, cleared when the page is known to be exclusive again.
-    pub(super) shared: bool,
-}
-
-impl Page {
-    /// Locks the page. No descriptor of it is handed out meanwhile.
-    pub(super) fn lock(&self) -> MutexGuard<'_, PageState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The state of a page that is not part of a region yet.
-    pub(super) fn into_state(self) -> PageState {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The number of its first physical page.
-    pub(super) fn frame(&self, pool: Pool, pagemap: &Pagemap) -> Result<u64, MemoryError> {
-        let mapping = Mapping::of(&self.lock().file, pool.size as usize)?;
-        mapping.populate(0..mapping.len())?;
-        pagemap.frame(mapping.address()).map_err(|source| MemoryError::System {
-            call: "/proc/self/pagemap",
-            source,
-            remedy: None,
-        })
     }
 }
 

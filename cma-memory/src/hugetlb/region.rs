@@ -1,18 +1,25 @@
-//! A region's pages: where each is, and when it may be used again after it was shared.
+//! A region's pages: the file that each is in, and when it may be used again after it was shared.
+//!
+//! All pages come out of the pool in one file, the region's *home*. A chunk of whole pages gets a
+//! file of its own, and its pages move there one by one: each is removed from its file, which
+//! returns it to the pool, and taken out of the pool at its place in the new file. The pool returns
+//! the page that was freed last, and pagemap shows whether it did. When the chunk is freed, its
+//! pages stay in its file until another chunk needs them, or until there are many such files: then
+//! pages return home. So a region has few descriptors, and a page is cleared once for each chunk.
 
 use super::error::HugetlbError;
+use super::file::PoolFile;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
-use super::pool::{Page, PageState, Pool};
+use super::pool::Pool;
 use crate::addresses::ReservedRange;
 use crate::mapping::Mapping;
-use crate::system::system_error;
 use cma_framework::memory::Contiguity;
 use cma_framework::{DmaAddr, MemoryError, PAGE_SIZE, PageRange, Pages};
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// A region of huge pages, mapped once for all its chunks. Fields are dropped in this order.
+/// A region of huge pages. Fields are dropped in this order.
 #[derive(Debug)]
 pub(super) struct HugeRegion {
     pub(super) range: PageRange,
@@ -25,9 +32,45 @@ pub(super) struct HugeRegion {
     pub(super) pagemap: Result<Pagemap, String>,
     /// An error says why the pages are not pinned.
     pub(super) pin: Result<Pin, String>,
+    /// Addresses for all pages. Each page is mapped when a chunk needs it.
     pub(super) mapping: Mapping,
+    pub(super) home: Arc<PoolFile>,
     pub(super) pages: Vec<Page>,
+    /// The files of chunks that were freed, and which may still have pages.
+    pub(super) retired: Mutex<Vec<Weak<PoolFile>>>,
     pub(super) _addresses: Vec<ReservedRange>,
+}
+
+/// A huge page of a region.
+#[derive(Debug)]
+pub(super) struct Page(Mutex<PageState>);
+
+#[derive(Debug)]
+struct PageState {
+    /// `None` while the page is lost: it left the pool for somebody else.
+    location: Option<Location>,
+    /// Whether the region's mapping has the page.
+    mapped: bool,
+    /// The number of chunks that have a part of the page. Their memory does not move.
+    chunks: usize,
+    /// Its offset in the region's home, in bytes.
+    home: u64,
+}
+
+/// The place of a page in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Location {
+    pub(super) file: Arc<PoolFile>,
+    /// The offset in bytes.
+    pub(super) offset: u64,
+}
+
+/// Consecutive pages in one file.
+#[derive(Debug)]
+pub(super) struct Extent {
+    pub(super) start: Location,
+    /// The length in bytes.
+    pub(super) len: u64,
 }
 
 /// Held while a page is freed and allocated anew. The pool returns the page that was freed last,
@@ -38,13 +81,38 @@ static EXCHANGING: Mutex<()> = Mutex::new(());
 /// page that is taken out.
 const MAX_SEARCHED: u64 = 32 << 20;
 
+/// How often a page that another user of the pool had in between is moved to its file, before it
+/// stays in a file of its own.
+const MAX_MOVES: usize = 4;
+
+/// The most files of freed chunks that keep their pages. Each takes a descriptor.
+const MAX_RETIRED: usize = 16;
+
+impl Page {
+    /// A page that is at `offset` of the region's home.
+    pub(super) fn at_home(home: &Arc<PoolFile>, offset: u64) -> Page {
+        let location = Some(Location { file: home.clone(), offset });
+        Page(Mutex::new(PageState { location, mapped: false, chunks: 0, home: offset }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PageState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PageState {
+    fn is_in(&self, file: &Arc<PoolFile>) -> bool {
+        self.location.as_ref().is_some_and(|location| Arc::ptr_eq(&location.file, file))
+    }
+}
+
 impl HugeRegion {
-    /// Checks that each page still is where its address says.
-    pub(super) fn verify(&self) -> Result<(), HugetlbError> {
+    /// Checks that each page, mapped at `address(index)`, is where its address says.
+    pub(super) fn verify(&self, address: impl Fn(usize) -> usize) -> Result<(), HugetlbError> {
         (0..self.pages.len()).try_for_each(|index| {
-            self.check_place(index).map_err(|found| HugetlbError::Moved {
+            self.check_place(index, address(index)).map_err(|found| HugetlbError::Moved {
                 index,
-                expected: self.page_range(index).start(),
+                expected: self.page_range(index..index + 1).start(),
                 found,
             })
         })
@@ -62,81 +130,283 @@ impl HugeRegion {
         Pages::new(self.step as u64 / PAGE_SIZE)
     }
 
-    /// Checks that page `index` is where its address says, as far as addresses are known. The error
-    /// is where it is.
-    fn check_place(&self, index: usize) -> Result<(), DmaAddr> {
+    /// Keeps these pages where they are, for a chunk that has a part of each.
+    pub(super) fn enter(&self, pages: Range<usize>) {
+        pages.for_each(|index| self.pages[index].lock().chunks += 1);
+    }
+
+    /// Undoes [`enter`](Self::enter).
+    pub(super) fn leave(&self, pages: Range<usize>) {
+        pages.for_each(|index| self.pages[index].lock().chunks -= 1);
+    }
+
+    /// Checks that no other process has any of these pages.
+    pub(super) fn check_released(&self, pages: Range<usize>) -> Result<(), MemoryError> {
+        let mut checked: Option<Arc<PoolFile>> = None;
+        for index in pages {
+            let Some(Location { file, .. }) = self.pages[index].lock().location.clone() else {
+                continue;
+            };
+            if checked.as_ref().is_some_and(|checked| Arc::ptr_eq(checked, &file)) {
+                continue;
+            }
+            if file.is_held() {
+                let is_in = |index: &usize| self.pages[*index].lock().is_in(&file);
+                let first = (file.pages().start..index).rev().take_while(is_in).last();
+                let end = (index..file.pages().end).take_while(is_in).last();
+                let (first, end) = (first.unwrap_or(index), end.unwrap_or(index) + 1);
+                return Err(MemoryError::Held { range: self.page_range(first..end) });
+            }
+            checked = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that these pages, of which a chunk has a part, are mapped and that no other
+    /// process has them. Returns whether all of them are zero.
+    pub(super) fn use_in_place(&self, pages: Range<usize>) -> Result<bool, MemoryError> {
+        let mut all_zero = true;
+        for index in pages {
+            let mut page = self.pages[index].lock();
+            let usable = page.location.clone().filter(|location| !location.file.was_shared());
+            match usable {
+                Some(_) if page.mapped => all_zero = false,
+                Some(location) => {
+                    self.map(index..index + 1, &location)?;
+                    self.mapping.populate(self.place(index))?;
+                    page.mapped = true;
+                    all_zero = false;
+                }
+                None => self.move_home(index, &mut page)?,
+            }
+        }
+        Ok(all_zero)
+    }
+
+    /// Makes sure that these pages, all of one chunk, are mapped, and in files that have no other
+    /// page and that no other process has. That is one file, unless another user of the pool
+    /// interferes. Returns whether all of them are zero.
+    pub(super) fn use_in_own_file(&self, pages: Range<usize>) -> Result<bool, MemoryError> {
+        if let Some(location) = self.own_file(pages.clone()) {
+            if !pages.clone().all(|index| self.pages[index].lock().mapped) {
+                self.map(pages.clone(), &location)?;
+                self.mapping.populate(self.places(&pages))?;
+                pages.for_each(|index| self.pages[index].lock().mapped = true);
+            }
+            return Ok(false);
+        }
+        let file = Arc::new(PoolFile::create(self.pool, &self.label, pages.clone())?);
+        pages.clone().for_each(|index| self.pages[index].lock().mapped = false);
+        self.map(pages.clone(), &Location { file: file.clone(), offset: 0 })?;
+        for index in pages.clone() {
+            let offset = ((index - pages.start) * self.step) as u64;
+            let to = Location { file: file.clone(), offset };
+            self.exchange(index, &mut self.pages[index].lock(), to)?;
+        }
+        Ok(true)
+    }
+
+    /// The start of the file that has these pages in order, no other, and was never shared.
+    fn own_file(&self, pages: Range<usize>) -> Option<Location> {
+        let first = self.pages[pages.start].lock().location.clone()?;
+        let is_in_order = |index: usize| {
+            let page = self.pages[index].lock();
+            let offset = ((index - pages.start) * self.step) as u64;
+            page.is_in(&first.file)
+                && page.location.as_ref().is_some_and(|location| location.offset == offset)
+        };
+        let is_own = first.file.len() == (pages.len() * self.step) as u64
+            && !first.file.was_shared()
+            && pages.clone().all(is_in_order);
+        is_own.then_some(first)
+    }
+
+    /// The files and places of these pages, which are not lost.
+    pub(super) fn extents(&self, pages: Range<usize>) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        for index in pages {
+            let Some(location) = self.pages[index].lock().location.clone() else { continue };
+            match extents.last_mut().filter(|last| {
+                Arc::ptr_eq(&last.start.file, &location.file)
+                    && last.start.offset + last.len == location.offset
+            }) {
+                Some(last) => last.len += self.step as u64,
+                None => extents.push(Extent { start: location, len: self.step as u64 }),
+            }
+        }
+        extents
+    }
+
+    /// Notes that the chunk of these pages, all of each, is freed. They stay in its file, unless
+    /// there are many such files: then the pages of the smallest return home.
+    pub(super) fn retire(&self, pages: Range<usize>) {
+        self.add_retired(&self.extents(pages));
+        while let Some(file) = self.one_too_many() {
+            // A file that a process still has keeps its pages until another chunk needs them.
+            for index in if file.is_held() { 0..0 } else { file.pages() } {
+                let mut page = self.pages[index].lock();
+                if page.chunks == 0 && page.is_in(&file) {
+                    // A page that gets lost is searched for when a chunk needs it.
+                    let _ = self.move_home(index, &mut page);
+                }
+            }
+        }
+    }
+
+    fn add_retired(&self, extents: &[Extent]) {
+        let mut retired = self.retired();
+        retired.retain(|file| file.strong_count() > 0);
+        for Extent { start: Location { file, .. }, .. } in extents {
+            let is_known = retired.iter().any(|other| other.as_ptr() == Arc::as_ptr(file));
+            if !is_known && !Arc::ptr_eq(file, &self.home) {
+                retired.push(Arc::downgrade(file));
+            }
+        }
+    }
+
+    /// Removes and returns the smallest file of a freed chunk, if there are too many.
+    fn one_too_many(&self) -> Option<Arc<PoolFile>> {
+        let mut retired = self.retired();
+        let len = |file: &Weak<PoolFile>| file.upgrade().map_or(0, |file| file.len());
+        let smallest = (0..retired.len()).min_by_key(|index| len(&retired[*index]))?;
+        (retired.len() > MAX_RETIRED).then(|| retired.swap_remove(smallest).upgrade())?
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Weak<PoolFile>>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves a page, which no chunk uses, to the region's home. It is zero then.
+    fn move_home(&self, index: usize, page: &mut PageState) -> Result<(), MemoryError> {
+        let home = Location { file: self.home.clone(), offset: page.home };
+        page.mapped = false;
+        self.map(index..index + 1, &home)?;
+        self.exchange(index, page, home)
+    }
+
+    /// Maps a file from `start` on at these pages, which no chunk uses.
+    fn map(&self, pages: Range<usize>, start: &Location) -> Result<(), MemoryError> {
+        // SAFETY: no byte of the pages is borrowed: chunks have their claims, and only the pages
+        // that the caller's chunk has, or that no chunk has, are mapped anew.
+        unsafe { self.mapping.replace(self.places(&pages), &*start.file, start.offset) }
+    }
+
+    /// Moves a page to `to`, which is mapped at its place: it returns to the pool and is taken out
+    /// again, so it is zero and pinned by no other process. Where physical addresses are hidden,
+    /// another page may take its place.
+    fn exchange(
+        &self,
+        index: usize,
+        page: &mut PageState,
+        to: Location,
+    ) -> Result<(), MemoryError> {
+        let _exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(from) = &page.location {
+            from.file.remove(from.offset)?;
+        }
+        (page.location, page.mapped) = (None, false);
+        // Last, because the file may have another page in place of the pinned one: a process can
+        // punch a hole and fill it.
+        if let Ok(pin) = &self.pin {
+            pin.unpin(index)?;
+        }
+        let found = match self.arrived(index) {
+            true => to,
+            false => self.search(index, to)?,
+        };
+        if let Ok(pin) = &self.pin
+            && let Err(error) = pin.pin(index, self.address(index))
+        {
+            found.file.remove(found.offset)?;
+            return Err(error);
+        }
+        (page.location, page.mapped) = (Some(found), true);
+        Ok(())
+    }
+
+    /// Takes the next page of the pool, at the place of page `index`. Returns whether it is that
+    /// page.
+    fn arrived(&self, index: usize) -> bool {
+        self.mapping.populate(self.place(index)).is_ok()
+            && self.check_place(index, self.address(index)).is_ok()
+    }
+
+    /// Searches the next pages of the pool for page `index`, and moves it to `to` in place of the
+    /// one that is there. When other users of the pool prevent that, it stays in a file of its own.
+    fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
+        for _ in 0..MAX_MOVES {
+            let found = self.find(index);
+            // The pool can use the other page. It is freed first: the wanted one has to be the last.
+            to.file.remove(to.offset)?;
+            found?.remove(0)?;
+            if self.arrived(index) {
+                return Ok(to);
+            }
+        }
+        let found = self.find(index);
+        to.file.remove(to.offset)?;
+        let found = Location { file: Arc::new(found?), offset: 0 };
+        self.map(index..index + 1, &found)?;
+        match self.arrived(index) {
+            true => Ok(found),
+            false => Err(self.lost(index)),
+        }
+    }
+
+    /// Takes page `index` out of the pool, in a file of its own. Pages that the pool returns before
+    /// it go back.
+    fn find(&self, index: usize) -> Result<PoolFile, MemoryError> {
+        let pagemap = self.pagemap.as_ref().map_err(|_| self.lost(index))?;
+        let expected = self.page_range(index..index + 1).first_page();
+        let most = (MAX_SEARCHED / self.pool.size).max(1) as usize;
+        // Kept to the end, so that the pool doesn't return them again.
+        let mut others = Vec::new();
+        while others.len() < most {
+            let other = PoolFile::create(self.pool, &self.label, index..index + 1)?;
+            if !other.take(0)? {
+                break;
+            }
+            if pagemap.frame_of(&other, 0, self.pool)? == expected {
+                return Ok(other);
+            }
+            others.push(other);
+        }
+        Err(self.lost(index))
+    }
+
+    /// Checks that page `index`, mapped at `address`, is where its address says, as far as
+    /// addresses are known. The error is where it is.
+    fn check_place(&self, index: usize, address: usize) -> Result<(), DmaAddr> {
         let Ok(pagemap) = &self.pagemap else { return Ok(()) };
-        let expected = self.page_range(index).first_page();
-        match pagemap.frame(self.mapping.address() + index * self.step) {
+        let expected = self.page_range(index..index + 1).first_page();
+        match pagemap.frame(address) {
             Ok(frame) if frame == expected => Ok(()),
             found => Err(PageRange::from_pages(found.unwrap_or(0), 1).start()),
         }
     }
 
-    /// The addresses of page `index`.
-    fn page_range(&self, index: usize) -> PageRange {
+    fn lost(&self, index: usize) -> MemoryError {
+        MemoryError::Lost { range: self.page_range(index..index + 1) }
+    }
+
+    /// The addresses of these pages.
+    fn page_range(&self, pages: Range<usize>) -> PageRange {
         let frames = self.granule().get();
-        PageRange::from_pages(self.range.first_page() + index as u64 * frames, frames)
+        let first = self.range.first_page() + pages.start as u64 * frames;
+        PageRange::from_pages(first, pages.len() as u64 * frames)
     }
 
     /// The position of page `index` in the mapping.
     fn place(&self, index: usize) -> Range<usize> {
-        index * self.step..(index + 1) * self.step
+        self.places(&(index..index + 1))
     }
 
-    /// Makes sure that no other process has page `index`. No byte of the page may be borrowed.
-    /// Returns whether it is all zero.
-    pub(super) fn reclaim(&self, index: usize) -> Result<bool, MemoryError> {
-        let mut page = self.pages[index].lock();
-        if !page.shared {
-            return Ok(false);
-        } else if !page.file.is_exclusive() {
-            return Err(MemoryError::Held { range: self.page_range(index) });
-        }
-        self.exchange(index, &mut page)?;
-        page.shared = false;
-        Ok(true)
+    fn places(&self, pages: &Range<usize>) -> Range<usize> {
+        pages.start * self.step..pages.end * self.step
     }
 
-    /// Frees page `index` and allocates it anew, zeroed and without pins of other processes. Where
-    /// physical addresses are hidden, another page may take its place.
-    fn exchange(&self, index: usize, page: &mut PageState) -> Result<(), MemoryError> {
-        let _exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(pin) = &self.pin {
-            pin.unpin(self.place(index).start)?;
-        }
-        page.file.free_pages().map_err(system_error("fallocate"))?;
-        let same_page =
-            self.mapping.populate(self.place(index)).is_ok() && self.check_place(index).is_ok();
-        if !same_page && let Err(error) = self.search(index, page) {
-            // The pool can use the page that came in its place.
-            page.file.free_pages().map_err(system_error("fallocate"))?;
-            return Err(error);
-        }
-        self.pin.as_ref().map_or(Ok(()), |pin| pin.pin(self.place(index).start))
-    }
-
-    /// Searches the next pages of the pool for the one that belongs at `index`.
-    fn search(&self, index: usize, page: &mut PageState) -> Result<(), MemoryError> {
-        let expected = self.page_range(index);
-        let lost = || MemoryError::Lost { range: expected };
-        let pagemap = self.pagemap.as_ref().map_err(|_| lost())?;
-        // Kept to the end, so that the pool doesn't return them again.
-        let mut others = Vec::new();
-        let most = (MAX_SEARCHED / self.pool.size).max(1) as usize;
-        while others.len() < most {
-            let other = self.pool.take(&self.label)?.ok_or_else(lost)?;
-            if other.frame(self.pool, pagemap)? != expected.first_page() {
-                others.push(other);
-                continue;
-            }
-            let found = other.into_state();
-            // SAFETY: no byte of the page is borrowed, as it is being reclaimed.
-            unsafe { self.mapping.replace(self.place(index), &found.file) }?;
-            self.mapping.populate(self.place(index))?;
-            *page = PageState { shared: true, ..found };
-            return self.check_place(index).map_err(|_| lost());
-        }
-        Err(lost())
+    /// Where page `index` is mapped.
+    fn address(&self, index: usize) -> usize {
+        self.mapping.address() + index * self.step
     }
 }

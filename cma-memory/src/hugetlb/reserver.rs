@@ -1,12 +1,14 @@
 //! The reserver: chooses pages of the pool and makes a region of them.
 
 use super::error::HugetlbError;
+use super::file::PoolFile;
 use super::fit::check_whole;
+use super::gathered::Gathered;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::plan::{Need, Plan};
-use super::pool::{Page, Pool};
-use super::region::HugeRegion;
+use super::pool::Pool;
+use super::region::{HugeRegion, Page};
 use super::run::{self, Wanted};
 use super::store::RegionMemory;
 use crate::addresses::{Addresses, ReservedRange};
@@ -15,6 +17,7 @@ use crate::mapping::Mapping;
 use cma_framework::config::Place;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Alignment, PageRange};
+use std::sync::{Arc, Mutex};
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
 ///
@@ -48,23 +51,27 @@ impl Hugetlb {
         let pool = Pool::of(self.page_size)?;
         check_whole(pool.size, request.pages, request.place)?;
         let pagemap = Pagemap::open();
-        let Chosen { range, pages, addresses } = match &pagemap {
-            Ok(pagemap) => self.adjacent(pool, request, need, pagemap)?,
-            Err(_) => self.anywhere(pool, request, need)?,
+        let label = label(request.name.as_deref());
+        let gathered = Gathered::new(pool, &label)?;
+        let Chosen { range, home, offsets, addresses } = match &pagemap {
+            Ok(pagemap) => self.adjacent(gathered, pool, request, need, pagemap)?,
+            Err(_) => self.anywhere(gathered, pool, request, need)?,
         };
         let step = pool.size as usize;
-        let mut mapping = Mapping::reserved(pages.len() * step, step)?;
-        for (index, page) in pages.iter().enumerate() {
-            mapping.place(index * step..(index + 1) * step, &page.lock().file)?;
+        let end = offsets.iter().max().map_or(0, |last| *last as usize + step);
+        let shown = Mapping::of_huge_pages(&home, 0, end)?;
+        for offset in &offsets {
+            shown.populate(*offset as usize..*offset as usize + step)?;
         }
-        mapping.populate(0..mapping.len())?;
+        let address = |index: usize| shown.address() + offsets[index] as usize;
         // Before the addresses are verified: pinning moves pages out of memory that has to stay
         // movable.
         let pin = match &pagemap {
-            Ok(_) => Pin::new(&mapping, step).map_err(|error| error.to_string()),
+            Ok(_) => Pin::new((0..offsets.len()).map(address), step)
+                .map_err(|error| error.to_string()),
             Err(why) => Err(why.clone()),
         };
-        let label = label(request.name.as_deref());
+        let home = Arc::new(home);
         let region = HugeRegion {
             range,
             pool,
@@ -72,17 +79,20 @@ impl Hugetlb {
             step,
             pagemap,
             pin,
-            mapping,
-            pages,
+            mapping: Mapping::reserved(offsets.len() * step, step)?,
+            pages: offsets.iter().map(|offset| Page::at_home(&home, *offset)).collect(),
+            home,
+            retired: Mutex::default(),
             _addresses: addresses,
         };
-        region.verify()?;
+        region.verify(address)?;
         Ok(Reserved { range, memory: Some(Box::new(RegionMemory::new(region))) })
     }
 
     /// Physically adjacent pages. Takes no more pages out of the pool than it needs to find them.
     fn adjacent(
         &self,
+        mut gathered: Gathered,
         pool: Pool,
         request: &ReserveRequest,
         need: &Need,
@@ -93,30 +103,26 @@ impl Hugetlb {
             step: request.alignment.pages().get(),
             window: request.window(),
         };
-        let label = label(request.name.as_deref());
-        let mut found: Vec<(u64, Page, ReservedRange)> = Vec::new();
-        // Pages at addresses that another region has, and pages outside the window. Kept, so that
-        // the pool doesn't return them again.
-        let (mut conflicting, mut outside) = (Vec::new(), Vec::new());
+        let mut found: Vec<(u64, u64, ReservedRange)> = Vec::new();
+        // Pages outside the window. These and pages at addresses that another region has are kept,
+        // so that the pool doesn't return them again.
+        let mut outside = 0;
         let mut goal = if request.place.start().is_some() { usize::MAX } else { wanted.count };
         loop {
             let more = loop {
                 if found.len() >= goal {
                     break true;
                 }
-                let Some(page) = pool.take(&label)? else { break false };
-                let frame = page.frame(pool, pagemap)?;
+                let Some(offset) = gathered.take()? else { break false };
+                let frame = pagemap.frame_of(gathered.file(), offset, pool)?;
                 let range = PageRange::from_pages(frame, pool.frames());
                 if !range.within(wanted.window) {
-                    outside.push(page);
-                    continue;
-                }
-                match self.addresses.withhold(range) {
-                    Some(addresses) => found.push((frame, page, addresses)),
-                    None => conflicting.push(page),
+                    outside += 1;
+                } else if let Some(addresses) = self.addresses.withhold(range) {
+                    found.push((frame, offset, addresses));
                 }
             };
-            let free = found.len() + outside.len();
+            let free = found.len() + outside;
             if free < wanted.count {
                 return Err(pool.too_small(wanted.count, free, need));
             }
@@ -126,9 +132,10 @@ impl Hugetlb {
                 Ok(place) => {
                     let range = PageRange::from_pages(frames[place.start], request.pages.get());
                     let run = found.drain(place);
-                    let (pages, addresses) =
-                        run.map(|(_, page, addresses)| (page, addresses)).unzip();
-                    return Ok(Chosen { range, pages, addresses });
+                    let (offsets, addresses): (Vec<u64>, _) =
+                        run.map(|(_, offset, addresses)| (offset, addresses)).unzip();
+                    let home = gathered.keep(&offsets)?;
+                    return Ok(Chosen { range, home, offsets, addresses });
                 }
                 Err(_) if more => goal = found.len().saturating_mul(2),
                 Err(longest) => {
@@ -148,6 +155,7 @@ impl Hugetlb {
     /// Pages whose physical addresses are hidden, at addresses of a bank.
     fn anywhere(
         &self,
+        mut gathered: Gathered,
         pool: Pool,
         request: &ReserveRequest,
         need: &Need,
@@ -156,13 +164,15 @@ impl Hugetlb {
         let alignment = request.alignment.max(page_aligned);
         let addresses = self.addresses.reserve(&ReserveRequest { alignment, ..request.clone() })?;
         let count = (request.pages.get() / pool.frames()) as usize;
-        let label = label(request.name.as_deref());
-        let pages: Vec<Page> =
-            (0..count).map_while(|_| pool.take(&label).transpose()).collect::<Result<_, _>>()?;
-        if pages.len() < count {
-            return Err(pool.too_small(count, pages.len(), need));
+        let mut offsets = Vec::new();
+        while offsets.len() < count {
+            match gathered.take()? {
+                Some(offset) => offsets.push(offset),
+                None => return Err(pool.too_small(count, offsets.len(), need)),
+            }
         }
-        Ok(Chosen { range: addresses.range, pages, addresses: vec![addresses] })
+        let home = gathered.keep(&offsets)?;
+        Ok(Chosen { range: addresses.range, home, offsets, addresses: vec![addresses] })
     }
 }
 
@@ -191,7 +201,9 @@ impl Reserver for Hugetlb {
 /// The pages and addresses chosen for a region.
 struct Chosen {
     range: PageRange,
-    /// In the order of their addresses.
-    pages: Vec<Page>,
+    /// A file that has these pages and no other.
+    home: PoolFile,
+    /// The offset of each page in bytes, in the order of their addresses.
+    offsets: Vec<u64>,
     addresses: Vec<ReservedRange>,
 }

@@ -1,6 +1,6 @@
 //! A region of huge pages as the framework's memory port, and the memory of its chunks.
 
-use super::region::HugeRegion;
+use super::region::{Extent, HugeRegion};
 use cma_framework::memory::{Backing, Claim, Memory, Piece, Store};
 use cma_framework::{MemoryError, PAGE_SIZE, PageRange};
 use std::ops::Range;
@@ -30,14 +30,20 @@ unsafe impl Memory for RegionMemory {
         if !range.within(region.range) {
             return Err(MemoryError::Elsewhere { range });
         }
-        let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
-        let place = start..start + range.bytes() as usize;
-        let store = ChunkStore { region: region.clone(), range, place, mapped: false };
-        let is_zero =
-            store.pages().try_fold(true, |all, index| Ok(region.reclaim(index)? && all))?;
+        let mut store = ChunkStore::new(region.clone(), range);
+        let pages = store.pages();
+        region.check_released(pages.clone())?;
+        let is_zero = if store.is_whole() {
+            let is_zero = region.use_in_own_file(pages.clone())?;
+            store.extents = region.extents(pages);
+            is_zero
+        } else {
+            region.use_in_place(pages)?
+        };
         if !is_zero {
             // SAFETY: by the framework's claim nothing else has the chunk's bytes. Files are mapped
-            // throughout the region and keep their pages, and no other process has any of them.
+            // throughout its part of the region and keep their pages, and no other process has any
+            // of them.
             unsafe { region.mapping.bytes_mut(store.place.clone()) }.fill(0);
         }
         Ok(Box::new(store))
@@ -52,12 +58,28 @@ struct ChunkStore {
     /// Its position in the region's mapping.
     place: Range<usize>,
     mapped: bool,
+    /// The files of a chunk of whole pages; they have no page of another chunk.
+    extents: Vec<Extent>,
 }
 
 impl ChunkStore {
+    fn new(region: Arc<HugeRegion>, range: PageRange) -> Self {
+        let start = ((range.first_page() - region.range.first_page()) * PAGE_SIZE) as usize;
+        let place = start..start + range.bytes() as usize;
+        let store = ChunkStore { region, range, place, mapped: false, extents: Vec::new() };
+        store.region.enter(store.pages());
+        store
+    }
+
     /// The huge pages it touches.
     fn pages(&self) -> Range<usize> {
         self.place.start / self.region.step..self.place.end.div_ceil(self.region.step)
+    }
+
+    /// Whether it consists of whole huge pages.
+    fn is_whole(&self) -> bool {
+        let step = self.region.step;
+        self.place.start.is_multiple_of(step) && self.place.end.is_multiple_of(step)
     }
 }
 
@@ -81,30 +103,28 @@ impl Store for ChunkStore {
     }
 
     fn pieces(&self) -> Result<usize, MemoryError> {
-        let step = self.region.step;
-        if !self.place.start.is_multiple_of(step) || !self.place.end.is_multiple_of(step) {
+        if !self.is_whole() {
             return Err(MemoryError::Granule { range: self.range, granule: self.region.granule() });
         }
-        Ok(self.pages().len())
+        Ok(self.extents.len())
     }
 
     fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
-        let mut page = self.region.pages[self.pages().start + index].lock();
-        let file = page.file.reopen()?;
-        page.shared = true;
-        Ok(Piece::new(file, 0, self.region.step as u64))
+        let Extent { start, len } = &self.extents[index];
+        Ok(Piece::new(start.file.open()?, start.offset, *len))
     }
 
     fn held(&self) -> bool {
-        self.pages().any(|index| {
-            let page = self.region.pages[index].lock();
-            let held = page.shared && !page.file.is_exclusive();
-            if !held {
-                // The pool can use the pages that a process added to the file. Those that can't be
-                // freed now are freed at the page's next use.
-                let _ = page.file.trim();
-            }
-            held
-        })
+        // Every file is checked, because a check also frees what a process added to the file.
+        self.extents.iter().filter(|extent| extent.start.file.is_held()).count() > 0
+    }
+}
+
+impl Drop for ChunkStore {
+    fn drop(&mut self) {
+        self.region.leave(self.pages());
+        if self.is_whole() {
+            self.region.retire(self.pages());
+        }
     }
 }

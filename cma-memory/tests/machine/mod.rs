@@ -261,7 +261,13 @@ impl Window {
     }
 
     pub(crate) fn frame(&self) -> Option<u64> {
-        frame(self.start.addr())
+        self.frame_at(0)
+    }
+
+    /// The frame behind byte `at`.
+    pub(crate) fn frame_at(&self, at: usize) -> Option<u64> {
+        assert!(at < self.len);
+        frame(self.start.addr() + at)
     }
 }
 
