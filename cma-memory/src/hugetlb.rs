@@ -1,34 +1,41 @@
 //! Huge pages: memory that can be physically contiguous, and verified to be.
 //!
-//! Each page is a file of its own, so that a chunk can be shared without its neighbours. The
-//! reserver takes pages out of the machine's pool and sorts them by physical address. It maps
-//! adjacent ones in that order, pins them and verifies each address once more. The others return to
-//! the pool. Where the kernel can't pin pages (that takes `io_uring`), it may move them later;
+//! The reserver takes pages out of the machine's pool and sorts them by physical address. It pins
+//! adjacent ones and verifies each address once more. The others return to the pool. Where the
+//! kernel can't pin pages (that takes `io_uring`), it may move them later;
 //! [`Ports`](crate::Ports) reports that.
+//!
+//! A chunk of whole huge pages is one file, which has no byte of another chunk. Its pages move there
+//! through the pool, one by one, and each address is verified. When other users of the pool take a
+//! page in between, it is searched for in the pool; and when they prevent it from moving to the
+//! file again and again, it is a file of its own, and the chunk has
+//! [several pieces](cma_framework::SharedChunk::pieces). A region takes a descriptor, each chunk
+//! with memory one, and up to 16 freed chunks one each, whose files have their pages until another
+//! chunk needs these.
 //!
 //! # What a process can do to a page that was shared with it
 //!
-//! - *It keeps a descriptor or a mapping.* The page is neither shared nor mapped again until the
-//!   process releases it ([`MemoryError::Held`]). A chunk that was to lie there moves to another
-//!   place ([`Chunk::share`](cma_framework::Chunk::share)). A held page outlives its region: the
-//!   pool lacks it until then. A region that needs the page is refused, and the error names the
-//!   process.
-//! - *It reopens, truncates or seals the page's file.* Seals and permissions prevent that. The
-//!   file's owner can reopen it, which counts as a descriptor.
-//! - *It punches a hole into the file, which frees the page.* The page stays pinned, so the pool
-//!   does not get it while a device may still write to it. The hole is filled at the next use of
-//!   the page.
+//! - *It keeps a descriptor or a mapping.* The pages of that file are neither shared nor mapped
+//!   again until the process releases it ([`MemoryError::Held`]). A chunk that was to lie there
+//!   moves to another place ([`Chunk::share`](cma_framework::Chunk::share)). Held pages outlive
+//!   their region: the pool lacks them until then. A region that needs them is refused, and the
+//!   error names the process.
+//! - *It reopens, truncates or seals the file.* Seals and permissions prevent that. The file's
+//!   owner can reopen it, which counts as a descriptor.
+//! - *It punches a hole into the file, which frees a page.* The page stays pinned, so the pool does
+//!   not get it while a device may still write to it. It comes back at its next use.
 //! - *It has the kernel pin the page* (`vmsplice` into a pipe, `io_uring`) *and closes the rest*,
 //!   to read or write what the next owner puts there. The kernel does not report such pins; but a
 //!   pinned page does not return to the pool. So before a page is used again it is freed and
 //!   allocated anew: a page that comes out of the pool is pinned by no process. When another page
 //!   comes out, the address has no memory until its own page returns to the pool:
 //!   [`MemoryError::Lost`].
-//! - *It maps more than the page*, which adds pages of the pool to the file in spite of its seals.
+//! - *It maps more than the file has*, which adds pages of the pool to it in spite of its seals.
 //!   No other memory is reached. Pages that it touched are freed at the next check after it has
 //!   released them ([`SharedChunk::reclaim`](cma_framework::SharedChunk::reclaim)), pages that it
-//!   only reserved at the next use of the page. Such growth is bounded by the spare pages of the
-//!   pool alone: leave none, or limit such processes (the `hugetlb` controller of cgroups).
+//!   only reserved when the last page of the chunk is used for another one. Such growth is bounded
+//!   by the spare pages of the pool alone: leave none, or limit such processes (the `hugetlb`
+//!   controller of cgroups).
 //!
 //! [`MemoryError::Held`]: cma_framework::MemoryError::Held
 //! [`MemoryError::Lost`]: cma_framework::MemoryError::Lost

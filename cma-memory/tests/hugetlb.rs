@@ -115,8 +115,7 @@ fn a_chunk_is_one_file_with_its_pages_in_order() {
     right[HUGE as usize] = 8;
     let start = right.start();
     let right = right.share();
-    let (left, right) =
-        (Window::onto(file(&left), 2 * HUGE), Window::onto(file(&right), 2 * HUGE));
+    let (left, right) = (Window::onto(file(&left), 2 * HUGE), Window::onto(file(&right), 2 * HUGE));
     let second = HUGE as usize;
     assert_eq!([right.read(0), right.read(5), right.read(second)], [7, 7, 8]);
     right.write(5, 9);
@@ -680,21 +679,33 @@ fn unprivileged() {
     assert!(refused.chunk.map().unwrap().iter().all(|byte| *byte == 0));
 }
 
+/// Every huge page took a descriptor, so that a chunk of 32 GiB needed 16,384.
 #[test]
-fn the_soft_limit_on_open_files_is_raised_and_the_hard_one_is_an_error() {
+fn descriptors_are_as_few_as_chunks_and_a_lack_of_them_is_an_error() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    const NAME: &str = "the_soft_limit_on_open_files_is_raised_and_the_hard_one_is_an_error";
+    const NAME: &str = "descriptors_are_as_few_as_chunks_and_a_lack_of_them_is_an_error";
     if role().is_some() {
         let limit = |current, maximum| {
             setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
         };
-        limit(16, 128).unwrap();
-        let (cma, taken) = region("b=48M", &mut hugetlb());
-        assert_eq!(taken.backing().unwrap().contiguity, Contiguity::Verified);
-        drop((cma, taken));
-        limit(16, 16).unwrap();
-        let why = refusal("b=48M", &mut hugetlb());
-        assert!(why.starts_with("memfd_create: ") || why.starts_with("open: "), "{why}");
+        let before = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+        // The region has its home, pagemap and a ring.
+        limit(before, before + 8).unwrap();
+        let (cma, region) = region("few=48M", &mut hugetlb());
+        assert_eq!(region.backing().unwrap().contiguity, Contiguity::Verified);
+        let all = alloc(&cma, 48 << 20).share().unwrap();
+        drop(file(&all));
+        drop(all);
+        // As many chunks as possible are shared at once. The next one gets an error.
+        let mut shared = Vec::new();
+        let refused = loop {
+            match alloc(&cma, HUGE).share() {
+                Ok(one) => shared.push(one),
+                Err(refused) => break refused,
+            }
+        };
+        assert!((2..24).contains(&shared.len()), "{}", shared.len());
+        let why = refused.error.to_string();
         assert!(why.contains("raise the hard limit on open files"), "{why}");
         return;
     }

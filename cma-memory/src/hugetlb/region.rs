@@ -343,6 +343,11 @@ impl HugeRegion {
                 return Ok(to);
             }
         }
+        self.find_apart(index, &to)
+    }
+
+    /// Takes page `index` out of the pool, in a file of its own, in place of the page at `to`.
+    fn find_apart(&self, index: usize, to: &Location) -> Result<Location, MemoryError> {
         let found = self.find(index);
         to.file.remove(to.offset)?;
         let found = Location { file: Arc::new(found?), offset: 0 };
@@ -410,3 +415,6 @@ impl HugeRegion {
         self.mapping.address() + index * self.step
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,12 @@ impl Hugetlb {
         Hugetlb { page_size: Some(bytes), ..self }
     }
 
-    fn make(&self, request: &ReserveRequest, need: &Need) -> Result<Reserved, HugetlbError> {
+    /// Makes a region.
+    pub(super) fn make(
+        &self,
+        request: &ReserveRequest,
+        need: &Need,
+    ) -> Result<HugeRegion, HugetlbError> {
         let pool = Pool::of(self.page_size)?;
         check_whole(pool.size, request.pages, request.place)?;
         let pagemap = Pagemap::open();
@@ -67,8 +72,9 @@ impl Hugetlb {
         // Before the addresses are verified: pinning moves pages out of memory that has to stay
         // movable.
         let pin = match &pagemap {
-            Ok(_) => Pin::new((0..offsets.len()).map(address), step)
-                .map_err(|error| error.to_string()),
+            Ok(_) => {
+                Pin::new((0..offsets.len()).map(address), step).map_err(|error| error.to_string())
+            }
             Err(why) => Err(why.clone()),
         };
         let home = Arc::new(home);
@@ -86,7 +92,7 @@ impl Hugetlb {
             _addresses: addresses,
         };
         region.verify(address)?;
-        Ok(Reserved { range, memory: Some(Box::new(RegionMemory::new(region))) })
+        Ok(region)
     }
 
     /// Physically adjacent pages. Takes no more pages out of the pool than it needs to find them.
@@ -194,7 +200,8 @@ impl Reserver for Hugetlb {
         {
             self.plan.remedy_given(lack, request.name.as_deref());
         }
-        Ok(made?)
+        let region = made?;
+        Ok(Reserved { range: region.range, memory: Some(Box::new(RegionMemory::new(region))) })
     }
 }
 

@@ -250,9 +250,17 @@ impl Window {
 
     /// A pipe that contains the first page, for which the kernel pins it.
     pub(crate) fn pinned(&self) -> OwnedFd {
+        self.pinned_at(0)
+    }
+
+    /// A pipe that contains the page at byte `at`.
+    pub(crate) fn pinned_at(&self, at: usize) -> OwnedFd {
+        assert!(at + 4096 <= self.len);
         let (read, write) = pipe().unwrap();
+        // SAFETY: within the mapping.
+        let here = unsafe { self.start.add(at) };
         // SAFETY: within the mapping, and nothing writes to it as long as the slice exists.
-        let bytes = unsafe { std::slice::from_raw_parts(self.start, 4096) };
+        let bytes = unsafe { std::slice::from_raw_parts(here, 4096) };
         // SAFETY: without SPLICE_F_GIFT the pages stay this process's.
         let spliced =
             unsafe { vmsplice(write, &[IoSliceRaw::from_slice(bytes)], SpliceFlags::empty()) };

@@ -223,6 +223,12 @@ impl SharedChunk {
     pub fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
+
+    /// Its memory as one piece, for a program that accepts one file. `None` when it is in several:
+    /// another user of the machine's pool of huge pages has interfered. Another chunk may be in one.
+    pub fn one_piece(&self) -> Option<&Piece> {
+        if let [piece] = &*self.pieces { Some(piece) } else { None }
+    }
 }
 
 impl AsFd for SharedChunk {

@@ -3,6 +3,7 @@
 
 use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
+use cma_device_protocol::ChunkAnswer;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,7 +30,7 @@ pub(crate) fn evicted(peer: &Peer) {
     tracing::info!(uid, pid, process = peer.process(), "idle connection closed to make room");
 }
 
-/// Logs the errors sent to clients, at a limited rate for each user.
+/// Logs the errors sent to clients, and chunks in several files, at a limited rate for each user.
 #[derive(Debug, Default)]
 pub(crate) struct ErrorLog(Mutex<HashMap<Option<u32>, Count>>);
 
@@ -51,7 +52,26 @@ impl ErrorLog {
         });
     }
 
-    /// Counts one more error of a user. If it is to be logged, returns how many were suppressed
+    /// Logs that the memory of a chunk of `peer` is in several files, unless the user's limit is
+    /// reached.
+    pub(crate) fn log_in_pieces(&self, peer: &Peer, chunk: &ChunkAnswer) {
+        let Some(suppressed) = self.count(peer.uid, Instant::now()) else { return };
+        emit(|| {
+            let (Peer { uid, pid, .. }, ChunkAnswer { start, pieces, .. }) = (peer, chunk);
+            let (process, start) = (peer.process(), format_args!("{start:#x}"));
+            tracing::info!(
+                uid,
+                pid,
+                process,
+                %start,
+                pieces,
+                suppressed,
+                "the chunk's memory is in several files; a program that accepts one file can't use it"
+            );
+        });
+    }
+
+    /// Counts one more event of a user. If it is to be logged, returns how many were suppressed
     /// before it.
     fn count(&self, uid: u32, now: Instant) -> Option<u64> {
         let counts = &mut *self.0.lock();

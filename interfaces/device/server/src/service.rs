@@ -12,7 +12,7 @@ use crate::poller::REQUEST;
 use crate::request_handler::{Handled, Reply, RequestHandler};
 use crate::waiting::WaitingRequest;
 use cma_device_protocol::wire::{self, ReceiveError};
-use cma_device_protocol::{Malformed, Message, Request};
+use cma_device_protocol::{Answer, Malformed, Message, Request};
 use parking_lot::MutexGuard;
 use rustix::event::PollFlags;
 use rustix::event::epoll::EventFlags;
@@ -154,8 +154,12 @@ impl ClientService {
         reply: Reply,
     ) -> Result<(), Ended> {
         let socket = connection.socket.as_fd();
-        if let Err(error) = &reply {
-            self.errors.log(&session.peer, error);
+        match &reply {
+            Err(error) => self.errors.log(&session.peer, error),
+            Ok((Answer::Chunk(chunk), _)) if chunk.pieces > 1 && chunk.first == 0 => {
+                self.errors.log_in_pieces(&session.peer, chunk);
+            }
+            Ok(_) => {}
         }
         // Armed before the answer is sent, so that the client's reaction to the answer gets its
         // place in the order of events at once. A thread that it wakes waits for the session.
