@@ -45,6 +45,7 @@ mod file;
 mod fit;
 mod gathered;
 mod holders;
+mod node;
 mod pagemap;
 mod pin;
 mod plan;

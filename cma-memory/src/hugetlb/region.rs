@@ -9,6 +9,7 @@
 
 use super::error::HugetlbError;
 use super::file::PoolFile;
+use super::node::Node;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::pool::Pool;
@@ -55,6 +56,8 @@ struct PageState {
     chunks: usize,
     /// Its offset in the region's home, in bytes.
     home: u64,
+    /// The node of its memory; `None` where the kernel doesn't say.
+    node: Option<Node>,
 }
 
 /// The place of a page in a file.
@@ -89,10 +92,10 @@ const MAX_MOVES: usize = 4;
 const MAX_RETIRED: usize = 16;
 
 impl Page {
-    /// A page that is at `offset` of the region's home.
-    pub(super) fn at_home(home: &Arc<PoolFile>, offset: u64) -> Page {
+    /// A page that is at `offset` of the region's home, in memory of `node`.
+    pub(super) fn at_home(home: &Arc<PoolFile>, offset: u64, node: Option<Node>) -> Page {
         let location = Some(Location { file: home.clone(), offset });
-        Page(Mutex::new(PageState { location, mapped: false, chunks: 0, home: offset }))
+        Page(Mutex::new(PageState { location, mapped: false, chunks: 0, home: offset, node }))
     }
 
     fn lock(&self) -> MutexGuard<'_, PageState> {
@@ -206,7 +209,8 @@ impl HugeRegion {
         Ok(true)
     }
 
-    /// The start of the file that has these pages in order, no other, and was never shared.
+    /// The start of the file that has these pages in order, no other, and was never shared. The
+    /// region's home is never shared: pages return there.
     fn own_file(&self, pages: Range<usize>) -> Option<Location> {
         let first = self.pages[pages.start].lock().location.clone()?;
         let is_in_order = |index: usize| {
@@ -215,7 +219,8 @@ impl HugeRegion {
             page.is_in(&first.file)
                 && page.location.as_ref().is_some_and(|location| location.offset == offset)
         };
-        let is_own = first.file.len() == (pages.len() * self.step) as u64
+        let is_own = !Arc::ptr_eq(&first.file, &self.home)
+            && first.file.len() == (pages.len() * self.step) as u64
             && !first.file.was_shared()
             && pages.clone().all(is_in_order);
         is_own.then_some(first)
@@ -310,10 +315,12 @@ impl HugeRegion {
         if let Ok(pin) = &self.pin {
             pin.unpin(index)?;
         }
+        let from_node = page.node.and_then(Node::take_from);
         let found = match self.arrived(index) {
             true => to,
             false => self.search(index, to)?,
         };
+        drop(from_node);
         if let Ok(pin) = &self.pin
             && let Err(error) = pin.pin(index, self.address(index))
         {

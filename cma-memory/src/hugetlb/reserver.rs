@@ -4,6 +4,7 @@ use super::error::HugetlbError;
 use super::file::PoolFile;
 use super::fit::check_whole;
 use super::gathered::Gathered;
+use super::node::Node;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::plan::{Need, Plan};
@@ -78,6 +79,10 @@ impl Hugetlb {
             Err(why) => Err(why.clone()),
         };
         let home = Arc::new(home);
+        let pages = offsets.iter().enumerate();
+        let pages = pages
+            .map(|(index, offset)| Page::at_home(&home, *offset, Node::of(address(index))))
+            .collect();
         let region = HugeRegion {
             range,
             pool,
@@ -86,7 +91,7 @@ impl Hugetlb {
             pagemap,
             pin,
             mapping: Mapping::reserved(offsets.len() * step, step)?,
-            pages: offsets.iter().map(|offset| Page::at_home(&home, *offset)).collect(),
+            pages,
             home,
             retired: Mutex::default(),
             _addresses: addresses,

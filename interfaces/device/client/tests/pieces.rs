@@ -1,4 +1,4 @@
-//! Chunks in many pieces, like those of huge pages.
+//! Chunks in many pieces, as those of huge pages can be.
 
 #[path = "../../server/tests/common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! Memory in many pieces, like huge pages, for machines without them: a file for each 64 KiB.
+//! Memory in many pieces, as huge pages can be: a file for each 64 KiB.
 
 use super::banks;
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Piece, Store};
