@@ -1,8 +1,8 @@
-//! The log events of refusals.
+//! The log events of refusals, and of chunks in several files.
 
 mod common;
 
-use common::{MIB, TestServer, alloc, with_memory};
+use common::{MIB, PiecewiseMemory, TestServer, alloc, framework, with_memory};
 use std::fmt::Write;
 use std::sync::Mutex;
 use tracing::field::{Field, Visit};
@@ -87,4 +87,27 @@ fn every_refusal_is_logged_with_its_client_and_at_a_limited_rate() {
         connection.refusal();
     }
     assert_eq!(refused().len(), 10);
+}
+
+#[test]
+fn a_chunk_in_several_files_is_logged_with_its_client_and_one_in_one_file_is_not() {
+    let _ = tracing::subscriber::set_global_default(LogCapture);
+    let server = TestServer::start(framework("ram=1M", "*=ram", &mut PiecewiseMemory::new()));
+    let client = server.client();
+    let pieces = client.alloc("camera", None, 3 << 16, 0).unwrap();
+    let one = client.alloc("camera", None, 1 << 16, 0).unwrap();
+    let in_files = |start: u64| {
+        let lines = LINES.lock().unwrap();
+        let start = format!("start={start:#x} ");
+        lines.iter().filter(|line| line.contains(&start)).cloned().collect::<Vec<_>>()
+    };
+    let (pieces, one) = (in_files(pieces.start()), in_files(one.start()));
+    assert!(pieces.len() == 1 && one.is_empty(), "{pieces:?} {one:?}");
+    let who = format!("pid={} ", std::process::id());
+    let why = "the chunk's memory is in several files";
+    assert!(
+        pieces[0].contains(&who) && pieces[0].contains("pieces=3 ") && pieces[0].contains(why),
+        "{}",
+        pieces[0]
+    );
 }
