@@ -2,8 +2,8 @@
 //! kernel clears each page that leaves the pool, so nothing is cheaper.
 //!
 //! `cargo bench -p cma-memory`, as root. Processor time of the thread in milliseconds; the
-//! contestants alternate, the result is the median of the rounds. It sets the machine's pool of huge
-//! pages and restores it.
+//! contestants alternate, the result is the median of the rounds. It sets the machine's pool of
+//! huge pages and restores it.
 
 #[path = "../tests/machine/mod.rs"]
 mod machine;

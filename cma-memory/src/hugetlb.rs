@@ -5,13 +5,13 @@
 //! kernel can't pin pages (that takes `io_uring`), it may move them later;
 //! [`Ports`](crate::Ports) reports that.
 //!
-//! A chunk of whole huge pages is one file, which has no byte of another chunk. Its pages move there
-//! through the pool, one by one, and each address is verified. When other users of the pool take a
-//! page in between, it is searched for in the pool; and when they prevent it from moving to the
-//! file again and again, it is a file of its own, and the chunk has
-//! [several pieces](cma_framework::SharedChunk::pieces). A region takes a descriptor, each chunk
-//! with memory one, and up to 16 freed chunks one each, whose files have their pages until another
-//! chunk needs these.
+//! A chunk of whole huge pages is one file, which has no byte of another chunk. Its pages move
+//! there through the pool, one by one, and each address is verified. When another user of the pool
+//! takes a page in between, the page is searched for in the pool. When others keep it from moving to
+//! the file several times, it stays in a file of its own, and the chunk has
+//! [several pieces](cma_framework::SharedChunk::pieces). A region takes three descriptors (one more
+//! for every 16,384 pages), each chunk of whole pages one, and up to 16 freed chunks one each: their
+//! files have their pages until another chunk needs them.
 //!
 //! # What a process can do to a page that was shared with it
 //!

@@ -29,8 +29,8 @@ impl Mapping {
         Ok(Mapping::owning(start.map_err(system_error("mmap"))?, len))
     }
 
-    /// Maps `len` bytes of `file`, which has huge pages, from byte `offset` on. Takes no page out of
-    /// the pool.
+    /// Maps `len` bytes of `file`, which has huge pages, from byte `offset` on. Takes no page out
+    /// of the pool.
     pub(crate) fn of_huge_pages(
         file: impl AsFd,
         offset: u64,

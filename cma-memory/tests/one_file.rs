@@ -154,6 +154,11 @@ fn a_pinned_page_of_a_chunk_is_set_aside_and_the_others_are_used() {
     let all = cma.alloc("camera", None, 4 * HUGE, 0).unwrap();
     let (error, pinned) = (all.share().unwrap_err().error, start.checked_add(2 * HUGE).unwrap());
     assert!(matches!(error, MemoryError::Lost { range } if range.start() == pinned), "{error}");
+    // Nor does a part of the page serve a small chunk.
+    let request = ChunkRequest::new(Bytes(4096)).at(pinned);
+    let camera = Source::Device { name: "camera", kind: None };
+    let small = cma.allocate(camera, &request).unwrap().map().unwrap_err().error;
+    assert!(matches!(small, MemoryError::Lost { .. }), "{small}");
     let left = share_at(&cma, start, 0, 2);
     let right = share_at(&cma, start, 3, 1);
     assert_eq!((use_all(&left), use_all(&right)), (1, 1));

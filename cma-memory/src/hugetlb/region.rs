@@ -343,7 +343,7 @@ impl HugeRegion {
     fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
         for _ in 0..MAX_MOVES {
             let found = self.find(index);
-            // The pool can use the other page. It is freed first: the wanted one has to be the last.
+            // The pool can use the other page. It is freed first, so that the wanted one is last.
             to.file.remove(to.offset)?;
             found?.remove(0)?;
             if self.arrived(index) {

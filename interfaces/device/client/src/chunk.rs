@@ -225,7 +225,8 @@ impl SharedChunk {
     }
 
     /// Its memory as one piece, for a program that accepts one file. `None` when it is in several:
-    /// another user of the machine's pool of huge pages has interfered. Another chunk may be in one.
+    /// another user of the machine's pool of huge pages has interfered. Another chunk may be in
+    /// one.
     pub fn one_piece(&self) -> Option<&Piece> {
         if let [piece] = &*self.pieces { Some(piece) } else { None }
     }

@@ -1,4 +1,5 @@
-//! Chunks of huge pages as clients get them; misuse by a client, and the chunks of the next clients.
+//! Chunks of huge pages as clients get them; misuse by a client, and the chunks of the next
+//! clients.
 
 mod common;
 #[path = "../../../../cma-memory/tests/machine/mod.rs"]
