@@ -7,11 +7,11 @@
 //!
 //! A chunk of whole huge pages is one file, which has no byte of another chunk. Its pages move
 //! there through the pool, one by one, and each address is verified. When another user of the pool
-//! takes a page in between, the page is searched for in the pool. When others keep it from moving to
-//! the file several times, it stays in a file of its own, and the chunk has
-//! [several pieces](cma_framework::SharedChunk::pieces). A region takes three descriptors (one more
-//! for every 16,384 pages), each chunk of whole pages one, and up to 16 freed chunks one each: their
-//! files have their pages until another chunk needs them.
+//! takes a page in between, the page is searched for in the pool. When others keep it from moving
+//! to the file several times, it stays in a file of its own, and the chunk has
+//! [several pieces](cma_framework::SharedChunk::pieces). A region takes three descriptors (one
+//! more for every 16,384 pages), each chunk of whole pages one, and up to 16 freed chunks one each:
+//! their files have their pages until another chunk needs them.
 //!
 //! # What a process can do to a page that was shared with it
 //!

@@ -7,7 +7,8 @@ use cma_framework::memory::Contiguity;
 use cma_framework::{ChunkRequest, Cma, DmaAddr, MemoryError, SharedChunk, Source};
 use cma_memory::Hugetlb;
 use machine::{
-    HUGE, Machine, OtherProcess, POOL, Window, banks, free, mappings, open_files, region, role, say,
+    HUGE, Machine, OtherProcess, POOL, Window, banks, frame, free, mappings, open_files, region,
+    role, say,
 };
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use std::fs::File;
@@ -154,11 +155,6 @@ fn a_pinned_page_of_a_chunk_is_set_aside_and_the_others_are_used() {
     let all = cma.alloc("camera", None, 4 * HUGE, 0).unwrap();
     let (error, pinned) = (all.share().unwrap_err().error, start.checked_add(2 * HUGE).unwrap());
     assert!(matches!(error, MemoryError::Lost { range } if range.start() == pinned), "{error}");
-    // Nor does a part of the page serve a small chunk.
-    let request = ChunkRequest::new(Bytes(4096)).at(pinned);
-    let camera = Source::Device { name: "camera", kind: None };
-    let small = cma.allocate(camera, &request).unwrap().map().unwrap_err().error;
-    assert!(matches!(small, MemoryError::Lost { .. }), "{small}");
     let left = share_at(&cma, start, 0, 2);
     let right = share_at(&cma, start, 3, 1);
     assert_eq!((use_all(&left), use_all(&right)), (1, 1));
@@ -169,6 +165,38 @@ fn a_pinned_page_of_a_chunk_is_set_aside_and_the_others_are_used() {
     recover(&cma);
     assert_eq!(use_all(&share_at(&cma, start, 0, 4)), 1);
     assert_eq!(free(POOL), 2);
+}
+
+#[test]
+fn no_part_of_a_pinned_page_serves_a_small_chunk() {
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let (cma, region) = region("b=6M", &mut hugetlb());
+    let start = region.range().start();
+    let shared = share_at(&cma, start, 0, 3);
+    let window = Window::onto(one_file(&shared), 3 * HUGE);
+    window.write(PAGE, 7);
+    let pipe = window.pinned_at(PAGE);
+    drop((window, shared));
+    // On the last 64 KiB of the first page and the first ones of the second.
+    let at = start.checked_add(HUGE - (64 << 10)).unwrap();
+    let request = ChunkRequest::new(Bytes(128 << 10)).at(at);
+    let small = || {
+        let camera = Source::Device { name: "camera", kind: None };
+        cma.allocate(camera, &request).unwrap().map()
+    };
+    let error = small().unwrap_err().error;
+    let pinned = start.checked_add(HUGE).unwrap();
+    assert!(matches!(error, MemoryError::Lost { range } if range.start() == pinned), "{error}");
+    drop(pipe);
+    let mut mapped = small().unwrap();
+    assert!(mapped.iter().all(|byte| *byte == 0));
+    for part in [0, 64 << 10] {
+        let expected = (mapped.start().get() + part) / 4096;
+        assert_eq!(frame(mapped.as_ptr().addr() + part as usize), Some(expected));
+    }
+    mapped.fill(1);
+    drop(mapped);
+    assert_eq!((use_all(&share_at(&cma, start, 0, 3)), free(POOL)), (1, 1));
 }
 
 #[test]
