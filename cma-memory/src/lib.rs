@@ -3,7 +3,8 @@
 //!
 //! A port is a [`Reserver`](cma_framework::reserve::Reserver). A region owns the memory that it
 //! gets from a port. A chunk becomes bytes with [`Chunk::map`](cma_framework::Chunk::map), or
-//! descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share).
+//! descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share). [`map_shared`]
+//! maps a chunk that other processes have at the same time.
 //!
 //! | port | memory | physically contiguous | addresses | a shareable chunk is | requires |
 //! | --- | --- | --- | --- | --- | --- |
@@ -21,13 +22,16 @@ mod mapping;
 mod memfd;
 mod ports;
 mod sealed;
+mod shared;
 mod system;
 
 pub use addresses::Addresses;
 pub use choice::{Choice, ChoiceError, Port, Unfit};
+pub use cma_shared::SharedBytes;
 pub use hugetlb::Hugetlb;
 pub use memfd::Memfd;
 pub use ports::{Outcome, Ports};
+pub use shared::{MapSharedError, map_shared};
 
 /// The name of a region's files in `/proc/PID/maps` and `/proc/PID/fd`.
 fn label(region: Option<&str>) -> String {

@@ -27,7 +27,8 @@ pub(crate) fn store(from: &[u8], to: &[AtomicU8]) {
 /// atomic happens meanwhile, except reads of `from`.
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     // The processor copies by itself, so the compiler has nothing to assume about: the effect is
-    // that of relaxed atomic accesses to the single bytes, ten times as fast.
+    // that of relaxed atomic accesses to the single bytes. For frames of 3 MiB it is five times as
+    // fast as a loop of them.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the instruction reads and writes the ranges that the caller vouches for. The
     // direction flag is clear on entry to `asm!`.

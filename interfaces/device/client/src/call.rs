@@ -13,8 +13,15 @@ pub(crate) fn call<T>(
     request: &Request<'_>,
     extract: impl FnOnce(Answer<'_>, Descriptors) -> Option<T>,
 ) -> Result<T, Error> {
-    let Reply { message, descriptors } =
-        exchange(connection, &request_message(request)?, request.wait())?;
+    answered(exchange(connection, &request_message(request)?, request.wait())?, extract)
+}
+
+/// What `extract` takes of an answer that is no refusal.
+pub(crate) fn answered<T>(
+    reply: Reply,
+    extract: impl FnOnce(Answer<'_>, Descriptors) -> Option<T>,
+) -> Result<T, Error> {
+    let Reply { message, descriptors } = reply;
     match message.as_answer().map_err(ExchangeError::from)? {
         (_, Answer::Refused { errno, reason }) => {
             Err(Error::Refused { errno, reason: reason.to_string() })

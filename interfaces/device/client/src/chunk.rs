@@ -4,7 +4,9 @@ use crate::call::call;
 use crate::error::Error;
 use crate::mapping::Mapping;
 use crate::pieces::PieceBatch;
+use cma_device_protocol::wire::Descriptors;
 use cma_device_protocol::{Answer, Request};
+use cma_shared::{FilePart, SharedBytes};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ops::{Deref, DerefMut};
 
@@ -12,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 ///
 /// [`map`](Self::map) turns it into bytes for this process alone, [`share`](Self::share) into
 /// descriptors that other processes may have. It can't be both: bytes that another process can
-/// change can't be a Rust slice.
+/// change can't be a Rust slice. [`SharedChunk::map`] is what they can be.
 #[must_use = "a chunk that is dropped is freed"]
 #[derive(Debug)]
 pub struct RemoteChunk {
@@ -72,10 +74,15 @@ impl RemoteChunk {
     /// Allocates a chunk on a connection that has none.
     pub(crate) fn alloc(connection: OwnedFd, request: &Request<'_>) -> Result<Self, Error> {
         let first_pieces = fetch(connection.as_fd(), request)?;
+        Ok(RemoteChunk::new(connection, first_pieces))
+    }
+
+    /// The chunk that came with its first pieces on a connection.
+    pub(crate) fn new(connection: OwnedFd, first_pieces: PieceBatch) -> Self {
         let (start, size) = (first_pieces.chunk().start, first_pieces.chunk().size);
         let has_memory = first_pieces.chunk().granule > 0;
         let first_pieces = Some(Box::new(first_pieces));
-        Ok(RemoteChunk { connection, start, size, has_memory, first_pieces })
+        RemoteChunk { connection, start, size, has_memory, first_pieces }
     }
 
     /// The lowest address, as the device sees it.
@@ -161,10 +168,19 @@ impl RemoteChunk {
 /// Sends a request whose answer is a chunk.
 fn fetch(connection: BorrowedFd<'_>, request: &Request<'_>) -> Result<PieceBatch, Error> {
     let first = if let Request::Chunk { first } = request { *first } else { 0 };
-    call(connection, request, |answer, descriptors| match answer {
+    call(connection, request, |answer, descriptors| pieces_from(first, answer, descriptors))
+}
+
+/// The first pieces of an answer to a request for a chunk.
+pub(crate) fn first_pieces(answer: Answer<'_>, descriptors: Descriptors) -> Option<PieceBatch> {
+    pieces_from(0, answer, descriptors)
+}
+
+fn pieces_from(first: u64, answer: Answer<'_>, descriptors: Descriptors) -> Option<PieceBatch> {
+    match answer {
         Answer::Chunk(chunk) => PieceBatch::new(chunk, descriptors, first).ok(),
         _ => None,
-    })
+    }
 }
 
 impl MappedChunk {
@@ -229,6 +245,20 @@ impl SharedChunk {
     /// one.
     pub fn one_piece(&self) -> Option<&Piece> {
         if let [piece] = &*self.pieces { Some(piece) } else { None }
+    }
+
+    /// Its bytes, which other processes may read and write at the same time. The mapping keeps the
+    /// memory, and the server frees no memory that a process holds: a chunk that is dropped is
+    /// freed when the mapping is, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unmappable`].
+    pub fn map(&self) -> Result<SharedBytes, Error> {
+        let parts = self.pieces.iter().map(|Piece { file, offset, len }| {
+            Ok::<_, Error>(FilePart { file, offset: *offset, len: *len })
+        });
+        SharedBytes::map(self.chunk.size, parts)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::call::call;
 use crate::chunk::RemoteChunk;
 use crate::error::Error;
 use crate::exchange;
+use crate::pending::PendingChunk;
 use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, ListedChunk, RegionSelector, Request};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
@@ -117,6 +118,45 @@ impl Client {
     ) -> Result<RemoteChunk, Error> {
         let request = Request::Alloc { from, chunk: *chunk, memory: true };
         self.on_connection(|connection| RemoteChunk::alloc(connection, &request))
+    }
+
+    /// Sends a request for a chunk, as [`allocate`](Self::allocate), and returns before the answer.
+    /// Its descriptor says when the answer has come. A request that has to wait for room takes no
+    /// thread, here or in the server.
+    ///
+    /// ```no_run
+    /// # use cma_client::{ChunkRequest, Client, Error, Outcome, RegionSelector, RemoteChunk};
+    /// # use std::time::Duration;
+    /// use tokio::io::{Interest, unix::AsyncFd};
+    ///
+    /// async fn frame(client: &Client) -> Result<RemoteChunk, Box<dyn std::error::Error>> {
+    ///     let from = RegionSelector::Device { device: "camera", kind: "frame" };
+    ///     let request = ChunkRequest::new(3 << 20).wait(Duration::from_secs(2));
+    ///     let mut pending = client.request(from, &request)?;
+    ///     loop {
+    ///         // SAFETY: a `PendingChunk` owns its descriptor, and keeps it until `finish`.
+    ///         let connection =
+    ///             unsafe { AsyncFd::register_with_interest(pending, Interest::READABLE) }?;
+    ///         connection.readable().await?.retain_ready();
+    ///         match connection.into_inner().finish() {
+    ///             Outcome::Answered(chunk) => return Ok(chunk?),
+    ///             Outcome::NotYet(same) => pending = same, // the executor was woken for nothing
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoServer`], or another [`Error`] of sending. The refusals of
+    /// [`allocate`](Self::allocate) are answers. `EUSERS` among them says that the server had no
+    /// free connection; the request was not made, and another one may be accepted.
+    pub fn request(
+        &self,
+        from: RegionSelector<'_>,
+        chunk: &ChunkRequest,
+    ) -> Result<PendingChunk, Error> {
+        PendingChunk::send(self.open()?, &Request::Alloc { from, chunk: *chunk, memory: true })
     }
 
     /// The totals of the regions that may serve `device` for type `kind`.

@@ -38,6 +38,9 @@ pub enum Error {
     /// The memory could be truncated while this process uses it, which the server must rule out.
     #[error("the server sent memory that can't be used safely: {0}")]
     Unsafe(&'static str),
+    /// The memory that the server sent can't be mapped.
+    #[error("the chunk can't be mapped: {0}")]
+    Unmappable(#[from] cma_shared::MapError),
     /// A system call failed.
     #[error("{call}: {source}")]
     System {
@@ -58,7 +61,8 @@ impl Error {
             Error::NamesTooLong(_) => Errno::INVAL.raw_os_error(),
             Error::Exchange(why) => why.errno().raw_os_error(),
             Error::Simulated => Errno::NODEV.raw_os_error(),
-            Error::Unsafe(_) => Errno::IO.raw_os_error(),
+            Error::Unmappable(cma_shared::MapError::System { source, .. }) => of(source),
+            Error::Unsafe(_) | Error::Unmappable(_) => Errno::IO.raw_os_error(),
             Error::System { source, .. } => of(source),
         }
     }

@@ -24,11 +24,15 @@ mod client;
 mod error;
 pub mod exchange;
 mod mapping;
+mod pending;
 pub mod pieces;
 
 pub use attributes::{AttributeReader, AttributeText};
 pub use chunk::{MappedChunk, NotMapped, Piece, RemoteChunk, SharedChunk};
 pub use client::Client;
 pub use error::Error;
+pub use pending::{Outcome, PendingChunk};
+
+pub use cma_shared::SharedBytes;
 
 pub use cma_device_protocol::{ChunkRequest, InfoAnswer, ListedChunk, RegionSelector};
