@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -39,6 +39,11 @@ const TASKS: [Task; 10] = [
         "blobs",
         "imports and checks the device trees of Debian's arm64 kernel: [FOLDER]",
         &["bash", "xtask/blobs.sh"],
+    ),
+    task(
+        "real-programs",
+        "runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python, which it installs",
+        &["bash", "xtask/real-programs.sh"],
     ),
     task(
         "table",

@@ -1,0 +1,125 @@
+//! Programs: found, compiled, run within a time limit, ended with the test.
+
+use crate::machine::skipped;
+use std::env;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+/// No program here takes longer, unless it hangs.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The path of a program. `None`, and a message, when the machine has none of that name.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let found =
+        env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file());
+    if found.is_none() {
+        skipped(&format!("{name} is not installed"));
+    }
+    found
+}
+
+pub(crate) fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_programs/programs").join(name)
+}
+
+/// A program of this folder, compiled with these libraries of pkg-config. `None`, and a message,
+/// when the machine lacks one of them.
+pub(crate) fn compiled(name: &str, libraries: &[&str]) -> Option<PathBuf> {
+    installed("cc")?;
+    let mut flags = String::new();
+    if !libraries.is_empty() {
+        installed("pkg-config")?;
+        let mut command = Command::new("pkg-config");
+        let output = command.args(["--cflags", "--libs"]).args(libraries).output().unwrap();
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+            skipped(why.trim());
+            return None;
+        }
+        flags = String::from_utf8(output.stdout).unwrap();
+    }
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let options =
+        ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-DALLOW_EXPERIMENTAL_API", "-o"];
+    let status = Command::new("cc")
+        .args(options)
+        .arg(&program)
+        .arg(source(&format!("{name}.c")))
+        .args(flags.split_whitespace())
+        .status();
+    assert!(status.unwrap().success(), "{name}.c does not compile");
+    Some(program)
+}
+
+/// A program at work, which is killed when this is dropped.
+pub(crate) struct Running {
+    child: Child,
+    name: String,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    errors: Option<thread::JoinHandle<String>>,
+    started: Instant,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let input = child.stdin.take();
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut errors = child.stderr.take().unwrap();
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = errors.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Running { child, name, input, output, errors: Some(errors), started: Instant::now() }
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        // A program that has ended reports why by its status.
+        let _ = writeln!(self.input.as_mut().unwrap(), "{line}");
+    }
+
+    /// Its next line; `None` at the end.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        self.output.next().map(|line| line.unwrap())
+    }
+
+    /// Its status and what it wrote to standard error, when it has ended by itself within the time
+    /// limit; `None` if it had to be killed.
+    pub(crate) fn ended(&mut self, limit: Duration) -> Option<(ExitStatus, String)> {
+        self.input = None;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some((status, self.errors.take().unwrap().join().unwrap()));
+            }
+            if self.started.elapsed() > limit {
+                return None;
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Checks that it ended well.
+    pub(crate) fn succeeded(mut self) {
+        match self.ended(LIMIT) {
+            Some((status, errors)) => {
+                assert!(status.success(), "{}: {status}: {errors}", self.name)
+            }
+            None => panic!("{} does not end", self.name),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

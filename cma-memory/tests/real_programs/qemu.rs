@@ -1,0 +1,156 @@
+//! A chunk as the memory of a virtual machine.
+
+use crate::chunk::TestChunk;
+use crate::machine::skipped;
+use crate::program::{Running, installed};
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const SIZE: u64 = 64 << 20;
+const SECTOR: usize = 512;
+/// Where a PC's firmware loads the boot sector.
+const BOOT: usize = 0x7c00;
+/// Where the owner writes for the guest.
+const OWNER: usize = 0x0200_0000;
+/// Where the guest answers.
+const GUEST: usize = 0x0240_0000;
+const LEN: usize = 4096;
+/// The guest's answer to each byte.
+const KEY: u8 = 0x5a;
+/// What the guest writes to the port of `isa-debug-exit`, which ends QEMU with `2 * EXIT + 1`.
+const EXIT: u8 = 0x10;
+
+/// The boot sector: it enters protected mode, copies the owner's bytes, each XOR [`KEY`], to the
+/// guest's place, and ends the machine.
+fn boot_sector() -> Vec<u8> {
+    const CODE_32: u16 = 0x7c20;
+    const TABLE: u16 = 0x7c60;
+    const POINTER: u16 = 0x7c80;
+    let mut sector = vec![0; SECTOR];
+    let mut place = |at: u16, parts: &[&[u8]]| {
+        let at = usize::from(at) - BOOT;
+        let bytes = parts.concat();
+        sector[at..at + bytes.len()].copy_from_slice(&bytes);
+    };
+    // 16 bits.
+    place(
+        0x7c00,
+        &[
+            &[0xfa],             // cli
+            &[0x31, 0xc0],       // xor ax, ax
+            &[0x8e, 0xd8],       // mov ds, ax
+            &[0x0f, 0x01, 0x16], // lgdt [POINTER]
+            &POINTER.to_le_bytes(),
+            &[0x0f, 0x20, 0xc0], // mov eax, cr0
+            &[0x0c, 0x01],       // or al, 1: protected mode
+            &[0x0f, 0x22, 0xc0], // mov cr0, eax
+            &[0xea],             // jmp 0x08:CODE_32
+            &CODE_32.to_le_bytes(),
+            &[0x08, 0x00],
+        ],
+    );
+    // 32 bits.
+    place(
+        CODE_32,
+        &[
+            &[0x66, 0xb8, 0x10, 0x00], // mov ax, 0x10
+            &[0x8e, 0xd8],             // mov ds, ax
+            &[0x8e, 0xc0],             // mov es, ax
+            &[0xfc],                   // cld
+            &[0xbe],                   // mov esi, OWNER
+            &(OWNER as u32).to_le_bytes(),
+            &[0xbf], // mov edi, GUEST
+            &(GUEST as u32).to_le_bytes(),
+            &[0xb9], // mov ecx, LEN
+            &(LEN as u32).to_le_bytes(),
+            &[0xac],       // next: lodsb
+            &[0x34, KEY],  // xor al, KEY
+            &[0xaa],       // stosb
+            &[0xe2, 0xfa], // loop next
+            &[0xb0, EXIT], // mov al, EXIT
+            &[0xe6, 0xf4], // out 0xf4, al
+            &[0xf4],       // hlt
+            &[0xeb, 0xfd], // jmp to hlt
+        ],
+    );
+    // Segments of 4 GiB from 0: none, code, data. The processor would set the bit that says that
+    // they were used.
+    place(
+        TABLE,
+        &[&[0; 8], &[0xff, 0xff, 0, 0, 0, 0x9b, 0xcf, 0], &[0xff, 0xff, 0, 0, 0, 0x93, 0xcf, 0]],
+    );
+    place(POINTER, &[&23_u16.to_le_bytes(), &u32::from(TABLE).to_le_bytes()]);
+    sector[SECTOR - 2..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// Boots the machine with the chunk in that file as its memory. Returns whether the guest ended it.
+fn boots(qemu: &Path, accelerator: &str, descriptor: i32, disk: &Path, limit: Duration) -> bool {
+    let memory = format!(
+        "memory-backend-file,id=ram,size={SIZE},share=on,mem-path=/proc/self/fd/{descriptor}"
+    );
+    let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
+    let mut command = Command::new(qemu);
+    command
+        .args(["-M", "pc,memory-backend=ram", "-m", "64M", "-object", &memory, "-drive", &drive])
+        .args(["-accel", accelerator, "-display", "none", "-nodefaults", "-no-reboot"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
+    match Running::start(&mut command).ended(limit) {
+        Some((status, _)) if status.code() == Some(i32::from(EXIT) * 2 + 1) => true,
+        Some((status, errors)) => {
+            assert_eq!(accelerator, "kvm", "QEMU: {status}: {errors}");
+            false
+        }
+        None => {
+            assert_eq!(accelerator, "kvm", "QEMU does not end");
+            false
+        }
+    }
+}
+
+/// Guest and owner see the same bytes.
+fn is_memory_of_a_guest(chunk: TestChunk, label: &str) {
+    let (Some(qemu), Some(descriptor)) = (installed("qemu-system-x86_64"), chunk.descriptor())
+    else {
+        return;
+    };
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{label}.img"));
+    let sector = boot_sector();
+    fs::write(&disk, [&sector[..], &[0; 2047 * SECTOR]].concat()).unwrap();
+    let question: Vec<u8> = (0..LEN).map(|at| (at * 13 + at / 256) as u8).collect();
+    chunk.bytes.write(OWNER, &question);
+
+    // A virtual machine may have a KVM that does not boot.
+    let kvm = Path::new("/dev/kvm").exists()
+        && boots(&qemu, "kvm", descriptor, &disk, Duration::from_secs(20));
+    if !kvm {
+        skipped("KVM does not boot the guest here; TCG is tried instead");
+        chunk.bytes.write(GUEST, &[0; LEN]);
+        assert!(boots(&qemu, "tcg", descriptor, &disk, Duration::from_secs(60)));
+    }
+
+    let answer: Vec<u8> = question.iter().map(|byte| byte ^ KEY).collect();
+    assert!(chunk.read(GUEST, LEN) == answer, "the guest's answer is not in the chunk");
+    assert!(chunk.read(OWNER, LEN) == question, "the owner's bytes have changed");
+    // What the firmware loaded lies in the chunk, too.
+    assert!(chunk.read(BOOT, SECTOR) == sector, "the boot sector is not in the chunk");
+    fs::remove_file(disk).unwrap();
+    chunk.free();
+}
+
+#[test]
+#[ignore = "a real program: cargo xtask real-programs"]
+fn a_chunk_of_ordinary_memory_is_the_memory_of_a_guest_of_qemu() {
+    is_memory_of_a_guest(TestChunk::of_memfd(SIZE), "memfd");
+}
+
+#[test]
+#[ignore = "a real program: cargo xtask real-programs"]
+fn a_chunk_of_huge_pages_is_the_memory_of_a_guest_of_qemu() {
+    if let Some(chunk) = TestChunk::of_huge_pages(SIZE) {
+        is_memory_of_a_guest(chunk, "hugetlb");
+    }
+}
