@@ -3,8 +3,8 @@
 //!
 //! A port is a [`Reserver`](cma_framework::reserve::Reserver). A region owns the memory that it
 //! gets from a port. A chunk becomes bytes with [`Chunk::map`](cma_framework::Chunk::map), or
-//! descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share). [`map_shared`]
-//! maps a chunk that other processes have at the same time.
+//! descriptors for another process with [`Chunk::share`](cma_framework::Chunk::share).
+//! [`map_shared`] maps a chunk that other processes have at the same time.
 //!
 //! | port | memory | physically contiguous | addresses | a shareable chunk is | requires |
 //! | --- | --- | --- | --- | --- | --- |
