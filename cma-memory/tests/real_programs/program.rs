@@ -110,7 +110,7 @@ impl Running {
     pub(crate) fn succeeded(mut self) {
         match self.ended(LIMIT) {
             Some((status, errors)) => {
-                assert!(status.success(), "{}: {status}: {errors}", self.name)
+                assert!(status.success(), "{}: {status}: {errors}", self.name);
             }
             None => panic!("{} does not end", self.name),
         }
