@@ -87,8 +87,8 @@ fn boot_sector() -> Vec<u8> {
     sector
 }
 
-/// Boots the machine with the chunk in that file as its memory. The error says why the guest did not
-/// end it.
+/// Boots the machine with the chunk in that file as its memory. The error says why the guest did
+/// not end it.
 fn boot(
     qemu: &Path,
     accelerator: &str,
