@@ -13,6 +13,9 @@
 //! more for every 16,384 pages), each chunk of whole pages one, and up to 16 freed chunks one each:
 //! their files have their pages until another chunk needs them.
 //!
+//! While the pool is set to fewer pages than are in use (`nr_hugepages`), no page moves, because
+//! the kernel would remove it from the pool: such chunks are refused with the command that helps.
+//!
 //! # What a process can do to a page that was shared with it
 //!
 //! - *It keeps a descriptor or a mapping.* The pages of that file are neither shared nor mapped

@@ -7,8 +7,8 @@ use cma_framework::memory::Contiguity;
 use cma_framework::{ChunkRequest, Cma, DmaAddr, MemoryError, SharedChunk, Source};
 use cma_memory::Hugetlb;
 use machine::{
-    HUGE, Machine, OtherProcess, POOL, Window, banks, frame, free, mappings, open_files, region,
-    role, say,
+    HUGE, Machine, OtherProcess, POOL, Window, banks, follow, frame, free, mappings, open_files,
+    region, role, say, total,
 };
 use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
 use std::fs::File;
@@ -260,6 +260,23 @@ fn the_files_of_freed_chunks_are_few() {
     drop(cma);
     drop(region);
     assert_eq!((open_files("cma:few"), free(POOL)), (0, 20));
+}
+
+/// The kernel removes a freed page from a pool that was made smaller than what is in use.
+#[test]
+fn in_a_pool_that_was_made_smaller_no_page_is_lost_and_the_remedy_works() {
+    let Some(mut machine) = Machine::with_huge_pages(4) else { return };
+    let (cma, _) = region("b=8M", &mut hugetlb());
+    let chunk = cma.alloc("camera", None, 2 * HUGE, 0).unwrap();
+    let pages = total(POOL);
+    machine.set(POOL, &(pages - 4).to_string()).unwrap();
+    let refused = chunk.share().unwrap_err();
+    let why = refused.error.to_string();
+    assert!(why.contains("the pool has 4 more than it is set to"), "{why}");
+    assert!(why.ends_with(&format!("; as root: echo {pages} > {POOL}")), "{why}");
+    follow(&why);
+    assert_eq!(use_all(&refused.chunk.share().unwrap()), 1);
+    assert_eq!(use_all(&cma.alloc("camera", None, 4 * HUGE, 0).unwrap().share().unwrap()), 1);
 }
 
 /// A chunk that is mapped has its file from the beginning, so its pages stay when it is shared.

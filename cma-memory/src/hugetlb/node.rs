@@ -23,7 +23,7 @@ type Nodes = [c_ulong; MAX_NODES / WORD];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Node(usize);
 
-/// Makes this thread take memory from one node, until it is dropped.
+/// Makes this thread take memory from one node as long as that has some, until it is dropped.
 #[derive(Debug)]
 pub(super) struct FromNode {
     /// The policy of the thread before.
@@ -50,7 +50,7 @@ impl Node {
         node.filter(|_| looked_up == 0).map(Node)
     }
 
-    /// Makes this thread take memory from the node; `None` where that is not permitted.
+    /// Makes this thread take memory from the node first; `None` where that is not permitted.
     pub(super) fn take_from(self) -> Option<FromNode> {
         let (mut mode, mut nodes): (c_int, Nodes) = (0, Default::default());
         // SAFETY: the call writes the mode, and as many bits as the set has.
@@ -66,7 +66,7 @@ impl Node {
         };
         let mut one = Nodes::default();
         one[self.0 / WORD] = 1 << (self.0 % WORD);
-        (saved == 0 && set_policy(libc::MPOL_BIND, &one)).then_some(FromNode { mode, nodes })
+        (saved == 0 && set_policy(libc::MPOL_PREFERRED, &one)).then_some(FromNode { mode, nodes })
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
             writeln!(std::io::stderr(), "skipped: memory policies are not permitted").unwrap();
             return;
         };
-        assert_eq!(policy(), format!("bind:{}", node.0));
+        assert_eq!(policy(), format!("prefer:{}", node.0));
         drop(from);
         assert_eq!(policy(), before);
     }

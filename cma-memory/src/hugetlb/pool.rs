@@ -4,8 +4,8 @@ use super::error::HugetlbError;
 use super::holders::Holders;
 use super::plan::{Lack, Need};
 use cma_framework::config::{Bytes, Window};
-use cma_framework::{Alignment, DmaAddr, PAGE_SIZE};
-use std::fs;
+use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
+use std::{fs, io};
 
 /// The huge pages of one size.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +37,26 @@ impl Pool {
     pub(super) fn most_pages(self) -> u64 {
         let number = |file| self.read(file).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
         number("nr_hugepages").saturating_add(number("nr_overcommit_hugepages"))
+    }
+
+    /// Checks that a page that is freed stays in the pool. The kernel removes it when the pool has
+    /// more pages than its setting: then it has surplus pages.
+    pub(super) fn check_keeps_pages(self) -> Result<(), MemoryError> {
+        let surplus = self.read("surplus_hugepages").and_then(|text| text.parse::<u64>().ok());
+        match surplus.unwrap_or(0) {
+            0 => Ok(()),
+            surplus => Err(MemoryError::System {
+                call: "moving huge pages to a file",
+                source: io::Error::other(format!(
+                    "the pool has {surplus} more than it is set to, so a page that is freed leaves it"
+                )),
+                remedy: Some(format!(
+                    "as root: echo {} > {}",
+                    self.total(0),
+                    self.path("nr_hugepages")
+                )),
+            }),
+        }
     }
 
     /// The error for a pool with `free` free pages where `wanted` are needed.

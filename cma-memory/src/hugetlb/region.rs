@@ -180,7 +180,10 @@ impl HugeRegion {
                     page.mapped = true;
                     all_zero = false;
                 }
-                None => self.move_home(index, &mut page)?,
+                None => {
+                    self.check_exchange()?;
+                    self.move_home(index, &mut page)?;
+                }
             }
         }
         Ok(all_zero)
@@ -198,6 +201,7 @@ impl HugeRegion {
             }
             return Ok(false);
         }
+        self.check_exchange()?;
         let file = Arc::new(PoolFile::create(self.pool, &self.label, pages.clone())?);
         pages.clone().for_each(|index| self.pages[index].lock().mapped = false);
         self.map(pages.clone(), &Location { file: file.clone(), offset: 0 })?;
@@ -248,7 +252,8 @@ impl HugeRegion {
         self.add_retired(&self.extents(pages));
         while let Some(file) = self.one_too_many() {
             // A file that a process still has keeps its pages until another chunk needs them.
-            for index in if file.is_held() { 0..0 } else { file.pages() } {
+            let stays = file.is_held() || self.check_exchange().is_err();
+            for index in if stays { 0..0 } else { file.pages() } {
                 let mut page = self.pages[index].lock();
                 if page.chunks == 0 && page.is_in(&file) {
                     // A page that gets lost is searched for when a chunk needs it.
@@ -294,6 +299,12 @@ impl HugeRegion {
         // SAFETY: no byte of the pages is borrowed: chunks have their claims, and only the pages
         // that the caller's chunk has, or that no chunk has, are mapped anew.
         unsafe { self.mapping.replace(self.places(&pages), &*start.file, start.offset) }
+    }
+
+    /// Checks that a page can return from the pool, before it is freed.
+    fn check_exchange(&self) -> Result<(), MemoryError> {
+        // Where physical addresses are hidden, any page will do.
+        self.pagemap.as_ref().map_or(Ok(()), |_| self.pool.check_keeps_pages())
     }
 
     /// Moves a page to `to`, which is mapped at its place: it returns to the pool and is taken out
