@@ -2,7 +2,6 @@
 
 use crate::error::Error;
 use crate::pieces::{MapArguments, PieceBatch, map};
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, munmap};
 use std::ffi::c_void;
@@ -28,7 +27,7 @@ impl Mapping {
         batch: PieceBatch,
         mut fetch: impl FnMut(u64) -> Result<PieceBatch, Error>,
     ) -> Result<Mapping, Error> {
-        check(&batch)?;
+        batch.check_sealed()?;
         let len =
             usize::try_from(batch.chunk().size).map_err(|_| Error::system("mmap")(Errno::NOMEM))?;
         let whole = MapArguments {
@@ -40,7 +39,7 @@ impl Mapping {
         };
         let mut failed = None;
         let fetch = |first| {
-            let next = fetch(first).and_then(|batch| check(&batch).map(|()| batch));
+            let next = fetch(first).and_then(|batch| batch.check_sealed().map(|()| batch));
             next.map_err(|error| {
                 failed = Some(error);
                 Errno::IO
@@ -53,22 +52,6 @@ impl Mapping {
         let base = NonNull::new(base.cast()).ok_or(Error::Unsafe("it is mapped at address 0"))?;
         Ok(Mapping { base, len })
     }
-}
-
-/// Checks that the file of every piece is long enough and sealed against shrinking: an access
-/// beyond the end of a file kills the process (`SIGBUS`).
-fn check(batch: &PieceBatch) -> Result<(), Error> {
-    for piece in batch.pieces() {
-        let seals = fcntl_get_seals(piece.file).map_err(Error::system("fcntl(F_GET_SEALS)"))?;
-        if !seals.contains(SealFlags::SHRINK) {
-            return Err(Error::Unsafe("it is not sealed against shrinking"));
-        }
-        let size = fstat(piece.file).map_err(Error::system("fstat"))?.st_size;
-        if piece.offset + piece.len > size as u64 {
-            return Err(Error::Unsafe("its file is too short"));
-        }
-    }
-    Ok(())
 }
 
 impl Deref for Mapping {

@@ -1,9 +1,11 @@
 //! The pieces of memory that make up a chunk, and their mapping as one range.
 
+use crate::error::Error;
 use crate::exchange::ExchangeError;
 use cma_device_protocol::ChunkAnswer;
 use cma_device_protocol::wire::Descriptors;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::ffi::c_void;
@@ -78,6 +80,26 @@ impl PieceBatch {
             offset,
             len,
         })
+    }
+
+    /// Checks that the file of every piece is long enough and sealed against shrinking: an access
+    /// beyond the end of a file kills the process (`SIGBUS`).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsafe`], or that of the system.
+    pub fn check_sealed(&self) -> Result<(), Error> {
+        for piece in self.pieces() {
+            let seals = fcntl_get_seals(piece.file).map_err(Error::system("fcntl(F_GET_SEALS)"))?;
+            if !seals.contains(SealFlags::SHRINK) {
+                return Err(Error::Unsafe("it is not sealed against shrinking"));
+            }
+            let size = fstat(piece.file).map_err(Error::system("fstat"))?.st_size;
+            if piece.offset + piece.len > size as u64 {
+                return Err(Error::Unsafe("its file is too short"));
+            }
+        }
+        Ok(())
     }
 
     /// The pieces' files, in order, each with the offset and length of the piece in bytes.

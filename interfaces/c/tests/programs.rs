@@ -1,0 +1,207 @@
+//! Programs in C and C++ use the library in one process, and against a server.
+
+mod common;
+
+use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+use cma_framework::config::{Bank, Growth};
+use cma_framework::reserve::Banks;
+use cma_framework::{Cma, Plugin};
+use cma_memory::{Choice, Ports};
+use common::{Library, run, skip};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::thread::{self, JoinHandle};
+use tempfile::TempDir;
+
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// The program, compiled once.
+fn program() -> Option<Command> {
+    static PROGRAM: OnceLock<(Library, Option<PathBuf>)> = OnceLock::new();
+    let (library, program) = PROGRAM.get_or_init(|| {
+        let library = Library::new();
+        let program = library.compile("gcc", "-std=c11", &source("program.c"));
+        (library, program)
+    });
+    program.as_ref().map(|program| library.command(program))
+}
+
+fn scenario(name: &str) {
+    if let Some(mut program) = program() {
+        run(program.arg(name));
+    }
+}
+
+/// A server on a thread of this process.
+struct TestServer {
+    socket: PathBuf,
+    cma: Cma,
+    shutdown: Shutdown,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+    _folder: TempDir,
+}
+
+impl TestServer {
+    fn start() -> Self {
+        let cma = Cma::new();
+        cma.command_line(Some("video=64M;bare=1M"), Some("camera=video")).unwrap();
+        let banks = Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up);
+        let choice: Choice = "bare=simulated,memfd".parse().unwrap();
+        cma.early_regions_reserve(&mut Ports::new(banks, choice));
+        cma.initialise();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("cma.sock");
+        let (limits, rules) = (Limits::parse("").unwrap(), Rules::parse("*,@*=*").unwrap());
+        let server = Server::bind(&Address::new(&socket), cma.clone(), limits, rules).unwrap();
+        let shutdown = Shutdown::new().unwrap();
+        let thread = thread::spawn({
+            let shutdown = shutdown.clone();
+            move || server.run(&shutdown)
+        });
+        TestServer { socket, cma, shutdown, thread: Some(thread), _folder: folder }
+    }
+
+    fn stop(&mut self) {
+        self.shutdown.begin();
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap().unwrap();
+        }
+    }
+
+    /// Runs a scenario, after which all memory is free: each chunk was freed by a call.
+    fn scenario(&self, name: &str) {
+        let Some(mut program) = program() else { return };
+        run(program.arg(name).arg(&self.socket));
+        for region in self.cma.regions() {
+            assert_eq!(region.free().unwrap(), region.range().pages(), "{region}");
+        }
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[test]
+fn a_chunk_of_a_host_is_allocated_mapped_shared_and_freed() {
+    scenario("host-chunk");
+}
+
+#[test]
+fn a_request_keeps_its_limits_and_a_refusal_has_the_reason_of_each_region() {
+    scenario("host-limits");
+}
+
+#[test]
+fn structures_of_older_and_newer_callers_are_served() {
+    scenario("structures");
+}
+
+#[test]
+fn null_foreign_and_freed_handles_are_refused_by_every_call() {
+    scenario("bad-handles");
+}
+
+#[test]
+fn a_host_is_configured_and_changed_and_loads_plug_ins() {
+    let Some(mut program) = program() else { return };
+    let plugin = std::env::current_exe().unwrap().with_file_name("libcma_best_fit_plugin.so");
+    run(program.arg("configuration").arg(plugin));
+}
+
+#[test]
+fn events_reach_a_callback_and_a_slow_one_delays_nobody() {
+    scenario("events");
+}
+
+#[test]
+fn a_pending_request_of_a_host_is_pollable() {
+    scenario("host-pending");
+}
+
+#[test]
+fn threads_share_a_host_a_device_and_a_chunk() {
+    scenario("host-threads");
+}
+
+#[test]
+fn a_chunk_of_a_server_is_allocated_mapped_shared_and_freed() {
+    TestServer::start().scenario("client-chunk");
+}
+
+#[test]
+fn a_pending_request_of_a_server_is_pollable() {
+    TestServer::start().scenario("client-pending");
+}
+
+#[test]
+fn threads_share_a_client() {
+    TestServer::start().scenario("client-threads");
+}
+
+#[test]
+fn a_program_notices_that_its_server_has_ended() {
+    let Some(mut program) = program() else { return };
+    let mut server = TestServer::start();
+    let mut child = program
+        .arg("server-ends")
+        .arg(&server.socket)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    server.stop();
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_program_in_cpp_uses_the_header() {
+    let library = Library::new();
+    if let Some(program) = library.compile("g++", "-std=c++17", &source("program.cpp")) {
+        run(&mut library.command(program));
+    }
+}
+
+#[test]
+fn every_c_standard_since_1999_compiles_the_header() {
+    let library = Library::new();
+    let source = library.folder().join("include.c");
+    std::fs::write(&source, "#include <cma.h>\nint main(void) { return !cma_version(); }\n")
+        .unwrap();
+    for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=gnu17"] {
+        library.compile("gcc", standard, &source);
+    }
+    library.compile("clang", "-std=c11", &source);
+}
+
+/// Memory errors of the library at the border, by valgrind.
+#[test]
+fn no_scenario_uses_memory_wrongly() {
+    let Some(program) = program() else { return };
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return skip("no valgrind; the memory use of libcma was not examined");
+    }
+    for scenario in ["host-chunk", "host-limits", "structures", "bad-handles"] {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        valgrind.args([
+            "-q",
+            "--error-exitcode=9",
+            "--leak-check=full",
+            "--show-leak-kinds=definite",
+            "--errors-for-leak-kinds=definite",
+        ]);
+        run(valgrind.arg(program.get_program()).arg(scenario));
+    }
+}
