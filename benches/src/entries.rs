@@ -1,5 +1,6 @@
 //! All contestants, as entries of a table.
 
+use crate::c;
 use crate::contestant::Contestant;
 use crate::framework::{self, ByDevice, ByNames};
 use crate::ours::Ours;
@@ -47,6 +48,12 @@ pub const CONTESTANTS: [ContestantEntry; 11] = [
     ContestantEntry::of::<peers::BitmapAllocator>(),
 ];
 
+/// The framework by the calls of `libcma`, for comparing it with the calls in Rust.
+pub const FROM_C: [ContestantEntry; 2] = [
+    ContestantEntry::of::<c::ByDevice<framework::BestFitPlugin>>(),
+    ContestantEntry::of::<c::ByNames<framework::BestFitPlugin>>(),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +91,8 @@ mod tests {
         serves_soundly::<ByDevice<framework::BestFitPlugin>>();
         serves_soundly::<ByNames<framework::BestFitPlugin>>();
         serves_soundly::<ByDevice<framework::TlsfPlugin>>();
+        serves_soundly::<c::ByDevice<framework::BestFitPlugin>>();
+        serves_soundly::<c::ByNames<framework::BestFitPlugin>>();
         serves_soundly::<peers::OffsetAllocator>();
         serves_soundly::<peers::RangeAlloc>();
         serves_soundly::<peers::BuddySystemAllocator>();

@@ -66,15 +66,19 @@ fn from_library(name: &str) -> Plugin {
 pub fn framework<S: PluginSource>(regions: &[PageRange]) -> Cma {
     let cma = Cma::new();
     cma.allocator_register(S::plugin()).expect("the first of its name");
-    let mut map = String::from("a=x;b=x;c/f=x;c/g=x;d*=x;e=x;camera0/q=x;f=x");
     for (n, range) in regions.iter().enumerate() {
         let name = format!("region{n}");
         cma.region_register(Some(&name), range.start(), range.bytes(), AllocatorChoice::Default)
             .expect("regions that don't overlap");
-        map.push_str(&format!(";camera{n}={name}"));
     }
-    cma.set_map(Map::parse(&map).expect("a valid map"));
+    cma.set_map(Map::parse(&framework_map(regions.len())).expect("a valid map"));
     cma
+}
+
+/// The map of a [`framework`] with that many regions.
+pub(crate) fn framework_map(regions: usize) -> String {
+    let rules = (0..regions).map(|n| format!(";camera{n}=region{n}"));
+    String::from("a=x;b=x;c/f=x;c/g=x;d*=x;e=x;camera0/q=x;f=x") + &rules.collect::<String>()
 }
 
 /// A caller that keeps the handle of its device.

@@ -14,6 +14,7 @@
 //! `rounds` is for development: a few contestants on a few workloads. `memory` counts the heap
 //! bytes of a live chunk.
 
+pub mod c;
 pub mod contestant;
 pub mod entries;
 pub mod framework;

@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 13] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -63,6 +63,26 @@ const TASKS: [Task; 11] = [
             "rounds",
             "--features",
             "valgrind",
+        ],
+    ),
+    task(
+        "install-c",
+        "builds libcma and installs it: [--prefix P] [--destdir D] [--libdir L]",
+        &["sh", "interfaces/c/install.sh"],
+    ),
+    task(
+        "header",
+        "writes interfaces/c/include/cma.h",
+        &[
+            "env",
+            "CMA_WRITE_HEADER=1",
+            "cargo",
+            "test",
+            "--quiet",
+            "--package",
+            "cma-c",
+            "--test",
+            "header",
         ],
     ),
     task(

@@ -15,7 +15,7 @@
 #![allow(clippy::print_stdout, reason = "a program whose purpose is to print a table")]
 
 use clap::Parser;
-use cma_benches::entries::CONTESTANTS;
+use cma_benches::entries::{CONTESTANTS, FROM_C};
 use cma_benches::replay::{ReplayResult, median, median_ratio};
 use cma_benches::{ContestantEntry, Workload};
 
@@ -54,8 +54,9 @@ fn chosen(names: &[String]) -> Result<Vec<ContestantEntry>, String> {
         return Ok(CONTESTANTS.to_vec());
     }
     let named = |name: &String| {
-        CONTESTANTS.into_iter().find(|entry| entry.name == name).ok_or_else(|| {
-            let known: Vec<&str> = CONTESTANTS.iter().map(|entry| entry.name).collect();
+        let all = || CONTESTANTS.into_iter().chain(FROM_C);
+        all().find(|entry| entry.name == name).ok_or_else(|| {
+            let known: Vec<&str> = all().map(|entry| entry.name).collect();
             format!("no contestant is called \"{name}\"; there are {}", known.join(", "))
         })
     };

@@ -44,7 +44,7 @@ impl From<RemoteChunk> for ChunkObject {
 }
 
 /// Gives the program a handle of a new chunk. If there is no handle left, the chunk is freed.
-#[inline]
+#[inline(always)]
 pub(crate) fn hand_over(
     chunk: impl Into<ChunkObject>,
     to: &mut MaybeUninit<*mut cma_chunk>,

@@ -11,22 +11,17 @@
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use std::fmt;
-use std::marker::PhantomData;
-use std::ptr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::{mem, ptr};
 
-/// The number of places of the first segment of a table; each further segment has twice as many.
-const FIRST_SEGMENT: u32 = 64;
-
-/// Bits of a handle that are the place.
+/// Bits of a handle that are the place. The others below the highest byte are the generation.
 const INDEX_BITS: u32 = 24;
 
-/// Segments that all places need.
-const SEGMENTS: usize = (INDEX_BITS - FIRST_SEGMENT.ilog2()) as usize;
+/// The number of places of a segment of a table. Segments are made when they are needed.
+const SEGMENT: usize = 256;
 
-/// The end of the places.
-const END: u32 = FIRST_SEGMENT * ((1 << SEGMENTS) - 1);
+/// Segments that all places need.
+const SEGMENTS: usize = (1 << INDEX_BITS) / SEGMENT;
 
 /// The highest byte of every handle, apart from the kind in its lowest bits.
 const MARK: u64 = 0xc0;
@@ -65,12 +60,14 @@ pub(crate) struct Table<O: Object> {
     free: AtomicU64,
     /// The places that were used so far.
     used: AtomicU32,
-    segments: [Segment<O>; SEGMENTS],
-    kind: PhantomData<fn() -> O>,
+    /// Null, or a segment that is never freed.
+    segments: [AtomicPtr<Segment<O::Value>>; SEGMENTS],
 }
 
-type Segment<O> = OnceLock<Box<[Place<<O as Object>::Value>]>>;
+type Segment<T> = [Place<T>; SEGMENT];
 
+/// In a cache line of its own.
+#[repr(align(64))]
 struct Place<T> {
     /// The next free place plus one, while this one is free.
     next: AtomicU32,
@@ -84,79 +81,88 @@ struct Entry<T> {
     value: Option<T>,
 }
 
+/// A live object, locked.
+struct Found<T: 'static> {
+    index: u32,
+    place: &'static Place<T>,
+    entry: SpinMutexGuard<'static, Entry<T>>,
+}
+
 impl<O: Object> Table<O> {
     pub(crate) const fn new() -> Self {
         Table {
             free: AtomicU64::new(0),
             used: AtomicU32::new(0),
-            segments: [const { OnceLock::new() }; SEGMENTS],
-            kind: PhantomData,
+            segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
         }
     }
 
-    /// The place of that number. Its segment is made if it is the first of it.
-    #[inline]
-    fn place(&self, index: u32) -> Option<&Place<O::Value>> {
-        let (segment, offset) = locate(index);
-        self.segments[segment].get()?.get(offset)
+    /// The place of that number, if its segment was made.
+    #[inline(always)]
+    fn place(&self, index: u32) -> Option<&'static Place<O::Value>> {
+        let segment = self.segments[index as usize / SEGMENT % SEGMENTS].load(Ordering::Acquire);
+        // SAFETY: a pointer in the table is null or that of a segment, which is never freed and
+        // of which there are shared references alone.
+        unsafe { segment.as_ref() }.map(|segment| &segment[index as usize % SEGMENT])
     }
 
     #[cold]
-    fn new_place(&self) -> Option<u32> {
-        let next = |used| (used < END).then_some(used + 1);
+    fn new_place(&self) -> Option<(u32, &'static Place<O::Value>)> {
+        let next = |used: u32| used.checked_add(1).filter(|used| *used <= 1 << INDEX_BITS);
         let index = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
-        let (segment, _) = locate(index);
-        self.segments[segment].get_or_init(|| {
-            let place = || Place {
-                next: AtomicU32::new(0),
-                entry: SpinMutex::new(Entry { generation: 0, value: None }),
-            };
-            (0..FIRST_SEGMENT << segment).map(|_| place()).collect()
-        });
-        Some(index)
+        let segment = &self.segments[index as usize / SEGMENT];
+        if segment.load(Ordering::Acquire).is_null() {
+            let made = Box::into_raw(Box::new([const { Place::new() }; SEGMENT]));
+            let only = (Ordering::AcqRel, Ordering::Acquire);
+            if segment.compare_exchange(ptr::null_mut(), made, only.0, only.1).is_err() {
+                // SAFETY: made above, and another thread's was put into the table.
+                drop(unsafe { Box::from_raw(made) });
+            }
+        }
+        Some((index, self.place(index)?))
     }
 
-    #[inline]
-    fn pop_free(&self) -> Option<u32> {
+    #[inline(always)]
+    fn pop_free(&self) -> Option<(u32, &'static Place<O::Value>)> {
         let mut free = self.free.load(Ordering::Acquire);
         loop {
             let Some(index) = (free as u32).checked_sub(1) else { return self.new_place() };
-            let next = self.place(index)?.next.load(Ordering::Relaxed);
-            match self.free.compare_exchange_weak(
-                free,
-                changed(free, next),
-                Ordering::Acquire,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return Some(index),
+            let place = self.place(index)?;
+            let rest = changed(free, place.next.load(Ordering::Relaxed));
+            let (done, not) = (Ordering::Acquire, Ordering::Acquire);
+            match self.free.compare_exchange_weak(free, rest, done, not) {
+                Ok(_) => return Some((index, place)),
                 Err(now) => free = now,
             }
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_free(&self, index: u32, place: &Place<O::Value>) {
         let mut free = self.free.load(Ordering::Relaxed);
         loop {
             place.next.store(free as u32, Ordering::Relaxed);
-            match self.free.compare_exchange_weak(
-                free,
-                changed(free, index + 1),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            let more = changed(free, index + 1);
+            let (done, not) = (Ordering::Release, Ordering::Relaxed);
+            match self.free.compare_exchange_weak(free, more, done, not) {
                 Ok(_) => return,
                 Err(now) => free = now,
             }
         }
     }
 
-    /// The locked place of `handle`.
-    #[inline]
-    fn enter(&self, handle: *mut O) -> Result<Found<'_, O::Value>, BadHandle> {
+    /// Finds and locks the object of `handle`.
+    #[inline(always)]
+    fn enter(
+        &self,
+        handle: *mut O,
+        lock: impl FnOnce(
+            &'static SpinMutex<Entry<O::Value>>,
+        ) -> Option<SpinMutexGuard<'static, Entry<O::Value>>>,
+    ) -> Result<Found<O::Value>, BadHandle> {
         let (generation, index) = decode(handle).ok_or_else(|| refused(handle))?;
         let place = self.place(index).ok_or(BadHandle::Unknown)?;
-        let entry = place.entry.lock();
+        let entry = lock(&place.entry).ok_or(BadHandle::Busy)?;
         if entry.generation != generation {
             return Err(BadHandle::Unknown);
         }
@@ -164,54 +170,50 @@ impl<O: Object> Table<O> {
     }
 
     /// A handle of a new object.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&self, value: O::Value) -> Result<*mut O, Full> {
-        let index = self.pop_free().ok_or(Full)?;
-        let mut entry = self.place(index).ok_or(Full)?.entry.lock();
+        let (index, place) = self.pop_free().ok_or(Full)?;
+        let mut entry = place.entry.lock();
         entry.generation = entry.generation.wrapping_add(1);
-        entry.value = Some(value);
+        // A free place has none.
+        mem::forget(entry.value.replace(value));
         Ok(encode(entry.generation, index))
     }
 
     /// Uses the object for some instructions. Another call waits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with<R>(
         &self,
         handle: *mut O,
         use_it: impl FnOnce(&mut O::Value) -> R,
     ) -> Result<R, BadHandle> {
-        let Found { mut entry, .. } = self.enter(handle)?;
-        entry.value.as_mut().map(use_it).ok_or(BadHandle::Busy)
+        let mut found = self.enter(handle, |lock| Some(lock.lock()))?;
+        found.value().map(use_it)
     }
 
     /// Uses the object. Another call finds it busy.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn exclusively<R>(
         &self,
         handle: *mut O,
         use_it: impl FnOnce(&mut O::Value) -> R,
     ) -> Result<R, BadHandle> {
-        let (generation, index) = decode(handle).ok_or_else(|| refused(handle))?;
-        let place = self.place(index).ok_or(BadHandle::Unknown)?;
-        let mut entry = place.entry.try_lock().ok_or(BadHandle::Busy)?;
-        if entry.generation != generation {
-            return Err(BadHandle::Unknown);
-        }
-        entry.value.as_mut().map(use_it).ok_or(BadHandle::Busy)
+        let mut found = self.enter(handle, SpinMutex::try_lock)?;
+        found.value().map(use_it)
     }
 
     /// Takes the object for a call that may take long. It returns when the loan is dropped.
     pub(crate) fn borrow(&'static self, handle: *mut O) -> Result<Loan<O>, BadHandle> {
-        let Found { index, place, mut entry } = self.enter(handle)?;
-        let value = entry.value.take().ok_or(BadHandle::Busy)?;
+        let Found { index, place, mut entry } = self.enter(handle, |lock| Some(lock.lock()))?;
+        let value = entry.value.take().ok_or_else(|| missing(entry.generation))?;
         Ok(Loan { table: self, index, place, value: Some(value) })
     }
 
     /// The object. Its handle ends.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&self, handle: *mut O) -> Result<O::Value, BadHandle> {
-        let Found { index, place, mut entry } = self.enter(handle)?;
-        let value = entry.value.take().ok_or(BadHandle::Busy)?;
+        let Found { index, place, mut entry } = self.enter(handle, |lock| Some(lock.lock()))?;
+        let value = entry.value.take().ok_or_else(|| missing(entry.generation))?;
         entry.generation = entry.generation.wrapping_add(1);
         drop(entry);
         self.push_free(index, place);
@@ -219,11 +221,27 @@ impl<O: Object> Table<O> {
     }
 }
 
-/// The locked place of a live object.
-struct Found<'t, T> {
-    index: u32,
-    place: &'t Place<T>,
-    entry: SpinMutexGuard<'t, Entry<T>>,
+impl<T> Place<T> {
+    const fn new() -> Self {
+        Place {
+            next: AtomicU32::new(0),
+            entry: SpinMutex::new(Entry { generation: 0, value: None }),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    #[inline(always)]
+    fn value(&mut self) -> Result<&mut T, BadHandle> {
+        let generation = self.entry.generation;
+        self.entry.value.as_mut().ok_or_else(|| missing(generation))
+    }
+}
+
+/// Why a place whose generation is that of the handle has no object.
+#[cold]
+fn missing(generation: u32) -> BadHandle {
+    if generation % 2 == 1 { BadHandle::Busy } else { BadHandle::Unknown }
 }
 
 /// An object that a call has borrowed.
@@ -259,21 +277,13 @@ impl<O: Object> Drop for Loan<O> {
     }
 }
 
-/// The segment of a place, and its number there.
-#[inline]
-fn locate(index: u32) -> (usize, usize) {
-    let number = index + FIRST_SEGMENT;
-    let log2 = number.ilog2();
-    ((log2 - FIRST_SEGMENT.ilog2()) as usize, (number - (1 << log2)) as usize)
-}
-
 /// The list of free places after a change: another first one, and another number.
-#[inline]
+#[inline(always)]
 fn changed(free: u64, first: u32) -> u64 {
     (free & !u64::from(u32::MAX)).wrapping_add(1 << u32::BITS) | u64::from(first)
 }
 
-#[inline]
+#[inline(always)]
 fn encode<O: Object>(generation: u32, index: u32) -> *mut O {
     let kind = (MARK | u64::from(O::KIND)) << (u64::BITS - u8::BITS);
     let number = kind | u64::from(index) << u32::BITS | u64::from(generation);
@@ -281,16 +291,15 @@ fn encode<O: Object>(generation: u32, index: u32) -> *mut O {
 }
 
 /// Generation and place of a handle of this kind.
-#[inline]
+#[inline(always)]
 fn decode<O: Object>(handle: *mut O) -> Option<(u32, u32)> {
     let number = handle.addr() as u64;
     let is_kind = number >> (u64::BITS - u8::BITS) == MARK | u64::from(O::KIND);
-    let generation = number as u32;
-    // An even generation has no object.
     let index = (number >> u32::BITS) as u32 & ((1 << INDEX_BITS) - 1);
-    (is_kind && generation % 2 == 1 && index < END).then_some((generation, index))
+    is_kind.then_some((number as u32, index))
 }
 
+#[cold]
 fn refused<O>(handle: *mut O) -> BadHandle {
     if handle.is_null() { BadHandle::Null } else { BadHandle::Unknown }
 }

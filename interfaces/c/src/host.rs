@@ -137,9 +137,8 @@ impl<'a> Configuration<'a> {
         let banks = Bank::parse_list(self.banks).map_err(invalid("banks"))?;
         let choice: Choice =
             self.memory.parse().map_err(|error| Failure::invalid(format!("memory: {error}")))?;
-        for name in self.allocators.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            cma.allocator_register(built_in(name)?)?;
-        }
+        let names = self.allocators.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let plugins = names.map(built_in).collect::<Result<Vec<_>, _>>()?;
         let mut ports = Ports::new(Banks::new(&banks, Growth::Up), choice);
         cma.early_regions_reserve(&mut ports);
         let mut failed = Vec::new();
@@ -157,13 +156,15 @@ impl<'a> Configuration<'a> {
             let text = format!("memory: it is chosen for region {name}, which is not configured");
             return Err(Failure::invalid(text));
         }
-        match failed.first() {
-            None => Ok(cma),
-            Some((errno, _)) => {
-                let reasons: Vec<_> = failed.iter().map(|(_, reason)| reason.as_str()).collect();
-                Err(Failure::new(*errno as c_int, reasons.join("; ")))
-            }
+        if let Some((errno, _)) = failed.first() {
+            let reasons: Vec<_> = failed.iter().map(|(_, reason)| reason.as_str()).collect();
+            return Err(Failure::new(*errno as c_int, reasons.join("; ")));
         }
+        // With regions to serve, each of which begins at once.
+        for plugin in plugins {
+            cma.allocator_register(plugin)?;
+        }
+        Ok(cma)
     }
 }
 

@@ -234,7 +234,7 @@ impl Texts {
             region: pointer(&self.region),
             start: range.map_or(0, |range| range.start().get()),
             bytes,
-            request: asked.map_or(0, |asked| asked.number),
+            request: asked.map_or(0, |asked| asked.number + 1),
             device: pointer(&self.device),
             r#type: pointer(&self.kind),
             regions: pointer(&self.regions),

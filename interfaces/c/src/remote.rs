@@ -99,11 +99,11 @@ impl RemoteChunk {
         if self.granule == 0 {
             return Err(Error::Simulated.into());
         }
-        let has = |batch: &Box<PieceBatch>| {
+        let has = |batch: &PieceBatch| {
             let from = batch.chunk().first;
             (from..from + batch.pieces().count() as u64).contains(&first)
         };
-        let batch = match self.batch.take().filter(has) {
+        let batch = match self.batch.take().filter(|batch| has(batch)) {
             Some(batch) => batch,
             None => Box::new(call(
                 &self.connection,

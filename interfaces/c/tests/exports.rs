@@ -27,7 +27,7 @@ fn the_library_exports_the_functions_of_the_header_and_nothing_else() {
     let file = object::File::parse(&*bytes).unwrap();
     let exported: BTreeSet<String> = file
         .dynamic_symbols()
-        .filter(|symbol| symbol.is_definition())
+        .filter(ObjectSymbol::is_definition)
         .map(|symbol| symbol.name().unwrap().to_string())
         .collect();
     assert_eq!(exported, declared());

@@ -100,16 +100,22 @@ fn an_object_in_exclusive_use_is_busy() {
 }
 
 #[test]
-fn places_are_numbered_without_gaps() {
-    let mut next = (0, 0);
-    for index in 0..100_000 {
-        assert_eq!(locate(index), next);
-        next.1 += 1;
-        if next.1 == (FIRST_SEGMENT as usize) << next.0 {
-            next = (next.0 + 1, 0);
-        }
+fn an_object_that_was_never_made_is_unknown() {
+    // The generation of a free place, which a program can only invent.
+    let handle = Other::table().insert(1).unwrap();
+    assert_eq!(Other::table().take(handle), Ok(1));
+    for generation in 0..8 {
+        let invented = ptr::without_provenance_mut((handle.addr() & !7) | generation);
+        assert_ne!(Other::table().with(invented, |number| *number), Err(BadHandle::Busy));
     }
-    assert_eq!(locate(END - 1).0, SEGMENTS - 1);
+}
+
+#[test]
+fn more_objects_than_a_segment_has_are_kept_apart() {
+    let live: Vec<_> = (0..5000).map(|n| (n, Number::table().insert(n).unwrap())).collect();
+    for (n, handle) in live {
+        assert_eq!(Number::table().take(handle), Ok(n));
+    }
 }
 
 #[test]
