@@ -2,7 +2,7 @@
 //!
 //! The contract with C programs is that of the C library. A pointer is null or points to what the
 //! declaration says, for the length of the call; a text ends with a NUL byte. Nobody else writes
-//! there during the call. Handles are no such pointers: [`handles`](crate::handles) checks them.
+//! there during the call. Handles are no such pointers: `handles` checks them.
 
 use crate::failure::Failure;
 use std::any::Any;

@@ -5,8 +5,8 @@
 //! Two halves: a *client* asks a server in another process for chunks; a *host* is a framework in
 //! this process. Chunks of both are used by the same calls.
 //!
-//! - [`handles`] has the objects that a program has handles of.
-//! - [`border`] has what every call passes: arguments, results, panics.
+//! - `handles` has the objects that a program has handles of.
+//! - `border` has what every call passes: arguments, results, panics.
 //! - `failure` has the last error of each thread.
 //! - The others have the calls.
 //!
