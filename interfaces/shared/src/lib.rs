@@ -16,6 +16,8 @@
 //! - [`SharedBytes::as_slice`] and [`as_mut_slice`](SharedBytes::as_mut_slice) are `unsafe`: the
 //!   caller knows who has the bytes, by a lock or by the positions of a ring.
 //!
+//! Two mappings of one chunk in a process are as those of two processes.
+//!
 //! No check makes plain slices safe. A process that had the descriptor can keep pages pinned, in a
 //! pipe or as buffers of `io_uring`, and have the kernel write to them after it closed and unmapped
 //! everything. The kernel reports such pins nowhere.
