@@ -58,6 +58,11 @@ pub(crate) unsafe fn optional_text<'a>(
     }
     // SAFETY: the caller's: a text that ends with a NUL byte.
     let text = unsafe { CStr::from_ptr(text) };
+    // Most are, and this is quicker for short ones.
+    if text.to_bytes().is_ascii() {
+        // SAFETY: ASCII is UTF-8.
+        return Ok(Some(unsafe { str::from_utf8_unchecked(text.to_bytes()) }));
+    }
     text.to_str().map(Some).map_err(|error| {
         Failure::invalid(format!("the {name} is not UTF-8 from byte {} on", error.valid_up_to()))
     })

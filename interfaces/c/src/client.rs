@@ -14,13 +14,14 @@ use std::env;
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-/// A server that was reached. Any number of threads may use it at the same time, and a child after
-/// a fork, too. Each request takes a connection of its own.
+/// A server that was reached. Any number of threads may use it at the same time. After a fork of a
+/// process with one thread the child may use it, too. Each request takes a connection of its own.
 pub struct cma_client(());
 
 impl Object for cma_client {
-    type Value = Server;
+    type Value = Arc<Server>;
     const KIND: u8 = 2;
     const NAME: &'static str = "client";
 
@@ -31,7 +32,7 @@ impl Object for cma_client {
 }
 
 /// The server of a handle.
-fn server(client: *mut cma_client) -> Result<Server, Failure> {
+fn server(client: *mut cma_client) -> Result<Arc<Server>, Failure> {
     cma_client::table().with(client, |server| server.clone()).map_err(Failure::handle::<cma_client>)
 }
 
@@ -49,7 +50,7 @@ pub unsafe extern "C" fn cma_client_open(
             Some(path) => PathBuf::from(path),
             None => env::var_os("CMA_SOCKET").unwrap_or("/run/cma.sock".into()).into(),
         };
-        out.write(cma_client::table().insert(Server::connect(&path)?)?);
+        out.write(cma_client::table().insert(Arc::new(Server::connect(&path)?))?);
         Ok(())
     })
 }

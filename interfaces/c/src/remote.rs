@@ -13,7 +13,7 @@ use rustix::net::SocketAddrUnix;
 use std::path::Path;
 
 /// A server that accepted a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Server {
     client: cma_client::Client,
     address: SocketAddrUnix,
