@@ -31,7 +31,7 @@ fn used() -> f64 {
 }
 
 fn main() {
-    for pages in [32, 512] {
+    for pages in [32, 128, 512] {
         let len = pages * HUGE;
         let Some(mut machine) = Machine::with_huge_pages(pages) else { continue };
         let (cma, _) = region(&format!("b={len}"), &mut Hugetlb::new(banks()).with_page_size(HUGE));
