@@ -147,8 +147,8 @@
 struct cma_chunk;
 
 /*
- A server that was reached. Any number of threads may use it at the same time, and a child after
- a fork, too. Each request takes a connection of its own.
+ A server that was reached. Any number of threads may use it at the same time. After a fork of a
+ process with one thread the child may use it, too. Each request takes a connection of its own.
  */
 struct cma_client;
 
