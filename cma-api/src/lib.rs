@@ -92,13 +92,16 @@
 //! # fn main() {}
 //! ```
 
+mod algorithm;
 mod allocator;
+pub mod c_v1;
 mod export;
 mod names;
 mod params;
 pub mod units;
 pub mod v1;
 
+pub use algorithm::Algorithm;
 pub use allocator::{
     Allocator, AllocatorInfo, Asker, CannotAdopt, InitError, NoRoom, NotMine, Placement, Request,
     Tag,

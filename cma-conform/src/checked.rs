@@ -8,8 +8,8 @@ use crate::requests::request;
 use crate::violation::{Call, Failure, Step, Violation};
 use crate::watch::{CallLog, during, take_panic};
 use cma_api::abi_stable::std_types::{ROption, RResult};
-use cma_api::v1::{AllocatorBox, AllocatorModuleRef, CallFailure};
-use cma_api::{Alignment, PageRange, Pages, Placement, Request};
+use cma_api::v1::{AllocatorBox, CallFailure};
+use cma_api::{Algorithm, Alignment, PageRange, Pages, Placement, Request};
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy)]
 pub struct Subject {
     /// The algorithm.
-    pub module: AllocatorModuleRef,
+    pub algorithm: Algorithm,
     /// The parameters it is initialised with, as in `name(params)`.
     pub params: &'static str,
     /// The rule by which it places chunks.
@@ -27,7 +27,7 @@ pub struct Subject {
 
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({}): {:?}", self.module.name(), self.params, self.placing)
+        write!(f, "{}({}): {:?}", self.algorithm.name(), self.params, self.placing)
     }
 }
 
@@ -65,14 +65,12 @@ impl Subject {
         region: PageRange,
         params: &str,
     ) -> Result<AllocatorBox, Violation> {
-        match during(log, Call::New, || self.module.initialise()(region, params.into())) {
-            RResult::ROk(allocator) => Ok(allocator),
-            RResult::RErr(reason) => Err(initialise_failure(reason.into())),
-        }
+        during(log, Call::New, || self.algorithm.initialise(region, params))
+            .map_err(|reason| initialise_failure(reason.into()))
     }
 
     pub(crate) fn log(&self, region: PageRange) -> Arc<CallLog> {
-        CallLog::new(self.module.name().as_str(), region)
+        CallLog::new(self.algorithm.name(), region)
     }
 }
 
@@ -351,7 +349,10 @@ impl CheckedAllocator {
         // For a linked allocator the hook also knows where it panicked.
         let message = match (take_panic(), self.allocator.fault()) {
             (Some(message), _) => message,
-            (None, ROption::RSome(message)) => message.into(),
+            (None, ROption::RSome(message)) => match self.subject.algorithm {
+                Algorithm::Rust(_) => message.into(),
+                Algorithm::C(_) => return Violation::Failed { message: message.into() },
+            },
             (None, ROption::RNone) => "it reports a panic without a message".to_string(),
         };
         Violation::Panicked { message }

@@ -215,8 +215,8 @@ impl Finding {
              fn {}_in_{}() {{\n    \
                  use cma_testkit::cma_api::{units};\n    \
                  use cma_testkit::{{Placing, Subject, {used}}};\n    \
-                 let module = load({:?}.as_ref());\n    \
-                 let subject = Subject {{ module, params: {params:?}, placing: Placing::{placing:?} }};\n    \
+                 let algorithm = load({:?}.as_ref());\n    \
+                 let subject = Subject {{ algorithm, params: {params:?}, placing: Placing::{placing:?} }};\n    \
                  let outcome = subject.on({}, |{allocator}| {{\n\
              {body}        \
                      Ok(())\n    \

@@ -19,6 +19,12 @@ pub enum Violation {
         /// The panic's message.
         message: String,
     },
+    /// It is in C, and returned what is no result, or reports that its data are broken.
+    #[error("it failed: {message}")]
+    Failed {
+        /// The function, and what it returned.
+        message: String,
+    },
     /// It panicked when it was dropped.
     #[error("it panicked when it was dropped: {message}")]
     PanickedInDrop {

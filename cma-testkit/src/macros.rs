@@ -55,7 +55,7 @@ macro_rules! conformance {
 
             fn subject() -> Option<$crate::Subject> {
                 Some($crate::Subject {
-                    module: $crate::cma_api::v1::module_of::<$allocator>(),
+                    algorithm: $crate::cma_api::Algorithm::of::<$allocator>(),
                     params: $params,
                     placing: $crate::Placing::$placing,
                 })

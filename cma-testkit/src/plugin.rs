@@ -1,9 +1,9 @@
 //! Finding and loading the plug-in that the same cargo run has built, and provoking its panics in
 //! another process.
 
-use cma_api::PageRange;
 use cma_api::abi_stable::library::{LibHeader, lib_header_from_path};
 use cma_api::v1::AllocatorModuleRef;
+use cma_api::{Algorithm, PageRange};
 use cma_conform::{Placing, Subject};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::env::{current_exe, var_os};
@@ -65,19 +65,21 @@ fn find(name: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// Loads the plug-in library at `path`.
+/// Loads the library of a plug-in in Rust at `path`.
 ///
 /// # Panics
 ///
-/// The file is not an allocator plug-in, or one for another version of the interface.
-pub fn load(path: &Path) -> AllocatorModuleRef {
+/// The file is not such a plug-in, or one for another version of the interface.
+pub fn load(path: &Path) -> Algorithm {
     try_load(path).unwrap_or_else(|reason| panic!("{reason}"))
 }
 
-fn try_load(path: &Path) -> Result<AllocatorModuleRef, String> {
+fn try_load(path: &Path) -> Result<Algorithm, String> {
     let module =
         lib_header_from_path(path).and_then(LibHeader::init_root_module::<AllocatorModuleRef>);
-    module.map_err(|error| format!("{} can't be loaded: {error}", path.display()))
+    module
+        .map(Algorithm::Rust)
+        .map_err(|error| format!("{} can't be loaded: {error}", path.display()))
 }
 
 /// The subject of `conformance_of_plugin!`.
@@ -91,7 +93,7 @@ pub fn subject_of_plugin(
     params: &'static str,
     placing: Placing,
 ) -> Result<Subject, String> {
-    Ok(Subject { module: try_load(&find(name)?)?, params, placing })
+    Ok(Subject { algorithm: try_load(&find(name)?)?, params, placing })
 }
 
 /// The output of a test of `conformance_of_plugin!` without a subject.
@@ -169,12 +171,11 @@ fn panic_here(subject: &Subject) -> ! {
         report("not done after a minute");
         exit(1);
     });
-    let initialise = subject.module.initialise();
+    let initialise = |region| subject.algorithm.initialise(region, subject.params);
     report(PROVOKES);
     // A region without a page is invalid, so the library's side of the ABI boundary panics.
-    drop(initialise(PageRange::from_pages(16, 0), subject.params.into()));
-    let mut allocator =
-        initialise(PageRange::from_pages(16, 64), subject.params.into()).into_result();
+    drop(initialise(PageRange::from_pages(16, 0)));
+    let mut allocator = initialise(PageRange::from_pages(16, 64));
     if let Ok(allocator) = &mut allocator {
         for pages in [1, 2, 3] {
             // Other tests check whether there is room.

@@ -8,7 +8,7 @@ mod flawed;
 #[path = "flaws/table.rs"]
 mod table;
 
-use cma_testkit::cma_api::v1::module_of;
+use cma_testkit::cma_api::Algorithm;
 use cma_testkit::guarantees::{self, Guarantee};
 use cma_testkit::{
     Answer, Call, Examination, Finding, Limits, Placing, Subject, built_library, load,
@@ -160,8 +160,11 @@ fn each_flaw_is_shown_by_few_calls() -> Result<(), String> {
     // Its 8000 calls take too long to be made again, as this test is not optimised.
     let too_long = |case: &&Case| case.params == "loses_chunks_beyond_250_holes";
     for case in FLAWS.iter().filter(|case| !too_long(case)) {
-        let subject =
-            Subject { module: module_of::<Flawed>(), params: case.params, placing: case.placing };
+        let subject = Subject {
+            algorithm: Algorithm::of::<Flawed>(),
+            params: case.params,
+            placing: case.placing,
+        };
         let more = MORE.iter().find(|(flaw, _)| *flaw == case.params);
         let most = more.map_or(FEW, |(_, most)| *most);
         let outcome = finding(case, subject).and_then(|it| judge(case, &it, most));
@@ -171,8 +174,8 @@ fn each_flaw_is_shown_by_few_calls() -> Result<(), String> {
 }
 
 fn plugin(params: &'static str) -> Subject {
-    let module = load(&built_library("cma_fixture_misbehaving"));
-    Subject { module, params, placing: Placing::Exact }
+    let algorithm = load(&built_library("cma_fixture_misbehaving"));
+    Subject { algorithm, params, placing: Placing::Exact }
 }
 
 fn what_a_plugin_does_is_a_finding() -> Result<(), String> {
@@ -249,7 +252,7 @@ fn a_test_to_paste_is_one_that_compiles() -> Result<(), String> {
 fn a_good_allocator_is_no_finding() -> Result<(), String> {
     for params in ["none", "best_fit"] {
         let placing = if params == "none" { Placing::FirstFit } else { Placing::BestFit };
-        let subject = Subject { module: module_of::<Flawed>(), params, placing };
+        let subject = Subject { algorithm: Algorithm::of::<Flawed>(), params, placing };
         let examination = Examination::new(|| Ok(subject)).map_err(|error| error.to_string())?;
         for (name, guarantee) in guarantees::ALL {
             let found = examination.examine(name, *guarantee, &mut |_| {});

@@ -15,8 +15,8 @@ macro_rules! caught {
         $(
             #[test]
             fn $test() {
-                let module = load(&built_library("cma_fixture_misbehaving"));
-                let subject = Subject { module, params: $params, placing: Placing::Exact };
+                let algorithm = load(&built_library("cma_fixture_misbehaving"));
+                let subject = Subject { algorithm, params: $params, placing: Placing::Exact };
                 let failure = guarantees::$guarantee(&subject).expect_err("the plug-in breaks the contract");
                 assert!(matches!(*failure.violation, Violation::$violation { .. }), "{failure}");
             }
@@ -70,8 +70,8 @@ fn a_package_without_a_crate_type_is_one_error_of_one_sentence() {
 
 #[test]
 fn a_panic_in_drop_of_a_library_allocator_is_reported() {
-    let module = load(&built_library("cma_fixture_misbehaving"));
-    let subject = Subject { module, params: "panic=drop", placing: Placing::Exact };
+    let algorithm = load(&built_library("cma_fixture_misbehaving"));
+    let subject = Subject { algorithm, params: "panic=drop", placing: Placing::Exact };
     let this = concat!(module_path!(), "::a_panic_in_drop_of_a_library_allocator_is_reported");
     let reason = panics_stay_in_the_library(&subject, this).unwrap_err();
     assert!(reason.starts_with("the allocator panics when it is dropped"), "{reason}");
@@ -113,7 +113,7 @@ fn a_library_that_aborts_on_panic_is_reported() {
             }
         }
     }
-    let subject = Subject { module: load(&library), params: "", placing: Placing::FirstFit };
+    let subject = Subject { algorithm: load(&library), params: "", placing: Placing::FirstFit };
     let this = concat!(module_path!(), "::a_library_that_aborts_on_panic_is_reported");
     assert_eq!(
         panics_stay_in_the_library(&subject, this).unwrap_err(),
@@ -151,7 +151,7 @@ fn built_with(version: &str) -> std::path::PathBuf {
 
 #[test]
 fn a_plugin_built_with_a_later_minor_version_of_the_interface_is_loaded() {
-    assert_eq!(load(&built_with("1.7.9")).name().as_str(), "misbehaving");
+    assert_eq!(load(&built_with("1.7.9")).name(), "misbehaving");
 }
 
 #[test]
@@ -166,8 +166,8 @@ fn a_plugin_built_with_another_major_version_of_the_interface_is_refused() {
 fn random_operations_match_the_model_in_2_calls() {
     use cma_testkit::cma_api::PageRange;
     use cma_testkit::{Placing, Subject, alignment, load, request};
-    let module = load("libcma_fixture_misbehaving.so".as_ref());
-    let subject = Subject { module, params: "free=refuse", placing: Placing::Exact };
+    let algorithm = load("libcma_fixture_misbehaving.so".as_ref());
+    let subject = Subject { algorithm, params: "free=refuse", placing: Placing::Exact };
     let outcome = subject.on(PageRange::from_pages(0x0, 1), |allocator| {
         let chunk_1 = allocator.allocate(&request(1, alignment(12)))?.unwrap();
         allocator.free(chunk_1.first_page())?;

@@ -2,9 +2,9 @@
 //! `check` finds.
 
 use super::{Buddy, RUNS};
-use cma_api::v1::module_of;
 use cma_api::{
-    Alignment, Allocator, Asker, Boundary, NotMine, PageRange, Pages, Placement, Request, Tag,
+    Algorithm, Alignment, Allocator, Asker, Boundary, NotMine, PageRange, Pages, Placement,
+    Request, Tag,
 };
 use cma_testkit::guarantees::every_limit_in_a_small_region_is_kept;
 use cma_testkit::{Placing, Subject};
@@ -105,7 +105,8 @@ fn the_largest_request_excludes_runs_beyond_the_limit() {
 
 #[test]
 fn in_a_region_of_few_runs_no_hole_is_passed_over() {
-    let exact = Subject { module: module_of::<Buddy>(), params: "", placing: Placing::Exact };
+    let exact =
+        Subject { algorithm: Algorithm::of::<Buddy>(), params: "", placing: Placing::Exact };
     every_limit_in_a_small_region_is_kept(&exact).unwrap();
 }
 

@@ -113,7 +113,7 @@ impl Examined<'_> {
         let subject = || {
             let copy = tried.try_clone().map_err(|error| error.to_string())?;
             let plugin = copy.load().map_err(|error| error.to_string())?;
-            Ok(Subject { module: plugin.module(), params, placing: self.placing })
+            Ok(Subject { algorithm: plugin.algorithm(), params, placing: self.placing })
         };
         let examination = Examination::new(subject).map_err(failed)?.with_seed(seed);
         let style = ProgressStyle::with_template("{wide_msg} {pos}/{len}")

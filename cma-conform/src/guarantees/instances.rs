@@ -44,9 +44,9 @@ pub fn unknown_parameters_are_refused_by_name(subject: &Subject) -> Result<(), F
 ///
 /// The first text that hosts refuse.
 pub fn hosts_accept_the_name_version_and_description(subject: &Subject) -> Result<(), Failure> {
-    let module = subject.module;
-    let [name, version, description] =
-        [module.name(), module.version(), module.description()].map(|text| text.as_str());
+    let algorithm = subject.algorithm;
+    let (name, version, description) =
+        (algorithm.name(), algorithm.version(), algorithm.description());
     let texts = [
         ("name", name, name_fault(name)),
         ("version", version, text_fault(version)),

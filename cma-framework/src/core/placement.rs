@@ -41,18 +41,18 @@ pub(crate) fn check_limits(placed: PageRange, request: &Request) -> Result<(), M
 /// Why no chunk was booked for a request that an allocator was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
-    /// The allocator refused, or panicked.
+    /// The allocator refused, or failed.
     Failed(CallFailure),
     /// The framework refused the allocator's placement.
     Misplaced(Misplacement),
 }
 
 /// The reason why an allocator is taken out of service: a breach of its contract that the framework
-/// has found, or a panic.
+/// has found, or a failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AllocatorFault {
-    /// It panicked in this call.
-    Panicked(AllocatorCall),
+    /// It panicked in this call, or, in C, returned what is no result. The message is its own.
+    Failed(AllocatorCall),
     /// It answered a request with a place that it may not hand out.
     Misplaced(Request, Misplacement),
     /// It refused to free a live chunk that it had placed or adopted.
@@ -79,7 +79,7 @@ impl AllocatorFault {
     /// A free of the live chunk `range` that failed.
     pub(crate) fn of_free(range: PageRange, failure: CallFailure) -> Self {
         match failure {
-            CallFailure::Panicked => AllocatorFault::Panicked(AllocatorCall::Free(range)),
+            CallFailure::Panicked => AllocatorFault::Failed(AllocatorCall::Free(range)),
             CallFailure::Refused => AllocatorFault::RefusedFree(range),
         }
     }
@@ -88,26 +88,24 @@ impl AllocatorFault {
 impl fmt::Display for AllocatorFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AllocatorFault::Panicked(AllocatorCall::Allocate) => {
-                f.write_str("it panicked while allocating")
+            AllocatorFault::Failed(AllocatorCall::Allocate) => {
+                f.write_str("it failed while allocating")
             }
-            AllocatorFault::Panicked(AllocatorCall::Fit) => {
-                f.write_str("it panicked while looking for a place")
+            AllocatorFault::Failed(AllocatorCall::Fit) => {
+                f.write_str("it failed while looking for a place")
             }
-            AllocatorFault::Panicked(AllocatorCall::Free(range)) => {
-                write!(f, "it panicked while freeing {range}")
+            AllocatorFault::Failed(AllocatorCall::Free(range)) => {
+                write!(f, "it failed while freeing {range}")
             }
-            AllocatorFault::Panicked(AllocatorCall::Adopt) => {
-                f.write_str("it panicked while adopting")
+            AllocatorFault::Failed(AllocatorCall::Adopt) => f.write_str("it failed while adopting"),
+            AllocatorFault::Failed(AllocatorCall::Check) => {
+                f.write_str("it failed while checking itself")
             }
-            AllocatorFault::Panicked(AllocatorCall::Check) => {
-                f.write_str("it panicked while checking itself")
+            AllocatorFault::Failed(AllocatorCall::LargestRequest) => {
+                f.write_str("it failed while looking for its largest request")
             }
-            AllocatorFault::Panicked(AllocatorCall::LargestRequest) => {
-                f.write_str("it panicked while looking for its largest request")
-            }
-            AllocatorFault::Panicked(AllocatorCall::Holes) => {
-                f.write_str("it panicked while listing its holes")
+            AllocatorFault::Failed(AllocatorCall::Holes) => {
+                f.write_str("it failed while listing its holes")
             }
             AllocatorFault::Misplaced(request, misplacement) => {
                 let (bytes, alignment) = (request.pages().bytes(), request.alignment().bytes());

@@ -13,7 +13,8 @@
 //! - *Supervisor*: the child process that starts the subject, limits its time and kills what it
 //!   leaves running.
 //! - *Subject*: the child process that loads the image.
-//! - *Plug-in*: an allocator module that is loaded into this process, or linked into the program.
+//! - *Plug-in*: an algorithm that is loaded into this process, in Rust or in C, or linked into the
+//!   program.
 //!
 //! # Order of the checks
 //!
@@ -22,8 +23,9 @@
 //! 3. The trial, if there is one: steps 4 to 6 in the subject, a panic that the plug-in must catch,
 //!    and an allocator for a small region (`trial`).
 //! 4. The dynamic linker opens the image and runs its constructors (`library`).
-//! 5. The ABI, by abi_stable: the version of `cma-api`, and the layout of every type that crosses
-//!    the ABI boundary (`library`).
+//! 5. The ABI. Of a plug-in in Rust, by abi_stable: the version of `cma-api`, and the layout of
+//!    every type that crosses the ABI boundary. Of one in C: the version and the size of its table,
+//!    and that it has every function that it must have (`library`).
 //! 6. The plug-in's name, version and description.
 //!
 //! Nothing can check that a library does what its types promise. A plug-in is trusted like any
@@ -40,10 +42,10 @@ mod trial;
 
 use crate::vocabulary::allocator_name_fault;
 pub use arrivals::{Arrival, Arrivals};
-use cma_api::PageRange;
 use cma_api::abi_stable::std_types::RString;
 use cma_api::text_fault;
-use cma_api::v1::{AllocatorBox, AllocatorModuleRef, module_of};
+use cma_api::v1::AllocatorBox;
+use cma_api::{Algorithm, PageRange};
 pub use failure::{LoadError, LoadFailure};
 use image::Image;
 pub use origin::{Origin, SEARCH_VARIABLE};
@@ -58,7 +60,7 @@ pub use trial::{Trial, Tried, trial_child};
 /// program. Clones are the same plug-in.
 #[derive(Clone)]
 pub struct Plugin {
-    module: AllocatorModuleRef,
+    algorithm: Algorithm,
     code: Code,
     interface_version: &'static str,
     path: Option<Arc<Path>>,
@@ -90,7 +92,7 @@ impl Plugin {
         }
         let code = Code::BuiltIn(TypeId::of::<A>());
         Plugin {
-            module: module_of::<A>(),
+            algorithm: Algorithm::of::<A>(),
             code,
             interface_version: library::interface(),
             path: None,
@@ -118,9 +120,9 @@ impl Plugin {
     /// Loads the library that was read from `path`.
     fn from_image(path: &Path, image: Image) -> Result<Plugin, LoadError> {
         let load = || {
-            let (module, interface_version) = library::module(image)?;
-            let code = Code::Library(module.name().as_ptr().addr());
-            let plugin = Plugin { module, code, interface_version, path: Some(path.into()) };
+            let (algorithm, interface_version) = library::algorithm(image)?;
+            let code = Code::Library(algorithm.name().as_ptr().addr());
+            let plugin = Plugin { algorithm, code, interface_version, path: Some(path.into()) };
             plugin.check_info()?;
             Ok(plugin)
         };
@@ -129,20 +131,21 @@ impl Plugin {
 
     /// The name by which regions select it: printable ASCII, and valid in `cma=` text.
     pub fn name(&self) -> &'static str {
-        self.module.name().as_str()
+        self.algorithm.name()
     }
 
     /// The version of the algorithm.
     pub fn version(&self) -> &'static str {
-        self.module.version().as_str()
+        self.algorithm.version()
     }
 
     /// A description of the algorithm, in one line.
     pub fn description(&self) -> &'static str {
-        self.module.description().as_str()
+        self.algorithm.description()
     }
 
-    /// The version of the interface (`cma-api`) that the plug-in was built for.
+    /// The version of the interface that the plug-in was built for: that of `cma-api`, or `C 1` for a
+    /// plug-in in C.
     pub fn interface_version(&self) -> &'static str {
         self.interface_version
     }
@@ -153,9 +156,9 @@ impl Plugin {
         self.path.as_deref()
     }
 
-    /// The module through which the plug-in is called, for hosts that call it themselves.
-    pub fn module(&self) -> AllocatorModuleRef {
-        self.module
+    /// The algorithm as it is called, for hosts that call it themselves.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// A new allocator for the empty region `range`, with the parameters `params`.
@@ -170,7 +173,7 @@ impl Plugin {
     /// Like [`initialise`](Self::initialise), but returns the plug-in's own string, which the
     /// plug-in's code drops.
     pub(crate) fn start(&self, range: PageRange, params: &str) -> Result<AllocatorBox, RString> {
-        (self.module.initialise())(range, params.into()).into_result()
+        self.algorithm.initialise(range, params)
     }
 
     fn check_info(&self) -> Result<(), LoadFailure> {

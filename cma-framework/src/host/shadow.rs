@@ -113,7 +113,7 @@ impl Shadow {
         let panic = object.fault().into_option();
         self.progress().calling_since = None;
         let Some(message) = panic else { return Some(answer) };
-        let fault = AllocatorFault::Panicked(call);
+        let fault = AllocatorFault::Failed(call);
         self.end(candidate, format!("{fault}: {}", one_line(&message)));
         None
     }

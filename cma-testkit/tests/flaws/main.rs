@@ -5,8 +5,7 @@ mod flawed;
 #[macro_use]
 mod table;
 
-use cma_api::AllocatorInfo;
-use cma_api::v1::module_of;
+use cma_api::{Algorithm, AllocatorInfo};
 use cma_fixture_first_fit::{FirstFit, Named};
 use cma_testkit::{Call, Failure, Placing, Subject, Violation, guarantees};
 use flawed::Flawed;
@@ -14,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 fn subject(flaw: &'static str, placing: Placing) -> Subject {
-    Subject { module: module_of::<Flawed>(), params: flaw, placing }
+    Subject { algorithm: Algorithm::of::<Flawed>(), params: flaw, placing }
 }
 
 /// The failure of `guarantee` on an allocator with `flaw`.
@@ -65,16 +64,16 @@ impl Named for DescriptionOfTwoLines {
 fn a_name_or_description_that_hosts_refuse_is_reported() {
     let cases = [
         (
-            module_of::<FirstFit<NameOfTwoWords>>(),
+            Algorithm::of::<FirstFit<NameOfTwoWords>>(),
             "hosts refuse it, because its name \"first fit\" has a character",
         ),
         (
-            module_of::<FirstFit<DescriptionOfTwoLines>>(),
+            Algorithm::of::<FirstFit<DescriptionOfTwoLines>>(),
             "its description \"two\\nlines\" has a control character",
         ),
     ];
-    for (module, says) in cases {
-        let subject = Subject { module, params: "", placing: Placing::FirstFit };
+    for (algorithm, says) in cases {
+        let subject = Subject { algorithm, params: "", placing: Placing::FirstFit };
         let failure = guarantees::hosts_accept_the_name_version_and_description(&subject)
             .unwrap_err()
             .to_string();

@@ -14,8 +14,7 @@
 
 use super::text;
 use crate::{Form, Outcome, Target};
-use cma_api::v1::{AllocatorModuleRef, module_of};
-use cma_api::{Alignment, Asker, Boundary, PageRange, Pages, Request};
+use cma_api::{Algorithm, Alignment, Asker, Boundary, PageRange, Pages, Request};
 use cma_testkit::operations::{Operation, Script, scripts};
 use cma_testkit::{Placing, Subject};
 use proptest::prelude::*;
@@ -113,14 +112,14 @@ fn number(word: &str) -> Option<u64> {
 }
 
 fn subjects() -> [Subject; 6] {
-    let subject = |module: AllocatorModuleRef, params, placing| Subject { module, params, placing };
+    let subject = |algorithm: Algorithm, params, placing| Subject { algorithm, params, placing };
     [
-        subject(module_of::<cma_best_fit::BestFit>(), "", Placing::BestFit),
-        subject(module_of::<cma_bitmap::Bitmap>(), "", Placing::FirstFit),
-        subject(module_of::<cma_buddy::Buddy>(), "", Placing::Any),
-        subject(module_of::<cma_buddy::Buddy>(), "max-order=3", Placing::Any),
-        subject(module_of::<cma_tlsf::Tlsf>(), "", Placing::Any),
-        subject(module_of::<cma_tlsf::Tlsf>(), "chunks=20", Placing::Any),
+        subject(Algorithm::of::<cma_best_fit::BestFit>(), "", Placing::BestFit),
+        subject(Algorithm::of::<cma_bitmap::Bitmap>(), "", Placing::FirstFit),
+        subject(Algorithm::of::<cma_buddy::Buddy>(), "", Placing::Any),
+        subject(Algorithm::of::<cma_buddy::Buddy>(), "max-order=3", Placing::Any),
+        subject(Algorithm::of::<cma_tlsf::Tlsf>(), "", Placing::Any),
+        subject(Algorithm::of::<cma_tlsf::Tlsf>(), "chunks=20", Placing::Any),
     ]
 }
 

@@ -3,6 +3,7 @@
 use super::{grammar, is_one_line, variant};
 use crate::{Form, Outcome, Target};
 use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
+use cma_api::c_v1;
 use cma_framework::loader::{LoadFailure, check_contents};
 use proptest::prelude::*;
 use std::mem::{offset_of, size_of};
@@ -47,8 +48,11 @@ struct Draft {
 
 fn generate() -> BoxedStrategy<Vec<u8>> {
     let kind = prop_oneof![8 => Just(ET_DYN), 1 => 0..6_u16];
-    let symbol =
-        prop_oneof![8 => Just(ROOT_MODULE_LOADER_NAME.to_string()), 1 => grammar("[a-z]{0,9}")];
+    let symbol = prop_oneof![
+        8 => Just(ROOT_MODULE_LOADER_NAME.to_string()),
+        8 => Just(c_v1::SYMBOL.to_string()),
+        1 => grammar("[a-z]{0,9}")
+    ];
     let minor = prop_oneof![8 => Just(AbiHeader::VALUE.abi_minor), 1 => 0..20_u32];
     let cut = prop_oneof![4 => Just(0), 1 => 0..900_usize];
     (kind, 0..8_u8, symbol, minor, 1..4_usize, 0..3_usize, cut)
@@ -76,7 +80,8 @@ fn build(draft: &Draft) -> Vec<u8> {
     }
     dynamic.push((0, 0));
     let header_at = dynamic_at + dynamic.len() * 16;
-    let header_bytes = size_of::<AbiHeader>();
+    let in_c = draft.symbol == c_v1::SYMBOL;
+    let header_bytes = if in_c { size_of::<c_v1::Table>() } else { size_of::<AbiHeader>() };
     let sections_at = (header_at + header_bytes).next_multiple_of(8);
     let sections = [
         (0, 0, 0, 0, 0),
@@ -119,9 +124,16 @@ fn build(draft: &Draft) -> Vec<u8> {
         file.u64(dynamic_at + n * 16 + 8, *value);
     }
     let header = AbiHeader::VALUE;
-    file.put(header_at, &header.magic_string);
-    file.u32(header_at + offset_of!(AbiHeader, abi_major), header.abi_major);
-    file.u32(header_at + offset_of!(AbiHeader, abi_minor), draft.minor_version);
+    if in_c {
+        // The draft has a version of abi_stable. This one is wrong by as much.
+        let off = draft.minor_version.abs_diff(header.abi_minor);
+        file.u32(header_at, c_v1::VERSION + off);
+        file.u32(header_at + 4, header_bytes as u32);
+    } else {
+        file.put(header_at, &header.magic_string);
+        file.u32(header_at + offset_of!(AbiHeader, abi_major), header.abi_major);
+        file.u32(header_at + offset_of!(AbiHeader, abi_minor), draft.minor_version);
+    }
     for (n, (kind, start, bytes, link, entry)) in sections.into_iter().enumerate() {
         let at = sections_at + n * SECTION_HEADER;
         file.u32(at + 4, kind);
@@ -207,8 +219,8 @@ fn number(file: &[u8], at: usize, bytes: usize) -> u64 {
 }
 
 /// Asserts the properties that the dynamic linker relies on: a library for this machine, whose
-/// tables and segments are in the file, and which has the name of the plug-in header and its magic
-/// somewhere.
+/// tables and segments are in the file, and which has the name of a plug-in header somewhere, and
+/// the magic of one in Rust.
 fn may_be_mapped(file: &[u8]) {
     let native = native_start();
     assert_eq!(file[..6], native[..6], "not for this machine");
@@ -232,8 +244,8 @@ fn may_be_mapped(file: &[u8]) {
         }
     }
     let has = |wanted: &[u8]| file.windows(wanted.len()).any(|part| part == wanted);
-    assert!(has(ROOT_MODULE_LOADER_NAME.as_bytes()), "no plug-in header is named");
-    assert!(has(&AbiHeader::VALUE.magic_string), "no plug-in header is there");
+    let in_rust = has(ROOT_MODULE_LOADER_NAME.as_bytes()) && has(&AbiHeader::VALUE.magic_string);
+    assert!(in_rust || has(c_v1::SYMBOL.as_bytes()), "no plug-in header is there");
 }
 
 #[cfg(all(test, target_pointer_width = "64"))]
@@ -251,8 +263,12 @@ mod tests {
 
     #[test]
     fn the_built_library_is_accepted_and_each_fault_is_refused() {
+        let in_c = || Draft { symbol: c_v1::SYMBOL.into(), ..Draft::right() };
         assert!(check(&build(&Draft::right())).accepted);
+        assert!(check(&build(&in_c())).accepted);
         for wrong in [
+            Draft { minor_version: AbiHeader::VALUE.abi_minor + 1, ..in_c() },
+            Draft { cut: 1, ..in_c() },
             Draft { kind: 2, ..Draft::right() },
             Draft { is_executable: true, ..Draft::right() },
             Draft { symbol: "other".into(), ..Draft::right() },

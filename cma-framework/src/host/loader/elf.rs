@@ -7,6 +7,7 @@
 
 use super::LoadFailure;
 use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
+use cma_api::c_v1;
 use object::elf;
 use object::endian::NativeEndian as Native;
 use object::read::elf::{ElfFile, FileHeader, ProgramHeader, Sym};
@@ -179,39 +180,70 @@ fn is_executable<Elf: FileHeader<Endian = Native>>(
     Ok(table.iter().any(|entry| entry.tag == elf::DT_FLAGS_1 && entry.val & elf::DF_1_PIE.0 != 0))
 }
 
-/// Checks that the file exports a plug-in header that this version of abi_stable can read. The
-/// header starts with constants, so they can be read from the file.
+/// Checks that the file exports the header of a plug-in in Rust or in C that this program can read.
+/// Both start with constants, so they can be read from the file.
 fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
     bytes: &[u8],
     segments: &[Elf::ProgramHeader],
     file: &ElfFile<'_, Elf>,
 ) -> Result<(), LoadFailure> {
     let symbols = file.elf_dynamic_symbol_table();
-    let is_header = |symbol: &&Elf::Sym| {
-        symbol.name(Native, symbols.strings()) == Ok(ROOT_MODULE_LOADER_NAME.as_bytes())
-            && !symbol.is_undefined(Native)
-    };
-    let symbol = symbols.iter().find(is_header).ok_or(LoadFailure::NoHeader)?;
-    let address: u64 = symbol.st_value(Native).into();
-    let header = segments
-        .iter()
-        .filter(|segment| segment.p_type(Native) == elf::PT_LOAD)
-        .find_map(|segment| {
-            segment.data_range(Native, bytes, address, symbol.st_size(Native).into()).ok()?
+    let find = |name: &str| {
+        symbols.iter().find(|symbol| {
+            symbol.name(Native, symbols.strings()) == Ok(name.as_bytes())
+                && !symbol.is_undefined(Native)
         })
+    };
+    // The content of a symbol, as far as it is in the file.
+    let content = |symbol: &Elf::Sym| {
+        let (address, size) = (symbol.st_value(Native).into(), symbol.st_size(Native).into());
+        segments
+            .iter()
+            .filter(|segment| segment.p_type(Native) == elf::PT_LOAD)
+            .find_map(|segment| segment.data_range(Native, bytes, address, size).ok()?)
+    };
+    if let Some(symbol) = find(ROOT_MODULE_LOADER_NAME) {
+        check_rust_header(content(symbol))
+    } else if let Some(symbol) = find(c_v1::SYMBOL) {
+        check_c_table(content(symbol))
+    } else {
+        Err(LoadFailure::NoHeader)
+    }
+}
+
+/// Checks the header of a plug-in in Rust: whether this version of abi_stable can read it.
+fn check_rust_header(content: Option<&[u8]>) -> Result<(), LoadFailure> {
+    let header = content
         .filter(|header| header.len() >= size_of::<AbiHeader>())
         .ok_or(LoadFailure::Damaged("its plug-in header is outside its contents"))?;
     let ours = AbiHeader::VALUE;
     if !header.starts_with(&ours.magic_string) {
         return Err(abi_stable_mismatch("of unknown version".to_string()));
     }
-    let word = |at: usize| {
-        u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    match (word(offset_of!(AbiHeader, abi_major)), word(offset_of!(AbiHeader, abi_minor))) {
+    let major = word(header, offset_of!(AbiHeader, abi_major));
+    let minor = word(header, offset_of!(AbiHeader, abi_minor));
+    match (major, minor) {
         theirs if theirs == (ours.abi_major, ours.abi_minor) => Ok(()),
         (major, minor) => Err(abi_stable_mismatch(format!("{major}.{minor}"))),
     }
+}
+
+/// Checks the table of a plug-in in C: version and size, and that all of it is there.
+fn check_c_table(content: Option<&[u8]>) -> Result<(), LoadFailure> {
+    let table = content
+        .filter(|table| table.len() >= offset_of!(c_v1::Table, name))
+        .ok_or(LoadFailure::Damaged("its table cma_allocator_v1 is no constant in its contents"))?;
+    let version = word(table, offset_of!(c_v1::Table, version));
+    c_v1::Table::check_header(version, word(table, offset_of!(c_v1::Table, size)))?;
+    if table.len() < size_of::<c_v1::Table>() {
+        return Err(c_v1::TableFault::Size { theirs: table.len() as u64 }.into());
+    }
+    Ok(())
+}
+
+/// The number of 32 bits in the order of this machine at `at` of `bytes`, which are long enough.
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// The refusal of a library whose header is of version `theirs` of abi_stable.

@@ -2,6 +2,7 @@
 //! expected, and a remedy.
 
 use super::origin::Origin;
+use cma_api::c_v1::TableFault;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,9 @@ pub enum LoadFailure {
     /// Its start function panicked. (The plug-in's panic hook has printed the message.)
     #[error("it panicked while it was started")]
     Panicked,
+    /// It is a plug-in in C, and its table can't be used.
+    #[error(transparent)]
+    CTable(#[from] TableFault),
     /// Its name, version or description is invalid.
     #[error("its {what} \"{found}\" {fault}")]
     BadInfo {
@@ -244,6 +248,12 @@ impl LoadFailure {
             LoadFailure::Unchecked => "unchecked",
             LoadFailure::Declined(_) => "declined",
             LoadFailure::Panicked => "panicked",
+            LoadFailure::CTable(TableFault::Version { .. }) => "interface",
+            LoadFailure::CTable(TableFault::Size { .. }) => "layout",
+            LoadFailure::CTable(TableFault::NoText { .. } | TableFault::NotUtf8 { .. }) => {
+                "bad-info"
+            }
+            LoadFailure::CTable(_) => "no-function",
             LoadFailure::BadInfo { .. } => "bad-info",
             LoadFailure::Unlinkable(_) => "unlinkable",
             LoadFailure::NoCopy(_) => "no-copy",
@@ -278,7 +288,17 @@ impl LoadFailure {
                 "build or copy it again"
             }
             LoadFailure::Machine { .. } => "build it for this machine",
-            LoadFailure::NoHeader => "export an allocator with `cma_api::export_allocator!`",
+            LoadFailure::NoHeader => {
+                "export an allocator with `cma_api::export_allocator!`, or the constant \
+                 `cma_allocator_v1` from C"
+            }
+            LoadFailure::CTable(TableFault::Version { .. } | TableFault::Size { .. }) => {
+                "build it with the cma_allocator.h of this program's version"
+            }
+            LoadFailure::CTable(TableFault::NoFunction { .. }) => {
+                "set the function; only adopt, largest_request and check may be null"
+            }
+            LoadFailure::CTable(_) => "correct the text in its table",
             LoadFailure::AbiStable { .. }
             | LoadFailure::Interface { .. }
             | LoadFailure::Layout { .. } => {
@@ -288,7 +308,9 @@ impl LoadFailure {
                 "export the allocator with `cma_api::export_allocator!` and nothing else"
             }
             LoadFailure::Declined(_) => "meet its requirement, or leave it out",
-            LoadFailure::BadInfo { .. } => "correct the `INFO` of its allocator",
+            LoadFailure::BadInfo { .. } => {
+                "correct it in the `INFO` of its allocator, or in its table if it is in C"
+            }
             LoadFailure::Unlinkable(_) => "install what it needs, or build it again on this system",
             LoadFailure::NoCopy(error) => match error.kind() {
                 io::ErrorKind::OutOfMemory | io::ErrorKind::StorageFull => "free memory",

@@ -1,4 +1,5 @@
-//! Loads the allocator module of an image: with the dynamic linker (libloading), then abi_stable.
+//! Loads the algorithm of an image: with the dynamic linker (libloading), then abi_stable for a
+//! plug-in in Rust, or `cma_api::c_v1` for one in C.
 //!
 //! Libraries are never unloaded: a thread that the plug-in has started, or a destructor of a thread
 //! local, would run unmapped code.
@@ -6,10 +7,12 @@
 use super::LoadFailure;
 use super::elf::abi_stable_mismatch;
 use super::image::Image;
+use cma_api::Algorithm;
 use cma_api::abi_stable::library::{
     AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule,
     RootModuleError,
 };
+use cma_api::c_v1::{self, CAllocator, Table, TableFault};
 use cma_api::v1::AllocatorModuleRef;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use once_cell::sync::OnceCell;
@@ -29,14 +32,36 @@ struct LoadedLibrary {
     /// the library by a path with the number of this descriptor, and would take a later file with
     /// the same number for this one. Debuggers use the path, too.
     image: Image,
-    header: OnceCell<Option<AbiHeaderRef>>,
+    header: OnceCell<Header>,
 }
 
-/// Loads the library in `image`. Returns its module and the version of the interface that it is
-/// built for.
-pub(super) fn module(image: Image) -> Result<(AllocatorModuleRef, &'static str), LoadFailure> {
-    bind(link(image)?.upgrade().map_err(failure)?)
+/// What the dynamic linker has found in a library.
+#[derive(Clone)]
+enum Header {
+    /// Nothing that makes it a plug-in.
+    None,
+    /// The header of abi_stable.
+    Rust(AbiHeaderRef),
+    /// The table of a plug-in in C, checked.
+    C(Result<&'static CAllocator, TableFault>),
 }
+
+/// Loads the library in `image`. Returns its algorithm and the version of the interface that it is
+/// built for.
+pub(super) fn algorithm(image: Image) -> Result<(Algorithm, &'static str), LoadFailure> {
+    match link(image)? {
+        Header::None => Err(LoadFailure::NoHeader),
+        Header::Rust(header) => {
+            let (module, version) = bind(header.upgrade().map_err(failure)?)?;
+            Ok((module.into(), version))
+        }
+        Header::C(plugin) => Ok((Algorithm::C(plugin?), C_INTERFACE)),
+    }
+}
+
+/// The interface of a plug-in in C.
+const C_INTERFACE: &str = "C 1";
+const _: () = assert!(c_v1::VERSION == 1);
 
 /// Opens the library with the dynamic linker, unless the same content is loaded already. Another
 /// caller with the same content waits until the constructors have returned; callers with other
@@ -45,7 +70,7 @@ pub(super) fn module(image: Image) -> Result<(AllocatorModuleRef, &'static str),
 /// The dynamic linker opens the copy in memory and not the file. It identifies libraries by path
 /// and inode, so for a rebuilt file it would return the old code. It maps a library instead of
 /// reading it, so overwriting the file, as `cp` does, or truncating it would change running code.
-fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
+fn link(image: Image) -> Result<Header, LoadFailure> {
     let loaded = || LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let library = {
         let mut loaded = loaded();
@@ -58,7 +83,7 @@ fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
             library
         })
     };
-    let header = library.header.get_or_try_init(|| open(&library.image)).copied();
+    let header = library.header.get_or_try_init(|| open(&library.image)).cloned();
     if header.is_err() {
         // Another caller that is opening it now holds a third reference.
         let is_unused = |other: &Arc<LoadedLibrary>| {
@@ -66,13 +91,12 @@ fn link(image: Image) -> Result<AbiHeaderRef, LoadFailure> {
         };
         loaded().retain(|other| !is_unused(other));
     }
-    header?.ok_or(LoadFailure::NoHeader)
+    header
 }
 
 /// Opens the library with the dynamic linker and looks up its header. All symbols are bound now,
-/// and other libraries can't see them. `None` if the dynamic linker doesn't find the header in the
-/// loaded library.
-fn open(image: &Image) -> Result<Option<AbiHeaderRef>, LoadFailure> {
+/// and other libraries can't see them. A library with both headers is one in Rust.
+fn open(image: &Image) -> Result<Header, LoadFailure> {
     // With the process number instead of `self`, so that a debugger can open it, too.
     let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
     // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the
@@ -85,7 +109,17 @@ fn open(image: &Image) -> Result<Option<AbiHeaderRef>, LoadFailure> {
     // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has checked that the
     // constant at its start is abi_stable's, and the library is never unloaded.
     let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
-    Ok(header.ok().map(|header| *header))
+    if let Ok(header) = header {
+        return Ok(Header::Rust(*header));
+    }
+    // SAFETY: nothing but the address of the symbol is used here.
+    let table = unsafe { library.get::<*const Table>(c_v1::SYMBOL) };
+    Ok(table.map_or(Header::None, |table| {
+        // SAFETY: `elf::check` has checked that the symbol of this name starts with version and
+        // size, and is a whole table if both are right. What the table says is the plug-in's word,
+        // which is trusted as its code is. The library is never unloaded.
+        Header::C(unsafe { Table::read(*table) })
+    }))
 }
 
 /// The refusal with the dynamic linker's message.

@@ -149,7 +149,7 @@ impl RegionState {
                 }
             }
             RResult::RErr(CallFailure::Panicked) => {
-                self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate));
+                self.end_service(region, AllocatorFault::Failed(AllocatorCall::Allocate));
             }
             RResult::RErr(CallFailure::Refused) => {}
         }

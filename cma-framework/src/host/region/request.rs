@@ -214,7 +214,7 @@ impl RegionState {
         match why {
             Rejection::Failed(CallFailure::Refused) => self.explain(region, request, allocator),
             Rejection::Failed(CallFailure::Panicked) => {
-                self.end_service(region, AllocatorFault::Panicked(AllocatorCall::Allocate))
+                self.end_service(region, AllocatorFault::Failed(AllocatorCall::Allocate))
             }
             Rejection::Misplaced(misplacement) => {
                 self.end_service(region, AllocatorFault::Misplaced(*request, misplacement));

@@ -30,7 +30,7 @@ impl RegionState {
         let panic = service.object.fault();
         if panic.is_some() {
             self.drop_later(panic);
-            return Err(self.end_service(region, AllocatorFault::Panicked(call)));
+            return Err(self.end_service(region, AllocatorFault::Failed(call)));
         }
         Ok(answer)
     }

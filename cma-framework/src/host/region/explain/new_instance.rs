@@ -121,7 +121,7 @@ fn placed_by_new(
         None => object.allocate(request).into_result().ok().map(|placed| placed.range),
     };
     if let Some(panic) = object.fault().into_option() {
-        return unknown(format!("a new instance panicked: {panic}"));
+        return unknown(format!("a new instance failed: {panic}"));
     }
     let Some(place) = answer else { return AfterLeaving::Declined };
     let checked =
