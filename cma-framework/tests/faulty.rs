@@ -117,7 +117,7 @@ fn a_panic_while_a_group_chooses_a_region_leaves_the_choice_to_the_others() {
     let chunk = scene.cma.alloc("camera", None, 4096, 0).unwrap();
     assert_eq!(chunk.region().name(), Some("sound"));
     drop(chunk);
-    scene.is_out_of_service("panicked");
+    scene.is_out_of_service("failed while looking for a place");
     scene.heals(&live);
 }
 
