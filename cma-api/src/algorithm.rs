@@ -49,8 +49,8 @@ impl Algorithm {
     ///
     /// # Errors
     ///
-    /// The plug-in's reason to refuse the region or the parameters, or the message of its panic. The
-    /// string is the plug-in's own: dropping it runs its code.
+    /// The plug-in's reason to refuse the region or the parameters, or the message of its panic.
+    /// The string is the plug-in's own: dropping it runs its code.
     pub fn initialise(&self, region: PageRange, params: &str) -> Result<AllocatorBox, RString> {
         match self {
             Algorithm::Rust(module) => module.initialise()(region, params.into()).into_result(),

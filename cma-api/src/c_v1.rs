@@ -6,8 +6,8 @@
 //! compares the layout of every structure on both sides.
 //!
 //! An allocator in C that returns a number that is no result, or no result where one is due, or
-//! [`BROKEN`], is *broken*: it is not called again, not even to release it, as a Rust allocator that
-//! panicked.
+//! [`BROKEN`], is *broken*: it is not called again, not even to release it, as a Rust allocator
+//! that panicked.
 
 use crate::v1::{AllocatorAbi, AllocatorAbi_TO, AllocatorBox, CallFailure, ExtensionFailure};
 use crate::{PageRange, Pages, Placement, Request, Tag};
@@ -286,8 +286,8 @@ impl CAllocator {
             CString::new(params).map_err(|_| "the parameters have a character 0".to_string())?;
         let mut state = ptr::null_mut();
         let mut reason = Reason::new();
-        // SAFETY: the function is that of the header, by the promise of `Table::read`; the text ends
-        // with a 0, and both results have the sizes of the header.
+        // SAFETY: the function is that of the header, by the promise of `Table::read`; the text
+        // ends with a 0, and both results have the sizes of the header.
         let result = unsafe {
             (self.initialise)(region, params.as_ptr(), &raw mut state, reason.as_mut_ptr())
         };
@@ -346,8 +346,8 @@ struct Object {
     fault: Option<String>,
 }
 
-// SAFETY: the header says that the functions of an allocator may be called from any thread, one at a
-// time, and `&mut self` and `&self` here are never used at the same time from two.
+// SAFETY: the header says that the functions of an allocator may be called from any thread, one at
+// a time, and every call here needs `&mut self`.
 unsafe impl Send for Object {}
 
 impl fmt::Debug for Object {

@@ -233,10 +233,28 @@ fn a_copied_allocator_passes_its_tests_and_is_loaded() {
     assert!(tests.contains("test result: ok. 50 passed"), "{tests}");
 
     let sessions = sessions(ALLOCATOR);
-    assert_eq!(sessions.len(), 2);
+    assert_eq!(sessions.len(), 3);
     symlink("../bin", place.path().join("my-allocator/bin")).unwrap();
-    for session in sessions {
-        let printed = run(&session, &place.path().join("my-allocator"));
-        assert_prints(ALLOCATOR, &session, &printed);
+    for session in &sessions[..2] {
+        let printed = run(session, &place.path().join("my-allocator"));
+        assert_prints(ALLOCATOR, session, &printed);
     }
+}
+
+/// The section on C in the same chapter.
+#[test]
+fn a_copied_allocator_in_c_is_built_checked_and_loaded() {
+    for tool in ["cc", "make"] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            std::io::stderr()
+                .write_all(format!("SKIPPED: there is no {tool}\n").as_bytes())
+                .unwrap();
+            return;
+        }
+    }
+    let place = place();
+    symlink(repository(), place.path().join("contiguous")).unwrap();
+    let session = sessions(ALLOCATOR).pop().unwrap();
+    assert!(session.iter().any(|step| step.command.contains("make")));
+    assert_prints(ALLOCATOR, &session, &run(&session, place.path()));
 }

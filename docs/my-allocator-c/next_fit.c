@@ -76,10 +76,16 @@ static size_t find(const struct next_fit *a, const struct cma_allocator_request 
 {
     size_t start = hole_above(a, a->next), n;
 
-    for (n = 0; n < a->count; n++) {
+    /* First the part of a hole above `next`, and at the end the whole of the same hole. */
+    for (n = 0; a->count > 0 && n <= a->count; n++) {
         size_t at = (start + n) % a->count;
+        struct cma_allocator_range hole = a->holes[at];
 
-        if (cma_allocator_lowest_place(request, a->holes[at], place))
+        if (n == 0 && hole.first < a->next && a->next < cma_allocator_end(hole)) {
+            hole.pages -= a->next - hole.first;
+            hole.first = a->next;
+        }
+        if (cma_allocator_lowest_place(request, hole, place))
             return at;
     }
     return a->count;

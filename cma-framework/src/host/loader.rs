@@ -144,8 +144,8 @@ impl Plugin {
         self.algorithm.description()
     }
 
-    /// The version of the interface that the plug-in was built for: that of `cma-api`, or `C 1` for a
-    /// plug-in in C.
+    /// The version of the interface that the plug-in was built for: that of `cma-api`, or `C 1` for
+    /// a plug-in in C.
     pub fn interface_version(&self) -> &'static str {
         self.interface_version
     }
