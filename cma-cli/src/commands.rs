@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod conform;
 pub(crate) mod demo;
 pub(crate) mod draw;
+pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod get;
 pub(crate) mod import;

@@ -58,6 +58,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Regions => commands::regions::run(options, out),
         Command::Check => commands::check::run(options, out),
         Command::Import(args) => commands::import::run(options, &args, out),
+        Command::Exec(args) => Ok(commands::exec::run(options, &args)),
         Command::Export(args) => commands::export::run(options, &args, out),
         Command::Shell(args) => commands::shell::run(options, &args, out),
         Command::Size(args) => commands::size::run(options, &args, out),

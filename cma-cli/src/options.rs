@@ -5,6 +5,7 @@ mod common;
 mod compare;
 mod conform;
 mod draw;
+mod exec;
 mod forms;
 mod help;
 mod record;
@@ -27,6 +28,7 @@ pub(crate) use common::Options;
 pub(crate) use compare::CompareArgs;
 pub(crate) use conform::ConformArgs;
 pub(crate) use draw::{DrawArgs, DrawnAxis, DrawnTheme};
+pub(crate) use exec::ExecArgs;
 pub(crate) use forms::{ExportArgs, Form, ImportArgs};
 pub(crate) use record::{DeviceName, RecordArgs};
 pub(crate) use replay::ReplayArgs;
@@ -123,6 +125,9 @@ pub(crate) enum Command {
     /// Print the system that the options describe, in one of these forms
     #[command(after_help = forms::EXPORT)]
     Export(ExportArgs),
+    /// Run a program that inherits chunks as descriptors, from a server or a system of its own
+    #[command(after_help = exec::HELP)]
+    Exec(ExecArgs),
     /// Allocate and free interactively, with commands from standard input
     #[command(after_help = SHELL)]
     Shell(ShellArgs),
@@ -176,6 +181,8 @@ impl Command {
             Command::Check => "check",
             Command::Import(_) => "import",
             Command::Export(_) => "export",
+            Command::Exec(ExecArgs { socket: Some(_), .. }) => "exec --socket",
+            Command::Exec(_) => "exec",
             Command::Shell(ShellArgs { connect: Some(_) }) => "shell --connect",
             Command::Shell(_) => "shell",
             Command::Size(_) => "size",

@@ -11,8 +11,9 @@ use cma_framework::errors::RegisterError;
 use cma_framework::loader::{LoadError, SearchPath};
 use cma_trace::kernel::ImportError;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 /// The outcome of a command, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +43,16 @@ impl Outcome {
     /// [`Outcome::Refused`] if `any`.
     pub(crate) fn refused_if(any: bool) -> Self {
         if any { Outcome::Refused } else { Outcome::Done }
+    }
+
+    /// That of a program: its exit status, or 128 and the number of the signal that ended it.
+    pub(crate) fn of_program(status: ExitStatus) -> Self {
+        let code = status.code().or(status.signal().map(|signal| 128 + signal));
+        match code.and_then(|code| u8::try_from(code).ok()) {
+            Some(0) => Outcome::Done,
+            Some(code) => Outcome::Program(code),
+            None => Outcome::NotDone,
+        }
     }
 
     /// This outcome, or `other` if this one is success.
@@ -256,7 +267,7 @@ impl CommandError {
             CommandError::Top(cma_top::Error::NoTerminal) => {
                 fixed("run it on a terminal; `cma tree` and `cma get` print")
             }
-            CommandError::UnusedOption { command: "shell --connect", .. } => {
+            CommandError::UnusedOption { command: "shell --connect" | "exec --socket", .. } => {
                 fixed("leave it out: the server has regions, map and plug-ins of its own")
             }
             CommandError::UnusedOption { command: "why --connect", .. } => {

@@ -11,9 +11,7 @@ use cma_trace::Trace;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use tempfile::NamedTempFile;
 
 pub(crate) fn run(options: &Options, args: &RecordArgs) -> Result<Outcome, CommandError> {
@@ -42,7 +40,10 @@ pub(crate) fn run(options: &Options, args: &RecordArgs) -> Result<Outcome, Comma
         Notice::warning(&loss.to_string()).report();
     }
     let written = output.write(&trace).map_err(unwritable);
-    Ok(written.map_or_else(|error| of_program(status).or(error.report()), |()| of_program(status)))
+    Ok(written.map_or_else(
+        |error| Outcome::of_program(status).or(error.report()),
+        |()| Outcome::of_program(status),
+    ))
 }
 
 /// The library that is preloaded, from the folders that are searched for plug-ins.
@@ -56,23 +57,13 @@ fn library(options: &Options) -> Result<PathBuf, CommandError> {
 /// of a shell that can't start a program.
 fn failed(error: RecordError) -> Outcome {
     let outcome = match (&error, error.program_status()) {
-        (_, Some(status)) => of_program(status),
+        (_, Some(status)) => Outcome::of_program(status),
         (RecordError::Program(error), None) => {
             error.shell_status().map_or(Outcome::Done, Outcome::Program)
         }
         (_, None) => Outcome::Done,
     };
     outcome.or(CommandError::Record(error).report())
-}
-
-/// The outcome of the program: its exit status, or 128 and the number of the signal that ended it.
-fn of_program(status: ExitStatus) -> Outcome {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    match code.and_then(|code| u8::try_from(code).ok()) {
-        Some(0) => Outcome::Done,
-        Some(code) => Outcome::Program(code),
-        None => Outcome::NotDone,
-    }
 }
 
 /// Where the trace is written.

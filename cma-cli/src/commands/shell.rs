@@ -1,8 +1,8 @@
 //! `cma shell`: the specification's test program (section 8) on standard input, with chunks of this
 //! process or of a server.
 
-mod chunk_source;
-mod statement;
+pub(super) mod chunk_source;
+pub(super) mod statement;
 
 use super::why::write_plain;
 use crate::found_plugins::FoundPlugins;

@@ -14,7 +14,7 @@ const BANKS: &str = "Replace the board's memory banks: size@start;...";
 
 const MEMORY: &str = "The memory behind the addresses: simulated (none), memfd, hugetlb, auto (the \
 best available), or by region: fw=memfd,b1=hugetlb,auto. The default is simulated, and memfd for \
-serve --socket";
+exec and serve --socket";
 
 /// Options that several commands take, before or after the command. [`used_by`] says which command
 /// takes which.
@@ -148,7 +148,7 @@ const DESCRIPTION: &[CommonOption] = &[
 /// The options that the command of that name uses.
 pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
     match command {
-        "demo" | "shell" | "serve" => SYSTEM,
+        "demo" | "exec" | "shell" | "serve" => SYSTEM,
         "regions" | "check" | "replay" | "why" => &CommonOption::ALL,
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],

@@ -3,10 +3,11 @@
 use crate::show::quoted;
 use cma_conform::{Placing, guarantees};
 use cma_draw::Moment;
-use cma_framework::config::parse_size;
+use cma_framework::config::{parse_size, parse_time};
 use cma_framework::{DmaAddr, PAGE_SIZE};
 use cma_memory::{Choice, ChoiceError};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A choice of memory as it was written.
 #[derive(Clone, Debug)]
@@ -26,6 +27,11 @@ impl FromStr for GivenMemory {
 /// The size of a region: the whole of `text`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     size_of("a region", text)
+}
+
+/// A time with its unit.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    parse_time(text).map_err(|error| error.to_string())
 }
 
 /// The size of a buffer: the whole of `text`.

@@ -5,7 +5,7 @@ use cma_framework::{AllocError, Chunk, ChunkRequest, Cma, DmaAddr, Source};
 use cma_running::Server;
 
 /// Serves the shell's requests. Errors are messages for the user.
-pub(super) trait ChunkSource {
+pub(in crate::commands) trait ChunkSource {
     /// A live chunk.
     type Chunk;
     /// Why a request got none.
@@ -27,6 +27,16 @@ pub(super) trait ChunkSource {
     fn region(&self, chunk: &Self::Chunk) -> Option<String>;
 }
 
+/// The regions as the framework takes them.
+pub(in crate::commands) fn source_of(from: RegionSelector<'_>) -> Source<'_> {
+    match from {
+        RegionSelector::Device { device, kind } => {
+            Source::Device { name: device, kind: Some(kind).filter(|kind| !kind.is_empty()) }
+        }
+        RegionSelector::Regions(list) => Source::Regions(list),
+    }
+}
+
 /// The framework in this process.
 impl ChunkSource for Cma {
     type Chunk = Chunk;
@@ -37,13 +47,7 @@ impl ChunkSource for Cma {
         from: RegionSelector<'_>,
         request: &ChunkRequest,
     ) -> Result<Chunk, AllocError> {
-        let source = match from {
-            RegionSelector::Device { device, kind } => {
-                Source::Device { name: device, kind: Some(kind).filter(|kind| !kind.is_empty()) }
-            }
-            RegionSelector::Regions(list) => Source::Regions(list),
-        };
-        Cma::allocate(self, source, request)
+        Cma::allocate(self, source_of(from), request)
     }
 
     fn message(error: &AllocError) -> String {

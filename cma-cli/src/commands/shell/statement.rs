@@ -32,14 +32,14 @@ pub(super) enum Action {
 
 /// The requester of a chunk: device and type, or the regions that were named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Requester {
+pub(in crate::commands) enum Requester {
     Device { device: String, kind: Option<String> },
     Regions(String),
 }
 
 impl Requester {
     /// The regions that may serve it.
-    pub(super) fn selector(&self) -> RegionSelector<'_> {
+    pub(in crate::commands) fn selector(&self) -> RegionSelector<'_> {
         match self {
             Requester::Device { device, kind } => {
                 RegionSelector::Device { device, kind: kind.as_deref().unwrap_or_default() }
@@ -61,7 +61,7 @@ impl fmt::Display for Requester {
 
 /// Why a line is no statement. The message says what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ParseError {
+pub(in crate::commands) enum ParseError {
     #[error("a line must be UTF-8 text")]
     NotText,
     #[error("a line has at most {MAX_LINE} bytes")]
@@ -131,7 +131,7 @@ impl Statement {
 }
 
 /// `<device>[/<type>]`, of names that are valid in a map.
-fn device_and_type(target: &str) -> Result<Requester, ParseError> {
+pub(in crate::commands) fn device_and_type(target: &str) -> Result<Requester, ParseError> {
     let (device, kind) = match target.split_once('/') {
         Some((_, "")) => return Err(ParseError::Missing("a type behind '/'")),
         Some((device, kind)) => (device, Some(name(kind, "type")?)),

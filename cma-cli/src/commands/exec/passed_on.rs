@@ -1,0 +1,75 @@
+//! Signals that this process passes on to the program that it has started.
+
+use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::termios::tcgetpgrp;
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals;
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+use std::process::{Child, ExitStatus};
+use std::thread::sleep;
+use std::time::Duration;
+
+/// The signals, each with its name for rustix.
+const PASSED_ON: [(c_int, Signal); 6] = [
+    (SIGHUP, Signal::HUP),
+    (SIGINT, Signal::INT),
+    (SIGQUIT, Signal::QUIT),
+    (SIGTERM, Signal::TERM),
+    (SIGUSR1, Signal::USR1),
+    (SIGUSR2, Signal::USR2),
+];
+
+/// The signals that come to this process, which no longer end it.
+pub(super) struct PassedOn(Signals);
+
+impl PassedOn {
+    /// From here on signals are kept for the program. One that is ignored stays so, also in the
+    /// program.
+    pub(super) fn take() -> io::Result<PassedOn> {
+        let ignored = ignored();
+        let taken = PASSED_ON.iter().map(|(number, _)| *number);
+        let taken = taken.filter(|number| ignored >> (number - 1) & 1 == 0);
+        Ok(PassedOn(Signals::new(taken.chain([SIGCHLD]))?))
+    }
+
+    /// Passes signals on to `program` until it has ended.
+    pub(super) fn until_ended(&mut self, program: &mut Child) -> io::Result<ExitStatus> {
+        loop {
+            if let Some(status) = program.try_wait()? {
+                return Ok(status);
+            }
+            let came: Vec<c_int> = self.0.wait().collect();
+            for (number, signal) in PASSED_ON {
+                let by_terminal = [SIGINT, SIGQUIT].contains(&number) && has_terminal();
+                if came.contains(&number) && !by_terminal {
+                    // It has not been waited for, so the number is its own.
+                    let pid = i32::try_from(program.id()).ok().and_then(Pid::from_raw);
+                    // A program of another user, or one that has just ended, gets no signal.
+                    pid.map(|pid| kill_process(pid, signal)).transpose().unwrap_or_default();
+                }
+            }
+        }
+    }
+
+    /// Whether a signal comes within `time`.
+    pub(super) fn came_within(&mut self, time: Duration) -> bool {
+        sleep(time);
+        self.0.pending().any(|signal| signal != SIGCHLD)
+    }
+}
+
+/// Whether this process is in the foreground of its terminal, which sends the signals of its keys to
+/// the program, too.
+fn has_terminal() -> bool {
+    let foreground = File::open("/dev/tty").ok().and_then(|terminal| tcgetpgrp(terminal).ok());
+    foreground == Some(getpgrp())
+}
+
+/// The ignored signals as a mask.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
