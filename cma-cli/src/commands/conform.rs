@@ -7,7 +7,7 @@ use crate::outcome::{CommandError, Outcome};
 use crate::show::{BAD, BOLD, GOOD, Out, plain};
 use cma_conform::guarantees::{ALL, Guarantee};
 use cma_conform::{DEFAULT_SEED, Examination, Finding, Placing, Subject};
-use cma_framework::loader::{Trial, Tried};
+use cma_framework::loader::{PluginInterface, Trial, Tried};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -39,7 +39,10 @@ pub(crate) fn run(
                 continue;
             }
         };
-        let examined = Examined { given, path: &path, params, placing: args.placing };
+        let interface = tried
+            .interface()
+            .map_err(|source| CommandError::Conform { plugin: given.clone(), source })?;
+        let examined = Examined { given, path: &path, params, placing: args.placing, interface };
         let done = examined.by(&tried, args.seed.unwrap_or(DEFAULT_SEED), &wanted, options, out)?;
         outcome = outcome.max(done);
     }
@@ -75,6 +78,7 @@ struct Examined<'a> {
     path: &'a Path,
     params: &'a str,
     placing: Placing,
+    interface: PluginInterface,
 }
 
 /// The verdict on a guarantee, as JSON.
@@ -145,7 +149,10 @@ impl Examined<'_> {
         options: &Options,
         out: &mut Out,
     ) -> io::Result<()> {
-        let test = finding.and_then(|it| it.test(self.path, self.params, self.placing));
+        let test = finding
+            // `cma-testkit` loads plug-ins in Rust alone.
+            .filter(|_| self.interface == PluginInterface::Rust)
+            .and_then(|it| it.test(self.path, self.params, self.placing));
         if options.json {
             let region = finding.and_then(|it| it.calls().first()).map(|call| call.region);
             let row = VerdictRow {

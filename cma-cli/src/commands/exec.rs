@@ -58,8 +58,16 @@ enum ExecError {
     Pieces { name: String, count: usize },
     #[error("no program can be started: {0}")]
     System(io::Error),
-    #[error("{program}: {}", if is_missing(source) { "there is no such program".to_string() } else { source.to_string() })]
+    #[error("{program}: {}", why_not(source))]
     Program { program: String, source: io::Error },
+}
+
+/// Why a program was not started.
+fn why_not(error: &io::Error) -> String {
+    match is_missing(error) {
+        true => "there is no such program".to_string(),
+        false => format!("it can't be executed: {error}"),
+    }
 }
 
 fn is_missing(error: &io::Error) -> bool {

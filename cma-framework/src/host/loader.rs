@@ -212,6 +212,15 @@ impl fmt::Debug for Plugin {
     }
 }
 
+/// The interface through which a plug-in is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PluginInterface {
+    /// That of `cma_api::v1`, for plug-ins in Rust.
+    Rust,
+    /// That of `cma_allocator.h` (`cma_api::c_v1`), for plug-ins in C.
+    C,
+}
+
 /// Checks the content `file` as [`Plugin::load`] does before it opens a library. None of its code
 /// runs. A host can check a file with it before it stores the file among its plug-ins.
 ///
@@ -220,7 +229,7 @@ impl fmt::Debug for Plugin {
 /// The content is empty, not an ELF library for this machine, truncated or damaged, or it exports
 /// no plug-in header that this program can read.
 pub fn check_contents(file: &[u8]) -> Result<(), LoadFailure> {
-    elf::check(file)
+    elf::check(file).map(drop)
 }
 
 /// Loads every plug-in on `search`, each after a `trial` if one is given. A file or folder that

@@ -5,7 +5,7 @@
 //! is a plug-in. So the headers are read first, as laid out in the ELF specification (gABI,
 //! chapters 4 and 5).
 
-use super::LoadFailure;
+use super::{LoadFailure, PluginInterface};
 use cma_api::abi_stable::library::{AbiHeader, ROOT_MODULE_LOADER_NAME};
 use cma_api::c_v1;
 use object::elf;
@@ -28,13 +28,15 @@ pub(super) fn check_start(start: &[u8]) -> Result<(), LoadFailure> {
 }
 
 /// Checks that `bytes` are a complete shared library for this process that exports a plug-in
-/// header.
-pub(super) fn check(bytes: &[u8]) -> Result<(), LoadFailure> {
+/// header. Returns which one.
+pub(super) fn check(bytes: &[u8]) -> Result<PluginInterface, LoadFailure> {
     check_as::<Header>(bytes)
 }
 
 /// [`check`] for the word size of `Elf`; 32-bit and 64-bit machines share the code.
-fn check_as<Elf: FileHeader<Endian = Native>>(bytes: &[u8]) -> Result<(), LoadFailure> {
+fn check_as<Elf: FileHeader<Endian = Native>>(
+    bytes: &[u8],
+) -> Result<PluginInterface, LoadFailure> {
     let header = header_of::<Elf>(bytes)?;
     check_table(bytes, header.e_phoff(Native), header.e_phnum(Native), header.e_phentsize(Native))?;
     // Section headers are not loaded, but linkers put them at the end of the file: if they are
@@ -186,7 +188,7 @@ fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
     bytes: &[u8],
     segments: &[Elf::ProgramHeader],
     file: &ElfFile<'_, Elf>,
-) -> Result<(), LoadFailure> {
+) -> Result<PluginInterface, LoadFailure> {
     let symbols = file.elf_dynamic_symbol_table();
     let find = |name: &str| {
         symbols.iter().find(|symbol| {
@@ -203,9 +205,9 @@ fn check_plugin_header<Elf: FileHeader<Endian = Native>>(
             .find_map(|segment| segment.data_range(Native, bytes, address, size).ok()?)
     };
     if let Some(symbol) = find(ROOT_MODULE_LOADER_NAME) {
-        check_rust_header(content(symbol))
+        check_rust_header(content(symbol)).map(|()| PluginInterface::Rust)
     } else if let Some(symbol) = find(c_v1::SYMBOL) {
-        check_c_table(content(symbol))
+        check_c_table(content(symbol)).map(|()| PluginInterface::C)
     } else {
         Err(LoadFailure::NoHeader)
     }

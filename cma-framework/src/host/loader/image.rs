@@ -3,7 +3,7 @@
 //! The copy is a memory file with seals against changes. So what was checked and tried is what
 //! runs, even if the file has changed meanwhile.
 
-use super::{LoadFailure, elf};
+use super::{LoadFailure, PluginInterface, elf};
 use memmap2::Mmap;
 use rustix::fs::{
     MemfdFlags, OFlags, SealFlags, SeekFrom, fcntl_add_seals, fcntl_get_seals, memfd_create, seek,
@@ -59,6 +59,11 @@ impl Image {
         } else {
             Err(io::Error::other("the copy of the plug-in is not sealed"))
         }
+    }
+
+    /// The interface that it exports.
+    pub(super) fn interface(&self) -> io::Result<PluginInterface> {
+        elf::check(&self.content()?).map_err(io::Error::other)
     }
 
     /// The same image, through another descriptor.

@@ -22,7 +22,7 @@ mod supervisor;
 mod tree;
 
 use super::image::Image;
-use super::{LoadError, LoadFailure, Plugin};
+use super::{LoadError, LoadFailure, Plugin, PluginInterface};
 use message::{Order, Verdict};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -151,6 +151,15 @@ impl Tried {
     /// This process can't have more open files.
     pub fn try_clone(&self) -> io::Result<Tried> {
         Ok(Tried { image: self.image.try_clone()?, path: self.path.clone() })
+    }
+
+    /// The interface that its file exports.
+    ///
+    /// # Errors
+    ///
+    /// The copy can't be mapped.
+    pub fn interface(&self) -> io::Result<PluginInterface> {
+        self.image.interface()
     }
 
     /// Loads the copy that was tried, as [`Plugin::load`] loads a file.
