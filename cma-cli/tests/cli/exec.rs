@@ -139,7 +139,8 @@ fn with_a_server_the_command_becomes_the_program_and_its_chunk_ends_with_it() {
         .expect("the program starts");
     assert_eq!(line(&mut child), child.id().to_string());
     let owners = attribute(&server, "regions/r/owners");
-    assert!(owners.contains("camera") && owners.contains("200000"), "{owners}");
+    let process = format!(" {} ", child.id());
+    assert!(owners.contains(" 2097152 - camera/") && owners.contains(&process), "{owners}");
     drop(child.stdin.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(3));
     wait_until("the chunk is freed", || attribute(&server, "regions/r/owners").trim().is_empty());
