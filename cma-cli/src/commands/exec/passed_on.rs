@@ -60,8 +60,8 @@ impl PassedOn {
     }
 }
 
-/// Whether this process is in the foreground of its terminal, which sends the signals of its keys to
-/// the program, too.
+/// Whether this process is in the foreground of its terminal, which sends the signals of its keys
+/// to the program, too.
 fn has_terminal() -> bool {
     let foreground = File::open("/dev/tty").ok().and_then(|terminal| tcgetpgrp(terminal).ok());
     foreground == Some(getpgrp())
