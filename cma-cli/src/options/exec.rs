@@ -31,7 +31,7 @@ was not found.
 
 Examples:
   cma exec --cma 'b1=64M' --map '*=b1' --chunk ram=vm/32M/2M -- od -N 16 {ram.path}
-  cma exec --chunk 'f=@b1/8M below=4G' --cma 'b1=8M' -- sh -c 'echo $CMA_F_START; echo hi 1<>{f.path}'";
+  cma exec --cma 'f=8M' --chunk 'c=@f/1M below=4G' -- sh -c 'echo hi 1<>$CMA_C_PATH'";
 
 #[derive(Args, Debug)]
 pub(crate) struct ExecArgs {
