@@ -30,7 +30,8 @@ fn compiled(compiler: &str, options: &[&str], source: &str, name: &str) -> Optio
         .spawn();
     let mut child = match child {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            writeln!(std::io::stderr(), "SKIPPED: there is no compiler ({compiler})").unwrap();
+            let why = format!("SKIPPED: there is no compiler ({compiler})\n");
+            std::io::stderr().write_all(why.as_bytes()).unwrap();
             return None;
         }
         child => child.unwrap(),
