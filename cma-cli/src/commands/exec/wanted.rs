@@ -108,7 +108,7 @@ mod tests {
             ("ram=/64M", "", "expected a device"),
             ("ram=v*/64M", "v*", "wildcards"),
             ("ram=vm/64M/3", "3", "power of two"),
-            ("ram=vm/64M colour=red", "colour", ""),
+            ("ram=vm/64M colour=red", "colour=red", "expected a limit"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.found(), found, "{text}: {}", error.kind);
