@@ -135,8 +135,13 @@ proptest! {
                 continue;
             };
             for Leaving { ranges, after } in sets(layout, least) {
-                // By the allocator at work, and by a new one, which the explanation is about.
-                for new in [false, true] {
+                // By a new allocator, which the explanation is about. What these two place does not
+                // depend on the chunks that were, so the allocator at work does the same.
+                let finds_all = matches!(plugin.name(), "best-fit" | "bitmap");
+                for new in [true, false] {
+                    if !new && !finds_all {
+                        continue;
+                    }
                     let Some((cma, mut chunks, _)) = built() else { continue };
                     free(&mut chunks, &ranges);
                     if new {
@@ -151,8 +156,8 @@ proptest! {
                         other => prop_assert!(false, "{other:?}"),
                     }
                 }
-                // These two find every place.
-                if matches!(plugin.name(), "best-fit" | "bitmap") {
+                // And they find every place.
+                if finds_all {
                     prop_assert!(matches!(after, AfterLeaving::Placed(_)));
                 }
             }
@@ -182,9 +187,9 @@ fn the_fewest_bytes_and_the_fewest_chunks_differ_and_both_are_told() {
     for said in [
         "440K for codec/common\n",
         "r: fragmented: ",
-        "  to make room (fewest bytes): 8K in 2 chunks; best-fit then places it at ",
+        "  to make room (fewest bytes): 8K in 2 chunks; a new best-fit then places it at ",
         "    0x40040000+0x1000 of cam/common\n",
-        "  to make room (fewest chunks): 192K in 1 chunk; best-fit then places it at ",
+        "  to make room (fewest chunks): 192K in 1 chunk; a new best-fit then places it at ",
         " are smaller",
     ] {
         let expected = said != " are smaller";
@@ -232,10 +237,10 @@ fn the_fewest_owners_and_those_with_the_fewest_bytes_are_told_with_all_their_chu
     assert_eq!(room.owners_by_number.after, AfterLeaving::Placed(smaller));
     let text = explanation.to_string();
     for said in [
-        "  to make room (least): 4K in 1 chunk; best-fit then places it at 0x40050000\n",
-        "  to make room (owners, fewest bytes): 8K in 2 chunks; best-fit then places it at 0x40000000\n\
+        "  to make room (least): 4K in 1 chunk; a new best-fit then places it at 0x40050000\n",
+        "  to make room (owners, fewest bytes): 8K in 2 chunks; a new best-fit then places it at 0x40000000\n\
          \x20   4K in 1 chunk of cam/common\n    4K in 1 chunk of mic/common\n",
-        "  to make room (fewest owners): 388K in 2 chunks; best-fit then places it at 0x40050000\n\
+        "  to make room (fewest owners): 388K in 2 chunks; a new best-fit then places it at 0x40050000\n\
          \x20   388K in 2 chunks of codec/common\n",
     ] {
         assert!(text.contains(said), "{said}\n{text}");

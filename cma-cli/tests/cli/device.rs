@@ -283,7 +283,7 @@ fn a_server_explains_its_last_refusals_to_its_user() {
     for said in [
         " of the server: 4M/8M for codec/common, refused ",
         "r: alignment: no hole has room aligned to 8M; the largest is 4M\n",
-        "to make room (least): 12M in 1 chunk; best-fit then places it at 0x",
+        "to make room (least): 12M in 1 chunk; a new best-fit then places it at 0x",
     ] {
         assert!(region.contains(said), "{said}: {out}");
     }

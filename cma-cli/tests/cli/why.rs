@@ -14,7 +14,7 @@ fn the_first_failure_of_a_trace_is_explained_with_the_ages_of_the_recording() {
         \x20 0x100000000 [xx] 0x100002000\n\
         \x20 x to leave\n\
         \x20 free: nothing of 8K\n\
-        \x20 to make room (least): 8K in 1 chunk; best-fit then places it at 0x100000000\n\
+        \x20 to make room (least): 8K in 1 chunk; a new best-fit then places it at 0x100000000\n\
         \x20   0x100000000+0x2000 of camera/frame, 1.0 us old\n\
         \x20 owners:\n\
         \x20   camera/frame  8K  1 chunk  1.0 us old\n";
@@ -112,7 +112,7 @@ fn the_allocator_that_a_system_gives_a_region_is_the_one_that_is_named() {
     let Run { code, out, .. } = run(&[&system[..], &["why", &trace]].concat());
     assert_eq!(code, 0);
     assert!(out.starts_with("operation 2 at 0.000 s fails, in a region of 8K\n"), "{out}");
-    assert!(out.contains("; bitmap then places it at 0x40000000\n"), "{out}");
+    assert!(out.contains("; a new bitmap then places it at 0x40000000\n"), "{out}");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn the_shell_explains_its_last_refused_request() {
     assert_eq!(code, 1);
     for said in [
         "64K for mic/common\nr: full: 0 of 1M free\n",
-        "to make room (least): 1M in 1 chunk; best-fit then places it at 0x30000000\n",
+        "to make room (least): 1M in 1 chunk; a new best-fit then places it at 0x30000000\n",
         "    cam/common  1M  1 chunk\n",
     ] {
         assert!(out.contains(said), "{said}: {out}");

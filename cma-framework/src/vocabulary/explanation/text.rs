@@ -241,12 +241,14 @@ fn write_after(
             writeln!(f, "; a new {allocator} with the same chunks places it at {}", place.start())
         }
         AfterLeaving::Placed(place) => {
-            writeln!(f, "; {allocator} then places it at {}", place.start())
+            writeln!(f, "; a new {allocator} then places it at {}", place.start())
         }
-        AfterLeaving::Declined => writeln!(f, "; {free}, and {allocator} declines all the same"),
+        AfterLeaving::Declined => {
+            writeln!(f, "; {free}, and a new {allocator} declines all the same")
+        }
         AfterLeaving::NoAllocator => writeln!(f, "; {free}, and no allocator is at work"),
         AfterLeaving::Unknown { reason } => {
-            writeln!(f, "; {free}, and where {allocator} places it is not known: {reason}")
+            writeln!(f, "; {free}, and where a new {allocator} places it is not known: {reason}")
         }
     }
 }
