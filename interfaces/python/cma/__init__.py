@@ -11,6 +11,7 @@ an OSError with the reasons.
 
 import ctypes
 import errno
+import operator
 import os
 import select
 import threading
@@ -83,7 +84,21 @@ def version():
 
 
 def _bytes(text):
-    return None if text is None else os.fsencode(text)
+    if text is None:
+        return None
+    encoded = os.fsencode(text)
+    if b"\0" in encoded:
+        # It would end the text in C.
+        raise ValueError(f"a text has a NUL character: {text!r}")
+    return encoded
+
+
+def _number(value):
+    # ctypes would drop the bits of a number that has more than 64.
+    number = operator.index(value)
+    if not 0 <= number < 1 << 64:
+        raise OverflowError(f"{number} is not in the range from 0 to 2^64 - 1")
+    return number
 
 
 def _text(text):
@@ -136,16 +151,17 @@ def _request(
     share=False,
 ):
     request = _structure(Request)
-    request.bytes, request.alignment = bytes, alignment
+    request.bytes, request.alignment = _number(bytes), _number(alignment)
     request.device, request.type = _bytes(device), _bytes(type)
     request.regions = _bytes(regions)
-    request.above, request.below, request.boundary = above, below, boundary
+    request.above, request.below = _number(above), _number(below)
+    request.boundary = _number(boundary)
     if at is not None:
         request.flags |= REQUEST_AT
-        request.at = at
+        request.at = _number(at)
     if share:
         request.flags |= REQUEST_SHARE
-    request.wait_us = round(wait * 1_000_000)
+    request.wait_us = _number(round(wait * 1_000_000))
     return request
 
 
@@ -268,7 +284,8 @@ class Device(_Handle):
     def alloc(self, bytes, alignment=0):
         """Allocates a Chunk."""
         handle = ctypes.c_void_p()
-        library.cma_device_alloc(self._handle, bytes, alignment, ctypes.byref(handle))
+        size, alignment = _number(bytes), _number(alignment)
+        library.cma_device_alloc(self._handle, size, alignment, ctypes.byref(handle))
         return Chunk(handle)
 
     def close(self):
@@ -392,7 +409,7 @@ class Chunk(_Handle):
     def piece(self, index):
         """Piece number `index`."""
         piece = _structure(_Piece)
-        library.cma_chunk_piece(self._handle, index, ctypes.byref(piece))
+        library.cma_chunk_piece(self._handle, _number(index), ctypes.byref(piece))
         return Piece(piece.fd, piece.offset, piece.bytes)
 
     def free(self):
@@ -448,7 +465,7 @@ class Observation:
     def catch_up(self, longest=60.0):
         """Waits until the callback has received the events up to now; ETIMEDOUT if it has not
         after `longest` seconds. Not for the callback itself."""
-        library.cma_observation_catch_up(self._handle, round(longest * 1000))
+        library.cma_observation_catch_up(self._handle, _number(round(longest * 1000)))
 
     def delivery(self):
         """How many events were received, missed, and are waiting."""

@@ -88,6 +88,24 @@ class HostTest(unittest.TestCase):
                 owner.allocate(4096, "camera", wait=0.01)
             self.assertEqual(refused.exception.errno, errno.ETIMEDOUT)
 
+    def test_a_number_or_a_text_that_c_would_shorten_is_refused(self):
+        with host() as owner, owner.device("camera") as device:
+            for bytes, limits in [
+                ((1 << 64) + 4096, {}),
+                (-1, {}),
+                (4096, {"alignment": (1 << 64) + 4096}),
+                (4096, {"at": -4096}),
+                (4096, {"above": -1}),
+                (4096, {"below": 1 << 64}),
+                (4096, {"boundary": 1 << 64}),
+                (4096, {"wait": -1}),
+            ]:
+                with self.assertRaises(OverflowError):
+                    owner.allocate(bytes, "camera", **limits)
+            self.assertRaises(OverflowError, device.alloc, (1 << 64) + 4096)
+            self.assertRaises(ValueError, owner.allocate, 4096, "camera\0x")
+            self.assertRaises(ValueError, owner.set_map, "*=video\0;")
+
     def test_what_is_ended_is_refused(self):
         owner = host()
         chunk = owner.allocate(4096, "camera")
