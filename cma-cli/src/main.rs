@@ -18,7 +18,7 @@ mod place_in_text;
 mod show;
 
 use options::{Cli, Command, Options};
-use outcome::{CommandError, Outcome};
+use outcome::{CommandError, NOT_EXECUTED, Outcome};
 use show::Out;
 use std::io::Write;
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let mut out = show::out();
     let outcome = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli.checked().and_then(|(options, command)| run(&options, command, &mut out)),
-        Err(usage) => report_usage(&usage, &mut out),
+        Err(usage) => report_usage(&usage, Cli::names_exec(std::env::args_os()), &mut out),
     };
     let written =
         outcome.and_then(|outcome| out.flush().map(|()| outcome).map_err(CommandError::from));
@@ -41,11 +41,15 @@ fn main() -> ExitCode {
 }
 
 /// Prints the help or the version that was requested, or the error in the command line.
-fn report_usage(usage: &clap::Error, out: &mut Out) -> Result<Outcome, CommandError> {
+fn report_usage(
+    usage: &clap::Error,
+    is_exec: bool,
+    out: &mut Out,
+) -> Result<Outcome, CommandError> {
     if usage.use_stderr() {
         // If standard error can't be written, the exit status remains.
         let _ = usage.print();
-        return Ok(Outcome::NotDone);
+        return Ok(if is_exec { Outcome::Program(NOT_EXECUTED) } else { Outcome::NotDone });
     }
     write!(out, "{}", usage.render().ansi())?;
     Ok(Outcome::Done)

@@ -71,6 +71,12 @@ impl Cli {
         Cli::from_arg_matches(&Cli::grammar().try_get_matches_from(arguments)?)
     }
 
+    /// Whether the command is `exec`, also on a command line with an error.
+    pub(crate) fn names_exec(arguments: impl IntoIterator<Item = OsString>) -> bool {
+        let read = Cli::grammar().ignore_errors(true).try_get_matches_from(arguments);
+        read.is_ok_and(|matches| matches.subcommand_name() == Some("exec"))
+    }
+
     /// The grammar, in which each command's help shows only the options that the command uses.
     fn grammar() -> clap::Command {
         let mut all = Cli::command();

@@ -15,6 +15,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
+/// The exit status of `cma exec` if it fails before the program: 2 could be that of the program.
+pub(crate) const NOT_EXECUTED: u8 = 125;
+
 /// The outcome of a command, from good to bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Outcome {
@@ -178,7 +181,12 @@ impl CommandError {
             }
             error => {
                 Notice::from(error).report();
-                Outcome::NotDone
+                match error {
+                    CommandError::UnusedOption { command: "exec" | "exec --socket", .. } => {
+                        Outcome::Program(NOT_EXECUTED)
+                    }
+                    _ => Outcome::NotDone,
+                }
             }
         }
     }

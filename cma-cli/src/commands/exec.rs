@@ -16,7 +16,7 @@ use crate::found_plugins::FoundPlugins;
 use crate::host::Host;
 use crate::notice::{Notice, TextName};
 use crate::options::{ExecArgs, Options};
-use crate::outcome::{CommandError, Outcome};
+use crate::outcome::{CommandError, NOT_EXECUTED, Outcome};
 use crate::show::plain;
 use cma_client::Client;
 use cma_framework::config::ConfigError;
@@ -80,7 +80,7 @@ impl ExecError {
         match self {
             ExecError::Program { source, .. } if is_missing(source) => 127,
             ExecError::Program { .. } => 126,
-            _ => 125,
+            _ => NOT_EXECUTED,
         }
     }
 

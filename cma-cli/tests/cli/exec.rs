@@ -311,8 +311,23 @@ fn a_chunk_waits_for_room_as_long_as_it_may() {
 fn options_of_a_system_are_refused_together_with_a_server() {
     let args = ["exec", "--socket", "x", "--cma", "b=1M", "--chunk", "a=b/1", "--", "true"];
     let Run { code, err, .. } = run(&args);
-    assert_eq!(code, 2);
+    assert_eq!(code, 125);
     assert!(err.contains("`cma exec --socket` does not use --cma"), "{err}");
+}
+
+#[test]
+fn an_error_in_the_command_line_is_status_125_and_for_other_commands_2() {
+    for args in [
+        &["exec", "--chunk", "a=b/1"][..],
+        &["exec", "--", "true"],
+        &["exec", "--chunk", "a=b/1", "--wait", "5x", "--", "true"],
+        &["exec", "--chunk", "a=b/1", "--none", "--", "true"],
+        &["--cma", "b=1M", "exec", "--chunk", "a=b/1", "--json", "--", "true"],
+    ] {
+        let Run { code, out, err } = run(args);
+        assert_eq!((code, out.as_str()), (125, ""), "{args:?}: {err}");
+    }
+    assert_eq!(run(&["replay", "--none", "exec"]).code, 2);
 }
 
 #[test]

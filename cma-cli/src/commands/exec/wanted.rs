@@ -45,6 +45,7 @@ pub(super) fn parse(text: &str) -> Result<Wanted, ConfigError<ChunkFault>> {
     let target = target_of(rest).ok_or_else(|| error(from, text.len(), ChunkFault::NoSize))?;
     let requester = match target.strip_prefix('@') {
         Some("") => return Err(error(from, from + 1, ChunkFault::NoRegions)),
+        None if target.is_empty() => return Err(error(from, from, ChunkFault::NoSize)),
         Some(regions) => Requester::Regions(regions.to_string()),
         None => device_and_type(target)
             .map_err(|fault| error(from, from + target.len(), ChunkFault::Requester(fault)))?,
@@ -105,7 +106,7 @@ mod tests {
             ("a.b=vm/64M", "a.b", "letters of ASCII"),
             ("ram=64M", "64M", "a device and a size"),
             ("ram=@/64M", "@", "expected regions"),
-            ("ram=/64M", "", "expected a device"),
+            ("ram=/64M", "", "a device and a size, as in ram=vm/64M"),
             ("ram=v*/64M", "v*", "wildcards"),
             ("ram=vm/64M/3", "3", "power of two"),
             ("ram=vm/64M colour=red", "colour=red", "expected a limit"),
