@@ -2,7 +2,7 @@
 # Builds libcma and installs it: cargo xtask install-c [--prefix P] [--destdir D] [--libdir L]
 #
 # A script instead of cargo-c: cargo has what it takes to build the library, and what is left is to
-# copy five files and to write one.
+# copy six files and to write one.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -45,6 +45,7 @@ ln -sf "libcma.so.$version" "$to_lib/libcma.so.1"
 ln -sf libcma.so.1 "$to_lib/libcma.so"
 [ ! -e "$CMA_BUILT/libcma.a" ] || install -m 644 "$CMA_BUILT/libcma.a" "$to_lib/libcma.a"
 install -m 644 interfaces/c/include/cma.h "$to_include/cma.h"
+install -m 644 cma-api/include/cma_allocator.h "$to_include/cma_allocator.h"
 install -m 644 interfaces/c/man/libcma.3 "$to_man/man3/libcma.3"
 echo '.so man3/libcma.3' > "$to_man/man3/cma.3"
 cat > "$to_lib/pkgconfig/cma.pc" << END

@@ -25,7 +25,12 @@ fn an_installed_library_is_found_by_pkg_config_and_used() {
     assert!(!install(&["--prefxi", "/opt"]).output().unwrap().status.success());
 
     let installed = place.path().join("opt/cma");
-    for file in ["include/cma.h", "share/man/man3/libcma.3", "share/man/man3/cma.3"] {
+    for file in [
+        "include/cma.h",
+        "include/cma_allocator.h",
+        "share/man/man3/libcma.3",
+        "share/man/man3/cma.3",
+    ] {
         assert!(installed.join(file).is_file(), "{file}");
     }
     let target = std::fs::read_link(installed.join("lib/libcma.so.1")).unwrap();
