@@ -50,6 +50,9 @@ pub unsafe extern "C" fn cma_client_open(
             Some(path) => PathBuf::from(path),
             None => env::var_os("CMA_SOCKET").unwrap_or("/run/cma.sock".into()).into(),
         };
+        if path.as_os_str().is_empty() {
+            return Err(Failure::invalid("the path of the socket is empty"));
+        }
         out.write(cma_client::table().insert(Arc::new(Server::connect(&path)?))?);
         Ok(())
     })

@@ -48,7 +48,7 @@ impl Failure {
         match bad {
             BadHandle::Null => Failure::invalid(format!("the {name} is NULL")),
             BadHandle::Unknown => Failure::invalid(format!(
-                "this is no handle of a {name}, or that of one that is freed or closed already"
+                "no {name} has this handle: it was freed or closed, or is no handle"
             )),
             BadHandle::Busy => {
                 Failure::new(libc::EBUSY, format!("another call is using this {name}"))

@@ -324,7 +324,7 @@ impl LoadFailure {
             | LoadFailure::Endless { .. } => "leave it out, and report it to its author",
             LoadFailure::InTrial { remedy, .. } => remedy,
             LoadFailure::NoTrial(_) => {
-                "allow this program to start itself, or load without a trial"
+                "name a program for the trial that can be started, or load without a trial"
             }
             LoadFailure::FolderMissing { .. } => "create it, or name another",
             LoadFailure::FolderUnreadable { error, .. } if is_forbidden(error) => {
