@@ -105,6 +105,32 @@ fn bytes_persist_and_the_next_chunk_starts_as_zero() {
     assert!(again.iter().all(|byte| *byte == 0) && right.iter().all(|byte| *byte == 2));
 }
 
+/// Its pages stay in the file of the chunk before, move, or serve parts of pages.
+#[test]
+fn whatever_had_the_pages_before_the_next_chunk_starts_as_zero() {
+    let Some(_machine) = Machine::with_huge_pages(4) else { return };
+    let (cma, _) = region("b=8M", &mut hugetlb());
+    let (whole, part) = (4 << 20, 3 << 20);
+    for (before, after) in [(whole, whole), (whole, part), (part, whole), (part, part)] {
+        for is_shared in [false, true] {
+            let mut old = alloc(&cma, before).map().unwrap();
+            let start = old.start();
+            old.fill(1);
+            // A part of a page has no file of its own to share.
+            let shared = (is_shared && before == whole).then(|| old.share());
+            if let Some(shared) = &shared {
+                let window = Window::onto(file(shared), whole);
+                assert_eq!([window.read(0), window.read(before as usize - 1)], [1, 1]);
+                window.write(5, 2);
+            }
+            drop(shared);
+            let again = alloc(&cma, after).map().unwrap();
+            assert_eq!(again.start(), start);
+            assert!(again.iter().all(|byte| *byte == 0), "{before} {after} {is_shared}");
+        }
+    }
+}
+
 #[test]
 fn a_chunk_is_one_file_with_its_pages_in_order() {
     let Some(_machine) = Machine::with_huge_pages(6) else { return };

@@ -1,6 +1,6 @@
 //! Files mapped one behind the other.
 
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{SealFlags, fcntl_get_seals, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
@@ -41,6 +41,21 @@ pub enum MapError {
         end: u64,
         /// The size of the file in bytes.
         size: u64,
+    },
+    /// The part does not start and end at pages of its file. The kernel maps whole pages, and would
+    /// map more than the part.
+    #[error(
+        "part {index} of the chunk, {len} bytes at byte {offset}, is not whole pages of {page} bytes"
+    )]
+    NotWholePages {
+        /// The number of the part, from 0.
+        index: usize,
+        /// The offset of the part in its file, in bytes.
+        offset: u64,
+        /// The length of the part in bytes.
+        len: u64,
+        /// The size of the file's pages in bytes.
+        page: u64,
     },
     /// The parts are shorter or longer than the chunk.
     #[error("the parts of a chunk of {expected} bytes have {found} bytes")]
@@ -165,6 +180,11 @@ fn check(index: usize, file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<us
     let (end, size) = (offset.saturating_add(len), stat.st_size as u64);
     if end > size {
         return Err(MapError::TooShort { index, end, size });
+    }
+    // Files with seals are in memory, and the block of their file system is the page.
+    let page = fstatfs(file).map_err(system("fstatfs"))?.f_bsize as u64;
+    if !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
+        return Err(MapError::NotWholePages { index, offset, len, page });
     }
     // The block of a file of huge pages is its page.
     Ok((stat.st_blksize as usize).max(page_size()).next_power_of_two())

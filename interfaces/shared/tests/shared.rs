@@ -3,6 +3,7 @@
 use cma_shared::{FilePart, MapError, SharedBytes, SharedWords};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -118,6 +119,48 @@ fn a_file_that_can_shrink_or_is_too_short_is_refused_and_nothing_stays_mapped() 
     );
     let missing = MapError::System { call: "open", source: std::io::ErrorKind::NotFound.into() };
     assert_eq!(refused(vec![part(&good, 0, 1), Err(missing)], 2), "open: entity not found");
+}
+
+/// The kernel maps a whole page for a part of one. With huge pages that reaches beyond the
+/// addresses that the chunk has reserved, over whatever this process has mapped there.
+#[test]
+fn a_part_that_is_not_whole_pages_of_its_file_is_refused_and_nothing_stays_mapped() {
+    const HUGE: u64 = 2 << 20;
+    let refused = |file: &File, offset, len| {
+        let part = Ok::<_, MapError>(FilePart { file, offset, len });
+        let error = SharedBytes::map(len, [part]).unwrap_err().to_string();
+        assert_eq!(mapped("whole-"), 0, "{error}");
+        error
+    };
+    let small = file("whole-small", 2);
+    assert_eq!(
+        refused(&small, 0, PAGE + 4),
+        "part 0 of the chunk, 4100 bytes at byte 0, is not whole pages of 4096 bytes"
+    );
+    assert_eq!(
+        refused(&small, 4, PAGE),
+        "part 0 of the chunk, 4096 bytes at byte 4, is not whole pages of 4096 bytes"
+    );
+    let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    let huge: File = match memfd_create("whole-huge", flags) {
+        Ok(file) => file.into(),
+        Err(why) => {
+            std::io::stderr()
+                .write_all(format!("SKIPPED: no files of huge pages of 2 MiB: {why}\n").as_bytes())
+                .unwrap();
+            return;
+        }
+    };
+    ftruncate(&huge, 2 * HUGE).unwrap();
+    fcntl_add_seals(&huge, SealFlags::SHRINK).unwrap();
+    assert_eq!(
+        refused(&huge, 0, PAGE),
+        "part 0 of the chunk, 4096 bytes at byte 0, is not whole pages of 2097152 bytes"
+    );
+    assert_eq!(
+        refused(&huge, HUGE / 2, HUGE),
+        "part 0 of the chunk, 2097152 bytes at byte 1048576, is not whole pages of 2097152 bytes"
+    );
 }
 
 #[test]
