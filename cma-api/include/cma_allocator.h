@@ -35,10 +35,13 @@ extern "C" {
 #define CMA_ALLOCATOR_HEADER \
     .version = CMA_ALLOCATOR_VERSION, .size = sizeof(struct cma_allocator_v1)
 
-/* What functions return. Any other number ends the service of the allocator for its region. */
+/*
+ * What functions return. Any other number, and BROKEN from all but `check`, ends the service of the
+ * allocator for its region: it is not called again, not even by `cleanup`.
+ */
 #define CMA_ALLOCATOR_OK 0      /* done; every result is written */
 #define CMA_ALLOCATOR_REFUSED 1 /* refused; nothing has changed */
-#define CMA_ALLOCATOR_BROKEN 2  /* the allocator's own data are broken; it is not called again */
+#define CMA_ALLOCATOR_BROKEN 2  /* the allocator's own data are broken */
 
 /* The size in bytes of the buffer `reason`: text in UTF-8 for the user, which ends with a 0. */
 #define CMA_ALLOCATOR_REASON 256
@@ -143,8 +146,9 @@ struct cma_allocator_v1 {
     uint64_t (*largest_request)(void *allocator);
 
     /*
-     * Verifies the allocator's own data: OK, or BROKEN with the first fault as the reason. It is
-     * for tests and diagnosis, and may be slow.
+     * Verifies the allocator's own data: OK, or BROKEN with the first fault as the reason, which
+     * the host reports; the allocator stays in service. It is for tests and diagnosis, and may be
+     * slow.
      * Null: always OK.
      */
     int (*check)(void *allocator, char *reason);

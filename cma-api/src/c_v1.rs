@@ -6,8 +6,9 @@
 //! compares the layout of every structure on both sides.
 //!
 //! An allocator in C that returns a number that is no result, or no result where one is due, or
-//! [`BROKEN`], is *broken*: it is not called again, not even to release it, as a Rust allocator
-//! that panicked.
+//! [`BROKEN`] from any function but `check`, is *broken*: it is not called again, not even to
+//! release it, as a Rust allocator that panicked. What `check` finds is reported only, as that of a
+//! Rust allocator is.
 
 use crate::v1::{AllocatorAbi, AllocatorAbi_TO, AllocatorBox, CallFailure, ExtensionFailure};
 use crate::{PageRange, Pages, Placement, Request, Tag};

@@ -61,8 +61,9 @@ fn more_holes_than_a_region_can_have_end_the_service() {
 #[test]
 fn a_broken_check_is_reported_and_one_that_refuses_ends_the_service() {
     let Some(library) = faulty(&["-DADOPTS"]) else { return };
-    let (_cma, sound) = region(&library, "check");
+    let (serves, sound) = region(&library, "check");
     assert_eq!(sound.check().unwrap_err(), "allocator faulty: the books are wet");
+    drop(serves.alloc_from("r", 4096, 0).unwrap());
     let (cma, region) = region(&library, "check-refuses");
     region.check().unwrap_err();
     is_out_of_service(&cma, &region, "`check` returned 1, which is none of its results");

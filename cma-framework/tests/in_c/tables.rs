@@ -59,6 +59,19 @@ fn a_library_without_the_symbol_is_no_plugin() {
     is_refused(&["-DNO_TABLE"], "no-header", &["exports no plug-in header", "cma_allocator_v1"]);
 }
 
+/// The dynamic linker finds the symbols of both.
+#[test]
+fn a_plugin_that_needs_another_one_is_loaded_itself() {
+    // Cargo puts the fixture, a plug-in in Rust, beside the tests that depend on it.
+    let tests = std::env::current_exe().unwrap();
+    let needed = tests.parent().unwrap().join("libcma_fixture_revision_one.so");
+    let needed = needed.to_str().unwrap();
+    assert_eq!(Plugin::load(needed).unwrap().name(), "revised");
+    let Some(library) = faulty(&["-Wl,--no-as-needed", needed]) else { return };
+    let plugin = Plugin::load(&library).unwrap();
+    assert_eq!((plugin.name(), plugin.interface_version()), ("faulty", "C 1"));
+}
+
 #[test]
 fn a_missing_function_is_named() {
     is_refused(

@@ -4,9 +4,9 @@
 //! Libraries are never unloaded: a thread that the plug-in has started, or a destructor of a thread
 //! local, would run unmapped code.
 
-use super::LoadFailure;
 use super::elf::abi_stable_mismatch;
 use super::image::Image;
+use super::{LoadFailure, PluginInterface};
 use cma_api::Algorithm;
 use cma_api::abi_stable::library::{
     AbiHeaderRef, LibHeader, LibraryError, ROOT_MODULE_LOADER_NAME_WITH_NUL, RootModule,
@@ -97,6 +97,7 @@ fn link(image: Image) -> Result<Header, LoadFailure> {
 /// Opens the library with the dynamic linker and looks up its header. All symbols are bound now,
 /// and other libraries can't see them. A library with both headers is one in Rust.
 fn open(image: &Image) -> Result<Header, LoadFailure> {
+    let interface = image.interface().map_err(LoadFailure::NoCopy)?;
     // With the process number instead of `self`, so that a debugger can open it, too.
     let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
     // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the
@@ -105,21 +106,27 @@ fn open(image: &Image) -> Result<Header, LoadFailure> {
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     // Never closed, even if it is refused below.
     let library = ManuallyDrop::new(library.map_err(|error| unlinkable(&error))?);
-    // SAFETY: the symbol of this name is abi_stable's and is the header of a library
-    // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has checked that the
-    // constant at its start is abi_stable's, and the library is never unloaded.
-    let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
-    if let Ok(header) = header {
-        return Ok(Header::Rust(*header));
-    }
-    // SAFETY: nothing but the address of the symbol is used here.
-    let table = unsafe { library.get::<*const Table>(c_v1::SYMBOL) };
-    Ok(table.map_or(Header::None, |table| {
-        // SAFETY: `elf::check` has checked that the symbol of this name starts with version and
-        // size, and is a whole table if both are right. What the table says is the plug-in's word,
-        // which is trusted as its code is. The library is never unloaded.
-        Header::C(unsafe { Table::read(*table) })
-    }))
+    // The dynamic linker also finds the symbols of libraries that this one needs. The interface is
+    // the one that was checked in the file, not that of another plug-in among those.
+    Ok(match interface {
+        PluginInterface::Rust => {
+            // SAFETY: the symbol of this name is abi_stable's and is the header of a library
+            // (`LibHeader`), whose first field `AbiHeaderRef` refers to. `elf::check` has checked
+            // that the constant at its start is abi_stable's, and the library is never unloaded.
+            let header = unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) };
+            header.map_or(Header::None, |header| Header::Rust(*header))
+        }
+        PluginInterface::C => {
+            // SAFETY: nothing but the address of the symbol is used here.
+            let table = unsafe { library.get::<*const Table>(c_v1::SYMBOL) };
+            table.map_or(Header::None, |table| {
+                // SAFETY: `elf::check` has checked that the symbol of this name starts with version
+                // and size, and is a whole table if both are right. What the table says is the
+                // plug-in's word, which is trusted as its code is. The library is never unloaded.
+                Header::C(unsafe { Table::read(*table) })
+            })
+        }
+    })
 }
 
 /// The refusal with the dynamic linker's message.
