@@ -129,6 +129,36 @@ fn python_writes_a_chunk_of_a_server_and_a_c_program_reads_it() {
 }
 
 #[test]
+fn a_program_inherits_the_descriptors_of_its_chunks_and_no_other_of_the_command() {
+    // Read by another process, so that it sees no descriptor of its own.
+    let script = r"find /proc/$$/fd -type l -printf '%f %l\n'; :";
+    let open = |command: &mut Command| {
+        let Run { code, out, err } = done(command.stdin(Stdio::null()));
+        assert_eq!((code, err.as_str()), (0, ""));
+        let lines = out.lines().filter_map(|line| line.split_once(' '));
+        lines.map(|(number, name)| (number.to_string(), name.to_string())).collect::<Vec<_>>()
+    };
+    // Those that this test has inherited itself.
+    let before = open(Command::new("sh").args(["-c", script]));
+    let new = |command: &mut Command| {
+        let now = open(command);
+        let is_new = |(number, _): &(String, String)| before.iter().all(|(old, _)| old != number);
+        now.into_iter().filter(is_new).map(|(_, name)| name).collect::<Vec<_>>()
+    };
+    let args = ["--chunk", "a=vm/4K", "--chunk", "b=vm/4K", "--", "sh", "-c", script];
+    let names = new(&mut hosted(&args));
+    assert_eq!(names.len(), 2, "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("/memfd:")), "{names:?}");
+
+    let server = SocketServer::start(&[]);
+    let args = ["--chunk", "a=camera/2M", "--chunk", "b=camera/2M", "--", "sh", "-c", script];
+    let names = new(&mut served(&server, &args));
+    // The connection of each, which keeps the chunk.
+    let of = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
+    assert_eq!((names.len(), of("/memfd:"), of("socket:")), (4, 2, 2), "{names:?}");
+}
+
+#[test]
 fn with_a_server_the_command_becomes_the_program_and_its_chunk_ends_with_it() {
     let server = SocketServer::start(&[]);
     let args = ["--chunk", "ram=camera/2M/2M", "--", "sh", "-c", "echo $$; read line; exit 3"];
