@@ -235,6 +235,21 @@ impl Attributes {
         }
     }
 
+    /// The entries of the folder at `path` as text, a line for each: `name`, `folder/`, or
+    /// `link -> target`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`list`](Self::list).
+    pub fn list_text(&self, path: &str) -> Result<String, AttributeError> {
+        let line = |(name, entry)| match entry {
+            Entry::Attribute { .. } => format!("{name}\n"),
+            Entry::Folder => format!("{name}/\n"),
+            Entry::Link { target } => format!("{name} -> {target}\n"),
+        };
+        Ok(self.list(path)?.into_iter().map(line).collect())
+    }
+
     /// The text of the attribute at `path`.
     ///
     /// # Errors

@@ -1,6 +1,5 @@
 //! The host: a framework in this process.
 
-use crate::attributes;
 use crate::border::{
     Context, Grows, border, handle_place, optional_text, read_struct, text, write_struct,
     write_text,
@@ -12,6 +11,7 @@ use crate::handles::{Object, Table};
 use crate::observation::{Callback, ObservationObject, cma_event_callback, cma_observation};
 use crate::pending::{PendingObject, cma_pending};
 use crate::request::{Wanted, cma_request};
+use cma_framework::attributes::AttributeError;
 use cma_framework::config::{Bank, ConfigError, Growth};
 use cma_framework::loader::Trial;
 use cma_framework::reserve::Banks;
@@ -446,7 +446,11 @@ pub unsafe extern "C" fn cma_host_get(
     border("cma_host_get", || {
         // SAFETY: a text of the caller.
         let path = unsafe { crate::border::text(path, "path") }?;
-        let read = attributes::read(&framework(host)?.attributes(), path)?;
+        let attributes = framework(host)?.attributes();
+        let read = match attributes.read(path) {
+            Err(AttributeError::Folder) => attributes.list_text(path)?,
+            read => read?,
+        };
         // SAFETY: the caller has the capacity.
         unsafe { write_text(&read, text, capacity, length) }
     })

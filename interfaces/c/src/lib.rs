@@ -20,7 +20,6 @@
 )]
 #![allow(missing_debug_implementations, reason = "types of C, which has no Debug")]
 
-mod attributes;
 mod border;
 mod chunk;
 mod client;

@@ -8,13 +8,12 @@
 use crate::error_reply::ErrorReply;
 use crate::peer::Peer;
 use cma_device_protocol::{MAX_ATTRIBUTE_BYTES, TextAnswer};
-use cma_framework::attributes::{AttributeError, Entry};
+use cma_framework::attributes::AttributeError;
 use cma_framework::{Attributes, Cma};
 use rustix::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::process::geteuid;
-use std::fmt::Write;
 
 /// Reads attributes for clients.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ impl AttributeReader {
             return Err(self.not_allowed(peer));
         }
         let (text, is_folder) = match self.attributes.read(path) {
-            Err(AttributeError::Folder) => (list(&self.attributes, path)?, true),
+            Err(AttributeError::Folder) => (self.attributes.list_text(path)?, true),
             text => (text?, false),
         };
         let bytes = text.len() as u64;
@@ -68,20 +67,6 @@ impl AttributeReader {
             format!("{who} may read the attributes over the socket, not user {uid}"),
         )
     }
-}
-
-/// A line for each entry of the folder at `path`.
-fn list(attributes: &Attributes, path: &str) -> Result<String, AttributeError> {
-    let mut text = String::new();
-    for (name, entry) in attributes.list(path)? {
-        // Writing to a `String` doesn't fail.
-        let _ = match entry {
-            Entry::Attribute { .. } => writeln!(text, "{name}"),
-            Entry::Folder => writeln!(text, "{name}/"),
-            Entry::Link { target } => writeln!(text, "{name} -> {target}"),
-        };
-    }
-    Ok(text)
 }
 
 /// A file with this content, which nobody can change.
