@@ -111,7 +111,7 @@ impl RemoteChunk {
                 |answer, descriptors| batch_of(answer, descriptors, first),
             )?),
         };
-        batch.check_sealed()?;
+        batch.check_mappable()?;
         Ok(self.batch.insert(batch))
     }
 

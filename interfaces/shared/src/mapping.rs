@@ -6,7 +6,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use rustix::param::page_size;
 use std::ffi::c_void;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::ptr;
 
 /// A part of a chunk's memory: the `len` bytes at byte `offset` of a file. Both are multiples of
@@ -19,6 +19,39 @@ pub struct FilePart<F> {
     pub offset: u64,
     /// The length in bytes.
     pub len: u64,
+}
+
+impl<F: AsFd> FilePart<F> {
+    /// Checks that the part can be mapped safely: that an access to it can't end beyond its file,
+    /// now or later, and that the kernel maps no more than it. It is number `index` of its chunk,
+    /// from 0. Returns the file's page in bytes, or the machine's if that is larger.
+    ///
+    /// # Errors
+    ///
+    /// [`MapError`], except [`MapError::Length`].
+    pub fn check(&self, index: usize) -> Result<usize, MapError> {
+        let FilePart { ref file, offset, len } = *self;
+        let seals = match fcntl_get_seals(file) {
+            // The file is of a kind that has no seals.
+            Err(Errno::INVAL) => SealFlags::empty(),
+            seals => seals.map_err(system("fcntl(F_GET_SEALS)"))?,
+        };
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(MapError::NotSealed { index });
+        }
+        let stat = fstat(file).map_err(system("fstat"))?;
+        let (end, size) = (offset.saturating_add(len), stat.st_size as u64);
+        if end > size {
+            return Err(MapError::TooShort { index, end, size });
+        }
+        // Files with seals are in memory, and the block of their file system is the page.
+        let page = fstatfs(file).map_err(system("fstatfs"))?.f_bsize as u64;
+        if !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
+            return Err(MapError::NotWholePages { index, offset, len, page });
+        }
+        // The block of a file of huge pages is its page.
+        Ok((stat.st_blksize as usize).max(page_size()).next_power_of_two())
+    }
 }
 
 /// Why files can't be mapped. Nothing is mapped then.
@@ -107,8 +140,9 @@ impl Mapping {
         let mut found = 0_u64;
         let mut mapping: Option<Mapping> = None;
         for (index, part) in &mut parts {
-            let FilePart { file, offset, len: part_len } = part?;
-            let page = check(index, file.as_fd(), offset, part_len)?;
+            let part = part?;
+            let page = part.check(index)?;
+            let FilePart { file, offset, len: part_len } = part;
             let at = found;
             found = found.saturating_add(part_len);
             if found > len {
@@ -163,31 +197,6 @@ impl Drop for Mapping {
             let _ = unsafe { munmap(self.start, self.len) };
         }
     }
-}
-
-/// Checks that an access to the part can't end beyond its file, now or later. Returns the file's
-/// page, or the machine's if that is larger.
-fn check(index: usize, file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<usize, MapError> {
-    let seals = match fcntl_get_seals(file) {
-        // The file is of a kind that has no seals.
-        Err(Errno::INVAL) => SealFlags::empty(),
-        seals => seals.map_err(system("fcntl(F_GET_SEALS)"))?,
-    };
-    if !seals.contains(SealFlags::SHRINK) {
-        return Err(MapError::NotSealed { index });
-    }
-    let stat = fstat(file).map_err(system("fstat"))?;
-    let (end, size) = (offset.saturating_add(len), stat.st_size as u64);
-    if end > size {
-        return Err(MapError::TooShort { index, end, size });
-    }
-    // Files with seals are in memory, and the block of their file system is the page.
-    let page = fstatfs(file).map_err(system("fstatfs"))?.f_bsize as u64;
-    if !offset.is_multiple_of(page) || !len.is_multiple_of(page) {
-        return Err(MapError::NotWholePages { index, offset, len, page });
-    }
-    // The block of a file of huge pages is its page.
-    Ok((stat.st_blksize as usize).max(page_size()).next_power_of_two())
 }
 
 const READ_WRITE: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);

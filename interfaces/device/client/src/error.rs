@@ -35,10 +35,7 @@ pub enum Error {
     /// The chunk's region has addresses but no memory.
     #[error("the chunk has addresses but no memory: its region has none")]
     Simulated,
-    /// The memory could be truncated while this process uses it, which the server must rule out.
-    #[error("the server sent memory that can't be used safely: {0}")]
-    Unsafe(&'static str),
-    /// The memory that the server sent can't be mapped.
+    /// The memory that the server sent can't be mapped, or not safely.
     #[error("the chunk can't be mapped: {0}")]
     Unmappable(#[from] cma_shared::MapError),
     /// A system call failed.
@@ -62,7 +59,7 @@ impl Error {
             Error::Exchange(why) => why.errno().raw_os_error(),
             Error::Simulated => Errno::NODEV.raw_os_error(),
             Error::Unmappable(cma_shared::MapError::System { source, .. }) => of(source),
-            Error::Unsafe(_) | Error::Unmappable(_) => Errno::IO.raw_os_error(),
+            Error::Unmappable(_) => Errno::IO.raw_os_error(),
             Error::System { source, .. } => of(source),
         }
     }

@@ -33,6 +33,6 @@ pub use client::Client;
 pub use error::Error;
 pub use pending::{Outcome, PendingChunk};
 
-pub use cma_shared::SharedBytes;
+pub use cma_shared::{MapError, SharedBytes};
 
 pub use cma_device_protocol::{ChunkRequest, InfoAnswer, ListedChunk, RegionSelector};

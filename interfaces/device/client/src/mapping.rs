@@ -27,7 +27,7 @@ impl Mapping {
         batch: PieceBatch,
         mut fetch: impl FnMut(u64) -> Result<PieceBatch, Error>,
     ) -> Result<Mapping, Error> {
-        batch.check_sealed()?;
+        batch.check_mappable()?;
         let len =
             usize::try_from(batch.chunk().size).map_err(|_| Error::system("mmap")(Errno::NOMEM))?;
         let whole = MapArguments {
@@ -39,7 +39,7 @@ impl Mapping {
         };
         let mut failed = None;
         let fetch = |first| {
-            let next = fetch(first).and_then(|batch| batch.check_sealed().map(|()| batch));
+            let next = fetch(first).and_then(|batch| batch.check_mappable().map(|()| batch));
             next.map_err(|error| {
                 failed = Some(error);
                 Errno::IO
@@ -49,7 +49,7 @@ impl Mapping {
         let mapped = unsafe { map(batch, fetch, &whole) };
         let base =
             mapped.map_err(|errno| failed.unwrap_or_else(|| Error::system("mmap")(errno)))?;
-        let base = NonNull::new(base.cast()).ok_or(Error::Unsafe("it is mapped at address 0"))?;
+        let base = NonNull::new(base.cast()).ok_or_else(|| Error::system("mmap")(Errno::FAULT))?;
         Ok(Mapping { base, len })
     }
 }

@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::exchange::ExchangeError;
 use cma_device_protocol::ChunkAnswer;
 use cma_device_protocol::wire::Descriptors;
+use cma_shared::FilePart;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 use std::ffi::c_void;
@@ -82,22 +82,18 @@ impl PieceBatch {
         })
     }
 
-    /// Checks that the file of every piece is long enough and sealed against shrinking: an access
-    /// beyond the end of a file kills the process (`SIGBUS`).
+    /// Checks that every piece can be mapped safely: its file is long enough and sealed against
+    /// shrinking, because an access beyond the end of a file kills the process (`SIGBUS`), and the
+    /// piece is whole pages of it, because the kernel would map more than the piece.
     ///
     /// # Errors
     ///
-    /// [`Error::Unsafe`], or that of the system.
-    pub fn check_sealed(&self) -> Result<(), Error> {
-        for piece in self.pieces() {
-            let seals = fcntl_get_seals(piece.file).map_err(Error::system("fcntl(F_GET_SEALS)"))?;
-            if !seals.contains(SealFlags::SHRINK) {
-                return Err(Error::Unsafe("it is not sealed against shrinking"));
-            }
-            let size = fstat(piece.file).map_err(Error::system("fstat"))?.st_size;
-            if piece.offset + piece.len > size as u64 {
-                return Err(Error::Unsafe("its file is too short"));
-            }
+    /// [`Error::Unmappable`].
+    pub fn check_mappable(&self) -> Result<(), Error> {
+        for (index, PieceRef { file, offset, len }) in
+            (self.chunk.first as usize..).zip(self.pieces())
+        {
+            FilePart { file, offset, len }.check(index)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A faulty or malicious server: the client gets an error, never memory that could be truncated,
 //! and never waits for ever.
 
-use cma_client::{AttributeText, Client, Error};
+use cma_client::{AttributeText, Client, Error, MapError};
 use cma_device_protocol::wire::{receive, send};
 use cma_device_protocol::{
     Answer, ChunkAnswer, Extent, MAX_ATTRIBUTE_BYTES, MESSAGE_BYTES, Message, Request, TextAnswer,
@@ -99,13 +99,31 @@ fn a_consistent_answer_is_accepted() {
 #[test]
 fn memory_that_could_be_truncated_is_not_mapped() {
     let open = file(8192, SealFlags::GROW);
-    assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&open]), Err(Error::Unsafe(_))));
+    let refused = mapped(&extents(&[(1, 0, 8192)]), &[&open]);
+    assert!(matches!(refused, Err(Error::Unmappable(MapError::NotSealed { index: 0 }))));
     let short = file(4096, SealFlags::SHRINK);
-    assert!(matches!(mapped(&extents(&[(1, 0, 8192)]), &[&short]), Err(Error::Unsafe(_))));
+    let refused = mapped(&extents(&[(1, 0, 8192)]), &[&short]);
+    assert!(matches!(refused, Err(Error::Unmappable(MapError::TooShort { end: 8192, .. }))));
     let too_far = file(8192, SealFlags::SHRINK);
-    assert!(matches!(mapped(&extents(&[(1, 4096, 8192)]), &[&too_far]), Err(Error::Unsafe(_))));
+    let refused = mapped(&extents(&[(1, 4096, 8192)]), &[&too_far]);
+    assert!(matches!(refused, Err(Error::Unmappable(MapError::TooShort { end: 12288, .. }))));
     let pipe = rustix::pipe::pipe().unwrap().0;
     assert!(mapped(&extents(&[(1, 0, 8192)]), &[&pipe]).is_err());
+}
+
+/// The kernel would map whole pages, over what stands behind the piece.
+#[test]
+fn a_piece_that_is_not_whole_pages_of_its_file_is_not_mapped() {
+    let sealed = file(8192, SealFlags::SHRINK);
+    for (offset, len) in [(0, 100), (100, 4096)] {
+        let second = (1, 0, 8192 - len);
+        let parts = ChunkAnswer { pieces: 2, ..extents(&[(1, offset, len), second]) };
+        let refused = mapped(&parts, &[&sealed, &sealed]);
+        let Err(Error::Unmappable(MapError::NotWholePages { index: 0, page, .. })) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(page, 4096);
+    }
 }
 
 #[test]
