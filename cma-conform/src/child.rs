@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getpid, getppid, getrlimit,
     kill_process, kill_process_group, pidfd_open, set_child_subreaper,
-    set_parent_process_death_signal, setrlimit, setsid, wait, waitpid,
+    set_parent_process_death_signal, setrlimit, setsid, waitpid,
 };
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::fs::{self, File};
@@ -38,14 +38,8 @@ pub(crate) const WORKED: i32 = 0;
 /// The last bytes of standard error that are kept.
 const TAIL: usize = 16 << 10;
 
-/// The time in which the keeper kills what is left behind. A process that it may not kill, because
-/// that has changed its user, remains.
-const KILLING: Duration = Duration::from_secs(10);
-
 /// Runs `work` in a child process, and kills every process that this leaves behind. The child's
-/// output on standard output is dropped; the end of that on standard error is returned. Without
-/// `/proc/PID/task/TID/children` (`CONFIG_PROC_CHILDREN`), a process that left the child's group
-/// remains.
+/// output on standard output is dropped; the end of that on standard error is returned.
 ///
 /// # Errors
 ///
@@ -137,7 +131,7 @@ fn keep_subject(
     let _ = kill_process_group(subject, Signal::KILL);
     let _ = kill_process(subject, Signal::KILL);
     let status = reap(subject)?;
-    end_descendants();
+    cma_descendants::end_descendants();
     let end = match (watched?, status.terminating_signal(), status.exit_status()) {
         (false, _, _) => End::OutOfTime,
         (true, Some(signal), _) => End::Signal(signal),
@@ -216,29 +210,6 @@ fn watch(
             tail.drain(..tail.len().saturating_sub(TAIL));
         } else if ended {
             return Ok(true);
-        }
-    }
-}
-
-/// Kills and reaps all descendants of this process, which has one thread and is a subreaper.
-fn end_descendants() {
-    let end = Instant::now() + KILLING;
-    let pid = getpid();
-    let list = format!("/proc/{pid}/task/{pid}/children");
-    // It never sleeps: a process that forks and exits repeatedly is a child for a short time only.
-    while Instant::now() < end {
-        let Ok(children) = fs::read_to_string(&list) else { return };
-        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-        for child in children.filter_map(Pid::from_raw) {
-            let _ = kill_process(child, Signal::KILL);
-        }
-        loop {
-            match wait(WaitOptions::NOHANG) {
-                Ok(Some(_)) | Err(Errno::INTR) => {}
-                Ok(None) => break,
-                // There are none.
-                Err(_) => return,
-            }
         }
     }
 }

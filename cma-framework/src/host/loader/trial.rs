@@ -19,7 +19,6 @@ mod message;
 mod report;
 mod subject;
 mod supervisor;
-mod tree;
 
 use super::image::Image;
 use super::{LoadError, LoadFailure, Plugin, PluginInterface};

@@ -6,7 +6,7 @@ use super::super::library::one_line;
 use super::message::{self, Order, Verdict};
 use super::report::{Progress, Report};
 use super::subject::limit_resource;
-use super::{Deadline, this_program, tree};
+use super::{Deadline, this_program};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 use rustix::process::{Pid, PidfdFlags, Resource, Signal, getpid, pidfd_open, set_child_subreaper};
@@ -53,7 +53,7 @@ fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io
         let _ = subject.kill();
     }
     let status = subject.wait();
-    tree::end_descendants();
+    cma_descendants::end_descendants();
     let last_output = output.last_line();
     if !in_time? {
         return Ok(Verdict::Refused(LoadFailure::Endless { limit, last_output }));

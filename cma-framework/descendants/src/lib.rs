@@ -1,5 +1,6 @@
-//! Kills all descendants of this process, which is a subreaper: a process whose parent ends becomes
-//! a child of this process, in any process group or session.
+//! Kills all descendants of this process, which is a child subreaper: a process whose parent ends
+//! becomes a child of this process, in any process group or session. The trial of a plug-in and the
+//! examination of an allocator end so.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -14,7 +15,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// Kills and reaps every descendant. It never sleeps: a process that forks and exits repeatedly is
 /// a child only for a short time, and on a loaded machine a sleeping thread wakes late.
-pub(super) fn end_descendants() {
+pub fn end_descendants() {
     let end = Instant::now() + TIME_LIMIT;
     while Instant::now() < end {
         for child in children() {
