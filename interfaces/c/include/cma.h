@@ -634,6 +634,28 @@ int cma_client_get(struct cma_client *client,
                    size_t *length);
 
 /*
+ Opens a device: a handle for requests of "device" for memory of "type" (NULL for "common").
+ Whether the map has a rule for it is checked at each request.
+ */
+int cma_device_open(struct cma_host *host,
+                    const char *device,
+                    const char *type,
+                    struct cma_device **opened);
+
+/*
+ Allocates a chunk for the device, as cma_host_alloc.
+ */
+int cma_device_alloc(struct cma_device *device,
+                     uint64_t bytes,
+                     uint64_t alignment,
+                     struct cma_chunk **chunk);
+
+/*
+ Ends the handle. Its chunks stay.
+ */
+int cma_device_close(struct cma_device *device);
+
+/*
  Why the last call that failed in this thread failed: one line, for people. Empty if none has
  failed. The text stays until the next call that fails in this thread. Any thread may call it.
  */
@@ -772,28 +794,6 @@ int cma_host_observe(struct cma_host *host,
                      cma_event_callback callback,
                      void *context,
                      struct cma_observation **observation);
-
-/*
- Opens a device: a handle for requests of "device" for memory of "type" (NULL for "common").
- Whether the map has a rule for it is checked at each request.
- */
-int cma_device_open(struct cma_host *host,
-                    const char *device,
-                    const char *type,
-                    struct cma_device **opened);
-
-/*
- Allocates a chunk for the device, as cma_host_alloc.
- */
-int cma_device_alloc(struct cma_device *device,
-                     uint64_t bytes,
-                     uint64_t alignment,
-                     struct cma_chunk **chunk);
-
-/*
- Ends the handle. Its chunks stay.
- */
-int cma_device_close(struct cma_device *device);
 
 /*
  Waits until the callback has received the events up to now, "longest_ms" milliseconds at most.

@@ -15,7 +15,7 @@ use cma_framework::attributes::AttributeError;
 use cma_framework::config::{Bank, ConfigError, Growth};
 use cma_framework::loader::Trial;
 use cma_framework::reserve::Banks;
-use cma_framework::{AllocError, Chunk, Cma, Device, EarlyState, Errno, Plugin, Process};
+use cma_framework::{AllocError, Chunk, Cma, EarlyState, Errno, Plugin, Process};
 use cma_memory::{Choice, Ports};
 use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
@@ -38,24 +38,9 @@ impl Object for cma_host {
     }
 }
 
-/// A device that allocates memory of one type again and again: it finds its regions once. One
-/// thread uses it at a time; a second call meanwhile gets -EBUSY. Each thread opens its own.
-pub struct cma_device(());
-
-impl Object for cma_device {
-    type Value = Device;
-    const KIND: u8 = 5;
-    const NAME: &'static str = "device";
-
-    fn table() -> &'static Table<Self> {
-        static DEVICES: Table<cma_device> = Table::new();
-        &DEVICES
-    }
-}
-
 /// The framework of a handle.
 #[inline]
-fn framework(host: *mut cma_host) -> Result<Cma, Failure> {
+pub(crate) fn framework(host: *mut cma_host) -> Result<Cma, Failure> {
     cma_host::table().with(host, |cma| cma.clone()).map_err(Failure::handle::<cma_host>)
 }
 
@@ -494,48 +479,5 @@ pub unsafe extern "C" fn cma_host_observe(
         let observation = ObservationObject::begin(&framework(host)?, callback)?;
         out.write(cma_observation::table().insert(observation)?);
         Ok(())
-    })
-}
-
-/// Opens a device: a handle for requests of "device" for memory of "type" (NULL for "common").
-/// Whether the map has a rule for it is checked at each request.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cma_device_open(
-    host: *mut cma_host,
-    device: *const c_char,
-    r#type: *const c_char,
-    opened: Option<&mut MaybeUninit<*mut cma_device>>,
-) -> c_int {
-    border("cma_device_open", || {
-        let out = handle_place(opened, "device")?;
-        // SAFETY: a text of the caller.
-        let device = unsafe { text(device, "name of the device") }?;
-        // SAFETY: a text of the caller.
-        let kind = unsafe { optional_text(r#type, "type") }?;
-        out.write(cma_device::table().insert(framework(host)?.device(device, kind)?)?);
-        Ok(())
-    })
-}
-
-/// Allocates a chunk for the device, as cma_host_alloc.
-#[unsafe(no_mangle)]
-pub extern "C" fn cma_device_alloc(
-    device: *mut cma_device,
-    bytes: u64,
-    alignment: u64,
-    chunk: Option<&mut MaybeUninit<*mut cma_chunk>>,
-) -> c_int {
-    border("cma_device_alloc", || {
-        let out = handle_place(chunk, "chunk")?;
-        let made = cma_device::table().exclusively(device, |device| device.alloc(bytes, alignment));
-        hand_over(made.map_err(Failure::handle::<cma_device>)??, out)
-    })
-}
-
-/// Ends the handle. Its chunks stay.
-#[unsafe(no_mangle)]
-pub extern "C" fn cma_device_close(device: *mut cma_device) -> c_int {
-    border("cma_device_close", || {
-        cma_device::table().take(device).map(drop).map_err(Failure::handle::<cma_device>)
     })
 }

@@ -23,6 +23,7 @@
 mod border;
 mod chunk;
 mod client;
+mod device;
 mod failure;
 mod figures;
 mod handles;
@@ -35,6 +36,7 @@ mod request;
 
 pub use chunk::*;
 pub use client::*;
+pub use device::*;
 pub use failure::{cma_last_error, cma_last_error_json};
 pub use figures::*;
 pub use host::*;
