@@ -55,3 +55,14 @@ pub(crate) fn with_raised_limit<T>(make: impl Fn() -> Result<T, Errno>) -> Resul
         made => made,
     }
 }
+
+/// The text of a file of the kernel.
+pub(crate) fn read_text(path: &str) -> Result<String, Errno> {
+    with_raised_limit(|| std::fs::read_to_string(path).map_err(|error| errno(&error)))
+}
+
+/// The errno of an error of a system call.
+pub(crate) fn errno(error: &std::io::Error) -> Errno {
+    // Text that is not UTF-8 has none.
+    Errno::from_io_error(error).unwrap_or(Errno::ILSEQ)
+}

@@ -18,6 +18,7 @@ use machine::{
 };
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, open};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -652,7 +653,7 @@ fn without_access_to_physical_addresses_contiguity_is_unknown() {
         command.uid(65534).gid(65534);
         command
     });
-    assert!(other.wait().success());
+    other.succeed();
 }
 
 /// The other process, as an unprivileged user.
@@ -710,12 +711,11 @@ fn descriptors_are_as_few_as_chunks_and_a_lack_of_them_is_an_error() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     const NAME: &str = "descriptors_are_as_few_as_chunks_and_a_lack_of_them_is_an_error";
     if role().is_some() {
-        let limit = |current, maximum| {
-            setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: Some(maximum) })
-        };
-        let before = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-        // The region has its home, pagemap and a ring.
-        limit(before, before + 8).unwrap();
+        // A limit is a number that descriptors stay below, and inherited ones have any numbers. The
+        // region has its home, pagemap and a ring.
+        let mut unused = unused_descriptors();
+        let (current, maximum) = (unused.next(), unused.nth(7));
+        setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
         let (cma, region) = region("few=48M", &mut hugetlb());
         assert_eq!(region.backing().unwrap().contiguity, Contiguity::Verified);
         let all = alloc(&cma, 48 << 20).share().unwrap();
@@ -735,7 +735,16 @@ fn descriptors_are_as_few_as_chunks_and_a_lack_of_them_is_an_error() {
         return;
     }
     let Some(_machine) = Machine::with_huge_pages(24) else { return };
-    assert!(OtherProcess::start(OtherProcess::command(NAME, "limited")).wait().success());
+    OtherProcess::start(OtherProcess::command(NAME, "limited")).succeed();
+}
+
+/// The numbers that no descriptor of this process has, in ascending order.
+fn unused_descriptors() -> impl Iterator<Item = u64> {
+    let used: BTreeSet<u64> = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    (0..).filter(move |number| !used.contains(number))
 }
 
 #[test]

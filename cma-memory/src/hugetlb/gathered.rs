@@ -19,7 +19,7 @@ const MAX_LEN: u64 = 1 << 44;
 impl Gathered {
     /// No pages yet.
     pub(super) fn new(pool: Pool, label: &str) -> Result<Self, MemoryError> {
-        let len = pool.most_pages().max(1).saturating_mul(pool.size);
+        let len = pool.most_pages()?.max(1).saturating_mul(pool.size);
         let len = len.min(MAX_LEN.next_multiple_of(pool.size));
         Ok(Gathered { file: PoolFile::with_len(pool, label, 0..0, len)?, pool, end: 0 })
     }

@@ -174,12 +174,11 @@ impl fmt::Display for Holders {
         }
         match self.hidden {
             0 => Ok(()),
-            hidden => {
-                write!(
-                    f,
-                    "; others may be held by the {hidden} processes that this one may not inspect"
-                )
-            }
+            1 => f.write_str("; others may be held by a process that this one may not inspect"),
+            hidden => write!(
+                f,
+                "; others may be held by the {hidden} processes that this one may not inspect"
+            ),
         }
     }
 }
@@ -236,6 +235,7 @@ mod tests {
         );
         let hidden = "; others may be held by the 3 processes that this one may not inspect";
         assert_eq!(holders(Vec::new(), 3), hidden);
+        assert!(holders(Vec::new(), 1).contains("held by a process that"));
         assert_eq!(holders(Vec::new(), 0), "");
     }
 }

@@ -4,6 +4,7 @@
 use super::file::PoolFile;
 use super::pool::Pool;
 use crate::mapping::Mapping;
+use crate::system::{errno, with_raised_limit};
 use cma_framework::MemoryError;
 use std::fs::File;
 use std::io;
@@ -21,7 +22,8 @@ impl Pagemap {
     ///
     /// Why it doesn't, and what to do.
     pub(super) fn open() -> Result<Self, String> {
-        let file = File::open("/proc/self/pagemap")
+        let open = || File::open("/proc/self/pagemap").map_err(|error| errno(&error));
+        let file = with_raised_limit(open)
             .map_err(|error| format!("/proc/self/pagemap: {error}; {REMEDY}"))?;
         let local = 1_u8;
         match Pagemap(file) {

@@ -3,8 +3,10 @@
 use super::error::HugetlbError;
 use super::holders::Holders;
 use super::plan::{Lack, Need};
+use crate::system::{errno, read_text, system_error, with_raised_limit};
 use cma_framework::config::{Bytes, Window};
 use cma_framework::{Alignment, DmaAddr, MemoryError, PAGE_SIZE};
+use rustix::io::Errno;
 use std::{fs, io};
 
 /// The huge pages of one size.
@@ -17,10 +19,10 @@ pub(super) struct Pool {
 impl Pool {
     /// The pool of pages of `size` bytes, or of the machine's default size.
     pub(super) fn of(size: Option<u64>) -> Result<Pool, HugetlbError> {
-        let sizes = sizes();
+        let sizes = sizes()?;
         let wanted = match size {
             Some(size) => Some(size),
-            None => default_size(),
+            None => default_size()?,
         };
         match wanted {
             Some(size) if sizes.contains(&size) => Ok(Pool { size }),
@@ -34,16 +36,15 @@ impl Pool {
     }
 
     /// The most pages that the pool can have as it is set now.
-    pub(super) fn most_pages(self) -> u64 {
-        let number = |file| self.read(file).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-        number("nr_hugepages").saturating_add(number("nr_overcommit_hugepages"))
+    pub(super) fn most_pages(self) -> Result<u64, MemoryError> {
+        let overcommitted = self.number("nr_overcommit_hugepages")?;
+        Ok(self.number("nr_hugepages")?.saturating_add(overcommitted))
     }
 
     /// Checks that a page that is freed stays in the pool. The kernel removes it when the pool has
     /// more pages than its setting: then it has surplus pages.
     pub(super) fn check_keeps_pages(self) -> Result<(), MemoryError> {
-        let surplus = self.read("surplus_hugepages").and_then(|text| text.parse::<u64>().ok());
-        match surplus.unwrap_or(0) {
+        match self.number("surplus_hugepages")? {
             0 => Ok(()),
             surplus => Err(MemoryError::System {
                 call: "moving huge pages to a file",
@@ -124,8 +125,7 @@ impl Pool {
 
     /// The size of the pool in pages, of which `free` were free.
     fn total(self, free: usize) -> u64 {
-        let total = self.read("nr_hugepages").and_then(|text| text.parse().ok());
-        total.unwrap_or(free as u64)
+        self.number("nr_hugepages").unwrap_or(free as u64)
     }
 
     /// The size in pages that the pool must have to meet `need`.
@@ -145,14 +145,16 @@ impl Pool {
     /// Commands that make adjacent pages of `bytes` bytes in total.
     fn make_adjacent(self, bytes: u64) -> String {
         let demotes_to_this =
-            |pool: &Pool| pool.read("demote_size") == Some(format!("{}kB", self.size >> 10));
-        match sizes().into_iter().map(|size| Pool { size }).find(demotes_to_this) {
+            |pool: &Pool| pool.read("demote_size") == Ok(format!("{}kB", self.size >> 10));
+        match sizes()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|size| Pool { size })
+            .find(demotes_to_this)
+        {
             Some(larger) => {
                 let count = bytes.div_ceil(larger.size);
-                let there = larger
-                    .read("nr_hugepages")
-                    .and_then(|text| text.parse::<u64>().ok())
-                    .unwrap_or(0);
+                let there = larger.number("nr_hugepages").unwrap_or(0);
                 format!(
                     "echo {} > {} && echo {count} > {} (larger pages, split into these)",
                     there + count,
@@ -167,9 +169,15 @@ impl Pool {
         }
     }
 
+    /// A number of the pool in sysfs.
+    fn number(self, file: &str) -> Result<u64, MemoryError> {
+        let text = self.read(file).map_err(system_error("reading a pool of huge pages"))?;
+        Ok(text.parse().unwrap_or(0))
+    }
+
     /// A value of the pool in sysfs.
-    fn read(self, file: &str) -> Option<String> {
-        fs::read_to_string(self.path(file)).ok().map(|text| text.trim().to_string())
+    fn read(self, file: &str) -> Result<String, Errno> {
+        Ok(read_text(&self.path(file))?.trim().to_string())
     }
 
     fn path(self, file: &str) -> String {
@@ -178,20 +186,26 @@ impl Pool {
 }
 
 /// The page sizes of the machine's pools, in bytes.
-fn sizes() -> Vec<u64> {
-    let folders = fs::read_dir(POOLS).into_iter().flatten().flatten();
+fn sizes() -> Result<Vec<u64>, MemoryError> {
+    let open = || fs::read_dir(POOLS).map_err(|error| errno(&error));
+    let folders = match with_raised_limit(open) {
+        Ok(folders) => folders.flatten(),
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        Err(errno) => return Err(system_error("reading the pools of huge pages")(errno)),
+    };
     let size =
         |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
     let mut sizes: Vec<u64> =
         folders.filter_map(|folder| Some(size(folder.file_name().to_str()?)? << 10)).collect();
     sizes.sort_unstable();
-    sizes
+    Ok(sizes)
 }
 
-fn default_size() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+fn default_size() -> Result<Option<u64>, MemoryError> {
+    let text = read_text("/proc/meminfo").map_err(system_error("reading /proc/meminfo"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Hugepagesize:"));
+    let kib = |line: &str| line.trim().strip_suffix(" kB")?.parse::<u64>().ok();
+    Ok(line.and_then(kib).map(|kib| kib << 10))
 }
 
 const POOLS: &str = "/sys/kernel/mm/hugepages";

@@ -11,9 +11,9 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use rustix::pipe::{IoSliceRaw, SpliceFlags, pipe, vmsplice};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::ptr;
 
 pub(crate) const HUGE: u64 = 2 << 20;
@@ -290,7 +290,7 @@ impl Drop for Window {
 /// role that the environment gives it.
 pub(crate) struct OtherProcess {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: BufReader<PipeReader>,
 }
 
 const ROLE: &str = "CMA_MEMORY_TEST_ROLE";
@@ -312,17 +312,15 @@ pub(crate) fn say(line: &str) {
 impl OtherProcess {
     pub(crate) fn command(test: &str, role: &str) -> Command {
         let mut command = Command::new("/proc/self/exe");
-        command
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
-            .env(ROLE, role)
-            .stdout(Stdio::piped());
+        command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
         command
     }
 
     pub(crate) fn start(mut command: Command) -> OtherProcess {
-        let mut child = command.spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        OtherProcess { child, output }
+        let (output, input) = io::pipe().unwrap();
+        command.stdout(input.try_clone().unwrap()).stderr(input);
+        let child = command.spawn().unwrap();
+        OtherProcess { child, output: BufReader::new(output) }
     }
 
     /// Starts one with `piece` as its standard input.
@@ -353,10 +351,12 @@ impl OtherProcess {
 
     pub(crate) fn end(self) {}
 
-    pub(crate) fn wait(mut self) -> ExitStatus {
+    /// Waits for its end. If its test failed, so does this one, with what it printed.
+    pub(crate) fn succeed(mut self) {
         let mut rest = String::new();
-        io::Read::read_to_string(&mut self.output, &mut rest).unwrap();
-        self.child.wait().unwrap()
+        self.output.read_to_string(&mut rest).unwrap();
+        let status = self.child.wait().unwrap();
+        assert!(status.success(), "the other process: {status}\n{rest}");
     }
 }
 
