@@ -6,7 +6,7 @@
 use crate::damage::Undecodable;
 use crate::layout::Version;
 use crate::record::{
-    Begun, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
+    Answered, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
     Region, SetAside, Span, Waiting,
 };
 
@@ -42,13 +42,11 @@ pub(crate) fn encode(record: &Record, version: Version) -> Vec<u8> {
             to.u64(waiting.id);
             to.u64(waiting.order);
             to.u64(waiting.deadline);
-            to.bytes(&waiting.message);
         }
-        Record::Begun(begun) => {
-            to.u64(begun.connection.0);
-            to.u64(begun.id);
-            to.bytes(&begun.message);
-            to.option(begun.answer.as_deref(), Writer::bytes);
+        Record::Answered(answered) => {
+            to.u64(answered.connection.0);
+            to.u64(answered.id);
+            to.bytes(&answered.answer);
         }
         Record::Configuration(configuration) => {
             to.text(&configuration.name);
@@ -97,13 +95,11 @@ pub(crate) fn decode(kind: Kind, version: Version, content: &[u8]) -> Result<Rec
             id: from.u64()?,
             order: from.u64()?,
             deadline: from.u64()?,
-            message: from.bytes()?.to_vec(),
         }),
-        Kind::Begun => Record::Begun(Begun {
+        Kind::Answered => Record::Answered(Answered {
             connection: from.connection()?,
             id: from.u64()?,
-            message: from.bytes()?.to_vec(),
-            answer: from.option(|from| from.bytes().map(<[u8]>::to_vec))?,
+            answer: from.bytes()?.to_vec(),
         }),
         Kind::Configuration => {
             Record::Configuration(Configuration { name: from.text()?, text: from.text()? })

@@ -2,7 +2,7 @@
 //!
 //! The journal is a sealed file in memory ([`create_file`]). The server [maps](Mapped) it, and a
 //! keeper holds its descriptor. When the server ends, whatever the reason, the next one reads what
-//! was live. `interfaces/device/RECOVERY.md` says who records what, and when.
+//! was live. `interfaces/device/server/RECOVERY.md` says who records what, and when.
 //!
 //! ```
 //! use cma_journal::{Change, Configuration, Journal, Mapped, Record, Version, create_file};
@@ -100,7 +100,7 @@ pub use journal::{Change, ChangeError, CreateError, Journal, OpenError};
 pub use layout::{MAX_RECORD_BYTES, MAX_SLOTS, PART_BYTES, Version, words_for};
 pub use read::{Contents, ReadError};
 pub use record::{
-    Begun, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
+    Answered, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
     RecordId, Region, SetAside, Span, Waiting,
 };
 pub use words::Words;

@@ -55,8 +55,8 @@ pub enum Record {
     Connection(Connection),
     /// A request that waits for room.
     Waiting(Waiting),
-    /// A request that was begun.
-    Begun(Begun),
+    /// A request that was carried out.
+    Answered(Answered),
     /// A text of the configuration.
     Configuration(Configuration),
     /// Memory that is set aside.
@@ -74,8 +74,8 @@ pub enum Kind {
     Connection,
     /// [`Record::Waiting`].
     Waiting,
-    /// [`Record::Begun`].
-    Begun,
+    /// [`Record::Answered`].
+    Answered,
     /// [`Record::Configuration`].
     Configuration,
     /// [`Record::SetAside`].
@@ -88,7 +88,7 @@ impl Kind {
         Kind::Chunk,
         Kind::Connection,
         Kind::Waiting,
-        Kind::Begun,
+        Kind::Answered,
         Kind::Configuration,
         Kind::SetAside,
     ];
@@ -110,7 +110,7 @@ impl fmt::Display for Kind {
             Kind::Chunk => "chunk",
             Kind::Connection => "connection",
             Kind::Waiting => "request that waits",
-            Kind::Begun => "request that was begun",
+            Kind::Answered => "request that was answered",
             Kind::Configuration => "text of the configuration",
             Kind::SetAside => "memory that is set aside",
         })
@@ -125,7 +125,7 @@ impl Record {
             Record::Chunk(_) => Kind::Chunk,
             Record::Connection(_) => Kind::Connection,
             Record::Waiting(_) => Kind::Waiting,
-            Record::Begun(_) => Kind::Begun,
+            Record::Answered(_) => Kind::Answered,
             Record::Configuration(_) => Kind::Configuration,
             Record::SetAside(_) => Kind::SetAside,
         }
@@ -203,33 +203,30 @@ pub struct Connection {
     pub process: Process,
 }
 
-/// A request that waits for room. Requests wait in ascending order of `order`.
+/// A request that waits for room. Its message stays in the socket until it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The connection on which it came.
     pub connection: ConnectionNumber,
     /// Its id in the protocol.
     pub id: u64,
-    /// Its place in the order of all requests that wait.
+    /// Its place among all requests that wait, which are served in ascending order.
     pub order: u64,
     /// When it fails: `CLOCK_MONOTONIC` in nanoseconds.
     pub deadline: u64,
-    /// The message.
-    pub message: Vec<u8>,
 }
 
-/// A request that was begun. It is recorded before it is taken from the socket, and with its answer
-/// in the change that records its effect.
+/// The last request of a connection that changed something. It is recorded together with what it
+/// changed, before its answer is sent, and while its message is still in the socket. So a server
+/// that finds a message of this id there only has to answer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct Answered {
     /// The connection on which it came.
     pub connection: ConnectionNumber,
     /// Its id in the protocol.
     pub id: u64,
-    /// The message.
-    pub message: Vec<u8>,
-    /// The answer, without descriptors; `None` while the request has had no effect.
-    pub answer: Option<Vec<u8>>,
+    /// The answer, without descriptors.
+    pub answer: Vec<u8>,
 }
 
 /// A text of the configuration, as changed last.

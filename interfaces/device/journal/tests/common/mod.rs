@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use cma_journal::{
-    Begun, Chunk, Configuration, Connection, ConnectionNumber, Contents, Limits, Process, Record,
-    RecordId, Region, SetAside, Span, Version, Waiting, Words,
+    Answered, Chunk, Configuration, Connection, ConnectionNumber, Contents, Limits, Process,
+    Record, RecordId, Region, SetAside, Span, Version, Waiting, Words,
 };
 use proptest::prelude::*;
 
@@ -129,16 +129,12 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             }),
         (number(), process())
             .prop_map(|(number, process)| Record::Connection(Connection { number, process })),
-        (number(), any::<(u64, u64, u64)>(), message()).prop_map(
-            |(connection, (id, order, deadline), message)| {
-                Record::Waiting(Waiting { connection, id, order, deadline, message })
-            }
-        ),
-        (number(), any::<u64>(), message(), prop::option::of(message())).prop_map(
-            |(connection, id, message, answer)| {
-                Record::Begun(Begun { connection, id, message, answer })
-            }
-        ),
+        (number(), any::<(u64, u64, u64)>()).prop_map(|(connection, (id, order, deadline))| {
+            Record::Waiting(Waiting { connection, id, order, deadline })
+        }),
+        (number(), any::<u64>(), message()).prop_map(|(connection, id, answer)| {
+            Record::Answered(Answered { connection, id, answer })
+        }),
         (text(), 0..1600_usize, text()).prop_map(|(name, count, end)| {
             let text = "x".repeat(count) + &end;
             Record::Configuration(Configuration { name, text })
