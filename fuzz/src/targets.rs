@@ -7,6 +7,7 @@ mod command_line;
 mod device_tree;
 mod elf;
 mod ioctl;
+mod journal;
 mod kernel;
 mod limits;
 mod map;
@@ -39,6 +40,7 @@ pub const TARGETS: &[Target] = &[
     kernel::TARGET,
     message::TARGET,
     ioctl::TARGET,
+    journal::TARGET,
     elf::TARGET,
     device_tree::TARGET,
     attributes::TARGET,
