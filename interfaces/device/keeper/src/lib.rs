@@ -1,0 +1,108 @@
+//! Descriptors that outlive a server.
+//!
+//! A server stores what must outlive it with a *keeper*, by name: its listening socket, its
+//! connections, the files of its clients' memory. The next server [takes](Keeper::take) them. There
+//! are two keepers with one interface:
+//!
+//! - [`KeeperProcess`]: the program `cma-keeper`, which starts the server as its child, and again
+//!   when it dies ([`supervise`]). It reads nothing from clients.
+//! - [`ServiceManager`]: the descriptor store of systemd, with `FileDescriptorStoreMax=` in the
+//!   unit.
+//!
+//! ```
+//! use cma_keeper::{Keeper, KeeperProcess, Name, Store, serve};
+//! use std::fs::File;
+//! use std::os::unix::net::UnixDatagram;
+//!
+//! // The keeper is a thread here, and a process otherwise.
+//! let (server, keeper) = cma_keeper::socket_pair()?;
+//! let mut store = Store::default();
+//! std::thread::scope(|threads| {
+//!     threads.spawn(|| serve(&keeper, &mut store));
+//!     let mut keeper = KeeperProcess::new(server);
+//!     keeper.put(&Name::new("journal")?, &File::open("/dev/null")?)?;
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
+//! // The server is gone. The descriptor isn't.
+//! assert_eq!(store.names().collect::<Vec<_>>(), ["journal"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod backoff;
+mod name;
+mod process;
+mod service_manager;
+mod store;
+mod supervisor;
+mod wire;
+
+pub use backoff::Backoff;
+pub use name::{Name, NameError};
+pub use process::KeeperProcess;
+pub use service_manager::ServiceManager;
+pub use store::{MAX_DESCRIPTORS, Store, serve, socket_pair};
+pub use supervisor::{SuperviseError, Supervised, supervise};
+
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Holds descriptors for a server. Every operation is complete when it returns.
+pub trait Keeper {
+    /// Stores a copy of a descriptor under a name that has none.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`]; nothing is stored then.
+    fn put(&mut self, name: &Name, descriptor: impl AsFd) -> Result<(), KeeperError>;
+
+    /// Closes the descriptor of that name.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`].
+    fn remove(&mut self, name: &Name) -> Result<(), KeeperError>;
+
+    /// Copies of all descriptors that a server before this one stored, in the order of their names.
+    /// They stay stored. It is called once, before the other operations.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`]. The keeper still holds all of them.
+    fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError>;
+}
+
+/// Why a keeper did not do what it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeeperError {
+    /// The name has a descriptor.
+    #[error("the keeper has a descriptor {name} already")]
+    InUse {
+        /// The name.
+        name: Name,
+    },
+    /// The name has no descriptor.
+    #[error("the keeper has no descriptor {name}")]
+    Unknown {
+        /// The name.
+        name: Name,
+    },
+    /// The keeper has ended, or doesn't answer as one.
+    #[error("the keeper has ended, or another program is in its place")]
+    Ended,
+    /// The keeper refused: `EMFILE` when it has too many descriptors.
+    #[error("the keeper refused: {0}")]
+    Refused(Errno),
+    /// A system call of this process failed.
+    #[error("{call}: {errno}")]
+    System {
+        /// The call.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+}
+
+pub(crate) fn system(call: &'static str) -> impl Fn(Errno) -> KeeperError {
+    move |errno| KeeperError::System { call, errno }
+}

@@ -1,0 +1,99 @@
+//! The server's side of the keeper's process.
+
+use crate::name::Name;
+use crate::wire::{Message, ReceiveError};
+use crate::{Keeper, KeeperError, system};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+use std::io::stdin;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// The keeper's process, which started this one.
+#[derive(Debug)]
+pub struct KeeperProcess(OwnedFd);
+
+impl KeeperProcess {
+    /// The keeper at the other end of `socket`.
+    pub fn new(socket: OwnedFd) -> Self {
+        KeeperProcess(socket)
+    }
+
+    /// The keeper that started this process: its socket is standard input. `None` when standard
+    /// input is something else.
+    ///
+    /// # Errors
+    ///
+    /// No descriptor is left.
+    pub fn from_stdin() -> Result<Option<Self>, KeeperError> {
+        let stdin = stdin();
+        let is_socket = fstat(&stdin)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket);
+        if !is_socket || socket_type(&stdin) != Ok(SocketType::SEQPACKET) {
+            return Ok(None);
+        }
+        let socket = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).map_err(system("fcntl"))?;
+        Ok(Some(KeeperProcess(socket)))
+    }
+
+    fn ask(&self, message: &Message<BorrowedFd<'_>>) -> Result<Option<Errno>, KeeperError> {
+        self.send(message)?;
+        match self.receive()? {
+            Message::Done => Ok(None),
+            Message::Refused(errno) => Ok(Some(errno)),
+            _ => Err(KeeperError::Ended),
+        }
+    }
+
+    fn send(&self, message: &Message<BorrowedFd<'_>>) -> Result<(), KeeperError> {
+        message.send(self.0.as_fd()).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET => KeeperError::Ended,
+            errno => system("sendmsg")(errno),
+        })
+    }
+
+    fn receive(&self) -> Result<Message<OwnedFd>, KeeperError> {
+        Message::receive(self.0.as_fd()).map_err(|error| match error {
+            ReceiveError::DescriptorLost => system("recvmsg")(Errno::MFILE),
+            ReceiveError::System(errno) if errno != Errno::CONNRESET => system("recvmsg")(errno),
+            _ => KeeperError::Ended,
+        })
+    }
+}
+
+impl Keeper for KeeperProcess {
+    fn put(&mut self, name: &Name, descriptor: impl AsFd) -> Result<(), KeeperError> {
+        match self.ask(&Message::Put(name.clone(), descriptor.as_fd()))? {
+            None => Ok(()),
+            Some(Errno::EXIST) => Err(KeeperError::InUse { name: name.clone() }),
+            Some(errno) => Err(KeeperError::Refused(errno)),
+        }
+    }
+
+    fn remove(&mut self, name: &Name) -> Result<(), KeeperError> {
+        match self.ask(&Message::Remove(name.clone()))? {
+            None => Ok(()),
+            Some(Errno::NOENT) => Err(KeeperError::Unknown { name: name.clone() }),
+            Some(errno) => Err(KeeperError::Refused(errno)),
+        }
+    }
+
+    fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {
+        self.send(&Message::Take)?;
+        let mut taken = Vec::new();
+        let mut lost = None;
+        loop {
+            match self.receive() {
+                Ok(Message::Stored(name, descriptor)) => taken.push((name, descriptor)),
+                Ok(Message::Done) => break,
+                Ok(Message::Refused(errno)) => return Err(KeeperError::Refused(errno)),
+                Ok(_) => return Err(KeeperError::Ended),
+                // The other messages are received too, so that the next answer is the right one.
+                Err(error @ KeeperError::System { errno: Errno::MFILE, .. }) => lost = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        lost.map_or(Ok(taken), Err)
+    }
+}

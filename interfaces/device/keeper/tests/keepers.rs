@@ -1,0 +1,222 @@
+//! What both keepers guarantee to a server, with the process in a thread, and with a service
+//! manager that follows `sd_notify(3)`.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use cma_keeper::{Keeper, KeeperError, KeeperProcess, Name, ServiceManager, Store, serve};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, fstat, memfd_create};
+use rustix::io::{Errno, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
+    SocketFlags, SocketType, bind, getsockname, recvmsg, socket_with,
+};
+use rustix::pipe::pipe;
+use rustix::time::Timespec;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn file() -> OwnedFd {
+    memfd_create("kept", MemfdFlags::CLOEXEC).unwrap()
+}
+
+fn inode(descriptor: impl AsFd) -> u64 {
+    fstat(descriptor).unwrap().st_ino
+}
+
+/// Whether all write ends of a pipe are closed.
+fn is_closed(read_end: &OwnedFd) -> bool {
+    let limit = Timespec::default();
+    poll(&mut [PollFd::new(read_end, PollFlags::empty())], Some(&limit)).unwrap() == 1
+}
+
+/// What holds descriptors while no server runs.
+trait Machine {
+    type Keeper: Keeper;
+
+    /// The keeper of a new server.
+    fn start(&self) -> Self::Keeper;
+}
+
+#[derive(Default)]
+struct Process(Arc<Mutex<Store>>);
+
+impl Machine for Process {
+    type Keeper = KeeperProcess;
+
+    fn start(&self) -> KeeperProcess {
+        let (server, keeper) = cma_keeper::socket_pair().unwrap();
+        let store = self.0.clone();
+        thread::spawn(move || serve(keeper, &mut store.lock().unwrap()));
+        KeeperProcess::new(server)
+    }
+}
+
+type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
+
+/// The part of systemd that stores descriptors.
+struct Manager {
+    address: SocketAddrUnix,
+    stored: Stored,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let family = AddressFamily::UNIX;
+        let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
+        // The kernel chooses an abstract name.
+        bind(&socket, &SocketAddrUnix::new_unnamed()).unwrap();
+        let address = SocketAddrUnix::try_from(getsockname(&socket).unwrap()).unwrap();
+        let stored = Stored::default();
+        let of_thread = stored.clone();
+        thread::spawn(move || while notified(&socket, &of_thread).is_ok() {});
+        Manager { address, stored }
+    }
+}
+
+/// Carries out one message.
+fn notified(socket: &OwnedFd, stored: &Stored) -> Result<(), Errno> {
+    let mut bytes = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let slices = &mut [IoSliceMut::new(&mut bytes)];
+    let length = recvmsg(socket, slices, &mut beside, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let mut descriptors = beside.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(mut these) => these.next(),
+        _ => None,
+    });
+    let text = str::from_utf8(&bytes[..length]).unwrap();
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let name = || value("FDNAME").unwrap().to_owned();
+    let mut stored = stored.lock().unwrap();
+    if value("FDSTORE") == Some("1") {
+        assert_eq!(value("FDPOLL"), Some("0"), "{text}");
+        stored.insert(0, (name(), descriptors.next().unwrap()));
+    } else if value("FDSTOREREMOVE") == Some("1") {
+        let name = name();
+        stored.retain(|(found, _)| *found != name);
+    } else {
+        // The descriptor of the barrier is closed.
+        assert_eq!((text, descriptors.next().is_some()), ("BARRIER=1", true));
+    }
+    Ok(())
+}
+
+impl Machine for Manager {
+    type Keeper = ServiceManager;
+
+    fn start(&self) -> ServiceManager {
+        let stored = self.stored.lock().unwrap();
+        let passed =
+            stored.iter().map(|(text, descriptor)| (name(text), descriptor.try_clone().unwrap()));
+        ServiceManager::new(self.address.clone(), passed).unwrap()
+    }
+}
+
+fn a_descriptor_outlives_the_server_that_stored_it(machine: &impl Machine) {
+    let mut server = machine.start();
+    assert_eq!(server.take().unwrap().len(), 0);
+    let (first, second) = (file(), file());
+    server.put(&name("b"), &second).unwrap();
+    server.put(&name("a"), &first).unwrap();
+    let expected = [("a", inode(&first)), ("b", inode(&second))];
+    drop((first, second, server));
+    for _ in 0..2 {
+        let taken = machine.start().take().unwrap();
+        let found: Vec<_> = taken.iter().map(|(name, file)| (name.as_str(), inode(file))).collect();
+        assert_eq!(found, expected, "taking leaves them stored");
+    }
+}
+
+fn a_removed_descriptor_is_closed_and_its_name_free(machine: &impl Machine) {
+    let mut server = machine.start();
+    let (read_end, write_end) = pipe().unwrap();
+    server.put(&name("pipe"), &write_end).unwrap();
+    drop(write_end);
+    server.remove(&name("pipe")).unwrap();
+    assert!(is_closed(&read_end));
+    server.put(&name("pipe"), file()).unwrap();
+    server.remove(&name("pipe")).unwrap();
+    drop(server);
+    assert_eq!(machine.start().take().unwrap().len(), 0);
+}
+
+fn a_name_has_one_descriptor(machine: &impl Machine) {
+    let mut server = machine.start();
+    let (first, name) = (file(), name("journal"));
+    server.put(&name, &first).unwrap();
+    let in_use = Err(KeeperError::InUse { name: name.clone() });
+    assert_eq!(server.put(&name, file()), in_use);
+    drop(server);
+    let mut server = machine.start();
+    assert_eq!(inode(&server.take().unwrap()[0].1), inode(&first));
+    assert_eq!(server.put(&name, file()), in_use, "the next server stored another one");
+    server.remove(&name).unwrap();
+    assert_eq!(server.remove(&name), Err(KeeperError::Unknown { name: name.clone() }));
+}
+
+macro_rules! guarantees {
+    ($($guarantee:ident),*) => {
+        mod process {
+            $(#[test] fn $guarantee() { super::$guarantee(&super::Process::default()); })*
+        }
+        mod service_manager {
+            $(#[test] fn $guarantee() { super::$guarantee(&super::Manager::new()); })*
+        }
+    };
+}
+
+guarantees!(
+    a_descriptor_outlives_the_server_that_stored_it,
+    a_removed_descriptor_is_closed_and_its_name_free,
+    a_name_has_one_descriptor
+);
+
+#[test]
+fn what_is_no_request_is_refused_and_changes_nothing() {
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+    let (server, keeper) = cma_keeper::socket_pair().unwrap();
+    let mut store = Store::default();
+    thread::scope(|threads| {
+        threads.spawn(|| serve(&keeper, &mut store));
+        let mut client = KeeperProcess::new(server.try_clone().unwrap());
+        client.put(&name("kept"), file()).unwrap();
+        let requests: [&[u8]; 8] =
+            [b"?", b"P", b"Pkept", b"R", b"R\xff", b"Tall", b"D", &[b'R'; 4096]];
+        for request in requests {
+            send(&server, request, SendFlags::empty()).unwrap();
+            let mut answer = [0; 16];
+            let (_, length) = recv(&server, &mut answer, RecvFlags::empty()).unwrap();
+            let errno = Errno::PROTO.raw_os_error().to_ne_bytes();
+            assert_eq!(answer[..length], [&b"X"[..], &errno].concat(), "{request:?}");
+        }
+        assert_eq!(client.take().unwrap().len(), 1);
+        drop(server);
+    });
+    assert_eq!(store.names().collect::<Vec<_>>(), ["kept"]);
+}
+
+#[test]
+fn a_keeper_that_ended_is_an_error() {
+    let (server, keeper) = cma_keeper::socket_pair().unwrap();
+    drop(keeper);
+    let mut server = KeeperProcess::new(server);
+    assert_eq!(server.put(&name("a"), file()), Err(KeeperError::Ended));
+    assert_eq!(server.take().map(drop), Err(KeeperError::Ended));
+}
+
+#[test]
+fn names_are_those_that_every_keeper_permits() {
+    for text in ["a", "connection-17", "chunk-40000000.0", "cma.socket", &"x".repeat(100)] {
+        assert_eq!(Name::new(text).unwrap().as_str(), text);
+    }
+    for text in ["", "a:b", "a b", "a\n", "ä", &"x".repeat(101)] {
+        assert!(Name::new(text).is_err(), "{text:?}");
+    }
+}
