@@ -120,11 +120,16 @@ pub enum OpenError {
     Older(Version),
     /// A part of it is damaged. What is intact can be [read](Contents::read) and
     /// [written](Journal::create_with) to a new journal.
-    #[error("the journal is damaged in {} places; the first: {}", .0.len(), .0[0])]
+    #[error("the journal is damaged in {} places: {}", .0.len(), first(.0))]
     Damaged(
         /// What is damaged, at least one place.
         Vec<Damage>,
     ),
+}
+
+/// The text of the first damage.
+fn first(damage: &[Damage]) -> String {
+    damage.first().map_or_else(String::new, ToString::to_string)
 }
 
 /// The places of a change, before anything is stored.

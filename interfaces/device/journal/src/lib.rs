@@ -57,7 +57,8 @@
 //! | 5 | checksum of the content |
 //! | 6 | checksum of the slot's number and the words 0 to 5 |
 //!
-//! Checksums are CRC-32 (ISO 3309). Word 0 to 2 of the file have the same meaning in all versions.
+//! Checksums are CRC-32 (ISO 3309). The words 0 to 4 of the file have the same meaning in all
+//! versions.
 //!
 //! # Order of stores
 //!

@@ -31,7 +31,7 @@ fn server() {
     }
     let name = Name::new(format!("run-{}", runs.len())).unwrap();
     keeper.put(&name, File::open("/dev/null").unwrap()).unwrap();
-    // A child that has the server's socket, and lives as long as the keeper, doesn't hide its death.
+    // A child that has the server's socket and lives as long as the keeper doesn't hide its death.
     let socket = stdin().as_fd().try_clone_to_owned().unwrap();
     let keeper = parent_id();
     let script = format!("while kill -0 {keeper}; do sleep 0.1; done");
