@@ -1,5 +1,5 @@
-//! `cma-keeper [--starts N] COMMAND...`: holds descriptors for a server, and starts it again when it
-//! dies.
+//! `cma-keeper [--starts N] COMMAND...`: holds descriptors for a server, and starts it again when
+//! it dies.
 
 use cma_keeper::{Backoff, Store, SuperviseError, Supervised, supervise};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
