@@ -28,19 +28,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod accepting;
 mod backoff;
+mod connections;
 mod name;
 mod process;
 mod service_manager;
+mod session;
 mod store;
 mod supervisor;
 mod wire;
 
 pub use backoff::Backoff;
+pub use connections::Connections;
 pub use name::{Name, NameError};
 pub use process::KeeperProcess;
 pub use service_manager::ServiceManager;
-pub use store::{MAX_DESCRIPTORS, Store, serve, socket_pair};
+pub use session::serve;
+pub use store::{MAX_DESCRIPTORS, Store, socket_pair};
 pub use supervisor::{SuperviseError, Supervised, supervise};
 
 use rustix::io::Errno;

@@ -34,6 +34,11 @@ impl Name {
         }
     }
 
+    /// The name of the accepted connection with that number.
+    pub(crate) fn of_connection(number: u64) -> Self {
+        Name(format!("connection-{number}"))
+    }
+
     /// Its text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,6 +1,8 @@
 //! The server's side of the keeper's process.
 
+use crate::connections::Connections;
 use crate::name::Name;
+use crate::store::socket_pair;
 use crate::wire::{Message, ReceiveError};
 use crate::{Keeper, KeeperError, system};
 use rustix::fs::{FileType, fstat};
@@ -37,6 +39,32 @@ impl KeeperProcess {
         Ok(Some(KeeperProcess(socket)))
     }
 
+    /// Makes the keeper accept connections at the listening socket that is stored under that name.
+    /// It stores each as `connection-N`, and sends it to this server; see [`Connections`]. It reads
+    /// nothing from the clients.
+    ///
+    /// It begins with this call, and it stops when the server ends, or closes the [`Connections`]:
+    /// then clients wait in the backlog of the listener. They also wait there while 200 to 300
+    /// connections are accepted that the server has not received, and while the keeper has no
+    /// descriptor left. So connections are in [`take`](Keeper::take) that this server's predecessor
+    /// may not have seen, and none comes between `take` and this call.
+    ///
+    /// The keeper makes the listener and the connections non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError::Unknown`]: nothing is stored under that name. `EINVAL` or `ENOTSOCK`: it is
+    /// no listening socket.
+    pub fn accept_on(&mut self, listener: &Name) -> Result<Connections, KeeperError> {
+        let (ours, theirs) =
+            socket_pair().map_err(|error| system("socketpair")(errno_of(&error)))?;
+        match self.ask(&Message::Accept(listener.clone(), theirs.as_fd()))? {
+            None => Ok(Connections::new(ours)),
+            Some(Errno::NOENT) => Err(KeeperError::Unknown { name: listener.clone() }),
+            Some(errno) => Err(KeeperError::Refused(errno)),
+        }
+    }
+
     fn ask(&self, message: &Message<BorrowedFd<'_>>) -> Result<Option<Errno>, KeeperError> {
         self.send(message)?;
         match self.receive()? {
@@ -60,6 +88,10 @@ impl KeeperProcess {
             _ => KeeperError::Ended,
         })
     }
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 impl Keeper for KeeperProcess {

@@ -1,32 +1,61 @@
-//! What the keeper's process does: it holds descriptors.
+//! The descriptors that the keeper's process holds.
 
 use crate::name::Name;
-use crate::wire::{Message, ReceiveError};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
-/// The most descriptors that a store holds. The limit of the process may be lower.
+/// The most descriptors that a store holds.
 pub const MAX_DESCRIPTORS: usize = 1 << 20;
 
 /// Descriptors by name.
-#[derive(Debug, Default)]
-pub struct Store(BTreeMap<Name, OwnedFd>);
+#[derive(Debug)]
+pub struct Store {
+    descriptors: BTreeMap<Name, OwnedFd>,
+    room: usize,
+    /// The number of the connection that was accepted last.
+    connections: u64,
+}
+
+impl Default for Store {
+    /// Room for [`MAX_DESCRIPTORS`].
+    fn default() -> Self {
+        Store::with_room(MAX_DESCRIPTORS)
+    }
+}
 
 impl Store {
-    /// The names that have a descriptor, in ascending order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(Name::as_str)
+    /// A store for at most `room` descriptors. The process needs some for itself: it can't start
+    /// the server again when the store has taken the last one.
+    pub fn with_room(room: usize) -> Self {
+        Store { descriptors: BTreeMap::new(), room: room.min(MAX_DESCRIPTORS), connections: 0 }
     }
 
-    fn put(&mut self, name: Name, descriptor: OwnedFd) -> Result<(), Errno> {
-        let is_full = self.0.len() >= MAX_DESCRIPTORS;
-        match self.0.entry(name) {
+    /// The names that have a descriptor, in ascending order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.descriptors.keys().map(Name::as_str)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Name, &OwnedFd)> {
+        self.descriptors.iter()
+    }
+
+    pub(crate) fn get(&self, name: &Name) -> Option<&OwnedFd> {
+        self.descriptors.get(name)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.descriptors.len() < self.room
+    }
+
+    pub(crate) fn put(&mut self, name: Name, descriptor: OwnedFd) -> Result<(), Errno> {
+        let has_room = self.has_room();
+        match self.descriptors.entry(name) {
             Entry::Occupied(_) => Err(Errno::EXIST),
-            Entry::Vacant(_) if is_full => Err(Errno::MFILE),
+            Entry::Vacant(_) if !has_room => Err(Errno::MFILE),
             Entry::Vacant(entry) => {
                 entry.insert(descriptor);
                 Ok(())
@@ -34,39 +63,22 @@ impl Store {
         }
     }
 
-    fn remove(&mut self, name: &Name) -> Result<(), Errno> {
-        self.0.remove(name).map(drop).ok_or(Errno::NOENT)
-    }
-
-    /// Carries out one request of the server at the other end of `socket`, and waits for it.
-    /// Returns whether the server is still there.
-    pub(crate) fn serve_one(&mut self, socket: BorrowedFd<'_>) -> bool {
-        let result = match Message::receive(socket) {
-            Ok(Message::Put(name, descriptor)) => self.put(name, descriptor),
-            Ok(Message::Remove(name)) => self.remove(&name),
-            Ok(Message::Take) => {
-                let send = |(name, descriptor): (&Name, &OwnedFd)| {
-                    Message::Stored(name.clone(), descriptor.as_fd()).send(socket)
-                };
-                self.0.iter().try_for_each(send)
+    /// Stores a connection, for which there is room, under a name of its own.
+    pub(crate) fn put_connection(&mut self, connection: OwnedFd) -> Name {
+        loop {
+            self.connections += 1;
+            let name = Name::of_connection(self.connections);
+            // A server may have stored something under such a name.
+            if let Entry::Vacant(entry) = self.descriptors.entry(name.clone()) {
+                entry.insert(connection);
+                return name;
             }
-            Ok(Message::Stored(..) | Message::Done | Message::Refused(_))
-            | Err(ReceiveError::Malformed) => Err(Errno::PROTO),
-            Err(ReceiveError::DescriptorLost) => Err(Errno::MFILE),
-            Err(ReceiveError::Disconnected | ReceiveError::System(_)) => return false,
-        };
-        let answer = match result {
-            Ok(()) => Message::Done,
-            Err(errno) => Message::Refused(errno),
-        };
-        answer.send(socket).is_ok()
+        }
     }
-}
 
-/// Holds descriptors for the server at the other end of `socket`, until it is gone. What it does
-/// wrong is refused and changes nothing.
-pub fn serve(socket: impl AsFd, store: &mut Store) {
-    while store.serve_one(socket.as_fd()) {}
+    pub(crate) fn remove(&mut self, name: &Name) -> Result<(), Errno> {
+        self.descriptors.remove(name).map(drop).ok_or(Errno::NOENT)
+    }
 }
 
 /// The socket of a server and that of its keeper.

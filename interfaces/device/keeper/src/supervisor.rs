@@ -1,9 +1,8 @@
 //! Starting a server again and again.
 
 use crate::backoff::Backoff;
+use crate::session::Session;
 use crate::store::{Store, socket_pair};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io;
@@ -119,20 +118,13 @@ fn serve_until(
     end: BorrowedFd<'_>,
     store: &mut Store,
 ) -> Result<(), SuperviseError> {
-    let mut is_connected = true;
+    let mut session = Session::new(socket.as_fd());
     loop {
-        let mut polled = vec![PollFd::from_borrowed_fd(end, PollFlags::IN)];
-        if is_connected {
-            polled.push(PollFd::new(socket, PollFlags::IN));
-        }
-        retry_on_intr(|| poll(&mut polled, None)).map_err(|errno| system("poll")(errno.into()))?;
-        // What the server sent before it ended comes first.
-        match polled.get(1) {
-            Some(request) if !request.revents().is_empty() => {
-                is_connected = store.serve_one(socket.as_fd());
-            }
-            _ if !polled[0].revents().is_empty() => return Ok(()),
-            _ => {}
+        let readable =
+            session.proceed(store, &[end], None).map_err(|errno| system("poll")(errno.into()))?;
+        if readable == [true] {
+            session.finish(store);
+            return Ok(());
         }
     }
 }

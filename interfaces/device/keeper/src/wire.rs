@@ -1,24 +1,27 @@
 //! The messages between a server and the keeper's process.
 //!
-//! Each is a packet: a byte that says what it is, and then a name, or an errno in four bytes. `put`
-//! and `stored` carry one descriptor.
+//! Each is a packet: a byte that says what it is, and then a name, or an errno in four bytes.
+//! `Put`, `Stored` and `Accept` carry one descriptor. Connections come as `Stored` over a second
+//! socket.
 
 use crate::name::{MAX_NAME, Name};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// One message. A server sends the first three, and the keeper the others.
+/// One message. A server sends those before `Stored`, and the keeper the others.
 #[derive(Debug)]
 pub(crate) enum Message<F> {
     Put(Name, F),
     Remove(Name),
     Take,
-    /// One of the answers to `Take`.
+    /// Accept connections at the listener of that name, and send them over this socket.
+    Accept(Name, F),
+    /// One of the answers to `Take`, or a new connection.
     Stored(Name, F),
     /// It is done, or all are stored that were taken.
     Done,
@@ -33,6 +36,7 @@ pub(crate) enum ReceiveError {
     Malformed,
     /// The descriptor of the message was lost, because this process has too many.
     DescriptorLost,
+    /// `AGAIN`: there is none yet, at a socket that doesn't block.
     System(Errno),
 }
 
@@ -42,12 +46,13 @@ const ROOM: usize = 1 + MAX_NAME + 1;
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 
 impl Message<BorrowedFd<'_>> {
-    /// Sends it, and waits while the queue is full.
+    /// Sends it. A full queue makes it wait, unless the socket doesn't block.
     pub(crate) fn send(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         let (kind, rest, descriptor) = match self {
             Message::Put(name, descriptor) => (b'P', name.as_str().as_bytes(), Some(*descriptor)),
             Message::Remove(name) => (b'R', name.as_str().as_bytes(), None),
             Message::Take => (b'T', &[][..], None),
+            Message::Accept(name, socket) => (b'A', name.as_str().as_bytes(), Some(*socket)),
             Message::Stored(name, descriptor) => {
                 (b'S', name.as_str().as_bytes(), Some(*descriptor))
             }
@@ -70,13 +75,32 @@ impl Message<BorrowedFd<'_>> {
 }
 
 impl Message<OwnedFd> {
-    /// Receives a message.
+    /// Receives a message, and waits for it.
     pub(crate) fn receive(socket: BorrowedFd<'_>) -> Result<Self, ReceiveError> {
+        Message::receive_with(socket, RecvFlags::empty())
+    }
+
+    /// Receives a message that is already there, and leaves it in the queue if its descriptor can't
+    /// be received. Nobody else receives from the socket.
+    pub(crate) fn receive_whole(socket: BorrowedFd<'_>) -> Result<Self, ReceiveError> {
+        let message = Message::receive_with(socket, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        if !matches!(message, Err(ReceiveError::DescriptorLost | ReceiveError::System(_))) {
+            // The kernel closes what the message carries.
+            let _ = retry_on_intr(|| recv(socket, &mut [0; 1], RecvFlags::DONTWAIT));
+        }
+        message
+    }
+
+    /// Receives a message with these flags.
+    pub(crate) fn receive_with(
+        socket: BorrowedFd<'_>,
+        flags: RecvFlags,
+    ) -> Result<Self, ReceiveError> {
         let mut bytes = [0; ROOM];
         let mut space = [MaybeUninit::uninit(); SPACE];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC;
         let received = retry_on_intr(|| {
+            let flags = flags | RecvFlags::CMSG_CLOEXEC;
             recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags)
         })
         .map_err(ReceiveError::System)?;
@@ -95,6 +119,7 @@ impl Message<OwnedFd> {
         let message = match (kind, descriptors.pop()) {
             (b'P', Some(descriptor)) => name().map(|name| Message::Put(name, descriptor)),
             (b'S', Some(descriptor)) => name().map(|name| Message::Stored(name, descriptor)),
+            (b'A', Some(socket)) => name().map(|name| Message::Accept(name, socket)),
             (b'R', None) => name().map(Message::Remove),
             (b'T', None) => rest.is_empty().then_some(Message::Take),
             (b'D', None) => rest.is_empty().then_some(Message::Done),

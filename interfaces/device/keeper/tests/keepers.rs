@@ -3,13 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use cma_keeper::{Keeper, KeeperError, KeeperProcess, Name, ServiceManager, Store, serve};
+use cma_keeper::{
+    Connections, Keeper, KeeperError, KeeperProcess, Name, ServiceManager, Store, serve,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, fstat, memfd_create};
 use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix,
-    SocketFlags, SocketType, bind, getsockname, recvmsg, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, bind, connect, getsockname, listen, recv, recvmsg, send, socket_with,
 };
 use rustix::pipe::pipe;
 use rustix::time::Timespec;
@@ -180,15 +182,14 @@ guarantees!(
 
 #[test]
 fn what_is_no_request_is_refused_and_changes_nothing() {
-    use rustix::net::{RecvFlags, SendFlags, recv, send};
     let (server, keeper) = cma_keeper::socket_pair().unwrap();
     let mut store = Store::default();
     thread::scope(|threads| {
         threads.spawn(|| serve(&keeper, &mut store));
         let mut client = KeeperProcess::new(server.try_clone().unwrap());
         client.put(&name("kept"), file()).unwrap();
-        let requests: [&[u8]; 8] =
-            [b"?", b"P", b"Pkept", b"R", b"R\xff", b"Tall", b"D", &[b'R'; 4096]];
+        let requests: [&[u8]; 9] =
+            [b"?", b"P", b"Pkept", b"Akept", b"R", b"R\xff", b"Tall", b"D", &[b'R'; 4096]];
         for request in requests {
             send(&server, request, SendFlags::empty()).unwrap();
             let mut answer = [0; 16];
@@ -200,6 +201,132 @@ fn what_is_no_request_is_refused_and_changes_nothing() {
         drop(server);
     });
     assert_eq!(store.names().collect::<Vec<_>>(), ["kept"]);
+}
+
+/// A listener with an abstract name, and its address.
+fn listener() -> (OwnedFd, SocketAddrUnix) {
+    let family = AddressFamily::UNIX;
+    let socket = socket_with(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new_unnamed()).unwrap();
+    listen(&socket, 1024).unwrap();
+    let address = SocketAddrUnix::try_from(getsockname(&socket).unwrap()).unwrap();
+    (socket, address)
+}
+
+/// A client that has sent its number.
+fn client(address: &SocketAddrUnix, number: u32) -> OwnedFd {
+    let family = AddressFamily::UNIX;
+    let socket = socket_with(family, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    connect(&socket, address).unwrap();
+    send(&socket, &number.to_ne_bytes(), SendFlags::empty()).unwrap();
+    socket
+}
+
+/// The number that the client at the other end has sent.
+fn number_of(connection: &OwnedFd) -> u32 {
+    let mut bytes = [0; 4];
+    assert_eq!(recv(connection, &mut bytes, RecvFlags::empty()).unwrap(), (4, 4));
+    u32::from_ne_bytes(bytes)
+}
+
+/// Waits for the next connection.
+fn next(connections: &mut Connections) -> (Name, OwnedFd) {
+    loop {
+        if let Some(next) = connections.next().unwrap() {
+            return next;
+        }
+        poll(&mut [PollFd::new(connections, PollFlags::IN)], None).unwrap();
+    }
+}
+
+#[test]
+fn no_connection_is_lost_or_given_twice_over_the_deaths_of_servers() {
+    let machine = Process::default();
+    let (socket, address) = listener();
+    machine.start().put(&name("listener"), &socket).unwrap();
+    // More than the queue of a server that doesn't receive holds.
+    let clients: Vec<_> = (0..1000).map(|number| client(&address, number)).collect();
+    let mut seen = Vec::new();
+    for received in [0, 10, 400] {
+        let mut server = machine.start();
+        let taken = server.take().unwrap();
+        let of_connections =
+            taken.iter().filter(|(name, _)| name.as_str().starts_with("connection-"));
+        for (name, connection) in of_connections {
+            seen.push(number_of(connection));
+            server.remove(name).unwrap();
+        }
+        let mut connections = server.accept_on(&name("listener")).unwrap();
+        for _ in 0..received {
+            let (name, connection) = next(&mut connections);
+            seen.push(number_of(&connection));
+            server.remove(&name).unwrap();
+        }
+        // It dies with connections in its queue.
+        poll(&mut [PollFd::new(&connections, PollFlags::IN)], None).unwrap();
+    }
+    let mut server = machine.start();
+    let taken = server.take().unwrap();
+    assert!((2..400).contains(&taken.len()), "the backlog keeps the rest: {}", taken.len());
+    let (stored, _): (Vec<_>, Vec<_>) =
+        taken.into_iter().partition(|(name, _)| name.as_str() != "listener");
+    seen.extend(stored.iter().map(|(_, connection)| number_of(connection)));
+    let mut connections = server.accept_on(&name("listener")).unwrap();
+    while seen.len() < clients.len() {
+        seen.push(number_of(&next(&mut connections).1));
+    }
+    assert!(connections.next().unwrap().is_none());
+    seen.sort_unstable();
+    assert_eq!(seen, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_store_without_room_leaves_clients_in_the_backlog() {
+    let machine = Process(Arc::new(Mutex::new(Store::with_room(3))));
+    let (socket, address) = listener();
+    let mut server = machine.start();
+    server.put(&name("listener"), &socket).unwrap();
+    let mut connections = server.accept_on(&name("listener")).unwrap();
+    let _clients: Vec<_> = (0..3).map(|number| client(&address, number)).collect();
+    let first = next(&mut connections);
+    assert_eq!((first.0.as_str(), number_of(&first.1)), ("connection-1", 0));
+    assert_eq!(number_of(&next(&mut connections).1), 1);
+    assert_eq!(server.put(&name("chunk"), file()), Err(KeeperError::Refused(Errno::MFILE)));
+    assert!(connections.next().unwrap().is_none());
+    server.remove(&first.0).unwrap();
+    let third = next(&mut connections);
+    assert_eq!((third.0.as_str(), number_of(&third.1)), ("connection-3", 2));
+}
+
+#[test]
+fn connections_are_accepted_only_at_a_stored_listener() {
+    let mut server = Process::default().start();
+    let unknown = KeeperError::Unknown { name: name("listener") };
+    assert_eq!(server.accept_on(&name("listener")).map(drop), Err(unknown));
+    server.put(&name("file"), file()).unwrap();
+    let refused = Err(KeeperError::Refused(Errno::NOTSOCK));
+    assert_eq!(server.accept_on(&name("file")).map(drop), refused);
+    server.put(&name("socket"), cma_keeper::socket_pair().unwrap().0).unwrap();
+    let refused = Err(KeeperError::Refused(Errno::INVAL));
+    assert_eq!(server.accept_on(&name("socket")).map(drop), refused);
+}
+
+#[test]
+fn accepted_connections_outlive_the_keeper_and_then_its_end_is_reported() {
+    let (server, keeper) = cma_keeper::socket_pair().unwrap();
+    let (socket, address) = listener();
+    let end = keeper.try_clone().unwrap();
+    let thread = thread::spawn(move || serve(keeper, &mut Store::default()));
+    let mut server = KeeperProcess::new(server);
+    server.put(&name("listener"), &socket).unwrap();
+    let mut connections = server.accept_on(&name("listener")).unwrap();
+    let _client = client(&address, 7);
+    poll(&mut [PollFd::new(&connections, PollFlags::IN)], None).unwrap();
+    rustix::net::shutdown(end, rustix::net::Shutdown::Both).unwrap();
+    thread.join().unwrap();
+    assert_eq!(number_of(&next(&mut connections).1), 7);
+    let error = connections.next().map(drop).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 #[test]
