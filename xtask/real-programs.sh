@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python: the tests in
-# cma-memory/tests/real_programs, on this machine. As root it installs what is missing with apt-get
+# cma-cli/tests/real_programs, on this machine. As root it installs what is missing with apt-get
 # first. A test that still lacks something says that it is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."

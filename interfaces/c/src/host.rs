@@ -414,7 +414,7 @@ pub unsafe extern "C" fn cma_host_set_allocator(
     })
 }
 
-/// Reads the attribute at "path", such as "map" or "regions/b1/free_size", as a text with a NUL
+/// Reads the attribute at "path", such as "map" or "regions/b1/free", as a text with a NUL
 /// byte. For a folder the text has a line for each entry: "name" for an attribute, "name/" for a
 /// folder, "name -> target" for a link; "" is the root. "length", unless it is NULL, gets the
 /// length of the whole text. -ERANGE if it doesn't fit with its NUL byte into "capacity" bytes;

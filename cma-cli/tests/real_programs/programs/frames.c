@@ -1,12 +1,12 @@
 /*
- * Frames of GStreamer in a chunk, in two processes: frames produce|consume FD SIZE
+ * Frames of GStreamer in a chunk, in two processes: frames produce|consume FILE SIZE
  *
- * The producer's pipeline takes its buffers from a pool whose memory is the chunk, so the source
- * draws there. It prints OFFSET LENGTH HASH INODE of each frame, and gives the buffer back when it
- * reads a line. The consumer reads lines OFFSET LENGTH, passes that part of the chunk through its
- * own pipeline, and prints the same about what arrives.
+ * FILE is the chunk's memory. The producer's pipeline takes its buffers from a pool whose memory is
+ * the chunk, so the source draws there. It prints OFFSET LENGTH HASH INODE of each frame, and gives
+ * the buffer back when it reads a line. The consumer reads lines OFFSET LENGTH, passes that part of
+ * the chunk through its own pipeline, and prints the same about what arrives.
  */
-#include "chunk.h"
+#include "common.h"
 #include <gst/allocators/gstfdmemory.h>
 #include <gst/app/app.h>
 #include <gst/gst.h>
@@ -120,6 +120,7 @@ static GstElement *element(GstElement *pipeline, const char *name)
 
 static void produce(void)
 {
+    show_chunk(chunk_fd, 0, chunk_size);
     GstElement *pipeline = start("videotestsrc num-buffers=20 pattern=ball ! " CAPS
                                  " ! appsink name=sink sync=false max-buffers=1");
     GstElement *sink = element(pipeline, "sink");
@@ -165,9 +166,11 @@ static void consume(void)
 int main(int argc, char **argv)
 {
     if (argc != 4)
-        FAIL("usage: frames produce|consume FD SIZE");
+        FAIL("usage: frames produce|consume FILE SIZE");
     gst_init(NULL, NULL);
-    chunk_fd = atoi(argv[2]);
+    chunk_fd = open(argv[2], O_RDWR | O_CLOEXEC);
+    if (chunk_fd < 0)
+        FAIL("%s: %s", argv[2], strerror(errno));
     chunk_size = strtoull(argv[3], NULL, 10);
     if (strcmp(argv[1], "produce") == 0)
         produce();

@@ -1,13 +1,13 @@
 //! A chunk as the memory of a virtual machine.
 
-use crate::chunk::TestChunk;
+use crate::installed::cma;
 use crate::machine::skipped;
 use crate::program::{Running, installed};
-use std::env;
+use crate::server::Server;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const SIZE: u64 = 64 << 20;
 const SECTOR: usize = 512;
@@ -87,65 +87,73 @@ fn boot_sector() -> Vec<u8> {
     sector
 }
 
-/// Boots the machine with the chunk in that file as its memory. The error says why the guest did
-/// not end it.
-fn boot(
-    qemu: &Path,
-    accelerator: &str,
-    descriptor: i32,
-    disk: &Path,
-    limit: Duration,
-) -> Result<(), String> {
-    let memory = format!(
-        "memory-backend-file,id=ram,size={SIZE},share=on,mem-path=/proc/self/fd/{descriptor}"
-    );
-    let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
-    let mut command = Command::new(qemu);
-    command
-        .args(["-M", "pc,memory-backend=ram", "-m", "64M", "-object", &memory, "-drive", &drive])
-        .args(["-accel", accelerator, "-display", "none", "-nodefaults", "-no-reboot"])
-        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
-    match Running::start(&mut command).ended(limit) {
-        Some((status, _)) if status.code() == Some(i32::from(EXIT) * 2 + 1) => Ok(()),
-        Some((status, errors)) => Err(format!("{status}: {errors}")),
-        None => Err(format!("it does not end within {} s", limit.as_secs())),
-    }
+/// What the owner writes for the guest.
+fn question() -> Vec<u8> {
+    (0..LEN).map(|at| (at * 13 + at / 256) as u8).collect()
 }
 
-/// Guest and owner see the same bytes.
-fn is_memory_of_a_guest(qemu: &Path, chunk: TestChunk, label: &str) {
-    let Some(descriptor) = chunk.descriptor() else { return };
-    let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{label}.img"));
-    let sector = boot_sector();
-    fs::write(&disk, [&sector[..], &[0; 2047 * SECTOR]].concat()).unwrap();
-    let question: Vec<u8> = (0..LEN).map(|at| (at * 13 + at / 256) as u8).collect();
-    chunk.bytes.write(OWNER, &question);
+/// Boots the machine with a chunk of `cma exec` as its memory, and checks that guest and owner see
+/// the same bytes. The error says why the guest did not end the machine.
+fn boot(qemu: &Path, of: &[&str], accelerator: &str, disk: &Path) -> Result<(), String> {
+    let limit = Duration::from_secs(if accelerator == "kvm" { 20 } else { 60 });
+    let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
+    let mut exec = cma();
+    exec.arg("exec").args(of).args(["--chunk", "ram=vm/64M/2M", "--", "sh", "-c"]);
+    // The owner has the chunk open before QEMU begins in the shell's place.
+    exec.arg("echo chunk /proc/$$/fd/{ram.fd} 0 {ram.size}; read line; exec \"$0\" \"$@\"");
+    let memory = "memory-backend-file,id=ram,size={ram.size},share=on,mem-path={ram.path}";
+    exec.arg(qemu)
+        .args(["-M", "pc,memory-backend=ram", "-m", "64M", "-object", memory, "-drive", &drive])
+        .args(["-accel", accelerator, "-display", "none", "-nodefaults", "-no-reboot"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
+    let mut machine = Running::start(&mut exec);
+    let chunk = machine.chunk();
+    chunk.write(OWNER, &question());
+    machine.say("written");
 
+    // A command that hosts the chunk itself waits for this process, which has it.
+    let (begun, qemu) = (Instant::now(), chunk.process());
+    while qemu.exists() && !machine.has_ended() && begun.elapsed() < limit {
+        sleep(Duration::from_millis(20));
+    }
+    let (question, answer) = (chunk.read(OWNER, LEN), chunk.read(GUEST, LEN));
+    let loaded = chunk.read(BOOT, SECTOR);
+    drop(chunk);
+    match machine.ended(limit) {
+        Some((status, _)) if status.code() == Some(i32::from(EXIT) * 2 + 1) => {}
+        Some((status, errors)) => return Err(format!("{status}: {errors}")),
+        None => return Err(format!("it does not end within {} s", limit.as_secs())),
+    }
+    assert!(question == self::question(), "the owner's bytes have changed");
+    let expected: Vec<u8> = question.iter().map(|byte| byte ^ KEY).collect();
+    assert!(answer == expected, "the guest's answer is not in the chunk");
+    // What the firmware loaded lies in the chunk, too.
+    assert!(loaded == boot_sector(), "the boot sector is not in the chunk");
+    Ok(())
+}
+
+/// A chunk of `cma exec` with these arguments is a guest's memory.
+fn is_memory_of_a_guest(qemu: &Path, of: &[&str], label: &str) {
+    let disk = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{label}.img"));
+    fs::write(&disk, [&boot_sector()[..], &[0; 2047 * SECTOR]].concat()).unwrap();
     // In a virtual machine, KVM may be there and not boot.
     let by_kvm = match Path::new("/dev/kvm").exists() {
-        true => boot(qemu, "kvm", descriptor, &disk, Duration::from_secs(20)),
+        true => boot(qemu, of, "kvm", &disk),
         false => Err("there is no /dev/kvm".to_string()),
     };
     if let Err(why) = by_kvm {
         skipped(&format!("QEMU with KVM: {}; TCG is tried instead", why.trim()));
-        chunk.bytes.write(GUEST, &[0; LEN]);
-        boot(qemu, "tcg", descriptor, &disk, Duration::from_secs(60)).unwrap();
+        boot(qemu, of, "tcg", &disk).unwrap();
     }
-
-    let answer: Vec<u8> = question.iter().map(|byte| byte ^ KEY).collect();
-    assert!(chunk.read(GUEST, LEN) == answer, "the guest's answer is not in the chunk");
-    assert!(chunk.read(OWNER, LEN) == question, "the owner's bytes have changed");
-    // What the firmware loaded lies in the chunk, too.
-    assert!(chunk.read(BOOT, SECTOR) == sector, "the boot sector is not in the chunk");
     fs::remove_file(disk).unwrap();
-    chunk.free();
 }
 
 #[test]
 #[ignore = "a real program: cargo xtask real-programs"]
 fn a_chunk_of_ordinary_memory_is_the_memory_of_a_guest_of_qemu() {
     if let Some(qemu) = installed("qemu-system-x86_64") {
-        is_memory_of_a_guest(&qemu, TestChunk::of_memfd(SIZE), "memfd");
+        // The command hosts the memory itself.
+        is_memory_of_a_guest(&qemu, &["--cma", "b1=64M", "--map", "*=b1"], "memfd");
     }
 }
 
@@ -153,7 +161,9 @@ fn a_chunk_of_ordinary_memory_is_the_memory_of_a_guest_of_qemu() {
 #[ignore = "a real program: cargo xtask real-programs"]
 fn a_chunk_of_huge_pages_is_the_memory_of_a_guest_of_qemu() {
     let Some(qemu) = installed("qemu-system-x86_64") else { return };
-    if let Some(chunk) = TestChunk::of_huge_pages(SIZE) {
-        is_memory_of_a_guest(&qemu, chunk, "hugetlb");
+    if let Some(server) = Server::of_huge_pages(SIZE) {
+        let socket = server.socket().display().to_string();
+        is_memory_of_a_guest(&qemu, &["--socket", &socket], "hugetlb");
+        server.end();
     }
 }

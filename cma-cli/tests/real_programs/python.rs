@@ -1,8 +1,9 @@
 //! A frame that Python fills, and a program in C inverts.
 
-use crate::chunk::{EMPTY_HASH, TestChunk, hashed};
-use crate::program::{Running, compiled, installed, source};
-use std::process::Command;
+use crate::installed::{library_folder, root};
+use crate::program::{Running, client, compiled, installed, source};
+use crate::seen::{EMPTY_HASH, hashed};
+use crate::server::Server;
 
 const SIZE: u64 = 1 << 20;
 
@@ -12,12 +13,19 @@ fn python_fills_a_frame_of_a_chunk_and_passes_it_to_a_program_in_c() {
     let (Some(python), Some(program)) = (installed("python3"), compiled("invert", &[])) else {
         return;
     };
-    let chunk = TestChunk::of_memfd(SIZE);
+    let server = Server::of_memfd(SIZE);
     let (offset, len) = (5000, 320 * 240);
-    let place = [chunk.descriptor().unwrap() as u64, SIZE, offset, len];
     let mut filling = Running::start(
-        Command::new(python).arg(source("fill.py")).args(place.map(|n| n.to_string())).arg(program),
+        client(&python, &server.socket())
+            .arg(source("fill.py"))
+            .args([SIZE, offset, len].map(|number| number.to_string()))
+            .arg(program)
+            .env("PYTHONPATH", root().join("interfaces/python"))
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("CMA_LIBRARY", library_folder().join("libcma.so.1")),
     );
+    let chunk = filling.chunk();
+    filling.say("seen");
     let line = filling.line();
     filling.succeeded();
     let frame = chunk.read(offset as usize, len as usize);
@@ -28,5 +36,6 @@ fn python_fills_a_frame_of_a_chunk_and_passes_it_to_a_program_in_c() {
     assert!(chunk.read(0, offset as usize).iter().all(|byte| *byte == 0));
     let after = (offset + len) as usize;
     assert!(chunk.read(after, SIZE as usize - after).iter().all(|byte| *byte == 0));
-    chunk.free();
+    drop(chunk);
+    server.end();
 }

@@ -1,5 +1,5 @@
 /*
- * Packets of DPDK in a chunk: packets START PAGE FD:LENGTH...
+ * Packets of DPDK in a chunk: packets SIZE
  *
  * The chunk is registered as external memory, and is the memory of a pool of packets. The device
  * net_null writes 64 zero bytes into each packet that it receives. The program writes the packet's
@@ -17,11 +17,15 @@
 
 int main(int argc, char **argv)
 {
-    if (argc < 4)
-        FAIL("usage: packets START PAGE FD:LENGTH...");
-    rte_iova_t first = strtoull(argv[1], NULL, 0);
-    size_t page = strtoull(argv[2], NULL, 0), size;
-    uint8_t *chunk = map_chunk(argc - 3, argv + 3, page, &size);
+    if (argc != 2)
+        FAIL("usage: packets SIZE");
+    size_t size = strtoull(argv[1], NULL, 10);
+    struct cma_chunk *handle;
+    uint8_t *chunk = map_chunk("net", size, &handle);
+    struct cma_chunk_info info = { .size = sizeof info };
+    CHECK(cma_chunk_info(handle, &info));
+    rte_iova_t first = info.start;
+    size_t page = info.granule_bytes;
 
     char *options[] = { argv[0], "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-l", "0",
                         "-m", "64", "--vdev=net_null0,copy=1,size=64", "--log-level=error", NULL };
@@ -76,6 +80,7 @@ int main(int argc, char **argv)
     rte_mempool_free(pool);
     if (rte_extmem_unregister(chunk, size) != 0)
         FAIL("rte_extmem_unregister: %s", rte_strerror(rte_errno));
+    CHECK(cma_chunk_free(handle));
     rte_eal_cleanup();
     return 0;
 }

@@ -1,9 +1,10 @@
 //! Frames in a chunk, through a pipeline of GStreamer in each of two processes.
 
-use crate::chunk::{EMPTY_HASH, TestChunk, hashed};
+use crate::installed::cma;
 use crate::program::{Running, compiled};
+use crate::seen::{EMPTY_HASH, hashed};
+use crate::server::Server;
 use std::collections::HashSet;
-use std::path::Path;
 use std::process::Command;
 
 const SIZE: u64 = 1 << 20;
@@ -21,10 +22,15 @@ fn parsed(line: &str) -> (usize, usize, u64, u64) {
 fn frames_of_gstreamer_go_from_process_to_process_without_a_copy() {
     let libraries = ["gstreamer-1.0", "gstreamer-allocators-1.0", "gstreamer-app-1.0"];
     let Some(program) = compiled("frames", &libraries) else { return };
-    let chunk = TestChunk::of_memfd(SIZE);
-    let descriptor = chunk.descriptor().unwrap().to_string();
-    let start = |role: &str| pipeline(&program, role, &descriptor);
-    let (mut producer, mut consumer) = (start("produce"), start("consume"));
+    let server = Server::of_memfd(SIZE);
+    let mut exec = cma();
+    exec.args(["exec", "--chunk", "frames=camera/frame/1M", "--socket"]).arg(server.socket());
+    exec.arg("--").arg(&program).args(["produce", "{frames.path}", "{frames.size}"]);
+    let mut producer = Running::start(&mut exec);
+    let chunk = producer.chunk();
+    let mut consume = Command::new(&program);
+    let mut consumer = Running::start(consume.args(["consume", chunk.file(), &SIZE.to_string()]));
+    producer.say("seen");
     let (mut pictures, mut slots, mut frames) = (HashSet::new(), HashSet::new(), 0);
     while let Some(line) = producer.line() {
         let (offset, len, hash, inode) = parsed(&line);
@@ -34,7 +40,7 @@ fn frames_of_gstreamer_go_from_process_to_process_without_a_copy() {
         assert_eq!(hashed(EMPTY_HASH, &frame), hash);
         // The owner changes a byte, and the consumer's pipeline has the change: neither of them has
         // a copy.
-        chunk.bytes.write(offset + frames, &[!frame[frames]]);
+        chunk.write(offset + frames, &[!frame[frames]]);
         let changed = hashed(EMPTY_HASH, &chunk.read(offset, len));
         consumer.say(&format!("{offset} {len}"));
         let line = consumer.line().unwrap_or_default();
@@ -49,9 +55,6 @@ fn frames_of_gstreamer_go_from_process_to_process_without_a_copy() {
     assert_eq!(frames, 20);
     assert!(pictures.len() > 10, "the ball moves: {} pictures", pictures.len());
     assert!(slots.len() <= 4, "{slots:?}");
-    chunk.free();
-}
-
-fn pipeline(program: &Path, role: &str, descriptor: &str) -> Running {
-    Running::start(Command::new(program).args([role, descriptor, &SIZE.to_string()]))
+    drop(chunk);
+    server.end();
 }

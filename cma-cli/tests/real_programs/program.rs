@@ -1,6 +1,9 @@
 //! Programs: found, compiled, run within a time limit, ended with the test.
 
+use crate::installed::{library_folder, pkg_config_path};
 use crate::machine::skipped;
+use crate::seen::Seen;
+use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,18 +25,22 @@ pub(crate) fn installed(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// The time that a program gets to end by SIGTERM.
+const GRACE: Duration = Duration::from_secs(2);
+
 pub(crate) fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_programs/programs").join(name)
 }
 
-/// A program of this folder, compiled with these libraries of pkg-config. `None`, and a message,
-/// when the machine lacks one of them.
+/// A program of this folder, compiled with these libraries of pkg-config, of which `cma` is the
+/// installed libcma. `None`, and a message, when the machine lacks one of them.
 pub(crate) fn compiled(name: &str, libraries: &[&str]) -> Option<PathBuf> {
     installed("cc")?;
     let mut flags = String::new();
     if !libraries.is_empty() {
         installed("pkg-config")?;
         let mut command = Command::new("pkg-config");
+        command.env("PKG_CONFIG_PATH", pkg_config_path());
         let output = command.args(["--cflags", "--libs"]).args(libraries).output().unwrap();
         if !output.status.success() {
             let why = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
@@ -55,7 +62,14 @@ pub(crate) fn compiled(name: &str, libraries: &[&str]) -> Option<PathBuf> {
     Some(program)
 }
 
-/// A program at work, which is killed when this is dropped.
+/// A command that finds the installed libcma, and a server's socket.
+pub(crate) fn client(program: &Path, socket: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("LD_LIBRARY_PATH", library_folder()).env("CMA_SOCKET", socket);
+    command
+}
+
+/// A program at work, which is ended when this is dropped.
 pub(crate) struct Running {
     child: Child,
     name: String,
@@ -91,6 +105,31 @@ impl Running {
         self.output.next().map(|line| line.unwrap())
     }
 
+    /// The chunk of which it says `chunk FILE OFFSET BYTES`. It waits for a line then.
+    pub(crate) fn chunk(&mut self) -> Seen {
+        // Libraries print, too.
+        let chunk = std::iter::from_fn(|| self.line())
+            .find_map(|line| line.strip_prefix("chunk ").map(str::to_string));
+        let Some(chunk) = chunk else {
+            let ended = self.ended(LIMIT);
+            panic!("{} has no chunk: {ended:?}", self.name);
+        };
+        let fields: Vec<&str> = chunk.split(' ').collect();
+        let [file, offset, bytes] = fields[..] else { panic!("{chunk}") };
+        Seen::of(file, offset.parse().unwrap(), bytes.parse().unwrap())
+    }
+
+    /// Sends it SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = Pid::from_child(&self.child);
+        // It may have ended already.
+        let _ = kill_process(pid, Signal::TERM);
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Its status and what it wrote to standard error, when it has ended by itself within the time
     /// limit; `None` if it had to be killed.
     pub(crate) fn ended(&mut self, limit: Duration) -> Option<(ExitStatus, String)> {
@@ -119,6 +158,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if !self.has_ended() {
+            // `cma exec` passes it on to its program.
+            self.terminate();
+            let begun = Instant::now();
+            while begun.elapsed() < GRACE && !self.has_ended() {
+                sleep(Duration::from_millis(5));
+            }
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -4,7 +4,7 @@
  * The socket delivers one descriptor, and the frame's offset and length in the file. The program
  * checks the frame's bytes, inverts each, and answers with their hash.
  */
-#include "chunk.h"
+#include "common.h"
 #include <sys/socket.h>
 
 int main(void)

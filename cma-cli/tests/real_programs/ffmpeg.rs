@@ -1,19 +1,23 @@
 //! Pictures that ffmpeg's decoder writes into a chunk.
 
-use crate::chunk::{EMPTY_HASH, TestChunk, hashed};
-use crate::program::{Running, compiled};
+use crate::program::{Running, client, compiled};
+use crate::seen::{EMPTY_HASH, hashed};
+use crate::server::Server;
 use std::collections::HashSet;
-use std::process::Command;
 
+const SIZE: u64 = 2 << 20;
 /// 24 frames of three planes.
 const PLANES: usize = 24 * 3;
 
 #[test]
 #[ignore = "a real program: cargo xtask real-programs"]
 fn a_decoder_of_ffmpeg_writes_its_pictures_into_a_chunk() {
-    let Some(program) = compiled("decode", &["libavcodec", "libavutil"]) else { return };
-    let chunk = TestChunk::of_memfd(2 << 20);
-    let mut decoder = Running::start(Command::new(program).args(chunk.arguments()));
+    let libraries = ["cma", "libavcodec", "libavutil"];
+    let Some(program) = compiled("decode", &libraries) else { return };
+    let server = Server::of_memfd(SIZE);
+    let mut decoder = Running::start(client(&program, &server.socket()).arg(SIZE.to_string()));
+    let chunk = decoder.chunk();
+    decoder.say("seen");
     let (mut planes, mut pictures) = (0, HashSet::new());
     while let Some(line) = decoder.line() {
         let (place, hash) = line.rsplit_once(' ').unwrap();
@@ -31,5 +35,6 @@ fn a_decoder_of_ffmpeg_writes_its_pictures_into_a_chunk() {
     }
     decoder.succeeded();
     assert_eq!((planes, pictures.len()), (PLANES, PLANES), "every picture is another one");
-    chunk.free();
+    drop(chunk);
+    server.end();
 }

@@ -1,10 +1,8 @@
 //! A chunk as the memory of DPDK's packets.
 
-use crate::chunk::TestChunk;
-use crate::machine::HUGE;
-use crate::program::{Running, compiled};
+use crate::program::{Running, client, compiled};
+use crate::server::Server;
 use std::collections::HashMap;
-use std::process::Command;
 
 const SIZE: u64 = 8 << 20;
 /// The bytes that the device writes to each packet that it receives.
@@ -13,15 +11,13 @@ const RECEIVED: usize = 64;
 #[test]
 #[ignore = "a real program: cargo xtask real-programs"]
 fn packets_of_dpdk_move_in_a_chunk_of_huge_pages() {
-    let Some(program) = compiled("packets", &["libdpdk"]) else { return };
-    let Some(chunk) = TestChunk::of_huge_pages(SIZE) else { return };
+    let Some(program) = compiled("packets", &["cma", "libdpdk"]) else { return };
+    let Some(server) = Server::of_huge_pages(SIZE) else { return };
+    let mut packets = Running::start(client(&program, &server.socket()).arg(SIZE.to_string()));
+    let chunk = packets.chunk();
     // What the device receives is zero.
-    chunk.bytes.write(0, &vec![0xff; SIZE as usize]);
-    let mut packets = Running::start(
-        Command::new(program)
-            .args([chunk.shared.start().get().to_string(), HUGE.to_string()])
-            .args(chunk.arguments()),
-    );
+    chunk.write(0, &vec![0xff; SIZE as usize]);
+    packets.say("filled");
     // The last packet at each place.
     let mut places = HashMap::new();
     let mut number = 0_u64;
@@ -40,5 +36,6 @@ fn packets_of_dpdk_move_in_a_chunk_of_huge_pages() {
         assert_eq!(packet[RECEIVED..RECEIVED + 8], number.to_ne_bytes());
         assert_eq!(packet[RECEIVED + 8], 0xff);
     }
-    chunk.free();
+    drop(chunk);
+    server.end();
 }

@@ -1,5 +1,5 @@
 /*
- * libavcodec decodes into a chunk: decode FD:LENGTH
+ * libavcodec decodes into a chunk: decode SIZE
  *
  * The program encodes frames as MPEG-4, which refers to earlier frames, and decodes them twice:
  * into libavcodec's own memory, and into slots of the chunk. Both must have the same bytes. It
@@ -174,12 +174,15 @@ static int decode(uint64_t (*hashes)[3], int into_chunk)
 int main(int argc, char **argv)
 {
     if (argc != 2)
-        FAIL("usage: decode FD:LENGTH");
-    chunk = map_chunk(1, argv + 1, 4096, &chunk_size);
+        FAIL("usage: decode SIZE");
+    struct cma_chunk *handle;
+    chunk_size = strtoull(argv[1], NULL, 10);
+    chunk = map_chunk("codec", chunk_size, &handle);
     av_log_set_level(AV_LOG_ERROR);
     encode();
     static uint64_t hashes[FRAMES + 8][3];
     if (decode(hashes, 0) != FRAMES || decode(hashes, 1) != FRAMES)
         FAIL("frames are missing");
+    CHECK(cma_chunk_free(handle));
     return 0;
 }
