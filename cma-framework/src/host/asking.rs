@@ -9,6 +9,7 @@ use crate::vocabulary::{Asked, ChunkRequest};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 thread_local! {
     static ASKING: RefCell<Option<Asking>> = const { RefCell::new(None) };
@@ -78,6 +79,7 @@ pub(crate) fn plain(request: ChunkRequest) -> Asked {
     static REQUESTS: AtomicU64 = AtomicU64::new(0);
     Asked {
         number: REQUESTS.fetch_add(1, Ordering::Relaxed),
+        since: Instant::now(),
         request,
         device: None,
         regions: "".into(),
