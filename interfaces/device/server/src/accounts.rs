@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The accounts of all users. Their lock is held for look-ups and changes alone.
 #[derive(Debug)]
 pub(crate) struct Accounts {
-    limits: Limits,
     ledger: Mutex<Ledger>,
 }
 
@@ -25,6 +25,8 @@ const RESERVED: u64 = 4;
 
 #[derive(Debug, Default)]
 struct Ledger {
+    /// They bound what is added. What was there before they were lowered stays.
+    limits: Limits,
     /// Connection slots in use.
     slots: u64,
     /// Those beyond the first [`RESERVED`] of their user.
@@ -95,13 +97,23 @@ pub(crate) struct Charge {
 
 impl Accounts {
     pub(crate) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Accounts { limits, ledger: Mutex::default() })
+        Arc::new(Accounts { ledger: Mutex::new(Ledger { limits, ..Ledger::default() }) })
+    }
+
+    /// Replaces the limits. What exceeds them stays.
+    pub(crate) fn set_limits(&self, limits: Limits) {
+        self.ledger.lock().limits = limits;
+    }
+
+    /// The longest time that a request may wait.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        self.ledger.lock().limits.wait
     }
 
     /// Takes a slot for a connection of `peer`.
     pub(crate) fn connection_slot(self: &Arc<Self>, peer: &Peer) -> Result<ConnectionSlot, NoSlot> {
-        let Limits { user_connections, connections, .. } = self.limits;
         let ledger = &mut *self.ledger.lock();
+        let Limits { user_connections, connections, .. } = ledger.limits;
         let in_use = ledger.slots_of(peer.uid);
         if in_use >= user_connections {
             let reason = format!(
@@ -122,8 +134,8 @@ impl Accounts {
     /// Checks that the user can open one more connection. A connection that keeps the chunk of an
     /// open file must not take the last one: queries about the file need it.
     pub(crate) fn require_spare_slot(&self, peer: &Peer) -> Result<(), ErrorReply> {
-        let Limits { user_connections, connections, .. } = self.limits;
         let ledger = self.ledger.lock();
+        let Limits { user_connections, connections, .. } = ledger.limits;
         if ledger.slots_of(peer.uid) < user_connections
             && ledger.has_slot_for(peer.uid, connections)
         {
@@ -149,7 +161,7 @@ impl Accounts {
         let ledger = &mut *self.ledger.lock();
         let user = ledger.users.entry(peer.uid).or_default();
         let more = Usage { chunks: 1, bytes: bytes.into() };
-        if let Some(reason) = user.exceeds(peer.uid, peer.pid, more, &self.limits) {
+        if let Some(reason) = user.exceeds(peer.uid, peer.pid, more, &ledger.limits) {
             ledger.remove_if_unused(peer.uid);
             return Err(ErrorReply::new(Errno::DQUOT, reason));
         }
@@ -247,10 +259,17 @@ impl UserAccount {
 
 impl Charge {
     fn update<T>(&self, change: impl FnOnce(&mut UserAccount, ChunkEntry) -> T) -> Option<T> {
+        self.update_within(|user, entry, _| change(user, entry))
+    }
+
+    fn update_within<T>(
+        &self,
+        change: impl FnOnce(&mut UserAccount, ChunkEntry, &Limits) -> T,
+    ) -> Option<T> {
         let ledger = &mut *self.accounts.ledger.lock();
         let user = ledger.users.get_mut(&self.uid)?;
         let entry = *user.chunks.get(&self.number)?;
-        let result = change(user, entry);
+        let result = change(user, entry, &ledger.limits);
         ledger.remove_if_unused(self.uid);
         Some(result)
     }
@@ -262,10 +281,10 @@ impl Charge {
     ///
     /// `EDQUOT` when the rounded size exceeds a limit.
     pub(crate) fn set_placed(&self, start: u64, size: u64) -> Result<(), ErrorReply> {
-        let placed = self.update(|user, entry| {
+        let placed = self.update_within(|user, entry, limits| {
             let more = u128::from(size.saturating_sub(entry.bytes));
             let more = Usage { chunks: 0, bytes: more };
-            if let Some(reason) = user.exceeds(self.uid, entry.pid, more, &self.accounts.limits) {
+            if let Some(reason) = user.exceeds(self.uid, entry.pid, more, limits) {
                 return Err(ErrorReply::new(Errno::DQUOT, reason));
             }
             let adjust = |bytes: u128| bytes + u128::from(size) - u128::from(entry.bytes);

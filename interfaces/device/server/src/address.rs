@@ -4,11 +4,17 @@
 use crate::log;
 use crate::socket_options;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FlockOperation, Mode, OFlags, Stat, chmod, fchmod, flock, open, stat, unlink};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+use rustix::fs::{
+    FlockOperation, Gid, Mode, OFlags, Stat, chmod, chown, fchmod, flock, open, stat, unlink,
 };
+use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::net::sockopt::{socket_acceptconn, socket_type};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen,
+    socket_with,
+};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::Duration;
@@ -18,6 +24,7 @@ use std::time::Duration;
 pub struct Address {
     path: PathBuf,
     mode: u32,
+    group: Option<u32>,
 }
 
 /// Why a server can't listen at its address.
@@ -36,6 +43,14 @@ pub enum BindError {
         /// The path.
         path: PathBuf,
     },
+    /// A socket that was passed on is not what a server listens on.
+    #[error(
+        "the socket that was passed on is {found}; expected a listening Unix socket of type SEQPACKET with a path"
+    )]
+    Unsuitable {
+        /// What it is.
+        found: &'static str,
+    },
     /// A system call failed.
     #[error("{}: {source}", path.display())]
     System {
@@ -53,13 +68,19 @@ impl Address {
     /// An address at that path, open to every user. The [`Rules`](crate::Rules) decide what each
     /// user may have; the kernel reports the user, so a client can't forge it.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Address { path: path.as_ref().to_path_buf(), mode: Self::MODE }
+        Address { path: path.as_ref().to_path_buf(), mode: Self::MODE, group: None }
     }
 
     /// The same path with these permissions. A client needs write permission to connect.
     #[must_use]
     pub fn mode(self, mode: u32) -> Self {
         Address { mode, ..self }
+    }
+
+    /// The same path, whose socket belongs to the group of that number.
+    #[must_use]
+    pub fn group(self, gid: u32) -> Self {
+        Address { group: Some(gid), ..self }
     }
 
     /// The path.
@@ -90,8 +111,11 @@ impl Address {
         .map_err(system)?;
         let file = stat(&path).map_err(system)?;
         let listener =
-            Listener { file, socket, address: Address { path: path.clone(), mode: self.mode } };
+            Listener { file: Some(file), socket, address: Address { path: path.clone(), ..*self } };
         listen(&listener.socket, BACKLOG).map_err(system)?;
+        if let Some(gid) = self.group {
+            chown(&path, None, Some(Gid::from_raw(gid))).map_err(system)?;
+        }
         chmod(&path, Mode::from_raw_mode(self.mode)).map_err(system)?;
         Ok(listener)
     }
@@ -152,17 +176,47 @@ fn is_socket(path: &Path) -> bool {
 pub(crate) struct Listener {
     pub(crate) socket: OwnedFd,
     address: Address,
-    file: Stat,
+    /// `None` if another process made it, which also removes it.
+    file: Option<Stat>,
+}
+
+/// The path of a socket that was passed on, if a server can listen on it.
+pub(crate) fn socket_path(socket: &OwnedFd) -> Result<PathBuf, BindError> {
+    let unsuitable = |found| BindError::Unsuitable { found };
+    let kind = socket_type(socket).map_err(|_| unsuitable("no socket"))?;
+    let address = getsockname(socket).ok().and_then(|address| address.try_into().ok());
+    let address: SocketAddrUnix = address.ok_or(unsuitable("no Unix socket"))?;
+    if kind != SocketType::SEQPACKET {
+        return Err(unsuitable("of another type"));
+    }
+    if !socket_acceptconn(socket).unwrap_or(false) {
+        return Err(unsuitable("not listening"));
+    }
+    let path = address.path_bytes().map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    path.filter(|path| path.is_absolute()).ok_or(unsuitable("without a path"))
+}
+
+/// Listens on a socket that was passed on. Its file is left to the process that made it.
+pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Listener, BindError> {
+    let system = |errno: Errno| BindError::System { path: path.into(), source: errno.into() };
+    ioctl_fionbio(&socket, true).map_err(system)?;
+    fcntl_setfd(&socket, FdFlags::CLOEXEC).map_err(system)?;
+    socket_options::refuse_descriptors(socket.as_fd());
+    Ok(Listener { socket, address: Address::new(path), file: None })
 }
 
 impl Listener {
+    pub(crate) fn path(&self) -> &Path {
+        self.address.path()
+    }
+
     /// Removes the file, unless another file is at its path now. The lock keeps a starting server
     /// from replacing it meanwhile, and as long as the socket is open, no other file has its inode
     /// number.
     fn remove(&self) {
+        let Some(file) = &self.file else { return };
         let _lock = self.address.lock_folder();
-        let is_ours =
-            |found: &Stat| (found.st_dev, found.st_ino) == (self.file.st_dev, self.file.st_ino);
+        let is_ours = |found: &Stat| (found.st_dev, found.st_ino) == (file.st_dev, file.st_ino);
         if stat(self.address.path()).as_ref().is_ok_and(is_ours) {
             let _ = unlink(self.address.path());
         }

@@ -18,6 +18,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -56,6 +57,10 @@ impl Admission {
 
     pub(crate) fn socket_file(&self) -> SocketFile {
         SocketFile(Arc::downgrade(&self.listener))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.listener.path()
     }
 
     /// Reports the next client to a thread.

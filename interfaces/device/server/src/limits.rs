@@ -2,6 +2,7 @@
 
 use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
 use cma_framework::config::{ConfigError, parse_size, parse_time};
+use rustix::process::{Resource, getrlimit};
 use std::time::Duration;
 
 /// Limits on chunks, bytes and connections: of one process, of one user, and in all; and on the
@@ -121,6 +122,14 @@ impl Limits {
             };
         }
         Ok(limits)
+    }
+
+    /// These limits with no more connections than this process can serve.
+    pub(crate) fn within_this_process(self) -> Limits {
+        match getrlimit(Resource::Nofile).current {
+            Some(descriptors) => self.within(descriptors),
+            None => self,
+        }
     }
 
     /// These limits with no more connections than a process with `descriptors` can serve: each

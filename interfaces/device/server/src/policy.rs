@@ -38,8 +38,20 @@ pub enum PolicyErrorKind {
     #[error("expected '=' and the admitted users, as in camera=uid:1000,gid:44")]
     NoUsers,
     /// Not a user, a group or `*`.
-    #[error("expected uid:NUMBER, gid:NUMBER or * for everyone")]
+    #[error("expected user:NAME, group:NAME, uid:NUMBER, gid:NUMBER or * for everyone")]
     BadUser,
+    /// The system has no user of that name.
+    #[error("this system has no such user; create it, or write uid:NUMBER")]
+    UnknownUser,
+    /// The system has no group of that name.
+    #[error("this system has no such group; create it, or write gid:NUMBER")]
+    UnknownGroup,
+    /// The system's database of users and groups can't be read.
+    #[error("the name can't be looked up: {reason}; write its number")]
+    LookUp {
+        /// The system's error.
+        reason: String,
+    },
     /// A type after a region pattern.
     #[error("a region has no type; expected @region")]
     RegionType,

@@ -16,6 +16,7 @@ use crate::waiting::PendingLease;
 use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, MAX_LISTED, RegionSelector, Request};
 use cma_framework::config::{Time, region_groups};
 use cma_framework::{AllocError, Cma};
+use parking_lot::RwLock;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -24,13 +25,11 @@ use std::time::Duration;
 /// Executes requests.
 #[derive(Debug)]
 pub(crate) struct RequestHandler {
-    rules: Rules,
+    rules: Arc<RwLock<Arc<Rules>>>,
     allocator: LeaseAllocator,
     files: Arc<OpenFiles>,
     memory: MemoryReserve,
     attributes: AttributeReader,
-    /// The longest wait that a request may ask for.
-    longest_wait: Duration,
 }
 
 /// An answer with its descriptors, or an error.
@@ -52,10 +51,9 @@ pub(crate) enum Handled {
 impl RequestHandler {
     pub(crate) fn new(
         cma: Cma,
-        rules: Rules,
+        rules: Arc<RwLock<Arc<Rules>>>,
         accounts: Arc<Accounts>,
         reclaimer: Reclaimer,
-        longest_wait: Duration,
     ) -> Self {
         RequestHandler {
             attributes: AttributeReader::new(&cma),
@@ -63,7 +61,6 @@ impl RequestHandler {
             memory: MemoryReserve::new(accounts.clone()),
             allocator: LeaseAllocator { cma, accounts, reclaimer },
             files: Arc::default(),
-            longest_wait,
         }
     }
 
@@ -211,21 +208,21 @@ impl RequestHandler {
     }
 
     fn check_wait(&self, wait: Duration) -> Result<(), ErrorReply> {
-        if wait <= self.longest_wait {
+        let longest_wait = self.allocator.accounts.longest_wait();
+        if wait <= longest_wait {
             return Ok(());
         }
         let reason = format!(
             "this server lets a request wait for {} at most; ask for less, or raise the limit wait",
-            Time(self.longest_wait)
+            Time(longest_wait)
         );
         Err(ErrorReply::new(Errno::INVAL, reason))
     }
 
     fn check_access(&self, peer: &Peer, from: RegionSelector<'_>) -> Result<(), ErrorReply> {
+        let rules = self.rules.read().clone();
         match from {
-            RegionSelector::Device { device, kind }
-                if !self.rules.allow_device(peer, device, kind) =>
-            {
+            RegionSelector::Device { device, kind } if !rules.allow_device(peer, device, kind) => {
                 let kind = if kind.is_empty() {
                     String::new()
                 } else {
@@ -240,7 +237,7 @@ impl RequestHandler {
             RegionSelector::Regions(list) => {
                 let groups = region_groups(list).map_err(AllocError::Invalid)?;
                 let mut names = groups.flat_map(|group| group.regions());
-                match names.find(|name| !self.rules.allow_region(peer, name)) {
+                match names.find(|name| !rules.allow_region(peer, name)) {
                     Some(name) => Err(ErrorReply::not_allowed(
                         peer,
                         &format!("region {}", name.escape_debug()),

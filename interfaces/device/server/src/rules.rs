@@ -3,6 +3,7 @@
 use crate::peer::Peer;
 use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
 use cma_framework::config::{COMMON, ConfigError, NamePattern, Pattern, Span};
+use nix::unistd;
 
 /// Which users may have memory for which devices and from which regions.
 ///
@@ -10,12 +11,13 @@ use cma_framework::config::{COMMON, ConfigError, NamePattern, Pattern, Span};
 /// rules   ::= [ rule { ';' rule } [ ';' ] ]
 /// rule    ::= pattern { ',' pattern } '=' user { ',' user }
 /// pattern ::= device pattern as in a map, with or without a type | '@' pattern of a region's name
-/// user    ::= 'uid:' number | 'gid:' number | '*'
+/// user    ::= 'uid:' number | 'gid:' number | 'user:' name | 'group:' name | '*'
 /// ```
 ///
 /// As in a map, rules are tried in order, and the first one with a matching pattern decides: it
 /// admits the users and groups that it lists and refuses everyone else. A request that no rule
-/// matches is refused. A group is the primary or a supplementary group of the process.
+/// matches is refused. A group is the primary or a supplementary group of the process. A name
+/// becomes its number when the rules are read.
 ///
 /// A request that names *regions* in place of a device bypasses the map, so it needs rules of its
 /// own: a pattern after `@` must match each region. Rules for devices alone admit no such request.
@@ -68,7 +70,7 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// The first error with its position.
+    /// The first error with its position, also a name that the system doesn't have.
     pub fn parse(text: &str) -> Result<Rules, PolicyError> {
         let mut rules = Vec::new();
         let mut previous = None;
@@ -94,6 +96,21 @@ impl Rules {
             rules.push(Rule { subjects, users: users.collect::<Result<_, _>>()? });
         }
         Ok(Rules(rules))
+    }
+
+    /// Whether every user may have memory for every device and from every region.
+    pub fn admit_everyone(&self) -> bool {
+        let any = NamePattern::any();
+        let subjects = || self.0.iter().flat_map(|rule| &rule.subjects);
+        // A rule that admits some users only restricts, wherever it stands.
+        self.0.iter().all(|rule| rule.users.contains(&User::Everyone))
+            && subjects().any(|subject| *subject == Subject::Region(any.clone()))
+            && subjects().any(|subject| match subject {
+                Subject::Device(Pattern { device, kind }) => {
+                    *device == any && kind.as_ref().is_none_or(|kind| *kind == any)
+                }
+                Subject::Region(_) => false,
+            })
     }
 
     /// Whether `peer` may have memory of type `kind` for `device`; an empty type means `common`.
@@ -149,6 +166,8 @@ impl User {
             None if written == "*" => Some(User::Everyone),
             Some(("uid", digits)) => number(digits).map(User::Id),
             Some(("gid", digits)) => number(digits).map(User::Group),
+            Some(("user", name)) if !name.is_empty() => Some(user_named(text, &span, name)?),
+            Some(("group", name)) if !name.is_empty() => Some(group_named(text, &span, name)?),
             _ => None,
         };
         let kind =
@@ -162,6 +181,30 @@ impl User {
             User::Id(uid) => peer.uid == uid,
             User::Group(gid) => peer.gid == gid || peer.groups.contains(&gid),
         }
+    }
+}
+
+/// The user of that name, by the system's database.
+fn user_named(text: &str, span: &Span, name: &str) -> Result<User, PolicyError> {
+    let found = unistd::User::from_name(name).map(|user| user.map(|user| user.uid.as_raw()));
+    number_of(found.map(|uid| uid.map(User::Id)), PolicyErrorKind::UnknownUser)
+        .map_err(|kind| ConfigError::new(text, span.clone(), kind))
+}
+
+/// The group of that name, by the system's database.
+fn group_named(text: &str, span: &Span, name: &str) -> Result<User, PolicyError> {
+    let found = unistd::Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw()));
+    number_of(found.map(|gid| gid.map(User::Group)), PolicyErrorKind::UnknownGroup)
+        .map_err(|kind| ConfigError::new(text, span.clone(), kind))
+}
+
+fn number_of(
+    found: nix::Result<Option<User>>,
+    unknown: PolicyErrorKind,
+) -> Result<User, PolicyErrorKind> {
+    match found {
+        Ok(found) => found.ok_or(unknown),
+        Err(errno) => Err(PolicyErrorKind::LookUp { reason: errno.desc().to_string() }),
     }
 }
 

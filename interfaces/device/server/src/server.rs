@@ -1,7 +1,7 @@
 //! The server: its threads, and the event loop that each of them runs.
 
 use crate::accounts::Accounts;
-use crate::address::{Address, BindError, SocketFile};
+use crate::address::{Address, BindError, Listener, SocketFile, inherit, socket_path};
 use crate::admission::{Accepted, Admission, RETRY_DELAY};
 use crate::connections::Connections;
 use crate::deadlines::Deadlines;
@@ -17,6 +17,7 @@ use crate::reclaimer::Reclaimer;
 use crate::request_handler::RequestHandler;
 use crate::rules::Rules;
 use crate::service::ClientService;
+use crate::settings::{Settings, shared};
 use crate::shutdown::Shutdown;
 use crate::stale_memory;
 use crate::thread_pool::ThreadPool;
@@ -25,9 +26,9 @@ use crate::user_queues::UserQueues;
 use cma_framework::Cma;
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
-use rustix::process::{Resource, getrlimit};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::Instant;
@@ -54,6 +55,7 @@ pub struct Server {
     /// The error that ended the server.
     failure: Mutex<Option<Errno>>,
     service: ClientService,
+    settings: Settings,
 }
 
 /// What a thread has to do.
@@ -82,26 +84,49 @@ impl Server {
         limits: Limits,
         rules: Rules,
     ) -> Result<Server, BindError> {
-        let limits = match getrlimit(Resource::Nofile).current {
-            Some(descriptors) => limits.within(descriptors),
-            None => limits,
-        };
-        let system =
-            |errno: Errno| BindError::System { path: address.path().into(), source: errno.into() };
+        Server::start(address.path(), || address.listen(), cma, limits, rules)
+    }
+
+    /// The same on a socket that another process has opened, as a service manager does. Its file
+    /// stays when the server ends.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::Unsuitable`] for anything but a listening Unix socket of type `SEQPACKET` with
+    /// a path, and [`BindError::System`].
+    pub fn on_socket(
+        socket: OwnedFd,
+        cma: Cma,
+        limits: Limits,
+        rules: Rules,
+    ) -> Result<Server, BindError> {
+        let path = socket_path(&socket)?;
+        Server::start(&path, || inherit(socket, &path), cma, limits, rules)
+    }
+
+    fn start(
+        path: &Path,
+        listen: impl FnOnce() -> Result<Listener, BindError>,
+        cma: Cma,
+        limits: Limits,
+        rules: Rules,
+    ) -> Result<Server, BindError> {
+        let limits = limits.within_this_process();
+        let system = |errno: Errno| BindError::System { path: path.into(), source: errno.into() };
         let timer = Arc::new(Timer::new().map_err(system)?);
         let accounts = Accounts::new(limits.clone());
-        let longest_wait = limits.wait;
         let regions = cma.regions();
         let poller = Arc::new(Poller::new().map_err(system)?);
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
+        let settings = Settings { accounts: accounts.clone(), rules: shared(rules) };
         let service = ClientService {
             connections: Connections::new(poller.clone(), accounts.clone()),
-            handler: RequestHandler::new(cma, rules, accounts, reclaimer, longest_wait),
+            handler: RequestHandler::new(cma, settings.rules.clone(), accounts, reclaimer),
             deadlines: Arc::new(Deadlines::new(timer.clone())),
             errors: ErrorLog::default(),
         };
         let server = Server {
-            admission: Admission::new(address.listen()?, poller.clone(), timer.clone()),
+            admission: Admission::new(listen()?, poller.clone(), timer.clone()),
             poller,
             timer,
             order: Arc::default(),
@@ -110,13 +135,24 @@ impl Server {
             postponed: Mutex::default(),
             failure: Mutex::default(),
             service,
+            settings,
         };
-        log::emit(|| tracing::debug!(path = %address.path().display(), ?limits, "listening"));
+        log::emit(|| tracing::debug!(path = %path.display(), ?limits, "listening"));
         let with_memory = regions.iter().filter(|region| region.backing().is_some());
         stale_memory::warn(with_memory.filter_map(|region| region.name()));
         server.admission.arm().map_err(system)?;
         server.arm_timer().map_err(system)?;
         Ok(server)
+    }
+
+    /// Its limits and rules, which can be replaced while it runs.
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
+    /// The path of its socket.
+    pub fn path(&self) -> &Path {
+        self.admission.path()
     }
 
     /// The file of its socket.

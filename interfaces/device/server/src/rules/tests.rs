@@ -89,7 +89,6 @@ fn errors_have_their_position() {
         ("camera=uid:", PolicyErrorKind::BadUser, "uid:"),
         ("camera=uid:+1", PolicyErrorKind::BadUser, "uid:+1"),
         ("camera=*,gid:4294967296", PolicyErrorKind::BadUser, "gid:4294967296"),
-        ("camera=user:me", PolicyErrorKind::BadUser, "user:me"),
         ("=uid:1", PolicyErrorKind::Pattern(SyntaxError::NoPattern), ""),
         ("video=*; ca*ra =uid:1", PolicyErrorKind::Pattern(SyntaxError::StarInside), "*"),
         ("/f=*", PolicyErrorKind::Pattern(SyntaxError::NoDeviceBefore), "/f"),
@@ -107,7 +106,7 @@ fn errors_have_their_position() {
     let error = Rules::parse("camera=uid:me").unwrap_err();
     assert_eq!(
         error.to_string(),
-        "expected uid:NUMBER, gid:NUMBER or * for everyone at column 8: \"uid:me\""
+        "expected user:NAME, group:NAME, uid:NUMBER, gid:NUMBER or * for everyone at column 8: \"uid:me\""
     );
 }
 
@@ -123,5 +122,30 @@ proptest! {
                 prop_assert!(error.to_string().contains(" at column "));
             }
         }
+    }
+}
+
+#[test]
+fn users_and_groups_have_names_or_numbers() {
+    assert_eq!(rules("camera=user:root,group:root"), rules("camera=uid:0,gid:0"));
+    for (text, kind, found) in [
+        ("camera=user:no-such-user", PolicyErrorKind::UnknownUser, "user:no-such-user"),
+        ("camera=uid:0, group:no-such-group", PolicyErrorKind::UnknownGroup, "group:no-such-group"),
+        ("camera=user:", PolicyErrorKind::BadUser, "user:"),
+        ("camera=uid:root", PolicyErrorKind::BadUser, "uid:root"),
+    ] {
+        let error = Rules::parse(text).unwrap_err();
+        assert_eq!((&error.kind, error.found()), (&kind, found), "{text}");
+    }
+}
+
+#[test]
+fn rules_admit_everyone_if_none_of_them_restricts_and_all_is_covered() {
+    assert!(Rules::default().admit_everyone());
+    for text in ["*,@*=*", "*=*;@*=*", "camera=*;*/*=uid:0,*;@*=*"] {
+        assert!(rules(text).admit_everyone(), "{text}");
+    }
+    for text in ["", "*=*", "@*=*", "camera=uid:0;*,@*=*", "*,@*=uid:0", "*/common,@*=*"] {
+        assert!(!rules(text).admit_everyone(), "{text}");
     }
 }
