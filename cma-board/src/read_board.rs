@@ -5,6 +5,7 @@ use crate::note::{BoardError, Note, Origin};
 use crate::pages::difference;
 use cma_framework::PageRange;
 use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
+use std::fmt::Display;
 
 /// A board that was read from one of its forms.
 #[derive(Clone, Debug)]
@@ -111,7 +112,7 @@ impl TracedText {
     }
 
     /// An error in the text, at its origin.
-    pub fn error(&self, error: &ConfigError) -> BoardError {
+    pub fn error<K: Display>(&self, error: &ConfigError<K>) -> BoardError {
         let part = self.parts.iter().rfind(|(part, _)| part.start <= error.span.start);
         let at = self.origin(&error.span);
         let message = match (&at, part) {

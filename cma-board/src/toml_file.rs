@@ -32,7 +32,7 @@ use toml::de::{DeTable, DeValue};
 use toml_writer::ToTomlValue;
 
 /// The keys of a board.
-const BOARD_KEYS: [&str; 6] = ["name", "banks", "growth", "map", "memory", "regions"];
+pub(crate) const BOARD_KEYS: [&str; 6] = ["name", "banks", "growth", "map", "memory", "regions"];
 
 /// The keys of a region.
 const REGION_KEYS: [&str; 7] = ["name", "size", "at", "within", "alignment", "allocator", "no-map"];
@@ -43,12 +43,22 @@ const REGION_KEYS: [&str; 7] = ["name", "size", "at", "within", "alignment", "al
 ///
 /// The first mistake, with its position in the text.
 pub fn read(text: &str) -> Result<ReadBoard, BoardError> {
-    let document = DeTable::parse(text).map_err(|error| {
-        let note = Note::new(error.message().replace('\n', ", "));
-        note.at(error.span().map_or(Origin::Whole, Origin::Text))
-    })?;
+    let document = parse(text)?;
     let source = Source { text };
     let top = Table::new(document.get_ref(), 0..0, &BOARD_KEYS, "a board")?;
+    board(&source, &top)
+}
+
+/// The keys and values of a text.
+pub(crate) fn parse(text: &str) -> Result<Spanned<DeTable<'_>>, BoardError> {
+    DeTable::parse(text).map_err(|error| {
+        let note = Note::new(error.message().replace('\n', ", "));
+        note.at(error.span().map_or(Origin::Whole, Origin::Text)).into()
+    })
+}
+
+/// The board that a table describes.
+pub(crate) fn board(source: &Source<'_>, top: &Table<'_>) -> Result<ReadBoard, BoardError> {
     let banks = source.list(top.get("banks").ok_or_else(|| {
         Note::new("it says nothing of the board's memory")
             .with_remedy("write banks = [\"2G@0x40000000\"], or banks = [] to give them later")
@@ -137,14 +147,14 @@ fn array(items: impl Iterator<Item = String>) -> String {
 }
 
 /// A table whose keys are known.
-struct Table<'t> {
+pub(crate) struct Table<'t> {
     entries: &'t DeTable<'t>,
     span: Span,
     what: &'static str,
 }
 
 impl<'t> Table<'t> {
-    fn new(
+    pub(crate) fn new(
         entries: &'t DeTable<'t>,
         span: Span,
         known: &[&str],
@@ -167,7 +177,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
         self.entries.get(key)
     }
 
@@ -189,7 +199,7 @@ fn tables<'t>(
     }
 }
 
-fn wrong_kind(value: &Spanned<DeValue<'_>>, expected: &str, remedy: &str) -> BoardError {
+pub(crate) fn wrong_kind(value: &Spanned<DeValue<'_>>, expected: &str, remedy: &str) -> BoardError {
     let message = format!("expected {expected}, found {}", found(value.get_ref()));
     Note::new(message).at(Origin::Text(value.span())).with_remedy(remedy).into()
 }
@@ -207,10 +217,10 @@ fn found(value: &DeValue<'_>) -> &'static str {
 }
 
 /// A value as text.
-struct Piece<'t> {
-    text: Cow<'t, str>,
+pub(crate) struct Piece<'t> {
+    pub(crate) text: Cow<'t, str>,
     /// The characters of the text, or the whole value if it is written with escapes.
-    at: Span,
+    pub(crate) at: Span,
 }
 
 impl Piece<'_> {
@@ -240,12 +250,15 @@ impl Piece<'_> {
 }
 
 /// The text of the file.
-struct Source<'t> {
-    text: &'t str,
+pub(crate) struct Source<'t> {
+    pub(crate) text: &'t str,
 }
 
 impl Source<'_> {
-    fn string<'v>(&self, value: &'v Spanned<DeValue<'_>>) -> Result<Piece<'v>, BoardError> {
+    pub(crate) fn string<'v>(
+        &self,
+        value: &'v Spanned<DeValue<'_>>,
+    ) -> Result<Piece<'v>, BoardError> {
         match value.get_ref() {
             DeValue::String(text) => Ok(self.piece(text, value.span())),
             _ => Err(wrong_kind(value, "a string", "put it into quotes")),
@@ -279,6 +292,15 @@ impl Source<'_> {
 
     /// Texts that `;` separates: one string, or an array of strings.
     fn list(&self, value: &Spanned<DeValue<'_>>) -> Result<TracedText, BoardError> {
+        self.joined(value, ";")
+    }
+
+    /// Texts that `separator` separates: one string, or an array of strings.
+    pub(crate) fn joined(
+        &self,
+        value: &Spanned<DeValue<'_>>,
+        separator: &str,
+    ) -> Result<TracedText, BoardError> {
         let mut all = TracedText::default();
         let items = match value.get_ref() {
             DeValue::Array(items) => &items[..],
@@ -286,7 +308,7 @@ impl Source<'_> {
         };
         for (n, item) in items.iter().enumerate() {
             if n > 0 {
-                all.connect(";");
+                all.connect(separator);
             }
             let Piece { text, at } = self.string(item)?;
             all.push(&text, Origin::Text(at));
