@@ -16,9 +16,9 @@
 //! ```
 //!
 //! `board` is what `--platform` takes. Instead of it the file may have the keys of a board itself
-//! ([`toml_file`]). A key of `[server]` has the name and the grammar of the option of `cma serve`;
-//! this reader returns its text, and the program reads it as it reads the option. `limits` and
-//! `rules` are one text or an array of its parts.
+//! ([`toml_file`](crate::toml_file)). A key of `[server]` has the name and the grammar of the
+//! option of `cma serve`; this reader returns its text, and the program reads it as it reads the
+//! option. `limits` and `rules` are one text or an array of its parts.
 
 use crate::note::{BoardError, Note, Origin};
 use crate::read_board::{ReadBoard, TracedText};

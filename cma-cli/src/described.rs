@@ -5,6 +5,8 @@ use crate::notice::{Notice, TextName};
 use crate::options::Options;
 use crate::outcome::CommandError;
 use crate::place_in_text::{DescriptionError, SourceText, Spot};
+use crate::service::Service;
+use cma_board::service_file::{self, ReadService, ServiceBoard};
 use cma_board::{
     Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, command_line, device_tree,
     toml_file,
@@ -34,14 +36,45 @@ pub(crate) struct Description {
 pub(crate) const GIVE_BANKS: &str = "give --banks '2G@0x40000000'";
 
 impl Description {
-    /// The board of `--platform`, with the banks of `--banks`.
+    /// The board of `--platform`, with the banks of `--banks`, or that of `--config`.
     pub(crate) fn of(options: &Options) -> Result<Description, CommandError> {
+        if let Some(file) = &options.config {
+            return Description::configured(file).map(|(description, _)| description);
+        }
         let mut description = match options.platform.as_deref() {
             None => Description::known(KnownBoard::DEFAULT)?,
             Some(wanted) => Description::named(wanted)?,
         };
         description.replace_banks(options.banks.as_deref())?;
         Ok(description)
+    }
+
+    /// The board and the server of a configuration file.
+    pub(crate) fn configured(file: &Path) -> Result<(Description, Service), CommandError> {
+        let name = file.display().to_string();
+        let content = read_file(file)
+            .map_err(|source| CommandError::NoConfig { path: file.to_path_buf(), source })?;
+        let source = toml_source(&name, content)?;
+        let located = |error: BoardError| {
+            let source = Some(source.clone());
+            CommandError::from(DescriptionError { file: name.clone(), source, error })
+        };
+        let ReadService { board, server } = service_file::read(&source.text).map_err(located)?;
+        let service = Service::of_file(&server).map_err(located)?;
+        let description = match board {
+            ServiceBoard::Own(read) => {
+                let title =
+                    file.file_stem().map_or(name.as_str().into(), |it| it.to_string_lossy());
+                Description::new(*read, Some(source.clone()), title.into_owned())
+            }
+            ServiceBoard::Named(setting) => match Description::named(&setting.text) {
+                Err(error @ CommandError::NoBoard { .. }) => {
+                    return Err(located(setting.error(&error)));
+                }
+                found => found?,
+            },
+        };
+        Ok((description, service))
     }
 
     /// The board of that name, of that file, or of that kernel's command line.
@@ -77,20 +110,12 @@ impl Description {
             };
         }
         let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+        if is_toml {
+            return Description::of_text(title, toml_source(wanted, content)?, toml_file::read);
+        }
         let name = TextName(wanted.to_string());
         match String::from_utf8(content) {
-            Ok(text) => Description::of_text(
-                title,
-                SourceText { name, text },
-                if is_toml { toml_file::read } else { read_command_line },
-            ),
-            Err(error) if is_toml => {
-                let (error, text) = (error.utf8_error(), error.into_bytes());
-                let text = String::from_utf8_lossy(&text).into_owned();
-                let error = not_utf8(&text, error);
-                let source = Some(SourceText { name, text });
-                Err(DescriptionError { file: wanted.to_string(), source, error }.into())
-            }
+            Ok(text) => Description::of_text(title, SourceText { name, text }, read_command_line),
             Err(_) => Err(CommandError::NoBoard {
                 wanted: wanted.to_string(),
                 reason: io::Error::other("it is neither text nor a device-tree blob"),
@@ -231,6 +256,21 @@ fn read_command_line(text: &str) -> Result<ReadBoard, BoardError> {
         return Err(note.with_remedy("compile it first, as with dtc -O dtb -o board.dtb").into());
     }
     command_line::read(text)
+}
+
+/// The text of a TOML file.
+fn toml_source(file: &str, content: Vec<u8>) -> Result<SourceText, CommandError> {
+    let name = TextName(file.to_string());
+    match String::from_utf8(content) {
+        Ok(text) => Ok(SourceText { name, text }),
+        Err(error) => {
+            let (error, text) = (error.utf8_error(), error.into_bytes());
+            let text = String::from_utf8_lossy(&text).into_owned();
+            let error = not_utf8(&text, error);
+            let source = Some(SourceText { name, text });
+            Err(DescriptionError { file: file.to_string(), source, error }.into())
+        }
+    }
 }
 
 /// The first byte of a file that is not UTF-8. In `text` it is replaced.

@@ -33,12 +33,16 @@ impl Host {
     /// Describes the regions, reserves their memory and registers them. No allocator is registered
     /// yet.
     pub(crate) fn boot(options: &Options) -> Result<Host, CommandError> {
-        Host::boot_on(options, Port::Simulated)
+        Host::boot_described(Description::of(options)?, options, Port::Simulated)
     }
 
-    /// The same, with memory from `port` unless the options say otherwise.
-    pub(crate) fn boot_on(options: &Options, port: Port) -> Result<Host, CommandError> {
-        let description = Description::of(options)?;
+    /// The same for a board that was read, with memory from `port` unless the options or the board
+    /// say otherwise.
+    pub(crate) fn boot_described(
+        description: Description,
+        options: &Options,
+        port: Port,
+    ) -> Result<Host, CommandError> {
         description.warn_of_banks();
         let title = description.title().to_string();
         let board = Board { name: Some(title), ..description.system(options)? };

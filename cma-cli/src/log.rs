@@ -3,11 +3,16 @@
 //! pipe or a stuck terminal costs lines of the log and nothing else.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::env;
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{self, PanicHookInfo};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
 
 /// The most bytes that are queued: a burst of some thousand lines.
 const MAX_PENDING: usize = 1 << 20;
@@ -22,8 +27,49 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// A server's queue to standard error; a command writes directly.
 static SERVER_QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
 
-/// Writes `text` to standard error, or loses it.
-pub(crate) fn write(text: &[u8]) {
+/// How urgent a line is, as [syslog numbers it](https://man7.org/linux/man-pages/man3/syslog.3.html).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    Error = 3,
+    Warning = 4,
+    Notice = 5,
+    Information = 6,
+    Debug = 7,
+}
+
+/// Whether standard error is a stream of journald, which reads the priority of each line from its
+/// start (sd-daemon(3)).
+pub(crate) fn is_journal() -> bool {
+    static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+    *IS_JOURNAL.get_or_init(|| {
+        let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
+        // The variable is inherited also where standard error is something else.
+        fs::metadata("/proc/self/fd/2")
+            .is_ok_and(|file| stream == format!("{}:{}", file.dev(), file.ino()))
+    })
+}
+
+/// Writes `text` to standard error, or loses it. For journald each line begins with its priority.
+pub(crate) fn write(priority: Priority, text: &[u8]) {
+    if !is_journal() {
+        return write_plain(text);
+    }
+    write_plain(&with_priority(priority, text));
+}
+
+/// `text` with `<4>` before each line that is not empty.
+fn with_priority(priority: Priority, text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len() + 16);
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        if !line.trim_ascii().is_empty() {
+            lines.extend_from_slice(format!("<{}>", priority as u8).as_bytes());
+            lines.extend_from_slice(line);
+        }
+    }
+    lines
+}
+
+fn write_plain(text: &[u8]) {
     match SERVER_QUEUE.get() {
         Some(queue) => queue.push(text),
         // A command may wait for its reader: it serves no clients.
@@ -38,7 +84,7 @@ pub(crate) fn start_writer() -> io::Result<()> {
     // Before the queue is used: without the thread it would never be written.
     thread::Builder::new().name("log".to_string()).spawn(move || drained.drain(io::stderr()))?;
     if SERVER_QUEUE.set(queue).is_ok() {
-        panic::set_hook(Box::new(|info| write(panic_message(info).as_bytes())));
+        panic::set_hook(Box::new(|info| write(Priority::Error, panic_message(info).as_bytes())));
     }
     Ok(())
 }
@@ -52,16 +98,37 @@ pub(crate) fn flush() {
 
 /// The writer for `tracing-subscriber`, which writes each event in one piece.
 #[derive(Debug)]
-pub(crate) struct EventWriter;
+pub(crate) struct EventWriter(Priority);
 
 impl Write for EventWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        write(text);
+        write(self.0, text);
         Ok(text.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Makes the writer of each event, by its level.
+#[derive(Debug)]
+pub(crate) struct EventWriters;
+
+impl MakeWriter<'_> for EventWriters {
+    type Writer = EventWriter;
+
+    fn make_writer(&self) -> EventWriter {
+        EventWriter(Priority::Information)
+    }
+
+    fn make_writer_for(&self, event: &Metadata<'_>) -> EventWriter {
+        EventWriter(match *event.level() {
+            Level::ERROR => Priority::Error,
+            Level::WARN => Priority::Warning,
+            Level::INFO => Priority::Information,
+            Level::DEBUG | Level::TRACE => Priority::Debug,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ mod notice;
 mod options;
 mod outcome;
 mod place_in_text;
+mod service;
 mod show;
 
 use options::{Cli, Command, Options};

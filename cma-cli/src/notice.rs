@@ -3,7 +3,7 @@
 
 mod excerpt;
 
-use crate::log;
+use crate::log::{self, Priority};
 use crate::show::plain;
 use anstream::AutoStream;
 use cma_framework::config::Span;
@@ -60,7 +60,12 @@ impl Notice {
         let mut text = AutoStream::new(Vec::new(), colour);
         // Writing to memory does not fail.
         let _ = text.write_all(self.rendered(width.map(|(width, _)| width.0)).as_bytes());
-        log::write(&text.into_inner());
+        let priority = match self.severity {
+            Severity::Error => Priority::Error,
+            Severity::Warning => Priority::Warning,
+            Severity::Advice => Priority::Notice,
+        };
+        log::write(priority, &text.into_inner());
     }
 
     /// The text in colour, for a terminal that is `width` columns wide. `None` stands for a file or

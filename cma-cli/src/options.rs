@@ -15,7 +15,7 @@ mod server;
 mod shell;
 mod size;
 mod top;
-mod values;
+pub(crate) mod values;
 mod why;
 
 use crate::outcome::CommandError;
@@ -98,7 +98,8 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// [`CommandError::UnusedOption`] if an option was given that the command doesn't use.
+    /// [`CommandError::UnusedOption`] if an option was given that the command doesn't use,
+    /// [`CommandError::BesidesConfig`] for one that contradicts the file of --config.
     pub(crate) fn checked(self) -> Result<(Options, Command), CommandError> {
         let command = self.command.unwrap_or(Command::Demo);
         let used = command.uses();
@@ -106,7 +107,13 @@ impl Cli {
             Some(option) => {
                 Err(CommandError::UnusedOption { option: option.flag(), command: command.name() })
             }
-            None => Ok((self.options, command)),
+            None => match self.options.besides_config().or_else(|| {
+                let Command::Serve(args) = &command else { return None };
+                self.options.config.as_ref().and_then(|_| args.besides_config())
+            }) {
+                Some(option) => Err(CommandError::BesidesConfig { option }),
+                None => Ok((self.options, command)),
+            },
         }
     }
 }

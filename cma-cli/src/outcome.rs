@@ -145,6 +145,14 @@ pub(crate) enum CommandError {
     NoSuchRegion { option: &'static str, name: String },
     #[error("no region got memory, so there is nothing to serve")]
     NoRegion,
+    #[error("{}: {source}", path.display())]
+    NoConfig { path: PathBuf, source: io::Error },
+    #[error("--config and {option} contradict each other: the file has its own")]
+    BesidesConfig { option: String },
+    #[error("the figures can't be served: {0}")]
+    Metrics(io::Error),
+    #[error("the service manager passed {count} sockets; expected one")]
+    Sockets { count: usize },
     #[error("neither a folder for attributes nor a socket for chunks is given")]
     NoFrontEnd,
     #[error(transparent)]
@@ -245,6 +253,14 @@ impl CommandError {
                 command line",
             ),
             CommandError::Description(error) => return error.note().remedy,
+            CommandError::NoConfig { .. } => fixed("name a file that this user can read"),
+            CommandError::BesidesConfig { .. } => {
+                fixed("write it into the file; --log, --record and --plugin-dir may be given too")
+            }
+            CommandError::Metrics(_) => fixed("name another endpoint with --metrics"),
+            CommandError::Sockets { .. } => {
+                fixed("the socket unit of the server has one ListenSequentialPacket=")
+            }
             CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
             CommandError::Socket(BindError::System { path, source })
                 if source.kind() == io::ErrorKind::NotFound =>

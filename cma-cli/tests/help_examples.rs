@@ -21,6 +21,10 @@ const FILES: &[(&str, &str)] = &[
          [[regions]]\nname = \"frames\"\nsize = \"64M\"\n",
     ),
     (
+        "cma.toml",
+        "board = \"board.toml\"\n[server]\nsocket = \"cma.sock\"\nrules = \"*,@*=user:root\"\n",
+    ),
+    (
         "camera.trace",
         "# cma-trace 1\n# source: one frame\n\
          # ops: 2  peak-live-bytes: 3145728  peak-live-chunks: 1\n\

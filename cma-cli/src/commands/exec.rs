@@ -12,6 +12,7 @@ mod wanted;
 
 use super::shell::chunk_source::{ChunkSource, source_of};
 use super::why::write_plain;
+use crate::described::Description;
 use crate::found_plugins::FoundPlugins;
 use crate::host::Host;
 use crate::notice::{Notice, TextName};
@@ -220,7 +221,7 @@ fn host_program(
     args: &ExecArgs,
     wanted: &[Wanted],
 ) -> Result<Outcome, ExecError> {
-    let host = Host::boot_on(options, Port::Memfd)?;
+    let host = Host::boot_described(Description::of(options)?, options, Port::Memfd)?;
     host.report_left_out();
     host.register(FoundPlugins::at_least_one(options)?);
     let (mut chunks, mut files, mut values) = (Vec::new(), Vec::new(), Vec::new());

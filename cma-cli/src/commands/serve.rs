@@ -2,29 +2,34 @@
 //! attributes and the socket for chunks.
 
 mod front_ends;
+mod manager;
 mod plugin_arrivals;
 mod recording;
+mod reload;
 mod shutdown;
 mod socket;
 
+use crate::described::Description;
 use crate::found_plugins::FoundPlugins;
 use crate::host::Host;
 use crate::log;
 use crate::notice::Notice;
 use crate::options::{Options, ServeArgs};
 use crate::outcome::{CommandError, Outcome};
+use crate::service::{Service, log_levels};
 use crate::show::{BOLD, Out, counted, plain};
 use cma_framework::keep_time;
 use cma_memory::Port;
 use front_ends::FrontEnds;
+use manager::{ServiceManager, inherited_socket};
 use recording::ServerRecording;
-use shutdown::ShutdownMonitor;
+use reload::Configuration;
+use shutdown::{Request, ShutdownMonitor};
 use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 /// The interval at which the server checks that its mount and its socket still exist.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -34,18 +39,33 @@ pub(crate) fn run(
     args: &ServeArgs,
     out: &mut Out,
 ) -> Result<Outcome, CommandError> {
-    if args.mount.is_none() && args.socket.is_none() {
+    let inherited = inherited_socket()?;
+    let (description, service) = match &options.config {
+        Some(file) => {
+            let (description, service) = Description::configured(file)?;
+            (description, service.with_options(args))
+        }
+        None => (Description::of(options)?, Service::of_options(args)?),
+    };
+    if service.mount.is_none() && service.socket.is_none() && inherited.is_none() {
         return Err(CommandError::NoFrontEnd);
     }
-    let filter = log_filter(args)?;
+    let plugin_dir = [&options.plugin_dir[..], &service.plugin_dirs].concat();
+    let options = &Options { plugin_dir, ..options.clone() };
+    let configuration = options
+        .config
+        .clone()
+        .map(|file| Configuration::new(file, args, &description.read.board, &service));
+    let filter = log_filter(&service)?;
     log::start_writer().map_err(CommandError::Serve)?;
     // Before anything is opened that the shutdown has to close.
     let shutdown = ShutdownMonitor::start().map_err(CommandError::Serve)?;
     let _time = keep_time().map_err(CommandError::Serve)?;
     // Before the search for plug-ins, so that none arrives unnoticed in between.
     let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
-    let port = if args.socket.is_some() { Port::Memfd } else { Port::Simulated };
-    let host = Host::boot_on(options, port)?;
+    let serves_chunks = service.socket.is_some() || inherited.is_some();
+    let port = if serves_chunks { Port::Memfd } else { Port::Simulated };
+    let host = Host::boot_described(description, options, port)?;
     let left_out = host.report_left_out();
     if host.cma.regions().is_empty() {
         return Err(CommandError::NoRegion);
@@ -54,11 +74,16 @@ pub(crate) fn run(
     // enabled, tracing-subscriber would report a failed write by `eprintln!`, which panics when
     // standard error fails too.
     let log = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
-    log.with_writer(|| log::EventWriter).init();
+    let log = log.with_writer(log::EventWriters);
+    // journald has the time and the priority of each line.
+    match log::is_journal() {
+        true => log.with_ansi(false).with_level(false).without_time().init(),
+        false => log.init(),
+    }
     let outcome = left_out.max(host.register(FoundPlugins::present(options)));
     // Before the first request can come.
-    let recording = ServerRecording::start(&host, args)?;
-    let mut front_ends = FrontEnds::open(&host.cma, args, &shutdown)?;
+    let recording = ServerRecording::start(&host, &service)?;
+    let mut front_ends = FrontEnds::open(&host.cma, &service, inherited, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.title());
@@ -70,16 +95,46 @@ pub(crate) fn run(
         reported => reported?,
     }
     plugin_arrivals::load_in_background(host.cma.clone(), arrivals).map_err(CommandError::Serve)?;
-    while !shutdown.is_requested_within(CHECK_INTERVAL) {
-        front_ends.report_lost();
-        if !front_ends.are_open() {
-            Notice::warning("no front end is left, so the server ends").report();
-            break;
-        }
-    }
+    let mut manager = ServiceManager::new();
+    let status = format!("{regions}, {allocators}");
+    manager.ready(&status);
+    serve(&host, configuration, &mut front_ends, &mut manager, &shutdown, &status);
+    manager.stopping();
     front_ends.close().map_err(CommandError::Serve)?;
     // Closing has freed what clients had.
     Ok(outcome.max(recording.finish()))
+}
+
+/// Serves until the shutdown is requested, or no front end is left.
+fn serve(
+    host: &Host,
+    mut configuration: Option<Configuration>,
+    front_ends: &mut FrontEnds,
+    manager: &mut ServiceManager,
+    shutdown: &ShutdownMonitor,
+    status: &str,
+) {
+    let interval = manager.interval().map_or(CHECK_INTERVAL, |longest| longest.min(CHECK_INTERVAL));
+    loop {
+        match (shutdown.request_within(interval), &mut configuration) {
+            (Some(Request::Shutdown), _) => return,
+            (Some(Request::Reload), Some(configuration)) => {
+                manager.reloading();
+                configuration.reload(&host.cma, front_ends.socket());
+                manager.ready(status);
+            }
+            (Some(Request::Reload), None) => {
+                tracing::info!("SIGHUP ignored: there is no configuration file to read again");
+            }
+            (None, _) => {}
+        }
+        front_ends.report_lost();
+        if !front_ends.are_open() {
+            Notice::warning("no front end is left, so the server ends").report();
+            return;
+        }
+        manager.works();
+    }
 }
 
 /// Reports on standard output that the server is ready, and where.
@@ -100,13 +155,9 @@ fn report_ready(
 }
 
 /// The filter of the log: --log, or else `RUST_LOG`, or else `info`.
-fn log_filter(args: &ServeArgs) -> Result<EnvFilter, CommandError> {
+fn log_filter(service: &Service) -> Result<EnvFilter, CommandError> {
     let variable = || env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.is_empty());
-    let filter = args.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
-    // EnvFilter takes a single word for a module: a misspelt level would disable everything else.
-    let is_misspelt = |word: &&str| !word.contains('=') && word.parse::<LevelFilter>().is_err();
-    if let Some(word) = filter.split(',').map(str::trim).find(is_misspelt) {
-        return Err(CommandError::LogLevel { word: word.to_string() });
-    }
+    let filter = service.log.clone().or_else(variable).unwrap_or_else(|| "info".to_string());
+    log_levels(&filter)?;
     EnvFilter::try_new(filter).map_err(CommandError::Log)
 }

@@ -18,7 +18,7 @@ exec and serve --socket";
 
 /// Options that several commands take, before or after the command. [`used_by`] says which command
 /// takes which.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Options of several commands")]
 pub(crate) struct Options {
     #[arg(long, global = true, value_name = "BOARD", help = platform_help())]
@@ -35,6 +35,10 @@ pub(crate) struct Options {
 
     #[arg(long, global = true, value_name = "MEMORY", help = MEMORY)]
     pub(crate) memory: Option<GivenMemory>,
+
+    /// Read board and server from this file, as /etc/cma/cma.toml; the guide describes it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Search this folder for plug-ins first; may be repeated, all before or all after the
     /// command
@@ -66,15 +70,24 @@ impl Options {
         option.map(CommonOption::flag)
     }
 
+    /// The first option that was given although the file of --config says the same.
+    pub(super) fn besides_config(&self) -> Option<String> {
+        let mut given = self.given().into_iter();
+        let stays = [CommonOption::Config, CommonOption::PluginDir, CommonOption::Json];
+        self.config.as_ref()?;
+        given.find(|option| !stays.contains(option)).map(CommonOption::flag)
+    }
+
     /// The options that were given.
     pub(super) fn given(&self) -> Vec<CommonOption> {
-        let Options { platform, banks, cma, map, memory, plugin_dir, json } = self;
+        let Options { platform, banks, cma, map, memory, config, plugin_dir, json } = self;
         [
             (platform.is_some(), CommonOption::Platform),
             (banks.is_some(), CommonOption::Banks),
             (cma.is_some(), CommonOption::Cma),
             (map.is_some(), CommonOption::Map),
             (memory.is_some(), CommonOption::Memory),
+            (config.is_some(), CommonOption::Config),
             (!plugin_dir.is_empty(), CommonOption::PluginDir),
             (*json, CommonOption::Json),
         ]
@@ -92,17 +105,19 @@ pub(super) enum CommonOption {
     Cma,
     Map,
     Memory,
+    Config,
     PluginDir,
     Json,
 }
 
 impl CommonOption {
-    pub(super) const ALL: [CommonOption; 7] = [
+    pub(super) const ALL: [CommonOption; 8] = [
         CommonOption::Platform,
         CommonOption::Banks,
         CommonOption::Cma,
         CommonOption::Map,
         CommonOption::Memory,
+        CommonOption::Config,
         CommonOption::PluginDir,
         CommonOption::Json,
     ];
@@ -115,6 +130,7 @@ impl CommonOption {
             CommonOption::Cma => "cma",
             CommonOption::Map => "map",
             CommonOption::Memory => "memory",
+            CommonOption::Config => "config",
             CommonOption::PluginDir => "plugin_dir",
             CommonOption::Json => "json",
         }
@@ -136,6 +152,28 @@ const SYSTEM: &[CommonOption] = &[
     CommonOption::PluginDir,
 ];
 
+/// The same, and the file of a server.
+const SERVER: &[CommonOption] = &[
+    CommonOption::Platform,
+    CommonOption::Banks,
+    CommonOption::Cma,
+    CommonOption::Map,
+    CommonOption::Memory,
+    CommonOption::Config,
+    CommonOption::PluginDir,
+];
+
+/// The options of a command that boots a system and can print JSON.
+const REPORT: &[CommonOption] = &[
+    CommonOption::Platform,
+    CommonOption::Banks,
+    CommonOption::Cma,
+    CommonOption::Map,
+    CommonOption::Memory,
+    CommonOption::PluginDir,
+    CommonOption::Json,
+];
+
 /// The options that describe a system.
 const DESCRIPTION: &[CommonOption] = &[
     CommonOption::Platform,
@@ -148,8 +186,10 @@ const DESCRIPTION: &[CommonOption] = &[
 /// The options that the command of that name uses.
 pub(super) fn used_by(command: &str) -> &'static [CommonOption] {
     match command {
-        "demo" | "exec" | "shell" | "serve" => SYSTEM,
-        "regions" | "check" | "replay" | "why" => &CommonOption::ALL,
+        "demo" | "exec" | "shell" => SYSTEM,
+        "serve" => SERVER,
+        "regions" | "replay" | "why" => REPORT,
+        "check" => &CommonOption::ALL,
         "export" => DESCRIPTION,
         "import" => &[CommonOption::Banks],
         "size" => &[CommonOption::Map, CommonOption::PluginDir, CommonOption::Json],

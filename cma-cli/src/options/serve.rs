@@ -2,6 +2,7 @@
 
 use super::values;
 use clap::Args;
+use cma_metrics::Endpoint;
 use std::path::PathBuf;
 
 pub(super) const HELP: &str = "\
@@ -9,15 +10,19 @@ A plug-in that is put into a --plugin-dir, or a folder of CMA_PLUGIN_PATH, while
 loaded; one with the name of a registered allocator replaces it. Copy the file, or write it \
 elsewhere and rename it: it is loaded when it is complete.
 
-Example:
-  cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'";
+With --config, SIGHUP has the file read again: map, rules, limits and the allocators of regions \
+change at once, and what needs a restart is reported. A wrong file changes nothing.
+
+Examples:
+  cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'
+  cma serve --config cma.toml";
 
 const LIMITS: &str = "Limits, such as chunks=64,bytes=1G: chunks and bytes apply to the connections \
 that one process opened, user-chunks, user-bytes and user-connections to a user, connections to \
 the server";
 
 const RULES: &str = "Which users may request for which device, or name which region: \
-camera=uid:1000;video/frame=gid:44,uid:0;*,@*=*; without it all users may request everything";
+camera=uid:1000;video/frame=group:video,user:root;*,@*=*; without it all users may request everything";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArgs {
@@ -29,15 +34,19 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 
-    /// The socket's permissions, in octal: users with write permission may connect
-    #[arg(
-        long,
-        value_name = "MODE",
-        default_value = "666",
-        value_parser = values::mode,
-        requires = "socket"
-    )]
-    pub(crate) socket_mode: u32,
+    /// The socket's permissions, in octal: users with write permission may connect; the default is
+    /// 660
+    #[arg(long, value_name = "MODE", value_parser = values::mode, requires = "socket")]
+    pub(crate) socket_mode: Option<u32>,
+
+    /// The socket's group, by name or number; the default is that of the server
+    #[arg(long, value_name = "GROUP", value_parser = values::group, requires = "socket")]
+    pub(crate) socket_group: Option<u32>,
+
+    /// Serve the figures to a monitoring system: unix:PATH, or an address of this machine and a
+    /// port, as 127.0.0.1:9797
+    #[arg(long, value_name = "ENDPOINT")]
+    pub(crate) metrics: Option<Endpoint>,
 
     #[arg(
         long,
@@ -61,4 +70,19 @@ pub(crate) struct ServeArgs {
     /// default is RUST_LOG, or else info
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log: Option<String>,
+}
+
+impl ServeArgs {
+    /// The first option that was given although the file of --config says the same.
+    pub(super) fn besides_config(&self) -> Option<String> {
+        let ServeArgs { mount, socket, limits, rules, metrics, .. } = self;
+        let given = [
+            (mount.is_some(), "--mount"),
+            (socket.is_some(), "--socket"),
+            (!limits.is_empty(), "--limits"),
+            (rules.is_some(), "--rules"),
+            (metrics.is_some(), "--metrics"),
+        ];
+        given.into_iter().find_map(|(given, option)| given.then(|| option.to_string()))
+    }
 }

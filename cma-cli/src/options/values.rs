@@ -6,6 +6,7 @@ use cma_draw::Moment;
 use cma_framework::config::{parse_size, parse_time};
 use cma_framework::{DmaAddr, PAGE_SIZE};
 use cma_memory::{Choice, ChoiceError};
+use nix::unistd::Group;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -136,8 +137,20 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
     us.map(Moment::Time).ok_or_else(|| "the time is longer than any trace".to_string())
 }
 
+/// A group, by its name or its number.
+pub(crate) fn group(text: &str) -> Result<u32, String> {
+    if !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return text.parse().map_err(|_| "a group has a number below 2^32".to_string());
+    }
+    match Group::from_name(text) {
+        Ok(Some(group)) => Ok(group.gid.as_raw()),
+        Ok(None) => Err("this system has no such group; create it, or give a number".to_string()),
+        Err(errno) => Err(format!("the group can't be looked up: {}", errno.desc())),
+    }
+}
+
 /// Permissions in octal.
-pub(super) fn mode(text: &str) -> Result<u32, String> {
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| "permissions are three octal digits, as 660".to_string())
 }

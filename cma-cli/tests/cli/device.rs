@@ -175,7 +175,10 @@ fn a_missing_server_and_wrong_options_are_reported_with_a_remedy() {
     assert_eq!(code, 2);
     assert!(err.contains("no server at") && err.contains("cma serve --socket"), "{err}");
     for (options, expected) in [
-        (["--rules", "camera=root"], "expected user:NAME, group:NAME, uid:NUMBER, gid:NUMBER or * for everyone"),
+        (
+            ["--rules", "camera=root"],
+            "expected user:NAME, group:NAME, uid:NUMBER, gid:NUMBER or * for everyone",
+        ),
         (["--limits", "chunk=2"], "there is no such limit"),
         (["--socket-mode", "999"], "three octal digits"),
     ] {

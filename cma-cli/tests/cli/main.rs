@@ -18,6 +18,7 @@ mod plugins;
 mod record;
 mod serve;
 mod server;
+mod service;
 mod shell;
 mod sizing;
 mod terminal;

@@ -3,11 +3,13 @@
 use super::shutdown::{ShutdownCause, ShutdownMonitor};
 use super::socket::ChunkSocket;
 use crate::notice::Notice;
-use crate::options::ServeArgs;
 use crate::outcome::CommandError;
+use crate::service::Service;
 use crate::show::{Out, plain};
 use cma_framework::Cma;
+use cma_metrics::{Exporter, Metrics};
 use cma_sysfs::Sysfs;
+use rustix::fd::OwnedFd;
 use std::io::{self, Write};
 use std::sync::mpsc::Sender;
 
@@ -15,6 +17,7 @@ use std::sync::mpsc::Sender;
 pub(super) struct FrontEnds {
     sysfs: Option<Sysfs>,
     socket: Option<ChunkSocket>,
+    metrics: Option<Exporter>,
     /// Starts the time limit of the shutdown.
     shutdown: Sender<ShutdownCause>,
 }
@@ -22,17 +25,28 @@ pub(super) struct FrontEnds {
 impl FrontEnds {
     pub(super) fn open(
         cma: &Cma,
-        args: &ServeArgs,
+        service: &Service,
+        inherited: Option<OwnedFd>,
         shutdown: &ShutdownMonitor,
     ) -> Result<FrontEnds, CommandError> {
+        let begin = shutdown.begin_sender();
         let mut front_ends =
-            FrontEnds { sysfs: None, socket: None, shutdown: shutdown.begin_sender() };
-        // First, because it also validates options.
-        front_ends.socket = ChunkSocket::open(cma, args)?;
+            FrontEnds { sysfs: None, socket: None, metrics: None, shutdown: begin };
+        // Before the first request can come.
+        if let Some(endpoint) = &service.metrics {
+            let exporter = Metrics::start(cma, env!("CARGO_PKG_VERSION"))
+                .and_then(|metrics| Exporter::start(endpoint, metrics))
+                .map_err(CommandError::Metrics)?;
+            if let Some(file) = exporter.socket_file() {
+                shutdown.on_forced_exit(move || file.remove());
+            }
+            front_ends.metrics = Some(exporter);
+        }
+        front_ends.socket = ChunkSocket::open(cma, service, inherited)?;
         if let Some(file) = front_ends.socket.as_ref().map(ChunkSocket::file) {
             shutdown.on_forced_exit(move || file.remove());
         }
-        if let Some(folder) = args.mount.as_deref() {
+        if let Some(folder) = service.mount.as_deref() {
             let sysfs = Sysfs::mount(cma.attributes(), folder)?;
             let detacher = sysfs.detacher();
             shutdown.on_forced_exit(move || drop(detacher.detach()));
@@ -49,7 +63,15 @@ impl FrontEnds {
         if let Some(socket) = &self.socket {
             writeln!(out, "chunks: {}", plain(&socket.path().display().to_string()))?;
         }
+        if let Some(exporter) = &self.metrics {
+            writeln!(out, "metrics: {}", plain(&exporter.endpoint().to_string()))?;
+        }
         Ok(())
+    }
+
+    /// The socket for chunks.
+    pub(super) fn socket(&self) -> Option<&ChunkSocket> {
+        self.socket.as_ref()
     }
 
     /// Reports, once, each front end that ended although no shutdown was requested.
@@ -78,7 +100,7 @@ impl FrontEnds {
         }
     }
 
-    /// Whether one is left.
+    /// Whether one is left that serves memory or the state.
     pub(super) fn are_open(&self) -> bool {
         self.sysfs.is_some() || self.socket.is_some()
     }
@@ -90,6 +112,7 @@ impl FrontEnds {
     fn close_all(&mut self) -> io::Result<()> {
         // The receiving thread lives as long as the process.
         let _ = self.shutdown.send(ShutdownCause::Server);
+        self.metrics.take();
         let socket = self.socket.take().map_or(Ok(()), ChunkSocket::close);
         self.sysfs.take().map_or(Ok(()), Sysfs::unmount).and(socket)
     }

@@ -2,8 +2,8 @@
 
 use crate::host::Host;
 use crate::notice::Notice;
-use crate::options::ServeArgs;
 use crate::outcome::{CommandError, Outcome};
+use crate::service::Service;
 use crate::show::{Out, plain};
 use cma_trace::{Recorded, Recorder};
 use std::fs::File;
@@ -18,8 +18,8 @@ const LONGEST: Duration = Duration::from_secs(2);
 pub(super) struct ServerRecording(Option<(PathBuf, Recorder)>);
 
 impl ServerRecording {
-    pub(super) fn start(host: &Host, args: &ServeArgs) -> Result<Self, CommandError> {
-        let Some(path) = args.record.clone() else { return Ok(ServerRecording(None)) };
+    pub(super) fn start(host: &Host, service: &Service) -> Result<Self, CommandError> {
+        let Some(path) = service.record.clone() else { return Ok(ServerRecording(None)) };
         let source = format!("cma serve, {}", host.board.title());
         let recorder =
             File::create(&path).and_then(|file| Recorder::start(&host.cma, file, &source));

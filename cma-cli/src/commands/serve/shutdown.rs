@@ -1,4 +1,4 @@
-//! Shutdown: the signals that request it, and the forced exit when closing takes too long.
+//! Signals: those that request the shutdown, which has a time limit, and SIGHUP.
 
 use crate::log;
 use crate::notice::Notice;
@@ -27,9 +27,17 @@ pub(super) enum ShutdownCause {
     Server,
 }
 
-/// Receives shutdown requests, and enforces their time limit.
+/// What a signal, or the server itself, requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    Shutdown,
+    /// Reading the configuration again.
+    Reload,
+}
+
+/// Receives requests, and enforces the time limit of a shutdown.
 pub(super) struct ShutdownMonitor {
-    requested: Receiver<()>,
+    requested: Receiver<Request>,
     begin: Sender<ShutdownCause>,
     cleanups: Arc<Mutex<Vec<Cleanup>>>,
 }
@@ -42,14 +50,13 @@ impl ShutdownMonitor {
         // SIGXFSZ is received and ignored. By default it would kill the process when the log
         // reaches the limit on file sizes; ignored, the write fails.
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ])?;
-        let by_signal = begin.clone();
+        let (by_signal, reload) = (begin.clone(), request.clone());
         thread::Builder::new().name("signals".to_string()).spawn(move || {
             for signal in signals.forever() {
                 match signal {
                     SIGINT | SIGTERM if by_signal.send(ShutdownCause::Signal).is_err() => return,
-                    SIGHUP => tracing::info!(
-                        "SIGHUP ignored: there is no configuration file to read again"
-                    ),
+                    // Fails if the server has ended.
+                    SIGHUP => drop(reload.send(Request::Reload)),
                     _ => {}
                 }
             }
@@ -58,7 +65,7 @@ impl ShutdownMonitor {
         thread::Builder::new().name("shutdown".to_string()).spawn(move || {
             if begun.recv().is_ok() {
                 // Fails if the server itself began the shutdown.
-                let _ = request.send(());
+                let _ = request.send(Request::Shutdown);
                 let deadline = Instant::now() + TIME_LIMIT;
                 let next =
                     || begun.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -70,9 +77,13 @@ impl ShutdownMonitor {
         Ok(ShutdownMonitor { requested, begin, cleanups })
     }
 
-    /// Waits for a shutdown request, `timeout` at most.
-    pub(super) fn is_requested_within(&self, timeout: Duration) -> bool {
-        self.requested.recv_timeout(timeout) != Err(RecvTimeoutError::Timeout)
+    /// Waits for a request, `timeout` at most.
+    pub(super) fn request_within(&self, timeout: Duration) -> Option<Request> {
+        match self.requested.recv_timeout(timeout) {
+            Ok(request) => Some(request),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Request::Shutdown),
+        }
     }
 
     /// Takes the server's report that it begins its shutdown. The time limit starts then, as after

@@ -1,42 +1,56 @@
 //! The front end for processes that request chunks: a socket, served by threads of its own until it
 //! is closed.
 
-use crate::notice::{Notice, TextName};
-use crate::options::ServeArgs;
+use crate::notice::Notice;
 use crate::outcome::CommandError;
-use cma_device_server::{Address, Limits, Rules, Server, Shutdown, SocketFile};
+use crate::service::{Service, SocketSettings};
+use cma_device_server::{Address, Server, Settings, Shutdown, SocketFile};
 use cma_framework::Cma;
+use rustix::fd::OwnedFd;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 /// A running device server.
 pub(super) struct ChunkSocket {
     path: PathBuf,
+    settings: Settings,
     file: SocketFile,
     shutdown: Shutdown,
     thread: JoinHandle<io::Result<()>>,
 }
 
 impl ChunkSocket {
-    /// Starts the device server, if --socket is given.
-    pub(super) fn open(cma: &Cma, args: &ServeArgs) -> Result<Option<ChunkSocket>, CommandError> {
-        let Some(path) = &args.socket else { return Ok(None) };
-        let config_error = |option: &str| {
-            let name = TextName(option.to_string());
-            move |error| CommandError::Access(name, error)
+    /// Starts the device server, on the socket that the service manager has opened, or on the one
+    /// of the settings, if there is one.
+    pub(super) fn open(
+        cma: &Cma,
+        service: &Service,
+        inherited: Option<OwnedFd>,
+    ) -> Result<Option<ChunkSocket>, CommandError> {
+        let (limits, rules) = (service.limits.clone(), service.rules.clone());
+        let server = match (inherited, &service.socket) {
+            (Some(socket), wanted) => {
+                let server = Server::on_socket(socket, cma.clone(), limits, rules)?;
+                if wanted.as_ref().is_some_and(|wanted| wanted.path != server.path()) {
+                    let path = server.path().display();
+                    let message = format!("the service manager's socket {path} serves");
+                    let help = "name it in the configuration too, or remove its socket unit";
+                    Notice::warning(&message).with_help(Some(help.to_string())).report();
+                }
+                server
+            }
+            (None, Some(SocketSettings { path, mode, group })) => {
+                let address = Address::new(path).mode(*mode);
+                let address = group.map_or(address.clone(), |group| address.group(group));
+                Server::bind(&address, cma.clone(), limits, rules)?
+            }
+            (None, None) => return Ok(None),
         };
-        let limits = Limits::parse(&args.limits).map_err(config_error("--limits"))?;
-        let rules = args
-            .rules
-            .as_deref()
-            .map_or(Ok(Rules::default()), Rules::parse)
-            .map_err(config_error("--rules"))?;
-        if args.rules.as_deref().is_some_and(|rules| rules.trim().is_empty()) {
-            Notice::warning("--rules is empty, so every request is denied").report();
-        }
-        let address = Address::new(path).mode(args.socket_mode);
-        let server = Server::bind(&address, cma.clone(), limits, rules)?;
+        let path = server.path().to_path_buf();
+        let settings = server.settings();
         let file = server.socket_file();
         let shutdown = Shutdown::new().map_err(CommandError::Serve)?;
         let thread = thread::Builder::new()
@@ -46,7 +60,31 @@ impl ChunkSocket {
                 move || server.run(&shutdown)
             })
             .map_err(CommandError::Serve)?;
-        Ok(Some(ChunkSocket { path: address.path().to_path_buf(), file, shutdown, thread }))
+        let socket = ChunkSocket { path, settings, file, shutdown, thread };
+        socket.warn_of_access(service);
+        Ok(Some(socket))
+    }
+
+    /// Warns of a server that admits nobody or everybody.
+    pub(super) fn warn_of_access(&self, service: &Service) {
+        if service.has_empty_rules {
+            Notice::warning("the rules are empty, so every request is denied").report();
+        }
+        let mode = fs::metadata(&self.path).map_or(0, |file| file.mode() & 0o777);
+        if mode & 0o002 != 0 && service.rules.admit_everyone() {
+            let path = self.path.display();
+            let message = format!(
+                "every user can connect to {path} (mode {mode:o}) and have memory for every device \
+                and from every region"
+            );
+            let help = "--socket-mode 660 admits one group; --rules says who may have what";
+            Notice::warning(&message).with_help(Some(help.to_string())).report();
+        }
+    }
+
+    /// The limits and rules, which can be replaced.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -1,0 +1,130 @@
+//! The configuration of a running server, and its file, which SIGHUP has it read again.
+
+use super::socket::ChunkSocket;
+use crate::described::Description;
+use crate::notice::Notice;
+use crate::options::ServeArgs;
+use crate::outcome::CommandError;
+use crate::service::Service;
+use cma_board::{Board, BoardRegion};
+use cma_framework::{AllocatorChoice, Cma};
+use std::path::PathBuf;
+
+/// What a server with a file is configured as.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    file: PathBuf,
+    args: ServeArgs,
+    /// As the file described it when it was read last.
+    board: Board,
+    service: Service,
+}
+
+impl Configuration {
+    pub(super) fn new(file: PathBuf, args: &ServeArgs, board: &Board, service: &Service) -> Self {
+        let (board, service) = (board.clone(), service.clone());
+        Configuration { file, args: args.clone(), board, service }
+    }
+
+    /// Reads the file again. What can change in a running server changes, and the rest is reported.
+    /// A wrong file is reported, and changes nothing.
+    pub(super) fn reload(&mut self, cma: &Cma, socket: Option<&ChunkSocket>) {
+        let (board, service) = match self.read() {
+            Ok(read) => read,
+            Err(error) => {
+                error.report();
+                Notice::warning("the configuration of before stays in force").report();
+                return;
+            }
+        };
+        let mut changed = Vec::new();
+        if *cma.map() != board.map {
+            cma.set_map(board.map.clone());
+            changed.push("map");
+        }
+        if let Some(socket) = socket {
+            if service.rules != self.service.rules {
+                socket.settings().set_rules(service.rules.clone());
+                socket.warn_of_access(&service);
+                changed.push("rules");
+            }
+            if service.limits != self.service.limits {
+                socket.settings().set_limits(service.limits.clone());
+                changed.push("limits");
+            }
+        }
+        if self.change_allocators(cma, &board) {
+            changed.push("allocators");
+        }
+        let changed = if changed.is_empty() { "nothing".to_string() } else { changed.join(", ") };
+        tracing::info!(file = %self.file.display(), %changed, "configuration read again");
+        let waiting = waiting_for_restart(&self.board, &self.service, &board, &service);
+        if !waiting.is_empty() {
+            let message = format!("{} changed, which takes a restart", waiting.join(", "));
+            Notice::warning(&format!("{}: {message}", self.file.display())).report();
+        }
+        // What takes a restart is compared with what runs, so that it is reported until then.
+        let Service { limits, rules, has_empty_rules, .. } = service;
+        self.service = Service { limits, rules, has_empty_rules, ..self.service.clone() };
+        for region in &mut self.board.regions {
+            if let Some(new) = board.regions.iter().find(|new| new.name == region.name) {
+                region.allocator.clone_from(&new.allocator);
+            }
+        }
+        self.board.map = board.map;
+    }
+
+    fn read(&self) -> Result<(Board, Service), CommandError> {
+        let (description, service) = Description::configured(&self.file)?;
+        Ok((description.read.board, service.with_options(&self.args)))
+    }
+
+    /// Gives each region whose allocator is another one in `board` that allocator. Returns whether
+    /// there was one.
+    fn change_allocators(&self, cma: &Cma, board: &Board) -> bool {
+        let mut changed = false;
+        for old in &self.board.regions {
+            let new = board.regions.iter().find(|new| new.name == old.name);
+            let new = new.filter(|new| new.allocator != old.allocator);
+            let (Some(new), Some(region)) = (new, cma.region(&old.name)) else { continue };
+            let choice = new.spec().allocator.map_or(AllocatorChoice::Default, Into::into);
+            match cma.set_region_allocator(&region, choice) {
+                Ok(_) => changed = true,
+                Err(error) => {
+                    let message = format!("region {} keeps its allocator: {error}", old.name);
+                    Notice::warning(&message).report();
+                }
+            }
+        }
+        changed
+    }
+}
+
+/// The names in the file of what differs and can't change in a running server.
+fn waiting_for_restart(
+    board: &Board,
+    service: &Service,
+    new_board: &Board,
+    new: &Service,
+) -> Vec<&'static str> {
+    let places = |board: &Board| -> Vec<BoardRegion> {
+        let regions = board.regions.iter().cloned();
+        regions.map(|region| BoardRegion { allocator: None, ..region }).collect()
+    };
+    let socket = |service: &Service| service.socket.clone();
+    [
+        (board.banks != new_board.banks, "banks"),
+        (board.growth != new_board.growth, "growth"),
+        (places(board) != places(new_board), "regions"),
+        (board.memory != new_board.memory, "memory"),
+        (service.mount != new.mount, "mount"),
+        (socket(service) != socket(new), "socket"),
+        (service.metrics != new.metrics, "metrics"),
+        (service.plugin_dirs != new.plugin_dirs, "plugin-dirs"),
+        (service.record != new.record, "record"),
+        (service.log != new.log, "log"),
+    ]
+    .into_iter()
+    .filter_map(|(differs, name)| differs.then_some(name))
+    .collect()
+}
