@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python: the tests in
-# cma-cli/tests/real_programs, on this machine. As root it installs what is missing with apt-get
-# first. A test that still lacks something says that it is skipped.
+# Runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python, and has Prometheus scrape a
+# server: the tests named real_programs of this workspace, on this machine. As root it installs what
+# is missing with apt-get first. A test that still lacks something says that it is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,7 @@ has_library libdpdk || missing+=(libdpdk-dev)
 has_library gstreamer-app-1.0 || missing+=(libgstreamer-plugins-base1.0-dev)
 has_library gstreamer-app-1.0 && has gst-inspect-1.0 && gst-inspect-1.0 --exists videotestsrc ||
     missing+=(gstreamer1.0-tools gstreamer1.0-plugins-base)
+has prometheus || missing+=(prometheus)
 has_library libavcodec || missing+=(libavcodec-dev)
 
 install() {
