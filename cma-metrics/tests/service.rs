@@ -1,11 +1,12 @@
 //! The alert rules and the dashboard in `service/` use the figures that there are.
 
-use cma_framework::Cma;
+use cma_framework::{AllocatorChoice, Cma, DmaAddr};
 use cma_metrics::Metrics;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 fn file(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../service").join(name)
@@ -23,7 +24,15 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 #[test]
 fn rules_and_dashboard_use_families_that_exist() {
-    let text = Metrics::start(&Cma::new(), "1").unwrap().openmetrics();
+    let cma = Cma::new();
+    let metrics = Metrics::start(&cma, "1").unwrap();
+    let start = DmaAddr::new(1 << 30);
+    cma.region_register(Some("a"), start, 1 << 20, AllocatorChoice::Default).unwrap();
+    // A family without figures is left out.
+    assert!(cma.alloc_from("a", 4096, 0).is_err());
+    assert!(cma.alloc("nobody", None, 4096, 0).is_err());
+    assert!(metrics.observation().catch_up(Duration::from_secs(10)));
+    let text = metrics.openmetrics();
     let families: BTreeSet<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     for name in ["alerts.yaml", "dashboard.json"] {
