@@ -54,8 +54,8 @@ impl Exporter {
     /// Listens at `endpoint` and answers `GET /metrics` with the figures of `metrics`: as
     /// OpenMetrics for a scraper that accepts it, or else in the older text format of Prometheus.
     ///
-    /// The socket file of a process that was killed is replaced. With port 0 the system chooses one;
-    /// [`endpoint`](Self::endpoint) tells which.
+    /// The socket file of a process that was killed is replaced. With port 0 the system chooses
+    /// one; [`endpoint`](Self::endpoint) tells which.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! The figures of a running framework for a monitoring system, as [OpenMetrics] text over HTTP.
 //!
-//! [`Metrics`] observes a framework and writes its figures. [`Exporter`] answers scrapers, at a Unix
-//! socket or at a TCP port of the loopback interface. A framework without `Metrics` pays nothing.
+//! [`Metrics`] observes a framework and writes its figures. [`Exporter`] answers scrapers, at a
+//! Unix socket or at a TCP port of the loopback interface. A framework without
+//! `Metrics` pays nothing.
 //!
 //! # Families
 //!
@@ -25,7 +26,8 @@
 //!
 //! A region without a name has its range as its label. While a region is stuck its books can't be
 //! read, so its other gauges and `cma_region_requests_total` are absent. The figures of a region's
-//! books are exact. Those that come from events miss what `cma_observer_missed_events_total` counts.
+//! books are exact. Those that come from events lack what `cma_observer_missed_events_total`
+//! counts.
 //! A restart of the host is a change of `process_start_time_seconds`.
 //!
 //! **`cma_request_duration_seconds`** is the time from a request to its end within the framework:

@@ -58,8 +58,8 @@ impl fmt::Display for EventRegion {
 pub struct Asked {
     /// Distinguishes the requests of a process.
     pub number: u64,
-    /// When it was made: before the first region was asked, and before it waited. For a request that
-    /// began before the observation, when its region was asked.
+    /// When it was made: before the first region was asked, and before it waited. For a request
+    /// that began before the observation, when its region was asked.
     pub since: Instant,
     /// The request.
     pub request: ChunkRequest,
