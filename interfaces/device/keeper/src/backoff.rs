@@ -16,9 +16,17 @@ const LONGEST: Duration = Duration::from_secs(10);
 const LONG_RUN: Duration = Duration::from_secs(60);
 
 impl Backoff {
+    /// The usual limit of starts in a row.
+    pub const STARTS: u32 = 10;
+
     /// At most `limit` starts in a row after deaths.
     pub const fn new(limit: u32) -> Self {
         Backoff { limit, deaths: 0 }
+    }
+
+    /// Forgets the deaths so far.
+    pub fn begin_anew(&mut self) {
+        self.deaths = 0;
     }
 
     /// The time until the next start of a server that died after it ran for `ran`; `None` when it

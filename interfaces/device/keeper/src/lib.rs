@@ -5,7 +5,7 @@
 //! are two keepers with one interface:
 //!
 //! - [`KeeperProcess`]: the program `cma-keeper`, which starts the server as its child, and again
-//!   when it dies ([`supervise`]). It reads nothing from clients.
+//!   when it dies ([`Supervision`]). It reads nothing from clients.
 //! - [`ServiceManager`]: the descriptor store of systemd, with `FileDescriptorStoreMax=` in the
 //!   unit.
 //!
@@ -31,22 +31,29 @@
 mod accepting;
 mod backoff;
 mod connections;
+mod control;
 mod name;
 mod process;
+mod program;
+mod report;
 mod service_manager;
 mod session;
+mod signals;
 mod store;
 mod supervisor;
 mod wire;
 
 pub use backoff::Backoff;
 pub use connections::Connections;
+pub use control::{UpgradeError, upgrade};
 pub use name::{Name, NameError};
 pub use process::KeeperProcess;
+pub use program::Program;
+pub use report::Report;
 pub use service_manager::ServiceManager;
 pub use session::serve;
 pub use store::{MAX_DESCRIPTORS, Store, socket_pair};
-pub use supervisor::{SuperviseError, Supervised, supervise};
+pub use supervisor::{HANDED_OVER, SuperviseError, Supervised, Supervision};
 
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};

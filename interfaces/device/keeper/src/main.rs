@@ -1,21 +1,18 @@
-//! `cma-keeper [--starts N] COMMAND...`: holds descriptors for a server, and starts it again when
-//! it dies.
+//! `cma-keeper [OPTIONS] COMMAND...`: holds descriptors for a server, and starts it again when it
+//! dies.
+//!
+//! `--starts` is the limit of starts in a row after deaths, `--control` the socket for upgrades,
+//! `--hand-over` and `--ready` the times of an upgrade ([`Supervision::times`]).
 
-use cma_keeper::{Backoff, Store, SuperviseError, Supervised, supervise};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::SIGHUP;
-use signal_hook::iterator::Signals;
+use cma_keeper::{Backoff, Program, Store, Supervision};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{Write, stderr};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
-/// The starts in a row, after deaths, after which the server is left alone, unless it is told
-/// another number.
-const STARTS: u32 = 10;
-
-const USAGE: &str = "usage: cma-keeper [--starts NUMBER] COMMAND [ARGUMENT...]";
+const USAGE: &str = "usage: cma-keeper [--starts NUMBER] [--control SOCKET] COMMAND [ARGUMENT...]";
 
 /// Writes a line for people. One that can't be written is lost.
 fn say(line: &str) {
@@ -23,59 +20,66 @@ fn say(line: &str) {
 }
 
 fn main() -> ExitCode {
-    let Some((starts, mut command)) = arguments(env::args_os().skip(1)) else {
+    let Some(asked) = Asked::from(env::args_os().skip(1)) else {
         say(USAGE);
         return ExitCode::from(2);
     };
-    // From now on it is no reason to end. The other signals end the process.
-    let mut signals = match Signals::new([SIGHUP]) {
-        Ok(signals) => signals,
+    let program = match Program::open(&asked.program) {
+        Ok(program) => program,
         Err(error) => {
-            say(&format!("signals can't be received: {error}"));
+            say(&format!("{} can't be started: {error}", PathBuf::from(asked.program).display()));
             return ExitCode::FAILURE;
         }
     };
-    // Each chunk of the server is a descriptor.
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let mut store = Store::default();
-    loop {
-        let report = |status, next: Option<Duration>| match next {
-            Some(time) => {
-                say(&format!("the server died ({status}); starting it in {} ms", time.as_millis()));
-            }
-            None => say(&format!("the server died ({status}) after {starts} starts in a row")),
-        };
-        match supervise(&mut command, Backoff::new(starts), &mut store, report) {
-            Ok(Supervised::Finished) => return ExitCode::SUCCESS,
-            Ok(Supervised::GivenUp { .. }) => {}
-            Err(error) => {
-                say(&error.to_string());
-                let first_start = store.names().next().is_none();
-                if first_start && matches!(error, SuperviseError::Start { .. }) {
-                    return ExitCode::FAILURE;
-                }
-            }
+    let supervision = Supervision::new(program)
+        .arguments(asked.arguments)
+        .backoff(Backoff::new(asked.starts))
+        .control(asked.control)
+        .times(asked.hand_over, asked.ready);
+    match supervision.run(&mut Store::of_process(), |report| say(&report.to_string())) {
+        Ok(supervised) => supervised.exit_code(),
+        Err(error) => {
+            say(&error.to_string());
+            ExitCode::FAILURE
         }
-        signals.pending().for_each(drop);
-        let count = store.names().count();
-        say(&format!(
-            "{count} descriptors are held; SIGHUP starts the server again, SIGTERM ends this \
-             process and releases them"
-        ));
-        let _ = signals.forever().next();
     }
 }
 
-/// The number of starts, and the server.
-fn arguments(mut arguments: impl Iterator<Item = OsString>) -> Option<(u32, Command)> {
-    let mut starts = STARTS;
-    let mut program = arguments.next()?;
-    if program == "--starts" {
-        starts = arguments.next()?.to_str()?.parse().ok()?;
-        program = arguments.next()?;
+/// The command line.
+struct Asked {
+    starts: u32,
+    control: Option<PathBuf>,
+    hand_over: Duration,
+    ready: Duration,
+    program: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Asked {
+    fn from(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
+        let mut asked = Asked {
+            starts: Backoff::STARTS,
+            control: None,
+            hand_over: Supervision::HAND_OVER,
+            ready: Supervision::READY,
+            program: OsString::new(),
+            arguments: Vec::new(),
+        };
+        loop {
+            asked.program = arguments.next()?;
+            match asked.program.to_str() {
+                Some("--starts") => asked.starts = arguments.next()?.to_str()?.parse().ok()?,
+                Some("--control") => asked.control = Some(arguments.next()?.into()),
+                Some("--hand-over") => asked.hand_over = seconds(&arguments.next()?)?,
+                Some("--ready") => asked.ready = seconds(&arguments.next()?)?,
+                _ => break,
+            }
+        }
+        asked.arguments = arguments.collect();
+        Some(asked)
     }
-    let mut command = Command::new(program);
-    command.args(arguments);
-    Some((starts, command))
+}
+
+fn seconds(text: &OsStr) -> Option<Duration> {
+    Duration::try_from_secs_f64(text.to_str()?.parse().ok()?).ok()
 }

@@ -65,6 +65,24 @@ impl KeeperProcess {
         }
     }
 
+    /// Reports that this server serves. An upgrade to it is complete then.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`].
+    pub fn ready(&self) -> Result<(), KeeperError> {
+        self.send(&Message::Ready)
+    }
+
+    /// Reports why this server is about to end, in at most 1024 bytes; more is cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`].
+    pub fn failed(&self, why: &str) -> Result<(), KeeperError> {
+        self.send(&Message::Failed(why.to_string()))
+    }
+
     fn ask(&self, message: &Message<BorrowedFd<'_>>) -> Result<Option<Errno>, KeeperError> {
         self.send(message)?;
         match self.receive()? {

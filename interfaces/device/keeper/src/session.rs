@@ -15,16 +15,29 @@ pub(crate) struct Session<'a> {
     socket: BorrowedFd<'a>,
     is_connected: bool,
     accepting: Option<Accepting>,
+    is_ready: bool,
+    /// Why it ends.
+    said: Option<String>,
 }
 
 impl<'a> Session<'a> {
     pub(crate) fn new(socket: BorrowedFd<'a>) -> Self {
-        Session { socket, is_connected: true, accepting: None }
+        Session { socket, is_connected: true, accepting: None, is_ready: false, said: None }
     }
 
     /// Whether the server has its socket, as far as the last request tells.
     pub(crate) fn is_connected(&self) -> bool {
         self.is_connected
+    }
+
+    /// Whether the server has reported that it serves.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.is_ready
+    }
+
+    /// Notes why the server ends.
+    pub(crate) fn say(&mut self, why: String) {
+        self.said = Some(why);
     }
 
     /// Waits for the server, for its clients, for `others` or for `timeout`, and serves one request
@@ -56,8 +69,13 @@ impl<'a> Session<'a> {
     }
 
     /// Serves the requests that the server sent before it ended.
-    pub(crate) fn finish(mut self, store: &mut Store) {
+    pub(crate) fn finish(&mut self, store: &mut Store) {
         while self.serve_one(store) == Served::Request {}
+    }
+
+    /// Why the server ended, if it said so.
+    pub(crate) fn said(self) -> Option<String> {
+        self.said
     }
 
     /// Carries out a request, if there is one.
@@ -70,6 +88,14 @@ impl<'a> Session<'a> {
             }),
             Ok(Message::Accept(listener, server)) => {
                 Accepting::new(listener, server, store).map(|new| self.accepting = Some(new))
+            }
+            Ok(Message::Ready) => {
+                self.is_ready = true;
+                return Served::Request;
+            }
+            Ok(Message::Failed(why)) => {
+                self.said = Some(why);
+                return Served::Request;
             }
             Ok(Message::Stored(..) | Message::Done | Message::Refused(_))
             | Err(ReceiveError::Malformed) => Err(Errno::PROTO),

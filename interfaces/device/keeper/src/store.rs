@@ -3,6 +3,7 @@
 use crate::name::Name;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io;
@@ -10,6 +11,10 @@ use std::os::fd::OwnedFd;
 
 /// The most descriptors that a store holds.
 pub const MAX_DESCRIPTORS: usize = 1 << 20;
+
+/// The descriptors that a keeper's process leaves for itself: for its files, for the next server,
+/// for messages.
+const OWN_DESCRIPTORS: usize = 64;
 
 /// Descriptors by name.
 #[derive(Debug)]
@@ -32,6 +37,16 @@ impl Store {
     /// the server again when the store has taken the last one.
     pub fn with_room(room: usize) -> Self {
         Store { descriptors: BTreeMap::new(), room: room.min(MAX_DESCRIPTORS), connections: 0 }
+    }
+
+    /// A store for as many descriptors as this process may have, whose limit is raised as far as it
+    /// may be, except for those that it needs itself.
+    pub fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        let limit = getrlimit(Resource::Nofile).current;
+        let limit = limit.map_or(MAX_DESCRIPTORS, |limit| limit.try_into().unwrap_or(usize::MAX));
+        Store::with_room(limit.saturating_sub(OWN_DESCRIPTORS))
     }
 
     /// The names that have a descriptor, in ascending order.

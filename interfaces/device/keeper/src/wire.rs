@@ -1,8 +1,8 @@
 //! The messages between a server and the keeper's process.
 //!
-//! Each is a packet: a byte that says what it is, and then a name, or an errno in four bytes.
-//! `Put`, `Stored` and `Accept` carry one descriptor. Connections come as `Stored` over a second
-//! socket.
+//! Each is a packet: a byte that says what it is, and then a name, a text, or an errno in four
+//! bytes. `Put`, `Stored` and `Accept` carry one descriptor. Connections come as `Stored` over a
+//! second socket.
 
 use crate::name::{MAX_NAME, Name};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
@@ -21,6 +21,10 @@ pub(crate) enum Message<F> {
     Take,
     /// Accept connections at the listener of that name, and send them over this socket.
     Accept(Name, F),
+    /// The server serves. There is no answer.
+    Ready,
+    /// Why the server ends. There is no answer.
+    Failed(String),
     /// One of the answers to `Take`, or a new connection.
     Stored(Name, F),
     /// It is done, or all are stored that were taken.
@@ -41,7 +45,12 @@ pub(crate) enum ReceiveError {
 }
 
 /// A byte more than the longest message, to recognise longer ones.
-const ROOM: usize = 1 + MAX_NAME + 1;
+const ROOM: usize = 1 + MAX_TEXT + 1;
+
+/// The longest text in bytes.
+const MAX_TEXT: usize = 1024;
+
+const _: () = assert!(MAX_NAME <= MAX_TEXT);
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 
@@ -53,6 +62,11 @@ impl Message<BorrowedFd<'_>> {
             Message::Remove(name) => (b'R', name.as_str().as_bytes(), None),
             Message::Take => (b'T', &[][..], None),
             Message::Accept(name, socket) => (b'A', name.as_str().as_bytes(), Some(*socket)),
+            Message::Ready => (b'Y', &[][..], None),
+            Message::Failed(text) => {
+                let length = text.floor_char_boundary(MAX_TEXT);
+                (b'F', &text.as_bytes()[..length], None)
+            }
             Message::Stored(name, descriptor) => {
                 (b'S', name.as_str().as_bytes(), Some(*descriptor))
             }
@@ -121,6 +135,8 @@ impl Message<OwnedFd> {
             (b'S', Some(descriptor)) => name().map(|name| Message::Stored(name, descriptor)),
             (b'A', Some(socket)) => name().map(|name| Message::Accept(name, socket)),
             (b'R', None) => name().map(Message::Remove),
+            (b'Y', None) => rest.is_empty().then_some(Message::Ready),
+            (b'F', None) => str::from_utf8(rest).ok().map(|text| Message::Failed(text.into())),
             (b'T', None) => rest.is_empty().then_some(Message::Take),
             (b'D', None) => rest.is_empty().then_some(Message::Done),
             (b'X', None) => {
