@@ -29,6 +29,21 @@ fn served(server: &SocketServer, args: &[&str]) -> Command {
     command
 }
 
+/// The same command, with no signal ignored: a test that runs behind `nohup` or in the background
+/// of a shell passes on that SIGHUP or SIGINT are.
+fn with_default_signals(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.env_clear().stdin(Stdio::null());
+    env.arg("--default-signal").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => env.env(name, value),
+            None => env.env_remove(name),
+        };
+    }
+    env
+}
+
 /// An attribute of a server.
 fn attribute(server: &SocketServer, path: &str) -> String {
     let socket = server.socket().display().to_string();
@@ -229,7 +244,8 @@ fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
         let script = format!(
             "trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
         );
-        let mut child = hosted(&["--chunk", "ram=vm/4K", "--", "sh", "-c", &script])
+        let command = hosted(&["--chunk", "ram=vm/4K", "--", "sh", "-c", &script]);
+        let mut child = with_default_signals(&command)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
