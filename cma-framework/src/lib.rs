@@ -53,6 +53,12 @@ pub mod explain {
     };
 }
 
+/// Restoring regions with the chunks of a process that has ended
+/// ([`Cma::restore_chunk`]).
+pub mod restore {
+    pub use crate::host::cma::restore::{Restoration, RestoreError, RestoredChunk, WithMemory};
+}
+
 pub use core::reserve;
 pub use host::{attributes, early, loader, memory};
 pub use vocabulary::errors;

@@ -21,6 +21,7 @@ pub mod hugetlb;
 mod mapping;
 mod memfd;
 mod ports;
+mod restored;
 mod sealed;
 mod shared;
 mod system;

@@ -8,6 +8,7 @@ use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{MemoryError, Pages};
 use rustix::fs::MemfdFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Gives regions ordinary memory, at addresses of a board's banks.
 ///
@@ -60,7 +61,8 @@ struct MemfdRegion {
     addresses: ReservedRange,
 }
 
-// SAFETY: each store has a file of its own. Claims for other addresses are refused.
+// SAFETY: each store has a file of its own; one that is restored is in no other use. Claims for
+// other addresses are refused.
 unsafe impl Memory for MemfdRegion {
     fn backing(&self) -> Backing {
         Backing { kind: "memfd", contiguity: Contiguity::No, granule: Pages::new(1) }
@@ -73,6 +75,22 @@ unsafe impl Memory for MemfdRegion {
         }
         let len = range.bytes();
         let file = SealedFile::create(&self.label, len, MemfdFlags::empty())?;
+        Ok(Box::new(ChunkFile { file, len, mapping: None }))
+    }
+
+    fn restore(&self, claim: Claim, files: Vec<OwnedFd>) -> Result<Box<dyn Store>, MemoryError> {
+        let range = claim.range();
+        if !range.within(self.addresses.range) {
+            return Err(MemoryError::Elsewhere { range });
+        }
+        let refused = |reason: String| MemoryError::NotRestored { range, reason };
+        let [file] = <[OwnedFd; 1]>::try_from(files)
+            .map_err(|files| refused(format!("it takes 1 file, and {} are given", files.len())))?;
+        let file = SealedFile::restored(file, &self.label, None).map_err(refused)?;
+        let len = range.bytes();
+        if file.len() != len {
+            return Err(refused(format!("its file has {} bytes instead of {len}", file.len())));
+        }
         Ok(Box::new(ChunkFile { file, len, mapping: None }))
     }
 }
@@ -120,5 +138,9 @@ impl Store for ChunkFile {
 
     fn held(&self) -> bool {
         !self.file.is_exclusive()
+    }
+
+    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+        Ok(vec![self.file.as_fd()])
     }
 }

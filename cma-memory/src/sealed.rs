@@ -1,5 +1,6 @@
 //! A file in memory with a sealed size, and whether another process has it.
 
+use crate::restored::{self, Expected, SoleUse};
 use crate::system::{system_error, with_raised_limit};
 use cma_framework::MemoryError;
 use rustix::fs::{
@@ -14,7 +15,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 pub(crate) struct SealedFile {
     file: OwnedFd,
     len: u64,
+    /// Of a file of a process that has ended.
+    _sole_use: Option<SoleUse>,
 }
+
+/// The seals of a file whose size can't change.
+const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 impl SealedFile {
     /// A file of `len` zero bytes. `pages` are the flags for huge pages, empty for ordinary ones.
@@ -27,11 +33,27 @@ impl SealedFile {
         // A lease doesn't detect O_PATH descriptors, which can be reopened with the file's
         // permission alone.
         fchmod(&file, Mode::RUSR | Mode::WUSR).map_err(system_error("fchmod"))?;
-        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        fcntl_add_seals(&file, seals).map_err(system_error("fcntl(F_ADD_SEALS)"))?;
+        fcntl_add_seals(&file, SIZE_SEALS).map_err(system_error("fcntl(F_ADD_SEALS)"))?;
         // A lease doesn't count the open file description that memfd_create makes. It counts this
         // one.
-        Ok(SealedFile { file: reopen(file.as_fd())?, len })
+        Ok(SealedFile { file: reopen(file.as_fd())?, len, _sole_use: None })
+    }
+
+    /// A file that [`create`](Self::create) made with this label in a process that has ended, by
+    /// the open file description that it had there: a lease counts no other. `huge_page` is the
+    /// size of its huge pages in bytes, `None` for ordinary ones.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn restored(
+        file: OwnedFd,
+        label: &str,
+        huge_page: Option<u64>,
+    ) -> Result<Self, String> {
+        let expected = Expected { label, huge_page, seals: SIZE_SEALS };
+        let (len, sole_use) = restored::verify(file.as_fd(), expected)?;
+        Ok(SealedFile { file, len, _sole_use: Some(sole_use) })
     }
 
     /// A descriptor for another process, with an open file description of its own.

@@ -268,6 +268,7 @@ impl State {
                     &names(asked, Some(region)),
                 )?;
             }
+            (What::Restored(owner), Some(region)) => self.place_owned(region, owner)?,
             (What::Released { range }, Some(_)) => self.release(*range)?,
             (What::Refused { last: true, asked, .. } | What::Failed { asked, .. }, region) => {
                 self.refuse(asked, region.as_ref())?;
@@ -305,12 +306,17 @@ impl State {
         gone.into_iter().try_for_each(|range| self.release(range))?;
         for owner in live {
             if !self.live.contains_key(&owner.range.first_page()) {
-                let process = owner.process.as_ref().map(|process| &*process.name);
-                let device = device_name(owner.device.as_ref(), process);
-                self.place(owner.range, &at(owner.range), &with_region(&device, region))?;
+                self.place_owned(region, owner)?;
             }
         }
         Ok(())
+    }
+
+    /// Records a chunk whose request was made before the recording.
+    fn place_owned(&mut self, region: &EventRegion, owner: &Owner) -> Result<(), RecorderError> {
+        let process = owner.process.as_ref().map(|process| &*process.name);
+        let device = device_name(owner.device.as_ref(), process);
+        self.place(owner.range, &at(owner.range), &with_region(&device, region))
     }
 
     fn place(

@@ -114,6 +114,28 @@ impl Books {
         Ok(slot)
     }
 
+    /// Books a chunk that a process had, which has ended, by all rules of a placement. It counts as
+    /// restored and not as placed.
+    pub(crate) fn restore(
+        &mut self,
+        request: &Request,
+        range: PageRange,
+        since: Moment,
+    ) -> Result<Slot, Misplacement> {
+        placement::check(range, request, self.region)?;
+        placement::check_limits(range, request)?;
+        let kept = self.keep(range, request.asker(), since);
+        let slot = kept.map_err(|Overlaps| Misplacement::Overlaps(range))?;
+        self.counters.count_restored(range.pages(), self.free);
+        self.limit(slot, request);
+        Ok(slot)
+    }
+
+    /// Takes the count of a chunk back that was restored and is released because it has no memory.
+    pub(crate) fn uncount_restored(&mut self, range: PageRange) {
+        self.counters.uncount_restored(range.pages());
+    }
+
     /// Takes the live chunk in `slot` off the books. It was booked as `range` and placed with
     /// `tag`. The result is the tag by which its present allocator knows it.
     #[inline]

@@ -32,6 +32,34 @@ pub unsafe trait Memory: fmt::Debug + Send + Sync {
     ///
     /// [`MemoryError`]; then nothing has changed.
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError>;
+
+    /// The memory of a chunk of a process that has ended, with its bytes. `files` are those that
+    /// [`Store::lasting`] returned there. They may be wrong files, so an implementation verifies
+    /// each.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`]; then nothing has changed. [`MemoryError::NotLasting`] by default.
+    fn restore(&self, claim: Claim, files: Vec<OwnedFd>) -> Result<Box<dyn Store>, MemoryError> {
+        drop((claim, files));
+        Err(MemoryError::NotLasting)
+    }
+
+    /// The files of the region itself that have to outlive this process, besides those of its
+    /// chunks, so that the region can be restored. By default there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`].
+    fn lasting(&self) -> Result<Vec<OwnedFd>, MemoryError> {
+        Ok(Vec::new())
+    }
+
+    /// The parts of a restored region that have no usable memory, after all its chunks were
+    /// restored. By default there are none.
+    fn missing(&self) -> Vec<PageRange> {
+        Vec::new()
+    }
 }
 
 /// The memory of one chunk.
@@ -66,8 +94,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`MemoryError`]; then nothing has changed.
     fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError>;
 
-    /// Whether another process still holds a descriptor or a mapping of any piece.
+    /// Whether another process still holds a descriptor or a mapping of any piece. The files of
+    /// [`lasting`](Self::lasting) don't count.
     fn held(&self) -> bool;
+
+    /// The files by which [`Memory::restore`] brings this memory back in another process.
+    ///
+    /// They have this store's own open file descriptions, so their holder doesn't count as one that
+    /// has the memory ([`held`](Self::held)).
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotLasting`] by default.
+    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+        Err(MemoryError::NotLasting)
+    }
 }
 
 /// The framework's guarantee to a port that a range is a live chunk whose memory nothing else has.
@@ -190,6 +231,17 @@ pub enum MemoryError {
         /// The part that is lost.
         range: PageRange,
     },
+    /// The memory that a chunk had in a process that has ended can't be its memory here.
+    #[error("the memory of {range} can't be restored: {reason}")]
+    NotRestored {
+        /// The chunk.
+        range: PageRange,
+        /// Why.
+        reason: String,
+    },
+    /// This kind of memory, or this chunk of it, ends with its process.
+    #[error("this memory can't outlive its process")]
+    NotLasting,
     /// The claim is for addresses outside this memory.
     #[error("{range} is outside the addresses of this memory")]
     Elsewhere {

@@ -16,6 +16,16 @@ impl Moment {
         Moment(tenths)
     }
 
+    /// The moment `after` the start of the system.
+    pub(crate) fn after_start(after: Duration) -> Self {
+        // 32 bits last for 13 years.
+        let tenths = after.as_millis() / Self::TICK.as_millis() + 1;
+        Moment(u32::try_from(tenths).unwrap_or(u32::MAX))
+    }
+
+    /// The moment is not known.
+    pub(crate) const UNKNOWN: Moment = Moment(0);
+
     /// The time from this moment to `now`; `None` when no time was kept then.
     pub(crate) fn age(self, now: Moment) -> Option<Duration> {
         (self.0 != 0).then(|| Self::TICK * now.0.saturating_sub(self.0))

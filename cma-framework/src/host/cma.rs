@@ -2,8 +2,8 @@
 //!
 //! By purpose: `setup` (boards, command line, early regions), `regions` and `allocators` (what is
 //! registered), `request`, `source`, `alloc` and `sharing` (requests), `pending` and `waiters`
-//! (those that wait), `info`, `explain`, `observe`, `shadow`, and `askers` (numbers of device
-//! names).
+//! (those that wait), `restore` (chunks of a process that has ended), `info`, `explain`, `observe`,
+//! `shadow`, and `askers` (numbers of device names).
 
 mod alloc;
 mod allocators;
@@ -14,6 +14,7 @@ mod observe;
 mod pending;
 mod regions;
 mod request;
+pub(crate) mod restore;
 mod setup;
 mod shadow;
 mod sharing;

@@ -60,7 +60,9 @@ impl MemoryError {
         match self {
             MemoryError::Simulated { .. }
             | MemoryError::Granule { .. }
-            | MemoryError::Elsewhere { .. } => Errno::EINVAL,
+            | MemoryError::Elsewhere { .. }
+            | MemoryError::NotLasting
+            | MemoryError::NotRestored { .. } => Errno::EINVAL,
             MemoryError::Held { .. } => Errno::EBUSY,
             MemoryError::Lost { .. } => Errno::ENOMEM,
             // A front end can close files, which makes no memory free.

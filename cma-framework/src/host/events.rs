@@ -326,6 +326,7 @@ impl Sink for TracingSink {
             // `cma_alloc_finish` reports the chunk of a request, and its failure. The others tell
             // an observer about itself.
             What::Placed { .. }
+            | What::Restored(_)
             | What::Failed { .. }
             | What::GivenUp { .. }
             | What::Began { .. }
@@ -350,6 +351,7 @@ impl Sink for TracingSink {
     fn receive(&self, region: &dyn Display, event: &What, origin: &EventOrigin) {
         origin.with_subscriber(|is_origin| match event {
             What::Placed { .. }
+            | What::Restored(_)
             | What::Failed { .. }
             | What::GivenUp { .. }
             | What::Began { .. }

@@ -10,6 +10,7 @@ use crate::host::region::Chunk;
 use cma_api::DmaAddr;
 use std::iter::FusedIterator;
 use std::ops::{Deref, DerefMut, Range};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// The pieces of a chunk in the order of their addresses. Each is opened as it is iterated; skipped
 /// ones ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
@@ -118,6 +119,18 @@ impl Chunk {
         }
     }
 
+    /// The chunk with the memory that it had in a process that has ended.
+    pub(crate) fn with_restored(self, files: Vec<OwnedFd>) -> Result<SharedChunk, NotMapped> {
+        let restored = match self.region().memory() {
+            Some(memory) => memory.restore(Claim::new(self.range()), files),
+            None => Err(MemoryError::Simulated { region: self.region().to_string() }),
+        };
+        match restored {
+            Ok(store) => Ok(SharedChunk { store, chunk: self }),
+            Err(error) => Err(NotMapped { chunk: self, error }),
+        }
+    }
+
     /// The chunk as memory for another process, all zero. It moves as with [`map`](Self::map).
     ///
     /// # Errors
@@ -216,6 +229,25 @@ impl SharedChunk {
         Ok(Pieces { store: &*self.store, left })
     }
 
+    /// Files by which [`Cma::restore_chunk`](crate::Cma::restore_chunk) brings the chunk back in
+    /// another process, after this one has ended. Give them to the process that keeps them until
+    /// then: it doesn't count as one that holds the memory ([`reclaim`](Self::reclaim)), so it has
+    /// to close them when the chunk is freed.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError::NotLasting`] when this kind of memory ends with its process;
+    /// [`MemoryError::Granule`] as with [`pieces`](Self::pieces).
+    pub fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+        self.store.lasting()
+    }
+
+    /// Whether another process still holds a descriptor or a mapping of its memory, so that
+    /// [`reclaim`](Self::reclaim) would not return the chunk.
+    pub fn is_held(&self) -> bool {
+        self.store.held()
+    }
+
     /// The chunk, if no other process holds its memory any more.
     ///
     /// A shared chunk that is dropped is freed at once, even while a process holds its memory. The
@@ -225,6 +257,6 @@ impl SharedChunk {
     ///
     /// Itself, while another process holds a descriptor or a mapping of it.
     pub fn reclaim(self) -> Result<Chunk, SharedChunk> {
-        if self.store.held() { Err(self) } else { Ok(self.chunk) }
+        if self.is_held() { Err(self) } else { Ok(self.chunk) }
     }
 }

@@ -14,6 +14,8 @@
 //!   is *deferred* ([`Deferred`]).
 //! - Requests may *wait* for room, in the region's *queue* ([`queue`]).
 //! - Memory is *set aside* (`aside`) while a process that had it before still holds it.
+//! - A chunk is *restored* ([`restore`]) when a process had it that has ended. An allocator that
+//!   isn't the region's choice and adopts such chunks is a *stand-in*.
 //!
 //! # Locks
 //!
@@ -57,7 +59,8 @@
 //! 2. The region's events are queued under `state`, so they are delivered in the order of the
 //!    changes.
 //! 3. A chunk is booked only where its allocator placed or adopted it, except when the allocator
-//!    can't adopt a range that it had placed itself; then it is out of service.
+//!    can't adopt a range that it had placed itself; then it is out of service. A chunk is restored
+//!    without an allocator, and whichever is attached afterwards adopts it.
 //! 4. A free is never refused and never lost. The chunk stays booked until a deferred free is
 //!    carried out.
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
@@ -91,6 +94,7 @@ mod guard;
 mod lock;
 mod queue;
 mod request;
+mod restore;
 mod service;
 mod shown;
 mod verify;
@@ -119,6 +123,7 @@ pub(crate) use free::NotFreed;
 pub use guard::Chunk;
 pub(crate) use queue::Attempt;
 use queue::WaitQueue;
+pub(crate) use restore::NotBooked;
 use shown::Shown;
 use spin::mutex::SpinMutex;
 use std::any::Any;
@@ -205,6 +210,7 @@ impl Region {
                 registered: true,
                 allocator: attached.state(&choice),
                 worker: choice.name().unwrap_or_default().to_string(),
+                stand_in: None,
                 memory: None,
             }),
             deferred: Mutex::default(),

@@ -279,6 +279,10 @@ impl Shadow {
             What::Placed { range, request, asked } => {
                 self.serve(candidate, *range, request, asked);
             }
+            What::Restored(owner) => {
+                self.progress().comparison.place(owner.range);
+                let _ = self.adopt(candidate, owner.range);
+            }
             What::Released { range } => self.free(candidate, *range),
             What::Refused { request, reason, asked, .. } if is_want_of_place(reason) => {
                 self.refuse(candidate, request, reason, asked);

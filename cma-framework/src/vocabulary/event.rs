@@ -76,8 +76,8 @@ pub struct Asked {
 /// What happened.
 ///
 /// The events of a region say what its books went through: a chunk is live from
-/// [`Placed`](What::Placed), or from [`Began`](What::Began), which lists it, to
-/// [`Released`](What::Released).
+/// [`Placed`](What::Placed), from [`Restored`](What::Restored), or from [`Began`](What::Began),
+/// which lists it, to [`Released`](What::Released).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum What {
@@ -101,6 +101,9 @@ pub enum What {
         /// The request as it was made.
         asked: Arc<Asked>,
     },
+    /// A chunk was restored: a process had it that has ended ([`restore`](crate::restore)). If its
+    /// memory can't be restored, it is [released](What::Released) at once.
+    Restored(Arc<Owner>),
     /// A chunk was freed.
     Released {
         /// Its place.

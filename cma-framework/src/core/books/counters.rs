@@ -19,13 +19,23 @@ pub(crate) struct Counters {
     /// Requests and their pages.
     placed: u64,
     served: u64,
+    /// Chunks of a process that has ended, and their pages.
+    restored: u64,
+    restored_pages: u64,
     pub(super) refusals: RefusalLog,
 }
 
 impl Counters {
     /// For a region of `size` pages without chunks.
     pub(super) fn new(size: Pages) -> Self {
-        Counters { least_free: size, placed: 0, served: 0, refusals: RefusalLog::default() }
+        Counters {
+            least_free: size,
+            placed: 0,
+            served: 0,
+            restored: 0,
+            restored_pages: 0,
+            refusals: RefusalLog::default(),
+        }
     }
 
     /// Counts a chunk event. `free` pages are free after it.
@@ -37,9 +47,22 @@ impl Counters {
                 self.placed = self.placed.wrapping_add(1);
                 self.served = self.served.wrapping_add(range.pages().get());
             }
-            // Released pages follow from served ones and those in use.
+            // Released pages follow from served and restored ones and those in use.
             ChunkEvent::Released { .. } => {}
         }
+    }
+
+    /// Counts a restored chunk. `free` pages are free after it.
+    pub(super) fn count_restored(&mut self, pages: Pages, free: Pages) {
+        self.least_free = self.least_free.min(free);
+        self.restored += 1;
+        self.restored_pages = self.restored_pages.wrapping_add(pages.get());
+    }
+
+    /// Undoes [`count_restored`](Self::count_restored), except for the most pages ever in use.
+    pub(super) fn uncount_restored(&mut self, pages: Pages) {
+        self.restored -= 1;
+        self.restored_pages = self.restored_pages.wrapping_sub(pages.get());
     }
 
     /// The figures of a region of `size` pages, of which `free` are free and `live` chunks have the
@@ -48,11 +71,15 @@ impl Counters {
         let used = size.get() - free.get();
         RegionStatistics {
             chunks_placed: self.placed,
+            chunks_restored: self.restored,
             requests_refused: self.refusals.requests,
-            chunks_freed: self.placed.saturating_sub(live.into()),
+            chunks_freed: self.placed.wrapping_add(self.restored).saturating_sub(live.into()),
             alloc_pages_success: self.served,
             alloc_pages_fail: self.refusals.pages,
-            release_pages_success: self.served.wrapping_sub(used),
+            release_pages_success: self
+                .served
+                .wrapping_add(self.restored_pages)
+                .saturating_sub(used),
             high_water_bytes: Pages::new(size.get() - self.least_free.get()).bytes(),
         }
     }

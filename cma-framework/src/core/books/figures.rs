@@ -6,12 +6,15 @@ pub use crate::vocabulary::{Holder, Owner, Process};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A region's figures since it was registered.
+/// A region's figures since it was registered, or restored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionStatistics {
     /// Requests that were served.
     pub chunks_placed: u64,
+    /// Chunks that were restored: a process had them that has ended
+    /// ([`restore`](crate::restore)). They were placed there and are not counted as placed here.
+    pub chunks_restored: u64,
     /// Requests that were refused.
     pub requests_refused: u64,
     /// Chunks that were freed.

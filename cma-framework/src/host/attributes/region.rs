@@ -63,13 +63,16 @@ fn alloc(region: &Region) -> String {
     }
 }
 
-/// The reason why the region can't serve requests; empty if it can.
+/// The reason why the region can't serve requests, or has another allocator than its choice; empty
+/// if neither is the case.
 fn problem(region: &Region) -> String {
     if let Some(stuck) = region.stuck() {
         return stuck.to_string();
     }
     match region.allocator() {
-        AllocatorState::Attached(_) => String::new(),
+        AllocatorState::Attached(name) => region.stand_in().map_or(String::new(), |why| {
+            format!("\"{}\" stands in: {why}", name.as_deref().unwrap_or("-"))
+        }),
         AllocatorState::Waiting { failure: Some(failure), .. } => failure,
         waiting @ AllocatorState::Waiting { .. } => waiting.to_string(),
         AllocatorState::OutOfService { allocator, reason } => {

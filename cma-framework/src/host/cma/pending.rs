@@ -107,6 +107,16 @@ impl PendingChunk {
         PendingChunk { order, waiter, joined: Vec::new(), stage: Stage::New, asked: None }
     }
 
+    /// The same request, made at `since`: another process had it wait before this one. The time
+    /// that it has [waited](Self::waited) counts from then. After the first poll this has no
+    /// effect.
+    pub fn since(mut self, since: Instant) -> Self {
+        if let Some(waiter) = Arc::get_mut(&mut self.waiter) {
+            waiter.since = since;
+        }
+        self
+    }
+
     /// Ends the wait with a last try.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The allocator of a region, and attaching one that the region waits for.
 
-use super::choice::{AllocatorChoice, AllocatorState, Allocators, Registered};
+use super::choice::{AllocatorChoice, AllocatorState, Allocators, ChangeError, Registered};
 use super::{Region, RegionState};
 use crate::core::books::{BookedChunk, Books, Slot};
 use crate::host::loader::Plugin;
@@ -28,6 +28,8 @@ pub(super) struct Service {
     /// The name under which it was registered.
     pub(super) name: Option<Arc<str>>,
     pub(super) plugin: Plugin,
+    /// Why it serves in place of the region's choice, if it does.
+    pub(super) stands_in: Option<Box<Reason>>,
 }
 
 impl Service {
@@ -39,7 +41,7 @@ impl Service {
         params: &str,
     ) -> Result<Self, Reason> {
         match plugin.initialise(range, params) {
-            Ok(object) => Ok(Service { object, name, plugin: plugin.clone() }),
+            Ok(object) => Ok(Service { object, name, plugin: plugin.clone(), stands_in: None }),
             Err(reason) => {
                 let allocator = name.as_deref().unwrap_or(plugin.name()).to_string();
                 Err(Reason::AttachFailed { allocator, reason: one_line(&reason) })
@@ -93,6 +95,14 @@ impl Attached {
         }
     }
 
+    /// Why another allocator than the region's choice serves it, if one does.
+    pub(super) fn stands_in(&self) -> Option<&Reason> {
+        match self {
+            Attached::Allocator(service) => service.stands_in.as_deref(),
+            Attached::Nothing { .. } | Attached::OutOfService { .. } => None,
+        }
+    }
+
     /// The same as a public value.
     pub(super) fn state(&self, choice: &AllocatorChoice) -> AllocatorState {
         match self {
@@ -118,6 +128,12 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Why an allocator doesn't serve a region with live chunks, one of which it can't adopt.
+pub(super) fn cannot_adopt(allocator: &str, chunk: PageRange, text: &str) -> Reason {
+    let reason = format!("it can't adopt the live chunk {chunk}: {}", one_line(text));
+    Reason::AttachFailed { allocator: allocator.to_string(), reason }
+}
+
 /// A plug-in and the name under which it is registered.
 pub(crate) type FoundAllocator = (Plugin, Option<Arc<str>>);
 
@@ -137,14 +153,23 @@ pub(crate) fn find(
 }
 
 impl Region {
-    /// Attaches a newly registered allocator if the region waits for it. `first` means that it is
-    /// the first one ever registered.
+    /// Attaches a newly registered allocator if the region waits for it, or if another one stands
+    /// in for it. `first` means that it is the first one ever registered.
     pub(crate) fn offer(
         &self,
         registered: &Registered,
         first: bool,
         all: &impl Allocators,
     ) -> Option<Result<(), Reason>> {
+        if self.stand_in().is_some() {
+            let allocator = registered.plugin.name();
+            let failed = |error: ChangeError| Reason::AttachFailed {
+                allocator: registered.name.as_deref().unwrap_or(allocator).to_string(),
+                reason: error.to_string(),
+            };
+            let taken = self.take_over(&registered.name, all)?;
+            return Some(taken.map(drop).map_err(failed));
+        }
         if !matches!(self.allocator(), AllocatorState::Waiting { .. }) {
             return None;
         }
@@ -187,16 +212,15 @@ impl RegionState {
             && !matches!(failure, Some(Reason::AttachFailed { .. }))
         {
             let known = failure.clone();
-            let reason = match find(&self.choice, registered) {
-                None => Some(Reason::NoAllocator { wanted: self.choice.name().map(String::from) }),
-                Some(found) => self.start(region, found).err(),
-            };
-            if let Some(reason) = reason {
+            if let Err(reason) = self.start_chosen(region, registered) {
                 if known.as_ref() != Some(&reason) {
                     self.report(region, What::NotAttached { reason: reason.clone() });
                 }
-                self.attached = Attached::Nothing { failure: Some(reason) };
-                self.show(region, self.attached.name());
+                let failed = matches!(reason, Reason::AttachFailed { .. });
+                self.remain_without(region, reason);
+                if failed {
+                    self.find_stand_in(region, registered);
+                }
             }
         }
         match &mut self.attached {
@@ -205,28 +229,62 @@ impl RegionState {
         }
     }
 
-    /// Starts an allocator under the lock: requests wait for it as for any other call of the
-    /// allocator.
-    fn start(&mut self, region: &Region, (plugin, name): FoundAllocator) -> Result<(), Reason> {
+    /// Attaches the chosen allocator, if it is registered.
+    pub(super) fn start_chosen(
+        &mut self,
+        region: &Region,
+        registered: &impl Allocators,
+    ) -> Result<(), Reason> {
+        let wanted = || self.choice.name().map(String::from);
+        let found = find(&self.choice, registered)
+            .ok_or_else(|| Reason::NoAllocator { wanted: wanted() })?;
+        let params = self.choice.params().to_string();
+        self.start(region, found, &params, None)
+    }
+
+    /// Notes that no allocator serves for `reason`.
+    pub(super) fn remain_without(&mut self, region: &Region, reason: Reason) {
+        self.attached = Attached::Nothing { failure: Some(reason) };
+        self.show(region, self.attached.name());
+    }
+
+    /// Starts an allocator under the lock and has it adopt the live chunks: requests wait for it as
+    /// for any other call of the allocator. `stands_in` is why it serves in place of the choice.
+    pub(super) fn start(
+        &mut self,
+        region: &Region,
+        (plugin, name): FoundAllocator,
+        params: &str,
+        stands_in: Option<Box<Reason>>,
+    ) -> Result<(), Reason> {
         self.show(region, name.as_deref().unwrap_or(plugin.name()));
-        match plugin.start(region.range(), self.choice.params()) {
-            Ok(object) => {
-                let service = Service { object, name, plugin };
-                self.replace_attached(region, Attached::Allocator(service));
-                Ok(())
-            }
+        let object = match plugin.start(region.range(), params) {
+            Ok(object) => object,
             Err(text) => {
                 let allocator = name.as_deref().unwrap_or(plugin.name()).to_string();
                 let reason = Reason::AttachFailed { allocator, reason: one_line(&text) };
                 self.drop_later(text);
-                Err(reason)
+                return Err(reason);
+            }
+        };
+        let mut service = Service { object, name, plugin, stands_in };
+        match service.adopt_all(&self.books) {
+            Ok(tags) => self.books.retag(tags),
+            Err((chunk, text)) => {
+                let reason = cannot_adopt(service.name(), chunk, &text);
+                self.drop_later((service, text));
+                return Err(reason);
             }
         }
+        self.replace_attached(region, Attached::Allocator(service));
+        Ok(())
     }
 
     /// Attaches the allocator that was given with the region.
     pub(super) fn start_given(&mut self, region: &Region) -> Result<(), Reason> {
-        let AllocatorChoice::Given { plugin, .. } = &self.choice else { return Ok(()) };
-        self.start(region, (plugin.clone(), Some(plugin.name().into())))
+        let AllocatorChoice::Given { plugin, params } = &self.choice else { return Ok(()) };
+        let (plugin, params) = (plugin.clone(), params.clone());
+        let name = Some(plugin.name().into());
+        self.start(region, (plugin, name), &params, None)
     }
 }

@@ -149,11 +149,15 @@ impl RegionState {
     }
 
     /// Whether the region has another build than `plugin` of the allocator registered as `name`, or
-    /// had one that was taken out of service or refused the region.
+    /// had one that was taken out of service or refused the region, or has a stand-in for it.
     fn is_outdated(&self, name: &Option<Arc<str>>, plugin: &Plugin) -> bool {
         // An allocator given with the region is not the registered one, whatever its name.
         !matches!(self.choice, AllocatorChoice::Given { .. })
             && match &self.attached {
+                // It keeps its build; the choice takes over from it.
+                Attached::Allocator(service) if service.stands_in.is_some() => {
+                    self.choice.name() == name.as_deref()
+                }
                 Attached::Allocator(service) => service.name == *name && service.plugin != *plugin,
                 Attached::OutOfService { allocator, .. }
                 | Attached::Nothing { failure: Some(Reason::AttachFailed { allocator, .. }) } => {

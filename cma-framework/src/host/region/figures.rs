@@ -149,13 +149,19 @@ impl RegionState {
 
     /// The owner of the lowest live chunk in `place`, which lies in the region.
     pub(super) fn owner_in(&mut self, region: &Region, place: PageRange) -> Option<Owner> {
-        let chunk = NotedChunk::of(&self.books, self.books.lowest_in(place)?);
+        let chunk = self.books.lowest_in(place)?;
+        Some(self.owner_of(region, chunk))
+    }
+
+    /// The owner of a live chunk.
+    pub(super) fn owner_of(&mut self, region: &Region, chunk: (Slot, BookedChunk)) -> Owner {
+        let chunk = NotedChunk::of(&self.books, chunk);
         let framework = region.framework();
         let name = |asker| framework.as_ref().and_then(|framework| framework.names_of(asker));
         let owner = chunk.owner(name, clock::precise_now());
         // It may be the last handle.
         self.drop_later(framework);
-        Some(owner)
+        owner
     }
 }
 

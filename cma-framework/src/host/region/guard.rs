@@ -157,6 +157,13 @@ impl Chunk {
         Ok(other)
     }
 
+    /// Frees the chunk, whose memory can't be restored, as if it had not been booked.
+    pub(crate) fn undo_restore(mut self) {
+        let live = self.detach();
+        self.slot = Slot::NONE;
+        self.region.undo_restore(live);
+    }
+
     /// The request that it serves, and its holder if a front end noted one.
     fn origin(&self) -> Result<(Option<Request>, Option<Arc<Holder>>), Stuck> {
         let (pages, alignment) = (self.range().pages(), self.shape.alignment());

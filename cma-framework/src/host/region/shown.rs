@@ -2,7 +2,8 @@
 
 use super::choice::AllocatorState;
 use super::{Region, RegionState};
-use crate::core::memory::{Backing, Memory};
+use crate::core::memory::{Backing, Memory, MemoryError};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// An immutable snapshot, replaced under the region's lock.
@@ -12,6 +13,8 @@ pub(super) struct Shown {
     pub(super) allocator: AllocatorState,
     /// The name of the allocator that is at work, or that is being started.
     pub(super) worker: String,
+    /// Why another allocator than the choice serves, if one does.
+    pub(super) stand_in: Option<Arc<str>>,
     /// The memory behind the addresses, as long as the region is registered.
     pub(super) memory: Option<Arc<dyn Memory>>,
 }
@@ -27,10 +30,29 @@ impl Region {
         self.0.shown.load().allocator.clone()
     }
 
+    /// Why another allocator than its choice serves it; `None` if it has its choice, or no
+    /// allocator. A region whose chunks were [restored](crate::restore) has a stand-in when its
+    /// choice is not registered or can't adopt them. When its choice is registered later, that
+    /// takes over.
+    pub fn stand_in(&self) -> Option<Arc<str>> {
+        self.0.shown.load().stand_in.clone()
+    }
+
     /// The kind of memory behind its addresses; `None` for addresses alone, and when it is not
     /// registered any more.
     pub fn backing(&self) -> Option<Backing> {
         self.memory().map(|memory| memory.backing())
+    }
+
+    /// The files of its memory itself that have to outlive this process, besides those of its
+    /// chunks ([`SharedChunk::lasting`](crate::SharedChunk::lasting)), so that another process can
+    /// restore it. None for memory that is made chunk by chunk, and for addresses alone.
+    ///
+    /// # Errors
+    ///
+    /// [`MemoryError`].
+    pub fn lasting(&self) -> Result<Vec<OwnedFd>, MemoryError> {
+        self.memory().map_or(Ok(Vec::new()), |memory| memory.lasting())
     }
 
     pub(crate) fn memory(&self) -> Option<Arc<dyn Memory>> {
@@ -46,6 +68,7 @@ impl RegionState {
             registered: self.registered,
             allocator: self.attached.state(&self.choice),
             worker: worker.to_string(),
+            stand_in: self.attached.stands_in().map(|reason| reason.to_string().into()),
             memory: shown.memory.clone().filter(|_| self.registered),
         }));
     }
