@@ -21,15 +21,17 @@ use crate::outcome::{CommandError, NOT_EXECUTED, Outcome};
 use crate::show::plain;
 use cma_client::Client;
 use cma_framework::config::ConfigError;
-use cma_framework::{Cma, Process, SharedChunk};
+use cma_framework::{Cma, MemoryError, Process, SharedChunk};
 use cma_memory::Port;
 use passed_on::PassedOn;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{getpid, getuid};
+use rustix::thread::set_name;
 use std::convert::Infallible;
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -54,7 +56,7 @@ enum ExecError {
     #[error("chunk \"{name}\" was refused: {message}")]
     Refused { name: String, message: String, explanation: Option<String> },
     #[error("chunk \"{name}\" can't be given to a program: {reason}")]
-    NotShared { name: String, reason: String },
+    NotShared { name: String, reason: String, remedy: Option<&'static str> },
     #[error("chunk \"{name}\" consists of {count} files, and a program gets one descriptor")]
     Pieces { name: String, count: usize },
     #[error("no program can be started: {0}")]
@@ -97,8 +99,12 @@ impl ExecError {
                 notice.with_help(Some(format!("there are {known}; {{{{ stands for {{")))
             }
             ExecError::Twice { .. } => notice.with_help(Some("name one differently".to_string())),
+            ExecError::NotShared { remedy, .. } => notice.with_help(remedy.map(str::to_string)),
             ExecError::Pieces { .. } => notice.with_help(Some(
-                "take it from a region whose memory is memfd, or which has it as one file"
+                "ask again: huge pages are in several files only if another user of the machine's \
+                 pool took some of them meanwhile; a region of memfd (--memory memfd) always gives \
+                 one file; a program that uses libcma maps all files of a chunk as one \
+                 (cma_chunk_map)"
                     .to_string(),
             )),
             _ => notice,
@@ -187,21 +193,35 @@ fn inherit(descriptor: BorrowedFd<'_>) -> Result<(), ExecError> {
     fcntl_setfd(descriptor, FdFlags::empty()).map_err(|errno| ExecError::System(errno.into()))
 }
 
+/// Takes the name that the kernel gives this process when it becomes the program. The server reads
+/// it at each request, for its books.
+fn name_as_program(args: &ExecArgs) {
+    let name = Path::new(split(args).0).file_name();
+    if let Some(name) = name.and_then(|name| CString::new(name.as_bytes()).ok()) {
+        // The name is not essential.
+        let _ = set_name(&name);
+    }
+}
+
 /// Becomes the program, with chunks of the server at `path`. If that fails, the chunks are freed.
 fn become_program(
     path: &Path,
     args: &ExecArgs,
     wanted: &[Wanted],
 ) -> Result<Infallible, ExecError> {
+    name_as_program(args);
     let client = Client::connect(path).map_err(CommandError::NotConnected)?;
     let (mut chunks, mut values) = (Vec::new(), Vec::new());
     for wanted in wanted {
         let name = || wanted.name.clone();
         let chunk = ChunkSource::allocate(&client, wanted.requester.selector(), &wanted.request)
             .map_err(|refusal| refused(&client, wanted, &refusal))?;
-        let chunk = chunk
-            .share()
-            .map_err(|not| ExecError::NotShared { name: name(), reason: not.error.to_string() })?;
+        let chunk = chunk.share().map_err(|not| ExecError::NotShared {
+            name: name(),
+            reason: not.error.to_string(),
+            remedy: matches!(not.error, cma_client::Error::Simulated)
+                .then_some("start the server with --memory memfd or --memory hugetlb"),
+        })?;
         let file = match chunk.pieces() {
             [piece] if piece.offset == 0 => piece.file.as_fd(),
             pieces => return Err(ExecError::Pieces { name: name(), count: pieces.len() }),
@@ -232,10 +252,10 @@ fn host_program(
         files.push(file);
         chunks.push((wanted.name.as_str(), chunk));
     }
-    let mut command = command(args, &values)?;
-    let mut signals = PassedOn::take().map_err(ExecError::System)?;
+    let command = command(args, &values)?;
     files.iter().try_for_each(|file| inherit(file.as_fd()))?;
-    let mut program = command.spawn().map_err(|error| not_started(args, error))?;
+    let (mut signals, mut program) =
+        PassedOn::start(command).map_err(|error| not_started(args, error))?;
     // From here on only other processes have them.
     drop(files);
     let status = signals.until_ended(&mut program).map_err(ExecError::System)?;
@@ -246,7 +266,12 @@ fn host_program(
 /// A chunk of the system in this process, and its memory as one file.
 fn shared(cma: &Cma, wanted: &Wanted) -> Result<(SharedChunk, OwnedFd), ExecError> {
     let name = || wanted.name.clone();
-    let not_shared = |reason: String| ExecError::NotShared { name: name(), reason };
+    let not_shared = |error: MemoryError| ExecError::NotShared {
+        name: name(),
+        reason: error.to_string(),
+        remedy: matches!(error, MemoryError::Simulated { .. })
+            .then_some("give --memory memfd or --memory hugetlb"),
+    };
     let process =
         Process { uid: getuid().as_raw(), pid: getpid().as_raw_pid() as u32, name: "cma".into() };
     let source = source_of(wanted.requester.selector());
@@ -254,11 +279,11 @@ fn shared(cma: &Cma, wanted: &Wanted) -> Result<(SharedChunk, OwnedFd), ExecErro
         .to_share(process, source, &wanted.request)
         .and_then(|request| request.alloc())
         .map_err(|refusal| refused(cma, wanted, &refusal))?;
-    let chunk = chunk.share().map_err(|not| not_shared(not.error.to_string()))?;
-    let mut pieces = chunk.pieces().map_err(|error| not_shared(error.to_string()))?;
+    let chunk = chunk.share().map_err(|not| not_shared(not.error))?;
+    let mut pieces = chunk.pieces().map_err(not_shared)?;
     let count = pieces.len();
     let file = match pieces.next() {
-        Some(Err(error)) => return Err(not_shared(error.to_string())),
+        Some(Err(error)) => return Err(not_shared(error)),
         Some(Ok(piece)) if count == 1 && piece.offset == 0 => piece.into_file(),
         _ => return Err(ExecError::Pieces { name: name(), count }),
     };

@@ -19,8 +19,8 @@ In the program's arguments these are replaced, and the environment has them, too
 {{ stands for {, and other braces for themselves. The memory can't be truncated: a shell writes to \
 it with 1<>{ram.path}, and dd with conv=notrunc.
 
-With --socket the chunks are those of a server, cma exec becomes the program, and the server frees \
-a chunk when no process has its descriptor or its memory any more. Without it cma exec hosts the \
+With --socket the chunks are those of a server, which lists them under the program's name, cma exec \
+becomes the program, and the server frees a chunk when no process has its descriptor or its memory any more. Without it cma exec hosts the \
 system of its options, with memory of memfd, passes signals on to the program, and ends when the \
 program has ended and no process holds a chunk any more. QEMU takes a chunk as its memory with \
 -object memory-backend-file,id=ram,size={ram.size},share=on,mem-path={ram.path}.

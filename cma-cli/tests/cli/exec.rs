@@ -2,11 +2,26 @@
 
 use crate::device::SocketServer;
 use crate::{Run, cma, folder, run};
+use cma_device_server::{Address, Limits, Rules, Server, Shutdown};
+use cma_framework::config::{Bank, Growth};
+use cma_framework::reserve::Banks;
+use cma_framework::{Cma, Plugin};
+use cma_testkit_pty::{CommandBuilder, Terminal};
+use piecewise::{PIECE, PiecewiseMemory};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+#[allow(dead_code, unreachable_pub, reason = "a module of the server's tests")]
+#[path = "../../../interfaces/device/server/tests/common/piecewise.rs"]
+mod piecewise;
+
+/// The banks of its memory.
+fn banks() -> Banks {
+    Banks::new(&[Bank::new(0x4000_0000, 1 << 30)], Growth::Up)
+}
 
 const SYSTEM: [&str; 4] = ["--cma", "b1=8M@0x40000000", "--map", "*=b1"];
 
@@ -186,6 +201,8 @@ fn with_a_server_the_command_becomes_the_program_and_its_chunk_ends_with_it() {
     let owners = attribute(&server, "regions/r/owners");
     let process = format!(" {} ", child.id());
     assert!(owners.contains(" 2097152 - camera/") && owners.contains(&process), "{owners}");
+    // The server lists the program's name, not that of the command.
+    assert_eq!(owners.trim_end().rsplit(' ').next(), Some("sh"), "{owners}");
     drop(child.stdin.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(3));
     wait_until("the chunk is freed", || attribute(&server, "regions/r/owners").trim().is_empty());
@@ -240,7 +257,15 @@ fn a_signal_ends_the_wait_for_a_process_that_has_a_chunk() {
 
 #[test]
 fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
-    for name in ["TERM", "HUP", "INT", "USR1"] {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
+    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a hexadecimal number");
+    for (name, number) in [("TERM", 15), ("HUP", 1), ("INT", 2), ("USR1", 10)] {
+        if ignored >> (number - 1) & 1 == 1 {
+            // As nohup has it. A shell sets no trap for it then.
+            skipped(&format!("SIG{name} is ignored"));
+            continue;
+        }
         let script = format!(
             "trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
         );
@@ -256,6 +281,32 @@ fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
     }
     let end = |script| done(&mut hosted(&["--chunk", "ram=vm/4K", "--", "sh", "-c", script])).code;
     assert_eq!((end("exit 41"), end("kill -KILL $$"), end("kill -TERM $$")), (41, 137, 143));
+}
+
+/// Whether a process has a child.
+fn has_child(id: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let mut children = tasks.map(|task| std::fs::read(task.path().join("children")));
+    children.any(|children| children.is_ok_and(|children| !children.is_empty()))
+}
+
+#[test]
+fn ctrl_c_ends_a_command_and_its_program_at_whatever_moment_it_comes() {
+    for round in 0..40 {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cma"));
+        command.args(["exec", "--cma", "b1=8M", "--map", "*=b1", "--chunk", "ram=vm/4K"]);
+        command.args(["--", "sleep", "1000"]);
+        let mut terminal = Terminal::start(command, (80, 24));
+        // As soon as there is a child, which may not have begun with the program yet; or later.
+        let begun = Instant::now();
+        while !has_child(terminal.id()) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no program was started");
+            std::thread::yield_now();
+        }
+        sleep(Duration::from_micros(100) * (round % 10));
+        terminal.press("\x03");
+        assert!(!terminal.end().success());
+    }
 }
 
 #[test]
@@ -323,11 +374,57 @@ fn a_wrong_chunk_or_value_is_found_before_anything_is_allocated() {
 }
 
 #[test]
-fn memory_that_is_no_file_is_refused_with_the_reason() {
+fn memory_that_is_no_file_is_refused_with_the_reason_and_the_option_that_helps() {
     let args = ["--memory", "simulated", "--chunk", "ram=vm/4K", "--", "true"];
     let Run { code, err, .. } = done(&mut hosted(&args));
     assert_eq!(code, 125);
-    assert!(err.contains("chunk \"ram\" can't be given to a program"), "{err}");
+    for words in ["chunk \"ram\" can't be given to a program", "give --memory memfd"] {
+        assert!(err.contains(words), "{err}");
+    }
+    let system = ["--cma", "r=8M", "--map", "*=r", "--memory", "simulated"];
+    let server = SocketServer::of(&system, &[]);
+    let Run { code, err, .. } = done(&mut served(&server, &["--chunk", "a=b/4K", "--", "true"]));
+    assert_eq!(code, 125);
+    for words in ["chunk \"a\" can't be given to a program", "server with --memory memfd"] {
+        assert!(err.contains(words), "{err}");
+    }
+}
+
+#[test]
+fn a_chunk_in_several_files_is_refused_with_what_helps() {
+    let framework = Cma::new();
+    framework.command_line(Some("ram=1M"), Some("*=ram")).expect("a valid configuration");
+    framework.early_regions_reserve(&mut PiecewiseMemory::new());
+    framework.initialise();
+    let best_fit = Plugin::built_in::<cma_best_fit::BestFit>();
+    framework.allocator_register(best_fit).expect("the first of its name");
+    let folder = folder();
+    let socket = folder.path().join("cma.sock");
+    let (limits, rules) = (Limits::parse("").expect("valid"), Rules::parse("*=*").expect("valid"));
+    let server =
+        Server::bind(&Address::new(&socket), framework, limits, rules).expect("a free path");
+    let shutdown = Shutdown::new().expect("there are descriptors");
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| server.run(&shutdown));
+        let exec = |bytes| {
+            let chunk = format!("ram=vm/{bytes}");
+            let socket = socket.display().to_string();
+            let mut command = cma(&["exec", "--socket", &socket, "--chunk", &chunk, "--", "true"]);
+            done(command.env("PATH", std::env::var_os("PATH").unwrap_or_default()))
+        };
+        let (several, one) = (exec(3 * PIECE), exec(PIECE));
+        shutdown.begin();
+        server.join().expect("it doesn't panic").expect("it ends well");
+        assert_eq!((several.code, one.code), (125, 0), "{}", one.err);
+        for words in [
+            "chunk \"ram\" consists of 3 files, and a program gets one descriptor",
+            "ask again",
+            "--memory memfd",
+            "cma_chunk_map",
+        ] {
+            assert!(several.err.contains(words), "{}", several.err);
+        }
+    });
 }
 
 #[test]

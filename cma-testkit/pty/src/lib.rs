@@ -143,10 +143,15 @@ impl Terminal {
         self.master.resize(size(columns_rows)).expect("the terminal changes its size");
     }
 
+    /// The program's process number.
+    pub fn id(&self) -> u32 {
+        self.child.process_id().expect("the program runs")
+    }
+
     /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
-        let id = self.child.process_id().and_then(|id| Pid::from_raw(id as i32));
-        kill_process(id.expect("the program runs"), signal).expect("it can be signalled");
+        let id = Pid::from_raw(self.id() as i32);
+        kill_process(id.expect("it is not 0"), signal).expect("it can be signalled");
     }
 
     /// Takes the terminal away from the program, as the end of a connection does. The program must

@@ -1,14 +1,19 @@
 //! Signals that this process passes on to the program that it has started.
 
-use rustix::process::{Pid, Signal, getpgrp, kill_process};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, getpgrp, getpid, getppid, kill_process, set_parent_process_death_signal,
+};
 use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::ffi::c_int;
 use std::fs::File;
-use std::io;
-use std::process::{Child, ExitStatus};
-use std::thread::sleep;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::panic::resume_unwind;
+use std::process::{Child, Command, ExitStatus};
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 /// The signals, each with its name for rustix.
@@ -25,9 +30,29 @@ const PASSED_ON: [(c_int, Signal); 6] = [
 pub(super) struct PassedOn(Signals);
 
 impl PassedOn {
+    /// Starts a program, and keeps signals for it. A signal that comes before this process has the
+    /// program as a child ends both, or this one alone; none is lost.
+    pub(super) fn start(command: Command) -> io::Result<(PassedOn, Child)> {
+        let (mut forked, has_forked) = io::pipe()?;
+        let (permission, mut may_begin) = io::pipe()?;
+        let mut command = waiting(command, has_forked, permission);
+        thread::scope(|scope| {
+            // It returns when the child has begun with the program.
+            let start = move || command.spawn();
+            let starting = thread::Builder::new().spawn_scoped(scope, start)?;
+            // If there is no byte, there is no child.
+            let _ = forked.read_exact(&mut [0]);
+            let signals = PassedOn::take();
+            // A child that has ended doesn't read it.
+            let _ = may_begin.write_all(&[u8::from(signals.is_ok())]);
+            let program = starting.join().unwrap_or_else(|panic| resume_unwind(panic));
+            Ok((signals?, program?))
+        })
+    }
+
     /// From here on signals are kept for the program. One that is ignored stays so, also in the
     /// program.
-    pub(super) fn take() -> io::Result<PassedOn> {
+    fn take() -> io::Result<PassedOn> {
         let ignored = ignored();
         let taken = PASSED_ON.iter().map(|(number, _)| *number);
         let taken = taken.filter(|number| ignored >> (number - 1) & 1 == 0);
@@ -58,6 +83,33 @@ impl PassedOn {
         sleep(time);
         self.0.pending().any(|signal| signal != SIGCHLD)
     }
+}
+
+/// The command, whose child says that it exists, and waits for the permission to begin with the
+/// program. Signals have their usual effect on it until then. It ends with this process.
+fn waiting(
+    mut command: Command,
+    mut has_forked: PipeWriter,
+    mut permission: PipeReader,
+) -> Command {
+    let this = getpid();
+    let wait = move || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if getppid() != Some(this) {
+            return Err(Errno::CANCELED.into());
+        }
+        has_forked.write_all(&[1])?;
+        let mut may_begin = [0];
+        permission.read_exact(&mut may_begin)?;
+        if may_begin == [0] {
+            return Err(Errno::CANCELED.into());
+        }
+        Ok(set_parent_process_death_signal(None)?)
+    };
+    // SAFETY: the child of a process with threads may make system calls, which is all that this
+    // does: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(wait) };
+    command
 }
 
 /// Whether this process is in the foreground of its terminal, which sends the signals of its keys
