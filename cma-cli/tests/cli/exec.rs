@@ -257,9 +257,7 @@ fn a_signal_ends_the_wait_for_a_process_that_has_a_chunk() {
 
 #[test]
 fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a mask");
-    let ignored = u64::from_str_radix(ignored.trim(), 16).expect("a hexadecimal number");
+    let ignored = signals("self", "SigIgn");
     for (name, number) in [("TERM", 15), ("HUP", 1), ("INT", 2), ("USR1", 10)] {
         if ignored >> (number - 1) & 1 == 1 {
             // As nohup has it. A shell sets no trap for it then.
@@ -283,27 +281,29 @@ fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
     assert_eq!((end("exit 41"), end("kill -KILL $$"), end("kill -TERM $$")), (41, 137, 143));
 }
 
-/// Whether a process has a child.
-fn has_child(id: u32) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
-    let mut children = tasks.map(|task| std::fs::read(task.path().join("children")));
-    children.any(|children| children.is_ok_and(|children| !children.is_empty()))
+/// The signals of a line of a process's status, such as `SigIgn`, as a mask.
+fn signals(process: &str, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(":\t"));
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).expect("a running process")
 }
+
+const SIGINT: u64 = 1 << 1;
 
 #[test]
 fn ctrl_c_ends_a_command_and_its_program_at_whatever_moment_it_comes() {
-    for round in 0..40 {
+    for round in 0..12 {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_cma"));
         command.args(["exec", "--cma", "b1=8M", "--map", "*=b1", "--chunk", "ram=vm/4K"]);
         command.args(["--", "sleep", "1000"]);
         let mut terminal = Terminal::start(command, (80, 24));
-        // As soon as there is a child, which may not have begun with the program yet; or later.
-        let begun = Instant::now();
-        while !has_child(terminal.id()) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "no program was started");
+        // From here on the command has to know whether the program gets the signal, too.
+        let (process, begun) = (terminal.id().to_string(), Instant::now());
+        while signals(&process, "SigCgt") & SIGINT == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it catches no signal");
             std::thread::yield_now();
         }
-        sleep(Duration::from_micros(100) * (round % 10));
+        sleep(Duration::from_micros(50) * (round % 4));
         terminal.press("\x03");
         assert!(!terminal.end().success());
     }
