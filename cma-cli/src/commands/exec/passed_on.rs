@@ -121,7 +121,50 @@ fn has_terminal() -> bool {
 
 /// The ignored signals as a mask.
 fn ignored() -> u64 {
+    signals("SigIgn:")
+}
+
+/// The signals of a line of this process's status as a mask.
+fn signals(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = status.lines().find_map(|text| text.strip_prefix(line));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::env;
+
+    /// Makes the test the process that starts a program: it catches signals as long as it runs.
+    const ROLE: &str = "CMA_TEST_STARTS_A_PROGRAM";
+
+    fn caught() -> u64 {
+        signals("SigCgt:") & PASSED_ON.iter().fold(0, |mask, (signal, _)| mask | 1 << (signal - 1))
+    }
+
+    #[test]
+    fn signals_are_taken_when_there_is_a_child_and_before_it_begins() {
+        if env::var_os(ROLE).is_none() {
+            let name = thread::current().name().unwrap().to_string();
+            let mut role = Command::new(env::current_exe().unwrap());
+            let output = role.args([&name, "--exact"]).env(ROLE, "").output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            return;
+        }
+        let mut command = Command::new("true");
+        // A child that catches a signal would lose it.
+        let first = || if caught() == 0 { Ok(()) } else { Err(Errno::INTR.into()) };
+        // SAFETY: nothing else uses the heap in the parent, which could have locked it.
+        unsafe { command.pre_exec(first) };
+        let (mut signals, mut program) = PassedOn::start(command).unwrap();
+        assert_ne!(caught(), 0);
+        assert!(signals.until_ended(&mut program).unwrap().success());
+
+        let mut command = Command::new("true");
+        // SAFETY: it does nothing.
+        unsafe { command.pre_exec(|| Err(Errno::TOOBIG.into())) };
+        let error = PassedOn::start(command).map(|_| ()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::TOOBIG.raw_os_error()));
+    }
 }
