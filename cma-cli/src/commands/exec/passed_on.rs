@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_are_taken_when_there_is_a_child_and_before_it_begins() {
+    fn a_child_catches_no_signal_that_is_kept_for_its_program() {
         if env::var_os(ROLE).is_none() {
             let name = thread::current().name().unwrap().to_string();
             let mut role = Command::new(env::current_exe().unwrap());
