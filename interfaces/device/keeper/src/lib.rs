@@ -33,6 +33,7 @@ mod backoff;
 mod connections;
 mod control;
 mod name;
+mod pins;
 mod process;
 mod program;
 mod report;
@@ -81,6 +82,34 @@ pub trait Keeper {
     ///
     /// [`KeeperError`]. The keeper still holds all of them.
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError>;
+
+    /// Pins the pages from byte `offset` on, `len` bytes of them, of the file that is stored under
+    /// that name. They are pinned one by one, until they are unpinned or the file is removed, and
+    /// they stay pinned when the server has died or the file has lost them. A page that is pinned
+    /// already is pinned anew, because another one may have taken its place.
+    ///
+    /// A page that the file lacks is allocated for it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError::CanNotPin`]: a service manager. [`KeeperError::Unknown`].
+    /// [`KeeperError::Refused`]: `EINVAL` for what is not whole pages of the file, `ENOMEM` when
+    /// the user has too much locked memory, `EPERM` or `ENOSYS` where `io_uring` is switched off.
+    /// No page is pinned then that was not before.
+    fn pin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        let _ = (name, offset, len);
+        Err(KeeperError::CanNotPin)
+    }
+
+    /// Unpins pages. Those that are not pinned stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// As of [`pin`](Self::pin).
+    fn unpin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        let _ = (name, offset, len);
+        Err(KeeperError::CanNotPin)
+    }
 }
 
 /// Why a keeper did not do what it was asked for.
@@ -99,6 +128,9 @@ pub enum KeeperError {
         /// The name.
         name: Name,
     },
+    /// The keeper only holds descriptors: the pages of files may move while no server runs.
+    #[error("this keeper can't pin memory")]
+    CanNotPin,
     /// The keeper has ended, or doesn't answer as one.
     #[error("the keeper has ended, or another program is in its place")]
     Ended,

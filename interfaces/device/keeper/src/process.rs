@@ -3,7 +3,7 @@
 use crate::connections::Connections;
 use crate::name::Name;
 use crate::store::socket_pair;
-use crate::wire::{Message, ReceiveError};
+use crate::wire::{Message, Part, ReceiveError};
 use crate::{Keeper, KeeperError, system};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
@@ -58,11 +58,8 @@ impl KeeperProcess {
     pub fn accept_on(&mut self, listener: &Name) -> Result<Connections, KeeperError> {
         let (ours, theirs) =
             socket_pair().map_err(|error| system("socketpair")(errno_of(&error)))?;
-        match self.ask(&Message::Accept(listener.clone(), theirs.as_fd()))? {
-            None => Ok(Connections::new(ours)),
-            Some(Errno::NOENT) => Err(KeeperError::Unknown { name: listener.clone() }),
-            Some(errno) => Err(KeeperError::Refused(errno)),
-        }
+        self.ask_about(listener, &Message::Accept(listener.clone(), theirs.as_fd()))?;
+        Ok(Connections::new(ours))
     }
 
     /// Reports that this server serves. An upgrade to it is complete then.
@@ -81,6 +78,15 @@ impl KeeperProcess {
     /// [`KeeperError`].
     pub fn failed(&self, why: &str) -> Result<(), KeeperError> {
         self.send(&Message::Failed(why.to_string()))
+    }
+
+    /// Asks for something about a stored descriptor.
+    fn ask_about(&self, name: &Name, message: &Message<BorrowedFd<'_>>) -> Result<(), KeeperError> {
+        match self.ask(message)? {
+            None => Ok(()),
+            Some(Errno::NOENT) => Err(KeeperError::Unknown { name: name.clone() }),
+            Some(errno) => Err(KeeperError::Refused(errno)),
+        }
     }
 
     fn ask(&self, message: &Message<BorrowedFd<'_>>) -> Result<Option<Errno>, KeeperError> {
@@ -122,11 +128,15 @@ impl Keeper for KeeperProcess {
     }
 
     fn remove(&mut self, name: &Name) -> Result<(), KeeperError> {
-        match self.ask(&Message::Remove(name.clone()))? {
-            None => Ok(()),
-            Some(Errno::NOENT) => Err(KeeperError::Unknown { name: name.clone() }),
-            Some(errno) => Err(KeeperError::Refused(errno)),
-        }
+        self.ask_about(name, &Message::Remove(name.clone()))
+    }
+
+    fn pin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        self.ask_about(name, &Message::Pin(name.clone(), Part { offset, len }))
+    }
+
+    fn unpin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        self.ask_about(name, &Message::Unpin(name.clone(), Part { offset, len }))
     }
 
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {

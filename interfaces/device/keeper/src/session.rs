@@ -83,6 +83,8 @@ impl<'a> Session<'a> {
         let result = match Message::receive_with(self.socket, RecvFlags::DONTWAIT) {
             Ok(Message::Put(name, descriptor)) => store.put(name, descriptor),
             Ok(Message::Remove(name)) => store.remove(&name),
+            Ok(Message::Pin(name, part)) => store.pin(&name, part),
+            Ok(Message::Unpin(name, part)) => store.unpin(&name, part),
             Ok(Message::Take) => store.iter().try_for_each(|(name, descriptor)| {
                 Message::Stored(name.clone(), descriptor.as_fd()).send(self.socket)
             }),

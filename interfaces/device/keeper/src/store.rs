@@ -1,6 +1,8 @@
 //! The descriptors that the keeper's process holds.
 
 use crate::name::Name;
+use crate::pins::Pins;
+use crate::wire::Part;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -20,6 +22,7 @@ const OWN_DESCRIPTORS: usize = 64;
 #[derive(Debug)]
 pub struct Store {
     descriptors: BTreeMap<Name, OwnedFd>,
+    pins: Pins,
     room: usize,
     /// The number of the connection that was accepted last.
     connections: u64,
@@ -36,7 +39,12 @@ impl Store {
     /// A store for at most `room` descriptors. The process needs some for itself: it can't start
     /// the server again when the store has taken the last one.
     pub fn with_room(room: usize) -> Self {
-        Store { descriptors: BTreeMap::new(), room: room.min(MAX_DESCRIPTORS), connections: 0 }
+        Store {
+            descriptors: BTreeMap::new(),
+            pins: Pins::default(),
+            room: room.min(MAX_DESCRIPTORS),
+            connections: 0,
+        }
     }
 
     /// A store for as many descriptors as this process may have, whose limit is raised as far as it
@@ -92,7 +100,21 @@ impl Store {
     }
 
     pub(crate) fn remove(&mut self, name: &Name) -> Result<(), Errno> {
-        self.descriptors.remove(name).map(drop).ok_or(Errno::NOENT)
+        self.descriptors.remove(name).ok_or(Errno::NOENT)?;
+        self.pins.unpin_all(name);
+        Ok(())
+    }
+
+    /// Pins a part of a stored file.
+    pub(crate) fn pin(&mut self, name: &Name, part: Part) -> Result<(), Errno> {
+        let file = self.descriptors.get(name).ok_or(Errno::NOENT)?;
+        self.pins.pin(name, file, part.range().ok_or(Errno::INVAL)?)
+    }
+
+    /// Unpins a part of a stored file.
+    pub(crate) fn unpin(&mut self, name: &Name, part: Part) -> Result<(), Errno> {
+        let file = self.descriptors.get(name).ok_or(Errno::NOENT)?;
+        self.pins.unpin(name, file, part.range().ok_or(Errno::INVAL)?)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The messages between a server and the keeper's process.
 //!
 //! Each is a packet: a byte that says what it is, and then a name, a text, or an errno in four
-//! bytes. `Put`, `Stored` and `Accept` carry one descriptor. Connections come as `Stored` over a
-//! second socket.
+//! bytes. Before the name, `Pin` and `Unpin` have an offset and a length of eight bytes each.
+//! `Put`, `Stored` and `Accept` carry one descriptor. Connections come as `Stored` over a second
+//! socket.
 
 use crate::name::{MAX_NAME, Name};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
@@ -11,6 +12,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recv, recvmsg, sendmsg,
 };
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// One message. A server sends those before `Stored`, and the keeper the others.
@@ -19,6 +21,8 @@ pub(crate) enum Message<F> {
     Put(Name, F),
     Remove(Name),
     Take,
+    Pin(Name, Part),
+    Unpin(Name, Part),
     /// Accept connections at the listener of that name, and send them over this socket.
     Accept(Name, F),
     /// The server serves. There is no answer.
@@ -30,6 +34,38 @@ pub(crate) enum Message<F> {
     /// It is done, or all are stored that were taken.
     Done,
     Refused(Errno),
+}
+
+/// A part of a file, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+}
+
+impl Part {
+    const SIZE: usize = 16;
+
+    fn bytes(self) -> [u8; Part::SIZE] {
+        let mut bytes = [0; Part::SIZE];
+        bytes[..8].copy_from_slice(&self.offset.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.len.to_ne_bytes());
+        bytes
+    }
+
+    fn of(bytes: &[u8; Part::SIZE]) -> Part {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_ne_bytes(word)
+        };
+        Part { offset: word(0), len: word(8) }
+    }
+
+    /// `None` beyond 64 bits.
+    pub(crate) fn range(self) -> Option<Range<u64>> {
+        Some(self.offset..self.offset.checked_add(self.len)?)
+    }
 }
 
 /// Why nothing was received.
@@ -57,7 +93,13 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 impl Message<BorrowedFd<'_>> {
     /// Sends it. A full queue makes it wait, unless the socket doesn't block.
     pub(crate) fn send(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        let part;
         let (kind, rest, descriptor) = match self {
+            Message::Pin(name, pages) | Message::Unpin(name, pages) => {
+                let kind = if matches!(self, Message::Pin(..)) { b'I' } else { b'U' };
+                part = [&pages.bytes()[..], name.as_str().as_bytes()].concat();
+                (kind, &part[..], None)
+            }
             Message::Put(name, descriptor) => (b'P', name.as_str().as_bytes(), Some(*descriptor)),
             Message::Remove(name) => (b'R', name.as_str().as_bytes(), None),
             Message::Take => (b'T', &[][..], None),
@@ -129,11 +171,18 @@ impl Message<OwnedFd> {
         }
         let message = &bytes[..received.bytes];
         let (kind, rest) = message.split_first().ok_or(ReceiveError::Disconnected)?;
-        let name = || str::from_utf8(rest).ok().and_then(|text| Name::new(text).ok());
+        let named = |text| str::from_utf8(text).ok().and_then(|text| Name::new(text).ok());
+        let name = || named(rest);
+        let name_and_part = || {
+            let (part, name) = rest.split_first_chunk()?;
+            Some((named(name)?, Part::of(part)))
+        };
         let message = match (kind, descriptors.pop()) {
             (b'P', Some(descriptor)) => name().map(|name| Message::Put(name, descriptor)),
             (b'S', Some(descriptor)) => name().map(|name| Message::Stored(name, descriptor)),
             (b'A', Some(socket)) => name().map(|name| Message::Accept(name, socket)),
+            (b'I', None) => name_and_part().map(|(name, part)| Message::Pin(name, part)),
+            (b'U', None) => name_and_part().map(|(name, part)| Message::Unpin(name, part)),
             (b'R', None) => name().map(Message::Remove),
             (b'Y', None) => rest.is_empty().then_some(Message::Ready),
             (b'F', None) => str::from_utf8(rest).ok().map(|text| Message::Failed(text.into())),

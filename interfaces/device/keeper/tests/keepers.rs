@@ -181,6 +181,14 @@ guarantees!(
 );
 
 #[test]
+fn a_service_manager_says_that_it_can_not_pin() {
+    let mut server = Manager::new().start();
+    server.put(&name("home"), file()).unwrap();
+    assert_eq!(server.pin(&name("home"), 0, 4096), Err(KeeperError::CanNotPin));
+    assert_eq!(server.unpin(&name("home"), 0, 4096), Err(KeeperError::CanNotPin));
+}
+
+#[test]
 fn what_is_no_request_is_refused_and_changes_nothing() {
     let (server, keeper) = cma_keeper::socket_pair().unwrap();
     let mut store = Store::default();
@@ -188,8 +196,18 @@ fn what_is_no_request_is_refused_and_changes_nothing() {
         threads.spawn(|| serve(&keeper, &mut store));
         let mut client = KeeperProcess::new(server.try_clone().unwrap());
         client.put(&name("kept"), file()).unwrap();
-        let requests: [&[u8]; 9] =
-            [b"?", b"P", b"Pkept", b"Akept", b"R", b"R\xff", b"Tall", b"D", &[b'R'; 4096]];
+        let requests: [&[u8]; 10] = [
+            b"?",
+            b"P",
+            b"Pkept",
+            b"Akept",
+            b"Ikept",
+            b"R",
+            b"R\xff",
+            b"Tall",
+            b"D",
+            &[b'R'; 4096],
+        ];
         for request in requests {
             send(&server, request, SendFlags::empty()).unwrap();
             let mut answer = [0; 16];
