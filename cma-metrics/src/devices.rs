@@ -15,7 +15,7 @@ const KEPT: Duration = Duration::from_secs(3600);
 /// The label of all other devices. A device of this name has no label of its own.
 pub(crate) const OTHER: &str = "other";
 
-/// The live chunks of the regions, with their devices.
+/// The live chunks of the regions that began and have not ended, with their devices.
 #[derive(Debug, Default)]
 pub(crate) struct LiveChunks {
     regions: HashMap<PageRange, HashMap<PageRange, Option<Arc<str>>>>,
@@ -30,6 +30,7 @@ impl LiveChunks {
         live: impl Iterator<Item = (PageRange, Option<Arc<str>>)>,
     ) {
         self.end(region);
+        self.regions.insert(region, HashMap::new());
         live.for_each(|(chunk, device)| self.place(region, chunk, device));
     }
 
@@ -40,9 +41,11 @@ impl LiveChunks {
         }
     }
 
+    /// Adds a chunk, unless the region has ended.
     pub(crate) fn place(&mut self, region: PageRange, chunk: PageRange, device: Option<Arc<str>>) {
+        let Some(chunks) = self.regions.get_mut(&region) else { return };
         *self.bytes.entry(device.clone()).or_default() += chunk.pages().bytes();
-        let before = self.regions.entry(region).or_default().insert(chunk, device);
+        let before = chunks.insert(chunk, device);
         if let Some(device) = before {
             self.subtract(chunk, &device);
         }
@@ -162,6 +165,10 @@ mod tests {
         let chunk = |page| PageRange::from_pages(page, 2);
         let camera: Option<Arc<str>> = Some("camera".into());
         let mut live = LiveChunks::default();
+        live.place(region, chunk(0), camera.clone());
+        assert!(live.bytes().is_empty(), "the region has not begun");
+        live.begin(region, [].into_iter());
+        live.begin(other, [].into_iter());
         live.place(region, chunk(0), camera.clone());
         live.place(region, chunk(4), None);
         live.place(other, chunk(200), camera.clone());

@@ -21,6 +21,7 @@
 //! | `cma_request_duration_seconds` | histogram | region, outcome | see below |
 //! | `cma_device_bytes` | gauge | device | bytes of the live chunks of a device; see below |
 //! | `cma_observer_missed_events_total` | counter | | events that the observer missed |
+//! | `cma_server_restarts_total` | counter | | starts of the host that took over what the one before held |
 //! | `cma_build_info` | info | version | the host's version |
 //! | `process_start_time_seconds` | gauge | | when the host started, in Unix time |
 //!
@@ -28,7 +29,9 @@
 //! read, so its other gauges and `cma_region_requests_total` are absent. The figures of a region's
 //! books are exact. Those that come from events lack what `cma_observer_missed_events_total`
 //! counts.
-//! A restart of the host is a change of `process_start_time_seconds`.
+//! A region that was unregistered has no figures any more.
+//! Each start of the host changes `process_start_time_seconds`. One that takes over regions and
+//! chunks of the host before also adds one to `cma_server_restarts_total`.
 //!
 //! **`cma_request_duration_seconds`** is the time from a request to its end within the framework:
 //! until its chunk is booked (`served`), until the last region or the framework refuses it
@@ -55,4 +58,4 @@ mod text;
 pub use devices::MAX_DEVICES;
 pub use endpoint::{Endpoint, EndpointError};
 pub use exporter::{Exporter, SocketFile};
-pub use metrics::Metrics;
+pub use metrics::{Host, Metrics};

@@ -2,7 +2,7 @@
 
 use crate::devices::{Labels, LiveChunks};
 use cma_framework::events::{Asked, Event, EventRegion, Observation, Observer, What};
-use cma_framework::{AllocError, Cma, Reason, Region};
+use cma_framework::{AllocError, Cma, PageRange, Reason, Region};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -10,16 +10,31 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// The outcomes of requests that regions report.
+const SERVED: &str = "served";
+const REFUSED: &str = "refused";
+
 type OneLabel = [(&'static str, String); 1];
 type TwoLabels = [(&'static str, String); 2];
 type Bytes = Gauge<u64, AtomicU64>;
 type Durations = Family<TwoLabels, Histogram, fn() -> Histogram>;
+
+/// The host of a framework, as its figures tell of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// Its version, for `cma_build_info`.
+    pub version: String,
+    /// How often it was started again and took over what the one before held, for
+    /// `cma_server_restarts_total`.
+    pub restarts: u64,
+}
 
 /// The figures of a framework, as long as it lives.
 ///
@@ -28,16 +43,16 @@ type Durations = Family<TwoLabels, Histogram, fn() -> Histogram>;
 ///
 /// ```
 /// use cma_framework::Cma;
-/// use cma_metrics::Metrics;
+/// use cma_metrics::{Host, Metrics};
 ///
 /// let cma = Cma::new();
-/// let metrics = Metrics::start(&cma, "1.0")?;
+/// let metrics = Metrics::start(&cma, Host { version: "1.0".to_string(), restarts: 0 })?;
 /// assert!(metrics.openmetrics().contains("cma_build_info{version=\"1.0\"} 1"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Metrics {
     cma: Cma,
-    version: String,
+    host: Host,
     started: f64,
     collected: Arc<Collected>,
     labels: Mutex<Labels>,
@@ -50,28 +65,42 @@ struct Collected {
     failures: Family<OneLabel, Counter>,
     durations: Durations,
     missed: Counter,
-    live: Mutex<LiveChunks>,
+    observed: Mutex<Observed>,
+}
+
+/// The regions that began and have not ended.
+#[derive(Default)]
+struct Observed {
+    live: LiveChunks,
+    /// What is forgotten with a region.
+    regions: HashMap<PageRange, RegionLabels>,
+}
+
+/// The labels that figures of a region have.
+struct RegionLabels {
+    region: String,
+    reasons: BTreeSet<&'static str>,
 }
 
 impl Metrics {
-    /// Begins to observe `cma`. `version` is the host's, for `cma_build_info`.
+    /// Begins to observe `cma`.
     ///
     /// # Errors
     ///
     /// The system has no thread for the observation.
-    pub fn start(cma: &Cma, version: &str) -> io::Result<Metrics> {
+    pub fn start(cma: &Cma, host: Host) -> io::Result<Metrics> {
         let collected = Arc::new(Collected {
             refusals: Family::default(),
             failures: Family::default(),
             durations: Family::new_with_constructor(durations),
             missed: Counter::default(),
-            live: Mutex::default(),
+            observed: Mutex::default(),
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Metrics {
             observation: cma.observe(collected.clone())?,
             cma: cma.clone(),
-            version: version.to_string(),
+            host,
             started: now.as_secs_f64(),
             collected,
             labels: Mutex::default(),
@@ -102,9 +131,14 @@ impl Metrics {
         let help = "Start of the host, in Unix time";
         all.register_with_unit("process_start_time", help, Unit::Seconds, start);
         let registry = all.sub_registry_with_prefix("cma");
-        let build = Info::new(vec![("version", self.version.clone())]);
+        let build = Info::new(vec![("version", self.host.version.clone())]);
         registry.register("build", "Version of the host", build);
+        let restarts = Counter::<u64>::default();
+        restarts.inc_by(self.host.restarts);
+        let help = "Starts of the host that took over what the one before held";
+        registry.register("server_restarts", help, restarts);
         self.register_regions(registry);
+        self.collected.forget_ended(&self.cma);
         let Collected { refusals, failures, durations, missed, .. } = &*self.collected;
         let help = "Refusals of a region by reason, also those of requests that another served";
         registry.register("region_refusals", help, refusals.clone());
@@ -115,11 +149,11 @@ impl Metrics {
         let help = "Events that were dropped before they were counted";
         registry.register("observer_missed_events", help, missed.clone());
         let devices = Family::<OneLabel, Bytes>::default();
-        let live = lock(&self.collected.live);
-        for (device, bytes) in lock(&self.labels).assign(live.bytes(), Instant::now()) {
+        let observed = lock(&self.collected.observed);
+        for (device, bytes) in lock(&self.labels).assign(observed.live.bytes(), Instant::now()) {
             devices.get_or_create(&[("device", device.to_string())]).set(bytes);
         }
-        drop(live);
+        drop(observed);
         let help = "Live chunks of a device; the largest devices by name, and other";
         registry.register_with_unit("device", help, Unit::Bytes, devices);
         all
@@ -154,8 +188,8 @@ impl Metrics {
                 let labels = [("region", name.clone()), ("outcome", outcome.to_string())];
                 requests.get_or_create(&labels).inc_by(value);
             };
-            count("served", statistics.chunks_placed);
-            count("refused", statistics.requests_refused);
+            count(SERVED, statistics.chunks_placed);
+            count(REFUSED, statistics.requests_refused);
         }
         for (name, help, family) in [
             ("region_size", "Size of a region", size),
@@ -196,24 +230,79 @@ impl Collected {
         match &event.what {
             What::Began { live, .. } => {
                 let live = live.iter().map(|owner| (owner.range, device(&owner.device)));
-                lock(&self.live).begin(region.range, live);
+                self.begin(region, live);
             }
-            What::Ended => lock(&self.live).end(region.range),
+            What::Ended => self.forget(region.range, &mut lock(&self.observed)),
             What::Placed { range, asked, .. } => {
-                lock(&self.live).place(region.range, *range, device(&asked.device));
-                self.time(region.to_string(), "served", asked, event.at);
+                let mut observed = lock(&self.observed);
+                observed.live.place(region.range, *range, device(&asked.device));
+                if observed.regions.contains_key(&region.range) {
+                    self.time(region.to_string(), SERVED, asked, event.at);
+                }
             }
-            What::Released { range } => lock(&self.live).release(region.range, *range),
-            What::SetAside { range, .. } => lock(&self.live).place(region.range, *range, None),
-            What::Recovered { range } => lock(&self.live).release(region.range, *range),
+            What::SetAside { range, .. } => {
+                lock(&self.observed).live.place(region.range, *range, None);
+            }
+            What::Released { range } | What::Recovered { range } => {
+                lock(&self.observed).live.release(region.range, *range);
+            }
             What::Refused { reason, asked, last, .. } => {
-                let reason = ("reason", reason_label(reason).to_string());
-                self.refusals.get_or_create(&[("region", region.to_string()), reason]).inc();
+                let reason = reason_label(reason);
+                let mut observed = lock(&self.observed);
+                // One that has ended gets no label again.
+                let Some(labels) = observed.regions.get_mut(&region.range) else { return };
+                labels.reasons.insert(reason);
+                let labels = [("region", region.to_string()), ("reason", reason.to_string())];
+                self.refusals.get_or_create(&labels).inc();
                 if *last {
-                    self.time(region.to_string(), "refused", asked, event.at);
+                    self.time(region.to_string(), REFUSED, asked, event.at);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The observation of a region begins, or begins anew.
+    fn begin(
+        &self,
+        region: &EventRegion,
+        live: impl Iterator<Item = (PageRange, Option<Arc<str>>)>,
+    ) {
+        let mut observed = lock(&self.observed);
+        let name = region.to_string();
+        if observed.regions.get(&region.range).is_none_or(|known| known.region != name) {
+            self.forget(region.range, &mut observed);
+            let labels = RegionLabels { region: name, reasons: BTreeSet::new() };
+            observed.regions.insert(region.range, labels);
+        }
+        observed.live.begin(region.range, live);
+    }
+
+    /// Forgets a region that has ended, with its figures. Otherwise regions that come and go would
+    /// cause ever more time series.
+    fn forget(&self, region: PageRange, observed: &mut Observed) {
+        observed.live.end(region);
+        let Some(RegionLabels { region, reasons }) = observed.regions.remove(&region) else {
+            return;
+        };
+        let labels = |key, value: &str| [("region", region.clone()), (key, value.to_string())];
+        for reason in reasons {
+            self.refusals.remove(&labels("reason", reason));
+        }
+        for outcome in [SERVED, REFUSED] {
+            self.durations.remove(&labels("outcome", outcome));
+        }
+    }
+
+    /// Forgets the regions whose end was among the events that were missed.
+    fn forget_ended(&self, cma: &Cma) {
+        // Locked before the regions are listed: one that begins later is not taken for one that has
+        // ended.
+        let mut observed = lock(&self.observed);
+        let registered: HashSet<_> = cma.regions().iter().map(Region::range).collect();
+        let ended = observed.regions.keys().filter(|region| !registered.contains(region));
+        for region in ended.copied().collect::<Vec<_>>() {
+            self.forget(region, &mut observed);
         }
     }
 
@@ -222,7 +311,7 @@ impl Collected {
             What::Failed { error, asked } => {
                 let reason = failure_label(error).to_string();
                 self.failures.get_or_create(&[("reason", reason)]).inc();
-                self.time(String::new(), "refused", asked, event.at);
+                self.time(String::new(), REFUSED, asked, event.at);
             }
             What::GivenUp { asked } => self.time(String::new(), "given_up", asked, event.at),
             What::Missed { count } => {
@@ -289,4 +378,70 @@ fn failure_label(error: &AllocError) -> &'static str {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cma_framework::{AllocatorChoice, DmaAddr, Plugin};
+    use std::time::Duration;
+
+    /// An observer that keeps what it receives.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Event>>);
+
+    impl Observer for Kept {
+        fn receive(&self, event: &Event) {
+            lock(&self.0).push(event.clone());
+        }
+    }
+
+    /// The events of a region `gone` with a chunk and a refusal, from its beginning to its end.
+    fn events_of_a_region() -> Vec<Event> {
+        let (cma, kept) = (Cma::new(), Arc::new(Kept::default()));
+        let observation = cma.observe(kept.clone()).unwrap();
+        cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+        let start = DmaAddr::new(1 << 30);
+        let allocator = AllocatorChoice::Default;
+        let region = cma.region_register(Some("gone"), start, 1 << 16, allocator).unwrap();
+        let chunk = cma.alloc_from("gone", 4096, 0).unwrap();
+        assert!(cma.alloc_from("gone", 1 << 20, 0).is_err());
+        drop(chunk);
+        cma.region_unregister(&region).unwrap();
+        assert!(observation.catch_up(Duration::from_secs(60)));
+        let events = std::mem::take(&mut *lock(&kept.0));
+        assert!(matches!(events.first().unwrap().what, What::Began { .. }), "{events:?}");
+        assert!(matches!(events.last().unwrap().what, What::Ended), "{events:?}");
+        events
+    }
+
+    #[test]
+    fn a_region_whose_end_was_missed_is_forgotten() {
+        let metrics = Metrics::start(&Cma::new(), Host::default()).unwrap();
+        let mut events = events_of_a_region();
+        events.retain(|event| !matches!(event.what, What::Released { .. } | What::Ended));
+        events.iter().for_each(|event| metrics.collected.receive(event));
+        let served = [("region", "gone".to_string()), ("outcome", SERVED.to_string())];
+        assert!(metrics.collected.durations.get(&served).is_some());
+        let text = metrics.openmetrics();
+        assert!(!text.contains("gone"), "{text}");
+        assert!(text.contains("cma_device_bytes{device=\"other\"} 0\n"), "{text}");
+    }
+
+    #[test]
+    fn events_of_a_region_after_its_end_give_it_no_figures() {
+        let metrics = Metrics::start(&Cma::new(), Host::default()).unwrap();
+        let events = events_of_a_region();
+        events.iter().for_each(|event| metrics.collected.receive(event));
+        let served = [("region", "gone".to_string()), ("outcome", SERVED.to_string())];
+        assert!(metrics.collected.durations.get(&served).is_none());
+        let late =
+            |event: &&Event| matches!(event.what, What::Placed { .. } | What::Refused { .. });
+        let late: Vec<_> = events.iter().filter(late).collect();
+        assert_eq!(late.len(), 2, "{events:?}");
+        late.iter().for_each(|event| metrics.collected.receive(event));
+        let text = metrics.openmetrics();
+        assert!(!text.contains("gone"), "{text}");
+        assert!(text.contains("cma_device_bytes{device=\"other\"} 0\n"), "{text}");
+    }
 }

@@ -3,7 +3,7 @@
 use cma_best_fit::BestFit;
 use cma_framework::config::Map;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
-use cma_metrics::{Endpoint, Exporter, Metrics};
+use cma_metrics::{Endpoint, Exporter, Host, Metrics};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -24,9 +24,13 @@ fn framework() -> Cma {
     cma
 }
 
+fn host() -> Host {
+    Host { version: "1".to_string(), restarts: 3 }
+}
+
 fn exporter(cma: &Cma) -> Exporter {
     let endpoint = "127.0.0.1:0".parse().unwrap();
-    Exporter::start(&endpoint, Metrics::start(cma, "1").unwrap()).unwrap()
+    Exporter::start(&endpoint, Metrics::start(cma, host()).unwrap()).unwrap()
 }
 
 fn connect(exporter: &Exporter) -> TcpStream {
@@ -46,7 +50,7 @@ const GET: &str = "GET /metrics HTTP/1.1\r\nHost: cma\r\n\r\n";
 #[test]
 fn the_figures_are_those_of_the_framework() {
     let cma = framework();
-    let metrics = Metrics::start(&cma, "1").unwrap();
+    let metrics = Metrics::start(&cma, host()).unwrap();
     let camera = cma.alloc("camera", None, 8 * KIB, 0).unwrap();
     let video = cma.alloc_from("b", 4 * KIB, 0).unwrap();
     assert!(cma.alloc("camera", None, 60 * KIB, 0).is_err());
@@ -72,6 +76,7 @@ fn the_figures_are_those_of_the_framework() {
     has("cma_device_bytes{device=\"other\"} 4096");
     has("cma_observer_missed_events_total 0");
     has("cma_build_info{version=\"1\"} 1");
+    has("cma_server_restarts_total 3");
     assert!(text.ends_with("# EOF\n"));
     drop((camera, video));
     assert!(metrics.observation().catch_up(Duration::from_secs(10)));
@@ -83,10 +88,50 @@ fn the_figures_are_those_of_the_framework() {
 fn chunks_from_before_the_observation_count() {
     let cma = framework();
     let _chunk = cma.alloc("camera", None, 8 * KIB, 0).unwrap();
-    let metrics = Metrics::start(&cma, "1").unwrap();
+    let metrics = Metrics::start(&cma, host()).unwrap();
     assert!(metrics.observation().catch_up(Duration::from_secs(10)));
     let text = metrics.openmetrics();
     assert!(text.contains("cma_device_bytes{device=\"camera\"} 8192\n"), "{text}");
+}
+
+#[test]
+fn clients_and_regions_that_come_and_go_cause_a_bounded_number_of_series() {
+    let cma = framework();
+    let metrics = Metrics::start(&cma, host()).unwrap();
+    let scrape = || {
+        assert!(metrics.observation().catch_up(Duration::from_secs(60)));
+        metrics.openmetrics()
+    };
+    let of_names = |first: u64| {
+        cma.set_map(Map::parse("*=a").unwrap());
+        for n in first..first + 500 {
+            let device = format!("device-{n}");
+            drop(cma.alloc(&device, Some(&format!("kind-{n}")), 4 * KIB, 0).unwrap());
+            assert!(cma.alloc(&device, None, 65 * KIB, 0).is_err());
+            assert!(cma.alloc_from(&format!("region-{n}"), 4 * KIB, 0).is_err());
+            let private = cma.region_register(
+                (n % 2 == 0).then(|| format!("other-{n}")).as_deref(),
+                DmaAddr::new((n + 8) << 30),
+                64 * KIB,
+                AllocatorChoice::Default,
+            );
+            let region = private.unwrap();
+            drop(cma.alloc_from_region(&region, 4 * KIB, 0).unwrap());
+            assert!(cma.alloc_from_region(&region, 65 * KIB, 0).is_err());
+            cma.region_unregister(&region).unwrap();
+        }
+        cma.set_map(Map::default());
+        assert!(cma.alloc("device", None, 4 * KIB, 0).is_err());
+    };
+    of_names(0);
+    let first = scrape();
+    of_names(500);
+    let second = scrape();
+    assert_eq!(first.lines().count(), second.lines().count(), "{first}\n{second}");
+    assert!(first.contains("cma_request_failures_total{reason=\"no_rule\"} 1\n"), "{first}");
+    for invented in ["kind-", "region-", "other-", "0x"] {
+        assert!(!second.contains(invented), "{invented}: {second}");
+    }
 }
 
 #[test]
@@ -139,7 +184,7 @@ fn a_unix_socket_serves_and_its_file_goes_with_the_exporter() {
     // The file of a process that was killed.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let cma = framework();
-    let start = || Exporter::start(&endpoint, Metrics::start(&cma, "1").unwrap());
+    let start = || Exporter::start(&endpoint, Metrics::start(&cma, host()).unwrap());
     let exporter = start().unwrap();
     let error = start().unwrap_err().to_string();
     assert!(error.contains(&path.display().to_string()), "{error}");
@@ -153,7 +198,7 @@ fn a_unix_socket_serves_and_its_file_goes_with_the_exporter() {
 fn a_file_that_is_no_socket_stays() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let endpoint = Endpoint::Unix(file.path().to_path_buf());
-    let metrics = Metrics::start(&framework(), "1").unwrap();
+    let metrics = Metrics::start(&framework(), host()).unwrap();
     assert!(Exporter::start(&endpoint, metrics).is_err());
     assert!(file.path().exists());
 }

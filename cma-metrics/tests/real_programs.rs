@@ -4,7 +4,7 @@
 
 use cma_best_fit::BestFit;
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin};
-use cma_metrics::{Endpoint, Exporter, Metrics};
+use cma_metrics::{Endpoint, Exporter, Host, Metrics};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -21,6 +21,10 @@ impl Drop for Program {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn host() -> Host {
+    Host { version: "1".to_string(), restarts: 0 }
 }
 
 /// The answer of Prometheus to a query, as JSON; empty while it does not answer.
@@ -41,7 +45,7 @@ fn prometheus_scrapes_the_figures_and_evaluates_the_alerts() {
     cma.allocator_register(Plugin::built_in::<BestFit>()).unwrap();
     let start = DmaAddr::new(1 << 30);
     cma.region_register(Some("a"), start, 1 << 20, AllocatorChoice::Default).unwrap();
-    let metrics = Metrics::start(&cma, "1").unwrap();
+    let metrics = Metrics::start(&cma, host()).unwrap();
     let exporter = Exporter::start(&"127.0.0.1:0".parse().unwrap(), metrics).unwrap();
     let Endpoint::Tcp(address) = exporter.endpoint() else { panic!("{exporter:?}") };
     let _chunk = cma.alloc_from("a", 4096, 0).unwrap();

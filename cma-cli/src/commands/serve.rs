@@ -34,6 +34,9 @@ use tracing_subscriber::EnvFilter;
 /// The interval at which the server checks that its mount and its socket still exist.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often this server took over what the one before held: each starts with nothing.
+const RESTARTS: u64 = 0;
+
 pub(crate) fn run(
     options: &Options,
     args: &ServeArgs,
@@ -83,7 +86,7 @@ pub(crate) fn run(
     let outcome = left_out.max(host.register(FoundPlugins::present(options)));
     // Before the first request can come.
     let recording = ServerRecording::start(&host, &service)?;
-    let mut front_ends = FrontEnds::open(&host.cma, &service, inherited, &shutdown)?;
+    let mut front_ends = FrontEnds::open(&host.cma, &service, inherited, RESTARTS, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.title());

@@ -308,4 +308,8 @@ fn a_server_serves_its_figures() {
         assert!(Instant::now() < deadline, "{}", scrape());
         thread::sleep(Duration::from_millis(20));
     }
+    let text = scrape();
+    assert!(text.contains("\ncma_server_restarts_total 0\n"), "{text}");
+    let build = concat!("\ncma_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1\n");
+    assert!(text.contains(build), "{text}");
 }

@@ -7,7 +7,7 @@ use crate::outcome::CommandError;
 use crate::service::Service;
 use crate::show::{Out, plain};
 use cma_framework::Cma;
-use cma_metrics::{Exporter, Metrics};
+use cma_metrics::{Exporter, Host, Metrics};
 use cma_sysfs::Sysfs;
 use rustix::fd::OwnedFd;
 use std::io::{self, Write};
@@ -23,10 +23,12 @@ pub(super) struct FrontEnds {
 }
 
 impl FrontEnds {
+    /// `restarts` is how often the server took over what the one before held.
     pub(super) fn open(
         cma: &Cma,
         service: &Service,
         inherited: Option<OwnedFd>,
+        restarts: u64,
         shutdown: &ShutdownMonitor,
     ) -> Result<FrontEnds, CommandError> {
         let begin = shutdown.begin_sender();
@@ -34,7 +36,8 @@ impl FrontEnds {
             FrontEnds { sysfs: None, socket: None, metrics: None, shutdown: begin };
         // Before the first request can come.
         if let Some(endpoint) = &service.metrics {
-            let exporter = Metrics::start(cma, env!("CARGO_PKG_VERSION"))
+            let host = Host { version: env!("CARGO_PKG_VERSION").to_string(), restarts };
+            let exporter = Metrics::start(cma, host)
                 .and_then(|metrics| Exporter::start(endpoint, metrics))
                 .map_err(CommandError::Metrics)?;
             if let Some(file) = exporter.socket_file() {
