@@ -1,5 +1,6 @@
 //! `include/cma_allocator.h` and `cma_api::c_v1` are the same interface: the system's compiler
-//! finds the same layouts and constants in C as Rust does, and its functions compute the same.
+//! and clang find the same layouts and constants in C as Rust does, and its functions compute the
+//! same.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -127,7 +128,9 @@ fn every_structure_and_constant_is_the_same_in_c_and_in_rust() {
         writeln!(source, "_Static_assert({name} == {value}, \"{name}\");").unwrap();
     }
     source.push_str("int main(void) { return 0; }\n");
-    compiled("cc", &C, &source, "layout");
+    for compiler in ["cc", "clang"] {
+        compiled(compiler, &C, &source, "layout");
+    }
 }
 
 #[test]
@@ -135,7 +138,11 @@ fn the_header_is_valid_in_cpp() {
     let source = "#include \"cma_allocator.h\"\n\
                   static_assert(sizeof(cma_allocator_request) == 48, \"\");\n\
                   int main() { return CMA_ALLOCATOR_OK; }\n";
-    compiled("c++", &["-std=c++11", "-x", "c++"], source, "header-in-cpp");
+    for compiler in ["c++", "clang++"] {
+        for standard in ["-std=c++11", "-std=c++20"] {
+            compiled(compiler, &[standard, "-x", "c++"], source, "header-in-cpp");
+        }
+    }
 }
 
 /// Reads requests and holes, one a line, and prints the lowest place or 0.

@@ -120,21 +120,29 @@ fn a_program_notices_that_its_server_has_ended() {
 #[test]
 fn a_program_in_cpp_uses_the_header() {
     let library = Library::new();
-    if let Some(program) = library.compile("g++", "-std=c++17", &source("program.cpp")) {
-        run(&mut library.command(program));
+    for compiler in ["g++", "clang++"] {
+        if let Some(program) = library.compile(compiler, "-std=c++17", &source("program.cpp")) {
+            run(&mut library.command(program));
+        }
     }
 }
 
 #[test]
-fn every_c_standard_since_1999_compiles_the_header() {
+fn every_standard_since_c99_and_cpp11_compiles_the_header() {
     let library = Library::new();
-    let source = library.folder().join("include.c");
-    std::fs::write(&source, "#include <cma.h>\nint main(void) { return !cma_version(); }\n")
-        .unwrap();
-    for standard in ["-std=c99", "-std=c11", "-std=c17", "-std=gnu17"] {
-        library.compile("gcc", standard, &source);
+    let c = ["-std=c99", "-std=c11", "-std=c17", "-std=gnu17"];
+    let cpp = ["-std=c++11", "-std=c++17", "-std=c++20"];
+    for (name, compilers, standards) in
+        [("include.c", ["gcc", "clang"], &c[..]), ("include.cpp", ["g++", "clang++"], &cpp)]
+    {
+        let source = library.folder().join(name);
+        let program = "#include <cma.h>\nint main(void) { return !cma_version(); }\n";
+        std::fs::write(&source, program).unwrap();
+        for compiler in compilers {
+            // Without the compiler, one message is enough.
+            standards.iter().all(|standard| library.compile(compiler, standard, &source).is_some());
+        }
     }
-    library.compile("clang", "-std=c11", &source);
 }
 
 /// Memory errors of the library at the border, by valgrind.
