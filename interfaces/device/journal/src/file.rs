@@ -1,6 +1,6 @@
 //! The file of a journal, and its mapping.
 
-use crate::layout::{self, MAX_SLOTS};
+use crate::layout::{self, Layout, MAX_SLOTS};
 use crate::words::Words;
 use cma_shared::{FilePart, MapError, SharedBytes, SharedWords};
 use rustix::fs::{
@@ -8,6 +8,7 @@ use rustix::fs::{
     memfd_create,
 };
 use rustix::io::Errno;
+use rustix::param::page_size;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::Ordering;
@@ -45,8 +46,8 @@ fn system(call: &'static str) -> impl Fn(Errno) -> FileError {
     move |errno| FileError::System { call, source: errno.into() }
 }
 
-/// A file in memory for a journal of that many slots, of 640 bytes each. It has all its memory, and
-/// is sealed against growing and shrinking. Its words are 0.
+/// A file in memory for a journal of at least that many slots, of 640 bytes each. It consists of
+/// whole pages, has all its memory, and is sealed against growing and shrinking. Its words are 0.
 ///
 /// # Errors
 ///
@@ -54,7 +55,7 @@ fn system(call: &'static str) -> impl Fn(Errno) -> FileError {
 /// descriptor.
 pub fn create_file(slots: u32) -> Result<OwnedFd, FileError> {
     let words = layout::words_for(slots).ok_or(FileError::Slots { slots })?;
-    let bytes = words as u64 * 4;
+    let bytes = (words as u64 * 4).next_multiple_of(page_size() as u64);
     let file = memfd_create("cma:journal", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
         .map_err(system("memfd_create"))?;
     ftruncate(&file, bytes).map_err(system("ftruncate"))?;
@@ -65,9 +66,13 @@ pub fn create_file(slots: u32) -> Result<OwnedFd, FileError> {
     Ok(file)
 }
 
-/// The words of a mapped file. Loads are acquire loads and stores are release stores.
+/// The words of a mapped file, as many as the largest journal in it has. Loads are acquire loads
+/// and stores are release stores.
 #[derive(Debug)]
-pub struct Mapped(SharedWords);
+pub struct Mapped {
+    words: SharedWords,
+    len: usize,
+}
 
 impl Mapped {
     /// Maps a file that [`create_file`] made. The mapping stays valid without the descriptor.
@@ -78,25 +83,25 @@ impl Mapped {
     pub fn new(file: impl AsFd) -> Result<Self, FileError> {
         let file = file.as_fd();
         let bytes = fstat(file).map_err(system("fstat"))?.st_size as u64;
-        if bytes == 0 || bytes > layout::MAX_BYTES || !bytes.is_multiple_of(4) {
-            return Err(FileError::Size { bytes });
-        }
+        let words = usize::try_from(bytes / 4).unwrap_or(usize::MAX);
+        let largest = Layout::within(words).filter(|_| bytes <= layout::MAX_BYTES);
+        let len = largest.ok_or(FileError::Size { bytes })?.words();
         let part = FilePart { file, offset: 0, len: bytes };
         let bytes = SharedBytes::map(bytes, [Ok::<_, MapError>(part)])?;
-        Ok(Mapped(bytes.into_words()))
+        Ok(Mapped { words: bytes.into_words(), len })
     }
 }
 
 impl Words for Mapped {
     fn len(&self) -> usize {
-        self.0.len()
+        self.len
     }
 
     fn load(&self, index: usize) -> u32 {
-        self.0[index].load(Ordering::Acquire)
+        self.words[index].load(Ordering::Acquire)
     }
 
     fn store(&mut self, index: usize, word: u32) {
-        self.0[index].store(word, Ordering::Release);
+        self.words[index].store(word, Ordering::Release);
     }
 }

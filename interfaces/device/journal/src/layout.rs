@@ -38,9 +38,10 @@ pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// change: twice 1714 parts.
 const MAX_LOG: u32 = 4096;
 
-/// The most bytes of a journal.
-pub(crate) const MAX_BYTES: u64 =
-    4 * (LOG_AT + MAX_LOG as usize * ENTRY_WORDS + MAX_SLOTS as usize * SLOT_WORDS) as u64;
+/// The most bytes of a journal's file, which consists of whole pages of up to 64 KiB.
+pub(crate) const MAX_BYTES: u64 = (4
+    * (LOG_AT + MAX_LOG as usize * ENTRY_WORDS + MAX_SLOTS as usize * SLOT_WORDS) as u64)
+    .next_multiple_of(64 << 10);
 
 const _: () = assert!(2 * MAX_RECORD_BYTES.div_ceil(PART_BYTES) <= MAX_LOG as usize);
 const _: () = assert!(MAX_RECORD_BYTES.div_ceil(PART_BYTES) <= u16::MAX as usize);
@@ -106,6 +107,17 @@ impl Layout {
         };
         let longest_log = MAX_LOG as usize * ENTRY_WORDS;
         of(LOG_AT, ENTRY_WORDS + SLOT_WORDS).or_else(|| of(LOG_AT + longest_log, SLOT_WORDS))
+    }
+
+    /// The layout of the largest journal in that many words.
+    pub(crate) fn within(words: usize) -> Option<Self> {
+        let slots = |fixed: usize, each: usize| words.checked_sub(fixed).map(|rest| rest / each);
+        let with_short_log = slots(LOG_AT, ENTRY_WORDS + SLOT_WORDS)?;
+        let slots = match with_short_log.checked_sub(MAX_LOG as usize) {
+            None => with_short_log,
+            Some(_) => slots(LOG_AT + MAX_LOG as usize * ENTRY_WORDS, SLOT_WORDS)?,
+        };
+        Layout::new(u32::try_from(slots).ok()?.min(MAX_SLOTS))
     }
 
     pub(crate) fn words(self) -> usize {
@@ -188,4 +200,21 @@ pub(crate) fn checksum(words: impl IntoIterator<Item = u32>) -> u32 {
 /// The checksum of a content.
 pub(crate) fn checksum_of_bytes(bytes: &[u8]) -> u32 {
     crc32fast::hash(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_journal_of_a_file_leaves_no_room_for_one_more_slot() {
+        for slots in [1, 2, 7, MAX_LOG - 1, MAX_LOG, MAX_LOG + 1, 3 * MAX_LOG, MAX_SLOTS] {
+            let words = words_for(slots).unwrap();
+            let within = |words| Layout::within(words).map(|layout| layout.slots);
+            assert_eq!(within(words), Some(slots));
+            assert_eq!(within(words - 1), Some(slots - 1).filter(|less| *less > 0));
+            assert_eq!(within(words + SLOT_WORDS - 1), Some(slots));
+        }
+        assert_eq!(Layout::within(0), None);
+    }
 }

@@ -18,7 +18,7 @@
 //! drop(journal);
 //! let (journal, records) = Journal::open(Mapped::new(&file)?)?;
 //! assert_eq!(records, [(ids[0], Record::Configuration(map))]);
-//! assert_eq!(journal.free_slots(), 63);
+//! assert!(journal.free_slots() >= 63);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -31,3 +31,17 @@ impl Words for Vec<u32> {
         self[index] = word;
     }
 }
+
+impl<W: Words + ?Sized> Words for Box<W> {
+    fn len(&self) -> usize {
+        (**self).len()
+    }
+
+    fn load(&self, index: usize) -> u32 {
+        (**self).load(index)
+    }
+
+    fn store(&mut self, index: usize, word: u32) {
+        (**self).store(index, word);
+    }
+}
