@@ -79,6 +79,17 @@ pub fn receive(socket: BorrowedFd<'_>) -> Result<Message, ReceiveError> {
     message(&bytes, length)
 }
 
+/// The next message, which stays the next one until it is [received](receive). Does not block.
+///
+/// # Errors
+///
+/// [`ReceiveError`].
+pub fn peek(socket: BorrowedFd<'_>) -> Result<Message, ReceiveError> {
+    let mut bytes = [0; MESSAGE_BYTES + 1];
+    let (_, length) = recv(socket, &mut bytes, RecvFlags::DONTWAIT | RecvFlags::PEEK)?;
+    message(&bytes, length)
+}
+
 /// Receives a message and its descriptors without blocking.
 ///
 /// # Errors

@@ -42,6 +42,17 @@ fn receive_closes_descriptors() {
 }
 
 #[test]
+fn a_message_that_was_peeked_at_is_received_next() {
+    let (here, there) = pair();
+    send(here.as_fd(), &message(), &[]).unwrap();
+    let later = Message::request(4, &Request::Free).unwrap();
+    send(here.as_fd(), &later, &[]).unwrap();
+    assert_eq!([(); 2].map(|()| peek(there.as_fd())), [Ok(message()), Ok(message())]);
+    assert_eq!([(); 2].map(|()| receive(there.as_fd())), [Ok(message()), Ok(later)]);
+    assert_eq!(peek(there.as_fd()), Err(ReceiveError::System(Errno::AGAIN)));
+}
+
+#[test]
 fn malformed_messages_the_end_and_an_empty_queue_are_distinguished() {
     let (here, there) = pair();
     assert_eq!(receive(there.as_fd()), Err(ReceiveError::System(Errno::AGAIN)));
