@@ -110,6 +110,17 @@ pub trait Keeper {
         let _ = (name, offset, len);
         Err(KeeperError::CanNotPin)
     }
+
+    /// Has the keeper accept connections at the listening socket of that name
+    /// ([`KeeperProcess::accept_on`]). `None` for a keeper that doesn't: the server accepts them.
+    ///
+    /// # Errors
+    ///
+    /// [`KeeperError`].
+    fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError> {
+        let _ = listener;
+        Ok(None)
+    }
 }
 
 /// Why a keeper did not do what it was asked for.

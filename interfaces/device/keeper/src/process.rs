@@ -139,6 +139,10 @@ impl Keeper for KeeperProcess {
         self.ask_about(name, &Message::Unpin(name.clone(), Part { offset, len }))
     }
 
+    fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError> {
+        KeeperProcess::accept_on(self, listener).map(Some)
+    }
+
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {
         self.send(&Message::Take)?;
         let mut taken = Vec::new();
