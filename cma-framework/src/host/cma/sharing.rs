@@ -64,6 +64,16 @@ impl Cma {
 }
 
 impl SharingRequest {
+    /// The request as it was made.
+    pub fn wanted(&self) -> &ChunkRequest {
+        &self.order.wanted
+    }
+
+    /// For whom the chunk is.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
     /// The smallest size in bytes that its chunk can have, over the regions that are large enough.
     /// `None` when no region is; then [`alloc`](Self::alloc) fails.
     pub fn least_bytes(&self) -> Option<u64> {

@@ -125,10 +125,15 @@ impl Accounts {
             let reason = format!("all {connections} connections are in use; try again later");
             return Err(NoSlot::AllInUse { in_use, error: ErrorReply::new(Errno::USERS, reason) });
         }
-        ledger.slots += 1;
-        ledger.unreserved_slots += u64::from(in_use >= RESERVED);
-        ledger.users.entry(peer.uid).or_default().slots += 1;
+        ledger.take_slot(peer.uid);
         Ok(ConnectionSlot { accounts: self.clone(), uid: peer.uid })
+    }
+
+    /// A slot for a connection that a server before this one has served, whatever the limits are.
+    pub(crate) fn slot_of_earlier(self: &Arc<Self>, uid: u32) -> ConnectionSlot {
+        let ledger = &mut *self.ledger.lock();
+        ledger.take_slot(uid);
+        ConnectionSlot { accounts: self.clone(), uid }
     }
 
     /// Checks that the user can open one more connection. A connection that keeps the chunk of an
@@ -165,15 +170,20 @@ impl Accounts {
             ledger.remove_if_unused(peer.uid);
             return Err(ErrorReply::new(Errno::DQUOT, reason));
         }
-        ledger.newest_chunk += 1;
-        let number = ledger.newest_chunk;
-        user.bytes += more.bytes;
-        let entry =
-            ChunkEntry { pid: peer.pid, bytes, start: None, waits: false, left_behind: false };
-        user.chunks.insert(number, entry);
-        let process = user.processes.entry(peer.pid).or_default();
-        *process = Usage { chunks: process.chunks + 1, bytes: process.bytes + more.bytes };
+        let number = ledger.charge(peer, bytes, None);
         Ok(Charge { accounts: self.clone(), uid: peer.uid, number })
+    }
+
+    /// Charges `peer` for a chunk that a server before this one allocated, or for a request that
+    /// waited there, which has no start. The limits don't count.
+    pub(crate) fn charge_of_earlier(
+        self: &Arc<Self>,
+        peer: &Peer,
+        bytes: u64,
+        start: Option<u64>,
+    ) -> Charge {
+        let number = self.ledger.lock().charge(peer, bytes, start);
+        Charge { accounts: self.clone(), uid: peer.uid, number }
     }
 
     /// The number of chunks freed so far, and of waits that ended. A chunk is counted after its
@@ -225,6 +235,26 @@ impl Ledger {
         let is_reserved = self.slots_of(uid) < RESERVED;
         self.slots + kept_for_root < connections
             && (is_reserved || self.unreserved_slots < connections - kept)
+    }
+
+    /// Adds a chunk, and returns its number.
+    fn charge(&mut self, peer: &Peer, bytes: u64, start: Option<u64>) -> u64 {
+        self.newest_chunk += 1;
+        let user = self.users.entry(peer.uid).or_default();
+        user.bytes += u128::from(bytes);
+        let entry = ChunkEntry { pid: peer.pid, bytes, start, waits: false, left_behind: false };
+        user.chunks.insert(self.newest_chunk, entry);
+        let process = user.processes.entry(peer.pid).or_default();
+        process.chunks += 1;
+        process.bytes += u128::from(bytes);
+        self.newest_chunk
+    }
+
+    fn take_slot(&mut self, uid: u32) {
+        let user = self.users.entry(uid).or_default();
+        self.slots += 1;
+        self.unreserved_slots += u64::from(user.slots >= RESERVED);
+        user.slots += 1;
     }
 
     fn remove_if_unused(&mut self, uid: u32) {

@@ -1,6 +1,7 @@
 //! The server's socket in the file system: created without a race, replaced when its server was
 //! killed, removed when the server ends.
 
+use crate::lasting::RecoverError;
 use crate::log;
 use crate::socket_options;
 use rustix::fd::{AsFd, OwnedFd};
@@ -51,6 +52,9 @@ pub enum BindError {
         /// What it is.
         found: &'static str,
     },
+    /// What a server before this one left can't be continued.
+    #[error(transparent)]
+    Recover(Box<RecoverError>),
     /// A system call failed.
     #[error("{}: {source}", path.display())]
     System {
@@ -205,9 +209,20 @@ pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Listener, BindErro
     Ok(Listener { socket, address: Address::new(path), file: None })
 }
 
+/// Whether a stored socket is the one of that address.
+pub(crate) fn is_at(socket: &OwnedFd, address: &Address) -> bool {
+    let path = std::path::absolute(address.path()).unwrap_or_else(|_| address.path().into());
+    socket_path(socket).is_ok_and(|found| found == path)
+}
+
 impl Listener {
     pub(crate) fn path(&self) -> &Path {
         self.address.path()
+    }
+
+    /// Has the file removed at the end, as its maker would.
+    pub(crate) fn own_file(&mut self) {
+        self.file = stat(self.address.path()).ok();
     }
 
     /// Removes the file, unless another file is at its path now. The lock keeps a starting server

@@ -2,29 +2,30 @@
 
 use crate::address::{Listener, SocketFile};
 use crate::connection::{Connection, Session};
-use crate::connections::EVICTED_AT_ONCE;
+use crate::connection_records::KeptConnection;
+use crate::connections::{EVICTED_AT_ONCE, NewClient};
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::Ticket;
+use crate::lasting::{Records, Stored};
 use crate::log;
 use crate::peer::Peer;
 use crate::poller::{EventSource, Poller};
 use crate::service::ClientService;
 use crate::socket_options;
-use crate::timer::Timer;
+use crate::timer::{RETRY_DELAY, Timer};
 use crate::user_queues::UserQueues;
+use cma_keeper::Name;
+use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{SocketFlags, accept_with};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// The time until the server tries again after it found no thread or no descriptor.
-pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(50);
+use std::time::Instant;
 
 /// A client without a slot is refused when its user has this many deferred events.
 const MAX_DEFERRED: usize = 64;
@@ -34,8 +35,26 @@ pub(crate) struct Admission {
     listener: Arc<Listener>,
     poller: Arc<Poller>,
     timer: Arc<Timer>,
+    /// The clients that the keeper accepts. `None` when the server accepts them by itself.
+    by_keeper: Mutex<Option<ByKeeper>>,
     /// Whether the last `accept` failed for want of descriptors.
     lacks_descriptors: AtomicBool,
+}
+
+/// A keeper that accepts clients.
+#[derive(Debug)]
+pub(crate) struct ByKeeper {
+    pub(crate) connections: cma_keeper::Connections,
+    pub(crate) records: Arc<Records>,
+}
+
+impl NewClient {
+    /// A connection that the keeper has accepted.
+    fn of_keeper((name, socket): (Name, OwnedFd), records: &Arc<Records>) -> Option<Self> {
+        let Some(Stored::Connection(number)) = Stored::of(&name) else { return None };
+        let kept = Some(KeptConnection::new(records.clone(), number));
+        Some(NewClient { socket, kept })
+    }
 }
 
 /// The result of an event of the listener.
@@ -50,13 +69,26 @@ pub(crate) enum Accepted {
 }
 
 impl Admission {
-    pub(crate) fn new(listener: Listener, poller: Arc<Poller>, timer: Arc<Timer>) -> Self {
+    pub(crate) fn new(
+        listener: Listener,
+        by_keeper: Option<ByKeeper>,
+        poller: Arc<Poller>,
+        timer: Arc<Timer>,
+    ) -> Self {
+        let (listener, by_keeper) = (Arc::new(listener), Mutex::new(by_keeper));
         let lacks_descriptors = AtomicBool::new(false);
-        Admission { listener: Arc::new(listener), poller, timer, lacks_descriptors }
+        Admission { listener, poller, timer, by_keeper, lacks_descriptors }
     }
 
     pub(crate) fn socket_file(&self) -> SocketFile {
         SocketFile(Arc::downgrade(&self.listener))
+    }
+
+    /// Has the socket's file removed at the end.
+    pub(crate) fn own_file(&mut self) {
+        if let Some(listener) = Arc::get_mut(&mut self.listener) {
+            listener.own_file();
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -65,7 +97,36 @@ impl Admission {
 
     /// Reports the next client to a thread.
     pub(crate) fn arm(&self) -> io::Result<()> {
-        self.poller.arm(&self.listener.socket, EventSource::Listener, EventFlags::IN)
+        let source = EventSource::Listener;
+        match &*self.by_keeper.lock() {
+            Some(ByKeeper { connections, .. }) => {
+                self.poller.arm(connections, source, EventFlags::IN)
+            }
+            None => self.poller.arm(&self.listener.socket, source, EventFlags::IN),
+        }
+    }
+
+    /// The next client; `None` when there is none now.
+    fn next_client(&self) -> io::Result<Option<NewClient>> {
+        let by_keeper = &mut *self.by_keeper.lock();
+        if let Some(ByKeeper { connections, records }) = by_keeper {
+            match connections.next() {
+                Ok(next) => return Ok(next.and_then(|next| NewClient::of_keeper(next, records))),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                    self.poller.remove(&*connections);
+                    records.set_alone();
+                    *by_keeper = None;
+                }
+                Err(error) => return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
+            }
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match accept_with(&self.listener.socket, flags) {
+            Ok(socket) => Ok(Some(NewClient { socket, kept: None })),
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) => Err(error),
+            // The client has gone, or there is none.
+            Err(_) => Ok(None),
+        }
     }
 
     /// Accepts one client. It doesn't block: it runs while events are classified, so that deferred
@@ -76,14 +137,12 @@ impl Admission {
         queues: &UserQueues<Event>,
         ticket: Ticket,
     ) -> io::Result<Accepted> {
-        let accepted =
-            accept_with(&self.listener.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-        if let Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) = accepted {
+        let Ok(client) = self.next_client() else {
             return self.make_room_for_descriptors(service);
-        }
+        };
         self.arm()?;
         self.lacks_descriptors.store(false, Ordering::Relaxed);
-        let event = accepted.ok().and_then(|socket| self.admit(service, queues, socket, ticket));
+        let event = client.and_then(|client| self.admit(service, queues, client, ticket));
         Ok(event.map_or(Accepted::Done, Accepted::Client))
     }
 
@@ -107,21 +166,20 @@ impl Admission {
         &self,
         service: &ClientService,
         queues: &UserQueues<Event>,
-        socket: OwnedFd,
+        client: NewClient,
         ticket: Ticket,
     ) -> Option<Event> {
+        let socket = &client.socket;
         if !service.handler.memory().is_available() {
             ErrorReply::no_server_memory().send(socket.as_fd(), 0);
             return None;
         }
         let peer = Peer::of(socket.as_fd()).ok()?;
-        socket_options::refuse_descriptors(socket.as_fd());
-        // The kernel's minimum: the socket is writable only when the client has read all answers.
-        let _ = set_socket_send_buffer_size(&socket, 1);
+        socket_options::prepare(socket.as_fd());
         match service.connections.slot_for(&peer) {
             Ok((slot, evicted)) => {
                 let session = Session::new(peer, slot);
-                let connection = service.connections.add(socket, session, ticket.number());
+                let connection = service.connections.add(client, session, ticket.number());
                 Some(Event::Accepted { connection, evicted, ticket })
             }
             Err(error) if queues.deferred(peer.uid) >= MAX_DEFERRED => {
@@ -130,7 +188,7 @@ impl Admission {
             }
             Err(_) => {
                 ticket.frees_nothing();
-                Some(Event::WithoutSlot { socket, peer, ticket })
+                Some(Event::WithoutSlot { client, peer, ticket })
             }
         }
     }
@@ -140,7 +198,7 @@ impl Admission {
     pub(crate) fn admit_waiting(
         &self,
         service: &ClientService,
-        socket: OwnedFd,
+        client: NewClient,
         peer: Peer,
         ticket: &Ticket,
     ) -> Option<Arc<Connection>> {
@@ -150,11 +208,11 @@ impl Admission {
             Ok((slot, evicted)) => {
                 log::emit(|| evicted.iter().for_each(log::evicted));
                 let session = Session::new(peer, slot);
-                Some(service.connections.add(socket, session, ticket.number()))
+                Some(service.connections.add(client, session, ticket.number()))
             }
             Err(error) => {
                 service.errors.log(&peer, &error);
-                error.send(socket.as_fd(), 0);
+                error.send(client.socket.as_fd(), 0);
                 None
             }
         }

@@ -14,6 +14,7 @@ use cma_framework::memory::NotMapped;
 use cma_framework::{Chunk, Cma, DmaAddr, SharingRequest, Source};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Instant;
 
 /// The number of regions that one request tries when their memory is unusable.
 const MAX_REGIONS: usize = 32;
@@ -23,6 +24,13 @@ pub(crate) struct LeaseAllocator {
     pub(crate) cma: Cma,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) reclaimer: Reclaimer,
+}
+
+/// A chunk with the request that it serves.
+#[derive(Debug)]
+pub(crate) struct Allocated {
+    pub(crate) lease: Lease,
+    pub(crate) request: SharingRequest,
 }
 
 /// The chunk that a client asks for.
@@ -66,9 +74,11 @@ impl LeaseAllocator {
         ticket: &Ticket,
         peer: &Peer,
         wanted: WantedChunk<'_>,
-    ) -> Result<Lease, ErrorReply> {
+    ) -> Result<Allocated, ErrorReply> {
         self.after_earlier_frees(ticket, peer, || {
-            self.try_regions(peer, &self.request(peer, wanted)?, Vec::new())
+            let request = self.request(peer, wanted)?;
+            let lease = self.try_regions(peer, &request, Vec::new())?;
+            Ok(Allocated { lease, request })
         })
     }
 
@@ -90,6 +100,24 @@ impl LeaseAllocator {
         Ok(PendingLease { chunk: pending, charge, request })
     }
 
+    /// The same for a request that has waited in a server before this one, since then. The limits
+    /// of its user don't count.
+    pub(crate) fn begin_again(
+        &self,
+        peer: &Peer,
+        wanted: WantedChunk<'_>,
+        since: Instant,
+    ) -> Result<PendingLease, ErrorReply> {
+        let pending = self.request(peer, wanted)?.alloc_async().since(since);
+        let request = self.request(peer, wanted.without_wait())?;
+        let charge = request.least_bytes().map(|bytes| {
+            let charge = self.accounts.charge_of_earlier(peer, bytes, None);
+            charge.set_waiting();
+            charge
+        });
+        Ok(PendingLease { chunk: pending, charge, request })
+    }
+
     /// Continues a request that waits, for the event of `ticket`. Returns the request if it still
     /// waits. At its deadline it is refused only after everything that was freed before this event.
     /// `make_room` is called as long as there is no descriptor for the chunk's memory.
@@ -99,7 +127,7 @@ impl LeaseAllocator {
         peer: &Peer,
         mut waiting: Box<WaitingRequest>,
         make_room: impl FnMut() -> bool,
-    ) -> Result<Result<Lease, ErrorReply>, Box<WaitingRequest>> {
+    ) -> Result<Result<Allocated, ErrorReply>, Box<WaitingRequest>> {
         let polled = waiting.poll();
         if polled.is_pending() && !waiting.deadline.has_passed() {
             return Err(waiting);
@@ -113,9 +141,10 @@ impl LeaseAllocator {
                 pending.time_out()
             }
         };
-        Ok(allocated
+        let leased = allocated
             .map_err(ErrorReply::from)
-            .and_then(|chunk| self.lease_after_waiting(peer, &request, chunk, charge, make_room)))
+            .and_then(|chunk| self.lease_after_waiting(peer, &request, chunk, charge, make_room));
+        Ok(leased.map(|lease| Allocated { lease, request }))
     }
 
     /// Gives memory to the chunk of a request that has waited.

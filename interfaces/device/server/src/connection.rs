@@ -1,6 +1,7 @@
 //! One connection: its socket, and the state of the client at its other end.
 
 use crate::accounts::ConnectionSlot;
+use crate::connection_records::ConnectionRecords;
 use crate::event_order::MAX_AGE;
 use crate::lease::Lease;
 use crate::open_files::OpenFile;
@@ -44,11 +45,13 @@ pub(crate) struct Session {
     pub(crate) pending: Option<Box<Message>>,
     /// A request that waits for room. The client's later requests stay in the socket.
     pub(crate) waiting: Option<Box<WaitingRequest>>,
+    /// What outlives the server of it. Then its message in progress is still in the socket.
+    pub(crate) records: Option<Box<ConnectionRecords>>,
 }
 
 impl Session {
     pub(crate) fn new(peer: Peer, slot: ConnectionSlot) -> Self {
-        Session { peer, lease: None, file: None, slot, pending: None, waiting: None }
+        Session { peer, lease: None, file: None, slot, pending: None, waiting: None, records: None }
     }
 
     /// Whether the connection has a chunk, or keeps that of an open file.

@@ -2,9 +2,11 @@
 
 use crate::accounts::{Accounts, ConnectionSlot, NoSlot};
 use crate::connection::{Connection, Session};
+use crate::connection_records::{ConnectionRecords, KeptConnection};
 use crate::error_reply::ErrorReply;
+use crate::lasting::Records;
 use crate::peer::Peer;
-use crate::poller::{FIRST_CONNECTION, Poller};
+use crate::poller::Poller;
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
@@ -18,18 +20,34 @@ use std::task::{Wake, Waker};
 /// The most idle connections that are evicted at once when the process has no descriptors.
 pub(crate) const EVICTED_AT_ONCE: usize = 4;
 
+/// A client that has connected and has no slot yet. Its connection ends with this.
+#[derive(Debug)]
+pub(crate) struct NewClient {
+    pub(crate) socket: OwnedFd,
+    /// The same with the keeper, if that has accepted it.
+    pub(crate) kept: Option<KeptConnection>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Connections {
     poller: Arc<Poller>,
     accounts: Arc<Accounts>,
     next_number: AtomicU64,
+    /// What outlives the server; `None` if nothing does.
+    records: Option<Arc<Records>>,
     by_number: Mutex<HashMap<u64, Arc<Connection>>>,
 }
 
 impl Connections {
-    pub(crate) fn new(poller: Arc<Poller>, accounts: Arc<Accounts>) -> Self {
-        let next_number = AtomicU64::new(FIRST_CONNECTION);
-        Connections { poller, accounts, next_number, by_number: Mutex::default() }
+    /// The first connection gets number `first`.
+    pub(crate) fn new(
+        poller: Arc<Poller>,
+        accounts: Arc<Accounts>,
+        records: Option<Arc<Records>>,
+        first: u64,
+    ) -> Self {
+        let next_number = AtomicU64::new(first);
+        Connections { poller, accounts, next_number, records, by_number: Mutex::default() }
     }
 
     /// Takes a slot for a connection of `peer`. If all are in use, evicts an idle connection, whose
@@ -51,8 +69,30 @@ impl Connections {
     }
 
     /// Adds a connection that was accepted in the event of that number.
-    pub(crate) fn add(&self, socket: OwnedFd, session: Session, event: u64) -> Arc<Connection> {
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add(
+        &self,
+        client: NewClient,
+        mut session: Session,
+        event: u64,
+    ) -> Arc<Connection> {
+        let NewClient { socket, kept } = client;
+        let next = || self.next_number.fetch_add(1, Ordering::Relaxed);
+        let number = kept.as_ref().map_or_else(next, KeptConnection::number);
+        if let Some(records) = &self.records {
+            let records = ConnectionRecords::new(records.clone(), number, kept);
+            session.records = Some(Box::new(records));
+        }
+        self.insert(number, socket, session, event)
+    }
+
+    /// Adds a connection that a server before this one has served.
+    pub(crate) fn insert(
+        &self,
+        number: u64,
+        socket: OwnedFd,
+        session: Session,
+        event: u64,
+    ) -> Arc<Connection> {
         let connection = Arc::new(Connection::new(number, socket, session, event));
         self.by_number.lock().insert(number, connection.clone());
         connection
@@ -80,12 +120,20 @@ impl Connections {
 
     /// Ends every wait for room. Returns the sockets and the ids of the requests.
     pub(crate) fn end_waits(&self) -> Vec<(Arc<Connection>, u64)> {
-        let connections: Vec<_> = self.by_number.lock().values().cloned().collect();
         let end = |connection: Arc<Connection>| {
             let waiting = connection.session.lock().as_mut()?.waiting.take()?;
             Some((connection, waiting.id))
         };
-        connections.into_iter().filter_map(end).collect()
+        self.all().into_iter().filter_map(end).collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
+        self.by_number.lock().values().cloned().collect()
+    }
+
+    /// What outlives the server, if anything does.
+    pub(crate) fn records(&self) -> Option<&Arc<Records>> {
+        self.records.as_ref()
     }
 
     /// Forgets a connection whose session was taken. No event of it is reported from now on.
@@ -125,6 +173,9 @@ impl Connections {
         let reason =
             "the server closed this connection, which had no chunk, to make room; connect again";
         ErrorReply::new(Errno::USERS, reason).send(connection.socket.as_fd(), 0);
+        if let Some(records) = session.records {
+            records.end(connection.socket.as_fd(), None);
+        }
         Some(session.peer)
     }
 }

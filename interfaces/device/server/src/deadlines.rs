@@ -31,7 +31,11 @@ impl Deadlines {
 
     /// Adds the deadline of the connection of that number, which has no other one: `wait` from now.
     pub(crate) fn add(self: &Arc<Self>, wait: Duration, connection: u64) -> Deadline {
-        let at = Instant::now() + wait;
+        self.add_at(Instant::now() + wait, connection)
+    }
+
+    /// The same at that time, which may have passed.
+    pub(crate) fn add_at(self: &Arc<Self>, at: Instant, connection: u64) -> Deadline {
         self.by_time.lock().insert((at, connection));
         self.arm_timer(at);
         Deadline { deadlines: self.clone(), at, connection }

@@ -23,10 +23,20 @@ impl ErrorReply {
         ErrorReply { errno: errno as i32, reason }
     }
 
+    /// The error in answer to request `id`, or 0 if there was none.
+    pub(crate) fn message(&self, id: u64) -> Message {
+        Message::refusal(id, self.errno, &self.reason)
+    }
+
     /// Sends the error in answer to request `id`, or 0 if there was none. A client that isn't ready
     /// to receive it doesn't get it.
     pub(crate) fn send(&self, socket: BorrowedFd<'_>, id: u64) {
-        let _ = wire::send(socket, &Message::refusal(id, self.errno, &self.reason), &[]);
+        let _ = wire::send(socket, &self.message(id), &[]);
+    }
+
+    /// Whether a process still holds memory.
+    pub(crate) fn is_busy(&self) -> bool {
+        Errno::from_raw_os_error(self.errno) == Errno::BUSY
     }
 
     /// Whether the same request may succeed after others have freed something.

@@ -1,10 +1,10 @@
 //! Events that a thread serves for a client.
 
 use crate::connection::Connection;
+use crate::connections::NewClient;
 use crate::event_order::Ticket;
 use crate::peer::Peer;
 use rustix::event::epoll::EventFlags;
-use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Something that happened, with its place in the order of events.
@@ -18,7 +18,7 @@ pub(crate) enum Event {
     /// A client was accepted. The connection of `evicted` was closed to make room.
     Accepted { connection: Arc<Connection>, evicted: Option<Peer>, ticket: Ticket },
     /// A client has connected, but there was no slot for it yet.
-    WithoutSlot { socket: OwnedFd, peer: Peer, ticket: Ticket },
+    WithoutSlot { client: NewClient, peer: Peer, ticket: Ticket },
 }
 
 impl Event {

@@ -2,10 +2,12 @@
 
 use crate::accounts::Charge;
 use crate::error_reply::ErrorReply;
+use crate::lasting::RecordedChunk;
 use cma_device_protocol::{ChunkAnswer, Extent, MAX_DESCRIPTORS};
 use cma_framework::memory::NotMapped;
+use cma_framework::restore::WithMemory;
 use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
-use rustix::fd::OwnedFd;
+use rustix::fd::{BorrowedFd, OwnedFd};
 
 /// A chunk of a client, and the charge for it.
 #[derive(Debug)]
@@ -15,6 +17,8 @@ pub(crate) struct Lease {
     /// The unit of its mappings in bytes.
     granule: u64,
     charge: Charge,
+    /// Its record, if it outlives the server.
+    recorded: Option<Box<RecordedChunk>>,
 }
 
 #[derive(Debug)]
@@ -39,13 +43,24 @@ impl Lease {
             }
             Err(not_shared) => return Ok(Err(not_shared)),
         };
-        let mut lease = Lease { chunk: leased, granule: 0, charge };
+        let mut lease = Lease { chunk: leased, granule: 0, charge, recorded: None };
         // `share` may have moved it to another region.
         let chunk = lease.chunk();
         let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
         lease.charge.set_placed(chunk.start().get(), chunk.size())?;
         lease.granule = granule;
         Ok(Ok(lease))
+    }
+
+    /// A chunk that a server before this one allocated.
+    pub(crate) fn of_earlier(chunk: WithMemory, charge: Charge, recorded: RecordedChunk) -> Self {
+        let backing = chunk.chunk().region().backing();
+        let granule = backing.map_or(0, |backing| backing.granule.bytes());
+        let chunk = match chunk {
+            WithMemory::Shared(shared) => LeasedChunk::WithMemory(shared),
+            WithMemory::AddressesOnly(chunk) => LeasedChunk::AddressesOnly(chunk),
+        };
+        Lease { chunk, granule, charge, recorded: Some(Box::new(recorded)) }
     }
 
     /// The chunk's start, which [`new`](Self::new) may have changed.
@@ -103,23 +118,63 @@ impl Lease {
         Ok((answer, files))
     }
 
-    /// Frees the chunk, unless a process holds its memory.
+    /// Frees the chunk, unless a process holds its memory. Its record ends before.
     ///
     /// # Errors
     ///
     /// The lease, when a process has a descriptor or a mapping.
-    pub(crate) fn reclaim(self) -> Result<(), Lease> {
-        let Lease { chunk, granule, charge } = self;
+    pub(crate) fn reclaim(mut self) -> Result<(), Lease> {
+        if self.recorded.is_some() {
+            if self.is_held() {
+                return Err(self);
+            }
+            if let Some(recorded) = self.take_recorded() {
+                recorded.end();
+            }
+            // It is free whoever has opened its memory since.
+            return Ok(());
+        }
+        let Lease { chunk, granule, charge, .. } = self;
         match chunk {
             LeasedChunk::AddressesOnly(chunk) => drop(chunk),
             LeasedChunk::WithMemory(shared) => match shared.reclaim() {
                 Ok(chunk) => drop(chunk),
                 Err(shared) => {
-                    return Err(Lease { chunk: LeasedChunk::WithMemory(shared), granule, charge });
+                    let chunk = LeasedChunk::WithMemory(shared);
+                    return Err(Lease { chunk, granule, charge, recorded: None });
                 }
             },
         }
         Ok(())
+    }
+
+    /// Whether a process has a descriptor or a mapping of its memory.
+    pub(crate) fn is_held(&self) -> bool {
+        match &self.chunk {
+            LeasedChunk::WithMemory(shared) => shared.is_held(),
+            LeasedChunk::AddressesOnly(_) => false,
+        }
+    }
+
+    /// The files of its memory that have to outlive the server.
+    pub(crate) fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, ErrorReply> {
+        match &self.chunk {
+            LeasedChunk::WithMemory(shared) => Ok(shared.lasting()?),
+            LeasedChunk::AddressesOnly(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Its record, if it has one.
+    pub(crate) fn recorded(&self) -> Option<&RecordedChunk> {
+        self.recorded.as_deref()
+    }
+
+    pub(crate) fn take_recorded(&mut self) -> Option<RecordedChunk> {
+        self.recorded.take().map(|recorded| *recorded)
+    }
+
+    pub(crate) fn set_recorded(&mut self, recorded: RecordedChunk) {
+        self.recorded = Some(Box::new(recorded));
     }
 
     /// Records that the connection has ended while a process holds the memory.

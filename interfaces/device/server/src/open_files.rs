@@ -75,6 +75,10 @@ impl OpenFiles {
 }
 
 impl OpenFile {
+    pub(crate) fn number(&self) -> u128 {
+        self.number
+    }
+
     /// Makes `lease` the file's chunk.
     pub(crate) fn set_chunk(&self, lease: Lease) {
         *self.chunk.lock() = Some(lease);

@@ -13,12 +13,12 @@ pub(crate) enum EventSource {
     Listener,
     Shutdown,
     Timer,
-    /// The connection of this number, which is [`FIRST_CONNECTION`] or higher.
+    /// The connection of this number.
     Connection(u64),
 }
 
-/// The lowest number of a connection. Lower ones stand for the other sources.
-pub(crate) const FIRST_CONNECTION: u64 = 3;
+/// What stands for the connection of number 0. Less stands for the other sources.
+const FIRST_CONNECTION: u64 = 3;
 
 impl EventSource {
     fn to_data(self) -> EventData {
@@ -26,7 +26,7 @@ impl EventSource {
             EventSource::Listener => 0,
             EventSource::Shutdown => 1,
             EventSource::Timer => 2,
-            EventSource::Connection(number) => number,
+            EventSource::Connection(number) => number.wrapping_add(FIRST_CONNECTION),
         })
     }
 
@@ -35,7 +35,7 @@ impl EventSource {
             0 => EventSource::Listener,
             1 => EventSource::Shutdown,
             2 => EventSource::Timer,
-            number => EventSource::Connection(number),
+            number => EventSource::Connection(number - FIRST_CONNECTION),
         }
     }
 }

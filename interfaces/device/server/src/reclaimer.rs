@@ -112,6 +112,16 @@ impl Reclaimer {
         self.order.begin().wait_for_earlier(uid);
     }
 
+    /// Frees all chunks, also those whose memory a process holds. Nothing of them outlives the
+    /// server.
+    pub(crate) fn end(&self) {
+        for LeftBehind { mut lease, .. } in std::mem::take(&mut *self.waiting.lock()) {
+            if let Some(recorded) = lease.take_recorded() {
+                recorded.end();
+            }
+        }
+    }
+
     fn reclaim_each(&self, is_wanted: impl Fn(&LeftBehind, Instant) -> bool) {
         let now = Instant::now();
         // Takes one chunk at a time: when its region is stuck, other threads free the others.

@@ -1,26 +1,28 @@
 //! The requests of clients: access rules, and what each request does to the client's session.
 
 use crate::accounts::Accounts;
-use crate::allocation::{LeaseAllocator, WantedChunk};
+use crate::allocation::{Allocated, LeaseAllocator, WantedChunk};
 use crate::attribute_reader::AttributeReader;
 use crate::connection::Session;
 use crate::error_reply::ErrorReply;
 use crate::event_order::Ticket;
 use crate::lease::Lease;
 use crate::memory_reserve::MemoryReserve;
-use crate::open_files::OpenFiles;
+use crate::open_files::{OpenFile, OpenFiles};
 use crate::peer::Peer;
 use crate::reclaimer::Reclaimer;
 use crate::rules::Rules;
 use crate::waiting::PendingLease;
-use cma_device_protocol::{Answer, ChunkRequest, InfoAnswer, MAX_LISTED, RegionSelector, Request};
+use cma_device_protocol::{
+    Answer, ChunkRequest, InfoAnswer, MAX_LISTED, Message, RegionSelector, Request,
+};
 use cma_framework::config::{Time, region_groups};
 use cma_framework::{AllocError, Cma};
 use parking_lot::RwLock;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Executes requests.
 #[derive(Debug)]
@@ -73,11 +75,12 @@ impl RequestHandler {
         &self.memory
     }
 
-    /// Executes a request of a session, or begins one that waits.
+    /// Executes the request of that id of a session, or begins one that waits.
     pub(crate) fn handle(
         &self,
         ticket: &Ticket,
         session: &mut Session,
+        id: u64,
         request: &Request<'_>,
     ) -> Result<Handled, ErrorReply> {
         if !matches!(request, Request::Free) {
@@ -103,21 +106,11 @@ impl RequestHandler {
                     let pending = self.allocator.begin(ticket, &session.peer, wanted)?;
                     return Ok(Handled::Waits { pending, wait, memory });
                 }
-                let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
+                let allocated = self.allocator.allocate(ticket, &session.peer, wanted)?;
                 // The caller makes room, and repeats the whole request.
-                Self::hand_over(session, lease, memory, || false)
+                Self::hand_over(session, id, allocated, memory, || false)
             }
-            Request::Free => {
-                let lease = session.lease.take().ok_or_else(ErrorReply::no_chunk)?;
-                lease.reclaim().map_err(|lease| {
-                    session.lease = Some(lease);
-                    ErrorReply::new(
-                        Errno::BUSY,
-                        "a process still holds memory of this chunk: a descriptor or a mapping",
-                    )
-                })?;
-                Ok((Answer::Freed, Vec::new()))
-            }
+            Request::Free => Self::free(session, id),
             Request::Chunk { first } => {
                 let lease = session.lease.as_ref().ok_or_else(ErrorReply::no_chunk)?;
                 let (answer, files) = lease.answer_with_memory(first)?;
@@ -132,11 +125,16 @@ impl RequestHandler {
                 let file = self.files.reserve(file)?;
                 let chunk = ChunkRequest::new(size).aligned(alignment);
                 let wanted = WantedChunk { from, chunk };
-                let lease = self.allocator.allocate(ticket, &session.peer, wanted)?;
-                let answer = lease.answer();
+                let Allocated { mut lease, request } =
+                    self.allocator.allocate(ticket, &session.peer, wanted)?;
+                let answer = Answer::Chunk(lease.answer());
+                if let Some(records) = &mut session.records {
+                    let message = Message::answer(id, &answer);
+                    records.allocated(&mut lease, &request, Some(file.number()), id, &message)?;
+                }
                 file.set_chunk(lease);
                 session.file = Some(file);
-                Ok((Answer::Chunk(answer), Vec::new()))
+                Ok((answer, Vec::new()))
             }
             Request::ChunkOfFile { file, first } => {
                 let (answer, files) =
@@ -162,6 +160,35 @@ impl RequestHandler {
         Ok(Handled::Answered(answer, files))
     }
 
+    /// Begins a request again that waited in a server before this one, since then. Returns it with
+    /// whether its answer brings memory; `None` if it can't wait here.
+    pub(crate) fn begin_again(
+        &self,
+        peer: &Peer,
+        request: &Request<'_>,
+        since: Instant,
+    ) -> Option<(PendingLease, bool)> {
+        let Request::Alloc { from, chunk, memory } = *request else { return None };
+        let wanted = WantedChunk { from, chunk };
+        Some((self.allocator.begin_again(peer, wanted, since).ok()?, memory))
+    }
+
+    /// Gives a chunk back to the open file that has it.
+    pub(crate) fn reopen_file(&self, number: u128, lease: Lease) -> Result<OpenFile, Lease> {
+        match self.files.reserve(number) {
+            Ok(file) => {
+                file.set_chunk(lease);
+                Ok(file)
+            }
+            Err(_) => Err(lease),
+        }
+    }
+
+    /// The accounts of all users.
+    pub(crate) fn accounts(&self) -> &Arc<Accounts> {
+        &self.allocator.accounts
+    }
+
     /// Continues the session's request that waits, for the event of `ticket`. Returns its id and
     /// its answer, or `None` while it waits. When the process runs out of descriptors, the chunk's
     /// memory is tried again as long as `make_room` closes some.
@@ -182,29 +209,76 @@ impl RequestHandler {
                 None
             }
             Ok(Err(error)) => Some((id, Err(error))),
-            Ok(Ok(lease)) => Some((id, Self::hand_over(session, lease, memory, make_room))),
+            Ok(Ok(allocated)) => {
+                Some((id, Self::hand_over(session, id, allocated, memory, make_room)))
+            }
         }
     }
 
-    /// Gives the session a chunk. On an error the chunk is freed. When the process runs out of
-    /// descriptors, its memory is opened again as long as `make_room` closes some.
+    /// Gives the session a chunk, in answer to the request of that id. On an error the chunk is
+    /// freed. When the process or the keeper runs out of descriptors, this is tried again as long
+    /// as `make_room` closes some.
     fn hand_over(
         session: &mut Session,
-        lease: Lease,
+        id: u64,
+        allocated: Allocated,
         memory: bool,
         mut make_room: impl FnMut() -> bool,
     ) -> Reply {
+        let Allocated { mut lease, request } = allocated;
         let (answer, files) = loop {
-            if !memory {
-                break (lease.answer(), Vec::new());
-            }
-            match lease.answer_with_memory(0) {
+            let answered = Self::answer(&lease, memory).and_then(|(answer, files)| {
+                if let Some(records) = &mut session.records {
+                    let message = Message::answer(id, &answer);
+                    records.allocated(&mut lease, &request, None, id, &message)?;
+                }
+                Ok((answer, files))
+            });
+            match answered {
                 Err(error) if error.is_out_of_descriptors() && make_room() => {}
                 answered => break answered?,
             }
         };
         session.lease = Some(lease);
+        Ok((answer, files))
+    }
+
+    /// The answer that gives a client its chunk.
+    fn answer(lease: &Lease, memory: bool) -> Reply {
+        if !memory {
+            return Ok((Answer::Chunk(lease.answer()), Vec::new()));
+        }
+        let (answer, files) = lease.answer_with_memory(0)?;
         Ok((Answer::Chunk(answer), files))
+    }
+
+    /// Frees the session's chunk, in answer to the request of that id.
+    fn free(session: &mut Session, id: u64) -> Reply {
+        let mut lease = session.lease.take().ok_or_else(ErrorReply::no_chunk)?;
+        let held = || {
+            let reason = "a process still holds memory of this chunk: a descriptor or a mapping";
+            ErrorReply::new(Errno::BUSY, reason)
+        };
+        let freed = match &mut session.records {
+            Some(_) if lease.is_held() => Err((lease, held())),
+            Some(records) => {
+                let message = Message::answer(id, &Answer::Freed);
+                // Once that is recorded, the chunk is free whoever has opened its memory since.
+                match records.freed(&mut lease, id, &message) {
+                    Ok(()) => {
+                        drop(lease);
+                        Ok(())
+                    }
+                    Err(error) => Err((lease, error)),
+                }
+            }
+            None => lease.reclaim().map_err(|lease| (lease, held())),
+        };
+        freed.map_err(|(lease, error)| {
+            session.lease = Some(lease);
+            error
+        })?;
+        Ok((Answer::Freed, Vec::new()))
     }
 
     fn check_wait(&self, wait: Duration) -> Result<(), ErrorReply> {

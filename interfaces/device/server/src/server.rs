@@ -1,13 +1,15 @@
 //! The server: its threads, and the event loop that each of them runs.
 
 use crate::accounts::Accounts;
-use crate::address::{Address, BindError, Listener, SocketFile, inherit, socket_path};
-use crate::admission::{Accepted, Admission, RETRY_DELAY};
+use crate::address::{Address, BindError, Listener, SocketFile, inherit, is_at, socket_path};
+use crate::admission::{Accepted, Admission, ByKeeper};
+use crate::connection::Connection;
 use crate::connections::Connections;
 use crate::deadlines::Deadlines;
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::{EventOrder, Ticket};
+use crate::lasting::{Discard, Lasting, restore};
 use crate::limits::Limits;
 use crate::log::{self, ErrorLog};
 use crate::panics;
@@ -21,13 +23,14 @@ use crate::settings::{Settings, shared};
 use crate::shutdown::Shutdown;
 use crate::stale_memory;
 use crate::thread_pool::ThreadPool;
-use crate::timer::Timer;
+use crate::timer::{RETRY_DELAY, Timer};
 use crate::user_queues::UserQueues;
 use cma_framework::Cma;
 use parking_lot::Mutex;
 use rustix::event::epoll::EventFlags;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::{self, Errno};
+use std::mem;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, Scope};
@@ -56,6 +59,8 @@ pub struct Server {
     failure: Mutex<Option<Errno>>,
     service: ClientService,
     settings: Settings,
+    /// The connections whose requests have waited in a server before this one, in their order.
+    waiting: Vec<Arc<Connection>>,
 }
 
 /// What a thread has to do.
@@ -84,7 +89,42 @@ impl Server {
         limits: Limits,
         rules: Rules,
     ) -> Result<Server, BindError> {
-        Server::start(address.path(), || address.listen(), cma, limits, rules)
+        Server::start(address.path(), || address.listen(), cma, limits, rules, None)
+    }
+
+    /// The same, continuing what a server before this one left, which had the same regions. The
+    /// next server continues this one in the same way.
+    ///
+    /// Chunks, connections and requests that wait go on as if it were the same server. Nothing is
+    /// answered before [`run`](Self::run). The allocators may be registered before or later.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]. [`BindError::Recover`]: something can't be continued. Nothing has changed
+    /// then; the message names what to do. The process should end, and leave everything to its
+    /// keeper.
+    pub fn bind_lasting(
+        address: &Address,
+        cma: Cma,
+        limits: Limits,
+        rules: Rules,
+        lasting: Lasting,
+        discard: &Discard,
+    ) -> Result<Server, BindError> {
+        let stored = lasting.listener().filter(|listener| is_at(listener, address));
+        let stored = stored
+            .map(OwnedFd::try_clone)
+            .transpose()
+            .map_err(|source| BindError::System { path: address.path().into(), source })?;
+        let is_new = stored.is_none();
+        let listen = || match stored {
+            Some(socket) => inherit(socket, address.path()),
+            None => address.listen(),
+        };
+        let lasting = Some((lasting, discard, is_new));
+        let mut server = Server::start(address.path(), listen, cma, limits, rules, lasting)?;
+        server.admission.own_file();
+        Ok(server)
     }
 
     /// The same on a socket that another process has opened, as a service manager does. Its file
@@ -101,7 +141,7 @@ impl Server {
         rules: Rules,
     ) -> Result<Server, BindError> {
         let path = socket_path(&socket)?;
-        Server::start(&path, || inherit(socket, &path), cma, limits, rules)
+        Server::start(&path, || inherit(socket, &path), cma, limits, rules, None)
     }
 
     fn start(
@@ -110,9 +150,23 @@ impl Server {
         cma: Cma,
         limits: Limits,
         rules: Rules,
+        lasting: Option<(Lasting, &Discard, bool)>,
     ) -> Result<Server, BindError> {
         let limits = limits.within_this_process();
         let system = |errno: Errno| BindError::System { path: path.into(), source: errno.into() };
+        let listener = listen()?;
+        let restored = lasting.map(|(lasting, discard, is_new)| {
+            let socket = listener.socket.as_fd();
+            restore(lasting, &cma, &limits, discard, socket, is_new)
+        });
+        let mut restored =
+            restored.transpose().map_err(|error| BindError::Recover(Box::new(error)))?;
+        let records = restored.as_ref().map(|restored| restored.records.clone());
+        let by_keeper = restored.as_mut().and_then(|restored| {
+            let (connections, records) = (restored.accepted.take()?, restored.records.clone());
+            Some(ByKeeper { connections, records })
+        });
+        let first = restored.as_ref().map_or(1, |restored| restored.next_connection);
         let timer = Arc::new(Timer::new().map_err(system)?);
         let accounts = Accounts::new(limits.clone());
         let regions = cma.regions();
@@ -120,13 +174,13 @@ impl Server {
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
         let settings = Settings { accounts: accounts.clone(), rules: shared(rules) };
         let service = ClientService {
-            connections: Connections::new(poller.clone(), accounts.clone()),
+            connections: Connections::new(poller.clone(), accounts.clone(), records, first),
             handler: RequestHandler::new(cma, settings.rules.clone(), accounts, reclaimer),
             deadlines: Arc::new(Deadlines::new(timer.clone())),
             errors: ErrorLog::default(),
         };
-        let server = Server {
-            admission: Admission::new(listen()?, poller.clone(), timer.clone()),
+        let mut server = Server {
+            admission: Admission::new(listener, by_keeper, poller.clone(), timer.clone()),
             poller,
             timer,
             order: Arc::default(),
@@ -136,10 +190,22 @@ impl Server {
             failure: Mutex::default(),
             service,
             settings,
+            waiting: Vec::new(),
         };
         log::emit(|| tracing::debug!(path = %path.display(), ?limits, "listening"));
-        let with_memory = regions.iter().filter(|region| region.backing().is_some());
-        stale_memory::warn(with_memory.filter_map(|region| region.name()));
+        match restored {
+            Some(restored) if !restored.is_first_start => {
+                server.waiting = server.service.resume(restored).map_err(system)?;
+            }
+            first_start => {
+                let with_memory = regions.iter().filter(|region| region.backing().is_some());
+                stale_memory::warn(with_memory.filter_map(|region| region.name()));
+                // Clients may have connected to the keeper.
+                if let Some(restored) = first_start {
+                    server.service.resume(restored).map_err(system)?;
+                }
+            }
+        }
         server.admission.arm().map_err(system)?;
         server.arm_timer().map_err(system)?;
         Ok(server)
@@ -163,7 +229,8 @@ impl Server {
     /// Serves until `shutdown` begins, or until waiting for events fails. Then requests that wait
     /// for room are refused, the socket is removed, every connection ends, and every chunk is
     /// freed, even if processes still hold its memory. This returns when the last request in
-    /// progress is served.
+    /// progress is served. After [`Shutdown::begin_hand_over`], a server that is
+    /// [continued](Self::bind_lasting) leaves all of that to the next one.
     ///
     /// A panic while a client is served closes that client's connection and has no other effect.
     ///
@@ -172,9 +239,19 @@ impl Server {
     /// The system's error when the server can't wait for events any more.
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
         self.poller.add_shutdown(shutdown)?;
+        // Before any other client is served, so that each gets its place again.
+        for connection in &self.waiting {
+            self.service.wake(connection, &self.order.begin());
+        }
         thread::scope(|threads| self.start_thread(threads, shutdown))?;
-        self.service.end_waits();
-        self.failure.lock().take().map_or(Ok(()), |errno| Err(errno.into()))
+        let failure = self.failure.lock().take();
+        if shutdown.hands_over() && self.service.connections.records().is_some() {
+            // Dropping would free what the clients have.
+            mem::forget(self);
+        } else {
+            self.service.end();
+        }
+        failure.map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn start_thread<'scope>(
@@ -312,8 +389,8 @@ impl Server {
                 // The client may have sent a request already.
                 self.service.serve(&connection, EventFlags::IN, &ticket);
             }
-            Event::WithoutSlot { socket, peer, ticket } => {
-                let admitted = self.admission.admit_waiting(&self.service, socket, peer, &ticket);
+            Event::WithoutSlot { client, peer, ticket } => {
+                let admitted = self.admission.admit_waiting(&self.service, client, peer, &ticket);
                 if let Some(connection) = admitted {
                     self.service.serve(&connection, EventFlags::IN, &ticket);
                 }
@@ -334,9 +411,9 @@ impl Server {
                     | Event::Accepted { connection, .. } => {
                         self.postponed.lock().push(connection.number);
                     }
-                    Event::WithoutSlot { socket, .. } => {
+                    Event::WithoutSlot { client, .. } => {
                         let reason = "the server can't start another thread; try again";
-                        ErrorReply::new(Errno::AGAIN, reason).send(socket.as_fd(), 0);
+                        ErrorReply::new(Errno::AGAIN, reason).send(client.socket.as_fd(), 0);
                     }
                 }
                 next = self.queues.finish(uid);

@@ -10,13 +10,14 @@ use crate::open_files::OpenFile;
 use crate::panics;
 use crate::poller::REQUEST;
 use crate::request_handler::{Handled, Reply, RequestHandler};
+use crate::timer::RETRY_DELAY;
 use crate::waiting::WaitingRequest;
 use cma_device_protocol::wire::{self, ReceiveError};
 use cma_device_protocol::{Answer, Malformed, Message, Request};
 use parking_lot::MutexGuard;
 use rustix::event::PollFlags;
 use rustix::event::epoll::EventFlags;
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -89,10 +90,16 @@ impl ClientService {
         if flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR) {
             return Err(Ended);
         }
+        self.keep(connection, session)?;
         if session.waiting.is_some() {
             return self.continue_waiting(connection, session, ticket);
         }
         let Some(message) = self.next_message(connection, session)? else { return Ok(()) };
+        let records = session.records.as_mut();
+        if let Some(answer) = records.and_then(|records| records.take_answer_before(message.id())) {
+            ticket.frees_nothing();
+            return self.repeat(connection, session, &message, &answer);
+        }
         // A client gets no answer until it has read the last one, and no thread waits for it: the
         // request waits in the session. Where processes share a connection, one that is killed may
         // leave an answer unread, which the next reader skips.
@@ -105,13 +112,34 @@ impl ClientService {
             return self.wait_for(connection, session.awaited_events());
         }
         let id = message.id();
-        let handled = match message.as_request() {
-            Ok((_, request)) => self.handle(ticket, session, &request),
+        let request = match message.as_request() {
+            Ok((_, request)) => request,
             Err(malformed) => {
                 self.send_error(session, socket, id, &malformed_message(&malformed));
                 return Err(Ended);
             }
         };
+        let mut handled = self.handle(ticket, session, id, &request);
+        if let Some(records) = &mut session.records {
+            handled = match handled {
+                Ok(Handled::Waits { wait, .. }) => match records.waits(id, wait) {
+                    Ok(()) => handled,
+                    Err(error) => Err(error),
+                },
+                Err(error)
+                    if error.is_busy()
+                        && matches!(request, Request::Free)
+                        && records.take_may_have_repeated() =>
+                {
+                    records.retry = Some(self.deadlines.add(RETRY_DELAY, connection.number));
+                    return self.wait_for(connection, EventFlags::RDHUP);
+                }
+                handled => handled,
+            };
+            if let (Err(error), true) = (&handled, changes_something(&request)) {
+                records.refused(id, &error.message(id));
+            }
+        }
         let reply = match handled {
             Ok(Handled::Answered(answer, files)) => Ok((answer, files)),
             Ok(Handled::Waits { pending, wait, memory }) => {
@@ -125,6 +153,23 @@ impl ClientService {
             Err(error) => Err(error),
         };
         self.reply(connection, session, id, reply)
+    }
+
+    /// Has the connection outlive the server, if anything does.
+    fn keep(&self, connection: &Connection, session: &mut Session) -> Result<(), Ended> {
+        let Some(records) = &mut session.records else { return Ok(()) };
+        let socket = connection.socket.as_fd();
+        let mut make_room = self.connections.room_for_descriptors();
+        let kept = loop {
+            match records.keep(socket) {
+                Err(error) if error.is_out_of_descriptors() && make_room() => {}
+                kept => break kept,
+            }
+        };
+        kept.map_err(|error| {
+            self.send_error(session, socket, 0, &error);
+            Ended
+        })
     }
 
     /// Continues a request that waits, and sends its answer once there is one.
@@ -142,7 +187,42 @@ impl ClientService {
             return Ok(());
         };
         connection.set_waits(false);
+        if let (Some(records), Err(error)) = (&mut session.records, &reply) {
+            records.refused(id, &error.message(id));
+        }
         self.reply(connection, session, id, reply)
+    }
+
+    /// Sends the answer that the server before this one has recorded, with the descriptors of the
+    /// memory. Does nothing but take out the message if the client has that answer in its socket.
+    fn repeat(
+        &self,
+        connection: &Connection,
+        session: &Session,
+        message: &Message,
+        answer: &Message,
+    ) -> Result<(), Ended> {
+        let socket = connection.socket.as_fd();
+        if !is_ready(socket, PollFlags::OUT) {
+            return self.next_after(connection, session);
+        }
+        let brings_memory = matches!(message.as_request(), Ok((_, Request::Alloc { memory, .. })) if memory)
+            && matches!(answer.as_answer(), Ok((_, Answer::Chunk(_))));
+        let mut make_room = self.connections.room_for_descriptors();
+        let files = loop {
+            let Some(lease) = session.lease.as_ref().filter(|_| brings_memory) else {
+                break Vec::new();
+            };
+            match lease.answer_with_memory(0) {
+                Ok((_, files)) => break files,
+                Err(error) if error.is_out_of_descriptors() && make_room() => {}
+                Err(error) => {
+                    self.send_error(session, socket, message.id(), &error);
+                    return Err(Ended);
+                }
+            }
+        };
+        self.send(connection, session, answer, &files)
     }
 
     /// Sends the answer to a request.
@@ -153,7 +233,6 @@ impl ClientService {
         id: u64,
         reply: Reply,
     ) -> Result<(), Ended> {
-        let socket = connection.socket.as_fd();
         match &reply {
             Err(error) => self.errors.log(&session.peer, error),
             Ok((Answer::Chunk(chunk), _)) if chunk.pieces > 1 && chunk.first == 0 => {
@@ -161,26 +240,46 @@ impl ClientService {
             }
             Ok(_) => {}
         }
-        // Armed before the answer is sent, so that the client's reaction to the answer gets its
-        // place in the order of events at once. A thread that it wakes waits for the session.
-        self.wait_for(connection, REQUEST)?;
-        let sent = match reply {
-            Err(error) => {
-                wire::send(socket, &Message::refusal(id, error.errno, &error.reason), &[])
-            }
+        match reply {
+            Err(error) => self.send(connection, session, &error.message(id), &[]),
             Ok((answer, files)) => {
-                let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
-                wire::send(socket, &Message::answer(id, &answer), &descriptors)
+                self.send(connection, session, &Message::answer(id, &answer), &files)
             }
-        };
+        }
+    }
+
+    /// Sends an answer.
+    fn send(
+        &self,
+        connection: &Connection,
+        session: &Session,
+        answer: &Message,
+        files: &[OwnedFd],
+    ) -> Result<(), Ended> {
+        let socket = connection.socket.as_fd();
+        // Armed before the answer is sent, so that the client's reaction to the answer gets its
+        // place in the order of events at once. A thread that it wakes waits for the session. The
+        // request is still in the socket of a server that is to be outlived: then a reaction is
+        // that the client hangs up.
+        let is_lasting = session.records.is_some();
+        self.wait_for(connection, if is_lasting { EventFlags::RDHUP } else { REQUEST })?;
+        let descriptors: Vec<BorrowedFd<'_>> = files.iter().map(AsFd::as_fd).collect();
         // An answer with descriptors fails when the kernel has too many of them in flight. The
         // error, which has none, may still reach the client.
-        if let Err(errno) = sent {
+        if let Err(errno) = wire::send(socket, answer, &descriptors) {
             let error = ErrorReply::new(errno, format!("the answer could not be sent: {errno}"));
-            self.send_error(session, socket, id, &error);
+            self.send_error(session, socket, answer.id(), &error);
             return Err(Ended);
         }
-        Ok(())
+        if is_lasting { self.next_after(connection, session) } else { Ok(()) }
+    }
+
+    /// Takes the answered message out of the socket, and waits for the next one.
+    fn next_after(&self, connection: &Connection, session: &Session) -> Result<(), Ended> {
+        if session.records.is_some() {
+            wire::receive(connection.socket.as_fd()).map_err(|_| Ended)?;
+        }
+        self.wait_for(connection, REQUEST)
     }
 
     /// The pending request, or one that it receives. If there is none, the connection waits for
@@ -194,7 +293,9 @@ impl ClientService {
             return Ok(Some(*pending));
         }
         let socket = connection.socket.as_fd();
-        match wire::receive(socket) {
+        // If the message is to outlive the server, it stays until it is answered.
+        let next = if session.records.is_some() { wire::peek } else { wire::receive };
+        match next(socket) {
             Ok(message) => Ok(Some(message)),
             Err(ReceiveError::System(Errno::AGAIN | Errno::INTR)) => {
                 self.wait_for(connection, REQUEST)?;
@@ -210,11 +311,21 @@ impl ClientService {
         }
     }
 
-    /// Answers each request that waits with the error that the server ends.
-    pub(crate) fn end_waits(&self) {
+    /// Answers each request that waits with the error that the server ends. What is to outlive the
+    /// server ends too.
+    pub(crate) fn end(&self) {
         for (connection, id) in self.connections.end_waits() {
             ErrorReply::server_ends().send(connection.socket.as_fd(), id);
         }
+        let Some(records) = self.connections.records() else { return };
+        for connection in self.connections.all() {
+            let session = connection.session.lock().take();
+            if let Some(session) = session {
+                self.hang_up(&connection, session);
+            }
+        }
+        self.handler.reclaimer().end();
+        records.end();
     }
 
     /// Executes a request. When the process runs out of descriptors, evicts connections one by one
@@ -223,11 +334,12 @@ impl ClientService {
         &self,
         ticket: &Ticket,
         session: &mut Session,
+        id: u64,
         request: &Request<'_>,
     ) -> Result<Handled, ErrorReply> {
         let mut make_room = self.connections.room_for_descriptors();
         loop {
-            match self.handler.handle(ticket, session, request) {
+            match self.handler.handle(ticket, session, id, request) {
                 Err(error) if error.is_out_of_descriptors() && make_room() => {}
                 handled => return handled,
             }
@@ -248,9 +360,13 @@ impl ClientService {
     /// frees it later.
     fn hang_up(&self, connection: &Connection, session: Session) {
         self.connections.remove(connection);
-        let Session { lease, file, slot, peer, waiting, .. } = session;
+        let Session { lease, file, slot, peer, waiting, records, .. } = session;
         drop(waiting);
-        let Some(lease) = lease.or_else(|| file.and_then(OpenFile::close)) else { return };
+        let mut lease = lease.or_else(|| file.and_then(OpenFile::close));
+        if let Some(records) = records {
+            records.end(connection.socket.as_fd(), lease.as_mut());
+        }
+        let Some(lease) = lease else { return };
         if let Err(lease) = lease.reclaim() {
             self.handler.reclaimer().add(lease, slot);
             log::emit(|| {
@@ -262,6 +378,11 @@ impl ClientService {
             });
         }
     }
+}
+
+/// Whether a request changes something if it isn't refused.
+fn changes_something(request: &Request<'_>) -> bool {
+    matches!(request, Request::Alloc { .. } | Request::AllocFile { .. } | Request::Free)
 }
 
 fn malformed_message(malformed: &Malformed) -> ErrorReply {

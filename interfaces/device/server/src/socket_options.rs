@@ -2,6 +2,7 @@
 
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::{self, Errno};
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::ffi::c_int;
 use std::mem::size_of;
 
@@ -68,6 +69,13 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Box<[u32]>> {
             }
         }
     }
+}
+
+/// Prepares a client's connection.
+pub(crate) fn prepare(socket: BorrowedFd<'_>) {
+    refuse_descriptors(socket);
+    // The kernel's minimum: the socket is writable only when the client has read all answers.
+    let _ = set_socket_send_buffer_size(socket, 1);
 }
 
 /// Makes the kernel refuse descriptors that are sent to this socket. Kernels before 6.16 can't;

@@ -9,6 +9,10 @@ use rustix::time::{
 };
 use std::time::{Duration, Instant};
 
+/// The time until the server tries again after it found no thread, no descriptor, or a client that
+/// has not read an answer.
+pub(crate) const RETRY_DELAY: Duration = Duration::from_millis(50);
+
 /// Expires once, at the earliest deadline that it was armed with.
 #[derive(Debug)]
 pub(crate) struct Timer {

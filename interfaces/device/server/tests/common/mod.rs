@@ -36,11 +36,17 @@ pub fn banks() -> Banks {
 
 /// A framework with these regions and the allocator best fit.
 pub fn framework(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
+    let cma = framework_without_allocator(regions, map, reserver);
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    cma
+}
+
+/// A framework with these regions.
+pub fn framework_without_allocator(regions: &str, map: &str, reserver: &mut dyn Reserver) -> Cma {
     let cma = Cma::new();
     cma.command_line(Some(regions), Some(map)).unwrap();
     cma.early_regions_reserve(reserver);
     cma.initialise();
-    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
     cma
 }
 

@@ -1,0 +1,144 @@
+//! The keeper and the journal of a running server.
+
+use super::keeper::AnyKeeper;
+use super::names::Stored;
+use crate::error_reply::ErrorReply;
+use crate::log;
+use cma_journal::{Change, Journal, RecordId, Words};
+use cma_keeper::KeeperError;
+use parking_lot::Mutex;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The memory of a journal: a mapping, or what a test has in its place.
+pub type JournalWords = Box<dyn Words + Send>;
+
+/// The keeper and the journal. Both locks are held for one operation each, and never together.
+pub(crate) struct Records {
+    keeper: Mutex<Box<dyn AnyKeeper>>,
+    journal: Mutex<Journal<JournalWords>>,
+    /// The place of the next request that waits among all of them.
+    next_order: AtomicU64,
+    /// Whether the keeper has ended. Nothing outlives the server from then on.
+    is_alone: AtomicBool,
+    /// What the keeper has besides connections and chunks, in the order in which it ends.
+    fixed: Vec<Stored>,
+}
+
+impl Records {
+    pub(crate) fn new(
+        keeper: Box<dyn AnyKeeper>,
+        journal: Journal<JournalWords>,
+        next_order: u64,
+        fixed: Vec<Stored>,
+    ) -> Self {
+        Records {
+            keeper: Mutex::new(keeper),
+            journal: Mutex::new(journal),
+            next_order: AtomicU64::new(next_order),
+            is_alone: AtomicBool::new(false),
+            fixed,
+        }
+    }
+
+    /// Stores a descriptor with the keeper.
+    ///
+    /// # Errors
+    ///
+    /// For the client whose request needs it. Nothing is stored then.
+    pub(crate) fn keep(
+        &self,
+        stored: Stored,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<(), ErrorReply> {
+        if self.is_alone() {
+            return Ok(());
+        }
+        let name = stored.name();
+        let put = self.keeper.lock().put(&name, descriptor);
+        put.or_else(|error| self.unless_ended(error)).map_err(|error| {
+            let errno = match error {
+                KeeperError::Refused(errno) | KeeperError::System { errno, .. } => errno,
+                _ => Errno::IO,
+            };
+            let reason = format!("the server can't have {name} outlive it: {error}");
+            ErrorReply::new(errno, reason)
+        })
+    }
+
+    /// Has the keeper close a descriptor.
+    pub(crate) fn release(&self, stored: Stored) {
+        if self.is_alone() {
+            return;
+        }
+        let name = stored.name();
+        let removed = self.keeper.lock().remove(&name);
+        if let Err(error) = removed.or_else(|error| self.unless_ended(error)) {
+            // The next server closes it, because no record has it.
+            log::emit(|| tracing::error!(%name, %error, "the keeper didn't close a descriptor"));
+        }
+    }
+
+    /// Goes on without the keeper if that has ended. Returns other errors.
+    fn unless_ended(&self, error: KeeperError) -> Result<(), KeeperError> {
+        if error != KeeperError::Ended {
+            return Err(error);
+        }
+        self.set_alone();
+        Ok(())
+    }
+
+    /// Goes on without the keeper, which has ended.
+    pub(crate) fn set_alone(&self) {
+        if !self.is_alone.swap(true, Ordering::Relaxed) {
+            log::emit(|| {
+                tracing::error!(
+                    "the keeper has ended: the server goes on, and nothing outlives it any more; \
+                     start both anew when the clients have ended"
+                );
+            });
+        }
+    }
+
+    /// Whether the keeper has ended.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone.load(Ordering::Relaxed)
+    }
+
+    /// Records a change. Returns the ids of the added records.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` for the client whose request needs it. Nothing is recorded then.
+    pub(crate) fn commit(&self, change: &Change) -> Result<Vec<RecordId>, ErrorReply> {
+        self.journal.lock().commit(change).map_err(|error| {
+            let reason = format!("the server can't record this request: {error}");
+            ErrorReply::new(Errno::NOMEM, reason)
+        })
+    }
+
+    /// Has the keeper close what is not of a client: the server ends, and nothing of it is left.
+    pub(crate) fn end(&self) {
+        self.fixed.iter().for_each(|stored| self.release(*stored));
+    }
+
+    /// The place of a request that begins to wait.
+    pub(crate) fn next_order(&self) -> u64 {
+        self.next_order.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("is_alone", &self.is_alone()).finish_non_exhaustive()
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds. It goes on over the end of a server.
+pub(crate) fn monotonic_now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -1,0 +1,467 @@
+//! Bringing back what a server before this one left.
+
+use super::chunk::RecordedChunk;
+use super::error::RecoverError;
+use super::found::{Discard, FoundJournal, Lasting};
+use super::keeper::AnyKeeper;
+use super::names::Stored;
+use super::plan::{EarlierConnection, Plan, PlannedChunk, RegionNow, plan};
+use super::records::{JournalWords, Records};
+use crate::limits::Limits;
+use crate::log;
+use cma_framework::config::Bytes;
+use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
+use cma_framework::{AllocatorState, ChunkRequest, Cma, DmaAddr, PageRange, Process, Region};
+use cma_journal::{
+    Change, Chunk, Journal, MAX_SLOTS, OpenError, ReadError, Record, RecordId, Span, Version,
+    create_file,
+};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::fstat;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server continues.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) records: Arc<Records>,
+    /// In the order of their allocation.
+    pub(crate) chunks: Vec<EarlierChunk>,
+    /// In the order of their numbers.
+    pub(crate) connections: Vec<(u64, OwnedFd, EarlierConnection)>,
+    /// The number of the next connection, if the server accepts it.
+    pub(crate) next_connection: u64,
+    /// The connections that the keeper accepts, if it does.
+    pub(crate) accepted: Option<cma_keeper::Connections>,
+    /// Whether nothing was continued.
+    pub(crate) is_first_start: bool,
+}
+
+/// A chunk that a server before this one allocated.
+#[derive(Debug)]
+pub(crate) struct EarlierChunk {
+    pub(crate) chunk: WithMemory,
+    pub(crate) recorded: RecordedChunk,
+}
+
+/// A chunk that is back in the framework, and its record.
+struct Back {
+    chunk: WithMemory,
+    record: Chunk,
+    files: usize,
+    /// `None` for one whose record was lost.
+    id: Option<RecordId>,
+}
+
+/// Slots of a journal for each connection: its chunk or its request that waits, its last answer,
+/// and one more.
+const SLOTS_OF_CONNECTION: u64 = 3;
+
+/// Slots of a journal for what doesn't depend on the number of connections.
+const FURTHER_SLOTS: u64 = 512;
+
+/// The most records that are removed in one change.
+const MAX_REMOVED: usize = 1000;
+
+/// Brings back what `lasting` has, for a server that listens on `listener`, which the keeper has
+/// unless it `is_new`. On an error the keeper and the journal are as before, except that a part of
+/// the clients' ends may be completed.
+pub(crate) fn restore(
+    lasting: Lasting,
+    cma: &Cma,
+    limits: &Limits,
+    discard: &Discard,
+    listener: BorrowedFd<'_>,
+    is_new: bool,
+) -> Result<Restored, RecoverError> {
+    let regions = cma.regions();
+    let is_first_start = lasting.is_first_start();
+    let mut planned = decide(&lasting, &regions, discard)?;
+    let next_connection = next_connection(&lasting);
+    let next_order = next_order(lasting.records());
+    let recorded_regions = recorded_regions(lasting.records());
+    let Lasting { mut keeper, map, journal, mut stored, .. } = lasting;
+    let names: BTreeSet<_> = stored.keys().copied().collect();
+    // A chunk that is dropped is freed, and its memory with it. On an error it has to stay.
+    let mut back = ManuallyDrop::new(Vec::new());
+    bring_back(&mut stored, cma, &regions, &mut planned, discard, &mut back)?;
+    for region in &regions {
+        report(region, cma)?;
+    }
+
+    let slots = SLOTS_OF_CONNECTION
+        .saturating_mul(limits.connections)
+        .saturating_add(2 * regions.len() as u64 + FURTHER_SLOTS)
+        .min(u64::from(MAX_SLOTS)) as u32;
+    let old_journals = names.range(Stored::Journal(0)..=Stored::Journal(u32::MAX));
+    let newest = old_journals.clone().next_back().and_then(|name| match name {
+        Stored::Journal(number) => Some(*number),
+        _ => None,
+    });
+    let Continued { journal: mut written, number, ids, file } =
+        continue_journal(journal, newest, slots, &planned, &*map)?;
+    if let Some(file) = &file {
+        keeper.put(&Stored::Journal(number).name(), file.as_fd())?;
+    }
+    for name in old_journals.filter(|name| **name != Stored::Journal(number)) {
+        keeper.remove(&name.name())?;
+    }
+    let id_now = |id: RecordId| match &ids {
+        Some(ids) => ids.get(&id).copied(),
+        None => Some(id),
+    };
+    remove_all(&mut written, planned.ended.iter().filter_map(|id| id_now(*id)))?;
+    let recorded_regions =
+        recorded_regions.into_iter().filter_map(|(id, region)| Some((id_now(id)?, region)));
+    record_regions(&mut written, recorded_regions.collect(), &regions)?;
+    let mut chunks = Vec::new();
+    for Back { chunk, record, files, id } in ManuallyDrop::into_inner(back) {
+        let id = match id.and_then(id_now) {
+            Some(id) => id,
+            None => {
+                let mut change = Change::new();
+                change.put(Record::Chunk(record.clone()));
+                let ids = written.commit(&change).map_err(not_recorded)?;
+                ids.first().copied().ok_or_else(|| not_recorded("nothing was recorded"))?
+            }
+        };
+        chunks.push((chunk, id, record, files));
+    }
+
+    for name in planned.released.iter().filter(|name| names.contains(name)) {
+        if let (Stored::Connection(_), Some(socket)) = (name, stored.get(name)) {
+            let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        }
+        keeper.remove(&name.name())?;
+    }
+    let homes = keep_homes(&mut *keeper, &names, &regions)?;
+    if is_new {
+        if names.contains(&Stored::Listener) {
+            keeper.remove(&Stored::Listener.name())?;
+        }
+        keeper.put(&Stored::Listener.name(), listener)?;
+    }
+    let accepted = keeper.accept_on(&Stored::Listener.name())?;
+
+    let fixed = homes.into_iter().chain([Stored::Listener, Stored::Journal(number)]).collect();
+    let records = Arc::new(Records::new(keeper, written, next_order, fixed));
+    let of_earlier = |(chunk, id, record, files)| EarlierChunk {
+        chunk,
+        recorded: RecordedChunk::of_earlier(records.clone(), id, record, files),
+    };
+    let connections = planned.connections.into_iter().filter_map(|(number, earlier)| {
+        let socket = stored.remove(&Stored::Connection(number))?;
+        let EarlierConnection { answered, waiting } = earlier;
+        let answered = answered.and_then(|(id, answered)| Some((id_now(id)?, answered)));
+        let waiting = waiting.and_then(|(id, waiting)| Some((id_now(id)?, waiting)));
+        Some((number, socket, EarlierConnection { answered, waiting }))
+    });
+    Ok(Restored {
+        connections: connections.collect(),
+        chunks: chunks.into_iter().map(of_earlier).collect(),
+        next_connection,
+        accepted,
+        records: records.clone(),
+        is_first_start,
+    })
+}
+
+/// Decides what becomes of everything. Nothing is changed.
+fn decide(lasting: &Lasting, regions: &[Region], discard: &Discard) -> Result<Plan, RecoverError> {
+    let mut damage = Vec::new();
+    match lasting.journal.as_ref().map(|journal| &journal.read) {
+        Some(Ok(contents)) => damage.extend(contents.damage.iter().map(ToString::to_string)),
+        Some(Err(newer @ ReadError::Version { .. })) => return Err(RecoverError::Newer(*newer)),
+        Some(Err(error)) => damage.push(error.to_string()),
+        None if lasting.stored.keys().any(|stored| matches!(stored, Stored::Chunk(..))) => {
+            damage.push("the keeper has memory of chunks and no journal".to_string());
+        }
+        None => {}
+    }
+    let regions: Vec<_> = regions.iter().map(region_now).collect();
+    let stored: BTreeSet<_> = lasting.stored.keys().copied().collect();
+    plan(lasting.records(), &stored, &regions, damage, discard)
+}
+
+fn region_now(region: &Region) -> RegionNow {
+    RegionNow {
+        name: region.name().map(String::from),
+        range: region.range(),
+        memory: region.backing().map(|backing| backing.kind.to_string()),
+    }
+}
+
+/// Brings the chunks back into the framework, each with its memory.
+fn bring_back(
+    stored: &mut BTreeMap<Stored, OwnedFd>,
+    cma: &Cma,
+    regions: &[Region],
+    planned: &mut Plan,
+    discard: &Discard,
+    back: &mut Vec<Back>,
+) -> Result<(), RecoverError> {
+    for PlannedChunk { id, chunk, range, files } in std::mem::take(&mut planned.chunks) {
+        let Some(region) = regions.iter().find(|region| range.within(region.range())) else {
+            continue;
+        };
+        let files_of = take_files(stored, range.start().get());
+        match cma.restore_chunk(region, &restored_chunk(&chunk, range), files_of) {
+            Ok(live) => back.push(Back { chunk: live, record: chunk, files, id: Some(id) }),
+            Err(error) if discard.damaged => {
+                warn_of_loss(range, &error);
+                planned.ended.insert(id);
+                planned
+                    .released
+                    .extend((0..files).map(|file| Stored::Chunk(range.start().get(), file)));
+            }
+            Err(source) => {
+                return Err(RecoverError::NotRestored {
+                    range,
+                    region: region.to_string(),
+                    source,
+                });
+            }
+        }
+    }
+    for (start, files) in std::mem::take(&mut planned.orphans) {
+        match bring_back_orphan(take_files(stored, start), cma, regions, start) {
+            Some(orphan) => back.push(orphan),
+            None => planned.released.extend((0..files).map(|file| Stored::Chunk(start, file))),
+        }
+    }
+    Ok(())
+}
+
+/// The chunk of files whose record was lost, as one that is left behind.
+fn bring_back_orphan(
+    files: Vec<OwnedFd>,
+    cma: &Cma,
+    regions: &[Region],
+    start: u64,
+) -> Option<Back> {
+    let stats = files.iter().map(fstat).collect::<Result<Vec<_>, _>>().ok()?;
+    let size = stats.iter().map(|stat| stat.st_size as u64).sum();
+    let range = PageRange::from_bytes(DmaAddr::new(start), size)?;
+    let process = cma_journal::Process { uid: stats.first()?.st_uid, pid: 0, name: String::new() };
+    let record = Chunk {
+        range: Span::new(start, size)?,
+        request: cma_journal::Limits { size, ..Default::default() },
+        device: None,
+        process,
+        since: super::monotonic_now(),
+        connection: None,
+        file: None,
+    };
+    let region = regions.iter().find(|region| range.within(region.range()))?;
+    let count = files.len();
+    match cma.restore_chunk(region, &restored_chunk(&record, range), files) {
+        Ok(chunk) => Some(Back { chunk, record, files: count, id: None }),
+        Err(error) => {
+            warn_of_loss(range, &error);
+            None
+        }
+    }
+}
+
+fn warn_of_loss(range: PageRange, error: &RestoreError) {
+    log::emit(|| tracing::warn!(%range, %error, "a chunk is lost"));
+}
+
+/// The files of the memory of the chunk at `start`, in their order.
+fn take_files(stored: &mut BTreeMap<Stored, OwnedFd>, start: u64) -> Vec<OwnedFd> {
+    let mut files = stored.split_off(&Stored::Chunk(start, 0));
+    let mut others = files.split_off(&Stored::Chunk(start, usize::MAX));
+    stored.append(&mut others);
+    files.into_values().collect()
+}
+
+/// A recorded chunk as the framework takes it.
+fn restored_chunk(chunk: &Chunk, range: PageRange) -> RestoredChunk {
+    let cma_journal::Limits { size, alignment, above, below, boundary, at } = chunk.request;
+    let mut request = ChunkRequest::new(Bytes(size)).aligned(Bytes(alignment));
+    request.above = above.map(DmaAddr::new);
+    request.below = below.map(DmaAddr::new);
+    request.boundary = boundary.map(Bytes);
+    request.at = at.map(DmaAddr::new);
+    let cma_journal::Process { uid, pid, name } = &chunk.process;
+    RestoredChunk {
+        range,
+        request,
+        device: chunk.device.as_ref().map(|(device, kind)| ((**device).into(), (**kind).into())),
+        process: Some(Process { uid: *uid, pid: *pid, name: (**name).into() }),
+        since: Some(Duration::from_nanos(chunk.since)),
+    }
+}
+
+/// Ends the restoring of a region, and reports what is different from before.
+fn report(region: &Region, cma: &Cma) -> Result<(), RecoverError> {
+    let state = cma.finish_restoring(region).map_err(|error| {
+        RecoverError::NotKept(format!("region {region} can't be continued: {error}"))
+    })?;
+    log::emit(|| {
+        if let Some(reason) = &state.stand_in {
+            tracing::warn!(%region, allocator = %state.allocator, %reason, "another allocator stands in");
+        }
+        for range in &state.missing {
+            tracing::warn!(%region, %range, "memory was lost, and is set aside");
+        }
+    });
+    Ok(())
+}
+
+fn next_connection(lasting: &Lasting) -> u64 {
+    let stored = lasting.stored.keys().map(|stored| match stored {
+        Stored::Connection(number) => *number,
+        _ => 0,
+    });
+    let recorded = lasting.records().iter().map(|(_, record)| match record {
+        Record::Chunk(chunk) => chunk.connection.map_or(0, |number| number.0),
+        Record::Answered(answered) => answered.connection.0,
+        Record::Waiting(waiting) => waiting.connection.0,
+        _ => 0,
+    });
+    stored.chain(recorded).max().unwrap_or(0).saturating_add(1)
+}
+
+fn next_order(records: &[(RecordId, Record)]) -> u64 {
+    let orders = records.iter().filter_map(|(_, record)| match record {
+        Record::Waiting(waiting) => Some(waiting.order),
+        _ => None,
+    });
+    orders.max().map_or(0, |order| order.saturating_add(1))
+}
+
+/// The journal that goes on.
+struct Continued {
+    journal: Journal<JournalWords>,
+    number: u32,
+    /// The new ids by the old ones, if it is a new journal.
+    ids: Option<BTreeMap<RecordId, RecordId>>,
+    /// Its file, if it is a new journal.
+    file: Option<OwnedFd>,
+}
+
+/// Continues a journal, or makes a new one of its records if it is damaged, too small or of
+/// another version.
+fn continue_journal(
+    found: Option<FoundJournal>,
+    newest: Option<u32>,
+    slots: u32,
+    planned: &Plan,
+    map: &dyn Fn(BorrowedFd<'_>) -> Result<JournalWords, cma_journal::FileError>,
+) -> Result<Continued, RecoverError> {
+    let mut kept = Vec::new();
+    if let Some(FoundJournal { number, words, read }) = found {
+        let has_room = cma_journal::words_for(slots).is_some_and(|needed| needed <= words.len());
+        if has_room {
+            match Journal::open(words) {
+                Ok((journal, _)) => {
+                    return Ok(Continued { journal, number, ids: None, file: None });
+                }
+                Err(OpenError::Read(_) | OpenError::Older(_) | OpenError::Damaged(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let records = read.map(|contents| contents.records).unwrap_or_default();
+        kept = records.into_iter().filter(|(id, _)| !planned.ended.contains(id)).collect();
+    }
+    let number = newest.map_or(1, |newest| newest.saturating_add(1));
+    let file = create_file(slots)?;
+    let (old, records): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
+    let (journal, new) = Journal::create_with(map(file.as_fd())?, Version::CURRENT, records)?;
+    let ids = old.into_iter().zip(new).collect();
+    Ok(Continued { journal, number, ids: Some(ids), file: Some(file) })
+}
+
+fn remove_all(
+    journal: &mut Journal<JournalWords>,
+    ids: impl Iterator<Item = RecordId>,
+) -> Result<(), RecoverError> {
+    let ids: Vec<_> = ids.collect();
+    for ids in ids.chunks(MAX_REMOVED) {
+        let mut change = Change::new();
+        for id in ids {
+            change.remove(*id);
+        }
+        journal.commit(&change).map_err(not_recorded)?;
+    }
+    Ok(())
+}
+
+fn not_recorded(error: impl std::fmt::Display) -> RecoverError {
+    RecoverError::NotKept(format!("the journal can't be continued: {error}"))
+}
+
+/// The records of regions.
+fn recorded_regions(records: &[(RecordId, Record)]) -> Vec<(RecordId, cma_journal::Region)> {
+    let regions = records.iter().filter_map(|(id, record)| match record {
+        Record::Region(region) => Some((*id, region.clone())),
+        _ => None,
+    });
+    regions.collect()
+}
+
+/// Records the regions of this server in place of those that are `recorded`.
+fn record_regions(
+    journal: &mut Journal<JournalWords>,
+    mut recorded: Vec<(RecordId, cma_journal::Region)>,
+    regions: &[Region],
+) -> Result<(), RecoverError> {
+    let mut change = Change::new();
+    for region in regions {
+        let range = region.range();
+        // No bank ends at the top of the address space.
+        let Some(range) = Span::new(range.start().get(), range.bytes()) else { continue };
+        let now = cma_journal::Region {
+            name: region.name().map(String::from),
+            range,
+            allocator: match region.allocator() {
+                AllocatorState::Attached(name) => name,
+                _ => None,
+            },
+            params: String::new(),
+            memory: region.backing().map(|backing| backing.kind.to_string()),
+        };
+        match recorded.iter().position(|(_, region)| *region == now) {
+            Some(at) => {
+                recorded.swap_remove(at);
+            }
+            None => {
+                change.put(Record::Region(now));
+            }
+        }
+    }
+    for (id, _) in &recorded {
+        change.remove(*id);
+    }
+    journal.commit(&change).map_err(not_recorded).map(drop)
+}
+
+/// Stores the files of the regions themselves, and closes those of regions that are not there any
+/// more. Returns what the keeper has.
+fn keep_homes(
+    keeper: &mut dyn AnyKeeper,
+    names: &BTreeSet<Stored>,
+    regions: &[Region],
+) -> Result<Vec<Stored>, RecoverError> {
+    let mut homes = BTreeSet::new();
+    for region in regions {
+        let files = region.lasting().map_err(|error| {
+            RecoverError::NotKept(format!("region {region} can't outlive the server: {error}"))
+        })?;
+        for (index, file) in files.iter().enumerate() {
+            let home = Stored::Home(region.range().start().get(), index);
+            if !names.contains(&home) {
+                keeper.put(&home.name(), file.as_fd())?;
+            }
+            homes.insert(home);
+        }
+    }
+    let old = names.iter().filter(|name| matches!(name, Stored::Home(..)));
+    for name in old.filter(|name| !homes.contains(name)) {
+        keeper.remove(&name.name())?;
+    }
+    Ok(homes.into_iter().collect())
+}
