@@ -50,6 +50,15 @@ pub(crate) struct ReservedRange {
     banks: Addresses,
 }
 
+impl ReservedRange {
+    /// Keeps them reserved permanently.
+    pub(crate) fn keep(self) -> PageRange {
+        let range = self.range;
+        std::mem::forget(self);
+        range
+    }
+}
+
 impl Drop for ReservedRange {
     fn drop(&mut self) {
         self.banks.banks().release(self.range);

@@ -33,6 +33,15 @@ impl Port {
             Port::Auto => "auto",
         }
     }
+
+    /// The port of a region whose memory is of this kind
+    /// ([`Backing`](cma_framework::memory::Backing)); `None` for addresses alone. No port for a
+    /// kind that none here has.
+    pub fn of_kind(kind: Option<&str>) -> Option<Port> {
+        let name = kind.unwrap_or(Port::Simulated.name());
+        let ports = [Port::Simulated, Port::Memfd, Port::Hugetlb];
+        ports.into_iter().find(|port| port.name() == name)
+    }
 }
 
 impl fmt::Display for Port {

@@ -48,6 +48,9 @@ mod file;
 mod fit;
 mod gathered;
 mod holders;
+#[cfg(test)]
+#[path = "../tests/machine/mod.rs"]
+mod machine;
 mod node;
 mod pagemap;
 mod pin;
@@ -55,8 +58,10 @@ mod plan;
 mod pool;
 mod region;
 mod reserver;
+mod restore;
 mod run;
 mod store;
+mod table;
 
 pub use fit::default_page_size;
 pub(crate) use fit::misfit;

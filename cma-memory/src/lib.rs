@@ -31,7 +31,7 @@ pub use choice::{Choice, ChoiceError, Port, Unfit};
 pub use cma_shared::SharedBytes;
 pub use hugetlb::Hugetlb;
 pub use memfd::Memfd;
-pub use ports::{Outcome, Ports};
+pub use ports::{Outcome, Ports, RestoredRegion};
 pub use shared::{MapSharedError, map_shared};
 
 /// The name of a region's files in `/proc/PID/maps` and `/proc/PID/fd`.

@@ -45,12 +45,19 @@ impl Memfd {
     }
 }
 
+impl Memfd {
+    /// The region of that name at these addresses.
+    pub(crate) fn region(name: Option<&str>, addresses: ReservedRange) -> Box<dyn Memory> {
+        Box::new(MemfdRegion { label: label(name), addresses })
+    }
+}
+
 impl Reserver for Memfd {
     fn reserve(&mut self, request: &ReserveRequest) -> Result<Reserved, ReserveError> {
         let addresses = self.0.reserve(request)?;
         let range = addresses.range;
-        let region = MemfdRegion { label: label(request.name.as_deref()), addresses };
-        Ok(Reserved { range, memory: Some(Box::new(region)) })
+        let memory = Memfd::region(request.name.as_deref(), addresses);
+        Ok(Reserved { range, memory: Some(memory) })
     }
 }
 
@@ -86,11 +93,8 @@ unsafe impl Memory for MemfdRegion {
         let refused = |reason: String| MemoryError::NotRestored { range, reason };
         let [file] = <[OwnedFd; 1]>::try_from(files)
             .map_err(|files| refused(format!("it takes 1 file, and {} are given", files.len())))?;
-        let file = SealedFile::restored(file, &self.label, None).map_err(refused)?;
         let len = range.bytes();
-        if file.len() != len {
-            return Err(refused(format!("its file has {} bytes instead of {len}", file.len())));
-        }
+        let file = SealedFile::restored(file, &self.label, len, None).map_err(refused)?;
         Ok(Box::new(ChunkFile { file, len, mapping: None }))
     }
 }

@@ -1,13 +1,15 @@
 //! One reserver for all regions of a program, and the outcome for each.
 
-use crate::addresses::Addresses;
+use crate::addresses::{Addresses, ReservedRange};
 use crate::choice::{Choice, Port};
 use crate::hugetlb::Hugetlb;
 use crate::memfd::Memfd;
 use cma_framework::PageRange;
+use cma_framework::config::Bytes;
 use cma_framework::memory::Backing;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use std::fmt;
+use std::os::fd::OwnedFd;
 
 /// Gives each region memory from the port that was chosen for it, and records the outcome.
 ///
@@ -32,7 +34,23 @@ pub struct Ports {
     addresses: Addresses,
     memfd: Memfd,
     hugetlb: Hugetlb,
+    /// Those that are not requested yet, with their addresses.
+    restored: Vec<(RestoredRegion, ReservedRange)>,
     outcomes: Vec<Outcome>,
+}
+
+/// A region of a process that has ended, to be made again with its memory.
+#[derive(Debug)]
+pub struct RestoredRegion {
+    /// Its name; `None` for a private one.
+    pub name: Option<String>,
+    /// Its place.
+    pub range: PageRange,
+    /// The port that it had, by [`Port::of_kind`]; not [`Port::Auto`].
+    pub port: Port,
+    /// The files that [`Region::lasting`](cma_framework::Region::lasting) returned there, in that
+    /// order.
+    pub files: Vec<OwnedFd>,
 }
 
 /// The outcome of one region's request.
@@ -56,8 +74,37 @@ impl Ports {
             memfd: Memfd::new(addresses.clone()),
             hugetlb: Hugetlb::new(addresses.clone()),
             addresses,
+            restored: Vec::new(),
             outcomes: Vec::new(),
         }
+    }
+
+    /// Gives regions of these names the places and the memory that they had in a process that has
+    /// ended, whatever the choice is. No other region gets their places. Their chunks are restored
+    /// afterwards, by [`Cma::restore_chunk`](cma_framework::Cma::restore_chunk).
+    ///
+    /// Huge pages are verified to be at their addresses then, and pinned. A page that a chunk has
+    /// and that the kernel moved meanwhile makes the region's contiguity
+    /// [`Moved`](cma_framework::memory::Contiguity::Moved), which names it. A free page that is
+    /// lost is reported by [`Cma::finish_restoring`](cma_framework::Cma::finish_restoring).
+    ///
+    /// # Errors
+    ///
+    /// [`ReserveError::Taken`] when two of them overlap each other, or a reserved region.
+    pub fn with_restored(mut self, regions: Vec<RestoredRegion>) -> Result<Self, ReserveError> {
+        for region in regions {
+            let wanted = region.range;
+            let taken = || {
+                let all = self.restored.iter().map(|(_, addresses)| addresses.range);
+                all.clone().find(|taken| taken.overlaps(wanted)).unwrap_or(wanted)
+            };
+            let addresses = self
+                .addresses
+                .withhold(wanted)
+                .ok_or_else(|| ReserveError::Taken { wanted, taken: taken() })?;
+            self.restored.push((region, addresses));
+        }
+        Ok(self)
     }
 
     /// The outcome of each request so far, in order.
@@ -73,10 +120,20 @@ impl Ports {
         self.choice.named.iter().map(|(name, _)| name.as_str()).filter(move |name| !requested(name))
     }
 
+    fn is_restored(&self, request: &ReserveRequest) -> bool {
+        self.restored.iter().any(|(region, _)| region.name == request.name)
+    }
+
     fn reserve_from_port(
         &mut self,
         request: &ReserveRequest,
     ) -> Result<(Reserved, Option<String>), ReserveError> {
+        let name = |(region, _): &(RestoredRegion, _)| region.name == request.name;
+        if let Some(at) = self.restored.iter().position(name) {
+            let (region, addresses) = self.restored.swap_remove(at);
+            let reserved = restore(request, region, addresses).map_err(ReserveError::Other)?;
+            return Ok((reserved, Some("restored".to_string())));
+        }
         match self.choice.port(request.name.as_deref()) {
             Port::Simulated => Ok((self.addresses.reserve_permanently(request)?.into(), None)),
             Port::Memfd => Ok((self.memfd.reserve(request)?, None)),
@@ -91,10 +148,36 @@ impl Ports {
     }
 }
 
+/// Makes a region again.
+fn restore(
+    request: &ReserveRequest,
+    region: RestoredRegion,
+    addresses: ReservedRange,
+) -> Result<Reserved, String> {
+    let (range, name) = (region.range, region.name.as_deref());
+    if range.pages() != request.pages {
+        let (had, has) = (Bytes(range.bytes()), Bytes(request.pages.bytes()));
+        return Err(format!("its size can't change from {had} to {has} with chunks in it"));
+    }
+    if region.port != Port::Hugetlb && !region.files.is_empty() {
+        return Err(format!("a region of the port {} has no files", region.port));
+    }
+    match region.port {
+        Port::Simulated => Ok(addresses.keep().into()),
+        Port::Memfd => Ok(Reserved { range, memory: Some(Memfd::region(name, addresses)) }),
+        Port::Hugetlb => {
+            let memory = Hugetlb::restore(name, addresses, region.files)?;
+            Ok(Reserved { range, memory: Some(memory) })
+        }
+        Port::Auto => Err("a region has one port or another, and not \"auto\"".to_string()),
+    }
+}
+
 impl Reserver for Ports {
     fn announce(&mut self, requests: &[ReserveRequest]) {
         let needs_huge_pages = |request: &&ReserveRequest| {
             matches!(self.choice.port(request.name.as_deref()), Port::Hugetlb | Port::Auto)
+                && !self.is_restored(request)
         };
         let requests: Vec<_> = requests.iter().filter(needs_huge_pages).cloned().collect();
         self.hugetlb.announce(&requests);

@@ -15,8 +15,21 @@ pub(crate) struct Expected<'a> {
     pub(crate) label: &'a str,
     /// The size of its huge pages in bytes; `None` for ordinary ones.
     pub(crate) huge_page: Option<u64>,
+    pub(crate) size: Size,
     /// The seals that it has, and no other, except that it may be not executable.
     pub(crate) seals: SealFlags,
+}
+
+/// The size of a file in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Size {
+    /// This one.
+    Exactly(u64),
+    /// This one or more. A writable mapping past the end of a file of huge pages grows it in spite
+    /// of its seals.
+    AtLeast(u64),
+    /// Whatever it is.
+    Any,
 }
 
 /// The inode of a file that is memory here. No other file of that inode is accepted as long as this
@@ -69,13 +82,23 @@ pub(crate) fn verify(
     if name != expected.label {
         return Err(differs("its file is named", format!("{name:?}"), expected.label));
     }
+    let size = status.st_size as u64;
+    match expected.size {
+        Size::Exactly(expected) if size != expected => {
+            return Err(differs("its file has", format!("{size} bytes"), expected));
+        }
+        Size::AtLeast(least) if size < least => {
+            return Err(differs("its file has", format!("{size} bytes"), least));
+        }
+        Size::Exactly(_) | Size::AtLeast(_) | Size::Any => {}
+    }
     let (uid, own) = (status.st_uid, geteuid().as_raw());
     if uid != own {
         return Err(differs("its file belongs to user", uid, own));
     }
     let sole = SoleUse::of((status.st_dev, status.st_ino))
         .ok_or_else(|| "its file is other memory already".to_string())?;
-    Ok((status.st_size as u64, sole))
+    Ok((size, sole))
 }
 
 /// The text about a property that is not as it has to be.

@@ -1,6 +1,6 @@
 //! A file in memory with a sealed size, and whether another process has it.
 
-use crate::restored::{self, Expected, SoleUse};
+use crate::restored::{self, Expected, Size, SoleUse};
 use crate::system::{system_error, with_raised_limit};
 use cma_framework::MemoryError;
 use rustix::fs::{
@@ -20,7 +20,8 @@ pub(crate) struct SealedFile {
 }
 
 /// The seals of a file whose size can't change.
-const SIZE_SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
+pub(crate) const SIZE_SEALS: SealFlags =
+    SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 impl SealedFile {
     /// A file of `len` zero bytes. `pages` are the flags for huge pages, empty for ordinary ones.
@@ -39,9 +40,9 @@ impl SealedFile {
         Ok(SealedFile { file: reopen(file.as_fd())?, len, _sole_use: None })
     }
 
-    /// A file that [`create`](Self::create) made with this label in a process that has ended, by
-    /// the open file description that it had there: a lease counts no other. `huge_page` is the
-    /// size of its huge pages in bytes, `None` for ordinary ones.
+    /// A file that [`create`](Self::create) made with this label and length in a process that has
+    /// ended, by the open file description that it had there: a lease counts no other. `huge_page`
+    /// is the size of its huge pages in bytes, `None` for ordinary ones.
     ///
     /// # Errors
     ///
@@ -49,10 +50,12 @@ impl SealedFile {
     pub(crate) fn restored(
         file: OwnedFd,
         label: &str,
+        len: u64,
         huge_page: Option<u64>,
     ) -> Result<Self, String> {
-        let expected = Expected { label, huge_page, seals: SIZE_SEALS };
-        let (len, sole_use) = restored::verify(file.as_fd(), expected)?;
+        let size = if huge_page.is_some() { Size::AtLeast(len) } else { Size::Exactly(len) };
+        let expected = Expected { label, huge_page, size, seals: SIZE_SEALS };
+        let (_, sole_use) = restored::verify(file.as_fd(), expected)?;
         Ok(SealedFile { file, len, _sole_use: Some(sole_use) })
     }
 

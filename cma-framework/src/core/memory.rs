@@ -179,6 +179,9 @@ pub enum Contiguity {
     Verified,
     /// It was when it was made. The kernel may move its pages, for this reason.
     Movable(String),
+    /// It is not any more: the kernel moved pages of live chunks while no process pinned them.
+    /// Those chunks are elsewhere than their addresses say, as told here.
+    Moved(String),
     /// Physical addresses are hidden from this process, for this reason.
     Unknown(String),
     /// It is not: addresses identify chunks, but no device can use them.
@@ -194,6 +197,9 @@ impl fmt::Display for Contiguity {
                     f,
                     "physically contiguous when it was made, but the kernel may move it: {why}"
                 )
+            }
+            Contiguity::Moved(what) => {
+                write!(f, "not physically contiguous any more: {what}")
             }
             Contiguity::Unknown(why) => write!(f, "contiguity unknown: {why}"),
             Contiguity::No => f.write_str("not physically contiguous"),

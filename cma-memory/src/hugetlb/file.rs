@@ -2,10 +2,10 @@
 
 use super::pool::Pool;
 use crate::sealed::SealedFile;
-use crate::system::system_error;
+use crate::system::{system_error, with_raised_limit};
 use cma_framework::MemoryError;
 use rustix::fs::MemfdFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -45,6 +45,24 @@ impl PoolFile {
         Ok(PoolFile { file, pool, pages, shared: Mutex::new(false) })
     }
 
+    /// A file for these pages of a region that a process made which has ended. `shared` tells
+    /// whether a descriptor of it was ever handed out.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn restored(
+        pool: Pool,
+        file: OwnedFd,
+        label: &str,
+        pages: Range<usize>,
+        len: u64,
+        shared: bool,
+    ) -> Result<Self, String> {
+        let file = SealedFile::restored(file, label, len, Some(pool.size))?;
+        Ok(PoolFile { file, pool, pages, shared: Mutex::new(shared) })
+    }
+
     /// The same file for other pages of the region.
     pub(super) fn of_pages(self, pages: Range<usize>) -> Self {
         PoolFile { pages, ..self }
@@ -73,6 +91,12 @@ impl PoolFile {
     /// returns to the pool.
     pub(super) fn remove(&self, offset: u64) -> Result<(), MemoryError> {
         self.file.free(offset, self.pool.size).map_err(system_error("fallocate"))
+    }
+
+    /// Another descriptor of the same open file description.
+    pub(super) fn duplicate(&self) -> Result<OwnedFd, MemoryError> {
+        with_raised_limit(|| fcntl_dupfd_cloexec(self, 0))
+            .map_err(system_error("fcntl(F_DUPFD_CLOEXEC)"))
     }
 
     /// A descriptor for another process.

@@ -20,7 +20,16 @@ impl Pin {
         addresses: impl Iterator<Item = usize>,
         page: usize,
     ) -> Result<Self, MemoryError> {
-        let pages: Vec<Page> = addresses.map(|address| Page { address, len: page }).collect();
+        let pages: Vec<_> = addresses.map(|address| Some(Page { address, len: page })).collect();
+        Pin::of(&pages, page)
+    }
+
+    /// Room for `count` pages of `page` bytes, of which none is pinned yet.
+    pub(super) fn none(count: usize, page: usize) -> Result<Self, MemoryError> {
+        Pin::of(&vec![None; count], page)
+    }
+
+    fn of(pages: &[Option<Page>], page: usize) -> Result<Self, MemoryError> {
         let rings = pages.chunks(Ring::MAX_SLOTS).map(ring_of).collect::<Result<_, _>>()?;
         Ok(Pin { rings, page })
     }
@@ -41,15 +50,16 @@ impl Pin {
     }
 }
 
-fn ring_of(pages: &[Page]) -> Result<Ring, MemoryError> {
+fn ring_of(pages: &[Option<Page>]) -> Result<Ring, MemoryError> {
     let ring = with_raised_limit(Ring::new).map_err(system_error("io_uring_setup"))?;
-    ring.register(pages.iter().copied().map(Some)).map_err(system_error("io_uring_register"))?;
+    ring.register(pages.iter().copied()).map_err(system_error("io_uring_register"))?;
     Ok(ring)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hugetlb::machine::Machine;
     use crate::mapping::Mapping;
     use crate::sealed::SealedFile;
     use rustix::fs::MemfdFlags;
@@ -57,7 +67,7 @@ mod tests {
 
     const PAGE: usize = cma_framework::PAGE_SIZE as usize;
 
-    /// The bytes that this process has pinned. No other test of this program pins any.
+    /// The bytes that this process has pinned. Other tests pin some while they have the machine.
     fn pinned() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmPin:")).unwrap();
@@ -72,6 +82,7 @@ mod tests {
     /// unpinned.
     #[test]
     fn each_of_many_pages_is_pinned_separately() {
+        let _machine = Machine::lock();
         let pages = Ring::MAX_SLOTS + 2;
         let file =
             SealedFile::create("pinned", (pages * PAGE) as u64, MemfdFlags::empty()).unwrap();

@@ -13,6 +13,7 @@ use super::node::Node;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::pool::Pool;
+use super::restore::Restoring;
 use crate::addresses::ReservedRange;
 use crate::mapping::Mapping;
 use cma_framework::memory::Contiguity;
@@ -29,6 +30,8 @@ pub(super) struct HugeRegion {
     pub(super) label: String,
     /// The size of a huge page in bytes.
     pub(super) step: usize,
+    /// Whether its addresses are physical ones; else those were hidden when it was made.
+    pub(super) physical: bool,
     /// Reads physical addresses; an error says why that is impossible.
     pub(super) pagemap: Result<Pagemap, String>,
     /// An error says why the pages are not pinned.
@@ -37,6 +40,8 @@ pub(super) struct HugeRegion {
     pub(super) mapping: Mapping,
     pub(super) home: Arc<PoolFile>,
     pub(super) pages: Vec<Page>,
+    /// What only a restored region has to know.
+    pub(super) restoring: Restoring,
     /// The files of chunks that were freed, and which may still have pages.
     pub(super) retired: Mutex<Vec<Weak<PoolFile>>>,
     pub(super) _addresses: Vec<ReservedRange>,
@@ -47,17 +52,18 @@ pub(super) struct HugeRegion {
 pub(super) struct Page(Mutex<PageState>);
 
 #[derive(Debug)]
-struct PageState {
-    /// `None` while the page is lost: it left the pool for somebody else.
-    location: Option<Location>,
+pub(super) struct PageState {
+    /// `None` while the page is lost: it left the pool for somebody else. Then its place in the
+    /// home is empty, except in a region whose restoring has not ended.
+    pub(super) location: Option<Location>,
     /// Whether the region's mapping has the page.
-    mapped: bool,
+    pub(super) mapped: bool,
     /// The number of chunks that have a part of the page. Their memory does not move.
     chunks: usize,
     /// Its offset in the region's home, in bytes.
-    home: u64,
+    pub(super) home: u64,
     /// The node of its memory; `None` where the kernel doesn't say.
-    node: Option<Node>,
+    pub(super) node: Option<Node>,
 }
 
 /// The place of a page in a file.
@@ -78,7 +84,7 @@ pub(super) struct Extent {
 
 /// Held while a page is freed and allocated anew. The pool returns the page that was freed last,
 /// unless it serves another request in between; the lock keeps this process from making one.
-static EXCHANGING: Mutex<()> = Mutex::new(());
+pub(super) static EXCHANGING: Mutex<()> = Mutex::new(());
 
 /// The most bytes of the pool that are searched for a page that was freed. The kernel clears each
 /// page that is taken out.
@@ -98,7 +104,13 @@ impl Page {
         Page(Mutex::new(PageState { location, mapped: false, chunks: 0, home: offset, node }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, PageState> {
+    /// A page that is not found yet. Its place in the region's home is at `offset`.
+    pub(super) fn not_found(offset: u64) -> Page {
+        let node = None;
+        Page(Mutex::new(PageState { location: None, mapped: false, chunks: 0, home: offset, node }))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, PageState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,7 +135,7 @@ impl HugeRegion {
 
     pub(super) fn contiguity(&self) -> Contiguity {
         match (&self.pagemap, &self.pin) {
-            (Ok(_), Ok(_)) => Contiguity::Verified,
+            (Ok(_), Ok(_)) => self.restoring.contiguity(),
             (Ok(_), Err(why)) => Contiguity::Movable(why.clone()),
             (Err(why), _) => Contiguity::Unknown(why.clone()),
         }
@@ -295,14 +307,14 @@ impl HugeRegion {
     }
 
     /// Maps a file from `start` on at these pages, which no chunk uses.
-    fn map(&self, pages: Range<usize>, start: &Location) -> Result<(), MemoryError> {
+    pub(super) fn map(&self, pages: Range<usize>, start: &Location) -> Result<(), MemoryError> {
         // SAFETY: no byte of the pages is borrowed: chunks have their claims, and only the pages
         // that the caller's chunk has, or that no chunk has, are mapped anew.
         unsafe { self.mapping.replace(self.places(&pages), &*start.file, start.offset) }
     }
 
     /// Checks that a page can return from the pool, before it is freed.
-    fn check_exchange(&self) -> Result<(), MemoryError> {
+    pub(super) fn check_exchange(&self) -> Result<(), MemoryError> {
         // Where physical addresses are hidden, any page will do.
         self.pagemap.as_ref().map_or(Ok(()), |_| self.pool.check_keeps_pages())
     }
@@ -339,19 +351,20 @@ impl HugeRegion {
             return Err(error);
         }
         (page.location, page.mapped) = (Some(found), true);
+        self.restoring.page_returned(index);
         Ok(())
     }
 
     /// Takes the next page of the pool, at the place of page `index`. Returns whether it is that
     /// page.
-    fn arrived(&self, index: usize) -> bool {
+    pub(super) fn arrived(&self, index: usize) -> bool {
         self.mapping.populate(self.place(index)).is_ok()
             && self.check_place(index, self.address(index)).is_ok()
     }
 
     /// Searches the next pages of the pool for page `index`, and moves it to `to` in place of the
     /// one that is there. When other users of the pool prevent that, it stays in a file of its own.
-    fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
+    pub(super) fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
         for _ in 0..MAX_MOVES {
             let found = self.find(index);
             // The pool can use the other page. It is freed first, so that the wanted one is last.
@@ -399,7 +412,7 @@ impl HugeRegion {
 
     /// Checks that page `index`, mapped at `address`, is where its address says, as far as
     /// addresses are known. The error is where it is.
-    fn check_place(&self, index: usize, address: usize) -> Result<(), DmaAddr> {
+    pub(super) fn check_place(&self, index: usize, address: usize) -> Result<(), DmaAddr> {
         let Ok(pagemap) = &self.pagemap else { return Ok(()) };
         let expected = self.page_range(index..index + 1).first_page();
         match pagemap.frame(address) {
@@ -413,23 +426,23 @@ impl HugeRegion {
     }
 
     /// The addresses of these pages.
-    fn page_range(&self, pages: Range<usize>) -> PageRange {
+    pub(super) fn page_range(&self, pages: Range<usize>) -> PageRange {
         let frames = self.granule().get();
         let first = self.range.first_page() + pages.start as u64 * frames;
         PageRange::from_pages(first, pages.len() as u64 * frames)
     }
 
     /// The position of page `index` in the mapping.
-    fn place(&self, index: usize) -> Range<usize> {
+    pub(super) fn place(&self, index: usize) -> Range<usize> {
         self.places(&(index..index + 1))
     }
 
-    fn places(&self, pages: &Range<usize>) -> Range<usize> {
+    pub(super) fn places(&self, pages: &Range<usize>) -> Range<usize> {
         pages.start * self.step..pages.end * self.step
     }
 
     /// Where page `index` is mapped.
-    fn address(&self, index: usize) -> usize {
+    pub(super) fn address(&self, index: usize) -> usize {
         self.mapping.address() + index * self.step
     }
 }

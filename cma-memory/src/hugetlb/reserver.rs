@@ -10,14 +10,17 @@ use super::pin::Pin;
 use super::plan::{Need, Plan};
 use super::pool::Pool;
 use super::region::{HugeRegion, Page};
+use super::restore::Restoring;
 use super::run::{self, Wanted};
 use super::store::RegionMemory;
 use crate::addresses::{Addresses, ReservedRange};
 use crate::label;
 use crate::mapping::Mapping;
 use cma_framework::config::Place;
+use cma_framework::memory::Memory;
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{Alignment, PageRange};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 /// Gives regions huge pages out of the machine's pool (`/proc/sys/vm/nr_hugepages`).
@@ -86,18 +89,34 @@ impl Hugetlb {
         let region = HugeRegion {
             range,
             pool,
-            label,
             step,
+            physical: pagemap.is_ok(),
             pagemap,
             pin,
             mapping: Mapping::reserved(offsets.len() * step, step)?,
             pages,
             home,
+            label,
+            restoring: Restoring::default(),
             retired: Mutex::default(),
             _addresses: addresses,
         };
         region.verify(address)?;
         Ok(region)
+    }
+
+    /// The region of that name whose process has ended and left `files`.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't be restored.
+    pub(crate) fn restore(
+        name: Option<&str>,
+        addresses: ReservedRange,
+        files: Vec<OwnedFd>,
+    ) -> Result<Box<dyn Memory>, String> {
+        let region = HugeRegion::restored(label(name), addresses, files)?;
+        Ok(Box::new(RegionMemory::new(region)))
     }
 
     /// Physically adjacent pages. Takes no more pages out of the pool than it needs to find them.

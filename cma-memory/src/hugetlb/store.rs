@@ -1,9 +1,11 @@
 //! A region of huge pages as the framework's memory port, and the memory of its chunks.
 
-use super::region::{Extent, HugeRegion};
+use super::file::PoolFile;
+use super::region::{Extent, HugeRegion, Location};
 use cma_framework::memory::{Backing, Claim, Memory, Piece, Store};
 use cma_framework::{MemoryError, PAGE_SIZE, PageRange};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// The framework's reference to a region; each chunk's store has another.
@@ -30,6 +32,7 @@ unsafe impl Memory for RegionMemory {
         if !range.within(region.range) {
             return Err(MemoryError::Elsewhere { range });
         }
+        region.settle();
         let mut store = ChunkStore::new(region.clone(), range);
         let pages = store.pages();
         region.check_released(pages.clone())?;
@@ -47,6 +50,29 @@ unsafe impl Memory for RegionMemory {
             unsafe { region.mapping.bytes_mut(store.place.clone()) }.fill(0);
         }
         Ok(Box::new(store))
+    }
+
+    fn restore(&self, claim: Claim, files: Vec<OwnedFd>) -> Result<Box<dyn Store>, MemoryError> {
+        let region = &self.0;
+        let range = claim.range();
+        if !range.within(region.range) {
+            return Err(MemoryError::Elsewhere { range });
+        }
+        let mut store = ChunkStore::new(region.clone(), range);
+        store.check_whole()?;
+        let restored = region.restore_chunk(store.pages(), files);
+        restored.map_err(|reason| MemoryError::NotRestored { range, reason })?;
+        store.extents = region.extents(store.pages());
+        Ok(Box::new(store))
+    }
+
+    fn lasting(&self) -> Result<Vec<OwnedFd>, MemoryError> {
+        self.0.lasting()
+    }
+
+    fn missing(&self) -> Vec<PageRange> {
+        self.0.settle();
+        self.0.missing()
     }
 }
 
@@ -81,6 +107,11 @@ impl ChunkStore {
         let step = self.region.step;
         self.place.start.is_multiple_of(step) && self.place.end.is_multiple_of(step)
     }
+
+    fn check_whole(&self) -> Result<(), MemoryError> {
+        let (range, granule) = (self.range, self.region.granule());
+        if self.is_whole() { Ok(()) } else { Err(MemoryError::Granule { range, granule }) }
+    }
 }
 
 impl Store for ChunkStore {
@@ -103,9 +134,7 @@ impl Store for ChunkStore {
     }
 
     fn pieces(&self) -> Result<usize, MemoryError> {
-        if !self.is_whole() {
-            return Err(MemoryError::Granule { range: self.range, granule: self.region.granule() });
-        }
+        self.check_whole()?;
         Ok(self.extents.len())
     }
 
@@ -117,6 +146,19 @@ impl Store for ChunkStore {
     fn held(&self) -> bool {
         // Every file is checked, because a check also frees what a process added to the file.
         self.extents.iter().filter(|extent| extent.start.file.is_held()).count() > 0
+    }
+
+    /// The file of the chunk, and those that have one of its pages each.
+    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+        self.check_whole()?;
+        let mut files: Vec<&Arc<PoolFile>> = Vec::new();
+        for Extent { start: Location { file, .. }, .. } in &self.extents {
+            if !files.iter().any(|known| Arc::ptr_eq(known, file)) {
+                files.push(file);
+            }
+        }
+        files.sort_by_key(|file| file.len() != self.range.bytes());
+        Ok(files.into_iter().map(|file| file.as_fd()).collect())
     }
 }
 

@@ -1,13 +1,10 @@
 use super::*;
-use crate::Hugetlb;
+use crate::hugetlb::machine::{HUGE, Machine, POOL, Window, all_pages, banks, free};
 use crate::hugetlb::plan::Plan;
+use crate::{Addresses, Hugetlb};
 use cma_framework::Alignment;
 use cma_framework::config::Place;
 use cma_framework::reserve::ReserveRequest;
-use machine::{HUGE, Machine, POOL, Window, all_pages, banks, free};
-
-#[path = "../../../tests/machine/mod.rs"]
-mod machine;
 
 fn region(pages: u64) -> HugeRegion {
     let request = ReserveRequest {
@@ -91,4 +88,53 @@ fn a_page_that_others_came_before_is_searched_and_moved_to_the_chunks_file() {
     assert_eq!(lengths(&region, 0..3), [3]);
     assert_eq!(free(POOL), 2);
     region.leave(0..3);
+}
+
+#[test]
+fn pages_in_files_of_their_own_are_restored_by_their_addresses() {
+    let Some(_machine) = Machine::with_huge_pages(5) else { return };
+    let region = region(3);
+    region.enter(0..3);
+    assert!(region.use_in_own_file(0..3).unwrap());
+    {
+        let mut page = region.pages[1].lock();
+        let there = page.location.take().unwrap();
+        let strangers = all_pages();
+        there.file.remove(there.offset).unwrap();
+        region.pin.as_ref().unwrap().unpin(1).unwrap();
+        drop(strangers);
+        assert!(!region.arrived(1));
+        let apart = region.find_apart(1, &there).unwrap();
+        page.location = Some(apart);
+    }
+    assert_eq!(lengths(&region, 0..3), [1, 1, 1]);
+    let (range, of_region) = (region.range, region.lasting().unwrap());
+    let file = |index: usize| {
+        let location = region.pages[index].lock().location.clone().unwrap();
+        location.file.duplicate().unwrap()
+    };
+    let of_chunk = vec![file(0), file(1)];
+    drop(region);
+    let addresses = Addresses::from(banks()).withhold(range).unwrap();
+    let again = HugeRegion::restored("cma:apart".to_string(), addresses, of_region).unwrap();
+    let copies = || of_chunk.iter().map(|file| file.try_clone().unwrap());
+    assert!(again.restore_chunk(0..3, copies().rev().collect()).is_err());
+    assert!(
+        again
+            .restore_chunk(
+                0..3,
+                copies().take(1).chain(copies().skip(1)).chain(copies().skip(1)).collect()
+            )
+            .is_err()
+    );
+    again.restore_chunk(0..3, of_chunk).unwrap();
+    again.settle();
+    assert_eq!((lengths(&again, 0..3), again.missing()), (vec![1, 1, 1], vec![]));
+    assert_eq!(again.contiguity(), Contiguity::Verified);
+    // The next chunk has one file again.
+    again.enter(0..3);
+    assert!(again.use_in_own_file(0..3).unwrap());
+    assert_eq!(lengths(&again, 0..3), [3]);
+    again.leave(0..3);
+    assert_eq!(free(POOL), 2);
 }
