@@ -9,17 +9,17 @@ use std::any::Any;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr;
+use std::{ptr, slice};
 
 /// Runs a call. Its result is 0 or a negative errno. A panic ends here: it is a defect of the
 /// library or of code that it calls, and the call fails with `ENOTRECOVERABLE`.
 #[inline(always)]
 pub(crate) fn border(call: &'static str, work: impl FnOnce() -> Result<(), Failure>) -> c_int {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(())) => 0,
-        Ok(Err(failure)) => failure.report(call),
-        Err(panic) => panicked(call, &*panic),
-    }
+    let reported = || match work() {
+        Ok(()) => 0,
+        Err(failure) => failure.report(call),
+    };
+    catch_unwind(AssertUnwindSafe(reported)).unwrap_or_else(|panic| panicked(call, &*panic))
 }
 
 #[cold]
@@ -34,7 +34,7 @@ fn panicked(call: &'static str, panic: &(dyn Any + Send)) -> c_int {
 /// # Safety
 ///
 /// It is null, or a text that lives and doesn't change for `'a`.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str, Failure> {
     // SAFETY: the caller's.
     match unsafe { optional_text(text, name) }? {
@@ -48,7 +48,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char, name: &str) -> Result<&'a str
 /// # Safety
 ///
 /// As [`text`].
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn optional_text<'a>(
     text: *const c_char,
     name: &str,
@@ -56,14 +56,35 @@ pub(crate) unsafe fn optional_text<'a>(
     if text.is_null() {
         return Ok(None);
     }
+    let bytes = text.cast::<i8>();
+    let mut length = 0;
+    // One comparison finds the NUL byte and what is not ASCII. Names are short: for them this is
+    // quicker than a call of `strlen`, and a check of the bytes after it.
+    // SAFETY: the caller's: every byte up to the NUL byte is part of the text.
+    while unsafe { bytes.add(length).read() } > 0 {
+        length += 1;
+    }
+    // SAFETY: as above.
+    if unsafe { bytes.add(length).read() } < 0 {
+        // SAFETY: the caller's.
+        return unsafe { not_ascii(text, name) }.map(Some);
+    }
+    // SAFETY: that many bytes are part of the text.
+    let ascii = unsafe { slice::from_raw_parts(bytes.cast(), length) };
+    // SAFETY: ASCII is UTF-8.
+    Ok(Some(unsafe { str::from_utf8_unchecked(ascii) }))
+}
+
+/// The text at `text`, which is not null.
+///
+/// # Safety
+///
+/// As [`text`].
+#[cold]
+unsafe fn not_ascii<'a>(text: *const c_char, name: &str) -> Result<&'a str, Failure> {
     // SAFETY: the caller's: a text that ends with a NUL byte.
     let text = unsafe { CStr::from_ptr(text) };
-    // Most are, and this is quicker for short ones.
-    if text.to_bytes().is_ascii() {
-        // SAFETY: ASCII is UTF-8.
-        return Ok(Some(unsafe { str::from_utf8_unchecked(text.to_bytes()) }));
-    }
-    text.to_str().map(Some).map_err(|error| {
+    text.to_str().map_err(|error| {
         Failure::invalid(format!("the {name} is not UTF-8 from byte {} on", error.valid_up_to()))
     })
 }

@@ -2,7 +2,7 @@
 
 use crate::border::{Grows, border, place, write_struct};
 use crate::failure::Failure;
-use crate::handles::{Object, Table};
+use crate::handles::{Loan, Object, Table};
 use crate::memory::{Memory, Piece, placed};
 use crate::remote::RemoteChunk;
 use cma_framework::Chunk;
@@ -43,14 +43,22 @@ impl From<RemoteChunk> for ChunkObject {
     }
 }
 
-/// Gives the program a handle of a new chunk. If there is no handle left, the chunk is freed.
+/// Gives the program a handle of a new chunk, which `make` makes if there is a handle left.
 #[inline(always)]
-pub(crate) fn hand_over(
-    chunk: impl Into<ChunkObject>,
+pub(crate) fn hand_over<C: Into<ChunkObject>, E: Into<Failure>>(
+    make: impl FnOnce() -> Result<C, E>,
     to: &mut MaybeUninit<*mut cma_chunk>,
 ) -> Result<(), Failure> {
-    to.write(cma_chunk::table().insert(chunk.into())?);
-    Ok(())
+    match make() {
+        Ok(chunk) => match cma_chunk::table().vacant() {
+            Ok(place) => {
+                to.write(place.fill(chunk.into()));
+                Ok(())
+            }
+            Err(full) => Err(full.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl From<Chunk> for ChunkObject {
@@ -66,7 +74,7 @@ fn with_memory<R>(
     use_it: impl FnOnce(&mut Memory) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     let loan = cma_chunk::table().borrow(chunk).map_err(Failure::handle::<cma_chunk>)?;
-    let used = loan.change(|object| {
+    loan.change(|object| {
         let mut memory = match object {
             ChunkObject::WithMemory(memory) => memory,
             ChunkObject::Placed(chunk) => match Memory::of(chunk) {
@@ -76,8 +84,7 @@ fn with_memory<R>(
         };
         let result = use_it(&mut memory);
         (Some(ChunkObject::WithMemory(memory)), result)
-    });
-    used.unwrap_or_else(|| Err(Failure::invalid("the chunk is lost")))
+    })
 }
 
 /// Place and memory of a chunk. Set "size" before the call.
@@ -162,13 +169,10 @@ pub extern "C" fn cma_chunk_map(
 #[unsafe(no_mangle)]
 pub extern "C" fn cma_chunk_unmap(chunk: *mut cma_chunk) -> c_int {
     border("cma_chunk_unmap", || {
-        let loan = cma_chunk::table().borrow(chunk).map_err(Failure::handle::<cma_chunk>)?;
-        let _ = loan.change(|mut object| {
-            if let ChunkObject::WithMemory(memory) = &mut object {
-                memory.unmap();
-            }
-            (Some(object), ())
-        });
+        let mut object = cma_chunk::table().borrow(chunk).map_err(Failure::handle::<cma_chunk>)?;
+        if let ChunkObject::WithMemory(memory) = &mut *object {
+            memory.unmap();
+        }
         Ok(())
     })
 }
@@ -248,6 +252,16 @@ pub unsafe extern "C" fn cma_chunk_piece(
     })
 }
 
+#[cold]
+fn free_with_memory(chunk: Loan<cma_chunk>) {
+    chunk.change(|object| {
+        if let ChunkObject::WithMemory(mut memory) = object {
+            memory.free();
+        }
+        (None, ())
+    });
+}
+
 /// Unmaps and frees the chunk, and ends the handle. For a chunk of a server the call returns when
 /// the server has answered. If another process still holds memory of the chunk, or this one has a
 /// descriptor or a mapping of its own, a server frees the chunk when nobody has any more; a host
@@ -257,9 +271,10 @@ pub unsafe extern "C" fn cma_chunk_piece(
 #[unsafe(no_mangle)]
 pub extern "C" fn cma_chunk_free(chunk: *mut cma_chunk) -> c_int {
     border("cma_chunk_free", || {
-        match cma_chunk::table().take(chunk).map_err(Failure::handle::<cma_chunk>)? {
-            ChunkObject::Placed(chunk) => drop(chunk),
-            ChunkObject::WithMemory(memory) => memory.free(),
+        let object = cma_chunk::table().borrow(chunk).map_err(Failure::handle::<cma_chunk>)?;
+        match &*object {
+            ChunkObject::Placed(_) => object.end(),
+            ChunkObject::WithMemory(_) => free_with_memory(object),
         }
         Ok(())
     })

@@ -54,8 +54,8 @@ pub extern "C" fn cma_device_alloc(
 ) -> c_int {
     border("cma_device_alloc", || {
         let out = handle_place(chunk, "chunk")?;
-        let made = cma_device::table().exclusively(device, |device| device.alloc(bytes, alignment));
-        hand_over(made.map_err(Failure::handle::<cma_device>)??, out)
+        let device = cma_device::table().borrow(device).map_err(Failure::handle::<cma_device>)?;
+        hand_over(|| device.alloc(bytes, alignment), out)
     })
 }
 

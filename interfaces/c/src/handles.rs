@@ -6,31 +6,37 @@
 //! kind and one that was freed are told from a live one without reading memory that the caller
 //! named. Places are reused, and the memory of a table is never freed.
 //!
-//! Each place has a lock of its own, for some instructions. A call that takes longer *borrows* the
-//! object: it takes it out, and another call that wants it meanwhile finds it busy.
+//! Each place has one word, and it is the handle exactly while the object is there. Whoever exchanges
+//! it has the object for itself: one instruction checks a handle and locks the object. A call *uses*
+//! an object for some instructions, and others wait. A longer call *borrows* it, and another call
+//! that wants it meanwhile finds it busy. Every other value of the word has the number of another
+//! place in it, so that no handle leads to it.
+//!
+//! Free places are a stack, linked by the handles that they will have next. No handle is made twice,
+//! so a thread that pops can't mistake a stack that has changed for the one that it has read (the
+//! "ABA problem" of Treiber's stack: *Systems Programming: Coping with Parallelism*, IBM RJ 5118,
+//! 1986).
 
-use spin::mutex::{SpinMutex, SpinMutexGuard};
-use std::fmt;
+use std::cell::UnsafeCell;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use std::{mem, ptr};
-
-/// Bits of a handle that are the place. The others below the highest byte are the generation.
-const INDEX_BITS: u32 = 24;
+use std::{fmt, hint, ptr};
 
 /// The number of places of a segment of a table. Segments are made when they are needed.
-const SEGMENT: usize = 256;
+const SEGMENT: usize = 1 << 8;
 
-/// Segments that all places need.
-const SEGMENTS: usize = (1 << INDEX_BITS) / SEGMENT;
+/// The segments that keys can name. Those of the lower half are never made.
+const SEGMENTS: usize = 1 << 16;
 
-/// The highest byte of every handle, apart from the kind in its lowest bits.
-const MARK: u64 = 0xc0;
+/// The most objects of one kind.
+const PLACES: usize = SEGMENTS / 2 * SEGMENT;
 
 /// A kind of object that C programs have handles of. The type is the one that C declares.
 pub(crate) trait Object: Sized + 'static {
     /// The object.
     type Value: Send + 'static;
-    /// What a handle is for: below 16, and different for each type.
+    /// What a handle is for: different for each type.
     const KIND: u8;
     /// The word for it in messages.
     const NAME: &'static str;
@@ -54,9 +60,57 @@ pub(crate) enum BadHandle {
 #[derive(Debug)]
 pub(crate) struct Full;
 
+/// A handle as a number. From the highest bits down: the segment (16 bits, the highest one set), the
+/// place in it (8), the kind (8), and how many objects the place had before (32).
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Key(u64);
+
+impl Key {
+    /// Leads to no place, as every number whose highest bit is not set.
+    const NONE: Key = Key(0);
+
+    /// The difference of a key and the word of its place while a call uses the object.
+    const USED: u64 = !1;
+
+    /// The same while a call has borrowed it. Both words lead to no place.
+    const BORROWED: u64 = !0;
+
+    /// The first key of a place.
+    fn first<O: Object>(index: u32) -> Self {
+        Key(1 << 63 | u64::from(index) << 40 | u64::from(O::KIND) << 32)
+    }
+
+    #[inline(always)]
+    fn segment(self) -> usize {
+        (self.0 >> 48) as usize
+    }
+
+    #[inline(always)]
+    fn place(self) -> usize {
+        usize::from((self.0 >> 40) as u8)
+    }
+
+    #[inline(always)]
+    fn of<O>(handle: *mut O) -> Self {
+        Key(handle.addr() as u64)
+    }
+
+    #[inline(always)]
+    fn handle<O>(self) -> *mut O {
+        ptr::without_provenance_mut(self.0 as usize)
+    }
+
+    /// The key of the next object in the place. There is none after 2^32: the place rests then.
+    #[inline(always)]
+    fn next(self) -> Option<Self> {
+        let next = self.0 + 1;
+        (next as u32 != 0).then_some(Key(next))
+    }
+}
+
 /// The objects of one kind.
 pub(crate) struct Table<O: Object> {
-    /// The first free place plus one, and above it a number that changes with each change.
+    /// The next key of the free place that is used next, or [`Key::NONE`].
     free: AtomicU64,
     /// The places that were used so far.
     used: AtomicU32,
@@ -69,48 +123,38 @@ type Segment<T> = [Place<T>; SEGMENT];
 /// In a cache line of its own.
 #[repr(align(64))]
 struct Place<T> {
-    /// The next free place plus one, while this one is free.
-    next: AtomicU32,
-    entry: SpinMutex<Entry<T>>,
-}
-
-struct Entry<T> {
-    /// Odd while the place has an object.
-    generation: u32,
-    /// `None` while a call has borrowed it, too.
-    value: Option<T>,
-}
-
-/// A live object, locked.
-struct Found<T: 'static> {
-    index: u32,
-    place: &'static Place<T>,
-    entry: SpinMutexGuard<'static, Entry<T>>,
+    /// The key of the object. While the place is free, that of the free place below, or
+    /// [`Key::NONE`]. In use, see [`Key::USED`].
+    word: AtomicU64,
+    /// The object: of the thread that has exchanged the word for another value.
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 impl<O: Object> Table<O> {
     pub(crate) const fn new() -> Self {
         Table {
-            free: AtomicU64::new(0),
+            free: AtomicU64::new(Key::NONE.0),
             used: AtomicU32::new(0),
             segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
         }
     }
 
-    /// The place of that number, if its segment was made.
+    /// The place of a key, if its segment was made.
     #[inline(always)]
-    fn place(&self, index: u32) -> Option<&'static Place<O::Value>> {
-        let segment = self.segments[index as usize / SEGMENT % SEGMENTS].load(Ordering::Acquire);
+    fn place(&self, key: Key) -> Option<&'static Place<O::Value>> {
+        let segment = self.segments[key.segment()].load(Ordering::Acquire);
         // SAFETY: a pointer in the table is null or that of a segment, which is never freed and
         // of which there are shared references alone.
-        unsafe { segment.as_ref() }.map(|segment| &segment[index as usize % SEGMENT])
+        unsafe { segment.as_ref() }.map(|segment| &segment[key.place()])
     }
 
+    /// A place that was never used, with its first key.
     #[cold]
-    fn new_place(&self) -> Option<(u32, &'static Place<O::Value>)> {
-        let next = |used: u32| used.checked_add(1).filter(|used| *used <= 1 << INDEX_BITS);
-        let index = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()?;
-        let segment = &self.segments[index as usize / SEGMENT];
+    fn new_place(&'static self) -> Result<Vacant<O>, Full> {
+        let next = |used: u32| Some(used + 1).filter(|used| *used as usize <= PLACES);
+        let index = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let key = Key::first::<O>(index.map_err(|_| Full)?);
+        let segment = &self.segments[key.segment()];
         if segment.load(Ordering::Acquire).is_null() {
             let made = Box::into_raw(Box::new([const { Place::new() }; SEGMENT]));
             let only = (Ordering::AcqRel, Ordering::Acquire);
@@ -119,184 +163,197 @@ impl<O: Object> Table<O> {
                 drop(unsafe { Box::from_raw(made) });
             }
         }
-        Some((index, self.place(index)?))
+        Ok(Vacant { table: self, key, place: self.place(key).ok_or(Full)? })
     }
 
+    /// A free place, and its next key.
     #[inline(always)]
-    fn pop_free(&self) -> Option<(u32, &'static Place<O::Value>)> {
+    pub(crate) fn vacant(&'static self) -> Result<Vacant<O>, Full> {
         let mut free = self.free.load(Ordering::Acquire);
         loop {
-            let Some(index) = (free as u32).checked_sub(1) else { return self.new_place() };
-            let place = self.place(index)?;
-            let rest = changed(free, place.next.load(Ordering::Relaxed));
+            let key = Key(free);
+            // There is none for `Key::NONE`.
+            let Some(place) = self.place(key) else { return self.new_place() };
+            let below = place.word.load(Ordering::Relaxed);
             let (done, not) = (Ordering::Acquire, Ordering::Acquire);
-            match self.free.compare_exchange_weak(free, rest, done, not) {
-                Ok(_) => return Some((index, place)),
+            match self.free.compare_exchange_weak(free, below, done, not) {
+                Ok(_) => return Ok(Vacant { table: self, key, place }),
                 Err(now) => free = now,
             }
         }
     }
 
+    /// Has the object of `handle` for the caller alone: others find its word changed by `mask`.
     #[inline(always)]
-    fn push_free(&self, index: u32, place: &Place<O::Value>) {
-        let mut free = self.free.load(Ordering::Relaxed);
+    fn enter(&'static self, handle: *mut O, mask: u64) -> Result<Loan<O>, BadHandle> {
+        let key = Key::of(handle);
+        let Some(place) = self.place(key) else { return Err(refused(handle)) };
         loop {
-            place.next.store(free as u32, Ordering::Relaxed);
-            let more = changed(free, index + 1);
-            let (done, not) = (Ordering::Release, Ordering::Relaxed);
-            match self.free.compare_exchange_weak(free, more, done, not) {
-                Ok(_) => return,
-                Err(now) => free = now,
+            let (done, not) = (Ordering::Acquire, Ordering::Relaxed);
+            match place.word.compare_exchange(key.0, key.0 ^ mask, done, not) {
+                Ok(_) => return Ok(Loan { table: self, key, place }),
+                Err(found) => wait(key, found)?,
             }
         }
-    }
-
-    /// Finds and locks the object of `handle`.
-    #[inline(always)]
-    fn enter(
-        &self,
-        handle: *mut O,
-        lock: impl FnOnce(
-            &'static SpinMutex<Entry<O::Value>>,
-        ) -> Option<SpinMutexGuard<'static, Entry<O::Value>>>,
-    ) -> Result<Found<O::Value>, BadHandle> {
-        let (generation, index) = decode(handle).ok_or_else(|| refused(handle))?;
-        let place = self.place(index).ok_or(BadHandle::Unknown)?;
-        let entry = lock(&place.entry).ok_or(BadHandle::Busy)?;
-        if entry.generation != generation {
-            return Err(BadHandle::Unknown);
-        }
-        Ok(Found { index, place, entry })
     }
 
     /// A handle of a new object.
     #[inline(always)]
-    pub(crate) fn insert(&self, value: O::Value) -> Result<*mut O, Full> {
-        let (index, place) = self.pop_free().ok_or(Full)?;
-        let mut entry = place.entry.lock();
-        entry.generation = entry.generation.wrapping_add(1);
-        // A free place has none.
-        mem::forget(entry.value.replace(value));
-        Ok(encode(entry.generation, index))
+    pub(crate) fn insert(&'static self, value: O::Value) -> Result<*mut O, Full> {
+        Ok(self.vacant()?.fill(value))
     }
 
     /// Uses the object for some instructions. Another call waits.
     #[inline(always)]
     pub(crate) fn with<R>(
-        &self,
+        &'static self,
         handle: *mut O,
         use_it: impl FnOnce(&mut O::Value) -> R,
     ) -> Result<R, BadHandle> {
-        let mut found = self.enter(handle, |lock| Some(lock.lock()))?;
-        found.value().map(use_it)
+        Ok(use_it(&mut *self.enter(handle, Key::USED)?))
     }
 
-    /// Uses the object. Another call finds it busy.
+    /// Has the object for a call that may take long. Another call finds it busy until the loan is
+    /// dropped.
     #[inline(always)]
-    pub(crate) fn exclusively<R>(
-        &self,
-        handle: *mut O,
-        use_it: impl FnOnce(&mut O::Value) -> R,
-    ) -> Result<R, BadHandle> {
-        let mut found = self.enter(handle, SpinMutex::try_lock)?;
-        found.value().map(use_it)
-    }
-
-    /// Takes the object for a call that may take long. It returns when the loan is dropped.
     pub(crate) fn borrow(&'static self, handle: *mut O) -> Result<Loan<O>, BadHandle> {
-        let Found { index, place, mut entry } = self.enter(handle, |lock| Some(lock.lock()))?;
-        let value = entry.value.take().ok_or_else(|| missing(entry.generation))?;
-        Ok(Loan { table: self, index, place, value: Some(value) })
+        self.enter(handle, Key::BORROWED)
     }
 
     /// The object. Its handle ends.
     #[inline(always)]
-    pub(crate) fn take(&self, handle: *mut O) -> Result<O::Value, BadHandle> {
-        let Found { index, place, mut entry } = self.enter(handle, |lock| Some(lock.lock()))?;
-        let value = entry.value.take().ok_or_else(|| missing(entry.generation))?;
-        entry.generation = entry.generation.wrapping_add(1);
-        drop(entry);
-        self.push_free(index, place);
-        Ok(value)
+    pub(crate) fn take(&'static self, handle: *mut O) -> Result<O::Value, BadHandle> {
+        Ok(self.borrow(handle)?.take().0)
+    }
+}
+
+/// Returns when another call that uses the object may have ended. `found` is the word of its place.
+#[cold]
+fn wait(key: Key, found: u64) -> Result<(), BadHandle> {
+    match key.0 ^ found {
+        Key::USED => {
+            hint::spin_loop();
+            Ok(())
+        }
+        Key::BORROWED => Err(BadHandle::Busy),
+        _ => Err(BadHandle::Unknown),
     }
 }
 
 impl<T> Place<T> {
     const fn new() -> Self {
         Place {
-            next: AtomicU32::new(0),
-            entry: SpinMutex::new(Entry { generation: 0, value: None }),
+            word: AtomicU64::new(Key::NONE.0),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
         }
     }
 }
 
-impl<T> Found<T> {
-    #[inline(always)]
-    fn value(&mut self) -> Result<&mut T, BadHandle> {
-        let generation = self.entry.generation;
-        self.entry.value.as_mut().ok_or_else(|| missing(generation))
-    }
-}
-
-/// Why a place whose generation is that of the handle has no object.
-#[cold]
-fn missing(generation: u32) -> BadHandle {
-    if generation % 2 == 1 { BadHandle::Busy } else { BadHandle::Unknown }
-}
-
-/// An object that a call has borrowed.
+/// An object that a call has for itself. It returns when the loan is dropped.
 pub(crate) struct Loan<O: Object> {
     table: &'static Table<O>,
-    index: u32,
+    key: Key,
     place: &'static Place<O::Value>,
-    value: Option<O::Value>,
 }
 
 impl<O: Object> Loan<O> {
-    /// Keeps what `change` makes of the object. If it makes nothing, the handle ends.
-    pub(crate) fn change<R>(
-        mut self,
-        change: impl FnOnce(O::Value) -> (Option<O::Value>, R),
-    ) -> Option<R> {
-        let (value, result) = change(self.value.take()?);
-        self.value = value;
-        Some(result)
+    /// The place, which is vacant as soon as the object was taken out.
+    #[inline(always)]
+    fn vacate(self) -> Vacant<O> {
+        let Loan { table, key, place } = *ManuallyDrop::new(self);
+        Vacant { table, key, place }
+    }
+
+    /// The object. Its handle ends.
+    #[inline(always)]
+    fn take(self) -> (O::Value, Vacant<O>) {
+        let place = self.vacate();
+        // SAFETY: the loan had the object for itself, and has ended.
+        let value = unsafe { (*place.place.value.get()).assume_init_read() };
+        (value, place)
+    }
+
+    /// Drops the object. Its handle ends.
+    #[inline(always)]
+    pub(crate) fn end(self) {
+        let place = self.vacate();
+        // SAFETY: the loan had the object for itself, and has ended.
+        unsafe { (*place.place.value.get()).assume_init_drop() };
+    }
+
+    /// Keeps what `change` makes of the object. If it makes nothing, or panics, the handle ends.
+    pub(crate) fn change<R>(self, change: impl FnOnce(O::Value) -> (Option<O::Value>, R)) -> R {
+        let (value, place) = self.take();
+        let (value, result) = change(value);
+        if let Some(value) = value {
+            place.fill(value);
+        }
+        result
+    }
+}
+
+impl<O: Object> Deref for Loan<O> {
+    type Target = O::Value;
+
+    #[inline(always)]
+    fn deref(&self) -> &O::Value {
+        // SAFETY: as long as the word is changed, the object is there, and this loan's alone.
+        unsafe { (*self.place.value.get()).assume_init_ref() }
+    }
+}
+
+impl<O: Object> DerefMut for Loan<O> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut O::Value {
+        // SAFETY: as above.
+        unsafe { (*self.place.value.get()).assume_init_mut() }
     }
 }
 
 impl<O: Object> Drop for Loan<O> {
-    /// An object that is lost in a panic ends its handle, too.
+    #[inline(always)]
     fn drop(&mut self) {
-        let mut entry = self.place.entry.lock();
-        entry.value = self.value.take();
-        if entry.value.is_none() {
-            entry.generation = entry.generation.wrapping_add(1);
-            drop(entry);
-            self.table.push_free(self.index, self.place);
-        }
+        self.place.word.store(self.key.0, Ordering::Release);
     }
 }
 
-/// The list of free places after a change: another first one, and another number.
-#[inline(always)]
-fn changed(free: u64, first: u32) -> u64 {
-    (free & !u64::from(u32::MAX)).wrapping_add(1 << u32::BITS) | u64::from(first)
+/// A place without an object, of one call. It is free when this is dropped.
+pub(crate) struct Vacant<O: Object> {
+    table: &'static Table<O>,
+    /// That of its next object, or of the last one, which has ended.
+    key: Key,
+    place: &'static Place<O::Value>,
 }
 
-#[inline(always)]
-fn encode<O: Object>(generation: u32, index: u32) -> *mut O {
-    let kind = (MARK | u64::from(O::KIND)) << (u64::BITS - u8::BITS);
-    let number = kind | u64::from(index) << u32::BITS | u64::from(generation);
-    ptr::without_provenance_mut(number as usize)
+impl<O: Object> Vacant<O> {
+    /// Puts an object there: a handle leads to it.
+    #[inline(always)]
+    pub(crate) fn fill(self, value: O::Value) -> *mut O {
+        let Vacant { key, place, .. } = *ManuallyDrop::new(self);
+        // SAFETY: the place is this call's, and has no object.
+        unsafe { (*place.value.get()).write(value) };
+        place.word.store(key.0, Ordering::Release);
+        key.handle()
+    }
 }
 
-/// Generation and place of a handle of this kind.
-#[inline(always)]
-fn decode<O: Object>(handle: *mut O) -> Option<(u32, u32)> {
-    let number = handle.addr() as u64;
-    let is_kind = number >> (u64::BITS - u8::BITS) == MARK | u64::from(O::KIND);
-    let index = (number >> u32::BITS) as u32 & ((1 << INDEX_BITS) - 1);
-    is_kind.then_some((number as u32, index))
+impl<O: Object> Drop for Vacant<O> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let Some(Key(key)) = self.key.next() else {
+            return self.place.word.store(Key::NONE.0, Ordering::Relaxed);
+        };
+        let top = &self.table.free;
+        let mut free = top.load(Ordering::Relaxed);
+        loop {
+            self.place.word.store(free, Ordering::Relaxed);
+            let (done, not) = (Ordering::Release, Ordering::Relaxed);
+            match top.compare_exchange_weak(free, key, done, not) {
+                Ok(_) => return,
+                Err(now) => free = now,
+            }
+        }
+    }
 }
 
 #[cold]

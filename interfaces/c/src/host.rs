@@ -257,7 +257,8 @@ pub unsafe extern "C" fn cma_host_alloc(
         let device = unsafe { text(device, "device") }?;
         // SAFETY: a text of the caller.
         let kind = unsafe { optional_text(r#type, "type") }?;
-        hand_over(framework(host)?.alloc(device, kind, bytes, alignment)?, out)
+        let cma = framework(host)?;
+        hand_over(|| cma.alloc(device, kind, bytes, alignment), out)
     })
 }
 
@@ -291,7 +292,8 @@ pub unsafe extern "C" fn cma_host_allocate(
         let out = handle_place(chunk, "chunk")?;
         // SAFETY: a structure of the caller.
         let wanted = unsafe { Wanted::read(request) }?;
-        hand_over(allocate(&framework(host)?, &wanted)?, out)
+        let cma = framework(host)?;
+        hand_over(|| allocate(&cma, &wanted), out)
     })
 }
 

@@ -123,11 +123,10 @@ impl Memory {
         }
     }
 
-    /// Unmaps and frees the chunk.
-    pub(crate) fn free(self) {
-        let Memory { mapping, chunk } = self;
-        drop(mapping);
-        if let Backed::Remote(chunk) = chunk {
+    /// Unmaps the chunk, and frees it if it is a server's. A host's is freed when it is dropped.
+    pub(crate) fn free(&mut self) {
+        self.unmap();
+        if let Backed::Remote(chunk) = &mut self.chunk {
             chunk.free();
         }
     }

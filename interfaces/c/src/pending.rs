@@ -243,7 +243,7 @@ pub extern "C" fn cma_pending_finish(
             Outcome::Answered(result) => (None, Some(result)),
             Outcome::NotYet(pending) => (Some(pending), None),
         });
-        match answer.flatten() {
+        match answer {
             Some(result) => {
                 out.write(cma_chunk::table().insert(result?)?);
                 Ok(())

@@ -125,10 +125,9 @@ impl RemoteChunk {
     /// Frees the chunk, and returns when it is free, or when the server has said that it frees it
     /// later: a process still holds its memory. If there is no answer, the end of the connection
     /// frees it.
-    pub(crate) fn free(self) {
-        let RemoteChunk { batch, connection, .. } = self;
-        drop(batch);
-        let _ = call(&connection, &Request::Free, |_, _| Some(()));
+    pub(crate) fn free(&mut self) {
+        self.batch = None;
+        let _ = call(&self.connection, &Request::Free, |_, _| Some(()));
     }
 }
 
