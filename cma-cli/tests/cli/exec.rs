@@ -60,7 +60,7 @@ fn with_default_signals(command: &Command) -> Command {
 }
 
 /// An attribute of a server.
-fn attribute(server: &SocketServer, path: &str) -> String {
+pub(crate) fn attribute(server: &SocketServer, path: &str) -> String {
     let socket = server.socket().display().to_string();
     let Run { code, out, err } = run(&["get", "--connect", &socket, path]);
     assert_eq!(code, 0, "{err}");

@@ -12,6 +12,7 @@ mod exec;
 mod figures;
 mod in_c;
 mod kernel;
+mod libcma;
 mod loading;
 mod log;
 mod plugins;

@@ -15,11 +15,11 @@ use std::{ptr, slice};
 /// library or of code that it calls, and the call fails with `ENOTRECOVERABLE`.
 #[inline(always)]
 pub(crate) fn border(call: &'static str, work: impl FnOnce() -> Result<(), Failure>) -> c_int {
-    let reported = || match work() {
-        Ok(()) => 0,
-        Err(failure) => failure.report(call),
-    };
-    catch_unwind(AssertUnwindSafe(reported)).unwrap_or_else(|panic| panicked(call, &*panic))
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(failure)) => failure.report(call),
+        Err(panic) => panicked(call, &*panic),
+    }
 }
 
 #[cold]
@@ -57,9 +57,9 @@ pub(crate) unsafe fn optional_text<'a>(
         return Ok(None);
     }
     let bytes = text.cast::<i8>();
-    let mut length = 0;
     // One comparison finds the NUL byte and what is not ASCII. Names are short: for them this is
     // quicker than a call of `strlen`, and a check of the bytes after it.
+    let mut length = 0;
     // SAFETY: the caller's: every byte up to the NUL byte is part of the text.
     while unsafe { bytes.add(length).read() } > 0 {
         length += 1;

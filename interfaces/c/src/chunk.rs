@@ -43,22 +43,21 @@ impl From<RemoteChunk> for ChunkObject {
     }
 }
 
-/// Gives the program a handle of a new chunk, which `make` makes if there is a handle left.
+/// Gives the program a handle of a new chunk. If there is no handle left, the chunk is freed.
 #[inline(always)]
-pub(crate) fn hand_over<C: Into<ChunkObject>, E: Into<Failure>>(
-    make: impl FnOnce() -> Result<C, E>,
+pub(crate) fn hand_over(
+    made: Result<impl Into<ChunkObject>, impl Into<Failure>>,
     to: &mut MaybeUninit<*mut cma_chunk>,
 ) -> Result<(), Failure> {
-    match make() {
-        Ok(chunk) => match cma_chunk::table().vacant() {
-            Ok(place) => {
-                to.write(place.fill(chunk.into()));
-                Ok(())
-            }
-            Err(full) => Err(full.into()),
-        },
-        Err(error) => Err(error.into()),
+    if let Err(error) = made {
+        return Err(error.into());
     }
+    // The chunk is moved once: when its place is known.
+    let place = cma_chunk::table().vacant()?;
+    if let Ok(chunk) = made {
+        to.write(place.fill(chunk.into()));
+    }
+    Ok(())
 }
 
 impl From<Chunk> for ChunkObject {

@@ -93,8 +93,7 @@ pub unsafe extern "C" fn cma_client_alloc(
             chunk: ChunkRequest::new(bytes).aligned(alignment),
             memory: true,
         };
-        let server = server(client)?;
-        hand_over(|| server.allocate(&request), out)
+        hand_over(server(client)?.allocate(&request), out)
     })
 }
 
@@ -111,8 +110,7 @@ pub unsafe extern "C" fn cma_client_allocate(
         // SAFETY: a structure of the caller.
         let (from, chunk) = unsafe { Wanted::read(request) }?.to_server();
         let request = Request::Alloc { from, chunk, memory: true };
-        let server = server(client)?;
-        hand_over(|| server.allocate(&request), out)
+        hand_over(server(client)?.allocate(&request), out)
     })
 }
 

@@ -55,7 +55,7 @@ pub extern "C" fn cma_device_alloc(
     border("cma_device_alloc", || {
         let out = handle_place(chunk, "chunk")?;
         let device = cma_device::table().borrow(device).map_err(Failure::handle::<cma_device>)?;
-        hand_over(|| device.alloc(bytes, alignment), out)
+        hand_over(device.alloc(bytes, alignment), out)
     })
 }
 

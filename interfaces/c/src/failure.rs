@@ -98,7 +98,21 @@ impl From<InvalidRequest> for Failure {
 
 impl From<cma_client::Error> for Failure {
     fn from(error: cma_client::Error) -> Self {
-        Failure::new(error.errno(), error.to_string())
+        let text = match &error {
+            cma_client::Error::NoServer { path, source } => match source.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    let path = path.display();
+                    format!("{error}; start one with `cma serve --socket {path}`")
+                }
+                io::ErrorKind::PermissionDenied => format!(
+                    "{error}; the mode of the socket and of the folders above it decides who may \
+                     connect (`cma serve --socket-mode`)"
+                ),
+                _ => error.to_string(),
+            },
+            _ => error.to_string(),
+        };
+        Failure::new(error.errno(), text)
     }
 }
 

@@ -1,21 +1,19 @@
 //! Handles: what C programs have of the library's objects.
 //!
-//! A handle looks like a pointer and is none. Its highest byte says what it is for, which no
-//! address of a program has on Linux with 64 bits; then come the place in a table and the number of
-//! times that the place was used. So a null pointer, an address of the program, a handle of another
-//! kind and one that was freed are told from a live one without reading memory that the caller
-//! named. Places are reused, and the memory of a table is never freed.
+//! A handle looks like a pointer and is none. Its highest bit is set, which no address of a program
+//! has on Linux with 64 bits; then come the place in a table, what it is for, and the number of
+//! objects that the place had before. So a null pointer, an address of the program, a handle of
+//! another kind and one that was freed are told from a live one without reading memory that the
+//! caller named. Places are reused, and the memory of a table is never freed.
 //!
-//! Each place has one word, and it is the handle exactly while the object is there. Whoever exchanges
-//! it has the object for itself: one instruction checks a handle and locks the object. A call *uses*
-//! an object for some instructions, and others wait. A longer call *borrows* it, and another call
-//! that wants it meanwhile finds it busy. Every other value of the word has the number of another
-//! place in it, so that no handle leads to it.
+//! Each place has one word, which is the handle exactly while the object is there. Whoever exchanges
+//! it has the object alone: one instruction checks the handle and locks the object. A call *uses* an
+//! object for some instructions, and others wait. A longer call *borrows* it, and others find it
+//! busy. Every other value of the word names another place or none, so that no handle leads to it.
 //!
-//! Free places are a stack, linked by the handles that they will have next. No handle is made twice,
-//! so a thread that pops can't mistake a stack that has changed for the one that it has read (the
-//! "ABA problem" of Treiber's stack: *Systems Programming: Coping with Parallelism*, IBM RJ 5118,
-//! 1986).
+//! Free places are a stack, linked by the handles that they will have next (R. K. Treiber, *Systems
+//! Programming: Coping with Parallelism*, IBM RJ 5118, 1986). No handle is made twice, so a thread
+//! that pops can't take a stack that has changed for the one that it has read: the "ABA problem".
 
 use std::cell::UnsafeCell;
 use std::mem::{ManuallyDrop, MaybeUninit};
@@ -60,8 +58,8 @@ pub(crate) enum BadHandle {
 #[derive(Debug)]
 pub(crate) struct Full;
 
-/// A handle as a number. From the highest bits down: the segment (16 bits, the highest one set), the
-/// place in it (8), the kind (8), and how many objects the place had before (32).
+/// A handle as a number. From the highest bits down: the segment (16 bits, the highest one set),
+/// the place in it (8), the kind (8), and how many objects the place had before (32).
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key(u64);
 
@@ -69,11 +67,13 @@ impl Key {
     /// Leads to no place, as every number whose highest bit is not set.
     const NONE: Key = Key(0);
 
-    /// The difference of a key and the word of its place while a call uses the object.
-    const USED: u64 = !1;
-
-    /// The same while a call has borrowed it. Both words lead to no place.
+    /// The difference of a key and the word of its place while a call has borrowed the object. The
+    /// word leads to no place, as its highest bit is not set.
     const BORROWED: u64 = !0;
+
+    /// The same while a call uses the object. It differs in a bit of the segment: keys of the same
+    /// place agree there, so none of them takes the word of another for its own.
+    const USED: u64 = !(1 << 62);
 
     /// The first key of a place.
     fn first<O: Object>(index: u32) -> Self {
@@ -123,8 +123,8 @@ type Segment<T> = [Place<T>; SEGMENT];
 /// In a cache line of its own.
 #[repr(align(64))]
 struct Place<T> {
-    /// The key of the object. While the place is free, that of the free place below, or
-    /// [`Key::NONE`]. In use, see [`Key::USED`].
+    /// The key of the object; changed by [`Key::USED`] or [`Key::BORROWED`] while a call has it. Of
+    /// a free place, the next key of the free place below, or [`Key::NONE`].
     word: AtomicU64,
     /// The object: of the thread that has exchanged the word for another value.
     value: UnsafeCell<MaybeUninit<T>>,
@@ -150,10 +150,10 @@ impl<O: Object> Table<O> {
 
     /// A place that was never used, with its first key.
     #[cold]
-    fn new_place(&'static self) -> Result<Vacant<O>, Full> {
+    fn new_place(&self) -> Option<(Key, &'static Place<O::Value>)> {
         let next = |used: u32| Some(used + 1).filter(|used| *used as usize <= PLACES);
         let index = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let key = Key::first::<O>(index.map_err(|_| Full)?);
+        let key = Key::first::<O>(index.ok()?);
         let segment = &self.segments[key.segment()];
         if segment.load(Ordering::Acquire).is_null() {
             let made = Box::into_raw(Box::new([const { Place::new() }; SEGMENT]));
@@ -163,7 +163,7 @@ impl<O: Object> Table<O> {
                 drop(unsafe { Box::from_raw(made) });
             }
         }
-        Ok(Vacant { table: self, key, place: self.place(key).ok_or(Full)? })
+        Some((key, self.place(key)?))
     }
 
     /// A free place, and its next key.
@@ -173,7 +173,10 @@ impl<O: Object> Table<O> {
         loop {
             let key = Key(free);
             // There is none for `Key::NONE`.
-            let Some(place) = self.place(key) else { return self.new_place() };
+            let Some(place) = self.place(key) else {
+                let (key, place) = self.new_place().ok_or(Full)?;
+                return Ok(Vacant { table: self, key, place });
+            };
             let below = place.word.load(Ordering::Relaxed);
             let (done, not) = (Ordering::Acquire, Ordering::Acquire);
             match self.free.compare_exchange_weak(free, below, done, not) {
@@ -242,10 +245,7 @@ fn wait(key: Key, found: u64) -> Result<(), BadHandle> {
 
 impl<T> Place<T> {
     const fn new() -> Self {
-        Place {
-            word: AtomicU64::new(Key::NONE.0),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
-        }
+        Place { word: AtomicU64::new(Key::NONE.0), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 }
 
@@ -257,7 +257,7 @@ pub(crate) struct Loan<O: Object> {
 }
 
 impl<O: Object> Loan<O> {
-    /// The place, which is vacant as soon as the object was taken out.
+    /// The place, without the object: the caller takes it out or drops it.
     #[inline(always)]
     fn vacate(self) -> Vacant<O> {
         let Loan { table, key, place } = *ManuallyDrop::new(self);

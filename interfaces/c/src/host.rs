@@ -257,8 +257,7 @@ pub unsafe extern "C" fn cma_host_alloc(
         let device = unsafe { text(device, "device") }?;
         // SAFETY: a text of the caller.
         let kind = unsafe { optional_text(r#type, "type") }?;
-        let cma = framework(host)?;
-        hand_over(|| cma.alloc(device, kind, bytes, alignment), out)
+        hand_over(framework(host)?.alloc(device, kind, bytes, alignment), out)
     })
 }
 
@@ -292,8 +291,7 @@ pub unsafe extern "C" fn cma_host_allocate(
         let out = handle_place(chunk, "chunk")?;
         // SAFETY: a structure of the caller.
         let wanted = unsafe { Wanted::read(request) }?;
-        let cma = framework(host)?;
-        hand_over(|| allocate(&cma, &wanted), out)
+        hand_over(allocate(&framework(host)?, &wanted), out)
     })
 }
 

@@ -1,33 +1,34 @@
 use super::*;
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
-struct Number;
+/// A kind of object with a table of its own.
+macro_rules! kind {
+    ($name:ident, $kind:literal) => {
+        struct $name;
 
-impl Object for Number {
-    type Value = u32;
-    const KIND: u8 = 14;
-    const NAME: &'static str = "number";
+        impl Object for $name {
+            type Value = u32;
+            const KIND: u8 = $kind;
+            const NAME: &'static str = stringify!($name);
 
-    fn table() -> &'static Table<Self> {
-        static NUMBERS: Table<Number> = Table::new();
-        &NUMBERS
-    }
+            fn table() -> &'static Table<Self> {
+                static OBJECTS: Table<$name> = Table::new();
+                &OBJECTS
+            }
+        }
+    };
 }
 
-struct Other;
-
-impl Object for Other {
-    type Value = u32;
-    const KIND: u8 = 15;
-    const NAME: &'static str = "other";
-
-    fn table() -> &'static Table<Self> {
-        static OTHERS: Table<Other> = Table::new();
-        &OTHERS
-    }
-}
+kind!(Number, 12);
+kind!(Other, 13);
+// For one test each, which needs to know the places.
+kind!(Stale, 14);
+kind!(Alone, 15);
+kind!(Resting, 16);
 
 fn number(handle: *mut Number) -> Result<u32, BadHandle> {
     Number::table().with(handle, |number| *number)
@@ -80,23 +81,94 @@ fn a_borrowed_object_is_busy_and_comes_back() {
     let loan = Number::table().borrow(handle).unwrap();
     assert_eq!(number(handle), Err(BadHandle::Busy));
     assert_eq!(Number::table().take(handle), Err(BadHandle::Busy));
-    assert_eq!(loan.change(|number| (Some(number + 1), "changed")), Some("changed"));
+    assert_eq!(loan.change(|number| (Some(number + 1), "changed")), "changed");
     assert_eq!(number(handle), Ok(2));
     drop(Number::table().borrow(handle).unwrap());
     assert_eq!(number(handle), Ok(2));
     let ended = Number::table().borrow(handle).unwrap().change(|number| (None, number));
-    assert_eq!(ended, Some(2));
+    assert_eq!(ended, 2);
     assert_eq!(number(handle), Err(BadHandle::Unknown));
 }
 
 #[test]
-fn an_object_in_exclusive_use_is_busy() {
+fn a_borrowed_object_is_changed_in_its_place() {
     let handle = Other::table().insert(1).unwrap();
-    let again = Other::table()
-        .exclusively(handle, |_| Other::table().exclusively(handle, |number| *number));
-    assert_eq!(again, Ok(Err(BadHandle::Busy)));
-    assert_eq!(Other::table().exclusively(handle, |number| *number), Ok(1));
-    assert_eq!(Other::table().take(handle), Ok(1));
+    let mut loan = Other::table().borrow(handle).unwrap();
+    assert_eq!(Other::table().borrow(handle).err(), Some(BadHandle::Busy));
+    *loan += 1;
+    drop(loan);
+    assert_eq!(Other::table().with(handle, |number| *number), Ok(2));
+    Other::table().borrow(handle).unwrap().end();
+    assert_eq!(Other::table().borrow(handle).err(), Some(BadHandle::Unknown));
+}
+
+#[test]
+fn an_object_that_is_lost_in_a_panic_ends_its_handle() {
+    let handle = Other::table().insert(1).unwrap();
+    let loan = Other::table().borrow(handle).unwrap();
+    let lost = AssertUnwindSafe(|| loan.change(|_| -> (Option<u32>, ()) { panic!("lost") }));
+    assert!(catch_unwind(lost).is_err());
+    assert_eq!(Other::table().take(handle), Err(BadHandle::Unknown));
+}
+
+#[test]
+fn a_handle_that_has_ended_is_never_busy() {
+    let ended = Stale::table().insert(0).unwrap();
+    assert_eq!(Stale::table().take(ended), Ok(0));
+    let live = Stale::table().insert(1).unwrap();
+    // The same place, which others use and borrow, give up and get again.
+    assert_eq!(Key::of(ended).place(), Key::of(live).place());
+    assert_eq!(Stale::table().take(live), Ok(1));
+    let (ended, end) = (ended.addr(), AtomicBool::new(false));
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            while !end.load(Ordering::Relaxed) {
+                let live = Stale::table().insert(1).unwrap();
+                drop(Stale::table().borrow(live).unwrap());
+                assert_eq!(Stale::table().with(live, |number| *number), Ok(1));
+                assert_eq!(Stale::table().take(live), Ok(1));
+            }
+        });
+        for _ in 0..100_000 {
+            let ended = ptr::without_provenance_mut(ended);
+            assert_eq!(Stale::table().borrow(ended).err(), Some(BadHandle::Unknown));
+            assert_eq!(Stale::table().with(ended, |number| *number), Err(BadHandle::Unknown));
+        }
+        end.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn handles_of_one_place_are_not_taken_for_each_other() {
+    let mut ended = Vec::new();
+    for _ in 0..9 {
+        let live = Alone::table().insert(1).unwrap();
+        let all_are_unknown = || {
+            for &handle in &ended {
+                assert_eq!(Key::of(handle).place(), Key::of(live).place());
+                assert_eq!(Alone::table().borrow(handle).err(), Some(BadHandle::Unknown));
+                assert_eq!(Alone::table().with(handle, |n| *n), Err(BadHandle::Unknown));
+            }
+        };
+        all_are_unknown();
+        Alone::table().with(live, |_| all_are_unknown()).unwrap();
+        let loan = Alone::table().borrow(live).unwrap();
+        all_are_unknown();
+        loan.end();
+        ended.push(live);
+    }
+}
+
+#[test]
+fn a_place_rests_after_its_last_key() {
+    let handle = Resting::table().insert(1).unwrap();
+    let last = Key(Key::of(handle).0 | u64::from(u32::MAX));
+    Resting::table().place(last).unwrap().word.store(last.0, Ordering::Relaxed);
+    assert_eq!(Resting::table().take(last.handle()), Ok(1));
+    assert_eq!(Resting::table().take(last.handle()), Err(BadHandle::Unknown));
+    let next = Resting::table().insert(2).unwrap();
+    assert_ne!(Key::of(next).place(), last.place());
+    assert_eq!(Resting::table().take(next), Ok(2));
 }
 
 #[test]
