@@ -6,10 +6,11 @@
 //! another kind and one that was freed are told from a live one without reading memory that the
 //! caller named. Places are reused, and the memory of a table is never freed.
 //!
-//! Each place has one word, which is the handle exactly while the object is there. Whoever exchanges
-//! it has the object alone: one instruction checks the handle and locks the object. A call *uses* an
-//! object for some instructions, and others wait. A longer call *borrows* it, and others find it
-//! busy. Every other value of the word names another place or none, so that no handle leads to it.
+//! Each place has one word, which is the handle exactly while the object is there. Whoever
+//! exchanges it has the object alone: one instruction checks the handle and locks the object. A
+//! call *uses* an object for some instructions, and others wait. A longer call *borrows* it, and
+//! others find it busy. Every other value of the word names another place or none, so that no
+//! handle leads to it.
 //!
 //! Free places are a stack, linked by the handles that they will have next (R. K. Treiber, *Systems
 //! Programming: Coping with Parallelism*, IBM RJ 5118, 1986). No handle is made twice, so a thread

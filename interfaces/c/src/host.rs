@@ -8,6 +8,7 @@ use crate::chunk::{cma_chunk, hand_over};
 use crate::failure::Failure;
 use crate::figures::{cma_info, cma_statistics};
 use crate::handles::{Object, Table};
+use crate::named::{HostObject, NamedDevice, Way};
 use crate::observation::{Callback, ObservationObject, cma_event_callback, cma_observation};
 use crate::pending::{PendingObject, cma_pending};
 use crate::request::{Wanted, cma_request};
@@ -28,7 +29,7 @@ use std::process::Command;
 pub struct cma_host(());
 
 impl Object for cma_host {
-    type Value = Cma;
+    type Value = HostObject;
     const KIND: u8 = 4;
     const NAME: &'static str = "host";
 
@@ -41,7 +42,7 @@ impl Object for cma_host {
 /// The framework of a handle.
 #[inline]
 pub(crate) fn framework(host: *mut cma_host) -> Result<Cma, Failure> {
-    cma_host::table().with(host, |cma| cma.clone()).map_err(Failure::handle::<cma_host>)
+    cma_host::table().with(host, |host| host.cma().clone()).map_err(Failure::handle::<cma_host>)
 }
 
 /// The configuration of a host. Set "size" to sizeof(struct cma_host_config); fields that are NULL
@@ -181,7 +182,7 @@ pub unsafe extern "C" fn cma_host_open(
         let out = handle_place(host, "host")?;
         // SAFETY: a structure of the caller.
         let config = unsafe { Configuration::read(config) }?;
-        out.write(cma_host::table().insert(config.boot()?)?);
+        out.write(cma_host::table().insert(HostObject::new(config.boot()?))?);
         Ok(())
     })
 }
@@ -253,12 +254,37 @@ pub unsafe extern "C" fn cma_host_alloc(
 ) -> c_int {
     border("cma_host_alloc", || {
         let out = handle_place(chunk, "chunk")?;
-        // SAFETY: a text of the caller.
-        let device = unsafe { text(device, "device") }?;
-        // SAFETY: a text of the caller.
-        let kind = unsafe { optional_text(r#type, "type") }?;
-        hand_over(framework(host)?.alloc(device, kind, bytes, alignment), out)
+        // SAFETY: texts of the caller.
+        let way = cma_host::table().with(host, |host| unsafe { host.way(device, r#type) });
+        match way.map_err(Failure::handle::<cma_host>)? {
+            Way::Device(named) => {
+                let made = hand_over(named.alloc(bytes, alignment), out);
+                keep(host, named);
+                made
+            }
+            Way::Framework(cma, open) => {
+                // SAFETY: a text of the caller.
+                let device = unsafe { text(device, "device") }?;
+                // SAFETY: a text of the caller.
+                let kind = unsafe { optional_text(r#type, "type") }?;
+                let made = cma.alloc(device, kind, bytes, alignment);
+                if open
+                    && made.is_ok()
+                    && let Some(named) = NamedDevice::open(&cma, device, kind)
+                {
+                    keep(host, named);
+                }
+                hand_over(made, out)
+            }
+        }
     })
+}
+
+/// Keeps a device open until the host is closed.
+#[inline(always)]
+fn keep(host: *mut cma_host, named: Box<NamedDevice>) {
+    let before = cma_host::table().with(host, |host| host.keep(named));
+    drop(before);
 }
 
 /// The process that has chunks that can be given to others.

@@ -29,6 +29,7 @@ mod figures;
 mod handles;
 mod host;
 mod memory;
+mod named;
 mod observation;
 mod pending;
 mod remote;

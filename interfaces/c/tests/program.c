@@ -566,6 +566,45 @@ static void run_threads(void *(*work)(void *), struct shared *shared)
         CHECK(pthread_join(threads[i], NULL) == 0);
 }
 
+/* Requests that name one device again and again are served as the first one is: by both names
+ * whole, and by the map in force. */
+static void host_names(void)
+{
+    struct cma_host *host = host_of("a=1M;b=1M", "camera/frame=a;camera=b", NULL);
+    struct cma_chunk *chunk;
+    void *address;
+    uint64_t in_a = 0, in_b = 0;
+    for (int round = 0; round < 3 * 200; round++) {
+        /* Copies, which are elsewhere each time. */
+        char device[] = "camera", type[] = "frame";
+        int frame = round < 200 || (round < 400 && round % 2);
+        CHECK(cma_host_alloc(host, device, frame ? type : NULL, 4096, 0, &chunk) == 0);
+        CHECK(cma_chunk_map(chunk, &address) == 0 && cma_chunk_free(chunk) == 0);
+        frame ? in_a++ : in_b++;
+        CHECK(figures(host, "a").served == in_a && figures(host, "b").served == in_b);
+        if (round % 90 != 89)
+            continue;
+        CHECK(cma_host_alloc(host, "came", NULL, 4096, 0, &chunk) == -ENOENT && chunk == NULL);
+        CHECK(cma_host_alloc(host, "camera0", NULL, 4096, 0, &chunk) == -ENOENT);
+        CHECK(cma_host_alloc(host, "", NULL, 4096, 0, &chunk) == -EINVAL);
+        CHECK(cma_host_alloc(host, NULL, NULL, 4096, 0, &chunk) == -EINVAL && chunk == NULL);
+        CHECK(cma_host_alloc(host, "cam\xe9ra", NULL, 4096, 0, &chunk) == -EINVAL);
+    }
+    for (int round = 0; round < 2 * 200; round++) {
+        CHECK(cma_host_alloc(host, "camera", NULL, 4096, 0, &chunk) == 0);
+        CHECK(cma_chunk_free(chunk) == 0);
+        if (round % 100 == 0)
+            CHECK(cma_host_set_map(host, round % 200 ? "camera=b" : "camera=a") == 0);
+        CHECK(cma_host_alloc(host, "camera", NULL, 4096, 0, &chunk) == 0);
+        CHECK(figures(host, round % 200 < 100 ? "a" : "b").chunks == 1);
+        CHECK(cma_chunk_free(chunk) == 0);
+    }
+    CHECK(cma_host_alloc(host, "camera", NULL, 2 * MIB, 0, &chunk) == -ENOMEM);
+    CHECK(strstr(cma_last_error_json(), "\"region\":\"b\""));
+    CHECK(cma_host_close(host) == 0);
+    CHECK(cma_host_alloc(host, "camera", NULL, 4096, 0, &chunk) == -EINVAL && chunk == NULL);
+}
+
 static void host_threads(void)
 {
     struct shared shared = { .host = host_of("video=64M", "camera,codec=video", NULL) };
@@ -741,7 +780,8 @@ int main(int argc, char **argv)
         { "host-chunk", host_chunk }, { "host-limits", host_limits },
         { "structures", structures }, { "bad-handles", bad_handles },
         { "configuration", configuration }, { "events", events },
-        { "host-pending", host_pending }, { "host-threads", host_threads },
+        { "host-names", host_names }, { "host-pending", host_pending },
+        { "host-threads", host_threads },
         { "host-huge", host_huge }, { "client-chunk", client_chunk },
         { "client-pending", client_pending }, { "client-threads", client_threads },
         { "server-ends", server_ends },

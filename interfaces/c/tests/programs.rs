@@ -52,6 +52,11 @@ fn a_request_keeps_its_limits_and_a_refusal_has_the_reason_of_each_region() {
 }
 
 #[test]
+fn requests_that_name_one_device_again_and_again_are_served_as_the_first() {
+    scenario("host-names");
+}
+
+#[test]
 fn structures_of_older_and_newer_callers_are_served() {
     scenario("structures");
 }
@@ -154,7 +159,7 @@ fn no_scenario_uses_memory_wrongly() {
     }
     // valgrind doesn't support rustix's own way to read the clock.
     let further: &[_] = if cfg!(feature = "valgrind") {
-        &["host-limits", "host-pending", "events", "client-chunk", "client-pending"]
+        &["host-limits", "host-names", "host-pending", "events", "client-chunk", "client-pending"]
     } else {
         &[]
     };
