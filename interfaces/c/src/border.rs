@@ -61,11 +61,11 @@ pub(crate) unsafe fn optional_text<'a>(
     // quicker than a call of `strlen`, and a check of the bytes after it.
     let mut length = 0;
     // SAFETY: the caller's: every byte up to the NUL byte is part of the text.
-    while unsafe { bytes.add(length).read() } > 0 {
+    while unsafe { bytes.wrapping_add(length).read() } > 0 {
         length += 1;
     }
     // SAFETY: as above.
-    if unsafe { bytes.add(length).read() } < 0 {
+    if unsafe { bytes.wrapping_add(length).read() } < 0 {
         // SAFETY: the caller's.
         return unsafe { not_ascii(text, name) }.map(Some);
     }

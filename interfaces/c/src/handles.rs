@@ -248,6 +248,11 @@ impl<T> Place<T> {
     const fn new() -> Self {
         Place { word: AtomicU64::new(Key::NONE.0), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
+
+    #[inline(always)]
+    fn object(&self) -> *mut T {
+        self.value.get().cast()
+    }
 }
 
 /// An object that a call has for itself. It returns when the loan is dropped.
@@ -270,7 +275,7 @@ impl<O: Object> Loan<O> {
     fn take(self) -> (O::Value, Vacant<O>) {
         let place = self.vacate();
         // SAFETY: the loan had the object for itself, and has ended.
-        let value = unsafe { (*place.place.value.get()).assume_init_read() };
+        let value = unsafe { place.place.object().read() };
         (value, place)
     }
 
@@ -279,7 +284,7 @@ impl<O: Object> Loan<O> {
     pub(crate) fn end(self) {
         let place = self.vacate();
         // SAFETY: the loan had the object for itself, and has ended.
-        unsafe { (*place.place.value.get()).assume_init_drop() };
+        unsafe { place.place.object().drop_in_place() };
     }
 
     /// Keeps what `change` makes of the object. If it makes nothing, or panics, the handle ends.
@@ -299,7 +304,7 @@ impl<O: Object> Deref for Loan<O> {
     #[inline(always)]
     fn deref(&self) -> &O::Value {
         // SAFETY: as long as the word is changed, the object is there, and this loan's alone.
-        unsafe { (*self.place.value.get()).assume_init_ref() }
+        unsafe { &*self.place.object() }
     }
 }
 
@@ -307,7 +312,7 @@ impl<O: Object> DerefMut for Loan<O> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut O::Value {
         // SAFETY: as above.
-        unsafe { (*self.place.value.get()).assume_init_mut() }
+        unsafe { &mut *self.place.object() }
     }
 }
 
@@ -332,7 +337,7 @@ impl<O: Object> Vacant<O> {
     pub(crate) fn fill(self, value: O::Value) -> *mut O {
         let Vacant { key, place, .. } = *ManuallyDrop::new(self);
         // SAFETY: the place is this call's, and has no object.
-        unsafe { (*place.value.get()).write(value) };
+        unsafe { place.object().write(value) };
         place.word.store(key.0, Ordering::Release);
         key.handle()
     }

@@ -8,7 +8,7 @@ use cma_framework::{AllocError, Chunk, Cma, Device};
 use std::ffi::{CStr, CString, c_char};
 
 /// A device is opened after this many requests in a row that the one before didn't serve. Opening
-/// it costs about as much as a request, so a program that names many devices hardly notices it.
+/// it costs as much as two requests, so a program that names many devices hardly notices it.
 const REQUESTS_TO_OPEN: u32 = 64;
 
 /// What a handle of a host is for.
