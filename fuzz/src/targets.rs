@@ -15,6 +15,7 @@ mod message;
 mod patterns;
 mod regions;
 mod rules;
+mod service;
 mod toml;
 mod trace;
 
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     banks::TARGET,
     command_line::TARGET,
     toml::TARGET,
+    service::TARGET,
     limits::TARGET,
     rules::TARGET,
     trace::TARGET,
