@@ -60,3 +60,8 @@ Libs: -L\${libdir} -lcma
 Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 Cflags: -I\${includedir}
 END
+
+# A new library is in the cache of the dynamic linker after ldconfig.
+if [ -z "$destdir" ] && ! ldconfig -p 2> /dev/null | grep -qF "=> $libdir/libcma.so.1"; then
+    echo "libcma is in $libdir. Before a program finds it: ldconfig (as root), or set LD_LIBRARY_PATH"
+fi

@@ -15,5 +15,6 @@ mod installed;
 mod program;
 mod python;
 mod qemu;
+mod readme;
 mod seen;
 mod server;

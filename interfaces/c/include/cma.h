@@ -570,7 +570,7 @@ int cma_chunk_free(struct cma_chunk *chunk);
 
 /*
  Reaches the server that listens at the path "socket"; NULL for the path in the environment
- variable CMA_SOCKET, or else /run/cma.sock. -ENODEV if there is none.
+ variable CMA_SOCKET, or else /run/cma/cma.sock, that of the service. -ENODEV if there is none.
  */
 int cma_client_open(const char *socket, struct cma_client **client);
 
@@ -658,6 +658,9 @@ int cma_device_close(struct cma_device *device);
 /*
  Why the last call that failed in this thread failed: one line, for people. Empty if none has
  failed. The text stays until the next call that fails in this thread. Any thread may call it.
+
+ Call it in a statement behind the call that failed: C evaluates the arguments of one function in
+ any order.
  */
 const char *cma_last_error(void);
 

@@ -8,11 +8,12 @@ use crate::handles::{Object, Table};
 use crate::pending::{PendingObject, cma_pending};
 use crate::remote::Server;
 use crate::request::{Wanted, cma_request};
-use ::cma_client::{AttributeText, ChunkRequest, RegionSelector};
+use ::cma_client::{AttributeText, ChunkRequest, DEFAULT_SOCKET, RegionSelector};
 use cma_device_protocol::Request;
 use std::env;
-use std::ffi::{c_char, c_int};
+use std::ffi::{OsStr, c_char, c_int};
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ fn server(client: *mut cma_client) -> Result<Arc<Server>, Failure> {
 }
 
 /// Reaches the server that listens at the path "socket"; NULL for the path in the environment
-/// variable CMA_SOCKET, or else /run/cma.sock. -ENODEV if there is none.
+/// variable CMA_SOCKET, or else /run/cma/cma.sock, that of the service. -ENODEV if there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn cma_client_open(
     socket: *const c_char,
@@ -48,7 +49,10 @@ pub unsafe extern "C" fn cma_client_open(
         // SAFETY: a text of the caller.
         let path = match unsafe { optional_text(socket, "path of the socket") }? {
             Some(path) => PathBuf::from(path),
-            None => env::var_os("CMA_SOCKET").unwrap_or("/run/cma.sock".into()).into(),
+            None => match env::var_os("CMA_SOCKET") {
+                Some(path) => path.into(),
+                None => OsStr::from_bytes(DEFAULT_SOCKET.to_bytes()).into(),
+            },
         };
         if path.as_os_str().is_empty() {
             return Err(Failure::invalid("the path of the socket is empty"));

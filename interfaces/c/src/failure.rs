@@ -224,6 +224,9 @@ fn last(none: &'static CStr, text_of: impl Fn(&mut LastFailure) -> &CString) -> 
 
 /// Why the last call that failed in this thread failed: one line, for people. Empty if none has
 /// failed. The text stays until the next call that fails in this thread. Any thread may call it.
+///
+/// Call it in a statement behind the call that failed: C evaluates the arguments of one function in
+/// any order.
 #[unsafe(no_mangle)]
 pub extern "C" fn cma_last_error() -> *const c_char {
     last(c"", |last| {

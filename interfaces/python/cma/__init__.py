@@ -1,6 +1,6 @@
 """Physically contiguous memory: from a server, or from a framework in this process.
 
-    with cma.Client("/run/cma.sock") as client, client.allocate(1 << 20, "camera") as chunk:
+    with cma.Client("/run/cma/cma.sock") as client, client.allocate(1 << 20, "camera") as chunk:
         with chunk.map() as view:
             view[:4] = b"NV12"
         print(hex(chunk.start))
@@ -222,7 +222,8 @@ class _Source(_Handle):
 
 
 class Client(_Source):
-    """A server in another process. Without a path it is that of CMA_SOCKET or /run/cma.sock."""
+    """A server in another process. Without a path it is that of CMA_SOCKET or
+    /run/cma/cma.sock."""
 
     _half = "client"
 

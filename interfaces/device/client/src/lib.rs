@@ -17,6 +17,8 @@
 //! [`mod@exchange`] and [`pieces`] are the layers below. They allocate nothing on the heap and take
 //! no lock, so that a library that is loaded into any program can use them.
 
+use std::ffi::CStr;
+
 mod attributes;
 mod call;
 mod chunk;
@@ -33,6 +35,21 @@ pub use client::Client;
 pub use error::Error;
 pub use pending::{Outcome, PendingChunk};
 
+/// The path of the server's socket where nothing names another: that of the service
+/// (`service/cma.socket`).
+pub const DEFAULT_SOCKET: &CStr = c"/run/cma/cma.sock";
+
 pub use cma_shared::{MapError, SharedBytes};
 
 pub use cma_device_protocol::{ChunkRequest, InfoAnswer, ListedChunk, RegionSelector};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_default_socket_is_that_of_the_service() {
+        let unit = include_str!("../../../../service/cma.socket");
+        let listen =
+            format!("\nListenSequentialPacket={}\n", super::DEFAULT_SOCKET.to_str().unwrap());
+        assert!(unit.contains(&listen), "{unit}");
+    }
+}

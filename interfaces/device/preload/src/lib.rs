@@ -1,9 +1,9 @@
 //! Stands in for `/dev/cma` (specification section 8): with `LD_PRELOAD=libcma_dev_preload.so` a C
 //! program that was written against the device runs unchanged, and its chunks come from a server.
 //!
-//! The server listens at the path in `CMA_SOCKET`, or at `/run/cma.sock`. Without a server, opening
-//! the device fails with `ENODEV`, and the library prints once on standard error how to name one.
-//! On a machine that has a `/dev/cma`, programs get that device.
+//! The server listens at the path in `CMA_SOCKET`, or at `/run/cma/cma.sock`. Without a server,
+//! opening the device fails with `ENODEV`, and the library prints once on standard error how to
+//! name one. On a machine that has a `/dev/cma`, programs get that device.
 //!
 //! # Open files
 //!

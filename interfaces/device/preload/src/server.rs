@@ -13,9 +13,6 @@ use rustix::thread::Timespec;
 use std::ffi::{CStr, c_int};
 use std::time::{Duration, Instant};
 
-/// The server's path where `CMA_SOCKET` is not set.
-const DEFAULT_PATH: &CStr = c"/run/cma.sock";
-
 /// Time limit for a connection slot of the user. Other threads and processes of the user take one
 /// for the length of each call.
 const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,7 +23,7 @@ pub(crate) fn path() -> &'static CStr {
     // meanwhile.
     let server = unsafe { libc::getenv(c"CMA_SOCKET".as_ptr()) };
     if server.is_null() {
-        return DEFAULT_PATH;
+        return cma_client::DEFAULT_SOCKET;
     }
     // SAFETY: the strings of the environment end with a zero, and no thread may change them while
     // one is in use.
