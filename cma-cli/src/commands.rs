@@ -21,4 +21,5 @@ pub(crate) mod shell;
 pub(crate) mod size;
 pub(crate) mod top;
 pub(crate) mod tree;
+pub(crate) mod upgrade;
 pub(crate) mod why;

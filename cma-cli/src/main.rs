@@ -74,6 +74,7 @@ fn run(options: &Options, command: Command, out: &mut Out) -> Result<Outcome, Co
         Command::Record(args) => commands::record::run(options, &args),
         Command::Conform(args) => commands::conform::run(options, &args, out),
         Command::Serve(args) => commands::serve::run(options, &args, out),
+        Command::Upgrade(args) => commands::upgrade::run(&args, out),
         Command::Get(args) => commands::get::run(&args, out),
         Command::Set(args) => commands::set::run(&args),
         Command::Top(args) => commands::top::run(options, &args),

@@ -15,6 +15,7 @@ mod server;
 mod shell;
 mod size;
 mod top;
+mod upgrade;
 pub(crate) mod values;
 mod why;
 
@@ -37,6 +38,7 @@ pub(crate) use server::ServerArgs;
 pub(crate) use shell::{HELP as SHELL, ShellArgs};
 pub(crate) use size::SizeArgs;
 pub(crate) use top::TopArgs;
+pub(crate) use upgrade::UpgradeArgs;
 pub(crate) use why::WhyArgs;
 
 /// Divides a board's contiguous memory among its devices, with allocators loaded at run time.
@@ -169,6 +171,9 @@ pub(crate) enum Command {
     /// system
     #[command(after_help = serve::HELP)]
     Serve(ServeArgs),
+    /// Continue a running server with another program, or with a new version of its own
+    #[command(after_help = upgrade::HELP)]
+    Upgrade(UpgradeArgs),
     /// Print an attribute of a running server
     #[command(after_help = attributes::GET)]
     Get(GetArgs),
@@ -207,6 +212,7 @@ impl Command {
             Command::Record(_) => "record",
             Command::Conform(_) => "conform",
             Command::Serve(_) => "serve",
+            Command::Upgrade(_) => "upgrade",
             Command::Get(_) => "get",
             Command::Set(_) => "set",
             Command::Top(_) => "top",

@@ -165,6 +165,16 @@ pub(crate) enum CommandError {
     LogLevel { word: String },
     #[error("the server can't start: {0}")]
     Serve(io::Error),
+    #[error("without --socket there is nothing to keep")]
+    NothingToKeep,
+    #[error("the keeper can't start: {0}")]
+    Keeper(cma_keeper::SuperviseError),
+    #[error("{0}")]
+    Kept(cma_keeper::KeeperError),
+    #[error(transparent)]
+    Recover(Box<cma_device_server::RecoverError>),
+    #[error("{}: {error}", socket.display())]
+    Upgrade { socket: PathBuf, error: cma_keeper::UpgradeError },
     #[error(transparent)]
     Running(#[from] cma_running::Error),
     #[error(transparent)]
@@ -269,6 +279,15 @@ impl CommandError {
                 format!(
                     "make the folder, as with mkdir -p '{folder}', or name another path with \
                     --socket"
+                )
+            }
+            CommandError::NothingToKeep => {
+                fixed("name the socket with --socket; a service manager keeps its own")
+            }
+            CommandError::Upgrade { error: cma_keeper::UpgradeError::NoKeeper { .. }, .. } => {
+                fixed(
+                    "name the socket of a server that runs with `cma serve --keep`; under systemd, \
+                restart the service",
                 )
             }
             CommandError::Socket(_) => fixed("name another path with --socket"),

@@ -41,6 +41,9 @@ const OF_A_KERNEL: [&str; 2] = ["trace.txt.gz", "dmesg.txt.gz"];
 /// The commands that inspect or change a server. One runs for them, with its attributes mounted.
 const OF_A_SERVER: [&str; 4] = ["get", "set", "top", "tree"];
 
+/// The commands that continue a server. One with a keeper runs for them.
+const OF_A_KEEPER: [&str; 1] = ["upgrade"];
+
 /// The commands that run until they are interrupted. They are, as soon as they print a line.
 const UNTIL_INTERRUPTED: [&str; 1] = ["serve"];
 
@@ -109,6 +112,10 @@ fn script(command: Option<&str>, example: &str) -> String {
     if is(&OF_A_SERVER) {
         let server = "cma serve --cma 'b1=32M;b2=16M' --map '*=b1,b2' --mount mount";
         let _ = writeln!(script, "{}export CMA_MOUNT=mount", in_background(server));
+        let _ = writeln!(script, "{example}\nstatus=$?\n{INTERRUPT}exit $status");
+    } else if is(&OF_A_KEEPER) {
+        let server = "cma serve --keep --cma 'b1=32M' --map '*=b1' --socket cma.sock";
+        let _ = writeln!(script, "{}", in_background(server));
         let _ = writeln!(script, "{example}\nstatus=$?\n{INTERRUPT}exit $status");
     } else if is(&UNTIL_INTERRUPTED) {
         let _ = writeln!(script, "{}{INTERRUPT}exit $?", in_background(example));

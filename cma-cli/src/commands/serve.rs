@@ -2,6 +2,7 @@
 //! attributes and the socket for chunks.
 
 mod front_ends;
+mod keep;
 mod manager;
 mod plugin_arrivals;
 mod recording;
@@ -21,6 +22,8 @@ use crate::show::{BOLD, Out, counted, plain};
 use cma_framework::keep_time;
 use cma_memory::Port;
 use front_ends::FrontEnds;
+use keep::Kept;
+pub(crate) use keep::control_path;
 use manager::{ServiceManager, inherited_socket};
 use recording::ServerRecording;
 use reload::Configuration;
@@ -34,14 +37,19 @@ use tracing_subscriber::EnvFilter;
 /// The interval at which the server checks that its mount and its socket still exist.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How often this server took over what the one before held: each starts with nothing.
-const RESTARTS: u64 = 0;
-
 pub(crate) fn run(
     options: &Options,
     args: &ServeArgs,
     out: &mut Out,
 ) -> Result<Outcome, CommandError> {
+    let ended = run_kept(options, args, out);
+    if let (Err(error), Ok(Some(kept))) = (&ended, Kept::of_this_process()) {
+        kept.failed(error);
+    }
+    ended
+}
+
+fn run_kept(options: &Options, args: &ServeArgs, out: &mut Out) -> Result<Outcome, CommandError> {
     let inherited = inherited_socket()?;
     let (description, service) = match &options.config {
         Some(file) => {
@@ -50,9 +58,13 @@ pub(crate) fn run(
         }
         None => (Description::of(options)?, Service::of_options(args)?),
     };
+    if args.keep {
+        return keep::run(&service);
+    }
     if service.mount.is_none() && service.socket.is_none() && inherited.is_none() {
         return Err(CommandError::NoFrontEnd);
     }
+    let kept = Kept::of_this_process()?;
     let plugin_dir = [&options.plugin_dir[..], &service.plugin_dirs].concat();
     let options = &Options { plugin_dir, ..options.clone() };
     let configuration = options
@@ -62,7 +74,9 @@ pub(crate) fn run(
     let filter = log_filter(&service)?;
     log::start_writer().map_err(CommandError::Serve)?;
     // Before anything is opened that the shutdown has to close.
-    let shutdown = ShutdownMonitor::start().map_err(CommandError::Serve)?;
+    let shutdown = ShutdownMonitor::start(kept.is_some()).map_err(CommandError::Serve)?;
+    let lasting = kept.as_ref().map(Kept::lasting).transpose()?;
+    let lasting = lasting.map(|lasting| (lasting, keep::discard(&args.discard)));
     let _time = keep_time().map_err(CommandError::Serve)?;
     // Before the search for plug-ins, so that none arrives unnoticed in between.
     let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
@@ -86,7 +100,9 @@ pub(crate) fn run(
     let outcome = left_out.max(host.register(FoundPlugins::present(options)));
     // Before the first request can come.
     let recording = ServerRecording::start(&host, &service)?;
-    let mut front_ends = FrontEnds::open(&host.cma, &service, inherited, RESTARTS, &shutdown)?;
+    let restarts = kept.as_ref().map_or(0, Kept::restarts);
+    let mut front_ends =
+        FrontEnds::open(&host.cma, &service, inherited, lasting, restarts, &shutdown)?;
     let (regions, allocators) = (host.cma.regions().len(), host.cma.allocators().len());
     let (regions, allocators) = (counted(regions, "region"), counted(allocators, "allocator"));
     let head = format!("{BOLD}{}{BOLD:#}: {regions}, {allocators}", host.board.title());
@@ -101,11 +117,26 @@ pub(crate) fn run(
     let mut manager = ServiceManager::new();
     let status = format!("{regions}, {allocators}");
     manager.ready(&status);
-    serve(&host, configuration, &mut front_ends, &mut manager, &shutdown, &status);
+    if let Some(kept) = &kept {
+        kept.ready();
+    }
+    let end = serve(&host, configuration, &mut front_ends, &mut manager, &shutdown, &status);
     manager.stopping();
-    front_ends.close().map_err(CommandError::Serve)?;
+    front_ends.close(end).map_err(CommandError::Serve)?;
     // Closing has freed what clients had.
-    Ok(outcome.max(recording.finish()))
+    let recorded = recording.finish();
+    Ok(match end {
+        End::ForGood => outcome.max(recorded),
+        End::HandOver => keep::handed_over(),
+    })
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    ForGood,
+    /// The next one continues it.
+    HandOver,
 }
 
 /// Serves until the shutdown is requested, or no front end is left.
@@ -116,11 +147,12 @@ fn serve(
     manager: &mut ServiceManager,
     shutdown: &ShutdownMonitor,
     status: &str,
-) {
+) -> End {
     let interval = manager.interval().map_or(CHECK_INTERVAL, |longest| longest.min(CHECK_INTERVAL));
     loop {
         match (shutdown.request_within(interval), &mut configuration) {
-            (Some(Request::Shutdown), _) => return,
+            (Some(Request::Shutdown), _) => return End::ForGood,
+            (Some(Request::HandOver), _) => return End::HandOver,
             (Some(Request::Reload), Some(configuration)) => {
                 manager.reloading();
                 configuration.reload(&host.cma, front_ends.socket());
@@ -134,7 +166,7 @@ fn serve(
         front_ends.report_lost();
         if !front_ends.are_open() {
             Notice::warning("no front end is left, so the server ends").report();
-            return;
+            return End::ForGood;
         }
         manager.works();
     }

@@ -13,6 +13,11 @@ elsewhere and rename it: it is loaded when it is complete.
 With --config, SIGHUP has the file read again: map, rules, limits and the allocators of regions \
 change at once, and what needs a restart is reported. A wrong file changes nothing.
 
+With --keep this process is the keeper, and the server is a process that it starts. It holds the \
+socket, the connections and the memory of chunks. Signals to it reach the server. A server that dies \
+ten times in a row is not started again until the keeper gets SIGHUP. A recording, and mounted \
+attributes, begin anew with each server.
+
 Examples:
   cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'
   cma serve --config cma.toml";
@@ -23,6 +28,9 @@ the server";
 
 const RULES: &str = "Which users may request for which device, or name which region: \
 camera=uid:1000;video/frame=group:video,user:root;*,@*=*; without it all users may request everything";
+
+pub(super) const DISCARD: &str = "What may be lost if it can't be continued: damaged, for records \
+that are damaged, or a region, with its chunks; may be repeated";
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ServeArgs {
@@ -60,6 +68,14 @@ pub(crate) struct ServeArgs {
 
     #[arg(long, value_name = "RULES", help = RULES, requires = "socket")]
     pub(crate) rules: Option<String>,
+
+    /// Have a keeper, which starts the server again when it dies or is upgraded, with the chunks of
+    /// its clients
+    #[arg(long)]
+    pub(crate) keep: bool,
+
+    #[arg(long, value_name = "NAME", help = DISCARD)]
+    pub(crate) discard: Vec<String>,
 
     /// Record the requests, refusals and frees to this file, as a trace; an existing file is
     /// replaced

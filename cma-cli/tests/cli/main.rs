@@ -11,6 +11,7 @@ mod draw;
 mod exec;
 mod figures;
 mod in_c;
+mod keep;
 mod kernel;
 mod libcma;
 mod loading;

@@ -1,11 +1,13 @@
 //! The front ends of a server: the mounted attributes and the socket for chunks.
 
+use super::End;
 use super::shutdown::{ShutdownCause, ShutdownMonitor};
 use super::socket::ChunkSocket;
 use crate::notice::Notice;
 use crate::outcome::CommandError;
 use crate::service::Service;
 use crate::show::{Out, plain};
+use cma_device_server::{Discard, Lasting};
 use cma_framework::Cma;
 use cma_metrics::{Exporter, Host, Metrics};
 use cma_sysfs::Sysfs;
@@ -28,6 +30,7 @@ impl FrontEnds {
         cma: &Cma,
         service: &Service,
         inherited: Option<OwnedFd>,
+        lasting: Option<(Lasting, Discard)>,
         restarts: u64,
         shutdown: &ShutdownMonitor,
     ) -> Result<FrontEnds, CommandError> {
@@ -45,7 +48,7 @@ impl FrontEnds {
             }
             front_ends.metrics = Some(exporter);
         }
-        front_ends.socket = ChunkSocket::open(cma, service, inherited)?;
+        front_ends.socket = ChunkSocket::open(cma, service, inherited, lasting)?;
         if let Some(file) = front_ends.socket.as_ref().map(ChunkSocket::file) {
             shutdown.on_forced_exit(move || file.remove());
         }
@@ -97,7 +100,11 @@ impl FrontEnds {
                 )
             });
             let path = lost.path().display().to_string();
-            let reason = lost.close().err().map(|error| format!(": {error}")).unwrap_or_default();
+            let reason = lost
+                .close(End::HandOver)
+                .err()
+                .map(|error| format!(": {error}"))
+                .unwrap_or_default();
             let message = format!("{path} serves no chunks any more{reason}");
             Notice::warning(&message).with_help(help).report();
         }
@@ -108,22 +115,23 @@ impl FrontEnds {
         self.sysfs.is_some() || self.socket.is_some()
     }
 
-    pub(super) fn close(mut self) -> io::Result<()> {
-        self.close_all()
+    pub(super) fn close(mut self, end: End) -> io::Result<()> {
+        self.close_all(end)
     }
 
-    fn close_all(&mut self) -> io::Result<()> {
+    fn close_all(&mut self, end: End) -> io::Result<()> {
         // The receiving thread lives as long as the process.
         let _ = self.shutdown.send(ShutdownCause::Server);
         self.metrics.take();
-        let socket = self.socket.take().map_or(Ok(()), ChunkSocket::close);
+        let socket = self.socket.take().map_or(Ok(()), |socket| socket.close(end));
         self.sysfs.take().map_or(Ok(()), Sysfs::unmount).and(socket)
     }
 }
 
 impl Drop for FrontEnds {
     fn drop(&mut self) {
-        if let Err(error) = self.close_all() {
+        // After an error nothing is lost that another server can continue.
+        if let Err(error) = self.close_all(End::HandOver) {
             Notice::warning(&format!("closing failed: {error}")).report();
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::log;
 use crate::notice::Notice;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::iter;
@@ -23,6 +23,8 @@ type Cleanup = Box<dyn FnOnce() + Send>;
 pub(super) enum ShutdownCause {
     /// SIGINT or SIGTERM.
     Signal,
+    /// SIGUSR2.
+    Upgrade,
     /// The server itself.
     Server,
 }
@@ -31,6 +33,8 @@ pub(super) enum ShutdownCause {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Shutdown,
+    /// Leaving everything to the next server.
+    HandOver,
     /// Reading the configuration again.
     Reload,
 }
@@ -43,18 +47,22 @@ pub(super) struct ShutdownMonitor {
 }
 
 impl ShutdownMonitor {
-    /// From here on a signal ends the process in order, also while it still starts.
-    pub(super) fn start() -> io::Result<ShutdownMonitor> {
+    /// From here on a signal ends the process in order, also while it still starts. SIGUSR2 does so
+    /// if something keeps what the server leaves.
+    pub(super) fn start(is_kept: bool) -> io::Result<ShutdownMonitor> {
         let ((begin, begun), (request, requested)) = (channel(), channel());
         let cleanups: Arc<Mutex<Vec<Cleanup>>> = Arc::default();
         // SIGXFSZ is received and ignored. By default it would kill the process when the log
         // reaches the limit on file sizes; ignored, the write fails.
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ])?;
+        let upgrade = is_kept.then_some(SIGUSR2);
+        let mut signals =
+            Signals::new([SIGINT, SIGTERM, SIGHUP, SIGXFSZ].into_iter().chain(upgrade))?;
         let (by_signal, reload) = (begin.clone(), request.clone());
         thread::Builder::new().name("signals".to_string()).spawn(move || {
             for signal in signals.forever() {
                 match signal {
                     SIGINT | SIGTERM if by_signal.send(ShutdownCause::Signal).is_err() => return,
+                    SIGUSR2 if by_signal.send(ShutdownCause::Upgrade).is_err() => return,
                     // Fails if the server has ended.
                     SIGHUP => drop(reload.send(Request::Reload)),
                     _ => {}
@@ -63,7 +71,12 @@ impl ShutdownMonitor {
         })?;
         let forced = cleanups.clone();
         thread::Builder::new().name("shutdown".to_string()).spawn(move || {
-            if begun.recv().is_ok() {
+            let cause = begun.recv();
+            // Whatever takes long then is ended by the keeper, and recovered by the next server.
+            if cause == Ok(ShutdownCause::Upgrade) {
+                let _ = request.send(Request::HandOver);
+                begun.iter().for_each(drop);
+            } else if cause.is_ok() {
                 // Fails if the server itself began the shutdown.
                 let _ = request.send(Request::Shutdown);
                 let deadline = Instant::now() + TIME_LIMIT;

@@ -1,10 +1,11 @@
 //! The front end for processes that request chunks: a socket, served by threads of its own until it
 //! is closed.
 
+use super::End;
 use crate::notice::Notice;
 use crate::outcome::CommandError;
 use crate::service::{Service, SocketSettings};
-use cma_device_server::{Address, Server, Settings, Shutdown, SocketFile};
+use cma_device_server::{Address, Discard, Lasting, Server, Settings, Shutdown, SocketFile};
 use cma_framework::Cma;
 use rustix::fd::OwnedFd;
 use std::fs;
@@ -29,6 +30,7 @@ impl ChunkSocket {
         cma: &Cma,
         service: &Service,
         inherited: Option<OwnedFd>,
+        lasting: Option<(Lasting, Discard)>,
     ) -> Result<Option<ChunkSocket>, CommandError> {
         let (limits, rules) = (service.limits.clone(), service.rules.clone());
         let server = match (inherited, &service.socket) {
@@ -45,7 +47,13 @@ impl ChunkSocket {
             (None, Some(SocketSettings { path, mode, group })) => {
                 let address = Address::new(path).mode(*mode);
                 let address = group.map_or(address.clone(), |group| address.group(group));
-                Server::bind(&address, cma.clone(), limits, rules)?
+                match lasting {
+                    None => Server::bind(&address, cma.clone(), limits, rules)?,
+                    Some((lasting, discard)) => {
+                        let cma = cma.clone();
+                        Server::bind_lasting(&address, cma, limits, rules, lasting, &discard)?
+                    }
+                }
             }
             (None, None) => return Ok(None),
         };
@@ -100,9 +108,13 @@ impl ChunkSocket {
         !self.thread.is_finished()
     }
 
-    /// Closes all connections, frees their chunks and removes the socket.
-    pub(super) fn close(self) -> io::Result<()> {
-        self.shutdown.begin();
+    /// Closes all connections, frees their chunks and removes the socket, unless another server
+    /// continues them.
+    pub(super) fn close(self, end: End) -> io::Result<()> {
+        match end {
+            End::ForGood => self.shutdown.begin(),
+            End::HandOver => self.shutdown.begin_hand_over(),
+        }
         self.thread
             .join()
             .unwrap_or_else(|_| Err(io::Error::other("the device server's thread panicked")))

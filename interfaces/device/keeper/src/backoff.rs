@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Backoff {
     limit: u32,
+    longest: Duration,
     deaths: u32,
 }
 
@@ -21,7 +22,13 @@ impl Backoff {
 
     /// At most `limit` starts in a row after deaths.
     pub const fn new(limit: u32) -> Self {
-        Backoff { limit, deaths: 0 }
+        Backoff { limit, longest: LONGEST, deaths: 0 }
+    }
+
+    /// The same with another longest time than 10 s.
+    #[must_use]
+    pub const fn at_most(self, longest: Duration) -> Self {
+        Backoff { longest, ..self }
     }
 
     /// Forgets the deaths so far.
@@ -39,7 +46,7 @@ impl Backoff {
         match self.deaths {
             deaths if deaths > self.limit => None,
             1 => Some(Duration::ZERO),
-            deaths => Some(FIRST.saturating_mul(1 << (deaths - 2).min(30)).min(LONGEST)),
+            deaths => Some(FIRST.saturating_mul(1 << (deaths - 2).min(30)).min(self.longest)),
         }
     }
 }

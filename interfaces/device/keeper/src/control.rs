@@ -8,14 +8,14 @@ use rustix::net::{
     bind, connect, listen, recv, send, socket_with,
 };
 use rustix::process::geteuid;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The longest path of a program, as in `PATH_MAX`.
-const MAX_PATH: usize = 4096;
+/// The longest question in bytes: the path of a program, and arguments.
+const MAX_QUESTION: usize = 8192;
 
 /// The longest answer in bytes.
 const MAX_ANSWER: usize = 8192;
@@ -36,6 +36,8 @@ pub(crate) struct Control {
 pub(crate) struct Request {
     /// The program; `None` for the one at the same path.
     pub(crate) program: Option<PathBuf>,
+    /// Further arguments for its first start.
+    pub(crate) arguments: Vec<OsString>,
     pub(crate) asker: Asker,
 }
 
@@ -95,17 +97,18 @@ impl Control {
             }
             return None;
         };
-        let mut bytes = [0; MAX_PATH];
+        let mut bytes = [0; MAX_QUESTION];
         let received = retry_on_intr(|| recv(&asker.0, &mut bytes, RecvFlags::empty()));
         if received == Err(Errno::AGAIN) {
             return None;
         }
         let asker = self.asker.take()?;
         match received.map(|(length, _)| bytes[..length].split_first()) {
-            Ok(Some((b'U', path))) => {
-                let path = Path::new(OsStr::from_bytes(path));
-                let program = (!path.as_os_str().is_empty()).then(|| path.to_path_buf());
-                Some(Request { program, asker })
+            Ok(Some((b'U', question))) => {
+                let mut parts = question.split(|byte| *byte == 0).map(OsStr::from_bytes);
+                let program = parts.next().filter(|path| !path.is_empty()).map(PathBuf::from);
+                let arguments = parts.map(OsStr::to_os_string).collect();
+                Some(Request { program, arguments, asker })
             }
             _ => None,
         }
@@ -163,13 +166,18 @@ pub enum UpgradeError {
 }
 
 /// Asks the keeper that listens at `control` to restart its server, with the program that is now
-/// at the server's path, or with another one. Returns, when the new server is ready, what the
-/// keeper says. If that fails, the keeper starts the old program again.
+/// at the server's path, or with another one. Its first start gets `arguments` beside those that
+/// every server gets. Returns, when the new server is ready, what the keeper says. If that fails,
+/// the keeper starts the old program again, without them.
 ///
 /// # Errors
 ///
 /// [`UpgradeError`].
-pub fn upgrade(control: &Path, program: Option<&Path>) -> Result<String, UpgradeError> {
+pub fn upgrade(
+    control: &Path,
+    program: Option<&Path>,
+    arguments: &[OsString],
+) -> Result<String, UpgradeError> {
     let system = |errno: Errno| match errno {
         Errno::NOENT | Errno::CONNREFUSED => UpgradeError::NoKeeper { path: control.into() },
         Errno::PIPE | Errno::CONNRESET => UpgradeError::Ended,
@@ -178,11 +186,16 @@ pub fn upgrade(control: &Path, program: Option<&Path>) -> Result<String, Upgrade
     let address = SocketAddrUnix::new(control).map_err(system)?;
     let socket = socket().map_err(system)?;
     connect(&socket, &address).map_err(system)?;
-    let program = program.map_or(&[][..], |program| program.as_os_str().as_bytes());
-    if program.len() >= MAX_PATH {
-        return Err(system(Errno::NAMETOOLONG));
+    let mut question = vec![b'U'];
+    question.extend(program.map_or(&[][..], |program| program.as_os_str().as_bytes()));
+    for argument in arguments {
+        question.push(0);
+        question.extend(argument.as_bytes());
     }
-    let asked = send(&socket, &[b"U", program].concat(), SendFlags::NOSIGNAL);
+    if question.len() > MAX_QUESTION {
+        return Err(system(Errno::TOOBIG));
+    }
+    let asked = send(&socket, &question, SendFlags::NOSIGNAL);
     let mut bytes = vec![0; MAX_ANSWER];
     // A keeper that permits nothing may have answered before it was asked. Then the first error is
     // that it has not read the question, and the answer comes after it.

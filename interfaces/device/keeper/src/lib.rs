@@ -54,7 +54,7 @@ pub use report::Report;
 pub use service_manager::ServiceManager;
 pub use session::serve;
 pub use store::{MAX_DESCRIPTORS, Store, socket_pair};
-pub use supervisor::{HANDED_OVER, SuperviseError, Supervised, Supervision};
+pub use supervisor::{HANDED_OVER, RESTARTS, SuperviseError, Supervised, Supervision};
 
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};

@@ -24,6 +24,10 @@ use std::time::{Duration, Instant};
 /// `SIGUSR2`: `EX_TEMPFAIL` of `sysexits.h`.
 pub const HANDED_OVER: u8 = 75;
 
+/// The variable in the environment of a server that says how many servers the keeper has started
+/// before it, in decimal.
+pub const RESTARTS: &str = "CMA_KEEPER_RESTARTS";
+
 /// The time within which the server reads what it asked for.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -169,6 +173,7 @@ impl Supervision {
             store,
             report: &mut report,
             upgrade: None,
+            started: 0,
             was_ready: false,
             is_ending: false,
         };
@@ -183,6 +188,8 @@ struct Supervisor<'a> {
     store: &'a mut Store,
     report: &'a mut dyn FnMut(&Report),
     upgrade: Option<Upgrade>,
+    /// The number of servers so far.
+    started: u64,
     /// Whether a server was ready once.
     was_ready: bool,
     /// Whether SIGTERM or SIGINT came.
@@ -192,6 +199,8 @@ struct Supervisor<'a> {
 /// An upgrade in progress. No other one begins.
 struct Upgrade {
     program: Program,
+    /// Further arguments of its first start.
+    arguments: Vec<OsString>,
     asker: Option<Asker>,
     stage: Stage,
     /// When the server that runs is killed.
@@ -279,17 +288,21 @@ impl Supervisor<'_> {
         // A process that neither reads nor ends can't stop the keeper.
         set_socket_timeout(&ours, Timeout::Send, Some(SEND_TIMEOUT))
             .map_err(|errno| ("setsockopt", errno.into()))?;
-        let program = match &self.upgrade {
-            Some(Upgrade { stage: Stage::Trying, program, .. }) => program,
-            _ => &self.plan.program,
+        let (program, more) = match &self.upgrade {
+            Some(Upgrade { stage: Stage::Trying, program, arguments, .. }) => {
+                (program, &arguments[..])
+            }
+            _ => (&self.plan.program, &[][..]),
         };
         let mut command = program.command(&self.plan.arguments);
+        command.args(more).env(RESTARTS, self.started.to_string());
         // A terminal sends its signals to the keeper alone, which passes them on.
         command.stdin(Stdio::from(theirs)).process_group(0);
         let started = command.spawn();
         // The command keeps its copy of the server's socket otherwise, which hides its end.
         drop(command);
         let mut child = started.map_err(failed("exec"))?;
+        self.started += 1;
         let mut session = Session::new(ours.as_fd());
         let served =
             end_of(&child).and_then(|end| self.serve_until(&mut child, &mut session, end.as_fd()));
@@ -337,7 +350,7 @@ impl Supervisor<'_> {
                         pass_on(pid, number);
                     }
                     Signal::Reload => pass_on(pid, signal_hook::consts::SIGHUP),
-                    Signal::Upgrade => self.begin_upgrade(None, None),
+                    Signal::Upgrade => self.begin_upgrade(None, Vec::new(), None),
                 }
             }
             if readable.get(2) == Some(&true) {
@@ -394,7 +407,7 @@ impl Supervisor<'_> {
                         self.plan.backoff.begin_anew();
                         return true;
                     }
-                    Signal::Upgrade => self.begin_upgrade(None, None),
+                    Signal::Upgrade => self.begin_upgrade(None, Vec::new(), None),
                 }
             }
             if is_asked {
@@ -409,12 +422,18 @@ impl Supervisor<'_> {
     }
 
     fn take_request(&mut self) {
-        if let Some(Request { program, asker }) = self.control.as_mut().and_then(Control::proceed) {
-            self.begin_upgrade(program, Some(asker));
+        let request = self.control.as_mut().and_then(Control::proceed);
+        if let Some(Request { program, arguments, asker }) = request {
+            self.begin_upgrade(program, arguments, Some(asker));
         }
     }
 
-    fn begin_upgrade(&mut self, program: Option<PathBuf>, asker: Option<Asker>) {
+    fn begin_upgrade(
+        &mut self,
+        program: Option<PathBuf>,
+        arguments: Vec<OsString>,
+        asker: Option<Asker>,
+    ) {
         if self.upgrade.is_some() || self.is_ending {
             return;
         }
@@ -423,7 +442,7 @@ impl Supervisor<'_> {
             Ok(program) => {
                 (self.report)(&Report::Upgrading { program: path });
                 let (stage, deadline) = (Stage::Leaving, None);
-                self.upgrade = Some(Upgrade { program, asker, stage, deadline });
+                self.upgrade = Some(Upgrade { program, arguments, asker, stage, deadline });
             }
             Err(error) => {
                 let reason = format!("{} can't be started: {error}", path.display());

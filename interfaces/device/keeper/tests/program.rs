@@ -221,7 +221,7 @@ fn a_server_lives_on_after_its_keeper_and_is_told() {
     running.keeper.wait().unwrap();
     kill_process(server, Signal::HUP).unwrap();
     running.hears("true");
-    let error = upgrade(&running.control(), None).unwrap_err();
+    let error = upgrade(&running.control(), None, &[]).unwrap_err();
     assert!(matches!(error, UpgradeError::NoKeeper { .. }), "{error}");
     kill_process(server, Signal::TERM).unwrap();
     running.hears(&format!("signal {SIGTERM}"));
@@ -280,15 +280,25 @@ fn an_upgrade_starts_the_file_that_is_now_at_the_path_of_the_server() {
     let of_old = program(old);
     let path = running.folder.path().join("server");
     fs::rename(copy(running.folder.path(), "new"), &path).unwrap();
-    let text = upgrade(&running.control(), None).unwrap();
+    let text = upgrade(&running.control(), None, &[]).unwrap();
     assert_eq!(text, format!("{} has taken over", path.display()));
     let new = running.serves(1);
     let of_new = program(new);
     assert_eq!((&of_new.0, of_old.0), (&path, path.clone()));
     assert_ne!(of_new.1, of_old.1);
-    // A signal does the same.
+    // Its first start has further arguments, and only that.
+    let arguments = ["--test-threads".into(), "2".into()];
+    upgrade(&running.control(), None, &arguments).unwrap();
+    let arguments = |server: Pid| {
+        fs::read_to_string(format!("/proc/{}/cmdline", server.as_raw_nonzero())).unwrap()
+    };
+    let third = running.serves(2);
+    assert!(arguments(third).ends_with("--nocapture\0--test-threads\x002\0"));
+    // A signal upgrades, too.
     running.signal(Signal::USR2);
-    assert_eq!(program(running.serves(2)), of_new);
+    let fourth = running.serves(3);
+    assert_eq!(program(fourth), of_new);
+    assert!(arguments(fourth).ends_with("--nocapture\0"));
     running.end();
 }
 
@@ -302,14 +312,14 @@ fn a_program_that_does_not_become_ready_leaves_the_old_one_in_service() {
     // Also where the file of the old program is gone.
     fs::rename(&broken, &path).unwrap();
     for runs in 1..3 {
-        let error = upgrade(&running.control(), None).unwrap_err().to_string();
+        let error = upgrade(&running.control(), None, &[]).unwrap_err().to_string();
         let expected = "did not become ready (exit status: 1); the old program is started again";
         assert!(error.contains(expected), "{error}");
         running.serves(runs);
     }
-    let error = upgrade(&running.control(), Some(Path::new("/none"))).unwrap_err().to_string();
+    let error = upgrade(&running.control(), Some(Path::new("/none")), &[]).unwrap_err().to_string();
     assert!(error.contains("/none can't be started: No such file"), "{error}");
-    let error = upgrade(&running.control(), Some(Path::new("/tmp"))).unwrap_err().to_string();
+    let error = upgrade(&running.control(), Some(Path::new("/tmp")), &[]).unwrap_err().to_string();
     assert!(error.contains("/tmp can't be started: it is not a file"), "{error}");
     running.signal(Signal::HUP);
     running.hears("false");
@@ -320,7 +330,7 @@ fn a_program_that_does_not_become_ready_leaves_the_old_one_in_service() {
 fn the_reason_of_a_server_that_can_not_start_is_told_to_who_asked() {
     let running = Running::start("fails", &[]);
     running.serves(0);
-    let error = upgrade(&running.control(), None).unwrap_err().to_string();
+    let error = upgrade(&running.control(), None, &[]).unwrap_err().to_string();
     assert!(error.contains("did not become ready (it is only a test)"), "{error}");
     // The old program fails in this test, too.
     running.hears("the server died (it is only a test); it is started again in 0 ms");
@@ -332,11 +342,11 @@ fn an_upgrade_helps_a_server_that_was_given_up() {
     let running = Running::start("fails", &["--starts", "0"]);
     kill_process(running.serves(0), Signal::KILL).unwrap();
     running.hears("1 descriptors are held; SIGHUP starts the server again");
-    let error = upgrade(&running.control(), None).unwrap_err().to_string();
+    let error = upgrade(&running.control(), None, &[]).unwrap_err().to_string();
     assert!(error.contains("it is only a test"), "{error}");
     running.hears("1 descriptors are held");
     let better = copy(running.folder.path(), BETTER);
-    upgrade(&running.control(), Some(&better)).unwrap();
+    upgrade(&running.control(), Some(&better), &[]).unwrap();
     running.serves(1);
     running.end();
 }
@@ -345,7 +355,7 @@ fn an_upgrade_helps_a_server_that_was_given_up() {
 fn a_new_server_that_hangs_is_killed_and_the_old_program_started_again() {
     let running = Running::start("is never ready", &["--ready", "0.1"]);
     running.serves(0);
-    let error = upgrade(&running.control(), None).unwrap_err().to_string();
+    let error = upgrade(&running.control(), None, &[]).unwrap_err().to_string();
     let expected = "did not become ready (it was killed after 100ms); the old program is started";
     assert!(error.contains(expected), "{error}");
     // The old program hangs in this test, too, and it may do so: it is no upgrade.
@@ -356,7 +366,7 @@ fn a_new_server_that_hangs_is_killed_and_the_old_program_started_again() {
 fn an_old_server_that_does_not_leave_is_killed() {
     let running = Running::start("does not leave", &["--hand-over", "0.1"]);
     running.serves(0);
-    upgrade(&running.control(), None).unwrap();
+    upgrade(&running.control(), None, &[]).unwrap();
     running.hears("the old server died (it was killed after 100ms); the new one recovers");
     running.serves(1);
     running.end();
@@ -403,7 +413,7 @@ fn asks() {
         Ok(control) => {
             tell(&format!(
                 "asks: {:?}",
-                upgrade(Path::new(&control), None).map_err(|e| e.to_string())
+                upgrade(Path::new(&control), None, &[]).map_err(|e| e.to_string())
             ));
         }
         Err(_) => println!("skipped: no test has started this process"),
