@@ -59,6 +59,7 @@ mod pool;
 mod region;
 mod reserver;
 mod restore;
+mod restoring;
 mod run;
 mod store;
 mod table;

@@ -6,12 +6,16 @@ use cma_framework::config::{Bank, Bytes, Growth};
 use cma_framework::memory::Contiguity;
 use cma_framework::reserve::{Banks, ReserveError, Reserver};
 use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
-use cma_framework::{ChunkRequest, Cma, MemoryError, PageRange, Process, Region, SharedChunk};
+use cma_framework::{
+    ChunkRequest, Cma, DmaAddr, MemoryError, Owner, PageRange, Plugin, Process, Region,
+    SharedChunk, Source,
+};
 use cma_memory::{Memfd, Port, Ports, RestoredRegion, map_shared};
 use machine::{
     HUGE, Machine, OtherProcess, POOL, Window, all_pages, banks, boot, free, open_files, refusal,
     role,
 };
+use proptest::prelude::*;
 use rustix::fs::{
     FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, ftruncate,
     memfd_create, open,
@@ -23,6 +27,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::time::Instant;
 
 /// A framework with one region, and its handle.
@@ -270,6 +275,166 @@ fn a_process_that_is_killed_leaves_its_chunks_with_their_bytes_to_the_next() {
     let held = |chunk: SharedChunk| chunk.reclaim().is_err();
     let held: Vec<_> = chunks.into_iter().map(held).collect();
     assert_eq!(held, [true, false, false, false]);
+}
+
+/// What happens to a framework and its process.
+#[derive(Clone, Debug)]
+enum Step {
+    Alloc {
+        device: &'static str,
+        request: ChunkRequest,
+    },
+    Free(usize),
+    Write {
+        chunk: usize,
+        seed: u64,
+    },
+    /// The process ends. The next one has another allocator, which is registered before or after
+    /// its chunks, and these come in another order.
+    End {
+        allocator: usize,
+        registered_first: bool,
+        order: usize,
+    },
+}
+
+const REGION_PAGES: u64 = 256;
+const START: u64 = 0x4000_0000;
+
+fn step() -> impl Strategy<Value = Step> {
+    let limits = (1..30 * 4096u64, 12..18u32, prop::option::of(30..REGION_PAGES), any::<bool>());
+    let request = limits.prop_map(|(size, log2, below, bounded)| {
+        let plain = ChunkRequest::new(Bytes(size)).aligned(Bytes(1 << log2));
+        let plain = below.map_or(plain, |page| plain.below(DmaAddr::new(START + page * 4096)));
+        if bounded { plain.boundary(Bytes(32 * 4096)) } else { plain }
+    });
+    let end = (0..4usize, any::<bool>(), any::<usize>());
+    prop_oneof![
+        6 => (prop::sample::select(vec!["camera", "codec"]), request)
+            .prop_map(|(device, request)| Step::Alloc { device, request }),
+        3 => any::<usize>().prop_map(Step::Free),
+        3 => any::<(usize, u64)>().prop_map(|(chunk, seed)| Step::Write { chunk, seed }),
+        2 => end.prop_map(|(allocator, registered_first, order)| Step::End { allocator, registered_first, order }),
+    ]
+}
+
+fn plugin(number: usize) -> Plugin {
+    match number {
+        0 => Plugin::built_in::<cma_best_fit::BestFit>(),
+        1 => Plugin::built_in::<cma_buddy::Buddy>(),
+        2 => Plugin::built_in::<cma_bitmap::Bitmap>(),
+        _ => Plugin::built_in::<cma_tlsf::Tlsf>(),
+    }
+}
+
+/// A process: a framework with one region of ordinary memory.
+fn process(allocator: Option<usize>) -> (Cma, Region) {
+    let cma = Cma::new();
+    cma.command_line(Some("any=1M"), Some("*=any")).unwrap();
+    let banks = Banks::new(&[Bank::new(START, REGION_PAGES * 4096)], Growth::Up);
+    cma.early_regions_reserve(&mut Memfd::new(banks));
+    cma.initialise();
+    let region = cma.region("any").unwrap();
+    if let Some(number) = allocator {
+        cma.allocator_register(plugin(number)).unwrap();
+        // It attaches with the first request.
+        drop(cma.alloc("camera", None, 4096, 0).unwrap());
+    }
+    (cma, region)
+}
+
+/// A live chunk of the model.
+struct Live {
+    owner: Owner,
+    bytes: Vec<u8>,
+    chunk: SharedChunk,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_was_done_before_the_next_process_goes_on_as_if_it_were_the_same(
+        steps in prop::collection::vec(step(), 1..60)
+    ) {
+        let (mut cma, mut region) = process(Some(0));
+        let mut live: Vec<Live> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Alloc { device, request } => {
+                    let by = Process { uid: 1, pid: 2, name: device.into() };
+                    let source = Source::Device { name: device, kind: None };
+                    let Ok(chunk) = cma.to_share(by, source, &request).unwrap().alloc() else {
+                        continue;
+                    };
+                    let range = chunk.range();
+                    prop_assert!(live.iter().all(|other| !other.owner.range.overlaps(range)));
+                    let chunk = chunk.share().unwrap();
+                    prop_assert!(bytes(&chunk).iter().all(|byte| *byte == 0));
+                    let mut owners = cma.owners(&region).unwrap();
+                    owners.retain(|owner| owner.range == range);
+                    prop_assert_eq!(owners.len(), 1);
+                    let owner = owners.remove(0);
+                    live.push(Live { owner, bytes: vec![0; range.bytes() as usize], chunk });
+                }
+                Step::Free(which) if !live.is_empty() => {
+                    let which = which % live.len();
+                    let Live { chunk, .. } = live.swap_remove(which);
+                    drop(chunk.reclaim().unwrap());
+                }
+                Step::Write { chunk, seed } if !live.is_empty() => {
+                    let which = chunk % live.len();
+                    let Live { bytes, chunk, .. } = &mut live[which];
+                    *bytes = pattern(seed, bytes.len() as u64);
+                    map_shared(chunk).unwrap().write(0, bytes);
+                }
+                Step::End { allocator, registered_first, order } => {
+                    let mut left: Vec<_> = live
+                        .drain(..)
+                        .map(|Live { owner, bytes, chunk }| (owner, bytes, lasting(&chunk)))
+                        .collect();
+                    if !left.is_empty() {
+                        let middle = order % left.len();
+                        left.rotate_left(middle);
+                    }
+                    let count = left.len() as u64;
+                    (cma, region) = process(registered_first.then_some(allocator));
+                    for (owner, bytes, files) in left {
+                        let recorded = RestoredChunk {
+                            range: owner.range,
+                            request: owner.request,
+                            device: owner.device.clone(),
+                            process: owner.process.clone(),
+                            since: None,
+                        };
+                        let copies = files.iter().map(duplicate).collect();
+                        let chunk = match cma.restore_chunk(&region, &recorded, files).unwrap() {
+                            WithMemory::Shared(chunk) => chunk,
+                            WithMemory::AddressesOnly(_) => unreachable!("the region has memory"),
+                        };
+                        prop_assert!(cma.restore_chunk(&region, &recorded, copies).is_err());
+                        live.push(Live { owner, bytes, chunk });
+                    }
+                    if !registered_first {
+                        cma.allocator_register(plugin(allocator)).unwrap();
+                    }
+                    let finished = cma.finish_restoring(&region).unwrap();
+                    prop_assert_eq!((finished.stand_in, finished.missing), (None, vec![]));
+                    prop_assert_eq!(region.statistics().unwrap().chunks_restored, count);
+                }
+                Step::Free(_) | Step::Write { .. } => {}
+            }
+            prop_assert_eq!(region.check(), Ok(()));
+            let mut expected: Vec<_> = live.iter().map(|live| live.owner.clone()).collect();
+            expected.sort_by_key(|owner| owner.range.first_page());
+            prop_assert_eq!(cma.owners(&region).unwrap(), expected);
+            let used: u64 = live.iter().map(|live| live.owner.range.bytes()).sum();
+            prop_assert_eq!(region.status().free_bytes, REGION_PAGES * 4096 - used);
+            for Live { bytes: expected, chunk, .. } in &live {
+                prop_assert!(bytes(chunk) == *expected);
+            }
+        }
+    }
 }
 
 // Huge pages.
@@ -597,6 +762,41 @@ fn free_place(cma: &Cma, region: &Region) -> PageRange {
     let pages = (range.first_page()..range.end_page()).step_by(512);
     let mut places = pages.map(|page| PageRange::from_pages(page, 512));
     places.find(|place| owners.iter().all(|owner| !owner.range.overlaps(*place))).unwrap()
+}
+
+#[test]
+fn where_addresses_are_hidden_a_region_keeps_those_that_it_had() {
+    const NAME: &str = "where_addresses_are_hidden_a_region_keeps_those_that_it_had";
+    if role().is_some() {
+        return hidden_addresses();
+    }
+    let Some(_machine) = Machine::with_huge_pages(6) else { return };
+    let mut command = OtherProcess::command(NAME, "unprivileged");
+    command.uid(65534).gid(65534);
+    OtherProcess::start(command).succeed();
+}
+
+/// The other process, as an unprivileged user.
+fn hidden_addresses() {
+    let (cma, region) = huge_region("8M");
+    let Contiguity::Unknown(_) = region.backing().unwrap().contiguity else {
+        panic!("{:?}", region.backing());
+    };
+    let mut chunks = vec![written(&cma, 1), written(&cma, 2)];
+    drop(chunks.remove(0));
+    let remains = Remains::of(cma, region, chunks);
+    let range = remains.range;
+    let (cma, region, chunks) = remains.restored();
+    assert_eq!((cma.finish_restoring(&region).unwrap().missing, region.range()), (vec![], range));
+    let Contiguity::Unknown(why) = region.backing().unwrap().contiguity else {
+        panic!("{:?}", region.backing());
+    };
+    assert_eq!(why, "physical addresses were hidden when the region was made");
+    assert_written(&chunks[0]);
+    let whole: Vec<_> = (0..2).map(|_| shared(&cma, HUGE)).collect();
+    assert_eq!(region.status().free_bytes, 0);
+    assert!(whole.iter().all(|chunk| bytes(chunk).iter().all(|byte| *byte == 0)));
+    assert_written(&chunks[0]);
 }
 
 #[test]

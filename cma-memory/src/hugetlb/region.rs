@@ -13,7 +13,7 @@ use super::node::Node;
 use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::pool::Pool;
-use super::restore::Restoring;
+use super::restoring::Restoring;
 use crate::addresses::ReservedRange;
 use crate::mapping::Mapping;
 use cma_framework::memory::Contiguity;

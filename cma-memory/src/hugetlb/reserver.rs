@@ -10,7 +10,7 @@ use super::pin::Pin;
 use super::plan::{Need, Plan};
 use super::pool::Pool;
 use super::region::{HugeRegion, Page};
-use super::restore::Restoring;
+use super::restoring::Restoring;
 use super::run::{self, Wanted};
 use super::store::RegionMemory;
 use crate::addresses::{Addresses, ReservedRange};

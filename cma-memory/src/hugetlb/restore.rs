@@ -7,7 +7,7 @@
 //! Pages of files are verified to be at their addresses, as far as addresses are known, and pinned.
 //! Where no process pinned them meanwhile the kernel may have moved them. A free page that moved is
 //! given up for the right one. A page of a chunk stays, with its bytes: the chunk is not where its
-//! address says, and [`Contiguity::Moved`] names the page until it is used for another chunk.
+//! address says, and the region's contiguity names the page until it is used for another chunk.
 
 use super::file::PoolFile;
 use super::gathered::Gathered;
@@ -16,17 +16,16 @@ use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::pool::Pool;
 use super::region::{EXCHANGING, HugeRegion, Location, Page, PageState};
+use super::restoring::{Moved, Restoring};
 use super::table::Table;
 use crate::addresses::ReservedRange;
 use crate::mapping::Mapping;
-use cma_framework::memory::Contiguity;
-use cma_framework::{DmaAddr, MemoryError, PageRange};
+use cma_framework::{MemoryError, PageRange};
 use rustix::fs::fstat;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -38,86 +37,6 @@ const UNPINNING: [Duration; 4] = [
     Duration::from_millis(40),
     Duration::from_millis(80),
 ];
-
-/// The state of a region's restoring; the default is that of a region that was made here.
-#[derive(Debug, Default)]
-pub(super) struct Restoring {
-    /// Whether chunks can be restored. Locked while one is, and while the region settles.
-    open: Mutex<bool>,
-    /// Whether the region differs from one that was made here, so that `notes` are looked up.
-    is_special: AtomicBool,
-    notes: Mutex<Notes>,
-}
-
-/// What is different from a region that was made here. Its lock is taken last.
-#[derive(Debug, Default)]
-struct Notes {
-    /// Whether the region has not settled.
-    unsettled: bool,
-    /// Why some pages are not pinned.
-    unpinned: Option<String>,
-    /// Where pages of chunks are instead of their addresses.
-    moved: BTreeMap<usize, Moved>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Moved {
-    from: DmaAddr,
-    to: DmaAddr,
-}
-
-impl Restoring {
-    fn begun() -> Self {
-        let notes = Notes { unsettled: true, ..Notes::default() };
-        let is_special = AtomicBool::new(true);
-        Restoring { open: Mutex::new(true), is_special, notes: Mutex::new(notes) }
-    }
-
-    fn open(&self) -> MutexGuard<'_, bool> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The contiguity of a region whose addresses are known and whose pages are pinned.
-    pub(super) fn contiguity(&self) -> Contiguity {
-        if !self.is_special.load(Ordering::Acquire) {
-            return Contiguity::Verified;
-        }
-        let notes = self.notes();
-        if let Some((index, Moved { from, to })) = notes.moved.first_key_value() {
-            let others = match notes.moved.len() - 1 {
-                0 => String::new(),
-                others => format!(", and {others} more moved"),
-            };
-            return Contiguity::Moved(format!(
-                "huge page {index}, at {from}, is at {to} now{others}"
-            ));
-        }
-        match &notes.unpinned {
-            Some(why) => Contiguity::Movable(why.clone()),
-            None => Contiguity::Verified,
-        }
-    }
-
-    /// Notes that page `index` came out of the pool and is at its address.
-    pub(super) fn page_returned(&self, index: usize) {
-        if self.is_special.load(Ordering::Acquire) {
-            self.note(|notes| notes.moved.remove(&index));
-        }
-    }
-
-    fn note<T>(&self, change: impl FnOnce(&mut Notes) -> T) -> T {
-        let mut notes = self.notes();
-        let changed = change(&mut notes);
-        let Notes { unsettled, unpinned, moved } = &*notes;
-        let is_special = *unsettled || unpinned.is_some() || !moved.is_empty();
-        self.is_special.store(is_special, Ordering::Release);
-        changed
-    }
-}
 
 impl HugeRegion {
     /// The region at `range`, whose process has ended and left `files`: those of
@@ -213,7 +132,7 @@ impl HugeRegion {
                 self.pin_again(index);
                 if let Err(to) = self.check_place(index, self.address(index)) {
                     let from = self.page_range(index..index + 1).start();
-                    self.restoring.note(|notes| notes.moved.insert(index, Moved { from, to }));
+                    self.restoring.page_moved(index, Moved { from, to });
                 }
             }
         }
@@ -281,7 +200,7 @@ impl HugeRegion {
 
     /// Ends the restoring: finds the pages that no chunk has, in the home or in the pool.
     pub(super) fn settle(&self) {
-        if !self.restoring.is_special.load(Ordering::Acquire) {
+        if !self.restoring.is_special() {
             return;
         }
         let mut open = self.restoring.open();
@@ -297,7 +216,7 @@ impl HugeRegion {
             {
                 thread::sleep(delay);
             }
-            self.restoring.note(|notes| notes.unsettled = false);
+            self.restoring.settled();
         }
     }
 
@@ -387,9 +306,7 @@ impl HugeRegion {
         if let Ok(pin) = &self.pin
             && let Err(error) = pin.pin(index, self.address(index))
         {
-            self.restoring.note(|notes| {
-                notes.unpinned.get_or_insert_with(|| error.to_string());
-            });
+            self.restoring.not_pinned(&error);
         }
     }
 
