@@ -268,10 +268,12 @@ fn every_allocator_adopts_restored_chunks_whether_it_comes_before_or_after_them(
 
 #[test]
 fn an_allocator_that_is_attached_by_a_request_adopts_restored_chunks_first() {
-    let (cma, region) = framework(AllocatorChoice::Default);
-    let first = restore(&cma, &region, at(0, 16));
+    let cma = Cma::new();
     cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
-    let chunk = cma.alloc("camera", None, PAGE, 0).unwrap();
+    let region = common::region(&cma, "r", BASE, 16 * MIB, AllocatorChoice::Default);
+    let first = restore(&cma, &region, at(0, 16));
+    assert!(matches!(region.allocator(), AllocatorState::Waiting { .. }));
+    let chunk = cma.alloc_from("r", PAGE, 0).unwrap();
     assert!(!chunk.range().overlaps(first.range()));
     assert_eq!(region.check(), Ok(()));
 }

@@ -240,6 +240,10 @@ impl Collected {
                     self.time(region.to_string(), SERVED, asked, event.at);
                 }
             }
+            What::Restored(owner) => {
+                let device = device(&owner.device);
+                lock(&self.observed).live.place(region.range, owner.range, device);
+            }
             What::SetAside { range, .. } => {
                 lock(&self.observed).live.place(region.range, *range, None);
             }

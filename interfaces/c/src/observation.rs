@@ -289,6 +289,7 @@ fn range(what: &What) -> Option<PageRange> {
         | What::Released { range }
         | What::SetAside { range, .. }
         | What::Recovered { range } => Some(*range),
+        What::Restored(owner) => Some(owner.range),
         _ => None,
     }
 }
@@ -311,6 +312,7 @@ fn text(what: &What) -> Option<String> {
         What::OutOfService { allocator, reason } => format!("{allocator}: {reason}"),
         What::NotChanged { error } | What::NotReplaced { error } => error.clone(),
         What::Stuck(stuck) => stuck.to_string(),
+        What::Restored(owner) => format!("restored: {owner}"),
         What::NotFreed { address } => format!("no chunk starts at {address}"),
         _ => return None,
     })
