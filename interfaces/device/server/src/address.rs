@@ -92,9 +92,14 @@ impl Address {
         &self.path
     }
 
+    /// The path from the root on.
+    pub(crate) fn absolute_path(&self) -> PathBuf {
+        std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone())
+    }
+
     /// Starts listening.
     pub(crate) fn listen(&self) -> Result<Listener, BindError> {
-        let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        let path = self.absolute_path();
         let system = |errno: Errno| BindError::System { path: path.clone(), source: errno.into() };
         let address = SocketAddrUnix::new(&path).map_err(system)?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -211,8 +216,7 @@ pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Listener, BindErro
 
 /// Whether a stored socket is the one of that address.
 pub(crate) fn is_at(socket: &OwnedFd, address: &Address) -> bool {
-    let path = std::path::absolute(address.path()).unwrap_or_else(|_| address.path().into());
-    socket_path(socket).is_ok_and(|found| found == path)
+    socket_path(socket).is_ok_and(|found| found == address.absolute_path())
 }
 
 impl Listener {

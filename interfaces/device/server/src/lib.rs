@@ -54,6 +54,10 @@
 //! 7. `service`: after a hang-up the chunk is freed, or passed to the `reclaimer` if it is left
 //!    behind.
 //!
+//! If the server is to be outlived, a request stays in the socket until its answer is sent, and
+//! `connection_records` records what it changes before that. `resume` continues the clients of the
+//! server before.
+//!
 //! # What happens when
 //!
 //! | a client | then |
@@ -75,7 +79,7 @@
 //! | no memory is free | Requests get `ENOMEM` (`memory_reserve`). A memory cgroup kills the process instead: give the server one with enough memory. |
 //! | a thread panics | The connection being served ends (`panics`). A log subscriber that panics has no effect (`log`). |
 //! | the server shuts down | Requests in progress are finished. Those that wait get `ESHUTDOWN`. The socket is removed, every connection ends, and every chunk is freed, also those left behind. |
-//! | the server was killed | A new one replaces its socket and warns of processes that hold memory of the old one (`stale_memory`). |
+//! | the server was killed | A new one replaces its socket and warns of processes that hold memory of the old one (`stale_memory`). With a keeper ([`Lasting`]) it continues everything instead: `interfaces/device/server/RECOVERY.md`. |
 //!
 //! # Threads
 //!
@@ -103,7 +107,8 @@
 //! 2. `Connection::session`, while an event of that connection is served, calls of the framework
 //!    included. Only the next event of the same connection waits for it; eviction tries it.
 //! 3. The entry of an open file, while the descriptors of its memory are opened.
-//! 4. All others, for some instructions or one system call that doesn't block. A few are held
+//! 4. All others, for some instructions or one system call that doesn't block; that of
+//!    `Records::keeper` for one answer of the keeper. A few are held
 //!    together, in these orders: `UserQueues::users`, `EventOrder::in_progress`;
 //!    `Reclaimer::waiting`, `Reclaimer::attempts`, `EventOrder::in_progress`;
 //!    `Reclaimer::waiting`, `Timer::deadline`; `ThreadPool::idle`, `MemoryReserve`. A waker runs in
@@ -152,7 +157,7 @@
 //! - Telling apart the processes that share a connection. The limits for a process count the
 //!   connections that it opened; only those for a user can't be evaded.
 //! - A notification when a process releases memory. The kernel has none, so the reclaimer retries.
-//! - State that outlives the server. A new server allocates the same addresses anew.
+//! - State that outlives a server without a keeper. A new one allocates the same addresses anew.
 
 mod accounts;
 mod address;

@@ -118,7 +118,7 @@ impl Server {
             .map_err(|source| BindError::System { path: address.path().into(), source })?;
         let is_new = stored.is_none();
         let listen = || match stored {
-            Some(socket) => inherit(socket, address.path()),
+            Some(socket) => inherit(socket, &address.absolute_path()),
             None => address.listen(),
         };
         let lasting = Some((lasting, discard, is_new));

@@ -29,7 +29,9 @@ pub(super) struct Plan {
     pub(super) connections: BTreeMap<u64, EarlierConnection>,
     /// Records that end.
     pub(super) ended: BTreeSet<RecordId>,
-    /// Descriptors that the keeper closes.
+    /// Files of chunks that no record has. The keeper closes them first: their memory may be needed.
+    pub(super) unrecorded: Vec<Stored>,
+    /// Descriptors of what ends. The keeper closes them after their records have ended.
     pub(super) released: Vec<Stored>,
 }
 
@@ -59,7 +61,8 @@ pub(super) fn plan(
     damage: Vec<String>,
     discard: &Discard,
 ) -> Result<Plan, RecoverError> {
-    let mut reading = Reading { stored, discard, damage, plan: Plan::default() };
+    let (discarded, plan) = (BTreeSet::new(), Plan::default());
+    let mut reading = Reading { stored, discard, damage, discarded, plan };
     reading.read_connections(records);
     let recorded = recorded_regions(records);
     let chunks = reading.read_chunks(records, &recorded);
@@ -84,6 +87,8 @@ struct Reading<'a> {
     stored: &'a BTreeSet<Stored>,
     discard: &'a Discard,
     damage: Vec<String>,
+    /// The starts of chunks that end with their regions.
+    discarded: BTreeSet<u64>,
     plan: Plan,
 }
 
@@ -203,6 +208,7 @@ impl Reading<'_> {
                 going_on.extend(here);
             } else if self.discard.regions.contains(&region.title()) {
                 for chunk in here {
+                    self.discarded.insert(chunk.chunk.range.start());
                     self.plan.ended.insert(chunk.id);
                     if let Some(number) = chunk.chunk.connection {
                         self.disconnect(number.0);
@@ -241,12 +247,15 @@ impl Reading<'_> {
         for stored in self.stored {
             match *stored {
                 Stored::Chunk(start, _) if live.contains(&start) => {}
+                Stored::Chunk(start, _) if self.discarded.contains(&start) => {
+                    self.plan.released.push(*stored);
+                }
                 Stored::Chunk(start, _) if is_damaged => {
                     *self.plan.orphans.entry(start).or_default() += 1;
                 }
                 // The server ended between storing a file and recording its chunk, or between
                 // recording the end of a chunk and closing its file.
-                Stored::Chunk(..) => self.plan.released.push(*stored),
+                Stored::Chunk(..) => self.plan.unrecorded.push(*stored),
                 _ => {}
             }
         }

@@ -84,6 +84,10 @@ pub(crate) fn restore(
     let recorded_regions = recorded_regions(lasting.records());
     let Lasting { mut keeper, map, journal, mut stored, .. } = lasting;
     let names: BTreeSet<_> = stored.keys().copied().collect();
+    for name in &planned.unrecorded {
+        drop(stored.remove(name));
+        keeper.remove(&name.name())?;
+    }
     // A chunk that is dropped is freed, and its memory with it. On an error it has to stay.
     let mut back = ManuallyDrop::new(Vec::new());
     bring_back(&mut stored, cma, &regions, &mut planned, discard, &mut back)?;

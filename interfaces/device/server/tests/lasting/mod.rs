@@ -8,7 +8,8 @@
 use crate::common::{RawConnection, banks, eventually, framework, framework_without_allocator};
 use cma_client::Client;
 use cma_device_server::{
-    Address, BindError, Discard, JournalWords, Lasting, Limits, Rules, Server, Shutdown,
+    Address, BindError, Discard, JournalWords, Lasting, Limits, Rules, Server,
+    Shutdown as ServerShutdown,
 };
 use cma_framework::keep_time;
 use cma_journal::{FileError, Mapped, Words};
@@ -18,15 +19,16 @@ use cma_keeper::{
 use cma_memory::Memfd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::SocketAddrUnix;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, SocketAddrUnix};
 use rustix::process::{Signal, getpid, kill_process};
 use std::env;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -49,6 +51,8 @@ pub struct Options {
     pub discard: String,
     /// No allocator is registered.
     pub without_allocator: bool,
+    /// The most descriptors that the keeper takes; `None` for any number.
+    pub most_puts: Option<usize>,
 }
 
 impl Default for Options {
@@ -61,28 +65,40 @@ impl Default for Options {
             limits: "connections=64".into(),
             discard: String::new(),
             without_allocator: false,
+            most_puts: None,
         }
     }
 }
 
 impl Options {
     fn to_text(&self) -> String {
-        let Options { keeper_accepts, regions, map, limits, discard, without_allocator, .. } = self;
-        format!("{keeper_accepts}\n{regions}\n{map}\n{limits}\n{discard}\n{without_allocator}")
+        let most_puts = self.most_puts.map_or(String::new(), |most| most.to_string());
+        [
+            &self.regions,
+            &self.map,
+            &self.limits,
+            &self.discard,
+            &self.keeper_accepts.to_string(),
+            &self.without_allocator.to_string(),
+            &most_puts,
+        ]
+        .map(|text| text.as_str())
+        .join("\n")
     }
 
     fn from_text(text: &str) -> Self {
         let parts: Vec<_> = text.split('\n').map(String::from).collect();
-        let [keeper_accepts, regions, map, limits, discard, without_allocator] =
-            <[String; 6]>::try_from(parts).unwrap();
+        let [regions, map, limits, discard, keeper_accepts, without_allocator, most_puts] =
+            <[String; 7]>::try_from(parts).unwrap();
         Options {
             dies_at: 0,
             keeper_accepts: keeper_accepts == "true",
+            without_allocator: without_allocator == "true",
+            most_puts: most_puts.parse().ok(),
             regions,
             map,
             limits,
             discard,
-            without_allocator: without_allocator == "true",
         }
     }
 }
@@ -107,22 +123,29 @@ impl Steps {
 struct StepKeeper {
     keeper: KeeperProcess,
     accepts: bool,
+    /// How many descriptors it takes besides those that it has.
+    puts_left: usize,
     steps: Steps,
 }
 
 impl Keeper for StepKeeper {
     fn put(&mut self, name: &Name, descriptor: impl AsFd) -> Result<(), KeeperError> {
         self.steps.step();
-        let put = self.keeper.put(name, descriptor);
+        let Some(left) = self.puts_left.checked_sub(1) else {
+            return Err(KeeperError::Refused(Errno::MFILE));
+        };
+        self.keeper.put(name, descriptor)?;
+        self.puts_left = left;
         self.steps.step();
-        put
+        Ok(())
     }
 
     fn remove(&mut self, name: &Name) -> Result<(), KeeperError> {
         self.steps.step();
-        let removed = self.keeper.remove(name);
+        self.keeper.remove(name)?;
+        self.puts_left = self.puts_left.saturating_add(1);
         self.steps.step();
-        removed
+        Ok(())
     }
 
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {
@@ -175,6 +198,7 @@ pub fn serve_if_started() {
     let keeper = StepKeeper {
         keeper: KeeperProcess::from_stdin().unwrap().unwrap(),
         accepts: options.keeper_accepts,
+        puts_left: options.most_puts.unwrap_or(usize::MAX),
         steps: steps.clone(),
     };
     let of_words = steps.clone();
@@ -192,7 +216,7 @@ pub fn serve_if_started() {
             std::process::exit(3);
         }
     };
-    let shutdown = Shutdown::new().unwrap();
+    let shutdown = ServerShutdown::new().unwrap();
     thread::spawn({
         let (folder, shutdown) = (folder.clone(), shutdown.clone());
         move || loop {
@@ -225,8 +249,13 @@ fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<Server, Bi
     Server::bind_lasting(&address, cma, limits, rules, lasting, &discard)
 }
 
-/// A keeper, and the server that it keeps things for.
+/// Held while a test has servers: a process that is started has copies of all descriptors until it
+/// executes its program, also of memory that a client of another test is about to free.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A keeper, and the server that it keeps things for. A test has one at a time.
 pub struct Kept {
+    _alone: MutexGuard<'static, ()>,
     pub folder: TempDir,
     pub options: Options,
     store: Option<Store>,
@@ -239,12 +268,15 @@ struct Running {
     child: Child,
     /// Gives the store back when the server is gone.
     keeper: JoinHandle<Store>,
+    /// The keeper's socket.
+    socket: OwnedFd,
 }
 
 impl Kept {
     pub fn new(options: Options) -> Self {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
-        Kept { folder, options, store: Some(Store::default()), running: None, deaths: 0 }
+        Kept { _alone, folder, options, store: Some(Store::default()), running: None, deaths: 0 }
     }
 
     pub fn started(options: Options) -> Self {
@@ -269,12 +301,13 @@ impl Kept {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
+        let socket = ours.try_clone().unwrap();
         let mut store = self.store.take().unwrap();
         let keeper = thread::spawn(move || {
             serve(&ours, &mut store);
             store
         });
-        self.running = Some(Running { child, keeper });
+        self.running = Some(Running { child, keeper, socket });
         let ready = self.folder.path().join("ready");
         eventually("the server is ready", || {
             ready.exists() || self.running.as_mut().unwrap().child.try_wait().unwrap().is_some()
@@ -288,7 +321,7 @@ impl Kept {
 
     /// Waits for the end of the server.
     pub fn wait(&mut self) -> ExitStatus {
-        let Running { mut child, keeper } = self.running.take().unwrap();
+        let Running { mut child, keeper, .. } = self.running.take().unwrap();
         let status = child.wait().unwrap();
         self.store = Some(keeper.join().unwrap());
         status
@@ -315,6 +348,11 @@ impl Kept {
         self.kill();
         self.start();
         assert_eq!(self.error(), None);
+    }
+
+    /// Ends the keeper, as its death would, while the server goes on.
+    pub fn end_keeper(&mut self) {
+        rustix::net::shutdown(&self.running.as_ref().unwrap().socket, Shutdown::Both).unwrap();
     }
 
     /// Has the server end for good.
