@@ -15,3 +15,4 @@ mod shadow;
 mod snapshot;
 pub(crate) mod watches;
 pub(crate) mod write_errors;
+pub(crate) mod write_listener;

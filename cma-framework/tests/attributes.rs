@@ -15,6 +15,7 @@ use cma_framework::{
 };
 use common::{BASE, MIB, region, scripted, with_regions};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 
 fn refused(tree: &Attributes, path: &str, text: impl AsRef<[u8]>) -> AttributeError {
@@ -472,4 +473,23 @@ fn the_last_refused_writes_are_kept_with_their_reasons() {
     assert_eq!(errors.lines().count(), 8);
     assert!(errors.len() < 8 * 1000, "{} bytes", errors.len());
     assert!(errors.lines().last().unwrap().starts_with("42 map: EINVAL: "), "{errors}");
+}
+
+#[test]
+fn a_listener_is_told_each_write_that_took_effect_and_no_other() {
+    let cma = Cma::new();
+    let start = DmaAddr::new(1 << 30);
+    cma.region_register(Some("ram"), start, 1 << 20, AllocatorChoice::Default).unwrap();
+    let (attributes, written) = (cma.attributes(), Arc::new(Mutex::new(Vec::new())));
+    attributes.write("map", b"*=ram").unwrap();
+    let told = written.clone();
+    let note = move |path: &str, text: &str| told.lock().unwrap().push(format!("{path} {text}"));
+    assert!(attributes.on_written(note));
+    assert!(!cma.attributes().on_written(|_, _| panic!("a second listener is called")));
+    attributes.write("map", b" camera=ram\n").unwrap();
+    attributes.write("map", b"camera=").unwrap_err();
+    attributes.write("regions/ram/alloc", b"buddy").unwrap();
+    attributes.write("regions/ram/size", b"1").unwrap_err();
+    let expected = ["map camera=ram", "regions/0x40000000/alloc buddy"];
+    assert_eq!(*written.lock().unwrap(), expected);
 }

@@ -276,13 +276,13 @@ impl Attributes {
     /// last errors of writes to writable attributes.
     pub fn write(&self, path: &str, text: &[u8]) -> Result<(), AttributeError> {
         let node = self.node(path)?;
+        let listener = &self.cma.framework().write_listener;
+        let path = || node.path();
         let written = match &node {
-            Node::Top(Attribute { write: Some(write), .. }) => {
-                decode(text).and_then(|text| write(&self.cma, self, text))
-            }
-            Node::RegionAttribute(region, Attribute { write: Some(write), .. }) => {
-                decode(text).and_then(|text| write(&self.cma, region, text))
-            }
+            Node::Top(Attribute { write: Some(write), .. }) => decode(text)
+                .and_then(|text| listener.tell(path, text, || write(&self.cma, self, text))),
+            Node::RegionAttribute(region, Attribute { write: Some(write), .. }) => decode(text)
+                .and_then(|text| listener.tell(path, text, || write(&self.cma, region, text))),
             Node::Top(_) | Node::RegionAttribute(..) => return Err(AttributeError::ReadOnly),
             Node::Root | Node::Regions | Node::Region(_) | Node::Link(_) => {
                 return Err(AttributeError::Folder);
@@ -296,6 +296,17 @@ impl Attributes {
             Err(error) => tracing::info!(path = node.path(), %error, "attribute not written"),
         });
         written
+    }
+
+    /// Has `listener` called after each [`write`](Self::write) that took effect, before that
+    /// returns: with the path without links, and the text. From then on writes come one after
+    /// another, so the last text of a path is the one in force. A host keeps them so that they
+    /// outlive the process, and writes them again in the next one.
+    ///
+    /// A framework has one listener for good. Returns whether it is this one. The listener must not
+    /// write.
+    pub fn on_written(&self, listener: impl FnMut(&str, &str) + Send + 'static) -> bool {
+        self.cma.framework().write_listener.set(Box::new(listener))
     }
 
     fn write_errors(&self) -> &WriteErrorLog {

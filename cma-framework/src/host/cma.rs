@@ -25,6 +25,7 @@ use crate::host::region::{Allocators, Chunk, DeviceAndType, OwningFramework, Reg
 use crate::host::snapshot::Snapshot;
 use crate::host::watches::Watches;
 use crate::host::write_errors::WriteErrorLog;
+use crate::host::write_listener::WriteListener;
 use crate::vocabulary::Map;
 pub use allocators::{Attachments, Replacement};
 use arc_swap::{ArcSwap, Guard};
@@ -104,6 +105,8 @@ pub(crate) struct Framework {
     shadows: Shadows,
     /// The refused writes to its attributes.
     pub(crate) write_errors: WriteErrorLog,
+    /// Who keeps what is written to them.
+    pub(crate) write_listener: WriteListener,
 }
 
 impl Default for Cma {
@@ -127,6 +130,7 @@ impl Cma {
             watches: Watches::default(),
             shadows: Shadows::default(),
             write_errors: WriteErrorLog::default(),
+            write_listener: WriteListener::default(),
         }))
     }
 

@@ -43,6 +43,10 @@ impl Configuration {
             changed.push("map");
         }
         if let Some(socket) = socket {
+            // The next server reads the file, too.
+            socket.settings().forget_written("map");
+        }
+        if let Some(socket) = socket {
             if service.rules != self.service.rules {
                 socket.settings().set_rules(service.rules.clone());
                 socket.warn_of_access(&service);
@@ -53,7 +57,7 @@ impl Configuration {
                 changed.push("limits");
             }
         }
-        if self.change_allocators(cma, &board) {
+        if self.change_allocators(cma, socket, &board) {
             changed.push("allocators");
         }
         let changed = if changed.is_empty() { "nothing".to_string() } else { changed.join(", ") };
@@ -81,7 +85,7 @@ impl Configuration {
 
     /// Gives each region whose allocator is another one in `board` that allocator. Returns whether
     /// there was one.
-    fn change_allocators(&self, cma: &Cma, board: &Board) -> bool {
+    fn change_allocators(&self, cma: &Cma, socket: Option<&ChunkSocket>, board: &Board) -> bool {
         let mut changed = false;
         for old in &self.board.regions {
             let new = board.regions.iter().find(|new| new.name == old.name);
@@ -89,7 +93,13 @@ impl Configuration {
             let (Some(new), Some(region)) = (new, cma.region(&old.name)) else { continue };
             let choice = new.spec().allocator.map_or(AllocatorChoice::Default, Into::into);
             match cma.set_region_allocator(&region, choice) {
-                Ok(_) => changed = true,
+                Ok(_) => {
+                    changed = true;
+                    if let Some(socket) = socket {
+                        let path = format!("regions/{}/alloc", region.range().start());
+                        socket.settings().forget_written(&path);
+                    }
+                }
                 Err(error) => {
                     let message = format!("region {} keeps its allocator: {error}", old.name);
                     Notice::warning(&message).report();

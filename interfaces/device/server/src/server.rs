@@ -172,7 +172,8 @@ impl Server {
         let regions = cma.regions();
         let poller = Arc::new(Poller::new().map_err(system)?);
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
-        let settings = Settings { accounts: accounts.clone(), rules: shared(rules) };
+        let settings =
+            Settings { accounts: accounts.clone(), rules: shared(rules), records: records.clone() };
         let service = ClientService {
             connections: Connections::new(poller.clone(), accounts.clone(), records, first),
             handler: RequestHandler::new(cma, settings.rules.clone(), accounts, reclaimer),

@@ -1,6 +1,7 @@
 //! What of a server can be replaced while it runs.
 
 use crate::accounts::Accounts;
+use crate::lasting::Records;
 use crate::limits::Limits;
 use crate::rules::Rules;
 use parking_lot::RwLock;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub struct Settings {
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) rules: Arc<RwLock<Arc<Rules>>>,
+    /// What outlives the server, if anything does.
+    pub(crate) records: Option<Arc<Records>>,
 }
 
 impl Settings {
@@ -20,6 +23,15 @@ impl Settings {
     /// nothing further.
     pub fn set_limits(&self, limits: Limits) {
         self.accounts.set_limits(limits.within_this_process());
+    }
+
+    /// Has the next server not write again what was written to the attribute at `path`, because the
+    /// host has set something else since. The path has no links, such as `map`, or
+    /// `regions/0x40000000/alloc`.
+    pub fn forget_written(&self, path: &str) {
+        if let Some(records) = &self.records {
+            records.forget_written(path);
+        }
     }
 
     /// Replaces the rules.

@@ -407,3 +407,27 @@ fn without_an_allocator_chunks_are_freed_and_none_is_allocated() {
     drop((again, chunk));
     assert_eq!(ask(&mut kept, &first, 3, &Request::Free).text, "Freed");
 }
+
+#[test]
+fn what_was_written_to_attributes_is_in_force_again_unless_the_host_has_replaced_it() {
+    let regions = "ram=2M;video=2M".to_string();
+    let mut kept = Kept::started(Options { regions, ..Options::default() });
+    let connection = kept.connection();
+    let chunk = ask(&mut kept, &connection, 1, &alloc("camera", MIB));
+    kept.write("map", "camera=video;*=ram");
+    kept.write("map", "camera=video");
+    kept.write("regions/ram/alloc", "best-fit");
+    for _ in 0..2 {
+        kept.kill_and_start();
+        assert_eq!(lines(&mut kept, "map"), ["camera=video"]);
+        let alloc_text = lines(&mut kept, "regions/ram/alloc");
+        assert_eq!(alloc_text, ["best-fit"], "the choice, attached");
+    }
+    let other = kept.connection();
+    let in_video = ask(&mut kept, &other, 1, &alloc("camera", MIB));
+    assert_ne!(in_video.text, chunk.text);
+    kept.write("forget", "map");
+    kept.kill_and_start();
+    assert_eq!(lines(&mut kept, "map"), ["*=ram"]);
+    assert_eq!(lines(&mut kept, "regions/ram/alloc"), ["best-fit"]);
+}

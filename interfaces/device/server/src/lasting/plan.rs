@@ -29,7 +29,8 @@ pub(super) struct Plan {
     pub(super) connections: BTreeMap<u64, EarlierConnection>,
     /// Records that end.
     pub(super) ended: BTreeSet<RecordId>,
-    /// Files of chunks that no record has. The keeper closes them first: their memory may be needed.
+    /// Files of chunks that no record has. The keeper closes them first: their memory may be
+    /// needed.
     pub(super) unrecorded: Vec<Stored>,
     /// Descriptors of what ends. The keeper closes them after their records have ended.
     pub(super) released: Vec<Stored>,

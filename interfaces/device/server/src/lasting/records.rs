@@ -4,12 +4,13 @@ use super::keeper::AnyKeeper;
 use super::names::Stored;
 use crate::error_reply::ErrorReply;
 use crate::log;
-use cma_journal::{Change, Journal, RecordId, Words};
+use cma_journal::{Change, Configuration, Journal, Record, RecordId, Words};
 use cma_keeper::KeeperError;
 use parking_lot::Mutex;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -24,6 +25,8 @@ pub(crate) struct Records {
     next_order: AtomicU64,
     /// Whether the keeper has ended. Nothing outlives the server from then on.
     is_alone: AtomicBool,
+    /// The records of texts that were written to attributes, by path.
+    written: Mutex<BTreeMap<String, RecordId>>,
     /// What the keeper has besides connections and chunks, in the order in which it ends.
     fixed: Vec<Stored>,
 }
@@ -33,6 +36,7 @@ impl Records {
         keeper: Box<dyn AnyKeeper>,
         journal: Journal<JournalWords>,
         next_order: u64,
+        written: BTreeMap<String, RecordId>,
         fixed: Vec<Stored>,
     ) -> Self {
         Records {
@@ -40,6 +44,7 @@ impl Records {
             journal: Mutex::new(journal),
             next_order: AtomicU64::new(next_order),
             is_alone: AtomicBool::new(false),
+            written: Mutex::new(written),
             fixed,
         }
     }
@@ -118,6 +123,39 @@ impl Records {
             let reason = format!("the server can't record this request: {error}");
             ErrorReply::new(Errno::NOMEM, reason)
         })
+    }
+
+    /// Records a text that was written to the attribute at `path`, in place of the one before.
+    pub(crate) fn written(&self, path: &str, text: &str) {
+        let mut written = self.written.lock();
+        let mut change = Change::new();
+        let (name, text) = (path.to_string(), text.to_string());
+        change.put(Record::Configuration(Configuration { name, text }));
+        if let Some(id) = written.get(path) {
+            change.remove(*id);
+        }
+        match self.commit(&change) {
+            Ok(ids) => written.extend(ids.first().map(|id| (path.to_string(), *id))),
+            Err(error) => log::emit(|| {
+                let error = error.reason;
+                tracing::error!(
+                    path,
+                    error,
+                    "a text is in force, but the next server won't have it"
+                );
+            }),
+        }
+    }
+
+    /// Removes the record of what was written to the attribute at `path`.
+    pub(crate) fn forget_written(&self, path: &str) {
+        let mut written = self.written.lock();
+        let Some(id) = written.remove(path) else { return };
+        let mut change = Change::new();
+        change.remove(id);
+        if let Err(error) = self.commit(&change) {
+            log::emit(|| tracing::error!(path, error = error.reason, "a text is still recorded"));
+        }
     }
 
     /// Has the keeper close what is not of a client: the server ends, and nothing of it is left.

@@ -13,8 +13,8 @@ use cma_framework::config::Bytes;
 use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
 use cma_framework::{AllocatorState, ChunkRequest, Cma, DmaAddr, PageRange, Process, Region};
 use cma_journal::{
-    Change, Chunk, Journal, MAX_SLOTS, OpenError, ReadError, Record, RecordId, Span, Version,
-    create_file,
+    Change, Chunk, Configuration, Journal, MAX_SLOTS, OpenError, ReadError, Record, RecordId, Span,
+    Version, create_file,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::fstat;
@@ -82,12 +82,14 @@ pub(crate) fn restore(
     let next_connection = next_connection(&lasting);
     let next_order = next_order(lasting.records());
     let recorded_regions = recorded_regions(lasting.records());
+    let lasting_texts = texts(lasting.records());
     let Lasting { mut keeper, map, journal, mut stored, .. } = lasting;
     let names: BTreeSet<_> = stored.keys().copied().collect();
     for name in &planned.unrecorded {
         drop(stored.remove(name));
         keeper.remove(&name.name())?;
     }
+    let texts = write_again(lasting_texts, cma, &mut planned);
     // A chunk that is dropped is freed, and its memory with it. On an error it has to stay.
     let mut back = ManuallyDrop::new(Vec::new());
     bring_back(&mut stored, cma, &regions, &mut planned, discard, &mut back)?;
@@ -150,7 +152,13 @@ pub(crate) fn restore(
     let accepted = keeper.accept_on(&Stored::Listener.name())?;
 
     let fixed = homes.into_iter().chain([Stored::Listener, Stored::Journal(number)]).collect();
-    let records = Arc::new(Records::new(keeper, written, next_order, fixed));
+    let texts = texts.into_iter().filter_map(|(path, id)| Some((path, id_now(id)?))).collect();
+    let records = Arc::new(Records::new(keeper, written, next_order, texts, fixed));
+    let listening = records.clone();
+    if !cma.attributes().on_written(move |path, text| listening.written(path, text)) {
+        let reason = "another server of this framework is to be outlived already";
+        return Err(RecoverError::NotKept(reason.to_string()));
+    }
     let of_earlier = |(chunk, id, record, files)| EarlierChunk {
         chunk,
         recorded: RecordedChunk::of_earlier(records.clone(), id, record, files),
@@ -313,6 +321,37 @@ fn report(region: &Region, cma: &Cma) -> Result<(), RecoverError> {
         }
     });
     Ok(())
+}
+
+/// The texts that were written to attributes, in the order in which they were written.
+fn texts(records: &[(RecordId, Record)]) -> Vec<(RecordId, Configuration)> {
+    let texts = records.iter().filter_map(|(id, record)| match record {
+        Record::Configuration(text) => Some((*id, text.clone())),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// Writes texts to the attributes again. The record of one that can't be written ends. Returns the
+/// others by path.
+fn write_again(
+    texts: Vec<(RecordId, Configuration)>,
+    cma: &Cma,
+    planned: &mut Plan,
+) -> BTreeMap<String, RecordId> {
+    let mut in_force = BTreeMap::new();
+    for (id, Configuration { name: path, text }) in texts {
+        match cma.attributes().write(&path, text.as_bytes()) {
+            Ok(()) => planned.ended.extend(in_force.insert(path, id)),
+            Err(error) => {
+                log::emit(
+                    || tracing::warn!(path, %error, "what was written before is not in force"),
+                );
+                planned.ended.insert(id);
+            }
+        }
+    }
+    in_force
 }
 
 fn next_connection(lasting: &Lasting) -> u64 {

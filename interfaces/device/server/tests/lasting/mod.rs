@@ -11,7 +11,7 @@ use cma_device_server::{
     Address, BindError, Discard, JournalWords, Lasting, Limits, Rules, Server,
     Shutdown as ServerShutdown,
 };
-use cma_framework::keep_time;
+use cma_framework::{Cma, keep_time};
 use cma_journal::{FileError, Mapped, Words};
 use cma_keeper::{
     Connections, Keeper, KeeperError, KeeperProcess, Name, Store, serve, socket_pair,
@@ -82,7 +82,7 @@ impl Options {
             &self.without_allocator.to_string(),
             &most_puts,
         ]
-        .map(|text| text.as_str())
+        .map(String::as_str)
         .join("\n")
     }
 
@@ -209,8 +209,8 @@ pub fn serve_if_started() {
     let outcome = Lasting::take_with(keeper, map)
         .map_err(|error| BindError::Recover(Box::new(error)))
         .and_then(|lasting| bind(&folder, &options, lasting));
-    let server = match outcome {
-        Ok(server) => server,
+    let (cma, server) = match outcome {
+        Ok(bound) => bound,
         Err(error) => {
             fs::write(folder.join("error"), error.to_string()).unwrap();
             std::process::exit(3);
@@ -219,7 +219,15 @@ pub fn serve_if_started() {
     let shutdown = ServerShutdown::new().unwrap();
     thread::spawn({
         let (folder, shutdown) = (folder.clone(), shutdown.clone());
+        let settings = server.settings();
         move || loop {
+            if let Ok(text) = fs::read_to_string(folder.join("write")) {
+                match text.split_once(' ').unwrap() {
+                    ("forget", path) => settings.forget_written(path),
+                    (path, text) => cma.attributes().write(path, text.as_bytes()).unwrap(),
+                }
+                fs::remove_file(folder.join("write")).unwrap();
+            }
             fs::write(folder.join("steps"), steps.made.load(Ordering::SeqCst).to_string()).unwrap();
             if folder.join("end").exists() {
                 return shutdown.begin();
@@ -235,7 +243,7 @@ pub fn serve_if_started() {
     std::process::exit(0);
 }
 
-fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<Server, BindError> {
+fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<(Cma, Server), BindError> {
     let make = if options.without_allocator { framework_without_allocator } else { framework };
     let cma = make(&options.regions, &options.map, &mut Memfd::new(banks()));
     let words: Vec<_> = options.discard.split(' ').filter(|word| !word.is_empty()).collect();
@@ -246,7 +254,8 @@ fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<Server, Bi
     let (limits, rules) =
         (Limits::parse(&options.limits).unwrap(), Rules::parse("*,@*=*").unwrap());
     let address = Address::new(folder.join("cma.sock"));
-    Server::bind_lasting(&address, cma, limits, rules, lasting, &discard)
+    let server = Server::bind_lasting(&address, cma.clone(), limits, rules, lasting, &discard)?;
+    Ok((cma, server))
 }
 
 /// Held while a test has servers: a process that is started has copies of all descriptors until it
@@ -348,6 +357,14 @@ impl Kept {
         self.kill();
         self.start();
         assert_eq!(self.error(), None);
+    }
+
+    /// Has the server's host write to an attribute, or `forget` what was written to it.
+    pub fn write(&self, path: &str, text: &str) {
+        let (whole, order) = (self.folder.path().join("write-"), self.folder.path().join("write"));
+        fs::write(&whole, format!("{path} {text}")).unwrap();
+        fs::rename(&whole, &order).unwrap();
+        eventually("it is written", || !order.exists());
     }
 
     /// Ends the keeper, as its death would, while the server goes on.
