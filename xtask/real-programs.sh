@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python, and has Prometheus scrape a
-# server: the tests named real_programs of this workspace, on this machine. As root it installs what
-# is missing with apt-get first. A test that still lacks something says that it is skipped.
+# Runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python, has Prometheus scrape a server,
+# and boots systemd with the units of service/: the tests named real_programs of this workspace, on
+# this machine. As root it installs what is missing with apt-get first, except systemd. A test that
+# still lacks something says that it is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

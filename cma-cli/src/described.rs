@@ -11,6 +11,7 @@ use cma_board::{
     Board, BoardError, BoardRegion, Note, Origin, ReadBoard, TracedText, command_line, device_tree,
     toml_file,
 };
+use cma_framework::config::lint::{Severity, Source, lint};
 use cma_framework::config::{Bank, ConfigError, Map, Span, parse_regions};
 use std::fs::File;
 use std::io::{self, Read};
@@ -197,6 +198,30 @@ impl Description {
             Spot::Whole => None,
             spot => Some(spot),
         }
+    }
+
+    /// What the linter finds in the regions and in the map, when there are these allocators.
+    pub(crate) fn findings(&self, allocators: &[&str]) -> Vec<(Severity, Notice)> {
+        let ReadBoard { board, regions, map, .. } = &self.read;
+        let parsed = parse_regions(regions.text()).unwrap_or_default();
+        let found = lint(&parsed, &board.map, &board.banks, board.growth, allocators);
+        let notices = found.into_iter().map(|finding| {
+            let (severity, message) = (finding.severity(), finding.problem.to_string());
+            let text = if finding.source == Source::Regions { regions } else { map };
+            let notice = match severity {
+                Severity::Error => Notice::error(&message),
+                Severity::Warning => Notice::warning(&message),
+            };
+            let notice = notice.with_help(Some(finding.problem.remedy()));
+            let notice = match self.origin(text, &finding.span) {
+                Some(Spot::Text(source, span)) => {
+                    notice.underlining(&source.name, &source.text, &span)
+                }
+                Some(Spot::Node(_) | Spot::Whole) | None => notice,
+            };
+            (severity, notice)
+        });
+        notices.collect()
     }
 
     /// Reports the reader's notes on standard error, and that there are no banks, if so.

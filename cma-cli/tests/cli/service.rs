@@ -187,6 +187,36 @@ fn sighup_changes_what_can_change_and_reports_the_rest() {
 }
 
 #[test]
+fn a_file_that_no_server_could_start_with_changes_nothing() {
+    let service = Service::configured(&config("camera=a", ""));
+    let client = service.client();
+    let impossible = config("audio=a;video=b", "").replacen("size = \"1M\"", "size = \"2G\"", 1);
+    service.reload(&impossible, "the configuration of before stays in force");
+    assert_eq!(underlined(&service.stderr()), "2G", "{}", service.stderr());
+    client.alloc("camera", None, 4096, 0).unwrap().free().unwrap();
+    assert!(client.alloc("audio", None, 4096, 0).is_err());
+    // A warning is reported, and the file holds.
+    service.reload(&config("audio=a|c", ""), "changed=map");
+    assert!(service.stderr().contains("no region \"c\""), "{}", service.stderr());
+    client.alloc("audio", None, 4096, 0).unwrap().free().unwrap();
+}
+
+#[test]
+fn an_allocator_that_a_region_could_not_get_is_tried_again() {
+    let service = Service::configured(&config("*=a", ""));
+    let client = service.client();
+    let other = service.client();
+    let chunks = [&client, &other].map(|client| client.alloc("camera", None, 4096, 0).unwrap());
+    let small = "name = \"a\"\nallocator = \"tlsf(chunks=1)\"";
+    let small = config("*=a", "").replace("name = \"a\"", small);
+    service.reload(&small, "region a keeps its allocator");
+    assert!(!service.stderr().contains("changed=allocators"), "{}", service.stderr());
+    chunks.into_iter().for_each(|chunk| chunk.free().unwrap());
+    service.reload(&small, "changed=allocators");
+    service.reload(&small, "changed=nothing");
+}
+
+#[test]
 fn the_service_manager_is_told_the_state() {
     let folder = folder();
     fs::write(folder.path().join("cma.toml"), config("*=a", "")).unwrap();

@@ -1,4 +1,5 @@
-//! Chunks in programs that people use: QEMU, DPDK, GStreamer, libavcodec, Python.
+//! Chunks in programs that people use: QEMU, DPDK, GStreamer, libavcodec, Python; and the server as
+//! a service of systemd.
 //!
 //! Each gets them as its user would: from a running `cma serve` through libcma, in C or in Python,
 //! or from `cma exec`. `cargo xtask real-programs` installs what they need and runs them; a plain
@@ -18,3 +19,4 @@ mod qemu;
 mod readme;
 mod seen;
 mod server;
+mod systemd;

@@ -7,6 +7,7 @@ use crate::options::ServeArgs;
 use crate::outcome::CommandError;
 use crate::service::Service;
 use cma_board::{Board, BoardRegion};
+use cma_framework::config::lint::Severity;
 use cma_framework::{AllocatorChoice, Cma};
 use std::path::PathBuf;
 
@@ -29,13 +30,10 @@ impl Configuration {
     /// Reads the file again. What can change in a running server changes, and the rest is reported.
     /// A wrong file is reported, and changes nothing.
     pub(super) fn reload(&mut self, cma: &Cma, socket: Option<&ChunkSocket>) {
-        let (board, service) = match self.read() {
-            Ok(read) => read,
-            Err(error) => {
-                error.report();
-                Notice::warning("the configuration of before stays in force").report();
-                return;
-            }
+        let read = Description::configured(&self.file).map_err(CommandError::report);
+        let Some((board, service)) = read.ok().and_then(|read| self.checked(read, cma)) else {
+            Notice::warning("the configuration of before stays in force").report();
+            return;
         };
         let mut changed = Vec::new();
         if *cma.map() != board.map {
@@ -70,30 +68,41 @@ impl Configuration {
         // What takes a restart is compared with what runs, so that it is reported until then.
         let Service { limits, rules, has_empty_rules, .. } = service;
         self.service = Service { limits, rules, has_empty_rules, ..self.service.clone() };
-        for region in &mut self.board.regions {
-            if let Some(new) = board.regions.iter().find(|new| new.name == region.name) {
-                region.allocator.clone_from(&new.allocator);
-            }
-        }
         self.board.map = board.map;
     }
 
-    fn read(&self) -> Result<(Board, Service), CommandError> {
-        let (description, service) = Description::configured(&self.file)?;
-        Ok((description.read.board, service.with_options(&self.args)))
+    /// What was read, unless the linter finds an error: a server could not start with that.
+    /// Reports what it finds.
+    fn checked(
+        &self,
+        (description, service): (Description, Service),
+        cma: &Cma,
+    ) -> Option<(Board, Service)> {
+        let allocators = cma.allocators();
+        let names: Vec<&str> = allocators.iter().filter_map(|it| it.name.as_deref()).collect();
+        let findings = description.findings(&names);
+        findings.iter().for_each(|(_, notice)| notice.report());
+        let has_error = findings.iter().any(|(severity, _)| *severity == Severity::Error);
+        (!has_error).then(|| (description.read.board, service.with_options(&self.args)))
     }
 
     /// Gives each region whose allocator is another one in `board` that allocator. Returns whether
-    /// there was one.
-    fn change_allocators(&self, cma: &Cma, socket: Option<&ChunkSocket>, board: &Board) -> bool {
+    /// there was one. A region that keeps its own is tried again by the next call.
+    fn change_allocators(
+        &mut self,
+        cma: &Cma,
+        socket: Option<&ChunkSocket>,
+        board: &Board,
+    ) -> bool {
         let mut changed = false;
-        for old in &self.board.regions {
+        for old in &mut self.board.regions {
             let new = board.regions.iter().find(|new| new.name == old.name);
             let new = new.filter(|new| new.allocator != old.allocator);
             let (Some(new), Some(region)) = (new, cma.region(&old.name)) else { continue };
             let choice = new.spec().allocator.map_or(AllocatorChoice::Default, Into::into);
             match cma.set_region_allocator(&region, choice) {
                 Ok(_) => {
+                    old.allocator.clone_from(&new.allocator);
                     changed = true;
                     if let Some(socket) = socket {
                         let path = format!("regions/{}/alloc", region.range().start());
