@@ -76,7 +76,6 @@ pub(crate) struct Running {
     input: Option<ChildStdin>,
     output: Lines<BufReader<ChildStdout>>,
     errors: Option<thread::JoinHandle<String>>,
-    started: Instant,
 }
 
 impl Running {
@@ -92,7 +91,7 @@ impl Running {
             let _ = errors.read_to_end(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         });
-        Running { child, name, input, output, errors: Some(errors), started: Instant::now() }
+        Running { child, name, input, output, errors: Some(errors) }
     }
 
     pub(crate) fn say(&mut self, line: &str) {
@@ -130,15 +129,15 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Its status and what it wrote to standard error, when it has ended by itself within the time
-    /// limit; `None` if it had to be killed.
+    /// Its status and what it wrote to standard error, if it ends by itself within the time limit.
     pub(crate) fn ended(&mut self, limit: Duration) -> Option<(ExitStatus, String)> {
         self.input = None;
+        let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return Some((status, self.errors.take().unwrap().join().unwrap()));
             }
-            if self.started.elapsed() > limit {
+            if begun.elapsed() > limit {
                 return None;
             }
             sleep(Duration::from_millis(5));

@@ -2,7 +2,7 @@
 
 use crate::installed::cma;
 use crate::machine::skipped;
-use crate::program::{Running, installed};
+use crate::program::{LIMIT, Running, installed};
 use crate::server::Server;
 use std::fs;
 use std::path::Path;
@@ -98,7 +98,8 @@ fn boot(qemu: &Path, of: &[&str], accelerator: &str, disk: &Path) -> Result<(), 
     let limit = Duration::from_secs(if accelerator == "kvm" { 20 } else { 60 });
     let drive = format!("file={},format=raw,if=ide,readonly=off", disk.display());
     let mut exec = cma();
-    exec.arg("exec").args(of).args(["--chunk", "ram=vm/64M/2M", "--", "sh", "-c"]);
+    exec.arg("exec").args(of).args(["--chunk", "ram=vm/64M/2M", "--wait", "30s"]);
+    exec.args(["--", "sh", "-c"]);
     // The owner has the chunk open before QEMU begins in the shell's place.
     exec.arg("echo chunk /proc/$$/fd/{ram.fd} 0 {ram.size}; read line; exec \"$0\" \"$@\"");
     let memory = "memory-backend-file,id=ram,size={ram.size},share=on,mem-path={ram.path}";
@@ -116,10 +117,11 @@ fn boot(qemu: &Path, of: &[&str], accelerator: &str, disk: &Path) -> Result<(), 
     while qemu.exists() && !machine.has_ended() && begun.elapsed() < limit {
         sleep(Duration::from_millis(20));
     }
+    let patience = if begun.elapsed() < limit { LIMIT } else { Duration::ZERO };
     let (question, answer) = (chunk.read(OWNER, LEN), chunk.read(GUEST, LEN));
     let loaded = chunk.read(BOOT, SECTOR);
     drop(chunk);
-    match machine.ended(limit) {
+    match machine.ended(patience) {
         Some((status, _)) if status.code() == Some(i32::from(EXIT) * 2 + 1) => {}
         Some((status, errors)) => return Err(format!("{status}: {errors}")),
         None => return Err(format!("it does not end within {} s", limit.as_secs())),
