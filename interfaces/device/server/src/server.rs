@@ -237,7 +237,8 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The system's error when the server can't wait for events any more.
+    /// The system's error when the server can't wait for events any more. A server that is
+    /// continued leaves everything to the next one then.
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
         self.poller.add_shutdown(shutdown)?;
         // Before any other client is served, so that each gets its place again.
@@ -246,7 +247,8 @@ impl Server {
         }
         thread::scope(|threads| self.start_thread(threads, shutdown))?;
         let failure = self.failure.lock().take();
-        if shutdown.hands_over() && self.service.connections.records().is_some() {
+        let is_lasting = self.service.connections.records().is_some();
+        if is_lasting && (shutdown.hands_over() || failure.is_some()) {
             // Dropping would free what the clients have.
             mem::forget(self);
         } else {
