@@ -10,7 +10,7 @@ use cma_board::Board;
 use cma_framework::config::lint::{Problem, lint};
 use cma_framework::config::{Span, parse_regions};
 use cma_framework::{Cma, EarlyHandle, EarlyState, PAGE_SIZE, Plugin};
-use cma_memory::{Port, Ports};
+use cma_memory::{Port, Ports, RestoredRegion};
 
 /// A framework with a board's regions.
 #[derive(Debug)]
@@ -33,20 +33,21 @@ impl Host {
     /// Describes the regions, reserves their memory and registers them. No allocator is registered
     /// yet.
     pub(crate) fn boot(options: &Options) -> Result<Host, CommandError> {
-        Host::boot_described(Description::of(options)?, options, Port::Simulated)
+        Host::boot_described(Description::of(options)?, options, Port::Simulated, Vec::new())
     }
 
     /// The same for a board that was read, with memory from `port` unless the options or the board
-    /// say otherwise.
+    /// say otherwise. Regions of a server that has ended get its memory.
     pub(crate) fn boot_described(
         description: Description,
         options: &Options,
         port: Port,
+        restored: Vec<RestoredRegion>,
     ) -> Result<Host, CommandError> {
         description.warn_of_banks();
         let title = description.title().to_string();
         let board = Board { name: Some(title), ..description.system(options)? };
-        let (mut host, ports) = Host::boot_quietly(board, port)?;
+        let (mut host, ports) = Host::boot_quietly(board, port, restored)?;
         host.described = Some(match &options.cma {
             Some(text) => DescribedRegions::Given(text.clone()),
             None => DescribedRegions::Board(Box::new(description)),
@@ -62,7 +63,7 @@ impl Host {
         board: &Board,
         plugins: impl Iterator<Item = &'a Plugin>,
     ) -> Result<Host, CommandError> {
-        let (host, _) = Host::boot_quietly(board.clone(), Port::Simulated)?;
+        let (host, _) = Host::boot_quietly(board.clone(), Port::Simulated, Vec::new())?;
         for plugin in plugins {
             // A refusal was reported before, or is the reason of the requests that fail.
             let _ = host.cma.allocator_register(plugin.clone());
@@ -70,13 +71,18 @@ impl Host {
         Ok(host)
     }
 
-    fn boot_quietly(board: Board, port: Port) -> Result<(Host, Ports), CommandError> {
+    fn boot_quietly(
+        board: Board,
+        port: Port,
+        restored: Vec<RestoredRegion>,
+    ) -> Result<(Host, Ports), CommandError> {
         let cma = Cma::new();
         cma.set_defaults(&board.specs(), board.map.clone()).map_err(|error| {
             CommandError::Board { board: board.title().to_string(), reason: error.to_string() }
         })?;
         let choice = board.memory.clone().unwrap_or_else(|| port.into());
-        let mut ports = Ports::new(board.memory_banks(), choice);
+        let ports = Ports::new(board.memory_banks(), choice);
+        let mut ports = ports.with_restored(restored).map_err(CommandError::Restored)?;
         cma.early_regions_reserve(&mut ports);
         cma.initialise();
         if let Some(name) = ports.unrequested().next() {

@@ -171,6 +171,8 @@ pub(crate) enum CommandError {
     Keeper(cma_keeper::SuperviseError),
     #[error("{0}")]
     Kept(cma_keeper::KeeperError),
+    #[error("the regions of the server before this one can't be made again: {0}")]
+    Restored(cma_framework::reserve::ReserveError),
     #[error(transparent)]
     Recover(Box<cma_device_server::RecoverError>),
     #[error("{}: {error}", socket.display())]

@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -44,6 +44,11 @@ const TASKS: [Task; 13] = [
         "real-programs",
         "runs chunks through QEMU, DPDK, GStreamer, libavcodec and Python, which it installs",
         &["bash", "xtask/real-programs.sh"],
+    ),
+    task(
+        "kills",
+        "kills a server under clients, as often as asked: --help",
+        &["cargo", "test", "--release", "--package", "cma-cli", "--test", "kills", "--"],
     ),
     task(
         "table",

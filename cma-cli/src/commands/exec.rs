@@ -241,7 +241,7 @@ fn host_program(
     args: &ExecArgs,
     wanted: &[Wanted],
 ) -> Result<Outcome, ExecError> {
-    let host = Host::boot_described(Description::of(options)?, options, Port::Memfd)?;
+    let host = Host::boot_described(Description::of(options)?, options, Port::Memfd, Vec::new())?;
     host.report_left_out();
     host.register(FoundPlugins::at_least_one(options)?);
     let (mut chunks, mut files, mut values) = (Vec::new(), Vec::new(), Vec::new());

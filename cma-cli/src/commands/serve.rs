@@ -82,7 +82,9 @@ fn run_kept(options: &Options, args: &ServeArgs, out: &mut Out) -> Result<Outcom
     let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
     let serves_chunks = service.socket.is_some() || inherited.is_some();
     let port = if serves_chunks { Port::Memfd } else { Port::Simulated };
-    let host = Host::boot_described(description, options, port)?;
+    let restored =
+        lasting.as_ref().map(|(lasting, discard)| keep::restored(lasting, discard)).transpose()?;
+    let host = Host::boot_described(description, options, port, restored.unwrap_or_default())?;
     let left_out = host.report_left_out();
     if host.cma.regions().is_empty() {
         return Err(CommandError::NoRegion);

@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// The server's path where `CMA_SOCKET` is not set, as in the preload library.
-const SOCKET: &str = "/run/cma.sock";
+const SOCKET: &str = "/run/cma/cma.sock";
 
 pub(crate) fn run(args: &UpgradeArgs, out: &mut Out) -> Result<Outcome, CommandError> {
     let named = || env::var_os("CMA_SOCKET").filter(|path| !path.is_empty());

@@ -14,7 +14,7 @@ Example:
 
 #[derive(Args, Debug)]
 pub(crate) struct UpgradeArgs {
-    /// The server's socket; the default is CMA_SOCKET, or else /run/cma.sock
+    /// The server's socket; the default is CMA_SOCKET, or else /run/cma/cma.sock
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
 

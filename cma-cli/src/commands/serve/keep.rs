@@ -5,10 +5,11 @@ use crate::log;
 use crate::notice::Notice;
 use crate::outcome::{CommandError, Outcome};
 use crate::service::Service;
-use cma_device_server::{Discard, Lasting};
+use cma_device_server::{Discard, Lasting, RecordedRegion};
 use cma_keeper::{
     HANDED_OVER, KeeperProcess, Program, RESTARTS, Report, Store, Supervised, Supervision,
 };
+use cma_memory::{Port, RestoredRegion};
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,26 @@ pub(super) fn discard(values: &[String]) -> Discard {
         }
     }
     discard
+}
+
+/// The regions whose pages another server left, unless they may be lost. All others are made
+/// from the configuration alone.
+pub(super) fn restored(
+    lasting: &Lasting,
+    discard: &Discard,
+) -> Result<Vec<RestoredRegion>, CommandError> {
+    let recorded = lasting.regions().map_err(CommandError::Serve)?.into_iter();
+    let kept = recorded.filter(|region| {
+        let is_discarded = |name: &String| discard.regions.contains(name);
+        !region.files.is_empty() && !region.name.as_ref().is_some_and(is_discarded)
+    });
+    Ok(kept
+        .filter_map(|region| {
+            let port = Port::of_kind(region.memory.as_deref())?;
+            let RecordedRegion { name, range, files, .. } = region;
+            Some(RestoredRegion { name, range, port, files })
+        })
+        .collect())
 }
 
 /// The keeper that has started this process.
