@@ -345,6 +345,21 @@ fn the_first_allocator_that_can_adopt_stands_in_until_the_choice_is_registered()
 }
 
 #[test]
+fn a_stand_in_does_not_get_the_parameters_of_the_choice() {
+    let choice = AllocatorChoice::Named { name: "absent".to_string(), params: "its=own".into() };
+    let (cma, region) = framework(choice);
+    cma.allocator_register(Plugin::built_in::<cma_best_fit::BestFit>()).unwrap();
+    let all = restore(&cma, &region, at(0, 4096));
+    let finished = cma.finish_restoring(&region).unwrap();
+    assert_eq!(finished.allocator, AllocatorState::Attached(Some("best-fit".to_string())));
+    // An explanation starts another instance of it.
+    let refused = cma.alloc("camera", None, PAGE, 0).unwrap_err();
+    let explanation = format!("{:?}", refused.explain(&cma));
+    assert!(explanation.contains("Placed("), "{explanation}");
+    drop(all);
+}
+
+#[test]
 fn a_choice_that_can_not_adopt_is_replaced_whether_it_was_attached_or_not() {
     for attached_first in [false, true] {
         let (cma, region) = framework(AllocatorChoice::named("never"));

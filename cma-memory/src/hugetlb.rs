@@ -40,6 +40,16 @@
 //!   by the spare pages of the pool alone: leave none, or limit such processes (the `hugetlb`
 //!   controller of cgroups).
 //!
+//! # After the end of its process
+//!
+//! A region can be [restored](crate::Ports::with_restored) by the files that
+//! [`Region::lasting`](cma_framework::Region::lasting) returned, its home and a table of the places
+//! there, and its chunks by theirs. Each page is verified to be at its address, and pinned anew.
+//! The pages of chunks that were freed are searched in the pool. In between nobody pins the pages:
+//! the kernel may move one, and another process may take a free one out of the pool. The former is
+//! told by the region's contiguity
+//! ([`Moved`](cma_framework::memory::Contiguity::Moved)), the latter is set aside until it is back.
+//!
 //! [`MemoryError::Held`]: cma_framework::MemoryError::Held
 //! [`MemoryError::Lost`]: cma_framework::MemoryError::Lost
 

@@ -205,16 +205,18 @@ impl HugeRegion {
         }
         let mut open = self.restoring.open();
         if std::mem::take(&mut *open) {
-            self.find_at_home();
-            // Without a page that comes back, or with an empty pool, pages stay lost. Each is
-            // searched for again when its memory is needed.
             let mut delays = UNPINNING.into_iter();
-            while self.check_exchange().is_ok()
-                && self.find_in_pool().is_ok()
-                && !self.missing().is_empty()
-                && let Some(delay) = delays.next()
-            {
-                thread::sleep(delay);
+            loop {
+                self.find_at_home();
+                // Without a page that comes back, pages stay lost. Each is searched for again when
+                // its memory is needed.
+                let searched = self.check_exchange().and_then(|()| self.find_in_pool());
+                match delays.next() {
+                    Some(delay) if searched.is_ok() && !self.missing().is_empty() => {
+                        thread::sleep(delay);
+                    }
+                    _ => break,
+                }
             }
             self.restoring.settled();
         }

@@ -54,6 +54,12 @@ impl Service {
         self.name.as_deref().unwrap_or(self.plugin.name())
     }
 
+    /// The parameters with which it was started, for the region's `choice`. One that stands in has
+    /// none: those of the choice are for another allocator.
+    pub(super) fn params<'a>(&self, choice: &'a AllocatorChoice) -> &'a str {
+        if self.stands_in.is_some() { "" } else { choice.params() }
+    }
+
     /// Adopts every live chunk. Returns the new tags.
     ///
     /// # Errors

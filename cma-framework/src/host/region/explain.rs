@@ -54,7 +54,7 @@ impl Region {
                 Attached::Allocator(service) => Some(AtWork {
                     name: service.name().to_string(),
                     plugin: service.plugin.clone(),
-                    params: state.choice.params().to_string(),
+                    params: service.params(&state.choice).to_string(),
                 }),
                 Attached::Nothing { .. } | Attached::OutOfService { .. } => None,
             };

@@ -154,7 +154,7 @@ impl RegionState {
     }
 
     /// Attaches the first registered allocator that can adopt the live chunks, if there are any and
-    /// none serves. It gets no parameters: those of the choice are for another one.
+    /// none serves.
     pub(super) fn find_stand_in(&mut self, region: &Region, registered: &impl Allocators) {
         if self.books.live() == 0 || matches!(self.attached, Attached::Allocator(_)) {
             return;
