@@ -80,7 +80,7 @@ impl Cli {
     }
 
     /// The grammar, in which each command's help shows only the options that the command uses.
-    fn grammar() -> clap::Command {
+    pub(crate) fn grammar() -> clap::Command {
         let mut all = Cli::command();
         let commands: Vec<_> =
             all.get_subcommands().map(|sub| sub.get_name().to_string()).collect();

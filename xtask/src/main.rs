@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 14] = [
+const TASKS: [Task; 15] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -74,6 +74,11 @@ const TASKS: [Task; 14] = [
         "install-c",
         "builds libcma and installs it: [--prefix P] [--destdir D] [--libdir L]",
         &["sh", "interfaces/c/install.sh"],
+    ),
+    task(
+        "documents",
+        "writes manual pages of cma and completions for shells: FOLDER",
+        &["cargo", "run", "--quiet", "--package", "cma-documents", "--"],
     ),
     task(
         "header",
