@@ -490,6 +490,6 @@ fn a_listener_is_told_each_write_that_took_effect_and_no_other() {
     attributes.write("map", b"camera=").unwrap_err();
     attributes.write("regions/ram/alloc", b"buddy").unwrap();
     attributes.write("regions/ram/size", b"1").unwrap_err();
-    let expected = ["map camera=ram", "regions/0x40000000/alloc buddy"];
+    let expected = ["map  camera=ram", "regions/0x40000000/alloc buddy"];
     assert_eq!(*written.lock().unwrap(), expected);
 }

@@ -33,6 +33,20 @@ fn lengths(region: &HugeRegion, pages: Range<usize>) -> Vec<u64> {
     lengths
 }
 
+/// Moves a page to a file of its own, and unpins it: another user of the pool takes what it returns
+/// to the pool in between.
+fn move_apart(region: &HugeRegion, index: usize) {
+    let mut page = region.pages[index].lock();
+    let there = page.location.take().unwrap();
+    let strangers = all_pages();
+    there.file.remove(there.offset).unwrap();
+    region.pin.as_ref().unwrap().unpin(index).unwrap();
+    drop(strangers);
+    // The page that was freed last comes out first, and is another one.
+    assert!(!region.arrived(index));
+    page.location = Some(region.find_apart(index, &there).unwrap());
+}
+
 /// Another user of the pool takes each page between its removal and its return, as it could with
 /// every attempt.
 #[test]
@@ -41,19 +55,8 @@ fn a_page_that_cant_be_moved_to_the_chunks_file_is_a_piece_of_its_own_until_the_
     let region = region(3);
     region.enter(0..3);
     assert!(region.use_in_own_file(0..3).unwrap());
-    {
-        let mut page = region.pages[1].lock();
-        let there = page.location.take().unwrap();
-        let strangers = all_pages();
-        there.file.remove(there.offset).unwrap();
-        region.pin.as_ref().unwrap().unpin(1).unwrap();
-        drop(strangers);
-        // The page that was freed last comes out first, and is another one.
-        assert!(!region.arrived(1));
-        let apart = region.find_apart(1, &there).unwrap();
-        region.pin.as_ref().unwrap().pin(1, region.address(1)).unwrap();
-        page.location = Some(apart);
-    }
+    move_apart(&region, 1);
+    region.pin.as_ref().unwrap().pin(1, region.address(1)).unwrap();
     assert_eq!(free(POOL), 2);
     assert_eq!(lengths(&region, 0..3), [1, 1, 1]);
     // That has filled the hole in the chunk's file.
@@ -96,17 +99,7 @@ fn pages_in_files_of_their_own_are_restored_by_their_addresses() {
     let region = region(3);
     region.enter(0..3);
     assert!(region.use_in_own_file(0..3).unwrap());
-    {
-        let mut page = region.pages[1].lock();
-        let there = page.location.take().unwrap();
-        let strangers = all_pages();
-        there.file.remove(there.offset).unwrap();
-        region.pin.as_ref().unwrap().unpin(1).unwrap();
-        drop(strangers);
-        assert!(!region.arrived(1));
-        let apart = region.find_apart(1, &there).unwrap();
-        page.location = Some(apart);
-    }
+    move_apart(&region, 1);
     assert_eq!(lengths(&region, 0..3), [1, 1, 1]);
     let (range, of_region) = (region.range, region.lasting().unwrap());
     let file = |index: usize| {

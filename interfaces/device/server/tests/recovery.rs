@@ -57,7 +57,10 @@ fn answer(kept: &mut Kept, connection: &RawConnection, id: u64) -> Got {
                 let texts = chunks.iter().map(|chunk| {
                     format!("{:#x}+{:#x}{}", chunk.start, chunk.size, left(chunk.left_behind))
                 });
-                texts.collect::<Vec<_>>().join(" ")
+                // Two that waited get their chunks at the same time, so either is listed first.
+                let mut texts: Vec<_> = texts.collect();
+                texts.sort();
+                texts.join(" ")
             }
             other => format!("{other:?}"),
         };
