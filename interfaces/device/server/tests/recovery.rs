@@ -193,7 +193,9 @@ fn a_server_that_dies_at_any_step_is_continued_and_each_request_is_carried_out_o
         kept.start_if_dead();
         assert_eq!(scenario(&mut kept), expected, "the server died at step {dies_at}");
         end_of_scenario(&mut kept);
-        assert_eq!(kept.deaths, 1, "step {dies_at}");
+        // The request for all memory is repeated until it is free, and each refusal has its steps,
+        // so some runs have fewer than the first one.
+        assert!(kept.deaths == 1 || kept.steps() < dies_at, "step {dies_at}");
     }
 }
 
