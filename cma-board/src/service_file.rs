@@ -235,6 +235,7 @@ mod tests {
         for (text, expected, at) in [
             ("board = 1", "expected a string", "1"),
             ("boards = \"goni\"", "has no key", "boards"),
+            ("\"\\t\" = 1", "has no key \"\\t\"", "\"\\t\""),
             ("board = \"goni\"\nserver = 1", "expected a table", "1"),
             ("board = \"goni\"\n[server]\nsockets = \"x\"", "[server] has no key", "sockets"),
             ("board = \"goni\"\n[server]\nsocket = 3", "expected a string", "3"),

@@ -171,7 +171,7 @@ impl<'t> Table<'t> {
                     Some(nearest) => format!("write {nearest}"),
                     None => format!("the keys of {what} are {}", known.join(", ")),
                 };
-                let note = Note::new(format!("{what} has no key \"{wrong}\""));
+                let note = Note::new(format!("{what} has no key \"{}\"", wrong.escape_debug()));
                 Err(note.at(Origin::Text(key.span())).with_remedy(remedy).into())
             }
         }
