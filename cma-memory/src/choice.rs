@@ -118,20 +118,21 @@ impl fmt::Display for Choice {
 pub enum ChoiceError {
     /// A word that names no port.
     #[error(
-        "\"{word}\" is no kind of memory: expected simulated, memfd, hugetlb or auto, or a list such as fw=memfd,b1=hugetlb,auto"
+        "\"{}\" is no kind of memory: expected simulated, memfd, hugetlb or auto, or a list such as fw=memfd,b1=hugetlb,auto",
+        word.escape_debug()
     )]
     NoPort {
         /// The word.
         word: String,
     },
     /// No name before the `=`.
-    #[error("\"{item}\" names no region before the =")]
+    #[error("\"{}\" names no region before the =", item.escape_debug())]
     NoRegion {
         /// The item.
         item: String,
     },
     /// A region, or the rest, has two ports.
-    #[error("the memory of {what} is given twice")]
+    #[error("the memory of {} is given twice", what.escape_debug())]
     Twice {
         /// The region, or the rest.
         what: String,

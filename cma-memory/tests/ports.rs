@@ -48,6 +48,10 @@ fn an_invalid_choice_is_refused_with_the_reason() {
         "\"ram\" is no kind of memory: expected simulated, memfd, hugetlb or auto, or a list such as fw=memfd,b1=hugetlb,auto"
     );
     assert_eq!(error("a=memfd,a=memfd").to_string(), "the memory of region a is given twice");
+    for text in ["r\tm", "a\tb=memfd,a\tb=auto"] {
+        let message = error(text).to_string();
+        assert!(message.contains("\\t") && !message.contains('\t'), "{message}");
+    }
 }
 
 #[test]
