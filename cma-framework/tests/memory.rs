@@ -11,7 +11,7 @@ use cma_framework::{
     AllocatorChoice, AllocatorState, ChunkRequest, Cma, DmaAddr, EarlyRegion, EarlyState,
     MemoryError, PageRange, Pages, Plugin, Process, Region, Source,
 };
-use common::{BASE, MIB};
+use common::{BASE, MIB, NoBytes};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -168,38 +168,8 @@ unsafe impl Memory for PartlyHeld {
     fn store(&self, claim: Claim) -> Result<Box<dyn Store>, MemoryError> {
         match self.held_in(claim.range()) {
             Some(range) => Err(MemoryError::Held { range }),
-            None => Ok(Box::new(Nothing)),
+            None => Ok(Box::new(NoBytes)),
         }
-    }
-}
-
-/// A store without bytes.
-#[derive(Debug)]
-struct Nothing;
-
-impl Store for Nothing {
-    fn map(&mut self) -> Result<(), MemoryError> {
-        Ok(())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &[]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut []
-    }
-
-    fn pieces(&self) -> Result<usize, MemoryError> {
-        Ok(0)
-    }
-
-    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
-        unreachable!("there is no piece {index}")
-    }
-
-    fn held(&self) -> bool {
-        false
     }
 }
 

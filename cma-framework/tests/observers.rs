@@ -9,7 +9,7 @@ use cma_framework::{
     AllocError, AllocatorChoice, ChunkRequest, Cma, DmaAddr, Holder, PageRange, Plugin, Process,
     Reason, Source,
 };
-use common::{BASE, MIB, region};
+use common::{BASE, Kept, MIB, region};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -25,31 +25,8 @@ fn attached(names: &[&str], map: &str) -> Cma {
     cma
 }
 
-/// Keeps every event.
-#[derive(Default)]
-struct Kept(Mutex<Vec<Event>>);
-
-impl Observer for Kept {
-    fn receive(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
-
-impl Kept {
-    fn observing(cma: &Cma) -> (Arc<Self>, Observation) {
-        let kept = Arc::new(Kept::default());
-        (kept.clone(), cma.observe(kept).unwrap())
-    }
-
-    /// The events up to now, without those taken before.
-    fn take(&self, observation: &Observation) -> Vec<Event> {
-        assert!(observation.catch_up(LONG));
-        mem::take(&mut *self.0.lock().unwrap())
-    }
-
-    fn lines(&self, observation: &Observation) -> Vec<String> {
-        self.take(observation).iter().map(line).collect()
-    }
+fn lines(kept: &Kept, observation: &Observation) -> Vec<String> {
+    kept.take(observation).iter().map(line).collect()
 }
 
 fn line(event: &Event) -> String {
@@ -117,7 +94,7 @@ fn events_tell_each_change_and_the_request_as_it_was_made() {
         "r: Detached { allocator: \"best-fit\" }",
         "r: Attached { allocator: \"buddy\" }",
     ];
-    assert_eq!(kept.lines(&observation), expected);
+    assert_eq!(lines(&kept, &observation), expected);
 }
 
 #[test]
@@ -215,7 +192,7 @@ fn an_observation_of_one_region_has_its_events_alone() {
     cma.alloc("nobody", None, 4096, 0).unwrap_err();
     let late = region(&cma, "late", BASE + 64 * MIB, MIB, AllocatorChoice::Default);
     cma.region_unregister(&late).unwrap();
-    assert_eq!(kept.lines(&observation).len(), 3, "began, placed, released");
+    assert_eq!(lines(&kept, &observation).len(), 3, "began, placed, released");
     cma.region_unregister(&q).unwrap();
     assert!(matches!(kept.take(&observation).last().unwrap().what, What::Ended));
 }
@@ -227,7 +204,7 @@ fn a_region_that_is_registered_later_begins_then() {
     let late = region(&cma, "late", BASE, MIB, AllocatorChoice::Default);
     drop(cma.alloc("camera", None, 4096, 0).unwrap());
     cma.region_unregister(&late).unwrap();
-    let lines = kept.lines(&observation);
+    let lines = lines(&kept, &observation);
     assert!(lines[0].starts_with("late: began"), "{lines:?}");
     assert!(lines.last().unwrap().ends_with("Ended"), "{lines:?}");
     let chunks = lines.iter().filter(|line| line.contains("placed") || line.contains("released"));
@@ -484,7 +461,7 @@ fn nothing_is_delivered_after_the_observation_has_ended() {
     drop(chunk);
     drop(device.alloc(4096, 0).unwrap());
     let (again, observation) = Kept::observing(&cma);
-    assert!(kept.0.lock().unwrap().is_empty());
+    assert!(kept.is_empty());
     drop(device.alloc(4096, 0).unwrap());
     assert_eq!(again.take(&observation).len(), 3);
     cma.region("r").unwrap().check().unwrap();

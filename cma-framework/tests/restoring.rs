@@ -8,7 +8,7 @@ use cma_api::{
 };
 use cma_framework::config::{Bytes, Map};
 use cma_framework::errors::{InvalidRequest, Misplacement};
-use cma_framework::events::{Event, Observation, Observer, What};
+use cma_framework::events::{Observation, What};
 use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Store};
 use cma_framework::reserve::Reserved;
 use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
@@ -16,7 +16,7 @@ use cma_framework::{
     AllocatorChoice, AllocatorState, Chunk, ChunkRequest, Cma, MemoryError, Owner, PageRange,
     Pages, Plugin, Process, Region, Source, keep_time,
 };
-use common::{BASE, MIB};
+use common::{BASE, Kept, MIB, NoBytes};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -294,25 +294,9 @@ fn figures_start_anew_and_count_restored_chunks_apart() {
     assert_eq!((found.chunks_freed, found.release_pages_success), (3, 9));
 }
 
-#[derive(Default)]
-struct Kept(Mutex<Vec<Event>>);
-
-impl Observer for Kept {
-    fn receive(&self, event: &Event) {
-        self.0.lock().unwrap().push(event.clone());
-    }
-}
-
-impl Kept {
-    fn observing(cma: &Cma) -> (Arc<Self>, Observation) {
-        let kept = Arc::new(Kept::default());
-        (kept.clone(), cma.observe(kept).unwrap())
-    }
-
-    fn take(&self, observation: &Observation) -> Vec<What> {
-        assert!(observation.catch_up(Duration::from_secs(60)));
-        std::mem::take(&mut *self.0.lock().unwrap()).into_iter().map(|event| event.what).collect()
-    }
+/// What happened up to now, without what was taken before.
+fn taken(kept: &Kept, observation: &Observation) -> Vec<What> {
+    kept.take(observation).into_iter().map(|event| event.what).collect()
 }
 
 #[test]
@@ -328,7 +312,7 @@ fn the_first_allocator_that_can_adopt_stands_in_until_the_choice_is_registered()
     let why = "no allocator: it waits for \"tlsf\", which is not registered";
     assert_eq!(finished.stand_in.as_deref(), Some(why));
     assert_eq!(problem(&cma), format!("\"buddy\" stands in: {why}\n"));
-    let events = kept.take(&observation);
+    let events = taken(&kept, &observation);
     let events: Vec<_> = events.iter().map(|what| format!("{what:?}")).collect();
     assert!(events.iter().any(|what| what.starts_with("NotAttached") && what.contains("tlsf")));
     assert!(events.iter().any(|what| what.starts_with("Attached") && what.contains("buddy")));
@@ -414,7 +398,7 @@ unsafe impl Memory for Fragile {
         let missing = self.missing.lock().unwrap().filter(|range| range.overlaps(claim.range()));
         match missing {
             Some(range) => Err(MemoryError::Lost { range }),
-            None => Ok(Box::new(Nothing)),
+            None => Ok(Box::new(NoBytes)),
         }
     }
 
@@ -424,41 +408,11 @@ unsafe impl Memory for Fragile {
             let (range, reason) = (claim.range(), "it is bad".to_string());
             return Err(MemoryError::NotRestored { range, reason });
         }
-        Ok(Box::new(Nothing))
+        Ok(Box::new(NoBytes))
     }
 
     fn missing(&self) -> Vec<PageRange> {
         self.missing.lock().unwrap().into_iter().collect()
-    }
-}
-
-/// A store without bytes.
-#[derive(Debug)]
-struct Nothing;
-
-impl Store for Nothing {
-    fn map(&mut self) -> Result<(), MemoryError> {
-        Ok(())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &[]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut []
-    }
-
-    fn pieces(&self) -> Result<usize, MemoryError> {
-        Ok(0)
-    }
-
-    fn piece(&self, index: usize) -> Result<cma_framework::memory::Piece<'_>, MemoryError> {
-        unreachable!("there is no piece {index}")
-    }
-
-    fn held(&self) -> bool {
-        false
     }
 }
 
@@ -485,7 +439,7 @@ fn a_chunk_whose_memory_can_not_be_restored_leaves_no_trace_but_its_two_events()
     assert_eq!(RegionStatisticsWithoutPeak::of(&region), before);
     assert_eq!((region.check(), region.status().users), (Ok(()), 1));
     let whole = cma.restore_chunk(&region, &recorded(at(10, 4)), Vec::new()).unwrap();
-    let events = kept.take(&observation);
+    let events = taken(&kept, &observation);
     let ranges: Vec<_> = events
         .iter()
         .filter_map(|what| match what {

@@ -13,10 +13,13 @@ use cma_api::{
     Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages, Placement,
     Request, Tag,
 };
-use cma_framework::{AllocatorChoice, Cma, DmaAddr, Plugin, Region};
+use cma_framework::events::{Event, Observation, Observer};
+use cma_framework::memory::{Piece, Store};
+use cma_framework::{AllocatorChoice, Cma, DmaAddr, MemoryError, Plugin, Region};
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 pub const BASE: u64 = 0x4000_0000;
 pub const MIB: u64 = 1 << 20;
@@ -101,6 +104,64 @@ impl Allocator for Scripted {
 /// [`Scripted`] with this script, for a region.
 pub fn scripted(script: &str) -> AllocatorChoice {
     AllocatorChoice::Given { plugin: Plugin::built_in::<Scripted>(), params: script.to_string() }
+}
+
+/// Keeps every event.
+#[derive(Default)]
+pub struct Kept(Mutex<Vec<Event>>);
+
+impl Observer for Kept {
+    fn receive(&self, event: &Event) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Kept {
+    pub fn observing(cma: &Cma) -> (Arc<Self>, Observation) {
+        let kept = Arc::new(Kept::default());
+        (kept.clone(), cma.observe(kept).unwrap())
+    }
+
+    /// Whether nothing was received that was not taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap().is_empty()
+    }
+
+    /// The events up to now, without those taken before.
+    pub fn take(&self, observation: &Observation) -> Vec<Event> {
+        assert!(observation.catch_up(Duration::from_secs(60)));
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+/// A store without bytes.
+#[derive(Debug)]
+pub struct NoBytes;
+
+impl Store for NoBytes {
+    fn map(&mut self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &[]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn pieces(&self) -> Result<usize, MemoryError> {
+        Ok(0)
+    }
+
+    fn piece(&self, index: usize) -> Result<Piece<'_>, MemoryError> {
+        unreachable!("there is no piece {index}")
+    }
+
+    fn held(&self) -> bool {
+        false
+    }
 }
 
 /// Implements `Allocator` for `$type` by delegating to the allocator `$inner` in it. The test's
