@@ -6,8 +6,8 @@
 use crate::damage::Undecodable;
 use crate::layout::Version;
 use crate::record::{
-    Answered, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
-    Region, SetAside, Span, Waiting,
+    Answered, Chunk, Configuration, ConnectionNumber, Kind, Limits, Process, Record, Region,
+    SetAside, Span, Waiting,
 };
 
 /// The content of a record in that version. It may exceed the limits of a journal.
@@ -32,10 +32,6 @@ pub(crate) fn encode(record: &Record, version: Version) -> Vec<u8> {
             to.u64(chunk.since);
             to.option(chunk.connection, |to, number| to.u64(number.0));
             to.option(chunk.file, |to, file| to.raw(&file.to_ne_bytes()));
-        }
-        Record::Connection(connection) => {
-            to.u64(connection.number.0);
-            to.process(&connection.process);
         }
         Record::Waiting(waiting) => {
             to.u64(waiting.connection.0);
@@ -87,9 +83,6 @@ pub(crate) fn decode(kind: Kind, version: Version, content: &[u8]) -> Result<Rec
             connection: from.option(Reader::connection)?,
             file: from.option(|from| from.array().map(u128::from_ne_bytes))?,
         }),
-        Kind::Connection => {
-            Record::Connection(Connection { number: from.connection()?, process: from.process()? })
-        }
         Kind::Waiting => Record::Waiting(Waiting {
             connection: from.connection()?,
             id: from.u64()?,

@@ -168,14 +168,7 @@ impl<W: Words> Journal<W> {
         version: Version,
         records: impl IntoIterator<Item = Record>,
     ) -> Result<(Self, Vec<RecordId>), CreateError> {
-        let size = CreateError::Size { words: words.len() };
-        let layout = Layout::of_words(words.len()).ok_or(size)?;
-        words.store(MAGIC_AT, 0);
-        words.store(VERSION_AT, version.number());
-        words.store(SLOTS_AT, layout.slots);
-        words.store(LOG_ROOM_AT, layout.log_room);
-        words.store(CHECKSUM_AT, layout.checksum(version.number()));
-        words.store(COMMIT_AT, IDLE);
+        let layout = begin(&mut words, version)?;
         let free: Vec<u32> = (0..layout.slots).rev().collect();
         for &slot in &free {
             store_all(&mut words, layout.head(slot), &Head::FREE.words(slot));
@@ -189,6 +182,35 @@ impl<W: Words> Journal<W> {
         }
         journal.words.store(MAGIC_AT, MAGIC);
         Ok((journal, ids))
+    }
+
+    /// Makes a copy of this journal in `words`, with at least as many slots. Its records keep their
+    /// ids. Until the last store it can't be read ([`ReadError::Unfinished`]). This journal stays as
+    /// it is.
+    ///
+    /// # Errors
+    ///
+    /// [`CreateError::Size`]: no journal, or only one of fewer slots, has that size.
+    pub fn copied_to(&self, mut words: W) -> Result<Self, CreateError> {
+        let size = CreateError::Size { words: words.len() };
+        if words.len() < self.words.len() {
+            return Err(size);
+        }
+        let layout = begin(&mut words, self.version)?;
+        let live: BTreeSet<u32> = self.slots.live.values().flatten().copied().collect();
+        for slot in 0..layout.slots {
+            match live.contains(&slot) {
+                // The checksums are those of the slot's number and content, wherever it is.
+                true => (self.layout.head(slot)..self.layout.head(slot + 1))
+                    .zip(layout.head(slot)..)
+                    .for_each(|(from, to)| words.store(to, self.words.load(from))),
+                false => store_all(&mut words, layout.head(slot), &Head::FREE.words(slot)),
+            }
+        }
+        words.store(MAGIC_AT, MAGIC);
+        let free = (self.layout.slots..layout.slots).rev().chain(self.slots.free.iter().copied());
+        let slots = SlotTable { free: free.collect(), live: self.slots.live.clone() };
+        Ok(Journal { words, layout, version: self.version, slots, next_id: self.next_id })
     }
 
     /// Continues a journal, and completes the change that was committed last. Returns its records
@@ -314,6 +336,19 @@ impl<W: Words> Journal<W> {
     pub fn into_words(self) -> W {
         self.words
     }
+}
+
+/// Stores the first words of a journal, except that it is complete.
+fn begin(words: &mut impl Words, version: Version) -> Result<Layout, CreateError> {
+    let size = CreateError::Size { words: words.len() };
+    let layout = Layout::of_words(words.len()).ok_or(size)?;
+    words.store(MAGIC_AT, 0);
+    words.store(VERSION_AT, version.number());
+    words.store(SLOTS_AT, layout.slots);
+    words.store(LOG_ROOM_AT, layout.log_room);
+    words.store(CHECKSUM_AT, layout.checksum(version.number()));
+    words.store(COMMIT_AT, IDLE);
+    Ok(layout)
 }
 
 /// Stores the heads of a committed change, and that it is carried out.

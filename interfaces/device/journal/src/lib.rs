@@ -50,15 +50,16 @@
 //!
 //! | words of a head | |
 //! | --- | --- |
-//! | 0 | kind of the record; 0 for a free slot |
+//! | 0 | kind of the record: 1 region, 2 chunk, 4 request that waits, 5 request that was answered, 6 text of the configuration, 7 memory that is set aside; 0 for a free slot |
 //! | 1, 2 | id of the record |
 //! | 3 | number of this part in the lower half, number of parts in the upper one |
 //! | 4 | length of the content in bytes |
 //! | 5 | checksum of the content |
 //! | 6 | checksum of the slot's number and the words 0 to 5 |
 //!
-//! Checksums are CRC-32 (ISO 3309). The words 0 to 4 of the file have the same meaning in all
-//! versions.
+//! Checksums are CRC-32 (ISO 3309). The words 0 to 4 of the file and the numbers of kinds have the
+//! same meaning in all versions. A kind that a version lacks is damage for it, so a version that
+//! adds one has a new number.
 //!
 //! # Order of stores
 //!
@@ -101,7 +102,7 @@ pub use journal::{Change, ChangeError, CreateError, Journal, OpenError};
 pub use layout::{MAX_RECORD_BYTES, MAX_SLOTS, PART_BYTES, Version, words_for};
 pub use read::{Contents, ReadError};
 pub use record::{
-    Answered, Chunk, Configuration, Connection, ConnectionNumber, Kind, Limits, Process, Record,
-    RecordId, Region, SetAside, Span, Waiting,
+    Answered, Chunk, Configuration, ConnectionNumber, Kind, Limits, Process, Record, RecordId,
+    Region, SetAside, Span, Waiting,
 };
 pub use words::Words;

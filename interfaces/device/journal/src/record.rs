@@ -51,8 +51,6 @@ pub enum Record {
     Region(Region),
     /// A live chunk.
     Chunk(Chunk),
-    /// A connection.
-    Connection(Connection),
     /// A request that waits for room.
     Waiting(Waiting),
     /// A request that was carried out.
@@ -70,8 +68,6 @@ pub enum Kind {
     Region,
     /// [`Record::Chunk`].
     Chunk,
-    /// [`Record::Connection`].
-    Connection,
     /// [`Record::Waiting`].
     Waiting,
     /// [`Record::Answered`].
@@ -83,19 +79,25 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 7] = [
+    const ALL: [Kind; 6] = [
         Kind::Region,
         Kind::Chunk,
-        Kind::Connection,
         Kind::Waiting,
         Kind::Answered,
         Kind::Configuration,
         Kind::SetAside,
     ];
 
-    /// Its number in the head of a slot: 1 to 7.
+    /// Its number in the head of a slot, which is the same in all versions.
     pub(crate) fn number(self) -> u32 {
-        self as u32 + 1
+        match self {
+            Kind::Region => 1,
+            Kind::Chunk => 2,
+            Kind::Waiting => 4,
+            Kind::Answered => 5,
+            Kind::Configuration => 6,
+            Kind::SetAside => 7,
+        }
     }
 
     pub(crate) fn from_number(number: u32) -> Option<Kind> {
@@ -108,7 +110,6 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Kind::Region => "region",
             Kind::Chunk => "chunk",
-            Kind::Connection => "connection",
             Kind::Waiting => "request that waits",
             Kind::Answered => "request that was answered",
             Kind::Configuration => "text of the configuration",
@@ -123,7 +124,6 @@ impl Record {
         match self {
             Record::Region(_) => Kind::Region,
             Record::Chunk(_) => Kind::Chunk,
-            Record::Connection(_) => Kind::Connection,
             Record::Waiting(_) => Kind::Waiting,
             Record::Answered(_) => Kind::Answered,
             Record::Configuration(_) => Kind::Configuration,
@@ -192,15 +192,6 @@ pub struct Chunk {
     pub connection: Option<ConnectionNumber>,
     /// The number of the open file whose chunk it is.
     pub file: Option<u128>,
-}
-
-/// A connection of a client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Connection {
-    /// Its number.
-    pub number: ConnectionNumber,
-    /// The process at its other end.
-    pub process: Process,
 }
 
 /// A request that waits for room. Its message stays in the socket until it is answered.

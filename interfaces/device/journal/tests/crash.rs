@@ -8,8 +8,8 @@
 mod common;
 
 use cma_journal::{
-    Change, ChangeError, Contents, Journal, PART_BYTES, ReadError, Record, RecordId, Version,
-    words_for,
+    Change, ChangeError, Contents, CreateError, Journal, PART_BYTES, ReadError, Record, RecordId,
+    Version, words_for,
 };
 use common::{Recorder, as_of, configuration, record, records, replay, version};
 use proptest::prelude::*;
@@ -177,6 +177,49 @@ proptest! {
                 assert_eq!(found, Err(ReadError::Unfinished));
             }
         });
+    }
+
+    #[test]
+    fn a_crash_while_a_journal_is_copied_leaves_none_or_all_of_it_with_the_same_ids(
+        slots in 8..20_u32,
+        more in 0..9_u32,
+        first in version(),
+        added in prop::collection::vec(record(), 1..5),
+        removed in any::<Index>(),
+        later in record(),
+    ) {
+        let old = Recorder::new(vec![0; words_for(slots).unwrap()]);
+        let mut journal = Journal::create(old, first).unwrap();
+        for record in added {
+            let _ = journal.commit(Change::new().put(record));
+        }
+        let live = records(&Vec::from(journal.words().clone()));
+        if !live.is_empty() {
+            journal.commit(Change::new().remove(removed.get(&live).0)).unwrap();
+        }
+        let (live, free) = (records(&Vec::from(journal.words().clone())), journal.free_slots());
+
+        let words = vec![7; words_for(slots + more).unwrap()];
+        let mut copy = journal.copied_to(Recorder::new(words.clone())).unwrap();
+        let stores = copy.words().stores.clone();
+        replay(words, &stores, |number, words| match number {
+            0 => {}
+            _ if number == stores.len() => assert_eq!(records(words), live),
+            _ => assert_eq!(Contents::read(words), Err(ReadError::Unfinished)),
+        });
+        // It goes on as the journal that it is a copy of.
+        assert_eq!(copy.free_slots(), free + more as usize);
+        if let Ok(ids) = copy.commit(Change::new().put(later.clone())) {
+            let in_original = journal.commit(Change::new().put(later));
+            assert!(in_original == Ok(ids.clone()) || more > 0, "{in_original:?}");
+            let [copied, original] =
+                [&copy, &journal].map(|it| records(&Vec::from(it.words().clone())));
+            assert!(copied == original || in_original.is_err());
+            copy.commit(Change::new().remove(ids[0])).unwrap();
+        }
+        assert_eq!(copy.free_slots(), free + more as usize);
+        let smaller = Recorder::new(vec![0; words_for(slots - 1).unwrap()]);
+        assert!(matches!(journal.copied_to(smaller), Err(CreateError::Size { .. })));
     }
 
     #[test]

@@ -5,17 +5,18 @@
 mod common;
 
 use cma_journal::{
-    Change, Connection, ConnectionNumber, Contents, CreateError, Damage, Journal, Kind, OpenError,
-    PART_BYTES, Process, ReadError, Record, RecordId, SetAside, Span, Version, words_for,
+    Answered, Change, Chunk, ConnectionNumber, Contents, CreateError, Damage, Journal, Kind,
+    Limits, OpenError, PART_BYTES, Process, ReadError, Record, RecordId, Region, SetAside, Span,
+    Version, Waiting, words_for,
 };
 use common::{Recorder, configuration, records, replay};
 
 /// The byte at which the commit word begins.
 const COMMIT: usize = 64;
 
-fn connection(number: u64) -> Record {
-    let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
-    Record::Connection(Connection { number: ConnectionNumber(number), process })
+fn answered(number: u64) -> Record {
+    let connection = ConnectionNumber(number);
+    Record::Answered(Answered { connection, id: 7, answer: b"an answer".to_vec() })
 }
 
 /// A journal of five slots: a record of two parts, one of one part, a slot that was freed and one
@@ -24,8 +25,8 @@ fn idle() -> Vec<u32> {
     let words = vec![0; words_for(5).unwrap()];
     let mut journal = Journal::create(words, Version::CURRENT).unwrap();
     journal.commit(Change::new().put(configuration("x".repeat(PART_BYTES)))).unwrap();
-    let id = journal.commit(Change::new().put(connection(1))).unwrap()[0];
-    journal.commit(Change::new().put(connection(2)).remove(id)).unwrap();
+    let id = journal.commit(Change::new().put(answered(1))).unwrap()[0];
+    journal.commit(Change::new().put(answered(2)).remove(id)).unwrap();
     journal.into_words()
 }
 
@@ -35,8 +36,8 @@ fn committed() -> Vec<u32> {
     let (mut journal, live) = Journal::open(words.clone()).unwrap();
     let (id, _) = live[1];
     let (mut recorded, _) = Journal::open(Recorder::new(words.clone())).unwrap();
-    recorded.commit(Change::new().put(connection(3)).remove(id)).unwrap();
-    journal.commit(Change::new().put(connection(3)).remove(id)).unwrap();
+    recorded.commit(Change::new().put(answered(3)).remove(id)).unwrap();
+    journal.commit(Change::new().put(answered(3)).remove(id)).unwrap();
     let after = records(&journal.into_words());
     let mut torn = None;
     let memory = recorded.into_words();
@@ -124,6 +125,57 @@ fn damage_names_its_place_and_what_is_lost_and_the_rest_is_read() {
     assert_eq!((&contents.records, &contents.damage), (&vec![kept], &vec![head, parts]));
 }
 
+/// The head of the last slot of a journal.
+fn last_head(words: &[u32]) -> usize {
+    words.len() - 160
+}
+
+#[test]
+fn the_number_of_each_kind_is_the_documented_one_and_another_is_no_kind() {
+    let span = Span::new(0x4000_0000, 4096).unwrap();
+    let connection = ConnectionNumber(1);
+    let region = Region {
+        name: None,
+        range: span,
+        allocator: None,
+        params: String::new(),
+        memory: Some("memfd".into()),
+    };
+    let chunk = Chunk {
+        range: span,
+        request: Limits::default(),
+        device: None,
+        process: Process { uid: 1000, pid: 4711, name: "ffmpeg".into() },
+        since: 1,
+        connection: None,
+        file: None,
+    };
+    let waiting = Waiting { connection, id: 1, order: 1, deadline: 1 };
+    let records = [
+        (1, Record::Region(region)),
+        (2, Record::Chunk(chunk)),
+        (4, Record::Waiting(waiting)),
+        (5, answered(1)),
+        (6, configuration("x")),
+        (7, Record::SetAside(SetAside { range: span, lost: false })),
+    ];
+    for (number, record) in records {
+        let words = vec![0; words_for(1).unwrap()];
+        let (journal, _) = Journal::create_with(words, Version::CURRENT, [record]).unwrap();
+        let mut words = journal.into_words();
+        let at = last_head(&words);
+        assert_eq!(words[at], number);
+        for kind in [3, 8] {
+            words[at] = kind;
+            let head = [&[0], &words[at..at + 6]].concat();
+            let bytes: Vec<u8> = head.into_iter().flat_map(u32::to_ne_bytes).collect();
+            words[at + 6] = crc32fast::hash(&bytes);
+            let contents = Contents::read(&words).unwrap();
+            assert_eq!(contents.damage, [Damage::Nonsense { slot: 0, byte: at * 4, kind }]);
+        }
+    }
+}
+
 #[test]
 fn a_damaged_commit_word_or_log_is_no_state() {
     let contents = Contents::read(&flipped(&idle(), COMMIT, 0x40)).unwrap();
@@ -142,7 +194,7 @@ fn what_is_intact_in_a_damaged_journal_continues_in_a_new_one() {
     let new = vec![0; words_for(9).unwrap()];
     let (journal, _) = Journal::create_with(new, Version::CURRENT, intact).unwrap();
     let (_, live) = Journal::open(journal.into_words()).unwrap();
-    assert_eq!(live.into_iter().map(|(_, record)| record).collect::<Vec<_>>(), [connection(2)]);
+    assert_eq!(live.into_iter().map(|(_, record)| record).collect::<Vec<_>>(), [answered(2)]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use cma_journal::{
-    Answered, Chunk, Configuration, Connection, ConnectionNumber, Contents, Limits, Process,
-    Record, RecordId, Region, SetAside, Span, Version, Waiting, Words,
+    Answered, Chunk, Configuration, ConnectionNumber, Contents, Limits, Process, Record, RecordId,
+    Region, SetAside, Span, Version, Waiting, Words,
 };
 use proptest::prelude::*;
 
@@ -127,8 +127,6 @@ pub(crate) fn record() -> impl Strategy<Value = Record> {
             .prop_map(|((range, request, device, process), (since, connection, file))| {
                 Record::Chunk(Chunk { range, request, device, process, since, connection, file })
             }),
-        (number(), process())
-            .prop_map(|(number, process)| Record::Connection(Connection { number, process })),
         (number(), any::<(u64, u64, u64)>()).prop_map(|(connection, (id, order, deadline))| {
             Record::Waiting(Waiting { connection, id, order, deadline })
         }),
