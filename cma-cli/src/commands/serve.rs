@@ -42,29 +42,47 @@ pub(crate) fn run(
     args: &ServeArgs,
     out: &mut Out,
 ) -> Result<Outcome, CommandError> {
-    let ended = run_kept(options, args, out);
-    if let (Err(error), Ok(Some(kept))) = (&ended, Kept::of_this_process()) {
-        kept.failed(error);
+    if args.keep {
+        return keep::run(&configuration(options, args)?.1);
     }
-    ended
+    let mut kept = Kept::of_this_process()?;
+    match (serve_kept(options, args, out, &mut kept), kept) {
+        (Err(error), Some(kept)) => kept.failed(error),
+        (ended, _) => ended,
+    }
 }
 
-fn run_kept(options: &Options, args: &ServeArgs, out: &mut Out) -> Result<Outcome, CommandError> {
-    let inherited = inherited_socket()?;
-    let (description, service) = match &options.config {
+/// What is served, and how.
+fn configuration(
+    options: &Options,
+    args: &ServeArgs,
+) -> Result<(Description, Service), CommandError> {
+    Ok(match &options.config {
         Some(file) => {
             let (description, service) = Description::configured(file)?;
             (description, service.with_options(args))
         }
         None => (Description::of(options)?, Service::of_options(args)?),
+    })
+}
+
+fn serve_kept(
+    options: &Options,
+    args: &ServeArgs,
+    out: &mut Out,
+    kept: &mut Option<Kept>,
+) -> Result<Outcome, CommandError> {
+    let (lasting, inherited) = match kept {
+        Some(kept) => {
+            let (lasting, socket) = kept.take()?;
+            (Some((lasting, keep::discard(&args.discard))), socket)
+        }
+        None => (None, inherited_socket()?),
     };
-    if args.keep {
-        return keep::run(&service);
-    }
+    let (description, service) = configuration(options, args)?;
     if service.mount.is_none() && service.socket.is_none() && inherited.is_none() {
         return Err(CommandError::NoFrontEnd);
     }
-    let kept = Kept::of_this_process()?;
     let plugin_dir = [&options.plugin_dir[..], &service.plugin_dirs].concat();
     let options = &Options { plugin_dir, ..options.clone() };
     let configuration = options
@@ -75,8 +93,6 @@ fn run_kept(options: &Options, args: &ServeArgs, out: &mut Out) -> Result<Outcom
     log::start_writer().map_err(CommandError::Serve)?;
     // Before anything is opened that the shutdown has to close.
     let shutdown = ShutdownMonitor::start(kept.is_some()).map_err(CommandError::Serve)?;
-    let lasting = kept.as_ref().map(Kept::lasting).transpose()?;
-    let lasting = lasting.map(|lasting| (lasting, keep::discard(&args.discard)));
     let _time = keep_time().map_err(CommandError::Serve)?;
     // Before the search for plug-ins, so that none arrives unnoticed in between.
     let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
@@ -119,7 +135,7 @@ fn run_kept(options: &Options, args: &ServeArgs, out: &mut Out) -> Result<Outcom
     let mut manager = ServiceManager::new();
     let status = format!("{regions}, {allocators}");
     manager.ready(&status);
-    if let Some(kept) = &kept {
+    if let Some(kept) = kept {
         kept.ready();
     }
     let end = serve(&host, configuration, &mut front_ends, &mut manager, &shutdown, &status);

@@ -1,5 +1,6 @@
 //! What outlives a server: `cma serve --keep` becomes the keeper, and starts `cma serve` as the
-//! server, with the same arguments otherwise.
+//! server, with the same arguments otherwise. A service manager that stores descriptors is a keeper
+//! too.
 
 use crate::log;
 use crate::notice::Notice;
@@ -7,11 +8,17 @@ use crate::outcome::{CommandError, Outcome};
 use crate::service::Service;
 use cma_device_server::{Discard, Lasting, RecordedRegion};
 use cma_keeper::{
-    HANDED_OVER, KeeperProcess, Program, RESTARTS, Report, Store, Supervised, Supervision,
+    HANDED_OVER, KeeperProcess, Name, Program, RESTARTS, Report, ServiceManager, Store, Supervised,
+    Supervision,
 };
 use cma_memory::{Port, RestoredRegion};
+use rustix::fd::OwnedFd;
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::env;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The option that makes the difference between keeper and server.
@@ -90,37 +97,116 @@ pub(super) fn restored(
         .collect())
 }
 
-/// The keeper that has started this process.
+/// What keeps what this process leaves, and starts the next one.
 #[derive(Debug)]
-pub(super) struct Kept(KeeperProcess);
+pub(super) struct Kept {
+    by: By,
+    restarts: u64,
+}
+
+#[derive(Debug)]
+enum By {
+    /// The process that has started this one.
+    Keeper(KeeperProcess),
+    /// The service manager that has.
+    Manager {
+        /// Until the server has taken what it has.
+        store: Option<ServiceManager>,
+        /// Whether it has, or may have, what a server has left.
+        has_something: bool,
+    },
+}
+
+/// The name of the file in which the service manager's servers count their starts.
+const STARTS: &str = "starts";
 
 impl Kept {
-    /// `None` if no keeper has.
+    /// `None` if nothing keeps what it leaves. Called once, because it takes over what a service
+    /// manager has passed.
     pub(super) fn of_this_process() -> Result<Option<Self>, CommandError> {
-        Ok(KeeperProcess::from_stdin().map_err(CommandError::Kept)?.map(Kept))
+        if let Some(keeper) = KeeperProcess::from_stdin().map_err(CommandError::Kept)? {
+            let count = env::var(RESTARTS).ok().and_then(|count| count.parse().ok());
+            return Ok(Some(Kept { by: By::Keeper(keeper), restarts: count.unwrap_or(0) }));
+        }
+        // SAFETY: `run` calls this once, and takes descriptors of the service manager in no other
+        // way if this returns some.
+        let store = unsafe { ServiceManager::from_environment() }.map_err(CommandError::Kept)?;
+        Ok(store.map(|store| {
+            let by = By::Manager { store: Some(store), has_something: true };
+            Kept { by, restarts: 0 }
+        }))
     }
 
-    /// How often a server of this keeper was started again.
+    /// How often a server was started again.
     pub(super) fn restarts(&self) -> u64 {
-        env::var(RESTARTS).ok().and_then(|count| count.parse().ok()).unwrap_or(0)
+        self.restarts
     }
 
-    /// What a server before this one left.
-    pub(super) fn lasting(&self) -> Result<Lasting, CommandError> {
-        let keeper = KeeperProcess::from_stdin().map_err(CommandError::Kept)?;
-        let keeper = keeper.ok_or(CommandError::Kept(cma_keeper::KeeperError::Ended))?;
-        Lasting::take(keeper).map_err(|error| CommandError::Recover(Box::new(error)))
+    /// What a server before this one left, and the socket that the service manager has opened, if
+    /// it has. Called once.
+    pub(super) fn take(&mut self) -> Result<(Lasting, Option<OwnedFd>), CommandError> {
+        let recover = |error| CommandError::Recover(Box::new(error));
+        let ended = || CommandError::Kept(cma_keeper::KeeperError::Ended);
+        match &mut self.by {
+            By::Keeper(_) => {
+                let keeper = KeeperProcess::from_stdin().map_err(CommandError::Kept)?;
+                Ok((Lasting::take(keeper.ok_or_else(ended)?).map_err(recover)?, None))
+            }
+            By::Manager { store, has_something } => {
+                let store = store.take().ok_or_else(ended)?;
+                let mut lasting = Lasting::take(store).map_err(recover)?;
+                *has_something = !lasting.is_first_start();
+                let others = lasting.take_others().into_iter();
+                let (starts, sockets): (Vec<_>, Vec<_>) =
+                    others.partition(|(name, _)| name.as_str() == STARTS);
+                let starts = starts.into_iter().next().map(|(_, file)| File::from(file));
+                self.restarts = restarts(&mut lasting, starts).map_err(CommandError::Serve)?;
+                let count = sockets.len();
+                let socket = sockets.into_iter().next().map(|(_, socket)| socket);
+                if count > 1 { Err(CommandError::Sockets { count }) } else { Ok((lasting, socket)) }
+            }
+        }
     }
 
     /// The server serves. A keeper that has ended needn't know it.
-    pub(super) fn ready(&self) {
-        let _ = self.0.ready();
+    pub(super) fn ready(&mut self) {
+        match &mut self.by {
+            By::Keeper(keeper) => drop(keeper.ready()),
+            By::Manager { has_something, .. } => *has_something = true,
+        }
     }
 
-    /// Why the server ends, for who waits for an upgrade.
-    pub(super) fn failed(&self, error: &CommandError) {
-        let _ = self.0.failed(&error.to_string());
+    /// How a server ends that has failed. A keeper gets the reason, for who waits for an upgrade.
+    /// A service manager that has something is to start a server again.
+    pub(super) fn failed(self, error: CommandError) -> Result<Outcome, CommandError> {
+        match self.by {
+            By::Keeper(keeper) => {
+                let _ = keeper.failed(&error.to_string());
+                Err(error)
+            }
+            By::Manager { has_something: true, .. } => {
+                error.report();
+                Ok(handed_over())
+            }
+            By::Manager { has_something: false, .. } => Err(error),
+        }
     }
+}
+
+/// How often a server was started again, which the file has that the service manager keeps.
+fn restarts(lasting: &mut Lasting, starts: Option<File>) -> io::Result<u64> {
+    let Some(file) = starts else {
+        let file = File::from(memfd_create(STARTS, MemfdFlags::CLOEXEC)?);
+        file.write_all_at(&0u64.to_ne_bytes(), 0)?;
+        let name = Name::new(STARTS).map_err(io::Error::other)?;
+        lasting.put_other(&name, &file).map_err(io::Error::other)?;
+        return Ok(0);
+    };
+    let mut count = [0; 8];
+    file.read_exact_at(&mut count, 0)?;
+    let count = u64::from_ne_bytes(count).saturating_add(1);
+    file.write_all_at(&count.to_ne_bytes(), 0)?;
+    Ok(count)
 }
 
 /// How a server ends that another one continues.

@@ -60,8 +60,8 @@ fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The socket that the service manager has opened for the server, if it has. Called once, because
-/// it takes the descriptor over.
+/// The socket that the service manager has opened for the server, if it has, where it keeps nothing
+/// else ([`Kept`](super::Kept)). Called once, because it takes the descriptor over.
 ///
 /// # Errors
 ///

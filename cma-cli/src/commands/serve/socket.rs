@@ -35,7 +35,13 @@ impl ChunkSocket {
         let (limits, rules) = (service.limits.clone(), service.rules.clone());
         let server = match (inherited, &service.socket) {
             (Some(socket), wanted) => {
-                let server = Server::on_socket(socket, cma.clone(), limits, rules)?;
+                let cma = cma.clone();
+                let server = match lasting {
+                    None => Server::on_socket(socket, cma, limits, rules)?,
+                    Some((lasting, discard)) => {
+                        Server::on_socket_lasting(socket, cma, limits, rules, lasting, &discard)?
+                    }
+                };
                 if wanted.as_ref().is_some_and(|wanted| wanted.path != server.path()) {
                     let path = server.path().display();
                     let message = format!("the service manager's socket {path} serves");

@@ -7,7 +7,7 @@
 //! - [`KeeperProcess`]: the program `cma-keeper`, which starts the server as its child, and again
 //!   when it dies ([`Supervision`]). It reads nothing from clients.
 //! - [`ServiceManager`]: the descriptor store of systemd, with `FileDescriptorStoreMax=` in the
-//!   unit.
+//!   unit, and the variable `FDSTORE`, which has the same number.
 //!
 //! ```
 //! use cma_keeper::{Keeper, KeeperProcess, Name, Store, serve};
@@ -111,6 +111,11 @@ pub trait Keeper {
         Err(KeeperError::CanNotPin)
     }
 
+    /// The most descriptors that it holds, if it has a limit of its own.
+    fn room(&self) -> Option<usize> {
+        None
+    }
+
     /// Has the keeper accept connections at the listening socket of that name
     /// ([`KeeperProcess::accept_on`]). `None` for a keeper that doesn't: the server accepts them.
     ///
@@ -138,6 +143,22 @@ pub enum KeeperError {
     Unknown {
         /// The name.
         name: Name,
+    },
+    /// The service manager permits no more descriptors.
+    #[error(
+        "the service manager has {held} descriptors of this service, and {}",
+        match bytes {
+            Some(bytes) => format!(
+                "the variable LISTEN_FDNAMES has no room for another name in its {bytes} bytes"
+            ),
+            None => "FileDescriptorStoreMax= in its unit permits no more".to_string(),
+        }
+    )]
+    Full {
+        /// The number of descriptors that it has.
+        held: usize,
+        /// The most bytes of all names, if that is the limit.
+        bytes: Option<usize>,
     },
     /// The keeper only holds descriptors: the pages of files may move while no server runs.
     #[error("this keeper can't pin memory")]

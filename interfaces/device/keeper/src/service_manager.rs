@@ -21,19 +21,31 @@ const TIMEOUT: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 
-/// The service manager, which restarts the service. The unit needs `FileDescriptorStoreMax=` for as
-/// many descriptors as are stored; more are dropped by the manager without an answer.
+/// The service manager, which restarts the service. It drops descriptors without an answer when it
+/// has as many as `FileDescriptorStoreMax=` of the unit says, so this counts them.
 #[derive(Debug)]
 pub struct ServiceManager {
     socket: OwnedFd,
     manager: SocketAddrUnix,
-    /// The stored names, with the descriptors that came at the start and were not taken yet.
-    stored: BTreeMap<Name, Option<OwnedFd>>,
+    /// The stored names, with the descriptors that came at the start and were not taken yet. Those
+    /// that the manager has passed for another reason may have a name in common.
+    stored: BTreeMap<Name, Vec<OwnedFd>>,
+    /// The most descriptors.
+    room: usize,
+    /// The bytes of all stored names, each with its separator.
+    bytes: usize,
 }
+
+/// The most bytes of the names. The manager starts the next server with all of them in
+/// `LISTEN_FDNAMES`, and Linux executes no program with a longer variable (`MAX_ARG_STRLEN`). The
+/// name of the variable and that of a barrier take some.
+const MAX_BYTES: usize = (128 << 10) - 64;
 
 impl ServiceManager {
     /// The manager that started this process, from `NOTIFY_SOCKET`, `LISTEN_PID`, `LISTEN_FDS` and
-    /// `LISTEN_FDNAMES`. `None` without a manager.
+    /// `LISTEN_FDNAMES`. `FDSTORE` is the most descriptors that it stores: systemd sets it from
+    /// version 254 on, and a unit can, as `Environment=FDSTORE=`. `None` without a manager, or
+    /// when it stores none.
     ///
     /// # Errors
     ///
@@ -45,6 +57,10 @@ impl ServiceManager {
     /// this is called once.
     pub unsafe fn from_environment() -> Result<Option<Self>, KeeperError> {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
+        let room = env::var("FDSTORE").ok().and_then(|room| room.parse().ok()).unwrap_or(0);
+        if room == 0 {
+            return Ok(None);
+        }
         let address = address.as_encoded_bytes();
         let manager = match address.split_first() {
             Some((b'@', name)) => SocketAddrUnix::new_abstract_name(name),
@@ -65,10 +81,10 @@ impl ServiceManager {
             Some((Name::new(name).ok()?, descriptor))
         });
         let manager = manager.map_err(system("NOTIFY_SOCKET"))?;
-        ServiceManager::new(manager, passed).map(Some)
+        ServiceManager::new(manager, passed, room).map(Some)
     }
 
-    /// A manager with that address, which has passed these descriptors.
+    /// A manager with that address, which has passed these descriptors, and stores `room`.
     ///
     /// # Errors
     ///
@@ -76,12 +92,17 @@ impl ServiceManager {
     pub fn new(
         manager: SocketAddrUnix,
         passed: impl IntoIterator<Item = (Name, OwnedFd)>,
+        room: usize,
     ) -> Result<Self, KeeperError> {
         let family = AddressFamily::UNIX;
         let socket = socket_with(family, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .map_err(system("socket"))?;
-        let stored = passed.into_iter().map(|(name, descriptor)| (name, Some(descriptor)));
-        Ok(ServiceManager { socket, manager, stored: stored.collect() })
+        let (mut stored, mut bytes) = (BTreeMap::<_, Vec<_>>::new(), 0);
+        for (name, descriptor) in passed {
+            bytes += bytes_of(&name);
+            stored.entry(name).or_default().push(descriptor);
+        }
+        Ok(ServiceManager { socket, manager, stored, room, bytes })
     }
 
     fn notify(&self, text: &str, descriptor: Option<BorrowedFd<'_>>) -> Result<(), KeeperError> {
@@ -116,16 +137,32 @@ impl ServiceManager {
     }
 }
 
+/// The bytes of a long name of a connection or a chunk.
+const BYTES_OF_LONG_NAME: usize = 20;
+
+/// The bytes that a name takes in `LISTEN_FDNAMES`.
+fn bytes_of(name: &Name) -> usize {
+    name.as_str().len() + 1
+}
+
 impl Keeper for ServiceManager {
     fn put(&mut self, name: &Name, descriptor: impl AsFd) -> Result<(), KeeperError> {
         if self.stored.contains_key(name) {
             return Err(KeeperError::InUse { name: name.clone() });
         }
+        let (held, bytes) = (self.stored.len(), self.bytes + bytes_of(name));
+        if held >= self.room {
+            return Err(KeeperError::Full { held, bytes: None });
+        }
+        if bytes > MAX_BYTES {
+            return Err(KeeperError::Full { held, bytes: Some(MAX_BYTES) });
+        }
         // The manager would close a descriptor at its hang-up, before the server has seen it.
         let text = format!("FDSTORE=1\nFDNAME={name}\nFDPOLL=0");
         self.notify(&text, Some(descriptor.as_fd()))?;
         self.barrier()?;
-        self.stored.insert(name.clone(), None);
+        self.stored.insert(name.clone(), Vec::new());
+        self.bytes = bytes;
         Ok(())
     }
 
@@ -136,13 +173,21 @@ impl Keeper for ServiceManager {
         self.notify(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), None)?;
         self.barrier()?;
         self.stored.remove(name);
+        self.bytes -= bytes_of(name);
         Ok(())
     }
 
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {
-        let take = |(name, descriptor): (&Name, &mut Option<OwnedFd>)| {
-            Some((name.clone(), descriptor.take()?))
+        let take = |(name, descriptors): (&Name, &mut Vec<OwnedFd>)| {
+            let name = name.clone();
+            std::mem::take(descriptors)
+                .into_iter()
+                .map(move |descriptor| (name.clone(), descriptor))
         };
-        Ok(self.stored.iter_mut().filter_map(take).collect())
+        Ok(self.stored.iter_mut().flat_map(take).collect())
+    }
+
+    fn room(&self) -> Option<usize> {
+        Some(self.room.min(MAX_BYTES / BYTES_OF_LONG_NAME))
     }
 }

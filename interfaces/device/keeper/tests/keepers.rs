@@ -66,6 +66,8 @@ type Stored = Arc<Mutex<Vec<(String, OwnedFd)>>>;
 struct Manager {
     address: SocketAddrUnix,
     stored: Stored,
+    /// `FileDescriptorStoreMax=` of the unit.
+    room: usize,
 }
 
 impl Manager {
@@ -78,7 +80,7 @@ impl Manager {
         let stored = Stored::default();
         let of_thread = stored.clone();
         thread::spawn(move || while notified(&socket, &of_thread).is_ok() {});
-        Manager { address, stored }
+        Manager { address, stored, room: 10_000 }
     }
 }
 
@@ -117,7 +119,7 @@ impl Machine for Manager {
         let stored = self.stored.lock().unwrap();
         let passed =
             stored.iter().map(|(text, descriptor)| (name(text), descriptor.try_clone().unwrap()));
-        ServiceManager::new(self.address.clone(), passed).unwrap()
+        ServiceManager::new(self.address.clone(), passed, self.room).unwrap()
     }
 }
 
@@ -186,6 +188,49 @@ fn a_service_manager_says_that_it_can_not_pin() {
     server.put(&name("home"), file()).unwrap();
     assert_eq!(server.pin(&name("home"), 0, 4096), Err(KeeperError::CanNotPin));
     assert_eq!(server.unpin(&name("home"), 0, 4096), Err(KeeperError::CanNotPin));
+}
+
+/// systemd drops what is too much without an answer, and can't start a server with more names than
+/// a variable has room for.
+#[test]
+fn a_service_manager_gets_no_more_descriptors_than_it_stores_and_can_pass_on() {
+    let mut manager = Manager { room: 3, ..Manager::new() };
+    manager.start().put(&name("a"), file()).unwrap();
+    let mut server = manager.start();
+    assert_eq!(server.room(), Some(3));
+    server.put(&name("b"), file()).unwrap();
+    server.put(&name("c"), file()).unwrap();
+    let full = server.put(&name("d"), file());
+    assert_eq!(full, Err(KeeperError::Full { held: 3, bytes: None }));
+    assert!(full.unwrap_err().to_string().contains("FileDescriptorStoreMax="));
+    server.remove(&name("a")).unwrap();
+    server.put(&name("d"), file()).unwrap();
+
+    manager.room = usize::MAX;
+    let mut server = manager.start();
+    let long = |number: usize| name(&format!("{number:0100}"));
+    let mut stored = 0;
+    let full = loop {
+        match server.put(&long(stored), file()) {
+            Ok(()) => stored += 1,
+            Err(full) => break full,
+        }
+    };
+    assert!(matches!(full, KeeperError::Full { held, bytes: Some(_) } if held == stored + 3));
+    let names: Vec<_> = manager.stored.lock().unwrap().iter().map(|it| it.0.clone()).collect();
+    let variable = format!("LISTEN_FDNAMES={}", names.join(":"));
+    assert!((130_000..131_072).contains(&variable.len()), "{}", variable.len());
+}
+
+/// A socket unit with several sockets gives all of them the same name.
+#[test]
+fn descriptors_that_a_service_manager_passes_under_one_name_are_all_taken() {
+    let address = Manager::new().address;
+    let passed =
+        [("cma.socket", file()), ("cma.socket", file())].map(|(text, it)| (name(text), it));
+    let mut server = ServiceManager::new(address, passed, 10).unwrap();
+    let taken: Vec<_> = server.take().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(taken, [name("cma.socket"), name("cma.socket")]);
 }
 
 #[test]

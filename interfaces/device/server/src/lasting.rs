@@ -20,4 +20,4 @@ pub(crate) use names::Stored;
 pub(crate) use plan::EarlierConnection;
 pub use records::JournalWords;
 pub(crate) use records::{Records, monotonic_now};
-pub(crate) use restoring::{EarlierChunk, Restored, restore};
+pub(crate) use restoring::{EarlierChunk, ListenerHolder, Restored, restore};

@@ -1,5 +1,6 @@
 //! Limits on what each client may have, so that no client exhausts the server's resources.
 
+use crate::log;
 use crate::policy::{PolicyError, PolicyErrorKind, split, trim};
 use cma_framework::config::{ConfigError, parse_size, parse_time};
 use rustix::process::{Resource, getrlimit};
@@ -130,6 +131,26 @@ impl Limits {
             Some(descriptors) => self.within(descriptors),
             None => self,
         }
+    }
+
+    /// These limits with no more connections than a keeper can hold that has room for `room`
+    /// descriptors, if it has a limit.
+    pub(crate) fn within_keeper(self, room: Option<usize>) -> Limits {
+        let Some(room) = room else { return self };
+        let wanted = self.connections;
+        let limits = self.within(room as u64);
+        if limits.connections < wanted {
+            log::emit(|| {
+                tracing::warn!(
+                    wanted,
+                    connections = limits.connections,
+                    room,
+                    "fewer connections than the limits allow: each takes two of the descriptors \
+                     that outlive the server; with systemd, FileDescriptorStoreMax= is their number"
+                );
+            });
+        }
+        limits
     }
 
     /// These limits with no more connections than a process with `descriptors` can serve: each

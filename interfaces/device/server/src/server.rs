@@ -9,7 +9,7 @@ use crate::deadlines::Deadlines;
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::{EventOrder, Ticket};
-use crate::lasting::{Discard, Lasting, restore};
+use crate::lasting::{Discard, Lasting, ListenerHolder, restore};
 use crate::limits::Limits;
 use crate::log::{self, ErrorLog};
 use crate::panics;
@@ -116,13 +116,17 @@ impl Server {
             .map(OwnedFd::try_clone)
             .transpose()
             .map_err(|source| BindError::System { path: address.path().into(), source })?;
-        let is_new = stored.is_none();
+        let holder = match stored {
+            Some(_) => ListenerHolder::Keeper,
+            None => ListenerHolder::NewKeeper,
+        };
         let listen = || match stored {
             Some(socket) => inherit(socket, &address.absolute_path()),
             None => address.listen(),
         };
-        let lasting = Some((lasting, discard, is_new));
-        let mut server = Server::start(address.path(), listen, cma, limits, rules, lasting)?;
+        let path = address.absolute_path();
+        let lasting = Some((lasting, discard, holder));
+        let mut server = Server::start(&path, listen, cma, limits, rules, lasting)?;
         server.admission.own_file();
         Ok(server)
     }
@@ -144,20 +148,40 @@ impl Server {
         Server::start(&path, || inherit(socket, &path), cma, limits, rules, None)
     }
 
+    /// The same on such a socket, for a server that [another one continues](Self::bind_lasting).
+    /// The process that has opened the socket passes it on to that one, too.
+    ///
+    /// # Errors
+    ///
+    /// As of both.
+    pub fn on_socket_lasting(
+        socket: OwnedFd,
+        cma: Cma,
+        limits: Limits,
+        rules: Rules,
+        lasting: Lasting,
+        discard: &Discard,
+    ) -> Result<Server, BindError> {
+        let path = socket_path(&socket)?;
+        let lasting = Some((lasting, discard, ListenerHolder::Other));
+        Server::start(&path, || inherit(socket, &path), cma, limits, rules, lasting)
+    }
+
     fn start(
         path: &Path,
         listen: impl FnOnce() -> Result<Listener, BindError>,
         cma: Cma,
         limits: Limits,
         rules: Rules,
-        lasting: Option<(Lasting, &Discard, bool)>,
+        lasting: Option<(Lasting, &Discard, ListenerHolder)>,
     ) -> Result<Server, BindError> {
-        let limits = limits.within_this_process();
+        let room = lasting.as_ref().and_then(|(lasting, ..)| lasting.room());
+        let limits = limits.within_this_process().within_keeper(room);
         let system = |errno: Errno| BindError::System { path: path.into(), source: errno.into() };
         let listener = listen()?;
-        let restored = lasting.map(|(lasting, discard, is_new)| {
+        let restored = lasting.map(|(lasting, discard, holder)| {
             let socket = listener.socket.as_fd();
-            restore(lasting, &cma, &limits, discard, socket, is_new)
+            restore(lasting, &cma, &limits, discard, socket, holder)
         });
         let mut restored =
             restored.transpose().map_err(|error| BindError::Recover(Box::new(error)))?;

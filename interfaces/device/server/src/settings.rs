@@ -3,6 +3,7 @@
 use crate::accounts::Accounts;
 use crate::lasting::Records;
 use crate::limits::Limits;
+use crate::log;
 use crate::rules::Rules;
 use parking_lot::RwLock;
 use std::sync::Arc;
@@ -18,11 +19,26 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Replaces the limits. As at the start, there are no more connections than the process has
-    /// descriptors for. Users with more than the new limits allow keep what they have and get
-    /// nothing further.
+    /// Replaces the limits. As at the start, there are no more connections than the process and its
+    /// keeper have descriptors for. Users with more than the new limits allow keep what they have
+    /// and get nothing further.
     pub fn set_limits(&self, limits: Limits) {
-        self.accounts.set_limits(limits.within_this_process());
+        let room = self.records.as_ref().and_then(|records| records.room());
+        let limits = limits.within_this_process().within_keeper(room);
+        if let Some(records) = &self.records
+            && let Err(error) = records.make_room(limits.connections)
+        {
+            log::emit(|| {
+                let connections = limits.connections;
+                tracing::error!(
+                    connections,
+                    error,
+                    "the journal did not grow: it is for fewer connections, and when it is full, \
+                     requests are refused"
+                );
+            });
+        }
+        self.accounts.set_limits(limits);
     }
 
     /// Has the next server not write again what was written to the attribute at `path`, because the

@@ -8,8 +8,8 @@ mod lasting;
 
 use cma_device_protocol::{Answer, Request};
 use cma_journal::{
-    Change, Connection, ConnectionNumber, Contents, Journal, Mapped, Process, Record, Version,
-    Words, create_file,
+    Change, Contents, Journal, Mapped, Record, SetAside, Span, Version, Words, create_file,
+    words_for,
 };
 use cma_keeper::{Keeper, KeeperProcess, Name};
 use common::{MIB, RawConnection, alloc, eventually};
@@ -215,8 +215,8 @@ fn a_full_journal_refuses_before_anything_changes() {
         let (mut journal, _) = Journal::open(Mapped::new(journal_of(keeper, 1)).unwrap()).unwrap();
         while journal.free_slots() > 1 {
             let mut change = Change::new();
-            let process = Process { uid: 0, pid: 0, name: "x".into() };
-            change.put(Record::Connection(Connection { number: ConnectionNumber(0), process }));
+            let range = Span::new(0, 4096).unwrap();
+            change.put(Record::SetAside(SetAside { range, lost: false }));
             journal.commit(&change).unwrap();
         }
     });

@@ -447,3 +447,40 @@ fn what_was_written_to_attributes_is_in_force_again_unless_the_host_has_replaced
     assert_eq!(lines(&mut kept, "map"), ["*=ram"]);
     assert_eq!(lines(&mut kept, "regions/ram/alloc"), ["best-fit"]);
 }
+
+#[test]
+fn the_journal_grows_with_the_limits_whenever_the_server_dies_meanwhile() {
+    let limits = "connections=4".to_string();
+    let mut deaths = 0;
+    for dies_after in 0..8 {
+        let mut kept = Kept::started(Options { limits: limits.clone(), ..Options::default() });
+        let connection = kept.connection();
+        let chunk = ask(&mut kept, &connection, 1, &alloc("camera", MIB));
+        write(&chunk, b"first");
+        kept.kill_and_start();
+        eventually("the steps of a start are counted", || kept.steps() > 0);
+        let steps = kept.steps();
+        kept.kill();
+        let small = kept.journal_bytes();
+        kept.options.dies_at = if dies_after == 0 { 0 } else { steps + dies_after };
+        kept.start();
+        // As a host has them from its configuration at a restart.
+        kept.options.limits = "connections=300".to_string();
+        kept.write("limits", "connections=300");
+        deaths += kept.deaths;
+        let again = ask(&mut kept, &connection, 2, &Request::Chunk { first: 0 });
+        assert_eq!((&*again.text, read(&again.files)), (&*chunk.text, b"first".to_vec()));
+        kept.kill();
+        let journals = kept.names().into_iter().filter(|name| name.starts_with("journal-"));
+        assert_eq!(journals.count(), 1);
+        assert!(kept.journal_bytes() >= small + 3 * 296 * 640);
+        kept.start();
+        assert_eq!(kept.error(), None);
+        drop((again, chunk));
+        assert_eq!(ask(&mut kept, &connection, 3, &Request::Free).text, "Freed");
+    }
+    assert_eq!(
+        deaths, 5,
+        "the first words of the new journal, two steps to store it, and two to remove the old one"
+    );
+}

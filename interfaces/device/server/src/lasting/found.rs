@@ -7,7 +7,7 @@ use super::records::JournalWords;
 use cma_framework::{DmaAddr, PageRange};
 use cma_journal::{Contents, FileError, Mapped, ReadError, Record};
 use cma_keeper::{Keeper, Name};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -143,6 +143,20 @@ impl Lasting {
     /// returned once.
     pub fn take_others(&mut self) -> Vec<(Name, OwnedFd)> {
         std::mem::take(&mut self.others)
+    }
+
+    /// Stores another descriptor, which [`take_others`](Self::take_others) of the next server has.
+    ///
+    /// # Errors
+    ///
+    /// [`RecoverError::Keeper`].
+    pub fn put_other(&mut self, name: &Name, descriptor: impl AsFd) -> Result<(), RecoverError> {
+        Ok(self.keeper.put(name, descriptor.as_fd())?)
+    }
+
+    /// The most descriptors that the keeper holds, if it has a limit.
+    pub(crate) fn room(&self) -> Option<usize> {
+        self.keeper.room()
     }
 
     /// All intact records.

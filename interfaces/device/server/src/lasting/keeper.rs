@@ -9,6 +9,7 @@ pub(crate) trait AnyKeeper: Send {
     fn remove(&mut self, name: &Name) -> Result<(), KeeperError>;
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError>;
     fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError>;
+    fn room(&self) -> Option<usize>;
 }
 
 impl<K: Keeper + Send> AnyKeeper for K {
@@ -26,5 +27,9 @@ impl<K: Keeper + Send> AnyKeeper for K {
 
     fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError> {
         Keeper::accept_on(self, listener)
+    }
+
+    fn room(&self) -> Option<usize> {
+        Keeper::room(self)
     }
 }

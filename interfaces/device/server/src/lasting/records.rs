@@ -1,13 +1,16 @@
 //! The keeper and the journal of a running server.
 
+use super::found::MapFile;
 use super::keeper::AnyKeeper;
 use super::names::Stored;
 use crate::error_reply::ErrorReply;
 use crate::log;
-use cma_journal::{Change, Configuration, Journal, Record, RecordId, Words};
+use cma_journal::{
+    Change, Configuration, Journal, MAX_SLOTS, Record, RecordId, Words, create_file, words_for,
+};
 use cma_keeper::KeeperError;
 use parking_lot::Mutex;
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
@@ -17,24 +20,50 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The memory of a journal: a mapping, or what a test has in its place.
 pub type JournalWords = Box<dyn Words + Send>;
 
-/// The keeper and the journal. Both locks are held for one operation each, and never together.
+/// The keeper and the journal. Both locks are held for one operation each. Together they are held
+/// only while the journal grows: that of the journal is taken first.
 pub(crate) struct Records {
     keeper: Mutex<Box<dyn AnyKeeper>>,
-    journal: Mutex<Journal<JournalWords>>,
+    journal: Mutex<CurrentJournal>,
     /// The place of the next request that waits among all of them.
     next_order: AtomicU64,
     /// Whether the keeper has ended. Nothing outlives the server from then on.
     is_alone: AtomicBool,
     /// The records of texts that were written to attributes, by path.
     written: Mutex<BTreeMap<String, RecordId>>,
-    /// What the keeper has besides connections and chunks, in the order in which it ends.
+    /// What the keeper has besides connections, chunks and the journal.
     fixed: Vec<Stored>,
 }
 
+/// The journal, and what it takes to replace it by a larger one.
+pub(super) struct CurrentJournal {
+    pub(super) journal: Journal<JournalWords>,
+    /// The number of its file.
+    pub(super) number: u32,
+    pub(super) map: MapFile,
+    /// The number of regions.
+    pub(super) regions: usize,
+}
+
+/// Slots of a journal for each connection: its chunk or its request that waits, its last answer,
+/// and one more.
+const SLOTS_OF_CONNECTION: u64 = 3;
+
+/// Slots of a journal for what doesn't depend on the number of connections.
+const FURTHER_SLOTS: u64 = 512;
+
+/// The slots of a journal for that many connections and regions.
+pub(super) fn slots_for(connections: u64, regions: usize) -> u32 {
+    SLOTS_OF_CONNECTION
+        .saturating_mul(connections)
+        .saturating_add(2 * regions as u64 + FURTHER_SLOTS)
+        .min(u64::from(MAX_SLOTS)) as u32
+}
+
 impl Records {
-    pub(crate) fn new(
+    pub(super) fn new(
         keeper: Box<dyn AnyKeeper>,
-        journal: Journal<JournalWords>,
+        journal: CurrentJournal,
         next_order: u64,
         written: BTreeMap<String, RecordId>,
         fixed: Vec<Stored>,
@@ -67,11 +96,17 @@ impl Records {
         put.or_else(|error| self.unless_ended(error)).map_err(|error| {
             let errno = match error {
                 KeeperError::Refused(errno) | KeeperError::System { errno, .. } => errno,
+                KeeperError::Full { .. } => Errno::MFILE,
                 _ => Errno::IO,
             };
             let reason = format!("the server can't have {name} outlive it: {error}");
             ErrorReply::new(errno, reason)
         })
+    }
+
+    /// The most descriptors that the keeper holds, if it has a limit.
+    pub(crate) fn room(&self) -> Option<usize> {
+        self.keeper.lock().room()
     }
 
     /// Has the keeper close a descriptor.
@@ -119,10 +154,38 @@ impl Records {
     ///
     /// `ENOMEM` for the client whose request needs it. Nothing is recorded then.
     pub(crate) fn commit(&self, change: &Change) -> Result<Vec<RecordId>, ErrorReply> {
-        self.journal.lock().commit(change).map_err(|error| {
+        self.journal.lock().journal.commit(change).map_err(|error| {
             let reason = format!("the server can't record this request: {error}");
             ErrorReply::new(Errno::NOMEM, reason)
         })
+    }
+
+    /// Makes room for the records of that many connections: a larger journal replaces this one. A
+    /// server that finds both can continue either, because nothing is recorded meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The journal is as it was.
+    pub(crate) fn make_room(&self, connections: u64) -> Result<(), String> {
+        fn text(error: impl fmt::Display) -> String {
+            error.to_string()
+        }
+        let mut current = self.journal.lock();
+        let slots = slots_for(connections, current.regions);
+        let has_room =
+            words_for(slots).is_some_and(|needed| needed <= current.journal.words().len());
+        if has_room || self.is_alone() {
+            return Ok(());
+        }
+        let file = create_file(slots).map_err(text)?;
+        let words = (current.map)(file.as_fd()).map_err(text)?;
+        let journal = current.journal.copied_to(words).map_err(text)?;
+        let number = current.number.saturating_add(1);
+        self.keep(Stored::Journal(number), file.as_fd()).map_err(|error| error.reason)?;
+        let old = std::mem::replace(&mut current.number, number);
+        current.journal = journal;
+        self.release(Stored::Journal(old));
+        Ok(())
     }
 
     /// Records a text that was written to the attribute at `path`, in place of the one before.
@@ -161,6 +224,8 @@ impl Records {
     /// Has the keeper close what is not of a client: the server ends, and nothing of it is left.
     pub(crate) fn end(&self) {
         self.fixed.iter().for_each(|stored| self.release(*stored));
+        let number = self.journal.lock().number;
+        self.release(Stored::Journal(number));
     }
 
     /// The place of a request that begins to wait.

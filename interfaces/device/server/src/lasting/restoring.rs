@@ -6,15 +6,15 @@ use super::found::{Discard, FoundJournal, Lasting};
 use super::keeper::AnyKeeper;
 use super::names::Stored;
 use super::plan::{EarlierConnection, Plan, PlannedChunk, RegionNow, plan};
-use super::records::{JournalWords, Records};
+use super::records::{CurrentJournal, JournalWords, Records, slots_for};
 use crate::limits::Limits;
 use crate::log;
 use cma_framework::config::Bytes;
 use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
 use cma_framework::{AllocatorState, ChunkRequest, Cma, DmaAddr, PageRange, Process, Region};
 use cma_journal::{
-    Change, Chunk, Configuration, Journal, MAX_SLOTS, OpenError, ReadError, Record, RecordId, Span,
-    Version, create_file,
+    Change, Chunk, Configuration, Journal, OpenError, ReadError, Record, RecordId, Span, Version,
+    create_file,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::fstat;
@@ -55,26 +55,30 @@ struct Back {
     id: Option<RecordId>,
 }
 
-/// Slots of a journal for each connection: its chunk or its request that waits, its last answer,
-/// and one more.
-const SLOTS_OF_CONNECTION: u64 = 3;
-
-/// Slots of a journal for what doesn't depend on the number of connections.
-const FURTHER_SLOTS: u64 = 512;
-
 /// The most records that are removed in one change.
 const MAX_REMOVED: usize = 1000;
 
-/// Brings back what `lasting` has, for a server that listens on `listener`, which the keeper has
-/// unless it `is_new`. On an error the keeper and the journal are as before, except that a part of
-/// the clients' ends may be completed.
+/// Who has the listening socket when the server has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListenerHolder {
+    /// The keeper, which has it already.
+    Keeper,
+    /// The keeper, once it is stored.
+    NewKeeper,
+    /// The process that has passed it on, as a service manager does.
+    Other,
+}
+
+/// Brings back what `lasting` has, for a server that listens on `listener`, which `holder` has. On
+/// an error the keeper and the journal are as before, except that a part of the clients' ends may
+/// be completed.
 pub(crate) fn restore(
     lasting: Lasting,
     cma: &Cma,
     limits: &Limits,
     discard: &Discard,
     listener: BorrowedFd<'_>,
-    is_new: bool,
+    holder: ListenerHolder,
 ) -> Result<Restored, RecoverError> {
     let regions = cma.regions();
     let is_first_start = lasting.is_first_start();
@@ -97,10 +101,7 @@ pub(crate) fn restore(
         report(region, cma)?;
     }
 
-    let slots = SLOTS_OF_CONNECTION
-        .saturating_mul(limits.connections)
-        .saturating_add(2 * regions.len() as u64 + FURTHER_SLOTS)
-        .min(u64::from(MAX_SLOTS)) as u32;
+    let slots = slots_for(limits.connections, regions.len());
     let old_journals = names.range(Stored::Journal(0)..=Stored::Journal(u32::MAX));
     let newest = old_journals.clone().next_back().and_then(|name| match name {
         Stored::Journal(number) => Some(*number),
@@ -143,17 +144,20 @@ pub(crate) fn restore(
         keeper.remove(&name.name())?;
     }
     let homes = keep_homes(&mut *keeper, &names, &regions)?;
-    if is_new {
-        if names.contains(&Stored::Listener) {
-            keeper.remove(&Stored::Listener.name())?;
-        }
-        keeper.put(&Stored::Listener.name(), listener)?;
+    let name = Stored::Listener.name();
+    if holder != ListenerHolder::Keeper && names.contains(&Stored::Listener) {
+        keeper.remove(&name)?;
     }
-    let accepted = keeper.accept_on(&Stored::Listener.name())?;
+    if holder == ListenerHolder::NewKeeper {
+        keeper.put(&name, listener)?;
+    }
+    let is_stored = holder != ListenerHolder::Other;
+    let accepted = if is_stored { keeper.accept_on(&name)? } else { None };
 
-    let fixed = homes.into_iter().chain([Stored::Listener, Stored::Journal(number)]).collect();
+    let fixed = homes.into_iter().chain(is_stored.then_some(Stored::Listener)).collect();
     let texts = texts.into_iter().filter_map(|(path, id)| Some((path, id_now(id)?))).collect();
-    let records = Arc::new(Records::new(keeper, written, next_order, texts, fixed));
+    let journal = CurrentJournal { journal: written, number, map, regions: regions.len() };
+    let records = Arc::new(Records::new(keeper, journal, next_order, texts, fixed));
     let listening = records.clone();
     if !cma.attributes().on_written(move |path, text| listening.written(path, text)) {
         let reason = "another server of this framework is to be outlived already";

@@ -19,6 +19,7 @@ use cma_keeper::{
 use cma_memory::Memfd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::fstat;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketAddrUnix};
 use rustix::process::{Signal, getpid, kill_process};
@@ -224,6 +225,7 @@ pub fn serve_if_started() {
             if let Ok(text) = fs::read_to_string(folder.join("write")) {
                 match text.split_once(' ').unwrap() {
                     ("forget", path) => settings.forget_written(path),
+                    ("limits", text) => settings.set_limits(Limits::parse(text).unwrap()),
                     (path, text) => cma.attributes().write(path, text.as_bytes()).unwrap(),
                 }
                 fs::remove_file(folder.join("write")).unwrap();
@@ -253,8 +255,10 @@ fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<(Cma, Serv
     };
     let (limits, rules) =
         (Limits::parse(&options.limits).unwrap(), Rules::parse("*,@*=*").unwrap());
-    let address = Address::new(folder.join("cma.sock"));
+    env::set_current_dir(folder).unwrap();
+    let address = Address::new("cma.sock");
     let server = Server::bind_lasting(&address, cma.clone(), limits, rules, lasting, &discard)?;
+    assert_eq!(server.path(), folder.join("cma.sock"));
     Ok((cma, server))
 }
 
@@ -297,7 +301,7 @@ impl Kept {
 
     /// Starts a server, which is ready after this, has died, or has refused to start.
     pub fn start(&mut self) {
-        for file in ["ready", "error", "end", "hand-over"] {
+        for file in ["ready", "error", "end", "hand-over", "steps"] {
             let _ = fs::remove_file(self.folder.path().join(file));
         }
         let (theirs, ours) = socket_pair().unwrap();
@@ -359,12 +363,16 @@ impl Kept {
         assert_eq!(self.error(), None);
     }
 
-    /// Has the server's host write to an attribute, or `forget` what was written to it.
-    pub fn write(&self, path: &str, text: &str) {
+    /// Has the server's host write to an attribute, `forget` what was written to it, or replace the
+    /// `limits`. If the server dies meanwhile, its successor does it.
+    pub fn write(&mut self, path: &str, text: &str) {
         let (whole, order) = (self.folder.path().join("write-"), self.folder.path().join("write"));
         fs::write(&whole, format!("{path} {text}")).unwrap();
         fs::rename(&whole, &order).unwrap();
-        eventually("it is written", || !order.exists());
+        eventually("it is written", || {
+            self.start_if_dead();
+            !order.exists()
+        });
     }
 
     /// Ends the keeper, as its death would, while the server goes on.
@@ -403,6 +411,13 @@ impl Kept {
     /// What the keeper has. No server runs.
     pub fn names(&self) -> Vec<String> {
         self.store.as_ref().unwrap().names().map(String::from).collect()
+    }
+
+    /// The size of the newest journal. No server runs.
+    pub fn journal_bytes(&mut self) -> u64 {
+        let taken = self.as_server(|keeper| keeper.take().unwrap());
+        let journals = taken.iter().filter(|(name, _)| name.as_str().starts_with("journal-"));
+        fstat(&journals.last().unwrap().1).unwrap().st_size as u64
     }
 
     /// Does something as a server would, without one.
