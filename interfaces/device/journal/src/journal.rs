@@ -184,9 +184,9 @@ impl<W: Words> Journal<W> {
         Ok((journal, ids))
     }
 
-    /// Makes a copy of this journal in `words`, with at least as many slots. Its records keep their
-    /// ids. Until the last store it can't be read ([`ReadError::Unfinished`]). This journal stays as
-    /// it is.
+    /// Makes a copy of this journal in `words`, with at least as many slots. Records keep their
+    /// ids. Until the last store it can't be read ([`ReadError::Unfinished`]). This journal stays
+    /// as it is.
     ///
     /// # Errors
     ///
@@ -199,12 +199,15 @@ impl<W: Words> Journal<W> {
         let layout = begin(&mut words, self.version)?;
         let live: BTreeSet<u32> = self.slots.live.values().flatten().copied().collect();
         for slot in 0..layout.slots {
-            match live.contains(&slot) {
+            let to = layout.head(slot);
+            if live.contains(&slot) {
                 // The checksums are those of the slot's number and content, wherever it is.
-                true => (self.layout.head(slot)..self.layout.head(slot + 1))
-                    .zip(layout.head(slot)..)
-                    .for_each(|(from, to)| words.store(to, self.words.load(from))),
-                false => store_all(&mut words, layout.head(slot), &Head::FREE.words(slot)),
+                let from = self.layout.head(slot)..self.layout.head(slot + 1);
+                for (from, to) in from.zip(to..) {
+                    words.store(to, self.words.load(from));
+                }
+            } else {
+                store_all(&mut words, to, &Head::FREE.words(slot));
             }
         }
         words.store(MAGIC_AT, MAGIC);
