@@ -6,8 +6,8 @@
 use super::{grammar, is_one_line, variant};
 use crate::{Form, Outcome, Target};
 use cma_journal::{
-    Answered, Change, Configuration, Connection, ConnectionNumber, Contents, Journal, OpenError,
-    Process, Record, Region, SetAside, Span, Version, words_for,
+    Answered, Change, Configuration, ConnectionNumber, Contents, Journal, OpenError, Record,
+    Region, SetAside, Span, Version, Waiting, words_for,
 };
 use proptest::prelude::*;
 
@@ -31,9 +31,9 @@ fn record() -> impl Strategy<Value = Record> {
                 Some(Record::Region(Region { name: Some(name), range, allocator, params, memory }))
             }
         ),
-        (any::<u64>(), name()).prop_map(|(number, name)| {
-            let process = Process { uid: 0, pid: 1, name };
-            Record::Connection(Connection { number: ConnectionNumber(number), process })
+        any::<[u64; 4]>().prop_map(|[connection, id, order, deadline]| {
+            let connection = ConnectionNumber(connection);
+            Record::Waiting(Waiting { connection, id, order, deadline })
         }),
         any::<u64>().prop_map(|id| {
             let (connection, answer) = (ConnectionNumber(1), vec![9; 512]);

@@ -3,7 +3,7 @@
 use super::error::RecoverError;
 use super::keeper::AnyKeeper;
 use super::names::Stored;
-use super::records::JournalWords;
+use super::records::{JournalWords, MapFile};
 use cma_framework::{DmaAddr, PageRange};
 use cma_journal::{Contents, FileError, Mapped, ReadError, Record};
 use cma_keeper::{Keeper, Name};
@@ -41,9 +41,6 @@ pub struct Lasting {
     /// Descriptors of these names belong to others.
     others: Vec<(Name, OwnedFd)>,
 }
-
-/// Maps the file of a journal.
-pub(super) type MapFile = Box<dyn Fn(BorrowedFd<'_>) -> Result<JournalWords, FileError> + Send>;
 
 pub(super) struct FoundJournal {
     pub(super) number: u32,

@@ -1,12 +1,12 @@
 //! The keeper and the journal of a running server.
 
-use super::found::MapFile;
 use super::keeper::AnyKeeper;
 use super::names::Stored;
 use crate::error_reply::ErrorReply;
 use crate::log;
 use cma_journal::{
-    Change, Configuration, Journal, MAX_SLOTS, Record, RecordId, Words, create_file, words_for,
+    Change, Configuration, FileError, Journal, MAX_SLOTS, Record, RecordId, Words, create_file,
+    words_for,
 };
 use cma_keeper::KeeperError;
 use parking_lot::Mutex;
@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The memory of a journal: a mapping, or what a test has in its place.
 pub type JournalWords = Box<dyn Words + Send>;
+
+/// Maps the file of a journal.
+pub(super) type MapFile = Box<dyn Fn(BorrowedFd<'_>) -> Result<JournalWords, FileError> + Send>;
 
 /// The keeper and the journal. Both locks are held for one operation each. Together they are held
 /// only while the journal grows: that of the journal is taken first.

@@ -416,8 +416,8 @@ impl Kept {
     /// The size of the newest journal. No server runs.
     pub fn journal_bytes(&mut self) -> u64 {
         let taken = self.as_server(|keeper| keeper.take().unwrap());
-        let journals = taken.iter().filter(|(name, _)| name.as_str().starts_with("journal-"));
-        fstat(&journals.last().unwrap().1).unwrap().st_size as u64
+        let is_journal = |(name, _): &&(Name, OwnedFd)| name.as_str().starts_with("journal-");
+        fstat(&taken.iter().rfind(is_journal).unwrap().1).unwrap().st_size as u64
     }
 
     /// Does something as a server would, without one.
