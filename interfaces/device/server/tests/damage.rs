@@ -9,7 +9,6 @@ mod lasting;
 use cma_device_protocol::{Answer, Request};
 use cma_journal::{
     Change, Contents, Journal, Mapped, Record, SetAside, Span, Version, Words, create_file,
-    words_for,
 };
 use cma_keeper::{Keeper, KeeperProcess, Name};
 use common::{MIB, RawConnection, alloc, eventually};
