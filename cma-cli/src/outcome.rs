@@ -160,13 +160,16 @@ pub(crate) enum CommandError {
     #[error("--log: {0}")]
     Log(tracing_subscriber::filter::ParseError),
     #[error(
-        "--log: \"{word}\" is not a level: error, warn, info, debug, trace or off, or module=level"
+        "\"{word}\" is not a level of the log: error, warn, info, debug, trace or off, or \
+         module=level"
     )]
     LogLevel { word: String },
     #[error("the server can't start: {0}")]
     Serve(io::Error),
-    #[error("without --socket there is nothing to keep")]
+    #[error("without a socket there is nothing to keep")]
     NothingToKeep,
+    #[error("--discard: no server before this one has left anything")]
+    NothingToDiscard,
     #[error("the keeper can't start: {0}")]
     Keeper(cma_keeper::SuperviseError),
     #[error("{0}")]
@@ -273,7 +276,10 @@ impl CommandError {
             CommandError::Sockets { .. } => {
                 fixed("the socket unit of the server has one ListenSequentialPacket=")
             }
-            CommandError::NoFrontEnd => fixed("name one with --mount or --socket, or both"),
+            CommandError::NoFrontEnd => fixed(
+                "name one with --mount or --socket, or both, or as mount or socket in the file of \
+                 --config",
+            ),
             CommandError::Socket(BindError::System { path, source })
                 if source.kind() == io::ErrorKind::NotFound =>
             {
@@ -283,15 +289,22 @@ impl CommandError {
                     --socket"
                 )
             }
-            CommandError::NothingToKeep => {
-                fixed("name the socket with --socket; a service manager keeps its own")
-            }
+            CommandError::NothingToKeep => fixed(
+                "name it with --socket, or in the file of --config; a service manager keeps \
+                     its own",
+            ),
             CommandError::Upgrade { error: cma_keeper::UpgradeError::NoKeeper { .. }, .. } => {
                 fixed(
                     "name the socket of a server that runs with `cma serve --keep`; under systemd, \
                 restart the service",
                 )
             }
+            CommandError::Keeper(cma_keeper::SuperviseError::Control { .. }) => {
+                fixed("name another path with --socket; beside it is the socket of the keeper")
+            }
+            CommandError::NothingToDiscard => fixed(
+                "`cma upgrade --discard` starts a server that continues another one with this choice",
+            ),
             CommandError::Socket(_) => fixed("name another path with --socket"),
             CommandError::Picture { .. } => {
                 fixed("name a file in a folder that is there and that this user can write to")

@@ -71,6 +71,11 @@ impl Service {
     ///
     /// The first mistake, with its place in the file.
     pub(crate) fn of_file(file: &ServerSettings) -> Result<Service, BoardError> {
+        let paths = [&file.mount, &file.socket, &file.record].into_iter().flatten();
+        if let Some(empty) = paths.chain(&file.plugin_dirs).find(|setting| setting.text.is_empty())
+        {
+            return Err(empty.error(&"expected a path"));
+        }
         let path = |setting: &Option<Setting>| setting.as_ref().map(|it| PathBuf::from(&it.text));
         let text = |traced: &Option<TracedText>| {
             traced.as_ref().map_or(String::new(), |traced| traced.text().to_string())

@@ -93,6 +93,9 @@ fn serve_kept(
     log::start_writer().map_err(CommandError::Serve)?;
     // Before anything is opened that the shutdown has to close.
     let shutdown = ShutdownMonitor::start(kept.is_some()).map_err(CommandError::Serve)?;
+    if lasting.is_none() && !args.discard.is_empty() {
+        return Err(CommandError::NothingToDiscard);
+    }
     let _time = keep_time().map_err(CommandError::Serve)?;
     // Before the search for plug-ins, so that none arrives unnoticed in between.
     let (folders, arrivals) = plugin_arrivals::watch(options).map_err(CommandError::Serve)?;
@@ -100,6 +103,8 @@ fn serve_kept(
     let port = if serves_chunks { Port::Memfd } else { Port::Simulated };
     let restored =
         lasting.as_ref().map(|(lasting, discard)| keep::restored(lasting, discard)).transpose()?;
+    let unused = lasting.as_ref().map(|(lasting, discard)| keep::unknown(lasting, discard));
+    unused.transpose()?.into_iter().flatten().for_each(|notice| notice.report());
     let host = Host::boot_described(description, options, port, restored.unwrap_or_default())?;
     let left_out = host.report_left_out();
     if host.cma.regions().is_empty() {

@@ -14,9 +14,9 @@ With --config, SIGHUP has the file read again: map, rules, limits and the alloca
 change at once, and what needs a restart is reported. A wrong file changes nothing.
 
 With --keep this process is the keeper, and the server is a process that it starts. It holds the \
-socket, the connections and the memory of chunks. Signals to it reach the server. A server that dies \
-ten times in a row is not started again until the keeper gets SIGHUP. A recording, and mounted \
-attributes, begin anew with each server.
+socket, the connections and the memory of chunks. Signals to it reach the server. After ten starts \
+in a row a server that dies is not started again until the keeper gets SIGHUP, or is asked for an \
+upgrade. A recording, and mounted attributes, begin anew with each server.
 
 Examples:
   cma serve --socket cma.sock --limits chunks=64,bytes=1G --rules 'camera=uid:0;*,@*=*'
@@ -44,11 +44,13 @@ pub(crate) struct ServeArgs {
 
     /// The socket's permissions, in octal: users with write permission may connect; the default is
     /// 660
-    #[arg(long, value_name = "MODE", value_parser = values::mode, requires = "socket")]
+    #[arg(long, value_name = "MODE", value_parser = values::mode, requires = "socket",
+        conflicts_with = "config")]
     pub(crate) socket_mode: Option<u32>,
 
     /// The socket's group, by name or number; the default is that of the server
-    #[arg(long, value_name = "GROUP", value_parser = values::group, requires = "socket")]
+    #[arg(long, value_name = "GROUP", value_parser = values::group, requires = "socket",
+        conflicts_with = "config")]
     pub(crate) socket_group: Option<u32>,
 
     /// Serve the figures to a monitoring system: unix:PATH, or an address of this machine and a
@@ -62,16 +64,18 @@ pub(crate) struct ServeArgs {
         default_value = "",
         hide_default_value = true,
         help = LIMITS,
-        requires = "socket"
+        requires = "socket",
+        conflicts_with = "config"
     )]
     pub(crate) limits: String,
 
-    #[arg(long, value_name = "RULES", help = RULES, requires = "socket")]
+    #[arg(long, value_name = "RULES", help = RULES, requires = "socket",
+        conflicts_with = "config")]
     pub(crate) rules: Option<String>,
 
     /// Have a keeper, which starts the server again when it dies or is upgraded, with the chunks of
     /// its clients
-    #[arg(long)]
+    #[arg(long, conflicts_with = "discard")]
     pub(crate) keep: bool,
 
     #[arg(long, value_name = "NAME", help = DISCARD)]

@@ -164,7 +164,7 @@ fn a_server_that_can_not_start_ends_its_keeper_and_says_why() {
     assert!(run.err.contains("/none/cma.sock.keeper: No such file"), "{}", run.err);
     let run = crate::run(&["serve", "--keep", "--mount", "m", "--cma", "b1=1M"]);
     assert_eq!(run.code, 2);
-    assert!(run.err.contains("without --socket there is nothing to keep"), "{}", run.err);
+    assert!(run.err.contains("without a socket there is nothing to keep"), "{}", run.err);
     let folder = folder();
     let mut taken = cma(&["serve", "--keep", "--socket", "s", "--cma", "b1=1M@0x1"]);
     let run: Run = taken.current_dir(folder.path()).output().unwrap().into();

@@ -147,7 +147,7 @@ fn a_server_without_a_usable_front_end_does_not_start() {
         (&["serve", "--mount", "/does/not/exist"], "mkdir -p '/does/not/exist'"),
         (&["serve", "--mount", &full], "it is not empty"),
         (&["serve", "--mount", &full, "--log", "a=b=c"], "--log"),
-        (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is not a level"),
+        (&["serve", "--mount", &full, "--log", "infoo"], "\"infoo\" is not a level of the log"),
         (&["--cma", "r=1E", "serve", "--mount", &full], "nothing to serve"),
         (&["--json", "serve", "--mount", &full], "does not use --json"),
     ] {

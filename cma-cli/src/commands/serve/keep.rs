@@ -77,6 +77,25 @@ pub(super) fn discard(values: &[String]) -> Discard {
     discard
 }
 
+/// What is to be reported of regions that may be lost, and that no server before this one had.
+pub(super) fn unknown(lasting: &Lasting, discard: &Discard) -> Result<Vec<Notice>, CommandError> {
+    if discard.regions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let recorded = lasting.regions().map_err(CommandError::Serve)?;
+    let titles: Vec<_> = recorded.iter().map(RecordedRegion::title).collect();
+    let unknown = discard.regions.iter().filter(|name| !titles.contains(name));
+    let help = match titles.is_empty() {
+        true => "it had none".to_string(),
+        false => format!("it had {}", titles.join(", ")),
+    };
+    let notice = |name: &String| {
+        let message = format!("--discard {name}: the server before this one had no such region");
+        Notice::warning(&message).with_help(Some(help.clone()))
+    };
+    Ok(unknown.map(notice).collect())
+}
+
 /// The regions whose pages another server left, unless they may be lost. All others are made
 /// from the configuration alone.
 pub(super) fn restored(

@@ -67,11 +67,14 @@ impl Control {
         // `bind` copies the permissions to the file.
         fchmod(&listener, Mode::RUSR | Mode::WUSR)?;
         if let Err(errno) = bind(&listener, &address) {
-            let is_stale = errno == Errno::ADDRINUSE
-                && connect(socket()?, &address) == Err(Errno::CONNREFUSED)
-                && is_socket(path);
-            if !is_stale {
+            if errno != Errno::ADDRINUSE {
                 return Err(errno.into());
+            }
+            let taken = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
+            match connect(socket()?, &address) {
+                Err(Errno::CONNREFUSED) if is_socket(path) => {}
+                Err(Errno::CONNREFUSED) => return Err(taken("it exists and is no socket")),
+                _ => return Err(taken("a keeper listens there already")),
             }
             unlink(path)?;
             bind(&listener, &address)?;

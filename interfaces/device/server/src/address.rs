@@ -8,12 +8,13 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{
     FlockOperation, Gid, Mode, OFlags, Stat, chmod, chown, fchmod, flock, open, stat, unlink,
 };
-use rustix::io::{Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
+use rustix::io::{self, Errno, FdFlags, fcntl_setfd, ioctl_fionbio};
 use rustix::net::sockopt::{socket_acceptconn, socket_type};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, getsockname, listen,
     socket_with,
 };
+use rustix::process::getegid;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -180,6 +181,14 @@ fn is_socket(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket())
 }
 
+/// The group of a new file at that path.
+fn default_group(path: &Path) -> u32 {
+    let folder = path.parent().and_then(|folder| stat(folder).ok());
+    let inherited =
+        folder.filter(|folder| Mode::from_raw_mode(folder.st_mode).contains(Mode::SGID));
+    inherited.map_or_else(|| getegid().as_raw(), |folder| folder.st_gid)
+}
+
 /// A listening socket, and its file, which is removed with it.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -214,9 +223,10 @@ pub(crate) fn inherit(socket: OwnedFd, path: &Path) -> Result<Listener, BindErro
     Ok(Listener { socket, address: Address::new(path), file: None })
 }
 
-/// Whether a stored socket is the one of that address.
+/// Whether a stored socket is the one of that address, where a socket still is.
 pub(crate) fn is_at(socket: &OwnedFd, address: &Address) -> bool {
-    socket_path(socket).is_ok_and(|found| found == address.absolute_path())
+    let path = address.absolute_path();
+    socket_path(socket).is_ok_and(|found| found == path) && is_socket(&path)
 }
 
 impl Listener {
@@ -224,9 +234,18 @@ impl Listener {
         self.address.path()
     }
 
-    /// Has the file removed at the end, as its maker would.
-    pub(crate) fn own_file(&mut self) {
-        self.file = stat(self.address.path()).ok();
+    /// Takes over the file that a server before this one has made: it gets the permissions of
+    /// `address`, and is removed at the end.
+    pub(crate) fn own_file(&mut self, address: &Address) -> io::Result<()> {
+        let path = self.address.path();
+        let file = stat(path)?;
+        let gid = address.group.unwrap_or_else(|| default_group(path));
+        if gid != file.st_gid {
+            chown(path, None, Some(Gid::from_raw(gid)))?;
+        }
+        chmod(path, Mode::from_raw_mode(address.mode))?;
+        self.file = Some(file);
+        Ok(())
     }
 
     /// Removes the file, unless another file is at its path now. The lock keeps a starting server

@@ -1,6 +1,6 @@
 //! Accepting clients: each gets a connection slot, waits for one, or is refused.
 
-use crate::address::{Listener, SocketFile};
+use crate::address::{Address, Listener, SocketFile};
 use crate::connection::{Connection, Session};
 use crate::connection_records::KeptConnection;
 use crate::connections::{EVICTED_AT_ONCE, NewClient};
@@ -84,11 +84,10 @@ impl Admission {
         SocketFile(Arc::downgrade(&self.listener))
     }
 
-    /// Has the socket's file removed at the end.
-    pub(crate) fn own_file(&mut self) {
-        if let Some(listener) = Arc::get_mut(&mut self.listener) {
-            listener.own_file();
-        }
+    /// Takes over the socket's file, with the permissions of `address`.
+    pub(crate) fn own_file(&mut self, address: &Address) -> io::Result<()> {
+        let listener = Arc::get_mut(&mut self.listener);
+        listener.map_or(Ok(()), |listener| listener.own_file(address))
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -139,6 +139,10 @@ impl ConnectionRecords {
         let order = self.records.next_order();
         let mut change = Change::new();
         change.put(Record::Waiting(Waiting { connection: self.number, id, order, deadline }));
+        // That of a request which the server before this one had, and which can't wait again.
+        if let Some(earlier) = self.waiting {
+            change.remove(earlier);
+        }
         self.waiting = self.records.commit(&change)?.first().copied();
         Ok(())
     }

@@ -76,8 +76,14 @@ impl Connections {
         event: u64,
     ) -> Arc<Connection> {
         let NewClient { socket, kept } = client;
-        let next = || self.next_number.fetch_add(1, Ordering::Relaxed);
-        let number = kept.as_ref().map_or_else(next, KeptConnection::number);
+        let number = match &kept {
+            None => self.next_number.fetch_add(1, Ordering::Relaxed),
+            Some(kept) => {
+                // When the keeper ends, the server accepts connections besides those.
+                self.next_number.fetch_max(kept.number().saturating_add(1), Ordering::Relaxed);
+                kept.number()
+            }
+        };
         if let Some(records) = &self.records {
             let records = ConnectionRecords::new(records.clone(), number, kept);
             session.records = Some(Box::new(records));

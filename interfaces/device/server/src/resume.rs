@@ -14,6 +14,7 @@ use cma_journal::Waiting;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io;
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,13 +31,15 @@ impl ClientService {
     /// the connections whose requests wait, in the order in which they are served.
     pub(crate) fn resume(&self, restored: Restored) -> io::Result<Vec<Arc<Connection>>> {
         let Restored { records, chunks, connections, .. } = restored;
+        // A chunk that is dropped is freed. On an error the next server continues it.
+        let chunks = ManuallyDrop::new(chunks);
         let mut clients = BTreeMap::new();
         for (number, socket, records) in connections {
             let peer = Peer::of(socket.as_fd())?;
             socket_options::prepare(socket.as_fd());
             clients.insert(number, EarlierClient { socket, peer, records, lease: None });
         }
-        for EarlierChunk { chunk, recorded } in chunks {
+        for EarlierChunk { chunk, recorded } in ManuallyDrop::into_inner(chunks) {
             let client = recorded.connection().and_then(|number| clients.get_mut(&number));
             let (uid, pid) = recorded.requester();
             let peer = match &client {
@@ -54,7 +57,7 @@ impl ClientService {
                 }
             }
         }
-        let mut waiting = Vec::new();
+        let (mut waiting, mut armed) = (Vec::new(), Ok(()));
         for (number, client) in clients {
             let EarlierClient { socket, peer, records: earlier, lease } = client;
             let kept = KeptConnection::new(records.clone(), number);
@@ -71,9 +74,10 @@ impl ClientService {
                 Some((_, record)) if self.waits_again(&connection, &record) => {
                     waiting.push((record.order, connection));
                 }
-                _ => self.connections.arm(&connection, REQUEST)?,
+                _ => armed = armed.and(self.connections.arm(&connection, REQUEST)),
             }
         }
+        armed?;
         waiting.sort_by_key(|(order, _)| *order);
         Ok(waiting.into_iter().map(|(_, connection)| connection).collect())
     }

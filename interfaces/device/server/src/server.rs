@@ -9,7 +9,7 @@ use crate::deadlines::Deadlines;
 use crate::error_reply::ErrorReply;
 use crate::event::Event;
 use crate::event_order::{EventOrder, Ticket};
-use crate::lasting::{Discard, Lasting, ListenerHolder, restore};
+use crate::lasting::{Discard, Lasting, ListenerHolder, Restored, restore};
 use crate::limits::Limits;
 use crate::log::{self, ErrorLog};
 use crate::panics;
@@ -127,8 +127,13 @@ impl Server {
         let path = address.absolute_path();
         let lasting = Some((lasting, discard, holder));
         let mut server = Server::start(&path, listen, cma, limits, rules, lasting)?;
-        server.admission.own_file();
-        Ok(server)
+        match server.admission.own_file(address) {
+            Ok(()) => Ok(server),
+            Err(errno) => {
+                server.leave();
+                Err(BindError::System { path, source: errno.into() })
+            }
+        }
     }
 
     /// The same on a socket that another process has opened, as a service manager does. Its file
@@ -179,6 +184,8 @@ impl Server {
         let limits = limits.within_this_process().within_keeper(room);
         let system = |errno: Errno| BindError::System { path: path.into(), source: errno.into() };
         let listener = listen()?;
+        let timer = Arc::new(Timer::new().map_err(system)?);
+        let poller = Arc::new(Poller::new().map_err(system)?);
         let restored = lasting.map(|(lasting, discard, holder)| {
             let socket = listener.socket.as_fd();
             restore(lasting, &cma, &limits, discard, socket, holder)
@@ -191,10 +198,8 @@ impl Server {
             Some(ByKeeper { connections, records })
         });
         let first = restored.as_ref().map_or(1, |restored| restored.next_connection);
-        let timer = Arc::new(Timer::new().map_err(system)?);
         let accounts = Accounts::new(limits.clone());
         let regions = cma.regions();
-        let poller = Arc::new(Poller::new().map_err(system)?);
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
         let settings =
             Settings { accounts: accounts.clone(), rules: shared(rules), records: records.clone() };
@@ -218,22 +223,34 @@ impl Server {
             waiting: Vec::new(),
         };
         log::emit(|| tracing::debug!(path = %path.display(), ?limits, "listening"));
-        match restored {
-            Some(restored) if !restored.is_first_start => {
-                server.waiting = server.service.resume(restored).map_err(system)?;
-            }
-            first_start => {
-                let with_memory = regions.iter().filter(|region| region.backing().is_some());
-                stale_memory::warn(with_memory.filter_map(|region| region.name()));
-                // Clients may have connected to the keeper.
-                if let Some(restored) = first_start {
-                    server.service.resume(restored).map_err(system)?;
-                }
+        if restored.as_ref().is_none_or(|restored| restored.is_first_start) {
+            let with_memory = regions.iter().filter(|region| region.backing().is_some());
+            stale_memory::warn(with_memory.filter_map(|region| region.name()));
+        }
+        match server.begin(restored) {
+            Ok(()) => Ok(server),
+            Err(errno) => {
+                server.leave();
+                Err(system(errno))
             }
         }
-        server.admission.arm().map_err(system)?;
-        server.arm_timer().map_err(system)?;
-        Ok(server)
+    }
+
+    /// Continues what was restored, and arms what serves every client.
+    fn begin(&mut self, restored: Option<Restored>) -> io::Result<()> {
+        if let Some(restored) = restored {
+            self.waiting = self.service.resume(restored)?;
+        }
+        self.admission.arm()?;
+        self.arm_timer()
+    }
+
+    /// Ends without freeing what a next server continues.
+    fn leave(self) {
+        if self.service.connections.records().is_some() {
+            // Dropping would free what the clients have.
+            mem::forget(self);
+        }
     }
 
     /// Its limits and rules, which can be replaced while it runs.
@@ -264,21 +281,24 @@ impl Server {
     /// The system's error when the server can't wait for events any more. A server that is
     /// continued leaves everything to the next one then.
     pub fn run(self, shutdown: &Shutdown) -> std::io::Result<()> {
+        let served = self.serve_until(shutdown);
+        let is_lasting = self.service.connections.records().is_some();
+        if is_lasting && (shutdown.hands_over() || served.is_err()) {
+            self.leave();
+        } else {
+            self.service.end();
+        }
+        served
+    }
+
+    fn serve_until(&self, shutdown: &Shutdown) -> std::io::Result<()> {
         self.poller.add_shutdown(shutdown)?;
         // Before any other client is served, so that each gets its place again.
         for connection in &self.waiting {
             self.service.wake(connection, &self.order.begin());
         }
         thread::scope(|threads| self.start_thread(threads, shutdown))?;
-        let failure = self.failure.lock().take();
-        let is_lasting = self.service.connections.records().is_some();
-        if is_lasting && (shutdown.hands_over() || failure.is_some()) {
-            // Dropping would free what the clients have.
-            mem::forget(self);
-        } else {
-            self.service.end();
-        }
-        failure.map_or(Ok(()), |errno| Err(errno.into()))
+        self.failure.lock().take().map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn start_thread<'scope>(

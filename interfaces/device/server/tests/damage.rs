@@ -88,9 +88,8 @@ fn goes_on(kept: &mut Kept, connection: &RawConnection, files: Vec<OwnedFd>) {
     assert_eq!(ask(connection, 3, &Request::Free).0, "Freed");
 }
 
-#[test]
-fn a_damaged_journal_stops_the_server_and_the_rest_can_go_on() {
-    let (mut kept, connection, files) = killed_with_a_chunk(Options::default());
+/// Damages the record of the one chunk.
+fn damage_a_chunk(kept: &mut Kept) {
     kept.as_server(|keeper| {
         let mut words = Mapped::new(journal_of(keeper, 1)).unwrap();
         let (_, record) = Contents::read(&words)
@@ -109,6 +108,12 @@ fn a_damaged_journal_stops_the_server_and_the_rest_can_go_on() {
             words.store(at, start + 1);
         }
     });
+}
+
+#[test]
+fn a_damaged_journal_stops_the_server_and_the_rest_can_go_on() {
+    let (mut kept, connection, files) = killed_with_a_chunk(Options::default());
+    damage_a_chunk(&mut kept);
     let error = refusal(&mut kept);
     assert!(error.contains("chunk") && error.contains("--discard damaged"), "{error}");
     assert_eq!(refusal(&mut kept), error);
@@ -252,6 +257,53 @@ fn a_keeper_without_descriptors_refuses_chunks_and_idle_connections_make_room() 
     drop(files);
     assert_eq!(ask(&first, 2, &Request::Free).0, "Freed");
     assert!(!is_refused_with(24, &ask(&second, 4, &alloc("camera", 16 * MIB))));
+}
+
+#[test]
+fn a_server_that_dies_while_it_loses_damaged_records_loses_nothing_else() {
+    let mut dies_at = 1;
+    loop {
+        let (mut kept, connection, files) = killed_with_a_chunk(Options::default());
+        damage_a_chunk(&mut kept);
+        kept.options = Options { discard: "damaged".into(), dies_at, ..kept.options.clone() };
+        kept.start();
+        let has_died = kept.has_ended();
+        if has_died {
+            kept.wait();
+            kept.options = Options::default();
+            kept.start();
+            if kept.error().is_some_and(|error| error.contains("--discard damaged")) {
+                kept.wait();
+                kept.options.discard = "damaged".into();
+                kept.start();
+            }
+        }
+        assert_eq!(kept.error(), None);
+        let other = kept.connection();
+        assert!(is_refused_with(12, &ask(&other, 1, &alloc("camera", 16 * MIB))), "{dies_at}");
+        assert!(is_refused_with(77, &ask(&connection, 2, &Request::Free)));
+        drop(files);
+        if !has_died {
+            assert!(dies_at > 5, "{dies_at}");
+            return;
+        }
+        dies_at += 1;
+    }
+}
+
+#[test]
+fn clients_from_before_and_after_the_end_of_the_keeper_are_different_ones() {
+    let mut kept = Kept::started(Options::default());
+    let before = kept.connection();
+    let (_, files) = ask(&before, 1, &alloc("camera", MIB));
+    kept.end_keeper();
+    let after = [(); 4].map(|()| kept.connection());
+    for connection in &after {
+        let answer = ask(connection, 1, &alloc("camera", 16 * MIB));
+        assert!(is_refused_with(12, &answer), "{}", answer.0);
+    }
+    assert_eq!(ask(&before, 2, &Request::Chunk { first: 0 }).1.len(), files.len());
+    kept.end();
 }
 
 #[test]

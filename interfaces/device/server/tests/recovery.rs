@@ -13,7 +13,9 @@ use common::{MIB, RawConnection, alloc, eventually};
 use lasting::{Kept, Options, has_message_within, serve_if_started};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::io::{pread, pwrite};
-use std::fs::File;
+use rustix::process::geteuid;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 #[test]
@@ -377,6 +379,41 @@ fn a_server_that_hands_over_tells_nobody_and_one_that_ends_leaves_nothing() {
     let connection = kept.connection();
     let other = ask(&mut kept, &connection, 1, &alloc("camera", MIB));
     assert_eq!((read(&other.files), read(&chunk.files)), (vec![0; 5], b"bytes".to_vec()));
+}
+
+#[test]
+fn the_socket_has_the_permissions_of_the_server_that_runs_and_is_made_anew_if_it_is_gone() {
+    let mut kept = Kept::started(Options::default());
+    let first = kept.connection();
+    let got = ask(&mut kept, &first, 1, &alloc("camera", MIB));
+    write(&got, b"first");
+    let found = |kept: &Kept| {
+        let file = fs::metadata(kept.path()).unwrap();
+        (file.mode() & 0o777, file.gid())
+    };
+    let own = found(&kept).1;
+    kept.options.mode = 0o600;
+    kept.kill_and_start();
+    assert_eq!(found(&kept), (0o600, own));
+    if geteuid().is_root() {
+        kept.options.group = Some(own + 1);
+        kept.kill_and_start();
+        assert_eq!(found(&kept), (0o600, own + 1));
+        kept.options.group = None;
+        kept.kill_and_start();
+        assert_eq!(found(&kept), (0o600, own));
+    } else {
+        println!("the group is not tested: only root can give files to other groups");
+    }
+    kept.hand_over();
+    fs::remove_file(kept.path()).unwrap();
+    kept.start();
+    assert_eq!(kept.error(), None);
+    let second = kept.connection();
+    assert_eq!(ask(&mut kept, &second, 1, &alloc("camera", 16 * MIB)).text, "errno 12");
+    assert_eq!(read(&ask(&mut kept, &first, 2, &Request::Chunk { first: 0 }).files), b"first");
+    kept.end();
+    assert!(!kept.path().exists());
 }
 
 #[test]

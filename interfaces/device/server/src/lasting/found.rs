@@ -72,6 +72,13 @@ pub struct Discard {
     pub regions: Vec<String>,
 }
 
+impl RecordedRegion {
+    /// Its name, or the range of a private region: what [`Discard`] names it by.
+    pub fn title(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.range.to_string())
+    }
+}
+
 impl Lasting {
     /// Takes what the keeper has. Nothing is changed.
     ///

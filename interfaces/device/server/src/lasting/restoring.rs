@@ -109,34 +109,23 @@ pub(crate) fn restore(
     });
     let Continued { journal: mut written, number, ids, file } =
         continue_journal(journal, newest, slots, &planned, &*map)?;
+    let id_now = |id: RecordId| match &ids {
+        Some(ids) => ids.get(&id).copied(),
+        None => Some(id),
+    };
+    // Before anything of the damage is gone: a next server, which may lose nothing, would take
+    // their files for those of no chunk.
+    let ids_of_chunks = record_orphans(&mut written, &back, id_now)?;
     if let Some(file) = &file {
         keeper.put(&Stored::Journal(number).name(), file.as_fd())?;
     }
     for name in old_journals.filter(|name| **name != Stored::Journal(number)) {
         keeper.remove(&name.name())?;
     }
-    let id_now = |id: RecordId| match &ids {
-        Some(ids) => ids.get(&id).copied(),
-        None => Some(id),
-    };
     remove_all(&mut written, planned.ended.iter().filter_map(|id| id_now(*id)))?;
     let recorded_regions =
         recorded_regions.into_iter().filter_map(|(id, region)| Some((id_now(id)?, region)));
     record_regions(&mut written, recorded_regions.collect(), &regions)?;
-    let mut chunks = Vec::new();
-    for Back { chunk, record, files, id } in ManuallyDrop::into_inner(back) {
-        let id = match id.and_then(id_now) {
-            Some(id) => id,
-            None => {
-                let mut change = Change::new();
-                change.put(Record::Chunk(record.clone()));
-                let ids = written.commit(&change).map_err(not_recorded)?;
-                ids.first().copied().ok_or_else(|| not_recorded("nothing was recorded"))?
-            }
-        };
-        chunks.push((chunk, id, record, files));
-    }
-
     for name in planned.released.iter().filter(|name| names.contains(name)) {
         if let (Stored::Connection(_), Some(socket)) = (name, stored.get(name)) {
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
@@ -163,10 +152,11 @@ pub(crate) fn restore(
         let reason = "another server of this framework is to be outlived already";
         return Err(RecoverError::NotKept(reason.to_string()));
     }
-    let of_earlier = |(chunk, id, record, files)| EarlierChunk {
+    let of_earlier = |(Back { chunk, record, files, .. }, id)| EarlierChunk {
         chunk,
         recorded: RecordedChunk::of_earlier(records.clone(), id, record, files),
     };
+    let chunks = ManuallyDrop::into_inner(back).into_iter().zip(ids_of_chunks);
     let connections = planned.connections.into_iter().filter_map(|(number, earlier)| {
         let socket = stored.remove(&Stored::Connection(number))?;
         let EarlierConnection { answered, waiting } = earlier;
@@ -176,7 +166,7 @@ pub(crate) fn restore(
     });
     Ok(Restored {
         connections: connections.collect(),
-        chunks: chunks.into_iter().map(of_earlier).collect(),
+        chunks: chunks.map(of_earlier).collect(),
         next_connection,
         accepted,
         records: records.clone(),
@@ -420,6 +410,24 @@ fn continue_journal(
     let (journal, new) = Journal::create_with(map(file.as_fd())?, Version::CURRENT, records)?;
     let ids = old.into_iter().zip(new).collect();
     Ok(Continued { journal, number, ids: Some(ids), file: Some(file) })
+}
+
+/// Records the chunks whose records were lost, and returns the ids of all.
+fn record_orphans(
+    journal: &mut Journal<JournalWords>,
+    chunks: &[Back],
+    id_now: impl Fn(RecordId) -> Option<RecordId>,
+) -> Result<Vec<RecordId>, RecoverError> {
+    let id = |back: &Back| match back.id.and_then(&id_now) {
+        Some(id) => Ok(id),
+        None => {
+            let mut change = Change::new();
+            change.put(Record::Chunk(back.record.clone()));
+            let ids = journal.commit(&change).map_err(not_recorded)?;
+            ids.first().copied().ok_or_else(|| not_recorded("nothing was recorded"))
+        }
+    };
+    chunks.iter().map(id).collect()
 }
 
 fn remove_all(

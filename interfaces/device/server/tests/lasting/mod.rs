@@ -54,6 +54,10 @@ pub struct Options {
     pub without_allocator: bool,
     /// The most descriptors that the keeper takes; `None` for any number.
     pub most_puts: Option<usize>,
+    /// The permissions of the socket.
+    pub mode: u32,
+    /// The group of the socket, unless it is that of a new file.
+    pub group: Option<u32>,
 }
 
 impl Default for Options {
@@ -67,6 +71,8 @@ impl Default for Options {
             discard: String::new(),
             without_allocator: false,
             most_puts: None,
+            mode: 0o660,
+            group: None,
         }
     }
 }
@@ -74,6 +80,7 @@ impl Default for Options {
 impl Options {
     fn to_text(&self) -> String {
         let most_puts = self.most_puts.map_or(String::new(), |most| most.to_string());
+        let group = self.group.map_or(String::new(), |group| group.to_string());
         [
             &self.regions,
             &self.map,
@@ -82,6 +89,8 @@ impl Options {
             &self.keeper_accepts.to_string(),
             &self.without_allocator.to_string(),
             &most_puts,
+            &self.mode.to_string(),
+            &group,
         ]
         .map(String::as_str)
         .join("\n")
@@ -89,13 +98,24 @@ impl Options {
 
     fn from_text(text: &str) -> Self {
         let parts: Vec<_> = text.split('\n').map(String::from).collect();
-        let [regions, map, limits, discard, keeper_accepts, without_allocator, most_puts] =
-            <[String; 7]>::try_from(parts).unwrap();
+        let [
+            regions,
+            map,
+            limits,
+            discard,
+            keeper_accepts,
+            without_allocator,
+            most_puts,
+            mode,
+            group,
+        ] = <[String; 9]>::try_from(parts).unwrap();
         Options {
             dies_at: 0,
             keeper_accepts: keeper_accepts == "true",
             without_allocator: without_allocator == "true",
             most_puts: most_puts.parse().ok(),
+            mode: mode.parse().unwrap(),
+            group: group.parse().ok(),
             regions,
             map,
             limits,
@@ -256,7 +276,8 @@ fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<(Cma, Serv
     let (limits, rules) =
         (Limits::parse(&options.limits).unwrap(), Rules::parse("*,@*=*").unwrap());
     env::set_current_dir(folder).unwrap();
-    let address = Address::new("cma.sock");
+    let address = Address::new("cma.sock").mode(options.mode);
+    let address = options.group.map_or(address.clone(), |group| address.group(group));
     let server = Server::bind_lasting(&address, cma.clone(), limits, rules, lasting, &discard)?;
     assert_eq!(server.path(), folder.join("cma.sock"));
     Ok((cma, server))
