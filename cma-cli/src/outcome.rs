@@ -305,6 +305,8 @@ impl CommandError {
             CommandError::NothingToDiscard => fixed(
                 "`cma upgrade --discard` starts a server that continues another one with this choice",
             ),
+            // The message names the ways on.
+            CommandError::Socket(BindError::Recover(_)) => return None,
             CommandError::Socket(_) => fixed("name another path with --socket"),
             CommandError::Picture { .. } => {
                 fixed("name a file in a folder that is there and that this user can write to")

@@ -131,8 +131,10 @@ impl ClientService {
                         && matches!(request, Request::Free)
                         && records.take_may_have_repeated() =>
                 {
+                    // Armed before: arming it later would undo what the deadline arms.
+                    self.wait_for(connection, EventFlags::RDHUP)?;
                     records.retry = Some(self.deadlines.add(RETRY_DELAY, connection.number));
-                    return self.wait_for(connection, EventFlags::RDHUP);
+                    return Ok(());
                 }
                 handled => handled,
             };

@@ -41,7 +41,7 @@ pub enum RecoverError {
     ),
     /// The configuration doesn't have a region in which chunks are live.
     #[error(
-        "region {region} was at {range} and has {chunks} live chunks, and the configuration has \
+        "region {region} was at {range} (live chunks: {chunks}), and the configuration has \
          {found}; start with the old configuration, or with --discard {region}, which frees these \
          chunks and disconnects their clients"
     )]

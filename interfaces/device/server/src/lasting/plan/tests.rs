@@ -124,7 +124,7 @@ fn a_region_with_chunks_that_the_configuration_lacks_stops_the_server_unless_it_
         };
         let records = [other.clone(), chunk(BASE, MIB, Some(1)), answered(1)];
         let error = planned(&records, &stored, &Discard::default()).unwrap_err();
-        assert!(error.contains(found) && error.contains("1 live chunks"), "{error}");
+        assert!(error.contains(found) && error.contains("live chunks: 1"), "{error}");
         assert_eq!(planned(&records, &stored, &lost("other")).unwrap_err(), error);
         let plan = planned(&records, &stored, &lost(&name)).unwrap();
         assert_eq!((plan.ended.len(), plan.chunks.len()), (2, 0));
