@@ -59,10 +59,10 @@ struct Usage {
 struct ChunkEntry {
     pid: u32,
     bytes: u64,
-    /// `None` until the chunk is allocated.
+    /// `None` until the chunk is allocated, and from when it is about to be free.
     start: Option<u64>,
-    /// Whether its request waits for room, or has waited.
-    waits: bool,
+    /// Whether its end counts as freed: the chunk was placed, or its request waits or has waited.
+    frees: bool,
     left_behind: bool,
 }
 
@@ -242,7 +242,8 @@ impl Ledger {
         self.newest_chunk += 1;
         let user = self.users.entry(peer.uid).or_default();
         user.bytes += u128::from(bytes);
-        let entry = ChunkEntry { pid: peer.pid, bytes, start, waits: false, left_behind: false };
+        let frees = start.is_some();
+        let entry = ChunkEntry { pid: peer.pid, bytes, start, frees, left_behind: false };
         user.chunks.insert(self.newest_chunk, entry);
         let process = user.processes.entry(peer.pid).or_default();
         process.chunks += 1;
@@ -322,17 +323,22 @@ impl Charge {
             if let Some(process) = user.processes.get_mut(&entry.pid) {
                 process.bytes = adjust(process.bytes);
             }
-            let entry = ChunkEntry { start: Some(start), bytes: size, ..entry };
+            let entry = ChunkEntry { start: Some(start), bytes: size, frees: true, ..entry };
             user.chunks.insert(self.number, entry);
             Ok(())
         });
         placed.unwrap_or(Ok(()))
     }
 
+    /// What ends the line of the chunk in the list of its user.
+    pub(crate) fn listing(&self) -> Listing {
+        Listing { accounts: self.accounts.clone(), uid: self.uid, number: self.number }
+    }
+
     /// Marks the chunk's request as one that waits for room.
     pub(crate) fn set_waiting(&self) {
         self.update(|user, entry| {
-            user.chunks.insert(self.number, ChunkEntry { waits: true, ..entry });
+            user.chunks.insert(self.number, ChunkEntry { frees: true, ..entry });
         });
     }
 
@@ -343,6 +349,25 @@ impl Charge {
             user.discharge_process(entry);
             user.chunks.insert(self.number, ChunkEntry { left_behind: true, ..entry });
         });
+    }
+}
+
+/// A chunk's line in the list of its user. It is dropped before the chunk is free, so that no chunk
+/// at the same place is listed beside it.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    accounts: Arc<Accounts>,
+    uid: u32,
+    number: u64,
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        let ledger = &mut *self.accounts.ledger.lock();
+        let user = ledger.users.get_mut(&self.uid);
+        if let Some(entry) = user.and_then(|user| user.chunks.get_mut(&self.number)) {
+            entry.start = None;
+        }
     }
 }
 
@@ -357,7 +382,7 @@ impl Drop for Charge {
             entry
         });
         // The charge of a request that was refused at once frees nothing that another could use.
-        if entry.is_some_and(|entry| entry.start.is_some() || entry.waits) {
+        if entry.is_some_and(|entry| entry.frees) {
             self.accounts.ledger.lock().freed += 1;
         }
     }

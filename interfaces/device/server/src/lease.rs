@@ -1,6 +1,6 @@
 //! A chunk that a client owns.
 
-use crate::accounts::Charge;
+use crate::accounts::{Charge, Listing};
 use crate::error_reply::ErrorReply;
 use crate::lasting::RecordedChunk;
 use cma_device_protocol::{ChunkAnswer, Extent, MAX_DESCRIPTORS};
@@ -12,7 +12,9 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 /// A chunk of a client, and the charge for it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    // Dropped first: the charge ends when the chunk is free.
+    // Dropped in this order: the list has no chunk that is free already, and the charge ends when
+    // the chunk is free.
+    listing: Listing,
     chunk: LeasedChunk,
     /// The unit of its mappings in bytes.
     granule: u64,
@@ -43,7 +45,8 @@ impl Lease {
             }
             Err(not_shared) => return Ok(Err(not_shared)),
         };
-        let mut lease = Lease { chunk: leased, granule: 0, charge, recorded: None };
+        let listing = charge.listing();
+        let mut lease = Lease { listing, chunk: leased, granule: 0, charge, recorded: None };
         // `share` may have moved it to another region.
         let chunk = lease.chunk();
         let granule = chunk.region().backing().map_or(0, |backing| backing.granule.bytes());
@@ -60,7 +63,8 @@ impl Lease {
             WithMemory::Shared(shared) => LeasedChunk::WithMemory(shared),
             WithMemory::AddressesOnly(chunk) => LeasedChunk::AddressesOnly(chunk),
         };
-        Lease { chunk, granule, charge, recorded: Some(Box::new(recorded)) }
+        let (listing, recorded) = (charge.listing(), Some(Box::new(recorded)));
+        Lease { listing, chunk, granule, charge, recorded }
     }
 
     /// The chunk's start, which [`new`](Self::new) may have changed.
@@ -134,17 +138,19 @@ impl Lease {
             // It is free whoever has opened its memory since.
             return Ok(());
         }
-        let Lease { chunk, granule, charge, .. } = self;
-        match chunk {
-            LeasedChunk::AddressesOnly(chunk) => drop(chunk),
+        let Lease { listing, chunk, granule, charge, .. } = self;
+        let chunk = match chunk {
+            LeasedChunk::AddressesOnly(chunk) => chunk,
             LeasedChunk::WithMemory(shared) => match shared.reclaim() {
-                Ok(chunk) => drop(chunk),
+                Ok(chunk) => chunk,
                 Err(shared) => {
                     let chunk = LeasedChunk::WithMemory(shared);
-                    return Err(Lease { chunk, granule, charge, recorded: None });
+                    return Err(Lease { listing, chunk, granule, charge, recorded: None });
                 }
             },
-        }
+        };
+        drop(listing);
+        drop(chunk);
         Ok(())
     }
 

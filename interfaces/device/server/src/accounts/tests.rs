@@ -141,6 +141,20 @@ fn a_chunk_left_behind_counts_for_its_user_and_not_for_its_process() {
 }
 
 #[test]
+fn a_chunk_that_is_about_to_be_free_is_charged_and_not_listed() {
+    let accounts = accounts();
+    let charge = accounts.charge(&peer(1, 1), 100).unwrap();
+    charge.set_placed(0x1000, 100).unwrap();
+    let freed = accounts.freed();
+    drop(charge.listing());
+    assert!(accounts.list(1, 0, 9).is_empty());
+    assert_eq!(error(accounts.charge(&peer(1, 1), 1)).0, Errno::DQUOT);
+    assert_eq!(accounts.freed(), freed);
+    drop(charge);
+    assert_eq!(accounts.freed(), freed + 1);
+}
+
+#[test]
 fn a_user_sees_its_own_allocated_chunks() {
     let accounts = accounts();
     let charges =
