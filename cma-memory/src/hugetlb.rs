@@ -45,9 +45,10 @@
 //! A region can be [restored](crate::Ports::with_restored) by the files that
 //! [`Region::lasting`](cma_framework::Region::lasting) returned, its home and a table of the places
 //! there, and its chunks by theirs. Each page is verified to be at its address, and pinned anew.
-//! The pages of chunks that were freed are searched in the pool. In between nobody pins the pages:
-//! the kernel may move one, and another process may take a free one out of the pool. The former is
-//! told by the region's contiguity
+//! The pages of chunks that were freed are searched in the pool. In between the holder of a chunk's
+//! files can pin its pages ([`LastingFile`](cma_framework::memory::LastingFile)). The kernel may
+//! move a page that nobody pins, and another process may take a free one out of the pool. The
+//! former is told by the region's contiguity
 //! ([`Moved`](cma_framework::memory::Contiguity::Moved)), the latter is set aside until it is back.
 //!
 //! [`MemoryError::Held`]: cma_framework::MemoryError::Held

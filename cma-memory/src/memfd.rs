@@ -4,11 +4,11 @@ use crate::addresses::{Addresses, ReservedRange};
 use crate::label;
 use crate::mapping::Mapping;
 use crate::sealed::SealedFile;
-use cma_framework::memory::{Backing, Claim, Contiguity, Memory, Piece, Store};
+use cma_framework::memory::{Backing, Claim, Contiguity, LastingFile, Memory, Piece, Store};
 use cma_framework::reserve::{ReserveError, ReserveRequest, Reserved, Reserver};
 use cma_framework::{MemoryError, Pages};
 use rustix::fs::MemfdFlags;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Gives regions ordinary memory, at addresses of a board's banks.
 ///
@@ -144,7 +144,7 @@ impl Store for ChunkFile {
         !self.file.is_exclusive()
     }
 
-    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
-        Ok(vec![self.file.as_fd()])
+    fn lasting(&self) -> Result<Vec<LastingFile<'_>>, MemoryError> {
+        Ok(vec![LastingFile { file: self.file.as_fd(), pinned: Vec::new() }])
     }
 }

@@ -76,7 +76,7 @@ fn bytes(chunk: &SharedChunk) -> Vec<u8> {
 
 /// What a keeper has of a chunk.
 fn lasting(chunk: &SharedChunk) -> Vec<OwnedFd> {
-    chunk.lasting().unwrap().into_iter().map(duplicate).collect()
+    chunk.lasting().unwrap().into_iter().map(|lasting| duplicate(lasting.file)).collect()
 }
 
 /// Bytes that differ from those of other seeds.

@@ -8,6 +8,7 @@ use cma_api::{PageRange, Pages};
 use std::fmt;
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The memory of one region. Ports implement it; a region is its only owner.
@@ -106,7 +107,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`MemoryError::NotLasting`] by default.
-    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+    fn lasting(&self) -> Result<Vec<LastingFile<'_>>, MemoryError> {
         Err(MemoryError::NotLasting)
     }
 }
@@ -157,6 +158,22 @@ impl Piece<'_> {
 impl AsFd for Piece<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+}
+
+/// A file of a chunk's memory, for the process that has the memory after this one.
+#[derive(Debug)]
+pub struct LastingFile<'a> {
+    /// The file.
+    pub file: BorrowedFd<'a>,
+    /// The parts of the file, in bytes, whose pages this process has pinned. They stay where they
+    /// are after its end if the holder of the file pins them, too.
+    pub pinned: Vec<Range<u64>>,
+}
+
+impl AsFd for LastingFile<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file
     }
 }
 

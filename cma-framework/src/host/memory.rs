@@ -5,12 +5,14 @@
 //! another process.
 
 use crate::core::memory::Unusable;
-pub use crate::core::memory::{Backing, Claim, Contiguity, Memory, MemoryError, Piece, Store};
+pub use crate::core::memory::{
+    Backing, Claim, Contiguity, LastingFile, Memory, MemoryError, Piece, Store,
+};
 use crate::host::region::Chunk;
 use cma_api::DmaAddr;
 use std::iter::FusedIterator;
 use std::ops::{Deref, DerefMut, Range};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// The pieces of a chunk in the order of their addresses. Each is opened as it is iterated; skipped
 /// ones ([`Iterator::nth`], [`Iterator::skip`]) are not opened.
@@ -238,7 +240,7 @@ impl SharedChunk {
     ///
     /// [`MemoryError::NotLasting`] when this kind of memory ends with its process;
     /// [`MemoryError::Granule`] as with [`pieces`](Self::pieces).
-    pub fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+    pub fn lasting(&self) -> Result<Vec<LastingFile<'_>>, MemoryError> {
         self.store.lasting()
     }
 

@@ -2,10 +2,10 @@
 
 use super::file::PoolFile;
 use super::region::{Extent, HugeRegion, Location};
-use cma_framework::memory::{Backing, Claim, Memory, Piece, Store};
+use cma_framework::memory::{Backing, Claim, LastingFile, Memory, Piece, Store};
 use cma_framework::{MemoryError, PAGE_SIZE, PageRange};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 /// The framework's reference to a region; each chunk's store has another.
@@ -149,16 +149,19 @@ impl Store for ChunkStore {
     }
 
     /// The file of the chunk, and those that have one of its pages each.
-    fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, MemoryError> {
+    fn lasting(&self) -> Result<Vec<LastingFile<'_>>, MemoryError> {
         self.check_whole()?;
-        let mut files: Vec<&Arc<PoolFile>> = Vec::new();
-        for Extent { start: Location { file, .. }, .. } in &self.extents {
-            if !files.iter().any(|known| Arc::ptr_eq(known, file)) {
-                files.push(file);
+        let mut files: Vec<(&Arc<PoolFile>, Vec<Range<u64>>)> = Vec::new();
+        for Extent { start: Location { file, offset }, len } in &self.extents {
+            let part = self.region.pin.is_ok().then_some(*offset..*offset + *len);
+            match files.iter_mut().find(|(known, _)| Arc::ptr_eq(known, file)) {
+                Some((_, pinned)) => pinned.extend(part),
+                None => files.push((file, part.into_iter().collect())),
             }
         }
-        files.sort_by_key(|file| file.len() != self.range.bytes());
-        Ok(files.into_iter().map(|file| file.as_fd()).collect())
+        files.sort_by_key(|(file, _)| file.len() != self.range.bytes());
+        let files = files.into_iter();
+        Ok(files.map(|(file, pinned)| LastingFile { file: file.as_fd(), pinned }).collect())
     }
 }
 

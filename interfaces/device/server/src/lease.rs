@@ -4,10 +4,10 @@ use crate::accounts::{Charge, Listing};
 use crate::error_reply::ErrorReply;
 use crate::lasting::RecordedChunk;
 use cma_device_protocol::{ChunkAnswer, Extent, MAX_DESCRIPTORS};
-use cma_framework::memory::NotMapped;
+use cma_framework::memory::{LastingFile, NotMapped};
 use cma_framework::restore::WithMemory;
 use cma_framework::{Chunk, DmaAddr, MemoryError, SharedChunk};
-use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fd::OwnedFd;
 
 /// A chunk of a client, and the charge for it.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Lease {
     }
 
     /// The files of its memory that have to outlive the server.
-    pub(crate) fn lasting(&self) -> Result<Vec<BorrowedFd<'_>>, ErrorReply> {
+    pub(crate) fn lasting(&self) -> Result<Vec<LastingFile<'_>>, ErrorReply> {
         match &self.chunk {
             LeasedChunk::WithMemory(shared) => Ok(shared.lasting()?),
             LeasedChunk::AddressesOnly(_) => Ok(Vec::new()),

@@ -3,9 +3,9 @@
 use super::names::Stored;
 use super::records::{Records, monotonic_now};
 use crate::error_reply::ErrorReply;
+use cma_framework::memory::LastingFile;
 use cma_framework::{DmaAddr, SharingRequest};
 use cma_journal::{Change, Chunk, ConnectionNumber, Limits, Process, Record, RecordId, Span};
-use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -28,16 +28,19 @@ pub(crate) struct KeptFiles<'r> {
 }
 
 impl<'r> KeptFiles<'r> {
-    /// Stores the files of a chunk's memory with the keeper.
+    /// Stores the files of a chunk's memory with the keeper, which pins what this process has
+    /// pinned of them.
     pub(crate) fn of(
         records: &'r Arc<Records>,
         start: u64,
-        files: Vec<BorrowedFd<'_>>,
+        files: Vec<LastingFile<'_>>,
     ) -> Result<Self, ErrorReply> {
         let mut kept = KeptFiles { records, start, files: 0 };
-        for (index, file) in files.into_iter().enumerate() {
-            records.keep(Stored::Chunk(start, index), file)?;
+        for (index, LastingFile { file, pinned }) in files.into_iter().enumerate() {
+            let stored = Stored::Chunk(start, index);
+            records.keep(stored, file)?;
             kept.files += 1;
+            pinned.into_iter().for_each(|part| records.pin(stored, part));
         }
         Ok(kept)
     }

@@ -136,7 +136,12 @@ impl Lasting {
             let range = pages(region.range)?;
             let start = region.range.start();
             let files = self.stored.range(Stored::Home(start, 0)..=Stored::Home(start, usize::MAX));
-            let files = files.map(|(_, file)| file.try_clone()).collect::<std::io::Result<_>>();
+            // The first one is stored last. Without it the server died before it served.
+            let is_complete = self.stored.contains_key(&Stored::Home(start, 0));
+            let files = files
+                .filter(|_| is_complete)
+                .map(|(_, file)| file.try_clone())
+                .collect::<std::io::Result<_>>();
             let (name, memory) = (region.name.clone(), region.memory.clone());
             Some(files.map(|files| RecordedRegion { name, range, memory, files }))
         });

@@ -7,6 +7,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 pub(crate) trait AnyKeeper: Send {
     fn put(&mut self, name: &Name, descriptor: BorrowedFd<'_>) -> Result<(), KeeperError>;
     fn remove(&mut self, name: &Name) -> Result<(), KeeperError>;
+    fn pin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError>;
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError>;
     fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError>;
     fn room(&self) -> Option<usize>;
@@ -19,6 +20,10 @@ impl<K: Keeper + Send> AnyKeeper for K {
 
     fn remove(&mut self, name: &Name) -> Result<(), KeeperError> {
         Keeper::remove(self, name)
+    }
+
+    fn pin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        Keeper::pin(self, name, offset, len)
     }
 
     fn take(&mut self) -> Result<Vec<(Name, OwnedFd)>, KeeperError> {

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The memory of a journal: a mapping, or what a test has in its place.
@@ -32,6 +33,8 @@ pub(crate) struct Records {
     next_order: AtomicU64,
     /// Whether the keeper has ended. Nothing outlives the server from then on.
     is_alone: AtomicBool,
+    /// Whether it was reported that the keeper can't pin memory.
+    has_reported_pins: AtomicBool,
     /// The records of texts that were written to attributes, by path.
     written: Mutex<BTreeMap<String, RecordId>>,
     /// What the keeper has besides connections, chunks and the journal.
@@ -76,6 +79,7 @@ impl Records {
             journal: Mutex::new(journal),
             next_order: AtomicU64::new(next_order),
             is_alone: AtomicBool::new(false),
+            has_reported_pins: AtomicBool::new(false),
             written: Mutex::new(written),
             fixed,
         }
@@ -105,6 +109,29 @@ impl Records {
             let reason = format!("the server can't have {name} outlive it: {error}");
             ErrorReply::new(errno, reason)
         })
+    }
+
+    /// Has the keeper pin a part, in bytes, of a file that it has. Where it can't, the memory is
+    /// used nevertheless: the next server verifies where it is.
+    pub(crate) fn pin(&self, stored: Stored, part: Range<u64>) {
+        if self.is_alone() {
+            return;
+        }
+        let pinned = self.keeper.lock().pin(&stored.name(), part.start, part.end - part.start);
+        match pinned.or_else(|error| self.unless_ended(error)) {
+            // The documentation of the service says so.
+            Ok(()) | Err(KeeperError::CanNotPin) => {}
+            Err(error) if !self.has_reported_pins.swap(true, Ordering::Relaxed) => {
+                log::emit(|| {
+                    tracing::warn!(
+                        %error,
+                        "the keeper doesn't pin the memory of a chunk: while no server runs, the \
+                         kernel may move it; further cases are not reported"
+                    );
+                });
+            }
+            Err(_) => {}
+        }
     }
 
     /// The most descriptors that the keeper holds, if it has a limit.

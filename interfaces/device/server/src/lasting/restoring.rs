@@ -495,7 +495,8 @@ fn record_regions(
 }
 
 /// Stores the files of the regions themselves, and closes those of regions that are not there any
-/// more. Returns what the keeper has.
+/// more. Returns what the keeper has. The first file of a region is stored last, so that a region
+/// with it has all of them.
 fn keep_homes(
     keeper: &mut dyn AnyKeeper,
     names: &BTreeSet<Stored>,
@@ -506,13 +507,15 @@ fn keep_homes(
         let files = region.lasting().map_err(|error| {
             RecoverError::NotKept(format!("region {region} can't outlive the server: {error}"))
         })?;
-        for (index, file) in files.iter().enumerate() {
-            let home = Stored::Home(region.range().start().get(), index);
-            if !names.contains(&home) {
-                keeper.put(&home.name(), file.as_fd())?;
+        let home = |index| Stored::Home(region.range().start().get(), index);
+        let is_stored = names.contains(&home(0));
+        for (index, file) in files.iter().enumerate().rev().filter(|_| !is_stored) {
+            if names.contains(&home(index)) {
+                keeper.remove(&home(index).name())?;
             }
-            homes.insert(home);
+            keeper.put(&home(index).name(), file.as_fd())?;
         }
+        homes.extend((0..files.len()).map(home));
     }
     let old = names.iter().filter(|name| matches!(name, Stored::Home(..)));
     for name in old.filter(|name| !homes.contains(name)) {

@@ -8,7 +8,7 @@
 use crate::common::{RawConnection, banks, eventually, framework, framework_without_allocator};
 use cma_client::Client;
 use cma_device_server::{
-    Address, BindError, Discard, JournalWords, Lasting, Limits, Rules, Server,
+    Address, BindError, Discard, JournalWords, Lasting, Limits, RecordedRegion, Rules, Server,
     Shutdown as ServerShutdown,
 };
 use cma_framework::{Cma, keep_time};
@@ -16,7 +16,7 @@ use cma_journal::{FileError, Mapped, Words};
 use cma_keeper::{
     Connections, Keeper, KeeperError, KeeperProcess, Name, Store, serve, socket_pair,
 };
-use cma_memory::Memfd;
+use cma_memory::{Port, Ports, RestoredRegion};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::fstat;
@@ -58,6 +58,8 @@ pub struct Options {
     pub mode: u32,
     /// The group of the socket, unless it is that of a new file.
     pub group: Option<u32>,
+    /// Whether the regions consist of huge pages.
+    pub huge_pages: bool,
 }
 
 impl Default for Options {
@@ -73,6 +75,7 @@ impl Default for Options {
             most_puts: None,
             mode: 0o660,
             group: None,
+            huge_pages: false,
         }
     }
 }
@@ -91,6 +94,7 @@ impl Options {
             &most_puts,
             &self.mode.to_string(),
             &group,
+            &self.huge_pages.to_string(),
         ]
         .map(String::as_str)
         .join("\n")
@@ -108,7 +112,8 @@ impl Options {
             most_puts,
             mode,
             group,
-        ] = <[String; 9]>::try_from(parts).unwrap();
+            huge_pages,
+        ] = <[String; 10]>::try_from(parts).unwrap();
         Options {
             dies_at: 0,
             keeper_accepts: keeper_accepts == "true",
@@ -116,6 +121,7 @@ impl Options {
             most_puts: most_puts.parse().ok(),
             mode: mode.parse().unwrap(),
             group: group.parse().ok(),
+            huge_pages: huge_pages == "true",
             regions,
             map,
             limits,
@@ -165,6 +171,13 @@ impl Keeper for StepKeeper {
         self.steps.step();
         self.keeper.remove(name)?;
         self.puts_left = self.puts_left.saturating_add(1);
+        self.steps.step();
+        Ok(())
+    }
+
+    fn pin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
+        self.steps.step();
+        self.keeper.pin(name, offset, len)?;
         self.steps.step();
         Ok(())
     }
@@ -267,7 +280,14 @@ pub fn serve_if_started() {
 
 fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<(Cma, Server), BindError> {
     let make = if options.without_allocator { framework_without_allocator } else { framework };
-    let cma = make(&options.regions, &options.map, &mut Memfd::new(banks()));
+    let port = if options.huge_pages { Port::Hugetlb } else { Port::Memfd };
+    let mut cma = Cma::new();
+    // The pages of a server that was killed, and that left none, come back milliseconds later.
+    eventually("there are regions", || {
+        let mut ports = Ports::new(banks(), port).with_restored(restored(&lasting, port)).unwrap();
+        cma = make(&options.regions, &options.map, &mut ports);
+        !options.huge_pages || !cma.regions().is_empty()
+    });
     let words: Vec<_> = options.discard.split(' ').filter(|word| !word.is_empty()).collect();
     let discard = Discard {
         damaged: words.contains(&"damaged"),
@@ -281,6 +301,15 @@ fn bind(folder: &Path, options: &Options, lasting: Lasting) -> Result<(Cma, Serv
     let server = Server::bind_lasting(&address, cma.clone(), limits, rules, lasting, &discard)?;
     assert_eq!(server.path(), folder.join("cma.sock"));
     Ok((cma, server))
+}
+
+/// The regions whose pages another server left.
+fn restored(lasting: &Lasting, port: Port) -> Vec<RestoredRegion> {
+    let recorded = lasting.regions().unwrap().into_iter();
+    let restored = |RecordedRegion { name, range, files, .. }| {
+        (!files.is_empty()).then_some(RestoredRegion { name, range, port, files })
+    };
+    recorded.filter_map(restored).collect()
 }
 
 /// Held while a test has servers: a process that is started has copies of all descriptors until it
