@@ -8,11 +8,11 @@ use cma_device_server::BindError;
 use cma_framework::DmaAddr;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::errors::RegisterError;
-use cma_framework::loader::{LoadError, SearchPath};
+use cma_framework::loader::{LoadError, Origin, SearchPath};
 use cma_trace::kernel::ImportError;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
 /// The exit status of `cma exec` if it fails before the program: 2 could be that of the program.
@@ -243,8 +243,8 @@ impl CommandError {
             CommandError::TraceFolder { path } => {
                 format!("name the traces in it, as {}", path.join("*.trace.gz").display())
             }
-            CommandError::NoRecordLibrary { searched, .. } => {
-                format!("copy it to one of the folders {}", in_words(searched))
+            CommandError::NoRecordLibrary { name, searched } => {
+                format!("{}; searched: {}", put_beside(name, searched), in_words(searched))
             }
             CommandError::Record(cma_record::RecordError::Program(error)) => fixed(error.remedy()?),
             CommandError::KernelOptions(ImportError::NoStart { .. }) => {
@@ -380,7 +380,26 @@ fn no_board(wanted: &str, reason: &io::Error) -> String {
 
 /// The remedy when no plug-in is found.
 pub(crate) fn name_a_folder(searched: &SearchPath) -> String {
-    format!("name a folder that holds some with --plugin-dir; searched: {}", in_words(searched))
+    format!(
+        "{}, or name a folder that holds some with --plugin-dir; searched: {}",
+        put_beside("libcma_*_plugin.so", searched),
+        in_words(searched)
+    )
+}
+
+/// How a program that is installed alone, as `cargo install` does, gets `files`.
+fn put_beside(files: &str, searched: &SearchPath) -> String {
+    let installed = |(folder, origin): &(&Path, Origin)| {
+        *origin == Origin::Executable && folder.ends_with("lib/cma")
+    };
+    match searched.folders().find(installed) {
+        Some((folder, _)) => format!(
+            "copy target/release/deps/{files} of the repository, where `cargo build --release` and \
+             `cargo install` leave it, to {}",
+            folder.display()
+        ),
+        None => "mount /proc, without which the program can't find its own folders".to_string(),
+    }
 }
 
 /// The folders of a search path.

@@ -2,7 +2,7 @@
 
 use crate::{Run, copy_program, folder, run, value};
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write, stderr};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -107,4 +107,42 @@ fn a_plugin_that_is_a_link_to_itself_is_reported_as_such() {
     assert_eq!(code, 1);
     assert!(err.contains("the links form a loop") && err.contains("or remove it"), "{err}");
     assert!(!err.contains("permission"), "{err}");
+}
+
+/// Runs `cma plugins` with the search folder `dir` in new namespaces, after `prepare`; `None` if
+/// this machine forbids them.
+fn plugins_in_namespaces(namespaces: &[&str], prepare: &str, dir: &str) -> Option<Run> {
+    let unshare = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user"]).args(namespaces).args(["sh", "-c"]);
+        unshare
+    };
+    if !unshare().arg(format!("{prepare} true")).status().is_ok_and(|status| status.success()) {
+        let _ = writeln!(stderr(), "SKIPPED: unshare makes no namespaces here");
+        return None;
+    }
+    let mut program = unshare();
+    program.arg(format!("{prepare} exec \"$@\"")).arg("sh").arg(env!("CARGO_BIN_EXE_cma"));
+    program.args(["--plugin-dir", dir, "plugins"]).env_remove("CMA_PLUGIN_PATH");
+    Some(program.output().expect("unshare started before").into())
+}
+
+#[test]
+fn without_the_proc_of_its_pid_namespace_no_plugin_is_loaded_and_the_message_says_why() {
+    let folder = folder();
+    fs::copy(library("cma_buddy_plugin"), folder.path().join("libcma_buddy_plugin.so"))
+        .expect("a plug-in can be copied");
+    let dir = folder.path().to_str().expect("it is text");
+    let own = plugins_in_namespaces(&["--pid", "--fork", "--mount-proc"], "", dir);
+    let other = plugins_in_namespaces(&["--pid", "--fork"], "", dir);
+    let none = plugins_in_namespaces(&["--mount"], "mount -t tmpfs none /proc &&", dir);
+    if let Some(own) = own {
+        assert!(own.out.contains("buddy"), "{}{}", own.out, own.err);
+    }
+    for run in [other, none].into_iter().flatten() {
+        let err = &run.err;
+        assert!(!run.out.contains("buddy"), "{}", run.out);
+        assert!(err.contains("can't be loaded without the /proc of this process"), "{err}");
+        assert!(err.contains("mount /proc in this PID namespace"), "{err}");
+    }
 }

@@ -116,7 +116,22 @@ fn a_program_without_plugins_lists_the_folders_searched() {
         assert_eq!(run.code, 2, "{command}");
         let here = folder.path().display().to_string();
         assert!(run.err.contains("no allocator plug-in") && run.err.contains(&here), "{}", run.err);
+        // As after `cargo install`: where the libraries are, and where they belong.
+        let copied = "copy target/release/deps/libcma_*_plugin.so of the repository";
+        let place = format!("to {here}/../lib/cma, or");
+        let help = &run.err;
+        assert!(help.contains(copied) && help.contains(&place), "{}", run.err);
     }
+    let trace = folder.path().join("trace");
+    let run: Run = Command::new(&alone)
+        .args(["record", "-o", &trace.display().to_string(), "--", "true"])
+        .env_clear()
+        .output()
+        .expect("the copy starts")
+        .into();
+    assert_eq!(run.code, 2, "{}", run.err);
+    let copied = "copy target/release/deps/libcma_record_preload.so of the repository";
+    assert!(run.err.contains(copied), "{}", run.err);
     for command in ["regions", "check"] {
         let run: Run =
             Command::new(&alone).arg(command).env_clear().output().expect("the copy starts").into();

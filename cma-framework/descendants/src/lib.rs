@@ -33,8 +33,26 @@ pub fn end_descendants() {
     }
 }
 
-/// The children of this process.
+/// Checks that `/proc` shows processes by the numbers that this process has for them.
+///
+/// # Errors
+///
+/// `/proc` is not mounted, or it is that of another PID namespace, as after `unshare --pid` without
+/// `--mount-proc`.
+pub fn check_proc() -> io::Result<()> {
+    let shown = fs::read_link("/proc/self")?;
+    if shown.as_os_str() == process::id().to_string().as_str() {
+        return Ok(());
+    }
+    Err(io::Error::other("it is that of another PID namespace"))
+}
+
+/// The children of this process. None without its own `/proc`: the numbers in another one are those
+/// of other processes.
 fn children() -> Vec<Pid> {
+    if check_proc().is_err() {
+        return Vec::new();
+    }
     let pids = children_from_task_lists().unwrap_or_else(|_| children_from_all_processes());
     pids.into_iter().filter_map(Pid::from_raw).collect()
 }

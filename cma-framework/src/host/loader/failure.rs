@@ -167,6 +167,9 @@ pub enum LoadFailure {
     /// The copy from which it would run can't be made.
     #[error("it can't be copied to executable memory: {0}")]
     NoCopy(io::Error),
+    /// The dynamic linker opens the copy, and a trial finds its processes, in `/proc`.
+    #[error("it can't be loaded without the /proc of this process: {0}")]
+    NoProc(io::Error),
     /// It ended the trial process with a signal.
     #[error("it crashed with {signal} in a trial load{}", LastOutput(last_output))]
     Crashed {
@@ -257,6 +260,7 @@ impl LoadFailure {
             LoadFailure::BadInfo { .. } => "bad-info",
             LoadFailure::Unlinkable(_) => "unlinkable",
             LoadFailure::NoCopy(_) => "no-copy",
+            LoadFailure::NoProc(_) => "no-proc",
             LoadFailure::Crashed { .. } => "crashed",
             LoadFailure::Ended { .. } => "ended",
             LoadFailure::Endless { .. } => "endless",
@@ -317,6 +321,9 @@ impl LoadFailure {
                 _ if is_forbidden(error) => "allow executable memory files (vm.memfd_noexec)",
                 _ => "raise the limits of open files and memory of this process",
             },
+            LoadFailure::NoProc(_) => {
+                "mount /proc in this PID namespace, as `unshare --mount-proc` does"
+            }
             LoadFailure::AbortsOnPanic => "build it with `panic = \"unwind\"`",
             LoadFailure::Panicked
             | LoadFailure::Crashed { .. }

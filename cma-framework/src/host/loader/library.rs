@@ -14,6 +14,7 @@ use cma_api::abi_stable::library::{
 };
 use cma_api::c_v1::{self, CAllocator, Table, TableFault};
 use cma_api::v1::AllocatorModuleRef;
+use cma_descendants::check_proc;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use once_cell::sync::OnceCell;
 use std::error::Error;
@@ -98,6 +99,7 @@ fn link(image: Image) -> Result<Header, LoadFailure> {
 /// and other libraries can't see them. A library with both headers is one in Rust.
 fn open(image: &Image) -> Result<Header, LoadFailure> {
     let interface = image.interface().map_err(LoadFailure::NoCopy)?;
+    check_proc().map_err(LoadFailure::NoProc)?;
     // With the process number instead of `self`, so that a debugger can open it, too.
     let path = format!("/proc/{}/fd/{}", process::id(), image.file().as_raw_fd());
     // SAFETY: opening runs the library's constructors. The caller trusts the plug-in's code, as the

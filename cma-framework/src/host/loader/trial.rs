@@ -22,6 +22,7 @@ mod supervisor;
 
 use super::image::Image;
 use super::{LoadError, LoadFailure, Plugin, PluginInterface};
+use cma_descendants::check_proc;
 use message::{Order, Verdict};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::time::Timespec;
@@ -92,6 +93,8 @@ impl Trial {
     pub fn run(&self, path: &Path) -> Result<Tried, LoadError> {
         let refused = |reason| LoadError::new(path, reason);
         let image = Image::read(path).map_err(refused)?;
+        // Its absence is no fault of the plug-in or of the program for the trial.
+        check_proc().map_err(|error| refused(LoadFailure::NoProc(error)))?;
         match self.verdict(&image) {
             Ok(Verdict::Sound) => Ok(Tried { image, path: path.to_path_buf() }),
             Ok(Verdict::Refused(reason)) => Err(refused(reason)),
