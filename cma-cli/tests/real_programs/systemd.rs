@@ -78,6 +78,11 @@ fn systemd_starts_reloads_watches_and_stops_the_server_by_its_units() {
     assert!(log.contains("duplicate key") && log.contains("cma.toml:"), "{log}");
     assert!(log.contains("stays in force"), "{log}");
     assert!(!log.contains("configuration read again"), "{log}");
+    // A client keeps its chunk over the server's death, a restart, and a configuration without it.
+    assert_eq!(section("killed"), "owners 1\n");
+    assert_eq!(section("restarted"), "active\nowners 1\n");
+    assert_eq!(section("changed"), "not restarted\nowners 1\n");
+    assert_eq!(section("held"), "mine\nowners 0\n");
     let watchdog = section("watchdog");
     assert!(watchdog.starts_with("restarts 0\nrestarts 1\n"), "{watchdog}");
     assert!(watchdog.contains("1: 0x1000@"), "{watchdog}");

@@ -48,6 +48,54 @@ sed -i '$d' /etc/cma/cma.toml
 say log
 journalctl --unit cma --no-pager --output cat --priority warning
 
+# A client that holds a chunk, and says what it finds there when it is asked to.
+mkfifo /tmp/ask
+cma exec --socket /run/cma/cma.sock --chunk c=video/64K -- \
+    sh -c 'echo mine 1<> {c.path}; read line < /tmp/ask; head -c 4 {c.path}; echo' > /tmp/found &
+holder=$!
+owners() { cma get --connect /run/cma/cma.sock regions/general/owners | grep -c '65536.*video' || true; }
+started() { systemctl show --property ExecMainStartTimestampMonotonic --value cma.service; }
+# Waits until a server serves that was started later.
+until_another() {
+    for _ in {1..300}; do
+        [ "$(started)" != "$1" ] && systemctl is-active --quiet cma.service && return
+        sleep 0.1
+    done
+    echo "no other server has started"
+    exit 1
+}
+until [ "$(owners)" = 1 ]; do sleep 0.1; done
+
+say killed
+before=$(started)
+kill -KILL "$(systemctl show --property MainPID --value cma.service)"
+until_another "$before"
+echo "owners $(owners)"
+
+say restarted
+before=$(started)
+systemctl restart cma.service
+[ "$(started)" != "$before" ]
+systemctl is-active cma.service
+echo "owners $(owners)"
+
+say changed
+before=$(started)
+cp /etc/cma/cma.toml /tmp/cma.toml
+sed -i 's/^name = "general"/name = "other"/; s/= general/= other/' /etc/cma/cma.toml
+systemctl restart cma.service 2> /dev/null || echo "not restarted"
+logged '(live chunks: 1), and the configuration has no such region'
+cp /tmp/cma.toml /etc/cma/cma.toml
+until_another "$before"
+echo "owners $(owners)"
+
+say held
+echo > /tmp/ask
+wait "$holder"
+cat /tmp/found
+until [ "$(owners)" = 0 ]; do sleep 0.1; done
+echo "owners $(owners)"
+
 say watchdog
 mkdir /etc/systemd/system/cma.service.d
 printf '[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\n' > /etc/systemd/system/cma.service.d/watchdog.conf
