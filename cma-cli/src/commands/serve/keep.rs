@@ -121,6 +121,8 @@ pub(super) fn restored(
 pub(super) struct Kept {
     by: By,
     restarts: u64,
+    /// Whether it has, or may have, what a server has left.
+    has_something: bool,
 }
 
 #[derive(Debug)]
@@ -131,8 +133,6 @@ enum By {
     Manager {
         /// Until the server has taken what it has.
         store: Option<ServiceManager>,
-        /// Whether it has, or may have, what a server has left.
-        has_something: bool,
     },
 }
 
@@ -145,14 +145,15 @@ impl Kept {
     pub(super) fn of_this_process() -> Result<Option<Self>, CommandError> {
         if let Some(keeper) = KeeperProcess::from_stdin().map_err(CommandError::Kept)? {
             let count = env::var(RESTARTS).ok().and_then(|count| count.parse().ok());
-            return Ok(Some(Kept { by: By::Keeper(keeper), restarts: count.unwrap_or(0) }));
+            let (by, restarts) = (By::Keeper(keeper), count.unwrap_or(0));
+            return Ok(Some(Kept { by, restarts, has_something: true }));
         }
         // SAFETY: `run` calls this once, and takes descriptors of the service manager in no other
         // way if this returns some.
         let store = unsafe { ServiceManager::from_environment() }.map_err(CommandError::Kept)?;
         Ok(store.map(|store| {
-            let by = By::Manager { store: Some(store), has_something: true };
-            Kept { by, restarts: 0 }
+            let by = By::Manager { store: Some(store) };
+            Kept { by, restarts: 0, has_something: true }
         }))
     }
 
@@ -169,12 +170,14 @@ impl Kept {
         match &mut self.by {
             By::Keeper(_) => {
                 let keeper = KeeperProcess::from_stdin().map_err(CommandError::Kept)?;
-                Ok((Lasting::take(keeper.ok_or_else(ended)?).map_err(recover)?, None))
+                let lasting = Lasting::take(keeper.ok_or_else(ended)?).map_err(recover)?;
+                self.has_something = !lasting.is_first_start();
+                Ok((lasting, None))
             }
-            By::Manager { store, has_something } => {
+            By::Manager { store } => {
                 let store = store.take().ok_or_else(ended)?;
                 let mut lasting = Lasting::take(store).map_err(recover)?;
-                *has_something = !lasting.is_first_start();
+                self.has_something = !lasting.is_first_start();
                 let others = lasting.take_others().into_iter();
                 let (starts, sockets): (Vec<_>, Vec<_>) =
                     others.partition(|(name, _)| name.as_str() == STARTS);
@@ -189,26 +192,28 @@ impl Kept {
 
     /// The server serves. A keeper that has ended needn't know it.
     pub(super) fn ready(&mut self) {
-        match &mut self.by {
-            By::Keeper(keeper) => drop(keeper.ready()),
-            By::Manager { has_something, .. } => *has_something = true,
+        self.has_something = true;
+        if let By::Keeper(keeper) = &self.by {
+            let _ = keeper.ready();
         }
     }
 
     /// How a server ends that has failed. A keeper gets the reason, for who waits for an upgrade.
     /// A service manager that has something is to start a server again.
     pub(super) fn failed(self, error: CommandError) -> Result<Outcome, CommandError> {
-        match self.by {
-            By::Keeper(keeper) => {
-                let _ = keeper.failed(&error.to_string());
-                Err(error)
-            }
-            By::Manager { has_something: true, .. } => {
-                error.report();
-                Ok(handed_over())
-            }
-            By::Manager { has_something: false, .. } => Err(error),
+        if let By::Keeper(keeper) = &self.by {
+            let _ = keeper.failed(&error.to_string());
         }
+        if !self.has_something {
+            return Err(error);
+        }
+        error.report();
+        let held = "nothing is lost: chunks and connections are held for the next server";
+        Notice::advice(held).report();
+        Ok(match self.by {
+            By::Keeper(_) => Outcome::NotDone,
+            By::Manager { .. } => handed_over(),
+        })
     }
 }
 

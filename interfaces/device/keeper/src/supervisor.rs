@@ -144,7 +144,7 @@ impl Supervision {
     /// | signal to this process | then |
     /// | --- | --- |
     /// | `SIGTERM`, `SIGINT` | The server gets it. When it has ended, this returns. |
-    /// | `SIGHUP` | The server gets it. After too many deaths, or while the next start is awaited: the server is started. |
+    /// | `SIGHUP` | The server gets it when it is ready. After too many deaths, or while the next start is awaited: the server is started. |
     /// | `SIGUSR2` | Upgrade: the server gets it, ends and leaves everything to the next one, which is the program that is now at the server's path. |
     ///
     /// If the keeper is killed, the server lives on without one. A server that ends with a status
@@ -219,8 +219,10 @@ enum Stage {
 struct End {
     /// `None` if there was no process.
     status: Option<ExitStatus>,
-    /// The status or the error, or what the server said about it.
-    text: String,
+    /// The status, or the error.
+    how: String,
+    /// The reason, if it was told.
+    why: Option<String>,
     ran: Duration,
 }
 
@@ -238,13 +240,13 @@ impl Supervisor<'_> {
                     let has_handed_over =
                         |status: ExitStatus| status.code() == Some(HANDED_OVER.into());
                     if !end.status.is_some_and(has_handed_over) {
-                        (self.report)(&Report::NotHandedOver { how: end.text });
+                        (self.report)(&Report::NotHandedOver { how: end.why.unwrap_or(end.how) });
                     }
                     self.try_upgrade();
                     continue;
                 }
                 Some(Stage::Trying) => {
-                    self.give_upgrade_up(&end.text);
+                    self.give_upgrade_up(&end.why.unwrap_or(end.how));
                     continue;
                 }
                 Some(Stage::Leaving) | None => {}
@@ -255,11 +257,11 @@ impl Supervisor<'_> {
             }
             let holds_nothing = !self.was_ready && self.store.names().next().is_none();
             if holds_nothing && end.status.is_none_or(|status| status.code().is_some()) {
-                (self.report)(&Report::NotStarted { how: end.text });
+                (self.report)(&Report::NotStarted { how: end.how });
                 return Supervised::NotStarted(end.status);
             }
             let next = self.plan.backoff.after(end.ran);
-            (self.report)(&Report::Died { how: end.text, next });
+            (self.report)(&Report::Died { how: end.how, next });
             if next.is_none() {
                 (self.report)(&Report::Held { descriptors: self.store.names().count() });
             }
@@ -275,10 +277,10 @@ impl Supervisor<'_> {
         let end = self.serve_child();
         let ran = began.elapsed();
         match end {
-            Ok((status, said)) => {
-                End { status: Some(status), text: said.unwrap_or_else(|| status.to_string()), ran }
+            Ok((status, why)) => End { status: Some(status), how: status.to_string(), why, ran },
+            Err((call, error)) => {
+                End { status: None, how: format!("{call}: {error}"), why: None, ran }
             }
-            Err((call, error)) => End { status: None, text: format!("{call}: {error}"), ran },
         }
     }
 
@@ -330,6 +332,7 @@ impl Supervisor<'_> {
         end: BorrowedFd<'_>,
     ) -> io::Result<()> {
         let pid = Pid::from_child(child);
+        let mut is_to_reload = false;
         loop {
             let deadline = self.upgrade.as_ref().and_then(|upgrade| upgrade.deadline);
             let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
@@ -349,9 +352,13 @@ impl Supervisor<'_> {
                         self.is_ending = true;
                         pass_on(pid, number);
                     }
-                    Signal::Reload => pass_on(pid, signal_hook::consts::SIGHUP),
+                    Signal::Reload => is_to_reload = true,
                     Signal::Upgrade => self.begin_upgrade(None, Vec::new(), None),
                 }
+            }
+            // Earlier it might end the server, which handles it only when it has started.
+            if session.is_ready() && std::mem::take(&mut is_to_reload) {
+                pass_on(pid, signal_hook::consts::SIGHUP);
             }
             if readable.get(2) == Some(&true) {
                 self.take_request();

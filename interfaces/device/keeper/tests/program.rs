@@ -39,6 +39,13 @@ fn server() {
     if env::current_exe().unwrap().ends_with(BETTER) {
         task = "serves".to_string();
     }
+    if task == "starts slowly" {
+        tell("starts");
+        let go = env::current_exe().unwrap().with_file_name("go");
+        while !go.exists() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP, SIGUSR2]).unwrap();
     let mut keeper = KeeperProcess::from_stdin().unwrap().unwrap();
     let runs = keeper.take().unwrap().len();
@@ -213,6 +220,21 @@ fn signals_are_passed_on_to_the_server() {
     running.end();
 }
 
+/// `SIGHUP` ends a process that doesn't handle it yet.
+#[test]
+fn a_server_that_still_starts_gets_the_order_to_reload_when_it_is_ready() {
+    let running = Running::start("starts slowly", &[]);
+    running.hears("starts");
+    running.signal(Signal::HUP);
+    // The keeper has read the signal when it answers: it reads signals first.
+    let error = upgrade(&running.control(), Some(Path::new("/none")), &[]).unwrap_err();
+    assert!(error.to_string().contains("/none can't be started"), "{error}");
+    File::create(running.folder.path().join("go")).unwrap();
+    running.hears(&format!("signal {SIGHUP}"));
+    running.hears("false");
+    running.end();
+}
+
 #[test]
 fn a_server_lives_on_after_its_keeper_and_is_told() {
     let mut running = Running::start("serves", &[]);
@@ -256,7 +278,7 @@ fn a_server_that_always_dies_is_given_up_until_a_signal_comes() {
     let mut running = Running::start("fails", &["--starts", "2"]);
     kill_process(running.serves(0), Signal::KILL).unwrap();
     for _ in 0..2 {
-        running.hears("the server died (it is only a test) too often in a row");
+        running.hears("the server died (exit status: 3) too often in a row");
         running.hears("1 descriptors are held; SIGHUP starts the server again");
         assert!(running.keeper.try_wait().unwrap().is_none(), "it holds what it has");
         running.signal(Signal::HUP);
@@ -333,7 +355,7 @@ fn the_reason_of_a_server_that_can_not_start_is_told_to_who_asked() {
     let error = upgrade(&running.control(), None, &[]).unwrap_err().to_string();
     assert!(error.contains("did not become ready (it is only a test)"), "{error}");
     // The old program fails in this test, too.
-    running.hears("the server died (it is only a test); it is started again in 0 ms");
+    running.hears("the server died (exit status: 3); it is started again in 0 ms");
     running.signal(Signal::TERM);
 }
 
