@@ -153,7 +153,7 @@ impl One<'_> {
             move |error: Error| format!("{what}: {error} (errno {})", error.errno())
         };
         let client = Client::connect(&self.running.socket).map_err(text("connect"))?;
-        let size = (1 + self.random.below(if self.ground.page > 4096 { 2 } else { 96 }))
+        let size = (1 + self.random.below(if self.ground.page > 4096 { 4 } else { 96 }))
             * self.ground.page;
         let waits = self.random.below(3) > 0;
         let time = Duration::from_millis(self.random.below(2000));

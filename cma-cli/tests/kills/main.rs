@@ -8,6 +8,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[path = "../../../cma-memory/tests/machine/mod.rs"]
+mod machine;
+
 mod clients;
 mod inspection;
 mod random;
@@ -15,8 +18,9 @@ mod running;
 
 use clients::{Ground, One, State};
 use cma_keeper::{Backoff, Program, Store, Supervision};
+use machine::{HUGE, Machine, POOL, free};
 use random::Random;
-use running::Running;
+use running::{Running, until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::env;
 use std::ffi::OsString;
@@ -27,8 +31,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 const USAGE: &str = "usage: kills [--kills N] [--clients N] [--memory memfd|hugetlb] \
-    [--gap MILLISECONDS] [--seed N]; hugetlb takes four pages of 2 MiB for each client in \
-    the machine's pool";
+    [--gap MILLISECONDS] [--seed N]; each ten kills come with an upgrade; hugetlb takes up to \
+    three adjacent pages of 2 MiB for each client, for which it resizes the machine's pool as \
+    root, and restores it";
 
 /// What makes this program the keeper: it starts the server again at once, however often it dies.
 const KEEPER: &str = "--keeper";
@@ -125,24 +130,42 @@ impl Plan {
         }
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
         // Less than the clients would like to have.
-        let unit = self.clients * if self.page() > 4096 { self.page() } else { 64 << 10 };
-        let (first, second) = (2 * unit, unit.next_power_of_two());
+        let (first, second) = match self.memory == "hugetlb" {
+            true => (HUGE, HUGE),
+            false => (128 << 10, 64 << 10),
+        };
+        let (first, second) = (self.clients * first, (self.clients * second).next_power_of_two());
+        let pages = (first + second) / HUGE;
+        let machine = (self.memory == "hugetlb").then(|| Machine::of_huge_pages(pages));
+        // Restored after the memory has returned to the pool.
+        let machine = machine.transpose().map_err(|why| format!("nothing was started: {why}"))?;
         let running = Running::start(folder.path(), &self.memory, first, second);
-        let result = self.run_with(&running, first + second);
-        result.map_err(|reason| {
+        let summary = self.run_with(&running, first + second).map_err(|reason| {
             format!("{reason}\nThe keeper and its servers said:\n{}", running.said())
-        })
+        })?;
+        drop(running);
+        if machine.is_some() {
+            // The kernel unpins the pages of a process some milliseconds after its end.
+            until("the pool has its pages again", || free(POOL) == pages)?;
+        }
+        Ok(summary)
     }
 
     /// The unit of sizes in bytes.
     fn page(&self) -> u64 {
-        if self.memory == "hugetlb" { 2 << 20 } else { 4096 }
+        if self.memory == "hugetlb" { HUGE } else { 4096 }
     }
 
     fn run_with(&self, running: &Running, size: u64) -> Result<String, String> {
         let ground = Ground::new(self.clients, self.page());
         running.until("the first server serves", || running.free() == Some(size))?;
-        let before = running.settled_holdings();
+        if running.said().contains(&format!("pid={}", running.keeper.id())) {
+            return Err("the first server takes its keeper for a client of another one".into());
+        }
+        // The keeper has from its first chunk on what it pins pages with.
+        running.use_once(self.page())?;
+        running.until("all memory is free again", || running.free() == Some(size))?;
+        let before = running.holdings_after_death()?;
         let begin = Instant::now();
         let done = thread::scope(|threads| {
             let ground = &ground;
@@ -178,6 +201,9 @@ impl Plan {
             })
         };
         at_end("all memory is free", &|| running.free() == Some(size))?;
+        // Pages of freed chunks stay in the server's files of those, until it ends.
+        running.kill_server()?;
+        at_end("all memory is still free", &|| running.free() == Some(size))?;
         at_end(&format!("the keeper has {before:?} again"), &|| running.holdings() == before)?;
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let answers: u64 = ground.clients.iter().map(State::answers).sum();
@@ -197,16 +223,16 @@ impl Plan {
     fn kill(&self, running: &Running, ground: &Ground) -> Result<(u64, u64), String> {
         let mut random = Random(self.seed);
         let (mut killed, mut upgraded) = (0, 0);
-        for number in 0..self.kills {
+        while killed < self.kills {
             // Otherwise servers that start are killed, too.
             if random.below(4) > 0 {
                 running.until("a server serves", || running.free().is_some())?;
             }
             thread::sleep(Duration::from_millis(random.below(self.gap)));
-            if number % GETS_ON == 0 {
+            if (killed + upgraded) % GETS_ON == 0 {
                 get_on(running, ground)?;
             }
-            if number % 10 == 9 {
+            if killed % 10 == 9 && upgraded <= killed / 10 {
                 // It waits for the end of the old server, whatever comes meanwhile.
                 upgraded += 1;
                 kill_process(Pid::from_child(&running.keeper), Signal::USR2)

@@ -22,6 +22,18 @@ pub(crate) struct Running {
 /// What the keeper has: how many descriptors of each kind, and the bytes of memory behind them.
 pub(crate) type Holdings = BTreeMap<String, (usize, u64)>;
 
+/// Waits until that holds.
+pub(crate) fn until(what: &str, holds: impl Fn() -> bool) -> Result<(), String> {
+    let begin = Instant::now();
+    while !holds() {
+        if begin.elapsed() > LIMIT {
+            return Err(format!("not within {LIMIT:?}: {what}"));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 impl Running {
     pub(crate) fn start(folder: &Path, memory: &str, first: u64, second: u64) -> Self {
         let (socket, stderr) = (folder.join("cma.sock"), folder.join("stderr"));
@@ -40,17 +52,10 @@ impl Running {
 
     /// Waits until that holds.
     pub(crate) fn until(&self, what: &str, holds: impl Fn() -> bool) -> Result<(), String> {
-        let begin = Instant::now();
-        while !holds() {
-            if begin.elapsed() > LIMIT {
-                let (free, holdings) = (self.free(), self.holdings());
-                return Err(format!(
-                    "not within {LIMIT:?}: {what}; free {free:?}, in the keeper {holdings:#?}"
-                ));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+        until(what, holds).map_err(|why| {
+            let (free, holdings) = (self.free(), self.holdings());
+            format!("{why}; free {free:?}, in the keeper {holdings:#?}")
+        })
     }
 
     /// The free bytes of both regions; `None` before the first server serves.
@@ -86,8 +91,18 @@ impl Running {
         holdings
     }
 
-    /// What the keeper has when nobody connects, and the connections so far have ended.
-    pub(crate) fn settled_holdings(&self) -> Holdings {
+    /// Has a chunk of `size` bytes, and frees it.
+    pub(crate) fn use_once(&self, size: u64) -> Result<(), String> {
+        let client = Client::connect(&self.socket).map_err(|error| error.to_string())?;
+        let chunk = client.alloc("camera", None, size, 0).map_err(|error| error.to_string())?;
+        chunk.free().map_err(|error| error.to_string())
+    }
+
+    /// Kills the server. Returns what the keeper has when the next one serves, nobody connects, and
+    /// the connections so far have ended.
+    pub(crate) fn holdings_after_death(&self) -> Result<Holdings, String> {
+        self.kill_server()?;
+        self.until("the next server serves", || self.free().is_some())?;
         let (mut found, mut times) = (self.holdings(), 0);
         while times < 20 {
             thread::sleep(Duration::from_millis(20));
@@ -95,7 +110,7 @@ impl Running {
             times = if again == found { times + 1 } else { 0 };
             found = again;
         }
-        found
+        Ok(found)
     }
 
     /// The process of the server that runs, if one does.

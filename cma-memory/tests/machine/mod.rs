@@ -95,13 +95,15 @@ impl Machine {
     /// The machine with `pages` adjacent free huge pages. `None`, and a message on the terminal,
     /// when this test can't have them.
     pub(crate) fn with_huge_pages(pages: u64) -> Option<Machine> {
+        Machine::of_huge_pages(pages).map_err(|why| skipped(&why)).ok()
+    }
+
+    /// The same. The error says why the machine can't have them.
+    pub(crate) fn of_huge_pages(pages: u64) -> Result<Machine, String> {
         let mut machine = Machine::lock();
-        if let Err(why) = machine.gather(pages) {
-            skipped(&why);
-            return None;
-        }
+        machine.gather(pages)?;
         assert_eq!(free(POOL), pages);
-        Some(machine)
+        Ok(machine)
     }
 
     fn gather(&mut self, pages: u64) -> Result<(), String> {
