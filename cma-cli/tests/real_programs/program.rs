@@ -118,11 +118,14 @@ impl Running {
         Seen::of(file, offset.parse().unwrap(), bytes.parse().unwrap())
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Sends it SIGTERM.
     pub(crate) fn terminate(&self) {
-        let pid = Pid::from_child(&self.child);
         // It may have ended already.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(self.pid(), Signal::TERM);
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
