@@ -4,7 +4,7 @@ use crate::known_board::KnownBoard;
 use crate::notice::{Notice, TextName};
 use crate::place_in_text::{DescriptionError, Spot};
 use crate::show::{plain, quoted};
-use cma_device_server::BindError;
+use cma_device_server::{BindError, RecoverError};
 use cma_framework::DmaAddr;
 use cma_framework::config::{Bytes, ConfigError};
 use cma_framework::errors::RegisterError;
@@ -305,8 +305,15 @@ impl CommandError {
             CommandError::NothingToDiscard => fixed(
                 "`cma upgrade --discard` starts a server that continues another one with this choice",
             ),
-            // The message names the ways on.
-            CommandError::Socket(BindError::Recover(_)) => return None,
+            CommandError::Socket(BindError::Recover(error)) => match **error {
+                RecoverError::Damaged(_)
+                | RecoverError::NoRegion { .. }
+                | RecoverError::NotRestored { .. } => fixed(
+                    "`cma upgrade --discard` starts a server with such a choice; under systemd, \
+                     the unit gets the option until the service has started",
+                ),
+                _ => return None,
+            },
             CommandError::Socket(_) => fixed("name another path with --socket"),
             CommandError::Picture { .. } => {
                 fixed("name a file in a folder that is there and that this user can write to")

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Copies the fixture plug-in `name` into `folder`.
-fn copy_plugin(name: &str, folder: &Path, file: &str) {
+pub(crate) fn copy_plugin(name: &str, folder: &Path, file: &str) {
     let tests = std::env::current_exe().expect("this is a file");
     let library = tests.with_file_name(format!("{DLL_PREFIX}cma_fixture_{name}{DLL_SUFFIX}"));
     fs::copy(library, folder.join(file)).expect("the fixture is built");

@@ -3,23 +3,28 @@
 use crate::connections::Connections;
 use crate::name::Name;
 use crate::store::socket_pair;
+use crate::supervisor::ROOM;
 use crate::wire::{Message, Part, ReceiveError};
 use crate::{Keeper, KeeperError, system};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
+use std::env;
 use std::io::stdin;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The keeper's process, which started this one.
 #[derive(Debug)]
-pub struct KeeperProcess(OwnedFd);
+pub struct KeeperProcess {
+    socket: OwnedFd,
+    room: Option<usize>,
+}
 
 impl KeeperProcess {
     /// The keeper at the other end of `socket`.
     pub fn new(socket: OwnedFd) -> Self {
-        KeeperProcess(socket)
+        KeeperProcess { socket, room: None }
     }
 
     /// The keeper that started this process: its socket is standard input. `None` when standard
@@ -36,7 +41,8 @@ impl KeeperProcess {
             return Ok(None);
         }
         let socket = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).map_err(system("fcntl"))?;
-        Ok(Some(KeeperProcess(socket)))
+        let room = env::var(ROOM).ok().and_then(|room| room.parse().ok());
+        Ok(Some(KeeperProcess { socket, room }))
     }
 
     /// Makes the keeper accept connections at the listening socket that is stored under that name.
@@ -99,14 +105,14 @@ impl KeeperProcess {
     }
 
     fn send(&self, message: &Message<BorrowedFd<'_>>) -> Result<(), KeeperError> {
-        message.send(self.0.as_fd()).map_err(|errno| match errno {
+        message.send(self.socket.as_fd()).map_err(|errno| match errno {
             Errno::PIPE | Errno::CONNRESET => KeeperError::Ended,
             errno => system("sendmsg")(errno),
         })
     }
 
     fn receive(&self) -> Result<Message<OwnedFd>, KeeperError> {
-        Message::receive(self.0.as_fd()).map_err(|error| match error {
+        Message::receive(self.socket.as_fd()).map_err(|error| match error {
             ReceiveError::DescriptorLost => system("recvmsg")(Errno::MFILE),
             ReceiveError::System(errno) if errno != Errno::CONNRESET => system("recvmsg")(errno),
             _ => KeeperError::Ended,
@@ -137,6 +143,10 @@ impl Keeper for KeeperProcess {
 
     fn unpin(&mut self, name: &Name, offset: u64, len: u64) -> Result<(), KeeperError> {
         self.ask_about(name, &Message::Unpin(name.clone(), Part { offset, len }))
+    }
+
+    fn room(&self) -> Option<usize> {
+        self.room
     }
 
     fn accept_on(&mut self, listener: &Name) -> Result<Option<Connections>, KeeperError> {

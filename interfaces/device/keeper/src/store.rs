@@ -70,6 +70,11 @@ impl Store {
         self.descriptors.get(name)
     }
 
+    /// The most descriptors that it holds.
+    pub(crate) fn room(&self) -> usize {
+        self.room
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.descriptors.len() < self.room
     }

@@ -28,6 +28,10 @@ pub const HANDED_OVER: u8 = 75;
 /// before it, in decimal.
 pub const RESTARTS: &str = "CMA_KEEPER_RESTARTS";
 
+/// The variable in the environment of a server that says how many descriptors the keeper holds at
+/// most, in decimal.
+pub(crate) const ROOM: &str = "CMA_KEEPER_ROOM";
+
 /// The time within which the server reads what it asked for.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -298,6 +302,7 @@ impl Supervisor<'_> {
         };
         let mut command = program.command(&self.plan.arguments);
         command.args(more).env(RESTARTS, self.started.to_string());
+        command.env(ROOM, self.store.room().to_string());
         // A terminal sends its signals to the keeper alone, which passes them on.
         command.stdin(Stdio::from(theirs)).process_group(0);
         let started = command.spawn();

@@ -146,7 +146,8 @@ impl Limits {
                     connections = limits.connections,
                     room,
                     "fewer connections than the limits allow: each takes two of the descriptors \
-                     that outlive the server; with systemd, FileDescriptorStoreMax= is their number"
+                     that outlive the server; their number is the keeper's limit of open files \
+                     (RLIMIT_NOFILE) less 64, or with systemd FileDescriptorStoreMax="
                 );
             });
         }

@@ -186,6 +186,12 @@ impl Server {
         let listener = listen()?;
         let timer = Arc::new(Timer::new().map_err(system)?);
         let poller = Arc::new(Poller::new().map_err(system)?);
+        let regions = cma.regions();
+        if lasting.as_ref().is_none_or(|(lasting, ..)| lasting.is_first_start()) {
+            // Before the keeper has memory of this server.
+            let with_memory = regions.iter().filter(|region| region.backing().is_some());
+            stale_memory::warn(with_memory.filter_map(|region| region.name()));
+        }
         let restored = lasting.map(|(lasting, discard, holder)| {
             let socket = listener.socket.as_fd();
             restore(lasting, &cma, &limits, discard, socket, holder)
@@ -199,7 +205,6 @@ impl Server {
         });
         let first = restored.as_ref().map_or(1, |restored| restored.next_connection);
         let accounts = Accounts::new(limits.clone());
-        let regions = cma.regions();
         let reclaimer = Reclaimer::new(timer.clone(), cma.clone());
         let settings =
             Settings { accounts: accounts.clone(), rules: shared(rules), records: records.clone() };
@@ -223,10 +228,6 @@ impl Server {
             waiting: Vec::new(),
         };
         log::emit(|| tracing::debug!(path = %path.display(), ?limits, "listening"));
-        if restored.as_ref().is_none_or(|restored| restored.is_first_start) {
-            let with_memory = regions.iter().filter(|region| region.backing().is_some());
-            stale_memory::warn(with_memory.filter_map(|region| region.name()));
-        }
         match server.begin(restored) {
             Ok(()) => Ok(server),
             Err(errno) => {

@@ -35,8 +35,6 @@ pub(crate) struct Restored {
     pub(crate) next_connection: u64,
     /// The connections that the keeper accepts, if it does.
     pub(crate) accepted: Option<cma_keeper::Connections>,
-    /// Whether nothing was continued.
-    pub(crate) is_first_start: bool,
 }
 
 /// A chunk that a server before this one allocated.
@@ -81,7 +79,6 @@ pub(crate) fn restore(
     holder: ListenerHolder,
 ) -> Result<Restored, RecoverError> {
     let regions = cma.regions();
-    let is_first_start = lasting.is_first_start();
     let mut planned = decide(&lasting, &regions, discard)?;
     let next_connection = next_connection(&lasting);
     let next_order = next_order(lasting.records());
@@ -170,7 +167,6 @@ pub(crate) fn restore(
         next_connection,
         accepted,
         records: records.clone(),
-        is_first_start,
     })
 }
 
