@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 15] = [
+const TASKS: [Task; 16] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -74,6 +74,11 @@ const TASKS: [Task; 15] = [
         "install-c",
         "builds libcma and installs it: [--prefix P] [--destdir D] [--libdir L]",
         &["sh", "interfaces/c/install.sh"],
+    ),
+    task(
+        "packages",
+        "builds the Debian packages and tries them in a clean Debian root: [--no-trial]",
+        &["bash", "xtask/packages.sh"],
     ),
     task(
         "documents",
