@@ -34,11 +34,12 @@ impl ContestantEntry {
 }
 
 /// All contestants, ours first.
-pub const CONTESTANTS: [ContestantEntry; 11] = [
+pub const CONTESTANTS: [ContestantEntry; 12] = [
     ContestantEntry::of::<Ours<cma_best_fit::BestFit>>(),
     ContestantEntry::of::<Ours<cma_tlsf::Tlsf>>(),
     ContestantEntry::of::<Ours<cma_buddy::Buddy>>(),
     ContestantEntry::of::<Ours<cma_bitmap::Bitmap>>(),
+    ContestantEntry::of::<Ours<cma_packing::Packing>>(),
     ContestantEntry::of::<ByDevice<framework::BestFitPlugin>>(),
     ContestantEntry::of::<ByNames<framework::BestFitPlugin>>(),
     ContestantEntry::of::<ByDevice<framework::TlsfPlugin>>(),
@@ -88,6 +89,7 @@ mod tests {
         serves_soundly::<Ours<cma_tlsf::Tlsf>>();
         serves_soundly::<Ours<cma_buddy::Buddy>>();
         serves_soundly::<Ours<cma_bitmap::Bitmap>>();
+        serves_soundly::<Ours<cma_packing::Packing>>();
         serves_soundly::<ByDevice<framework::BestFitPlugin>>();
         serves_soundly::<ByNames<framework::BestFitPlugin>>();
         serves_soundly::<ByDevice<framework::TlsfPlugin>>();

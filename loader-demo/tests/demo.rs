@@ -31,7 +31,8 @@ fn every_step_of_a_host_is_taken_in_order() {
         "   b2: too small: 23868K requested of a region of 16M\n",
         "b1: best-fit -> bitmap: 4 live chunks adopted\n",
         "b1: bitmap -> buddy: 4 live chunks adopted\n",
-        "b1: buddy -> tlsf: 4 live chunks adopted\n",
+        "b1: buddy -> packing: 4 live chunks adopted\n",
+        "b1: packing -> tlsf: 4 live chunks adopted\n",
         "all 6 chunks are freed: every region is one hole again\n",
     ] {
         let at = rest.find(step).unwrap_or_else(|| panic!("\"{step}\" is missing in\n{out}"));

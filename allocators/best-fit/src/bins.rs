@@ -5,8 +5,8 @@ mod grids;
 
 use crate::block::Entry;
 use crate::hole::Hole;
-use crate::nodes::Nodes;
 use crate::trees::{Spot, Trees};
+use cma_bits::Nodes;
 use grids::BinReaches;
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ impl Bins {
     fn insert_beside(&mut self, Key { bin, rank }: Key, node: u32, nodes: &Nodes) {
         let root = self.roots[bin as usize];
         let tree = if root < TREE {
-            let other = self.key_of(nodes.hole(root));
+            let other = self.key_of(Hole::of_node(nodes, root));
             self.trees.single(other.rank, root)
         } else {
             root - TREE
@@ -191,7 +191,7 @@ impl Bins {
         loop {
             let root = self.roots[bin as usize];
             if root < TREE {
-                let hole = nodes.hole(root);
+                let hole = Hole::of_node(nodes, root);
                 if hole >= least {
                     return Some(Found { hole, node: root, bin, spot: None });
                 }
@@ -213,7 +213,8 @@ impl Bins {
         // The rank of a single page is its start, which saves fetching a node that may not be
         // cached.
         let is_page = bin >> self.bin_bits == 0;
-        let hole = if is_page { Hole::new(1, entry.rank()) } else { nodes.hole(entry.number()) };
+        let hole =
+            if is_page { Hole::new(1, entry.rank()) } else { Hole::of_node(nodes, entry.number()) };
         Found { hole, node: entry.number(), bin, spot: Some(spot) }
     }
 
@@ -224,7 +225,7 @@ impl Bins {
         let bin = word as u32 * 64 + self.bits[word].ilog2();
         let root = self.roots[bin as usize];
         let last = if root < TREE { root } else { self.trees.last(root - TREE) };
-        nodes.hole(last).pages()
+        Hole::of_node(nodes, last).pages()
     }
 
     /// The first bin from `bin` up that is not empty.
@@ -284,7 +285,8 @@ impl Bins {
             }
             let mut stray = None;
             let mut look = |node: u32, rank: Option<u32>| {
-                let key = nodes.get_hole(node).map(|hole| self.key_of(hole));
+                let key =
+                    nodes.hole(node).map(|hole| self.key_of(Hole::new(hole.pages, hole.start)));
                 if !key
                     .is_some_and(|key| key.bin == bin && rank.is_none_or(|rank| rank == key.rank))
                 {

@@ -1,6 +1,7 @@
 //! The rule as pure functions: the order of holes, and the place of a chunk in a hole.
 
 use cma_api::{Alignment, Boundary, PageRange, Request};
+use cma_bits::Nodes;
 
 /// A free range between two chunks or the region's ends. Pages are counted from the region's start.
 ///
@@ -13,6 +14,13 @@ impl Hole {
     #[inline]
     pub(crate) fn new(pages: u32, start: u32) -> Self {
         Hole(u64::from(pages) << 32 | u64::from(start))
+    }
+
+    /// The hole of node `index`, which must be a hole.
+    #[inline]
+    pub(crate) fn of_node(nodes: &Nodes, index: u32) -> Self {
+        let node = nodes.get(index);
+        Hole::new(node.pages, node.start)
     }
 
     /// The lowest possible hole of at least `pages` pages.

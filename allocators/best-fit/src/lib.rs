@@ -99,7 +99,6 @@
 mod bins;
 mod block;
 mod hole;
-mod nodes;
 mod trees;
 
 use bins::{Bins, Found};
@@ -107,8 +106,8 @@ use cma_api::{
     Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
     Params, Placement, Request, Tag,
 };
+use cma_bits::{Nodes, SENTINEL};
 use hole::{Grid, Hole, Window, limited_place};
-use nodes::{Nodes, SENTINEL};
 use trees::Wanted;
 
 /// The best-fit allocator. The [crate's documentation](crate) describes it.
@@ -181,7 +180,7 @@ impl Allocator for BestFit {
         }
         let (mut kept, mut start, mut pages) = (index, node.start, node.pages);
         if !self.nodes.is_taken(node.prev) {
-            let before = self.nodes.hole(node.prev);
+            let before = Hole::of_node(&self.nodes, node.prev);
             self.bins.remove(before, node.prev, &self.nodes);
             self.nodes.remove(index);
             kept = node.prev;
@@ -191,7 +190,7 @@ impl Allocator for BestFit {
             self.nodes.clear_taken(index);
         }
         if !self.nodes.is_taken(node.next) {
-            let after = self.nodes.hole(node.next);
+            let after = Hole::of_node(&self.nodes, node.next);
             self.bins.remove(after, node.next, &self.nodes);
             self.nodes.remove(node.next);
             pages += after.pages();

@@ -8,7 +8,7 @@ mod deep;
 
 use crate::block::{Block, Entry};
 use crate::hole::{Grid, Hole};
-use crate::nodes::{Nodes, push};
+use cma_bits::{Nodes, push};
 use deep::BlockReaches;
 pub(crate) use deep::MOST_GRIDS;
 
@@ -222,7 +222,9 @@ impl Trees {
         wanted: &Wanted,
         nodes: &Nodes,
     ) -> Option<Spot> {
-        let fits = |entry: Entry| entry.rank() >= least && wanted.fits(nodes.hole(entry.number()));
+        let fits = |entry: Entry| {
+            entry.rank() >= least && wanted.fits(Hole::of_node(nodes, entry.number()))
+        };
         self.block(leaf).lowest_that(fits).map(|at| Spot::new(leaf, at))
     }
 
@@ -232,7 +234,7 @@ impl Trees {
         let block = self.block(root);
         let reaches = block.entries().iter().map(|entry| {
             if block.is_leaf() {
-                grid.reach(nodes.hole(entry.number()))
+                grid.reach(Hole::of_node(nodes, entry.number()))
             } else {
                 self.reach_below(entry.number(), grid, nodes)
             }

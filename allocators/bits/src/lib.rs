@@ -1,5 +1,6 @@
 //! Data structures of the allocators: a set of numbers below a fixed limit, as a tree of bits
-//! ([`BitTree`]), and a number for each of many places, under a tree of maxima ([`Maxima`]).
+//! ([`BitTree`]), a number for each of many places, under a tree of maxima ([`Maxima`]), and the
+//! chunks and holes of a region in the order of addresses ([`Nodes`]).
 //!
 //! The rest of this text describes the set.
 //!
@@ -27,8 +28,10 @@
 #![forbid(unsafe_code)]
 
 mod maxima;
+mod nodes;
 
 pub use maxima::Maxima;
+pub use nodes::{Node, Nodes, SENTINEL, push};
 
 /// The most levels a set has: 64^6 numbers are 256 TiB of pages.
 const MAX_LEVELS: usize = 6;

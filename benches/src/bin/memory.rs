@@ -36,6 +36,7 @@ fn main() {
     line::<Ours<cma_tlsf::Tlsf>>(&workloads);
     line::<Ours<cma_buddy::Buddy>>(&workloads);
     line::<Ours<cma_bitmap::Bitmap>>(&workloads);
+    line::<Ours<cma_packing::Packing>>(&workloads);
     line::<ByDevice<BuiltIn>>(&workloads);
     line::<peers::OffsetAllocator>(&workloads);
     line::<peers::BuddySystemAllocator>(&workloads);

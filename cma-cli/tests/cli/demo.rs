@@ -15,7 +15,7 @@ fn without_a_command_and_with_an_empty_environment_the_demo_runs_to_its_end() {
     assert!(at("0x30000000 in fw") < at("ENOMEM"));
     assert!(at("b1: fragmented: 23944K free, the largest hole is 23864K") < at("b2: too small"));
     assert!(at("b2: too small") < at("4 live chunks adopted"));
-    for allocator in ["best-fit", "bitmap", "buddy", "tlsf"] {
+    for allocator in ["best-fit", "bitmap", "buddy", "packing", "tlsf"] {
         let row = out
             .lines()
             .find(|line| line.trim_start().starts_with(allocator) && line.contains("217M"));

@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn plugins_lists_the_four_that_come_with_the_program_and_marks_the_default() {
+fn plugins_lists_the_five_that_come_with_the_program_and_marks_the_default() {
     let Run { code, out, err } = run(&["plugins"]);
     assert_eq!((code, err.as_str()), (0, ""));
     for (name, file) in [
         ("best-fit", "libcma_best_fit_plugin.so"),
         ("bitmap", "libcma_bitmap_plugin.so"),
         ("buddy", "libcma_buddy_plugin.so"),
+        ("packing", "libcma_packing_plugin.so"),
         ("tlsf", "libcma_tlsf_plugin.so"),
     ] {
         assert!(out.contains(name) && out.contains(file), "{out}");
@@ -23,7 +24,7 @@ fn plugins_lists_the_four_that_come_with_the_program_and_marks_the_default() {
     );
     let Run { code, out, .. } = run(&["plugins", "--json"]);
     assert_eq!(code, 0);
-    assert_eq!(out.lines().count(), 4);
+    assert_eq!(out.lines().count(), 5);
     for (n, line) in out.lines().enumerate() {
         assert_eq!(
             keys(line),
@@ -103,8 +104,8 @@ fn replay_as_json_has_exactly_the_documented_fields() {
     let Run { code, out, err } = run(&["--json", "replay", "--region", "1M", &trace]);
     assert_eq!((code, err.as_str()), (0, ""));
     let lines: Vec<_> = out.lines().collect();
-    assert_eq!(lines.len(), 4);
-    for (line, allocator) in lines.iter().zip(["best-fit", "bitmap", "buddy", "tlsf"]) {
+    assert_eq!(lines.len(), 5);
+    for (line, allocator) in lines.iter().zip(["best-fit", "bitmap", "buddy", "packing", "tlsf"]) {
         assert_eq!(
             keys(line),
             [
@@ -201,7 +202,7 @@ fn replay_on_a_system_uses_its_regions_map_and_allocators() {
         run(&["--cma", "a=1M;b=3M", "--map", "camera/frame=a", "replay", &trace]);
     assert_eq!(code, 1);
     assert!(out.contains("12K live, in 2 regions of 4M together\n"), "{out}");
-    for allocator in ["best-fit", "bitmap", "buddy", "tlsf"] {
+    for allocator in ["best-fit", "bitmap", "buddy", "packing", "tlsf"] {
         let failure =
             format!("{allocator} failed first at operation 2, 4K aligned to 4K for codec: ");
         assert!(out.contains(&failure) && out.contains("no rule"), "{out}");
@@ -316,7 +317,7 @@ fn replay_lists_the_allocators_when_one_is_unknown() {
     assert_eq!((code, out.as_str()), (2, ""));
     assert!(
         err.contains("there is no allocator \"foo\"")
-            && err.contains("best-fit, bitmap, buddy, tlsf"),
+            && err.contains("best-fit, bitmap, buddy, packing, tlsf"),
         "{err}"
     );
 }

@@ -11,7 +11,7 @@ fn a_text_file_named_like_a_plugin_is_reported_and_the_others_are_loaded() {
     let dir = folder.path().display().to_string();
     let Run { code, out, err } = run(&["--plugin-dir", &dir, "plugins"]);
     assert_eq!(code, 1);
-    assert_eq!(out.matches("interface ").count(), 4);
+    assert_eq!(out.matches("interface ").count(), 5);
     assert!(
         err.contains(&file)
             && err.contains("no ELF library")
@@ -61,7 +61,7 @@ fn the_first_of_two_plugins_with_one_name_is_used_and_every_command_reports_it()
     let Run { out, .. } = run(&["--plugin-dir", &dir, "--json", "plugins"]);
     let first = out.lines().next().expect("a plug-in");
     assert_eq!((value(first, "path"), value(first, "default")), (other.into(), true.into()));
-    assert_eq!(out.lines().count(), 4);
+    assert_eq!(out.lines().count(), 5);
     let Run { out, .. } = run(&["--plugin-dir", &dir, "--json", "replay", &trace]);
     assert_eq!(out.matches("\"buddy\"").count(), 1, "{out}");
 }

@@ -23,7 +23,7 @@ fn repository(folder: &Path) {
     fs::create_dir_all(release.join("deps")).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_cma"), release.join("cma")).unwrap();
     let built = env::current_exe().unwrap().parent().unwrap().to_path_buf();
-    for name in ["best_fit", "bitmap", "buddy", "tlsf"] {
+    for name in ["best_fit", "bitmap", "buddy", "packing", "tlsf"] {
         let name = format!("libcma_{name}_plugin.so");
         fs::copy(built.join(&name), release.join("deps").join(&name)).unwrap();
     }

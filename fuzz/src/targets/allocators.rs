@@ -22,7 +22,7 @@ use std::fmt::Write;
 
 pub(super) const TARGET: Target = Target {
     name: "allocators",
-    about: "best-fit, bitmap, buddy and tlsf against the shadow model",
+    about: "best-fit, bitmap, buddy, packing and tlsf against the shadow model",
     form: Form::Text,
     generate,
     dictionary: include_str!("../../dictionary/allocators.dict"),
@@ -111,13 +111,14 @@ fn number(word: &str) -> Option<u64> {
     }
 }
 
-fn subjects() -> [Subject; 6] {
+fn subjects() -> [Subject; 7] {
     let subject = |algorithm: Algorithm, params, placing| Subject { algorithm, params, placing };
     [
         subject(Algorithm::of::<cma_best_fit::BestFit>(), "", Placing::BestFit),
         subject(Algorithm::of::<cma_bitmap::Bitmap>(), "", Placing::FirstFit),
         subject(Algorithm::of::<cma_buddy::Buddy>(), "", Placing::Any),
         subject(Algorithm::of::<cma_buddy::Buddy>(), "max-order=3", Placing::Any),
+        subject(Algorithm::of::<cma_packing::Packing>(), "", Placing::Exact),
         subject(Algorithm::of::<cma_tlsf::Tlsf>(), "", Placing::Any),
         subject(Algorithm::of::<cma_tlsf::Tlsf>(), "chunks=20", Placing::Any),
     ]
@@ -125,7 +126,7 @@ fn subjects() -> [Subject; 6] {
 
 fn check(input: &[u8]) -> Outcome {
     let script = parse(&text(input));
-    let mut served = [0; 6];
+    let mut served = [0; 7];
     for (served, subject) in served.iter_mut().zip(subjects()) {
         let verdict = subject.on(script.region, |trial| {
             let mut changes: u32 = 0;

@@ -345,8 +345,9 @@ struct cma_host_config {
    */
   const char *memory;
   /*
-   The allocators that are registered at once: any of best-fit, tlsf, buddy and bitmap,
-   separated by commas. The first is the default one. NULL for "best-fit"; "" for none.
+   The allocators that are registered at once: any of best-fit, tlsf, buddy, bitmap and
+   packing, separated by commas. The first is the default one. NULL for "best-fit"; "" for
+   none.
    */
   const char *allocators;
 };

@@ -65,8 +65,9 @@ pub struct cma_host_config {
     /// "hugetlb" (huge pages), "auto" (huge pages, else ordinary memory), or by region, as in
     /// "b1=hugetlb,memfd". NULL for "memfd".
     pub memory: *const c_char,
-    /// The allocators that are registered at once: any of best-fit, tlsf, buddy and bitmap,
-    /// separated by commas. The first is the default one. NULL for "best-fit"; "" for none.
+    /// The allocators that are registered at once: any of best-fit, tlsf, buddy, bitmap and
+    /// packing, separated by commas. The first is the default one. NULL for "best-fit"; "" for
+    /// none.
     pub allocators: *const c_char,
 }
 
@@ -160,11 +161,12 @@ fn built_in(name: &str) -> Result<Plugin, Failure> {
         "tlsf" => Ok(Plugin::built_in::<cma_tlsf::Tlsf>()),
         "buddy" => Ok(Plugin::built_in::<cma_buddy::Buddy>()),
         "bitmap" => Ok(Plugin::built_in::<cma_bitmap::Bitmap>()),
+        "packing" => Ok(Plugin::built_in::<cma_packing::Packing>()),
         _ => Err(Failure::new(
             libc::ENOENT,
             format!(
-                "no allocator \"{}\" is built in: there are best-fit, tlsf, buddy and bitmap; \
-                 cma_host_load loads others from files",
+                "no allocator \"{}\" is built in: there are best-fit, tlsf, buddy, bitmap and \
+                 packing; cma_host_load loads others from files",
                 name.escape_debug()
             ),
         )),

@@ -3,9 +3,8 @@
 
 use super::{Bins, EMPTY, Found, TREE};
 use crate::hole::{Grid, Hole};
-use crate::nodes::Nodes;
 use crate::trees::{MOST_GRIDS, Wanted};
-use cma_bits::{Maxima, TooLarge};
+use cma_bits::{Maxima, Nodes, TooLarge};
 
 /// The bins that a search on a grid may look into without finding a place, on average, before the
 /// allocator keeps bounds on the reaches of bins for that grid. (For fewer bins, maintaining
@@ -95,7 +94,7 @@ impl Bins {
         if root == EMPTY {
             return None;
         }
-        let hole = nodes.hole(root);
+        let hole = Hole::of_node(nodes, root);
         (hole >= least && wanted.fits(hole)).then_some(Found { hole, node: root, bin, spot: None })
     }
 
@@ -125,7 +124,7 @@ impl Bins {
         match self.roots[bin as usize] {
             EMPTY => 0,
             root @ TREE.. => self.trees.reach(root - TREE, grid, nodes),
-            node => grid.reach(nodes.hole(node)),
+            node => grid.reach(Hole::of_node(nodes, node)),
         }
     }
 

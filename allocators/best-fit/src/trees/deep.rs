@@ -2,8 +2,8 @@
 
 use super::{NONE, Spot, Trees, Wanted};
 use crate::block::{Block, CAPACITY, Entry};
-use crate::hole::Grid;
-use crate::nodes::{Nodes, push};
+use crate::hole::{Grid, Hole};
+use cma_bits::{Nodes, push};
 
 /// A block with this many entries or fewer is merged with a neighbour if possible.
 pub(super) const FEW: usize = CAPACITY / 4;
@@ -30,7 +30,7 @@ impl BlockReaches {
     fn of(&self, block: &Block, nodes: &Nodes) -> u32 {
         let numbers = block.entries().iter().map(|entry| entry.number());
         let most = if block.is_leaf() {
-            numbers.map(|node| self.grid.reach(nodes.hole(node))).max()
+            numbers.map(|node| self.grid.reach(Hole::of_node(nodes, node))).max()
         } else {
             numbers.map(|child| self.most[child as usize]).max()
         };
@@ -60,7 +60,7 @@ impl Trees {
             index = self.block(index).entry(at).number();
             for reach in &mut self.reaches {
                 let most = &mut reach.most[index as usize];
-                *most = (*most).max(reach.grid.reach(nodes.hole(entry.number())));
+                *most = (*most).max(reach.grid.reach(Hole::of_node(nodes, entry.number())));
             }
         }
         self.block_mut(index).insert(entry);

@@ -53,10 +53,9 @@ fn a_tree_has_the_inserted_holes_in_order() {
             let least = rank(1 + random(HOLES)) - random(2);
             let wanted = Wanted { pages: 5 + random(5), grid: grids[random(3) as usize] };
             let placing = step % 2 == 0;
-            let expected = model
-                .iter()
-                .copied()
-                .find(|&node| rank(node) >= least && (!placing || wanted.fits(nodes.hole(node))));
+            let expected = model.iter().copied().find(|&node| {
+                rank(node) >= least && (!placing || wanted.fits(Hole::of_node(&nodes, node)))
+            });
             let found = if placing {
                 trees.first_placing(tree, least, &wanted, &nodes)
             } else {

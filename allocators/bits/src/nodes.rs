@@ -1,26 +1,26 @@
 //! The region in address order: chunks and holes as nodes that link their neighbours.
 
-use crate::hole::Hole;
-
 /// A chunk or a hole. Pages are counted from the region's start.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node {
-    pub(crate) start: u32,
+pub struct Node {
+    /// The first page.
+    pub start: u32,
     /// 0 only in the sentinel and in vacant nodes.
-    pub(crate) pages: u32,
-    pub(crate) prev: u32,
-    /// In a vacant node: the next vacant one, or [`SENTINEL`].
-    pub(crate) next: u32,
+    pub pages: u32,
+    /// The node before, or [`SENTINEL`].
+    pub prev: u32,
+    /// The node after, or [`SENTINEL`]; in a vacant node, the next vacant one.
+    pub next: u32,
 }
 
 /// The node that closes the list to a ring. It counts as a chunk, so that no hole merges past the
 /// region's ends.
-pub(crate) const SENTINEL: u32 = 0;
+pub const SENTINEL: u32 = 0;
 
 /// Appends to a flat array. A full array grows by a quarter instead of doubling: growing is rare,
 /// and unused capacity wastes memory.
 #[inline]
-pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
+pub fn push<T>(array: &mut Vec<T>, value: T) {
     if array.len() == array.capacity() {
         array.reserve_exact(array.len() / 4 + 16);
     }
@@ -29,7 +29,7 @@ pub(crate) fn push<T>(array: &mut Vec<T>, value: T) {
 
 /// All nodes of a region, in one flat array that grows and never shrinks.
 #[derive(Debug)]
-pub(crate) struct Nodes {
+pub struct Nodes {
     nodes: Vec<Node>,
     /// For each node: whether it is a chunk or the sentinel, not a hole or vacant. In a separate
     /// array, because a neighbour's kind is mostly all that is needed, and a cache holds sixteen
@@ -42,69 +42,72 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     /// Nodes for a region with one hole of `pages` pages; returns the hole's node as well.
-    pub(crate) fn new(pages: u32) -> (Self, u32) {
+    pub fn new(pages: u32) -> (Self, u32) {
         let sentinel = Node { start: pages, pages: 0, prev: SENTINEL, next: SENTINEL };
         let mut nodes = Nodes { nodes: vec![sentinel], taken: vec![true], vacant: SENTINEL };
         let hole = nodes.insert_after(SENTINEL, 0, pages);
         (nodes, hole)
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    /// The nodes in use and vacant, with the sentinel.
+    #[allow(clippy::len_without_is_empty, reason = "the sentinel is always there")]
+    pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
+    /// Node `index`.
     #[inline]
-    pub(crate) fn get(&self, index: u32) -> Node {
+    pub fn get(&self, index: u32) -> Node {
         self.nodes[index as usize]
     }
 
-    /// The hole of node `index`, which must be a hole.
-    #[inline]
-    pub(crate) fn hole(&self, index: u32) -> Hole {
-        let node = self.nodes[index as usize];
-        Hole::new(node.pages, node.start)
-    }
-
-    /// The hole of node `index`, if it is a hole.
-    pub(crate) fn get_hole(&self, index: u32) -> Option<Hole> {
+    /// Node `index`, if it is a hole.
+    pub fn hole(&self, index: u32) -> Option<Node> {
         let node = self.nodes.get(index as usize)?;
-        (node.pages > 0 && !self.is_taken(index)).then(|| self.hole(index))
+        (node.pages > 0 && !self.is_taken(index)).then_some(*node)
     }
 
     /// The chunk of node `index`, if it is a chunk.
     #[inline]
-    pub(crate) fn chunk(&self, index: u64) -> Option<(u32, Node)> {
+    pub fn chunk(&self, index: u64) -> Option<(u32, Node)> {
         let index = u32::try_from(index).ok()?;
         let node = self.nodes.get(index as usize)?;
         (self.is_taken(index) && index != SENTINEL).then_some((index, *node))
     }
 
+    /// Whether node `index` is a chunk or the sentinel.
     #[inline]
-    pub(crate) fn is_taken(&self, index: u32) -> bool {
+    pub fn is_taken(&self, index: u32) -> bool {
         self.taken[index as usize]
     }
 
+    /// Makes node `index` a chunk.
     #[inline]
-    pub(crate) fn set_taken(&mut self, index: u32) {
+    pub fn set_taken(&mut self, index: u32) {
         self.taken[index as usize] = true;
     }
 
+    /// Makes node `index` a hole.
     #[inline]
-    pub(crate) fn clear_taken(&mut self, index: u32) {
+    pub fn clear_taken(&mut self, index: u32) {
         self.taken[index as usize] = false;
     }
 
+    /// Sets the start and the pages of node `index`.
     #[inline]
-    pub(crate) fn resize(&mut self, index: u32, start: u32, pages: u32) {
+    pub fn resize(&mut self, index: u32, start: u32, pages: u32) {
         let node = &mut self.nodes[index as usize];
         node.start = start;
         node.pages = pages;
     }
 
     /// Adds a hole node after `prev`.
+    ///
+    /// # Panics
+    ///
+    /// There are 2^32 nodes, which no region has the pages for.
     #[inline]
-    pub(crate) fn insert_after(&mut self, prev: u32, start: u32, pages: u32) -> u32 {
+    pub fn insert_after(&mut self, prev: u32, start: u32, pages: u32) -> u32 {
         let next = self.get(prev).next;
         let node = Node { start, pages, prev, next };
         let index = self.vacant;
@@ -124,7 +127,7 @@ impl Nodes {
 
     /// Removes a node from the list; its pages must already belong to a neighbour.
     #[inline]
-    pub(crate) fn remove(&mut self, index: u32) {
+    pub fn remove(&mut self, index: u32) {
         let Node { prev, next, .. } = self.get(index);
         self.nodes[prev as usize].next = next;
         self.nodes[next as usize].prev = prev;
@@ -134,19 +137,24 @@ impl Nodes {
     }
 
     /// All nodes except the sentinel, in address order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Node)> {
         let from = |index: u32| (index != SENTINEL).then(|| (index, self.get(index)));
         std::iter::successors(from(self.get(SENTINEL).next), move |(_, node)| from(node.next))
     }
 
-    /// The node that contains page `page` of the region.
+    /// The node that contains page `page` of the region. Where the walk to it starts is drawn from
+    /// the state `random`.
     ///
     /// There is no index by address, because only adopting needs one. The first nodes from `near`
     /// are tried first. Then follows jump and walk (Devroye, Mücke and Zhu, "A note on point
     /// location in Delaunay triangulations of random points", 1998): the walk starts at the nearest
     /// lower one of about √n random nodes, and then takes about √n steps on average, wherever the
     /// page is.
-    pub(crate) fn holding(&self, page: u32, near: u32, random: &mut u64) -> u32 {
+    ///
+    /// # Panics
+    ///
+    /// The page is not in the region.
+    pub fn holding(&self, page: u32, near: u32, random: &mut u64) -> u32 {
         const STEPS: usize = 8;
         let from =
             |begin: u32| std::iter::successors(Some(begin), |&index| Some(self.get(index).next));
@@ -171,8 +179,14 @@ impl Nodes {
         from(best).find(holds).expect("the nodes cover the region")
     }
 
-    /// Checks invariants 1 and 2.
-    pub(crate) fn check(&self, pages: u32) -> Result<(), String> {
+    /// Checks that the linked nodes cover `pages` pages in ascending order, that no two neighbours
+    /// are holes, and that all other nodes are vacant.
+    ///
+    /// # Errors
+    ///
+    /// The first broken invariant, by its number in the allocators' documentation: 1, or for
+    /// neighbouring holes 2.
+    pub fn check(&self, pages: u32) -> Result<(), String> {
         let mut linked = 1;
         let (mut end, mut prev, mut prev_is_taken) = (0, SENTINEL, true);
         for (index, node) in self.iter() {
