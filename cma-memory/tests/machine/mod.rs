@@ -15,6 +15,8 @@ use std::io::{self, BufRead, BufReader, PipeReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::ptr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 pub(crate) const HUGE: u64 = 2 << 20;
 
@@ -75,6 +77,8 @@ pub(crate) fn mappings(label: &str) -> usize {
 /// The machine's settings, locked against other tests in any process. Restores them when dropped.
 pub(crate) struct Machine {
     changed: Vec<(&'static str, String)>,
+    /// The free huge pages that it began with.
+    pages: u64,
     _lock: File,
 }
 
@@ -89,7 +93,7 @@ impl Machine {
         // The file may belong to another user.
         let file = made.or_else(|_| File::open(path)).unwrap();
         file.lock().unwrap();
-        Machine { changed: Vec::new(), _lock: file }
+        Machine { changed: Vec::new(), pages: 0, _lock: file }
     }
 
     /// The machine with `pages` adjacent free huge pages. `None`, and a message on the terminal,
@@ -103,6 +107,7 @@ impl Machine {
         let mut machine = Machine::lock();
         machine.gather(pages)?;
         assert_eq!(free(POOL), pages);
+        machine.pages = pages;
         Ok(machine)
     }
 
@@ -146,6 +151,12 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // The kernel unpins the pages of a process some time after its end. The next test would
+        // take them for those of another user of the pool.
+        let begun = Instant::now();
+        while free(POOL) < self.pages && begun.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(10));
+        }
         for (file, before) in self.changed.iter().rev() {
             fs::write(file, before.trim()).unwrap();
         }
