@@ -16,7 +16,7 @@ const fn task(name: &'static str, does: &'static str, command: &'static [&'stati
     Task { name, does, command }
 }
 
-const TASKS: [Task; 16] = [
+const TASKS: [Task; 17] = [
     task("ci", "everything that must pass before a change lands", &["bash", ".ci/run"]),
     task(
         "lint",
@@ -49,6 +49,11 @@ const TASKS: [Task; 16] = [
         "kills",
         "kills a server under clients, as often as asked: --help",
         &["cargo", "test", "--release", "--package", "cma-cli", "--test", "kills", "--"],
+    ),
+    task(
+        "restart",
+        "how long clients wait when their server is killed: [--chunks N] [--memory M] [--rounds N]",
+        &["cargo", "bench", "--package", "cma-cli", "--bench", "restart", "--"],
     ),
     task(
         "table",

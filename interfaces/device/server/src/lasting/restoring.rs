@@ -273,10 +273,9 @@ fn warn_of_loss(range: PageRange, error: &RestoreError) {
 
 /// The files of the memory of the chunk at `start`, in their order.
 fn take_files(stored: &mut BTreeMap<Stored, OwnedFd>, start: u64) -> Vec<OwnedFd> {
-    let mut files = stored.split_off(&Stored::Chunk(start, 0));
-    let mut others = files.split_off(&Stored::Chunk(start, usize::MAX));
-    stored.append(&mut others);
-    files.into_values().collect()
+    let names = stored.range(Stored::Chunk(start, 0)..=Stored::Chunk(start, usize::MAX));
+    let names: Vec<_> = names.map(|(name, _)| *name).collect();
+    names.iter().filter_map(|name| stored.remove(name)).collect()
 }
 
 /// A recorded chunk as the framework takes it.
