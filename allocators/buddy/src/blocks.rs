@@ -113,16 +113,15 @@ impl Blocks {
         }
     }
 
-    /// The lowest block of the lowest order from `order` up that has one.
+    /// The block at the lowest address of all orders from `order` up.
     #[inline]
     pub(crate) fn lowest_block(&self, order: u32) -> Option<Block> {
-        let enough = self.nonempty & (!0 << order);
-        if enough == 0 {
-            return None;
-        }
-        let order = enough.trailing_zeros();
-        let Order { blocks, base } = &self.orders[order as usize];
-        Some(Block { first: (blocks.first()? + *base) << order, order })
+        let first = |order: u32| {
+            let Order { blocks, base } = &self.orders[order as usize];
+            Some(Block { first: (blocks.first()? + *base) << order, order })
+        };
+        let lowest = orders_in(self.nonempty & (!0 << order)).filter_map(first);
+        lowest.min_by_key(|block| block.first)
     }
 
     /// The two lowest blocks of each order from `order` up that end above page `page`, which is not

@@ -30,12 +30,14 @@
 //!
 //! # How it works
 //!
-//! *Allocate* chooses the lowest order with a free block that holds request and alignment, of that
-//! order the block at the lowest address, and of that block the first pages; the parts of the rest
-//! become free. If there is no such block, the place must be in a run of several. A run of `n`
-//! pages has a block of more than `n / 4` pages, so runs are found by their blocks of the few
-//! possible orders, from the largest order down and the lowest address up. At most [`RUNS`] runs
-//! are looked at, so a request may be refused although a further run would hold it.
+//! *Allocate* chooses, of all free blocks that hold request and alignment, the one at the lowest
+//! address, and of that block the first pages; the parts of the rest become free. A smaller block
+//! further up would be split less, but address order keeps the upper part of the region whole:
+//! with the least split, recorded programs were refused requests in regions of twice their peak
+//! (`docs/performance.md`). If there is no such block, the place must be in a run of several. A run
+//! of `n` pages has a block of more than `n / 4` pages, so runs are found by their blocks of the
+//! few possible orders, from the largest order down and the lowest address up. At most [`RUNS`]
+//! runs are looked at, so a request may be refused although a further run would hold it.
 //! [`largest_request`](Allocator::largest_request) looks at the same runs, so a request of the size
 //! that it returns is served.
 //!
@@ -72,8 +74,8 @@
 //! Records of chunks: a double free is detected as long as the first part of the chunk has not
 //! merged. A caller for whom double frees are possible keeps such records anyway.
 //!
-//! Packing: a chunk goes where a block is split the least, not where a hole fits best, and adjacent
-//! free blocks that aren't buddies stay separate. If packing matters, use best fit. There is no
+//! Packing: a chunk goes into the lowest block, not where a hole fits best, and adjacent free
+//! blocks that aren't buddies stay separate. If packing matters, use best fit. There is no
 //! lazy merging: with bits, a merge costs about as much as deciding against it.
 #![forbid(unsafe_code)]
 

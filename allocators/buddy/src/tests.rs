@@ -66,14 +66,17 @@ fn one_chunk_can_fill_a_region_that_is_not_a_power_of_two() {
 }
 
 #[test]
-fn a_request_splits_the_smallest_block_that_holds_it() {
+fn a_chunk_goes_into_the_lowest_block_that_holds_it() {
     let mut buddy = buddy(0, 64, "");
     buddy.adopt(PageRange::from_pages(18, 2)).unwrap();
     // The free blocks are now one of 16, one of 2, one of 4 and one of 8 around the two pages, and
     // one of 32.
-    assert_eq!(allocate(&mut buddy, 3, 1), Some(20));
-    assert_eq!(allocate(&mut buddy, 1, 1), Some(23));
-    assert_eq!(allocate(&mut buddy, 16, 16), Some(0));
+    assert_eq!(allocate(&mut buddy, 3, 1), Some(0));
+    assert_eq!(allocate(&mut buddy, 1, 1), Some(3));
+    assert_eq!(allocate(&mut buddy, 16, 16), Some(32));
+    assert_eq!(allocate(&mut buddy, 8, 1), Some(8));
+    assert_eq!(allocate(&mut buddy, 8, 1), Some(24));
+    assert_eq!(allocate(&mut buddy, 4, 1), Some(4));
 }
 
 #[test]
