@@ -12,7 +12,7 @@
 //! peers', and the aims with the figures reached. `--bench placing` uses criterion, for comparing
 //! with a saved baseline and for the chart of time over the number of live chunks. The program
 //! `rounds` is for development: a few contestants on a few workloads. `memory` counts the heap
-//! bytes of a live chunk.
+//! bytes of a live chunk, and `groups` the refusals of several regions by how one is chosen.
 
 pub mod c;
 pub mod contestant;
@@ -21,7 +21,7 @@ pub mod framework;
 pub mod latency;
 pub mod ours;
 pub mod peers;
-mod random;
+pub mod random;
 pub mod replay;
 pub mod threads;
 pub mod workload;

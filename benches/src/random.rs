@@ -4,10 +4,11 @@
 /// Sebastiano Vigna's splitmix64 (after Steele, Lea and Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
 #[derive(Debug)]
-pub(crate) struct SplitMix64(u64);
+pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The sequence of that seed.
+    pub fn new(seed: u64) -> Self {
         SplitMix64(seed)
     }
 
@@ -20,13 +21,13 @@ impl SplitMix64 {
     }
 
     /// A number below `bound`: the upper half of a product (its bias of 2^-32 doesn't matter here).
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
+    pub fn below(&mut self, bound: u32) -> u32 {
         (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 
     /// A number of pages whose logarithm is uniform from one page to `most` pages: bytes are drawn
     /// and rounded up to a page.
-    pub(crate) fn log_uniform_pages(&mut self, most: u32) -> u32 {
+    pub fn log_uniform_pages(&mut self, most: u32) -> u32 {
         let unit = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         f64::from(most).powf(unit).ceil() as u32
     }
