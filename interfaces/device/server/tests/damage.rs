@@ -6,7 +6,8 @@
 mod common;
 mod lasting;
 
-use cma_device_protocol::{Answer, Request};
+use cma_client::AttributeText;
+use cma_device_protocol::{Answer, ChunkRequest, MAX_TEXT, RegionSelector, Request};
 use cma_journal::{
     Change, Contents, Journal, Mapped, Record, SetAside, Span, Version, Words, create_file,
 };
@@ -15,6 +16,7 @@ use common::{MIB, RawConnection, alloc, eventually};
 use lasting::{Kept, Options, serve_if_started};
 use rustix::fd::OwnedFd;
 use rustix::io::{pread, pwrite};
+use std::time::Duration;
 
 #[test]
 #[ignore = "the server; other tests start it"]
@@ -244,6 +246,53 @@ fn a_full_journal_refuses_before_anything_changes() {
     eventually("the chunk is free", || names(&mut kept) == 0);
 }
 
+/// The number of free slots of the journal. No server runs.
+fn free_slots(kept: &mut Kept) -> usize {
+    kept.as_server(|keeper| {
+        let words = Mapped::new(journal_of(keeper, 1)).unwrap();
+        Journal::open(words).unwrap().0.free_slots()
+    })
+}
+
+#[test]
+fn a_client_takes_two_slots_of_the_journal_at_most_which_has_three_for_each() {
+    let limits = "connections=40,user-connections=40,user-chunks=40,chunks=40";
+    let mut kept = Kept::started(Options { limits: limits.into(), ..Options::default() });
+    kept.kill();
+    let empty = free_slots(&mut kept);
+    assert!(empty > 3 * 40, "{empty}");
+    kept.start();
+    // The longest names, because a chunk is recorded with them.
+    let (device, kind) = ("d".repeat(MAX_TEXT - 9), "k".repeat(9));
+    let request = |size| {
+        let from = RegionSelector::Device { device: &device, kind: &kind };
+        move |wait| Request::Alloc { from, chunk: ChunkRequest::new(size).wait(wait), memory: true }
+    };
+    let client = |_| {
+        let connection = kept.connection();
+        let (answer, files) = ask(&connection, 1, &request(4096)(Duration::ZERO));
+        assert!(answer.starts_with("Chunk"), "{answer}");
+        (connection, files)
+    };
+    let mut clients: Vec<_> = (0..24).map(client).collect();
+    // One waits after a refusal, instead of having a chunk.
+    let (connection, files) = clients.pop().unwrap();
+    drop(files);
+    assert_eq!(ask(&connection, 2, &Request::Free).0, "Freed");
+    let refused = ask(&connection, 3, &request(16 * MIB)(Duration::ZERO));
+    assert!(is_refused_with(110, &refused), "{}", refused.0);
+    connection.send(4, &request(16 * MIB)(Duration::from_secs(60)));
+    clients.push((connection, Vec::new()));
+    eventually("one waits", || {
+        let waiters = kept.client().attribute("regions/ram/waiters").unwrap();
+        matches!(waiters, AttributeText::Text(text) if text.lines().count() == 1)
+    });
+    kept.kill();
+    let (used, most) = (empty - free_slots(&mut kept), 2 * clients.len());
+    // The server may have died before it recorded that one waits.
+    assert!(used == most || used == most - 1, "{used} slots of {} clients", clients.len());
+}
+
 #[test]
 fn a_keeper_without_descriptors_refuses_chunks_and_idle_connections_make_room() {
     let kept = Kept::started(Options { most_puts: Some(3), ..Options::default() });
@@ -262,7 +311,8 @@ fn a_keeper_without_descriptors_refuses_chunks_and_idle_connections_make_room() 
 #[test]
 fn a_server_that_dies_while_it_loses_damaged_records_loses_nothing_else() {
     let discard = || Options { discard: "damaged".into(), ..Options::default() };
-    let (mut kept, ..) = killed_with_a_chunk(Options::default());
+    // They stay, because the end of a connection would take further steps.
+    let (mut kept, _connection, _files) = killed_with_a_chunk(Options::default());
     damage_a_chunk(&mut kept);
     kept.options = discard();
     kept.start();
