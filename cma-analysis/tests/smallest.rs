@@ -26,7 +26,11 @@ const PUBLISHED: [(&str, &str); 7] = [
 ];
 
 fn recorded(name: &str) -> Trace {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cma-trace/traces");
+    read("traces", name)
+}
+
+fn read(folder: &str, name: &str) -> Trace {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cma-trace").join(folder);
     Trace::read(File::open(folder.join(format!("{name}.trace.gz"))).unwrap()).unwrap()
 }
 
@@ -237,4 +241,20 @@ fn an_allocator_that_serves_no_size_says_what_failed_in_the_largest() {
     assert_eq!(unserved.largest, Pages::new(32));
     assert!(matches!(unserved.reason, Failure::Start(_)), "{unserved:?}");
     assert!(unserved.to_string().starts_with("not served in a region of 128K: "), "{unserved}");
+}
+
+#[test]
+fn packing_needs_hardly_more_than_the_peak_where_small_chunks_split_the_place_of_large_ones() {
+    for (name, best_fit_needs) in [("gs", 1.39), ("magick", 1.39)] {
+        let trace = read("programs", name);
+        let demand = Demand::of(&trace, None).unwrap();
+        let of_the_peak = |allocator| {
+            let found = smallest_region(&demand, &allocator, &|| ()).unwrap();
+            found.region.pages().get() as f64 / demand.peak().pages.get() as f64
+        };
+        let packing = of_the_peak(Allocator::new(Plugin::built_in::<cma_packing::Packing>()));
+        assert!(packing < 1.02, "{name}: {packing}");
+        let best_fit = of_the_peak(best_fit());
+        assert!(best_fit > best_fit_needs, "{name}: {best_fit}");
+    }
 }

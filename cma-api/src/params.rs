@@ -85,6 +85,30 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// The decimal fraction given for `key`, such as `0.5` or `3`; not negative.
+    ///
+    /// # Errors
+    ///
+    /// The value is missing, or not digits with at most one point between them.
+    ///
+    /// ```
+    /// use cma_api::Params;
+    /// let mut params = Params::parse("share=0.25,most=4")?;
+    /// assert_eq!((params.fraction("share")?, params.fraction("most")?), (Some(0.25), Some(4.0)));
+    /// assert!(Params::parse("share=-1")?.fraction("share").is_err());
+    /// # Ok::<(), cma_api::InitError>(())
+    /// ```
+    pub fn fraction(&mut self, key: &'static str) -> Result<Option<f64>, InitError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        // f64's own parser also takes signs, exponents, "inf" and "NaN".
+        let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let parsed = value.filter(is_plain).and_then(|text| text.parse().ok());
+        parsed.filter(|number: &f64| number.is_finite()).map(Some).ok_or_else(|| {
+            let found = value.map_or("nothing".to_string(), |text| format!("\"{text}\""));
+            InitError::new(format!("parameter \"{key}\" takes a number, found {found}"))
+        })
+    }
+
     /// Refuses every parameter that was not read.
     ///
     /// # Errors

@@ -8,9 +8,17 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// Every recorded trace: its name, its stored bytes, and the trace read from them.
-static RECORDED: LazyLock<Vec<(String, Vec<u8>, Trace)>> = LazyLock::new(|| {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("traces");
+/// A recorded trace: its name, its stored bytes, and the trace read from them.
+type Recorded = (String, Vec<u8>, Trace);
+
+/// Every recorded trace.
+static RECORDED: LazyLock<Vec<Recorded>> = LazyLock::new(|| read("traces"));
+
+/// The recordings of other programs.
+static PROGRAMS: LazyLock<Vec<Recorded>> = LazyLock::new(|| read("programs"));
+
+fn read(folder: &str) -> Vec<Recorded> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut recorded = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
@@ -22,7 +30,7 @@ static RECORDED: LazyLock<Vec<(String, Vec<u8>, Trace)>> = LazyLock::new(|| {
     }
     recorded.sort_by(|a, b| a.0.cmp(&b.0));
     recorded
-});
+}
 
 #[test]
 fn there_are_seven_traces_and_one_is_the_demo() {
@@ -40,11 +48,12 @@ fn there_are_seven_traces_and_one_is_the_demo() {
         ]
     );
     assert_eq!(RECORDED[2].1, DEMO);
+    assert_eq!(PROGRAMS.len(), 7);
 }
 
 #[test]
 fn writing_a_recorded_trace_reproduces_its_bytes() {
-    for (name, stored, trace) in &*RECORDED {
+    for (name, stored, trace) in RECORDED.iter().chain(&*PROGRAMS) {
         let (mut text, mut written) = (Vec::new(), Vec::new());
         GzDecoder::new(&stored[..]).read_to_end(&mut text).unwrap();
         trace.write(&mut written).unwrap();
@@ -53,7 +62,11 @@ fn writing_a_recorded_trace_reproduces_its_bytes() {
 }
 
 fn serves_every_trace_in_a_region_twice_its_peak(allocator: &Plugin) {
-    for (name, _, trace) in &*RECORDED {
+    serves_in_a_region_twice_its_peak(allocator, &RECORDED);
+}
+
+fn serves_in_a_region_twice_its_peak(allocator: &Plugin, traces: &[Recorded]) {
+    for (name, _, trace) in traces {
         let twice = 2 * trace.peak_live().bytes();
         let report = replay(trace, allocator, "", twice, |_| {}).unwrap();
         let first = report.first_failure.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -76,4 +89,11 @@ fn buddy_serves_every_trace_in_a_region_twice_its_peak() {
 #[test]
 fn bitmap_serves_every_trace_in_a_region_twice_its_peak() {
     serves_every_trace_in_a_region_twice_its_peak(&Plugin::built_in::<cma_bitmap::Bitmap>());
+}
+
+#[test]
+fn packing_serves_every_trace_in_a_region_twice_its_peak() {
+    let packing = Plugin::built_in::<cma_packing::Packing>();
+    serves_every_trace_in_a_region_twice_its_peak(&packing);
+    serves_in_a_region_twice_its_peak(&packing, &PROGRAMS);
 }

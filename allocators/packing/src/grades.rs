@@ -83,6 +83,11 @@ impl Grades {
         &self.holes[grade]
     }
 
+    /// The log2 of the smallest size of each grade.
+    pub(crate) fn all_octaves(&self) -> impl Iterator<Item = f64> {
+        self.octaves.iter().copied()
+    }
+
     /// The log2 of the smallest size of `grade`.
     #[inline]
     pub(crate) fn octaves(&self, grade: usize) -> f64 {

@@ -32,6 +32,13 @@
 //! nothing that a small change of the other numbers doesn't gain or lose as well. So nothing is
 //! learned, and there is no state that grows with time.
 //!
+//! # Parameters
+//!
+//! `steepness=F`, `share=F`, `steepest=F` and `own-grade=F` replace [`STEEPNESS`], [`SHARE`],
+//! [`STEEPEST`] and [`OWN_GRADE`]: decimal fractions from 0 to 32, `share` from 1 to 65536. With
+//! `steepness=0` the rule is best fit by eighths of an octave. `cma size` tells what other numbers
+//! need on a trace: `cma size --allocator 'packing(steepness=0.4,share=50)' TRACE`.
+//!
 //! # Structures
 //!
 //! Pages are counted from the region's start, so 31 bits are enough for regions of less than 8 TiB.
@@ -63,15 +70,15 @@
 //!
 //! | operation | time |
 //! | --- | --- |
-//! | allocate or fit, page-aligned | O(log h) and a step for each grade that could be cheaper: at most 48, eight for each octave of the steepest slope and of [`OWN_GRADE`]; up to [`LOOKS`] holes of the own grade |
+//! | allocate or fit, page-aligned | O(log h) and a step for each grade that could be cheaper: eight for each octave of the steepest slope and of the own grade, 48 without parameters; up to [`LOOKS`] holes of the own grade |
 //! | the same with alignment or limits | that, and up to [`LOOKS`] holes of each grade; O(h) if none of them has a place |
 //! | free | O(log h) |
 //! | adopt | a few steps in ascending order; else O(√n) expected |
 //! | largest request | the holes of the highest grade |
 //! | holes; check | O(n); O(n log n) |
 //!
-//! Memory is 17 bytes per node, about 12 for each hole that is in a B-tree, and 176 for each grade:
-//! 23 KiB for a region of 1 GiB.
+//! Memory is 17 bytes per node, about 12 for each hole that is in a B-tree, and 184 for each grade:
+//! 24 KiB for a region of 1 GiB.
 //!
 //! # Omitted
 //!
@@ -91,7 +98,7 @@ use grades::{Grades, PER_OCTAVE, grade_of};
 use row::Entry;
 
 /// The octaves of a hole's size that the length of the region costs, for each octave by which a
-/// chunk is smaller than the [`SHARE`] of the region.
+/// chunk is smaller than the [`SHARE`] of the region, without parameters. So are the next three.
 pub const STEEPNESS: f64 = 0.7;
 
 /// The part of the region, as its divisor, that has no preferred end.
@@ -114,14 +121,53 @@ pub struct Packing {
     grades: Grades,
     /// The pages of the region.
     pages: u32,
-    /// A page of distance, in regions.
-    per_page: f64,
-    /// The log2 of the size in pages that has no preferred end.
-    indifferent: f64,
+    /// The octaves that a page of distance from the region's start costs a chunk of each grade.
+    slopes: Vec<f64>,
+    /// The octaves by which a hole of the chunk's own grade counts as smaller.
+    own_grade: f64,
     /// The node adopted last: the next one is probably close after it.
     adopted: u32,
     /// The state of the random generator for adopting.
     random: u64,
+}
+
+/// The numbers of the rule.
+#[derive(Clone, Copy, Debug)]
+struct Rule {
+    steepness: f64,
+    share: f64,
+    steepest: f64,
+    own_grade: f64,
+}
+
+impl Rule {
+    fn parse(params: &str) -> Result<Self, InitError> {
+        let mut params = Params::parse(params)?;
+        let mut number = |key, default: f64, least: f64, most: f64| {
+            let number = params.fraction(key)?.unwrap_or(default);
+            if (least..=most).contains(&number) {
+                return Ok(number);
+            }
+            Err(InitError::new(format!(
+                "parameter \"{key}\" takes a number from {least} to {most}, found {number}"
+            )))
+        };
+        let rule = Rule {
+            steepness: number("steepness", STEEPNESS, 0.0, 32.0)?,
+            share: number("share", SHARE, 1.0, 65536.0)?,
+            steepest: number("steepest", STEEPEST, 0.0, 32.0)?,
+            own_grade: number("own-grade", OWN_GRADE, 0.0, 32.0)?,
+        };
+        params.finish()?;
+        Ok(rule)
+    }
+
+    /// The octaves that a page of distance from the start of a region of `region` pages costs a
+    /// chunk of a size of `octaves`.
+    fn slope(&self, octaves: f64, region: u32) -> f64 {
+        let smaller = (f64::from(region) / self.share).log2() - octaves;
+        (self.steepness * smaller).clamp(-self.steepest, self.steepest) / f64::from(region)
+    }
 }
 
 /// A hole, and the place in it.
@@ -138,9 +184,10 @@ impl Allocator for Packing {
         description: "best fit with small and large chunks at opposite ends; needs the smallest regions",
     };
 
-    /// Takes no parameters. The region must have a page and less than 8 TiB.
+    /// The parameters are those of the [crate's documentation](crate). The region must have a page
+    /// and less than 8 TiB.
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
-        Params::parse(params)?.finish()?;
+        let rule = Rule::parse(params)?;
         let pages = match u32::try_from(region.pages().get()) {
             Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
             _ => {
@@ -153,15 +200,14 @@ impl Allocator for Packing {
         let (nodes, hole) = Nodes::new(pages);
         let mut grades = Grades::new(pages);
         grades.insert(pages, Entry::new(0, hole));
-        let indifferent = (f64::from(pages) / SHARE).log2();
-        let per_page = f64::from(pages).recip();
+        let slopes = grades.all_octaves().map(|octaves| rule.slope(octaves, pages)).collect();
         Ok(Packing {
             region,
             nodes,
             grades,
             pages,
-            per_page,
-            indifferent,
+            slopes,
+            own_grade: rule.own_grade,
             adopted: SENTINEL,
             random: 0,
         })
@@ -251,13 +297,6 @@ impl Allocator for Packing {
 }
 
 impl Packing {
-    /// The octaves that a page of distance from the region's start costs a chunk of `grade`.
-    #[inline]
-    fn slope(&self, grade: usize) -> f64 {
-        let smaller = self.indifferent - self.grades.octaves(grade);
-        (STEEPNESS * smaller).clamp(-STEEPEST, STEEPEST) * self.per_page
-    }
-
     /// The hole that the rule selects, and the place in it.
     #[inline]
     fn find(&self, request: &Request) -> Option<Found> {
@@ -276,26 +315,24 @@ impl Packing {
     #[inline]
     fn find_plain(&self, pages: u32, looks: usize) -> Option<Found> {
         let own = grade_of(pages);
-        let slope = self.slope(own);
+        let slope = self.slopes[own];
         let size_of = |hole: Entry| self.nodes.get(hole.node()).pages;
         // In its own grade some holes are smaller than the chunk, unless it has one size.
-        let is_mixed = pages >= 2 * PER_OCTAVE;
-        let fits = |hole: &Entry| size_of(*hole) >= pages;
+        let fits = |hole: &Entry| pages < 2 * PER_OCTAVE || size_of(*hole) >= pages;
         if slope >= 0.0 {
-            let hole = self.cheapest(own, 0.0, |grade| {
-                let first = || self.grades.holes(own).first_that(looks, fits);
-                let hole =
-                    if grade == own && is_mixed { first()? } else { self.grades.ends(grade)[0] };
-                Some((f64::from(hole.start()) * slope, hole))
-            })?;
+            let of = |hole: Entry| (f64::from(hole.start()) * slope, hole);
+            let first = self.grades.holes(own).first_that(looks, fits).map(of);
+            let others = |grade| Some(of(self.grades.ends(grade)[0]));
+            let hole = self.cheapest(own, 0.0, first, others)?;
             Some(Found { node: hole.node(), start: hole.start() })
         } else {
-            self.cheapest(own, slope * f64::from(self.pages), |grade| {
-                let last = || self.grades.holes(own).iter().rev().take(looks).find(fits);
-                let hole = if grade == own { last()? } else { self.grades.ends(grade)[1] };
+            let of = |hole: Entry| {
                 let start = hole.start() + size_of(hole) - pages;
-                Some((f64::from(start) * slope, Found { node: hole.node(), start }))
-            })
+                (f64::from(start) * slope, Found { node: hole.node(), start })
+            };
+            let last = self.grades.holes(own).iter().rev().take(looks).find(fits).map(of);
+            let others = |grade| Some(of(self.grades.ends(grade)[1]));
+            self.cheapest(own, slope * f64::from(self.pages), last, others)
         }
     }
 
@@ -306,7 +343,7 @@ impl Packing {
         let (first, window_pages) = self.relative(window);
         let pages = request.pages().get() as u32;
         let own = grade_of(pages);
-        let slope = self.slope(own);
+        let slope = self.slopes[own];
         let prefers_end = slope < 0.0;
         let place = |hole: Entry| {
             let pages = self.nodes.get(hole.node()).pages;
@@ -314,7 +351,7 @@ impl Packing {
             Some((hole, self.relative(place).0))
         };
         let least = if prefers_end { slope * f64::from(self.pages) } else { 0.0 };
-        self.cheapest(own, least, |grade| {
+        let best_of = |grade| {
             // A hole with pages in the window starts below the window's end, and above its start
             // less the size of the largest hole of the grade.
             let from = u64::from(first).saturating_sub(Grades::most(grade)) as u32;
@@ -327,22 +364,26 @@ impl Packing {
             let size = self.nodes.get(hole.node()).pages;
             let at = if prefers_end { hole.start() + size - pages } else { hole.start() };
             Some((f64::from(at) * slope, Found { node: hole.node(), start }))
-        })
+        };
+        self.cheapest(own, least, best_of(own), best_of)
     }
 
-    /// What costs least, of what `best_of` returns for each grade from `own` up, with the cost of
-    /// its position. No position costs less than `least`.
+    /// What costs least of the `first`, which is of the grade `own`, and what `best_of` returns for
+    /// each grade above it, each with the cost of its position. No position costs less than
+    /// `least`.
     #[inline]
     fn cheapest<T: Copy>(
         &self,
         own: usize,
         least: f64,
+        first: Option<(f64, T)>,
         best_of: impl Fn(usize) -> Option<(f64, T)>,
     ) -> Option<T> {
-        let (mut cheapest, mut best) = (f64::INFINITY, None);
-        for grade in self.grades.from(own) {
-            let bonus = if grade == own { OWN_GRADE } else { 0.0 };
-            let size = self.grades.octaves(grade) - bonus;
+        let size = self.grades.octaves(own) - self.own_grade;
+        let mut cheapest = first.map_or(f64::INFINITY, |(position, _)| size + position);
+        let mut best = first.map(|(_, found)| found);
+        for grade in self.grades.from(own + 1) {
+            let size = self.grades.octaves(grade);
             if size + least >= cheapest {
                 break;
             }

@@ -94,6 +94,18 @@ fn a_chunk_leaves_one_hole_instead_of_two_if_either_end_allows_it() {
 }
 
 #[test]
+fn a_chunk_that_prefers_the_end_goes_to_the_start_if_only_that_leaves_one_hole() {
+    let hole = PageRange::from_pages(64, 10);
+    let place = |pages, alignment, prefers_end| {
+        let place = place_in(hole, &request(pages, alignment), prefers_end).unwrap();
+        place.first_page() - 64
+    };
+    assert_eq!(place(3, 4, true), 0, "4 is the highest place, and would leave two holes");
+    assert_eq!((place(2, 4, true), place(2, 4, false)), (8, 0));
+    assert_eq!((place(3, 1, true), place(3, 1, false)), (7, 0));
+}
+
+#[test]
 fn every_chunk_is_placed_by_the_rule() {
     let mut random = Random(7);
     for region in [40, 1000, 5000] {
@@ -147,11 +159,32 @@ fn a_place_that_many_holes_hide_is_found_all_the_same() {
 }
 
 #[test]
+fn with_no_steepness_it_is_best_fit_and_with_a_larger_share_less_goes_to_the_end() {
+    let start = |params, pages| {
+        let mut allocator = Packing::new(PageRange::from_pages(BASE, 1000), params).unwrap();
+        // A hole of 100 pages at each end, the one at the end smaller.
+        allocator.adopt(PageRange::from_pages(BASE + 128, 764)).unwrap();
+        place(&mut allocator, &request(pages, 1)).0
+    };
+    assert_eq!(start("", 30), 0);
+    assert_eq!(start("steepness=0", 30), 892);
+    assert_eq!(start("share=100", 30), 970);
+    assert_eq!(start("steepest=0", 30), 892);
+}
+
+#[test]
 fn sizes_and_parameters_that_it_does_not_serve_are_refused_with_the_reason() {
-    let reason = |pages, params| {
+    let reason = |pages, params: &str| {
         let region = PageRange::from_pages(0, pages);
         Packing::new(region, params).unwrap_err().to_string()
     };
     assert!(reason(1 << 31, "").contains("less than 8 TiB"));
     assert!(reason(1, "depth=3").contains("depth"));
+    assert!(reason(1, "steepness=33").contains("\"steepness\" takes a number from 0 to 32"));
+    assert!(reason(1, "share=0.5").contains("\"share\" takes a number from 1 to 65536"));
+    for not_plain in ["-1", "1e3", "inf", "NaN", "", ".", "1.2.3", "+1"] {
+        let params = format!("own-grade={not_plain}");
+        assert!(reason(1, &params).contains("\"own-grade\" takes a number"), "{not_plain}");
+    }
+    assert!(reason(1, "steepest").contains("found nothing"));
 }

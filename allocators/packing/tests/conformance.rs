@@ -2,3 +2,11 @@
 
 cma_testkit::conformance!(cma_packing::Packing, Exact);
 cma_testkit::conformance_of_plugin!("cma_packing_plugin", Exact);
+
+mod other_numbers {
+    cma_testkit::conformance!(
+        cma_packing::Packing,
+        Exact,
+        "steepness=1.5,share=50,steepest=20,own-grade=0"
+    );
+}

@@ -1,0 +1,2 @@
+# Strings, lists and hashes of random sizes, some of which stay: perl workload.pl SEED
+my $seed=shift; srand($seed); my @keep; for my $i (0..300){ my $s=join(',',map{int(rand(1e6))}0..int(rand(40000))); my @p=split /,/,$s; my %h; $h{$_}++ for @p; my $j=join("\n",sort{$a<=>$b}keys %h); push @keep,$j if $i%4==0; push @keep,{%h} if $i%9==0; $s=~s/1/one/g; push @keep,$s if $i%6==0; splice(@keep,int(rand(20)),8) if @keep>30 }
