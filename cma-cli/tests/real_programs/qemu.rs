@@ -163,10 +163,10 @@ fn accelerator(qemu: &Path) -> &'static str {
         let why = if Path::new("/dev/kvm").exists() {
             let mut command = Command::new(qemu);
             let mut machine = Running::start(command.args(arguments("pc", "kvm", &disk)));
-            match machine.ended(Duration::from_secs(20)) {
+            match machine.ended(Duration::from_secs(10)) {
                 Some((status, _)) if status.code() == Some(ENDED) => return "kvm",
                 Some((status, errors)) => format!("{status}: {}", errors.trim()),
-                None => "it does not boot within 20 s".to_string(),
+                None => "it does not boot within 10 s".to_string(),
             }
         } else {
             "there is no /dev/kvm".to_string()
