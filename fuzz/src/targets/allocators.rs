@@ -1,4 +1,4 @@
-//! Each of the four allocators against the shadow model, by scripts that a person can read:
+//! Each of the five allocators against the shadow model, by scripts that a person can read:
 //!
 //! ```text
 //! region 0x40000 4096     its first page and its pages
