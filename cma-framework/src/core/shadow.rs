@@ -30,8 +30,8 @@ pub struct ShadowReport {
     pub age: Duration,
     /// What it does now.
     pub state: ShadowState,
-    /// The requests that it has seen: those that the region served, and those that it refused for
-    /// want of a place.
+    /// The requests that it has followed: those that the region served, and those that it refused
+    /// for want of a place.
     pub requests: u64,
     /// Changes of the region that it missed, because it was slower than they came. Then it began
     /// anew with the chunks that were live.
@@ -185,7 +185,7 @@ impl Comparison {
         true
     }
 
-    /// Counts a request.
+    /// Counts a request, whose outcome is noted already: whoever reads the number sees that, too.
     pub(crate) fn count_request(&mut self) {
         self.requests += 1;
     }

@@ -181,7 +181,6 @@ impl Shadow {
         let Ok(request) = wanted.normalised(Asker::NOBODY) else { return };
         let is_free = {
             let comparison = &mut self.progress().comparison;
-            comparison.count_request();
             comparison.place(real);
             exact_place(&request).map(|place| comparison.is_free_in_shadow(place))
         };
@@ -250,7 +249,6 @@ impl Shadow {
         asked: &Asked,
     ) {
         let Ok(request) = wanted.normalised(Asker::NOBODY) else { return };
-        self.progress().comparison.count_request();
         let hole = match exact_place(&request) {
             Some(place) => Some(place),
             None => {
@@ -278,6 +276,7 @@ impl Shadow {
             What::Began { live, .. } => self.begin(candidate, live),
             What::Placed { range, request, asked } => {
                 self.serve(candidate, *range, request, asked);
+                self.progress().comparison.count_request();
             }
             What::Restored(owner) => {
                 self.progress().comparison.place(owner.range);
@@ -286,6 +285,7 @@ impl Shadow {
             What::Released { range } => self.free(candidate, *range),
             What::Refused { request, reason, asked, .. } if is_want_of_place(reason) => {
                 self.refuse(candidate, request, reason, asked);
+                self.progress().comparison.count_request();
             }
             What::SetAside { range, .. } => {
                 // That memory can't be used by whichever allocator.

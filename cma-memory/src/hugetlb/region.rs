@@ -20,6 +20,7 @@ use cma_framework::memory::Contiguity;
 use cma_framework::{DmaAddr, MemoryError, PAGE_SIZE, PageRange, Pages};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 
 /// A region of huge pages. Fields are dropped in this order.
 #[derive(Debug)]
@@ -220,7 +221,7 @@ impl HugeRegion {
         for index in pages.clone() {
             let offset = ((index - pages.start) * self.step) as u64;
             let to = Location { file: file.clone(), offset };
-            self.exchange(index, &mut self.pages[index].lock(), to)?;
+            self.exchange(index, &mut self.pages[index].lock(), &to)?;
         }
         Ok(true)
     }
@@ -303,7 +304,7 @@ impl HugeRegion {
         let home = Location { file: self.home.clone(), offset: page.home };
         page.mapped = false;
         self.map(index..index + 1, &home)?;
-        self.exchange(index, page, home)
+        self.exchange(index, page, &home)
     }
 
     /// Maps a file from `start` on at these pages, which no chunk uses.
@@ -326,9 +327,9 @@ impl HugeRegion {
         &self,
         index: usize,
         page: &mut PageState,
-        to: Location,
+        to: &Location,
     ) -> Result<(), MemoryError> {
-        let _exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(from) = &page.location {
             from.file.remove(from.offset)?;
         }
@@ -339,10 +340,23 @@ impl HugeRegion {
             pin.unpin(index)?;
         }
         let from_node = page.node.and_then(Node::take_from);
-        let found = match self.arrived(index) {
-            true => to,
-            false => self.search(index, to)?,
+        let mut found = match self.arrived(index) {
+            true => Ok(to.clone()),
+            false => self.search(index, to.clone()),
         };
+        // Others exchange their pages meanwhile.
+        for delay in self.restoring.delays() {
+            let Err(MemoryError::Lost { .. }) = found else { break };
+            drop(exchanging);
+            thread::sleep(delay);
+            exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
+            self.map(index..index + 1, to)?;
+            found = match self.arrived(index) {
+                true => Ok(to.clone()),
+                false => self.search(index, to.clone()),
+            };
+        }
+        let found = found?;
         drop(from_node);
         if let Ok(pin) = &self.pin
             && let Err(error) = pin.pin(index, self.address(index))
@@ -350,6 +364,7 @@ impl HugeRegion {
             found.file.remove(found.offset)?;
             return Err(error);
         }
+        drop(exchanging);
         (page.location, page.mapped) = (Some(found), true);
         self.restoring.page_returned(index);
         Ok(())

@@ -16,7 +16,7 @@ use super::pagemap::Pagemap;
 use super::pin::Pin;
 use super::pool::Pool;
 use super::region::{EXCHANGING, HugeRegion, Location, Page, PageState};
-use super::restoring::{Moved, Restoring};
+use super::restoring::{Moved, Restoring, UNPINNING};
 use super::table::Table;
 use crate::addresses::ReservedRange;
 use crate::mapping::Mapping;
@@ -27,16 +27,6 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
-
-/// The delays before the pool is searched again for pages that are not there. The kernel unpins the
-/// pages of a process that was killed some milliseconds after its end.
-const UNPINNING: [Duration; 4] = [
-    Duration::from_millis(10),
-    Duration::from_millis(20),
-    Duration::from_millis(40),
-    Duration::from_millis(80),
-];
 
 impl HugeRegion {
     /// The region at `range`, whose process has ended and left `files`: those of

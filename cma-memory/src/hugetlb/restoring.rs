@@ -5,6 +5,23 @@ use cma_framework::{DmaAddr, MemoryError};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The delays before the pool is searched again for pages that are not there. The kernel unpins the
+/// pages of a process that was killed some milliseconds after its end, on a busy machine some
+/// hundred.
+pub(super) const UNPINNING: [Duration; 7] = [
+    Duration::from_millis(10),
+    Duration::from_millis(20),
+    Duration::from_millis(40),
+    Duration::from_millis(80),
+    Duration::from_millis(160),
+    Duration::from_millis(320),
+    Duration::from_millis(640),
+];
+
+/// The time after the begin of a restoring in which the process before may still have pages pinned.
+const UNPINNED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The state of a region's restoring; the default is that of a region that was made here.
 #[derive(Debug, Default)]
@@ -14,6 +31,8 @@ pub(super) struct Restoring {
     /// Whether the region differs from one that was made here, so that `notes` are looked up.
     is_special: AtomicBool,
     notes: Mutex<Notes>,
+    /// When it began.
+    begun: Option<Instant>,
 }
 
 /// What is different from a region that was made here. Its lock is taken last.
@@ -41,7 +60,15 @@ impl Restoring {
     pub(super) fn begun() -> Self {
         let notes = Notes { unsettled: true, ..Notes::default() };
         let is_special = AtomicBool::new(true);
-        Restoring { open: Mutex::new(true), is_special, notes: Mutex::new(notes) }
+        let begun = Some(Instant::now());
+        Restoring { open: Mutex::new(true), is_special, notes: Mutex::new(notes), begun }
+    }
+
+    /// The delays before the pool is searched again for a page that did not return to it: none if
+    /// the process that had the region before can't be the reason any more.
+    pub(super) fn delays(&self) -> impl Iterator<Item = Duration> {
+        let is_recent = self.begun.is_some_and(|begun| begun.elapsed() < UNPINNED_WITHIN);
+        UNPINNING.into_iter().filter(move |_| is_recent)
     }
 
     /// Locked while a chunk is restored, and while the region settles. True before it settles.

@@ -86,7 +86,7 @@ fn a_page_that_others_came_before_is_searched_and_moved_to_the_chunks_file() {
         there.file.remove(there.offset).unwrap();
         region.pin.as_ref().unwrap().unpin(1).unwrap();
         drop(strangers);
-        region.exchange(1, &mut page, there).unwrap();
+        region.exchange(1, &mut page, &there).unwrap();
     }
     assert_eq!(lengths(&region, 0..3), [3]);
     assert_eq!(free(POOL), 2);
