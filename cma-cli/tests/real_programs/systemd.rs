@@ -61,7 +61,7 @@ fn systemd_starts_reloads_watches_and_stops_the_server_by_its_units() {
 
     // The client of README.md starts it.
     assert!(printed.contains("1: 0x300000@"), "{printed}");
-    let expected = "active\n1 region, 4 allocators\nsrw-rw---- cma cma\nruns as cma\n";
+    let expected = "active\n1 region, 5 allocators\nsrw-rw---- cma cma\nruns as cma\n";
     // CAP_IPC_LOCK, CAP_SYS_PTRACE and CAP_SYS_ADMIN.
     let capabilities = format!("CapBnd:\t{:016x}\n", 1 << 14 | 1 << 19 | 1 << 21);
     assert_eq!(section("started"), expected.to_string() + &capabilities);
