@@ -113,6 +113,18 @@ impl Blocks {
         }
     }
 
+    /// The lowest block of the lowest order from `order` up that has one.
+    #[inline]
+    pub(crate) fn smallest_block(&self, order: u32) -> Option<Block> {
+        let enough = self.nonempty & (!0 << order);
+        if enough == 0 {
+            return None;
+        }
+        let order = enough.trailing_zeros();
+        let Order { blocks, base } = &self.orders[order as usize];
+        Some(Block { first: (blocks.first()? + *base) << order, order })
+    }
+
     /// The block at the lowest address of all orders from `order` up.
     #[inline]
     pub(crate) fn lowest_block(&self, order: u32) -> Option<Block> {

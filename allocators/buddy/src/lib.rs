@@ -34,12 +34,14 @@
 //! address, and of that block the first pages; the parts of the rest become free. A smaller block
 //! further up would be split less, but address order keeps the upper part of the region whole:
 //! with the least split, recorded programs were refused requests in regions of twice their peak
-//! (`docs/performance.md`). If there is no such block, the place must be in a run of several. A run
-//! of `n` pages has a block of more than `n / 4` pages, so runs are found by their blocks of the
-//! few possible orders, from the largest order down and the lowest address up. At most [`RUNS`]
-//! runs are looked at, so a request may be refused although a further run would hold it.
-//! [`largest_request`](Allocator::largest_request) looks at the same runs, so a request of the size
-//! that it returns is served.
+//! (`docs/performance.md`). A chunk that is a block itself, 2^k pages that are aligned to no more,
+//! goes into the smallest block, of these the lowest: that is one step, and what it splits off are
+//! larger blocks. If there is no block that holds the request, the place must be in a run of
+//! several. A run of `n` pages has a block of more than `n / 4` pages, so runs are found by their
+//! blocks of the few possible orders, from the largest order down and the lowest address up. At
+//! most [`RUNS`] runs are looked at, so a request may be refused although a further run would hold
+//! it. [`largest_request`](Allocator::largest_request) looks at the same runs, so a request of the
+//! size that it returns is served.
 //!
 //! With a window or a boundary it chooses the lowest order with a block that holds the request
 //! within the limits, and of that order the lowest such block. Only the lowest two blocks of an
@@ -111,7 +113,12 @@ impl Buddy {
         if request.is_limited() {
             return self.search_limited(request, order);
         }
-        match self.free.lowest_block(order) {
+        let is_whole_block = pages == 1 << order;
+        let block = match is_whole_block {
+            true => self.free.smallest_block(order),
+            false => self.free.lowest_block(order),
+        };
+        match block {
             Some(block) => Some((block, PageRange::from_pages(block.first(), pages))),
             None => self.search_runs(request, self.free.region()),
         }
