@@ -7,6 +7,7 @@
 # root and Debian's archive; without them it is skipped, and the reason is printed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. xtask/apt.sh
 
 trial=yes
 case $#:${1-} in
@@ -62,17 +63,9 @@ END
 package cma cma-cli
 package libcma-dev interfaces/c --multiarch=same
 
-install() {
-    [ "$(id -u)" = 0 ] && has apt-get || return 1
-    # A machine without a network is not waited for.
-    local options=(-q -o Acquire::Retries=0 -o Acquire::http::Timeout=20)
-    timeout 120 apt-get "${options[@]}" update &&
-        DEBIAN_FRONTEND=noninteractive timeout 600 \
-            apt-get "${options[@]}" install -y --no-install-recommends "$1"
-}
 skip() { echo "SKIPPED: $*"; }
 
-if has lintian || install lintian; then
+if has lintian || apt_install lintian; then
     lintian --allow-root --fail-on error,warning target/debian/*.deb
 else
     skip "lintian is missing and can't be installed, so it did not check the packages"
@@ -83,7 +76,7 @@ fi
 # Packages need the C library of the release that they are built on, or a newer one.
 release=$(. /etc/os-release && [ "$ID" = debian ] && echo "${VERSION_CODENAME-}") || true
 [ -n "$release" ] || { skip "this is no release of Debian; the packages are not tried"; exit 0; }
-has debootstrap || install debootstrap ||
+has debootstrap || apt_install debootstrap ||
     { skip "debootstrap is missing and can't be installed"; exit 0; }
 
 root=$PWD/$work/root

@@ -5,6 +5,7 @@
 # still lacks something says that it is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. xtask/apt.sh
 
 # Debian's packages for what the tests look for.
 missing=()
@@ -21,15 +22,7 @@ has_library gstreamer-app-1.0 && has gst-inspect-1.0 && gst-inspect-1.0 --exists
 has prometheus || missing+=(prometheus)
 has_library libavcodec || missing+=(libavcodec-dev)
 
-install() {
-    [ "$(id -u)" = 0 ] && has apt-get || return 1
-    # A machine without a network is not waited for.
-    local options=(-q -o Acquire::Retries=0 -o Acquire::http::Timeout=20)
-    timeout 120 apt-get "${options[@]}" update &&
-        DEBIAN_FRONTEND=noninteractive timeout 600 \
-            apt-get "${options[@]}" install -y --no-install-recommends "${missing[@]}"
-}
-if [ ${#missing[@]} -gt 0 ] && ! install; then
+if [ ${#missing[@]} -gt 0 ] && ! apt_install "${missing[@]}"; then
     echo "SKIPPED: could not install ${missing[*]}; tests that need them say that they are skipped"
 fi
 
