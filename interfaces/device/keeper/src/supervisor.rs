@@ -1,8 +1,10 @@
 //! The keeper's process: it starts a server, holds descriptors for it, and starts it again when it
 //! dies or is upgraded.
 
+mod upgrade;
+
 use crate::backoff::Backoff;
-use crate::control::{Asker, Control, Request};
+use crate::control::Control;
 use crate::program::Program;
 use crate::report::Report;
 use crate::session::Session;
@@ -19,6 +21,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+use upgrade::{Stage, Upgrade, awaited};
 
 /// The exit status of a server that leaves everything to the next one, because it was asked to by
 /// `SIGUSR2`: `EX_TEMPFAIL` of `sysexits.h`.
@@ -198,25 +201,6 @@ struct Supervisor<'a> {
     was_ready: bool,
     /// Whether SIGTERM or SIGINT came.
     is_ending: bool,
-}
-
-/// An upgrade in progress. No other one begins.
-struct Upgrade {
-    program: Program,
-    /// Further arguments of its first start.
-    arguments: Vec<OsString>,
-    asker: Option<Asker>,
-    stage: Stage,
-    /// When the server that runs is killed.
-    deadline: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The old server was asked to end.
-    Leaving,
-    /// The new one is started, and not ready yet.
-    Trying,
 }
 
 /// The end of a server.
@@ -432,83 +416,6 @@ impl Supervisor<'_> {
             }
         }
     }
-
-    fn take_request(&mut self) {
-        let request = self.control.as_mut().and_then(Control::proceed);
-        if let Some(Request { program, arguments, asker }) = request {
-            self.begin_upgrade(program, arguments, Some(asker));
-        }
-    }
-
-    fn begin_upgrade(
-        &mut self,
-        program: Option<PathBuf>,
-        arguments: Vec<OsString>,
-        asker: Option<Asker>,
-    ) {
-        if self.upgrade.is_some() || self.is_ending {
-            return;
-        }
-        let path = program.unwrap_or_else(|| self.plan.program.path().to_path_buf());
-        match Program::open(&path) {
-            Ok(program) => {
-                (self.report)(&Report::Upgrading { program: path });
-                let (stage, deadline) = (Stage::Leaving, None);
-                self.upgrade = Some(Upgrade { program, arguments, asker, stage, deadline });
-            }
-            Err(error) => {
-                let reason = format!("{} can't be started: {error}", path.display());
-                (self.report)(&Report::NotUpgraded { reason: reason.clone() });
-                if let Some(asker) = asker {
-                    asker.answer(&Err(reason));
-                }
-            }
-        }
-    }
-
-    /// From now on the new program is started.
-    fn try_upgrade(&mut self) {
-        if let Some(upgrade) = &mut self.upgrade {
-            (upgrade.stage, upgrade.deadline) = (Stage::Trying, None);
-        }
-    }
-
-    fn server_is_ready(&mut self) {
-        self.was_ready = true;
-        if let Some(upgrade) = self.upgrade.take_if(|upgrade| upgrade.stage == Stage::Trying) {
-            let path = upgrade.program.path().to_path_buf();
-            self.plan.program = upgrade.program;
-            let report = Report::Upgraded { program: path };
-            (self.report)(&report);
-            if let Some(asker) = upgrade.asker {
-                asker.answer(&Ok(report.to_string()));
-            }
-        }
-    }
-
-    /// The old program is started again.
-    fn give_upgrade_up(&mut self, reason: &str) {
-        let Some(upgrade) = self.upgrade.take() else { return };
-        let path = upgrade.program.path().display();
-        let reason =
-            format!("{path} did not become ready ({reason}); the old program is started again");
-        (self.report)(&Report::NotUpgraded { reason: reason.clone() });
-        if let Some(asker) = upgrade.asker {
-            asker.answer(&Err(reason));
-        }
-    }
-
-    /// Answers who waits for an upgrade that doesn't happen any more.
-    fn conclude(&mut self, result: Result<String, &str>) {
-        if let Some(asker) = self.upgrade.take().and_then(|upgrade| upgrade.asker) {
-            asker.answer(&result.map_err(str::to_string));
-        }
-    }
-}
-
-/// Where requests for an upgrade come from. During one, others wait.
-fn awaited<'a>(control: &'a Option<Control>, upgrade: &Option<Upgrade>) -> Option<BorrowedFd<'a>> {
-    control.as_ref().filter(|_| upgrade.is_none()).map(Control::as_fd)
 }
 
 /// A descriptor that is readable when the process has ended.
