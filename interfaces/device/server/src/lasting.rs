@@ -1,10 +1,12 @@
 //! What outlives the server: `interfaces/device/server/RECOVERY.md` has the design.
 //!
 //! [`Lasting`] is what a server before this one left. [`plan`] decides what becomes of it, and
-//! [`restoring`] carries that out. [`Records`] is the keeper and the journal while the server runs,
-//! and [`RecordedChunk`] what it records of a chunk. A server without a keeper has none of these.
+//! [`restoring`] carries that out, with the journal that [`continued`] has. [`Records`] is the
+//! keeper and the journal while the server runs, and [`RecordedChunk`] what it records of a chunk.
+//! A server without a keeper has none of these.
 
 mod chunk;
+mod continued;
 mod error;
 mod found;
 mod keeper;

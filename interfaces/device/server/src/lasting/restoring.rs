@@ -1,21 +1,19 @@
 //! Bringing back what a server before this one left.
 
 use super::chunk::RecordedChunk;
+use super::continued::{Continued, recorded_regions};
 use super::error::RecoverError;
-use super::found::{Discard, FoundJournal, Lasting};
+use super::found::{Discard, Lasting};
 use super::keeper::AnyKeeper;
 use super::names::Stored;
 use super::plan::{EarlierConnection, Plan, PlannedChunk, RegionNow, plan};
-use super::records::{CurrentJournal, JournalWords, Records, slots_for};
+use super::records::{CurrentJournal, Records, slots_for};
 use crate::limits::Limits;
 use crate::log;
 use cma_framework::config::Bytes;
 use cma_framework::restore::{RestoreError, RestoredChunk, WithMemory};
-use cma_framework::{AllocatorState, ChunkRequest, Cma, DmaAddr, PageRange, Process, Region};
-use cma_journal::{
-    Change, Chunk, Configuration, Journal, OpenError, ReadError, Record, RecordId, Span, Version,
-    create_file,
-};
+use cma_framework::{ChunkRequest, Cma, DmaAddr, PageRange, Process, Region};
+use cma_journal::{Chunk, Configuration, ReadError, Record, RecordId, Span};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::fstat;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,9 +50,6 @@ struct Back {
     /// `None` for one whose record was lost.
     id: Option<RecordId>,
 }
-
-/// The most records that are removed in one change.
-const MAX_REMOVED: usize = 1000;
 
 /// Who has the listening socket when the server has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,25 +99,23 @@ pub(crate) fn restore(
         Stored::Journal(number) => Some(*number),
         _ => None,
     });
-    let Continued { journal: mut written, number, ids, file } =
-        continue_journal(journal, newest, slots, &planned, &*map)?;
-    let id_now = |id: RecordId| match &ids {
-        Some(ids) => ids.get(&id).copied(),
-        None => Some(id),
-    };
+    let mut continued = Continued::of(journal, newest, slots, &planned.ended, &*map)?;
     // Before anything of the damage is gone: a next server, which may lose nothing, would take
     // their files for those of no chunk.
-    let ids_of_chunks = record_orphans(&mut written, &back, id_now)?;
-    if let Some(file) = &file {
-        keeper.put(&Stored::Journal(number).name(), file.as_fd())?;
+    let id_of = |back: &Back| match back.id.and_then(|id| continued.ids.now(id)) {
+        Some(id) => Ok(id),
+        None => continued.record(&back.record),
+    };
+    let ids_of_chunks = back.iter().map(id_of).collect::<Result<Vec<_>, _>>()?;
+    let journal_name = Stored::Journal(continued.number);
+    if let Some(file) = &continued.file {
+        keeper.put(&journal_name.name(), file.as_fd())?;
     }
-    for name in old_journals.filter(|name| **name != Stored::Journal(number)) {
+    for name in old_journals.filter(|name| **name != journal_name) {
         keeper.remove(&name.name())?;
     }
-    remove_all(&mut written, planned.ended.iter().filter_map(|id| id_now(*id)))?;
-    let recorded_regions =
-        recorded_regions.into_iter().filter_map(|(id, region)| Some((id_now(id)?, region)));
-    record_regions(&mut written, recorded_regions.collect(), &regions)?;
+    continued.remove_all(planned.ended.iter().copied())?;
+    continued.record_regions(recorded_regions, &regions)?;
     for name in planned.released.iter().filter(|name| names.contains(name)) {
         if let (Stored::Connection(_), Some(socket)) = (name, stored.get(name)) {
             let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
@@ -141,8 +134,9 @@ pub(crate) fn restore(
     let accepted = if is_stored { keeper.accept_on(&name)? } else { None };
 
     let fixed = homes.into_iter().chain(is_stored.then_some(Stored::Listener)).collect();
-    let texts = texts.into_iter().filter_map(|(path, id)| Some((path, id_now(id)?))).collect();
-    let journal = CurrentJournal { journal: written, number, map, regions: regions.len() };
+    let Continued { journal, number, ids, .. } = continued;
+    let texts = texts.into_iter().filter_map(|(path, id)| Some((path, ids.now(id)?))).collect();
+    let journal = CurrentJournal { journal, number, map, regions: regions.len() };
     let records = Arc::new(Records::new(keeper, journal, next_order, texts, fixed));
     let listening = records.clone();
     if !cma.attributes().on_written(move |path, text| listening.written(path, text)) {
@@ -157,8 +151,8 @@ pub(crate) fn restore(
     let connections = planned.connections.into_iter().filter_map(|(number, earlier)| {
         let socket = stored.remove(&Stored::Connection(number))?;
         let EarlierConnection { answered, waiting } = earlier;
-        let answered = answered.and_then(|(id, answered)| Some((id_now(id)?, answered)));
-        let waiting = waiting.and_then(|(id, waiting)| Some((id_now(id)?, waiting)));
+        let answered = answered.and_then(|(id, answered)| Some((ids.now(id)?, answered)));
+        let waiting = waiting.and_then(|(id, waiting)| Some((ids.now(id)?, waiting)));
         Some((number, socket, EarlierConnection { answered, waiting }))
     });
     Ok(Restored {
@@ -363,130 +357,6 @@ fn next_order(records: &[(RecordId, Record)]) -> u64 {
         _ => None,
     });
     orders.max().map_or(0, |order| order.saturating_add(1))
-}
-
-/// The journal that goes on.
-struct Continued {
-    journal: Journal<JournalWords>,
-    number: u32,
-    /// The new ids by the old ones, if it is a new journal.
-    ids: Option<BTreeMap<RecordId, RecordId>>,
-    /// Its file, if it is a new journal.
-    file: Option<OwnedFd>,
-}
-
-/// Continues a journal, or makes a new one of its records if it is damaged, too small or of
-/// another version.
-fn continue_journal(
-    found: Option<FoundJournal>,
-    newest: Option<u32>,
-    slots: u32,
-    planned: &Plan,
-    map: &dyn Fn(BorrowedFd<'_>) -> Result<JournalWords, cma_journal::FileError>,
-) -> Result<Continued, RecoverError> {
-    let mut kept = Vec::new();
-    if let Some(FoundJournal { number, words, read }) = found {
-        let has_room = cma_journal::words_for(slots).is_some_and(|needed| needed <= words.len());
-        if has_room {
-            match Journal::open(words) {
-                Ok((journal, _)) => {
-                    return Ok(Continued { journal, number, ids: None, file: None });
-                }
-                Err(OpenError::Read(_) | OpenError::Older(_) | OpenError::Damaged(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let records = read.map(|contents| contents.records).unwrap_or_default();
-        kept = records.into_iter().filter(|(id, _)| !planned.ended.contains(id)).collect();
-    }
-    let number = newest.map_or(1, |newest| newest.saturating_add(1));
-    let file = create_file(slots)?;
-    let (old, records): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
-    let (journal, new) = Journal::create_with(map(file.as_fd())?, Version::CURRENT, records)?;
-    let ids = old.into_iter().zip(new).collect();
-    Ok(Continued { journal, number, ids: Some(ids), file: Some(file) })
-}
-
-/// Records the chunks whose records were lost, and returns the ids of all.
-fn record_orphans(
-    journal: &mut Journal<JournalWords>,
-    chunks: &[Back],
-    id_now: impl Fn(RecordId) -> Option<RecordId>,
-) -> Result<Vec<RecordId>, RecoverError> {
-    let id = |back: &Back| match back.id.and_then(&id_now) {
-        Some(id) => Ok(id),
-        None => {
-            let mut change = Change::new();
-            change.put(Record::Chunk(back.record.clone()));
-            let ids = journal.commit(&change).map_err(not_recorded)?;
-            ids.first().copied().ok_or_else(|| not_recorded("nothing was recorded"))
-        }
-    };
-    chunks.iter().map(id).collect()
-}
-
-fn remove_all(
-    journal: &mut Journal<JournalWords>,
-    ids: impl Iterator<Item = RecordId>,
-) -> Result<(), RecoverError> {
-    let ids: Vec<_> = ids.collect();
-    for ids in ids.chunks(MAX_REMOVED) {
-        let mut change = Change::new();
-        for id in ids {
-            change.remove(*id);
-        }
-        journal.commit(&change).map_err(not_recorded)?;
-    }
-    Ok(())
-}
-
-fn not_recorded(error: impl std::fmt::Display) -> RecoverError {
-    RecoverError::NotKept(format!("the journal can't be continued: {error}"))
-}
-
-/// The records of regions.
-fn recorded_regions(records: &[(RecordId, Record)]) -> Vec<(RecordId, cma_journal::Region)> {
-    let regions = records.iter().filter_map(|(id, record)| match record {
-        Record::Region(region) => Some((*id, region.clone())),
-        _ => None,
-    });
-    regions.collect()
-}
-
-/// Records the regions of this server in place of those that are `recorded`.
-fn record_regions(
-    journal: &mut Journal<JournalWords>,
-    mut recorded: Vec<(RecordId, cma_journal::Region)>,
-    regions: &[Region],
-) -> Result<(), RecoverError> {
-    let mut change = Change::new();
-    for region in regions {
-        let range = region.range();
-        // No bank ends at the top of the address space.
-        let Some(range) = Span::new(range.start().get(), range.bytes()) else { continue };
-        let now = cma_journal::Region {
-            name: region.name().map(String::from),
-            range,
-            allocator: match region.allocator() {
-                AllocatorState::Attached(name) => name,
-                _ => None,
-            },
-            params: String::new(),
-            memory: region.backing().map(|backing| backing.kind.to_string()),
-        };
-        match recorded.iter().position(|(_, region)| *region == now) {
-            Some(at) => {
-                recorded.swap_remove(at);
-            }
-            None => {
-                change.put(Record::Region(now));
-            }
-        }
-    }
-    for (id, _) in &recorded {
-        change.remove(*id);
-    }
-    journal.commit(&change).map_err(not_recorded).map(drop)
 }
 
 /// Stores the files of the regions themselves, and closes those of regions that are not there any
