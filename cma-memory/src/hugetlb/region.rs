@@ -340,10 +340,7 @@ impl HugeRegion {
             pin.unpin(index)?;
         }
         let from_node = page.node.and_then(Node::take_from);
-        let mut found = match self.arrived(index) {
-            true => Ok(to.clone()),
-            false => self.search(index, to.clone()),
-        };
+        let mut found = self.take_out(index, to);
         // Others exchange their pages meanwhile.
         for delay in self.restoring.delays() {
             let Err(MemoryError::Lost { .. }) = found else { break };
@@ -351,10 +348,7 @@ impl HugeRegion {
             thread::sleep(delay);
             exchanging = EXCHANGING.lock().unwrap_or_else(PoisonError::into_inner);
             self.map(index..index + 1, to)?;
-            found = match self.arrived(index) {
-                true => Ok(to.clone()),
-                false => self.search(index, to.clone()),
-            };
+            found = self.take_out(index, to);
         }
         let found = found?;
         drop(from_node);
@@ -370,6 +364,14 @@ impl HugeRegion {
         Ok(())
     }
 
+    /// Takes page `index` out of the pool: to `to`, which is mapped at its place, if possible.
+    pub(super) fn take_out(&self, index: usize, to: &Location) -> Result<Location, MemoryError> {
+        match self.arrived(index) {
+            true => Ok(to.clone()),
+            false => self.search(index, to.clone()),
+        }
+    }
+
     /// Takes the next page of the pool, at the place of page `index`. Returns whether it is that
     /// page.
     pub(super) fn arrived(&self, index: usize) -> bool {
@@ -379,7 +381,7 @@ impl HugeRegion {
 
     /// Searches the next pages of the pool for page `index`, and moves it to `to` in place of the
     /// one that is there. When other users of the pool prevent that, it stays in a file of its own.
-    pub(super) fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
+    fn search(&self, index: usize, to: Location) -> Result<Location, MemoryError> {
         for _ in 0..MAX_MOVES {
             let found = self.find(index);
             // The pool can use the other page. It is freed first, so that the wanted one is last.

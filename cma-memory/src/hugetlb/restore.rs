@@ -263,10 +263,7 @@ impl HugeRegion {
             drop(shown);
             let from_node = page.node.and_then(Node::take_from);
             gathered.file().remove(offset)?;
-            let place = match self.arrived(index) {
-                true => Ok(home),
-                false => self.search(index, home),
-            };
+            let place = self.take_out(index, &home);
             drop(from_node);
             if let Ok(place) = place
                 && !self.is_at(index, page, &place)
