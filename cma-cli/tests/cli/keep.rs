@@ -206,6 +206,7 @@ fn a_server_that_can_not_start_ends_its_keeper_and_says_why() {
     let run: Run = taken.current_dir(folder.path()).output().unwrap().into();
     assert_eq!(run.code, 2, "{}", run.err);
     assert!(run.err.contains("keeper: the server did not start"), "{}", run.err);
+    assert!(!run.err.contains("is held"), "nothing was left: {}", run.err);
 }
 
 #[test]
@@ -298,6 +299,8 @@ fn a_region_with_chunks_that_the_new_configuration_lacks_waits_for_a_choice() {
         let stderr = kept.stderr();
         stderr.contains("region old") && stderr.contains("`cma upgrade --discard")
     });
+    let held = "what the server before this one left is held for the next one";
+    assert!(kept.stderr().contains(held), "{}", kept.stderr());
     let other = kept.cma(&["upgrade", "--socket", "cma.sock", "--discard", "none"]);
     assert!(other.code == 2 && other.err.contains("region old"), "{}", other.err);
     assert!(chunk.iter().all(|byte| *byte == 1));

@@ -121,8 +121,23 @@ pub(super) fn restored(
 pub(super) struct Kept {
     by: By,
     restarts: u64,
-    /// Whether it has, or may have, what a server has left.
-    has_something: bool,
+    left: Left,
+}
+
+/// What a server before this one has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    /// It is not known yet, or this server has added to it.
+    Unknown,
+    Nothing,
+    /// This server has not changed it.
+    Something,
+}
+
+impl Left {
+    fn of(lasting: &Lasting) -> Self {
+        if lasting.is_first_start() { Left::Nothing } else { Left::Something }
+    }
 }
 
 #[derive(Debug)]
@@ -146,14 +161,14 @@ impl Kept {
         if let Some(keeper) = KeeperProcess::from_stdin().map_err(CommandError::Kept)? {
             let count = env::var(RESTARTS).ok().and_then(|count| count.parse().ok());
             let (by, restarts) = (By::Keeper(keeper), count.unwrap_or(0));
-            return Ok(Some(Kept { by, restarts, has_something: true }));
+            return Ok(Some(Kept { by, restarts, left: Left::Unknown }));
         }
         // SAFETY: `run` calls this once, and takes descriptors of the service manager in no other
         // way if this returns some.
         let store = unsafe { ServiceManager::from_environment() }.map_err(CommandError::Kept)?;
         Ok(store.map(|store| {
             let by = By::Manager { store: Some(store) };
-            Kept { by, restarts: 0, has_something: true }
+            Kept { by, restarts: 0, left: Left::Unknown }
         }))
     }
 
@@ -171,13 +186,13 @@ impl Kept {
             By::Keeper(_) => {
                 let keeper = KeeperProcess::from_stdin().map_err(CommandError::Kept)?;
                 let lasting = Lasting::take(keeper.ok_or_else(ended)?).map_err(recover)?;
-                self.has_something = !lasting.is_first_start();
+                self.left = Left::of(&lasting);
                 Ok((lasting, None))
             }
             By::Manager { store } => {
                 let store = store.take().ok_or_else(ended)?;
                 let mut lasting = Lasting::take(store).map_err(recover)?;
-                self.has_something = !lasting.is_first_start();
+                self.left = Left::of(&lasting);
                 let others = lasting.take_others().into_iter();
                 let (starts, sockets): (Vec<_>, Vec<_>) =
                     others.partition(|(name, _)| name.as_str() == STARTS);
@@ -192,28 +207,28 @@ impl Kept {
 
     /// The server serves. A keeper that has ended needn't know it.
     pub(super) fn ready(&mut self) {
-        self.has_something = true;
+        self.left = Left::Unknown;
         if let By::Keeper(keeper) = &self.by {
             let _ = keeper.ready();
         }
     }
 
     /// How a server ends that has failed. A keeper gets the reason, for who waits for an upgrade.
-    /// A service manager that has something is to start a server again.
+    /// A service manager that may have something is to start a server again.
     pub(super) fn failed(self, error: CommandError) -> Result<Outcome, CommandError> {
         if let By::Keeper(keeper) = &self.by {
             let _ = keeper.failed(&error.to_string());
         }
-        if !self.has_something {
+        let starts_again = matches!(self.by, By::Manager { .. }) && self.left != Left::Nothing;
+        if !starts_again && self.left != Left::Something {
             return Err(error);
         }
-        error.report();
-        let held = "nothing is lost: chunks and connections are held for the next server";
-        Notice::advice(held).report();
-        Ok(match self.by {
-            By::Keeper(_) => Outcome::NotDone,
-            By::Manager { .. } => handed_over(),
-        })
+        let outcome = error.report();
+        if self.left == Left::Something {
+            let held = "what the server before this one left is held for the next one";
+            Notice::advice(held).report();
+        }
+        Ok(if starts_again { handed_over() } else { outcome })
     }
 }
 
