@@ -181,7 +181,7 @@ impl Allocator for Packing {
     const INFO: AllocatorInfo = AllocatorInfo {
         name: "packing",
         version: env!("CARGO_PKG_VERSION"),
-        description: "best fit with small and large chunks at opposite ends; needs the smallest regions",
+        description: "best fit with small and large chunks at opposite ends of the region",
     };
 
     /// The parameters are those of the [crate's documentation](crate). The region must have a page

@@ -171,12 +171,6 @@ pub struct LastingFile<'a> {
     pub pinned: Vec<Range<u64>>,
 }
 
-impl AsFd for LastingFile<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file
-    }
-}
-
 /// The kind of a region's memory, and its properties.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backing {
