@@ -6,7 +6,8 @@
 //! the measured part in CPU time of the thread and computes how well the chunks are packed at the
 //! end.
 //!
-//! [`latency`] measures single allocations, and [`threads`] two threads.
+//! [`latency`] measures single allocations, [`threads`] two threads, [`instructions`] what the
+//! processor executes, and [`start`] the time of the program `cma` up to its first chunk.
 //!
 //! `cargo bench -p cma-benches --bench table` prints all quoted figures as Markdown: ours and the
 //! peers', and the aims with the figures reached. `--bench placing` uses criterion, for comparing
@@ -18,11 +19,13 @@ pub mod c;
 pub mod contestant;
 pub mod entries;
 pub mod framework;
+pub mod instructions;
 pub mod latency;
 pub mod ours;
 pub mod peers;
 pub mod random;
 pub mod replay;
+pub mod start;
 pub mod threads;
 pub mod workload;
 

@@ -1,4 +1,5 @@
-//! W5: the speedup by a second thread, with a region for each and with a shared one.
+//! W5: the speedup by a second thread, with a region for each and with a shared one, and how many
+//! pages one thread and two allocate and free in one pool.
 
 use crate::framework::{ByDevice, PluginSource, framework};
 use crate::replay::Replay;
@@ -24,6 +25,16 @@ pub fn speedup<S: PluginSource>(workloads: &[Workload; 2], regions: Regions) -> 
     let alone = wall_time::<S>(&workloads[..1], regions);
     let together = wall_time::<S>(workloads, regions);
     2.0 * alone.as_secs_f64() / together.as_secs_f64()
+}
+
+/// Millions of pairs (an allocation and a free) per second of wall-clock time in one region: by the
+/// first workload's thread alone, and by both together.
+pub fn million_pairs<S: PluginSource>(workloads: &[Workload; 2]) -> [f64; 2] {
+    [&workloads[..1], workloads].map(|workloads| {
+        let operations: usize = workloads.iter().map(|workload| workload.measured.len()).sum();
+        let time = wall_time::<S>(workloads, Regions::Shared);
+        operations as f64 / 2.0 / time.as_secs_f64() / 1e6
+    })
 }
 
 /// From the start of the first thread to the end of the last.

@@ -8,6 +8,7 @@
 //! | W3 `pages` | 1 GiB | single pages, half full in random places, a random one toggled |
 //! | W4 `live-<n>` | as needed | n chunks log-uniform from 4 KiB to 256 KiB, 93 % full, one freed and another allocated |
 //! | W5 `threads` | 1 GiB | W1's stream for one of two threads, each filling 35 % |
+//! | W5 `toggles` | 1 GiB | single pages for one of two threads, a random one of half as many slots as pages toggled |
 //! | W6 `huge-pages` | 16 GiB | chunks of 2 MiB aligned 2 MiB, half full, a random one toggled |
 //! | `ffmpeg`, `gstreamer` | twice the peak | two of the recorded traces of `cma-trace`, repeated |
 //!
@@ -108,6 +109,13 @@ impl Workload {
     pub fn threads(thread: u64) -> Self {
         let mut random_sizes = |random: &mut SplitMix64| random.log_uniform_pages(256);
         let half = Self::filling("threads", 0x50 + thread, 35, 100, 1_000_000, &mut random_sizes);
+        Workload { region: PageRange::from_pages(FIRST_PAGE, GIB), ..half }
+    }
+
+    /// Toggles for thread number `thread` of at most two in one pool of 1 GiB: a random slot of the
+    /// thread's own is freed if it holds a page, and filled otherwise.
+    pub fn toggles(thread: u64) -> Self {
+        let half = Self::toggling("toggles", 0x70 + thread, GIB / 2, 1, Alignment::PAGE);
         Workload { region: PageRange::from_pages(FIRST_PAGE, GIB), ..half }
     }
 

@@ -5,7 +5,7 @@
 //! Instructions can be counted instead, which is independent of other programs on the machine:
 //!
 //! ```text
-//! cargo build --release -p cma-benches --bin rounds --features valgrind
+//! cargo build --release -p cma-benches --bin rounds
 //! valgrind --tool=callgrind --toggle-collect='*run_measured*' \
 //!     target/release/rounds mixed -r 1 -c best-fit
 //! callgrind_annotate callgrind.out.*

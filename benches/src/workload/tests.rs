@@ -3,7 +3,7 @@
 use super::*;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-fn light() -> [Workload; 8] {
+fn light() -> [Workload; 9] {
     [
         Workload::mixed(),
         Workload::mixed_pow2(),
@@ -12,6 +12,7 @@ fn light() -> [Workload; 8] {
         Workload::live(1_000),
         Workload::live(100_000),
         Workload::threads(0),
+        Workload::toggles(1),
         Workload::huge_pages(),
     ]
 }
@@ -36,7 +37,7 @@ fn only_live_slots_are_freed_and_only_empty_ones_filled() {
 
 #[test]
 fn regions_are_as_full_as_the_table_says() {
-    let expected = [0.70, 0.70, 0.59, 0.5, 0.93, 0.93, 0.35, 0.5];
+    let expected = [0.70, 0.70, 0.59, 0.5, 0.93, 0.93, 0.35, 0.25, 0.5];
     for (workload, expected) in light().iter().zip(expected) {
         let mut sizes = vec![0u64; workload.slots as usize];
         let (mut live, mut sum, mut most) = (0u64, 0f64, 0u64);
