@@ -1,7 +1,7 @@
 //! Pictures of contiguous memory.
 //!
-//! - [`timeline`] shows what allocators did with a trace: addresses over time.
-//! - [`rows`] shows regions at one moment, of a trace or of a running server.
+//! - [`timeline()`] shows what allocators did with a trace: addresses over time.
+//! - [`rows()`] shows regions at one moment, of a trace or of a running server.
 //!
 //! Both return a [`Scene`], a list of shapes, which is written as SVG or PNG. A picture's size is
 //! bounded whatever the number of chunks: chunks that are smaller than a pixel are added up.

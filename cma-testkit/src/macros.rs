@@ -28,7 +28,7 @@ macro_rules! __tests {
 /// `$placing` is the strictest of these that is true: `FirstFit` (the lowest free place), `BestFit`
 /// (in the smallest hole that holds the request within its limits), `Exact` (any place, and
 /// `NoRoom` only when there is none), `Any` (may refuse a request that would fit). The
-/// [crate](crate)'s documentation has examples.
+/// [crate]'s documentation has examples.
 ///
 /// It expands to a module `conformance` with a test for each guarantee. To use it several times in
 /// one file, wrap each use in a module.

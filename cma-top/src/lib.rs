@@ -1,8 +1,9 @@
 //! A running server, or a trace in slow motion, on a terminal: regions as bars with their holes,
 //! owners by bytes, rates, requests that wait, and the last refusals.
 //!
-//! [`server`] shows a server and [`replay`] a trace. Both return when the user quits or a signal
-//! arrives, with the terminal as it was before. The keys are shown in the last line of the screen.
+//! [`server()`] shows a server and [`replay()`] a trace. Both return when the user quits or a
+//! signal arrives, with the terminal as it was before. The keys are shown in the last line of the
+//! screen.
 //!
 //! # Threads
 //!

@@ -2,9 +2,10 @@
 //! recorded and replayed.
 //!
 //! A [`Trace`] is valid by construction: only [`Recording`] creates one, [`Trace::read`] uses it,
-//! and no later code checks an operation again. [`replay`] runs a trace through the whole framework
-//! in one region of one allocator, [`replay_on`] on a framework that already has its regions and
-//! map. Neither uses files or terminals: the host supplies the bytes, and a callback for progress.
+//! and no later code checks an operation again. [`replay()`] runs a trace through the whole
+//! framework in one region of one allocator, [`replay_on`] on a framework that already has its
+//! regions and map. Neither uses files or terminals: the host supplies the bytes, and a callback
+//! for progress.
 //!
 //! The format is described in `traces/README.md`, beside the recorded traces.
 //!

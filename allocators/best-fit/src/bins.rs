@@ -50,7 +50,7 @@ pub(crate) struct Bins {
     trees: Trees,
     /// One for each grid whose searches looked into many bins without a place.
     reaches: Vec<BinReaches>,
-    /// The bins that searches looked into without finding a place, less [`WASTED_PER_SEARCH`] for
+    /// The bins that searches looked into without finding a place, less `WASTED_PER_SEARCH` for
     /// each search: it stays low as long as the average is below that.
     wasted: u32,
     /// The number of bins that searches on grids looked into.

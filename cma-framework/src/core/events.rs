@@ -1,6 +1,6 @@
 //! The events of a region that its books count.
 //!
-//! The counters ([`Counters`](super::books::Counters)) read them under the region's lock, so they
+//! The counters (`Counters`) read them under the region's lock, so they
 //! agree with the books. Others receive events later, as [`What`](crate::vocabulary::What).
 
 use cma_api::PageRange;

@@ -11,7 +11,7 @@
 //! - A *guard* ([`Chunk`]) owns a live chunk and frees it when it is dropped. A chunk without a
 //!   guard is known by its address.
 //! - A region is *stuck* while its allocator doesn't return from a call. What can't wait until then
-//!   is *deferred* ([`Deferred`]).
+//!   is *deferred* (`deferred`).
 //! - Requests may *wait* for room, in the region's *queue* ([`queue`]).
 //! - Memory is *set aside* (`aside`) while a process that had it before still holds it.
 //! - A chunk is *restored* ([`restore`]) when a process had it that has ended. An allocator that
@@ -42,7 +42,7 @@
 //!
 //! - *It lies*: it proposes a place that is outside the region, unaligned, of the wrong size, or
 //!   taken; it refuses to free a live chunk. The books refuse the placement, or free the chunk
-//!   nevertheless, and the allocator is taken out of service ([`AllocatorFault`]).
+//!   nevertheless, and the allocator is taken out of service (`AllocatorFault`).
 //! - *It panics*: the ABI boundary catches the panic and reports it; the allocator is taken out of
 //!   service.
 //! - *It blocks*: callers wait for 3 s in total. Then the region is stuck: requests are refused and

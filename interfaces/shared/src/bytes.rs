@@ -127,7 +127,7 @@ impl SharedBytes {
     /// As long as the slice exists, nothing writes to these bytes: no other process, no device, no
     /// thread of this process by the atomics of `self`. A lock that all of them respect, or the
     /// positions of a ring, are a reason; that no other process has a descriptor any more is none
-    /// (see the [crate](crate)).
+    /// (see the [crate]).
     pub unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: mapped and initialised (files start as zero) as long as `self` is borrowed. The
         // caller guarantees the rest.

@@ -27,7 +27,7 @@ impl Cma {
         info_of(groups.flatten().filter_map(|name| snapshot.region(name)))
     }
 
-    /// The figures of the regions of a list ([`region_groups`](crate::config::region_groups)).
+    /// The figures of the regions of a list ([`region_groups`]).
     ///
     /// # Errors
     ///

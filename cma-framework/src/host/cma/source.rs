@@ -21,7 +21,7 @@ pub enum Source<'a> {
         /// The type; `None` for `common`.
         kind: Option<&'a str>,
     },
-    /// In the regions of a list, `a,b|c` ([`region_groups`](crate::config::region_groups)): its
+    /// In the regions of a list, `a,b|c` ([`region_groups`]): its
     /// groups are tried in order, and in a group the region that fits best serves.
     Regions(&'a str),
     /// In this region, which may be private.

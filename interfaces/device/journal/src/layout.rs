@@ -1,4 +1,4 @@
-//! Where everything is in a journal, in words; see the [crate](crate).
+//! Where everything is in a journal, in words; see the [crate].
 
 use crate::words::Words;
 use crc32fast::Hasher;
