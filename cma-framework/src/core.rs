@@ -3,6 +3,7 @@
 pub(crate) mod books;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod kept;
 pub mod lint;
 pub(crate) mod memory;
 pub(crate) mod moment;
@@ -11,3 +12,4 @@ pub mod reserve;
 pub(crate) mod routes;
 pub(crate) mod set_aside;
 pub(crate) mod shadow;
+pub(crate) mod shape;

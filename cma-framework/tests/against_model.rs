@@ -1,6 +1,6 @@
 //! Random use of the whole framework, compared with plain bookkeeping: several regions, a map,
-//! guards and addresses, changes of allocators and regions. Books and allocators are compared after
-//! each step.
+//! guards and addresses, devices that keep what they free, changes of allocators and regions. Books
+//! and allocators are compared after every few steps.
 
 mod common;
 
@@ -8,11 +8,12 @@ use cma_api::{Asker, Boundary, Request};
 use cma_framework::config::{Bytes, Map};
 use cma_framework::errors::Limit;
 use cma_framework::{
-    Alignment, AllocError, AllocatorChoice, Chunk, ChunkRequest, Cma, DmaAddr, PageRange, Pages,
-    Plugin, Reason, Source,
+    Alignment, AllocError, AllocatorChoice, Chunk, ChunkRequest, Cma, Device, DmaAddr, PageRange,
+    Pages, Plugin, Reason, Source,
 };
 use common::BASE;
 use proptest::prelude::*;
+use std::collections::HashMap;
 
 const REGION_PAGES: u64 = 64;
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -30,15 +31,27 @@ fn route(device: &str, kind: &str) -> &'static [usize] {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Alloc { device: &'static str, kind: &'static str, request: ChunkRequest, as_address: bool },
+    Alloc {
+        device: &'static str,
+        kind: &'static str,
+        request: ChunkRequest,
+        as_address: bool,
+        keeps: bool,
+    },
     Free(usize),
-    SetAllocator { region: usize, name: &'static str },
+    SetAllocator {
+        region: usize,
+        name: &'static str,
+    },
     Reregister(usize),
+    Compare,
 }
 
 /// A request with any limits that don't contradict each other.
 fn chunk_request() -> impl Strategy<Value = ChunkRequest> {
-    let size = (1..20 * 4096u64, 12..19u32);
+    // Some sizes recur.
+    let any_size = (1..20 * 4096u64, 12..19u32);
+    let size = prop_oneof![any_size, (1..3 * 4096u64, 12..13u32)];
     // The window begins and ends in any of the regions, or beside them.
     let window = prop::option::of((0..3 * REGION_PAGES + 10, 1..2 * REGION_PAGES));
     let boundary = prop::option::of(12..20u32);
@@ -59,13 +72,15 @@ fn step() -> impl Strategy<Value = Step> {
         prop::sample::select(vec!["common", "f", "frame", "g"]),
         chunk_request(),
         any::<bool>(),
+        any::<bool>(),
     );
     prop_oneof![
-        6 => alloc.prop_map(|(device, kind, request, as_address)| Step::Alloc { device, kind, request, as_address }),
+        6 => alloc.prop_map(|(device, kind, request, as_address, keeps)| Step::Alloc { device, kind, request, as_address, keeps }),
         5 => any::<usize>().prop_map(Step::Free),
         1 => (0..3usize, prop::sample::select(vec!["best-fit", "buddy", "bitmap", "tlsf"]))
             .prop_map(|(region, name)| Step::SetAllocator { region, name }),
         1 => (0..3usize).prop_map(Step::Reregister),
+        2 => Just(Step::Compare),
     ]
 }
 
@@ -193,6 +208,21 @@ fn is_true(reason: &Reason, region: usize, live: &[(PageRange, Live)], request: 
     }
 }
 
+/// Compares books and allocators with the `live` chunks.
+fn compare(cma: &Cma, live: &[(PageRange, Live)]) -> Result<(), TestCaseError> {
+    for (region, name) in NAMES.iter().enumerate() {
+        let handle = cma.region(name).unwrap();
+        prop_assert_eq!(handle.check(), Ok(()));
+        let inside = live.iter().filter(|(range, _)| range.within(region_range(region)));
+        let used: u64 = inside.map(|(range, _)| range.bytes()).sum();
+        let largest = free_ranges(region, live).iter().map(|range| range.bytes()).max();
+        let status = handle.status();
+        prop_assert_eq!(status.free_bytes, REGION_PAGES * 4096 - used);
+        prop_assert_eq!(status.largest_hole_bytes, largest.unwrap_or(0));
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
 
@@ -212,13 +242,20 @@ proptest! {
         // Best fit and bitmap refuse only what fits nowhere; buddy and tlsf may refuse more.
         let mut exact = [true; 3];
         let mut live: Vec<(PageRange, Live)> = Vec::new();
+        let mut devices: HashMap<(&str, &str), Device> = HashMap::new();
 
-        for step in steps {
+        for step in steps.into_iter().chain([Step::Compare]) {
             match step {
-                Step::Alloc { device, kind, request, as_address } => {
+                Step::Alloc { device, kind, request, as_address, keeps } => {
                     let pages = pages_of(&request);
                     let fits = |region, live: &[_]| has_place(&pages, &free_ranges(region, live));
-                    match cma.allocate(Source::Device { name: device, kind: Some(kind) }, &request) {
+                    let allocated = if keeps {
+                        let new = || cma.device(device, Some(kind)).unwrap().keeping(Bytes(1 << 18));
+                        devices.entry((device, kind)).or_insert_with(new).allocate(&request)
+                    } else {
+                        cma.allocate(Source::Device { name: device, kind: Some(kind) }, &request)
+                    };
+                    match allocated {
                         Ok(chunk) => {
                             let range = chunk.range();
                             prop_assert_eq!(range.pages(), pages.pages());
@@ -270,15 +307,7 @@ proptest! {
                         exact[region] = true;
                     }
                 }
-            }
-            for (region, name) in NAMES.iter().enumerate() {
-                let handle = cma.region(name).unwrap();
-                prop_assert_eq!(handle.check(), Ok(()));
-                let used: u64 =
-                    live.iter().filter(|(r, _)| r.within(region_range(region))).map(|(r, _)| r.bytes()).sum();
-                prop_assert_eq!(handle.status().free_bytes, REGION_PAGES * 4096 - used);
-                let largest = free_ranges(region, &live).iter().map(|range| range.bytes()).max().unwrap_or(0);
-                prop_assert_eq!(handle.status().largest_hole_bytes, largest);
+                Step::Compare => compare(&cma, &live)?,
             }
         }
     }

@@ -25,7 +25,7 @@ fn owners_report_the_process_that_a_front_end_noted() {
     let chunks: Vec<_> = devices
         .iter()
         .map(|(device, name)| {
-            let chunk = cma.alloc(device, None, 4096, 0).unwrap();
+            let mut chunk = cma.alloc(device, None, 4096, 0).unwrap();
             let device = Some(((*device).into(), "common".into()));
             chunk.set_holder(Holder { process: process(name), device });
             chunk

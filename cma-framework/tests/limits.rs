@@ -105,7 +105,7 @@ fn a_request_at_an_address_gets_exactly_that_place() {
 fn a_place_that_is_taken_is_busy_and_the_error_says_who_is_there() {
     for plugin in algorithms() {
         let cma = framework(plugin);
-        let taken = cma.allocate(CAMERA, &request("64K at=0x40100000")).unwrap();
+        let mut taken = cma.allocate(CAMERA, &request("64K at=0x40100000")).unwrap();
         let free = cma.region("a").unwrap().status().free_bytes;
         let process = Process { uid: 1000, pid: 4711, name: "ffmpeg".into() };
         taken.set_holder(Holder { process, device: Some(("camera".into(), "frame".into())) });

@@ -490,7 +490,7 @@ fn an_observer_may_use_the_framework() {
 fn a_holder_of_a_refusal_has_its_reason() {
     let cma = attached(&["r"], "*=r");
     let (kept, observation) = Kept::observing(&cma);
-    let chunk = cma.alloc("camera", None, 16 * MIB, 0).unwrap();
+    let mut chunk = cma.alloc("camera", None, 16 * MIB, 0).unwrap();
     let process = Process { uid: 1, pid: 2, name: "p".into() };
     chunk.set_holder(Holder { process, device: None });
     cma.alloc("camera", None, 4096, 0).unwrap_err();

@@ -11,7 +11,7 @@ use cma_framework::config::Map;
 use cma_framework::events::{Event, Observer, What};
 use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, ChunkRequest, Cma, DmaAddr,
-    Errno, PendingChunk, Plugin, Reason, Region, Source,
+    Errno, Holder, PendingChunk, Plugin, Process, Reason, Region, Source,
 };
 use common::{BASE, MIB, region};
 use std::collections::HashMap;
@@ -177,6 +177,21 @@ fn frees_in_a_stuck_region_are_carried_out_when_it_resumes() {
     let cma = scene.cma.clone();
     scene.resume(0);
     assert_eq!(cma.region("stuck").unwrap().free().unwrap().bytes(), MIB);
+}
+
+#[test]
+fn a_holder_noted_in_a_stuck_region_is_not_that_of_the_next_chunk() {
+    let mut scene = Scene::new();
+    let mut chunk = scene.guards.pop().unwrap();
+    let process = Process { uid: 1, pid: 2, name: "p".into() };
+    chunk.set_holder(Holder { process, device: None });
+    scene.gate.set(false);
+    let served = scene.request.join().unwrap().unwrap();
+    drop(chunk);
+    let _next = scene.cma.alloc_from("stuck", 4096, 0).unwrap();
+    let owners = scene.cma.owners(&scene.region).unwrap();
+    assert!(owners.iter().all(|owner| owner.process.is_none()), "{owners:?}");
+    drop(served);
 }
 
 /// Keeps the events of the region `stuck`.

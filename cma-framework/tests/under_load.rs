@@ -1,6 +1,6 @@
 //! Changes of a system in use: of the map, and of the allocator of a region with live chunks.
 
-use cma_framework::config::Map;
+use cma_framework::config::{Bytes, Map};
 use cma_framework::{AllocatorChoice, Chunk, Cma, DmaAddr, PAGE_SIZE, Plugin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
@@ -56,7 +56,7 @@ struct Requested {
 
 /// Allocates and frees by every call until `stop`; then frees everything.
 fn client(cma: &Cma, thread: u32, owners: &Pages, requested: &Requested, stop: &AtomicBool) {
-    let device = cma.device("camera", Some("frame")).unwrap();
+    let device = cma.device("camera", Some("frame")).unwrap().keeping(Bytes(1 << 20));
     let region = cma.region("r").unwrap();
     let mut random = Random(u64::from(thread));
     let mut live: Vec<Chunk> = Vec::new();
@@ -72,7 +72,11 @@ fn client(cma: &Cma, thread: u32, owners: &Pages, requested: &Requested, stop: &
             }
             continue;
         }
-        let (pages, alignment) = (1 + random.below(64), PAGE_SIZE << random.below(5));
+        // Half of the requests recur, so that devices keep chunks.
+        let (pages, alignment) = match random.below(2) {
+            0 => (1 + random.below(4), PAGE_SIZE),
+            _ => (1 + random.below(64), PAGE_SIZE << random.below(5)),
+        };
         let size = pages * PAGE_SIZE;
         let answer = match random.below(4) {
             0 => cma.alloc("codec", None, size, alignment),

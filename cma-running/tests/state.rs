@@ -110,7 +110,7 @@ fn chunks_have_their_places_limits_and_owners_and_holes_are_what_is_left() {
     let gap = alloc("gap", "x", 2 * MIB);
     let limited =
         ChunkRequest::new(Bytes(MIB)).below(DmaAddr::new(BASE + 8 * MIB)).boundary(Bytes(4 * MIB));
-    let last = cma.allocate(Source::Regions("ram"), &limited).unwrap();
+    let mut last = cma.allocate(Source::Regions("ram"), &limited).unwrap();
     // Names that would be several fields, or another escape.
     let process = Process { uid: 1000, pid: 4711, name: "a b\n\\u{20}-é".into() };
     let device = Some(("my device".into(), "".into()));

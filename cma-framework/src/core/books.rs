@@ -136,6 +136,13 @@ impl Books {
         self.counters.uncount_restored(range.pages());
     }
 
+    /// Notes that chunks whose device had freed and kept them were taken again: the slot of each,
+    /// and when, and their pages in total. A chunk is there as often as it was taken.
+    pub(crate) fn note_taken(&mut self, since: &[(Slot, Moment)], pages: u64) {
+        self.chunks.renew(since);
+        self.counters.count_taken(since.len() as u64, pages);
+    }
+
     /// Takes the live chunk in `slot` off the books. It was booked as `range` and placed with
     /// `tag`. The result is the tag by which its present allocator knows it.
     #[inline]

@@ -14,6 +14,8 @@
 //!   is *deferred* (`deferred`).
 //! - Requests may *wait* for room, in the region's *queue* ([`queue`]).
 //! - Memory is *set aside* (`aside`) while a process that had it before still holds it.
+//! - A device may *keep* chunks that it frees, in a *cache* ([`keeping`]). They are booked, and
+//!   free for everybody.
 //! - A chunk is *restored* ([`restore`]) when a process had it that has ended. An allocator that
 //!   isn't the region's choice and adopts such chunks is a *stand-in*.
 //!
@@ -25,12 +27,15 @@
 //! | `deferred` | operations deferred until `state` is free | a few instructions | yes |
 //! | `huge` | sizes of chunks of 256 GiB and more | a few instructions | yes |
 //! | `outbox` | events that are not delivered yet | a few instructions | yes |
+//! | `caches` | the list of caches | a few instructions for each cache | yes |
+//! | of a cache | what a device keeps | a few instructions | the device doesn't |
 //! | of a watch | events that its observer has not received | a few instructions | yes |
 //!
 //! Watches are in `host::watches`.
 //!
-//! `state` is a spin lock, released by a plain store; see [`lock`] for how threads wait. The other
-//! others are taken last: no other lock is taken while one is held. No lock of the framework is
+//! `state` is a spin lock, released by a plain store; see [`lock`] for how threads wait. The others
+//! are taken after it, and no other lock is taken while one is held, except that of a cache under
+//! `caches`. No lock of the framework is
 //! held while `state` is waited for, and no two regions' locks at once, so requests to different
 //! regions never meet.
 //!
@@ -64,10 +69,11 @@
 //! 4. A free is never refused and never lost. The chunk stays booked until a deferred free is
 //!    carried out.
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
-//! 6. `live_limit` is 0 while something is deferred, a request waits, or the region is observed.
-//!    The fast path of a request compares it with the number of live chunks anyway, so it has no
-//!    further branch for 5, 7 and events. A call that makes room looks at it before it releases the
-//!    lock.
+//!    Except on the fast path, what devices keep is freed before that.
+//! 6. `live_limit` is 0 while something is deferred, a request waits, the region is observed, or
+//!    its allocator is out of service. The fast path of a request compares it with the number of
+//!    live chunks anyway, so it has no further branch for 5, 7 and events. A call that makes room
+//!    looks at it before it releases the lock.
 //! 7. While requests wait, only the one that asked first is placed. Whatever may have made room for
 //!    it has it tried again, and so has its leaving for the next one.
 //! 8. While requests wait, an operation that is deferred is carried out by the thread that has the
@@ -84,6 +90,7 @@
 
 mod aside;
 mod attach;
+mod cache;
 mod change;
 mod choice;
 mod deferred;
@@ -91,6 +98,7 @@ mod explain;
 mod figures;
 mod free;
 mod guard;
+mod keeping;
 mod lock;
 mod queue;
 mod request;
@@ -112,6 +120,7 @@ use crate::vocabulary::{EventRegion, What};
 use arc_swap::ArcSwap;
 use attach::{Attached, Service};
 pub(crate) use attach::{find as find_allocator, one_line};
+use cache::{Cache, Caches};
 pub(crate) use choice::Allocators;
 pub use choice::{AllocatorChoice, AllocatorState, ChangeError, Registered};
 use cma_api::{Asker, PageRange, Pages, Request};
@@ -129,6 +138,7 @@ use spin::mutex::SpinMutex;
 use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 pub(crate) use waiter::Waiter;
@@ -137,7 +147,24 @@ pub(crate) use waiter::Waiter;
 ///
 /// It is the only way into a *private* region, one without a name.
 #[derive(Clone)]
-pub struct Region(Arc<RegionInner>);
+pub struct Region(Arc<Handle>);
+
+/// What handles to a region share. A device has its own, so that its thread counts its guards in
+/// memory that no other thread changes.
+struct Handle {
+    inner: Arc<RegionInner>,
+    /// Chunks that were freed through this handle, for the requests through it.
+    cache: Option<Cache>,
+}
+
+impl Deref for Handle {
+    type Target = RegionInner;
+
+    #[inline]
+    fn deref(&self) -> &RegionInner {
+        &self.inner
+    }
+}
 
 struct RegionInner {
     /// The number of the framework it belongs to.
@@ -146,7 +173,8 @@ struct RegionInner {
     name: Option<Arc<str>>,
     range: PageRange,
     /// A request takes the fast path while fewer chunks are live: [`Books::MOST_LIVE`], or 0 while
-    /// something is [`deferred`](Self::deferred), a request waits, or the region is observed.
+    /// something is [`deferred`](Self::deferred), a request waits, the region is observed, or its
+    /// allocator is out of service.
     live_limit: AtomicU32,
     state: SpinMutex<RegionState>,
     shown: ArcSwap<Shown>,
@@ -155,6 +183,7 @@ struct RegionInner {
     huge: Mutex<HashMap<Slot, Pages>>,
     outbox: Outbox,
     watches: Watches,
+    caches: Caches,
 }
 
 struct RegionState {
@@ -200,7 +229,7 @@ impl Region {
         let framework_id = framework.id();
         let framework = Arc::downgrade(framework);
         let attached = Attached::Nothing { failure: None };
-        Region(Arc::new(RegionInner {
+        Region::from_inner(Arc::new(RegionInner {
             framework_id,
             framework,
             name,
@@ -217,6 +246,7 @@ impl Region {
             huge: Mutex::default(),
             outbox: Outbox::default(),
             watches: Watches::default(),
+            caches: Caches::default(),
             state: SpinMutex::new(RegionState {
                 registered: true,
                 choice,
@@ -354,7 +384,7 @@ impl fmt::Debug for Region {
 impl PartialEq for Region {
     /// Whether both are handles to the same region.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0.inner, &other.0.inner)
     }
 }
 

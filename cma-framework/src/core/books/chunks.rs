@@ -157,6 +157,13 @@ impl ChunkTable {
         if self.extras.is_empty() { tag } else { self.unbook_extra(slot, tag) }
     }
 
+    /// Notes since when live chunks are in use, the last moment for each.
+    pub(super) fn renew(&mut self, since: &[(Slot, Moment)]) {
+        for (slot, since) in since {
+            self.records[slot.0 as usize].since = *since;
+        }
+    }
+
     /// The offset of `range` in the region, in pages.
     #[inline]
     fn offset(&self, range: PageRange) -> u64 {

@@ -52,6 +52,13 @@ impl Counters {
         }
     }
 
+    /// Counts `placed` chunks of `pages` pages that are in use again. Memory that a device keeps
+    /// counts as in use for the most ever in use.
+    pub(super) fn count_taken(&mut self, placed: u64, pages: u64) {
+        self.placed = self.placed.wrapping_add(placed);
+        self.served = self.served.wrapping_add(pages);
+    }
+
     /// Counts a restored chunk. `free` pages are free after it.
     pub(super) fn count_restored(&mut self, pages: Pages, free: Pages) {
         self.least_free = self.least_free.min(free);

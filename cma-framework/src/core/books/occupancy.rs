@@ -36,18 +36,11 @@ impl Occupancy {
     /// Marks `pages` pages from `first` on, which lie in the region, unless one of them is marked
     /// already. Returns whether it marked them.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, first: u64, pages: u64) -> bool {
         match self {
             Occupancy::Bits(bits) => bits.take(first as usize, pages as usize),
-            Occupancy::Tree(tree) => {
-                let end = first + pages;
-                let below = tree.range(..end).next_back();
-                below.is_none_or(|(_, end)| *end <= first) && {
-                    tree.insert(first, end);
-                    true
-                }
-            }
+            Occupancy::Tree(tree) => take_in_tree(tree, first, pages),
         }
     }
 
@@ -96,15 +89,30 @@ impl Occupancy {
     }
 
     /// Unmarks the range that one [`take`](Self::take) marked.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release(&mut self, first: u64, pages: u64) {
         match self {
             Occupancy::Bits(bits) => bits.release(first as usize, pages as usize),
-            Occupancy::Tree(tree) => {
-                tree.remove(&first);
-            }
+            Occupancy::Tree(tree) => release_in_tree(tree, first),
         }
     }
+}
+
+/// Out of line, so that the callers save no registers for it.
+#[inline(never)]
+fn take_in_tree(tree: &mut BTreeMap<u64, u64>, first: u64, pages: u64) -> bool {
+    let end = first + pages;
+    let below = tree.range(..end).next_back();
+    let free = below.is_none_or(|(_, end)| *end <= first);
+    if free {
+        tree.insert(first, end);
+    }
+    free
+}
+
+#[inline(never)]
+fn release_in_tree(tree: &mut BTreeMap<u64, u64>, first: u64) {
+    tree.remove(&first);
 }
 
 /// The bytes of a word.
@@ -157,7 +165,7 @@ impl Bits {
         (found < pages).then_some(found)
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, first: usize, pages: usize) -> bool {
         if pages > NEAR {
             return self.take_large(first, pages);
@@ -171,7 +179,7 @@ impl Bits {
         free
     }
 
-    #[inline]
+    #[inline(always)]
     fn release(&mut self, first: usize, pages: usize) {
         if pages > NEAR {
             return self.release_large(first, pages);
@@ -195,7 +203,7 @@ impl Bits {
     }
 
     /// The word that has up to [`NEAR`] pages, and their bits in it.
-    #[inline]
+    #[inline(always)]
     fn near(&mut self, first: usize, pages: usize) -> (&mut [u8; WORD], u64) {
         let bits = u64::MAX >> (64 - pages) << (first % 8);
         let word = self.0[first / 8..].first_chunk_mut();

@@ -38,10 +38,10 @@ impl Cma {
         }
         let snapshot = self.0.snapshot.load();
         match snapshot.kept_route(device, kind) {
-            Some(route) => self.0.alloc_by(route, size, alignment),
+            Some(route) => self.0.alloc_by(route, route.first.as_ref(), size, alignment),
             None => {
                 let route = snapshot.new_route(device, kind, || self.intern(device, kind, None));
-                self.0.alloc_by(&route, size, alignment)
+                self.0.alloc_by(&route, route.first.as_ref(), size, alignment)
             }
         }
     }
@@ -160,22 +160,33 @@ impl Framework {
         })
     }
 
-    /// A chunk by `route`.
+    /// A chunk by `route`, whose first region is asked through the handle `first`.
     #[inline(always)]
     pub(crate) fn alloc_by(
         &self,
         route: &Route,
+        first: Option<&Region>,
         size: u64,
         alignment: u64,
     ) -> Result<Chunk, AllocError> {
         let request = normalise(size, alignment, route.asker)?;
-        let wanted = || wanted(size, alignment);
         if events::requests_followed() {
-            return events::around(route.pair(), &request, || {
-                self.alloc_on(route, &request, wanted)
-            });
+            return self.alloc_followed(route, first, &request, wanted(size, alignment));
         }
-        self.alloc_on(route, &request, wanted)
+        self.alloc_on(route, first, &request, move || wanted(size, alignment))
+    }
+
+    /// The same where someone follows requests.
+    #[cold]
+    #[inline(never)]
+    fn alloc_followed(
+        &self,
+        route: &Route,
+        first: Option<&Region>,
+        request: &Request,
+        wanted: ChunkRequest,
+    ) -> Result<Chunk, AllocError> {
+        events::around(route.pair(), request, || self.alloc_on(route, first, request, || wanted))
     }
 
     /// A chunk by `route` for a request that was made as `wanted`.
@@ -183,10 +194,11 @@ impl Framework {
     pub(super) fn alloc_on(
         &self,
         route: &Route,
+        first: Option<&Region>,
         request: &Request,
         wanted: impl FnOnce() -> ChunkRequest,
     ) -> Result<Chunk, AllocError> {
-        match &route.first {
+        match first {
             Some(region) => match region.allocate(request, self) {
                 Ok(chunk) => Ok(chunk),
                 Err(reason) => self.alloc_along(route, Some(*reason), request),

@@ -80,7 +80,8 @@ impl Cma {
             Some(longest) => self.allocate_async(source, request)?.block(longest),
             None => {
                 let (route, pages) = self.resolve(source, request, None)?;
-                let chunk = self.0.allocate_by(&route, &pages, source, request);
+                let chunk =
+                    self.0.allocate_by(&route, route.first.as_ref(), &pages, source, request);
                 chunk.map_err(|error| source.error(error))
             }
         }
@@ -246,8 +247,8 @@ impl PendingChunk {
         if let (Err(error), Some(asked)) = (&result, &self.asked) {
             self.order.cma.framework().report_failure(asked, error, outcome);
         }
-        let result = result.map_err(|error| self.order.source.borrowed().error(error));
-        if let (Ok(chunk), Some(holder)) = (&result, &self.waiter.holder) {
+        let mut result = result.map_err(|error| self.order.source.borrowed().error(error));
+        if let (Ok(chunk), Some(holder)) = (&mut result, &self.waiter.holder) {
             chunk.set_holder(holder.clone());
         }
         events::request_ended(self.order.route.pair(), &self.order.request, &result);

@@ -111,7 +111,10 @@ impl SharingRequest {
             alloc()
         };
         let chunk = chunk.map_err(|error| order.source.borrowed().error(error));
-        chunk.inspect(|chunk| chunk.set_holder(self.holder.clone()))
+        chunk.map(|mut chunk| {
+            chunk.set_holder(self.holder.clone());
+            chunk
+        })
     }
 
     /// The same for a future, which waits until a region has room. While it waits it follows

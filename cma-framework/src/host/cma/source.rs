@@ -211,16 +211,18 @@ impl Cma {
 }
 
 impl super::Framework {
-    /// A chunk by `route`, for the request `wanted` from `source`.
+    /// A chunk by `route`, whose first region is asked through the handle `first`, for the request
+    /// `wanted` from `source`.
     pub(crate) fn allocate_by(
         &self,
         route: &Route,
+        first: Option<&Region>,
         request: &Request,
         source: Source<'_>,
         wanted: &ChunkRequest,
     ) -> Result<Chunk, AllocError> {
         let alloc = || match self.watches.is_empty() {
-            true => self.alloc_on(route, request, || *wanted),
+            true => self.alloc_on(route, first, request, || *wanted),
             false => self.reporting(
                 || source.asked(*wanted, None),
                 || self.alloc_along(route, None, request),

@@ -5,7 +5,7 @@
 //! reads the books.
 
 use super::lock::LockedState;
-use super::{Region, RegionState, Waiter};
+use super::{Attached, Cache, Region, RegionState, Waiter};
 use crate::core::books::{Books, Holder, LiveChunk, RefusalLog, Slot};
 use crate::core::set_aside::SetAside;
 use crate::host::clock;
@@ -47,6 +47,8 @@ pub(super) enum Deferred {
     Leave(Arc<Waiter>),
     /// Begin an observation.
     BeginWatch(Arc<Watch>),
+    /// Forget the cache of a device that ended.
+    EndCache(Cache),
 }
 
 impl DeferredWork {
@@ -93,16 +95,18 @@ impl Region {
         self.0.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The locked state, after deferred operations are carried out.
+    /// The locked state, after what devices keep is freed and deferred operations are carried out.
     pub(super) fn settled<'a>(&'a self, state: SpinMutexGuard<'a, RegionState>) -> LockedState<'a> {
         let mut locked = LockedState::new(self, state);
+        locked.empty_caches(self);
         if self.may_have_deferred() {
             self.settle(&mut locked);
         }
         locked
     }
 
-    /// Whether something is deferred, a request waits, or the region is observed.
+    /// Whether something is deferred, a request waits, the region is observed, or no allocator
+    /// serves.
     #[inline]
     pub(super) fn may_have_deferred(&self) -> bool {
         self.0.live_limit.load(Ordering::Relaxed) == 0
@@ -127,17 +131,25 @@ impl Region {
         &self,
         operation: Deferred,
     ) -> Option<(LockedState<'_>, Deferred)> {
-        let state = match self.0.state.try_lock() {
-            Some(state) => state,
-            None => match self.wait(Duration::ZERO) {
-                Ok(state) => state,
-                Err(_) => {
-                    self.defer(|deferred| deferred.add(operation));
-                    return None;
-                }
-            },
-        };
-        Some((self.settled(state), operation))
+        match self.lock_unless_stuck() {
+            Some(state) => Some((self.settled(state), operation)),
+            None => {
+                self.defer_operation(operation);
+                None
+            }
+        }
+    }
+
+    /// Locks the region, and carries nothing out. In a region that is known to be stuck it doesn't
+    /// wait.
+    #[inline]
+    pub(super) fn lock_unless_stuck(&self) -> Option<SpinMutexGuard<'_, RegionState>> {
+        self.0.state.try_lock().or_else(|| self.wait(Duration::ZERO).ok())
+    }
+
+    #[cold]
+    pub(super) fn defer_operation(&self, operation: Deferred) {
+        self.defer(|deferred| deferred.add(operation));
     }
 
     /// Carries out `operation`, or defers it.
@@ -177,7 +189,8 @@ impl Region {
         let mut deferred = self.deferred();
         let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
         state.observed = !self.0.watches.is_empty();
-        let fast = state.queue.is_empty() && !state.observed;
+        let serves = matches!(state.attached, Attached::Allocator(_));
+        let fast = serves && state.queue.is_empty() && !state.observed;
         let limit = if fast { Books::MOST_LIVE } else { 0 };
         self.0.live_limit.store(limit, Ordering::Relaxed);
         drop(deferred);
@@ -209,6 +222,8 @@ impl Region {
             Deferred::Join { waiter, request, .. } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
             Deferred::BeginWatch(watch) => state.begin_watch(self, &watch),
+            // It was emptied when the lock was taken.
+            Deferred::EndCache(cache) => self.0.caches.end(&cache),
         }
     }
 }

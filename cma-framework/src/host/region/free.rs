@@ -5,6 +5,7 @@ use super::lock::LockedState;
 use super::{Attached, Region, RegionState};
 use crate::core::books::LiveChunk;
 use crate::core::placement::AllocatorFault;
+use crate::core::shape::Shape;
 use crate::host::events;
 use crate::vocabulary::What;
 use cma_api::v1::CallFailure;
@@ -22,18 +23,27 @@ pub(crate) enum NotFreed {
 
 impl Region {
     /// Frees the chunk of a guard.
-    #[inline]
-    pub(super) fn free_guarded(&self, chunk: LiveChunk) {
-        let Some(mut state) = self.0.state.try_lock() else {
-            return self.now_or_deferred(Deferred::Free(chunk));
+    #[inline(always)]
+    pub(super) fn free_guarded(&self, chunk: LiveChunk, shape: Shape) {
+        // Each call that is rare gets a copy. Then the chunk's values stay in registers otherwise.
+        let LiveChunk { range, tag, slot } = chunk;
+        let copied = move || LiveChunk { range, tag, slot };
+        if let Some(cache) = &self.0.cache {
+            return self.free_cached(cache, copied(), shape);
+        }
+        let Some(mut state) = self.lock_unless_stuck() else {
+            return self.defer_operation(Deferred::Free(copied()));
         };
+        if self.may_have_deferred() {
+            return self.free_settled(state, copied());
+        }
         let freed = state.release(chunk);
-        if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
-            self.after_free(state, chunk.range, freed);
+        if freed.is_err() || events::requests_followed() {
+            self.after_free(state, range, freed);
         }
     }
 
-    /// What a free is followed by when someone looks at it or waits for it, or it failed.
+    /// What a free is followed by when someone looks at it, or it failed.
     #[cold]
     #[inline(never)]
     fn after_free(
@@ -42,11 +52,15 @@ impl Region {
         range: PageRange,
         freed: Result<(), CallFailure>,
     ) {
-        let mut state = LockedState::new(self, state);
-        state.released(self, range, freed);
-        if self.may_have_deferred() {
-            self.settle(&mut state);
-        }
+        LockedState::new(self, state).released(self, range, freed);
+    }
+
+    /// The same when something is deferred, which may be about this chunk, when a request waits for
+    /// the room, or when the region is observed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn free_settled(&self, state: SpinMutexGuard<'_, RegionState>, chunk: LiveChunk) {
+        self.settled(state).free(self, chunk);
     }
 
     /// Frees the chunk that starts at page `first` and has no guard. In a stuck region the free is
@@ -73,7 +87,7 @@ impl RegionState {
     /// Takes a chunk off the books and has the allocator free it. The result is what the allocator
     /// answered.
     #[inline]
-    fn release(&mut self, chunk: LiveChunk) -> Result<(), CallFailure> {
+    pub(super) fn release(&mut self, chunk: LiveChunk) -> Result<(), CallFailure> {
         let LiveChunk { range, tag, slot } = chunk;
         let (tag, _) = self.books.release(slot, range, tag);
         match &mut self.attached {
@@ -103,7 +117,12 @@ impl RegionState {
         self.report(region, What::Released { range });
     }
 
-    fn check_freed(&mut self, region: &Region, range: PageRange, freed: Result<(), CallFailure>) {
+    pub(super) fn check_freed(
+        &mut self,
+        region: &Region,
+        range: PageRange,
+        freed: Result<(), CallFailure>,
+    ) {
         self.queue.reconsider();
         if let Err(failure) = freed {
             self.end_service(region, AllocatorFault::of_free(range, failure));

@@ -4,9 +4,10 @@ use super::Region;
 use super::deferred::Deferred;
 use crate::core::books::{Holder, LiveChunk, Slot};
 use crate::core::memory::Unusable;
+use crate::core::shape::Shape;
 use crate::host::events::Served;
 use crate::vocabulary::errors::Stuck;
-use cma_api::{Alignment, DmaAddr, PageRange, Pages, Request, Tag};
+use cma_api::{DmaAddr, PageRange, Pages, Request, Tag};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,37 +21,11 @@ pub struct Chunk {
     first: u64,
     /// The tag it was placed with.
     tag: Tag,
+    /// The size of a chunk of [`Shape::HUGE`] pages or more is in a table beside the region's
+    /// state, so that reading it doesn't take the region's lock.
     shape: Shape,
     /// [`Slot::NONE`] once the chunk has no guard.
     slot: Slot,
-}
-
-/// Size and alignment of the request: the number of pages, and above it log2 of the alignment in
-/// pages.
-#[derive(Clone, Copy)]
-struct Shape(u32);
-
-/// This many pages (256 GiB) or more. A table beside the region's state has the number, so that
-/// reading it doesn't take the region's lock.
-const HUGE: u32 = (1 << 26) - 1;
-
-impl Shape {
-    #[inline]
-    fn new(pages: Pages, alignment: Alignment) -> Self {
-        let pages = pages.get().min(u64::from(HUGE)) as u32;
-        Shape(pages | (alignment.log2() - Alignment::PAGE.log2()) << HUGE.count_ones())
-    }
-
-    /// The number of pages; [`HUGE`] for all larger ones.
-    #[inline]
-    fn pages(self) -> u32 {
-        self.0 & HUGE
-    }
-
-    fn alignment(self) -> Alignment {
-        let log2 = (self.0 >> HUGE.count_ones()) + Alignment::PAGE.log2();
-        Alignment::new(1 << log2).unwrap_or(Alignment::PAGE)
-    }
 }
 
 impl Chunk {
@@ -59,13 +34,12 @@ impl Chunk {
         region: Region,
         first: u64,
         pages: Pages,
-        alignment: Alignment,
+        shape: Shape,
         tag: Tag,
         slot: Slot,
     ) -> Self {
-        let shape = Shape::new(pages, alignment);
         let chunk = Chunk { region, first, tag, shape, slot };
-        if shape.pages() == HUGE {
+        if shape.pages() == Shape::HUGE {
             chunk.note_huge(pages);
         }
         chunk
@@ -85,7 +59,7 @@ impl Chunk {
     #[inline]
     pub fn range(&self) -> PageRange {
         match self.shape.pages() {
-            HUGE => self.huge(),
+            Shape::HUGE => self.huge(),
             pages => PageRange::from_pages(self.first, u64::from(pages)),
         }
     }
@@ -105,7 +79,7 @@ impl Chunk {
     #[inline]
     fn detach(&self) -> LiveChunk {
         let range = match self.shape.pages() {
-            HUGE => self.detach_huge(),
+            Shape::HUGE => self.detach_huge(),
             pages => PageRange::from_pages(self.first, u64::from(pages)),
         };
         LiveChunk { range, tag: self.tag, slot: self.slot }
@@ -136,7 +110,7 @@ impl Chunk {
         let moved = self.region.move_away(live, &request, unusable);
         let (Ok(live) | Err(live)) = moved;
         (self.first, self.tag, self.slot) = (live.range.first_page(), live.tag, live.slot);
-        if self.shape.pages() == HUGE {
+        if self.shape.pages() == Shape::HUGE {
             self.note_huge(live.range.pages());
         }
         if moved.is_ok() {
@@ -180,7 +154,9 @@ impl Chunk {
 
     /// Notes for which process the host has this chunk. [`Cma::owners`](crate::Cma::owners) reports
     /// it. A front end that serves other processes calls this.
-    pub fn set_holder(&self, holder: Holder) {
+    pub fn set_holder(&mut self, holder: Holder) {
+        // Whoever gets the memory next is another holder.
+        self.region = self.region.without_cache();
         self.hold_for(Some(Arc::new(holder)));
     }
 
@@ -197,7 +173,7 @@ impl Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if self.slot != Slot::NONE {
-            self.region.free_guarded(self.detach());
+            self.region.free_guarded(self.detach(), self.shape);
         }
     }
 }
@@ -215,25 +191,5 @@ impl Served for Chunk {
 
     fn start(&self) -> DmaAddr {
         Chunk::start(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{HUGE, Shape};
-    use cma_api::{Alignment, Pages};
-
-    #[test]
-    fn a_shape_keeps_sizes_up_to_its_limit_and_every_alignment() {
-        let most = u64::from(HUGE);
-        for log2 in 12..64 {
-            let alignment = Alignment::new(1 << log2).unwrap();
-            for (pages, kept) in
-                [(1, 1), (most - 1, most - 1), (most, most), (most + 1, most), (1 << 51, most)]
-            {
-                let shape = Shape::new(Pages::new(pages), alignment);
-                assert_eq!((u64::from(shape.pages()), shape.alignment()), (kept, alignment));
-            }
-        }
     }
 }

@@ -20,7 +20,7 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The same in a region that is known to be stuck.
-const PATIENCE_WHEN_STUCK: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE_WHEN_STUCK: Duration = Duration::from_millis(20);
 
 /// The locked state of a region. Dropping it considers the head of the queue and releases the lock.
 /// Then it calls the waiters, delivers the events and drops the objects that were collected under

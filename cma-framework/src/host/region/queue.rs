@@ -23,7 +23,6 @@ use cma_api::{PageRange, Request};
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// The requests that wait for one region, in the order in which they are served.
 #[derive(Default)]
@@ -130,7 +129,7 @@ impl Region {
             }
             Err(_) if state.registered && request.lowest_place(self.range()).is_some() => {
                 state.queue.join(waiter, *request);
-                self.0.live_limit.store(0, Ordering::Relaxed);
+                state.close_fast_path(self);
                 drop(state);
                 if is_head {
                     // What is recovered is freed, and the waiter called if that makes room.
@@ -208,7 +207,7 @@ impl RegionState {
         if self.registered {
             self.queue.join(waiter, request);
             self.queue.reconsider();
-            region.0.live_limit.store(0, Ordering::Relaxed);
+            self.close_fast_path(region);
         }
     }
 

@@ -1,13 +1,14 @@
 //! The path of a request: the allocator proposes a place, the books accept it.
 
-use super::lock::LockedState;
+use super::lock::{LockedState, PATIENCE_WHEN_STUCK};
 use super::{Allocators, Attached, Chunk, Recheck, Region, RegionState, Waiter};
 use crate::core::books::{Books, Explanation, Slot};
 use crate::core::events::ChunkEvent;
 use crate::core::moment::Moment;
 use crate::core::placement::{AllocatorCall, AllocatorFault, Rejection};
+use crate::core::shape::Shape;
 use crate::host::clock;
-use crate::vocabulary::errors::Reason;
+use crate::vocabulary::errors::{Reason, Stuck};
 use crate::vocabulary::request::exact_place;
 use cma_api::abi_stable::std_types::RResult;
 use cma_api::v1::CallFailure;
@@ -27,6 +28,11 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
+        if let Some(cache) = &self.0.cache
+            && let Some(kept) = self.take_kept(cache, request)
+        {
+            return Ok(kept);
+        }
         // The chunk is assembled after the lock is released: it would only be copied meanwhile.
         let placed = match self.place(request, registered) {
             Ok(placed) => placed,
@@ -52,7 +58,8 @@ impl Region {
 
     #[inline(always)]
     pub(super) fn chunk(&self, request: &Request, (first, tag, slot): BookedPlace) -> Chunk {
-        Chunk::new(self.clone(), first, request.pages(), request.alignment(), tag, slot)
+        let shape = Shape::new(request.pages(), request.alignment());
+        Chunk::new(self.clone(), first, request.pages(), shape, tag, slot)
     }
 
     /// Places a request that was refused for `reason`, if memory that was set aside is usable
@@ -81,8 +88,12 @@ impl Region {
         registered: &impl Allocators,
     ) -> Result<BookedPlace, Box<Reason>> {
         let now = clock::now();
-        let Some(mut lock) = self.0.state.try_lock() else {
-            return self.place_slowly(None, request, registered, now, None);
+        let mut lock = match self.0.state.try_lock() {
+            Some(lock) => lock,
+            None => match self.wait(PATIENCE_WHEN_STUCK) {
+                Ok(lock) => lock,
+                Err(stuck) => return Err(self.refuse_stuck(request, stuck)),
+            },
         };
         let state = &mut *lock;
         if state.books.live() < self.0.live_limit.load(Ordering::Relaxed)
@@ -92,14 +103,30 @@ impl Region {
             let answer = service.object.allocate(request);
             return match state.book::<false>(request, answer, now) {
                 Ok((placed, _)) => Ok(placed),
-                Err(why) => Err(LockedState::new(self, lock).reject(self, request, why)),
+                Err(Rejection::Failed(CallFailure::Refused)) if self.0.caches.exist() => {
+                    self.place_slowly(Some(lock), request, registered, now, None)
+                }
+                Err(why) => Err(self.reject(lock, request, why)),
             };
         }
         self.place_slowly(Some(lock), request, registered, now, None)
     }
 
-    /// The same when another thread has the lock, operations are deferred, requests wait, no
-    /// allocator is attached, or the request has limits. `waiter` is that of a request that has
+    /// Refuses a request for which no chunk was booked.
+    #[cold]
+    #[inline(never)]
+    fn reject(
+        &self,
+        lock: SpinMutexGuard<'_, RegionState>,
+        request: &Request,
+        why: Rejection,
+    ) -> Box<Reason> {
+        LockedState::new(self, lock).reject(self, request, why)
+    }
+
+    /// Places and books a chunk when operations are deferred, requests wait, no
+    /// allocator is attached, the request has limits, or it was refused while devices may keep
+    /// chunks. `waiter` is that of a request that has
     /// waited.
     #[cold]
     #[inline(never)]
@@ -113,12 +140,7 @@ impl Region {
     ) -> Result<BookedPlace, Box<Reason>> {
         let mut state = match lock.map_or_else(|| self.enter(), |lock| Ok(self.settled(lock))) {
             Ok(state) => state,
-            Err(stuck) => {
-                let reason = Reason::Stuck(stuck);
-                self.count_refusal(request, reason.clone());
-                self.report_refused(request, &reason);
-                return Err(Box::new(reason));
-            }
+            Err(stuck) => return Err(self.refuse_stuck(request, stuck)),
         };
         match self.place_in_turn(&mut state, request, registered, now, waiter) {
             Ok((placed, event)) => {
@@ -130,6 +152,15 @@ impl Region {
             }
             Err(reason) => Err(state.refuse(self, request, *reason)),
         }
+    }
+
+    /// Refuses a request to a region that is stuck.
+    #[cold]
+    fn refuse_stuck(&self, request: &Request, stuck: Stuck) -> Box<Reason> {
+        let reason = Reason::Stuck(stuck);
+        self.count_refusal(request, reason.clone());
+        self.report_refused(request, &reason);
+        Box::new(reason)
     }
 
     /// Places and books a chunk for a request whose turn has come: none waits, or its `waiter` is
@@ -196,7 +227,6 @@ impl RegionState {
     }
 
     /// Refuses a request for which no chunk was booked.
-    #[cold]
     pub(super) fn reject(
         &mut self,
         region: &Region,

@@ -69,6 +69,7 @@ impl RegionState {
             }
             absent => absent,
         };
+        self.close_fast_path(region);
         self.show(region, self.attached.name());
         self.attached.absence()
     }

@@ -9,7 +9,6 @@ use crate::vocabulary::errors::Reason;
 use crate::vocabulary::{Asked, ChunkRequest, What};
 use cma_api::Request;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 impl Region {
     /// Has `watch` receive the region's state and each change from then on; of a stuck region when
@@ -44,6 +43,8 @@ impl RegionState {
             Attached::Allocator(service) => Some(service.name().to_string()),
             Attached::Nothing { .. } | Attached::OutOfService { .. } => None,
         };
+        self.observed = true;
+        self.close_fast_path(region);
         let live = self.live_owners(region).into();
         let to_wake = region.0.watches.begin(
             watch,
@@ -51,8 +52,6 @@ impl RegionState {
             What::Began { allocator, live },
         );
         self.to_wake.add(to_wake);
-        self.observed = true;
-        region.0.live_limit.store(0, Ordering::Relaxed);
         // It may have ended meanwhile, before it was there to be removed.
         if watch.is_closed() {
             region.0.watches.remove(watch);
