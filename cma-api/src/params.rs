@@ -70,6 +70,29 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// The text given for `key`, such as the path of a file. It has no comma.
+    ///
+    /// # Errors
+    ///
+    /// The value is missing or empty.
+    ///
+    /// ```
+    /// use cma_api::Params;
+    /// assert_eq!(Params::parse("file=/etc/a=b")?.text("file")?, Some("/etc/a=b"));
+    /// assert!(Params::parse("file=")?.text("file").is_err());
+    /// # Ok::<(), cma_api::InitError>(())
+    /// ```
+    pub fn text(&mut self, key: &'static str) -> Result<Option<&'a str>, InitError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Some(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(_) => {
+                let reason = format!("parameter \"{key}\" takes a value, found nothing");
+                Err(InitError::new(reason))
+            }
+        }
+    }
+
     /// The decimal number given for `key`.
     ///
     /// # Errors

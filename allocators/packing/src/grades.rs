@@ -9,7 +9,7 @@ pub(crate) const PER_OCTAVE: u32 = 1 << PER_OCTAVE_LOG2;
 const PER_OCTAVE_LOG2: u32 = 3;
 
 /// The number of grades of sizes below 2^31 pages, rounded up to a multiple of 64.
-const GRADES: usize = 256;
+pub(crate) const GRADES: usize = 256;
 
 /// The grade of a hole of `pages` pages: the size itself below [`PER_OCTAVE`], then eight grades
 /// for each octave.
@@ -20,7 +20,7 @@ pub(crate) fn grade_of(pages: u32) -> usize {
 }
 
 /// The pages of the smallest hole of `grade`.
-fn least_of(grade: usize) -> u64 {
+pub(crate) fn least_of(grade: usize) -> u64 {
     let (octave, rest) =
         (grade as u64 / u64::from(PER_OCTAVE), grade as u64 % u64::from(PER_OCTAVE));
     match octave {

@@ -30,7 +30,7 @@
 //! and others do (*Learning-based Memory Allocation for C++ Server Workloads*, ASPLOS 2020), is
 //! among that: added to this rule, lifetimes that were learned for each requester and size gained
 //! nothing that a small change of the other numbers doesn't gain or lose as well. So nothing is
-//! learned, and there is no state that grows with time.
+//! learned while the allocator works, and there is no state that grows with time.
 //!
 //! # Parameters
 //!
@@ -38,6 +38,27 @@
 //! [`STEEPEST`] and [`OWN_GRADE`]: decimal fractions from 0 to 32, `share` from 1 to 65536. With
 //! `steepness=0` the rule is best fit by eighths of an octave. `cma size` tells what other numbers
 //! need on a trace: `cma size --allocator 'packing(steepness=0.4,share=50)' TRACE`.
+//!
+//! `profile=FILE` reads numbers that suit a program from a file, which `cma size --learn FILE
+//! TRACE...` writes; [`Profile`] has its form. A number beside it replaces that of the file. The
+//! file is read when a region gets the allocator, and a relative path is relative to the working
+//! directory of the process, so a service names the whole path. A path can't contain commas and
+//! parentheses, nor begin or end with white space. If the file is missing or wrong the allocator
+//! does not start, as with any wrong parameter.
+//!
+//! # A profile that does not fit
+//!
+//! Numbers that suit one program can cost another one more than those without a profile. So a
+//! profile also says how the requested pages of its recordings are distributed over
+//! [sizes](Sizes), after 16 requests, 32 and so on ([`Beginning`]). When as many have been served,
+//! both distributions are compared: from then on the numbers of the profile are in use if at most a
+//! fifth of the pages are of other sizes ([`LIKE`]), and else those that the allocator has without
+//! a profile. After a whole recording that is done again after each half of one, and older requests
+//! count less. A program whose requests never look like those of the recordings has every chunk
+//! where it would be without a profile.
+//!
+//! The numbers can change while chunks are live, because a cost is a function of holes and position
+//! alone: no structure depends on them.
 //!
 //! # Structures
 //!
@@ -77,8 +98,10 @@
 //! | largest request | the holes of the highest grade |
 //! | holes; check | O(n); O(n log n) |
 //!
+//! With a profile, an allocation adds to a counter, and compares 64 classes when it is time to.
+//!
 //! Memory is 17 bytes per node, about 12 for each hole that is in a B-tree, and 184 for each grade:
-//! 24 KiB for a region of 1 GiB.
+//! 24 KiB for a region of 1 GiB. A profile adds up to 64 distributions of 512 bytes.
 //!
 //! # Omitted
 //!
@@ -87,7 +110,16 @@
 #![forbid(unsafe_code)]
 
 mod grades;
+mod profile;
 mod row;
+mod rule;
+mod sizes;
+mod watch;
+
+pub use profile::{Beginning, HEADER, Profile, ProfileError};
+pub use rule::{OWN_GRADE, Rule, SHARE, STEEPEST, STEEPNESS};
+pub use sizes::Sizes;
+pub use watch::LIKE;
 
 use cma_api::{
     Alignment, Allocator, AllocatorInfo, CannotAdopt, InitError, NoRoom, NotMine, PageRange, Pages,
@@ -96,19 +128,9 @@ use cma_api::{
 use cma_bits::{Nodes, SENTINEL};
 use grades::{Grades, PER_OCTAVE, grade_of};
 use row::Entry;
-
-/// The octaves of a hole's size that the length of the region costs, for each octave by which a
-/// chunk is smaller than the [`SHARE`] of the region, without parameters. So are the next three.
-pub const STEEPNESS: f64 = 0.7;
-
-/// The part of the region, as its divisor, that has no preferred end.
-pub const SHARE: f64 = 8.0;
-
-/// The most octaves that the length of the region costs.
-pub const STEEPEST: f64 = 5.0;
-
-/// The octaves by which a hole of the chunk's own grade counts as smaller.
-pub const OWN_GRADE: f64 = 1.0;
+use rule::{Slopes, Stated};
+use std::path::Path;
+use watch::Watch;
 
 /// The most holes of a grade that a search looks at, unless it finds none in any grade.
 pub const LOOKS: usize = 32;
@@ -121,53 +143,14 @@ pub struct Packing {
     grades: Grades,
     /// The pages of the region.
     pages: u32,
-    /// The octaves that a page of distance from the region's start costs a chunk of each grade.
-    slopes: Vec<f64>,
-    /// The octaves by which a hole of the chunk's own grade counts as smaller.
-    own_grade: f64,
+    /// The numbers in use.
+    slopes: Slopes,
+    /// With a profile, whether its numbers are in use.
+    watch: Option<Box<Watch>>,
     /// The node adopted last: the next one is probably close after it.
     adopted: u32,
     /// The state of the random generator for adopting.
     random: u64,
-}
-
-/// The numbers of the rule.
-#[derive(Clone, Copy, Debug)]
-struct Rule {
-    steepness: f64,
-    share: f64,
-    steepest: f64,
-    own_grade: f64,
-}
-
-impl Rule {
-    fn parse(params: &str) -> Result<Self, InitError> {
-        let mut params = Params::parse(params)?;
-        let mut number = |key, default: f64, least: f64, most: f64| {
-            let number = params.fraction(key)?.unwrap_or(default);
-            if (least..=most).contains(&number) {
-                return Ok(number);
-            }
-            Err(InitError::new(format!(
-                "parameter \"{key}\" takes a number from {least} to {most}, found {number}"
-            )))
-        };
-        let rule = Rule {
-            steepness: number("steepness", STEEPNESS, 0.0, 32.0)?,
-            share: number("share", SHARE, 1.0, 65536.0)?,
-            steepest: number("steepest", STEEPEST, 0.0, 32.0)?,
-            own_grade: number("own-grade", OWN_GRADE, 0.0, 32.0)?,
-        };
-        params.finish()?;
-        Ok(rule)
-    }
-
-    /// The octaves that a page of distance from the start of a region of `region` pages costs a
-    /// chunk of a size of `octaves`.
-    fn slope(&self, octaves: f64, region: u32) -> f64 {
-        let smaller = (f64::from(region) / self.share).log2() - octaves;
-        (self.steepness * smaller).clamp(-self.steepest, self.steepest) / f64::from(region)
-    }
 }
 
 /// A hole, and the place in it.
@@ -187,30 +170,11 @@ impl Allocator for Packing {
     /// The parameters are those of the [crate's documentation](crate). The region must have a page
     /// and less than 8 TiB.
     fn new(region: PageRange, params: &str) -> Result<Self, InitError> {
-        let rule = Rule::parse(params)?;
-        let pages = match u32::try_from(region.pages().get()) {
-            Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
-            _ => {
-                let reason = format!(
-                    "packing serves regions of a page or more and less than 8 TiB, not {region}"
-                );
-                return Err(InitError::new(reason));
-            }
-        };
-        let (nodes, hole) = Nodes::new(pages);
-        let mut grades = Grades::new(pages);
-        grades.insert(pages, Entry::new(0, hole));
-        let slopes = grades.all_octaves().map(|octaves| rule.slope(octaves, pages)).collect();
-        Ok(Packing {
-            region,
-            nodes,
-            grades,
-            pages,
-            slopes,
-            own_grade: rule.own_grade,
-            adopted: SENTINEL,
-            random: 0,
-        })
+        let mut params = Params::parse(params)?;
+        let (profile, stated) = (params.text("profile")?, Stated::take(&mut params)?);
+        params.finish()?;
+        let profile = profile.map(|path| Profile::read(Path::new(path))).transpose();
+        Packing::of(region, &stated, profile.map_err(InitError::new)?)
     }
 
     #[inline]
@@ -218,6 +182,11 @@ impl Allocator for Packing {
         let Found { node, start } = self.find(request).ok_or(NoRoom)?;
         let pages = request.pages().get() as u32;
         let chunk = self.carve(node, start, pages);
+        if let Some(watch) = &mut self.watch
+            && watch.changes(pages)
+        {
+            std::mem::swap(&mut self.slopes, &mut watch.other);
+        }
         Ok(Placement { range: self.absolute(start, pages), tag: Tag(u64::from(chunk)) })
     }
 
@@ -297,6 +266,45 @@ impl Allocator for Packing {
 }
 
 impl Packing {
+    /// An allocator for `region` with `profile`: what `profile=FILE` gives with such a file.
+    ///
+    /// # Errors
+    ///
+    /// The region has no page, or 8 TiB or more.
+    pub fn with_profile(region: PageRange, profile: Profile) -> Result<Self, InitError> {
+        Packing::of(region, &Stated::default(), Some(profile))
+    }
+
+    fn of(region: PageRange, stated: &Stated, profile: Option<Profile>) -> Result<Self, InitError> {
+        let pages = match u32::try_from(region.pages().get()) {
+            Ok(pages) if pages > 0 && pages < 1 << 31 => pages,
+            _ => {
+                let reason = format!(
+                    "packing serves regions of a page or more and less than 8 TiB, not {region}"
+                );
+                return Err(InitError::new(reason));
+            }
+        };
+        let (nodes, hole) = Nodes::new(pages);
+        let mut grades = Grades::new(pages);
+        grades.insert(pages, Entry::new(0, hole));
+        let slopes = |rule| Slopes::new(&stated.over(rule), grades.all_octaves(), pages);
+        let watch = |profile: Profile| {
+            let learned = slopes(profile.rule);
+            Box::new(Watch::new(profile, learned))
+        };
+        Ok(Packing {
+            region,
+            slopes: slopes(Rule::default()),
+            watch: profile.map(watch),
+            nodes,
+            grades,
+            pages,
+            adopted: SENTINEL,
+            random: 0,
+        })
+    }
+
     /// The hole that the rule selects, and the place in it.
     #[inline]
     fn find(&self, request: &Request) -> Option<Found> {
@@ -315,7 +323,7 @@ impl Packing {
     #[inline]
     fn find_plain(&self, pages: u32, looks: usize) -> Option<Found> {
         let own = grade_of(pages);
-        let slope = self.slopes[own];
+        let slope = self.slopes.of_grade[own];
         let size_of = |hole: Entry| self.nodes.get(hole.node()).pages;
         // In its own grade some holes are smaller than the chunk, unless it has one size.
         let fits = |hole: &Entry| pages < 2 * PER_OCTAVE || size_of(*hole) >= pages;
@@ -343,7 +351,7 @@ impl Packing {
         let (first, window_pages) = self.relative(window);
         let pages = request.pages().get() as u32;
         let own = grade_of(pages);
-        let slope = self.slopes[own];
+        let slope = self.slopes.of_grade[own];
         let prefers_end = slope < 0.0;
         let place = |hole: Entry| {
             let pages = self.nodes.get(hole.node()).pages;
@@ -379,7 +387,7 @@ impl Packing {
         first: Option<(f64, T)>,
         best_of: impl Fn(usize) -> Option<(f64, T)>,
     ) -> Option<T> {
-        let size = self.grades.octaves(own) - self.own_grade;
+        let size = self.grades.octaves(own) - self.slopes.own_grade;
         let mut cheapest = first.map_or(f64::INFINITY, |(position, _)| size + position);
         let mut best = first.map(|(_, found)| found);
         for grade in self.grades.from(own + 1) {

@@ -10,3 +10,12 @@ mod other_numbers {
         "steepness=1.5,share=50,steepest=20,own-grade=0"
     );
 }
+
+/// The numbers change while chunks are live, some to those of the profile, some back.
+mod with_a_profile {
+    cma_testkit::conformance!(
+        cma_packing::Packing,
+        Exact,
+        concat!("profile=", env!("CARGO_MANIFEST_DIR"), "/tests/some.profile")
+    );
+}
