@@ -7,6 +7,7 @@
 //! - [`Demand`] is what a trace needs whatever the allocator: the peak of its live memory, and a
 //!   layout that is computed with the whole trace known ([`Demand::offline`]).
 //! - [`smallest_region`] is what it needs with one allocator.
+//! - [`learn`] finds the numbers of packing that suit a program, as a profile.
 //! - [`pressure`], [`speeds`] and [`Verdict`] compare allocators.
 //!
 //! Nothing here reads files or prints.
@@ -17,6 +18,7 @@ mod allocator;
 mod compare;
 mod demand;
 mod grouping;
+mod learn;
 mod offline;
 mod run;
 mod smallest;
@@ -25,6 +27,7 @@ pub use allocator::Allocator;
 pub use compare::{Pressure, Score, Spread, Verdict, pressure, speeds};
 pub use demand::{Demand, Holding, Moment, NoDemand, usual_start};
 pub use grouping::{Group, Grouping, Unmatched};
+pub use learn::{CannotLearn, Effect, Learned, learn};
 pub use offline::{Layout, Order};
 pub use run::{LiveChunk, Outcome, Run, Step};
 pub use smallest::{Failure, Smallest, Unserved, serves, smallest_region, start_alignment};

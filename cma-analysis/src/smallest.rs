@@ -77,24 +77,44 @@ pub fn smallest_region(
     allocator: &Allocator,
     tried: &(dyn Fn() + Sync),
 ) -> Result<Smallest, Unserved> {
-    let search = Search { demand, allocator, tried, count: AtomicU64::new(0) };
-    let largest = search.largest()?;
+    let count = AtomicU64::new(0);
+    let attempt = |pages| {
+        let served = serves(demand, allocator, Pages::new(pages));
+        count.fetch_add(1, Ordering::Relaxed);
+        tried();
+        served
+    };
+    let (smallest, largest) = search(demand, &attempt)
+        .map_err(|(largest, reason)| Unserved { largest: Pages::new(largest), reason })?;
+    Ok(Smallest {
+        region: PageRange::from_pages(demand.start().page(), smallest),
+        largest: Pages::new(largest),
+        tried: count.into_inner(),
+    })
+}
+
+/// The smallest number of pages, and the largest that was tried, of a region for `demand`, by
+/// whether an `attempt` with so many pages serves. See [`Smallest`].
+///
+/// # Errors
+///
+/// The largest number that was tried, and why it does not serve.
+pub(crate) fn search<E: Send>(
+    demand: &Demand<'_>,
+    attempt: &(dyn Fn(u64) -> Result<(), E> + Sync),
+) -> Result<(u64, u64), (u64, E)> {
+    let largest = largest(demand, attempt)?;
     let mut smallest = largest;
     // Every allocator fails below the least size.
     let mut failed = demand.least() - 1;
     let mut step = (largest / FIRST_STEPS).max(1);
     loop {
-        (smallest, failed) = search.descend(smallest, failed, step);
+        (smallest, failed) = descend(attempt, smallest, failed, step);
         if step == 1 {
-            break;
+            return Ok((smallest, largest));
         }
         step = (step / NEXT_STEPS).max(1);
     }
-    Ok(Smallest {
-        region: PageRange::from_pages(demand.start().page(), smallest),
-        largest: Pages::new(largest),
-        tried: search.count.into_inner(),
-    })
 }
 
 /// Runs the trace of `demand` on `allocator` in a region of `pages` pages.
@@ -125,49 +145,41 @@ pub fn start_alignment(demand: &Demand<'_>, allocator: &Allocator, pages: Pages)
     }
 }
 
-struct Search<'a, 't> {
-    demand: &'a Demand<'t>,
-    allocator: &'a Allocator,
-    tried: &'a (dyn Fn() + Sync),
-    count: AtomicU64,
+/// The first size that serves, of twice the least and its doubles.
+fn largest<E>(
+    demand: &Demand<'_>,
+    attempt: &dyn Fn(u64) -> Result<(), E>,
+) -> Result<u64, (u64, E)> {
+    let most = demand.most();
+    let mut size = (2 * demand.least()).min(most);
+    loop {
+        match attempt(size) {
+            Ok(()) => return Ok(size),
+            Err(_) if size < most => size = (2 * size).min(most),
+            Err(reason) => return Err((size, reason)),
+        }
+    }
 }
 
-impl Search<'_, '_> {
-    fn attempt(&self, pages: u64) -> Result<(), Failure> {
-        let served = serves(self.demand, self.allocator, Pages::new(pages));
-        self.count.fetch_add(1, Ordering::Relaxed);
-        (self.tried)();
-        served
-    }
-
-    /// The first size that serves, of twice the least and its doubles.
-    fn largest(&self) -> Result<u64, Unserved> {
-        let most = self.demand.most();
-        let mut size = (2 * self.demand.least()).min(most);
-        loop {
-            match self.attempt(size) {
-                Ok(()) => return Ok(size),
-                Err(_) if size < most => size = (2 * size).min(most),
-                Err(reason) => return Err(Unserved { largest: Pages::new(size), reason }),
+/// Tries the sizes between `failed` and `served` from the top down, until one fails. Returns the
+/// smallest that was served, and the one that failed.
+fn descend<E: Send>(
+    attempt: &(dyn Fn(u64) -> Result<(), E> + Sync),
+    mut served: u64,
+    failed: u64,
+    step: u64,
+) -> (u64, u64) {
+    let threads = rayon::current_num_threads() as u64;
+    while served - failed > step {
+        // As many sizes as there are threads: if one fails, no more were tried in vain.
+        let room = (served - failed - 1) / step;
+        let sizes: Vec<u64> = (1..=room.min(threads)).map(|n| served - n * step).collect();
+        match sizes.par_iter().position_first(|size| attempt(*size).is_err()) {
+            Some(n) => {
+                return (if n == 0 { served } else { sizes[n - 1] }, sizes[n]);
             }
+            None => served = sizes[sizes.len() - 1],
         }
     }
-
-    /// Tries the sizes between `failed` and `served` from the top down, until one fails. Returns
-    /// the smallest that was served, and the one that failed.
-    fn descend(&self, mut served: u64, failed: u64, step: u64) -> (u64, u64) {
-        let threads = rayon::current_num_threads() as u64;
-        while served - failed > step {
-            // As many sizes as there are threads: if one fails, no more were tried in vain.
-            let room = (served - failed - 1) / step;
-            let sizes: Vec<u64> = (1..=room.min(threads)).map(|n| served - n * step).collect();
-            match sizes.par_iter().position_first(|size| self.attempt(*size).is_err()) {
-                Some(n) => {
-                    return (if n == 0 { served } else { sizes[n - 1] }, sizes[n]);
-                }
-                None => served = sizes[sizes.len() - 1],
-            }
-        }
-        (served, failed)
-    }
+    (served, failed)
 }
