@@ -13,6 +13,7 @@ mod limits;
 mod map;
 mod message;
 mod patterns;
+mod profile;
 mod regions;
 mod rules;
 mod service;
@@ -37,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     toml::TARGET,
     service::TARGET,
     limits::TARGET,
+    profile::TARGET,
     rules::TARGET,
     trace::TARGET,
     kernel::TARGET,

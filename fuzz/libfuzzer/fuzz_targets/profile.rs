@@ -1,0 +1,3 @@
+#![no_main]
+
+cma_libfuzzer::target!("profile");
