@@ -61,10 +61,11 @@ impl Contender {
     }
 }
 
-/// Whether a value of `--allocator` is the path of a file: a name has no `/`, and does not end as
-/// libraries do.
+/// Whether a value of `--allocator` is the path of a file: a name has no `/`, which parameters may
+/// have, and does not end as libraries do.
 fn is_file(wanted: &str) -> bool {
-    wanted.contains('/') || wanted.ends_with(".so")
+    let name = wanted.split('(').next().unwrap_or_default();
+    name.contains('/') || wanted.ends_with(".so")
 }
 
 /// Loads the plug-in, in a child process first.

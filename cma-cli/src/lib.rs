@@ -12,6 +12,7 @@ mod found_plugins;
 mod host;
 mod known_board;
 mod log;
+mod new_file;
 mod notice;
 mod options;
 mod outcome;

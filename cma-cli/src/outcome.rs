@@ -97,6 +97,14 @@ pub(crate) enum CommandError {
     OneAllocator,
     #[error("--map and --per-device contradict each other: both say which device has which region")]
     TwoGroupings,
+    #[error("--learn and --map contradict each other: a profile is of a whole recording")]
+    LearnByMap,
+    #[error("{}: the profile can't be written: {source}", path.display())]
+    Profile { path: PathBuf, source: io::Error },
+    #[error("--learn {}: {reason}, so the allocator could not be given this profile", path.display())]
+    ProfilePath { path: PathBuf, reason: String },
+    #[error("{trace}: {reason}")]
+    NothingToLearn { trace: String, reason: cma_analysis::CannotLearn },
     #[error("--at {at}: region \"{region}\" can't start where another one does")]
     SeveralRegionsAt { at: DmaAddr, region: String },
     #[error("{trace}: {unmatched}")]
@@ -315,7 +323,8 @@ impl CommandError {
                 _ => return None,
             },
             CommandError::Socket(_) => fixed("name another path with --socket"),
-            CommandError::Picture { .. } => {
+            CommandError::ProfilePath { .. } => fixed("name another file"),
+            CommandError::Picture { .. } | CommandError::Profile { .. } => {
                 fixed("name a file in a folder that is there and that this user can write to")
             }
             CommandError::PictureFormat { .. } => {

@@ -3,6 +3,7 @@
 use super::replay::read;
 use super::running;
 use crate::contenders::Contender;
+use crate::new_file::NewFile;
 use crate::options::{DrawArgs, DrawnAxis, DrawnTheme, Options};
 use crate::outcome::{CommandError, Outcome};
 use crate::show::{Out, plain};
@@ -11,9 +12,7 @@ use cma_draw::{Axis, Format, History, Layout, Scene, Size, Style, Theme};
 use cma_framework::errors::{InvalidRegion, RegisterError};
 use cma_framework::{PageRange, Pages};
 use cma_trace::Trace;
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::Path;
 
 pub(crate) fn run(
@@ -28,7 +27,8 @@ pub(crate) fn run(
         Some(trace) => of_trace(options, args, trace)?,
         None => of_server(args)?,
     };
-    write(&scene, format, path)
+    NewFile::create(path)
+        .and_then(|file| file.write(|mut file| scene.write(format, &mut file)))
         .map_err(|source| CommandError::Picture { path: path.clone(), source })?;
     for line in lines {
         writeln!(out, "{}", plain(&line))?;
@@ -106,36 +106,4 @@ fn style(args: &DrawArgs, panels: usize) -> Style {
             Some(DrawnAxis::Operations) => Axis::Operations,
         },
     }
-}
-
-/// Writes the picture. A file that is there is replaced when the new one is complete; a device or a
-/// pipe is written to.
-fn write(scene: &Scene, format: Format, path: &Path) -> io::Result<()> {
-    // A link stays one.
-    let path = &match path.canonicalize() {
-        Ok(path) => path,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
-        Err(error) => return Err(error),
-    };
-    if path.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::IsADirectory));
-    }
-    if path.exists() && !path.is_file() {
-        let mut file = BufWriter::new(OpenOptions::new().write(true).open(path)?);
-        scene.write(format, &mut file)?;
-        return file.flush();
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    folder.metadata()?;
-    let file = tempfile::Builder::new()
-        .prefix(".cma-draw-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        // The error names a file that the user knows nothing of.
-        .map_err(|error| io::Error::from(error.kind()))?;
-    let mut buffered = BufWriter::new(file);
-    scene.write(format, &mut buffered)?;
-    let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.persist(path).map(|_: File| ()).map_err(|error| error.error)
 }

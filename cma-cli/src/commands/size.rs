@@ -1,6 +1,7 @@
 //! `cma size`: the smallest region in which each allocator serves recorded traces.
 
 mod board;
+mod learn;
 
 use super::export;
 use super::replay::{read, shown};
@@ -27,6 +28,9 @@ pub(crate) fn run(
     args: &SizeArgs,
     out: &mut Out,
 ) -> Result<Outcome, CommandError> {
+    if let Some(path) = &args.learn {
+        return learn::run(options, args, path, out);
+    }
     let grouping = match &options.map {
         Some(_) if args.per_device => return Err(CommandError::TwoGroupings),
         Some(map) => Grouping::Map(Map::parse(map).map_err(|error| config_error("--map", error))?),

@@ -24,10 +24,18 @@ to the front, and the best of several rounds is shown. No allocator can be expec
 With --as, several traces get regions that are large enough for each of them, with the allocator \
 that needs least.
 
+With --learn, one or several recordings of a program teach packing, and the file is a profile of \
+it: text, with a comment on each recording. A search compares choices of packing's numbers on \
+copies of the recordings that differ a little. It takes seconds to minutes. The profile is used \
+while requests are like those of the recordings. If no choice is clearly better, it has the \
+numbers that packing has without a profile.
+
 Examples:
   cma size camera.trace
   cma size --per-device --margin 10 --as options camera.trace
-  cma size --allocator bitmap --map 'camera/frame=frames;*=rest' --json camera.trace";
+  cma size --allocator bitmap --map 'camera/frame=frames;*=rest' --json camera.trace
+  cma size --learn camera.profile camera.trace
+  cma size --allocator 'packing(profile=camera.profile)' other.trace";
 
 #[derive(Args, Debug)]
 pub(crate) struct SizeArgs {
@@ -51,6 +59,11 @@ pub(crate) struct SizeArgs {
     /// Show the size with so many percent more, and check that it is served
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000))]
     pub(crate) margin: u32,
+
+    /// Learn from these recordings of one program which numbers of the allocator packing suit it,
+    /// and write them to this file, for packing(profile=FILE)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["allocator", "per_device", "margin", "form"])]
+    pub(crate) learn: Option<PathBuf>,
 
     /// Print the regions and their map in this form
     #[arg(long = "as", value_name = "FORM", value_enum)]

@@ -61,7 +61,7 @@ fn a_picture_that_cant_be_written_is_named_and_an_old_one_stays() {
         let Run { code, err, .. } = run(&["draw", &trace, "-o", path]);
         assert_eq!(code, 2, "{path}");
         assert!(err.contains(path) && err.contains(reason), "{err}");
-        assert!(err.contains("help: ") && !err.contains(".cma-draw-"), "{err}");
+        assert!(err.contains("help: ") && !err.contains(".cma-new-"), "{err}");
     }
     let Run { code, err, .. } = run(&["draw", &trace, "-o", &old, "--size", "1200x250"]);
     assert_eq!(code, 2);

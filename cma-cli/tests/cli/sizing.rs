@@ -268,3 +268,97 @@ fn an_error_of_a_plug_in_file_names_its_remedy_once() {
     assert_eq!(code, 2);
     assert_eq!(err.matches("name a plug-in library").count(), 1, "{err}");
 }
+
+/// 60 buffers, of which some are freed, and others come.
+fn program(seed: u64) -> String {
+    let mut lines = String::new();
+    let (mut live, mut most, mut bytes) = (Vec::new(), (0, 0), 0);
+    let mut random = seed;
+    for time in 0..200 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let luck = random >> 33;
+        if live.len() > 20 {
+            let (id, size) = live.swap_remove(luck as usize % live.len());
+            bytes -= size;
+            lines += &format!("{time} f {id}\n");
+        } else {
+            let size = 4096 << (luck % 6);
+            live.push((time, size));
+            bytes += size;
+            lines += &format!("{time} a {time} {size} 1 program\n");
+        }
+        most = (most.0.max(bytes), most.1.max(live.len()));
+    }
+    let (bytes, chunks) = most;
+    let figures = format!("# ops: 200  peak-live-bytes: {bytes}  peak-live-chunks: {chunks}");
+    format!("# cma-trace 1\n# source: random\n{figures}\n{lines}")
+}
+
+#[test]
+fn a_profile_that_size_learns_can_be_given_to_packing() {
+    let folder = folder();
+    let traces = [1, 2].map(|seed| written(&folder, &format!("{seed}.trace"), &program(seed)));
+    let profile = written(&folder, "program.profile", "an old file");
+    let learn = ["size", "--learn", &profile, &traces[0], &traces[1]];
+    let Run { code, out, err } = run(&learn);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.contains("with the profile") && out.contains("to use it: packing(profile="),
+        "{out}"
+    );
+    let text = std::fs::read_to_string(&profile).expect("it is written");
+    assert!(text.starts_with("# cma-packing-profile 1\n"), "{text}");
+    assert!(text.contains(&format!("# - {}: peak ", traces[1])), "{text}");
+    let Run { code, out, err } = run(&[&["--json"], &learn[..]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(
+        std::fs::read_to_string(&profile).expect("it is there"),
+        text,
+        "it is the same again"
+    );
+    let allocator = format!("packing(profile={profile})");
+    let size = ["size", "--json", "--allocator", &allocator, "--allocator", "packing"];
+    let Run { code, out: sized, err } = run(&[&size[..], &[&traces[0], &traces[1]]].concat());
+    assert_eq!((code, err.as_str()), (0, ""), "{sized}");
+    let regions = values(&sized, "region_bytes");
+    assert_eq!(values(&out, "region_bytes"), [regions[0].clone(), regions[2].clone()]);
+    assert_eq!(values(&out, "default_region_bytes"), [regions[1].clone(), regions[3].clone()]);
+    let region = format!("b1=1M:{allocator}");
+    let Run { code, out, err } = run(&["--cma", &region, "--map", "*=b1", "regions"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("packing"), "{out}");
+}
+
+#[test]
+fn size_learns_nothing_from_wrong_input_and_leaves_the_file() {
+    let folder = folder();
+    let trace = written(&folder, "hand.trace", TRACE);
+    let wrong = written(&folder, "wrong.trace", &TRACE.replace("1 a 2 4096", "1 a 2 none"));
+    let old = written(&folder, "old.profile", "an old file");
+    let comma = folder.path().join("a,b").display().to_string();
+    let nowhere = folder.path().join("no/b").display().to_string();
+    let here = folder.path().display().to_string();
+    for (arguments, message) in [
+        (vec!["--learn", old.as_str(), &trace, &wrong], "line 5"),
+        (vec!["--learn", &comma, &trace], "a parameter can't contain ','"),
+        (vec!["--learn", &nowhere, &trace], "the profile can't be written: No such file"),
+        (vec!["--learn", &here, &trace], "the profile can't be written: is a directory"),
+        (vec!["--learn", &old, "--map", "*=b1", &trace], "--learn and --map contradict"),
+        (vec!["--learn", &old, "--allocator", "packing", &trace], "cannot be used with"),
+        (
+            vec!["--allocator", "packing(profile=old.profile)", "--learn", &old],
+            "cannot be used with",
+        ),
+    ] {
+        let Run { code, out, err } = run(&[&["size"], &arguments[..]].concat());
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}: {err}");
+        assert!(err.contains(message), "{arguments:?}: {err}");
+    }
+    assert_eq!(std::fs::read_to_string(&old).expect("it is there"), "an old file");
+    let files = std::fs::read_dir(folder.path()).expect("it is a folder").count();
+    assert_eq!(files, 3, "no other file is left");
+    let Run { code, out, .. } =
+        run(&["size", "--allocator", &format!("packing(profile={old})"), &trace]);
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("old.profile: line 1: expected \"# cma-packing-profile 1\""), "{out}");
+}
