@@ -7,7 +7,7 @@
 //! - [`Demand`] is what a trace needs whatever the allocator: the peak of its live memory, and a
 //!   layout that is computed with the whole trace known ([`Demand::offline`]).
 //! - [`smallest_region`] is what it needs with one allocator.
-//! - [`learn`] finds the numbers of packing that suit a program, as a profile.
+//! - [`learn()`] finds the numbers of packing that suit a program, as a profile.
 //! - [`pressure`], [`speeds`] and [`Verdict`] compare allocators.
 //!
 //! Nothing here reads files or prints.
