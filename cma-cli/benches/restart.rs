@@ -186,11 +186,7 @@ impl Running {
         command.arg(KEEPER).arg("serve").arg("--socket").arg(&socket).args(["--log", "error"]);
         command.args(["--memory", memory, "--map", "*=bench", "--limits", &limits]);
         command.arg("--cma").arg(format!("bench={size}")).stdin(Stdio::null());
-        // With backtraces, the trials of plug-ins take most of the time.
-        command
-            .env_remove("RUST_BACKTRACE")
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(folder.join("stderr")).unwrap());
+        command.stdout(Stdio::null()).stderr(fs::File::create(folder.join("stderr")).unwrap());
         Running { keeper: command.spawn().unwrap(), socket }
     }
 

@@ -52,8 +52,12 @@ pub use origin::{Origin, SEARCH_VARIABLE};
 pub use search::{Candidate, SearchPath, is_plugin_name};
 use std::any::TypeId;
 use std::fmt;
+use std::iter;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, Builder};
 pub use trial::{Trial, Tried, trial_child};
 
 /// An allocator algorithm that can manage regions, loaded from a library or linked into the
@@ -235,24 +239,49 @@ pub fn check_contents(file: &[u8]) -> Result<(), LoadFailure> {
 /// Loads every plug-in on `search`, each after a `trial` if one is given. A file or folder that
 /// can't be loaded has its error in the list; the others are loaded. Two libraries with the same
 /// plug-in name are both loaded.
+///
+/// As many trials run at a time as this process has processors. The libraries are loaded one after
+/// the other, in the order of the search path.
 pub fn load_all(
     search: &SearchPath,
     trial: Option<&Trial>,
 ) -> Vec<(PathBuf, Result<Plugin, LoadError>)> {
-    let load = |path: &Path| match trial {
-        Some(trial) => trial.run(path)?.load(),
-        None => Plugin::load(path),
+    let try_out = |candidate: Result<Candidate, LoadError>| match candidate {
+        Ok(Candidate { path, .. }) => {
+            let tried = trial.map(|trial| trial.run(&path)).transpose();
+            (path, tried)
+        }
+        Err(error) => (error.path().to_path_buf(), Err(error)),
     };
-    let candidates = search.candidates().into_iter();
-    candidates
-        .map(|candidate| match candidate {
-            Ok(Candidate { path, .. }) => {
-                let plugin = load(&path);
-                (path, plugin)
-            }
-            Err(error) => (error.path().to_path_buf(), Err(error)),
-        })
-        .collect()
+    let load = |(path, tried): (PathBuf, Result<Option<Tried>, LoadError>)| {
+        let plugin = tried.and_then(|tried| match tried {
+            Some(tried) => tried.load(),
+            None => Plugin::load(&path),
+        });
+        (path, plugin)
+    };
+    in_parallel(search.candidates(), try_out).into_iter().map(load).collect()
+}
+
+/// The results of `work` for `items`, in their order, with a thread for each processor.
+fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let further = processors.min(items.len()).saturating_sub(1);
+    let queue = Mutex::new(items.into_iter().enumerate());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || iter::from_fn(next).map(|(at, item)| (at, work(item))).collect::<Vec<_>>();
+    let mut results = thread::scope(|scope| {
+        // A thread that can't be started is not needed: this one does the work, too.
+        let start = |_| Builder::new().spawn_scoped(scope, run).ok();
+        let threads: Vec<_> = (0..further).filter_map(start).collect();
+        let mut results = run();
+        for thread in threads {
+            results.extend(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        results
+    });
+    results.sort_unstable_by_key(|(at, _)| *at);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

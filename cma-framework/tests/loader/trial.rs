@@ -30,7 +30,7 @@ fn trial_after(action: &str, event: impl Fn() + Send + Sync + 'static) -> Trial 
     Trial::new(move || {
         event();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(ARGUMENTS).env("CMA_FIXTURE_CONSTRUCTOR", &action);
+        command.args(ARGUMENTS).env("CMA_FIXTURE_CONSTRUCTOR", &action).env("RUST_BACKTRACE", "1");
         command
     })
 }
@@ -153,8 +153,9 @@ fn a_constructor_finds_the_arguments_the_environment_and_the_descriptors_of_the_
     let program = std::env::current_exe().unwrap();
     let expected = [&[program.to_str().unwrap()], &ARGUMENTS[..]].concat();
     assert_eq!(command.trim_end_matches("\\x00").split("\\x00").collect::<Vec<_>>(), expected);
+    let others = ["CMA_FIXTURE_CONSTRUCTOR", "RUST_BACKTRACE"];
     let mut expected: Vec<_> =
-        std::env::vars().filter(|(name, _)| name != "CMA_FIXTURE_CONSTRUCTOR").collect();
+        std::env::vars().filter(|(name, _)| !others.contains(&&**name)).collect();
     expected.push(("CMA_FIXTURE_CONSTRUCTOR".to_string(), action));
     let mut expected: Vec<_> = expected
         .iter()

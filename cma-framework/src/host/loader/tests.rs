@@ -1,6 +1,7 @@
-//! The name, version and description of a plug-in.
+//! The name, version and description of a plug-in, and work in parallel.
 
 use super::*;
+use std::time::Duration;
 
 #[test]
 fn a_name_is_one_word_that_cma_text_can_contain() {
@@ -34,4 +35,23 @@ fn a_version_or_description_is_one_line() {
         );
     }
     assert!(text_fault(&"x".repeat(257)).is_some());
+}
+
+#[test]
+fn results_of_parallel_work_are_in_the_order_of_the_items() {
+    // So long that every thread gets some of the items.
+    let slowly = |item: u64| {
+        thread::sleep(Duration::from_millis(2));
+        item * 10
+    };
+    for count in [0, 1, 2, 40] {
+        let expected: Vec<_> = (0..count).map(|item| item * 10).collect();
+        assert_eq!(in_parallel((0..count).collect(), slowly), expected);
+    }
+}
+
+#[test]
+#[should_panic(expected = "item 3")]
+fn a_panic_of_parallel_work_is_passed_on() {
+    in_parallel((0..8).collect(), |item| assert!(item != 3, "item {item}"));
 }

@@ -8,7 +8,8 @@
 //!   that the plug-in has started, even if it has left its process group and session. It runs none
 //!   of the plug-in's code.
 //! - The *subject* (`subject`) loads the plug-in from the copy that the host loads later, with its
-//!   own environment and arguments: those of the host for [`Trial::of_this_program`].
+//!   own environment and arguments: those of the host for [`Trial::of_this_program`], but without
+//!   `RUST_BACKTRACE`.
 //!
 //! Supervisor and subject receive their order (`message`) on a socket at their standard input, and
 //! first replace their standard input with `/dev/null`. The subject closes the socket before it
@@ -39,7 +40,8 @@ use std::time::{Duration, Instant};
 /// processes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Loads plug-ins in other processes. A trial takes about as long as two starts of the program.
+/// Loads plug-ins in other processes. A trial takes about as long as two starts of the program;
+/// [`load_all`](super::load_all) makes several at a time.
 ///
 /// ```no_run
 /// use cma_framework::loader::Trial;
