@@ -30,17 +30,31 @@ fn demand(trace: &Trace) -> Demand<'_> {
 
 #[test]
 fn the_profile_of_a_recording_needs_no_more_for_it_than_none() {
+    let mut gained = 0;
     for seed in 1..4 {
         let trace = recording(seed, 160);
         let learned = learn(&[demand(&trace)], &|| ()).expect("packing serves it");
         let [effect] = learned.effects[..] else { panic!("one recording has one effect") };
         assert!(effect.with <= effect.without, "{effect:?}");
+        gained += usize::from(effect.with < effect.without && !learned.is_default());
         // What is written does as well as what was tried.
         let read: Profile = learned.profile.to_string().parse().expect("it is a profile");
         let copy = Copy::of(&demand(&trace), 0);
         assert!(copy.serves(&read, effect.with.get()), "{effect:?}");
         assert!(!copy.serves(&read, effect.with.get() - 1), "{effect:?}");
     }
+    assert!(gained > 0, "something was learned");
+}
+
+#[test]
+fn a_choice_is_better_only_by_more_than_chance() {
+    let choice =
+        |beyond: [f64; 4]| Choice { beyond: beyond.to_vec(), ..Choice::new(Rule::default()) };
+    let usual = choice([0.1, 0.12, 0.14, 0.16]);
+    assert!(choice([0.08, 0.1, 0.12, 0.14]).is_better_than(&usual));
+    assert!(!choice([0.02, 0.12, 0.14, 0.16]).is_better_than(&usual), "one copy of four");
+    assert!(!choice([0.099, 0.119, 0.139, 0.159]).is_better_than(&usual), "a thousandth");
+    assert!(!usual.is_better_than(&usual));
 }
 
 #[test]
