@@ -34,8 +34,7 @@ Examples:
   cma size camera.trace
   cma size --per-device --margin 10 --as options camera.trace
   cma size --allocator bitmap --map 'camera/frame=frames;*=rest' --json camera.trace
-  cma size --learn camera.profile camera.trace
-  cma size --allocator 'packing(profile=camera.profile)' other.trace";
+  cma size --learn camera.profile camera.trace";
 
 #[derive(Args, Debug)]
 pub(crate) struct SizeArgs {
