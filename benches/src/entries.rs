@@ -2,7 +2,7 @@
 
 use crate::c;
 use crate::contestant::Contestant;
-use crate::framework::{self, ByDevice, ByNames};
+use crate::framework::{self, ByDevice, ByNames, Keeping};
 use crate::ours::Ours;
 use crate::peers;
 use crate::replay::{self, ReplayResult};
@@ -34,7 +34,7 @@ impl ContestantEntry {
 }
 
 /// All contestants, ours first.
-pub const CONTESTANTS: [ContestantEntry; 12] = [
+pub const CONTESTANTS: [ContestantEntry; 13] = [
     ContestantEntry::of::<Ours<cma_best_fit::BestFit>>(),
     ContestantEntry::of::<Ours<cma_tlsf::Tlsf>>(),
     ContestantEntry::of::<Ours<cma_buddy::Buddy>>(),
@@ -42,6 +42,7 @@ pub const CONTESTANTS: [ContestantEntry; 12] = [
     ContestantEntry::of::<Ours<cma_packing::Packing>>(),
     ContestantEntry::of::<ByDevice<framework::BestFitPlugin>>(),
     ContestantEntry::of::<ByNames<framework::BestFitPlugin>>(),
+    ContestantEntry::of::<Keeping<framework::BestFitPlugin>>(),
     ContestantEntry::of::<ByDevice<framework::TlsfPlugin>>(),
     ContestantEntry::of::<peers::OffsetAllocator>(),
     ContestantEntry::of::<peers::RangeAlloc>(),
@@ -92,6 +93,7 @@ mod tests {
         serves_soundly::<Ours<cma_packing::Packing>>();
         serves_soundly::<ByDevice<framework::BestFitPlugin>>();
         serves_soundly::<ByNames<framework::BestFitPlugin>>();
+        serves_soundly::<Keeping<framework::BestFitPlugin>>();
         serves_soundly::<ByDevice<framework::TlsfPlugin>>();
         serves_soundly::<c::ByDevice<framework::BestFitPlugin>>();
         serves_soundly::<c::ByNames<framework::BestFitPlugin>>();

@@ -3,7 +3,7 @@
 
 use crate::contestant::Contestant;
 use cma_api::{Alignment, PAGE_SIZE, PageRange};
-use cma_framework::config::Map;
+use cma_framework::config::{Bytes, Map};
 use cma_framework::loader::SearchPath;
 use cma_framework::{AllocatorChoice, Chunk, Cma, Device, Plugin};
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
@@ -15,6 +15,8 @@ pub trait PluginSource {
     const BY_DEVICE: &'static str;
     /// The name in tables of requests that name the device.
     const BY_NAMES: &'static str;
+    /// The name in tables of requests through a [`Device`] that keeps what it frees.
+    const KEEPING: &'static str;
 
     /// The plug-in.
     fn plugin() -> Plugin;
@@ -27,6 +29,7 @@ pub enum BestFitPlugin {}
 impl PluginSource for BestFitPlugin {
     const BY_DEVICE: &'static str = "framework (device)";
     const BY_NAMES: &'static str = "framework (names)";
+    const KEEPING: &'static str = "framework (keeping)";
 
     fn plugin() -> Plugin {
         from_library("best_fit")
@@ -40,6 +43,7 @@ pub enum TlsfPlugin {}
 impl PluginSource for TlsfPlugin {
     const BY_DEVICE: &'static str = "framework (device) on tlsf";
     const BY_NAMES: &'static str = "framework (names) on tlsf";
+    const KEEPING: &'static str = "framework (keeping) on tlsf";
 
     fn plugin() -> Plugin {
         from_library("tlsf")
@@ -115,6 +119,34 @@ impl<S: PluginSource> Contestant for ByDevice<S> {
 
     fn first_page(&self, chunk: &Chunk) -> u64 {
         chunk.range().first_page()
+    }
+}
+
+/// A caller whose device keeps up to a 64th of the region of what it frees.
+#[derive(Debug)]
+pub struct Keeping<S>(ByDevice<S>);
+
+impl<S: PluginSource> Contestant for Keeping<S> {
+    const NAME: &'static str = S::KEEPING;
+    type Chunk = Chunk;
+
+    fn new(region: PageRange, most_live: u32) -> Self {
+        let ByDevice { device, source } = ByDevice::new(region, most_live);
+        Keeping(ByDevice { device: device.keeping(Bytes(region.bytes() / 64)), source })
+    }
+
+    #[inline]
+    fn allocate(&mut self, pages: u32, alignment: Alignment) -> Option<Chunk> {
+        self.0.allocate(pages, alignment)
+    }
+
+    #[inline]
+    fn free(&mut self, chunk: Chunk) {
+        self.0.free(chunk);
+    }
+
+    fn first_page(&self, chunk: &Chunk) -> u64 {
+        self.0.first_page(chunk)
     }
 }
 

@@ -42,6 +42,7 @@ const BUDDY: &str = "buddy";
 const BITMAP: &str = "bitmap";
 const DEVICE: &str = "framework (device)";
 const NAMES: &str = "framework (names)";
+const KEEPING: &str = "framework (keeping)";
 const OFFSET: &str = "offset-allocator";
 const RANGES: &str = "range-alloc";
 const PEER_BUDDY: &str = "buddy_system_allocator";

@@ -1,6 +1,6 @@
 //! The measurements.
 
-use crate::{BEST_FIT, CONTESTANTS, DEVICE, NAMES, OFFSET};
+use crate::{BEST_FIT, CONTESTANTS, DEVICE, KEEPING, NAMES, OFFSET};
 use cma_benches::framework::{self, ByDevice};
 use cma_benches::latency::p999;
 use cma_benches::ours::Ours;
@@ -26,7 +26,7 @@ const LATENCIES: [LatencyEntry; 3] = [
 ];
 
 /// The contestants whose instructions are counted.
-pub(crate) const COUNTED: [&str; 4] = [BEST_FIT, DEVICE, NAMES, OFFSET];
+pub(crate) const COUNTED: [&str; 5] = [BEST_FIT, DEVICE, NAMES, KEEPING, OFFSET];
 
 /// Starts of `cma`.
 const STARTS: usize = 21;
@@ -40,10 +40,11 @@ pub(crate) struct Measured {
     placing: HashMap<(String, &'static str), Vec<ReplayResult>>,
     /// p99.9 of an allocation on W1 in nanoseconds, by contestant.
     pub(crate) latency: HashMap<&'static str, Vec<f64>>,
-    /// The speedup of two threads over one, on two regions and on one.
-    pub(crate) threads: [Vec<f64>; 2],
-    /// Million pairs per second of toggled pages in one pool, of one thread and of two.
-    pub(crate) toggles: [Vec<f64>; 2],
+    /// The speedup of two threads over one: on two regions, on one, and on one with caches.
+    pub(crate) threads: [Vec<f64>; 3],
+    /// Million pairs per second of toggled pages in one pool, of one thread and of two: without
+    /// caches and with them.
+    pub(crate) toggles: [[Vec<f64>; 2]; 2],
     /// Bytes per live chunk after W1 and after W4 with 100 k chunks, in the order of the output.
     pub(crate) memory: Vec<(String, [f64; 2])>,
     /// Instructions per pair on W1, by contestant, or why they were not counted.
@@ -120,17 +121,20 @@ impl Measured {
             }
         }
         let threads = [Workload::threads(0), Workload::threads(1)];
-        self.threads[0].push(speedup::<framework::BestFitPlugin>(&threads, Regions::Own));
-        self.threads[1].push(speedup::<framework::BestFitPlugin>(&threads, Regions::Shared));
+        for (n, regions) in [Regions::Own, Regions::SHARED, Regions::CACHED].into_iter().enumerate()
+        {
+            self.threads[n].push(speedup::<framework::BestFitPlugin>(&threads, regions));
+        }
         let toggles = [Workload::toggles(0), Workload::toggles(1)];
-        let [one, two] = million_pairs::<framework::BestFitPlugin>(&toggles);
-        self.toggles[0].push(one);
-        self.toggles[1].push(two);
+        for (n, regions) in [Regions::SHARED, Regions::CACHED].into_iter().enumerate() {
+            let pairs = million_pairs::<framework::BestFitPlugin>(&toggles, regions);
+            self.toggles[n].iter_mut().zip(pairs).for_each(|(rounds, pairs)| rounds.push(pairs));
+        }
     }
 
     /// The number of rounds that were run.
     pub(crate) fn rounds(&self) -> usize {
-        self.toggles[0].len()
+        self.threads[0].len()
     }
 
     pub(crate) fn outcomes(

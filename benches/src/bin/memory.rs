@@ -24,6 +24,7 @@ enum BuiltIn {}
 impl PluginSource for BuiltIn {
     const BY_DEVICE: &'static str = "framework (device)";
     const BY_NAMES: &'static str = "framework (names)";
+    const KEEPING: &'static str = "framework (keeping)";
 
     fn plugin() -> Plugin {
         Plugin::built_in::<cma_best_fit::BestFit>()

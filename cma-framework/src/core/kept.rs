@@ -19,7 +19,7 @@ use std::mem;
 const DEPTH: usize = 64;
 
 /// The stacks. The shape of a chunk selects the one that may hold it.
-const STACKS: usize = 16;
+const STACKS: usize = 256;
 
 /// The most chunks that are taken before the books must be told.
 const MOST_TAKEN: usize = 256;
@@ -31,7 +31,9 @@ const RIVALS: u32 = 8;
 /// The chunks that one device keeps in one region.
 #[derive(Debug)]
 pub(crate) struct KeptChunks {
-    stacks: [Stack; STACKS],
+    stacks: Box<[Stack; STACKS]>,
+    /// The stack of which some chunks go next when the limit is reached.
+    next: usize,
     /// The pages of all kept chunks, and the most.
     pages: u64,
     most_pages: u64,
@@ -69,7 +71,8 @@ impl KeptChunks {
     /// Keeps up to `most` pages, of chunks of up to a quarter of that each.
     pub(crate) fn new(most: Pages) -> Self {
         KeptChunks {
-            stacks: Default::default(),
+            stacks: Box::new(std::array::from_fn(|_| Stack::default())),
+            next: 0,
             pages: 0,
             most_pages: most.get(),
             taken: Taken { since: Vec::with_capacity(MOST_TAKEN), pages: 0 },
@@ -121,12 +124,11 @@ impl KeptChunks {
         if pages > self.most_pages / 4 || shape.pages() == Shape::HUGE {
             return Returned { taken: self.take_notes(), chunks: vec![chunk] };
         }
-        if self.pages + pages > self.most_pages {
-            let mut returned = self.empty();
-            self.accept(shape, chunk, &mut returned);
-            return returned;
-        }
         let mut returned = Returned { taken: self.take_notes(), chunks: Vec::new() };
+        if self.pages + pages > self.most_pages {
+            self.shrink(self.most_pages - self.most_pages / 8 - pages, &mut returned.chunks);
+        }
+        let evicted = returned.chunks.len();
         let stack = &mut self.stacks[stack_of(shape)];
         if stack.shape == shape && stack.chunks.len() == DEPTH {
             // The half that was freed first.
@@ -139,15 +141,29 @@ impl KeptChunks {
             }
             returned.chunks.append(&mut stack.chunks);
         }
-        self.pages -= returned.chunks.iter().map(|chunk| chunk.range.pages().get()).sum::<u64>();
+        self.pages -=
+            returned.chunks[evicted..].iter().map(|chunk| chunk.range.pages().get()).sum::<u64>();
         self.accept(shape, chunk, &mut returned);
         returned
+    }
+
+    /// Gives up chunks until `most` pages are kept. The stacks have their turn one after the other,
+    /// each with the half that was freed first, so those that are not used any more become empty.
+    fn shrink(&mut self, most: u64, gone: &mut Vec<LiveChunk>) {
+        while self.pages > most {
+            let chunks = &mut self.stacks[self.next].chunks;
+            let going = chunks.drain(..chunks.len().div_ceil(2));
+            going.for_each(|chunk| {
+                self.pages -= chunk.range.pages().get();
+                gone.push(chunk);
+            });
+            self.next = (self.next + 1) % STACKS;
+        }
     }
 
     /// Puts a chunk on its stack, which is of its shape or empty and has room.
     fn accept(&mut self, shape: Shape, chunk: LiveChunk, returned: &mut Returned) {
         let stack = &mut self.stacks[stack_of(shape)];
-        stack.chunks.reserve_exact(DEPTH - stack.chunks.len());
         (stack.shape, stack.rivals) = (shape, 0);
         if !self.keep(shape, chunk) {
             returned.chunks.push(chunk);
