@@ -185,6 +185,8 @@ impl<A: Allocator> Guarded<A> {
 }
 
 impl<A: Allocator> AllocatorAbi for Guarded<A> {
+    // Part of the function that the table of the ABI has, as `free` is.
+    #[inline(always)]
     fn allocate(&mut self, request: &Request) -> RResult<Placement, CallFailure> {
         match self.run(|a| a.allocate(request)) {
             Some(Ok(placement)) => RResult::ROk(placement),
@@ -201,6 +203,7 @@ impl<A: Allocator> AllocatorAbi for Guarded<A> {
         }
     }
 
+    #[inline(always)]
     fn free(&mut self, chunk: &Placement) -> RResult<(), CallFailure> {
         match self.run(|a| a.free(*chunk)) {
             Some(Ok(())) => RResult::ROk(()),

@@ -40,7 +40,8 @@ proptest! {
                     prop_assert_eq!(inside.remove(&chunk.tag.0), Some(chunk.range.pages().get()));
                 }
             }
-            prop_assert!(inside.values().sum::<u64>() <= most);
+            prop_assert_eq!(inside.values().sum::<u64>(), kept.pages);
+            prop_assert!(kept.pages <= most);
         }
         let returned = kept.empty();
         prop_assert_eq!(returned.taken.since.len(), taken);
@@ -49,4 +50,30 @@ proptest! {
         }
         prop_assert!(inside.is_empty());
     }
+}
+
+#[test]
+fn a_stack_goes_to_the_shape_that_recurs() {
+    let (first, held) = chunk(1, 1);
+    let same_stack = |pages: &u64| stack_of(chunk(2, *pages).0) == stack_of(first);
+    let pages = (2..10_000).find(same_stack).unwrap();
+    let (rival, new) = chunk(2, pages);
+    let mut kept = KeptChunks::new(Pages::new(1 << 20));
+    let returned =
+        |returned: Returned| returned.chunks.iter().map(|chunk| chunk.tag.0).collect::<Vec<_>>();
+    assert_eq!(returned(kept.make_room(first, held)), [0; 0]);
+    for _ in 1..RIVALS {
+        assert!(!kept.keep(rival, new));
+        assert_eq!(returned(kept.make_room(rival, new)), [2]);
+    }
+    // A request for the first one would let it stay longer.
+    let mut asked = KeptChunks::new(Pages::new(1 << 20));
+    assert_eq!(returned(asked.make_room(first, held)), [0; 0]);
+    for _ in 0..2 * RIVALS {
+        assert_eq!(returned(asked.make_room(rival, new)), [2]);
+        assert!(asked.take(first, Moment::UNKNOWN).is_some());
+        assert!(asked.keep(first, held));
+    }
+    assert_eq!(returned(kept.make_room(rival, new)), [1]);
+    assert_eq!(kept.take(rival, Moment::UNKNOWN).map(|chunk| chunk.tag.0), Some(2));
 }
