@@ -127,6 +127,14 @@ impl ClassMaxima {
         self.nodes[at(word >> 4)].get(word)
     }
 
+    /// Raises the bound of `word` to 1, if it is 0. Mostly it isn't where chunks are single pages.
+    #[inline]
+    pub(crate) fn raise_to_one(&mut self, word: u64) {
+        if self.get(word) == 0 {
+            self.raise(word, 1);
+        }
+    }
+
     /// Raises the bound of `word` to `class`, if it is lower.
     #[inline]
     pub(crate) fn raise(&mut self, mut word: u64, class: u8) {

@@ -48,7 +48,8 @@
 //! start. The first such hole that holds the aligned request has the place. Words without one get
 //! their true class as the bound. After placing, the rest of the hole starts in the chunk's last
 //! word or the one after it, and its bound is raised if necessary. *Free* finds the ends of the
-//! merged hole and raises the bound of its first word.
+//! merged hole and raises the bound of its first word. A single page between two used pages of its
+//! word is a hole by itself, so there is nothing to find.
 //!
 //! A request with a window is searched for from the window's first word to its last. The hole in
 //! which the window starts is looked at first, because it may be recorded in a word before. In each
@@ -360,6 +361,10 @@ impl Allocator for Bitmap {
     #[inline]
     fn free(&mut self, chunk: Placement) -> Result<(), NotMine> {
         let Some(Span { first, end }) = self.span(chunk.range) else { return Err(NotMine) };
+        if end - first == 1 && self.reaches.is_empty() && self.pages.release_between(first) {
+            self.longest.raise_to_one(first / 64);
+            return Ok(());
+        }
         let (first, end) = self.pages.release(first, end).ok_or(NotMine)?;
         self.record(Span { first, end });
         Ok(())

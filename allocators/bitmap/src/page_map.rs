@@ -93,11 +93,40 @@ impl PageMap {
     }
 
     /// Marks the first free page of word `index`, which must have one, as used, and returns it.
+    ///
+    /// Where chunks are single pages, the word often becomes full, and whether it does can't be
+    /// predicted, so no branch depends on it.
     #[inline]
     pub(crate) fn take_first_in(&mut self, index: u64) -> u64 {
-        let word = self.word(index);
-        self.change(index, word, word | (word + 1));
-        index * 64 + u64::from(word.trailing_ones())
+        let bits = &mut self.bits[at(index)];
+        if !self.used.contains(index) {
+            *bits = 0;
+            self.used.insert(index);
+        }
+        let before = *bits;
+        *bits = before | (before + 1);
+        self.open.remove_evenly(index, *bits == !0);
+        index * 64 + u64::from(before.trailing_ones())
+    }
+
+    /// Marks `page` as free, if it and both its neighbours are used pages of one word. Otherwise
+    /// returns false and changes nothing.
+    ///
+    /// No branch depends on whether the word was full.
+    #[inline]
+    pub(crate) fn release_between(&mut self, page: u64) -> bool {
+        let (index, bit) = (page / 64, page & 63);
+        let bits = &mut self.bits[at(index)];
+        let all_if_full = u64::from(self.open.contains(index)).wrapping_sub(1);
+        let before = *bits | all_if_full;
+        // The first and the last page of a word get less than three bits here.
+        let are_used = before >> (bit.wrapping_sub(1) & 63) & 0b111 == 0b111;
+        if !are_used || !self.used.contains(index) {
+            return false;
+        }
+        *bits = before & !(1 << bit);
+        self.open.insert_evenly(index);
+        true
     }
 
     fn take_in_word(&mut self, index: u64, mask: u64) {

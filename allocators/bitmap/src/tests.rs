@@ -64,6 +64,21 @@ fn holes_of_the_same_class_that_are_too_short_are_skipped() {
 }
 
 #[test]
+fn a_free_page_is_not_freed_again_although_its_word_has_stale_bits() {
+    let mut bitmap = bitmap(0, 256);
+    for page in 0..128 {
+        assert_eq!(allocate(&mut bitmap, 1, 1), Some(page));
+    }
+    // Leaves the words' bits as they are.
+    assert_eq!(free(&mut bitmap, 0, 128), Ok(()));
+    for page in [0, 5, 63, 64, 127] {
+        assert_eq!(free(&mut bitmap, page, 1), Err(NotMine));
+    }
+    assert_eq!(allocate(&mut bitmap, 1, 1), Some(0));
+    assert_eq!(free(&mut bitmap, 5, 1), Err(NotMine));
+}
+
+#[test]
 fn stale_bits_of_words_that_a_large_chunk_covered_are_ignored() {
     let mut bitmap = bitmap(0, 256);
     for page in 0..70 {

@@ -130,7 +130,7 @@ impl BitTree {
     /// Whether the set is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.words[self.starts[self.levels - 1]] == 0
+        self.words.last().is_none_or(|top| *top == 0)
     }
 
     /// Adds `number`. Returns whether the set was empty before.
@@ -143,6 +143,29 @@ impl BitTree {
     #[inline]
     pub fn remove(&mut self, number: u64) -> bool {
         self.remove_in_word(number >> 6, 1 << (number & 63))
+    }
+
+    /// Adds `number` without a branch that depends on the set: faster than [`insert`](Self::insert)
+    /// where the words above change unpredictably.
+    #[inline]
+    pub fn insert_evenly(&mut self, mut number: u64) {
+        for start in &self.starts[..self.levels] {
+            self.words[start + at(number >> 6)] |= 1 << (number & 63);
+            number >>= 6;
+        }
+    }
+
+    /// Removes `number`, which must be in the set, if `is_wanted`, without a branch that depends on
+    /// either.
+    #[inline]
+    pub fn remove_evenly(&mut self, mut number: u64, is_wanted: bool) {
+        let mut removed = u64::from(is_wanted);
+        for start in &self.starts[..self.levels] {
+            let word = &mut self.words[start + at(number >> 6)];
+            *word &= !(removed << (number & 63));
+            removed = u64::from(*word == 0);
+            number >>= 6;
+        }
     }
 
     /// Adds all numbers from `from` to `to - 1`.
@@ -284,7 +307,8 @@ impl BitTree {
     /// The lowest number in the set.
     #[inline]
     pub fn first(&self) -> Option<u64> {
-        if self.is_empty() { None } else { Some(self.descend(self.levels, 0)) }
+        let top = self.words.last().filter(|top| **top != 0)?;
+        Some(self.descend(self.levels - 1, u64::from(top.trailing_zeros())))
     }
 
     /// The lowest number in the set that is not below `from`, which may exceed the limit.

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 enum Operation {
     Insert(u64),
     Remove(u64),
+    InsertEvenly(u64),
+    RemoveEvenly(u64, bool),
     InsertRange(u64, u64),
     RemoveRange(u64, u64),
 }
@@ -19,6 +21,9 @@ fn limit_and_operations() -> impl Strategy<Value = (u64, Vec<Operation>)> {
         let operation = prop_oneof![
             (0..limit).prop_map(Operation::Insert),
             (0..limit).prop_map(Operation::Remove),
+            (0..limit).prop_map(Operation::InsertEvenly),
+            (0..limit, any::<bool>())
+                .prop_map(|(i, is_wanted)| Operation::RemoveEvenly(i, is_wanted)),
             range.clone().prop_map(|(a, b)| Operation::InsertRange(a, b)),
             range.prop_map(|(a, b)| Operation::RemoveRange(a, b)),
         ];
@@ -48,6 +53,17 @@ proptest! {
                 Operation::Remove(i) => {
                     if model.remove(&i) {
                         prop_assert_eq!(tree.remove(i), model.is_empty());
+                    }
+                }
+                Operation::InsertEvenly(i) => {
+                    tree.insert_evenly(i);
+                    model.insert(i);
+                }
+                Operation::RemoveEvenly(i, is_wanted) => {
+                    // Only specified for numbers that are in the set.
+                    if model.contains(&i) {
+                        tree.remove_evenly(i, is_wanted);
+                        model.retain(|other| *other != i || !is_wanted);
                     }
                 }
                 Operation::InsertRange(a, b) => {
