@@ -58,6 +58,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Builder};
+use trial::Supervisors;
 pub use trial::{Trial, Tried, trial_child};
 
 /// An allocator algorithm that can manage regions, loaded from a library or linked into the
@@ -246,9 +247,10 @@ pub fn load_all(
     search: &SearchPath,
     trial: Option<&Trial>,
 ) -> Vec<(PathBuf, Result<Plugin, LoadError>)> {
+    let supervisors = Supervisors::default();
     let try_out = |candidate: Result<Candidate, LoadError>| match candidate {
         Ok(Candidate { path, .. }) => {
-            let tried = trial.map(|trial| trial.run(&path)).transpose();
+            let tried = trial.map(|trial| trial.run_by(&supervisors, &path)).transpose();
             (path, tried)
         }
         Err(error) => (error.path().to_path_buf(), Err(error)),
@@ -260,7 +262,10 @@ pub fn load_all(
         });
         (path, plugin)
     };
-    in_parallel(search.candidates(), try_out).into_iter().map(load).collect()
+    let tried = in_parallel(search.candidates(), try_out);
+    // They end while this process loads the libraries.
+    supervisors.dismiss();
+    tried.into_iter().map(load).collect()
 }
 
 /// The results of `work` for `items`, in their order, with a thread for each processor.

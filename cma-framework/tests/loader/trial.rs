@@ -5,6 +5,9 @@ use cma_framework::loader::{SearchPath, Trial, load_all, trial_child};
 use std::io::Read;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// Not a test of its own: the process that a trial starts is this test binary, with arguments that
@@ -216,19 +219,26 @@ fn a_file_that_is_refused_by_its_content_starts_no_process() {
 }
 
 #[test]
-fn loading_all_plugins_with_a_trial_survives_the_one_that_crashes() {
+fn loading_all_plugins_survives_those_that_crash_with_a_supervisor_for_each_processor() {
     let folder = folder();
-    for (name, from) in [("a", "constructor"), ("b", "revision-one")] {
+    for (name, from) in ('a'..='j').zip(["constructor", "revision-one"].into_iter().cycle()) {
         let content = fs::read(fixture(from)).unwrap();
         file(folder.path(), &format!("libcma_{name}_plugin.so"), &content);
     }
-    let all = load_all(&SearchPath::new(&[folder.path().into()], None, None), Some(&trial()));
+    let started = Arc::new(AtomicUsize::new(0));
+    let count = started.clone();
+    let trial = trial_after("", move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let all = load_all(&SearchPath::new(&[folder.path().into()], None, None), Some(&trial));
     let kind = |plugin: &Result<Plugin, LoadError>| match plugin {
         Ok(plugin) => plugin.name().to_string(),
         Err(error) => error.reason().kind().to_string(),
     };
     let kinds: Vec<_> = all.iter().map(|(_, plugin)| kind(plugin)).collect();
-    assert_eq!(kinds, ["crashed", "revised"]);
+    assert_eq!(kinds, ["crashed", "revised"].repeat(5));
+    let processors = thread::available_parallelism().unwrap().get();
+    assert!(started.load(Ordering::Relaxed) <= processors, "{started:?} supervisors");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! - The *host* ([`Trial::run`]) reads the file into a sealed copy and starts the supervisor.
 //! - The *supervisor* (`supervisor`) starts the subject, limits its time, and kills every process
 //!   that the plug-in has started, even if it has left its process group and session. It runs none
-//!   of the plug-in's code.
+//!   of the plug-in's code. Then it waits for the order to make another trial.
 //! - The *subject* (`subject`) loads the plug-in from the copy that the host loads later, with its
 //!   own environment and arguments: those of the host for [`Trial::of_this_program`], but without
 //!   `RUST_BACKTRACE`.
@@ -26,22 +26,24 @@ use super::{LoadError, LoadFailure, Plugin, PluginInterface};
 use cma_descendants::check_proc;
 use message::{Order, Verdict};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{Shutdown, shutdown};
 use rustix::time::Timespec;
 use std::env;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The supervisor's time, in addition to the plug-in's, to start and to kill the plug-in's
 /// processes.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Loads plug-ins in other processes. A trial takes about as long as two starts of the program;
-/// [`load_all`](super::load_all) makes several at a time.
+/// Loads plug-ins in other processes. A trial takes about as long as two starts of the program; of
+/// several by [`load_all`](super::load_all) a further one takes one start.
 ///
 /// ```no_run
 /// use cma_framework::loader::Trial;
@@ -93,39 +95,117 @@ impl Trial {
     /// them; a crash, an exit or a time-out of the trial process; [`LoadFailure::NoTrial`] if the
     /// trial could not be made.
     pub fn run(&self, path: &Path) -> Result<Tried, LoadError> {
+        self.run_by(&Supervisors::default(), path)
+    }
+
+    /// The same by one of `supervisors`, or by a new one, which is added to them.
+    pub(super) fn run_by(
+        &self,
+        supervisors: &Supervisors,
+        path: &Path,
+    ) -> Result<Tried, LoadError> {
         let refused = |reason| LoadError::new(path, reason);
         let image = Image::read(path).map_err(refused)?;
         // Its absence is no fault of the plug-in or of the program for the trial.
         check_proc().map_err(|error| refused(LoadFailure::NoProc(error)))?;
-        match self.verdict(&image) {
+        match self.verdict(supervisors, &image) {
             Ok(Verdict::Sound) => Ok(Tried { image, path: path.to_path_buf() }),
             Ok(Verdict::Refused(reason)) => Err(refused(reason)),
             Ok(Verdict::NoTrial(error)) | Err(error) => Err(refused(LoadFailure::NoTrial(error))),
         }
     }
 
-    /// Starts a supervisor and waits for its verdict.
-    fn verdict(&self, image: &Image) -> io::Result<Verdict> {
-        let (ours, theirs) = message::pair()?;
+    /// Orders a trial and waits for the verdict.
+    fn verdict(&self, supervisors: &Supervisors, image: &Image) -> io::Result<Verdict> {
         let order = Order::Supervise { limit: self.limit, memory: self.memory };
-        order.send(&ours, &[image.file().as_fd()])?;
+        let order = |socket: &OwnedFd| order.send(socket, &[image.file().as_fd()]);
+        // One that can't be sent the order has ended.
+        let idle = supervisors.idle().filter(|supervisor| order(&supervisor.socket).is_ok());
+        let mut supervisor = match idle {
+            Some(supervisor) => supervisor,
+            None => Supervisor::start((self.command)(), order)?,
+        };
+        let verdict = wait(&supervisor.socket, self.limit.saturating_add(GRACE))
+            .and_then(|()| message::receive_verdict(&supervisor.socket, self.limit));
+        match verdict {
+            Ok(Some(verdict)) => {
+                supervisors.add(supervisor);
+                Ok(verdict)
+            }
+            Ok(None) => {
+                let status = supervisor.process.wait()?;
+                Err(io::Error::other(format!(
+                    "the supervising process ended without a verdict ({status})"
+                )))
+            }
+            Err(error) => {
+                supervisor.process.kill()?;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A supervisor, and the socket for its orders and verdicts. It ends when the socket is closed, and
+/// is reaped when this is dropped.
+struct Supervisor {
+    process: Child,
+    socket: OwnedFd,
+}
+
+impl Supervisor {
+    /// Starts `program` as a supervisor. `order` sends the first order.
+    fn start(
+        mut program: Command,
+        order: impl Fn(&OwnedFd) -> io::Result<()>,
+    ) -> io::Result<Supervisor> {
+        let (socket, theirs) = message::pair()?;
+        order(&socket)?;
         // In its own process group, so that a signal from the terminal doesn't end it before it has
         // cleaned up. It notices the end of this process and ends, too.
-        let mut supervisor = (self.command)()
+        let process = program
             .stdin(theirs)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        let verdict = wait(&ours, self.limit.saturating_add(GRACE))
-            .and_then(|()| message::receive_verdict(&ours, self.limit));
-        if verdict.is_err() {
-            supervisor.kill()?;
-        }
-        let status = supervisor.wait()?;
-        verdict?.ok_or_else(|| {
-            io::Error::other(format!("the supervising process ended without a verdict ({status})"))
-        })
+        Ok(Supervisor { process, socket })
+    }
+
+    /// Lets the supervisor end.
+    fn dismiss(&self) {
+        // Fails only if it has ended.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.dismiss();
+        let _ = self.process.wait();
+    }
+}
+
+/// The supervisors that have finished a trial and can make further ones.
+#[derive(Default)]
+pub(super) struct Supervisors(Mutex<Vec<Supervisor>>);
+
+impl Supervisors {
+    fn idle(&self) -> Option<Supervisor> {
+        self.lock().pop()
+    }
+
+    fn add(&self, supervisor: Supervisor) {
+        self.lock().push(supervisor);
+    }
+
+    /// Lets all end, without waiting for it.
+    pub(super) fn dismiss(&self) {
+        self.lock().iter().for_each(Supervisor::dismiss);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Supervisor>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -240,7 +320,7 @@ impl Deadline {
 pub fn trial_child() -> Option<ExitCode> {
     let (order, descriptors, socket) = Order::take()?;
     let result = match order {
-        Order::Supervise { limit, memory } => supervisor::run(&socket, &descriptors, limit, memory),
+        Order::Supervise { limit, memory } => supervisor::run(&socket, descriptors, limit, memory),
         Order::TryOut { memory, supervisor } => {
             // Closed, so that the plug-in finds no descriptor that the host would not have.
             drop(socket);

@@ -1,7 +1,7 @@
 //! The messages between the three processes of a trial: orders to a child, a verdict to the parent.
 
 use super::super::LoadFailure;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg,
@@ -109,17 +109,32 @@ impl Order {
     fn receive() -> io::Result<(Vec<OwnedFd>, OwnedFd)> {
         let socket = stdio::stdin().try_clone_to_owned()?;
         stdio::dup2_stdin(File::open("/dev/null")?)?;
-        let mut space = [MaybeUninit::uninit(); SPACE];
-        let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let mut bytes = [0; Self::BYTES];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        recvmsg(&socket, &mut [IoSliceMut::new(&mut bytes)], &mut beside, flags)?;
-        let descriptors = beside.drain().filter_map(|part| match part {
-            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-            _ => None,
-        });
-        Ok((descriptors.flatten().collect(), socket))
+        let (_, descriptors) = receive_bytes(&socket, RecvFlags::DONTWAIT)?;
+        Ok((descriptors, socket))
     }
+
+    /// Waits for the next order on `socket`, with its descriptors; `None` if the peer has closed it
+    /// or sends anything else.
+    pub(super) fn next(socket: impl AsFd) -> io::Result<Option<(Order, Vec<OwnedFd>)>> {
+        let (bytes, descriptors) = receive_bytes(socket, RecvFlags::empty())?;
+        Ok(Order::from_bytes(&bytes).map(|order| (order, descriptors)))
+    }
+}
+
+/// Receives the bytes and the descriptors of an order.
+fn receive_bytes(socket: impl AsFd, flags: RecvFlags) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = vec![0; Order::BYTES + 1];
+    let mut parts = [IoSliceMut::new(&mut bytes)];
+    let flags = flags | RecvFlags::CMSG_CLOEXEC;
+    let received = retry_on_intr(|| recvmsg(&socket, &mut parts, &mut beside, flags))?;
+    bytes.truncate(received.bytes);
+    let descriptors = beside.drain().filter_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    Ok((bytes, descriptors.flatten().collect()))
 }
 
 /// The result of a trial.

@@ -16,19 +16,27 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{self, Child, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Makes the trial of the plug-in whose copy is the first of `descriptors`, and sends the verdict
-/// to `host`.
+/// Makes the trial of the plug-in whose copy is the first of `descriptors`, sends the verdict to
+/// `host`, and does the same for every further order, until the host closes its end.
 pub(super) fn run(
     host: &OwnedFd,
-    descriptors: &[OwnedFd],
-    limit: Duration,
-    memory: u64,
+    mut descriptors: Vec<OwnedFd>,
+    mut limit: Duration,
+    mut memory: u64,
 ) -> io::Result<()> {
-    let verdict = match descriptors {
-        [copy, ..] => supervise(host, copy, limit, memory).unwrap_or_else(Verdict::NoTrial),
-        [] => Verdict::NoTrial(io::Error::other("the copy of the plug-in did not arrive")),
-    };
-    message::send_verdict(host, &verdict)
+    loop {
+        let verdict = match &descriptors[..] {
+            [copy, ..] => supervise(host, copy, limit, memory).unwrap_or_else(Verdict::NoTrial),
+            [] => Verdict::NoTrial(io::Error::other("the copy of the plug-in did not arrive")),
+        };
+        message::send_verdict(host, &verdict)?;
+        match Order::next(host)? {
+            Some((Order::Supervise { limit: next_limit, memory: next_memory }, next)) => {
+                (descriptors, limit, memory) = (next, next_limit, next_memory);
+            }
+            _ => return Ok(()),
+        }
+    }
 }
 
 fn supervise(host: &OwnedFd, copy: &OwnedFd, limit: Duration, memory: u64) -> io::Result<Verdict> {
