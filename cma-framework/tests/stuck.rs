@@ -13,56 +13,13 @@ use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, ChangeError, Chunk, ChunkRequest, Cma, DmaAddr,
     Errno, Holder, PendingChunk, Plugin, Process, Reason, Region, Source,
 };
-use common::{BASE, MIB, region};
-use std::collections::HashMap;
+use common::{BASE, CallGate, MIB, region};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-
-/// Blocks calls of an allocator while it is shut.
-#[derive(Default)]
-struct CallGate {
-    state: Mutex<(bool, usize)>,
-    changed: Condvar,
-}
-
-static GATES: LazyLock<Mutex<HashMap<String, Arc<CallGate>>>> = LazyLock::new(Mutex::default);
-
-impl CallGate {
-    fn new() -> (String, Arc<CallGate>) {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
-        let gate = Arc::default();
-        GATES.lock().unwrap().insert(name.clone(), Arc::clone(&gate));
-        (name, gate)
-    }
-
-    fn named(name: &str) -> Arc<CallGate> {
-        GATES.lock().unwrap().get(name).cloned().unwrap_or_default()
-    }
-
-    fn set(&self, shut: bool) {
-        self.state.lock().unwrap().0 = shut;
-        self.changed.notify_all();
-    }
-
-    /// Called by the allocator. Returns when the gate is open.
-    fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.1 += 1;
-        self.changed.notify_all();
-        drop(self.changed.wait_while(state, |state| state.0).unwrap());
-        self.state.lock().unwrap().1 -= 1;
-    }
-
-    /// Waits until a call is blocked.
-    fn wait_for_a_call(&self) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 == 0).unwrap());
-    }
-}
 
 /// Best fit, with a gate before `allocate`, `fit` and `check`.
 struct Gated(cma_best_fit::BestFit, Arc<CallGate>);

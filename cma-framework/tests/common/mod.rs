@@ -17,7 +17,8 @@ use cma_framework::events::{Event, Observation, Observer};
 use cma_framework::memory::{Piece, Store};
 use cma_framework::{AllocatorChoice, Cma, DmaAddr, MemoryError, Plugin, Region};
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -104,6 +105,48 @@ impl Allocator for Scripted {
 /// [`Scripted`] with this script, for a region.
 pub fn scripted(script: &str) -> AllocatorChoice {
     AllocatorChoice::Given { plugin: Plugin::built_in::<Scripted>(), params: script.to_string() }
+}
+
+/// Blocks calls of an allocator while it is shut.
+#[derive(Default)]
+pub struct CallGate {
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+static GATES: LazyLock<Mutex<HashMap<String, Arc<CallGate>>>> = LazyLock::new(Mutex::default);
+
+impl CallGate {
+    pub fn new() -> (String, Arc<CallGate>) {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = NUMBER.fetch_add(1, Ordering::Relaxed).to_string();
+        let gate = Arc::default();
+        GATES.lock().unwrap().insert(name.clone(), Arc::clone(&gate));
+        (name, gate)
+    }
+
+    pub fn named(name: &str) -> Arc<CallGate> {
+        GATES.lock().unwrap().get(name).cloned().unwrap_or_default()
+    }
+
+    pub fn set(&self, shut: bool) {
+        self.state.lock().unwrap().0 = shut;
+        self.changed.notify_all();
+    }
+
+    /// Called by the allocator. Returns when the gate is open.
+    pub fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        drop(self.changed.wait_while(state, |state| state.0).unwrap());
+        self.state.lock().unwrap().1 -= 1;
+    }
+
+    /// Waits until a call is blocked.
+    pub fn wait_for_a_call(&self) {
+        drop(self.changed.wait_while(self.state.lock().unwrap(), |state| state.1 == 0).unwrap());
+    }
 }
 
 /// Keeps every event.

@@ -98,9 +98,10 @@ impl Region {
     /// The locked state, after what devices keep is freed and deferred operations are carried out.
     pub(super) fn settled<'a>(&'a self, state: SpinMutexGuard<'a, RegionState>) -> LockedState<'a> {
         let mut locked = LockedState::new(self, state);
-        locked.empty_caches(self);
         if self.may_have_deferred() {
             self.settle(&mut locked);
+        } else {
+            locked.empty_caches(self);
         }
         locked
     }
@@ -183,9 +184,9 @@ impl Region {
         }
     }
 
-    /// Carries out the deferred operations.
+    /// Frees what devices keep, and carries out the deferred operations.
     #[cold]
-    pub(super) fn settle(&self, state: &mut LockedState<'_>) {
+    fn settle(&self, state: &mut LockedState<'_>) {
         let mut deferred = self.deferred();
         let DeferredWork { stuck_since, operations, refusals } = mem::take(&mut *deferred);
         state.observed = !self.0.watches.is_empty();
@@ -199,6 +200,8 @@ impl Region {
             state.note_stuck();
             state.report(self, What::Resumed { deferred: operations.len() });
         }
+        // After the operations were taken: what their threads kept before is freed then.
+        state.empty_caches(self);
         for operation in operations {
             self.carry_out(state, operation);
         }
@@ -222,7 +225,7 @@ impl Region {
             Deferred::Join { waiter, request, .. } => state.join_untried(self, &waiter, request),
             Deferred::Leave(waiter) => state.queue.leave(&waiter),
             Deferred::BeginWatch(watch) => state.begin_watch(self, &watch),
-            // It was emptied when the lock was taken.
+            // It was emptied before: its device kept nothing after this was deferred.
             Deferred::EndCache(cache) => self.0.caches.end(&cache),
         }
     }

@@ -38,12 +38,13 @@ impl Region {
             return self.free_settled(state, copied());
         }
         let freed = state.release(chunk);
-        if freed.is_err() || events::requests_followed() {
+        // Something may be deferred since the allocator was called.
+        if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
             self.after_free(state, range, freed);
         }
     }
 
-    /// What a free is followed by when someone looks at it, or it failed.
+    /// What a free is followed by when someone looks at it or waits for it, or it failed.
     #[cold]
     #[inline(never)]
     fn after_free(

@@ -102,7 +102,13 @@ impl Region {
         {
             let answer = service.object.allocate(request);
             return match state.book::<false>(request, answer, now) {
-                Ok((placed, _)) => Ok(placed),
+                Ok((placed, _)) => {
+                    // Something may be deferred since the allocator was called.
+                    if self.may_have_deferred() {
+                        self.release_settled(lock);
+                    }
+                    Ok(placed)
+                }
                 Err(Rejection::Failed(CallFailure::Refused)) if self.0.caches.exist() => {
                     self.place_slowly(Some(lock), request, registered, now, None)
                 }
@@ -110,6 +116,13 @@ impl Region {
             };
         }
         self.place_slowly(Some(lock), request, registered, now, None)
+    }
+
+    /// Releases the lock, and has what is deferred carried out.
+    #[cold]
+    #[inline(never)]
+    fn release_settled(&self, lock: SpinMutexGuard<'_, RegionState>) {
+        drop(LockedState::new(self, lock));
     }
 
     /// Refuses a request for which no chunk was booked.

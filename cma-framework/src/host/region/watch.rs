@@ -39,12 +39,13 @@ impl RegionState {
         if !self.registered || watch.is_closed() || region.0.watches.is_followed_by(watch) {
             return;
         }
+        self.observed = true;
+        self.close_fast_path(region);
+        // What devices kept was freed just now, which may have ended the allocator's service.
         let allocator = match &self.attached {
             Attached::Allocator(service) => Some(service.name().to_string()),
             Attached::Nothing { .. } | Attached::OutOfService { .. } => None,
         };
-        self.observed = true;
-        self.close_fast_path(region);
         let live = self.live_owners(region).into();
         let to_wake = region.0.watches.begin(
             watch,
