@@ -3,6 +3,7 @@
 //! The lock of a cache is the last one: it is held for a few instructions, under `state` too, but
 //! an allocator never runs under it. Who finds it taken goes the long way.
 
+use super::lock::SHORTEST_SLEEP;
 use crate::core::kept::{KeptChunks, Returned};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -49,12 +50,19 @@ impl Caches {
     }
 }
 
-/// The owner holds the lock for a few instructions, unless it was interrupted there.
+/// The owner holds the lock for a few instructions, unless it was interrupted there. Then it may
+/// have a lower priority than this thread, so yielding to it would not let it go on.
 pub(super) fn lock(cache: &SpinMutex<KeptChunks>) -> SpinMutexGuard<'_, KeptChunks> {
-    loop {
+    for _ in 0..64 {
         if let Some(kept) = cache.try_lock() {
             return kept;
         }
-        thread::yield_now();
+        std::hint::spin_loop();
+    }
+    loop {
+        thread::sleep(SHORTEST_SLEEP);
+        if let Some(kept) = cache.try_lock() {
+            return kept;
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 /// Initial back-off sleep.
-const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
+pub(super) const SHORTEST_SLEEP: Duration = Duration::from_micros(50);
 
 /// Longest back-off sleep.
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
