@@ -4,6 +4,7 @@ mod common;
 
 use cma_framework::config::{Bytes, Map};
 use cma_framework::events::What;
+use cma_framework::restore::RestoredChunk;
 use cma_framework::{
     AllocError, AllocatorChoice, AllocatorState, Chunk, ChunkRequest, Cma, Device, Holder,
     PageRange, Plugin, Process, Reason, Region, Source, keep_time,
@@ -371,4 +372,32 @@ fn threads_share_a_region_through_what_they_keep() {
     assert_eq!((region.status().users, figures.chunks_placed), (0, 60_000));
     assert_eq!(figures.alloc_pages_success, figures.release_pages_success);
     assert_eq!(cma.alloc("all", None, REGION, 0).unwrap().size(), REGION);
+}
+
+#[test]
+fn the_region_of_a_chunk_is_no_way_to_what_a_device_keeps() {
+    let (cma, region, device) = keeping();
+    let chunk = device.alloc(PAGE, 0).unwrap();
+    let of_chunk = chunk.region().clone();
+    drop(chunk);
+    let of_nobody = cma.alloc_from_region(&of_chunk, PAGE, 0).unwrap();
+    assert_eq!(cma.owners(&region).unwrap()[0].device, None);
+    drop(of_nobody);
+    let _of_camera = device.alloc(PAGE, 0).unwrap();
+    let camera = Some(("camera".into(), "common".into()));
+    assert_eq!(cma.owners(&region).unwrap()[0].device, camera);
+}
+
+#[test]
+fn nothing_kept_is_served_while_the_region_has_no_allocator() {
+    let (cma, region, device) = counting(4);
+    let [chunk, _live] = [(); 2].map(|()| device.alloc(PAGE, 0).unwrap());
+    let range = PageRange::from_pages(BASE / PAGE + 100, 1);
+    let request = ChunkRequest::new(Bytes(PAGE));
+    let recorded = RestoredChunk { range, request, device: None, process: None, since: None };
+    let _restored = cma.restore_chunk(&region, &recorded, Vec::new()).unwrap();
+    // The script can't adopt.
+    assert!(matches!(region.allocator(), AllocatorState::Waiting { .. }));
+    drop(chunk);
+    device.alloc(PAGE, 0).unwrap_err();
 }

@@ -170,6 +170,11 @@ impl KeptChunks {
         }
     }
 
+    /// Whether nothing is kept, and the books know all.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.pages == 0 && self.taken.since.is_empty()
+    }
+
     /// Gives up all kept chunks.
     pub(crate) fn empty(&mut self) -> Returned {
         let mut chunks = Vec::new();

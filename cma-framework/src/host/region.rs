@@ -35,9 +35,8 @@
 //!
 //! `state` is a spin lock, released by a plain store; see [`lock`] for how threads wait. The others
 //! are taken after it, and no other lock is taken while one is held, except that of a cache under
-//! `caches`. No lock of the framework is
-//! held while `state` is waited for, and no two regions' locks at once, so requests to different
-//! regions never meet.
+//! `caches`. No lock of the framework is held while `state` is waited for, and no two regions'
+//! locks at once, so requests to different regions never meet.
 //!
 //! [`Shown`] is an immutable snapshot of what is known without the books: whether the region is
 //! registered, its allocator, its memory. It is replaced under `state` and read without a lock,
@@ -71,8 +70,8 @@
 //! 5. Nothing is placed, and the books are not read, before deferred operations are carried out.
 //!    Except on the fast path, what devices keep is freed before that.
 //! 6. `live_limit` is 0 while something is deferred, a request waits, the region is observed, or
-//!    its allocator is out of service. The fast path of a request compares it with the number of
-//!    live chunks anyway, so it has no further branch for 5, 7 and events. A call that makes room
+//!    no allocator serves. The fast path of a request compares it with the number of live chunks
+//!    anyway, so it has no further branch for 5, 7 and events. A call that had the allocator work
 //!    looks at it before it releases the lock.
 //! 7. While requests wait, only the one that asked first is placed. Whatever may have made room for
 //!    it has it tried again, and so has its leaving for the next one.
@@ -153,8 +152,15 @@ pub struct Region(Arc<Handle>);
 /// memory that no other thread changes.
 struct Handle {
     inner: Arc<RegionInner>,
+    keeping: Option<Keeping>,
+}
+
+/// What the handle of a device has that keeps chunks.
+struct Keeping {
     /// Chunks that were freed through this handle, for the requests through it.
-    cache: Option<Cache>,
+    cache: Cache,
+    /// The handle for everybody else.
+    plain: Region,
 }
 
 impl Deref for Handle {
@@ -173,8 +179,8 @@ struct RegionInner {
     name: Option<Arc<str>>,
     range: PageRange,
     /// A request takes the fast path while fewer chunks are live: [`Books::MOST_LIVE`], or 0 while
-    /// something is [`deferred`](Self::deferred), a request waits, the region is observed, or its
-    /// allocator is out of service.
+    /// something is [`deferred`](Self::deferred), a request waits, the region is observed, or no
+    /// allocator serves.
     live_limit: AtomicU32,
     state: SpinMutex<RegionState>,
     shown: ArcSwap<Shown>,
@@ -234,7 +240,7 @@ impl Region {
             framework,
             name,
             range,
-            live_limit: AtomicU32::new(Books::MOST_LIVE),
+            live_limit: AtomicU32::new(0),
             shown: ArcSwap::from_pointee(Shown {
                 registered: true,
                 allocator: attached.state(&choice),

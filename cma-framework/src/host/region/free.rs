@@ -28,8 +28,8 @@ impl Region {
         // Each call that is rare gets a copy. Then the chunk's values stay in registers otherwise.
         let LiveChunk { range, tag, slot } = chunk;
         let copied = move || LiveChunk { range, tag, slot };
-        if let Some(cache) = &self.0.cache {
-            return self.free_cached(cache, copied(), shape);
+        if let Some(keeping) = &self.0.keeping {
+            return self.free_cached(&keeping.cache, copied(), shape);
         }
         let Some(mut state) = self.lock_unless_stuck() else {
             return self.defer_operation(Deferred::Free(copied()));

@@ -94,7 +94,8 @@ impl Chunk {
 
     /// Its region.
     pub fn region(&self) -> &Region {
-        &self.region
+        // What a device keeps is for its own requests alone.
+        self.region.plain()
     }
 
     /// Moves the chunk to another place: of the same region if possible, else of a region that the
@@ -156,7 +157,7 @@ impl Chunk {
     /// it. A front end that serves other processes calls this.
     pub fn set_holder(&mut self, holder: Holder) {
         // Whoever gets the memory next is another holder.
-        self.region = self.region.without_cache();
+        self.region = self.region.plain().clone();
         self.hold_for(Some(Arc::new(holder)));
     }
 

@@ -16,7 +16,7 @@
 use super::cache::{Cache, lock};
 use super::deferred::Deferred;
 use super::lock::LockedState;
-use super::{Chunk, Handle, Region, RegionInner, RegionState};
+use super::{Chunk, Handle, Keeping, Region, RegionInner, RegionState};
 use crate::core::books::LiveChunk;
 use crate::core::kept::{KeptChunks, Returned, Taken};
 use crate::core::shape::Shape;
@@ -28,25 +28,22 @@ use std::sync::atomic::Ordering;
 
 impl Region {
     pub(super) fn from_inner(inner: Arc<RegionInner>) -> Self {
-        Region(Arc::new(Handle { inner, cache: None }))
+        Region(Arc::new(Handle { inner, keeping: None }))
     }
 
     /// A handle for one device, which keeps freed chunks of up to `most` pages in total.
     pub(crate) fn for_device(&self, most: Pages) -> Self {
-        let cache = (most > Pages::ZERO).then(|| {
+        let keeping = (most > Pages::ZERO).then(|| {
             let cache = Cache(Arc::new(SpinMutex::new(KeptChunks::new(most))));
             self.0.caches.add(&cache);
-            cache
+            Keeping { cache, plain: self.plain().clone() }
         });
-        Region(Arc::new(Handle { inner: self.0.inner.clone(), cache }))
+        Region(Arc::new(Handle { inner: self.0.inner.clone(), keeping }))
     }
 
     /// A handle that keeps nothing.
-    pub(super) fn without_cache(&self) -> Self {
-        match self.0.cache {
-            Some(_) => Region::from_inner(self.0.inner.clone()),
-            None => self.clone(),
-        }
+    pub(super) fn plain(&self) -> &Region {
+        self.0.keeping.as_ref().map_or(self, |keeping| &keeping.plain)
     }
 
     /// A kept chunk for `request`.
@@ -147,7 +144,29 @@ impl RegionState {
 impl Drop for Handle {
     /// Frees what the device kept. No guard of it is left.
     fn drop(&mut self) {
-        let Some(cache) = self.cache.take() else { return };
-        Region::from_inner(self.inner.clone()).now_or_deferred(Deferred::EndCache(cache));
+        let Some(Keeping { cache, plain }) = self.keeping.take() else { return };
+        if lock(&cache.0).is_unused() {
+            plain.0.caches.end(&cache);
+        } else {
+            plain.now_or_deferred(Deferred::EndCache(cache));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::cma::Cma;
+    use crate::host::region::AllocatorChoice;
+    use cma_api::{DmaAddr, Pages};
+
+    #[test]
+    fn a_device_that_kept_nothing_ends_without_the_lock() {
+        let (start, choice) = (DmaAddr::new(1 << 30), AllocatorChoice::Default);
+        let region = Cma::new().region_register(None, start, 1 << 20, choice).unwrap();
+        let device = region.for_device(Pages::new(4));
+        let state = region.0.state.lock();
+        drop(device);
+        assert!(!region.0.caches.exist());
+        drop(state);
     }
 }

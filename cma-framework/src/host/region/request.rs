@@ -28,8 +28,8 @@ impl Region {
         request: &Request,
         registered: &impl Allocators,
     ) -> Result<Chunk, Box<Reason>> {
-        if let Some(cache) = &self.0.cache
-            && let Some(kept) = self.take_kept(cache, request)
+        if let Some(keeping) = &self.0.keeping
+            && let Some(kept) = self.take_kept(&keeping.cache, request)
         {
             return Ok(kept);
         }
@@ -137,10 +137,9 @@ impl Region {
         LockedState::new(self, lock).reject(self, request, why)
     }
 
-    /// Places and books a chunk when operations are deferred, requests wait, no
-    /// allocator is attached, the request has limits, or it was refused while devices may keep
-    /// chunks. `waiter` is that of a request that has
-    /// waited.
+    /// Places and books a chunk when operations are deferred, requests wait, no allocator is
+    /// attached, the request has limits, or it was refused while devices may keep chunks. `waiter`
+    /// is that of a request that has waited.
     #[cold]
     #[inline(never)]
     fn place_slowly(

@@ -85,6 +85,9 @@ impl RegionState {
             self.report(region, What::Attached { allocator: service.name().to_string() });
         }
         self.drop_later(old);
+        if !matches!(self.attached, Attached::Allocator(_)) {
+            self.close_fast_path(region);
+        }
         self.show(region, self.attached.name());
     }
 }
