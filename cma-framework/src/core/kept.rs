@@ -113,7 +113,7 @@ impl KeptChunks {
 
     /// Whether the books must be told before another chunk is taken.
     #[inline]
-    pub(crate) fn has_many_notes(&self) -> bool {
+    pub(crate) fn notes_are_full(&self) -> bool {
         self.taken.since.len() == MOST_TAKEN
     }
 
@@ -143,7 +143,7 @@ impl KeptChunks {
         }
         self.pages -=
             returned.chunks[evicted..].iter().map(|chunk| chunk.range.pages().get()).sum::<u64>();
-        self.accept(shape, chunk, &mut returned);
+        self.put(shape, chunk, &mut returned);
         returned
     }
 
@@ -162,7 +162,7 @@ impl KeptChunks {
     }
 
     /// Puts a chunk on its stack, which is of its shape or empty and has room.
-    fn accept(&mut self, shape: Shape, chunk: LiveChunk, returned: &mut Returned) {
+    fn put(&mut self, shape: Shape, chunk: LiveChunk, returned: &mut Returned) {
         let stack = &mut self.stacks[stack_of(shape)];
         (stack.shape, stack.rivals) = (shape, 0);
         if !self.keep(shape, chunk) {
@@ -195,7 +195,6 @@ impl KeptChunks {
     }
 }
 
-/// Fibonacci hashing of the shape.
 #[inline]
 fn stack_of(shape: Shape) -> usize {
     (shape.hash() >> (u32::BITS - STACKS.ilog2())) as usize

@@ -92,8 +92,8 @@ impl Device {
     /// Chunks of up to a quarter of `most` are kept, up to 64 of each size and alignment, of up to
     /// 256 sizes that recur; each takes 32 bytes, and the table of sizes 10 KiB. They come from the
     /// first region of the map's rule, if that is no group, and through [`alloc`](Self::alloc) or a
-    /// request without limits. A chunk that another thread drops returns here. While a request
-    /// waits for the region, or it is observed, nothing is kept.
+    /// request that neither has limits nor waits. A chunk that another thread drops returns here.
+    /// While a request waits for the region, or it is observed, nothing is kept.
     pub fn keeping(mut self, most: Bytes) -> Self {
         self.most_kept = Pages::new(most.0 / PAGE_SIZE);
         let path = self.path.get_mut();

@@ -23,7 +23,7 @@ proptest! {
         for ((step, pages), slot) in steps.into_iter().zip(0..) {
             let (shape, new) = chunk(slot, pages);
             if step == 0 {
-                if kept.has_many_notes() {
+                if kept.notes_are_full() {
                     taken -= kept.take_notes().since.len();
                 }
                 if let Some(chunk) = kept.take(shape, Moment::UNKNOWN) {

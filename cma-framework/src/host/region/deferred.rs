@@ -98,7 +98,7 @@ impl Region {
     /// The locked state, after what devices keep is freed and deferred operations are carried out.
     pub(super) fn settled<'a>(&'a self, state: SpinMutexGuard<'a, RegionState>) -> LockedState<'a> {
         let mut locked = LockedState::new(self, state);
-        if self.may_have_deferred() {
+        if self.fast_path_is_closed() {
             self.settle(&mut locked);
         } else {
             locked.empty_caches(self);
@@ -107,9 +107,9 @@ impl Region {
     }
 
     /// Whether something is deferred, a request waits, the region is observed, or no allocator
-    /// serves.
+    /// serves, so that a request or a free has more to do.
     #[inline]
-    pub(super) fn may_have_deferred(&self) -> bool {
+    pub(super) fn fast_path_is_closed(&self) -> bool {
         self.0.live_limit.load(Ordering::Relaxed) == 0
     }
 
@@ -118,7 +118,7 @@ impl Region {
         // The other thread notes its operation and then finds the lock taken, or this one releases
         // the lock and then finds the note.
         fence(Ordering::SeqCst);
-        if self.may_have_deferred()
+        if self.fast_path_is_closed()
             && !self.deferred().operations.is_empty()
             && let Some(state) = self.0.state.try_lock()
         {

@@ -25,7 +25,8 @@ impl Region {
     /// Frees the chunk of a guard.
     #[inline(always)]
     pub(super) fn free_guarded(&self, chunk: LiveChunk, shape: Shape) {
-        // Each call that is rare gets a copy. Then the chunk's values stay in registers otherwise.
+        // Each call that is rare gets a copy made for it: then the compiler keeps the values of the
+        // chunk in registers on the common path.
         let LiveChunk { range, tag, slot } = chunk;
         let copied = move || LiveChunk { range, tag, slot };
         if let Some(keeping) = &self.0.keeping {
@@ -34,12 +35,12 @@ impl Region {
         let Some(mut state) = self.lock_unless_stuck() else {
             return self.defer_operation(Deferred::Free(copied()));
         };
-        if self.may_have_deferred() {
+        if self.fast_path_is_closed() {
             return self.free_settled(state, copied());
         }
         let freed = state.release(chunk);
         // Something may be deferred since the allocator was called.
-        if freed.is_err() || events::requests_followed() || self.may_have_deferred() {
+        if freed.is_err() || events::requests_followed() || self.fast_path_is_closed() {
             self.after_free(state, range, freed);
         }
     }

@@ -54,10 +54,10 @@ impl Region {
         }
         let shape = Shape::new(request.pages(), request.alignment());
         let mut kept = cache.try_lock()?;
-        if self.may_have_deferred() {
+        if self.fast_path_is_closed() {
             return None;
         }
-        if kept.has_many_notes() {
+        if kept.notes_are_full() {
             drop(kept);
             kept = self.tell_books(cache)?;
         }
@@ -76,14 +76,14 @@ impl Region {
         let mut kept = lock(cache);
         let Taken { since, pages } = kept.take_notes();
         state.books.note_taken(&since, pages);
-        (!self.may_have_deferred()).then_some(kept)
+        (!self.fast_path_is_closed()).then_some(kept)
     }
 
     /// Keeps or frees a chunk of a device that keeps some.
     #[inline(never)]
     pub(super) fn free_cached(&self, cache: &Cache, chunk: LiveChunk, shape: Shape) {
         if let Some(mut kept) = cache.0.try_lock()
-            && !self.may_have_deferred()
+            && !self.fast_path_is_closed()
             && !events::requests_followed()
             && kept.keep(shape, chunk)
         {
@@ -99,11 +99,11 @@ impl Region {
         let Some(state) = self.lock_unless_stuck() else {
             return self.defer_operation(Deferred::Free(chunk));
         };
-        if self.may_have_deferred() || events::requests_followed() {
+        if self.fast_path_is_closed() || events::requests_followed() {
             return self.free_settled(state, chunk);
         }
         let returned = lock(cache).make_room(shape, chunk);
-        LockedState::new(self, state).accept(self, returned);
+        LockedState::new(self, state).free_returned(self, returned);
     }
 }
 
@@ -119,7 +119,7 @@ impl RegionState {
     #[cold]
     fn empty_all_caches(&mut self, region: &Region) {
         for returned in region.0.caches.empty() {
-            self.accept(region, returned);
+            self.free_returned(region, returned);
         }
     }
 
@@ -132,7 +132,7 @@ impl RegionState {
 
     /// Frees the chunks that a cache returns. Their device has freed them before, so that is no
     /// event.
-    fn accept(&mut self, region: &Region, returned: Returned) {
+    fn free_returned(&mut self, region: &Region, returned: Returned) {
         self.books.note_taken(&returned.taken.since, returned.taken.pages);
         for chunk in returned.chunks {
             let freed = self.release(chunk);

@@ -63,7 +63,7 @@ impl Drop for LockedState<'_> {
         let Some(mut state) = self.state.take() else { return };
         state.call_head(self.region);
         let called = state.queue.take_called();
-        let was_stuck = self.was_stuck || self.region.may_have_deferred();
+        let was_stuck = self.was_stuck || self.region.fast_path_is_closed();
         let dropped = mem::take(&mut state.dropped_later);
         let outbox = &self.region.0.outbox;
         let queued = !state.events.is_empty() && outbox.queue(state.events.drain(..));

@@ -104,7 +104,7 @@ impl Region {
             return match state.book::<false>(request, answer, now) {
                 Ok((placed, _)) => {
                     // Something may be deferred since the allocator was called.
-                    if self.may_have_deferred() {
+                    if self.fast_path_is_closed() {
                         self.release_settled(lock);
                     }
                     Ok(placed)
