@@ -31,7 +31,7 @@ pub(crate) const COUNTED: [&str; 5] = [BEST_FIT, DEVICE, NAMES, KEEPING, OFFSET]
 /// Starts of `cma`.
 const STARTS: usize = 21;
 
-/// No round starts that would probably end later than this after the first.
+/// No round starts that would probably end later than this.
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// The measurements, with one entry per round unless they say otherwise.
@@ -73,6 +73,8 @@ impl Measured {
             workloads.push(Workload::live(1_000_000));
         }
         let start = starts();
+        // After the build of `cma`, which may take minutes.
+        let begin = Instant::now();
         eprintln!("instructions");
         let instructions = COUNTED.map(|contestant| {
             let rounds = Path::new(env!("CARGO_BIN_EXE_rounds"));
@@ -87,12 +89,11 @@ impl Measured {
             threads: Default::default(),
             toggles: Default::default(),
         };
-        let begin = Instant::now();
         for round in 1..=rounds {
             eprintln!("round {round} of {rounds}");
+            let begin_of_round = Instant::now();
             measured.add_round(round, &workloads, heavy);
-            let end_of_next = begin.elapsed().mul_f64((round + 1) as f64 / round as f64);
-            if end_of_next > LIMIT && !heavy {
+            if begin.elapsed() + begin_of_round.elapsed() > LIMIT && !heavy {
                 break;
             }
         }
