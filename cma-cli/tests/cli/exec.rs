@@ -9,6 +9,7 @@ use cma_framework::{Cma, Plugin};
 use cma_testkit_pty::{CommandBuilder, Terminal};
 use piecewise::{PIECE, PiecewiseMemory};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -268,7 +269,10 @@ fn signals_are_passed_on_and_the_status_is_that_of_the_program() {
             "trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
         );
         let command = hosted(&["--chunk", "ram=vm/4K", "--", "sh", "-c", &script]);
+        // In the foreground of a terminal it would take the signal for one that its program gets
+        // from the terminal, too.
         let mut child = with_default_signals(&command)
+            .process_group(0)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
