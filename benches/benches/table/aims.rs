@@ -22,7 +22,7 @@ enum Bound {
 use Bound::{Above, AtLeast, AtMost};
 
 /// Million pairs per second of toggled 4 KiB pages in one pool, by LLFree (Wrenger et al., USENIX
-/// ATC 2023) with one thread and with two, on two busy cores of an AMD Zen 4.
+/// ATC 2023) with one thread and with two, on two other busy cores.
 const LLFREE: [f64; 2] = [4.6, 5.5];
 
 /// Prints them.
@@ -35,7 +35,7 @@ pub(crate) fn print(measured: &Measured) {
     for (name, rounds) in [DEVICE, KEEPING].into_iter().zip(&measured.toggles) {
         cells(name, rounds.each_ref().map(|rounds| median(rounds)));
     }
-    cells("LLFree on an AMD Zen 4", LLFREE);
+    cells("LLFree, on two other busy cores", LLFREE);
     println!("\n## Aims");
     head(&["", "aim", "reached", ""]);
     for Aim { title, bound, reached } in all(measured) {

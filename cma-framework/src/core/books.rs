@@ -145,7 +145,7 @@ impl Books {
 
     /// Takes the live chunk in `slot` off the books. It was booked as `range` and placed with
     /// `tag`. The result is the tag by which its present allocator knows it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release(&mut self, slot: Slot, range: PageRange, tag: Tag) -> (Tag, ChunkEvent) {
         let tag = self.chunks.unbook(slot, range, tag);
         self.free = Pages::new(self.free.get() + range.pages().get());

@@ -146,7 +146,7 @@ impl ChunkTable {
 
     /// Removes the live chunk in `slot`, which was booked as `range` and placed with `tag`. Returns
     /// the tag by which its present allocator knows it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn unbook(&mut self, slot: Slot, range: PageRange, tag: Tag) -> Tag {
         let record = &mut self.records[slot.0 as usize];
         record.pages = VACANT;
