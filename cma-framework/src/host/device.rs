@@ -81,7 +81,7 @@ impl Device {
     /// Has this handle keep chunks that it has freed, of up to `most` bytes in total, for its next
     /// requests of the same size and alignment (0 for none, as at first). Such a request takes
     /// less than half of the instructions, and threads that use one region don't wait for each
-    /// other. Where sizes hardly recur, it gains nothing.
+    /// other. Where sizes hardly recur, requests take longer with it.
     ///
     /// For everybody else what is kept is free: before a request is refused, and whenever somebody
     /// reads figures, owners or holes, changes the region or waits for it, all that is kept is
