@@ -120,53 +120,56 @@ impl KeptChunks {
     /// Keeps a chunk for which there was no room, or returns it; and what goes to make room.
     #[cold]
     pub(crate) fn make_room(&mut self, shape: Shape, chunk: LiveChunk) -> Returned {
-        let pages = chunk.range.pages().get();
-        if pages > self.most_pages / 4 || shape.pages() == Shape::HUGE {
-            return Returned { taken: self.take_notes(), chunks: vec![chunk] };
-        }
-        let mut returned = Returned { taken: self.take_notes(), chunks: Vec::new() };
-        if self.pages + pages > self.most_pages {
-            self.shrink(self.most_pages - self.most_pages / 8 - pages, &mut returned.chunks);
-        }
-        let evicted = returned.chunks.len();
-        let stack = &mut self.stacks[stack_of(shape)];
-        if stack.shape == shape && stack.chunks.len() == DEPTH {
-            // The half that was freed first.
-            returned.chunks.extend(stack.chunks.drain(..DEPTH / 2));
-        } else if stack.shape != shape && !stack.chunks.is_empty() {
-            stack.rivals += 1;
-            if stack.rivals < RIVALS {
-                returned.chunks.push(chunk);
-                return returned;
+        let mut chunks = Vec::new();
+        if self.admits(shape, chunk) {
+            let pages = chunk.range.pages().get();
+            if self.pages + pages > self.most_pages {
+                self.shrink(self.most_pages - self.most_pages / 8 - pages, &mut chunks);
             }
-            returned.chunks.append(&mut stack.chunks);
+            let at = stack_of(shape);
+            let stack = &self.stacks[at];
+            if stack.shape != shape {
+                self.give_up(at, stack.chunks.len(), &mut chunks);
+                (self.stacks[at].shape, self.stacks[at].rivals) = (shape, 0);
+            } else if stack.chunks.len() == DEPTH {
+                self.give_up(at, DEPTH / 2, &mut chunks);
+            }
+            self.stacks[at].chunks.push(chunk);
+            self.pages += pages;
+        } else {
+            chunks.push(chunk);
         }
-        self.pages -=
-            returned.chunks[evicted..].iter().map(|chunk| chunk.range.pages().get()).sum::<u64>();
-        self.put(shape, chunk, &mut returned);
-        returned
+        Returned { taken: self.take_notes(), chunks }
+    }
+
+    /// Whether a chunk is kept, though another one may have to go for it. A stack of another shape
+    /// is left to that until it has had so many rivals.
+    fn admits(&mut self, shape: Shape, chunk: LiveChunk) -> bool {
+        if chunk.range.pages().get() > self.most_pages / 4 || shape.pages() == Shape::HUGE {
+            return false;
+        }
+        let stack = &mut self.stacks[stack_of(shape)];
+        if stack.shape == shape || stack.chunks.is_empty() {
+            return true;
+        }
+        stack.rivals += 1;
+        stack.rivals >= RIVALS
     }
 
     /// Gives up chunks until `most` pages are kept. The stacks have their turn one after the other,
     /// each with the half that was freed first, so those that are not used any more become empty.
     fn shrink(&mut self, most: u64, gone: &mut Vec<LiveChunk>) {
         while self.pages > most {
-            let chunks = &mut self.stacks[self.next].chunks;
-            let going = chunks.drain(..chunks.len().div_ceil(2));
-            going.for_each(|chunk| {
-                self.pages -= chunk.range.pages().get();
-                gone.push(chunk);
-            });
+            self.give_up(self.next, self.stacks[self.next].chunks.len().div_ceil(2), gone);
             self.next = (self.next + 1) % STACKS;
         }
     }
 
-    /// Puts a chunk on its stack, which is of its shape or empty and has room.
-    fn put(&mut self, shape: Shape, chunk: LiveChunk, returned: &mut Returned) {
-        let stack = &mut self.stacks[stack_of(shape)];
-        (stack.shape, stack.rivals) = (shape, 0);
-        if !self.keep(shape, chunk) {
-            returned.chunks.push(chunk);
+    /// Gives up the `count` chunks of the stack `at` that were freed first.
+    fn give_up(&mut self, at: usize, count: usize, gone: &mut Vec<LiveChunk>) {
+        for chunk in self.stacks[at].chunks.drain(..count) {
+            self.pages -= chunk.range.pages().get();
+            gone.push(chunk);
         }
     }
 
